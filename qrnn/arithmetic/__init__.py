@@ -1,0 +1,38 @@
+"""The numeric contract as code (docs/arithmetic.md): scalar integer functions, and nothing else in the project does arithmetic.
+
+They are plain Python, so the reference backend runs them on unbounded integers; a compiled backend registers `CONTRACT` with its
+compiler, in order, and calls the same functions from its loops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from qrnn.arithmetic import cells, fixedpoint, gates
+
+CONTRACT_VERSION = "1.0"
+"""Changes when any input can give other bits than before."""
+
+CONTRACT: tuple[Callable[..., Any], ...] = (
+    fixedpoint.saturate,
+    fixedpoint.saturate16,
+    fixedpoint.saturate32,
+    fixedpoint.saturate16_shifted,
+    fixedpoint.shift_right_round,
+    fixedpoint.requantize,
+    fixedpoint.multiply_q15,
+    fixedpoint.align16,
+    fixedpoint.to_operand,
+    gates.piecewise_linear,
+    gates.evaluate,
+    gates.exp_weight,
+    gates.softmax_divide,
+    cells.preactivation,
+    cells.candidate_after_reset,
+    cells.reset_operand,
+    cells.lstm_cell_state,
+    cells.lstm_output_argument,
+    cells.lstm_hidden_state,
+    cells.gru_hidden_state,
+    cells.rnn_hidden_state,
+)
+"""Every function of the contract, each after those it calls."""

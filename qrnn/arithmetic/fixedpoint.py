@@ -1,0 +1,67 @@
+"""Fixed-point primitives of the contract: one rounding, one requantization, three saturations (docs/arithmetic.md, section 2).
+
+Arguments and results are integers of the width named; intermediate values need at most 64 bits. ``>>`` is arithmetic (floor).
+"""
+
+INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+
+Q15_ONE = 1 << 15
+"""The real number 1 in Q0.15; a gate can reach it exactly (it needs 17 bits signed)."""
+
+
+def saturate(x: int, low: int, high: int) -> int:
+    """Clamp x to [low, high]."""
+    return low if x < low else high if x > high else x
+
+
+def saturate16(x: int) -> int:
+    """Clamp to int16."""
+    return saturate(x, -32768, 32767)
+
+
+def saturate32(x: int) -> int:
+    """Clamp to int32."""
+    return saturate(x, -2147483648, 2147483647)
+
+
+def saturate16_shifted(x: int, left_shift: int) -> int:
+    """Clamp x to ``16 - left_shift`` bits, then shift left: an int16 whose lowest ``left_shift`` bits are zero.
+
+    ``left_shift`` 0 … 15; x int32. For left_shift = 0 this is `saturate16`.
+    """
+    return saturate(x, -32768 >> left_shift, 32767 >> left_shift) << left_shift
+
+
+def shift_right_round(x: int, shift: int) -> int:
+    """round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 … 31 returns x for 0.
+
+    The only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
+    """
+    return (x + ((1 << shift) >> 1)) >> shift
+
+
+def requantize(acc: int, multiplier: int, left_shift: int) -> int:
+    """round(acc · 2^left_shift · multiplier / 2^32), halves up: the one requantization of the contract.
+
+    acc int32 with |acc| · 2^left_shift < 2^31 (proved at conversion); multiplier even, 0 ≤ multiplier < 2^31; result |r| < 2^30 + 1.
+    Equal to SMMULR, VRMULH, SQRDMULH(acc, multiplier/2), and to a 64-bit multiply-add with a shift.
+    """
+    return ((acc << left_shift) * multiplier + 2147483648) >> 32
+
+
+def multiply_q15(x: int, q15: int) -> int:
+    """round(x · q15 / 2^15), halves up; x int32, q15 in [-32768, 32768], a Q0.15 factor."""
+    return (x * q15 + 16384) >> 15
+
+
+def align16(x: int, from_frac: int, to_frac: int) -> int:
+    """x, int16 with ``from_frac`` fraction bits, as int16 with ``to_frac``: rounded half up, or shifted left and saturated."""
+    if to_frac >= from_frac:
+        return saturate16(x << (to_frac - from_frac))
+    return shift_right_round(x, from_frac - to_frac)
+
+
+def to_operand(x: int, shift: int, limit: int) -> int:
+    """The matvec operand of an int16: clamp(round(x / 2^shift), ±limit); limit 127 for int8, at most 32767 for int16."""
+    return saturate(shift_right_round(x, shift), -limit, limit)

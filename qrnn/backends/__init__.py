@@ -1,0 +1,28 @@
+"""Backends: one module or package each, found by being here and defining ``ENGINE`` (a subclass of `qrnn.backends.base.Engine`)."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from qrnn.errors import BackendError
+
+if TYPE_CHECKING:
+    from qrnn.backends.base import Engine
+    from qrnn.model.quant_model import QuantModel
+
+DEFAULT_BACKEND = "cpu"
+
+
+def backend_names() -> tuple[str, ...]:
+    """Names that `create_engine` takes, in alphabetical order."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))
+
+
+def create_engine(name: str, model: QuantModel, threads: int | None = None) -> Engine:
+    """The engine of backend ``name`` with the model's weights laid out for it."""
+    if name not in backend_names():
+        raise BackendError(f"backend {name!r} is unknown; expected one of {', '.join(backend_names())}")
+    engine: type[Engine] = importlib.import_module(f"qrnn.backends.{name}").ENGINE
+    return engine(model, threads)

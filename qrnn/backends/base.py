@@ -1,0 +1,122 @@
+"""What every backend shares: the walk through a model's layers. A subclass brings the loops of each kind of layer.
+
+Arrays are batch first. ``lengths`` [N] int64 counts each sequence's real steps; everything past them is written as zero.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from qrnn.model.float_model import IndexArray
+from qrnn.model.quant_model import (
+    Int16Array,
+    Int32Array,
+    QuantConcat,
+    QuantDense,
+    QuantEmbedding,
+    QuantLastStep,
+    QuantModel,
+    QuantPointwise,
+    QuantRecurrent,
+    QuantSoftmax,
+)
+
+LayerState = tuple[Int16Array, Int32Array]
+"""h [N, D, H] int16 and c [N, D, H] int32 (zero size for cells without c) of one recurrent layer."""
+
+
+@dataclass
+class Trace:
+    """What a recurrent layer went through, by ``layer[d].pre`` [N, T, G·H] int16, ``.h`` int16 and ``.c`` int32 [N, T, H].
+
+    In time order, zero on padding. ``pre`` holds the saturated arguments of the gate functions.
+    """
+
+    arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """A model laid out for one backend. Engines hold no state between calls: many threads may use one at once."""
+
+    name: ClassVar[str]
+
+    def __init__(self, model: QuantModel, threads: int | None = None) -> None:
+        """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway."""
+        self.model = model
+        self.threads = threads
+
+    @abstractmethod
+    def recurrent(
+        self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+    ) -> tuple[Int16Array, LayerState]:
+        """x [N, T, I] int16 → Y [N, T, D·H] int16 and the final state."""
+
+    @abstractmethod
+    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
+        """x [M, K] int16 → [M, R] int16."""
+
+    @abstractmethod
+    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
+        """x [M, F] int16 → [M, F] int16."""
+
+    @abstractmethod
+    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
+        """x [M, F] int16 → [M, F] int16, Q1.14."""
+
+    @abstractmethod
+    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
+        """x [M, F] int16 with from_frac → to_frac fraction bits."""
+
+    def run(
+        self,
+        inputs: Mapping[str, Int16Array | IndexArray],
+        states: Mapping[str, LayerState],
+        lengths: IndexArray,
+        trace: Trace | None = None,
+    ) -> tuple[dict[str, Int16Array | Int32Array], dict[str, LayerState]]:
+        """Every tensor of the model for quantized ``inputs``, and every recurrent layer's final state."""
+        tensors: dict[str, Int16Array | Int32Array] = {}
+        final: dict[str, LayerState] = {}
+        tokens = {name: value for name, value in inputs.items() if value.dtype == np.int64}
+        tensors.update({name: value for name, value in inputs.items() if value.dtype == np.int16})  # type: ignore[misc]
+
+        def read(name: str) -> Int16Array:
+            return tensors[name]  # type: ignore[return-value]  # c_n is never read by a layer (checked with the model)
+
+        def flat(x: Int16Array) -> Int16Array:
+            return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+
+        for layer in self.model.layers:
+            match layer:
+                case QuantRecurrent():
+                    y, (h, c) = self.recurrent(layer, read(layer.input), states[layer.name], lengths, trace)
+                    tensors[layer.output], tensors[layer.h_n] = y, h.reshape(h.shape[0], -1)
+                    if layer.c_n is not None:
+                        tensors[layer.c_n] = c.reshape(c.shape[0], -1)
+                    final[layer.name] = (h, c)
+                case QuantDense():
+                    x = read(layer.input)
+                    tensors[layer.output] = self.dense(layer, flat(x)).reshape(*x.shape[:-1], -1)
+                case QuantPointwise():
+                    x = read(layer.input)
+                    tensors[layer.output] = self.pointwise(layer, flat(x)).reshape(x.shape)
+                case QuantSoftmax():
+                    x = read(layer.input)
+                    tensors[layer.output] = self.softmax(layer, flat(x)).reshape(x.shape)
+                case QuantEmbedding():
+                    tensors[layer.output] = layer.table[tokens[layer.input]]
+                case QuantLastStep():
+                    x = read(layer.input)
+                    tensors[layer.output] = x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1]
+                case QuantConcat():
+                    parts = []
+                    for part in layer.parts:
+                        x = read(part.tensor)[..., part.indices]
+                        parts.append(self.align(flat(x), part.in_frac, layer.out_frac).reshape(x.shape))
+                    tensors[layer.output] = np.concatenate(parts, axis=-1)
+        return tensors, final

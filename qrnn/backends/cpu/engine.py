@@ -1,0 +1,188 @@
+"""Threads and layout of the CPU backend: which sequences and rows each thread gets.
+
+Sequences are spread over a pool of Python threads (the kernels release the GIL); a single long-rowed sequence is shared by a gang of
+threads that meet at a barrier once a step. Numba's own threading layers are not used: one of them aborts the process when two threads
+run parallel kernels at once, and which layer a user has depends on the platform.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.cpu import kernels
+from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
+from qrnn.model.float_model import IndexArray
+from qrnn.model.quant_model import (
+    Int16Array,
+    QuantDense,
+    QuantMatrix,
+    QuantModel,
+    QuantPointwise,
+    QuantRecurrent,
+    QuantSoftmax,
+    pack_gates,
+)
+
+GANG_MACS = 1 << 18
+"""A step of at least so many multiply-adds is worth a gang; below, the barrier and the start of threads cost more than they save."""
+
+TASK_MACS = 1 << 21
+"""A task handed to the pool does at least about so many multiply-adds."""
+
+_gang_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def _forget_pool() -> None:
+    """A forked child has none of its parent's threads: it makes its own pool when it needs one."""
+    global _pool, _pool_lock, _gang_lock
+    _pool, _pool_lock, _gang_lock = None, threading.Lock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def core_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_pool() -> ThreadPoolExecutor:
+    """The process's pool of one thread a core, made at first use."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(core_count(), thread_name_prefix="qrnn")
+        return _pool
+
+
+def _pack(matrix: QuantMatrix) -> tuple[Any, ...]:
+    return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
+
+
+class CpuEngine(Engine):
+    """See the module."""
+
+    name = "cpu"
+
+    def __init__(self, model: QuantModel, threads: int | None = None) -> None:
+        super().__init__(model, threads)
+        self.workers = min(threads or core_count(), core_count())
+        self._directions = {
+            (layer.name, number): (_pack(d.ih), _pack(d.hh), (d.pre_shift, *pack_gates(d.gates)))
+            for layer in model.recurrent_layers
+            for number, d in enumerate(layer.directions)
+        }
+
+    def recurrent(
+        self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+    ) -> tuple[Int16Array, LayerState]:
+        N, T, I = x.shape
+        H, D = layer.hidden_size, len(layer.directions)
+        R = layer.directions[0].hh.weight.shape[0]
+        y = np.zeros((N, T, D * H), np.int16)
+        h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
+        if layer.cell == "gru":
+            cell = kernels.GRU_RESET_AFTER if layer.linear_before_reset else kernels.GRU_RESET_BEFORE
+        else:
+            cell = kernels.LSTM if layer.cell == "lstm" else kernels.RNN
+        h_op, x_op = layer.h_operand, layer.x_operand
+        formats = np.array([layer.h_frac, layer.c_frac, h_op.shift, h_op.limit, x_op.shift, x_op.limit], np.int64)
+        x = np.ascontiguousarray(x)
+        for number, d in enumerate(layer.directions):
+            ih, hh, gates = self._directions[layer.name, number]
+            h, c = state[0][:, number].copy(), state[1][:, number].copy()
+            own = np.zeros((N, T, H), np.int16)
+            steps = T if trace is not None else 0
+            traces = (np.zeros((N, steps, R), np.int16), np.zeros((N, steps, c.shape[1]), np.int32))
+
+            def run(n0: int, n1: int, me: int = 0, threads: int = 1, shared: Any = None) -> None:
+                mine = shared if shared is not None else _shared(layer, I, threads)
+                place = (n0, n1, me, threads)
+                kernels.run_sequences(
+                    cell, d.reverse, ih, hh, gates, formats, x, lengths, h, c, own, traces, mine, place
+                )  # noqa: B023
+
+            self._spread(run, N, T, R * (H + I), _shared(layer, I, self.workers) if N == 1 else None)
+            y[:, :, number * H : (number + 1) * H] = own
+            h_n[:, number], c_n[:, number] = h, c
+            if trace is not None:
+                key = f"{layer.name}[{number}]"
+                trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": own, f"{key}.c": traces[1]})
+        return y, (h_n, c_n)
+
+    def _spread(self, run: Callable[..., None], count: int, steps: int, step_macs: int, shared: Any) -> None:
+        """Run sequences 0 … count - 1: by a gang when one is long-rowed, else split over the pool."""
+        workers = self.workers
+        if workers == 1 or count * steps * step_macs < 2 * TASK_MACS:
+            run(0, count)
+        elif shared is not None:
+            # One gang at a time: two gangs on the same cores would wait for each other's time slices.
+            if GANGS_WORK and step_macs >= GANG_MACS and _gang_lock.acquire(blocking=False):
+                try:
+                    others = [
+                        threading.Thread(target=run, args=(0, 1, me, workers, shared)) for me in range(1, workers)
+                    ]
+                    for thread in others:
+                        thread.start()
+                    run(0, 1, 0, workers, shared)
+                    for thread in others:
+                        thread.join()
+                finally:
+                    _gang_lock.release()
+            else:
+                run(0, count)
+        else:
+            tasks = min(count, max(workers, min(4 * workers, count * steps * step_macs // TASK_MACS)))
+            bounds = [count * k // tasks for k in range(tasks + 1)]
+            list(shared_pool().map(run, bounds[:-1], bounds[1:]))
+
+    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
+        R = layer.matrix.weight.shape[0]
+        M, K = x.shape
+        out = np.empty((M, R), np.int16)
+        matrix, operand = _pack(layer.matrix), layer.operand
+
+        def run(m0: int, m1: int) -> None:
+            kernels.run_dense(
+                matrix, layer.pre_shift, operand.shift, operand.limit, np.empty(K, operand.dtype), x, out, m0, m1
+            )
+
+        self._spread(run, M, 1, R * K, None)
+        return out
+
+    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
+        params, tables = pack_gates((layer.function,))
+        out = np.empty_like(x)
+        kernels.run_pointwise(
+            params, tables, layer.in_frac, layer.function.out_frac - layer.out_frac, x.reshape(-1), out.reshape(-1)
+        )
+        return out
+
+    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
+        out = np.empty_like(x)
+        kernels.run_softmax(layer.table, layer.in_frac, x, out)
+        return out
+
+    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
+        out = np.empty_like(x)
+        kernels.run_align(from_frac, to_frac, x.reshape(-1), out.reshape(-1))
+        return out
+
+
+def _shared(layer: QuantRecurrent, input_size: int, threads: int) -> tuple[Any, ...]:
+    """Scratch of one gang: h operands (two in turn, and r·h), each thread's x operands, and the barrier's flags."""
+    return (
+        np.empty((3, layer.hidden_size), layer.h_operand.dtype),
+        np.empty((threads, input_size), layer.x_operand.dtype),
+        np.zeros(threads * FLAG_STRIDE, np.int64),
+    )

@@ -1,0 +1,257 @@
+"""The loops of the CPU backend. All arithmetic is the contract's; these functions own order, layout and threads.
+
+A gang of ``threads`` shares one sequence: each owns the hidden units [u0, u1) of every gate and meets the others once a step. A gang of
+one is the ordinary case. Axes: t steps, r rows (gate · H + unit), u units, k columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import int32
+
+from qrnn.arithmetic.cells import (
+    candidate_after_reset,
+    gru_hidden_state,
+    lstm_cell_state,
+    lstm_hidden_state,
+    lstm_output_argument,
+    preactivation,
+    reset_operand,
+    rnn_hidden_state,
+)
+from qrnn.arithmetic.fixedpoint import align16, requantize, saturate16_shifted, shift_right_round, to_operand
+from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
+from qrnn.backends.cpu.barrier import wait_for_all
+from qrnn.backends.cpu.jit import jit, jit_entry
+
+LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
+"""Cell codes of `run_sequences`: the two GRU forms are linear_before_reset 1 and 0."""
+
+BLOCK = 64
+"""Steps whose input products W·x are computed ahead in one go."""
+
+
+@jit
+def matvec(weight: Any, x: Any, acc: Any, r0: int, r1: int) -> None:
+    """acc[r] = weight[r] · x for rows r0 … r1 - 1: the seam where a SIMD kernel replaces this loop.
+
+    weight [R, K] int8, x [K] int8 or int16, acc [R] int32. Sums cannot overflow (proved), so any order gives the same bits.
+    """
+    for r in range(r0, r1):
+        total = int32(0)
+        for k in range(weight.shape[1]):
+            total = int32(total + int32(weight[r, k]) * int32(x[k]))
+        acc[r] = total
+
+
+@jit
+def requantized_rows(matrix: Any, x: Any, out: Any, r0: int, r1: int) -> None:
+    """out[r] = requantize(weight[r] · x + bias[r], multiplier[r], left_shift[r]), int32, rows r0 … r1 - 1."""
+    weight, bias, multiplier, left_shift = matrix
+    matvec(weight, x, out, r0, r1)
+    for r in range(r0, r1):
+        out[r] = requantize(out[r] + bias[r], multiplier[r], left_shift[r])
+
+
+@jit
+def lstm_step(
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int
+) -> None:
+    """h, c [H] of units u0 … u1 - 1 from their inputs' part xs [4H] and all h operands ``now``."""
+    pre_shift, params, tables = gates
+    h_frac, c_frac = formats[0], formats[1]
+    H = h.shape[0]
+    for gate in range(4):
+        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
+        for r in range(gate * H + u0, gate * H + u1):
+            pre[r] = preactivation(xs[r], hs[r], pre_shift[r])
+    in_frac = params[4, 1]
+    for u in range(u0, u1):
+        i = evaluate(pre[u], params, tables, 0)
+        f = evaluate(pre[H + u], params, tables, 1)
+        g = evaluate(pre[2 * H + u], params, tables, 2)
+        o = evaluate(pre[3 * H + u], params, tables, 3)
+        c[u] = lstm_cell_state(i, f, g, c[u], c_frac)
+        h[u] = lstm_hidden_state(o, evaluate(lstm_output_argument(c[u], c_frac, in_frac), params, tables, 4), h_frac)
+
+
+@jit
+def gru_reset_after_step(
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int
+) -> None:
+    """linear_before_reset = 1: one matvec phase."""
+    pre_shift, params, tables = gates
+    H = h.shape[0]
+    for gate in range(3):
+        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
+    for u in range(u0, u1):
+        pre[u] = preactivation(xs[u], hs[u], pre_shift[u])
+        pre[H + u] = preactivation(xs[H + u], hs[H + u], pre_shift[H + u])
+        r = evaluate(pre[u], params, tables, 0)
+        z = evaluate(pre[H + u], params, tables, 1)
+        row = 2 * H + u
+        pre[row] = candidate_after_reset(xs[row], hs[row], r, pre_shift[row])
+        h[u] = gru_hidden_state(z, evaluate(pre[row], params, tables, 2), h[u], formats[0])
+
+
+@jit
+def gru_reset_before_r(
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, reset: Any, hs: Any, pre: Any, u0: int, u1: int
+) -> None:
+    """linear_before_reset = 0, first phase: r, z, and the operands of r·h into ``reset`` [H]."""
+    pre_shift, params, tables = gates
+    H = h.shape[0]
+    for gate in range(2):
+        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
+        for row in range(gate * H + u0, gate * H + u1):
+            pre[row] = preactivation(xs[row], hs[row], pre_shift[row])
+    for u in range(u0, u1):
+        reset[u] = reset_operand(evaluate(pre[u], params, tables, 0), h[u], formats[2], formats[3])
+
+
+@jit
+def gru_reset_before_n(
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, reset: Any, hs: Any, pre: Any, u0: int, u1: int
+) -> None:
+    """linear_before_reset = 0, second phase: n from all of ``reset``, then h."""
+    pre_shift, params, tables = gates
+    H = h.shape[0]
+    requantized_rows(hh, reset, hs, 2 * H + u0, 2 * H + u1)
+    for u in range(u0, u1):
+        row = 2 * H + u
+        pre[row] = preactivation(xs[row], hs[row], pre_shift[row])
+        z = evaluate(pre[H + u], params, tables, 1)
+        h[u] = gru_hidden_state(z, evaluate(pre[row], params, tables, 2), h[u], formats[0])
+
+
+@jit
+def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int) -> None:
+    """h of units u0 … u1 - 1."""
+    pre_shift, params, tables = gates
+    requantized_rows(hh, now, hs, u0, u1)
+    for u in range(u0, u1):
+        pre[u] = preactivation(xs[u], hs[u], pre_shift[u])
+        h[u] = rnn_hidden_state(evaluate(pre[u], params, tables, 0), params[0, 2], formats[0])
+
+
+@jit_entry
+def run_sequences(
+    cell: int,
+    reverse: bool,
+    ih: Any,
+    hh: Any,
+    gates: Any,
+    formats: Any,
+    x: Any,
+    lengths: Any,
+    h: Any,
+    c: Any,
+    y: Any,
+    trace: Any,
+    shared: Any,
+    place: Any,
+) -> None:
+    """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
+
+    ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables); formats [6] int64: h_frac, c_frac, shift and limit
+    of the h operand, shift and limit of the x operand; x [N, T, I] int16; h [N, H], c [N, H or 0]: initial states, replaced by the
+    final ones; y [N, T, H]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
+    shared (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, in the operands' type.
+    """
+    n0, n1, me, threads = place
+    operands, x_scratch, flags = shared
+    pre_trace, c_trace = trace
+    H, R, I = h.shape[1], hh[0].shape[0], x.shape[2]
+    u0, u1 = me * H // threads, (me + 1) * H // threads
+    h_shift, h_limit, x_shift, x_limit = formats[2], formats[3], formats[4], formats[5]
+    x_operands = x_scratch[me]
+    xs = np.empty((BLOCK, R), np.int32)
+    hs = np.empty(R, np.int32)
+    pre = np.empty(R, np.int16)
+    epoch = 0
+    for n in range(n0, n1):
+        length = lengths[n]
+        for u in range(u0, u1):
+            operands[0, u] = to_operand(h[n, u], h_shift, h_limit)
+        epoch += 1
+        wait_for_all(flags, me, threads, epoch)
+        for step in range(length):
+            t = length - 1 - step if reverse else step
+            slot = step % BLOCK
+            if slot == 0:
+                for ahead in range(min(BLOCK, length - step)):
+                    t_ahead = t - ahead if reverse else t + ahead
+                    for k in range(I):
+                        x_operands[k] = to_operand(x[n, t_ahead, k], x_shift, x_limit)
+                    for gate in range(R // H):
+                        requantized_rows(ih, x_operands, xs[ahead], gate * H + u0, gate * H + u1)
+            now, following = operands[step % 2], operands[(step + 1) % 2]
+            if cell == LSTM:
+                lstm_step(hh, gates, formats, xs[slot], h[n], c[n], now, hs, pre, u0, u1)
+            elif cell == GRU_RESET_AFTER:
+                gru_reset_after_step(hh, gates, formats, xs[slot], h[n], now, hs, pre, u0, u1)
+            elif cell == GRU_RESET_BEFORE:
+                gru_reset_before_r(hh, gates, formats, xs[slot], h[n], now, operands[2], hs, pre, u0, u1)
+                epoch += 1
+                wait_for_all(flags, me, threads, epoch)
+                gru_reset_before_n(hh, gates, formats, xs[slot], h[n], operands[2], hs, pre, u0, u1)
+            else:
+                rnn_step(hh, gates, formats, xs[slot], h[n], now, hs, pre, u0, u1)
+            for u in range(u0, u1):
+                y[n, t, u] = h[n, u]
+                following[u] = to_operand(h[n, u], h_shift, h_limit)
+            if pre_trace.shape[1] > 0:
+                for gate in range(R // H):
+                    for r in range(gate * H + u0, gate * H + u1):
+                        pre_trace[n, t, r] = pre[r]
+                for u in range(u0, min(u1, c.shape[1])):
+                    c_trace[n, t, u] = c[n, u]
+            epoch += 1
+            wait_for_all(flags, me, threads, epoch)
+
+
+@jit_entry
+def run_dense(
+    matrix: Any, pre_shift: Any, shift: int, limit: int, operand: Any, x: Any, out: Any, m0: int, m1: int
+) -> None:
+    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16; operand [K] is scratch of the operands' type."""
+    R = out.shape[1]
+    sums = np.empty(R, np.int32)
+    for m in range(m0, m1):
+        for k in range(x.shape[1]):
+            operand[k] = to_operand(x[m, k], shift, limit)
+        requantized_rows(matrix, operand, sums, 0, R)
+        for r in range(R):
+            out[m, r] = saturate16_shifted(sums[r], pre_shift[r])
+
+
+@jit_entry
+def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
+    """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat int16 arrays."""
+    for i in range(x.shape[0]):
+        out[i] = shift_right_round(evaluate(align16(x[i], in_frac, params[0, 1]), params, tables, 0), out_shift)
+
+
+@jit_entry
+def run_softmax(table: Any, in_frac: int, x: Any, out: Any) -> None:
+    """x [M, F] int16 → out [M, F] int16, Q1.14."""
+    F = x.shape[1]
+    weights: Any = np.empty(F, np.int64)
+    for m in range(x.shape[0]):
+        largest, total = -32768, 0
+        for k in range(F):
+            largest = max(largest, x[m, k])
+        for k in range(F):
+            weights[k] = exp_weight(largest - x[m, k], in_frac, table)
+            total += weights[k]
+        for k in range(F):
+            out[m, k] = softmax_divide(weights[k], total)
+
+
+@jit_entry
+def run_align(from_frac: int, to_frac: int, x: Any, out: Any) -> None:
+    """out[i] = align16(x[i]), flat int16 arrays."""
+    for i in range(x.shape[0]):
+        out[i] = align16(x[i], from_frac, to_frac)

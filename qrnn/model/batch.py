@@ -1,0 +1,149 @@
+"""User arrays made into a checked batch: names, ranks, types, ranges and lengths, in one place for every consumer.
+
+Arrays are batch first: ``[N, T, *shape]`` or ``[N, *shape]`` under the graph input's name; ``lengths`` [N] may stand beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.errors import DataError
+from qrnn.model.float_model import FloatArray, GraphInput, IndexArray
+
+RESERVED = ("lengths", "labels")
+"""Names in a data file that are not graph inputs."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Checked arrays, flattened: features [N, T, F] or [N, F] float64, tokens [N, T] or [N], states [N, F]; lengths [N]."""
+
+    features: Mapping[str, FloatArray]
+    tokens: Mapping[str, IndexArray]
+    states: Mapping[str, FloatArray]
+    lengths: IndexArray
+    steps: int
+
+    @property
+    def size(self) -> int:
+        return int(self.lengths.shape[0])
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Sequences start … stop - 1, with the time axis cut to the longest of them."""
+        lengths = self.lengths[start:stop]
+        steps = int(lengths.max(initial=1))
+        return Batch(
+            {k: v[start:stop, :steps] if v.ndim == 3 else v[start:stop] for k, v in self.features.items()},
+            {k: v[start:stop, :steps] if v.ndim == 2 else v[start:stop] for k, v in self.tokens.items()},
+            {k: v[start:stop] for k, v in self.states.items()},
+            lengths,
+            steps,
+        )
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int, Batch]]:
+        """(start, stop, batch) over runs of at most ``size`` sequences."""
+        for start in range(0, self.size, size):
+            stop = min(start + size, self.size)
+            yield start, stop, self.rows(start, stop)
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[N, T]: which steps are real."""
+        mask: npt.NDArray[np.bool_] = np.arange(self.steps)[None, :] < self.lengths[:, None]
+        return mask
+
+
+def _shape_text(graph_input: GraphInput) -> str:
+    axes = ["N"] + (["T"] if graph_input.has_time else []) + [str(s) for s in graph_input.shape]
+    return "[" + ", ".join(axes) + "]"
+
+
+def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
+    array = np.asarray(value)
+    lead = 2 if graph_input.has_time else 1
+    where = f"input {graph_input.name!r}"
+    shape = f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)}"
+    if array.ndim != lead + len(graph_input.shape) or array.shape[lead:] != graph_input.shape:
+        flat_ok = array.ndim == lead + 1 and array.shape[lead:] == (graph_input.features,)
+        if not flat_ok:
+            raise DataError(f"{shape} (batch first, whatever the graph's own layout is)")
+    if array.size == 0:
+        raise DataError(f"{shape} with N and T of at least 1")
+    if not np.issubdtype(array.dtype, expected) and not np.issubdtype(array.dtype, np.integer):
+        raise DataError(
+            f"{where}: type {array.dtype}, expected {'real numbers' if expected is np.floating else 'integers'}"
+        )
+    return array
+
+
+def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str) -> None:
+    if bad.any():
+        position = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
+
+
+def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None) -> Batch:
+    """Check ``data`` against the graph inputs. States may be left out (zeros or the model's own); unknown names are errors."""
+    known = {i.name for i in graph_inputs}
+    unknown = sorted(set(data) - known - set(RESERVED))
+    if unknown:
+        raise DataError(
+            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally lengths, labels"
+        )
+    features: dict[str, FloatArray] = {}
+    tokens: dict[str, IndexArray] = {}
+    states: dict[str, FloatArray] = {}
+    sizes: dict[str, tuple[int, int | None]] = {}
+    if lengths is None:
+        lengths = data.get("lengths")
+    for graph_input in graph_inputs:
+        name, where = graph_input.name, f"input {graph_input.name!r}"
+        if graph_input.kind == "lengths":
+            lengths = data.get(name, lengths)
+            continue
+        if name not in data:
+            if graph_input.kind == "state":
+                continue
+            raise DataError(
+                f"{where} is missing; expected an array {_shape_text(graph_input)} (the data has {sorted(data)})"
+            )
+        if graph_input.kind == "tokens":
+            ids = _checked(graph_input, data[name], np.integer)
+            vocabulary = graph_input.vocabulary
+            _first_bad(where, ids, (ids < 0) | (ids >= vocabulary), f"a token in 0…{vocabulary - 1}")
+            tokens[name] = ids.astype(np.int64)
+        else:
+            array = _checked(graph_input, data[name], np.floating)
+            _first_bad(where, array, ~np.isfinite(array), "a finite number")
+            lead = array.shape[: 2 if graph_input.has_time else 1]
+            store = features if graph_input.kind == "features" else states
+            store[name] = array.astype(np.float64).reshape(*lead, graph_input.features)
+        shape = np.asarray(data[name]).shape
+        sizes[name] = (shape[0], shape[1] if graph_input.has_time else None)
+    first = next(iter(sizes))
+    for name, (count, _) in sizes.items():
+        if count != sizes[first][0]:
+            raise DataError(
+                f"input {name!r} has {count} sequences, input {first!r} has {sizes[first][0]}; expected the same N"
+            )
+    timed = {name: steps for name, (_, steps) in sizes.items() if steps is not None}
+    steps = next(iter(timed.values()), 1)
+    for name, own in timed.items():
+        if own != steps:
+            raise DataError(f"input {name!r} has {own} steps, others have {steps}; expected the same T")
+    return Batch(features, tokens, states, _checked_lengths(lengths, sizes[first][0], steps), steps)
+
+
+def _checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
+    if lengths is None:
+        return np.full(count, steps, np.int64)
+    array = np.asarray(lengths)
+    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
+    _first_bad("lengths", array, (array < 1) | (array > steps), f"1…{steps} (the number of steps T)")
+    return array.astype(np.int64)

@@ -1,0 +1,139 @@
+"""Checks of a whole quantized model: every layer finds its tensors with the right shapes, and every accumulator is proved.
+
+Model files are untrusted: after these checks no backend can index outside an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qrnn.errors import ModelFileError
+from qrnn.model.float_model import GATES
+from qrnn.model.quant_model import (
+    QuantConcat,
+    QuantDense,
+    QuantEmbedding,
+    QuantLastStep,
+    QuantLayer,
+    QuantPointwise,
+    QuantRecurrent,
+    QuantSoftmax,
+    TensorFormat,
+)
+
+if TYPE_CHECKING:
+    from qrnn.model.quant_model import QuantModel
+
+
+def _fail(where: str, problem: str) -> None:
+    raise ModelFileError(f"{where}: {problem}; the model file is damaged or was not written by qrnn")
+
+
+def written_tensors(layer: QuantLayer) -> tuple[str, ...]:
+    """Names of the tensors that a layer writes."""
+    if isinstance(layer, QuantRecurrent):
+        return (layer.output, layer.h_n) + ((layer.c_n,) if layer.c_n is not None else ())
+    return (layer.output,)
+
+
+def check_graph(model: QuantModel) -> None:
+    """Every tensor is written once before it is read, with the shape that its reader needs; indices lie inside their tensors."""
+    tensors = model.tensors
+    known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
+    states = {i.name: i.features for i in model.inputs if i.kind == "state"}
+    for name in known:
+        if name not in tensors:
+            _fail(f"input {name}", "has no format")
+    for graph_input in model.inputs:
+        if graph_input.kind == "features" and tensors[graph_input.name].features != graph_input.features:
+            _fail(f"input {graph_input.name}", "shape and format disagree")
+    for layer in model.layers:
+        where = f"layer {layer.name}"
+        for name in layer.inputs:
+            if name not in known:
+                _fail(where, f"reads {name!r} before it is written")
+        _check_layer(where, layer, tensors, model)
+        for name in written_tensors(layer):
+            if name in known or name not in tensors:
+                _fail(where, f"writes {name!r} twice or without a format")
+            known.add(name)
+        if isinstance(layer, QuantRecurrent):
+            for d in layer.directions:
+                for state in (d.h_0, d.c_0):
+                    if state is None or state.source is None or state.indices is None:
+                        continue
+                    if (
+                        state.source not in states
+                        or not ((state.indices >= 0) & (state.indices < states[state.source])).all()
+                    ):
+                        _fail(where, f"initial state reads outside {state.source!r}")
+    for output in model.outputs:
+        filled = 0
+        for name, indices, positions in output.parts:
+            if name not in known or tensors[name].has_time != output.has_time or len(indices) != len(positions):
+                _fail(f"output {output.name}", f"cannot read {name!r}")
+            if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
+                _fail(f"output {output.name}", f"reads outside {name!r}")
+            if positions.min() < 0 or positions.max() >= output.features:
+                _fail(f"output {output.name}", "writes outside its shape")
+            filled += len(positions)
+        if filled != output.features:
+            _fail(f"output {output.name}", f"{filled} of {output.features} features are written")
+
+
+def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantModel) -> None:
+    def expect(name: str, features: int, has_time: bool) -> None:
+        fmt = tensors.get(name)
+        if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
+            _fail(where, f"tensor {name!r} does not have {features} features{' over time' if has_time else ''}")
+
+    match layer:
+        case QuantRecurrent():
+            width = layer.hidden_size * len(layer.directions)
+            expect(layer.input, layer.input_size, True)
+            expect(layer.output, width, True)
+            expect(layer.h_n, width, False)
+            if layer.c_n is not None:
+                expect(layer.c_n, width, False)
+        case QuantDense():
+            rows, columns = layer.matrix.weight.shape
+            expect(layer.input, columns, tensors[layer.input].has_time)
+            expect(layer.output, rows, tensors[layer.input].has_time)
+        case QuantPointwise() | QuantSoftmax():
+            if not (0 <= layer.in_frac <= 15):
+                _fail(where, f"in_frac {layer.in_frac} out of 0…15")
+            expect(layer.output, tensors[layer.input].features, tensors[layer.input].has_time)
+        case QuantLastStep():
+            expect(layer.input, tensors[layer.input].features, True)
+            expect(layer.output, tensors[layer.input].features, False)
+        case QuantEmbedding():
+            vocabulary = {i.name: i.vocabulary for i in model.inputs if i.kind == "tokens"}
+            if vocabulary.get(layer.input) != layer.table.shape[0]:
+                _fail(where, f"table has {layer.table.shape[0]} rows, expected the vocabulary of {layer.input!r}")
+            expect(layer.output, layer.table.shape[1], tensors[layer.input].has_time)
+        case QuantConcat():
+            for part in layer.parts:
+                outside = (
+                    len(part.indices) == 0
+                    or part.indices.min() < 0
+                    or part.indices.max() >= tensors[part.tensor].features
+                )
+                if outside or not 0 <= part.in_frac <= 15 or not 0 <= layer.out_frac <= 15:
+                    _fail(where, f"reads outside {part.tensor!r}")
+                expect(part.tensor, tensors[part.tensor].features, tensors[layer.output].has_time)
+            expect(layer.output, sum(len(p.indices) for p in layer.parts), tensors[layer.output].has_time)
+
+
+def prove(model: QuantModel) -> dict[str, int]:
+    """Layer and matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
+    proof: dict[str, int] = {}
+    for layer in model.layers:
+        if isinstance(layer, QuantDense):
+            proof[f"{layer.name}.weight"] = layer.matrix.prove(f"layer {layer.name}")
+        elif isinstance(layer, QuantRecurrent):
+            for number, d in enumerate(layer.directions):
+                for name, matrix in (("weight_ih", d.ih), ("weight_hh", d.hh)):
+                    owner = f"{layer.name}[{number}].{name}"
+                    proof[owner] = matrix.prove(f"layer {owner}", GATES[layer.cell])
+    return proof

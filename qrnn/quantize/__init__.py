@@ -1,0 +1,132 @@
+"""From a float model and calibration data to a quantized model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from qrnn.accuracy.metrics import sqnr_db
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.errors import QuantizationError
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.quantize.build import Builder
+from qrnn.quantize.calibrate import Ranges, calibrate
+from qrnn.quantize.inputs import InputScheme, source_tensors
+from qrnn.quantize.scheme import Scheme
+
+__all__ = ["RANDOM", "Scheme", "quantize"]
+
+RANDOM = "random"
+"""In place of calibration data: random inputs, recorded in the model and warned of at every use."""
+
+TRIAL_SEQUENCES = 48
+"""Calibration sequences on which input schemes are compared."""
+
+TRIAL_TOLERANCE_DB = 3.0
+"""A cheaper input scheme is taken when no output loses more than so much against the best one: half its noise power again."""
+
+_CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
+
+
+def quantize(
+    model: FloatModel,
+    calibration: Mapping[str, Any] | str,
+    scheme: Scheme | None = None,
+    target: str = "generic",
+    progress: Callable[[int, int], Any] | None = None,
+) -> QuantModel:
+    """Quantize ``model`` with ranges measured on ``calibration``.
+
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or the word ``"random"``. ``scheme`` as
+    `Scheme` says. ``progress`` is told (done, all) calibration sequences. Raises DataError for data that do not fit the model and
+    QuantizationError for a model that the contract's integers cannot hold.
+    """
+    scheme = scheme or Scheme()
+    if not any(isinstance(layer, Recurrent) for layer in model.layers):
+        raise QuantizationError(f"model {model.name!r} has no recurrent layer")
+    random = isinstance(calibration, str)
+    if isinstance(calibration, str):
+        if calibration != RANDOM:
+            raise QuantizationError(
+                f"calibration={calibration!r}, expected arrays by input name, or the word {RANDOM!r}"
+            )
+        calibration = random_inputs(model)
+    batch = make_batch(model.inputs, calibration)
+    ranges = calibrate(model, batch, progress=progress)
+    provenance = Provenance(
+        source_sha256=model.source_sha256,
+        opset=model.opset,
+        calibration_sha256=data_digest(calibration),
+        calibration_sequences=ranges.sequences,
+        calibration_steps=ranges.steps,
+        calibrator=scheme.calibrator,
+        random_calibration=random,
+        target=target,
+        scheme=scheme.as_dict(),
+        notes=model.notes,
+    )
+    chosen, reasons = choose_input_schemes(model, ranges, scheme, batch, provenance)
+    return Builder(model, ranges, scheme, chosen, reasons).build(provenance)
+
+
+def choose_input_schemes(
+    model: FloatModel, ranges: Ranges, scheme: Scheme, batch: Batch, provenance: Provenance
+) -> tuple[dict[str, InputScheme], list[str]]:
+    """Source tensor → scheme, and why. ``auto`` tries each on the calibration data, the others held at 16 bits, and compares outputs."""
+    names = source_tensors(model)
+    if scheme.activations == 16:
+        return dict.fromkeys(names, "16"), []
+    if scheme.input != "auto":
+        forced: InputScheme = scheme.input  # type: ignore[assignment]  # checked by Scheme
+        return dict.fromkeys(names, forced), []
+    from qrnn.session import Session  # sessions pull in the compiler, which forced schemes do not need
+
+    trial = batch.rows(0, TRIAL_SEQUENCES)
+    want = run_oracle_batch(model, trial).outputs
+    chosen: dict[str, InputScheme] = {}
+    reasons: list[str] = []
+    for name in names:
+        measured: dict[InputScheme, dict[str, float]] = {}
+        for candidate in _CANDIDATES:
+            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16"), **chosen, name: candidate}
+            session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
+            got = session.run_batch(trial)[0].outputs
+            measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
+        best = {key: max(m[key] for m in measured.values()) for key in want}
+        chosen[name] = next(
+            c
+            for c in _CANDIDATES
+            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == "16"
+        )
+        worst = {c: min(m.values()) for c, m in measured.items()}
+        listed = ", ".join(f"{c}: {db:.1f} dB" for c, db in worst.items())
+        reasons.append(f"{name}: input scheme {chosen[name]} chosen by calibration SQNR ({listed})")
+    return chosen, reasons
+
+
+def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
+    """Standard normal features and uniform tokens, for trials without data."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {}
+    for graph_input in model.inputs:
+        lead = (sequences, steps) if graph_input.has_time else (sequences,)
+        if graph_input.kind == "features":
+            arrays[graph_input.name] = rng.standard_normal((*lead, *graph_input.shape))
+        elif graph_input.kind == "tokens":
+            arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)
+    return arrays
+
+
+def data_digest(data: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and values of arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(data):
+        array = np.ascontiguousarray(data[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""Calibration: what ranges the model's tensors have on real data, with the state carried through time by the float64 oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatArray, FloatModel
+
+CALIBRATORS = ("minmax", "percentile", "mse")
+PERCENTILE = 99.99
+BINS = 1024
+
+
+class Histogram:
+    """Distribution of |x| per feature, [F, BINS] counts over [0, top[f]); a range doubles when a larger value arrives."""
+
+    def __init__(self, features: int) -> None:
+        self.counts = np.zeros((features, BINS), np.int64)
+        self.top = np.full(features, 2.0**-40)
+        self.largest = np.zeros(features)
+
+    def add(self, values: FloatArray) -> None:
+        """Count values [M, F]."""
+        magnitude = np.abs(values)
+        self.largest = np.maximum(self.largest, magnitude.max(axis=0, initial=0.0))
+        for feature in np.nonzero(self.largest >= self.top)[0]:
+            doublings = int(np.floor(np.log2(self.largest[feature] / self.top[feature]))) + 1
+            self.top[feature] *= 2.0**doublings
+            factor = 1 << min(doublings, BINS.bit_length() - 1)
+            merged = self.counts[feature].reshape(-1, factor).sum(axis=1)
+            self.counts[feature] = 0
+            self.counts[feature, : merged.size] = merged
+        bins = np.minimum((magnitude / self.top * BINS).astype(np.int64), BINS - 1)
+        flat = np.arange(values.shape[1]) * BINS + bins
+        self.counts += np.bincount(flat.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
+
+    def threshold(self, calibrator: str, limit: int) -> FloatArray:
+        """[F]: the largest magnitude that is represented, for integers within ±limit.
+
+        minmax: the largest seen; percentile: the upper edge of the bin that holds the 99.99th percentile; mse: the clip that minimizes
+        rounding plus clipping error over the histogram.
+        """
+        if calibrator == "minmax":
+            return self.largest.copy()
+        edges = (np.arange(BINS) + 1) / BINS
+        result = np.empty(len(self.top))
+        for feature, (counts, top) in enumerate(zip(self.counts, self.top, strict=True)):
+            total = counts.sum()
+            if calibrator == "percentile":
+                index = int(np.searchsorted(np.cumsum(counts), total * PERCENTILE / 100))
+                clip = edges[min(index, BINS - 1)] * top
+            else:
+                clip = top * edges[_best_clip(counts, edges, limit)]
+            result[feature] = min(clip, self.largest[feature])
+        return result
+
+
+def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> int:
+    """Index of the clip edge with the least expected squared error, rounding noise (clip/limit)²/12 inside, excess² outside."""
+    centres = edges - 0.5 / BINS
+    inside = np.cumsum(counts)
+    tail = counts[::-1].cumsum()[::-1] - counts
+    first = (counts * centres)[::-1].cumsum()[::-1] - counts * centres
+    second = (counts * centres**2)[::-1].cumsum()[::-1] - counts * centres**2
+    clipping = second - 2 * edges * first + edges**2 * tail
+    rounding = inside * (edges / limit) ** 2 / 12
+    error = clipping + rounding
+    used = np.nonzero(counts)[0]
+    return int(np.argmin(error[: used[-1] + 1])) if used.size else 0
+
+
+class Ranges:
+    """Histograms by tensor name as `qrnn.accuracy.oracle.Observer` names them: one over all features, and per feature on request."""
+
+    def __init__(self, per_feature: frozenset[str]) -> None:
+        self.total: dict[str, Histogram] = {}
+        self.per_feature: dict[str, Histogram] = {}
+        self._wanted = per_feature
+        self.sequences = 0
+        self.steps = 0
+
+    def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
+        """Count the real steps of values [N, T, F] or [N, F]."""
+        flat = values[mask] if mask is not None else values
+        flat = flat.reshape(-1, values.shape[-1])
+        self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))
+        if name in self._wanted:
+            self.per_feature.setdefault(name, Histogram(values.shape[-1])).add(flat)
+
+    def largest(self, name: str) -> float:
+        """The largest magnitude of a tensor."""
+        return float(self.total[name].largest[0])
+
+
+def calibrate(
+    model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
+) -> Ranges:
+    """Run the oracle over the calibration sequences and gather every range; ``progress`` is told (done, all) sequences."""
+    ranges = Ranges(frozenset(i.name for i in model.inputs if i.kind == "features"))
+    for _, stop, piece in batch.chunks(chunk):
+        run_oracle_batch(model, piece, ranges.observe)
+        if progress is not None:
+            progress(stop, batch.size)
+    ranges.sequences, ranges.steps = batch.size, int(batch.lengths.sum())
+    return ranges

@@ -1,0 +1,66 @@
+"""Formats of the tensors that come from outside: graph inputs and embeddings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from qrnn.model.float_model import Embedding, FloatModel
+from qrnn.model.quant_model import TensorFormat
+from qrnn.quantize.calibrate import Histogram, Ranges
+
+InputScheme = Literal["8", "8-per-feature", "16"]
+"""In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""
+
+
+def source_tensors(model: FloatModel) -> tuple[str, ...]:
+    """Names of the tensors that `input_format` is asked for."""
+    embedded = tuple(layer.output for layer in model.layers if isinstance(layer, Embedding))
+    return tuple(i.name for i in model.inputs if i.kind == "features") + embedded
+
+
+def source_histograms(model: FloatModel, ranges: Ranges) -> dict[str, tuple[Histogram, Histogram]]:
+    """Source tensor → its histogram over all features and per feature; an embedding's from its table, not from the data."""
+    found = {name: (ranges.total[name], ranges.per_feature[name]) for name in ranges.per_feature}
+    for layer in model.layers:
+        if isinstance(layer, Embedding):
+            total, per_feature = Histogram(1), Histogram(layer.table.shape[1])
+            total.add(layer.table.reshape(-1, 1))
+            per_feature.add(layer.table)
+            found[layer.output] = (total, per_feature)
+    return found
+
+
+def input_format(
+    histograms: tuple[Histogram, Histogram],
+    features: int,
+    has_time: bool,
+    scheme: InputScheme,
+    calibrator: str,
+    limit: int,
+) -> TensorFormat:
+    """The format of one source tensor under ``scheme``; ``limit`` bounds the integers of a 16-bit one."""
+    total, per_feature = histograms
+    bits = 16 if scheme == "16" else 8
+    limit = limit if bits == 16 else 127
+    threshold = (
+        per_feature.threshold(calibrator, limit) if scheme == "8-per-feature" else total.threshold(calibrator, limit)
+    )
+    floor = max(float(total.largest[0]), 1e-30) * 2.0**-24  # a feature that is always zero still needs a scale
+    scale = np.maximum(threshold, floor) / limit
+    return TensorFormat(features, has_time, bits, tuple(scale.tolist()), limit)
+
+
+def power_of_two_format(largest: float, features: int, has_time: bool) -> tuple[TensorFormat, int]:
+    """int16 with a power-of-two scale for a source that is not read by a matvec alone; returns the format and its fraction bits."""
+    frac = fraction_bits(largest, 15)
+    return TensorFormat(features, has_time, 16, (2.0**-frac,), 32767), frac
+
+
+def fraction_bits(largest: float, most: int, least: int = 0, headroom: float = 2.0, width: int = 16) -> int:
+    """The most fraction bits with which ``headroom`` · largest still fits a signed ``width``-bit integer, within [least, most]."""
+    if largest <= 0.0:
+        return most
+    whole = int(np.ceil(np.log2(headroom * largest)))
+    return max(least, min(most, width - 1 - whole))

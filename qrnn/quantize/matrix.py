@@ -1,0 +1,86 @@
+"""Weights, biases and multipliers of one matvec as integers, with the overflow bound kept row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.errors import QuantizationError
+from qrnn.model.float_model import FloatArray
+from qrnn.model.quant_model import ACCUMULATOR_LIMIT, Int8Array, Int64Array, QuantMatrix
+
+WEIGHT_LIMIT = 127
+_BIAS_LIMIT = float(1 << 29)
+
+
+def row_scales(weight: FloatArray, bias: FloatArray) -> FloatArray:
+    """[R]: real value of one accumulator unit, for weight [R, K] in real units per operand unit: max |w| / 127 per row.
+
+    Raised where the bias would not fit 2^29 units; a row of zeros takes its scale from its bias alone.
+    """
+    scale = np.abs(weight).max(axis=1) / WEIGHT_LIMIT
+    scale = np.maximum(scale, np.abs(bias) / _BIAS_LIMIT)
+    result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
+    return result
+
+
+def left_shifts(real: FloatArray) -> Int64Array:
+    """[R]: the least left shift ≥ 0 for which an even multiplier below 2^31 stands for the real factor."""
+    _, exponent = np.frexp(real)  # real = m · 2^exponent, m in [1/2, 1)
+    shift = np.maximum(exponent + 1, 0).astype(np.int64)
+    result: Int64Array = shift + (_multipliers(real, shift) >= 1 << 31)
+    return result
+
+
+def _multipliers(real: FloatArray, shift: Int64Array) -> Int64Array:
+    """[R] even integers nearest to real · 2^(32 - shift)."""
+    result: Int64Array = 2 * np.floor(real * 2.0 ** (31.0 - shift) + 0.5).astype(np.int64)
+    return result
+
+
+def bounded_rows(owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int64Array, limit: int) -> Int8Array:
+    """[R]: the least pre_shift with which each row's accumulator stays within 31 bits; see `quantize_matrix`.
+
+    A larger pre_shift computes the row in a coarser format, shifted left again before it saturates: the bits lost lie far below what
+    one unit of such a row's operands is worth.
+    """
+    scale = row_scales(weight, bias)
+    total = _integer_bound(weight, bias, scale, limit)
+    pre_shift = np.zeros(len(scale), np.int64)
+    while True:
+        fails = (total << left_shifts(scale * 2.0 ** (out_frac - pre_shift))) >= ACCUMULATOR_LIMIT
+        if not fails.any():
+            return pre_shift.astype(np.int8)
+        if (pre_shift[fails] >= 15).any():
+            row = int(np.nonzero(fails)[0][0])
+            raise QuantizationError(
+                f"{owner}, row {row}: accumulator bound {int(total[row])} leaves 31 bits; use narrower activations"
+            )
+        pre_shift += fails
+
+
+def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limit: int) -> Int64Array:
+    q = np.abs(np.floor(weight / scale[:, None] + 0.5)).astype(np.int64)
+    bound: Int64Array = np.minimum(
+        q.sum(axis=1) * limit + np.abs(np.floor(bias / scale + 0.5)).astype(np.int64), 1 << 31
+    )
+    return bound
+
+
+def quantize_matrix(
+    weight: FloatArray, bias: FloatArray, out_frac: Int64Array, pre_shift: Int8Array, limit: int
+) -> QuantMatrix:
+    """Integers for round((weight · operand + bias) · 2^(out_frac - pre_shift)), rows [R].
+
+    weight [R, K] in real units per operand unit (the input's scale already folded in); bias [R] real; operands within ±limit.
+    """
+    scale = row_scales(weight, bias)
+    q = np.clip(np.floor(weight / scale[:, None] + 0.5), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    real = scale * 2.0 ** (out_frac - pre_shift)
+    shift = left_shifts(real)
+    return QuantMatrix(
+        weight=q,
+        bias=np.floor(bias / scale + 0.5).astype(np.int32),
+        multiplier=_multipliers(real, shift).astype(np.int32),
+        left_shift=shift.astype(np.int8),
+        operand_limit=limit,
+    )

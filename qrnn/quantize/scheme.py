@@ -1,0 +1,41 @@
+"""The choices of a conversion: widths, gates, calibrator, the input's scheme."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from qrnn.errors import QuantizationError
+from qrnn.quantize.calibrate import CALIBRATORS
+from qrnn.quantize.gate_tables import DEFAULT_GATES, parse_gates
+from qrnn.quantize.inputs import InputScheme
+
+INPUT_SCHEMES = (*get_args(InputScheme), "auto")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a model is quantized.
+
+    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16 (weights are 8 bits). ``gates``: ``pwl:N``.
+    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
+    scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
+    """
+
+    activations: int = 8
+    gates: str = DEFAULT_GATES
+    calibrator: str = "minmax"
+    input: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.activations not in (8, 16):
+            raise QuantizationError(f"activations={self.activations!r}, expected 8 or 16")
+        if self.calibrator not in CALIBRATORS:
+            raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
+        if self.input not in INPUT_SCHEMES:
+            raise QuantizationError(f"input={self.input!r}, expected one of {', '.join(INPUT_SCHEMES)}")
+        parse_gates(self.gates)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, for the model file."""
+        return asdict(self)

@@ -1,0 +1,177 @@
+"""Sessions: a quantized model on a backend, with explicit state. Floats exist only here, at the boundary.
+
+The state of a stream is a value that ``run`` and ``step`` take and return; a session keeps none, so many threads may share one, and
+a sequence run in any chunks equals the whole run bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.backends import DEFAULT_BACKEND, create_engine
+from qrnn.backends.base import LayerState, Trace
+from qrnn.errors import DataError
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.quant_model import Int16Array, Int32Array, QuantInitialState, QuantModel, TensorFormat
+
+CHUNK_ELEMENTS = 1 << 24
+"""Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of N streams: layer name → h [N, D, H] int16 and c [N, D, H] int32. Exact; safe to copy, store and send."""
+
+    layers: Mapping[str, LayerState]
+
+    @property
+    def size(self) -> int:
+        """Number of streams N."""
+        return int(next(iter(self.layers.values()))[0].shape[0])
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``."""
+
+    outputs: dict[str, FloatArray]
+    state: State
+
+
+def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
+    """q = clamp(floor(x / scale + 1/2), ±limit), [..., F] int16."""
+    q = np.floor(values / np.asarray(fmt.scale) + 0.5)
+    clipped: Int16Array = np.clip(q, -fmt.limit, fmt.limit).astype(np.int16)
+    return clipped
+
+
+def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
+    """x = q · scale, [..., F] float64."""
+    x: FloatArray = q.astype(np.float64) * np.asarray(fmt.scale)
+    return x
+
+
+class Session:
+    """A model ready to run.
+
+    ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used.
+    """
+
+    def __init__(self, model: QuantModel, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise DataError(f"threads={threads}, expected at least 1")
+        self.model = model
+        self.engine = create_engine(backend, model, threads)
+
+    def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
+        """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs, [N, F] each."""
+        layers: dict[str, LayerState] = {}
+        for layer in self.model.recurrent_layers:
+            h = np.zeros((size, len(layer.directions), layer.hidden_size), np.int16)
+            c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
+            for number, d in enumerate(layer.directions):
+                h[:, number] = _initial(d.h_0, states, 2.0**layer.h_frac, 32767)
+                if d.c_0 is not None:
+                    c[:, number] = _initial(d.c_0, states, 2.0**layer.c_frac, (1 << 31) - 1)
+            layers[layer.name] = (h, c)
+        return State(layers)
+
+    def run(self, inputs: Mapping[str, Any], lengths: Any = None, state: State | None = None) -> RunResult:
+        """Run whole sequences.
+
+        ``inputs`` maps graph input names to arrays, batch first ([N, T, …]); ``lengths`` [N] masks padding exactly; ``state`` carries
+        on from an earlier call (graph state inputs in ``inputs`` start from values instead). Raises DataError for what does not fit.
+        """
+        batch = make_batch(self.model.inputs, inputs, lengths)
+        if state is not None:
+            self._check_state(state, batch)
+        widest = max(fmt.features for fmt in self.model.tensors.values())
+        rows = max(1, CHUNK_ELEMENTS // (4 * widest * batch.steps))
+        pieces = [
+            self.run_batch(piece, None if state is None else _rows(state, start, stop), steps=batch.steps)[0]
+            for start, stop, piece in batch.chunks(rows)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        outputs = {name: np.concatenate([p.outputs[name] for p in pieces]) for name in pieces[0].outputs}
+        final = {
+            name: (
+                np.concatenate([p.state.layers[name][0] for p in pieces]),
+                np.concatenate([p.state.layers[name][1] for p in pieces]),
+            )
+            for name in pieces[0].state.layers
+        }
+        return RunResult(outputs, State(final))
+
+    def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
+        """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
+        for layer in self.model.recurrent_layers:
+            if any(d.reverse for d in layer.directions):
+                raise DataError(
+                    f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
+                )
+        timed = {i.name for i in self.model.inputs if i.has_time}
+        result = self.run(
+            {name: np.asarray(v)[:, None] if name in timed else v for name, v in inputs.items()}, state=state
+        )
+        over_time = {o.name for o in self.model.outputs if o.has_time}
+        outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
+        return RunResult(outputs, result.state)
+
+    def run_batch(
+        self, batch: Batch, state: State | None = None, trace: Trace | None = None, steps: int | None = None
+    ) -> tuple[RunResult, dict[str, Int16Array | Int32Array]]:
+        """A checked batch: the result, outputs padded to ``steps``, and every integer tensor of the model."""
+        model = self.model
+        inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
+        for name, value in batch.features.items():
+            inputs[name] = quantize_array(value, model.tensors[name])
+        state = state if state is not None else self.initial_state(batch.size, batch.states)
+        tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
+        outputs: dict[str, FloatArray] = {}
+        for output in model.outputs:
+            lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
+            value = np.zeros((*lead, output.features))
+            for name, indices, positions in output.parts:
+                part = dequantize_array(tensors[name], model.tensors[name])[..., indices]
+                if output.has_time:
+                    value[:, : batch.steps, positions] = np.where(batch.mask[:, :, None], part, 0.0)
+                else:
+                    value[:, positions] = part
+            outputs[output.name] = value.reshape(*lead, *output.shape)
+        return RunResult(outputs, State(final)), tensors
+
+    def _check_state(self, state: State, batch: Batch) -> None:
+        if batch.states:
+            raise DataError(f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one")
+        for layer in self.model.recurrent_layers:
+            h, c = state.layers.get(layer.name, (np.zeros(0), np.zeros(0)))
+            shape = (batch.size, len(layer.directions), layer.hidden_size)
+            c_shape = (*shape[:2], layer.hidden_size if layer.cell == "lstm" else 0)
+            if h.shape != shape or c.shape != c_shape or h.dtype != np.int16 or c.dtype != np.int32:
+                raise DataError(
+                    f"state of layer {layer.name!r} is {h.dtype}{list(h.shape)}, expected int16{list(shape)} from this model's own run or step"
+                )
+
+
+def _initial(
+    state: QuantInitialState, given: Mapping[str, FloatArray] | None, scale: float, limit: int
+) -> npt.NDArray[Any]:
+    if given is None or state.source not in given:
+        return state.value
+    assert state.source is not None
+    assert state.indices is not None
+    q: npt.NDArray[Any] = np.clip(np.floor(given[state.source][:, state.indices] * scale + 0.5), -limit, limit).astype(
+        np.int64
+    )
+    return q
+
+
+def _rows(state: State, start: int, stop: int) -> State:
+    return State({name: (h[start:stop], c[start:stop]) for name, (h, c) in state.layers.items()})
