@@ -1,1 +1,89 @@
-"""Integer-only recurrent networks, from a trained ONNX model to the same bits on every device."""
+"""Integer-only recurrent networks, from a trained ONNX model to the same bits on every device.
+
+    model = qrnn.load_onnx("model.onnx")
+    quantized = qrnn.quantize(model, {"x": calibration})
+    qrnn.save(quantized, "model.qrnn")
+    session = qrnn.Session(qrnn.load("model.qrnn"))
+    result = session.run({"x": x}, lengths=lengths)      # result.outputs, result.state
+    report = qrnn.compare(model, quantized, {"x": x, "labels": labels})
+
+Names are imported when first used, so that ``import qrnn`` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qrnn.accuracy.compare import Comparison, compare
+    from qrnn.accuracy.oracle import run_oracle
+    from qrnn.errors import (
+        BackendError,
+        DataError,
+        ModelFileError,
+        QrnnError,
+        QuantizationError,
+        TargetError,
+        UnsupportedError,
+    )
+    from qrnn.model.file import load, save
+    from qrnn.model.float_model import FloatModel
+    from qrnn.model.quant_model import QuantModel
+    from qrnn.onnx_import import load_onnx
+    from qrnn.quantization import Scheme, quantize
+    from qrnn.session import RunResult, Session, State
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "qrnn.accuracy.compare": ("Comparison", "compare"),
+    "qrnn.accuracy.oracle": ("run_oracle",),
+    "qrnn.errors": (
+        "BackendError",
+        "DataError",
+        "ModelFileError",
+        "QrnnError",
+        "QuantizationError",
+        "TargetError",
+        "UnsupportedError",
+    ),
+    "qrnn.model.file": ("load", "save"),
+    "qrnn.model.float_model": ("FloatModel",),
+    "qrnn.model.quant_model": ("QuantModel",),
+    "qrnn.onnx_import": ("load_onnx",),
+    "qrnn.quantization": ("Scheme", "quantize"),
+    "qrnn.session": ("RunResult", "Session", "State"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BackendError",
+    "Comparison",
+    "DataError",
+    "FloatModel",
+    "ModelFileError",
+    "QrnnError",
+    "QuantModel",
+    "QuantizationError",
+    "RunResult",
+    "Scheme",
+    "Session",
+    "State",
+    "TargetError",
+    "UnsupportedError",
+    "compare",
+    "load",
+    "load_onnx",
+    "quantize",
+    "run_oracle",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'qrnn' has no attribute {name!r}")

@@ -1,0 +1,39 @@
+"""The command line: one file a command, no numerics. Mistakes of the user end in one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from qrnn.cli import compare, convert, demo, inspect, run, targets
+from qrnn.errors import QrnnError
+
+app = typer.Typer(
+    name="qrnn",
+    help="Integer-only recurrent networks: convert a trained ONNX model, run it, and measure it against float.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (convert.convert, run.run, compare.compare, inspect.inspect, targets.targets, demo.demo):
+    app.command()(_command)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of the ``qrnn`` command."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except QrnnError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

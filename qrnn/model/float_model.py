@@ -53,6 +53,9 @@ class GraphInput:
     shape: tuple[int, ...]
     has_time: bool
     vocabulary: int = 0
+    batch_axis: int = 0
+    """Where the graph's own tensor has its batch axis; ``time_axis`` likewise, None where the graph has none."""
+    time_axis: int | None = None
 
     @property
     def features(self) -> int:
@@ -209,6 +212,9 @@ class GraphOutput:
     shape: tuple[int, ...]
     has_time: bool
     parts: tuple[tuple[str, IndexArray, IndexArray], ...]
+    batch_axis: int = 0
+    """As for `GraphInput`."""
+    time_axis: int | None = None
 
     @property
     def features(self) -> int:

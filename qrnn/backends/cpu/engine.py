@@ -21,6 +21,7 @@ from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.model.float_model import IndexArray
 from qrnn.model.quant_model import (
     Int16Array,
+    Int32Array,
     QuantDense,
     QuantMatrix,
     QuantModel,
@@ -77,7 +78,7 @@ class CpuEngine(Engine):
     def __init__(self, model: QuantModel, threads: int | None = None) -> None:
         super().__init__(model, threads)
         self.workers = min(threads or core_count(), core_count())
-        self._directions = {
+        self._packed = {
             (layer.name, number): (_pack(d.ih), _pack(d.hh), (d.pre_shift, *pack_gates(d.gates)))
             for layer in model.recurrent_layers
             for number, d in enumerate(layer.directions)
@@ -86,55 +87,62 @@ class CpuEngine(Engine):
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        N, T, I = x.shape
         H, D = layer.hidden_size, len(layer.directions)
-        R = layer.directions[0].hh.weight.shape[0]
-        y = np.zeros((N, T, D * H), np.int16)
+        y = np.empty((*x.shape[:2], D * H), np.int16)
         h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
-        if layer.cell == "gru":
-            cell = kernels.GRU_RESET_AFTER if layer.linear_before_reset else kernels.GRU_RESET_BEFORE
-        else:
-            cell = kernels.LSTM if layer.cell == "lstm" else kernels.RNN
-        h_op, x_op = layer.h_operand, layer.x_operand
-        formats = np.array([layer.h_frac, layer.c_frac, h_op.shift, h_op.limit, x_op.shift, x_op.limit], np.int64)
         x = np.ascontiguousarray(x)
-        for number, d in enumerate(layer.directions):
-            ih, hh, gates = self._directions[layer.name, number]
+        for number in range(D):
             h, c = state[0][:, number].copy(), state[1][:, number].copy()
-            own = np.zeros((N, T, H), np.int16)
-            steps = T if trace is not None else 0
-            traces = (np.zeros((N, steps, R), np.int16), np.zeros((N, steps, c.shape[1]), np.int32))
-
-            def run(n0: int, n1: int, me: int = 0, threads: int = 1, shared: Any = None) -> None:
-                mine = shared if shared is not None else _shared(layer, I, threads)
-                place = (n0, n1, me, threads)
-                kernels.run_sequences(
-                    cell, d.reverse, ih, hh, gates, formats, x, lengths, h, c, own, traces, mine, place
-                )  # noqa: B023
-
-            self._spread(run, N, T, R * (H + I), _shared(layer, I, self.workers) if N == 1 else None)
-            y[:, :, number * H : (number + 1) * H] = own
+            y[:, :, number * H : (number + 1) * H] = self._direction(layer, number, x, h, c, lengths, trace)
             h_n[:, number], c_n[:, number] = h, c
-            if trace is not None:
-                key = f"{layer.name}[{number}]"
-                trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": own, f"{key}.c": traces[1]})
         return y, (h_n, c_n)
 
-    def _spread(self, run: Callable[..., None], count: int, steps: int, step_macs: int, shared: Any) -> None:
+    def _direction(
+        self,
+        layer: QuantRecurrent,
+        number: int,
+        x: Int16Array,
+        h: Int16Array,
+        c: Int32Array,
+        lengths: IndexArray,
+        trace: Trace | None,
+    ) -> Int16Array:
+        """One direction's Y [N, T, H]; h [N, H] and c [N, H or 0] are replaced by the final state."""
+        N, T, I = x.shape
+        H, reverse = layer.hidden_size, layer.directions[number].reverse
+        ih, hh, gates = self._packed[layer.name, number]
+        R = hh[0].shape[0]
+        h_op, x_op = layer.h_operand, layer.x_operand
+        formats = np.array([layer.h_frac, layer.c_frac, h_op.shift, h_op.limit, x_op.shift, x_op.limit], np.int64)
+        y = np.zeros((N, T, H), np.int16)
+        traced = T if trace is not None else 0
+        traces = (np.zeros((N, traced, R), np.int16), np.zeros((N, traced, c.shape[1]), np.int32))
+        cell = _CELLS[layer.cell, layer.linear_before_reset]
+
+        def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
+            scratch = gang if gang is not None else _scratch(layer, threads)
+            place = (n0, n1, me, threads)
+            kernels.run_sequences(cell, reverse, ih, hh, gates, formats, x, lengths, h, c, y, traces, scratch, place)
+
+        self._spread(run, N, T, R * (H + I), _scratch(layer, self.workers) if N == 1 else None)
+        if trace is not None:
+            key = f"{layer.name}[{number}]"
+            trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
+        return y
+
+    def _spread(self, run: Callable[..., None], count: int, steps: int, step_macs: int, gang: Any) -> None:
         """Run sequences 0 … count - 1: by a gang when one is long-rowed, else split over the pool."""
         workers = self.workers
         if workers == 1 or count * steps * step_macs < 2 * TASK_MACS:
             run(0, count)
-        elif shared is not None:
+        elif gang is not None:
             # One gang at a time: two gangs on the same cores would wait for each other's time slices.
             if GANGS_WORK and step_macs >= GANG_MACS and _gang_lock.acquire(blocking=False):
                 try:
-                    others = [
-                        threading.Thread(target=run, args=(0, 1, me, workers, shared)) for me in range(1, workers)
-                    ]
+                    others = [threading.Thread(target=run, args=(0, 1, me, workers, gang)) for me in range(1, workers)]
                     for thread in others:
                         thread.start()
-                    run(0, 1, 0, workers, shared)
+                    run(0, 1, 0, workers, gang)
                     for thread in others:
                         thread.join()
                 finally:
@@ -179,10 +187,21 @@ class CpuEngine(Engine):
         return out
 
 
-def _shared(layer: QuantRecurrent, input_size: int, threads: int) -> tuple[Any, ...]:
+_CELLS = {
+    ("lstm", False): kernels.LSTM,
+    ("lstm", True): kernels.LSTM,
+    ("gru", False): kernels.GRU_RESET_BEFORE,
+    ("gru", True): kernels.GRU_RESET_AFTER,
+    ("rnn", False): kernels.RNN,
+    ("rnn", True): kernels.RNN,
+}
+"""(cell, linear_before_reset) → the kernels' code."""
+
+
+def _scratch(layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
     """Scratch of one gang: h operands (two in turn, and r·h), each thread's x operands, and the barrier's flags."""
     return (
         np.empty((3, layer.hidden_size), layer.h_operand.dtype),
-        np.empty((threads, input_size), layer.x_operand.dtype),
+        np.empty((threads, layer.input_size), layer.x_operand.dtype),
         np.zeros(threads * FLAG_STRIDE, np.int64),
     )

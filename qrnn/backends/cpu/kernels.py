@@ -150,7 +150,7 @@ def run_sequences(
     c: Any,
     y: Any,
     trace: Any,
-    shared: Any,
+    scratch: Any,
     place: Any,
 ) -> None:
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
@@ -158,10 +158,10 @@ def run_sequences(
     ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables); formats [6] int64: h_frac, c_frac, shift and limit
     of the h operand, shift and limit of the x operand; x [N, T, I] int16; h [N, H], c [N, H or 0]: initial states, replaced by the
     final ones; y [N, T, H]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
-    shared (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, in the operands' type.
+    scratch (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, in the operands' type.
     """
     n0, n1, me, threads = place
-    operands, x_scratch, flags = shared
+    operands, x_scratch, flags = scratch
     pre_trace, c_trace = trace
     H, R, I = h.shape[1], hh[0].shape[0], x.shape[2]
     u0, u1 = me * H // threads, (me + 1) * H // threads

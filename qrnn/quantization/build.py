@@ -45,9 +45,9 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
     TensorFormat,
 )
-from qrnn.quantize.calibrate import Ranges
-from qrnn.quantize.gate_tables import exp_table, gate_function
-from qrnn.quantize.inputs import (
+from qrnn.quantization.calibrate import Ranges
+from qrnn.quantization.gate_tables import exp_table, gate_function
+from qrnn.quantization.inputs import (
     InputScheme,
     fraction_bits,
     input_format,
@@ -55,8 +55,8 @@ from qrnn.quantize.inputs import (
     source_histograms,
     source_tensors,
 )
-from qrnn.quantize.matrix import bounded_rows, quantize_matrix, row_scales
-from qrnn.quantize.scheme import Scheme
+from qrnn.quantization.matrix import bounded_rows, quantize_matrix, row_scales
+from qrnn.quantization.scheme import Scheme
 
 _GATE_ROLE = {
     "i": "gate",
@@ -153,7 +153,8 @@ class Builder:
         limit, shift = (127, 0) if self.scheme.activations == 8 else (32767, 0)
         while row_sum * limit >= 2.0**30 and limit > 127:
             limit >>= 1
-        while (limit + 0.5) * 2**shift <= q and shift < 15:
+        # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
+        while (limit + 1) * 2**shift < q and shift < 15:
             shift += 1
         return Operand(shift, limit)
 

@@ -2,8 +2,9 @@
 
 The fit is the minimax one among continuous piecewise-linear functions with the given uniform knots that keep p(0) = f(0). The odd
 parts of sigmoid and tanh are concave on x > 0: on a segment of chord error d (the largest distance between f and its chord), knots
-raised by at least d/2 leave an error of at most d/2, and no continuous fit does better on the worst segment. So each knot is raised
-by half the larger chord error of its two segments. exp(-x) is convex: the same, lowered.
+raised by d/2 leave an error of d/2, and no fit does better there. On the first segment knot 0 stays, and knot 1 raised by e leaves
+d(s) - e·s at the fraction s, which is at most e from e = max d(s)/(1 + s) on. So each knot is raised by the larger of what its two
+segments ask for: no error is larger than the largest of these, which no continuous fit can beat. exp(-x) is convex: the same, lowered.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ def fit_knots(function: Callable[[FloatArray], FloatArray], width: float, segmen
     x = knots[:-1, None] + width * inside
     chord = values[:-1, None] * (1 - inside) + values[1:, None] * inside
     deviation = function(x) - chord  # ≥ 0 where concave, ≤ 0 where convex
-    chord_error = np.where(
-        deviation.max(axis=1) >= -deviation.min(axis=1), deviation.max(axis=1), deviation.min(axis=1)
-    )
-    padded = np.concatenate([[0.0], chord_error, [0.0]])
+    share = np.full_like(deviation, 2.0)
+    share[0] = 1.0 + inside
+    shared = deviation / share
+    least = np.where(shared.max(axis=1) >= -shared.min(axis=1), shared.max(axis=1), shared.min(axis=1))
+    padded = np.concatenate([[0.0], least, [0.0]])
     left, right = padded[:-1], padded[1:]
-    lift = 0.5 * np.where(np.abs(left) >= np.abs(right), left, right)
+    lift = np.where(np.abs(left) >= np.abs(right), left, right)
     lift[0] = 0.0
     fitted: FloatArray = values + lift
     return fitted

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from qrnn.errors import QuantizationError
-from qrnn.quantize.calibrate import CALIBRATORS
-from qrnn.quantize.gate_tables import DEFAULT_GATES, parse_gates
-from qrnn.quantize.inputs import InputScheme
+from qrnn.quantization.calibrate import CALIBRATORS
+from qrnn.quantization.gate_tables import DEFAULT_GATES, parse_gates
+from qrnn.quantization.inputs import InputScheme
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 

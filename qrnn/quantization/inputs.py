@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.model.float_model import Embedding, FloatModel
 from qrnn.model.quant_model import TensorFormat
-from qrnn.quantize.calibrate import Histogram, Ranges
+from qrnn.quantization.calibrate import Histogram, Ranges
 
 InputScheme = Literal["8", "8-per-feature", "16"]
 """In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""

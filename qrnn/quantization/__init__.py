@@ -1,4 +1,4 @@
-"""From a float model and calibration data to a quantized model."""
+"""From a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import Provenance, QuantModel
-from qrnn.quantize.build import Builder
-from qrnn.quantize.calibrate import Ranges, calibrate
-from qrnn.quantize.inputs import InputScheme, source_tensors
-from qrnn.quantize.scheme import Scheme
+from qrnn.quantization.build import Builder
+from qrnn.quantization.calibrate import Ranges, calibrate
+from qrnn.quantization.inputs import InputScheme, source_tensors
+from qrnn.quantization.scheme import Scheme
 
 __all__ = ["RANDOM", "Scheme", "quantize"]
 
@@ -88,6 +88,9 @@ def choose_input_schemes(
 
     trial = batch.rows(0, TRIAL_SEQUENCES)
     want = run_oracle_batch(model, trial).outputs
+    states = {name for layer in model.layers if isinstance(layer, Recurrent) for name in (layer.h_n, layer.c_n)}
+    results = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
+    want = {key: want[key] for key in results} or want  # carried states count only where nothing else comes out
     chosen: dict[str, InputScheme] = {}
     reasons: list[str] = []
     for name in names:

@@ -1,0 +1,5 @@
+"""``python -m qrnn``."""
+
+from qrnn.cli import main
+
+main()

@@ -1,0 +1,268 @@
+"""Float against integer on the same data: outputs, every gate and state, drift over time, saturation, decisions, accuracy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.accuracy.metrics import sqnr_db, wilson_interval
+from qrnn.accuracy.onnxruntime_run import onnxruntime_installed, run_onnxruntime
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
+from qrnn.backends import DEFAULT_BACKEND
+from qrnn.backends.base import Trace
+from qrnn.errors import DataError
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
+from qrnn.model.quant_model import QuantModel, QuantPointwise, QuantRecurrent
+from qrnn.session import Session
+
+CHUNK = 64
+"""Sequences compared at a time; bounds the memory of traces."""
+
+
+@dataclass
+class Agreement:
+    """How often two sources decide alike: ``agree`` of ``total``."""
+
+    agree: int = 0
+    total: int = 0
+
+    @property
+    def rate(self) -> float:
+        """agree / total."""
+        return self.agree / self.total if self.total else float("nan")
+
+
+@dataclass
+class Decisions:
+    """Decisions of one output. ``rule``: argmax over features, or a threshold on each; ``at``: every step, or each sequence's end."""
+
+    output: str
+    rule: str
+    at: str
+    agreement: Agreement = field(default_factory=Agreement)
+    correct: dict[str, Agreement] = field(default_factory=dict)
+    """Against labels, by source: float, quantized, onnxruntime. Empty without labels."""
+
+    @property
+    def accuracy_drop(self) -> float:
+        """Float accuracy minus quantized accuracy, in percentage points; nan without labels."""
+        if "float" not in self.correct:
+            return float("nan")
+        return 100.0 * (self.correct["float"].rate - self.correct["quantized"].rate)
+
+
+@dataclass
+class Comparison:
+    """The whole report; `as_dict` is what ``qrnn compare --json`` writes."""
+
+    model: str
+    backend: str
+    sequences: int
+    steps: int
+    outputs: dict[str, ErrorSum]
+    onnxruntime: dict[str, ErrorSum]
+    layers: dict[str, ErrorSum]
+    decisions: Decisions | None
+    saturation: list[Saturation]
+    ranges: dict[str, float]
+    random_calibration: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists."""
+        decisions = None
+        if self.decisions is not None:
+            decisions = {
+                "output": self.decisions.output,
+                "rule": self.decisions.rule,
+                "at": self.decisions.at,
+                "agreement": _rate(self.decisions.agreement),
+                "accuracy": {source: _rate(a) for source, a in self.decisions.correct.items()},
+                "accuracy_drop_points": self.decisions.accuracy_drop if self.decisions.correct else None,
+            }
+        return {
+            "model": self.model,
+            "backend": self.backend,
+            "sequences": self.sequences,
+            "steps": self.steps,
+            "random_calibration": self.random_calibration,
+            "outputs": {name: e.as_dict() for name, e in self.outputs.items()},
+            "onnxruntime_against_float64": {name: e.as_dict() for name, e in self.onnxruntime.items()},
+            "layers": {name: e.as_dict() for name, e in self.layers.items()},
+            "decisions": decisions,
+            "saturation": [asdict(s) for s in self.saturation],
+            "range_used": self.ranges,
+        }
+
+    def failures(
+        self, min_sqnr: float | None = None, min_agreement: float | None = None, max_accuracy_drop: float | None = None
+    ) -> list[str]:
+        """One line for each gate that is not met: dB on every decided output, agreement in percent, accuracy drop in points."""
+        problems = []
+        judged = (
+            self.outputs if self.decisions is None else {self.decisions.output: self.outputs[self.decisions.output]}
+        )
+        if min_sqnr is not None:
+            problems += [
+                f"{name}: SQNR {e.sqnr_db:.2f} dB is below {min_sqnr:g} dB"
+                for name, e in judged.items()
+                if not e.sqnr_db >= min_sqnr
+            ]
+        if min_agreement is not None:
+            rate = 100.0 * self.decisions.agreement.rate if self.decisions else float("nan")
+            if not rate >= min_agreement:
+                problems.append(f"agreement {rate:.2f} % is below {min_agreement:g} %")
+        if max_accuracy_drop is not None:
+            drop = self.decisions.accuracy_drop if self.decisions else float("nan")
+            if not drop <= max_accuracy_drop:
+                problems.append(
+                    "no labels in the data: the accuracy drop is unknown"
+                    if np.isnan(drop)
+                    else f"accuracy drop {drop:.2f} points is above {max_accuracy_drop:g}"
+                )
+        return problems
+
+
+def _rate(a: Agreement) -> dict[str, Any]:
+    low, high = wilson_interval(a.agree, a.total)
+    return {"count": a.agree, "total": a.total, "rate": a.rate, "confidence_95": [low, high]}
+
+
+def compare(
+    float_model: FloatModel,
+    quant_model: QuantModel,
+    data: Mapping[str, Any],
+    *,
+    backend: str = DEFAULT_BACKEND,
+    onnx_path: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Comparison:
+    """Run both on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure.
+
+    ``onnx_path``: also run that file by ONNX Runtime, where it is installed. ``progress`` is told (done, all) sequences.
+    Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
+    """
+    source = quant_model.provenance.source_sha256
+    if source and float_model.source_sha256 and source != float_model.source_sha256:
+        raise DataError(
+            f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {float_model.name!r} "
+            f"({float_model.source_sha256[:12]}…); compare it with its own source"
+        )
+    batch = make_batch(float_model.inputs, data)
+    session = Session(quant_model, backend)
+    outputs = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
+    runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
+    probe = LayerProbe(quant_model, batch.steps)
+    decisions = _decisions(quant_model, data.get("labels"), batch)
+    use_runtime = onnx_path is not None and onnxruntime_installed()
+    for start, stop, piece in batch.chunks(CHUNK):
+        probe.start()
+        want = run_oracle_batch(float_model, piece, probe.observe).outputs
+        trace = Trace()
+        result, tensors = session.run_batch(piece, trace=trace)
+        probe.compare(trace, tensors, piece)
+        sources = {"float": want, "quantized": result.outputs}
+        if use_runtime and onnx_path is not None:
+            sources["onnxruntime"] = run_onnxruntime(float_model, onnx_path, piece)
+        for output in float_model.outputs:
+            mask = piece.mask if output.has_time else None
+            flat = {s: _flat(output, arrays[output.name]) for s, arrays in sources.items()}
+            outputs[output.name].add(flat["float"], flat["quantized"], mask)
+            if use_runtime:
+                runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
+        if decisions is not None:
+            labels = None if data.get("labels") is None else np.asarray(data["labels"])[start:stop]
+            _count(decisions, {s: arrays[decisions.output] for s, arrays in sources.items()}, labels, piece)
+        if progress is not None:
+            progress(stop, batch.size)
+    return Comparison(
+        model=quant_model.name,
+        backend=backend,
+        sequences=batch.size,
+        steps=int(batch.lengths.sum()),
+        outputs=outputs,
+        onnxruntime=runtime if use_runtime else {},
+        layers=probe.errors,
+        decisions=decisions,
+        saturation=probe.saturation(),
+        ranges=probe.ranges(),
+        random_calibration=quant_model.provenance.random_calibration,
+    )
+
+
+def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
+    return array.reshape(*array.shape[: 2 if output.has_time else 1], output.features)
+
+
+def _decisions(model: QuantModel, labels: Any, batch: Batch) -> Decisions | None:
+    """The first output that decides something: not one made of states. Sigmoid outputs decide per feature, others by argmax."""
+    writers = {layer.output: layer for layer in model.layers}
+    states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
+    for output in model.outputs:
+        names = {name for name, _, _ in output.parts}
+        if names & states or any(isinstance(writers.get(name), QuantRecurrent) for name in names):
+            continue
+        sigmoid = all(
+            isinstance(writer := writers.get(name), QuantPointwise) and "sigmoid" in writer.function.name
+            for name in names
+        )
+        if sigmoid or output.features == 1:
+            rule = "threshold 0.5" if sigmoid else "threshold 0"
+        else:
+            rule = "argmax"
+        at = "each step" if output.has_time else "each sequence"
+        if labels is not None:
+            shape = np.shape(labels)
+            per_step = shape == (batch.size, batch.steps) and output.has_time
+            if not per_step and shape != (batch.size,):
+                raise DataError(
+                    f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {batch.steps}]"
+                )
+            if not np.issubdtype(np.asarray(labels).dtype, np.integer):
+                raise DataError(f"labels: type {np.asarray(labels).dtype}, expected integers")
+            if output.has_time and not per_step:
+                at = "last step of each sequence"
+        return Decisions(output.name, rule, at)
+    if labels is not None:
+        raise DataError("labels are given, but no output of the model decides anything: all are recurrent states")
+    return None
+
+
+def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDArray[Any] | None, batch: Batch) -> None:
+    """Decide on [n, F] values of each source, where ``decisions.at`` says."""
+    decided: dict[str, npt.NDArray[Any]] = {}
+    for source, values in sources.items():
+        if decisions.at == "each step":
+            picked = values[batch.mask]
+        elif decisions.at == "last step of each sequence":
+            picked = values[np.arange(batch.size), batch.lengths - 1]
+        else:
+            picked = values
+        picked = picked.reshape(len(picked), -1)
+        if decisions.rule == "argmax":
+            decided[source] = picked.argmax(axis=1)[:, None]
+        else:
+            decided[source] = (picked > (0.5 if decisions.rule.endswith("0.5") else 0.0)).astype(np.int64)
+    same = decided["float"] == decided["quantized"]
+    decisions.agreement.agree += int(same.sum())
+    decisions.agreement.total += same.size
+    if labels is None:
+        return
+    truth = labels[batch.mask[:, : labels.shape[1]]] if labels.ndim == 2 else labels
+    for source, choice in decided.items():
+        if choice.shape[1] != 1:
+            raise DataError(
+                f"labels are given, but output {decisions.output!r} has {choice.shape[1]} decisions a step; leave labels out"
+            )
+        tally = decisions.correct.setdefault(source, Agreement())
+        tally.agree += int((choice[:, 0] == truth).sum())
+        tally.total += len(truth)
+
+
+__all__ = ["Agreement", "Comparison", "Decisions", "compare", "sqnr_db"]

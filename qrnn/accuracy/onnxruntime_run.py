@@ -1,0 +1,149 @@
+"""The model's own ONNX graph run by ONNX Runtime on the same batch-first data, whatever layout and baked sizes the graph has."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatArray, FloatModel, GraphInput, GraphOutput, Recurrent
+
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(uint16)": np.uint16,
+}
+
+
+def onnxruntime_installed() -> bool:
+    """Whether `run_onnxruntime` can be called."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batch) -> dict[str, FloatArray]:
+    """Graph outputs by name, batch first, zero on padded steps.
+
+    Sequences are run in groups of equal length (so padding is never seen), one by one where the graph's batch is baked to 1, and step
+    by step with the states carried where it runs one step per call.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    declared = {i.name: i for i in session.get_inputs()}
+    fixed_batch = any(
+        isinstance(declared[i.name].shape[i.batch_axis], int)
+        for i in model.inputs
+        if i.name in declared and declared[i.name].shape
+    )
+    outputs: dict[str, FloatArray] = {}
+    for output in model.outputs:
+        lead = (batch.size, batch.steps) if output.has_time else (batch.size,)
+        outputs[output.name] = np.zeros((*lead, *output.shape))
+    for length in np.unique(batch.lengths):
+        members = np.nonzero(batch.lengths == length)[0]
+        for group in [members[k : k + 1] for k in range(len(members))] if fixed_batch else [members]:
+            results = _run_group(model, session, declared, batch, group, int(length))
+            for output in model.outputs:
+                if output.has_time:
+                    outputs[output.name][group, : int(length)] = results[output.name]
+                else:
+                    outputs[output.name][group] = results[output.name]
+    return outputs
+
+
+def _run_group(
+    model: FloatModel, session: Any, declared: dict[str, Any], batch: Batch, group: np.ndarray[Any, Any], length: int
+) -> dict[str, FloatArray]:
+    feeds: dict[str, Any] = {}
+    for graph_input in model.inputs:
+        name = graph_input.name
+        if graph_input.kind == "lengths":
+            feeds[name] = np.full(len(group), length)
+        elif graph_input.kind == "state":
+            given = batch.states.get(name, np.zeros((batch.size, graph_input.features)))[group]
+            feeds[name] = given.reshape(len(group), *graph_input.shape)
+        else:
+            values = batch.features[name] if graph_input.kind == "features" else batch.tokens[name]
+            piece = values[group, :length] if graph_input.has_time else values[group]
+            feeds[name] = piece.reshape(*piece.shape[: 2 if graph_input.has_time else 1], *graph_input.shape)
+    names = [o.name for o in model.outputs]
+    by_name = {i.name: i for i in model.inputs}
+
+    def call(arrays: dict[str, Any]) -> dict[str, FloatArray]:
+        graph = {k: _to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
+        results = session.run(names, graph)
+        return {o.name: _from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=True)}
+
+    if not model.one_step:
+        return call(feeds)
+    collected: dict[str, list[FloatArray]] = {name: [] for name in names}
+    pairs = state_pairs(model)
+    for t in range(length):
+        arrays = {k: v[:, t : t + 1] if by_name[k].has_time else v for k, v in feeds.items()}
+        results = call(arrays)
+        for name in names:
+            collected[name].append(results[name])
+        for state_input, state_output in pairs.items():
+            feeds[state_input] = results[state_output]
+    return {
+        o.name: np.concatenate(collected[o.name], axis=1) if o.has_time else collected[o.name][-1]
+        for o in model.outputs
+    }
+
+
+def state_pairs(model: FloatModel) -> dict[str, str]:
+    """Graph state input → the graph output that carries it on: the one whose final states lie at the input's positions."""
+    home: dict[tuple[str, int], tuple[str, int]] = {}  # (final-state tensor, feature) → (state input, position)
+    for layer in model.layers:
+        if not isinstance(layer, Recurrent):
+            continue
+        for number, d in enumerate(layer.directions):
+            for state, tensor in ((d.h_0, layer.h_n), (d.c_0, layer.c_n or "")):
+                if state is not None and state.source is not None and state.indices is not None:
+                    for unit, position in enumerate(state.indices):
+                        home[tensor, number * len(state.indices) + unit] = (state.source, int(position))
+    pairs: dict[str, str] = {}
+    for output in model.outputs:
+        targets = {
+            (*home.get((tensor, int(index)), ("", -1)), int(position))
+            for tensor, indices, positions in output.parts
+            for index, position in zip(indices, positions, strict=True)
+        }
+        sources = {source for source, _, _ in targets}
+        if len(sources) == 1 and "" not in sources and all(a == b for _, a, b in targets):
+            pairs[sources.pop()] = output.name
+    return pairs
+
+
+def _to_graph(graph_input: GraphInput, array: Any) -> Any:
+    """Batch-first [N, T, *shape] or [N, *shape] to the graph's own axes."""
+    array = np.asarray(array)
+    if not graph_input.has_time:
+        return np.moveaxis(array, 0, graph_input.batch_axis)
+    if graph_input.time_axis is None:  # the graph makes the time axis itself, one step per call
+        return np.moveaxis(array[:, 0], 0, graph_input.batch_axis)
+    return np.moveaxis(array, [0, 1], [graph_input.batch_axis, graph_input.time_axis])
+
+
+def _from_graph(output: GraphOutput, array: FloatArray) -> FloatArray:
+    """The graph's own axes to [N, T, *shape] or [N, *shape]."""
+    if output.has_time and output.time_axis is not None:
+        timed: FloatArray = np.moveaxis(array, [output.batch_axis, output.time_axis], [0, 1])
+        return timed
+    result: FloatArray = np.moveaxis(array, output.batch_axis, 0)
+    return result[:, None] if output.has_time else result

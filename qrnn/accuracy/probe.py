@@ -1,0 +1,190 @@
+"""Inside the layers: errors of gates and states against the oracle's, saturation counts, and how much of each range is used."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.arithmetic.gates import evaluate
+from qrnn.backends.base import Trace
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import GATES, FloatArray
+from qrnn.model.quant_model import (
+    GateFunction,
+    Int16Array,
+    Int32Array,
+    Operand,
+    QuantDense,
+    QuantModel,
+    QuantRecurrent,
+    pack_gates,
+)
+
+Mask = npt.NDArray[np.bool_]
+
+
+class ErrorSum:
+    """Running sums of want² and (want - got)², in all and by time step (``steps`` 0: no time axis)."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self.signal, self.noise, self.count, self.largest = 0.0, 0.0, 0, 0.0
+        self.signal_at, self.noise_at = np.zeros(steps), np.zeros(steps)
+        self.count_at = np.zeros(steps, np.int64)
+
+    def add(self, want: FloatArray, got: FloatArray, mask: Mask | None) -> None:
+        """want, got [N, T, F] with the mask of real steps [N, T], or [N, F] without."""
+        error = want - got
+        if mask is not None:
+            steps = want.shape[1]
+            self.signal_at[:steps] += np.where(mask[:, :, None], want**2, 0.0).sum(axis=(0, 2))
+            self.noise_at[:steps] += np.where(mask[:, :, None], error**2, 0.0).sum(axis=(0, 2))
+            self.count_at[:steps] += mask.sum(axis=0) * want.shape[2]
+            want, error = want[mask], error[mask]
+        self.signal += float((want**2).sum())
+        self.noise += float((error**2).sum())
+        self.count += error.size
+        self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
+
+    @property
+    def sqnr_db(self) -> float:
+        """10·log10(Σ want² / Σ error²)."""
+        if self.noise == 0.0:
+            return math.inf
+        return 10.0 * math.log10(self.signal / self.noise) if self.signal > 0.0 else math.nan
+
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared error."""
+        return math.sqrt(self.noise / self.count) if self.count else 0.0
+
+    def rmse_at(self) -> FloatArray:
+        """[T]: root mean squared error at each step, 0 where no sequence reaches."""
+        result: FloatArray = np.sqrt(self.noise_at / np.maximum(self.count_at, 1))
+        return result
+
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers for JSON; an infinite SQNR (no error at all) is None."""
+        out: dict[str, Any] = {
+            "sqnr_db": self.sqnr_db if math.isfinite(self.sqnr_db) else None,
+            "rmse": self.rmse,
+            "max_error": self.largest,
+        }
+        if self.count_at.size:
+            out["rmse_by_step"] = self.rmse_at().tolist()
+        return out
+
+
+@dataclass
+class Saturation:
+    """``saturated`` of ``total`` values at the rails of one of the contract's saturations."""
+
+    where: str
+    saturated: int = 0
+    total: int = 0
+
+
+@functools.lru_cache(maxsize=64)
+def _gate_values(params: bytes, table: bytes) -> FloatArray:
+    """The real output of a gate function for every int16, from -32768 up."""
+    function = GateFunction("probe", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
+    packed_params, packed_tables = pack_gates((function,))
+    tables = packed_tables.astype(object)  # plain integers: no wrap, and quick to index
+    return (
+        np.array([evaluate(x, packed_params, tables, 0) for x in range(-32768, 32768)], np.float64)
+        * 2.0**-function.out_frac
+    )
+
+
+def gate_values(function: GateFunction, pre: npt.NDArray[Any]) -> FloatArray:
+    """Real gate outputs of pre-activations."""
+    values: FloatArray = _gate_values(function.params.tobytes(), function.table.tobytes())[pre.astype(np.int64) + 32768]
+    return values
+
+
+class LayerProbe:
+    """Collects an oracle's observations and an engine's trace of the same batch, and keeps sums of their differences."""
+
+    def __init__(self, model: QuantModel, steps: int) -> None:
+        self.model, self.steps = model, steps
+        self.errors: dict[str, ErrorSum] = {}
+        self._observed: dict[str, FloatArray] = {}
+        self._saturation: dict[str, Saturation] = {}
+        self._largest: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Forget the last batch's observations."""
+        self._observed = {}
+
+    def observe(self, name: str, values: FloatArray, _mask: Mask | None) -> None:
+        """The oracle's side; see `qrnn.accuracy.oracle.Observer`."""
+        self._observed[name] = values
+
+    def compare(self, trace: Trace, tensors: dict[str, Int16Array | Int32Array], batch: Batch) -> None:
+        """The engine's side of the batch that was just observed."""
+        mask = batch.mask
+        for graph_input in self.model.inputs:
+            if graph_input.kind == "features":
+                fmt = self.model.tensors[graph_input.name]
+                beyond = np.abs(batch.features[graph_input.name]) > (fmt.limit + 0.5) * np.asarray(fmt.scale)
+                real = beyond[mask] if graph_input.has_time else beyond
+                self._count(f"input {graph_input.name}: beyond its calibrated range", real)
+        for layer in self.model.layers:
+            if isinstance(layer, QuantRecurrent):
+                for number in range(len(layer.directions)):
+                    self._recurrent(layer, number, trace, mask)
+            elif isinstance(layer, QuantDense):
+                y = tensors[layer.output].astype(np.int64)
+                y = y[mask] if self.model.tensors[layer.output].has_time else y
+                self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
+        for name, tensor in tensors.items():
+            used = tensor[mask] if self.model.tensors[name].has_time else tensor
+            self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
+
+    def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, mask: Mask) -> None:
+        d, key, H = layer.directions[number], f"{layer.name}[{number}]", layer.hidden_size
+        pre = trace.arrays[f"{key}.pre"]
+        for k, gate in enumerate(GATES[layer.cell]):
+            block = pre[:, :, k * H : (k + 1) * H]
+            self._count(f"{key}: pre-activation {gate}", (block[mask] >= 32767) | (block[mask] <= -32768))
+            if layer.cell != "rnn":
+                self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask)
+        h = trace.arrays[f"{key}.h"]
+        self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask)
+        self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
+        if layer.cell == "lstm":
+            c = trace.arrays[f"{key}.c"]
+            self._add(f"{key}.c", c.astype(np.float64) * 2.0**-layer.c_frac, mask)
+            self._count(f"{key}: cell", np.abs(c[mask].astype(np.int64)) >= (1 << 31) - 1)
+
+    def _add(self, key: str, got: FloatArray, mask: Mask) -> None:
+        self.errors.setdefault(key, ErrorSum(self.steps)).add(self._observed[key], got, mask)
+
+    def _count(self, where: str, hits: Mask) -> None:
+        entry = self._saturation.setdefault(where, Saturation(where))
+        entry.saturated += int(hits.sum())
+        entry.total += hits.size
+
+    def saturation(self) -> list[Saturation]:
+        """Every place of saturation that was looked at, in the order of the layers."""
+        return list(self._saturation.values())
+
+    def ranges(self) -> dict[str, float]:
+        """Tensor → largest magnitude seen, as a fraction of its format's range."""
+        return {
+            name: largest / self.model.tensors[name].limit
+            for name, largest in self._largest.items()
+            if name in self.model.tensors
+        }
+
+
+def _clipped(q: npt.NDArray[Any], operand: Operand) -> Mask:
+    """Which values of an int16 tensor the operand's clamp changes."""
+    half = (1 << operand.shift) >> 1
+    rounded = (q.astype(np.int64) + half) >> operand.shift
+    clipped: Mask = np.abs(rounded) > operand.limit
+    return clipped

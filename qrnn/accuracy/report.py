@@ -1,0 +1,106 @@
+"""A comparison as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from qrnn.accuracy.compare import Comparison
+from qrnn.accuracy.metrics import wilson_interval
+from qrnn.accuracy.probe import ErrorSum
+
+
+def render(result: Comparison, out: Console) -> None:
+    """Print the whole report."""
+    out.print(
+        f"{result.model}: {result.sequences} sequences, {result.steps} steps, backend {result.backend}", markup=False
+    )
+    if result.random_calibration:
+        out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
+    out.print(_outputs(result))
+    out.print(_layers(result.layers))
+    drift = {
+        name: e for name, e in (result.outputs | result.layers).items() if len(e.count_at) > 1 and _shown_in_drift(name)
+    }
+    if drift:
+        out.print(_drift(drift))
+    saturated = [s for s in result.saturation if s.saturated]
+    if saturated:
+        table = Table("saturated", "values", "share", title="Saturation", title_justify="left")
+        for s in saturated:
+            table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %")
+        out.print(table)
+    else:
+        out.print("saturation: none anywhere")
+    _print_decisions(result, out)
+
+
+def _shown_in_drift(name: str) -> bool:
+    return not (name.count("[") and name.rsplit(".", 1)[-1] not in ("h", "c"))
+
+
+def _db(value: float) -> str:
+    return "exact" if math.isinf(value) else f"{value:.1f} dB"
+
+
+def _outputs(result: Comparison) -> Table:
+    table = Table(
+        "output", "source", "SQNR", "max error", "RMSE", title="Against the float64 oracle", title_justify="left"
+    )
+    for name, error in result.outputs.items():
+        table.add_row(name, "qrnn", _db(error.sqnr_db), f"{error.largest:.4g}", f"{error.rmse:.4g}")
+        if name in result.onnxruntime:
+            other = result.onnxruntime[name]
+            table.add_row("", "ONNX Runtime", _db(other.sqnr_db), f"{other.largest:.2g}", f"{other.rmse:.2g}")
+    return table
+
+
+def _layers(layers: Mapping[str, ErrorSum]) -> Table:
+    """One row a layer and direction, one column a gate or state."""
+    grouped: dict[str, dict[str, ErrorSum]] = {}
+    for key, error in layers.items():
+        layer, quantity = key.rsplit(".", 1)
+        grouped.setdefault(layer, {})[quantity] = error
+    quantities = [q for q in ("i", "f", "g", "o", "r", "z", "n", "c", "h") if any(q in row for row in grouped.values())]
+    table = Table("layer", *quantities, title="SQNR of gates and states, dB", title_justify="left")
+    for layer, row in grouped.items():
+        table.add_row(layer, *(_db(row[q].sqnr_db).removesuffix(" dB") if q in row else "" for q in quantities))
+    return table
+
+
+def _drift(errors: Mapping[str, ErrorSum]) -> Table:
+    """RMSE at a few steps from the first to the last."""
+    steps = max(len(e.count_at) for e in errors.values())
+    marks = sorted(
+        {0, *(t - 1 for t in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384) if t <= steps), steps - 1}
+    )
+    marks = [marks[round(k * (len(marks) - 1) / 5)] for k in range(6)] if len(marks) > 6 else marks
+    table = Table("RMSE at step", *(str(m + 1) for m in marks), title="Error over time", title_justify="left")
+    for name, error in errors.items():
+        at = error.rmse_at()
+        table.add_row(name, *(f"{at[m]:.2g}" if m < len(at) and error.count_at[m] else "" for m in marks))
+    return table
+
+
+def _print_decisions(result: Comparison, out: Console) -> None:
+    decisions = result.decisions
+    if decisions is None:
+        return
+    a = decisions.agreement
+    out.print(
+        f"decisions ({decisions.rule} of {decisions.output}, {decisions.at}): "
+        f"{a.agree} of {a.total} as in float ({100 * a.rate:.2f} %)",
+        markup=False,
+        soft_wrap=True,
+    )
+    if decisions.correct:
+        table = Table("accuracy", "correct", "rate", "95 % interval", title_justify="left")
+        for source, tally in decisions.correct.items():
+            low, high = wilson_interval(tally.agree, tally.total)
+            rate = f"{100 * tally.rate:.2f} %"
+            table.add_row(source, f"{tally.agree} of {tally.total}", rate, f"{100 * low:.2f} – {100 * high:.2f} %")
+        out.print(table)
+        out.print(f"accuracy drop: {decisions.accuracy_drop:.2f} points")

@@ -1,0 +1,96 @@
+"""What commands share: reading arrays, consoles, progress, writing reports."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qrnn.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console(stderr: bool = False) -> Console:
+    """A console for people; figures for programs go through `print_json`."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; the body calls it with (done, all). It vanishes when done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz file; DataError names the file and what is wrong with it."""
+    import numpy as np
+
+    if not path.is_file():
+        raise DataError(
+            f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected an .npz file of arrays"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if not isinstance(data, np.lib.npyio.NpzFile):
+                raise DataError(
+                    f"{path}: holds one unnamed array; expected an .npz file with one array per graph input"
+                )
+            return {name: data[name] for name in data.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """An .npz file's content."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def size_text(count: int) -> str:
+    """Bytes for people."""
+    return (
+        f"{count} B"
+        if count < 10_000
+        else f"{count / 1024:.1f} KiB"
+        if count < 10_000_000
+        else f"{count / 1048576:.1f} MiB"
+    )
+
+
+def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse an output that could not be written, before any work is done."""
+    if not path.parent.is_dir():
+        raise DataError(f"cannot write {path}: no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise DataError(f"cannot write {path}: it is a folder; give a file name")
+    for other in inputs:
+        if path.exists() and other.exists() and path.samefile(other):
+            raise DataError(f"cannot write {path}: it is also an input; give another name")

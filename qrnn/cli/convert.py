@@ -1,0 +1,52 @@
+"""``qrnn convert``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qrnn.cli.common import check_output, console, progress, read_arrays, size_text
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="ONNX file with LSTM, GRU or RNN layers.")],
+    calibration: Annotated[
+        str, typer.Option(help="DATA.npz of typical inputs, batch first; or the word random, for trials only.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .qrnn file to write.")],
+    target: Annotated[str, typer.Option(help="Known hardware whose defaults to take (see: qrnn targets).")] = "generic",
+    gates: Annotated[str | None, typer.Option(help="Gate functions: pwl:N, N segments on the half range.")] = None,
+    calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
+    activations: Annotated[int | None, typer.Option(help="Bits of the matrix products' operands: 8 or 16.")] = None,
+    input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
+) -> None:
+    """Convert a trained ONNX model into an integer-only model."""
+    from qrnn.model.file import save
+    from qrnn.onnx_import import load_onnx
+    from qrnn.quantization import RANDOM, Scheme, quantize
+    from qrnn.targets import load_target
+
+    check_output(output, (model, Path(calibration)))
+    defaults = Scheme(**load_target(target).scheme)
+    given = {"gates": gates, "calibrator": calibrator, "activations": activations, "input": input_scheme}
+    scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    float_model = load_onnx(model)
+    data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
+    with progress("calibrating") as report:
+        quantized = quantize(float_model, data, scheme, target, report)
+    save(quantized, output)
+    out = console()
+    for note in float_model.notes:
+        out.print(f"note: {note}")
+    for decision in quantized.provenance.decisions:
+        out.print(f"  {decision}", soft_wrap=True, markup=False)
+    if quantized.provenance.random_calibration:
+        console(stderr=True).print(
+            "warning: calibrated on random numbers; convert with real data before trusting any result"
+        )
+    bound = max(quantized.proof.values())
+    out.print(f"overflow proof: {len(quantized.proof)} matrices, largest accumulator {bound} < 2^31", markup=False)
+    out.print(f"wrote {output} ({size_text(output.stat().st_size)})", markup=False, soft_wrap=True)

@@ -1,0 +1,65 @@
+"""``qrnn inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qrnn.cli.common import console, print_json, size_text
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A .qrnn file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof."""
+    from qrnn.model.describe import describe
+    from qrnn.model.file import load
+
+    description = describe(load(model))
+    if json:
+        print_json(description)
+        return
+    _print(description)
+
+
+def _print(d: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = console()
+    p = d["provenance"]
+    out.print(f"{d['name']}  (contract {d['contract']}, target {p['target']})", markup=False, style="bold")
+    if p["random_calibration"]:
+        out.print("calibrated on random numbers: not for real use", style="bold red")
+    out.print(
+        f"calibrated on {p['calibration_sequences']} sequences, {p['calibration_steps']} steps, {p['calibrator']}",
+        markup=False,
+    )
+    out.print(f"source SHA-256      {p['source_sha256']}\ncalibration SHA-256 {p['calibration_sha256']}", markup=False)
+    table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")
+    for t in d["tensors"]:
+        table.add_row(t["name"], t["shape"], t["format"], t["scale"], t["range"])
+    out.print(table)
+    table = Table(
+        "matrix", "shape", "bytes", "row scales", "bound / 2^31", title="Weights, int8 by row", title_justify="left"
+    )
+    for w in d["matrices"]:
+        table.add_row(w["name"], w["shape"], str(w["bytes"]), w["row_scale"], f"{w['bound_share']:.4f}")
+    out.print(table)
+    table = Table(
+        "where", "what is rounded", "what is saturated", title="Rounding and saturation", title_justify="left"
+    )
+    for r in d["roundings"]:
+        table.add_row(r["where"], r["rounded"], r["saturated"])
+    out.print(table)
+    out.print("Decisions", style="italic")
+    for line in (*p["decisions"], *p["notes"]):
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+    b = d["bytes"]
+    out.print(
+        f"weights {size_text(b['weights'])}, row parameters {size_text(b['rows'])}, gate tables {size_text(b['tables'])}, "
+        f"state of a stream {size_text(b['state'])}",
+        soft_wrap=True,
+    )

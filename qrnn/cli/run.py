@@ -1,0 +1,48 @@
+"""``qrnn run``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qrnn.cli.common import check_output, console, npz_bytes, print_json, read_arrays
+
+
+def run(
+    model: Annotated[Path, typer.Argument(help="A .qrnn file.")],
+    input: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: one array per graph input, batch first.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npz: one array per graph output, batch first.")],
+    backend: Annotated[str, typer.Option(help="cpu, or reference (slow, the definition).")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Cores to use; all when left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Run a converted model on whole sequences."""
+    from qrnn.atomic import write_atomically
+    from qrnn.model.batch import RESERVED, make_batch
+    from qrnn.model.file import load
+    from qrnn.session import Session
+
+    check_output(output, (model, input))
+    quantized = load(model)
+    session = Session(quantized, backend, threads)
+    arrays = read_arrays(input)
+    batch = make_batch(quantized.inputs, arrays)
+    start = time.perf_counter()
+    result = session.run({name: value for name, value in arrays.items() if name not in RESERVED}, batch.lengths)
+    seconds = time.perf_counter() - start
+    write_atomically(output, npz_bytes(result.outputs))
+    steps = int(batch.lengths.sum())
+    if json:
+        shapes = {name: list(value.shape) for name, value in result.outputs.items()}
+        print_json(
+            {"output": str(output), "outputs": shapes, "sequences": batch.size, "steps": steps, "seconds": seconds}
+        )
+        return
+    out = console()
+    for name, value in result.outputs.items():
+        out.print(f"  {name}: {list(value.shape)}", markup=False)
+    out.print(f"{batch.size} sequences, {steps} steps on backend {backend} in {seconds:.2f} s (compilation included)")
+    out.print(f"wrote {output}", markup=False, soft_wrap=True)

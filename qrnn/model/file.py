@@ -1,0 +1,101 @@
+"""The .qrnn file: safetensors, integers only, with the model's structure as JSON in its metadata (docs/file_format.md).
+
+Metadata entries: ``format`` "qrnn", ``schema``, ``contract``, ``model`` (JSON), ``proof`` (JSON) and ``sha256`` over the model's JSON
+and every tensor. Loading checks all of it, rebuilds every dataclass with its own checks, and proves the accumulators again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.atomic import write_atomically
+from qrnn.errors import ModelFileError, QrnnError
+from qrnn.model.codec import Tensors, decode, encode
+from qrnn.model.quant_model import QuantModel
+
+SCHEMA = "1"
+
+
+class RandomCalibrationWarning(UserWarning):
+    """The model was calibrated on random numbers: its formats say nothing about real data."""
+
+
+def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path``, whole or not at all."""
+    tensors: Tensors = {}
+    structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof"})), sort_keys=True)
+    metadata = {
+        "format": "qrnn",
+        "schema": SCHEMA,
+        "contract": CONTRACT_VERSION,
+        "model": structure,
+        "proof": json.dumps(dict(model.proof), sort_keys=True),
+        "sha256": _digest(structure, tensors),
+    }
+    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> QuantModel:
+    """Read and check a model; ModelFileError names the file and what is wrong with it."""
+    file = Path(path)
+    if not file.is_file():
+        raise ModelFileError(
+            f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; expected a .qrnn file made by qrnn convert"
+        )
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # not a mapping
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"{file}: not a readable .qrnn file ({first}); convert the model again") from None
+    try:
+        model = _rebuild(metadata, tensors)
+    except QrnnError as error:
+        raise ModelFileError(f"{file}: {error}") from None
+    if model.provenance.random_calibration:
+        warnings.warn(
+            f"{file.name} was calibrated on random numbers; convert it with real data before trusting any result",
+            RandomCalibrationWarning,
+            stacklevel=2,
+        )
+    return model
+
+
+def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
+    for name, expected in (("format", "qrnn"), ("schema", SCHEMA), ("contract", CONTRACT_VERSION)):
+        if metadata.get(name) != expected:
+            found = f"{name} {metadata[name]!r}" if name in metadata else f"no {name}"
+            raise ModelFileError(f"{found}, expected {expected!r}; convert the model again with this version of qrnn")
+    structure = metadata.get("model", "")
+    if _digest(structure, tensors) != metadata.get("sha256"):
+        raise ModelFileError(
+            "checksum does not match: the file is damaged; convert the model again or restore the file"
+        )
+    try:
+        parsed = json.loads(structure)
+        proof = json.loads(metadata.get("proof", ""))
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"metadata is not JSON ({error})") from None
+    model: QuantModel = decode(parsed, QuantModel, tensors, "model")
+    if dict(model.proof) != proof:
+        raise ModelFileError("the stored overflow proof is not the model's; convert the model again")
+    return model
+
+
+def _digest(structure: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(structure.encode())
+    for key in sorted(tensors):
+        array = np.ascontiguousarray(tensors[key])
+        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,9 @@
+"""ONNX models in, `FloatModel` out.
+
+The graph is interpreted once on abstract values (`values.py`); each ONNX operator is one function in `operators/`.
+"""
+
+from qrnn.onnx_import.graph import import_model
+from qrnn.onnx_import.load import load_onnx
+
+__all__ = ["import_model", "load_onnx"]

@@ -1,0 +1,169 @@
+"""The float model under construction: what operator handlers write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import Concat, FloatArray, GraphInput, IndexArray, LastStep, Layer
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind, check_size
+
+_NOT_COMPUTABLE = {
+    "state": "reads the state input '{name}', which may only be an initial state",
+    "c_n": "reads the final cell state '{name}', which may only be a graph output",
+    "constant": "reads constants expanded to the batch ('{name}'), which may only be an initial state",
+    "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
+    "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
+}
+
+
+def unique_name(name: str, taken: Set[str]) -> str:
+    """``name``, with a number when it is taken."""
+    unique, k = name, 1
+    while unique in taken:
+        k += 1
+        unique = f"{name}_{k}"
+    return unique
+
+
+@dataclass(eq=False)
+class Builder:
+    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any."""
+
+    one_step: bool
+    baked: dict[Symbol, set[int]]
+    value_names: frozenset[str]
+    book: TensorBook = field(default_factory=TensorBook)
+    layers: list[Layer] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    vocabulary: dict[str, int] = field(default_factory=dict)
+    carries: dict[int, set[int]] = field(default_factory=dict)
+    """Id in a state input → ids of the final states that it initialises."""
+    lengths_of: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
+    """Recurrent node → its sequence_lens input, and whether a direction of it runs in reverse."""
+    inputs: dict[str, GraphInput] = field(default_factory=dict)
+    """Graph inputs by name, in order; their vocabulary is filled in at the end."""
+    _names: set[str] = field(default_factory=set)
+    _last_steps: dict[int, Tensor] = field(default_factory=dict)
+
+    def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
+        """A new tensor; a generated name is kept apart from every value name of the graph."""
+        taken = self._names | self.value_names if generated else self._names
+        unique = unique_name(name, taken)
+        self._names.add(unique)
+        return self.book.add(unique, features, has_time, kind)
+
+    def result(self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer") -> Tensor:
+        """The tensor of a node's output, named as in the graph."""
+        name = node.output_names[output] if output < len(node.output_names) else ""
+        role = ("Y", "h_n", "c_n")[output]
+        return self.new_tensor(name or f"{node.name}.{role}", not name, features, has_time, kind)
+
+    def constant(self, values: FloatArray, axes: tuple[Symbol | None, ...]) -> Features:
+        """Constants whose batch or time size is symbolic, as features of a tensor that only initial states may read."""
+        name = f"constant_{len(self.book.tensors)}"
+        flat = values.reshape(-1)
+        tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
+        return Features(tensor.ids.reshape(values.shape), axes)
+
+    def computable(self, node: Node, ids: IndexArray) -> IndexArray:
+        """``ids`` as a layer may read them; refuses states, tokens and mixtures of tensors with and without time.
+
+        In a graph of one step per call, h_n is that step's output: over whole sequences it stands for every step.
+        """
+        flat = ids.reshape(-1).copy()
+        has_time = set()
+        for part in self.book.parts(flat):
+            tensor = part.tensor
+            if tensor.kind in _NOT_COMPUTABLE:
+                raise node.refuse(
+                    _NOT_COMPUTABLE[tensor.kind].format(name=tensor.name) + "; run this part outside the model"
+                )
+            if tensor.kind == "h_n" and self.one_step and tensor.steps is not None:
+                tensor = tensor.steps
+                flat[part.positions] = part.indices + tensor.start
+            has_time.add(tensor.has_time)
+        if not flat.size:
+            raise node.damaged("reads a tensor without elements")
+        if len(has_time) > 1:
+            raise node.refuse("joins a tensor with a time axis to one without; run this part outside the model")
+        return flat
+
+    def operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
+        """One tensor and the indices in it that hold ``value``, row-major; several tensors are concatenated by a layer."""
+        flat = self.computable(node, value.ids)
+        parts = self.book.parts(flat)
+        if len(parts) == 1:
+            return parts[0].tensor, parts[0].indices
+        return self.gathered(node, flat)
+
+    def whole_operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
+        """As `operand`, but the indices are a permutation of the whole tensor."""
+        tensor, indices = self.operand(node, value)
+        if np.array_equal(np.sort(indices), np.arange(tensor.features)):
+            return tensor, indices
+        return self.gathered(node, indices + tensor.start)
+
+    def gathered(self, node: Node, flat: IndexArray) -> tuple[Tensor, IndexArray]:
+        """A Concat layer that brings ``flat`` ids together in this order."""
+        runs = []
+        parts = self.book.parts(flat)
+        owner = np.empty(flat.size, dtype=np.int64)
+        for k, part in enumerate(parts):
+            owner[part.positions] = k
+        for run in np.split(np.arange(flat.size), np.flatnonzero(np.diff(owner)) + 1):
+            tensor = parts[owner[run[0]]].tensor
+            runs.append((tensor.name, flat[run] - tensor.start))
+        name = f"{node.name}/concat"
+        output = self.new_tensor(name, True, flat.size, parts[0].tensor.has_time, "layer")
+        self.layers.append(Concat(name, output.name, tuple(runs)))
+        return output, np.arange(flat.size, dtype=np.int64)
+
+    def spread_columns(self, node: Node, weight: FloatArray, tensor: Tensor, indices: IndexArray) -> FloatArray:
+        """Weight [O, len(indices)] for the columns ``indices`` of a tensor → [O, tensor.features], zero elsewhere."""
+        if np.array_equal(indices, np.arange(tensor.features)):
+            return weight
+        check_size(weight.shape[0] * tensor.features, f"{node.where}: its weight over all of '{tensor.name}'")
+        full = np.zeros((weight.shape[0], tensor.features))
+        np.add.at(full.T, indices, weight.T)  # a feature read twice counts twice
+        return full
+
+    def map_tensors(self, node: Node, value: Features, layer: Callable[[str, str, Tensor], Layer]) -> Features:
+        """Apply an elementwise layer to ``value``: ``layer(layer name, output name, input tensor)``."""
+        tensor, indices = self.whole_operand(node, value)
+        output = self.result(node, tensor.features, tensor.has_time)
+        self.layers.append(layer(node.name, output.name, tensor))
+        return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+
+    def last_step(self, node: Node, value: Features) -> Features:
+        """``value`` at its last step: its TIME axis becomes a feature axis of size 1."""
+        axes = tuple(None if axis is TIME else axis for axis in value.axes)
+        if self.one_step:  # the only step is the last; the axis stays the time axis of whole sequences
+            return value
+        flat = self.computable(node, value.ids)
+        ids = np.empty_like(flat)
+        for part in self.book.parts(flat):
+            tensor = part.tensor
+            if not tensor.has_time:
+                raise UnsupportedError(f"{node.where}: takes the last step of '{tensor.name}', which has no time axis")
+            if tensor.start not in self._last_steps:
+                name = f"{node.name}/last"
+                last = self.new_tensor(f"{tensor.name}.last", True, tensor.features, False, "layer")
+                self.layers.append(LastStep(name, tensor.name, last.name))
+                self._last_steps[tensor.start] = last
+            ids[part.positions] = part.indices + self._last_steps[tensor.start].start
+        return Features(ids.reshape(value.ids.shape), axes)
+
+    def hide_axis(self, node: Node, value: Features, axis: int) -> None:
+        """Check that axis ``axis`` of ``value`` may be dropped: it is a feature axis of size 1, or the time of one step."""
+        symbol = value.axes[axis]
+        if symbol is BATCH:
+            raise node.refuse(f"removes the batch axis {axis}; re-export with the batch axis kept to the outputs")
+        if symbol is TIME and not self.one_step:
+            raise node.refuse(f"removes the time axis {axis}; re-export with a dynamic time axis")
+        if symbol is None and value.ids.shape[axis] != 1:
+            raise node.damaged(f"removes axis {axis} of size {value.ids.shape[axis]}, expected size 1")

@@ -1,0 +1,290 @@
+"""From an ONNX model in memory to a `FloatModel`: two passes over the nodes, one for the roles of axes, one for the layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import checker, inliner
+
+from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.model.float_model import FloatModel, LastStep, Layer, Recurrent, TensorInfo
+from qrnn.onnx_import import operators
+from qrnn.onnx_import.builder import Builder, unique_name
+from qrnn.onnx_import.constants import FOLDABLE, fold, to_numpy
+from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
+from qrnn.onnx_import.node import AXIS_RULES, DAMAGE, HANDLERS, Node, first_line
+from qrnn.onnx_import.outputs import check_carried_states, graph_output
+from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
+from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size
+
+assert operators  # imported for its registrations
+
+OLDEST_OPSET = 7
+RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
+
+
+def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> FloatModel:
+    """Import a model. Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented."""
+    opset = _checked_opset(model, name)
+    graph = _checked_graph(model, name).graph
+    constants = Constants(graph)
+    inputs = declared_inputs(graph, constants.names)
+    nodes = _live_nodes(graph)
+    # control flow and custom operators may hide one: they are listed below
+    if not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
+        raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
+    problems = Problems(name)
+    roles, lost = _find_roles(nodes, opset, constants, inputs)
+    for conflict in roles.conflicts:
+        problems.refuse(conflict)
+    build = Builder(
+        one_step=roles.one_step(),
+        baked={BATCH: set(), TIME: set()},
+        value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
+    )
+    used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
+    values = place_inputs(build, roles, inputs, used, problems, quiet=lost)
+    _build_layers(nodes, opset, constants, values, build, problems, used)
+    return _finish(graph, build, values, problems, opset, name, source_sha256)
+
+
+class Constants:
+    """The initializers, converted when first read: unused ones may be of any type."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        if graph.sparse_initializer:
+            raise UnsupportedError(
+                f"graph '{graph.name}' has {len(graph.sparse_initializer)} sparse initializers; re-export with dense weights"
+            )
+        self._protos = {t.name: t for t in graph.initializer}
+        self._arrays: dict[str, Any] = {}
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._protos)
+
+    def get(self, name: str) -> Any:
+        if name not in self._arrays:
+            self._arrays[name] = to_numpy(self._protos[name], f"initializer '{name}'")
+        return self._arrays[name]
+
+
+def _checked_opset(model: onnx.ModelProto, name: str) -> int:
+    versions = [int(o.version) for o in model.opset_import if o.domain in DEFAULT_DOMAINS]
+    newest = int(onnx.defs.onnx_opset_version())
+    if not model.HasField("graph") or not model.graph.output:
+        raise ModelFileError(f"model '{name}' has no graph with outputs; it is not an ONNX model or is damaged")
+    if not versions:
+        raise ModelFileError(f"model '{name}' names no opset of the standard operators; export it again")
+    if not OLDEST_OPSET <= versions[0] <= newest:
+        raise UnsupportedError(
+            f"model '{name}' has opset {versions[0]}; opsets {OLDEST_OPSET} to {newest} are supported, export it again with one of these"
+        )
+    return versions[0]
+
+
+def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model after the ONNX checker, with model-local functions inlined."""
+    try:
+        checker.check_model(model)
+        return inliner.inline_local_functions(model) if model.functions else model
+    except (checker.ValidationError, *DAMAGE) as error:
+        raise ModelFileError(
+            f"model '{name}' is not a valid ONNX model: {first_line(error)}; export it again"
+        ) from error
+
+
+def _live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that the outputs depend on, in order."""
+    wanted = {o.name for o in graph.output}
+    live = []
+    for node in reversed(graph.node):
+        if any(o in wanted for o in node.output if o):
+            live.append(node)
+            wanted.update(i for i in node.input if i)
+    return live[::-1]
+
+
+def _is_standard(proto: onnx.NodeProto) -> bool:
+    return proto.domain in DEFAULT_DOMAINS
+
+
+def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.NodeProto) -> Any:
+    if not name:
+        return None
+    if name not in values:
+        if name not in constants.names:
+            raise ModelFileError(
+                f"node '{proto.name}' ({proto.op_type}) reads '{name}', which nothing writes; the file is damaged"
+            )
+        values[name] = constants.get(name)
+    return values[name]
+
+
+def _find_roles(
+    nodes: list[onnx.NodeProto], opset: int, constants: Constants, inputs: dict[str, DeclaredInput]
+) -> tuple[Roles, bool]:
+    """First pass. Also whether an operator without a handler may have hidden the way from an input to a recurrent node."""
+    roles = Roles()
+    values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
+    scratch = Builder(one_step=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset())
+    lost = False
+    for proto in nodes:
+        operands = [_read(i, values, constants, proto) for i in proto.input]
+        results: Any = ()
+        node = Node(proto, opset, operands)
+        folded = all(v is None or isinstance(v, np.ndarray) for v in operands)
+        known = not any(v is POISON for v in operands) and folded
+        try:
+            if not _is_standard(proto) or (proto.op_type not in HANDLERS and not (known and proto.op_type in FOLDABLE)):
+                lost = True
+            elif known and proto.op_type not in RECURRENT:
+                results = _computed(proto, node, scratch, opset)
+            elif proto.op_type in AXIS_RULES:
+                results = AXIS_RULES[proto.op_type](node, roles)
+        except (QrnnError, *DAMAGE):
+            results = ()  # an axis that is lost here is unnamed; the second pass says what is wrong with the node
+        given = results if isinstance(results, tuple) else (results,)
+        for k, output in enumerate(proto.output):
+            values[output] = given[k] if k < len(given) and not isinstance(given[k], Features) else POISON
+    return roles, lost
+
+
+def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
+    """A node's outputs by its handler, or folded when it has none and reads constants."""
+    if proto.op_type in HANDLERS:
+        result = HANDLERS[proto.op_type](node, build)
+        results = result if isinstance(result, tuple) else (result,)
+        left = node.leftovers()
+        if left:
+            raise node.refuse(f"attributes {', '.join(left)} are not supported; re-export without them")
+    else:
+        results = tuple(fold(proto, opset, node.inputs))
+    values = tuple(as_value(r) for r in results)
+    for value in values:
+        if isinstance(value, Features):
+            check_size(value.ids.size, f"the result of {node.where}", LARGEST_FEATURES)
+        else:
+            check_size(value.size, f"the result of {node.where}")
+    return values
+
+
+def _build_layers(
+    nodes: list[onnx.NodeProto],
+    opset: int,
+    constants: Constants,
+    values: dict[str, Any],
+    build: Builder,
+    problems: Problems,
+    read: set[str],
+) -> None:
+    """Second pass: every node's handler on values; what is refused is collected and poisons what depends on it."""
+    for proto in nodes:
+        operands = [_read(i, values, constants, proto) for i in proto.input]
+        node = Node(proto, opset, operands)
+        results: tuple[Any, ...] = ()
+        constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in operands)
+        if not _is_standard(proto) or (proto.op_type not in HANDLERS and not (constant and proto.op_type in FOLDABLE)):
+            problems.unsupported(proto)
+        elif not any(v is POISON for v in operands):
+            try:
+                results = _computed(proto, node, build, opset)
+            except UnsupportedError as error:
+                problems.refuse(str(error))
+            except QrnnError:
+                raise
+            except DAMAGE as error:
+                raise node.damaged(
+                    f"cannot be evaluated: {first_line(error)}; the file is damaged or not valid"
+                ) from error
+        for k, output in enumerate(proto.output):
+            values[output] = results[k] if k < len(results) else POISON
+            if k >= len(results) > 0 and output in read:
+                problems.refuse(
+                    f"{node.where}: its output {k} ('{output}') is not supported; re-export without using it"
+                )
+
+
+def _finish(
+    graph: onnx.GraphProto,
+    build: Builder,
+    values: dict[str, Any],
+    problems: Problems,
+    opset: int,
+    name: str,
+    source_sha256: str,
+) -> FloatModel:
+    """Outputs, unused layers away, and the checks that need the whole model."""
+    outputs = []
+    for declared in graph.output:
+        value = values.get(declared.name)  # None: an initializer that no node reads
+        try:
+            if value is not POISON:
+                outputs.append(graph_output(build, declared.name, value))
+        except UnsupportedError as error:
+            problems.refuse(str(error))
+    problems.raise_if_any()
+    check_carried_states(build, outputs, problems)
+    _check_lengths(build, problems)
+    problems.raise_if_any()
+    layers = _live_layers(build.layers, {tensor for o in outputs for tensor, _, _ in o.parts})
+    named = {t for layer in layers for t in _written(layer)} | {t for o in outputs for t, _, _ in o.parts}
+    graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
+    layer_names: set[str] = set()
+    for k, layer in enumerate(layers):
+        layers[k] = replace(layer, name=unique_name(layer.name, layer_names))
+        layer_names.add(layers[k].name)
+    tensors = {
+        t.name: TensorInfo(t.features, t.has_time)
+        for t in build.book.tensors
+        if t.kind in ("features", "tokens") or (t.name in named and t.kind in ("layer", "h_n", "c_n"))
+    }
+    return FloatModel(
+        name=name,
+        inputs=tuple(graph_inputs),
+        layers=tuple(layers),
+        outputs=tuple(outputs),
+        tensors=tensors,
+        source_sha256=source_sha256,
+        opset=opset,
+        one_step=build.one_step,
+        notes=tuple(build.notes),
+    )
+
+
+def _written(layer: Layer) -> tuple[str, ...]:
+    if isinstance(layer, Recurrent):
+        return (layer.output, layer.h_n) if layer.c_n is None else (layer.output, layer.h_n, layer.c_n)
+    return (layer.output,)
+
+
+def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
+    """The layers that the outputs depend on: a Dense whose bias moved into its successor goes here."""
+    live = []
+    for layer in reversed(layers):
+        if wanted.intersection(_written(layer)):
+            live.append(layer)
+            wanted.update(layer.inputs)
+    return live[::-1]
+
+
+def _check_lengths(build: Builder, problems: Problems) -> None:
+    """One sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
+    given = {lengths for lengths, _ in build.lengths_of.values() if lengths is not None}
+    if len(given) > 1:
+        problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
+    if not given:
+        return
+    if any(isinstance(layer, LastStep) for layer in build.layers):
+        build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
+    for where, (lengths, reverse) in build.lengths_of.items():
+        if lengths is None and reverse:
+            problems.refuse(
+                f"{where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"
+            )
+        elif lengths is None:
+            build.notes.append(f"{where} has no sequence_lens; here its padding is ignored as in the other layers")

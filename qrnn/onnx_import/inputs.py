@@ -1,0 +1,157 @@
+"""Graph inputs: what the file declares, and what they become once their roles are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import GraphInput
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.problems import Problems
+from qrnn.onnx_import.roles import InputRole, Roles
+from qrnn.onnx_import.values import BATCH, POISON, TIME, Features, Symbol, TensorKind
+
+
+@dataclass(frozen=True)
+class DeclaredInput:
+    """A graph input that is no initializer; dims are sizes, None where dynamic."""
+
+    name: str
+    dims: list[int | None]
+    numeric: bool
+
+    def describe(self) -> str:
+        return f"input '{self.name}' [" + ", ".join("?" if d is None else str(d) for d in self.dims) + "]"
+
+
+def declared_inputs(graph: onnx.GraphProto, constants: frozenset[str]) -> dict[str, DeclaredInput]:
+    """The true inputs in order; files before IR version 4 list the initializers as inputs too."""
+    result = {}
+    for info in graph.input:
+        if info.name in constants:
+            continue
+        kind = info.type.tensor_type
+        if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+            raise UnsupportedError(
+                f"input '{info.name}' is not a tensor of declared shape; re-export with its shape declared"
+            )
+        dims: list[int | None] = []
+        for k, dim in enumerate(kind.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value == 0:
+                raise UnsupportedError(
+                    f"input '{info.name}' has size 0 at axis {k}; re-export with a size of at least 1"
+                )
+            # some exporters write -1 for a dynamic size
+            dims.append(int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None)
+        texts = (
+            onnx.TensorProto.STRING,
+            onnx.TensorProto.COMPLEX64,
+            onnx.TensorProto.COMPLEX128,
+            onnx.TensorProto.BOOL,
+        )
+        result[info.name] = DeclaredInput(info.name, dims, kind.elem_type not in texts)
+    return result
+
+
+def place_inputs(
+    build: Builder,
+    roles: Roles,
+    inputs: dict[str, DeclaredInput],
+    used: set[str],
+    problems: Problems,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Each used input as features of a new tensor. ``quiet``: an input without a role is another problem's consequence."""
+    values: dict[str, Any] = {}
+    if build.one_step:
+        build.baked[TIME].add(1)
+        build.notes.append("the graph runs one time step per call; here it runs whole sequences")
+        if not roles.has_states():
+            build.notes.append(
+                "the graph starts every call from the same state; here the state is carried along the sequence"
+            )
+    for name, declared in inputs.items():
+        values[name] = POISON
+        if name not in used:
+            build.notes.append(f"input '{name}' is not used by any output and is ignored")
+            continue
+        try:
+            values[name] = _place(build, declared, roles.role(name), quiet)
+        except UnsupportedError as error:
+            problems.refuse(str(error))
+    baked = build.baked[TIME]
+    if len(baked) > 1:
+        problems.refuse(
+            f"the inputs declare different numbers of time steps {sorted(baked)}; re-export with a dynamic time axis"
+        )
+    return values
+
+
+def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool) -> Any:
+    name, where = declared.name, declared.describe()
+    if role.kind == "weight":
+        raise UnsupportedError(
+            f"{where} is read by node '{role.used_by}': weights as graph inputs are not supported; re-export with constant weights "
+            "(initializers)"
+        )
+    if role.batch is None:
+        if quiet:
+            return POISON
+        raise UnsupportedError(
+            f"{where} does not reach an LSTM, GRU or RNN along a traceable batch axis; re-export with a batch axis, with constant "
+            "weights, and with batch and time as axes of their own"
+        )
+    if not declared.numeric:
+        raise UnsupportedError(f"{where} does not hold numbers; re-export with a numeric input")
+    if role.time is not None and role.kind in ("state", "lengths"):
+        raise UnsupportedError(
+            f"{where} is used as {role.kind} but has a time axis ({role.time}); re-export with [directions, N, hidden] states"
+        )
+    sizes, axes = _sizes(build, declared, role)
+    shape = tuple(s for s, a in zip(sizes, axes, strict=True) if a is None)
+    features = int(np.prod(shape, dtype=object))
+    if role.kind in ("tokens", "lengths") and shape:
+        raise UnsupportedError(
+            f"{where} holds {role.kind} and has further axes; re-export with one {role.kind[:-1]} per place"
+        )
+    has_time = role.kind in ("features", "tokens") and (role.time is not None or build.one_step)
+    kind: TensorKind = role.kind
+    tensor = build.new_tensor(name, False, features, has_time, kind)
+    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=role.batch, time_axis=role.time)
+    return Features(tensor.ids.reshape(sizes), axes)
+
+
+def _sizes(build: Builder, declared: DeclaredInput, role: InputRole) -> tuple[list[int], tuple[Symbol | None, ...]]:
+    """Sizes with 1 for batch and time, and which axis is which; baked sizes are noted."""
+    sizes: list[int] = []
+    axes: list[Symbol | None] = []
+    for k, size in enumerate(declared.dims):
+        if k == role.batch:
+            if size not in (None, 1):
+                raise UnsupportedError(
+                    f"{declared.describe()} has batch size {size} baked in at axis {k}; re-export with a dynamic batch or 1"
+                )
+            if size == 1:
+                build.baked[BATCH].add(1)
+                build.notes.append(f"input '{declared.name}' declares batch size 1; any batch size runs")
+            sizes.append(1)
+            axes.append(BATCH)
+        elif k == role.time:
+            if size is not None:
+                build.baked[TIME].add(size)
+                if not build.one_step:
+                    build.notes.append(f"input '{declared.name}' declares {size} time steps; any number runs")
+            sizes.append(1)
+            axes.append(TIME)
+        elif size is None:
+            raise UnsupportedError(
+                f"{declared.describe()} has no fixed size at feature axis {k}; re-export with a fixed number of features"
+            )
+        else:
+            sizes.append(size)
+            axes.append(None)
+    return sizes, tuple(axes)

@@ -1,0 +1,159 @@
+"""One ONNX node as its handler sees it, and the registry of handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from qrnn.errors import ModelFileError, UnsupportedError
+from qrnn.onnx_import.constants import to_numpy
+from qrnn.onnx_import.values import Array, Features, Value, is_shape
+
+if TYPE_CHECKING:
+    from qrnn.onnx_import.builder import Builder
+    from qrnn.onnx_import.roles import AxisTensor, Roles
+
+Handler = Callable[["Node", "Builder"], "Value | tuple[Value, ...]"]
+AxisRule = Callable[["Node", "Roles"], "AxisTensor | Array | tuple[AxisTensor | None, ...]"]
+
+HANDLERS: dict[str, Handler] = {}
+AXIS_RULES: dict[str, AxisRule] = {}
+
+H = TypeVar("H", bound=Handler)
+R = TypeVar("R", bound=AxisRule)
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What NumPy, onnx and protobuf raise on malformed operands (AxisError and UnicodeError are among them)."""
+
+
+def operator(*ops: str) -> Callable[[H], H]:
+    """Register the handler of ONNX operators: it turns a node's input values into its output values."""
+
+    def register(handler: H) -> H:
+        HANDLERS.update(dict.fromkeys(ops, handler))
+        return handler
+
+    return register
+
+
+def axis_rule(*ops: str) -> Callable[[R], R]:
+    """Register how operators carry axes from input to output, for finding which axes are batch and time (`roles.py`)."""
+
+    def register(rule: R) -> R:
+        AXIS_RULES.update(dict.fromkeys(ops, rule))
+        return rule
+
+    return register
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error's message, to quote it."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class Node:
+    """A node with the values of its inputs. Attributes are taken one by one; `leftovers` are what nobody took."""
+
+    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: list[Any]) -> None:
+        self.op: str = proto.op_type
+        self.opset = opset
+        self.inputs = inputs
+        self.input_names: list[str] = list(proto.input)
+        self.output_names: list[str] = list(proto.output)
+        first_output = next((name for name in self.output_names if name), "?")
+        self.name: str = proto.name or f"{self.op}_{first_output}"
+        self._attributes = {attribute.name: attribute for attribute in proto.attribute}
+
+    @property
+    def where(self) -> str:
+        return f"node '{self.name}' ({self.op}, opset {self.opset})"
+
+    def refuse(self, message: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.where}: {message}")
+
+    def damaged(self, message: str) -> ModelFileError:
+        return ModelFileError(f"{self.where}: {message}")
+
+    def take(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute, which counts as handled from here on; text as str, tensors as NumPy arrays."""
+        attribute = self._attributes.pop(name, None)
+        if attribute is None:
+            return default
+        if attribute.ref_attr_name:
+            raise self.damaged(
+                f"attribute {name} refers to a function attribute outside a function; re-export the model"
+            )
+        value = helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            return to_numpy(value, f"attribute {name} of node '{self.name}'")
+        if isinstance(value, bytes):
+            return value.decode()
+        if isinstance(value, list) and value and isinstance(value[0], bytes):
+            return [text.decode() for text in value]
+        return value
+
+    def leftovers(self) -> list[str]:
+        return sorted(self._attributes)
+
+    def has_input(self, k: int) -> bool:
+        return k < len(self.input_names) and self.input_names[k] != ""
+
+    def input(self, k: int) -> Any:
+        """The value of input k, or None when it is absent."""
+        return self.inputs[k] if self.has_input(k) else None
+
+    def constant(self, k: int, what: str) -> Array:
+        """Input k as a constant array, or a refusal that says what it had to be."""
+        value = self.input(k)
+        if value is None:
+            raise self.damaged(f"input {k} ({what}) is missing")
+        if not isinstance(value, np.ndarray) or is_shape(value):
+            raise self.refuse(
+                f"{what} '{self.input_names[k]}' is not a constant but computed from the graph's inputs; "
+                "re-export the model with this value constant"
+            )
+        return value
+
+    def weights(self, k: int, what: str) -> Array:
+        """Input k as finite float64 numbers."""
+        value = self.constant(k, what).astype(np.float64)
+        if not np.isfinite(value).all():
+            raise self.damaged(f"{what} '{self.input_names[k]}' holds NaN or infinity; check the trained weights")
+        return value
+
+    def ints(self, k: int, what: str) -> list[int]:
+        """Input k as a list of Python ints."""
+        value = self.constant(k, what)
+        if value.dtype != np.int64:
+            raise self.damaged(f"{what} '{self.input_names[k]}' has type {value.dtype}, expected integers")
+        return [int(v) for v in value.reshape(-1)]
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis number counted from the front, checked against the rank."""
+        if not -rank <= axis < rank:
+            raise self.damaged(f"axis {axis} is outside the {rank} axes of its input")
+        return axis % rank
+
+    def features(self, k: int, what: str) -> Features:
+        """Input k as computed features."""
+        value = self.input(k)
+        if value is None:
+            raise self.damaged(f"input {k} ({what}) is missing")
+        if not isinstance(value, Features):
+            raise self.refuse(f"{what} '{self.input_names[k]}' is a constant; re-export with constants folded")
+        return value

@@ -1,0 +1,136 @@
+"""MatMul, Gemm and the Add that carries a bias: all become Dense."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.float_model import Dense, FloatArray
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.values import Features, Value, check_size
+
+
+def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
+    """Apply weight [O, I] and bias [O] to the last axis of ``value``, which holds all of its features."""
+    if value.ids.ndim < 2 or value.axes[-1] is not None:
+        raise node.refuse(
+            f"multiplies {value.describe()} along its batch or time axis; re-export with features as the last axis"
+        )
+    if value.ids.size != value.ids.shape[-1]:
+        raise node.refuse(
+            f"multiplies the last axis of {value.describe()}, which has other feature axes; re-export with one feature axis"
+        )
+    if weight.shape[1] != value.ids.shape[-1]:
+        raise node.damaged(
+            f"weight '{node.input_names[1]}' takes {weight.shape[1]} features, its input has {value.ids.shape[-1]}"
+        )
+    if not np.isfinite(weight).all() or not np.isfinite(bias).all():
+        raise node.damaged("its weight or bias holds NaN or infinity after alpha and beta; check the trained weights")
+    if 0 in weight.shape:
+        raise node.damaged(f"weight '{node.input_names[1]}' is empty: {list(weight.shape)}")
+    tensor, indices = build.operand(node, value)
+    full = build.spread_columns(node, weight, tensor, indices)
+    output = build.result(node, weight.shape[0], tensor.has_time)
+    build.layers.append(Dense(node.name, tensor.name, output.name, full, bias))
+    return Features(output.ids.reshape((*value.ids.shape[:-1], weight.shape[0])), value.axes)
+
+
+def _constants_only(node: Node, *operands: int) -> bool:
+    return all(isinstance(node.input(k), np.ndarray) for k in operands)
+
+
+@operator("MatMul")
+def matmul(node: Node, build: Builder) -> Value:
+    """[.., I] · [I, O]."""
+    if _constants_only(node, 0, 1):
+        a, b = node.weights(0, "operand"), node.weights(1, "operand")
+        if a.ndim > 2 or b.ndim > 2:
+            raise node.refuse("multiplies constants of more than two axes; re-export with constants folded")
+        check_size(a.size // max(a.shape[-1], 1) * b.size // max(b.shape[0], 1), f"{node.where}: its result")
+        return np.asarray(a @ b)
+    value = node.features(0, "the first operand")
+    weight = node.weights(1, "the second operand")
+    if weight.ndim != 2:
+        raise node.refuse(f"multiplies by a weight of shape {list(weight.shape)}; only [I, O] is supported")
+    return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
+
+
+@operator("Gemm")
+def gemm(node: Node, build: Builder) -> Value:
+    """alpha · A · B + beta · C with A [N, I], B [I, O] or [O, I] (transB), C broadcast to [N, O]."""
+    alpha, beta = float(node.take("alpha", 1.0)), float(node.take("beta", 1.0))
+    trans_a, trans_b = int(node.take("transA", 0)), int(node.take("transB", 0))
+    if trans_a:
+        raise node.refuse("transA=1 is not supported; re-export with the batch as the first axis of A")
+    value = node.features(0, "A")
+    weight = node.weights(1, "B")
+    if weight.ndim != 2 or value.ids.ndim != 2:
+        raise node.damaged(f"A {value.describe()} and B {list(weight.shape)} must have two axes each")
+    weight = alpha * (weight if trans_b else weight.T)
+    bias = np.zeros(weight.shape[0])
+    if node.has_input(2):
+        c = beta * node.weights(2, "C")
+        if np.broadcast_shapes(c.shape, (1, bias.size)) != (1, bias.size):
+            raise node.refuse(f"C has shape {list(c.shape)}; only one bias for all rows ([{bias.size}]) is supported")
+        bias = np.broadcast_to(c, (1, bias.size))[0].copy()
+    return _dense(node, build, value, np.ascontiguousarray(weight), bias)
+
+
+@operator("Add")
+def add(node: Node, build: Builder) -> Value:
+    """Features plus a constant vector: the bias of the Dense before it, or of an identity Dense. The old Dense goes if unused."""
+    if _constants_only(node, 0, 1):
+        a, b = node.constant(0, "operand"), node.constant(1, "operand")
+        check_size(int(np.prod(np.broadcast_shapes(a.shape, b.shape), dtype=np.float64)), f"{node.where}: its result")
+        return np.asarray(a + b)
+    if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
+        raise node.refuse(
+            "adds two computed tensors; only a constant vector can be added; run this part outside the model"
+        )
+    k = 0 if isinstance(node.input(0), Features) else 1
+    value = node.features(k, "operand")
+    constant = node.weights(1 - k, "the added constant")
+    if np.broadcast_shapes(constant.shape, value.ids.shape) != value.ids.shape:
+        raise node.refuse(
+            f"adds a constant of shape {list(constant.shape)} to {value.describe()}; only one value per feature is supported"
+        )
+    if not constant.any():
+        return value
+    offset = np.broadcast_to(constant, value.ids.shape).reshape(-1)
+    tensor, indices = build.operand(node, value)
+    before = next((layer for layer in build.layers if isinstance(layer, Dense) and layer.output == tensor.name), None)
+    if before is not None:
+        source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
+        name = before.name if indices.size == tensor.features else node.name
+    else:
+        check_size(indices.size * tensor.features, f"{node.where}: its identity weight")
+        source, weight, bias = tensor.name, np.eye(tensor.features)[indices], offset.copy()
+        name = node.name
+    output = build.result(node, indices.size, tensor.has_time)
+    build.layers.append(Dense(name, source, output.name, weight, bias))
+    return Features(output.ids.reshape(value.ids.shape), value.axes)
+
+
+@axis_rule("MatMul", "Gemm")
+def product_axes(node: Node, roles: Roles) -> AxisTensor:
+    value = node.input(0)
+    if not isinstance(value, AxisTensor):
+        raise node.refuse("multiplies a constant by features")
+    roles.mark(node.input(1), "weight", node.name)
+    size = None
+    if isinstance(node.input(1), np.ndarray):
+        size = int(node.input(1).shape[0 if node.op == "Gemm" and node.take("transB", 0) else -1])
+    return AxisTensor((*value.axes[:-1], roles.made(size, node.name)))
+
+
+@axis_rule("Add", "Mul")
+def sum_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Elementwise with broadcasting: axes aligned from the back are the same unless one has size 1."""
+    values = [v for v in node.inputs if isinstance(v, AxisTensor)]
+    wide = max(values, key=lambda v: v.rank)
+    for other in values:
+        for a, b in zip(wide.axes[::-1], other.axes[::-1], strict=False):
+            if a.size == b.size or None in (a.size, b.size):
+                roles.same(a, b, node.name)
+    return AxisTensor(wide.axes)

@@ -1,0 +1,66 @@
+"""Activations as nodes of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.float_model import Activation, ActivationKind, Pointwise, Softmax
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.values import TIME, Features, Tensor
+
+
+def _pointwise(node: Node, build: Builder, activation: Activation) -> Features:
+    value = node.features(0, "its input")
+
+    def layer(name: str, output: str, tensor: Tensor) -> Pointwise:
+        return Pointwise(name, tensor.name, output, activation)
+
+    return build.map_tensors(node, value, layer)
+
+
+@operator("Sigmoid", "Tanh", "Relu")
+def plain(node: Node, build: Builder) -> Features:
+    """Sigmoid, Tanh, Relu: they have no attributes."""
+    kinds: dict[str, ActivationKind] = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu"}
+    return _pointwise(node, build, Activation(kinds[node.op]))
+
+
+@operator("HardSigmoid")
+def hard_sigmoid(node: Node, build: Builder) -> Features:
+    """max(0, min(1, alpha · x + beta))."""
+    alpha, beta = float(node.take("alpha", 0.2)), float(node.take("beta", 0.5))
+    if not np.isfinite([alpha, beta]).all():
+        raise node.damaged(f"alpha={alpha}, beta={beta} must be finite")
+    return _pointwise(node, build, Activation("hard_sigmoid", alpha, beta))
+
+
+@operator("Softmax")
+def softmax(node: Node, build: Builder) -> Features:
+    """Over all features of each step. Before opset 13 it runs over all axes from ``axis`` on together (default 1)."""
+    value = node.features(0, "its input")
+    rank = value.ids.ndim
+    axis = node.axis(int(node.take("axis", 1 if node.opset < 13 else -1)), rank)
+    over = range(axis, rank) if node.opset < 13 else [axis]
+    symbols = [s for k, s in enumerate(value.axes) if k in over and s is not None]
+    if any(not (build.one_step and s is TIME) for s in symbols):
+        raise node.refuse(
+            f"axis={axis} of {value.describe()} runs over batch or time; only the feature axis is supported"
+        )
+    if int(np.prod([value.ids.shape[k] for k in over])) != value.ids.size:
+        raise node.refuse(
+            f"axis={axis} of {value.describe()} leaves other feature axes; only all features at once are supported"
+        )
+
+    def layer(name: str, output: str, tensor: Tensor) -> Softmax:
+        return Softmax(name, tensor.name, output)
+
+    return build.map_tensors(node, value, layer)
+
+
+@axis_rule("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softmax")
+def same_axes(node: Node, roles: Roles) -> AxisTensor:
+    """The axes stay; the values no longer are those of a graph input."""
+    value: AxisTensor = node.input(0)
+    return AxisTensor(value.axes)

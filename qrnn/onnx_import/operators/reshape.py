@@ -1,0 +1,194 @@
+"""Reshape and Flatten: features regroup freely, batch and time stay axes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.operators.shapes import known_sizes
+from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.values import TIME, Array, Dim, Features, Symbol, Value, is_shape, product
+
+
+def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
+    """The target shape with 0 replaced by the size that it copies."""
+    target = node.input(1)
+    if target is None and not node.has_input(1):
+        target = np.asarray(node.take("shape", []), dtype=np.int64)
+    if not isinstance(target, np.ndarray) or target.ndim != 1:
+        raise node.refuse(
+            "its target shape is not a list of sizes known to the graph; re-export with a fixed target shape"
+        )
+    allow_zero = node.take("allowzero", 0)
+    result: list[Dim] = []
+    for k, wanted in enumerate(target):
+        if isinstance(wanted, Symbol):
+            result.append(wanted)
+        elif wanted == 0:
+            if allow_zero:
+                raise node.refuse("allowzero=1 with a target size of 0 is not supported; re-export without empty axes")
+            if k >= len(dims):
+                raise node.damaged(f"target {list(target)} copies axis {k} of a value of {len(dims)} axes")
+            result.append(dims[k])
+        elif wanted < -1:
+            raise node.damaged(f"target {list(target)} holds the size {wanted}")
+        else:
+            result.append(int(wanted))
+    if sum(1 for d in result if not isinstance(d, Symbol) and d == -1) > 1:
+        raise node.damaged(f"target {list(target)} holds more than one -1")
+    return result
+
+
+def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[int]]) -> list[Dim] | None:
+    """``target`` with every -1 resolved and every symbol of ``dims`` at its axis; None when an axis would be merged or split.
+
+    A symbol keeps its order, and the features between two symbols keep their number, so that the row-major order of one sequence's
+    features is that of the reshaped ids. A literal size may stand for a symbol whose size is baked into the graph.
+    """
+    symbols = [(k, d) for k, d in enumerate(dims) if isinstance(d, Symbol)]
+    found: list[tuple[int, list[Dim]]] = []
+    for places in combinations(range(len(target)), len(symbols)):
+        if any(isinstance(d, Symbol) and k not in places for k, d in enumerate(target)):
+            continue
+        resolved: list[Dim] = list(target)
+        fits = True
+        for place, (_, symbol) in zip(places, symbols, strict=True):
+            wanted = target[place]
+            literal = not isinstance(wanted, Symbol)
+            fits = fits and (wanted is symbol or (literal and (wanted == -1 or wanted in baked.get(symbol, set()))))
+            resolved[place] = symbol
+        if not fits:
+            continue
+        source_bounds = [-1, *(k for k, _ in symbols), len(dims)]
+        bounds = [-1, *places, len(target)]
+        for k in range(len(bounds) - 1):
+            size = product(dims[source_bounds[k] + 1 : source_bounds[k + 1]])
+            block = range(bounds[k] + 1, bounds[k + 1])
+            rest = product(resolved[j] for j in block if resolved[j] != -1)
+            for j in block:
+                if resolved[j] == -1 and rest and size % rest == 0:
+                    resolved[j] = size // rest
+                    rest = size
+            fits = fits and rest == size
+        if fits:
+            # with sizes of 1 baked in several places fit; the one that moves nothing is meant
+            found.append((sum(abs(p - k) for p, (k, _) in zip(places, symbols, strict=True)), resolved))
+    return min(found, key=lambda f: f[0])[1] if found else None
+
+
+def reshape_features(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features:
+    if len(target) > 12:
+        raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
+    resolved = align(value.shape, target, build.baked)
+    if resolved is None and build.one_step and TIME in value.axes:
+        hidden = [1 if d is TIME else d for d in value.shape]  # a time axis of one step may disappear
+        resolved = align(hidden, [1 if d is TIME else d for d in target], build.baked)
+    if resolved is None:
+        raise node.refuse(
+            f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "
+            "re-export with batch and time kept as separate axes, e.g. target [0, 0, -1]"
+        )
+    ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
+    return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
+
+
+def reshape_array(node: Node, array: Array) -> Array:
+    target = [d for d in _target(node, array.shape) if not isinstance(d, Symbol)]
+    if is_shape(node.input(1)):
+        raise node.refuse("reshapes a constant to a shape with batch or time sizes; re-export with constants folded")
+    return array.reshape(target)
+
+
+@operator("Reshape")
+def reshape(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    if isinstance(value, Features):
+        return reshape_features(node, build, value, _target(node, value.shape))
+    return reshape_array(node, value)
+
+
+@axis_rule("Reshape")
+def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Axes that survive: equal ones from the front and the back, and one that is left between them."""
+    value: AxisTensor = node.input(0)
+    target = _target(node, list(value.axes))
+    front: list[Axis] = []
+    back: list[Axis] = []
+    axes = list(value.axes)
+
+    def matches(axis: Axis, wanted: Dim) -> bool:
+        return wanted is axis or (axis.size is not None and not isinstance(wanted, Symbol) and wanted == axis.size)
+
+    while axes and target and matches(axes[0], target[0]):
+        front.append(axes.pop(0))
+        target.pop(0)
+    while axes and target and matches(axes[-1], target[-1]):
+        back.insert(0, axes.pop())
+        target.pop()
+    middle: list[Axis] = []
+    rest_sizes, rest_target = known_sizes(tuple(axes[1:])), target[1:]
+    first_kept = (
+        bool(axes)
+        and bool(target)
+        and (target[0] == -1 or target[0] is axes[0])
+        and not any(isinstance(d, Symbol) for d in [*rest_sizes, *rest_target])
+        and product(rest_sizes) == product(rest_target)
+    )
+    if first_kept:  # [N, 784] → [-1, 28, 28]
+        middle.append(axes[0])
+        target = target[1:]
+    for wanted in target:
+        known = isinstance(wanted, Axis) and any(wanted is a for a in axes)
+        if known and isinstance(wanted, Axis):
+            middle.append(wanted)
+        else:
+            middle.append(roles.made(None if isinstance(wanted, Symbol) or wanted == -1 else int(wanted), node.name))
+    return AxisTensor((*front, *middle, *back), value.sources)
+
+
+def _flat(node: Node, dims: Sequence[Dim], axis: int) -> list[Dim]:
+    """The two sizes that Flatten makes; a symbol stays only when everything merged with it has size 1."""
+    sides: list[Dim] = []
+    for side in (dims[:axis], dims[axis:]):
+        symbols = [d for d in side if isinstance(d, Symbol)]
+        size = product(d for d in side if not isinstance(d, Symbol))
+        if len(symbols) > 1 or (symbols and size != 1):
+            raise node.refuse(
+                f"flattens {list(dims)} at axis {axis}, which merges the batch (N) or time (T) axis with others; "
+                "re-export with batch and time kept as separate axes"
+            )
+        sides.append(symbols[0] if symbols else size)
+    return sides
+
+
+@operator("Flatten")
+def flatten(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    axis = int(node.take("axis", 1))
+    if not isinstance(value, Features):
+        split = _flatten_axis(node, axis, value.ndim)
+        return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
+    dims = [1 if build.one_step and d is TIME else d for d in value.shape]
+    target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))
+    return reshape_features(node, build, value, target)
+
+
+def _flatten_axis(node: Node, axis: int, rank: int) -> int:
+    if not -rank <= axis <= rank:
+        raise node.damaged(f"axis {axis} is outside the {rank} axes of its input")
+    return axis + rank if axis < 0 else axis
+
+
+@axis_rule("Flatten")
+def flatten_axes(node: Node, roles: Roles) -> AxisTensor:
+    value: AxisTensor = node.input(0)
+    axis = _flatten_axis(node, int(node.take("axis", 1)), value.rank)
+    sides = []
+    for side in (value.axes[:axis], value.axes[axis:]):
+        wide = [a for a in side if a.size != 1]
+        sides.append(wide[0] if len(wide) == 1 else side[0] if len(side) == 1 else roles.made(None, node.name))
+    return AxisTensor(tuple(sides), value.sources)

@@ -1,0 +1,174 @@
+"""Slice and Gather: part of the features, the last step, or an embedding table's rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.float_model import Embedding
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.values import TIME, Array, Features, Symbol, Value, is_shape
+
+_TO_THE_END = (1 << 31) - 1
+"""Slice ends from here on mean the end of the axis, however long it is."""
+
+Range = tuple[int, "int | Symbol", int]
+
+
+def _ranges(node: Node, rank: int) -> dict[int, Range]:
+    """(start, end, step) by axis: attributes before opset 10, inputs since."""
+    starts: list[int]
+    ends: list[int | Symbol]
+    if node.opset < 10:
+        starts, ends = [int(v) for v in node.take("starts")], [int(v) for v in node.take("ends")]
+        axes = node.take("axes")
+        steps = None
+    else:
+        starts = node.ints(1, "starts")
+        value = node.input(2)
+        if is_shape(value):
+            ends = list(value.reshape(-1))
+        else:
+            ends = list(node.ints(2, "ends"))
+        axes = node.ints(3, "axes") if node.has_input(3) else None
+        steps = node.ints(4, "steps") if node.has_input(4) else None
+    axes = list(range(len(starts))) if axes is None else [int(a) for a in axes]
+    steps = [1] * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise node.damaged(f"starts={starts}, ends={ends}, axes={axes}, steps={steps} do not fit together")
+    places = [node.axis(a, rank) for a in axes]
+    return dict(zip(places, zip(starts, ends, steps, strict=True), strict=True))
+
+
+def _selection(node: Node, size: int, part: Range) -> slice:
+    """The Python slice of a feature axis. ONNX ends below -size on a negative step mean 'to the front'."""
+    start, end, step = part
+    if isinstance(end, Symbol):
+        raise node.refuse(f"slices a feature axis of size {size} up to {end}; re-export with a fixed size")
+    stop: int | None = end
+    if step < 0 and end < -size:
+        stop = None
+    return slice(start, stop, step)
+
+
+def _covers(part: Range, symbol: Symbol, sizes: set[int]) -> str:
+    """What a slice takes of the batch or time axis: 'all', 'last' or 'part'."""
+    start, end, step = part
+    to_end = end is symbol or (not isinstance(end, Symbol) and (end >= _TO_THE_END or (end in sizes and end > 0)))
+    if step != 1 or not to_end:
+        return "part"
+    if start == 0 or -start in sizes or start < -_TO_THE_END:
+        return "all"
+    return "last" if start == -1 or start + 1 in sizes else "part"
+
+
+@operator("Slice")
+def slice_(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    ids: Array = value.ids if isinstance(value, Features) else value
+    selection = [slice(None)] * ids.ndim
+    last = False
+    for axis, part in _ranges(node, ids.ndim).items():
+        symbol = value.axes[axis] if isinstance(value, Features) else None
+        if symbol is None:
+            selection[axis] = _selection(node, ids.shape[axis], part)
+            continue
+        covers = _covers(part, symbol, build.baked.get(symbol, set()))
+        if covers == "last" and symbol is TIME:
+            last = True
+        elif covers != "all":
+            start, end, step = part
+            raise node.refuse(
+                f"slices the {'time' if symbol is TIME else 'batch'} axis {axis} [{start}:{end}:{step}]; "
+                "only all of it or the last step [-1:] is supported; run this part outside the model"
+            )
+    taken = ids[tuple(selection)]
+    if not isinstance(value, Features):
+        return taken
+    result = Features(taken, value.axes)
+    return build.last_step(node, result) if last else result
+
+
+@axis_rule("Slice")
+def slice_axes(node: Node, roles: Roles) -> AxisTensor:
+    value: AxisTensor = node.input(0)
+    axes = list(value.axes)
+    for axis, part in _ranges(node, value.rank).items():
+        known = axes[axis].size
+        if _covers(part, axes[axis], set() if known is None else {known}) == "all":
+            continue
+        if known is not None:
+            size = len(range(known)[_selection(node, known, part)])
+        else:
+            size = 1 if part[0] == -1 and part[2] == 1 else None  # type: ignore[assignment]
+        axes[axis] = roles.made(size, node.name)
+    return AxisTensor(tuple(axes), value.sources)
+
+
+@operator("Gather")
+def gather(node: Node, build: Builder) -> Value:
+    data, indices = node.input(0), node.input(1)
+    if isinstance(indices, Features):
+        return _embedding(node, build)
+    picks = node.constant(1, "indices")
+    if picks.dtype != np.int64:
+        raise node.damaged(f"indices '{node.input_names[1]}' have type {picks.dtype}, expected integers")
+    ids: Array = data.ids if isinstance(data, Features) else data
+    axis = node.axis(int(node.take("axis", 0)), ids.ndim)
+    if not isinstance(data, Features):
+        return np.take(ids, picks, axis=axis)
+    symbol = data.axes[axis]
+    if symbol is None:
+        new = (None,) * picks.ndim
+        return Features(np.take(ids, picks, axis=axis), (*data.axes[:axis], *new, *data.axes[axis + 1 :]))
+    sizes = build.baked.get(symbol, set())
+    if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
+        raise node.refuse(
+            f"takes {picks.tolist()} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
+            "only the last step (index -1 of the time axis) is supported; run this part outside the model"
+        )
+    value = build.last_step(node, data)
+    axes = (*value.axes[:axis], *((None,) * picks.ndim), *value.axes[axis + 1 :])
+    return Features(value.ids.reshape([*ids.shape[:axis], *picks.shape, *ids.shape[axis + 1 :]]), axes)
+
+
+def _embedding(node: Node, build: Builder) -> Features:
+    tokens = node.features(1, "indices")
+    table = node.weights(0, "the embedding table")
+    axis = int(node.take("axis", 0))
+    parts = build.book.parts(tokens.ids)
+    if len(parts) != 1 or parts[0].tensor.kind != "tokens":
+        raise node.refuse("its indices are not a graph input of tokens; re-export with the token input read directly")
+    if table.ndim != 2 or axis not in (0, -2) or 0 in table.shape:
+        raise node.refuse(
+            f"looks up axis {axis} of a table {list(table.shape)}; only rows (axis 0) of [V, F] are supported"
+        )
+    source = parts[0].tensor
+    known = build.vocabulary.setdefault(source.name, table.shape[0])
+    if known != table.shape[0]:
+        raise node.refuse(
+            f"token input '{source.name}' indexes tables of {known} and {table.shape[0]} rows; re-export with one input for each table"
+        )
+    output = build.result(node, table.shape[1], source.has_time)
+    build.layers.append(Embedding(node.name, source.name, output.name, table))
+    return Features(output.ids.reshape((*tokens.ids.shape, table.shape[1])), (*tokens.axes, None))
+
+
+@axis_rule("Gather")
+def gather_axes(node: Node, roles: Roles) -> AxisTensor:
+    data, indices = node.input(0), node.input(1)
+    axis = int(node.take("axis", 0))
+    if isinstance(indices, AxisTensor):
+        if isinstance(data, AxisTensor):
+            raise node.refuse("indexes computed features by computed indices; run this part outside the model")
+        roles.mark(indices, "tokens", node.name)
+        if data.ndim != 2 or axis not in (0, -2):
+            raise node.refuse(
+                f"looks up axis {axis} of a table {list(data.shape)}; only rows (axis 0) of [V, F] are supported"
+            )
+        return AxisTensor((*indices.axes, roles.made(int(data.shape[1]), node.name)))
+    value: AxisTensor = data
+    axis = node.axis(axis, value.rank)
+    made = tuple(roles.made(int(s), node.name) for s in node.constant(1, "indices").shape)
+    return AxisTensor((*value.axes[:axis], *made, *value.axes[axis + 1 :]), value.sources)

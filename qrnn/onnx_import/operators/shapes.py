@@ -1,0 +1,154 @@
+"""Constants, and arithmetic on shapes: the sizes of batch and time stay symbols."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.constants import canonical
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.values import BATCH, TIME, Array, Dim, Features, Symbol, Value, as_shape, check_size, is_shape
+
+
+@operator("Constant")
+def constant(node: Node, build: Builder) -> Value:
+    for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+        value = node.take(name)
+        if value is not None:
+            return canonical(np.asarray(value), f"{name} of {node.where}")
+    raise node.refuse(
+        f"a constant given by {', '.join(node.leftovers()) or 'nothing'} is not supported; use a dense tensor"
+    )
+
+
+@operator("Shape")
+def shape(node: Node, build: Builder) -> Value:
+    """Sizes; batch and time as symbols even where the file declares a number, because any number runs."""
+    value = node.input(0)
+    dims: list[Dim] = list(value.shape)
+    start = int(node.take("start", 0))
+    end = node.take("end")
+    return as_shape(dims[start : None if end is None else int(end)])
+
+
+@axis_rule("Shape")
+def shape_of_axes(node: Node, roles: Roles) -> Array:
+    """As `shape`, with axis identities for symbols. What a node made with a known size is a number."""
+    value = node.input(0)
+    dims: list[Dim] = [a.size if a.source is None and a.size is not None else a for a in value.axes]
+    start = int(node.take("start", 0))
+    end = node.take("end")
+    return as_shape(dims[start : None if end is None else int(end)])
+
+
+def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...]]:
+    """Sizes with 1 for batch and time, and which axis is which."""
+    if dims.ndim != 1:
+        raise node.damaged(f"its shape operand has {dims.ndim} axes, expected 1")
+    axes = tuple(d if isinstance(d, Symbol) else None for d in dims)
+    unknown = [str(a) for a in axes if a is not None and a is not BATCH and a is not TIME]
+    if unknown or len({id(a) for a in axes if a is not None}) < sum(a is not None for a in axes):
+        raise node.refuse(f"shape {list(dims)} is not supported; batch and time may appear once each")
+    sizes = [1 if isinstance(d, Symbol) else int(d) for d in dims]
+    if min(sizes, default=0) < 0:
+        raise node.damaged(f"shape {sizes} holds a negative size")
+    check_size(int(np.prod(sizes, dtype=np.float64)), f"{node.where}: its result")
+    return sizes, axes
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(node: Node, build: Builder) -> Value:
+    value = np.asarray(node.take("value", np.zeros(1)))
+    sizes, axes = _sizes(node, np.asarray(node.input(0)))
+    filled = np.full(sizes, value.reshape(-1)[0])
+    if any(axes):
+        return build.constant(filled.astype(np.float64), axes)
+    return filled
+
+
+@operator("Expand")
+def expand(node: Node, build: Builder) -> Value:
+    """Broadcast. Constants to the batch become features with a batch axis; features only repeat feature axes."""
+    value = node.input(0)
+    target = np.asarray(node.input(1))
+    if isinstance(value, Features):
+        return _expand_features(node, build, value, target)
+    sizes, axes = _sizes(node, target)
+    result = np.broadcast_shapes(value.shape, tuple(sizes))
+    check_size(int(np.prod(result, dtype=np.float64)), f"{node.where}: its result")
+    axes = (None,) * (len(result) - len(axes)) + axes
+    broadcast = np.broadcast_to(value, result)
+    if not any(axes):
+        return broadcast
+    if any(axis is not None and result[k] != 1 for k, axis in enumerate(axes)):
+        raise node.refuse(
+            f"expands a constant of shape {list(value.shape)} to {list(target)}; constants must not differ along the batch"
+        )
+    return build.constant(broadcast.astype(np.float64), axes)
+
+
+def _expand_features(node: Node, build: Builder, value: Features, target: Array) -> Features:
+    sizes = []
+    if target.shape != (value.ids.ndim,):
+        raise node.refuse(
+            f"expands {value.describe()} to {list(target)}, another number of axes; run this part outside the model"
+        )
+    for size, axis, wanted in zip(value.ids.shape, value.axes, target, strict=True):
+        if axis is None and not isinstance(wanted, Symbol):
+            sizes.append(max(size, int(wanted)))
+        elif axis is not None and (wanted is axis or wanted == 1 or wanted in build.baked.get(axis, set())):
+            sizes.append(1)
+        else:
+            raise node.refuse(f"expands {value.describe()} to {list(target)}; run this part outside the model")
+    check_size(int(np.prod(sizes, dtype=np.float64)), f"{node.where}: its result")
+    return Features(np.broadcast_to(value.ids, sizes), value.axes)
+
+
+def _times(node: Node, a: Dim, b: Dim) -> Dim:
+    """Product of two sizes, of which a symbol only by 1."""
+    if isinstance(a, Symbol) and a.size is not None and b != 1:
+        a = a.size
+    if isinstance(b, Symbol) and b.size is not None and a != 1:
+        b = b.size
+    if isinstance(a, int | np.integer) and isinstance(b, int | np.integer):
+        return int(a) * int(b)
+    if a == 1:
+        return b
+    if b == 1:
+        return a
+    raise node.refuse(f"multiplies the sizes {a} and {b}; keep batch and time as separate axes when exporting")
+
+
+@operator("Mul")
+def mul(node: Node, build: Builder) -> Value:
+    """Products of constants and of sizes. Features may only be multiplied by ones."""
+    a, b = node.input(0), node.input(1)
+    if isinstance(a, Features) or isinstance(b, Features):
+        value: Features = a if isinstance(a, Features) else b
+        factor = b if value is a else a
+        ones = isinstance(factor, np.ndarray) and not is_shape(factor) and bool((factor == 1).all())
+        if ones and np.broadcast_shapes(factor.shape, value.ids.shape) == value.ids.shape:
+            return value
+        raise node.refuse(
+            "multiplies computed features; only a factor of 1 is supported; run this part outside the model"
+        )
+    result_shape = np.broadcast_shapes(a.shape, b.shape)
+    check_size(int(np.prod(result_shape, dtype=np.float64)), f"{node.where}: its result")
+    if not is_shape(a) and not is_shape(b):
+        return canonical(np.asarray(a * b), f"the result of {node.where}")
+    pairs = np.broadcast(a.astype(object), b.astype(object))
+    result = np.empty(result_shape, dtype=object)
+    result.reshape(-1)[:] = [_times(node, x, y) for x, y in pairs]
+    return as_shape(result)
+
+
+@axis_rule("Expand")
+def expand_axes(node: Node, roles: Roles) -> AxisTensor:
+    value: AxisTensor = node.input(0)
+    return value
+
+
+def known_sizes(axes: tuple[Axis, ...]) -> list[Dim]:
+    """Sizes of axes as far as known, else the axes themselves."""
+    return [a if a.size is None else a.size for a in axes]

@@ -1,0 +1,235 @@
+"""Operators that move values and compute nothing: they act on ids as they act on numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.values import Array, Features, Value, is_shape
+
+
+def _keep(node: Node, roles: Roles) -> AxisTensor:
+    """The axes of the first input, unchanged: also the rule of every elementwise operator."""
+    value = node.input(0)
+    assert isinstance(value, AxisTensor)
+    return value
+
+
+axis_rule("Identity", "Cast", "Dropout")(_keep)
+
+
+@operator("Identity")
+def identity(node: Node, build: Builder) -> Value:
+    value: Value = node.input(0)
+    return value
+
+
+@operator("Dropout")
+def dropout(node: Node, build: Builder) -> Value:
+    """Nothing at inference; the mask output does not exist here."""
+    node.take("ratio")
+    node.take("seed")
+    if node.has_input(2) and node.constant(2, "training_mode").any():
+        raise node.refuse("training_mode=1 is not supported; re-export in evaluation mode (model.eval())")
+    value: Value = node.input(0)
+    return value
+
+
+@operator("Cast")
+def cast(node: Node, build: Builder) -> Value:
+    """Features keep float64 values; tokens and shapes pass; constants are converted."""
+    to = int(node.take("to", onnx.TensorProto.FLOAT))
+    node.take("saturate")
+    node.take("round_mode")
+    kind = onnx.helper.tensor_dtype_to_np_dtype(to).kind if to != onnx.TensorProto.BFLOAT16 else "f"
+    if kind not in "fiubV":
+        raise node.refuse(f"cast to {onnx.TensorProto.DataType.Name(to)} is not supported; re-export without it")
+    value: Value = node.input(0)
+    if isinstance(value, Features):
+        kinds = {part.tensor.kind for part in build.book.parts(value.ids)}
+        if kind not in "fV" and kinds - {"tokens", "lengths"}:
+            raise node.refuse(
+                f"casts computed features to {onnx.TensorProto.DataType.Name(to)}, which rounds them; re-export without this cast"
+            )
+        return value
+    if is_shape(value):
+        return value
+    assert isinstance(value, np.ndarray)
+    target = {"f": np.float64, "V": np.float64, "b": np.bool_}.get(kind, np.int64)
+    return value.astype(target)
+
+
+def permutation(node: Node, rank: int) -> list[int]:
+    perm = [int(p) for p in node.take("perm", list(range(rank))[::-1])]
+    if sorted(perm) != list(range(rank)):
+        raise node.damaged(f"perm={perm} does not order the {rank} axes of its input")
+    return perm
+
+
+@operator("Transpose")
+def transpose(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    if isinstance(value, Features):
+        perm = permutation(node, value.ids.ndim)
+        return Features(value.ids.transpose(perm), tuple(value.axes[p] for p in perm))
+    array: Array = value
+    return array.transpose(permutation(node, array.ndim))
+
+
+@axis_rule("Transpose")
+def transpose_axes(node: Node, roles: Roles) -> AxisTensor:
+    value = _keep(node, roles)
+    return AxisTensor(tuple(value.axes[p] for p in permutation(node, value.rank)), value.sources)
+
+
+def _axes(node: Node) -> list[int] | None:
+    """The axes of Squeeze and Unsqueeze: an attribute before opset 13, an input since."""
+    if node.has_input(1):
+        return node.ints(1, "axes")
+    axes: Sequence[int] | None = node.take("axes")
+    return None if axes is None else [int(a) for a in axes]
+
+
+@operator("Squeeze")
+def squeeze(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    given = _axes(node)
+    if not isinstance(value, Features):
+        array: Array = value
+        return np.squeeze(array, None if given is None else tuple(given))
+    rank = value.ids.ndim
+    if given is None:  # what has size 1 in the graph itself: baked batch and time too
+        axes = [
+            k
+            for k, size in enumerate(value.ids.shape)
+            if (1 in build.baked.get(symbol, set()) if (symbol := value.axes[k]) is not None else size == 1)
+        ]
+    else:
+        axes = [node.axis(a, rank) for a in given]
+    for axis in axes:
+        build.hide_axis(node, value, axis)
+    return Features(np.squeeze(value.ids, tuple(axes)), tuple(s for k, s in enumerate(value.axes) if k not in axes))
+
+
+@axis_rule("Squeeze")
+def squeeze_axes(node: Node, roles: Roles) -> AxisTensor:
+    value = _keep(node, roles)
+    given = _axes(node)
+    drop = (
+        [k for k, a in enumerate(value.axes) if a.size == 1]
+        if given is None
+        else [node.axis(a, value.rank) for a in given]
+    )
+    return AxisTensor(tuple(a for k, a in enumerate(value.axes) if k not in drop), value.sources)
+
+
+def _inserted(node: Node, rank: int) -> list[int]:
+    """Positions of the new axes in the output of Unsqueeze."""
+    given = _axes(node)
+    if given is None:
+        raise node.damaged("has no axes")
+    return sorted(node.axis(a, rank + len(given)) for a in given)
+
+
+@operator("Unsqueeze")
+def unsqueeze(node: Node, build: Builder) -> Value:
+    value = node.input(0)
+    ids: Array = value.ids if isinstance(value, Features) else value
+    positions = _inserted(node, ids.ndim)
+    expanded = np.expand_dims(ids, tuple(positions))
+    if not isinstance(value, Features):
+        return expanded
+    axes = list(value.axes)
+    for position in positions:
+        axes.insert(position, None)
+    return Features(expanded, tuple(axes))
+
+
+@axis_rule("Unsqueeze")
+def unsqueeze_axes(node: Node, roles: Roles) -> AxisTensor:
+    value = _keep(node, roles)
+    axes = list(value.axes)
+    for position in _inserted(node, value.rank):
+        axes.insert(position, roles.made(1, node.name))
+    return AxisTensor(tuple(axes), value.sources)
+
+
+@operator("Concat")
+def concat(node: Node, build: Builder) -> Value:
+    values = [node.input(k) for k in range(len(node.inputs))]
+    axis = int(node.take("axis", 0))
+    if not any(isinstance(v, Features) for v in values):
+        return np.concatenate(values, axis=node.axis(axis, values[0].ndim))
+    parts = [node.features(k, "operand") for k in range(len(values))]
+    first = parts[0]
+    axis = node.axis(axis, first.ids.ndim)
+    for name, part in zip(node.input_names, parts, strict=True):
+        if part.axes != first.axes:
+            raise node.refuse(
+                f"joins '{node.input_names[0]}' {first.describe()} and '{name}' {part.describe()}, whose batch and time axes differ; "
+                "run this part outside the model"
+            )
+    symbol = first.axes[axis]
+    if symbol is not None and len(parts) > 1:
+        raise node.refuse(
+            f"concatenates along the {'batch' if symbol.name == 'N' else 'time'} axis; run this part outside the model"
+        )
+    return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
+
+
+@axis_rule("Concat")
+def concat_axes(node: Node, roles: Roles) -> AxisTensor:
+    values = [v for v in node.inputs if isinstance(v, AxisTensor)]
+    axis = node.axis(int(node.take("axis", 0)), values[0].rank)
+    for other in values[1:]:
+        for k in range(values[0].rank):
+            if k != axis:
+                roles.same(values[0].axes[k], other.axes[k], node.name)
+    sizes = [v.axes[axis].size if isinstance(v, AxisTensor) else None for v in node.inputs]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    joined: Axis = roles.made(total, node.name) if len(node.inputs) > 1 else values[0].axes[axis]
+    axes = tuple(joined if k == axis else a for k, a in enumerate(values[0].axes))
+    return AxisTensor(axes, frozenset().union(*(v.sources for v in values)))
+
+
+def _pieces(node: Node, size: int) -> list[int]:
+    """Sizes of the outputs of Split: an attribute before opset 13, an input since, equal parts when neither."""
+    count = len(node.output_names)
+    given = node.ints(1, "split") if node.has_input(1) else node.take("split")
+    node.take("num_outputs")
+    if given is None:
+        piece = -(-size // count)
+        given = [piece] * (count - 1) + [size - piece * (count - 1)]
+    sizes = [int(s) for s in given]
+    if sum(sizes) != size or min(sizes) < 0 or len(sizes) != count:
+        raise node.damaged(f"split={sizes} does not divide an axis of size {size} into {count} outputs")
+    return sizes
+
+
+@operator("Split")
+def split(node: Node, build: Builder) -> tuple[Value, ...]:
+    value = node.input(0)
+    ids: Array = value.ids if isinstance(value, Features) else value
+    axis = node.axis(int(node.take("axis", 0)), ids.ndim)
+    if isinstance(value, Features) and value.axes[axis] is not None:
+        raise node.refuse(f"splits the {value.axes[axis]} axis (batch N or time T); run this part outside the model")
+    bounds = np.cumsum(_pieces(node, ids.shape[axis]))[:-1]
+    pieces = np.split(ids, bounds, axis=axis)
+    return tuple(Features(p, value.axes) if isinstance(value, Features) else p for p in pieces)
+
+
+@axis_rule("Split")
+def split_axes(node: Node, roles: Roles) -> tuple[AxisTensor, ...]:
+    value = _keep(node, roles)
+    axis = node.axis(int(node.take("axis", 0)), value.rank)
+    size = value.axes[axis].size
+    sizes: list[int | None] = [None] * len(node.output_names) if size is None else list(_pieces(node, size))
+    return tuple(
+        AxisTensor(tuple(roles.made(s, node.name) if k == axis else a for k, a in enumerate(value.axes)), value.sources)
+        for s in sizes
+    )

@@ -1,0 +1,82 @@
+"""Graph outputs, and the check that a state given out is the state taken in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import GraphOutput, IndexArray
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.problems import Problems
+from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+
+FINAL = ("h_n", "c_n")
+
+
+def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
+    """A graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
+    if not isinstance(value, Features):
+        raise UnsupportedError(f"output '{name}' is a constant; re-export without it")
+    if BATCH not in value.axes:
+        raise UnsupportedError(
+            f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"
+        )
+    shape = tuple(size for size, axis in zip(value.ids.shape, value.axes, strict=True) if axis is None)
+    flat = value.ids.reshape(-1)
+    parts = build.book.parts(flat)
+    kinds = {p.tensor.kind for p in parts}
+    if not flat.size:
+        raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
+    if kinds & {"state", "constant", "tokens", "lengths"}:
+        raise UnsupportedError(f"output '{name}' passes an input or a constant through; re-export without it")
+    if build.one_step and not kinds <= set(FINAL):
+        flat = _every_step(flat, build)
+        parts = build.book.parts(flat)
+    has_time = {p.tensor.has_time for p in parts}
+    if len(has_time) > 1:
+        raise UnsupportedError(
+            f"output '{name}' joins tensors with and without a time axis; re-export them as separate outputs"
+        )
+    return GraphOutput(
+        name,
+        shape,
+        has_time.pop(),
+        tuple((p.tensor.name, p.indices, p.positions) for p in parts),
+        batch_axis=value.axes.index(BATCH),
+        time_axis=value.axes.index(TIME) if TIME in value.axes else None,
+    )
+
+
+def _every_step(flat: IndexArray, build: Builder) -> IndexArray:
+    """h_n beside per-step values in a graph of one step per call is that step's output."""
+    result = flat.copy()
+    for part in build.book.parts(flat):
+        steps = part.tensor.steps
+        if part.tensor.kind == "h_n" and steps is not None:
+            result[part.positions] = part.indices + steps.start
+    return result
+
+
+def check_carried_states(build: Builder, outputs: list[GraphOutput], problems: Problems) -> None:
+    """An output of final states shaped like a state input must be carried to it element by element, else a caller who feeds it
+    back gets a wrong state."""
+    by_name = {t.name: t for t in build.book.tensors}
+    for output in outputs:
+        if any(by_name[tensor].kind not in FINAL for tensor, _, _ in output.parts):
+            continue
+        ids = np.empty(output.features, dtype=np.int64)
+        for tensor, indices, positions in output.parts:
+            ids[positions] = indices + by_name[tensor].start
+        alike = [by_name[i.name] for i in build.inputs.values() if i.kind == "state" and i.shape == output.shape]
+        if alike and not any(_lines_up(build, state, ids) for state in alike):
+            names = " or ".join(f"'{state.name}'" for state in alike)
+            problems.refuse(
+                f"output '{output.name}' has the shape of state input {names} but other states at its positions, so it cannot be carried "
+                "to the next call; re-export with the final states in the order of the initial ones"
+            )
+
+
+def _lines_up(build: Builder, state: Tensor, ids: IndexArray) -> bool:
+    return all(int(final) in build.carries.get(state.start + p, ()) for p, final in enumerate(ids))

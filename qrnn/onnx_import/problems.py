@@ -1,0 +1,58 @@
+"""Everything in a model that is not implemented, gathered into one error."""
+
+from __future__ import annotations
+
+import onnx
+
+from qrnn.errors import UnsupportedError
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
+
+
+class Problems:
+    """Refusals so far. Operators without a handler are grouped; other refusals keep their own message."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._operators: dict[str, list[str]] = {}
+        self._remedies: list[str] = []
+        self._messages: list[str] = []
+
+    def refuse(self, message: str) -> None:
+        if message not in self._messages:
+            self._messages.append(message)
+
+    def unsupported(self, proto: onnx.NodeProto) -> None:
+        """A node whose operator has no handler."""
+        op = proto.op_type if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{proto.op_type}"
+        name = proto.name or next((f"output {o}" for o in proto.output if o), "unnamed")
+        self._operators.setdefault(op, []).append(f"'{name}'")
+        if proto.domain not in DEFAULT_DOMAINS:
+            remedy = "re-export with standard ONNX operators only"
+        elif op in CONTROL_FLOW:
+            remedy = "re-export without control flow (trace instead of script)"
+        elif "Linear" in op or op.startswith("QLinear"):
+            remedy = "start from the float model, quantization is done here"
+        else:
+            remedy = "run this part outside and export the recurrent part alone"
+        if remedy not in self._remedies:
+            self._remedies.append(remedy)
+
+    def raise_if_any(self) -> None:
+        """Raise one `UnsupportedError` that lists every problem."""
+        messages = list(self._messages)
+        if self._operators:
+            count = sum(len(names) for names in self._operators.values())
+            groups = [
+                f"{op} {names[0]}" if len(names) == 1 else f"{op} ×{len(names)} ({', '.join(names)})"
+                for op, names in self._operators.items()
+            ]
+            nodes = "1 node is" if count == 1 else f"{count} nodes are"
+            messages.insert(
+                0, f"model '{self._model}': {nodes} not supported: {', '.join(groups)}; {'; '.join(self._remedies)}"
+            )
+        if len(messages) == 1:
+            raise UnsupportedError(messages[0])
+        if messages:
+            raise UnsupportedError(f"{len(messages)} problems: " + " | ".join(messages))

@@ -1,0 +1,136 @@
+"""First pass: which axes of the graph inputs are batch and time, and what each input is for.
+
+The declaration does not say it, the recurrent nodes do: X is [T, N, F], initial states are [D, N, H], sequence_lens is [N]. So every
+axis of every input gets an identity, the identities are carried through the graph by each operator's axis rule, and the places
+where they meet a recurrent node name them. This pass refuses nothing by itself: an axis that it loses is simply unnamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qrnn.onnx_import.values import Symbol
+
+InputKind = Literal["features", "tokens", "lengths", "state", "weight"]
+
+
+@dataclass(frozen=True, eq=False)
+class Axis(Symbol):
+    """One axis of a graph input (``name`` says which), or one that a node makes."""
+
+    source: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AxisTensor:
+    """A tensor as the identities of its axes. ``sources`` are the graph inputs that it only rearranges."""
+
+    axes: tuple[Axis, ...]
+    sources: frozenset[str] = frozenset()
+
+    @property
+    def rank(self) -> int:
+        return len(self.axes)
+
+
+@dataclass(frozen=True)
+class InputRole:
+    """What an input is for, and which of its axes are batch and time."""
+
+    kind: InputKind
+    batch: int | None
+    time: int | None
+    used_by: str = ""
+
+
+@dataclass(eq=False)
+class Roles:
+    """Equalities between axes (union-find) and what the recurrent nodes say about them."""
+
+    inputs: dict[str, AxisTensor] = field(default_factory=dict)
+    kinds: dict[str, tuple[InputKind, str]] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
+    batch: Axis = field(default_factory=lambda: Axis("N"))
+    time: Axis = field(default_factory=lambda: Axis("T"))
+    made_time: list[Axis] = field(default_factory=list)
+    """Axes made by nodes (not of an input) that are the time axis of a recurrent node."""
+    _parent: dict[Axis, Axis] = field(default_factory=dict)
+
+    def add_input(self, name: str, dims: list[int | None]) -> AxisTensor:
+        axes = tuple(Axis(f"axis {k} of '{name}'", size, name) for k, size in enumerate(dims))
+        self.inputs[name] = AxisTensor(axes, frozenset([name]))
+        return self.inputs[name]
+
+    def made(self, size: int | None, node: str) -> Axis:
+        """A new axis that a node makes."""
+        return Axis(f"an axis made by node '{node}'", size)
+
+    def root(self, axis: Axis) -> Axis:
+        while axis in self._parent:
+            axis = self._parent[axis]
+        return axis
+
+    def same(self, a: Axis, b: Axis, node: str = "") -> None:
+        """Record that two axes are the same one."""
+        root_a, root_b = self.root(a), self.root(b)
+        if root_a is root_b:
+            return
+        batch, time = self.root(self.batch), self.root(self.time)
+        if {root_a, root_b} == {batch, time}:
+            self.conflicts.append(
+                f"{a.name} is used both as batch and as time (at node '{node}'); re-export with one layout throughout"
+            )
+            return
+        self._parent[root_a] = root_b
+
+    def mark(self, value: object, kind: InputKind, node: str) -> None:
+        """Record what the inputs behind a value are for."""
+        if not isinstance(value, AxisTensor):
+            return
+        for name in sorted(value.sources):
+            known, where = self.kinds.setdefault(name, (kind, node))
+            if known != kind:
+                self.conflicts.append(
+                    f"input '{name}' is used as {known} by node '{where}' and as {kind} by node '{node}'; "
+                    "re-export with separate inputs"
+                )
+
+    def is_batch(self, axis: Axis) -> bool:
+        return self.root(axis) is self.root(self.batch)
+
+    def is_time(self, axis: Axis) -> bool:
+        return self.root(axis) is self.root(self.time)
+
+    def has_states(self) -> bool:
+        return any(kind == "state" for kind, _ in self.kinds.values())
+
+    def role(self, name: str) -> InputRole:
+        """The role of a graph input as far as it was found."""
+        axes = self.inputs[name].axes
+        batch = next((k for k, axis in enumerate(axes) if self.is_batch(axis)), None)
+        time = next((k for k, axis in enumerate(axes) if self.is_time(axis)), None)
+        kind, node = self.kinds.get(name, ("features", ""))
+        if batch is None:
+            # [1, F] reshaped to [1, 1, F]: among literal ones the file does not say which is which, and it does not matter
+            ones = [k for k, axis in enumerate(axes) if axis.size == 1]
+            if time in ones:
+                batch, time = time, None
+            elif kind == "state" and len(ones) == 1:
+                batch = ones[0]
+        return InputRole(kind, batch, time, node)
+
+    def one_step(self) -> bool:
+        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones and states are inputs."""
+        sizes = {
+            axis.size
+            for name, value in self.inputs.items()
+            if (time := self.role(name).time) is not None
+            for axis in [value.axes[time]]
+        }
+        made_of_one = bool(self.made_time) and all(axis.size == 1 for axis in self.made_time)
+        if (
+            not sizes
+        ):  # the time axis is made by a node, or it is one of the literal ones that `role` took for the batch
+            return made_of_one or any(a.size == 1 and self.is_time(a) for v in self.inputs.values() for a in v.axes)
+        return sizes == {1} and self.has_states()

@@ -1,0 +1,179 @@
+"""What a graph value is while the graph is interpreted.
+
+* a constant: a NumPy array (float64, int64 or bool);
+* a shape: a NumPy object array of ints and symbols (`BATCH`, `TIME`);
+* `Features`: one int64 id per scalar feature, so that Transpose, Reshape, Slice, Gather and Concat act on the ids as NumPy does
+  and a layer that reads them later can look up which tensors they belong to;
+* `POISON`: the result of a refused node; whatever reads it is skipped, because the refusal is already on the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import FloatArray, IndexArray
+
+Array = npt.NDArray[Any]
+
+LARGEST_FEATURES = 1 << 20
+"""Most features of one step or one state."""
+
+LARGEST = 1 << 27
+"""Most elements that one value may have: a damaged or hostile file must not exhaust the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """A size that is not a number. ``size`` is what the file declares for it, if it does."""
+
+    name: str
+    size: int | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+BATCH = Symbol("N")
+TIME = Symbol("T")
+
+Dim = int | Symbol
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Symbol ids of a tensor; ``axes[k]`` is BATCH or TIME (then ``ids`` has size 1 there) or None for a feature axis.
+
+    In a graph that runs one step per call, a tensor that has time may be without its TIME axis: it is hidden.
+    """
+
+    ids: IndexArray
+    axes: tuple[Symbol | None, ...]
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return tuple(size if axis is None else axis for size, axis in zip(self.ids.shape, self.axes, strict=True))
+
+    def describe(self) -> str:
+        return "[" + ", ".join(str(d) for d in self.shape) + "]"
+
+
+class Poison:
+    """The result of a refused node."""
+
+
+POISON = Poison()
+
+Value = Array | Features | Poison
+
+TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "layer", "h_n", "c_n"]
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A tensor of the float model: ids ``start`` … ``start + features - 1`` are its scalar features."""
+
+    name: str
+    start: int
+    features: int
+    has_time: bool
+    kind: TensorKind
+    values: FloatArray | None = None
+    steps: Tensor | None = None
+    """For h_n: the layer's output, of which it is the last step."""
+
+    @property
+    def ids(self) -> IndexArray:
+        return np.arange(self.start, self.start + self.features, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The ids of one tensor among many: ``indices`` into the tensor, ``positions`` into the flat ids."""
+
+    tensor: Tensor
+    indices: IndexArray
+    positions: IndexArray
+
+
+@dataclass
+class TensorBook:
+    """All tensors by their id ranges."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        features: int,
+        has_time: bool,
+        kind: TensorKind,
+        values: FloatArray | None = None,
+        steps: Tensor | None = None,
+    ) -> Tensor:
+        check_size(features, f"tensor '{name}'", LARGEST_FEATURES)
+        start = self.tensors[-1].start + self.tensors[-1].features if self.tensors else 0
+        tensor = Tensor(name, start, features, has_time, kind, values, steps)
+        self.tensors.append(tensor)
+        return tensor
+
+    def parts(self, ids: IndexArray) -> list[Part]:
+        """The tensors that ``ids`` (any shape, read row-major) belong to, by first appearance."""
+        flat = ids.reshape(-1)
+        starts = np.array([t.start for t in self.tensors], dtype=np.int64)
+        owner = np.searchsorted(starts, flat, side="right") - 1
+        _, first = np.unique(owner, return_index=True)
+        found = []
+        for position in np.sort(first):
+            tensor = self.tensors[owner[position]]
+            positions = np.flatnonzero(owner == owner[position]).astype(np.int64)
+            found.append(Part(tensor, flat[positions] - tensor.start, positions))
+        return found
+
+
+def check_size(elements: int, what: str, largest: int = LARGEST) -> None:
+    """Refuse to build a value of more elements than ``largest``."""
+    if elements > largest:
+        raise UnsupportedError(f"{what} would have {elements} elements; at most {largest} are supported")
+
+
+def product(dims: Iterable[Dim]) -> int:
+    """Number of elements of dims without symbols."""
+    result = 1
+    for dim in dims:
+        if isinstance(dim, Symbol):
+            raise TypeError(f"the size {dim} is not a number")
+        result *= int(dim)
+    return result
+
+
+def as_value(result: Any) -> Any:
+    """What NumPy gives back as a value: scalars as arrays without axes, shapes without symbols as integers."""
+    if isinstance(result, Symbol):
+        scalar = np.empty((), dtype=object)
+        scalar[()] = result
+        return scalar
+    if isinstance(result, np.generic | int):
+        return np.asarray(result)
+    return as_shape(result) if isinstance(result, np.ndarray) else result
+
+
+def is_shape(value: object) -> bool:
+    """Whether a value is a shape that holds at least one symbol."""
+    return isinstance(value, np.ndarray) and value.dtype == object
+
+
+def as_shape(dims: list[Dim] | tuple[Dim, ...] | Array) -> Array:
+    """A shape value from dims; a plain int64 constant when no symbol is in it."""
+    array = np.empty(len(dims), dtype=object) if not isinstance(dims, np.ndarray) else dims
+    if not isinstance(dims, np.ndarray):
+        for k, dim in enumerate(dims):
+            array[k] = dim
+    if array.dtype == object and not any(isinstance(d, Symbol) for d in array.reshape(-1)):
+        return array.astype(np.int64)
+    return array

@@ -1,0 +1,131 @@
+"""The CPU backend's ways to use threads change nothing: pool, gang, many Python threads on one session, a forked child."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from models import Shape
+
+from backends.generators import Case, assert_equal, integers
+from qrnn.backends.cpu import engine, kernels
+from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.quantization import Scheme
+from qrnn.session import Session
+
+CELLS = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))
+
+
+def _case(cell: str, after: bool, hidden: int, sequences: int = 1, steps: int = 70, activations: int = 8) -> Case:
+    shape = Shape(cell, 3, hidden, (False, True), linear_before_reset=after, weight=1.5)  # type: ignore[arg-type]
+    lengths = tuple(steps - n % 7 for n in range(sequences))
+    return Case(
+        shape, "dense", sequences=sequences, steps=steps, lengths=lengths, scheme=Scheme(activations, input="8")
+    )
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer is big enough for threads, and there are cores for three."""
+    monkeypatch.setattr(engine, "GANG_MACS", 1)
+    monkeypatch.setattr(engine, "TASK_MACS", 1)
+    monkeypatch.setattr(engine, "core_count", lambda: 3)
+
+
+@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("hidden", [1, 2, 7, 16])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_a_gang_equals_the_reference(cell: str, after: bool, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd sizes, fewer units than threads, more steps than a block of input products."""
+    places = []
+    run_sequences = kernels.run_sequences
+
+    def spy(*arguments: Any) -> None:
+        places.append(arguments[-1])
+        run_sequences(*arguments)
+
+    case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
+    model = case.quantized()
+    batch = case.batch(model)
+    want, _ = integers(Session(model, "reference"), batch)
+    monkeypatch.setattr(kernels, "run_sequences", spy)
+    for threads in (2, 3):
+        places.clear()
+        assert_equal(want, integers(Session(model, "cpu", threads), batch)[0])
+        assert sorted(places) == sorted([(0, 1, me, threads) for me in range(threads)] * 2), "the gang was not used"
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_the_pool_equals_the_reference(cell: str, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_pool", None)
+    case = _case(cell, after, hidden=5, sequences=11, steps=9)
+    model = case.quantized()
+    batch = case.batch(model)
+    want, _ = integers(Session(model, "reference"), batch)
+    assert_equal(want, integers(Session(model, "cpu", 3), batch)[0])
+    assert engine._pool is not None, "the pool was not used"
+    engine._pool.shutdown()
+
+
+@pytest.mark.parametrize("gang", [False, True])
+def test_many_threads_share_one_session(gang: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight Python threads at once: each gets the bits of a run alone, whether it gets the gang or not."""
+    if gang:
+        monkeypatch.setattr(engine, "GANG_MACS", 1)
+        monkeypatch.setattr(engine, "TASK_MACS", 1)
+        monkeypatch.setattr(engine, "core_count", lambda: 2)
+    case = _case("gru", False, hidden=13, sequences=1 if gang else 4, steps=40)
+    model = case.quantized()
+    session, batch = Session(model, "cpu"), case.batch(model)
+    want, _ = integers(Session(model, "cpu", 1), batch)
+    start = threading.Barrier(8)
+
+    def work(_: int) -> list[dict[str, Any]]:
+        start.wait()
+        return [integers(session, batch)[0] for _ in range(5)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for results in pool.map(work, range(8)):
+            for got in results:
+                assert_equal(want, got)
+
+
+def _run_in_child(session: Session, batch: Any, answers: Any) -> None:
+    answers.put({name: value.tolist() for name, value in integers(session, batch)[0].items()})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.usefixtures("eager")
+def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_pool", None)
+    case = _case("lstm", True, hidden=5, sequences=6, steps=9)
+    model = case.quantized()
+    session, batch = Session(model, "cpu", 3), case.batch(model)
+    want, _ = integers(session, batch)
+    assert engine._pool is not None
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_run_in_child, args=(session, batch, answers))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python warns of forks in threaded processes: that is the test
+        child.start()
+    child.join(60)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    assert not alive, "the child waits for threads that it does not have"
+    assert child.exitcode == 0
+    got = answers.get()
+    for name, value in want.items():
+        np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
+    engine._pool.shutdown()

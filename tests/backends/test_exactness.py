@@ -1,0 +1,141 @@
+"""Every backend equals the reference bit for bit, on random models of every kind; and a run equals itself in pieces."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from models import Shape
+
+from backends.generators import Case, assert_equal, cases, integers, quantized_or_refused
+from qrnn.backends import backend_names
+from qrnn.backends.base import Trace
+from qrnn.model.float_model import Activation
+from qrnn.quantization import Scheme
+from qrnn.session import Session, State
+
+OTHERS = tuple(name for name in backend_names() if name != "reference")
+QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+few = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+many = settings(max_examples=3000, deadline=None, database=None, suppress_health_check=QUIET)
+
+
+def check_exact(case: Case, backend: str) -> None:
+    """Tensors, final states and traces of ``backend`` equal the reference's."""
+    model = quantized_or_refused(case)
+    if model is None:
+        return
+    batch = case.batch(model)
+    runs = []
+    for name in ("reference", backend):
+        trace = Trace()
+        result, tensors = Session(model, name).run_batch(batch, trace=trace)
+        found: dict[str, Any] = {**tensors, **{f"trace {k}": v for k, v in trace.arrays.items()}}
+        for layer, (h, c) in result.state.layers.items():
+            found |= {f"{layer}.h": h, f"{layer}.c": c}
+        runs.append(found)
+    assert_equal(*runs)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@few
+@given(case=cases())
+def test_backend_equals_reference(backend: str, case: Case) -> None:
+    check_exact(case, backend)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", OTHERS)
+@many
+@given(case=cases())
+def test_backend_equals_reference_long(backend: str, case: Case) -> None:
+    check_exact(case, backend)
+
+
+HARD = {"gate": Activation("hard_sigmoid")}
+CORNERS = (
+    Case(Shape("lstm", 3, 17, (False, True), layers=2, states=True), "softmax", lengths=(7, 3), steps=7),
+    Case(Shape("gru", 3, 9, (False, True), linear_before_reset=True), "sigmoid", lengths=(4, 5), last_step=True),
+    Case(Shape("gru", 3, 9, (True,), linear_before_reset=False, weight=50.0), "tanh", lengths=(5, 5), amplitude=1e4),
+    Case(Shape("rnn", 1, 1, activations={"candidate": Activation("relu")}), "relu", lengths=(5, 2), concat=True),
+    Case(Shape("lstm", 2, 33, bias=1000.0, activations=HARD), "hard_sigmoid", lengths=(5, 4)),
+    Case(Shape("gru", 9, 40, weight=50.0, bias=1000.0), "dense", lengths=(5, 5), scheme=Scheme(16, input="16")),
+    Case(Shape("lstm", 4, 5), "dense", lengths=(5, 1), scheme=Scheme(input="auto")),
+)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("case", CORNERS, ids=lambda c: f"{c.shape.cell}-{c.head}")
+def test_corners(backend: str, case: Case) -> None:
+    check_exact(case, backend)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@few
+@given(case=cases(most_hidden=12))
+def test_a_ragged_batch_equals_each_sequence_alone(backend: str, case: Case) -> None:
+    model = quantized_or_refused(case)
+    if model is None:
+        return
+    session, batch = Session(model, backend), case.batch(model)
+    together, _ = integers(session, batch)
+    for n, length in enumerate(case.lengths):
+        alone, _ = integers(session, batch.rows(n, n + 1))
+        for name, value in alone.items():
+            timed = name in model.tensors and model.tensors[name].has_time
+            whole = together[name][n : n + 1, :length] if timed else together[name][n : n + 1]
+            np.testing.assert_array_equal(whole, value, err_msg=f"{name} of sequence {n}")
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@few
+@given(case=cases(forward=True, most_hidden=12), data=st.data())
+def test_chunks_and_steps_equal_the_whole_run(backend: str, case: Case, data: st.DataObject) -> None:
+    case = replace(case, lengths=(case.steps,) * case.sequences, last_step=False)
+    model = quantized_or_refused(case)
+    if model is None:
+        return
+    session, inputs = Session(model, backend), case.data()
+    whole = session.run(inputs)
+    x = inputs["x"]
+    cut = data.draw(st.integers(0, case.steps))
+    bounds = sorted({0, cut, case.steps})
+    given_states = {k: v for k, v in inputs.items() if k != "x"}
+    chunked, state = [], None
+    for start, stop in itertools.pairwise(bounds):
+        piece = session.run({"x": x[:, start:stop]} | (given_states if state is None else {}), state=state)
+        chunked.append(piece.outputs["y"])
+        state = piece.state
+    np.testing.assert_array_equal(np.concatenate(chunked, axis=1), whole.outputs["y"])
+    assert_same_state(state, whole.state)
+    stepped, state = [], None
+    for t in range(case.steps):
+        piece = session.step({"x": x[:, t]} | (given_states if state is None else {}), state)
+        stepped.append(piece.outputs["y"])
+        state = piece.state
+    np.testing.assert_array_equal(np.stack(stepped, axis=1), whole.outputs["y"])
+    assert_same_state(state, whole.state)
+
+
+def assert_same_state(got: State | None, want: State) -> None:
+    assert got is not None
+    for name, (h, c) in want.layers.items():
+        np.testing.assert_array_equal(got.layers[name][0], h)
+        np.testing.assert_array_equal(got.layers[name][1], c)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_a_run_leaves_its_arguments_alone(backend: str) -> None:
+    case = CORNERS[0]
+    model = case.quantized()
+    session, batch = Session(model, backend), case.batch(model)
+    state = session.initial_state(batch.size, batch.states)
+    kept = {name: (h.copy(), c.copy()) for name, (h, c) in state.layers.items()}
+    first, _ = integers(session, batch, state)
+    assert_same_state(state, State(kept))
+    assert_equal(first, integers(session, batch, state)[0])

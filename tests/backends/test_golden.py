@@ -1,0 +1,95 @@
+"""Every backend reproduces the golden vectors of the contract, and the file belongs to the contract version of the code."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.backends import backend_names
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / f"contract-{CONTRACT_VERSION}.json"
+KINDS = ("recurrent", "dense", "pointwise", "softmax", "align")
+
+
+def _load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_golden", ROOT / "tools" / "make_golden.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = _load_tool()
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_file_is_of_this_contract(document: dict[str, Any]) -> None:
+    assert document["format"] == TOOL.FORMAT
+    assert document["format_version"] == TOOL.FORMAT_VERSION
+    assert document["contract_version"] == CONTRACT_VERSION
+    assert GOLDEN.stat().st_size < 300_000
+
+
+def test_check_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert TOOL.main(["--check"]) == 0
+    assert "equal" in capsys.readouterr().out
+
+
+def test_check_names_what_differs(document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = copy.deepcopy(document)
+    document["recurrent"][2]["y"][0][0][0] ^= 1
+    document["primitives"]["requantize"]["cases"][7][-1] += 1
+    document["gate_functions"]["sigmoid pwl:128"]["table"][50] += 1
+    changed = tmp_path / "changed.json"
+    changed.write_text(TOOL.to_text(document), encoding="utf-8")
+    assert TOOL.main(["--check", "--path", str(changed)]) == 1
+    error = capsys.readouterr().err
+    for where in ("recurrent: entry 2", "primitives: requantize", "gate_functions: sigmoid pwl:128"):
+        assert where in error
+    assert TOOL.main(["--check", "--path", str(tmp_path / "absent.json")]) == 1
+    capsys.readouterr()
+
+
+def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert TOOL.main(["--path", str(tmp_path / "again.json")]) == 0
+    capsys.readouterr()
+    assert TOOL.main(["--check", "--path", str(tmp_path / "again.json")]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
+
+
+@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("kind", KINDS)
+def test_backends_reproduce_the_vectors(document: dict[str, Any], kind: str, backend: str) -> None:
+    for number, case in enumerate(document[kind]):
+        for key, got in TOOL.run_case(kind, case, document, backend).items():
+            assert got == case[key], f"{kind} {number} ({case.get('name', '')}): {key}"
+
+
+def test_the_vectors_reach_every_saturation(document: dict[str, Any]) -> None:
+    cases = {case["name"]: case for case in document["recurrent"]}
+    cells = np.concatenate([np.ravel(cases[name]["c_n"]) for name in cases if name.startswith("lstm")])
+    assert cells.min() == -(1 << 31)
+    assert cells.max() == (1 << 31) - 1
+    assert any(max(d["pre_shift"]) > 0 for case in cases.values() for d in case["directions"])
+    assert max(max(d["left_shift_ih"]) for case in cases.values() for d in case["directions"]) >= 14
+    x, limits = cases["lstm, every saturation"]["x"], cases["lstm, every saturation"]["x_operand"]
+    assert np.abs(x).max() >> limits["shift"] > limits["limit"]
+    dense = np.concatenate([np.ravel(case["y"]) for case in document["dense"]])
+    assert (dense.min(), dense.max()) == (-32768, 32767)

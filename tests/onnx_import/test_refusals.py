@@ -1,0 +1,389 @@
+"""What is not implemented is refused by name, all at once; what is malformed is one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.onnx_import import import_model
+
+from .builders import Graph, head
+
+
+def refused(proto: onnx.ModelProto, *parts: str, error: type[QrnnError] = UnsupportedError) -> str:
+    with pytest.raises(error) as caught:
+        import_model(proto, "test")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+    return message
+
+
+def body(build: Callable[[Graph, str], str], rank: int = 3, dims: list[Any] | None = None) -> onnx.ModelProto:
+    """x → transpose → GRU → [T, N, 5] → ``build`` → out."""
+    g = Graph()
+    xt = g.node("Transpose", [g.input("x", dims or ["n", "t", 4])], perm=[1, 0, 2])
+    y = g.axes_op("Squeeze", g.recurrent("GRU", xt, 4, 5)[0], [1])
+    g.node("Identity", [build(g, y)], ["out"])
+    g.output("out", rank)
+    return g.model()
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "parts"),
+    [
+        ("LSTM", {"clip": 3.0}, ["clip=3.0 is not supported; re-export without clip"]),
+        ("GRU", {"clip": 1.5}, ["clip=1.5"]),
+        ("RNN", {"clip": 1.5}, ["clip=1.5"]),
+        ("LSTM", {"input_forget": 1}, ["input_forget=1"]),
+        ("LSTM", {"layout": 1}, ["layout=1"]),
+        ("GRU", {"layout": 1}, ["layout=1"]),
+        ("LSTM", {"activations": ["Sigmoid", "Relu", "Tanh"]}, ["Relu for the candidate", "tanh"]),
+        ("LSTM", {"activations": ["Sigmoid", "Tanh", "Softsign"]}, ["Softsign for the output"]),
+        ("GRU", {"activations": ["Tanh", "Tanh"]}, ["Tanh for the gate"]),
+        ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.1]}, ["LeakyRelu"]),
+        ("GRU", {"activation_alpha": [0.1]}, ["activation_alpha=[0.1"]),
+        (
+            "GRU",
+            {"activations": ["HardSigmoid", "Tanh"], "activation_beta": [0.5, 0.5]},
+            ["activation_beta=[0.5, 0.5]"],
+        ),
+    ],
+)
+def test_recurrent_attributes(op: str, attributes: dict[str, Any], parts: list[str]) -> None:
+    refused(head(op, opset=14, **attributes), f"node 'rnn1' ({op}, opset 14): ", *parts)
+
+
+def test_peepholes() -> None:
+    proto = head("LSTM")
+    node = next(n for n in proto.graph.node if n.op_type == "LSTM")
+    node.input.extend([""] * (7 - len(node.input)))
+    node.input.append("P")
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((1, 15), dtype=np.float32), "P"))
+    refused(proto, "peephole weights P ('P')", "without peepholes")
+    proto.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.zeros((1, 15), dtype=np.float32), "P"))
+    import_model(proto, "test")
+
+
+@pytest.mark.parametrize(
+    ("activations", "text"), [(["Sigmoid"], "has 1 names, expected 2"), (["Sigmoid", "Tanh"] * 2, "has 4 names")]
+)
+def test_number_of_activations(activations: list[str], text: str) -> None:
+    refused(head("GRU", activations=activations), text, error=ModelFileError)
+
+
+def test_unknown_direction() -> None:
+    refused(head("GRU", direction="backward"), "direction='backward'", error=ModelFileError)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [("Softplus", {}), ("LeakyRelu", {"alpha": 0.1}), ("Neg", {}), ("ReduceMean", {"keepdims": 1})],
+)
+def test_unsupported_operators(op: str, attributes: dict[str, Any]) -> None:
+    refused(body(lambda g, y: g.node(op, [y], name="odd", **attributes)), f"1 node is not supported: {op} 'odd'")
+
+
+def test_all_problems_in_one_error() -> None:
+    def build(g: Graph, y: str) -> str:
+        a = g.node("Neg", [g.node("Neg", [y], name="n1")], name="n2")
+        b = g.recurrent("LSTM", g.node("Transpose", [y], perm=[0, 1, 2]), 5, 3, name="clipped", clip=2.0)[0]
+        return g.node("Concat", [a, g.axes_op("Squeeze", b, [1]), g.node("Erf", [y], name="e")], axis=2)
+
+    refused(body(build), "Neg ×2 ('n1', 'n2')", "Erf 'e'", "node 'clipped'", "clip=2.0", "2 problems")
+
+
+def test_unused_nodes_do_not_matter() -> None:
+    def build(g: Graph, y: str) -> str:
+        g.node("Erf", [y], name="dead")
+        return y
+
+    import_model(body(build), "test")
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda g, y: g.node("Reshape", [y, g.const(np.array([-1, 5]))]), "merges or splits the batch (N) or time (T)"),
+        (lambda g, y: g.node("Flatten", [y], axis=1), "merges the batch (N) or time (T)"),
+        (lambda g, y: g.node("Softmax", [y], axis=0), "runs over batch or time"),
+        (lambda g, y: g.node("Add", [y, y], name="sum"), "node 'sum' (Add, opset 17): adds two computed tensors"),
+        (lambda g, y: g.node("Mul", [y, g.random(5)]), "multiplies computed features"),
+        (lambda g, y: g.node("Add", [y, g.random(7, 1, 5)]), "adds a constant of shape [7, 1, 5]"),
+        (lambda g, y: g.node("MatMul", [g.random(5, 5), y]), "the first operand"),
+        (lambda g, y: g.slice(y, [0], [3], [0]), "slices the time axis 0 [0:3:1]"),
+        (lambda g, y: g.slice(y, [1], [2**31], [1]), "slices the batch axis 1"),
+        (lambda g, y: g.node("Gather", [y, g.const(np.int64(0))], axis=0), "takes 0 of the time axis"),
+        (lambda g, y: g.node("Concat", [y, y], axis=0), "concatenates along the time axis"),
+        (lambda g, y: g.node("Concat", [y, g.random(2, 3, 5)], axis=2), "is a constant"),
+        (lambda g, y: g.node("Cast", [y], to=TensorProto.INT32), "casts computed features to INT32"),
+        (lambda g, y: g.axes_op("Squeeze", y, [1]), "removes the batch axis"),
+        (lambda g, y: g.node("Dropout", [y, "", g.const(np.array(True))]), "training_mode"),
+        (
+            lambda g, y: g.node(
+                "Reshape",
+                [
+                    y,
+                    g.const(np.array([0, 0, 5])),
+                ],
+                allowzero=1,
+            ),
+            "allowzero=1",
+        ),
+        (lambda g, y: g.node("Dropout", [y], 2)[1], "output 1"),
+        (lambda g, y: g.node("MatMul", [y, y]), "the second operand"),
+    ],
+)
+def test_structure(build: Callable[[Graph, str], str], text: str) -> None:
+    refused(body(build), text)
+
+
+@pytest.mark.parametrize(
+    ("opset", "axis", "fits"),
+    [(11, 1, False), (11, 2, True), (12, -1, True), (13, -1, True), (13, 0, False)],
+)
+def test_softmax_axes(opset: int, axis: int, fits: bool) -> None:
+    g = Graph(opset)
+    y = g.recurrent("GRU", g.input("x", ["t", "n", 4]), 4, 5)[0]
+    g.node("Softmax", [g.axes_op("Squeeze", y, [1])], ["out"], axis=axis)
+    g.output("out")
+    if fits:
+        import_model(g.model(), "test")
+    else:
+        refused(g.model(), "runs over batch or time")
+
+
+def test_transposed_a() -> None:
+    g = Graph()
+    yh = g.recurrent("GRU", g.input("x", ["t", "n", 4]), 4, 5)[1]
+    g.node("Gemm", [g.axes_op("Squeeze", yh, [0]), g.random(5, 3)], ["out"], transA=1)
+    g.output("out", 2)
+    refused(g.model(), "transA=1")
+
+
+def test_custom_domain_and_control_flow() -> None:
+    proto = body(lambda g, y: g.node("FusedGru", [y], name="fused", domain="com.vendor"))
+    proto.opset_import.append(helper.make_opsetid("com.vendor", 1))
+    refused(proto, "com.vendor.FusedGru 'fused'", "standard ONNX operators")
+
+    def branch(g: Graph, y: str) -> str:
+        out = helper.make_tensor_value_info("b", TensorProto.FLOAT, ["t", "n", 5])
+        part = helper.make_graph([helper.make_node("Identity", [y], ["b"])], "part", [], [out])
+        return g.node("If", [g.const(np.array(True))], name="choice", then_branch=part, else_branch=part)
+
+    refused(body(branch), "If 'choice'", "without control flow")
+
+
+def test_quantized_weights() -> None:
+    def build(g: Graph, y: str) -> str:
+        w = g.node("DequantizeLinear", [g.const(np.ones((5, 2), np.int8)), g.const(np.float32(0.1))], name="dq")
+        return g.node("MatMul", [y, w])
+
+    refused(body(build), "DequantizeLinear 'dq'", "start from the float model")
+
+
+def test_weights_as_inputs() -> None:
+    proto = head("GRU")
+    kept = [t for t in proto.graph.initializer if t.name != "rnn1_W"]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    proto.graph.input.append(helper.make_tensor_value_info("rnn1_W", TensorProto.FLOAT, [1, 15, 4]))
+    refused(proto, "'rnn1_W'", "weights as graph inputs", "constant weights")
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_baked_batch(batch: int) -> None:
+    refused(head("GRU", batch=batch), "input 'x'", f"batch size {batch} baked in", "dynamic batch")
+
+
+def test_dynamic_features() -> None:
+    g = Graph()
+    g.recurrent("GRU", g.input("x", ["t", "n", "f"]), 4, 5, outputs=["y", "h"])
+    g.output("h")
+    refused(g.model(), "input 'x' [?, ?, ?]", "no fixed size at feature axis 2")
+
+
+def test_input_that_never_reaches_a_recurrent_node() -> None:
+    proto = body(lambda g, y: g.node("MatMul", [g.input("side", ["a", "b", 5]), g.random(5, 2)]))
+    refused(proto, "no recurrent node")
+
+    def both(g: Graph, y: str) -> str:
+        g.node("MatMul", [g.input("side", ["a", "b", 5]), g.random(5, 2)], ["second"])
+        g.output("second")
+        return y
+
+    refused(body(both), "input 'side' [?, ?, 5] does not reach an LSTM, GRU or RNN")
+
+
+def test_conflicting_layouts() -> None:
+    g = Graph()
+    x = g.input("x", ["n", "t", 4])
+    a = g.recurrent("GRU", x, 4, 5, name="a")[1]
+    b = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 5, name="b")[1]
+    g.node("Concat", [a, b], ["out"], axis=2)
+    g.output("out")
+    refused(g.model(), "of 'x' is used both as batch and as time")
+
+
+def test_no_recurrent_node() -> None:
+    g = Graph()
+    g.node("Tanh", [g.input("x", ["n", 4])], ["out"])
+    g.output("out", 2)
+    refused(g.model(), "model 'test' has no recurrent node (LSTM, GRU or RNN)")
+
+
+@pytest.mark.parametrize("opset", [1, 6, 1000])
+def test_opset_range(opset: int) -> None:
+    proto = head("GRU")
+    proto.opset_import[0].version = opset
+    refused(proto, f"opset {opset}", "opsets 7 to")
+
+
+def test_constant_sequence_lens() -> None:
+    g = Graph()
+    lens = g.const(np.array([3], dtype=np.int32))
+    g.recurrent("GRU", g.input("x", ["t", 1, 4]), 4, 5, lengths=lens, outputs=["y", "h"])
+    g.output("h")
+    refused(g.model(), "sequence_lens", "as a graph input [N] or without it")
+
+
+def test_reverse_node_without_the_lengths_of_others() -> None:
+    g = Graph()
+    x, lens = g.input("x", ["t", "n", 4]), g.input("lens", ["n"], TensorProto.INT32)
+    a = g.recurrent("GRU", x, 4, 5, name="a", lengths=lens)[1]
+    b = g.recurrent("GRU", x, 4, 5, name="b", direction="reverse")[1]
+    g.node("Concat", [a, b], ["out"], axis=2)
+    g.output("out")
+    refused(g.model(), "node 'b' (GRU, opset 17): runs in reverse without sequence_lens")
+
+
+def test_computed_initial_state() -> None:
+    g = Graph()
+    x = g.input("x", ["t", "n", 4])
+    h = g.recurrent("GRU", x, 4, 5, name="encoder")[1]
+    g.recurrent("GRU", x, 4, 5, name="decoder", h=h, outputs=["y", "hn"])
+    g.output("hn")
+    refused(g.model(), "node 'decoder'", "initial_h 'encoder_Yh' is computed")
+
+
+def test_final_cell_state_into_a_layer() -> None:
+    g = Graph()
+    c = g.recurrent("LSTM", g.input("x", ["t", "n", 4]), 4, 5)[2]
+    g.node("Tanh", [c], ["out"])
+    g.output("out")
+    refused(g.model(), "final cell state 'rnn1_Yc'")
+
+
+def test_state_input_into_a_layer() -> None:
+    g = Graph()
+    h = g.input("h", [1, "n", 5])
+    g.recurrent("GRU", g.input("x", ["t", "n", 4]), 4, 5, h=h, outputs=["y", "hn"])
+    g.node("Tanh", [h], ["out"])
+    g.output("hn")
+    g.output("out")
+    refused(g.model(), "state input 'h'")
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_states_that_do_not_line_up(crossed: bool) -> None:
+    g = Graph()
+    x, state = g.input("x", ["t", "n", 4]), g.input("state", [2, "n", 5])
+    h, c = g.slice(state, [0], [1], [0]), g.slice(state, [1], [2], [0])
+    _, hn, cn = g.recurrent("LSTM", x, 4, 5, h=h, c=c)
+    g.node("Concat", [cn, hn] if crossed else [hn, cn], ["state_out"], axis=0)
+    g.output("state_out")
+    if crossed:
+        refused(g.model(), "output 'state_out'", "state input 'state'", "cannot be carried")
+    else:
+        import_model(g.model(), "test")
+
+
+def test_constant_output() -> None:
+    proto = body(lambda g, y: g.node("Shape", [y]), rank=1)
+    refused(proto, "output 'out' is a constant")
+
+
+def test_one_step_in_reverse() -> None:
+    g = Graph()
+    x = g.axes_op("Unsqueeze", g.input("x", ["n", 4]), [0])
+    g.recurrent("GRU", x, 4, 5, direction="reverse", outputs=["y", "h"])
+    g.output("h")
+    refused(g.model(), "runs in reverse in a graph of one step per call")
+
+
+def damage_weight(name: str, change: Callable[[np.ndarray], np.ndarray], op: str = "GRU") -> onnx.ModelProto:
+    proto = head(op)
+    tensor = next(t for t in proto.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
+    return proto
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(value: float) -> None:
+    def change(w: np.ndarray) -> np.ndarray:
+        w[0, 2, 1] = value
+        return w
+
+    refused(damage_weight("rnn1_W", change), "initializer 'rnn1_W'", str(value), "[0, 2, 1]", error=ModelFileError)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("rnn1_W", lambda w: w[:, :-1], "W has shape [1, 14, 4], expected [1, 15, input size]"),
+        ("rnn1_W", lambda w: w[:, :, :-1], "W has shape [1, 15, 3] but X has 4 features"),
+        ("rnn1_W", lambda w: w[0], "W [15, 4]"),
+        ("rnn1_W", lambda w: w[:, :, :0], "W has shape [1, 15, 0]"),
+        ("rnn1_R", lambda r: r[:, :-1], "R has shape [1, 14, 5], expected [1, 15, 5]"),
+        ("rnn1_R", lambda r: np.concatenate([r, r]), "R has shape [2, 15, 5], expected [1, 15, 5]"),
+        ("rnn1_R", lambda r: r[:, :, :-1], "hidden_size=5 but R has shape [1, 15, 4]"),
+        ("rnn1_B", lambda b: b[:, :-1], "B has shape [1, 29], expected [1, 30]"),
+        ("rnn1_B", lambda b: b[0], "B has shape [30], expected [1, 30]"),
+    ],
+)
+def test_wrong_shapes(name: str, change: Callable[[np.ndarray], np.ndarray], text: str) -> None:
+    refused(damage_weight(name, change), "node 'rnn1' (GRU, opset 17)", text, error=ModelFileError)
+
+
+@pytest.mark.parametrize("hidden", [0, -5, 6, 2**40])
+def test_hidden_size(hidden: int) -> None:
+    proto = head("GRU")
+    node = next(n for n in proto.graph.node if n.op_type == "GRU")
+    next(a for a in node.attribute if a.name == "hidden_size").i = hidden
+    refused(proto, f"hidden_size={hidden}", error=ModelFileError)
+
+
+def test_zero_size_input() -> None:
+    refused(head("GRU", time=0), "input 'x' has size 0 at axis 1")
+
+
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand"])
+def test_huge_constants_are_not_built(op: str) -> None:
+    def build(g: Graph, y: str) -> str:
+        shape = g.const(np.array([1 << 20, 1 << 20]))
+        big = g.node(op, [shape] if op == "ConstantOfShape" else [g.random(1), shape])
+        return g.node("MatMul", [y, big])
+
+    refused(body(build), "at most")
+
+
+def test_doubling_concat_is_stopped() -> None:
+    def build(g: Graph, y: str) -> str:
+        for _ in range(40):
+            y = g.node("Concat", [y, y], axis=2)
+        return y
+
+    refused(body(build), "at most")
+
+
+def test_invalid_graph() -> None:
+    proto = head("GRU")
+    proto.graph.node[1].input[0] = "nowhere"
+    refused(proto, "not a valid ONNX model", "nowhere", error=ModelFileError)

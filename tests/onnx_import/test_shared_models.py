@@ -1,0 +1,124 @@
+"""Every shared model imports with the expected layers and computes in float64 what ONNX Runtime computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qrnn.accuracy.oracle import run_oracle
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import Concat, Dense, Embedding, FloatModel, LastStep, Pointwise, Recurrent
+from qrnn.onnx_import import load_onnx
+
+SHARED = Path(__file__).parents[3] / "shared"
+MODELS = SHARED / "models"
+pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="the shared models are not here")
+
+FSDD = {
+    "fsdd_lstm64": ["lstm"],
+    "fsdd_gru64": ["gru"],
+    "fsdd_gru64x2": ["gru", "gru"],
+    "fsdd_bilstm64": ["lstm"],
+    "fsdd_rnn64": ["rnn"],
+    "fsdd_hardlstm64": ["lstm"],
+    "fsdd_lstm64_dynamo": ["lstm"],
+    "fsdd_gru64_dynamo": ["gru"],
+}
+
+
+def kinds(model: FloatModel) -> list[type]:
+    return [type(layer) for layer in model.layers]
+
+
+def runtime(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    ort = pytest.importorskip("onnxruntime")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+@pytest.mark.parametrize("name", FSDD)
+def test_fsdd(name: str) -> None:
+    path = MODELS / f"{name}.onnx"
+    model = load_onnx(path)
+    recurrent = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    assert [layer.cell for layer in recurrent] == FSDD[name]
+    assert [layer.hidden_size for layer in recurrent] == [64] * len(recurrent)
+    assert kinds(model) == [Recurrent] * len(recurrent) + [Dense]
+    assert [(i.kind, i.shape, i.has_time) for i in model.inputs] == [("features", (32,), True)]
+    assert [(o.name, o.shape, o.has_time) for o in model.outputs] == [("logits", (10,), True)]
+    batch = 1 if name.endswith("dynamo") else 3  # the newer exporter baked the batch
+    x = np.random.default_rng(1).normal(size=(batch, 20, 32)).astype(np.float32)
+    expected = runtime(path, {"x": x})["logits"]
+    np.testing.assert_allclose(run_oracle(model, {"x": x}).outputs["logits"], expected, atol=1e-5, rtol=0)
+
+
+def test_mnist() -> None:
+    path = MODELS / "thirdparty" / "mnist_gru128x2.onnx"
+    model = load_onnx(path)
+    assert kinds(model) == [Recurrent, Recurrent, LastStep, Dense]
+    assert any("28 time steps" in note for note in model.notes)
+    x = np.random.default_rng(1).uniform(size=(1, 28, 28)).astype(np.float32)
+    name, expected = next(iter(runtime(path, {model.inputs[0].name: x}).items()))
+    np.testing.assert_allclose(run_oracle(model, {model.inputs[0].name: x}).outputs[name], expected, atol=1e-5, rtol=0)
+
+
+def test_sentence_split() -> None:
+    path = MODELS / "thirdparty" / "sentence_split_bilstm.onnx"
+    model = load_onnx(path)
+    assert kinds(model) == [Embedding, Recurrent, Recurrent, Dense]
+    assert (model.inputs[0].kind, model.inputs[0].shape, model.inputs[0].vocabulary) == ("tokens", (), 256)
+    data = np.load(SHARED / "data" / "sentence_split_bilstm_io.npz")
+    got = run_oracle(model, {"input": data["input"]}).outputs["output"]
+    np.testing.assert_allclose(got, data["Add_26"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(got, runtime(path, {"input": data["input"]})["output"], atol=1e-5, rtol=0)
+
+
+def test_dtln_runs_whole_sequences() -> None:
+    path = MODELS / "thirdparty" / "dtln_model_1.onnx"
+    model = load_onnx(path)
+    assert model.one_step
+    assert kinds(model) == [Recurrent, Recurrent, Dense, Pointwise]
+    assert [(i.kind, i.shape, i.has_time) for i in model.inputs] == [
+        ("features", (257,), True),
+        ("state", (2, 128, 2), False),
+    ]
+    assert [(o.shape, o.has_time) for o in model.outputs] == [((257,), True), ((2, 128, 2), False)]
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0, 2, size=(1, 9, 257)).astype(np.float32)
+    state = rng.uniform(-0.5, 0.5, size=(1, 2, 128, 2)).astype(np.float32)
+    result = run_oracle(model, {"input_2": x, "input_3": state})
+    steps = []
+    for t in range(x.shape[1]):
+        y, state = session.run(None, {"input_2": x[:, t : t + 1], "input_3": state})
+        steps.append(y)
+    np.testing.assert_allclose(result.outputs["activation_2"], np.concatenate(steps, axis=1), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(result.outputs["tf_op_layer_stack_2"], state, atol=1e-5, rtol=0)
+
+
+def test_silero_lists_its_front_end() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        load_onnx(MODELS / "thirdparty" / "silero_vad_v6_16k.onnx")
+    message = str(caught.value)
+    for part in (
+        "Pad ",
+        "Conv ×6",
+        "Pow ×2",
+        "Sqrt",
+        "stft/Conv'",
+        "run this part outside and export the recurrent part",
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_no_concat_where_one_tensor_is_read() -> None:
+    for path in sorted(MODELS.glob("*.onnx")):
+        assert not any(isinstance(layer, Concat) for layer in load_onnx(path).layers)

@@ -1,0 +1,334 @@
+"""Print every figure that docs/arithmetic.md quotes, measured here and now.
+
+    python tools/arithmetic_figures.py                  all of them
+    python tools/arithmetic_figures.py gates cells      some: gates, minimax, ramps, softmax, cells, operands, rows, biases, sizes
+
+All inputs come from fixed seeds. ``minimax`` needs SciPy; without it the section says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.accuracy.metrics import sqnr_db
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.arithmetic import CONTRACT_VERSION, cells, gates
+from qrnn.errors import QuantizationError
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import (
+    GATES,
+    Activation,
+    CellKind,
+    Direction,
+    FloatArray,
+    FloatModel,
+    GraphInput,
+    GraphOutput,
+    InitialState,
+    Recurrent,
+    TensorInfo,
+)
+from qrnn.model.quant_model import Operand, Provenance, QuantModel, pack_gates
+from qrnn.quantization.build import Builder
+from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.gate_tables import SIGMOID_FRAC, TANH_FRAC, exp_table, fit_knots, gate_function
+from qrnn.quantization.matrix import bounded_rows, row_scales
+from qrnn.quantization.scheme import Scheme
+from qrnn.session import Session
+
+SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
+INPUTS = np.arange(-32768, 32768)
+IntArray = npt.NDArray[np.int64]
+
+
+def evaluate_all(activation: Activation, text: str = "pwl:128") -> tuple[IntArray, int]:
+    """The gate function at every int16 input, and its input's fraction bits."""
+    function = gate_function(activation, text)
+    params, tables = pack_gates((function,))
+    return np.array([gates.evaluate(int(x), params, tables, 0) for x in INPUTS], np.int64), function.in_frac
+
+
+def real_function(kind: str) -> Callable[[FloatArray], FloatArray]:
+    """The odd part that is fitted."""
+    return (lambda x: 0.5 * np.tanh(0.5 * x)) if kind == "sigmoid" else np.tanh
+
+
+def gate_errors() -> None:
+    """Largest error of each table over all 65536 inputs."""
+    print("largest error over all int16 inputs, in units of 2^-15 and real (sigmoid input Q4.11, tanh input Q3.12)")
+    print("segments  sigmoid          tanh")
+    for segments in SEGMENTS:
+        row = f"{segments:8}"
+        for kind in ("sigmoid", "tanh"):
+            y, in_frac = evaluate_all(Activation(kind), f"pwl:{segments}")  # type: ignore[arg-type]
+            x = INPUTS / 2.0**in_frac
+            real = 0.5 + 0.5 * np.tanh(0.5 * x) if kind == "sigmoid" else np.tanh(x)
+            error = float(np.abs(y - 2.0**15 * real).max())
+            row += f"  {error:7.2f} {error / 2**15:.1e}"
+        print(row)
+
+
+def best_error(kind: str, segments: int, fine: int = 64) -> tuple[float, float]:
+    """(error of the closed form, error of the linear program), in units of 2^-15, on a grid of ``fine`` points a segment."""
+    from scipy import optimize, sparse  # type: ignore[import-untyped,unused-ignore]
+
+    width = 2.0 ** (15 - (SIGMOID_FRAC if kind == "sigmoid" else TANH_FRAC)) / segments
+    x = np.linspace(0.0, width * segments, fine * segments + 1)
+    f = real_function(kind)(x)
+    fitted = np.interp(x, width * np.arange(segments + 1), fit_knots(real_function(kind), width, segments))
+    k = np.minimum(np.arange(x.size) // fine, segments - 1)
+    s = x / width - k
+    hat = sparse.csr_matrix(
+        (np.concatenate([1 - s, s]), (np.tile(np.arange(x.size), 2), np.concatenate([k, k + 1]))),
+        (x.size, segments + 1),
+    )
+    one = np.ones((x.size, 1))
+    constraints = sparse.vstack([sparse.hstack([hat, -one]), sparse.hstack([-hat, -one])]).tocsr()
+    bounds = [(0.0, 0.0)] + [(None, None)] * segments + [(0.0, None)]
+    cost = np.r_[np.zeros(segments + 1), 1.0]
+    found = optimize.linprog(cost, constraints, np.concatenate([f, -f]), bounds=bounds, method="highs")
+    return float(np.abs(fitted - f).max()) * 2**15, float(found.fun) * 2**15
+
+
+def minimax() -> None:
+    """The closed-form fit against a linear program."""
+    try:
+        import scipy  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
+    except ImportError:
+        print("minimax: SciPy is not installed")
+        return
+    print("fit before rounding to integers, largest error in units of 2^-15: closed form, linear program")
+    for segments in (8, 16, 32, 64, 128):
+        row = f"{segments:8}"
+        for kind in ("sigmoid", "tanh"):
+            own, best = best_error(kind, segments)
+            row += f"  {kind} {own:9.3f} {best:9.3f}"
+        print(row)
+
+
+def ramps() -> None:
+    """Largest error of ramps."""
+    print("hard sigmoid, largest error over all int16 inputs in units of 2^-15")
+    for alpha, beta in ((0.2, 0.5), (1 / 6, 0.5), (0.25, 0.5), (0.001, 0.5), (700.0, 0.5), (-5.0, -1.25)):
+        y, in_frac = evaluate_all(Activation("hard_sigmoid", alpha, beta))
+        real = np.clip(alpha * INPUTS / 2.0**in_frac + beta, 0.0, 1.0)
+        print(f"  alpha {alpha:8.4f} beta {beta:5.2f}: {np.abs(y - 2.0**15 * real).max():.2f}")
+
+
+def softmax() -> None:
+    """Error of the exp table and of the integer softmax."""
+    table = exp_table().tolist()
+    d = np.arange(32768)
+    weights = np.array([gates.exp_weight(int(v), gates.EXP_FRAC, table) for v in d])
+    print(f"exp table: largest error {np.abs(weights - 2.0**15 * np.exp(-d / 2.0**11)).max():.1f} units of 2^-15")
+    rng, worst = np.random.default_rng(0), 0.0
+    for features in (2, 10, 100):
+        for _ in range(200):
+            x = np.clip(np.floor(rng.normal(size=features) * 2.0**11 * 2.0), -32768, 32767)
+            w = [gates.exp_weight(int(x.max() - v), gates.EXP_FRAC, table) for v in x]
+            p = np.array([gates.softmax_divide(v, sum(w)) for v in w]) / 2.0**14
+            e = np.exp((x - x.max()) / 2.0**gates.EXP_FRAC)
+            worst = max(worst, float(np.abs(p - e / e.sum()).max()))
+    print(f"softmax of 2, 10, 100 normal logits: largest error of a probability {worst:.1e}")
+
+
+def cell_widths() -> None:
+    """Error of the state after many steps, from its width alone: gates are the same integers in every variant."""
+    steps, units = 10000, 64
+    rng = np.random.default_rng(0)
+    print("LSTM cell, f = 0.999, |i·g| up to 0.05, 64 cells: SQNR of c in dB after 100, 1000 and 10000 steps")
+    f = round(0.999 * 32768)
+    i = round(0.05 * 32768)
+    g = rng.integers(-32767, 32768, (steps, units))
+    exact, two, one, wide = (np.zeros(units) for _ in range(4))
+    histories: dict[str, list[FloatArray]] = {name: [] for name in ("exact", "two", "one", "wide")}
+    two, one, wide = two.astype(np.int64), one.astype(np.int64), wide.astype(np.int64)
+    for t in range(steps):
+        exact = exact * f / 2**15 + i * g[t] / 2.0**30
+        two = np.clip(((two * f + 16384) >> 15) + ((i * g[t] + (1 << 18)) >> 19), -32768, 32767)
+        one = np.clip((one * f * 16 + i * g[t] + (1 << 18)) >> 19, -32768, 32767)
+        wide = np.array(
+            [cells.lstm_cell_state(i, f, int(v), int(c), 23) for v, c in zip(g[t], wide, strict=True)], np.int64
+        )
+        for name, value in (("exact", exact), ("two", two / 2.0**11), ("one", one / 2.0**11), ("wide", wide / 2.0**23)):
+            histories[name].append(value)
+    labels = {
+        "two": "int16 Q4.11, two roundings",
+        "one": "int16 Q4.11, one rounding",
+        "wide": "int32 Q8.23, two roundings (the contract)",
+    }
+    whole = {name: np.array(values) for name, values in histories.items()}
+    for name, label in labels.items():
+        values = [sqnr_db(whole["exact"][t - 1], whole[name][t - 1]) for t in (100, 1000, steps)]
+        print(f"  {label:42}" + "".join(f"{v:8.1f}" for v in values))
+    print("GRU state, n uniform in ±1, 64 units, 10000 steps: SQNR of h in dB for z = 0.9, 0.99, 0.999")
+    n = rng.integers(-32767, 32768, (steps, units))
+    rows: dict[str, list[float]] = {
+        "int8 Q0.7, one rounding": [],
+        "int16 Q0.15, two roundings": [],
+        "int16 Q0.15, 32767 for 1": [],
+    }
+    rows["int16 Q0.15, one rounding (the contract)"] = []
+    for real_z in (0.9, 0.99, 0.999):
+        z = round(real_z * 32768)
+        state = {name: np.zeros(units, np.int64) for name in rows}
+        real, want = np.zeros(units), []
+        got: dict[str, list[FloatArray]] = {name: [] for name in rows}
+        for t in range(steps):
+            real = (z * real + (32768 - z) * n[t] / 2.0**15) / 2**15
+            want.append(real)
+            narrow, twice, capped, ours = state.values()
+            state = {
+                "int8 Q0.7, one rounding": (z * narrow + (((32768 - z) * n[t]) >> 8) + 16384) >> 15,
+                "int16 Q0.15, two roundings": ((z * twice + 16384) >> 15) + (((32768 - z) * n[t] + 16384) >> 15),
+                "int16 Q0.15, 32767 for 1": (z * capped + (32767 - z) * n[t] + 16384) >> 15,
+                "int16 Q0.15, one rounding (the contract)": (z * ours + (32768 - z) * n[t] + 16384) >> 15,
+            }
+            for name, value in state.items():
+                got[name].append(value / 2.0 ** (7 if name.startswith("int8") else 15))
+        for name in rows:
+            rows[name].append(sqnr_db(np.array(want), np.array(got[name])))
+    for name, values in rows.items():
+        print(f"  {name:42}" + "".join(f"{v:8.1f}" for v in values))
+
+
+def one_layer(cell: CellKind, hidden: int, inputs: int, weight: float, bias: float, seed: int) -> FloatModel:
+    """A random forward layer that reads x and writes y."""
+    rng = np.random.default_rng(seed)
+    G = len(GATES[cell])
+    tanh, sigmoid = Activation("tanh"), Activation("sigmoid")
+    zeros = InitialState(np.zeros(hidden))
+    direction = Direction(
+        False,
+        rng.normal(size=(G * hidden, inputs)) * weight,
+        rng.normal(size=(G * hidden, hidden)) * weight,
+        rng.normal(size=G * hidden) * bias,
+        rng.normal(size=G * hidden) * bias,
+        {"gate": sigmoid, "candidate": tanh, "output": tanh},
+        zeros,
+        zeros if cell == "lstm" else None,
+    )
+    c_n = "c_n" if cell == "lstm" else None
+    layer = Recurrent("rnn", cell, "x", "y", "h_n", c_n, (direction,), linear_before_reset=True)
+    tensors = {"x": TensorInfo(inputs, True)} | {
+        name: TensorInfo(hidden, name == "y") for name in ("y", "h_n", c_n) if name is not None
+    }
+    every = np.arange(hidden)
+    output = GraphOutput("y", (hidden,), True, (("y", every, every),))
+    return FloatModel("figure", (GraphInput("x", "features", (inputs,), True),), (layer,), (output,), tensors)
+
+
+class FixedShift(Builder):
+    """Conversion with the h operand always taken as the upper byte."""
+
+    def _operand(self, name: str, largest: float, row_sum: float) -> Operand:
+        operand = super()._operand(name, largest, row_sum)
+        return Operand(8, 127) if name in self.fracs else operand
+
+
+def converted(model: FloatModel, data: dict[str, Any], builder: type[Builder]) -> tuple[QuantModel, float]:
+    """The model with 16-bit inputs, and the SQNR of its output on the calibration data."""
+    batch = make_batch(model.inputs, data)
+    provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
+    built = builder(model, calibrate(model, batch), Scheme(), {"x": "16"}, []).build(provenance)
+    want = run_oracle_batch(model, batch).outputs["y"]
+    return built, sqnr_db(want, Session(built).run_batch(batch)[0].outputs["y"])
+
+
+def operands() -> None:
+    """What the calibrated shift of the h operand gains over the upper byte."""
+    print("8-bit operand of h, SQNR of y in dB: upper byte (shift 8), calibrated shift")
+    for cell in ("lstm", "gru", "rnn"):
+        for amplitude in (0.02, 0.1, 1.0):
+            model = one_layer(cell, 32, 8, 0.3, 0.0, seed=1)  # type: ignore[arg-type]
+            data = {"x": np.random.default_rng(2).normal(size=(16, 64, 8)) * amplitude}
+            _, upper = converted(model, data, FixedShift)
+            built, own = converted(model, data, Builder)
+            shift = built.recurrent_layers[0].h_operand.shift
+            print(f"  {cell:4} inputs of {amplitude:4}: {upper:6.1f} {own:6.1f}  (shift {shift})")
+
+
+def long_rows() -> None:
+    """How many rows need a pre_shift, by the size of their inputs."""
+    print(
+        "rows of an LSTM(8→32), 8-bit operands, weights of 1, that need a coarser format: inputs, rows, largest pre_shift"
+    )
+    for largest in (1.0, 100.0, 670.0, 1e4, 1e5):
+        model = one_layer("lstm", 32, 8, 1.0, 0.3, seed=1)
+        layer = model.layers[0]
+        assert isinstance(layer, Recurrent)
+        fracs = np.repeat([SIGMOID_FRAC, SIGMOID_FRAC, TANH_FRAC, SIGMOID_FRAC], 32).astype(np.int64)
+        weight = layer.directions[0].weight_ih * largest / 127
+        try:
+            shifts = bounded_rows("figure", weight, np.zeros(128), fracs, 127)
+        except QuantizationError as error:
+            print(f"  {largest:8g}: refused: {error}")
+            continue
+        print(f"  {largest:8g}: {int((shifts > 0).sum()):3} of 128, {int(shifts.max())} bits")
+
+
+def biases() -> None:
+    """Rounding error of the biases, summed for the finer accumulator or rounded apart."""
+    print(
+        "largest bias rounding error of an LSTM(8→32), in units of the gate's input: rounded apart, summed for the finer accumulator"
+    )
+    for largest in (1.0, 30.0, 300.0):
+        model = one_layer("lstm", 32, 8, 0.5, 0.5, seed=3)
+        layer = model.layers[0]
+        assert isinstance(layer, Recurrent)
+        d = layer.directions[0]
+        scales = [row_scales(w, np.zeros(128)) for w in (d.weight_ih * largest / 127, d.weight_hh / 127)]
+
+        def error(bias: FloatArray, scale: FloatArray) -> FloatArray:
+            rounded: FloatArray = np.floor(bias / scale + 0.5) * scale - bias
+            return rounded * 2.0**SIGMOID_FRAC
+
+        apart = np.abs(error(d.bias_ih, scales[0]) + error(d.bias_hh, scales[1])).max()
+        summed = np.abs(error(d.bias_ih + d.bias_hh, np.minimum(*scales))).max()
+        print(f"  inputs up to {largest:5g}: {apart:8.3f} {summed:8.3f}")
+
+
+def sizes() -> None:
+    """How long a row may be."""
+    print("longest row whose sums fit 31 bits even if every weight is ±127 (no bias, left_shift 0):")
+    for limit in (127, 8191, 16383, 32767):
+        print(f"  operands within ±{limit}: {((1 << 31) - 1) // (127 * limit)} columns")
+
+
+SECTIONS: dict[str, Callable[[], None]] = {
+    "gates": gate_errors,
+    "minimax": minimax,
+    "ramps": ramps,
+    "softmax": softmax,
+    "cells": cell_widths,
+    "operands": operands,
+    "rows": long_rows,
+    "biases": biases,
+    "sizes": sizes,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the chosen sections; the exit status."""
+    parser = argparse.ArgumentParser(description="Print the figures that docs/arithmetic.md quotes.")
+    parser.add_argument(
+        "sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all when none is given"
+    )
+    chosen = parser.parse_args(arguments).sections or list(SECTIONS)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        parser.error(f"section {unknown[0]!r} is unknown; expected any of {', '.join(SECTIONS)}")
+    print(f"contract {CONTRACT_VERSION}")
+    for name in chosen:
+        print(f"\n[{name}]")
+        SECTIONS[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
