@@ -14,7 +14,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write ``content`` to ``path``; DataError names the path and the reason when that is not possible."""
     target = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".qrnn.")
     except OSError as error:
         raise DataError(
             f"cannot write {target}: {error.strerror}; choose a folder that exists and is writable"
@@ -27,6 +27,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, target)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         raise DataError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):  # nothing is left to remove after the renaming
+            os.unlink(temporary)

@@ -117,9 +117,11 @@ class Session:
                     f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
                 )
         timed = {i.name for i in self.model.inputs if i.has_time}
-        result = self.run(
-            {name: np.asarray(v)[:, None] if name in timed else v for name, v in inputs.items()}, state=state
-        )
+
+        def with_time(value: Any) -> Any:
+            return np.expand_dims(value, 1) if np.ndim(value) else value  # run refuses what has no batch axis
+
+        result = self.run({name: with_time(v) if name in timed else v for name, v in inputs.items()}, state=state)
         over_time = {o.name for o in self.model.outputs if o.has_time}
         outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
         return RunResult(outputs, result.state)

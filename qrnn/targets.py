@@ -60,12 +60,15 @@ def read_target(path: Path) -> Target:
     core = _take(path, table, "core", dict)
     scheme = _take(path, table, "scheme", dict)
     memory = _take(path, table, "memory", dict, {})
+    instructions = _take(path, core, "instructions", list)
+    if not all(isinstance(item, str) for item in instructions):
+        raise TargetError(f"{path}: instructions = {instructions!r}, expected a list of str")
     target = Target(
         name=_take(path, table, "name", str),
         description=_take(path, table, "description", str),
         word_bits=_take(path, core, "word_bits", int),
-        instructions=tuple(_take(path, core, "instructions", list)),
-        scheme=scheme,
+        instructions=tuple(instructions),
+        scheme=_complete_scheme(path, scheme),
         flash_bytes=_take(path, memory, "flash_bytes", int, None),
         ram_bytes=_take(path, memory, "ram_bytes", int, None),
     )
@@ -74,15 +77,15 @@ def read_target(path: Path) -> Target:
             raise TargetError(f"{path}: key {where + next(iter(rest))!r} is unknown; remove it")
     if target.name != path.stem:
         raise TargetError(f"{path}: name is {target.name!r}, expected the file's own name {path.stem!r}")
-    _check_scheme(path, scheme)
     return target
 
 
-def _check_scheme(path: Path, scheme: dict[str, Any]) -> None:
+def _complete_scheme(path: Path, scheme: dict[str, Any]) -> dict[str, Any]:
+    """The checked scheme with its defaults filled in."""
     from qrnn.quantization import Scheme  # costly to import, and only needed to check
 
     try:
-        Scheme(**scheme)
+        return Scheme(**scheme).as_dict()
     except (TypeError, QuantizationError) as error:
         raise TargetError(f"{path}: [scheme] {error}") from None
 

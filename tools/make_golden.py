@@ -436,7 +436,7 @@ def _softmax(rng: np.random.Generator) -> list[dict[str, Any]]:
         rng.integers(-20000, 20000, (4, 8)),
         np.array([[-32768, 32767, 0]]),
         np.array([[5, 5, 5]]),
-        np.array([[-7]]),
+        np.array([[-30000, -28000, -27000]]),
     ]
     return [{"in_frac": frac, "x": x.tolist()} for frac in (0, 9, 11, 15) for x in rows]
 

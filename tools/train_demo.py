@@ -84,7 +84,9 @@ def load_split() -> Split:
     train_x, test_x, train_labels, test_labels = train_test_split(
         x, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SPLIT_SEED
     )
-    calibration_x, _ = train_test_split(train_x, train_size=CALIBRATION_IMAGES, stratify=train_labels, random_state=SPLIT_SEED)
+    calibration_x, _ = train_test_split(
+        train_x, train_size=CALIBRATION_IMAGES, stratify=train_labels, random_state=SPLIT_SEED
+    )
     return Split(train_x, train_labels, calibration_x, test_x, test_labels)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
-from qrnn.accuracy.onnxruntime_run import onnxruntime_installed, run_onnxruntime
+from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
 from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
 from qrnn.backends import DEFAULT_BACKEND
@@ -68,6 +68,7 @@ class Comparison:
     steps: int
     outputs: dict[str, ErrorSum]
     onnxruntime: dict[str, ErrorSum]
+    onnxruntime_note: str
     layers: dict[str, ErrorSum]
     decisions: Decisions | None
     saturation: list[Saturation]
@@ -94,6 +95,7 @@ class Comparison:
             "random_calibration": self.random_calibration,
             "outputs": {name: e.as_dict() for name, e in self.outputs.items()},
             "onnxruntime_against_float64": {name: e.as_dict() for name, e in self.onnxruntime.items()},
+            "onnxruntime_note": self.onnxruntime_note,
             "layers": {name: e.as_dict() for name, e in self.layers.items()},
             "decisions": decisions,
             "saturation": [asdict(s) for s in self.saturation],
@@ -161,6 +163,7 @@ def compare(
     probe = LayerProbe(quant_model, batch.steps)
     decisions = _decisions(quant_model, data.get("labels"), batch)
     use_runtime = onnx_path is not None and onnxruntime_installed()
+    runtime_note = "" if use_runtime or onnx_path is None else "ONNX Runtime is not installed: pip install 'qrnn[ort]'"
     for start, stop, piece in batch.chunks(CHUNK):
         probe.start()
         want = run_oracle_batch(float_model, piece, probe.observe).outputs
@@ -169,7 +172,12 @@ def compare(
         probe.compare(trace, tensors, piece)
         sources = {"float": want, "quantized": result.outputs}
         if use_runtime and onnx_path is not None:
-            sources["onnxruntime"] = run_onnxruntime(float_model, onnx_path, piece)
+            try:
+                sources["onnxruntime"] = run_onnxruntime(float_model, onnx_path, piece)
+            except RuntimeRefusedError as error:
+                use_runtime, runtime_note = False, str(error)
+                if decisions is not None:
+                    decisions.correct.pop("onnxruntime", None)
         for output in float_model.outputs:
             mask = piece.mask if output.has_time else None
             flat = {s: _flat(output, arrays[output.name]) for s, arrays in sources.items()}
@@ -188,6 +196,7 @@ def compare(
         steps=int(batch.lengths.sum()),
         outputs=outputs,
         onnxruntime=runtime if use_runtime else {},
+        onnxruntime_note=runtime_note,
         layers=probe.errors,
         decisions=decisions,
         saturation=probe.saturation(),
@@ -254,7 +263,7 @@ def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDA
     decisions.agreement.total += same.size
     if labels is None:
         return
-    truth = labels[batch.mask[:, : labels.shape[1]]] if labels.ndim == 2 else labels
+    truth = labels[:, : batch.steps][batch.mask] if labels.ndim == 2 else labels
     for source, choice in decided.items():
         if choice.shape[1] != 1:
             raise DataError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.errors import QrnnError
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray, FloatModel, GraphInput, GraphOutput, Recurrent
 
@@ -23,6 +24,10 @@ _TYPES = {
 }
 
 
+class RuntimeRefusedError(QrnnError):
+    """ONNX Runtime would not run the graph on this data, as with a sequence length that is baked into the graph."""
+
+
 def onnxruntime_installed() -> bool:
     """Whether `run_onnxruntime` can be called."""
     try:
@@ -36,14 +41,22 @@ def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batc
     """Graph outputs by name, batch first, zero on padded steps.
 
     Sequences are run in groups of equal length (so padding is never seen), one by one where the graph's batch is baked to 1, and step
-    by step with the states carried where it runs one step per call.
+    by step with the states carried where it runs one step per call. RuntimeRefusedError where ONNX Runtime fails.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        return _run_all(model, session, batch)
+    except Exception as error:  # its errors have no common base but Exception
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RuntimeRefusedError(f"ONNX Runtime could not run this data: {reason[:200]}") from error
+
+
+def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatArray]:
     declared = {i.name: i for i in session.get_inputs()}
     fixed_batch = any(
         isinstance(declared[i.name].shape[i.batch_axis], int)

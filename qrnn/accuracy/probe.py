@@ -68,15 +68,16 @@ class ErrorSum:
         return result
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers for JSON; an infinite SQNR (no error at all) is None."""
-        out: dict[str, Any] = {
-            "sqnr_db": self.sqnr_db if math.isfinite(self.sqnr_db) else None,
-            "rmse": self.rmse,
-            "max_error": self.largest,
-        }
+        """Numbers for JSON, which knows no infinity: an infinite SQNR (no error at all) is None."""
+        figures = {"sqnr_db": self.sqnr_db, "rmse": self.rmse, "max_error": self.largest}
+        out: dict[str, Any] = {name: _finite(value) for name, value in figures.items()}
         if self.count_at.size:
-            out["rmse_by_step"] = self.rmse_at().tolist()
+            out["rmse_by_step"] = [_finite(value) for value in self.rmse_at().tolist()]
         return out
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @dataclass

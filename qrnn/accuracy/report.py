@@ -21,6 +21,8 @@ def render(result: Comparison, out: Console) -> None:
     if result.random_calibration:
         out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
     out.print(_outputs(result))
+    if result.onnxruntime_note:
+        out.print(result.onnxruntime_note, markup=False, soft_wrap=True)
     out.print(_layers(result.layers))
     drift = {
         name: e for name, e in (result.outputs | result.layers).items() if len(e.count_at) > 1 and _shown_in_drift(name)

@@ -23,6 +23,8 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     fixedpoint.align16,
     fixedpoint.to_operand,
     gates.piecewise_linear,
+    gates.evaluate_odd,
+    gates.evaluate_ramp,
     gates.evaluate,
     gates.exp_weight,
     gates.softmax_divide,

@@ -36,18 +36,24 @@ def piecewise_linear(x: int, table: Sequence[int], segment_bits: int) -> int:
     return table[k] + multiply_q15(table[k + 1] - table[k], fraction)
 
 
+def evaluate_odd(x: int, offset: int, segment_bits: int, table: Sequence[int]) -> int:
+    """offset + sign(x) · p(|x|) for an int16 x; |-32768| counts as 32767."""
+    magnitude = 0 - x if x < 0 else x  # not -x: a compiler may keep x in 16 bits, where -32768 has no negative
+    p = piecewise_linear(32767 if magnitude > 32767 else magnitude, table, segment_bits)
+    return offset - p if x < 0 else offset + p
+
+
+def evaluate_ramp(x: int, slope: int, intercept: int, shift: int, low: int, high: int) -> int:
+    """clamp(round((x · slope + intercept) / 2^shift), low, high) for an int16 x; |x · slope + intercept| + 2^shift < 2^31."""
+    return saturate(shift_right_round(x * slope + intercept, shift), low, high)
+
+
 def evaluate(x: int, params: Any, tables: Any, row: int) -> int:
-    """Gate function ``row`` at x, an int16; see the module's equations. |-32768| counts as 32767."""
-    if params[row, KIND] == ODD:
-        magnitude = 0 - x if x < 0 else x  # not -x: a compiler may keep x in 16 bits, where -32768 has no negative
-        if magnitude > 32767:
-            magnitude = 32767
-        p = piecewise_linear(magnitude, tables[row], params[row, SEGMENT_BITS])
-        offset: int = params[row, OFFSET]
-        return offset - p if x < 0 else offset + p
-    ramp = shift_right_round(x * params[row, SLOPE] + params[row, INTERCEPT], params[row, SHIFT])
-    low, high = params[row, LOW], params[row, HIGH]
-    return saturate(ramp, low, high)
+    """Gate function ``row`` at x, an int16."""
+    p = params[row]
+    if p[KIND] == ODD:
+        return evaluate_odd(x, p[OFFSET], p[SEGMENT_BITS], tables[row])
+    return evaluate_ramp(x, p[SLOPE], p[INTERCEPT], p[SHIFT], p[LOW], p[HIGH])
 
 
 def exp_weight(d: int, frac: int, table: Sequence[int]) -> int:

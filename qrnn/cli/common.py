@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +24,7 @@ def console(stderr: bool = False) -> Console:
     """A console for people; figures for programs go through `print_json`."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)  # names in models may look like markup
 
 
 def print_json(value: Any) -> None:
@@ -45,6 +48,13 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+_UNREADABLE = (
+    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+"""What NumPy and the zip reader raise on damaged, encrypted and impossible files."""
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; DataError names the file and what is wrong with it."""
     import numpy as np
@@ -54,15 +64,15 @@ def read_arrays(path: Path) -> dict[str, Any]:
             f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected an .npz file of arrays"
         )
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
-                raise DataError(
-                    f"{path}: holds one unnamed array; expected an .npz file with one array per graph input"
-                )
-            return {name: data[name] for name in data.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        with path.open("rb") as file:
+            data = np.load(file, allow_pickle=False)
+            if isinstance(data, np.lib.npyio.NpzFile):
+                with data:
+                    return {name: data[name] for name in data.files}
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
+    raise DataError(f"{path}: holds one unnamed array; expected an .npz file with one array per graph input")
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
@@ -70,7 +80,10 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez takes no array named "file"
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -87,10 +100,13 @@ def size_text(count: int) -> str:
 
 def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Refuse an output that could not be written, before any work is done."""
-    if not path.parent.is_dir():
-        raise DataError(f"cannot write {path}: no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise DataError(f"cannot write {path}: it is a folder; give a file name")
-    for other in inputs:
-        if path.exists() and other.exists() and path.samefile(other):
-            raise DataError(f"cannot write {path}: it is also an input; give another name")
+    try:
+        if not path.parent.is_dir():
+            raise DataError(f"cannot write {path}: no folder {path.parent}; make it first")
+        if path.is_dir():
+            raise DataError(f"cannot write {path}: it is a folder; give a file name")
+        for other in inputs:
+            if path.exists() and other.exists() and path.samefile(other):
+                raise DataError(f"cannot write {path}: it is also an input; give another name")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; give another name") from None

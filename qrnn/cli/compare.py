@@ -12,8 +12,10 @@ from qrnn.cli.common import check_output, console, progress, read_arrays
 
 
 def compare(
-    onnx: Annotated[Path, typer.Argument(help="The ONNX file that the model was converted from.")],
-    model: Annotated[Path, typer.Argument(help="The .qrnn file.")],
+    onnx: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file that the model was converted from.")
+    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="The .qrnn file.")],
     data: Annotated[Path, typer.Option(help="DATA.npz: inputs, optionally lengths [N] and labels [N] or [N, T].")],
     json: Annotated[Path | None, typer.Option(help="Also write the whole report as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
@@ -29,19 +31,22 @@ def compare(
     from qrnn.accuracy.plot import draw, require_matplotlib
     from qrnn.accuracy.report import render
     from qrnn.atomic import write_atomically
+    from qrnn.errors import DataError
     from qrnn.model.file import load
     from qrnn.onnx_import import load_onnx
 
     for path in (json, plot):
         if path is not None:
             check_output(path, (onnx, model, data))
+    if json is not None and plot is not None and json.resolve() == plot.resolve():
+        raise DataError(f"--json and --plot both name {plot}; give two names")
     if plot is not None:
         require_matplotlib()
     float_model, quantized, arrays = load_onnx(onnx), load(model), read_arrays(data)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, onnx_path=onnx, progress=report)
     if json is not None:
-        write_atomically(json, (json_module.dumps(result.as_dict(), indent=2) + "\n").encode())
+        write_atomically(json, (json_module.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n").encode())
     if plot is not None:
         write_atomically(plot, draw(result))
     render(result, console())

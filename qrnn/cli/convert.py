@@ -12,7 +12,7 @@ from qrnn.cli.common import check_output, console, progress, read_arrays, size_t
 
 
 def convert(
-    model: Annotated[Path, typer.Argument(help="ONNX file with LSTM, GRU or RNN layers.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file with LSTM, GRU or RNN layers.")],
     calibration: Annotated[
         str, typer.Option(help="DATA.npz of typical inputs, batch first; or the word random, for trials only.")
     ],

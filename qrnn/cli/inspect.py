@@ -11,7 +11,7 @@ from qrnn.cli.common import console, print_json, size_text
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .qrnn file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A .qrnn file.")],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof."""

@@ -12,7 +12,7 @@ from qrnn.cli.common import check_output, console, npz_bytes, print_json, read_a
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="A .qrnn file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A .qrnn file.")],
     input: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: one array per graph input, batch first.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npz: one array per graph output, batch first.")],
     backend: Annotated[str, typer.Option(help="cpu, or reference (slow, the definition).")] = "cpu",

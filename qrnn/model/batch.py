@@ -33,14 +33,14 @@ class Batch:
     def size(self) -> int:
         return int(self.lengths.shape[0])
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """Sequences start … stop - 1, with the time axis cut to the longest of them."""
-        lengths = self.lengths[start:stop]
+    def take(self, rows: slice | IndexArray) -> Batch:
+        """Those sequences, with the time axis cut to the longest of them."""
+        lengths = self.lengths[rows]
         steps = int(lengths.max(initial=1))
         return Batch(
-            {k: v[start:stop, :steps] if v.ndim == 3 else v[start:stop] for k, v in self.features.items()},
-            {k: v[start:stop, :steps] if v.ndim == 2 else v[start:stop] for k, v in self.tokens.items()},
-            {k: v[start:stop] for k, v in self.states.items()},
+            {k: v[rows, :steps] if v.ndim == 3 else v[rows] for k, v in self.features.items()},
+            {k: v[rows, :steps] if v.ndim == 2 else v[rows] for k, v in self.tokens.items()},
+            {k: v[rows] for k, v in self.states.items()},
             lengths,
             steps,
         )
@@ -49,7 +49,7 @@ class Batch:
         """(start, stop, batch) over runs of at most ``size`` sequences."""
         for start in range(0, self.size, size):
             stop = min(start + size, self.size)
-            yield start, stop, self.rows(start, stop)
+            yield start, stop, self.take(slice(start, stop))
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -64,9 +64,9 @@ def _shape_text(graph_input: GraphInput) -> str:
 
 
 def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
-    array = np.asarray(value)
     lead = 2 if graph_input.has_time else 1
     where = f"input {graph_input.name!r}"
+    array = _array(where, value)
     shape = f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)}"
     if array.ndim != lead + len(graph_input.shape) or array.shape[lead:] != graph_input.shape:
         flat_ok = array.ndim == lead + 1 and array.shape[lead:] == (graph_input.features,)
@@ -79,6 +79,13 @@ def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[
             f"{where}: type {array.dtype}, expected {'real numbers' if expected is np.floating else 'integers'}"
         )
     return array
+
+
+def _array(where: str, value: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise DataError(f"{where}: not an array; expected rows of one length") from None
 
 
 def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str) -> None:
@@ -119,10 +126,12 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
             tokens[name] = ids.astype(np.int64)
         else:
             array = _checked(graph_input, data[name], np.floating)
-            _first_bad(where, array, ~np.isfinite(array), "a finite number")
+            with np.errstate(over="ignore"):  # a wider type may hold more than float64: infinite, and refused as such
+                real = array.astype(np.float64)
+            _first_bad(where, real, ~np.isfinite(real), "a finite number")
             lead = array.shape[: 2 if graph_input.has_time else 1]
             store = features if graph_input.kind == "features" else states
-            store[name] = array.astype(np.float64).reshape(*lead, graph_input.features)
+            store[name] = real.reshape(*lead, graph_input.features)
         shape = np.asarray(data[name]).shape
         sizes[name] = (shape[0], shape[1] if graph_input.has_time else None)
     first = next(iter(sizes))
@@ -142,7 +151,7 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
 def _checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
     if lengths is None:
         return np.full(count, steps, np.int64)
-    array = np.asarray(lengths)
+    array = _array("lengths", lengths)
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
     _first_bad("lengths", array, (array < 1) | (array > steps), f"1…{steps} (the number of steps T)")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qrnn.errors import ModelFileError
-from qrnn.model.float_model import GATES
+from qrnn.model.float_model import GATES, GraphInput
 from qrnn.model.quant_model import (
     QuantConcat,
     QuantDense,
@@ -42,12 +42,14 @@ def check_graph(model: QuantModel) -> None:
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
     states = {i.name: i.features for i in model.inputs if i.kind == "state"}
-    for name in known:
-        if name not in tensors:
-            _fail(f"input {name}", "has no format")
+    for side, values in (("input", model.inputs), ("output", model.outputs)):
+        for value in values:
+            if any(size < 1 for size in value.shape):
+                _fail(f"{side} {value.name}", f"shape {list(value.shape)}")
+        if len({value.name for value in values}) != len(values):
+            _fail(f"{side}s", "two have the same name")
     for graph_input in model.inputs:
-        if graph_input.kind == "features" and tensors[graph_input.name].features != graph_input.features:
-            _fail(f"input {graph_input.name}", "shape and format disagree")
+        _check_input(f"input {graph_input.name}", graph_input, tensors)
     for layer in model.layers:
         where = f"layer {layer.name}"
         for name in layer.inputs:
@@ -69,17 +71,32 @@ def check_graph(model: QuantModel) -> None:
                     ):
                         _fail(where, f"initial state reads outside {state.source!r}")
     for output in model.outputs:
-        filled = 0
+        filled: set[int] = set()
         for name, indices, positions in output.parts:
-            if name not in known or tensors[name].has_time != output.has_time or len(indices) != len(positions):
+            fits = indices.ndim == 1 and indices.shape == positions.shape
+            if name not in known or tensors[name].has_time != output.has_time or not fits:
                 _fail(f"output {output.name}", f"cannot read {name!r}")
             if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
                 _fail(f"output {output.name}", f"reads outside {name!r}")
             if positions.min() < 0 or positions.max() >= output.features:
                 _fail(f"output {output.name}", "writes outside its shape")
-            filled += len(positions)
-        if filled != output.features:
-            _fail(f"output {output.name}", f"{filled} of {output.features} features are written")
+            filled |= set(positions.tolist())
+        if len(filled) != output.features:
+            _fail(f"output {output.name}", f"{len(filled)} of {output.features} features are written")
+
+
+def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, TensorFormat]) -> None:
+    if graph_input.kind in ("state", "lengths"):
+        if graph_input.has_time:
+            _fail(where, "has a time axis")
+        return
+    fmt = tensors.get(graph_input.name)
+    if fmt is None:
+        _fail(where, "has no format")
+    elif (fmt.features, fmt.has_time) != (graph_input.features, graph_input.has_time):
+        _fail(where, "shape and format disagree")
+    elif graph_input.kind == "features" and not 1 <= fmt.limit <= 32767:
+        _fail(where, f"limit {fmt.limit} out of 1…32767")
 
 
 def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantModel) -> None:
@@ -103,6 +120,8 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
         case QuantPointwise() | QuantSoftmax():
             if not (0 <= layer.in_frac <= 15):
                 _fail(where, f"in_frac {layer.in_frac} out of 0…15")
+            if isinstance(layer, QuantSoftmax) and tensors[layer.input].features > 65535:
+                _fail(where, f"{tensors[layer.input].features} features, at most 65535 sum within 32 bits")
             expect(layer.output, tensors[layer.input].features, tensors[layer.input].has_time)
         case QuantLastStep():
             expect(layer.input, tensors[layer.input].features, True)
@@ -113,9 +132,12 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
                 _fail(where, f"table has {layer.table.shape[0]} rows, expected the vocabulary of {layer.input!r}")
             expect(layer.output, layer.table.shape[1], tensors[layer.input].has_time)
         case QuantConcat():
+            if not layer.parts or layer.output not in tensors:
+                _fail(where, f"reads nothing or writes {layer.output!r} without a format")
             for part in layer.parts:
                 outside = (
-                    len(part.indices) == 0
+                    part.indices.ndim != 1
+                    or len(part.indices) == 0
                     or part.indices.min() < 0
                     or part.indices.max() >= tensors[part.tensor].features
                 )

@@ -74,7 +74,8 @@ def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
     if is_dataclass(annotation):
         return _decode_dataclass(value, annotation, tensors, where)
     if annotation is float:
-        _expect(isinstance(value, float | int) and not isinstance(value, bool), where, "a number", value)
+        number = isinstance(value, float) or (type(value) is int and abs(value) < 1 << 62)
+        _expect(number, where, "a number", value)
         return float(value)
     _expect(type(value) is annotation, where, annotation.__name__, value)
     if annotation is int:
@@ -87,8 +88,9 @@ def _decode_union(value: Any, choices: tuple[Any, ...], tensors: Tensors, where:
         return None
     named = {choice.__name__: choice for choice in choices if isinstance(choice, type) and is_dataclass(choice)}
     if named and isinstance(value, dict) and "type" in value:
-        _expect(value["type"] in named, where, f"one of {sorted(named)}", value["type"])
-        return decode(value, named[value["type"]], tensors, where)
+        kind = value["type"]
+        _expect(isinstance(kind, str) and kind in named, where, f"one of {sorted(named)}", kind)
+        return decode(value, named[kind], tensors, where)
     rest = [choice for choice in choices if choice is not type(None)]
     _expect(len(rest) == 1, where, "a value of a known type", value)
     return decode(value, rest[0], tensors, where)

@@ -131,7 +131,8 @@ def _roundings(model: QuantModel) -> Any:
                     "saturated": f"x ±{layer.x_operand.limit}, h ±{layer.h_operand.limit}",
                 }
                 gates = ", ".join(
-                    f"{g} Q{15 - f.in_frac}.{f.in_frac}" for g, f in zip(GATES[layer.cell], layer.directions[0].gates, strict=False)
+                    f"{g} Q{15 - f.in_frac}.{f.in_frac}"
+                    for g, f in zip(GATES[layer.cell], layer.directions[0].gates, strict=False)
                 )
                 yield {
                     "where": f"{layer.name}: gates",

@@ -30,6 +30,9 @@ ROLES: Mapping[CellKind, tuple[str, ...]] = {
 }
 """Rows of a direction's gate functions: one per gate, and for LSTM the activation of the cell on its way to h."""
 
+_UNIT_ROLES = ("i", "f", "o", "r", "z")
+"""Roles whose function lies in [0, 1], where 1 is 32768 and needs 17 bits; the others stay within ±32767."""
+
 C_FRAC_MAX, C_FRAC_MIN = 23, 12
 ACCUMULATOR_LIMIT = 1 << 31
 
@@ -90,6 +93,14 @@ class GateFunction:
     @property
     def out_frac(self) -> int:
         return int(self.params[g.OUT_FRAC])
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the largest output."""
+        if int(self.params[g.KIND]) == g.RAMP:
+            return int(self.params[g.LOW]), int(self.params[g.HIGH])
+        offset, top = int(self.params[g.OFFSET]), int(self.table.max())
+        return offset - top, offset + top
 
 
 def pack_gates(functions: tuple[GateFunction, ...]) -> tuple[Int64Array, Int32Array]:
@@ -250,6 +261,10 @@ class QuantRecurrent:
                 all(f.out_frac == 15 for f in d.gates) or self.cell == "rnn",
                 f"layer {self.name}: gate output is not Q0.15",
             )
+            for role, function in zip(ROLES[self.cell], d.gates, strict=True):
+                low, high = function.bounds
+                fits = (low >= 0) if role in _UNIT_ROLES else (low >= -32767 and high <= 32767)
+                _require(fits, f"layer {self.name}: {function.name} cannot serve as {role}")
             _require(
                 d.gates[-1].out_frac >= self.h_frac, f"layer {self.name}: h_frac finer than the activation's output"
             )
@@ -310,6 +325,8 @@ class QuantPointwise:
     out_frac: int
 
     def __post_init__(self) -> None:
+        shift = self.function.out_frac - self.out_frac
+        _require(self.function.bounds[1] >> max(shift, 0) <= 32767, f"layer {self.name}: output does not fit int16")
         _require(
             self.function.out_frac >= self.out_frac, f"layer {self.name}: out_frac finer than the function's output"
         )

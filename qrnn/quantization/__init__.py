@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import Provenance, QuantModel
 from qrnn.quantization.build import Builder
-from qrnn.quantization.calibrate import Ranges, calibrate
+from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.inputs import InputScheme, source_tensors
 from qrnn.quantization.scheme import Scheme
 
@@ -25,7 +26,7 @@ RANDOM = "random"
 """In place of calibration data: random inputs, recorded in the model and warned of at every use."""
 
 TRIAL_SEQUENCES = 48
-"""Calibration sequences on which input schemes are compared."""
+"""Calibration sequences on which input schemes are compared; as many again give the ranges for it."""
 
 TRIAL_TOLERANCE_DB = 3.0
 """A cheaper input scheme is taken when no output loses more than so much against the best one: half its noise power again."""
@@ -70,14 +71,18 @@ def quantize(
         scheme=scheme.as_dict(),
         notes=model.notes,
     )
-    chosen, reasons = choose_input_schemes(model, ranges, scheme, batch, provenance)
+    chosen, reasons = choose_input_schemes(model, scheme, batch, provenance)
     return Builder(model, ranges, scheme, chosen, reasons).build(provenance)
 
 
 def choose_input_schemes(
-    model: FloatModel, ranges: Ranges, scheme: Scheme, batch: Batch, provenance: Provenance
+    model: FloatModel, scheme: Scheme, batch: Batch, provenance: Provenance
 ) -> tuple[dict[str, InputScheme], list[str]]:
-    """Source tensor → scheme, and why. ``auto`` tries each on the calibration data, the others held at 16 bits, and compares outputs."""
+    """Source tensor → scheme, and why. ``auto`` tries each on calibration data held out from the ranges, and compares outputs.
+
+    Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
+    on few frames) show it here. One source is tried at a time, the others held at 16 bits.
+    """
     names = source_tensors(model)
     if scheme.activations == 16:
         return dict.fromkeys(names, "16"), []
@@ -86,7 +91,8 @@ def choose_input_schemes(
         return dict.fromkeys(names, forced), []
     from qrnn.session import Session  # sessions pull in the compiler, which forced schemes do not need
 
-    trial = batch.rows(0, TRIAL_SEQUENCES)
+    fitted, trial = _split(batch)
+    ranges = calibrate(model, fitted)
     want = run_oracle_batch(model, trial).outputs
     states = {name for layer in model.layers if isinstance(layer, Recurrent) for name in (layer.h_n, layer.c_n)}
     results = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
@@ -108,8 +114,17 @@ def choose_input_schemes(
         )
         worst = {c: min(m.values()) for c, m in measured.items()}
         listed = ", ".join(f"{c}: {db:.1f} dB" for c, db in worst.items())
-        reasons.append(f"{name}: input scheme {chosen[name]} chosen by calibration SQNR ({listed})")
+        reasons.append(f"{name}: input scheme {chosen[name]} chosen by SQNR on held-out calibration data ({listed})")
     return chosen, reasons
+
+
+def _split(batch: Batch) -> tuple[Batch, Batch]:
+    """Every other sequence for ranges, the rest for errors; a single sequence gives its first half, and the whole for errors."""
+    if batch.size > 1:
+        size = min(batch.size, 2 * TRIAL_SEQUENCES)
+        return batch.take(np.arange(0, size, 2)), batch.take(np.arange(1, size, 2))
+    half = replace(batch, lengths=np.maximum(batch.lengths // 2, 1))
+    return half.take(np.arange(1)), batch
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:

@@ -196,7 +196,10 @@ class Builder:
     def _dense(self, layer: Dense) -> QuantDense:
         largest = self.ranges.largest(layer.output)
         consumers = [reader for reader in self.model.layers if layer.output in reader.inputs]
-        frac = fraction_bits(largest, 15, least=-16)
+        least = (
+            0 if any(isinstance(reader, Softmax) for reader in consumers) else -16
+        )  # a softmax sees 16 apart as certain
+        frac = fraction_bits(largest, 15, least=least)
         reason = f"|y| ≤ {largest:.3g} in calibration"
         if len(consumers) == 1 and isinstance(consumers[0], Pointwise) and not self._is_output(layer.output):
             activation = consumers[0].activation
@@ -233,15 +236,17 @@ class Builder:
         H, D = layer.hidden_size, len(layer.directions)
         relu = any(d.activations["candidate"].kind == "relu" for d in layer.directions)
         h_largest = max(self.ranges.largest(f"{layer.name}[{k}].h") for k in range(D))
-        h_0 = max(float(np.abs(d.h_0.value).max(initial=0.0)) for d in layer.directions)
-        bounded = not relu and max(h_largest, h_0) <= 1.0
-        h_frac = 15 if bounded else fraction_bits(max(h_largest, h_0), 15)
-        reason = "bounded by its activation" if bounded else f"|h| ≤ {max(h_largest, h_0):.3g} in calibration"
+        if relu and layer.cell != "rnn":
+            raise QuantizationError(
+                f"layer {layer.name!r}: relu as the candidate of {layer.cell} is not supported; use tanh"
+            )
+        bounded = not relu and h_largest <= 1.0  # an initial state may lie beyond 1
+        h_frac = 15 if bounded else fraction_bits(h_largest, 15)
+        reason = "bounded by its activation" if bounded else f"|h| ≤ {h_largest:.3g} in calibration"
         self.decisions.append(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
         c_frac = C_FRAC_MAX
         if layer.cell == "lstm":
-            c_0 = max(float(np.abs(d.c_0.value).max(initial=0.0)) for d in layer.directions if d.c_0 is not None)
-            c_largest = max(c_0, *(self.ranges.largest(f"{layer.name}[{k}].c") for k in range(D)))
+            c_largest = max(self.ranges.largest(f"{layer.name}[{k}].c") for k in range(D))
             c_frac = fraction_bits(c_largest, C_FRAC_MAX, C_FRAC_MIN, headroom=4.0, width=32)
             self.decisions.append(
                 f"{layer.name}: c int32 with {c_frac} fraction bits (|c| ≤ {c_largest:.3g} in calibration)"
@@ -251,9 +256,7 @@ class Builder:
         self._power_of_two(layer.h_n, h_frac, width, False)
         if layer.c_n is not None:
             self.tensors[layer.c_n] = TensorFormat(width, False, 32, (2.0**-c_frac,), (1 << 31) - 1)
-        observed = max(
-            float(self.ranges.total[f"{layer.name}[{k}].h"].threshold(self.scheme.calibrator, 127)[0]) for k in range(D)
-        )
+        observed = max(self._observed(f"{layer.name}[{k}].h") for k in range(D))
         x_operand = self._operand(
             layer.input, self._observed(layer.input), max(_row_sum(d.weight_ih) for d in layer.directions)
         )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.accuracy.oracle import initial_state, run_oracle_batch
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel
+from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
 
 CALIBRATORS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
@@ -62,14 +62,17 @@ class Histogram:
 
 
 def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> int:
-    """Index of the clip edge with the least expected squared error, rounding noise (clip/limit)²/12 inside, excess² outside."""
+    """Index of the clip edge with the least expected squared error: (clip/limit)²/12 where rounded, excess² where clipped."""
     centres = edges - 0.5 / BINS
     inside = np.cumsum(counts)
     tail = counts[::-1].cumsum()[::-1] - counts
     first = (counts * centres)[::-1].cumsum()[::-1] - counts * centres
     second = (counts * centres**2)[::-1].cumsum()[::-1] - counts * centres**2
     clipping = second - 2 * edges * first + edges**2 * tail
-    rounding = inside * (edges / limit) ** 2 / 12
+    # Bins below half a step round to zero: their error is their square.
+    zeroed = (edges / limit / 2 * BINS).astype(np.int64)
+    squares = np.concatenate([[0.0], np.cumsum(counts * centres**2)])[zeroed]
+    rounding = (inside - np.concatenate([[0], inside])[zeroed]) * (edges / limit) ** 2 / 12 + squares
     error = clipping + rounding
     used = np.nonzero(counts)[0]
     return int(np.argmin(error[: used[-1] + 1])) if used.size else 0
@@ -98,6 +101,17 @@ class Ranges:
         return float(self.total[name].largest[0])
 
 
+def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> None:
+    """Initial states count as states: the first step reads them, and the oracle shows only what follows a step."""
+    for layer in model.layers:
+        if isinstance(layer, Recurrent):
+            for number, d in enumerate(layer.directions):
+                for name, state in (("h", d.h_0), ("c", d.c_0)):
+                    values = initial_state(state, batch) if state is not None else np.zeros(1)
+                    if values.any():
+                        ranges.observe(f"{layer.name}[{number}].{name}", values, None)
+
+
 def calibrate(
     model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
 ) -> Ranges:
@@ -105,6 +119,7 @@ def calibrate(
     ranges = Ranges(frozenset(i.name for i in model.inputs if i.kind == "features"))
     for _, stop, piece in batch.chunks(chunk):
         run_oracle_batch(model, piece, ranges.observe)
+        _observe_initial_states(model, piece, ranges)
         if progress is not None:
             progress(stop, batch.size)
     ranges.sequences, ranges.steps = batch.size, int(batch.lengths.sum())

@@ -14,6 +14,11 @@ InputScheme = Literal["8", "8-per-feature", "16"]
 """In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""
 
 
+PER_FEATURE_HEADROOM = 1.5
+"""Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which
+costs more than the 0.6 bit of room (noise suppressor calibrated on a third of its clip: mask RMSE 0.0199 without, 0.0167 with)."""
+
+
 def source_tensors(model: FloatModel) -> tuple[str, ...]:
     """Names of the tensors that `input_format` is asked for."""
     embedded = tuple(layer.output for layer in model.layers if isinstance(layer, Embedding))
@@ -44,9 +49,9 @@ def input_format(
     total, per_feature = histograms
     bits = 16 if scheme == "16" else 8
     limit = limit if bits == 16 else 127
-    threshold = (
-        per_feature.threshold(calibrator, limit) if scheme == "8-per-feature" else total.threshold(calibrator, limit)
-    )
+    threshold = total.threshold(calibrator, limit)
+    if scheme == "8-per-feature":
+        threshold = np.minimum(PER_FEATURE_HEADROOM * per_feature.threshold(calibrator, limit), threshold)
     floor = max(float(total.largest[0]), 1e-30) * 2.0**-24  # a feature that is always zero still needs a scale
     scale = np.maximum(threshold, floor) / limit
     return TensorFormat(features, has_time, bits, tuple(scale.tolist()), limit)

@@ -47,7 +47,8 @@ def bounded_rows(owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int
     total = _integer_bound(weight, bias, scale, limit)
     pre_shift = np.zeros(len(scale), np.int64)
     while True:
-        fails = (total << left_shifts(scale * 2.0 ** (out_frac - pre_shift))) >= ACCUMULATOR_LIMIT
+        shift = np.minimum(left_shifts(scale * 2.0 ** (out_frac - pre_shift)), 31)  # 31 fails already; more would wrap
+        fails = (total << shift) >= ACCUMULATOR_LIMIT
         if not fails.any():
             return pre_shift.astype(np.int8)
         if (pre_shift[fails] >= 15).any():

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from models import Shape, make_model
 
+from qrnn.backends.base import Trace
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
@@ -156,10 +157,13 @@ def quantized_or_refused(case: Case) -> QuantModel | None:
         raise
 
 
-def integers(session: Session, batch: Batch, state: Any = None) -> tuple[dict[str, Any], Any]:
-    """Every integer tensor of a run, and the final state by ``layer.h`` and ``layer.c``."""
-    result, tensors = session.run_batch(batch, state)
+def integers(session: Session, batch: Batch, state: Any = None, traced: bool = False) -> tuple[dict[str, Any], Any]:
+    """Every integer tensor of a run, its trace when asked for, and the final state by ``layer.h`` and ``layer.c``."""
+    trace = Trace() if traced else None
+    result, tensors = session.run_batch(batch, state, trace)
     found: dict[str, Any] = dict(tensors)
+    if trace is not None:
+        found |= {f"trace {name}": value for name, value in trace.arrays.items()}
     for name, (h, c) in result.state.layers.items():
         found |= {f"{name}.h": h, f"{name}.c": c}
     return found, result.state

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import Shape
+from models import Shape, make_model
 
 from backends.generators import Case, assert_equal, cases, integers, quantized_or_refused
 from qrnn.backends import backend_names
-from qrnn.backends.base import Trace
-from qrnn.model.float_model import Activation
-from qrnn.quantization import Scheme
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import Activation, Embedding, GraphInput, InitialState, Recurrent, TensorInfo
+from qrnn.quantization import Scheme, quantize
 from qrnn.session import Session, State
 
 OTHERS = tuple(name for name in backend_names() if name != "reference")
@@ -31,14 +30,7 @@ def check_exact(case: Case, backend: str) -> None:
     if model is None:
         return
     batch = case.batch(model)
-    runs = []
-    for name in ("reference", backend):
-        trace = Trace()
-        result, tensors = Session(model, name).run_batch(batch, trace=trace)
-        found: dict[str, Any] = {**tensors, **{f"trace {k}": v for k, v in trace.arrays.items()}}
-        for layer, (h, c) in result.state.layers.items():
-            found |= {f"{layer}.h": h, f"{layer}.c": c}
-        runs.append(found)
+    runs = [integers(Session(model, name), batch, traced=True)[0] for name in ("reference", backend)]
     assert_equal(*runs)
 
 
@@ -85,7 +77,7 @@ def test_a_ragged_batch_equals_each_sequence_alone(backend: str, case: Case) -> 
     session, batch = Session(model, backend), case.batch(model)
     together, _ = integers(session, batch)
     for n, length in enumerate(case.lengths):
-        alone, _ = integers(session, batch.rows(n, n + 1))
+        alone, _ = integers(session, batch.take(slice(n, n + 1)))
         for name, value in alone.items():
             timed = name in model.tensors and model.tensors[name].has_time
             whole = together[name][n : n + 1, :length] if timed else together[name][n : n + 1]
@@ -127,6 +119,27 @@ def assert_same_state(got: State | None, want: State) -> None:
     for name, (h, c) in want.layers.items():
         np.testing.assert_array_equal(got.layers[name][0], h)
         np.testing.assert_array_equal(got.layers[name][1], c)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("scheme", ["8", "8-per-feature", "16"])
+def test_tokens_and_constant_states(backend: str, scheme: str) -> None:
+    """An embedding in front, h_0 and c_0 that are constants of the model."""
+    rng = np.random.default_rng(3)
+    model = make_model(Shape("lstm", 4, 6), rng)
+    layer = model.layers[0]
+    assert isinstance(layer, Recurrent)
+    start = [InitialState(rng.normal(size=6) * size) for size in (0.9, 30.0)]
+    layer = replace(layer, input="e", directions=(replace(layer.directions[0], h_0=start[0], c_0=start[1]),))
+    embedding = Embedding("embedding", "x", "e", rng.normal(size=(11, 4)))
+    tensors = {**model.tensors, "x": TensorInfo(1, True), "e": TensorInfo(4, True)}
+    inputs = (GraphInput("x", "tokens", (), True, vocabulary=11),)
+    model = replace(model, inputs=inputs, layers=(embedding, layer), tensors=tensors)
+    tokens = {"x": rng.integers(0, 11, (3, 9))}
+    quantized = quantize(model, tokens, Scheme(input=scheme))
+    batch = make_batch(quantized.inputs, tokens, np.array([9, 1, 5]))
+    want, got = (integers(Session(quantized, name), batch, traced=True)[0] for name in ("reference", backend))
+    assert_equal(want, got)
 
 
 @pytest.mark.parametrize("backend", OTHERS)

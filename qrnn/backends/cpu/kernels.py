@@ -22,7 +22,7 @@ from qrnn.arithmetic.cells import (
     rnn_hidden_state,
 )
 from qrnn.arithmetic.fixedpoint import align16, requantize, saturate16_shifted, shift_right_round, to_operand
-from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
+from qrnn.arithmetic.gates import ODD, evaluate, evaluate_odd, evaluate_ramp, exp_weight, softmax_divide
 from qrnn.backends.cpu.barrier import wait_for_all
 from qrnn.backends.cpu.jit import jit, jit_entry
 
@@ -37,7 +37,7 @@ BLOCK = 64
 def matvec(weight: Any, x: Any, acc: Any, r0: int, r1: int) -> None:
     """acc[r] = weight[r] · x for rows r0 … r1 - 1: the seam where a SIMD kernel replaces this loop.
 
-    weight [R, K] int8, x [K] int8 or int16, acc [R] int32. Sums cannot overflow (proved), so any order gives the same bits.
+    weight [R, K] int8, x [K] int16, acc [R] int32. Sums cannot overflow (proved), so any order gives the same bits.
     """
     for r in range(r0, r1):
         total = int32(0)
@@ -56,84 +56,101 @@ def requantized_rows(matrix: Any, x: Any, out: Any, r0: int, r1: int) -> None:
 
 
 @jit
+def activate(gates: Any, role: int, pre: Any, out: Any, r0: int, r1: int) -> None:
+    """out[r] = gate function ``role`` at pre[r]; its parameters are read once, so that the loop is nothing but arithmetic."""
+    params, table = gates[1][role], gates[2][role]
+    if params[0] == ODD:
+        offset, segment_bits = params[3], params[4]
+        for r in range(r0, r1):
+            out[r] = evaluate_odd(pre[r], offset, segment_bits, table)
+    else:
+        slope, intercept, shift, low, high = params[3], params[4], params[5], params[6], params[7]
+        for r in range(r0, r1):
+            out[r] = evaluate_ramp(pre[r], slope, intercept, shift, low, high)
+
+
+@jit
+def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, u0: int, u1: int) -> None:
+    """Sums, arguments and outputs of one gate for units u0 … u1 - 1, from the inputs' part xs and the operands ``now``."""
+    hs, pre, out = work
+    H = now.shape[0]
+    a, b = gate * H + u0, gate * H + u1
+    requantized_rows(hh, now, hs, a, b)
+    for r in range(a, b):
+        pre[r] = preactivation(xs[r], hs[r], gates[0][r])
+    activate(gates, gate, pre, out, a, b)
+
+
+@jit
 def lstm_step(
-    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """h, c [H] of units u0 … u1 - 1 from their inputs' part xs [4H] and all h operands ``now``."""
-    pre_shift, params, tables = gates
-    h_frac, c_frac = formats[0], formats[1]
-    H = h.shape[0]
+    """h, c [H] of units u0 … u1 - 1."""
+    out = work[2]
+    H, h_frac, c_frac = h.shape[0], formats[0], formats[1]
     for gate in range(4):
-        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
-        for r in range(gate * H + u0, gate * H + u1):
-            pre[r] = preactivation(xs[r], hs[r], pre_shift[r])
-    in_frac = params[4, 1]
+        gate_rows(hh, gates, gate, xs, now, work, u0, u1)
     for u in range(u0, u1):
-        i = evaluate(pre[u], params, tables, 0)
-        f = evaluate(pre[H + u], params, tables, 1)
-        g = evaluate(pre[2 * H + u], params, tables, 2)
-        o = evaluate(pre[3 * H + u], params, tables, 3)
-        c[u] = lstm_cell_state(i, f, g, c[u], c_frac)
-        h[u] = lstm_hidden_state(o, evaluate(lstm_output_argument(c[u], c_frac, in_frac), params, tables, 4), h_frac)
+        c[u] = lstm_cell_state(out[u], out[H + u], out[2 * H + u], c[u], c_frac)
+    in_frac = gates[1][4, 1]
+    for u in range(u0, u1):  # i is used up: its places serve the output activation
+        out[u] = lstm_output_argument(c[u], c_frac, in_frac)
+    activate(gates, 4, out, out, u0, u1)
+    for u in range(u0, u1):
+        h[u] = lstm_hidden_state(out[3 * H + u], out[u], h_frac)
 
 
 @jit
 def gru_reset_after_step(
-    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work: Any, u0: int, u1: int
 ) -> None:
     """linear_before_reset = 1: one matvec phase."""
-    pre_shift, params, tables = gates
-    H = h.shape[0]
-    for gate in range(3):
-        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
+    hs, pre, out = work
+    H, h_frac = h.shape[0], formats[0]
+    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
+    gate_rows(hh, gates, 1, xs, now, work, u0, u1)
+    requantized_rows(hh, now, hs, 2 * H + u0, 2 * H + u1)
     for u in range(u0, u1):
-        pre[u] = preactivation(xs[u], hs[u], pre_shift[u])
-        pre[H + u] = preactivation(xs[H + u], hs[H + u], pre_shift[H + u])
-        r = evaluate(pre[u], params, tables, 0)
-        z = evaluate(pre[H + u], params, tables, 1)
         row = 2 * H + u
-        pre[row] = candidate_after_reset(xs[row], hs[row], r, pre_shift[row])
-        h[u] = gru_hidden_state(z, evaluate(pre[row], params, tables, 2), h[u], formats[0])
+        pre[row] = candidate_after_reset(xs[row], hs[row], out[u], gates[0][row])
+    activate(gates, 2, pre, out, 2 * H + u0, 2 * H + u1)
+    for u in range(u0, u1):
+        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], h_frac)
 
 
 @jit
 def gru_reset_before_r(
-    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, reset: Any, hs: Any, pre: Any, u0: int, u1: int
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, reset: Any, work: Any, u0: int, u1: int
 ) -> None:
     """linear_before_reset = 0, first phase: r, z, and the operands of r·h into ``reset`` [H]."""
-    pre_shift, params, tables = gates
-    H = h.shape[0]
-    for gate in range(2):
-        requantized_rows(hh, now, hs, gate * H + u0, gate * H + u1)
-        for row in range(gate * H + u0, gate * H + u1):
-            pre[row] = preactivation(xs[row], hs[row], pre_shift[row])
+    out = work[2]
+    h_shift, h_limit = formats[2], formats[3]
+    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
+    gate_rows(hh, gates, 1, xs, now, work, u0, u1)
     for u in range(u0, u1):
-        reset[u] = reset_operand(evaluate(pre[u], params, tables, 0), h[u], formats[2], formats[3])
+        reset[u] = reset_operand(out[u], h[u], h_shift, h_limit)
 
 
 @jit
 def gru_reset_before_n(
-    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, reset: Any, hs: Any, pre: Any, u0: int, u1: int
+    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, reset: Any, work: Any, u0: int, u1: int
 ) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, then h."""
-    pre_shift, params, tables = gates
-    H = h.shape[0]
-    requantized_rows(hh, reset, hs, 2 * H + u0, 2 * H + u1)
+    out = work[2]
+    H, h_frac = h.shape[0], formats[0]
+    gate_rows(hh, gates, 2, xs, reset, work, u0, u1)
     for u in range(u0, u1):
-        row = 2 * H + u
-        pre[row] = preactivation(xs[row], hs[row], pre_shift[row])
-        z = evaluate(pre[H + u], params, tables, 1)
-        h[u] = gru_hidden_state(z, evaluate(pre[row], params, tables, 2), h[u], formats[0])
+        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], h_frac)
 
 
 @jit
-def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, hs: Any, pre: Any, u0: int, u1: int) -> None:
+def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work: Any, u0: int, u1: int) -> None:
     """h of units u0 … u1 - 1."""
-    pre_shift, params, tables = gates
-    requantized_rows(hh, now, hs, u0, u1)
+    out = work[2]
+    out_frac, h_frac = gates[1][0, 2], formats[0]
+    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
     for u in range(u0, u1):
-        pre[u] = preactivation(xs[u], hs[u], pre_shift[u])
-        h[u] = rnn_hidden_state(evaluate(pre[u], params, tables, 0), params[0, 2], formats[0])
+        h[u] = rnn_hidden_state(out[u], out_frac, h_frac)
 
 
 @jit_entry
@@ -158,7 +175,7 @@ def run_sequences(
     ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables); formats [6] int64: h_frac, c_frac, shift and limit
     of the h operand, shift and limit of the x operand; x [N, T, I] int16; h [N, H], c [N, H or 0]: initial states, replaced by the
     final ones; y [N, T, H]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
-    scratch (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, in the operands' type.
+    scratch (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, int16.
     """
     n0, n1, me, threads = place
     operands, x_scratch, flags = scratch
@@ -168,8 +185,8 @@ def run_sequences(
     h_shift, h_limit, x_shift, x_limit = formats[2], formats[3], formats[4], formats[5]
     x_operands = x_scratch[me]
     xs = np.empty((BLOCK, R), np.int32)
-    hs = np.empty(R, np.int32)
     pre = np.empty(R, np.int16)
+    work = (np.empty(R, np.int32), pre, np.empty(R, np.int32))  # requantized R·h, gate arguments, gate outputs
     epoch = 0
     for n in range(n0, n1):
         length = lengths[n]
@@ -189,16 +206,16 @@ def run_sequences(
                         requantized_rows(ih, x_operands, xs[ahead], gate * H + u0, gate * H + u1)
             now, following = operands[step % 2], operands[(step + 1) % 2]
             if cell == LSTM:
-                lstm_step(hh, gates, formats, xs[slot], h[n], c[n], now, hs, pre, u0, u1)
+                lstm_step(hh, gates, formats, xs[slot], h[n], c[n], now, work, u0, u1)
             elif cell == GRU_RESET_AFTER:
-                gru_reset_after_step(hh, gates, formats, xs[slot], h[n], now, hs, pre, u0, u1)
+                gru_reset_after_step(hh, gates, formats, xs[slot], h[n], now, work, u0, u1)
             elif cell == GRU_RESET_BEFORE:
-                gru_reset_before_r(hh, gates, formats, xs[slot], h[n], now, operands[2], hs, pre, u0, u1)
+                gru_reset_before_r(hh, gates, formats, xs[slot], h[n], now, operands[2], work, u0, u1)
                 epoch += 1
                 wait_for_all(flags, me, threads, epoch)
-                gru_reset_before_n(hh, gates, formats, xs[slot], h[n], operands[2], hs, pre, u0, u1)
+                gru_reset_before_n(hh, gates, formats, xs[slot], h[n], operands[2], work, u0, u1)
             else:
-                rnn_step(hh, gates, formats, xs[slot], h[n], now, hs, pre, u0, u1)
+                rnn_step(hh, gates, formats, xs[slot], h[n], now, work, u0, u1)
             for u in range(u0, u1):
                 y[n, t, u] = h[n, u]
                 following[u] = to_operand(h[n, u], h_shift, h_limit)
@@ -213,12 +230,11 @@ def run_sequences(
 
 
 @jit_entry
-def run_dense(
-    matrix: Any, pre_shift: Any, shift: int, limit: int, operand: Any, x: Any, out: Any, m0: int, m1: int
-) -> None:
-    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16; operand [K] is scratch of the operands' type."""
+def run_dense(matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
+    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16."""
     R = out.shape[1]
     sums = np.empty(R, np.int32)
+    operand = np.empty(x.shape[1], np.int16)
     for m in range(m0, m1):
         for k in range(x.shape[1]):
             operand[k] = to_operand(x[m, k], shift, limit)

@@ -1,0 +1,54 @@
+"""The figures in docs/arithmetic.md are those that tools/arithmetic_figures.py prints."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from qrnn.arithmetic import CONTRACT_VERSION
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "arithmetic.md").read_text(encoding="utf-8")
+TOOL = runpy.run_path(str(ROOT / "tools" / "arithmetic_figures.py"))
+EXACT = ("gates", "ramps", "sizes")
+"""Sections whose figures depend on nothing but the contract."""
+
+
+def printed(section: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert TOOL["main"]([section]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_document_is_of_this_contract() -> None:
+    assert DOCUMENT.startswith(f"# The numeric contract, version {CONTRACT_VERSION}\n")
+    assert f"contract-{CONTRACT_VERSION}.json" in DOCUMENT
+
+
+def test_every_quoted_section_exists() -> None:
+    quoted = set(re.findall(r"\[([a-z]{3,})\]", DOCUMENT))
+    assert quoted == set(TOOL["SECTIONS"])
+
+
+def test_gate_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = re.findall(
+        r"^\| \**(\d+)\** \| \**([\d.]+)\** \| \**(\S+?)\** \| \**([\d.]+)\** \| \**(\S+?)\** \|$", DOCUMENT, re.M
+    )
+    own = re.findall(r"^ +(\d+) +([\d.]+) (\S+) +([\d.]+) (\S+)$", printed("gates", capsys), re.M)
+    assert len(own) == 8
+    assert rows == own
+
+
+@pytest.mark.parametrize("section", EXACT[1:])
+def test_quoted_figures(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(section, capsys)
+    sentence = next(line for line in DOCUMENT.splitlines() if f"[{section}]" in line)
+    figures = {
+        "ramps": re.findall(r"it is (\d\.\d+)", sentence),
+        "sizes": re.findall(r"\b(\d{3,6}) (?:columns|with)", sentence),
+    }[section]
+    assert len(figures) >= 2
+    for figure in figures:
+        assert re.search(rf"\b{re.escape(figure)}\b", out), figure

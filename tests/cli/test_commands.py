@@ -1,0 +1,359 @@
+"""The commands on good input: what they write, print and return."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from model.qrnn_files import differences
+
+from cli.running import Cli, Workplace
+from qrnn.accuracy.compare import compare
+from qrnn.errors import QrnnError
+from qrnn.examples import digits_calibration, digits_model, digits_test
+from qrnn.model.file import load, save
+from qrnn.onnx_import import load_onnx
+from qrnn.quantization import Scheme, quantize
+from qrnn.session import Session
+from qrnn.targets import target_names
+
+
+def strict_json(text: str) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    with np.load(path) as data:
+        return {name: data[name] for name in data.files}
+
+
+# --- convert ------------------------------------------------------------------------------------------------------------------------
+
+
+def convert(place: Workplace, *options: Any, name: str = "gru", data: str = "x") -> Path:
+    out = place.path("out.qrnn")
+    done = place.cli("convert", place.path(f"{name}.onnx"), "--calibration", place.path(f"{data}.npz"), "-o", out, *options)
+    assert (done.status, done.lines) == (0, []), done.err
+    assert f"wrote {out}" in done.out
+    assert "overflow proof: " in done.out
+    return out
+
+
+@pytest.mark.parametrize(
+    ("options", "scheme"),
+    [
+        ([], Scheme()),
+        (["--gates", "pwl:64"], Scheme(gates="pwl:64")),
+        (["--calibrator", "percentile"], Scheme(calibrator="percentile")),
+        (["--calibrator", "mse", "--input-scheme", "8-per-feature"], Scheme(calibrator="mse", input="8-per-feature")),
+        (["--activations", "16"], Scheme(activations=16)),
+        (["--input-scheme", "16", "--target", "host-cpu"], Scheme(input="16")),
+    ],
+)
+def test_convert_is_quantize_and_save(place: Workplace, options: list[str], scheme: Scheme) -> None:
+    out = convert(place, *options, data="lengths")
+    target = "host-cpu" if "host-cpu" in options else "generic"
+    expected = quantize(load_onnx(place.path("gru.onnx")), arrays(place.path("lengths.npz")), scheme, target)
+    assert differences(load(out), expected) == []
+
+
+def test_convert_writes_the_same_bytes_twice(place: Workplace) -> None:
+    first = convert(place).read_bytes()
+    assert convert(place).read_bytes() == first
+
+
+def test_convert_accepts_labels_beside_the_inputs(place: Workplace) -> None:
+    assert load(convert(place, data="labels")).provenance.calibration_sequences == 6
+
+
+def test_convert_prints_notes_as_they_are(place: Workplace) -> None:
+    """Names in a graph may look like markup or emoji codes of the terminal library."""
+    model = onnx.load(str(place.path("gru.onnx")))
+    for node in model.graph.node:
+        if node.op_type == "GRU":
+            node.name = "[/bold] :smile: [red]"
+    place.path("gru.onnx").write_bytes(model.SerializeToString())
+    out = convert(place)
+    for command in (
+        ["inspect", out],
+        ["compare", place.path("gru.onnx"), out, "--data", place.path("labels.npz"), "--plot", place.path("p.png")],
+    ):
+        done = place.cli(*command)
+        assert done.status == 0, done.err
+        flat = "".join(done.out.split())
+        assert "[/bold]" in flat
+        assert ":smile:" in flat
+
+
+# --- run ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_run_writes_what_a_session_gives(place: Workplace, backend: str) -> None:
+    out = place.path("out.npz")
+    done = place.cli("run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--backend", backend)
+    assert (done.status, done.lines) == (0, [])
+    assert f"wrote {out}" in done.out
+    data = arrays(place.path("lengths.npz"))
+    expected = Session(load(place.path("gru.qrnn")), "reference").run({"x": data["x"]}, data["lengths"]).outputs
+    got = arrays(out)
+    assert list(got) == ["logits"]
+    assert got["logits"].dtype == np.float64
+    np.testing.assert_array_equal(got["logits"], expected["logits"])
+    assert np.abs(got["logits"]).max() > 0
+
+
+def test_run_json(place: Workplace) -> None:
+    out = place.path("out.npz")
+    done = place.cli("run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--json", "--threads", 1)
+    report = strict_json(done.out)
+    assert report.pop("seconds") >= 0
+    assert report == {"output": str(out), "outputs": {"logits": [6, 5, 3]}, "sequences": 6, "steps": 20}
+
+
+def test_run_replaces_an_old_output(place: Workplace) -> None:
+    out = place.path("out.npz")
+    out.write_bytes(b"old")
+    assert place.cli("run", place.path("ids.qrnn"), "-i", place.path("ids.npz"), "-o", out).status == 0
+    assert arrays(out)["logits"].shape == (6, 5, 3)
+    assert not [p for p in place.folder.iterdir() if p.name.startswith(".")]
+
+
+def test_run_honours_the_umask(place: Workplace) -> None:
+    old = os.umask(0o027)
+    try:
+        out = place.path("out.npz")
+        assert place.cli("run", place.path("ids.qrnn"), "-i", place.path("ids.npz"), "-o", out).status == 0
+    finally:
+        os.umask(old)
+    assert out.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "a/b c", "ß"])
+def test_run_with_any_output_name(place: Workplace, name: str) -> None:
+    model = load(place.path("gru.qrnn"))
+    save(replace(model, outputs=(replace(model.outputs[0], name=name),)), place.path("named.qrnn"))
+    out = place.path("out.npz")
+    done = place.cli("run", place.path("named.qrnn"), "-i", place.path("x.npz"), "-o", out)
+    assert done.status == 0, done.err
+    expected = Session(model).run(arrays(place.path("x.npz"))).outputs["logits"]
+    np.testing.assert_array_equal(arrays(out)[name], expected)
+
+
+# --- compare ------------------------------------------------------------------------------------------------------------------------------
+
+
+def report(place: Workplace, *options: Any, data: str = "labels") -> tuple[int, list[str], Any]:
+    out = place.path("report.json")
+    done = place.cli(
+        "compare", place.path("gru.onnx"), place.path("gru.qrnn"), "--data", place.path(f"{data}.npz"), "--json", out, *options
+    )  # fmt: skip
+    assert "Against the float64 oracle" in done.out
+    return done.status, done.lines, strict_json(out.read_text())
+
+
+def test_compare_json_is_the_library_report(place: Workplace) -> None:
+    status, lines, got = report(place)
+    assert (status, lines) == (0, [])
+    onnx_path = place.path("gru.onnx")
+    expected = compare(
+        load_onnx(onnx_path), load(place.path("gru.qrnn")), arrays(place.path("labels.npz")), onnx_path=onnx_path
+    )
+    assert got == json.loads(json.dumps(expected.as_dict()))
+    assert got["sequences"] == 6
+    assert got["steps"] == 20
+
+
+def test_compare_gates_at_their_edges(place: Workplace) -> None:
+    """Each gate passes at the measured figure and fails a little beyond it, alone and with its own line."""
+    _, _, measured = report(place)
+    sqnr = measured["outputs"]["logits"]["sqnr_db"]
+    agreement = 100 * measured["decisions"]["agreement"]["rate"]
+    drop = measured["decisions"]["accuracy_drop_points"]
+    for option, good, bad, says in (
+        ("--min-sqnr", sqnr - 0.01, sqnr + 0.01, f"logits: SQNR {sqnr:.2f} dB is below"),
+        ("--min-agreement", agreement - 0.01, agreement + 0.01, f"agreement {agreement:.2f} % is below"),
+        ("--max-accuracy-drop", drop + 0.01, drop - 0.01, f"accuracy drop {drop:.2f} points is above"),
+    ):
+        assert report(place, option, good)[:2] == (0, [])
+        status, lines, again = report(place, option, bad)
+        assert status == 1
+        assert len(lines) == 1
+        assert lines[0].startswith(f"failed: {says}")
+        assert again == measured
+    status, lines, _ = report(place, "--min-sqnr", 999, "--min-agreement", 101, "--max-accuracy-drop", -200)
+    assert status == 1
+    assert len(lines) == 3
+
+
+def test_compare_draws_a_picture(place: Workplace) -> None:
+    picture = place.path("p.png")
+    status, lines, _ = report(place, "--plot", picture)
+    assert (status, lines) == (0, [])
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert content.endswith(b"IEND\xaeB`\x82")
+    width, height = (int.from_bytes(content[k : k + 4], "big") for k in (16, 20))
+    assert width == 960
+    assert height > 600
+
+
+def test_compare_on_the_reference_backend(place: Workplace) -> None:
+    _, _, a = report(place)
+    _, _, b = report(place, "--backend", "reference")
+    assert b.pop("backend") == "reference"
+    assert a.pop("backend") == "cpu"
+    assert a == b
+
+
+# --- random calibration ---------------------------------------------------------------------------------------------------------------
+
+
+def test_random_calibration_is_recorded_and_warned_of(place: Workplace) -> None:
+    onnx_path, model, data = place.path("gru.onnx"), place.path("random.qrnn"), place.path("x.npz")
+    done = place.cli("convert", onnx_path, "--calibration", "random", "-o", model)
+    assert done.status == 0
+    assert "warning: calibrated on random numbers" in " ".join(done.err.split())
+    for command in (
+        ["run", model, "-i", data, "-o", place.path("out.npz")],
+        ["compare", onnx_path, model, "--data", data],
+        ["inspect", model],
+        ["inspect", model, "--json"],
+    ):
+        done = place.cli(*command)
+        assert done.status == 0, done.err
+        assert len(done.lines) == 1
+        assert done.lines[0].startswith("warning: random.qrnn was calibrated on random numbers")
+    assert strict_json(done.out)["provenance"]["random_calibration"] is True
+    assert "calibrated on random numbers" in place.cli("inspect", model).out
+    assert "calibrated on random numbers" in place.cli("compare", onnx_path, model, "--data", data).out
+
+
+def test_real_calibration_is_not_warned_of(place: Workplace) -> None:
+    done = place.cli("inspect", place.path("gru.qrnn"))
+    assert (done.status, done.lines) == (0, [])
+    assert "random" not in done.out
+
+
+# --- inspect and targets ----------------------------------------------------------------------------------------------------------------
+
+
+def test_inspect(place: Workplace) -> None:
+    model = load(place.path("gru.qrnn"))
+    d = strict_json(place.cli("inspect", place.path("gru.qrnn"), "--json").out)
+    weights = [m.weight for m in (model.layers[0].directions[0].ih, model.layers[0].directions[0].hh, model.layers[1].matrix)]  # type: ignore[union-attr]  # fmt: skip
+    assert d["proof"] == dict(model.proof)
+    assert [m["bytes"] for m in d["matrices"]] == [w.size for w in weights]
+    assert d["bytes"]["weights"] == sum(w.size for w in weights)
+    assert d["bytes"]["state"] == 2 * 5
+    assert d["bytes"]["rows"] == (15 + 15 + 3) * 10
+    assert d["bytes"]["tables"] == 2 * 2 * 129
+    assert {t["name"]: t["scales"] for t in d["tensors"]} == {n: list(f.scale) for n, f in model.tensors.items()}
+    x = next(t for t in d["tensors"] if t["name"] == "x")
+    assert (x["shape"], x["format"]) == ("[N, T, 4]", "int8")
+    assert d["provenance"]["source_sha256"] == model.provenance.source_sha256
+    text = place.cli("inspect", place.path("gru.qrnn")).out
+    for part in ("contract", model.provenance.source_sha256, "weight_ih", "[N, T, 4]", "Q0.15", *model.provenance.decisions):
+        assert part in text
+
+
+def test_inspect_row_scales_are_those_of_the_float_weights(place: Workplace) -> None:
+    """Scales shown for a matrix are recovered from its multipliers: int8 weights times them are the float weights."""
+    from qrnn.model.describe import row_scale
+
+    model, source = load(place.path("gru.qrnn")), load_onnx(place.path("gru.onnx"))
+    dense, real = model.layers[1], source.layers[1]
+    fracs = np.full(3, dense.out_frac, np.int64)  # type: ignore[union-attr]
+    unit = 2.0 ** (dense.operand.shift - 15)  # type: ignore[union-attr]
+    scale = row_scale(dense.matrix, dense.pre_shift, fracs) / unit  # type: ignore[union-attr]
+    weight = dense.matrix.weight * scale[:, None]  # type: ignore[union-attr]
+    assert np.abs(weight - real.weight).max() <= 0.5001 * scale.max()  # type: ignore[union-attr]
+
+
+def test_targets(cli: Cli) -> None:
+    listed = strict_json(cli("targets", "--json").out)
+    assert [t["name"] for t in listed] == list(target_names())
+    text = cli("targets").out
+    for name in target_names():
+        assert name in text
+
+
+def test_help(cli: Cli) -> None:
+    done = cli("--help")
+    assert done.status == 0
+    for command in ("convert", "run", "compare", "inspect", "targets", "demo"):
+        assert command in done.out
+        assert cli(command, "--help").status == 0
+
+
+# --- the bundled example, and real processes ------------------------------------------------------------------------------------------
+
+
+def test_demo_keeps_its_files(cli: Cli, tmp_path: Path) -> None:
+    done = cli("demo", "-o", tmp_path / "new" / "demo")
+    assert (done.status, done.lines) == (0, [])
+    folder = tmp_path / "new" / "demo"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "digits_calibration.npz", "digits_gru.onnx", "digits_gru.qrnn", "digits_out.npz", "digits_test.npz",
+    ]  # fmt: skip
+    assert "the files are in" in done.out
+    result, data = arrays(folder / "digits_out.npz")["logits"], arrays(digits_test())
+    assert (result[:, -1].argmax(axis=1) == data["labels"]).mean() >= 0.98
+    expected = quantize(load_onnx(digits_model()), arrays(digits_calibration()))
+    assert differences(load(folder / "digits_gru.qrnn"), expected) == []
+    assert cli("demo", "-o", folder).status == 0  # again, over the old files
+
+
+def process(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qrnn", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env=os.environ | environment,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_demo_in_a_process() -> None:
+    done = process("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("$ qrnn convert", "$ qrnn run", "$ qrnn compare", "wrote", "Against the float64 oracle", "accuracy"):
+        assert part in done.stdout
+
+
+def test_error_in_a_process(place: Workplace) -> None:
+    out = place.path("out.npz")
+    done = process("run", place.path("x.npz"), "-i", place.path("x.npz"), "-o", out)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
+    assert not out.exists()
+
+
+def test_ascii_terminal(place: Workplace) -> None:
+    """The report holds characters that a terminal may not know."""
+    done = process("inspect", place.path("gru.qrnn"), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+
+
+def test_library_errors_have_one_root() -> None:
+    import qrnn.errors
+
+    kinds = [v for v in vars(qrnn.errors).values() if isinstance(v, type)]
+    assert len(kinds) == 7
+    assert all(issubclass(kind, QrnnError) for kind in kinds)
