@@ -16,7 +16,7 @@ import numpy.typing as npt
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, as_array, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.quant_model import Int16Array, Int32Array, QuantInitialState, QuantModel, TensorFormat
 
@@ -46,7 +46,8 @@ class RunResult:
 
 def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
     """q = clamp(floor(x / scale + 1/2), ±limit), [..., F] int16."""
-    q = np.floor(values / np.asarray(fmt.scale) + 0.5)
+    with np.errstate(over="ignore"):  # infinity is clamped like any value beyond the limit
+        q = np.floor(values / np.asarray(fmt.scale) + 0.5)
     clipped: Int16Array = np.clip(q, -fmt.limit, fmt.limit).astype(np.int16)
     return clipped
 
@@ -118,10 +119,10 @@ class Session:
                 )
         timed = {i.name for i in self.model.inputs if i.has_time}
 
-        def with_time(value: Any) -> Any:
-            return np.expand_dims(value, 1) if np.ndim(value) else value  # run refuses what has no batch axis
-
-        result = self.run({name: with_time(v) if name in timed else v for name, v in inputs.items()}, state=state)
+        arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
+        result = self.run(  # which refuses what has no batch axis
+            {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}, state=state
+        )
         over_time = {o.name for o in self.model.outputs if o.has_time}
         outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
         return RunResult(outputs, result.state)

@@ -66,7 +66,7 @@ def _shape_text(graph_input: GraphInput) -> str:
 def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
     lead = 2 if graph_input.has_time else 1
     where = f"input {graph_input.name!r}"
-    array = _array(where, value)
+    array = as_array(where, value)
     shape = f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)}"
     if array.ndim != lead + len(graph_input.shape) or array.shape[lead:] != graph_input.shape:
         flat_ok = array.ndim == lead + 1 and array.shape[lead:] == (graph_input.features,)
@@ -81,7 +81,8 @@ def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[
     return array
 
 
-def _array(where: str, value: Any) -> npt.NDArray[Any]:
+def as_array(where: str, value: Any) -> npt.NDArray[Any]:
+    """NumPy's array of ``value``; DataError where it is none."""
     try:
         return np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -151,7 +152,7 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
 def _checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
     if lengths is None:
         return np.full(count, steps, np.int64)
-    array = _array("lengths", lengths)
+    array = as_array("lengths", lengths)
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
     _first_bad("lengths", array, (array < 1) | (array > steps), f"1…{steps} (the number of steps T)")

@@ -10,7 +10,6 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.float_model import GATES, FloatArray
 from qrnn.model.quant_model import (
-    ACCUMULATOR_LIMIT,
     GateFunction,
     Int8Array,
     Int64Array,
@@ -72,7 +71,7 @@ def _tensor(name: str, fmt: TensorFormat) -> dict[str, Any]:
         "bits": fmt.bits,
         "scale": text,
         "scales": scale.tolist(),
-        "range": f"±{fmt.limit * scale.max():.5g}",
+        "range": f"±{fmt.limit * max(fmt.scale):.5g}",
     }
 
 
@@ -108,7 +107,7 @@ def _matrix(model: QuantModel, name: str, matrix: QuantMatrix, scale: FloatArray
         "row_scale": f"{scale.min():.2g}…{scale.max():.2g}",
         "operand_limit": matrix.operand_limit,
         "bound": model.proof[name],
-        "bound_share": model.proof[name] / ACCUMULATOR_LIMIT,
+        "bound_bits": float(np.log2(max(model.proof[name], 1))),
     }
 
 

@@ -41,7 +41,15 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
         "proof": json.dumps(dict(model.proof), sort_keys=True),
         "sha256": _digest(structure, tensors),
     }
-    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+    write_atomically(path, _in_order(safetensors.numpy.save(tensors, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its header's keys sorted, so that equal models give equal bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def load(path: str | os.PathLike[str]) -> QuantModel:
