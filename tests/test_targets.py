@@ -32,7 +32,9 @@ flash_bytes = 1048576
 def test_folder() -> None:
     folder = targets_folder()
     assert folder.is_dir()
-    assert target_names() == tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.suffix == ".toml"))
+    assert target_names() == tuple(
+        sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.suffix == ".toml")
+    )
     assert {"generic", "host-cpu"} <= set(target_names())
 
 

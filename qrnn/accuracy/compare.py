@@ -38,6 +38,11 @@ class Agreement:
         """agree / total."""
         return self.agree / self.total if self.total else float("nan")
 
+    @property
+    def percent(self) -> float:
+        """100 · agree / total, with one rounding, so that a gate at a round figure is met by that figure."""
+        return 100 * self.agree / self.total if self.total else float("nan")
+
 
 @dataclass
 class Decisions:
@@ -55,7 +60,7 @@ class Decisions:
         """Float accuracy minus quantized accuracy, in percentage points; nan without labels."""
         if "float" not in self.correct:
             return float("nan")
-        return 100.0 * (self.correct["float"].rate - self.correct["quantized"].rate)
+        return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
 
 
 @dataclass
@@ -73,6 +78,7 @@ class Comparison:
     decisions: Decisions | None
     saturation: list[Saturation]
     ranges: dict[str, float]
+    weight_ranges: dict[str, float]
     random_calibration: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,6 +106,7 @@ class Comparison:
             "decisions": decisions,
             "saturation": [asdict(s) for s in self.saturation],
             "range_used": self.ranges,
+            "weight_rms_of_range": self.weight_ranges,
         }
 
     def failures(
@@ -117,7 +124,7 @@ class Comparison:
                 if not e.sqnr_db >= min_sqnr
             ]
         if min_agreement is not None:
-            rate = 100.0 * self.decisions.agreement.rate if self.decisions else float("nan")
+            rate = self.decisions.agreement.percent if self.decisions else float("nan")
             if not rate >= min_agreement:
                 problems.append(f"agreement {rate:.2f} % is below {min_agreement:g} %")
         if max_accuracy_drop is not None:
@@ -201,6 +208,7 @@ def compare(
         decisions=decisions,
         saturation=probe.saturation(),
         ranges=probe.ranges(),
+        weight_ranges=probe.weight_ranges(),
         random_calibration=quant_model.provenance.random_calibration,
     )
 

@@ -22,6 +22,13 @@ def require_matplotlib() -> None:
 def draw(result: Comparison) -> bytes:
     """The picture as PNG bytes."""
     require_matplotlib()
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
+        return _draw(result)
+
+
+def _draw(result: Comparison) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -20,6 +20,7 @@ from qrnn.model.quant_model import (
     Int32Array,
     Operand,
     QuantDense,
+    QuantMatrix,
     QuantModel,
     QuantRecurrent,
     pack_gates,
@@ -173,6 +174,18 @@ class LayerProbe:
     def saturation(self) -> list[Saturation]:
         """Every place of saturation that was looked at, in the order of the layers."""
         return list(self._saturation.values())
+
+    def weight_ranges(self) -> dict[str, float]:
+        """Matrix → root mean square of its integer weights, as a fraction of 127: how well the rows' scales fill int8."""
+        matrices: dict[str, QuantMatrix] = {}
+        for layer in self.model.layers:
+            if isinstance(layer, QuantDense):
+                matrices[f"{layer.name}.weight"] = layer.matrix
+            elif isinstance(layer, QuantRecurrent):
+                for number, d in enumerate(layer.directions):
+                    matrices[f"{layer.name}[{number}].weight_ih"] = d.ih
+                    matrices[f"{layer.name}[{number}].weight_hh"] = d.hh
+        return {name: float(np.sqrt(np.mean(m.weight.astype(np.float64) ** 2))) / 127 for name, m in matrices.items()}
 
     def ranges(self) -> dict[str, float]:
         """Tensor → largest magnitude seen, as a fraction of its format's range."""

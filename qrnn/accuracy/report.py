@@ -29,6 +29,7 @@ def render(result: Comparison, out: Console) -> None:
     }
     if drift:
         out.print(_drift(drift))
+    out.print(_ranges(result))
     saturated = [s for s in result.saturation if s.saturated]
     if saturated:
         table = Table("saturated", "values", "share", title="Saturation", title_justify="left")
@@ -70,6 +71,15 @@ def _layers(layers: Mapping[str, ErrorSum]) -> Table:
     table = Table("layer", *quantities, title="SQNR of gates and states, dB", title_justify="left")
     for layer, row in grouped.items():
         table.add_row(layer, *(_db(row[q].sqnr_db).removesuffix(" dB") if q in row else "" for q in quantities))
+    return table
+
+
+def _ranges(result: Comparison) -> Table:
+    table = Table("tensor or matrix", "of its range", title="Ranges used", title_justify="left")
+    for name, share in result.ranges.items():
+        table.add_row(name, f"{100 * share:.1f} % at most")
+    for name, share in result.weight_ranges.items():
+        table.add_row(name, f"{100 * share:.1f} % RMS")
     return table
 
 

@@ -30,14 +30,16 @@ def demo(
             for path in (digits_model(), digits_calibration(), digits_test()):
                 shutil.copy(path, folder)
         except OSError as error:
-            raise DataError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+            raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
         onnx, calibration, data = (folder / path.name for path in (digits_model(), digits_calibration(), digits_test()))
         model, result = folder / "digits_gru.qrnn", folder / "digits_out.npz"
-        out.print(f"$ qrnn convert {onnx.name} --calibration {calibration.name} -o {model.name}", style="bold")
+        out.print(
+            f"$ qrnn convert {onnx.name} --calibration {calibration.name} -o {model.name}", style="bold", soft_wrap=True
+        )
         convert(onnx, str(calibration), model)
-        out.print(f"\n$ qrnn run {model.name} --input {data.name} -o {result.name}", style="bold")
+        out.print(f"\n$ qrnn run {model.name} --input {data.name} -o {result.name}", style="bold", soft_wrap=True)
         run(model, data, result)
-        out.print(f"\n$ qrnn compare {onnx.name} {model.name} --data {data.name}", style="bold")
+        out.print(f"\n$ qrnn compare {onnx.name} {model.name} --data {data.name}", style="bold", soft_wrap=True)
         compare(onnx, model, data)
         if output is not None:
             out.print(f"\nthe files are in {folder}", markup=False, soft_wrap=True)

@@ -37,7 +37,8 @@ def _print(d: dict[str, Any]) -> None:
         f"calibrated on {p['calibration_sequences']} sequences, {p['calibration_steps']} steps, {p['calibrator']}",
         markup=False,
     )
-    out.print(f"source SHA-256      {p['source_sha256']}\ncalibration SHA-256 {p['calibration_sha256']}", markup=False)
+    out.print(f"source SHA-256      {p['source_sha256']}", soft_wrap=True)
+    out.print(f"calibration SHA-256 {p['calibration_sha256']}", soft_wrap=True)
     table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")
     for t in d["tensors"]:
         table.add_row(t["name"], t["shape"], t["format"], t["scale"], t["range"])

@@ -19,6 +19,10 @@ RESERVED = ("lengths", "labels")
 """Names in a data file that are not graph inputs."""
 
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""ONNX models compute in float32; what it cannot hold is no input."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Checked arrays, flattened: features [N, T, F] or [N, F] float64, tokens [N, T] or [N], states [N, F]; lengths [N]."""
@@ -127,9 +131,9 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
             tokens[name] = ids.astype(np.int64)
         else:
             array = _checked(graph_input, data[name], np.floating)
-            with np.errstate(over="ignore"):  # a wider type may hold more than float64: infinite, and refused as such
+            with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
                 real = array.astype(np.float64)
-            _first_bad(where, real, ~np.isfinite(real), "a finite number")
+            _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
             lead = array.shape[: 2 if graph_input.has_time else 1]
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)

@@ -47,6 +47,8 @@ def encode(value: Any, tensors: Tensors, key: str, skip: frozenset[str] = frozen
 def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
     """The inverse of `encode` for a value of type ``annotation``; ModelFileError says where something does not fit."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if hasattr(origin, "__value__"):  # from Python 3.12 on, NumPy's NDArray[...] is a type alias: look behind it
+        return decode(value, origin.__value__[arguments], tensors, where)
     if annotation is Any:
         return value
     if origin in (Union, types.UnionType):

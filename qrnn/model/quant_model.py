@@ -307,6 +307,7 @@ class QuantDense:
         _require(
             self.matrix.operand_limit == self.operand.limit, f"layer {self.name}: matrix proved for another operand"
         )
+        _require(-16 <= self.out_frac <= 15, f"layer {self.name}: out_frac {self.out_frac} not in -16…15")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -328,7 +329,8 @@ class QuantPointwise:
         shift = self.function.out_frac - self.out_frac
         _require(self.function.bounds[1] >> max(shift, 0) <= 32767, f"layer {self.name}: output does not fit int16")
         _require(
-            self.function.out_frac >= self.out_frac, f"layer {self.name}: out_frac finer than the function's output"
+            0 <= self.out_frac <= self.function.out_frac,
+            f"layer {self.name}: out_frac {self.out_frac} not in 0…{self.function.out_frac}, that of the function's output",
         )
 
     @property
@@ -429,7 +431,7 @@ class TensorFormat:
 
     def __post_init__(self) -> None:
         _require(len(self.scale) in (1, self.features), f"{len(self.scale)} scales for {self.features} features")
-        _require(all(s > 0 and np.isfinite(s) for s in self.scale), "scale not positive and finite")
+        _require(all(1e-60 <= s <= 1e60 for s in self.scale), "scale out of 1e-60…1e60")
 
 
 @dataclass(frozen=True)

@@ -44,5 +44,3 @@ def place(good_files: Path, tmp_path: Path, cli: Cli) -> Workplace:
     folder = tmp_path / "place"
     shutil.copytree(good_files, folder)
     return Workplace(folder, cli)
-
-

@@ -43,7 +43,9 @@ def arrays(path: Path) -> dict[str, Any]:
 
 def convert(place: Workplace, *options: Any, name: str = "gru", data: str = "x") -> Path:
     out = place.path("out.qrnn")
-    done = place.cli("convert", place.path(f"{name}.onnx"), "--calibration", place.path(f"{data}.npz"), "-o", out, *options)
+    done = place.cli(
+        "convert", place.path(f"{name}.onnx"), "--calibration", place.path(f"{data}.npz"), "-o", out, *options
+    )
     assert (done.status, done.lines) == (0, []), done.err
     assert f"wrote {out}" in done.out
     assert "overflow proof: " in done.out
@@ -116,7 +118,9 @@ def test_run_writes_what_a_session_gives(place: Workplace, backend: str) -> None
 
 def test_run_json(place: Workplace) -> None:
     out = place.path("out.npz")
-    done = place.cli("run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--json", "--threads", 1)
+    done = place.cli(
+        "run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--json", "--threads", 1
+    )
     report = strict_json(done.out)
     assert report.pop("seconds") >= 0
     assert report == {"output": str(out), "outputs": {"logits": [6, 5, 3]}, "sequences": 6, "steps": 20}
@@ -264,7 +268,14 @@ def test_inspect(place: Workplace) -> None:
     assert (x["shape"], x["format"]) == ("[N, T, 4]", "int8")
     assert d["provenance"]["source_sha256"] == model.provenance.source_sha256
     text = place.cli("inspect", place.path("gru.qrnn")).out
-    for part in ("contract", model.provenance.source_sha256, "weight_ih", "[N, T, 4]", "Q0.15", *model.provenance.decisions):
+    for part in (
+        "contract",
+        model.provenance.source_sha256,
+        "weight_ih",
+        "[N, T, 4]",
+        "Q0.15",
+        *model.provenance.decisions,
+    ):
         assert part in text
 
 

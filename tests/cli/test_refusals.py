@@ -54,7 +54,15 @@ def test_onnx(place: Workplace, kind: str, command: str) -> None:
     if command == "convert":
         arguments = ["convert", bad, "--calibration", place.path("x.npz"), "-o", place.path("out.qrnn")]
     else:
-        arguments = ["compare", bad, place.path("gru.qrnn"), "--data", place.path("x.npz"), "--json", place.path("o.json")]
+        arguments = [
+            "compare",
+            bad,
+            place.path("gru.qrnn"),
+            "--data",
+            place.path("x.npz"),
+            "--json",
+            place.path("o.json"),
+        ]
     place.refused(*arguments, says=says)
 
 
@@ -71,7 +79,7 @@ X = np.zeros((2, 3, 4), np.float32)
 
 
 def with_value(value: float) -> np.ndarray[Any, Any]:
-    x = X.copy()
+    x = X.astype(np.float64)
     x[1, 2, 3] = value
     return x
 
@@ -89,6 +97,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "inf": ({"x": with_value(np.inf)}, ("inf at [1, 2, 3]", "finite")),
     "-inf": ({"x": with_value(-np.inf)}, ("-inf at [1, 2, 3]", "finite")),
     "longdouble beyond float64": ({"x": np.full((1, 1, 4), np.longdouble(2) ** 2000)}, ("finite",)),
+    "beyond float32": ({"x": with_value(-1.7e308)}, ("-1.7e+308 at [1, 2, 3]", "finite")),
     "text": ({"x": np.full((2, 3, 4), "1")}, ("<U1", "real numbers")),
     "complex": ({"x": X.astype(np.complex64)}, ("complex64", "real numbers")),
     "bool": ({"x": X.astype(bool)}, ("bool", "real numbers")),
@@ -272,6 +281,16 @@ def overflow(file: QrnnFile) -> None:
     file.tensors[key][3] = 2**31 - 1
 
 
+def part(place: int, values: Any) -> Callable[[QrnnFile], None]:
+    """Other indices (1) or positions (2) of the output; the file stores equal arrays once, so they get a tensor of their own."""
+
+    def change(file: QrnnFile) -> None:
+        file.tensors["own"] = np.array(values, np.int64)
+        file.structure["outputs"][0]["parts"][0][place] = {"tensor": "own"}
+
+    return change
+
+
 def no_rows(file: QrnnFile) -> None:
     del file.structure["layers"][0]["directions"][0]["ih"]["bias"]
 
@@ -321,12 +340,18 @@ BAD_MODELS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "operand limit": (edited(structure(["layers", 0, "x_operand", "limit"], 126)), "another operand"),
     "operand shift": (edited(structure(["layers", 0, "x_operand", "shift"], 16)), "operand shift"),
     "h_frac": (edited(structure(["layers", 0, "h_frac"], 16)), "h_frac"),
+    "out_frac": (edited(structure(["layers", 1, "out_frac"], 16)), "out_frac"),
     "reads nothing": (edited(structure(["layers", 0, "input"], "nothing")), "before it is written"),
     "writes twice": (edited(structure(["layers", 1, "output"], "x")), "'x'"),
     "input features": (edited(structure(["inputs", 0, "shape"], [5])), "shape and format disagree"),
     "negative shape": (edited(structure(["outputs", 0, "shape"], [-1, -3])), "shape"),
-    "negative index": (edited(tensor("parts.0.1", lambda a: put(a, -1))), "outside"),
-    "index beyond": (edited(tensor("parts.0.1", lambda a: put(a, 3))), "outside"),
+    "negative index": (edited(part(1, [-1, 1, 2])), "reads outside"),
+    "index beyond": (edited(part(1, [0, 1, 3])), "reads outside"),
+    "negative position": (edited(part(2, [-1, 1, 2])), "writes outside"),
+    "position beyond": (edited(part(2, [0, 1, 3])), "writes outside"),
+    "position twice": (edited(part(2, [0, 1, 1])), "2 of 3 features"),
+    "fewer positions": (edited(part(2, [0, 1])), "cannot read"),
+    "indices of rank 2": (edited(part(1, [[0, 1, 2]])), "cannot read"),
     "scale nan": (edited(structure(["tensors", "x", "scale"], [float("nan")])), "scale"),
     "scale 0": (edited(structure(["tensors", "x", "scale"], [0.0])), "scale"),
     "scale beyond float": (edited(structure(["tensors", "x", "scale"], [10**400])), "scale"),
@@ -484,11 +509,20 @@ def test_usage(place: Workplace, arguments: list[str], says: str) -> None:
 
 
 def test_calibration_that_is_no_file(place: Workplace) -> None:
-    place.refused(*writing(place, "convert", place.path("o"))[:2], "--calibration", "none", "-o", place.path("o"), says="none")
+    place.refused(
+        *writing(place, "convert", place.path("o"))[:2], "--calibration", "none", "-o", place.path("o"), says="none"
+    )
 
 
 def test_demo_into_a_file(place: Workplace) -> None:
     place.refused("demo", "-o", place.path("x.npz"), says="choose another folder")
+
+
+def test_demo_onto_its_own_files(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("digits_gru.onnx", "digits_calibration.npz", "digits_test.npz"):
+        place.path(name).touch()
+    monkeypatch.setattr("qrnn.examples._path", place.path)
+    place.refused("demo", "-o", place.folder, says=("same file", "choose another folder"))
 
 
 def test_gates_without_labels(place: Workplace) -> None:

@@ -31,7 +31,9 @@ from qrnn.session import Session
 CASES = {
     "gru, states, concat": Case(Shape("gru", states=True), head="tanh", concat=True),
     "gru, reset first": Case(Shape("gru", linear_before_reset=False), head="dense", last_step=True),
-    "lstm, two ways": Case(Shape("lstm", directions=(False, True)), head="softmax", scheme=Scheme(input="8-per-feature")),
+    "lstm, two ways": Case(
+        Shape("lstm", directions=(False, True)), head="softmax", scheme=Scheme(input="8-per-feature")
+    ),
     "lstm, states": Case(Shape("lstm", states=True), head="sigmoid", scheme=Scheme(activations=16)),
     "rnn": Case(Shape("rnn", layers=2), head="hard_sigmoid"),
 }
@@ -86,7 +88,9 @@ def edit_structure(draw: st.DrawFn, file: QrnnFile) -> None:
     elif isinstance(old, int):
         where[key] = draw(st.sampled_from(SMALL + LARGE))
     elif isinstance(old, float):
-        where[key] = draw(st.sampled_from([0.0, -1.0, 1e-320, 1e-30, 3.0, 1e30, 1e308, float("nan"), float("inf"), 10**400]))
+        where[key] = draw(
+            st.sampled_from([0.0, -1.0, 1e-320, 1e-30, 3.0, 1e30, 1e308, float("nan"), float("inf"), 10**400])
+        )
     elif isinstance(old, str):
         where[key] = draw(st.sampled_from(sorted(set(texts(file.structure)))))
     elif isinstance(old, dict) and set(old) == {"tensor"}:
@@ -105,7 +109,7 @@ def edit_tensor(draw: st.DrawFn, file: QrnnFile) -> None:
         file.tensors[key] = array.reshape(1, *array.shape).copy()
     elif how == 2:
         file.tensors[key] = array.astype(draw(st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.float32])))
-    elif array.size:
+    elif array.size and array.dtype.kind == "i":
         limits = np.iinfo(array.dtype)
         values = st.sampled_from([v for v in SMALL + LARGE if limits.min <= v <= limits.max])
         extreme = st.sampled_from([int(limits.min), int(limits.min) + 1, int(limits.max), int(limits.max) - 1])

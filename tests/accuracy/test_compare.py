@@ -1,0 +1,517 @@
+"""A comparison's every figure, computed again from the two runs that it compares."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from models import Shape, make_model
+from onnx_import.builders import head
+from rich.console import Console
+
+from qrnn.accuracy.compare import Agreement, Comparison, Decisions, compare
+from qrnn.accuracy.metrics import sqnr_db, wilson_interval
+from qrnn.accuracy.onnxruntime_run import run_onnxruntime
+from qrnn.accuracy.oracle import run_oracle, run_oracle_batch
+from qrnn.accuracy.plot import draw
+from qrnn.accuracy.probe import ErrorSum, LayerProbe, gate_values
+from qrnn.accuracy.report import render
+from qrnn.backends.base import Trace
+from qrnn.errors import DataError
+from qrnn.examples import digits_calibration, digits_model, digits_test
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import Activation, FloatModel, GraphOutput, Pointwise, TensorInfo
+from qrnn.model.quant_model import QuantModel, QuantRecurrent
+from qrnn.onnx_import import load_onnx
+from qrnn.quantization import RANDOM, Scheme, quantize
+from qrnn.quantization.gate_tables import gate_function
+from qrnn.session import Session
+
+RNG = np.random.default_rng(0)
+N, T = 130, 7
+"""More sequences than `qrnn.accuracy.compare.CHUNK`, so that sums run over several pieces."""
+X = RNG.normal(size=(N, T, 3))
+LENGTHS = RNG.integers(1, T - 1, N)
+"""Shorter than T, so that no piece is as long as the arrays."""
+MASK = np.arange(T) < LENGTHS[:, None]
+
+
+def pair(shape: Shape, x: Any = X) -> tuple[FloatModel, QuantModel]:
+    model = make_model(shape, np.random.default_rng(1))
+    return model, quantize(model, {"x": x}, Scheme(input="8"))
+
+
+def check(
+    error: ErrorSum, want: np.ndarray[Any, Any], got: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None
+) -> None:
+    """All figures of one error, from whole arrays [N, T, F] and a mask, or [N, F]."""
+    w, g = (want, got) if mask is None else (want[mask], got[mask])
+    assert error.count == w.size
+    assert error.sqnr_db == pytest.approx(sqnr_db(w, g), rel=1e-9)
+    assert error.rmse == pytest.approx(np.sqrt(np.mean((w - g) ** 2)), rel=1e-9)
+    assert error.largest == pytest.approx(np.abs(w - g).max(), rel=1e-12)
+    if mask is None:
+        return
+    for t in range(want.shape[1]):
+        at = (want - got)[:, t][mask[:, t]]
+        assert error.rmse_at()[t] == pytest.approx(np.sqrt(np.mean(at**2)) if at.size else 0.0, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cell", "directions", "gates"),
+    [("lstm", (False, True), "ifgo"), ("gru", (True,), "rzn"), ("rnn", (False,), ""), ("gru", (False,), "rzn")],
+)
+def test_every_figure(cell: str, directions: tuple[bool, ...], gates: str) -> None:
+    model, quantized = pair(Shape(cell, directions=directions, head=3))  # type: ignore[arg-type]
+    progress: list[tuple[int, int]] = []
+    result = compare(model, quantized, {"x": X, "lengths": LENGTHS}, progress=lambda *a: progress.append(a))
+    assert progress == [(64, N), (128, N), (N, N)]
+    assert (result.sequences, result.steps, result.backend) == (N, LENGTHS.sum(), "cpu")
+    want, got = run_oracle(model, {"x": X}, LENGTHS).outputs, Session(quantized).run({"x": X}, LENGTHS).outputs
+    assert set(result.outputs) == set(want)
+    for output in model.outputs:
+        check(result.outputs[output.name], want[output.name], got[output.name], MASK if output.has_time else None)
+    # Gates and states, from the oracle's observations and a trace of one whole run
+    batch, seen, trace = make_batch(model.inputs, {"x": X}, LENGTHS), {}, Trace()
+    run_oracle_batch(model, batch, lambda name, values, _: seen.__setitem__(name, values))
+    Session(quantized).run_batch(batch, trace=trace)
+    layer = quantized.layers[0]
+    assert isinstance(layer, QuantRecurrent)
+    states = ("h", "c") if cell == "lstm" else ("h",)
+    assert set(result.layers) == {f"layer0[{d}].{q}" for d in range(len(directions)) for q in (*gates, *states)}
+    for number, direction in enumerate(layer.directions):
+        key = f"layer0[{number}]"
+        for k, gate in enumerate(gates):
+            pre = trace.arrays[f"{key}.pre"][:, :, 5 * k : 5 * k + 5]
+            check(result.layers[f"{key}.{gate}"], seen[f"{key}.{gate}"], gate_values(direction.gates[k], pre), MASK)
+        check(result.layers[f"{key}.h"], seen[f"{key}.h"], trace.arrays[f"{key}.h"] * 2.0**-layer.h_frac, MASK)
+        if cell == "lstm":
+            check(result.layers[f"{key}.c"], seen[f"{key}.c"], trace.arrays[f"{key}.c"] * 2.0**-layer.c_frac, MASK)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        (Activation("sigmoid"), lambda x: 1 / (1 + np.exp(-x))),
+        (Activation("tanh"), np.tanh),
+        (Activation("relu"), lambda x: np.maximum(x, 0)),
+        (Activation("hard_sigmoid", 0.3, 0.4), lambda x: np.clip(0.3 * x + 0.4, 0, 1)),
+    ],
+)
+def test_gate_values_are_the_functions(activation: Activation, function: Any) -> None:
+    gate = gate_function(activation, relu_frac=11)
+    pre = np.array([[-32768, -32767, -9000, -1, 0], [1, 255, 4000, 32766, 32767]])
+    got = gate_values(gate, pre)
+    assert got.shape == pre.shape
+    np.testing.assert_allclose(got, function(pre * 2.0**-gate.in_frac), atol=2e-4, rtol=0)
+
+
+# --- decisions ----------------------------------------------------------------------------------------------------------------------------
+
+
+def decided(rule: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return (
+        values.argmax(axis=-1) if rule == "argmax" else (values > (0.5 if rule == "threshold 0.5" else 0.0)).astype(int)
+    )
+
+
+def with_sigmoid(model: FloatModel, features: int) -> FloatModel:
+    """The head's logits through a sigmoid as output p."""
+    every = np.arange(features)
+    return replace(
+        model,
+        layers=(*model.layers, Pointwise("sig", "logits", "p", Activation("sigmoid"))),
+        tensors={**model.tensors, "p": TensorInfo(features, True)},
+        outputs=(GraphOutput("p", (features,), True, (("p", every, every),)), *model.outputs[1:]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("head_size", "sigmoid", "rule"),
+    [(3, False, "argmax"), (1, False, "threshold 0"), (1, True, "threshold 0.5"), (3, True, "threshold 0.5")],
+)
+@pytest.mark.parametrize("per_step", [False, True])
+def test_decisions(head_size: int, sigmoid: bool, rule: str, per_step: bool) -> None:
+    model = make_model(Shape("gru", head=head_size), np.random.default_rng(3))
+    model = with_sigmoid(model, head_size) if sigmoid else model
+    name = model.outputs[0].name
+    quantized = quantize(model, {"x": X}, Scheme(input="8", gates="pwl:8"))
+    want = run_oracle(model, {"x": X}, LENGTHS).outputs[name]
+    got = Session(quantized).run({"x": X}, LENGTHS).outputs[name]
+    data = {"x": X, "lengths": LENGTHS}
+    result = compare(model, quantized, data)
+    assert result.decisions is not None
+    assert (result.decisions.output, result.decisions.rule, result.decisions.at) == (name, rule, "each step")
+    same = decided(rule, want)[MASK] == decided(rule, got)[MASK]
+    assert result.decisions.agreement == Agreement(int(same.sum()), same.size)
+    assert 0 < same.sum() < same.size  # a test in which all agree would not see much
+    assert result.decisions.correct == {}
+    assert np.isnan(result.decisions.accuracy_drop)
+    labels = RNG.integers(0, max(2, head_size), (N, T) if per_step else N)
+    if sigmoid and head_size > 1:
+        with pytest.raises(DataError, match="'p' has 3 decisions a step; leave labels out"):
+            compare(model, quantized, data | {"labels": labels})
+        return
+    result = compare(model, quantized, data | {"labels": labels})
+    assert result.decisions is not None
+    if per_step:
+        picks, truth = [v[MASK] for v in (want, got)], labels[MASK]
+        assert result.decisions.at == "each step"
+    else:
+        picks, truth = [v[np.arange(N), LENGTHS - 1] for v in (want, got)], labels
+        assert result.decisions.at == "last step of each sequence"
+    a, b = (decided(rule, v).reshape(len(truth)) for v in picks)
+    assert result.decisions.agreement == Agreement(int((a == b).sum()), len(truth))
+    right = [int((choice == truth).sum()) for choice in (a, b)]
+    assert result.decisions.correct == {
+        "float": Agreement(right[0], len(truth)),
+        "quantized": Agreement(right[1], len(truth)),
+    }
+    assert result.decisions.accuracy_drop == pytest.approx(100 * (right[0] - right[1]) / len(truth))
+    accuracy = result.as_dict()["decisions"]["accuracy"]["quantized"]
+    assert accuracy["confidence_95"] == list(wilson_interval(right[1], len(truth)))
+
+
+def test_models_of_states_alone_decide_nothing() -> None:
+    model, quantized = pair(Shape("gru"))
+    result = compare(model, quantized, {"x": X})
+    assert result.decisions is None
+    assert result.as_dict()["decisions"] is None
+    with pytest.raises(DataError, match="no output of the model decides anything"):
+        compare(model, quantized, {"x": X, "labels": np.zeros(N, int)})
+
+
+def test_another_source_is_refused() -> None:
+    model, quantized = pair(Shape("gru", head=3))
+    named = replace(quantized, provenance=replace(quantized.provenance, source_sha256="a" * 64))
+    compare(model, named, {"x": X[:2]})  # a model without a file has no source
+    compare(replace(model, source_sha256="a" * 64), named, {"x": X[:2]})
+    with pytest.raises(DataError, match="made from another file"):
+        compare(replace(model, source_sha256="b" * 64), named, {"x": X[:2]})
+
+
+# --- saturation and ranges --------------------------------------------------------------------------------------------------------------
+
+
+def test_saturation_of_inputs_by_hand() -> None:
+    """Calibrated to ±1 with 127 steps: beyond 127.5/127 a value is clipped; padding and other features do not count."""
+    calibration = np.zeros((1, 2, 3))
+    calibration[0, 0, 0] = 1.0
+    model, quantized = pair(Shape("gru", head=2), calibration)
+    x = np.zeros((2, 4, 3))
+    x[0, 0] = [1.0, 127.4 / 127, -127.4 / 127]
+    x[0, 1] = [127.6 / 127, -127.6 / 127, 0.0]
+    x[1, 0] = [50.0, 0.0, 0.0]
+    x[1, 2] = [99.0, 99.0, 99.0]  # beyond its length
+    result = compare(model, quantized, {"x": x, "lengths": np.array([4, 2])})
+    found = {s.where: (s.saturated, s.total) for s in result.saturation}
+    assert found["input x: beyond its calibrated range"] == (3, 18)
+    assert result.ranges["x"] == 1.0
+
+
+def one_unit(weight: float, bias: float) -> FloatModel:
+    """An LSTM of one unit: gates i and f from the bias alone, candidate weight·x, no recurrence."""
+    model = make_model(Shape("lstm", input_size=1, hidden_size=1, head=1), np.random.default_rng(0))
+    layer, dense = model.layers
+    direction = replace(
+        layer.directions[0],  # type: ignore[union-attr]
+        weight_ih=np.array([[0.0], [0.0], [weight], [0.0]]),
+        weight_hh=np.zeros((4, 1)),
+        bias_ih=np.array([bias, -bias, 0.0, bias]),
+        bias_hh=np.zeros(4),
+    )
+    head_weight = replace(dense, weight=np.array([[1.0]]), bias=np.array([0.0]))
+    return replace(model, layers=(replace(layer, directions=(direction,)), head_weight))  # type: ignore[arg-type]
+
+
+def test_saturation_of_gates_by_hand() -> None:
+    """The candidate's argument is int16 with 12 fraction bits, ±8: of |x| = 1, 4, 9, 20 the last two saturate, on real steps only."""
+    model = one_unit(1.0, 3.0)
+    calibration = np.array([[[20.0]]])
+    quantized = quantize(model, {"x": calibration}, Scheme(input="16"))
+    x = np.array([[1.0, 4.0, 9.0], [-20.0, -4.0, 30.0]])[:, :, None]
+    result = compare(model, quantized, {"x": x, "lengths": np.array([3, 2])})
+    found = {s.where: (s.saturated, s.total) for s in result.saturation}
+    assert found["layer0[0]: pre-activation g"] == (2, 5)
+    assert found["layer0[0]: pre-activation i"] == (0, 5)
+    assert found["layer0[0]: cell"] == (0, 5)
+    assert found["head: pre-activation"] == (0, 5)
+
+
+def test_saturation_of_a_trace_made_by_hand() -> None:
+    """Exactly the values that the contract's clamps change: rails of int16 and int32, and operands that round beyond their limit."""
+    model = one_unit(1.0, 3.0)
+    quantized = quantize(model, {"x": np.array([[[0.5]]])}, Scheme(input="8"))
+    layer = quantized.layers[0]
+    assert isinstance(layer, QuantRecurrent)
+    shift, limit = layer.h_operand.shift, layer.h_operand.limit
+    assert limit == 127
+    half, top = (1 << shift) // 2, limit << shift
+    batch = make_batch(model.inputs, {"x": np.zeros((1, 6, 1))}, [5])
+    probe, trace = LayerProbe(quantized, 6), Trace()
+    run_oracle_batch(model, batch, probe.observe)
+    _, tensors = Session(quantized).run_batch(batch, trace=trace)
+    key = "layer0[0]"
+    pre, h, c = (trace.arrays[f"{key}.{name}"].copy() for name in ("pre", "h", "c"))
+    pre[0, :, 0] = [32767, -32768, 32766, -32767, 0, 32767]  # two at a rail; the sixth step is padding
+    pre[0, :, 1] = [32767] * 6
+    h[0, :, 0] = [top + half - 1, top + half, -top - half, -top - half - 1, 0, -32767]  # halves round up: two beyond
+    c[0, :, 0] = [2**31 - 1, -(2**31), 2**31 - 2, 0, 0, -(2**31)]
+    trace.arrays.update({f"{key}.pre": pre, f"{key}.h": h, f"{key}.c": c})
+    logits = tensors["logits"].copy()
+    logits[0, :, 0] = [32767, -32768, -32767, 32766, 32767, 32767]
+    probe.compare(trace, {**tensors, "logits": logits}, batch)
+    found = {s.where: (s.saturated, s.total) for s in probe.saturation()}
+    assert found == {
+        "input x: beyond its calibrated range": (0, 5),
+        f"{key}: pre-activation i": (2, 5),
+        f"{key}: pre-activation f": (5, 5),
+        f"{key}: pre-activation g": (0, 5),
+        f"{key}: pre-activation o": (0, 5),
+        f"{key}: h operand": (2, 5),
+        f"{key}: cell": (2, 5),
+        "head: pre-activation": (3, 5),
+    }
+    assert probe.ranges()["logits"] == 32768 / quantized.tensors["logits"].limit
+
+
+def test_ranges_by_hand() -> None:
+    model, quantized = pair(Shape("gru", head=3))
+    data = {"x": X, "lengths": LENGTHS}
+    result = compare(model, quantized, data)
+    tensors = Session(quantized).run_batch(make_batch(model.inputs, {"x": X}, LENGTHS))[1]
+    assert set(result.ranges) == set(tensors)
+    for name, q in tensors.items():
+        real = q[MASK] if quantized.tensors[name].has_time else q
+        assert result.ranges[name] == np.abs(real.astype(int)).max() / quantized.tensors[name].limit
+
+
+# --- gates of a report ------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def some_report() -> Comparison:
+    model, quantized = pair(Shape("gru", head=3))
+    return compare(model, quantized, {"x": X[:2]})
+
+
+def report(decisions: Decisions | None = None) -> Comparison:
+    """Output y at 20 dB, output h at -6.02 dB."""
+    error, noisy = ErrorSum(), ErrorSum()
+    error.add(np.array([[10.0]]), np.array([[9.0]]), None)
+    noisy.add(np.array([[1.0]]), np.array([[3.0]]), None)
+    return replace(some_report(), outputs={"y": error, "h": noisy}, decisions=decisions)
+
+
+def test_failures() -> None:
+    decisions = Decisions("y", "argmax", "each step", Agreement(97, 100))
+    assert report(decisions=decisions).failures() == []
+    assert report(decisions=decisions).failures(20.0, 97.0) == []
+    assert report(decisions=decisions).failures(20.1) == ["y: SQNR 20.00 dB is below 20.1 dB"]
+    assert report(decisions=decisions).failures(None, 97.5) == ["agreement 97.00 % is below 97.5 %"]
+    assert report(decisions=decisions).failures(None, None, 5.0) == [
+        "no labels in the data: the accuracy drop is unknown"
+    ]
+    decisions.correct = {"float": Agreement(90, 100), "quantized": Agreement(88, 100)}
+    assert report(decisions=decisions).failures(None, None, 2.0) == []
+    assert report(decisions=decisions).failures(None, None, 1.9) == ["accuracy drop 2.00 points is above 1.9"]
+    edge = Decisions("y", "argmax", "each step", Agreement(29, 100))
+    assert report(decisions=edge).failures(None, 29.0) == []  # 100 · 0.29 is less than 29 in floating point
+    decisions.correct = {"float": Agreement(88, 100), "quantized": Agreement(90, 100)}
+    assert report(decisions=decisions).failures(None, None, 0.0) == []  # better than float
+    assert len(report(decisions=decisions).failures(21, 98, -3)) == 3
+
+
+def test_failures_without_decisions() -> None:
+    """Every output is judged then; agreement and accuracy are unknown, which is a failure."""
+    assert report().failures(15.0) == ["h: SQNR -6.02 dB is below 15 dB"]
+    assert report().failures(None, 0.0) == ["agreement nan % is below 0 %"]
+    assert report().failures(None, None, 100.0) == ["no labels in the data: the accuracy drop is unknown"]
+
+
+def test_unknown_sqnr_fails_a_gate_and_exact_passes() -> None:
+    decisions = Decisions("y", "argmax", "each step", Agreement(1, 1))
+    exact, unknown = ErrorSum(), ErrorSum()
+    exact.add(np.ones((1, 1)), np.ones((1, 1)), None)
+    unknown.add(np.zeros((1, 1)), np.ones((1, 1)), None)
+    assert replace(report(decisions=decisions), outputs={"y": exact}).failures(200.0) == []
+    assert len(replace(report(decisions=decisions), outputs={"y": unknown}).failures(-200.0)) == 1
+
+
+# --- reports ------------------------------------------------------------------------------------------------------------------------------
+
+
+def strict(result: Comparison) -> Any:
+    return json.loads(json.dumps(result.as_dict(), allow_nan=False))
+
+
+def text(result: Comparison, width: int = 80) -> str:
+    out = io.StringIO()
+    render(result, Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Comparison:
+    with np.load(digits_calibration()) as data:
+        calibration = {"x": data["x"]}
+    with np.load(digits_test()) as data:
+        test = {"x": data["x"], "labels": data["labels"]}
+    model = load_onnx(digits_model())
+    return compare(model, quantize(model, calibration), test, onnx_path=digits_model())
+
+
+def test_bundled_example(digits: Comparison) -> None:
+    assert digits.decisions is not None
+    assert digits.outputs["logits"].sqnr_db > 38
+    assert digits.decisions.agreement.total == 360
+    assert digits.decisions.agreement.agree >= 358
+    assert digits.decisions.correct["float"].agree == 355
+    assert digits.decisions.correct["quantized"].agree >= 353
+
+
+def test_onnx_runtime_is_measured_too(digits: Comparison) -> None:
+    pytest.importorskip("onnxruntime")
+    assert digits.onnxruntime["logits"].largest < 1e-5
+    assert digits.onnxruntime["logits"].sqnr_db > 100
+    assert digits.decisions is not None
+    assert digits.decisions.correct["onnxruntime"].agree == 355
+    assert digits.onnxruntime_note == ""
+
+
+def test_json_is_strict(digits: Comparison) -> None:
+    figures = strict(digits)
+    assert figures["outputs"]["logits"]["sqnr_db"] == digits.outputs["logits"].sqnr_db
+    assert len(figures["outputs"]["logits"]["rmse_by_step"]) == 8
+    assert figures["decisions"]["accuracy"]["float"]["count"] == 355
+    assert set(figures["layers"]) == {f"/gru/GRU[0].{q}" for q in "rznh"}
+
+
+def test_json_is_strict_without_any_error() -> None:
+    """A network of zeros is exact: infinite SQNR everywhere."""
+    model = make_model(Shape("lstm", head=2, weight=0.0, bias=0.0), np.random.default_rng(0))
+    result = compare(model, quantize(model, {"x": X[:3]}, Scheme(input="8")), {"x": X[:3]})
+    figures = strict(result)
+    assert figures["outputs"]["h"] == {"sqnr_db": None, "rmse": 0.0, "max_error": 0.0}
+    assert "exact" in text(result)
+    assert draw(result).startswith(b"\x89PNG")
+
+
+def test_rendered_report(digits: Comparison) -> None:
+    page = text(digits)
+    for part in (
+        "360 sequences, 2880 steps, backend cpu",
+        f"{digits.outputs['logits'].sqnr_db:.1f} dB",
+        f"{digits.layers['/gru/GRU[0].h'].sqnr_db:.1f}",
+        "355 of 360",
+        "98.61 %",
+        "96.79 – 99.41 %",
+        "accuracy drop:",
+        "Saturation",
+    ):
+        assert part in page
+    assert max(len(line) for line in page.splitlines() if "decisions" not in line) <= 80
+
+
+def test_rendered_report_of_a_random_calibration() -> None:
+    model = make_model(Shape("gru"), np.random.default_rng(1))
+    result = compare(model, quantize(model, RANDOM, Scheme(input="8")), {"x": X[:2]})
+    assert result.as_dict()["random_calibration"] is True
+    assert "calibrated on random numbers" in text(result)
+
+
+def test_names_that_look_like_markup() -> None:
+    model, quantized = pair(Shape("gru", head=3))
+    for output in model.outputs[:1]:
+        object.__setattr__(output, "name", "y[/red] :x:")
+    result = compare(model, replace(quantized, outputs=model.outputs), {"x": X[:2]})
+    out = io.StringIO()
+    render(result, Console(file=out, width=120, highlight=False, markup=False, emoji=False))
+    assert "y[/red] :x:" in out.getvalue()
+
+
+def test_picture(digits: Comparison) -> None:
+    from matplotlib import image
+
+    picture = image.imread(io.BytesIO(draw(digits)), format="png")
+    height, width, _ = picture.shape
+    assert width == 960
+    assert height > 600
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 50  # something is drawn
+    assert (picture[:, :, :3].mean(axis=2) < 0.9).mean() > 0.02
+
+
+@pytest.mark.parametrize("name", ["$", "$\\frac{$", "100 % $x$", "<&>", "a\nb", ""])
+def test_picture_of_any_name(name: str) -> None:
+    result = report()
+    picture = draw(
+        replace(result, model=name, outputs={name: result.outputs["y"]}, layers={f"{name}.h": result.outputs["h"]})
+    )
+    assert picture.startswith(b"\x89PNG")
+
+
+# --- ONNX Runtime ----------------------------------------------------------------------------------------------------------------------
+
+
+def onnx_pair(folder: Path, proto: onnx.ModelProto, x: Any) -> tuple[Path, FloatModel, QuantModel]:
+    path = folder / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    model = load_onnx(path)
+    return path, model, quantize(model, {model.inputs[0].name: x}, Scheme(input="8"))
+
+
+X4 = RNG.normal(size=(5, 6, 4))
+LENGTHS4 = np.array([6, 2, 5, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("op", "more"),
+    [
+        ("LSTM", {}),
+        ("GRU", {"linear_before_reset": 1}),
+        ("RNN", {}),
+        ("LSTM", {"direction": "bidirectional"}),
+        ("GRU", {"direction": "reverse"}),
+        ("LSTM", {"batch": 1}),
+        ("GRU", {"lengths": True}),
+    ],
+)
+def test_onnx_runtime_agrees(op: str, more: dict[str, Any], tmp_path: Path) -> None:
+    """Groups of equal lengths, batches of one where baked, and lengths as a graph input: all as the oracle has it."""
+    pytest.importorskip("onnxruntime")
+    path, model, quantized = onnx_pair(tmp_path, head(op, **more), X4)
+    data = {"x": X4, "lengths": LENGTHS4}
+    got = run_onnxruntime(model, path, make_batch(model.inputs, data))
+    want = run_oracle(model, {"x": X4}, LENGTHS4).outputs
+    np.testing.assert_allclose(got["logits"], want["logits"], atol=2e-6, rtol=0)
+    result = compare(model, quantized, data, onnx_path=path)
+    check(result.onnxruntime["logits"], want["logits"], got["logits"], np.arange(6) < LENGTHS4[:, None])
+
+
+def test_what_onnx_runtime_refuses_is_left_out(tmp_path: Path) -> None:
+    """A graph with a baked number of steps: the first piece has it, the second has not."""
+    pytest.importorskip("onnxruntime")
+    path, model, quantized = onnx_pair(tmp_path, head("GRU", time=6), X4)
+    x, labels = np.tile(X4, (14, 1, 1)), np.zeros(70, int)
+    good = compare(model, quantized, {"x": x, "labels": labels}, onnx_path=path)
+    assert good.onnxruntime_note == ""
+    assert good.decisions is not None
+    assert good.decisions.correct["onnxruntime"].total == 70
+    data = {"x": x, "labels": labels, "lengths": np.repeat([6, 5], [64, 6])}
+    result = compare(model, quantized, data, onnx_path=path)
+    assert result.onnxruntime == {}
+    assert "ONNX Runtime could not run" in result.onnxruntime_note
+    assert result.decisions is not None
+    assert set(result.decisions.correct) == {"float", "quantized"}
+    assert result.decisions.correct["float"].total == 70
+    assert "ONNX Runtime could not run" in text(result)
+    assert strict(result)["onnxruntime_against_float64"] == {}
+    without = compare(model, quantized, data)
+    assert without.as_dict() | {"onnxruntime_note": result.onnxruntime_note} == result.as_dict()
