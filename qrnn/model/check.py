@@ -48,6 +48,8 @@ def check_graph(model: QuantModel) -> None:
                 _fail(f"{side} {value.name}", f"shape {list(value.shape)}")
         if len({value.name for value in values}) != len(values):
             _fail(f"{side}s", "two have the same name")
+    if len({layer.name for layer in model.layers}) != len(model.layers):
+        _fail("layers", "two have the same name")  # backends keep their packed weights by it
     for graph_input in model.inputs:
         _check_input(f"input {graph_input.name}", graph_input, tensors)
     for layer in model.layers:

@@ -22,6 +22,7 @@ from qrnn.model.float_model import IndexArray
 from qrnn.model.quant_model import (
     Int16Array,
     Int32Array,
+    Int64Array,
     QuantDense,
     QuantMatrix,
     QuantModel,
@@ -70,6 +71,12 @@ def _pack(matrix: QuantMatrix) -> tuple[Any, ...]:
     return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
 
 
+def _formats(layer: QuantRecurrent) -> Int64Array:
+    """The layer's formats as `qrnn.backends.cpu.kernels.run_sequences` reads them."""
+    h, x = layer.h_operand, layer.x_operand
+    return np.array([layer.h_frac, layer.c_frac, h.shift, h.limit, x.shift, x.limit], np.int64)
+
+
 class CpuEngine(Engine):
     """See the module."""
 
@@ -82,6 +89,11 @@ class CpuEngine(Engine):
             (layer.name, number): (_pack(d.ih), _pack(d.hh), (d.pre_shift, *pack_gates(d.gates)))
             for layer in model.recurrent_layers
             for number, d in enumerate(layer.directions)
+        }
+        self._formats = {layer.name: _formats(layer) for layer in model.recurrent_layers}
+        self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
+        self._functions = {
+            layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
 
     def recurrent(
@@ -112,8 +124,7 @@ class CpuEngine(Engine):
         H, reverse = layer.hidden_size, layer.directions[number].reverse
         ih, hh, gates = self._packed[layer.name, number]
         R = hh[0].shape[0]
-        h_op, x_op = layer.h_operand, layer.x_operand
-        formats = np.array([layer.h_frac, layer.c_frac, h_op.shift, h_op.limit, x_op.shift, x_op.limit], np.int64)
+        formats = self._formats[layer.name]
         y = np.zeros((N, T, H), np.int16)
         traced = T if trace is not None else 0
         traces = (np.zeros((N, traced, R), np.int16), np.zeros((N, traced, c.shape[1]), np.int32))
@@ -158,7 +169,7 @@ class CpuEngine(Engine):
         R = layer.matrix.weight.shape[0]
         M, K = x.shape
         out = np.empty((M, R), np.int16)
-        matrix, operand = _pack(layer.matrix), layer.operand
+        matrix, operand = self._matrices[layer.name], layer.operand
 
         def run(m0: int, m1: int) -> None:
             kernels.run_dense(matrix, layer.pre_shift, operand.shift, operand.limit, x, out, m0, m1)
@@ -167,7 +178,7 @@ class CpuEngine(Engine):
         return out
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        params, tables = pack_gates((layer.function,))
+        params, tables = self._functions[layer.name]
         out = np.empty_like(x)
         kernels.run_pointwise(
             params, tables, layer.in_frac, layer.function.out_frac - layer.out_frac, x.reshape(-1), out.reshape(-1)
