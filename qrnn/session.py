@@ -18,7 +18,8 @@ from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.quant_model import Int16Array, Int32Array, QuantInitialState, QuantModel, TensorFormat
+from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState, TensorFormat
+from qrnn.model.quant_model import QuantModel
 
 CHUNK_ELEMENTS = 1 << 24
 """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""

@@ -15,7 +15,8 @@ import qrnn
 from qrnn.backends import backend_names
 from qrnn.errors import BackendError, DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
-from qrnn.model.quant_model import QuantModel, TensorFormat
+from qrnn.model.parts import TensorFormat
+from qrnn.model.quant_model import QuantModel
 from qrnn.quantization import Scheme, quantize
 from qrnn.session import RunResult, Session, State, dequantize_array, quantize_array
 

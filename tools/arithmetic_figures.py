@@ -32,7 +32,8 @@ from qrnn.model.float_model import (
     Recurrent,
     TensorInfo,
 )
-from qrnn.model.quant_model import Operand, Provenance, QuantModel, pack_gates
+from qrnn.model.parts import Operand, pack_gates
+from qrnn.model.quant_model import Provenance, QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.gate_tables import SIGMOID_FRAC, TANH_FRAC, exp_table, fit_knots, gate_function

@@ -28,24 +28,19 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION, cells, fixedpoint, gates
 from qrnn.backends import create_engine
 from qrnn.model.float_model import GATES, Activation, CellKind, FloatArray, GraphInput
+from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix, TensorFormat, pack_gates
 from qrnn.model.quant_model import (
     ROLES,
     ConcatPart,
-    GateFunction,
-    Operand,
     Provenance,
     QuantConcat,
     QuantDense,
     QuantDirection,
-    QuantInitialState,
     QuantLayer,
-    QuantMatrix,
     QuantModel,
     QuantPointwise,
     QuantRecurrent,
     QuantSoftmax,
-    TensorFormat,
-    pack_gates,
 )
 from qrnn.quantization.gate_tables import exp_table, gate_function
 from qrnn.quantization.matrix import bounded_rows, quantize_matrix

@@ -14,17 +14,8 @@ from qrnn.arithmetic.gates import evaluate
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import GATES, FloatArray
-from qrnn.model.quant_model import (
-    GateFunction,
-    Int16Array,
-    Int32Array,
-    Operand,
-    QuantDense,
-    QuantMatrix,
-    QuantModel,
-    QuantRecurrent,
-    pack_gates,
-)
+from qrnn.model.parts import GateFunction, Int16Array, Int32Array, Operand, QuantMatrix, pack_gates
+from qrnn.model.quant_model import QuantDense, QuantModel, QuantRecurrent
 
 Mask = npt.NDArray[np.bool_]
 

@@ -13,9 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from qrnn.model.float_model import IndexArray
+from qrnn.model.parts import Int16Array, Int32Array
 from qrnn.model.quant_model import (
-    Int16Array,
-    Int32Array,
     QuantConcat,
     QuantDense,
     QuantEmbedding,

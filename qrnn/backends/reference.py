@@ -12,17 +12,8 @@ import numpy as np
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.float_model import GATES, IndexArray
-from qrnn.model.quant_model import (
-    Int16Array,
-    Operand,
-    QuantDense,
-    QuantDirection,
-    QuantMatrix,
-    QuantPointwise,
-    QuantRecurrent,
-    QuantSoftmax,
-    pack_gates,
-)
+from qrnn.model.parts import Int16Array, Operand, QuantMatrix, pack_gates
+from qrnn.model.quant_model import QuantDense, QuantDirection, QuantPointwise, QuantRecurrent, QuantSoftmax
 
 
 def matvec(matrix: QuantMatrix, operand: list[int], rows: slice = slice(None)) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qrnn.errors import ModelFileError
 from qrnn.model.float_model import GATES, GraphInput
+from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import (
     QuantConcat,
     QuantDense,
@@ -19,7 +20,6 @@ from qrnn.model.quant_model import (
     QuantPointwise,
     QuantRecurrent,
     QuantSoftmax,
-    TensorFormat,
 )
 
 if TYPE_CHECKING:

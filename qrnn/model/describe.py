@@ -9,19 +9,15 @@ import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.float_model import GATES, FloatArray
+from qrnn.model.parts import GateFunction, Int8Array, Int64Array, QuantMatrix, TensorFormat
 from qrnn.model.quant_model import (
-    GateFunction,
-    Int8Array,
-    Int64Array,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
-    QuantMatrix,
     QuantModel,
     QuantPointwise,
     QuantRecurrent,
     QuantSoftmax,
-    TensorFormat,
 )
 
 

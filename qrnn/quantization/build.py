@@ -24,26 +24,22 @@ from qrnn.model.float_model import (
     Recurrent,
     Softmax,
 )
+from qrnn.model.parts import Int8Array, Int64Array, Operand, QuantInitialState, TensorFormat
 from qrnn.model.quant_model import (
     C_FRAC_MAX,
     C_FRAC_MIN,
     ConcatPart,
-    Int8Array,
-    Int64Array,
-    Operand,
     Provenance,
     QuantConcat,
     QuantDense,
     QuantDirection,
     QuantEmbedding,
-    QuantInitialState,
     QuantLastStep,
     QuantLayer,
     QuantModel,
     QuantPointwise,
     QuantRecurrent,
     QuantSoftmax,
-    TensorFormat,
 )
 from qrnn.quantization.calibrate import Ranges
 from qrnn.quantization.gate_tables import exp_table, gate_function

@@ -18,7 +18,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import Q15_ONE
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import Activation, FloatArray
-from qrnn.model.quant_model import GateFunction, Int32Array
+from qrnn.model.parts import GateFunction, Int32Array
 
 SIGMOID_FRAC, TANH_FRAC = 11, 12
 """Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8."""

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from qrnn.model.float_model import Embedding, FloatModel
-from qrnn.model.quant_model import TensorFormat
+from qrnn.model.parts import TensorFormat
 from qrnn.quantization.calibrate import Histogram, Ranges
 
 InputScheme = Literal["8", "8-per-feature", "16"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import FloatArray
-from qrnn.model.quant_model import ACCUMULATOR_LIMIT, Int8Array, Int64Array, QuantMatrix
+from qrnn.model.parts import ACCUMULATOR_LIMIT, Int8Array, Int64Array, QuantMatrix
 
 WEIGHT_LIMIT = 127
 _BIAS_LIMIT = float(1 << 29)

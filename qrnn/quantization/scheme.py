@@ -28,7 +28,7 @@ class Scheme:
     input: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.activations not in (8, 16):
+        if type(self.activations) is not int or self.activations not in (8, 16):
             raise QuantizationError(f"activations={self.activations!r}, expected 8 or 16")
         if self.calibrator not in CALIBRATORS:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")

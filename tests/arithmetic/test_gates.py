@@ -14,7 +14,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu.jit import jit
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import Activation
-from qrnn.model.quant_model import GateFunction, pack_gates
+from qrnn.model.parts import GateFunction, pack_gates
 from qrnn.quantization.gate_tables import DEFAULT_GATES, exp_table, fit_knots, gate_function, parse_gates
 
 Array = npt.NDArray[Any]

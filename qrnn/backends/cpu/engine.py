@@ -19,18 +19,8 @@ from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.model.float_model import IndexArray
-from qrnn.model.quant_model import (
-    Int16Array,
-    Int32Array,
-    Int64Array,
-    QuantDense,
-    QuantMatrix,
-    QuantModel,
-    QuantPointwise,
-    QuantRecurrent,
-    QuantSoftmax,
-    pack_gates,
-)
+from qrnn.model.parts import Int16Array, Int32Array, Int64Array, QuantMatrix, pack_gates
+from qrnn.model.quant_model import QuantDense, QuantModel, QuantPointwise, QuantRecurrent, QuantSoftmax
 
 GANG_MACS = 1 << 18
 """A step of at least so many multiply-adds is worth a gang; below, the barrier and the start of threads cost more than they save."""
