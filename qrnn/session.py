@@ -6,7 +6,7 @@ a sequence run in any chunks equals the whole run bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ from qrnn.model.quant_model import QuantModel
 
 CHUNK_ELEMENTS = 1 << 24
 """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
+
+
+PROGRESS_PIECES = 40
+"""Pieces of a batch whose progress is watched."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +87,32 @@ class Session:
             layers[layer.name] = (h, c)
         return State(layers)
 
-    def run(self, inputs: Mapping[str, Any], lengths: Any = None, state: State | None = None) -> RunResult:
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any = None,
+        state: State | None = None,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> RunResult:
         """Run whole sequences.
 
         ``inputs`` maps graph input names to arrays, batch first ([N, T, …]); ``lengths`` [N] masks padding exactly; ``state`` carries
-        on from an earlier call (graph state inputs in ``inputs`` start from values instead). Raises DataError for what does not fit.
+        on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
+        the batch is then run in more pieces. Raises DataError for what does not fit.
         """
         batch = make_batch(self.model.inputs, inputs, lengths)
         if state is not None:
             self._check_state(state, batch)
         widest = max(fmt.features for fmt in self.model.tensors.values())
         rows = max(1, CHUNK_ELEMENTS // (4 * widest * batch.steps))
-        pieces = [
-            self.run_batch(piece, None if state is None else _rows(state, start, stop), steps=batch.steps)[0]
-            for start, stop, piece in batch.chunks(rows)
-        ]
+        if progress is not None:
+            rows = min(rows, -(-batch.size // PROGRESS_PIECES))
+        pieces = []
+        for start, stop, piece in batch.chunks(rows):
+            part = None if state is None else _rows(state, start, stop)
+            pieces.append(self.run_batch(piece, part, steps=batch.steps)[0])
+            if progress is not None:
+                progress(stop, batch.size)
         if len(pieces) == 1:
             return pieces[0]
         outputs = {name: np.concatenate([p.outputs[name] for p in pieces]) for name in pieces[0].outputs}

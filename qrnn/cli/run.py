@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import check_output, console, npz_bytes, print_json, read_arrays
+from qrnn.cli.common import check_output, console, npz_bytes, print_json, progress, read_arrays
 
 
 def run(
@@ -31,7 +31,9 @@ def run(
     arrays = read_arrays(input)
     batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()
-    result = session.run({name: value for name, value in arrays.items() if name not in RESERVED}, batch.lengths)
+    with progress("running") as report:
+        inputs = {name: value for name, value in arrays.items() if name not in RESERVED}
+        result = session.run(inputs, batch.lengths, progress=report)
     seconds = time.perf_counter() - start
     write_atomically(output, npz_bytes(result.outputs))
     steps = int(batch.lengths.sum())

@@ -44,8 +44,8 @@ def quantize(
     """Quantize ``model`` with ranges measured on ``calibration``.
 
     ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or the word ``"random"``. ``scheme`` as
-    `Scheme` says. ``progress`` is told (done, all) calibration sequences. Raises DataError for data that do not fit the model and
-    QuantizationError for a model that the contract's integers cannot hold.
+    `Scheme` says. ``progress`` is told (done, all) sequences, trials of input schemes included. Raises DataError for data that do
+    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
     scheme = scheme or Scheme()
     if not any(isinstance(layer, Recurrent) for layer in model.layers):
@@ -58,7 +58,15 @@ def quantize(
             )
         calibration = random_inputs(model)
     batch = make_batch(model.inputs, calibration)
-    ranges = calibrate(model, batch, progress=progress)
+    names = source_tensors(model)
+    trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
+    trial_size = min(batch.size, TRIAL_SEQUENCES)
+
+    def report(done: int, trials_done: int = 0) -> None:
+        if progress is not None:
+            progress(done + trials_done * trial_size, batch.size + trials * trial_size)
+
+    ranges = calibrate(model, batch, progress=lambda done, _: report(done))
     provenance = Provenance(
         source_sha256=model.source_sha256,
         opset=model.opset,
@@ -71,24 +79,23 @@ def quantize(
         scheme=scheme.as_dict(),
         notes=model.notes,
     )
-    chosen, reasons = choose_input_schemes(model, scheme, batch, provenance)
+    forced: InputScheme = "16" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
+    chosen = dict.fromkeys(names, forced)
+    reasons: list[str] = []
+    if trials:
+        chosen, reasons = choose_input_schemes(model, scheme, batch, provenance, lambda done: report(batch.size, done))
     return Builder(model, ranges, scheme, chosen, reasons).build(provenance)
 
 
 def choose_input_schemes(
-    model: FloatModel, scheme: Scheme, batch: Batch, provenance: Provenance
+    model: FloatModel, scheme: Scheme, batch: Batch, provenance: Provenance, progress: Callable[[int], Any]
 ) -> tuple[dict[str, InputScheme], list[str]]:
-    """Source tensor → scheme, and why. ``auto`` tries each on calibration data held out from the ranges, and compares outputs.
+    """Source tensor → scheme, and why: each is tried on calibration data held out from the ranges, and outputs are compared.
 
     Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
-    on few frames) show it here. One source is tried at a time, the others held at 16 bits.
+    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``progress`` is told how many trials are done.
     """
     names = source_tensors(model)
-    if scheme.activations == 16:
-        return dict.fromkeys(names, "16"), []
-    if scheme.input != "auto":
-        forced: InputScheme = scheme.input  # type: ignore[assignment]  # checked by Scheme
-        return dict.fromkeys(names, forced), []
     from qrnn.session import Session  # sessions pull in the compiler, which forced schemes do not need
 
     fitted, trial = _split(batch)
@@ -106,6 +113,7 @@ def choose_input_schemes(
             session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
             got = session.run_batch(trial)[0].outputs
             measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
+            progress(len(chosen) * len(_CANDIDATES) + len(measured))
         best = {key: max(m[key] for m in measured.values()) for key in want}
         chosen[name] = next(
             c

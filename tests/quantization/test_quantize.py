@@ -257,3 +257,22 @@ def test_the_error_does_not_grow_with_time(cell: str) -> None:
     want = oracle(float_model, data)["y"]
     early, late = (sqnr_db(want[:, s], outputs["y"][:, s]) for s in (slice(20, 120), slice(-100, None)))
     assert late > early - 3.0
+
+
+@pytest.mark.parametrize("activations", [8, 16])
+@pytest.mark.parametrize("forced", ["8", "8-per-feature", "16"])
+def test_a_forced_input_scheme_is_kept(activations: int, forced: str) -> None:
+    rng = np.random.default_rng(3)
+    data = {"x": rng.normal(size=(4, 6, 3))}
+    quantized = quantize(make_model(Shape("gru"), rng), data, Scheme(activations=activations, input=forced))
+    fmt = quantized.tensors["x"]
+    assert (fmt.bits, len(fmt.scale)) == {"8": (8, 1), "8-per-feature": (8, 3), "16": (16, 1)}[forced]
+
+
+def test_progress_reaches_its_end() -> None:
+    rng = np.random.default_rng(3)
+    seen: list[tuple[int, int]] = []
+    quantize(make_model(Shape("gru"), rng), {"x": rng.normal(size=(5, 6, 3))}, progress=lambda *p: seen.append(p))
+    assert seen[0] == (5, 20)
+    assert seen[-1] == (20, 20)
+    assert seen == sorted(seen)
