@@ -90,13 +90,9 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
 
 def size_text(count: int) -> str:
     """Bytes for people."""
-    return (
-        f"{count} B"
-        if count < 10_000
-        else f"{count / 1024:.1f} KiB"
-        if count < 10_000_000
-        else f"{count / 1048576:.1f} MiB"
-    )
+    if count < 10_000:
+        return f"{count} B"
+    return f"{count / 1024:.1f} KiB" if count < 10_000_000 else f"{count / 1048576:.1f} MiB"
 
 
 def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:

@@ -44,9 +44,7 @@ def convert(
     for decision in quantized.provenance.decisions:
         out.print(f"  {decision}", soft_wrap=True, markup=False)
     if quantized.provenance.random_calibration:
-        console(stderr=True).print(
-            "warning: calibrated on random numbers; convert with real data before trusting any result"
-        )
+        typer.echo("warning: calibrated on random numbers; convert with real data before trusting any result", err=True)
     bound = max(quantized.proof.values())
     out.print(f"overflow proof: {len(quantized.proof)} matrices, largest accumulator {bound} < 2^31", markup=False)
     out.print(f"wrote {output} ({size_text(output.stat().st_size)})", markup=False, soft_wrap=True)

@@ -55,6 +55,7 @@ def _print(d: dict[str, Any]) -> None:
     for r in d["roundings"]:
         table.add_row(r["where"], r["rounded"], r["saturated"])
     out.print(table)
+    out.print(f"gate functions: {', '.join(d['gates'])}", soft_wrap=True)
     out.print("Decisions", style="italic")
     for line in (*p["decisions"], *p["notes"]):
         out.print(f"  {line}", markup=False, soft_wrap=True)

@@ -113,19 +113,20 @@ class Builder:
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
 
+    @property
+    def _operand_limit(self) -> int:
+        return 127 if self.scheme.activations == 8 else 32767
+
     def _is_output(self, name: str) -> bool:
         return any(name == part[0] for output in self.model.outputs for part in output.parts)
 
     @staticmethod
     def _widest_limit(name: str, readers: list[Recurrent | Dense]) -> int:
         """The largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
-        limit = 32767
+        weights: list[FloatArray] = []
         for reader in readers:
-            weights = [d.weight_ih for d in reader.directions] if isinstance(reader, Recurrent) else [reader.weight]
-            for weight in weights:
-                sums = np.abs(np.floor(weight / row_scales(weight, np.zeros(len(weight)))[:, None] + 0.5)).sum(axis=1)
-                while sums.max(initial=0.0) * limit >= 2.0**30:
-                    limit >>= 1
+            weights += [d.weight_ih for d in reader.directions] if isinstance(reader, Recurrent) else [reader.weight]
+        limit = _fitting_limit(32767, max((_row_sum(weight) for weight in weights), default=0.0))
         if limit < 127:
             raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
         return limit
@@ -146,9 +147,7 @@ class Builder:
         if name not in self.fracs:
             return Operand(0, self.tensors[name].limit)
         q = min(largest * 2.0 ** self.fracs[name], 32767.0)
-        limit, shift = (127, 0) if self.scheme.activations == 8 else (32767, 0)
-        while row_sum * limit >= 2.0**30 and limit > 127:
-            limit >>= 1
+        limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
         # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
         while (limit + 1) * 2**shift < q and shift < 15:
             shift += 1
@@ -192,9 +191,8 @@ class Builder:
     def _dense(self, layer: Dense) -> QuantDense:
         largest = self.ranges.largest(layer.output)
         consumers = [reader for reader in self.model.layers if layer.output in reader.inputs]
-        least = (
-            0 if any(isinstance(reader, Softmax) for reader in consumers) else -16
-        )  # a softmax sees 16 apart as certain
+        # Whole units serve a softmax: it takes logits that are 16 apart as certain.
+        least = 0 if any(isinstance(reader, Softmax) for reader in consumers) else -16
         frac = fraction_bits(largest, 15, least=least)
         reason = f"|y| ≤ {largest:.3g} in calibration"
         if len(consumers) == 1 and isinstance(consumers[0], Pointwise) and not self._is_output(layer.output):
@@ -216,8 +214,7 @@ class Builder:
         """The largest magnitude of an int16 tensor that a matvec operand should cover, by the calibrator."""
         if name not in self.ranges.total:
             return 0.0
-        limit = 127 if self.scheme.activations == 8 else 32767
-        return float(self.ranges.total[name].threshold(self.scheme.calibrator, limit)[0])
+        return float(self.ranges.total[name].threshold(self.scheme.calibrator, self._operand_limit)[0])
 
     def _pointwise(self, layer: Pointwise) -> QuantPointwise:
         in_frac = self._frac(layer.input, layer)
@@ -320,6 +317,13 @@ class Builder:
             self.decisions.append(
                 f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
             )
+
+
+def _fitting_limit(limit: int, row_sum: float) -> int:
+    """``limit``, or the next of its halves with which a row of that sum stays below 2^30; the other bit is for bias and left shift."""
+    while row_sum * limit >= 2.0**30:
+        limit >>= 1
+    return limit
 
 
 def _row_sum(weight: FloatArray) -> float:
