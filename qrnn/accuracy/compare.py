@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.metrics import sqnr_db, wilson_interval
+from qrnn.accuracy.metrics import wilson_interval
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
 from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
@@ -280,6 +280,3 @@ def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDA
         tally = decisions.correct.setdefault(source, Agreement())
         tally.agree += int((choice[:, 0] == truth).sum())
         tally.total += len(truth)
-
-
-__all__ = ["Agreement", "Comparison", "Decisions", "compare", "sqnr_db"]

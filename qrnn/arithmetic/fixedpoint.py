@@ -3,7 +3,6 @@
 Arguments and results are integers of the width named; intermediate values need at most 64 bits. ``>>`` is arithmetic (floor).
 """
 
-INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 Q15_ONE = 1 << 15
