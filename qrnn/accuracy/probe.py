@@ -129,6 +129,7 @@ class LayerProbe:
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 for number in range(len(layer.directions)):
+                    self._initial_states(layer, number, batch)
                     self._recurrent(layer, number, trace, mask)
             elif isinstance(layer, QuantDense):
                 y = tensors[layer.output].astype(np.int64)
@@ -137,6 +138,14 @@ class LayerProbe:
         for name, tensor in tensors.items():
             used = tensor[mask] if self.model.tensors[name].has_time else tensor
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
+
+    def _initial_states(self, layer: QuantRecurrent, number: int, batch: Batch) -> None:
+        """States given as real numbers that their integers cannot hold; calibrating with such states widens the formats."""
+        d = layer.directions[number]
+        for name, state, frac, limit in (("h", d.h_0, layer.h_frac, 32767), ("c", d.c_0, layer.c_frac, (1 << 31) - 1)):
+            if state is not None and state.source is not None and state.source in batch.states:
+                given = np.abs(batch.states[state.source][:, state.indices]) * 2.0**frac
+                self._count(f"{layer.name}[{number}]: initial {name}", given > limit + 0.5)
 
     def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, mask: Mask) -> None:
         d, key, H = layer.directions[number], f"{layer.name}[{number}]", layer.hidden_size

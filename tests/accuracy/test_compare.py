@@ -216,6 +216,17 @@ def test_saturation_of_inputs_by_hand() -> None:
     assert result.ranges["x"] == 1.0
 
 
+def test_saturation_of_given_states() -> None:
+    """h of a bounded cell holds ±32767/32768: of five given values 1.5 and -2 are clipped, the last by less than half a unit is not."""
+    shape = Shape("gru", hidden_size=5, states=True, head=2)
+    model, quantized = pair(shape, np.random.default_rng(1).normal(size=(2, 3, 3)))
+    state = np.zeros((1, 2, 1, 1, 5))
+    state[0, 0, 0, 0] = [0.5, -0.999, 1.5, -2.0, 32767.4 / 32768]
+    result = compare(model, quantized, {"x": np.zeros((1, 3, 3)), "state": state})
+    found = {s.where: (s.saturated, s.total) for s in result.saturation}
+    assert found["layer0[0]: initial h"] == (2, 5)
+
+
 def one_unit(weight: float, bias: float) -> FloatModel:
     """An LSTM of one unit: gates i and f from the bias alone, candidate weight·x, no recurrence."""
     model = make_model(Shape("lstm", input_size=1, hidden_size=1, head=1), np.random.default_rng(0))
