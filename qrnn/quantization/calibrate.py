@@ -79,21 +79,34 @@ def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> 
 
 
 class Ranges:
-    """Histograms by tensor name as `qrnn.accuracy.oracle.Observer` names them: one over all features, and per feature on request."""
+    """Histograms of what formats are chosen for: every tensor between layers, and ``<layer>[d].h`` and ``.c`` of recurrent layers.
 
-    def __init__(self, per_feature: frozenset[str]) -> None:
+    One histogram over all features, and for the graph's feature inputs one per feature too.
+    """
+
+    def __init__(self, model: FloatModel) -> None:
         self.total: dict[str, Histogram] = {}
         self.per_feature: dict[str, Histogram] = {}
-        self._wanted = per_feature
+        self._inputs = frozenset(i.name for i in model.inputs if i.kind == "features")
+        states = (
+            f"{layer.name}[{number}].{state}"
+            for layer in model.layers
+            if isinstance(layer, Recurrent)
+            for number in range(len(layer.directions))
+            for state in ("h", "c")
+        )
+        self._wanted = frozenset(model.tensors).union(states)
         self.sequences = 0
         self.steps = 0
 
     def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
-        """Count the real steps of values [N, T, F] or [N, F]."""
+        """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.accuracy.oracle.Observer`."""
+        if name not in self._wanted:  # gates and their arguments: their formats follow from their functions
+            return
         flat = values[mask] if mask is not None else values
         flat = flat.reshape(-1, values.shape[-1])
         self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))
-        if name in self._wanted:
+        if name in self._inputs:
             self.per_feature.setdefault(name, Histogram(values.shape[-1])).add(flat)
 
     def largest(self, name: str) -> float:
@@ -116,7 +129,7 @@ def calibrate(
     model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
 ) -> Ranges:
     """Run the oracle over the calibration sequences and gather every range; ``progress`` is told (done, all) sequences."""
-    ranges = Ranges(frozenset(i.name for i in model.inputs if i.kind == "features"))
+    ranges = Ranges(model)
     for _, stop, piece in batch.chunks(chunk):
         run_oracle_batch(model, piece, ranges.observe)
         _observe_initial_states(model, piece, ranges)
