@@ -51,14 +51,14 @@ class RunResult:
 
 def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
     """q = clamp(floor(x / scale + 1/2), ±limit), [..., F] int16."""
-    q = np.floor(values / np.asarray(fmt.scale) + 0.5)
-    clipped: Int16Array = np.clip(q, -fmt.limit, fmt.limit).astype(np.int16)
+    q = np.floor(values / fmt.scales + 0.5)
+    clipped: Int16Array = np.minimum(np.maximum(q, -fmt.limit), fmt.limit).astype(np.int16)
     return clipped
 
 
 def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
     """x = q · scale, [..., F] float64."""
-    x: FloatArray = q.astype(np.float64) * np.asarray(fmt.scale)
+    x: FloatArray = q.astype(np.float64) * fmt.scales
     return x
 
 
@@ -153,15 +153,18 @@ class Session:
         state = state if state is not None else self.initial_state(batch.size, batch.states)
         tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
         outputs: dict[str, FloatArray] = {}
+        padded = bool((batch.lengths < batch.steps).any())
         for output in model.outputs:
             lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
             value = np.zeros((*lead, output.features))
             for name, indices, positions in output.parts:
                 part = dequantize_array(tensors[name], model.tensors[name])[..., indices]
                 if output.has_time:
-                    value[:, : batch.steps, positions] = np.where(batch.mask[:, :, None], part, 0.0)
+                    value[:, : batch.steps, positions] = part
                 else:
                     value[:, positions] = part
+            if output.has_time and padded:
+                value[:, : batch.steps][~batch.mask] = 0.0
             outputs[output.name] = value.reshape(*lead, *output.shape)
         return RunResult(outputs, State(final)), tensors
 

@@ -51,7 +51,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
 
 
 def _tensor(name: str, fmt: TensorFormat) -> dict[str, Any]:
-    scale = np.asarray(fmt.scale)
+    scale = fmt.scales
     exponent = np.log2(scale)
     if len(scale) == 1 and exponent[0] == round(exponent[0]):
         frac = -int(exponent[0])

@@ -6,6 +6,7 @@ tensors they read and write. Gate rows are in the canonical order of `GATES`; im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,7 +60,7 @@ class GraphInput:
 
     @property
     def features(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class GraphOutput:
 
     @property
     def features(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Each checks its own arrays, so one that exists is well formed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,8 @@ class TensorFormat:
     def __post_init__(self) -> None:
         require(len(self.scale) in (1, self.features), f"{len(self.scale)} scales for {self.features} features")
         require(all(1e-60 <= s <= 1e60 for s in self.scale), "scale out of 1e-60…1e60")
+
+    @cached_property
+    def scales(self) -> npt.NDArray[np.float64]:
+        """``scale`` as an array, [1] or [F]."""
+        return np.array(self.scale)

@@ -155,7 +155,7 @@ class Builder:
 
     def _unit(self, name: str, operand: Operand) -> FloatArray:
         """Real value of one operand unit of tensor ``name``, [1] or [F]."""
-        return np.asarray(self.tensors[name].scale) * 2.0**operand.shift
+        return self.tensors[name].scales * 2.0**operand.shift
 
     def _layer(self, layer: Layer) -> QuantLayer:
         match layer:
@@ -171,9 +171,7 @@ class Builder:
                 return QuantSoftmax(layer.name, layer.input, layer.output, exp_table(), self._frac(layer.input, layer))
             case Embedding():
                 fmt = self.tensors[layer.output]
-                table = np.clip(np.floor(layer.table / np.asarray(fmt.scale) + 0.5), -fmt.limit, fmt.limit).astype(
-                    np.int16
-                )
+                table = np.clip(np.floor(layer.table / fmt.scales + 0.5), -fmt.limit, fmt.limit).astype(np.int16)
                 return QuantEmbedding(layer.name, layer.input, layer.output, table)
             case LastStep():
                 source = self.tensors[layer.input]
