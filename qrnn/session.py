@@ -1,4 +1,4 @@
-"""Sessions: a quantized model on a backend, with explicit state. Floats exist only here, at the boundary.
+"""Sessions: a quantized model on a backend, with explicit state. Floats exist only outside the engine.
 
 The state of a stream is a value that ``run`` and ``step`` take and return; a session keeps none, so many threads may share one, and
 a sequence run in any chunks equals the whole run bit for bit.
@@ -17,13 +17,13 @@ from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, make_batch
+from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState, TensorFormat
+from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 
 CHUNK_ELEMENTS = 1 << 24
 """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
-
 
 PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
@@ -49,19 +49,6 @@ class RunResult:
     state: State
 
 
-def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
-    """q = clamp(floor(x / scale + 1/2), ±limit), [..., F] int16."""
-    q = np.floor(values / fmt.scales + 0.5)
-    clipped: Int16Array = np.minimum(np.maximum(q, -fmt.limit), fmt.limit).astype(np.int16)
-    return clipped
-
-
-def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
-    """x = q · scale, [..., F] float64."""
-    x: FloatArray = q.astype(np.float64) * fmt.scales
-    return x
-
-
 class Session:
     """A model ready to run.
 
@@ -81,9 +68,9 @@ class Session:
             h = np.zeros((size, len(layer.directions), layer.hidden_size), np.int16)
             c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
             for number, d in enumerate(layer.directions):
-                h[:, number] = _initial(d.h_0, states, 2.0**layer.h_frac, 32767)
+                h[:, number] = _initial(d.h_0, states, layer.h_frac, 32767)
                 if d.c_0 is not None:
-                    c[:, number] = _initial(d.c_0, states, 2.0**layer.c_frac, (1 << 31) - 1)
+                    c[:, number] = _initial(d.c_0, states, layer.c_frac, (1 << 31) - 1)
             layers[layer.name] = (h, c)
         return State(layers)
 
@@ -133,11 +120,10 @@ class Session:
                     f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
                 )
         timed = {i.name for i in self.model.inputs if i.has_time}
-
         arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
-        result = self.run(  # which refuses what has no batch axis
-            {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}, state=state
-        )
+        # What has no batch axis is left as it is, for run to refuse.
+        one_step = {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
+        result = self.run(one_step, state=state)
         over_time = {o.name for o in self.model.outputs if o.has_time}
         outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
         return RunResult(outputs, result.state)
@@ -182,16 +168,13 @@ class Session:
 
 
 def _initial(
-    state: QuantInitialState, given: Mapping[str, FloatArray] | None, scale: float, limit: int
+    state: QuantInitialState, given: Mapping[str, FloatArray] | None, frac: int, limit: int
 ) -> npt.NDArray[Any]:
     if given is None or state.source not in given:
         return state.value
     assert state.source is not None
     assert state.indices is not None
-    q: npt.NDArray[Any] = np.clip(np.floor(given[state.source][:, state.indices] * scale + 0.5), -limit, limit).astype(
-        np.int64
-    )
-    return q
+    return to_integers(given[state.source][:, state.indices], 2.0**-frac, limit)
 
 
 def _rows(state: State, start: int, stop: int) -> State:

@@ -27,6 +27,7 @@ import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION, cells, fixedpoint, gates
 from qrnn.backends import create_engine
+from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import GATES, Activation, CellKind, FloatArray, GraphInput
 from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix, TensorFormat, pack_gates
 from qrnn.model.quant_model import (
@@ -44,7 +45,6 @@ from qrnn.model.quant_model import (
 )
 from qrnn.quantization.gate_tables import exp_table, gate_function
 from qrnn.quantization.matrix import bounded_rows, quantize_matrix
-from qrnn.session import quantize_array
 
 FORMAT = "qrnn golden vectors"
 FORMAT_VERSION = 1

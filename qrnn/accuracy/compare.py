@@ -81,6 +81,11 @@ class Comparison:
     weight_ranges: dict[str, float]
     random_calibration: bool
 
+    def over_time(self) -> dict[str, ErrorSum]:
+        """Outputs, and states h and c of every layer, that have more than one step: what tables and plots of drift show."""
+        states = {name: e for name, e in self.layers.items() if name.rsplit(".", 1)[-1] in ("h", "c")}
+        return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists."""
         decisions = None

@@ -11,8 +11,11 @@ from qrnn.model.float_model import FloatArray
 
 def sqnr_db(want: FloatArray, got: FloatArray) -> float:
     """Signal to quantization noise ratio, 10·log10(Σ want² / Σ (want - got)²) in dB; inf when equal, nan when want is all zero."""
-    noise = float(np.sum((want - got) ** 2))
-    signal = float(np.sum(want**2))
+    return decibels(float(np.sum(want**2)), float(np.sum((want - got) ** 2)))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10·log10(signal / noise); inf without noise, nan for noise without a signal."""
     if noise == 0.0:
         return math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else math.nan

@@ -32,9 +32,7 @@ def _draw(result: Comparison) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [name for name in result.layers if name.rsplit(".", 1)[-1] in ("h", "c")]
-    timed = {name: e for name, e in result.outputs.items() if len(e.count_at) > 1}
-    timed |= {name: result.layers[name] for name in shown if len(result.layers[name].count_at) > 1}
+    timed = result.over_time()
     bars = {name: e.sqnr_db for name, e in (result.layers | result.outputs).items() if math.isfinite(e.sqnr_db)}
     figure = Figure(figsize=(8, 5 + 0.22 * len(bars)), layout="constrained")
     FigureCanvasAgg(figure)

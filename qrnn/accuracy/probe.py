@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.metrics import decibels
+from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.arithmetic.gates import evaluate
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
@@ -45,9 +47,7 @@ class ErrorSum:
     @property
     def sqnr_db(self) -> float:
         """10·log10(Σ want² / Σ error²)."""
-        if self.noise == 0.0:
-            return math.inf
-        return 10.0 * math.log10(self.signal / self.noise) if self.signal > 0.0 else math.nan
+        return decibels(self.signal, self.noise)
 
     @property
     def rmse(self) -> float:
@@ -198,7 +198,5 @@ class LayerProbe:
 
 def _clipped(q: npt.NDArray[Any], operand: Operand) -> Mask:
     """Which values of an int16 tensor the operand's clamp changes."""
-    half = (1 << operand.shift) >> 1
-    rounded = (q.astype(np.int64) + half) >> operand.shift
-    clipped: Mask = np.abs(rounded) > operand.limit
+    clipped: Mask = np.abs(shift_right_round(q.astype(np.int64), operand.shift)) > operand.limit  # type: ignore[arg-type]
     return clipped

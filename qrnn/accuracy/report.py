@@ -24,9 +24,7 @@ def render(result: Comparison, out: Console) -> None:
     if result.onnxruntime_note:
         out.print(result.onnxruntime_note, markup=False, soft_wrap=True)
     out.print(_layers(result.layers))
-    drift = {
-        name: e for name, e in (result.outputs | result.layers).items() if len(e.count_at) > 1 and _shown_in_drift(name)
-    }
+    drift = result.over_time()
     if drift:
         out.print(_drift(drift))
     out.print(_ranges(result))
@@ -39,10 +37,6 @@ def render(result: Comparison, out: Console) -> None:
     else:
         out.print("saturation: none anywhere")
     _print_decisions(result, out)
-
-
-def _shown_in_drift(name: str) -> bool:
-    return not (name.count("[") and name.rsplit(".", 1)[-1] not in ("h", "c"))
 
 
 def _db(value: float) -> str:
@@ -104,7 +98,7 @@ def _print_decisions(result: Comparison, out: Console) -> None:
     a = decisions.agreement
     out.print(
         f"decisions ({decisions.rule} of {decisions.output}, {decisions.at}): "
-        f"{a.agree} of {a.total} as in float ({100 * a.rate:.2f} %)",
+        f"{a.agree} of {a.total} as in float ({a.percent:.2f} %)",
         markup=False,
         soft_wrap=True,
     )
@@ -112,7 +106,7 @@ def _print_decisions(result: Comparison, out: Console) -> None:
         table = Table("accuracy", "correct", "rate", "95 % interval", title_justify="left")
         for source, tally in decisions.correct.items():
             low, high = wilson_interval(tally.agree, tally.total)
-            rate = f"{100 * tally.rate:.2f} %"
+            rate = f"{tally.percent:.2f} %"
             table.add_row(source, f"{tally.agree} of {tally.total}", rate, f"{100 * low:.2f} – {100 * high:.2f} %")
         out.print(table)
         out.print(f"accuracy drop: {decisions.accuracy_drop:.2f} points")

@@ -18,7 +18,6 @@ from qrnn.model.float_model import FloatArray, GraphInput, IndexArray
 RESERVED = ("lengths", "labels")
 """Names in a data file that are not graph inputs."""
 
-
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """ONNX models compute in float32; what it cannot hold is no input."""
 

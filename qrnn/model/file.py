@@ -6,13 +6,11 @@ and every tensor. Loading checks all of it, rebuilds every dataclass with its ow
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
 from pathlib import Path
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -20,6 +18,7 @@ from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.atomic import write_atomically
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.codec import Tensors, decode, encode
+from qrnn.model.digest import array_digest
 from qrnn.model.quant_model import QuantModel
 
 SCHEMA = "1"
@@ -39,7 +38,7 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
         "contract": CONTRACT_VERSION,
         "model": structure,
         "proof": json.dumps(dict(model.proof), sort_keys=True),
-        "sha256": _digest(structure, tensors),
+        "sha256": array_digest(tensors, structure),
     }
     write_atomically(path, _in_order(safetensors.numpy.save(tensors, metadata)))
 
@@ -85,7 +84,7 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
             found = f"{name} {metadata[name]!r}" if name in metadata else f"no {name}"
             raise ModelFileError(f"{found}, expected {expected!r}; convert the model again with this version of qrnn")
     structure = metadata.get("model", "")
-    if _digest(structure, tensors) != metadata.get("sha256"):
+    if array_digest(tensors, structure) != metadata.get("sha256"):
         raise ModelFileError(
             "checksum does not match: the file is damaged; convert the model again or restore the file"
         )
@@ -98,12 +97,3 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
     if dict(model.proof) != proof:
         raise ModelFileError("the stored overflow proof is not the model's; convert the model again")
     return model
-
-
-def _digest(structure: str, tensors: Tensors) -> str:
-    digest = hashlib.sha256(structure.encode())
-    for key in sorted(tensors):
-        array = np.ascontiguousarray(tensors[key])
-        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
+from qrnn.model.digest import array_digest
 from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import Provenance, QuantModel
 from qrnn.quantization.build import Builder
@@ -70,7 +70,7 @@ def quantize(
     provenance = Provenance(
         source_sha256=model.source_sha256,
         opset=model.opset,
-        calibration_sha256=data_digest(calibration),
+        calibration_sha256=array_digest(calibration),
         calibration_sequences=ranges.sequences,
         calibration_steps=ranges.steps,
         calibrator=scheme.calibrator,
@@ -146,13 +146,3 @@ def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed:
         elif graph_input.kind == "tokens":
             arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)
     return arrays
-
-
-def data_digest(data: Mapping[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and values of arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(data):
-        array = np.ascontiguousarray(data[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

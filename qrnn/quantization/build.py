@@ -9,6 +9,7 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import QuantizationError
+from qrnn.model.boundary import quantize_array, to_integers
 from qrnn.model.float_model import (
     GATES,
     Concat,
@@ -51,7 +52,7 @@ from qrnn.quantization.inputs import (
     source_histograms,
     source_tensors,
 )
-from qrnn.quantization.matrix import bounded_rows, quantize_matrix, row_scales
+from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, row_scales
 from qrnn.quantization.scheme import Scheme
 
 _GATE_ROLE = {
@@ -126,7 +127,7 @@ class Builder:
         weights: list[FloatArray] = []
         for reader in readers:
             weights += [d.weight_ih for d in reader.directions] if isinstance(reader, Recurrent) else [reader.weight]
-        limit = _fitting_limit(32767, max((_row_sum(weight) for weight in weights), default=0.0))
+        limit = _fitting_limit(32767, max((largest_row_sum(weight) for weight in weights), default=0.0))
         if limit < 127:
             raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
         return limit
@@ -170,8 +171,7 @@ class Builder:
                 self._power_of_two(layer.output, PROBABILITY_FRAC, info.features, info.has_time, 1 << PROBABILITY_FRAC)
                 return QuantSoftmax(layer.name, layer.input, layer.output, exp_table(), self._frac(layer.input, layer))
             case Embedding():
-                fmt = self.tensors[layer.output]
-                table = np.clip(np.floor(layer.table / fmt.scales + 0.5), -fmt.limit, fmt.limit).astype(np.int16)
+                table = quantize_array(layer.table, self.tensors[layer.output])
                 return QuantEmbedding(layer.name, layer.input, layer.output, table)
             case LastStep():
                 source = self.tensors[layer.input]
@@ -197,7 +197,7 @@ class Builder:
             activation = consumers[0].activation
             if activation.kind != "relu":
                 frac, reason = gate_function(activation, self.scheme.gates).in_frac, f"the input format of {activation}"
-        operand = self._operand(layer.input, self._observed(layer.input), _row_sum(layer.weight))
+        operand = self._operand(layer.input, self._observed(layer.input), largest_row_sum(layer.weight))
         weight = layer.weight * self._unit(layer.input, operand)
         fracs = np.full(len(weight), frac, np.int64)
         pre_shift = bounded_rows(f"layer {layer.name}", weight, layer.bias, fracs, operand.limit)
@@ -249,9 +249,9 @@ class Builder:
             self.tensors[layer.c_n] = TensorFormat(width, False, 32, (2.0**-c_frac,), (1 << 31) - 1)
         observed = max(self._observed(f"{layer.name}[{k}].h") for k in range(D))
         x_operand = self._operand(
-            layer.input, self._observed(layer.input), max(_row_sum(d.weight_ih) for d in layer.directions)
+            layer.input, self._observed(layer.input), max(largest_row_sum(d.weight_ih) for d in layer.directions)
         )
-        h_operand = self._operand(layer.output, observed, max(_row_sum(d.weight_hh) for d in layer.directions))
+        h_operand = self._operand(layer.output, observed, max(largest_row_sum(d.weight_hh) for d in layer.directions))
         self.decisions.append(
             f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
         )
@@ -324,12 +324,6 @@ def _fitting_limit(limit: int, row_sum: float) -> int:
     return limit
 
 
-def _row_sum(weight: FloatArray) -> float:
-    """The largest sum of integer weights of a row: what bounds its accumulator per operand unit."""
-    scale = row_scales(weight, np.zeros(len(weight)))
-    return float(np.abs(np.floor(weight / scale[:, None] + 0.5)).sum(axis=1).max(initial=0.0))
-
-
 def _split_bias(
     layer: Recurrent, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -349,6 +343,6 @@ def _split_bias(
 
 
 def _initial_state(state: InitialState, frac: int, limit: int) -> QuantInitialState:
-    value = np.clip(np.floor(state.value * 2.0**frac + 0.5), -limit, limit).astype(np.int32)
+    value = to_integers(state.value, 2.0**-frac, limit).astype(np.int32)
     indices: Int64Array | None = None if state.indices is None else state.indices.astype(np.int64)
     return QuantInitialState(value, state.source, indices)

@@ -13,10 +13,9 @@ from qrnn.quantization.calibrate import Histogram, Ranges
 InputScheme = Literal["8", "8-per-feature", "16"]
 """In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""
 
-
 PER_FEATURE_HEADROOM = 1.5
 """Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which
-costs more than the 0.6 bit of room (noise suppressor calibrated on a third of its clip: mask RMSE 0.0199 without, 0.0167 with)."""
+costs more than the half bit of room. docs/accuracy.md has such a case, the noise suppressor calibrated on a third of its clip."""
 
 
 def source_tensors(model: FloatModel) -> tuple[str, ...]:

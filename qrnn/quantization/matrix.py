@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qrnn.errors import QuantizationError
+from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import ACCUMULATOR_LIMIT, Int8Array, Int64Array, QuantMatrix
 
@@ -21,6 +22,18 @@ def row_scales(weight: FloatArray, bias: FloatArray) -> FloatArray:
     scale = np.maximum(scale, np.abs(bias) / _BIAS_LIMIT)
     result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
     return result
+
+
+def integer_weights(weight: FloatArray, scale: FloatArray) -> Int64Array:
+    """round(weight / scale) by rows, within ±127."""
+    q: Int64Array = to_integers(weight, scale[:, None], WEIGHT_LIMIT).astype(np.int64)
+    return q
+
+
+def largest_row_sum(weight: FloatArray) -> float:
+    """The largest sum of magnitudes of a row's integer weights: what bounds its accumulator per operand unit."""
+    scale = row_scales(weight, np.zeros(len(weight)))
+    return float(np.abs(integer_weights(weight, scale)).sum(axis=1).max(initial=0))
 
 
 def left_shifts(real: FloatArray) -> Int64Array:
@@ -60,9 +73,10 @@ def bounded_rows(owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int
 
 
 def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limit: int) -> Int64Array:
-    q = np.abs(np.floor(weight / scale[:, None] + 0.5)).astype(np.int64)
     bound: Int64Array = np.minimum(
-        q.sum(axis=1) * limit + np.abs(np.floor(bias / scale + 0.5)).astype(np.int64), 1 << 31
+        np.abs(integer_weights(weight, scale)).sum(axis=1) * limit
+        + np.abs(np.floor(bias / scale + 0.5)).astype(np.int64),
+        1 << 31,
     )
     return bound
 
@@ -75,11 +89,10 @@ def quantize_matrix(
     weight [R, K] in real units per operand unit (the input's scale already folded in); bias [R] real; operands within ±limit.
     """
     scale = row_scales(weight, bias)
-    q = np.clip(np.floor(weight / scale[:, None] + 0.5), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
     real = scale * 2.0 ** (out_frac - pre_shift)
     shift = left_shifts(real)
     return QuantMatrix(
-        weight=q,
+        weight=integer_weights(weight, scale).astype(np.int8),
         bias=np.floor(bias / scale + 0.5).astype(np.int32),
         multiplier=_multipliers(real, shift).astype(np.int32),
         left_shift=shift.astype(np.int8),

@@ -1,0 +1,28 @@
+"""The boundary between real numbers and the contract's integers (docs/arithmetic.md, section 7): the only place where one becomes the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import Int16Array, TensorFormat
+
+
+def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:
+    """clamp(floor(x / scale + 1/2), ±limit): whole numbers, still float64, for the caller to cast."""
+    q: FloatArray = np.minimum(np.maximum(np.floor(values / scale + 0.5), -limit), limit)
+    return q
+
+
+def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
+    """Real values [..., F] as int16 of a tensor's format."""
+    return to_integers(values, fmt.scales, fmt.limit).astype(np.int16)
+
+
+def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
+    """x = q · scale, [..., F] float64."""
+    x: FloatArray = q.astype(np.float64) * fmt.scales
+    return x
