@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +77,13 @@ def measure(hidden: int) -> tuple[float, float]:
     return work / median(kernel), work / median(load)
 
 
+def vector_instructions() -> str:
+    """Multiplying and widening vector instructions of the compiled kernel, with how often each stands in it."""
+    code = "\n".join(repeat_matvec.inspect_asm().values())
+    found = Counter(re.findall(r"\bv?p(?:madd|mul|dp|movsx)\w+|\bs(?:mlal|mull|addlp|shll|dot)2?\b", code))
+    return ", ".join(f"`{name}` ×{count}" for name, count in sorted(found.items())) or "none"
+
+
 def processor() -> str:
     """The processor's name, where the system tells."""
     try:
@@ -88,16 +97,16 @@ PAGE = """# The plain matvec
 
 Made by `python tools/bench_matvec.py` on {date}: {processor}, one core, Python {python}, Numba {numba}.
 
-int8 weights [4H, H] times int16 operands into int32, as plain Numba loops: LLVM makes `vpmovsxbw` + `vpmaddwd` of it, 16 multiply-adds
-an instruction. The limit is the rate at which the same core loads the same bytes ({rounds} interleaved rounds, medians).
+int8 weights [4H, H] times int16 operands into int32, as plain Numba loops. Instructions in the compiled code that multiply or widen
+vectors: {instructions}. The limit is the rate at which the same core loads the same bytes ({rounds} interleaved rounds, medians).
 
 | H | weights KiB | GMAC/s | limit, GB/s loaded | share of the limit |
 |---|---|---|---|---|
 {rows}
 
-What lies between the two: each row ends in a horizontal sum of the vector's lanes, which is much of the work where a row is only four
-vectors long (H = 64), and weights are widened to 16 bits before they are multiplied. A SIMD kernel with packed rows avoids both; the place
-for it is `matvec` in `qrnn/backends/cpu/kernels.py`.
+What lies between the two, as far as the code tells: each row ends in a horizontal sum of the vector's lanes, which weighs most where rows
+are short, and weights are widened to 16 bits before they are multiplied. A SIMD kernel with packed rows avoids both; the
+place for it is `matvec` in `qrnn/backends/cpu/kernels.py`.
 """
 
 
@@ -119,6 +128,7 @@ def main() -> None:
         python=platform.python_version(),
         numba=numba.__version__,
         rounds=ROUNDS,
+        instructions=vector_instructions(),
         rows="\n".join(rows),
     )
     write_atomically(arguments.output, page.encode())

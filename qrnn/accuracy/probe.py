@@ -16,8 +16,8 @@ from qrnn.arithmetic.gates import evaluate
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import GATES, FloatArray
-from qrnn.model.parts import GateFunction, Int16Array, Int32Array, Operand, QuantMatrix, pack_gates
-from qrnn.model.quant_model import QuantDense, QuantModel, QuantRecurrent
+from qrnn.model.parts import GateFunction, Int16Array, Int32Array, Operand, pack_gates
+from qrnn.model.quant_model import QuantDense, QuantModel, QuantRecurrent, named_matrices
 
 Mask = npt.NDArray[np.bool_]
 
@@ -177,15 +177,10 @@ class LayerProbe:
 
     def weight_ranges(self) -> dict[str, float]:
         """Matrix → root mean square of its integer weights, as a fraction of 127: how well the rows' scales fill int8."""
-        matrices: dict[str, QuantMatrix] = {}
-        for layer in self.model.layers:
-            if isinstance(layer, QuantDense):
-                matrices[f"{layer.name}.weight"] = layer.matrix
-            elif isinstance(layer, QuantRecurrent):
-                for number, d in enumerate(layer.directions):
-                    matrices[f"{layer.name}[{number}].weight_ih"] = d.ih
-                    matrices[f"{layer.name}[{number}].weight_hh"] = d.hh
-        return {name: float(np.sqrt(np.mean(m.weight.astype(np.float64) ** 2))) / 127 for name, m in matrices.items()}
+        return {
+            name: float(np.sqrt(np.mean(matrix.weight.astype(np.float64) ** 2))) / 127
+            for name, matrix, _ in named_matrices(self.model.layers)
+        }
 
     def ranges(self) -> dict[str, float]:
         """Tensor → largest magnitude seen, as a fraction of its format's range."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qrnn.errors import ModelFileError
-from qrnn.model.float_model import GATES, GraphInput
+from qrnn.model.float_model import GraphInput
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import (
     QuantConcat,
@@ -20,6 +20,7 @@ from qrnn.model.quant_model import (
     QuantPointwise,
     QuantRecurrent,
     QuantSoftmax,
+    named_matrices,
 )
 
 if TYPE_CHECKING:
@@ -151,13 +152,4 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
 
 def prove(model: QuantModel) -> dict[str, int]:
     """Layer and matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
-    proof: dict[str, int] = {}
-    for layer in model.layers:
-        if isinstance(layer, QuantDense):
-            proof[f"{layer.name}.weight"] = layer.matrix.prove(f"layer {layer.name}")
-        elif isinstance(layer, QuantRecurrent):
-            for number, d in enumerate(layer.directions):
-                for name, matrix in (("weight_ih", d.ih), ("weight_hh", d.hh)):
-                    owner = f"{layer.name}[{number}].{name}"
-                    proof[owner] = matrix.prove(f"layer {owner}", GATES[layer.cell])
-    return proof
+    return {name: matrix.prove(f"layer {name}", rows) for name, matrix, rows in named_matrices(model.layers)}

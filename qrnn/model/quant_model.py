@@ -7,7 +7,7 @@ layers fit together and proves that no accumulator can overflow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -260,6 +260,17 @@ class QuantConcat:
 
 
 QuantLayer = QuantRecurrent | QuantDense | QuantPointwise | QuantSoftmax | QuantEmbedding | QuantLastStep | QuantConcat
+
+
+def named_matrices(layers: tuple[QuantLayer, ...]) -> Iterator[tuple[str, QuantMatrix, tuple[str, ...]]]:
+    """Every matrix with its name (``layer.weight``, ``layer[d].weight_ih``, …) and the names of the gates in its rows."""
+    for layer in layers:
+        if isinstance(layer, QuantDense):
+            yield f"{layer.name}.weight", layer.matrix, ()
+        elif isinstance(layer, QuantRecurrent):
+            for number, d in enumerate(layer.directions):
+                yield f"{layer.name}[{number}].weight_ih", d.ih, GATES[layer.cell]
+                yield f"{layer.name}[{number}].weight_hh", d.hh, GATES[layer.cell]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def test_fsdd_reference_equals_cpu(name: str) -> None:
 
 @pytest.mark.parametrize("name", FSDD)
 def test_fsdd_oracle_against_onnx_runtime(name: str) -> None:
-    """Within 1e-5 of the largest logit, which lies between 10 and 30."""
+    """Within 1e-5, of logits that reach 10 to 30."""
     pytest.importorskip("onnxruntime")
     path = SHARED / "models" / f"{name}.onnx"
     model = fsdd(name)[0]
@@ -128,7 +128,7 @@ def test_fsdd_oracle_against_onnx_runtime(name: str) -> None:
     want = run_oracle(model, {"x": x}, lengths).outputs["logits"]
     got = run_onnxruntime(model, path, make_batch(model.inputs, {"x": x}, lengths))["logits"]
     assert 5 < np.abs(want).max() < 50
-    assert np.abs(want - got).max() <= 1e-5 * np.abs(want).max()
+    assert np.abs(want - got).max() <= 1e-5
 
 
 # --- MNIST -----------------------------------------------------------------------------------------------------------------------------------
@@ -171,14 +171,14 @@ def test_mnist_reference_equals_cpu() -> None:
 
 
 def test_mnist_oracle_against_onnx_runtime() -> None:
-    """Within 1e-5 of the largest output."""
+    """Within 1e-5."""
     pytest.importorskip("onnxruntime")
     model = mnist()[0]
     data = {model.inputs[0].name: mnist_images()[0][:20]}
     path = THIRD_PARTY / "mnist_gru128x2.onnx"
     want = run_oracle(model, data).outputs[model.outputs[0].name]
     got = run_onnxruntime(model, path, make_batch(model.inputs, data))[model.outputs[0].name]
-    assert np.abs(want - got).max() <= 1e-5 * np.abs(want).max()
+    assert np.abs(want - got).max() <= 1e-5
 
 
 # --- sentence boundaries --------------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_sentence_split() -> None:
     with np.load(SHARED / "data" / "sentence_split_bilstm_io.npz") as data:
         tokens, golden = data["input"], data["Add_26"].astype(np.float64)
     want = run_oracle(model, {"input": tokens}).outputs["output"]
-    assert np.abs(want - golden).max() <= 1e-5 * np.abs(golden).max()
+    assert np.abs(want - golden).max() <= 1e-5
     quantized = quantize(model, {"input": tokens})
     got = Session(quantized).run({"input": tokens}).outputs["output"]
     assert sqnr_db(golden, got) >= 53.0  # 55.0 measured
@@ -200,7 +200,7 @@ def test_sentence_split() -> None:
     assert_reference_equals_cpu(quantized, {"input": tokens[:1, :12]})
     if pytest.importorskip("onnxruntime"):
         runtime = run_onnxruntime(model, path, make_batch(model.inputs, {"input": tokens}))["output"]
-        assert np.abs(want - runtime).max() <= 1e-5 * np.abs(want).max()
+        assert np.abs(want - runtime).max() <= 1e-5
 
 
 # --- noise suppression ----------------------------------------------------------------------------------------------------------------------
@@ -222,7 +222,8 @@ def test_dtln() -> None:
 
 
 def test_dtln_oracle_against_onnx_runtime() -> None:
-    """Step by step with the states carried through the graph's own inputs and outputs; masks within 1e-5, states within 1e-5."""
+    """Step by step with the states carried through the graph's own inputs and outputs; masks within 1e-5, states, cells of hundreds among
+    them, within 1e-5 of the largest."""
     pytest.importorskip("onnxruntime")
     path = THIRD_PARTY / "dtln_model_1.onnx"
     model = load_onnx(path)
@@ -232,4 +233,5 @@ def test_dtln_oracle_against_onnx_runtime() -> None:
     got = run_onnxruntime(model, path, make_batch(model.inputs, {model.inputs[0].name: magnitude}))
     for name, value in want.items():
         assert np.abs(value).max() > 0.5
-        assert np.abs(value - got[name]).max() <= 1e-5 * max(1.0, np.abs(value).max())
+        largest = 1.0 if name == model.outputs[0].name else np.abs(value).max()
+        assert np.abs(value - got[name]).max() <= 1e-5 * largest
