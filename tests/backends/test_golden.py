@@ -22,12 +22,16 @@ KINDS = ("recurrent", "dense", "pointwise", "softmax", "align")
 
 
 def _load_tool() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "tools"))  # as a script has its own folder there: it imports golden_cases
     spec = importlib.util.spec_from_file_location("make_golden", ROOT / "tools" / "make_golden.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
     return module
 
 
