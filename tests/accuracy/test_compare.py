@@ -16,12 +16,13 @@ from models import Shape, make_model
 from onnx_import.builders import head
 from rich.console import Console
 
+from accuracy.pairs import LENGTHS, MASK, RNG, N, T, X, pair
 from qrnn.accuracy.compare import Agreement, Comparison, Decisions, compare
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.accuracy.oracle import run_oracle, run_oracle_batch
 from qrnn.accuracy.plot import draw
-from qrnn.accuracy.probe import ErrorSum, LayerProbe, gate_values
+from qrnn.accuracy.probe import ErrorSum, gate_values
 from qrnn.accuracy.report import render
 from qrnn.backends.base import Trace
 from qrnn.errors import DataError
@@ -33,19 +34,6 @@ from qrnn.onnx_import import load_onnx
 from qrnn.quantization import RANDOM, Scheme, quantize
 from qrnn.quantization.gate_tables import gate_function
 from qrnn.session import Session
-
-RNG = np.random.default_rng(0)
-N, T = 130, 7
-"""More sequences than `qrnn.accuracy.compare.CHUNK`, so that sums run over several pieces."""
-X = RNG.normal(size=(N, T, 3))
-LENGTHS = RNG.integers(1, T - 1, N)
-"""Shorter than T, so that no piece is as long as the arrays."""
-MASK = np.arange(T) < LENGTHS[:, None]
-
-
-def pair(shape: Shape, x: Any = X) -> tuple[FloatModel, QuantModel]:
-    model = make_model(shape, np.random.default_rng(1))
-    return model, quantize(model, {"x": x}, Scheme(input="8"))
 
 
 def check(
@@ -69,7 +57,7 @@ def check(
     [("lstm", (False, True), "ifgo"), ("gru", (True,), "rzn"), ("rnn", (False,), ""), ("gru", (False,), "rzn")],
 )
 def test_every_figure(cell: str, directions: tuple[bool, ...], gates: str) -> None:
-    model, quantized = pair(Shape(cell, directions=directions, head=3))  # type: ignore[arg-type]
+    model, quantized = pair(Shape(cell, directions=directions, head=3), X)  # type: ignore[arg-type]
     progress: list[tuple[int, int]] = []
     result = compare(model, quantized, {"x": X, "lengths": LENGTHS}, progress=lambda *a: progress.append(a))
     assert progress == [(64, N), (128, N), (N, N)]
@@ -180,7 +168,7 @@ def test_decisions(head_size: int, sigmoid: bool, rule: str, per_step: bool) -> 
 
 
 def test_models_of_states_alone_decide_nothing() -> None:
-    model, quantized = pair(Shape("gru"))
+    model, quantized = pair(Shape("gru"), X)
     result = compare(model, quantized, {"x": X})
     assert result.decisions is None
     assert result.as_dict()["decisions"] is None
@@ -189,7 +177,7 @@ def test_models_of_states_alone_decide_nothing() -> None:
 
 
 def test_another_source_is_refused() -> None:
-    model, quantized = pair(Shape("gru", head=3))
+    model, quantized = pair(Shape("gru", head=3), X)
     named = replace(quantized, provenance=replace(quantized.provenance, source_sha256="a" * 64))
     compare(model, named, {"x": X[:2]})  # a model without a file has no source
     compare(replace(model, source_sha256="a" * 64), named, {"x": X[:2]})
@@ -197,119 +185,12 @@ def test_another_source_is_refused() -> None:
         compare(replace(model, source_sha256="b" * 64), named, {"x": X[:2]})
 
 
-# --- saturation and ranges --------------------------------------------------------------------------------------------------------------
-
-
-def test_saturation_of_inputs_by_hand() -> None:
-    """Calibrated to ±1 with 127 steps: beyond 127.5/127 a value is clipped; padding and other features do not count."""
-    calibration = np.zeros((1, 2, 3))
-    calibration[0, 0, 0] = 1.0
-    model, quantized = pair(Shape("gru", head=2), calibration)
-    x = np.zeros((2, 4, 3))
-    x[0, 0] = [1.0, 127.4 / 127, -127.4 / 127]
-    x[0, 1] = [127.6 / 127, -127.6 / 127, 0.0]
-    x[1, 0] = [50.0, 0.0, 0.0]
-    x[1, 2] = [99.0, 99.0, 99.0]  # beyond its length
-    result = compare(model, quantized, {"x": x, "lengths": np.array([4, 2])})
-    found = {s.where: (s.saturated, s.total) for s in result.saturation}
-    assert found["input x: beyond its calibrated range"] == (3, 18)
-    assert result.ranges["x"] == 1.0
-
-
-def test_saturation_of_given_states() -> None:
-    """h of a bounded cell holds ±32767/32768: of five given values 1.5 and -2 are clipped, the last by less than half a unit is not."""
-    shape = Shape("gru", hidden_size=5, states=True, head=2)
-    model, quantized = pair(shape, np.random.default_rng(1).normal(size=(2, 3, 3)))
-    state = np.zeros((1, 2, 1, 1, 5))
-    state[0, 0, 0, 0] = [0.5, -0.999, 1.5, -2.0, 32767.4 / 32768]
-    result = compare(model, quantized, {"x": np.zeros((1, 3, 3)), "state": state})
-    found = {s.where: (s.saturated, s.total) for s in result.saturation}
-    assert found["layer0[0]: initial h"] == (2, 5)
-
-
-def one_unit(weight: float, bias: float) -> FloatModel:
-    """An LSTM of one unit: gates i and f from the bias alone, candidate weight·x, no recurrence."""
-    model = make_model(Shape("lstm", input_size=1, hidden_size=1, head=1), np.random.default_rng(0))
-    layer, dense = model.layers
-    direction = replace(
-        layer.directions[0],  # type: ignore[union-attr]
-        weight_ih=np.array([[0.0], [0.0], [weight], [0.0]]),
-        weight_hh=np.zeros((4, 1)),
-        bias_ih=np.array([bias, -bias, 0.0, bias]),
-        bias_hh=np.zeros(4),
-    )
-    head_weight = replace(dense, weight=np.array([[1.0]]), bias=np.array([0.0]))
-    return replace(model, layers=(replace(layer, directions=(direction,)), head_weight))  # type: ignore[arg-type]
-
-
-def test_saturation_of_gates_by_hand() -> None:
-    """The candidate's argument is int16 with 12 fraction bits, ±8: of |x| = 1, 4, 9, 20 the last two saturate, on real steps only."""
-    model = one_unit(1.0, 3.0)
-    calibration = np.array([[[20.0]]])
-    quantized = quantize(model, {"x": calibration}, Scheme(input="16"))
-    x = np.array([[1.0, 4.0, 9.0], [-20.0, -4.0, 30.0]])[:, :, None]
-    result = compare(model, quantized, {"x": x, "lengths": np.array([3, 2])})
-    found = {s.where: (s.saturated, s.total) for s in result.saturation}
-    assert found["layer0[0]: pre-activation g"] == (2, 5)
-    assert found["layer0[0]: pre-activation i"] == (0, 5)
-    assert found["layer0[0]: cell"] == (0, 5)
-    assert found["head: pre-activation"] == (0, 5)
-
-
-def test_saturation_of_a_trace_made_by_hand() -> None:
-    """Exactly the values that the contract's clamps change: rails of int16 and int32, and operands that round beyond their limit."""
-    model = one_unit(1.0, 3.0)
-    quantized = quantize(model, {"x": np.array([[[0.5]]])}, Scheme(input="8"))
-    layer = quantized.layers[0]
-    assert isinstance(layer, QuantRecurrent)
-    shift, limit = layer.h_operand.shift, layer.h_operand.limit
-    assert limit == 127
-    half, top = (1 << shift) // 2, limit << shift
-    batch = make_batch(model.inputs, {"x": np.zeros((1, 6, 1))}, [5])
-    probe, trace = LayerProbe(quantized, 6), Trace()
-    run_oracle_batch(model, batch, probe.observe)
-    _, tensors = Session(quantized).run_batch(batch, trace=trace)
-    key = "layer0[0]"
-    pre, h, c = (trace.arrays[f"{key}.{name}"].copy() for name in ("pre", "h", "c"))
-    pre[0, :, 0] = [32767, -32768, 32766, -32767, 0, 32767]  # two at a rail; the sixth step is padding
-    pre[0, :, 1] = [32767] * 6
-    h[0, :, 0] = [top + half - 1, top + half, -top - half, -top - half - 1, 0, -32767]  # halves round up: two beyond
-    c[0, :, 0] = [2**31 - 1, -(2**31), 2**31 - 2, 0, 0, -(2**31)]
-    trace.arrays.update({f"{key}.pre": pre, f"{key}.h": h, f"{key}.c": c})
-    logits = tensors["logits"].copy()
-    logits[0, :, 0] = [32767, -32768, -32767, 32766, 32767, 32767]
-    probe.compare(trace, {**tensors, "logits": logits}, batch)
-    found = {s.where: (s.saturated, s.total) for s in probe.saturation()}
-    assert found == {
-        "input x: beyond its calibrated range": (0, 5),
-        f"{key}: pre-activation i": (2, 5),
-        f"{key}: pre-activation f": (5, 5),
-        f"{key}: pre-activation g": (0, 5),
-        f"{key}: pre-activation o": (0, 5),
-        f"{key}: h operand": (2, 5),
-        f"{key}: cell": (2, 5),
-        "head: pre-activation": (3, 5),
-    }
-    assert probe.ranges()["logits"] == 32768 / quantized.tensors["logits"].limit
-
-
-def test_ranges_by_hand() -> None:
-    model, quantized = pair(Shape("gru", head=3))
-    data = {"x": X, "lengths": LENGTHS}
-    result = compare(model, quantized, data)
-    tensors = Session(quantized).run_batch(make_batch(model.inputs, {"x": X}, LENGTHS))[1]
-    assert set(result.ranges) == set(tensors)
-    for name, q in tensors.items():
-        real = q[MASK] if quantized.tensors[name].has_time else q
-        assert result.ranges[name] == np.abs(real.astype(int)).max() / quantized.tensors[name].limit
-
-
 # --- gates of a report ------------------------------------------------------------------------------------------------------------------
 
 
 @cache
 def some_report() -> Comparison:
-    model, quantized = pair(Shape("gru", head=3))
+    model, quantized = pair(Shape("gru", head=3), X)
     return compare(model, quantized, {"x": X[:2]})
 
 
@@ -439,7 +320,7 @@ def test_rendered_report_of_a_random_calibration() -> None:
 
 
 def test_names_that_look_like_markup() -> None:
-    model, quantized = pair(Shape("gru", head=3))
+    model, quantized = pair(Shape("gru", head=3), X)
     for output in model.outputs[:1]:
         object.__setattr__(output, "name", "y[/red] :x:")
     result = compare(model, replace(quantized, outputs=model.outputs), {"x": X[:2]})

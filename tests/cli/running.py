@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx_import.builders import Graph
 
 from qrnn.cli import main
 
@@ -86,3 +87,13 @@ class Workplace:
             assert part in done.lines[-1], done.err
         assert done.out == ""
         return done.lines[-1]
+
+
+def unsupported() -> bytes:
+    """An ONNX file with a node that is refused."""
+    g = Graph()
+    x = g.input("x", ["batch", "time", 4])
+    y = g.recurrent("GRU", g.node("Transpose", [g.node("Erf", [x])], perm=[1, 0, 2]), 4, 5)[0]
+    g.node("Squeeze", [y, g.const(np.array([1], np.int64))], ["y"])
+    g.output("y")
+    return g.model().SerializeToString()
