@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.gate_errors import measure
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.arithmetic import CONTRACT_VERSION, cells, gates
@@ -36,7 +37,9 @@ from qrnn.model.parts import Operand, pack_gates
 from qrnn.model.quant_model import Provenance, QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
-from qrnn.quantization.gate_tables import SIGMOID_FRAC, TANH_FRAC, exp_table, fit_knots, gate_function
+from qrnn.quantization.gate_choice import GateChoice
+from qrnn.quantization.gate_fit import fit_knots
+from qrnn.quantization.gate_tables import SIGMOID_FRAC, TANH_FRAC, exp_table, gate_function, needs_input_range
 from qrnn.quantization.matrix import bounded_rows, row_scales
 from qrnn.quantization.scheme import Scheme
 from qrnn.session import Session
@@ -46,9 +49,9 @@ INPUTS = np.arange(-32768, 32768)
 IntArray = npt.NDArray[np.int64]
 
 
-def evaluate_all(activation: Activation, text: str = "pwl:128") -> tuple[IntArray, int]:
+def evaluate_all(activation: Activation, segments: int = 128) -> tuple[IntArray, int]:
     """The gate function at every int16 input, and its input's fraction bits."""
-    function = gate_function(activation, text)
+    function = gate_function(activation, GateChoice(segments=segments))
     params, tables = pack_gates((function,))
     return np.array([gates.evaluate(int(x), params, tables, 0) for x in INPUTS], np.int64), function.in_frac
 
@@ -65,12 +68,45 @@ def gate_errors() -> None:
     for segments in SEGMENTS:
         row = f"{segments:8}"
         for kind in ("sigmoid", "tanh"):
-            y, in_frac = evaluate_all(Activation(kind), f"pwl:{segments}")
+            y, in_frac = evaluate_all(Activation(kind), segments)
             x = INPUTS / 2.0**in_frac
             real = 0.5 + 0.5 * np.tanh(0.5 * x) if kind == "sigmoid" else np.tanh(x)
             error = float(np.abs(y - 2.0**15 * real).max())
             row += f"  {error:7.2f} {error / 2**15:.1e}"
         print(row)
+    print("others under pwl:128 | input | output | table entries | largest error, output LSB | real")
+    sigmoid, tanh = Activation("sigmoid"), Activation("tanh")
+    for activation, choice in (
+        (sigmoid, GateChoice("hard")),
+        (tanh, GateChoice("hard")),
+        (sigmoid, GateChoice("step")),
+    ):
+        print_error(f"{activation} as {choice}", activation, choice, 11)
+    for activation, in_frac in OTHERS:
+        print_error(str(activation), activation, GateChoice(), in_frac)
+
+
+OTHERS = (
+    (Activation("scaled_tanh", 1.0, 0.5), 11),
+    (Activation("scaled_tanh", 1.7159, 2 / 3), 11),
+    (Activation("softsign"), 11),
+    (Activation("softsign"), 6),
+    (Activation("elu", 1.0), 12),
+    (Activation("elu", 1.0), 11),
+    (Activation("softplus"), 11),
+    (Activation("leaky_relu", 0.01), 11),
+    (Activation("affine", 0.3, 0.1), 11),
+    (Activation("thresholded_relu", 1.0), 11),
+)
+"""Functions besides sigmoid and tanh, and the fraction bits of the input for those that take them from calibration."""
+
+
+def print_error(label: str, activation: Activation, choice: GateChoice, in_frac: int) -> None:
+    """One line: formats, entries and the largest error against ``activation``."""
+    function = gate_function(activation, choice, in_frac=in_frac if needs_input_range(activation) else None)
+    d = measure(label, activation, function).as_dict()
+    formats = " | ".join(f"Q{15 - d[name]}.{d[name]}" for name in ("in_frac", "out_frac"))
+    print(f"  {label} | {formats} | {d['table_entries']} | {d['max_error_lsb']:.2f} | {d['max_error']:.1e}")
 
 
 def best_error(kind: str, segments: int, fine: int = 64) -> tuple[float, float]:
@@ -153,7 +189,7 @@ def cell_widths() -> None:
         two = np.clip(((two * f + 16384) >> 15) + ((i * g[t] + (1 << 18)) >> 19), -32768, 32767)
         one = np.clip((one * f * 16 + i * g[t] + (1 << 18)) >> 19, -32768, 32767)
         wide = np.array(
-            [cells.lstm_cell_state(i, f, int(v), int(c), 23) for v, c in zip(g[t], wide, strict=True)], np.int64
+            [cells.lstm_cell_state(i, f, int(v), int(c), 15, 7) for v, c in zip(g[t], wide, strict=True)], np.int64
         )
         for name, value in (("exact", exact), ("two", two / 2.0**11), ("one", one / 2.0**11), ("wide", wide / 2.0**23)):
             histories[name].append(value)
@@ -226,8 +262,8 @@ def one_layer(cell: CellKind, hidden: int, inputs: int, weight: float, bias: flo
 class FixedShift(Builder):
     """Conversion with the h operand always taken as the upper byte."""
 
-    def _operand(self, name: str, largest: float, row_sum: float) -> Operand:
-        operand = super()._operand(name, largest, row_sum)
+    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+        operand = super().operand(name, largest, row_sum)
         return Operand(8, 127) if name in self.fracs else operand
 
 

@@ -22,20 +22,19 @@ from typing import Any
 
 import numpy as np
 from golden_cases import (
-    SPECS,
+    add_cases,
     align_cases,
     boundary_cases,
     dense_cases,
-    gate_function_entries,
-    gate_functions,
     make_recurrent,
     pointwise_cases,
-    primitive_cases,
-    read_gate_function,
+    read_add,
     read_matrix,
     read_recurrent,
     softmax_cases,
 )
+from golden_primitives import gate_function_entries, gate_functions, primitive_cases, read_gate_function
+from golden_specs import SPECS
 
 from qrnn.arithmetic import CONTRACT_VERSION, gates
 from qrnn.atomic import write_atomically
@@ -51,9 +50,9 @@ from qrnn.model.quant_model import (
     QuantLayer,
     QuantModel,
     QuantPointwise,
-    QuantRecurrent,
     QuantSoftmax,
 )
+from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 
 FORMAT = "qrnn golden vectors"
@@ -63,12 +62,18 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{
 ABOUT = [
     "Every number is an integer, but for x and scale under 'boundary', which are float64 written so that they read back exactly.",
     "primitives: name -> arguments, and cases as [argument..., result]; equations in docs/arithmetic.md, section 2 to 4.",
-    "gate_functions: name -> params (kind 0: in_frac, out_frac, offset, segment_bits and a table; kind 1: in_frac, out_frac, slope,",
-    "intercept, shift, low, high), some [x, y] samples, and all_inputs_sha256: the SHA-256 of y for x = -32768 ... 32767 in order,",
-    "each y as a little-endian int32.",
+    "gate_functions: name -> kind, in_frac, out_frac and the kind's parameters (0, odd: offset, segment_bits, cut, which is 0 where it is",
+    "absent, and a table; 1, ramp: slope, intercept, shift, low, high; 2, table: lowest, segment_bits, highest and a table; 3, threshold:",
+    "threshold, slope, intercept, high, below), some [x, y] samples, and all_inputs_sha256: the SHA-256 of y for x = -32768 ... 32767 in",
+    "order, each y as a little-endian int32.",
     "recurrent: gate rows in the order lstm i f g o, gru r z n, rnn h; weights [rows][columns]; gates names one gate function per gate",
     "and, for lstm, the output activation; lengths [N]; x [N][T][I]; h_0, c_0, h_n, c_n [N][D][H]; y [N][T][D*H], zero past the length.",
-    "dense, pointwise, softmax, align: x and y [M][F]; softmax uses exp_table.",
+    "h_n, c_n are the carried states, h_0, c_0 themselves for a sequence of length 0 (where the layer's tensors h_n and c_n are zero).",
+    "Keys that only some have: forget (lstm: one, f = 1; coupled, f = 1 - i; there are then no rows and no gate function of f, and f is",
+    "the gate's own where the key is absent); in a direction, peephole (weight, shift per row; zero shares of g's rows are not read), and",
+    "projection (matrix p [P][H] with its pre_shift, operand and hidden_frac, in_frac, and function: a gate function's name, softmax, or",
+    "empty for the identity): h_0, h_n are then [N][D][P] and y [N][T][D*P].",
+    "dense, pointwise, softmax, align: x and y [M][F]; softmax uses exp_table. add: x and right are its operands.",
 ]
 
 
@@ -78,16 +83,15 @@ _PROVENANCE = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
 
 
 def _model(layer: QuantLayer, features: int, width: int, has_time: bool) -> QuantModel:
-    """One layer alone, from x [features] to y [width]."""
-    formats = {
-        "x": TensorFormat(features, has_time, 16, (1.0,), 32767),
-        "y": TensorFormat(width, has_time, 16, (1.0,), 32767),
-    }
+    """One layer alone, from x (and what else it reads) [features] to y [width]."""
+    formats = {name: TensorFormat(features, has_time, 16, (1.0,), 32767) for name in layer.inputs}
+    formats["y"] = TensorFormat(width, has_time, 16, (1.0,), 32767)
     if isinstance(layer, QuantRecurrent):
-        formats |= {name: TensorFormat(width, False, 32, (1.0,), (1 << 31) - 1) for name in ("h_n", "c_n")}
-    return QuantModel(
-        "golden", (GraphInput("x", "features", (features,), has_time),), (layer,), (), formats, False, _PROVENANCE
-    )
+        cells = layer.hidden_size * len(layer.directions)
+        formats["h_n"] = TensorFormat(width, False, 16, (1.0,), 32767)
+        formats["c_n"] = TensorFormat(cells, False, 32, (1.0,), (1 << 31) - 1)
+    inputs = tuple(GraphInput(name, "features", (features,), has_time) for name in layer.inputs)
+    return QuantModel("golden", inputs, (layer,), (), formats, False, _PROVENANCE)
 
 
 def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], backend: str) -> dict[str, Any]:
@@ -99,8 +103,8 @@ def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], ba
     width = x.shape[-1]
     match kind:
         case "recurrent":
-            layer = read_recurrent(case, functions)
-            width = layer.hidden_size * len(layer.directions)
+            layer = read_recurrent(case, functions, document["exp_table"])
+            width = layer.output_size * len(layer.directions)
             states = {"rnn": (np.asarray(case["h_0"], np.int16), np.asarray(case["c_0"], np.int32))}
             lengths = np.asarray(case["lengths"], np.int64)
         case "dense":
@@ -119,10 +123,13 @@ def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], ba
         case "align":
             part = ConcatPart("x", np.arange(width), case["from_frac"])
             layer = QuantConcat("concat", "y", (part,), case["to_frac"])
+        case "add":
+            layer = read_add(case)
         case _:
             raise ValueError(f"kind {kind!r} is unknown")
     engine = create_engine(backend, _model(layer, x.shape[-1], width, kind == "recurrent"), 1)
-    tensors, final = engine.run({"x": x}, states, lengths)
+    inputs = {name: np.asarray(case[name], np.int16) for name in layer.inputs}
+    tensors, final = engine.run(inputs, states, lengths)
     results = {"y": tensors["y"].tolist()}
     if kind == "recurrent":
         h_n, c_n = final["rnn"]
@@ -130,7 +137,7 @@ def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], ba
     return results
 
 
-CASE_KINDS = ("recurrent", "dense", "pointwise", "softmax", "align")
+CASE_KINDS = ("recurrent", "dense", "pointwise", "softmax", "align", "add")
 
 
 def make_document() -> dict[str, Any]:
@@ -151,6 +158,7 @@ def make_document() -> dict[str, Any]:
             "pointwise": pointwise_cases(np.random.default_rng(4)),
             "softmax": softmax_cases(np.random.default_rng(5)),
             "align": align_cases(np.random.default_rng(6)),
+            "add": add_cases(np.random.default_rng(8)),
             "boundary": boundary_cases(np.random.default_rng(7)),
         }
     )  # fmt: skip
@@ -163,8 +171,8 @@ def with_results(document: Mapping[str, Any]) -> dict[str, Any]:
     for name, entry in filled["primitives"].items():
         entry["cases"] = [[*case[:-1], int(functions[name](*case[:-1]))] for case in entry["cases"]]
     for name, entry in filled["gate_functions"].items():
-        params, tables = pack_gates((read_gate_function(name, entry),))
-        every = [int(gates.evaluate(x, params, tables, 0)) for x in range(-32768, 32768)]
+        params, tables = (packed.tolist() for packed in pack_gates((read_gate_function(name, entry),)))
+        every = [gates.evaluate(x, params, tables, 0) for x in range(-32768, 32768)]
         entry["samples"] = [[x, every[x + 32768]] for x, _ in entry["samples"]]
         entry["all_inputs_sha256"] = hashlib.sha256(np.asarray(every, "<i4").tobytes()).hexdigest()
     for kind in CASE_KINDS:
@@ -207,7 +215,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check(path: Path) -> int:
-    """Compare the file with what the reference backend makes of its inputs, and its gate tables with those fitted now."""
+    """Compare the file with what the reference backend makes of its inputs, and its gate functions with those made now."""
     if not path.is_file():
         print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
         return 1
@@ -218,8 +226,9 @@ def check(path: Path) -> int:
         "contract_version": CONTRACT_VERSION,
         "exp_table": exp_table().tolist(),
     }
-    for name, function in gate_functions().items():
-        expected["gate_functions"].setdefault(name, {})["table"] = function.table.tolist()
+    for name, entry in gate_function_entries(gate_functions()).items():
+        made = {key: value for key, value in entry.items() if key not in ("samples", "all_inputs_sha256")}
+        expected["gate_functions"].setdefault(name, {}).update(made)
     found = differences(committed, expected)
     for line in found:
         print(f"{path.name} differs: {line}", file=sys.stderr)

@@ -1,17 +1,14 @@
 """The cells of the contract (docs/arithmetic.md, section 4), one unit at a time.
 
-Names: ``x_part`` and ``h_part`` are the requantized sums of one row of W·x + b and R·h + b (int32); ``r z i f g o n`` are gate outputs
-in Q0.15; h is int16 with h_frac fraction bits (15 for bounded cells), c int32 with c_frac.
+Names: ``x_part`` and ``h_part`` are the requantized sums of one row of W·x + b and R·h + b (int32); ``r z i f g o n`` are gate outputs,
+|·| ≤ 2^15, with the fraction bits of their function: 15 for all that are bounded by 1. h is int16 with h_frac fraction bits (15 for
+bounded cells), c int32 with c_frac. Products are exact in 64 bits, and in 32 where docs/arithmetic.md, section 9, says so.
 """
 
-from qrnn.arithmetic.fixedpoint import (
-    multiply_q15,
-    saturate,
-    saturate16,
-    saturate16_shifted,
-    saturate32,
-    shift_right_round,
-)
+from qrnn.arithmetic.fixedpoint import saturate, saturate16, saturate16_shifted, saturate32, shift_right_round
+
+STATE_LIMIT = 32767
+"""Hidden states lie within ±32767."""
 
 
 def preactivation(x_part: int, h_part: int, pre_shift: int) -> int:
@@ -19,39 +16,53 @@ def preactivation(x_part: int, h_part: int, pre_shift: int) -> int:
     return saturate16_shifted(x_part + h_part, pre_shift)
 
 
-def candidate_after_reset(x_part: int, h_part: int, r: int, pre_shift: int) -> int:
-    """GRU with linear_before_reset = 1: pre-activation of n, W·x + r·(R·h + b), one rounding, one saturation."""
-    return saturate16_shifted(x_part + multiply_q15(h_part, r), pre_shift)
+def peephole(c: int, weight: int, shift: int) -> int:
+    """The cell's part of a pre-activation, weight · c, in the partial sums' format, within ±2^30; weight int16, shift 0 … 46.
 
-
-def reset_operand(r: int, h: int, shift: int, limit: int) -> int:
-    """GRU with linear_before_reset = 0: the matvec operand of r·h, rounded once from the full product."""
-    return saturate(shift_right_round(r * h, 15 + shift), -limit, limit)
-
-
-def lstm_cell_state(i: int, f: int, g: int, c: int, c_frac: int) -> int:
-    """c' = sat32(round(f·c) + round(i·g)), both rounded to c_frac fraction bits; 12 ≤ c_frac ≤ 30."""
-    return saturate32(multiply_q15(c, f) + shift_right_round(i * g, 30 - c_frac))
-
-
-def lstm_output_argument(c: int, c_frac: int, in_frac: int) -> int:
-    """c as the int16 argument of the output activation, which has in_frac ≤ c_frac fraction bits: the cell's saturation."""
-    return saturate16(shift_right_round(c, c_frac - in_frac))
-
-
-def lstm_hidden_state(o: int, activated_c: int, h_frac: int) -> int:
-    """h = o · tanh(c), from two Q0.15 factors to h_frac fraction bits in one rounding; |h| ≤ 32767."""
-    return shift_right_round(o * activated_c, 30 - h_frac)
-
-
-def gru_hidden_state(z: int, n: int, h: int, h_frac: int) -> int:
-    """h' = z·h + (1 - z)·n with one rounding: a convex combination of two int16, so it cannot leave int16.
-
-    n is Q0.15; where h_frac < 15 it is rounded to h_frac first.
+    It is added to x_part, which then still fits an int32; the sum with h_part takes 33 bits.
     """
-    return (z * h + (32768 - z) * shift_right_round(n, 15 - h_frac) + 16384) >> 15
+    return saturate(shift_right_round(c * weight, shift), -(1 << 30), 1 << 30)
 
 
-def rnn_hidden_state(activated: int, out_frac: int, h_frac: int) -> int:
-    """h = f(pre-activation), taken from the function's out_frac ≥ h_frac fraction bits."""
-    return shift_right_round(activated, out_frac - h_frac)
+def candidate_after_reset(x_part: int, h_part: int, r: int, r_frac: int, pre_shift: int) -> int:
+    """GRU with linear_before_reset = 1: pre-activation of n, W·x + r·(R·h + b), one rounding, one saturation."""
+    return saturate16_shifted(x_part + shift_right_round(h_part * r, r_frac), pre_shift)
+
+
+def reset_operand(r: int, h: int, r_frac: int, shift: int, limit: int) -> int:
+    """GRU with linear_before_reset = 0: the matvec operand of r·h, rounded once from the full product."""
+    return saturate(shift_right_round(r * h, r_frac + shift), -limit, limit)
+
+
+def coupled_forget(i: int, i_frac: int) -> int:
+    """f = 1 - i, exactly; i_frac fraction bits."""
+    return (1 << i_frac) - i
+
+
+def lstm_cell_state(i: int, f: int, g: int, c: int, f_frac: int, product_shift: int) -> int:
+    """c' = sat32(round(f·c) + round(i·g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 … 30."""
+    return saturate32(shift_right_round(c * f, f_frac) + shift_right_round(i * g, product_shift))
+
+
+def lstm_output_argument(c: int, shift: int) -> int:
+    """c as the int16 argument of the output activation; shift = c_frac - in_frac ≥ 0. The cell's saturation."""
+    return saturate16(shift_right_round(c, shift))
+
+
+def lstm_hidden_state(o: int, activated_c: int, shift: int) -> int:
+    """h = o · activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 … 30."""
+    return saturate(shift_right_round(o * activated_c, shift), -STATE_LIMIT, STATE_LIMIT)
+
+
+def gru_hidden_state(z: int, n: int, h: int, z_frac: int, n_shift: int) -> int:
+    """h' = z·h + (1 - z)·n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac ≥ 0.
+
+    For z in [0, 1] a convex combination of two values within ±32767, which cannot saturate.
+    """
+    blend = z * h + ((1 << z_frac) - z) * shift_right_round(n, n_shift)
+    return saturate(shift_right_round(blend, z_frac), -STATE_LIMIT, STATE_LIMIT)
+
+
+def rnn_hidden_state(activated: int, shift: int) -> int:
+    """h = f(pre-activation), taken from the function's fraction bits; shift = out_frac - h_frac ≥ 0."""
+    return saturate(shift_right_round(activated, shift), -STATE_LIMIT, STATE_LIMIT)

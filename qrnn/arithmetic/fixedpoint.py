@@ -9,9 +9,17 @@ Q15_ONE = 1 << 15
 """The real number 1 in Q0.15; a gate can reach it exactly (it needs 17 bits signed)."""
 
 
+def choose(condition: bool, yes: int, no: int) -> int:
+    """``yes`` where the condition holds, else ``no``.
+
+    The contract's only branch inside a value: a vector backend that evaluates these functions for many lanes at once replaces it.
+    """
+    return yes if condition else no
+
+
 def saturate(x: int, low: int, high: int) -> int:
     """Clamp x to [low, high]."""
-    return low if x < low else high if x > high else x
+    return choose(x < low, low, choose(x > high, high, x))
 
 
 def saturate16(x: int) -> int:
@@ -33,11 +41,16 @@ def saturate16_shifted(x: int, left_shift: int) -> int:
 
 
 def shift_right_round(x: int, shift: int) -> int:
-    """round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 … 31 returns x for 0.
+    """round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 … 46; x itself for 0.
 
     The only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
     """
     return (x + ((1 << shift) >> 1)) >> shift
+
+
+def shift_right_round_narrow(x: int, shift: int) -> int:
+    """`shift_right_round` for shift 1 … 31 without a sum that is wider than x: what 32-bit lanes use where x fills them."""
+    return (x >> shift) + ((x >> (shift - 1)) & 1)
 
 
 def requantize(acc: int, multiplier: int, left_shift: int) -> int:
@@ -59,6 +72,14 @@ def align16(x: int, from_frac: int, to_frac: int) -> int:
     if to_frac >= from_frac:
         return saturate16(x << (to_frac - from_frac))
     return shift_right_round(x, from_frac - to_frac)
+
+
+def add16(a: int, b: int, a_shift: int, b_shift: int, out_shift: int) -> int:
+    """sat16(round((a · 2^a_shift + b · 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once.
+
+    One of a_shift, b_shift is 0, the other 0 … 15; out_shift 0 … 15: within 32 bits and a sign.
+    """
+    return saturate16(shift_right_round((a << a_shift) + (b << b_shift), out_shift))
 
 
 def to_operand(x: int, shift: int, limit: int) -> int:

@@ -1,23 +1,30 @@
-"""Gate functions in integers (docs/arithmetic.md, section 3): piecewise-linear tables, ramps, and the integer softmax.
+"""Gate functions in integers (docs/arithmetic.md, section 3): tables, ramps, thresholds, and the integer softmax.
 
 A gate function is one row of ``params`` (int64, columns named below) and one row of ``tables`` (int32). Input int16 with
-``in_frac`` fraction bits, output with ``out_frac``:
+``in_frac`` fraction bits, output within ±32768 with ``out_frac``:
 
-    ODD   y = offset + sign(x) · p(|x|)          sigmoid (offset 2^14), tanh (offset 0); p from the table
-    RAMP  y = clamp((x·slope + intercept + 2^(shift-1)) >> shift, low, high)      hard sigmoid, ReLU
+    ODD        y = offset + sign(x) · p(min(|x|, 32767 - cut)), and -y where offset < 0      sigmoid (offset 2^14), tanh (offset 0)
+    RAMP       y = clamp((x·slope + intercept + 2^(shift-1)) >> shift, low, high)          hard sigmoid, hard tanh, ReLU, affine
+    TABLE      y = p(clamp(x, lowest, highest) + 32768)                   leaky ReLU, ELU, softplus; p over the whole int16 range
+    THRESHOLD  y = below where x ≤ at, else min(x·slope + intercept, high)                      step, thresholded ReLU
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from qrnn.arithmetic.fixedpoint import multiply_q15, saturate, shift_right_round
+from qrnn.arithmetic.fixedpoint import choose, multiply_q15, saturate, shift_right_round
 
-KIND, IN_FRAC, OUT_FRAC, OFFSET, SEGMENT_BITS = 0, 1, 2, 3, 4
+KIND, IN_FRAC, OUT_FRAC = 0, 1, 2
+OFFSET, SEGMENT_BITS, CUT = 3, 4, 5
 SLOPE, INTERCEPT, SHIFT, LOW, HIGH = 3, 4, 5, 6, 7
+LOWEST, HIGHEST = 3, 5
+THRESHOLD_AT, THRESHOLD_SLOPE, THRESHOLD_INTERCEPT, THRESHOLD_HIGH, THRESHOLD_BELOW = 3, 4, 5, 6, 7
 PARAMS = 8
-"""Columns of a row of ``params``; OFFSET and SEGMENT_BITS belong to ODD, SLOPE … HIGH to RAMP."""
+"""Columns of a row of ``params``. OFFSET, SEGMENT_BITS and CUT belong to ODD; SLOPE … HIGH to RAMP; LOWEST, SEGMENT_BITS and
+HIGHEST to TABLE; THRESHOLD_… to THRESHOLD. Columns that a kind does not use are zero."""
 
-ODD, RAMP = 0, 1
+ODD, RAMP, TABLE, THRESHOLD = 0, 1, 2, 3
+"""Kinds."""
 
 EXP_FRAC = 11
 """Fraction bits of the argument of the softmax's exp(-d) table: d in [0, 16)."""
@@ -27,20 +34,26 @@ PROBABILITY_FRAC = 14
 
 
 def piecewise_linear(x: int, table: Sequence[int], segment_bits: int) -> int:
-    """p(x) for 0 ≤ x ≤ 32767: table[k] + round((table[k+1] - table[k]) · fraction), k = x >> segment_bits.
+    """p(x) for x ≥ 0: table[k] + round((table[k+1] - table[k]) · fraction), k = x >> segment_bits.
 
-    ``table`` has 2^(15 - segment_bits) + 1 entries; the fraction is taken to Q0.15, so one rounding, half up.
+    ``segment_bits`` 0 … 15; ``table`` reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x ≤ 32767, 2^(16 - segment_bits) + 1
+    for x ≤ 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an int32.
     """
     k = x >> segment_bits
-    fraction = (x & ((1 << segment_bits) - 1)) << (15 - segment_bits)
+    fraction = (x << (15 - segment_bits)) & 32767
     return table[k] + multiply_q15(table[k + 1] - table[k], fraction)
 
 
-def evaluate_odd(x: int, offset: int, segment_bits: int, table: Sequence[int]) -> int:
-    """offset + sign(x) · p(|x|) for an int16 x; |-32768| counts as 32767."""
-    magnitude = 0 - x if x < 0 else x  # not -x: a compiler may keep x in 16 bits, where -32768 has no negative
-    p = piecewise_linear(32767 if magnitude > 32767 else magnitude, table, segment_bits)
-    return offset - p if x < 0 else offset + p
+def evaluate_odd(x: int, offset: int, segment_bits: int, cut: int, table: Sequence[int]) -> int:
+    """y = offset + sign(x) · p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
+
+    ``offset`` 0 or ±2^14. A negative one gives |offset| - sign(x) · p: exactly 1 - f for the f of the positive offset, which entries of
+    the opposite sign would not, since halves are rounded up whatever the sign. ``cut`` 0 … 32767 clips the argument.
+    """
+    magnitude = choose(x < 0, 0 - x, x)  # not -x: a compiler may keep x in 16 bits, where -32768 has no negative
+    p = piecewise_linear(saturate(magnitude, 0, 32767 - cut), table, segment_bits)
+    y = choose(x < 0, offset - p, offset + p)
+    return choose(offset < 0, 0 - y, y)
 
 
 def evaluate_ramp(x: int, slope: int, intercept: int, shift: int, low: int, high: int) -> int:
@@ -48,11 +61,31 @@ def evaluate_ramp(x: int, slope: int, intercept: int, shift: int, low: int, high
     return saturate(shift_right_round(x * slope + intercept, shift), low, high)
 
 
+def evaluate_table(x: int, lowest: int, highest: int, segment_bits: int, table: Sequence[int]) -> int:
+    """p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768.
+
+    -32768 ≤ lowest ≤ highest ≤ 32767; entries within ±32768.
+    """
+    return piecewise_linear(saturate(x, lowest, highest) + 32768, table, segment_bits)
+
+
+def evaluate_threshold(x: int, threshold: int, slope: int, intercept: int, high: int, below: int) -> int:
+    """``below`` where x ≤ threshold, else min(x · slope + intercept, high), for an int16 x; |x · slope + intercept| < 2^31."""
+    line = x * slope + intercept
+    return choose(x <= threshold, below, choose(line > high, high, line))
+
+
 def evaluate(x: int, params: Any, tables: Any, row: int) -> int:
     """Gate function ``row`` at x, an int16."""
     p = params[row]
     if p[KIND] == ODD:
-        return evaluate_odd(x, p[OFFSET], p[SEGMENT_BITS], tables[row])
+        return evaluate_odd(x, p[OFFSET], p[SEGMENT_BITS], p[CUT], tables[row])
+    if p[KIND] == TABLE:
+        return evaluate_table(x, p[LOWEST], p[HIGHEST], p[SEGMENT_BITS], tables[row])
+    if p[KIND] == THRESHOLD:
+        return evaluate_threshold(
+            x, p[THRESHOLD_AT], p[THRESHOLD_SLOPE], p[THRESHOLD_INTERCEPT], p[THRESHOLD_HIGH], p[THRESHOLD_BELOW]
+        )
     return evaluate_ramp(x, p[SLOPE], p[INTERCEPT], p[SHIFT], p[LOW], p[HIGH])
 
 
@@ -62,7 +95,7 @@ def exp_weight(d: int, frac: int, table: Sequence[int]) -> int:
         d = shift_right_round(d, frac - EXP_FRAC)
     else:
         d = d << (EXP_FRAC - frac)
-    return piecewise_linear(32767 if d > 32767 else d, table, 8)
+    return piecewise_linear(saturate(d, 0, 32767), table, 8)
 
 
 def softmax_divide(weight: int, total: int) -> int:

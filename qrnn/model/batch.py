@@ -135,7 +135,8 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
             array = _checked(graph_input, data[name], np.floating)
             with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
                 real = array.astype(np.float64)
-            _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
+            if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
+                _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
             lead = array.shape[: 2 if graph_input.has_time else 1]
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
@@ -161,5 +162,5 @@ def _checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
     array = as_array("lengths", lengths)
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
-    _first_bad("lengths", array, (array < 1) | (array > steps), f"1…{steps} (the number of steps T)")
+    _first_bad("lengths", array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
     return array.astype(np.int64)

@@ -12,9 +12,14 @@ from qrnn.model.parts import Int16Array, TensorFormat
 
 
 def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:
-    """clamp(floor(x / scale + 1/2), ±limit): whole numbers, still float64, for the caller to cast."""
+    """clamp(floor(x / scale + 1/2), ±limit): whole numbers, still float64, for the caller to cast. Also compiled, for one value."""
     q: FloatArray = np.minimum(np.maximum(np.floor(values / scale + 0.5), -limit), limit)
     return q
+
+
+def to_reals(q: Any, scale: Any) -> Any:
+    """x = q · scale; exact for powers of two. Also compiled, for one value."""
+    return q * scale
 
 
 def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
@@ -24,5 +29,5 @@ def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
 
 def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
     """x = q · scale, [..., F] float64."""
-    x: FloatArray = q.astype(np.float64) * fmt.scales
+    x: FloatArray = to_reals(q.astype(np.float64), fmt.scales)
     return x

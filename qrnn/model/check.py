@@ -12,16 +12,17 @@ from qrnn.errors import ModelFileError
 from qrnn.model.float_model import GraphInput
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import (
+    QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
     QuantLayer,
     QuantPointwise,
-    QuantRecurrent,
     QuantSoftmax,
     named_matrices,
 )
+from qrnn.model.quant_recurrent import QuantRecurrent
 
 if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
@@ -42,6 +43,8 @@ def check_graph(model: QuantModel) -> None:
     """Every tensor is written once before it is read, with the shape that its reader needs; indices lie inside their tensors."""
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
+    tokens = {i.name for i in model.inputs if i.kind == "tokens"}
+    cells = {layer.c_n for layer in model.recurrent_layers}  # 32 bits wide: for outputs alone
     states = {i.name: i.features for i in model.inputs if i.kind == "state"}
     for side, values in (("input", model.inputs), ("output", model.outputs)):
         for value in values:
@@ -58,6 +61,8 @@ def check_graph(model: QuantModel) -> None:
         for name in layer.inputs:
             if name not in known:
                 _fail(where, f"reads {name!r} before it is written")
+            if name in cells or (name in tokens and not isinstance(layer, QuantEmbedding)):
+                _fail(where, f"cannot read {name!r}")
         _check_layer(where, layer, tensors, model)
         for name in written_tensors(layer):
             if name in known or name not in tensors:
@@ -77,7 +82,7 @@ def check_graph(model: QuantModel) -> None:
         filled: set[int] = set()
         for name, indices, positions in output.parts:
             fits = indices.ndim == 1 and indices.shape == positions.shape
-            if name not in known or tensors[name].has_time != output.has_time or not fits:
+            if name not in known or name in tokens or tensors[name].has_time != output.has_time or not fits:
                 _fail(f"output {output.name}", f"cannot read {name!r}")
             if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
                 _fail(f"output {output.name}", f"reads outside {name!r}")
@@ -110,12 +115,14 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
 
     match layer:
         case QuantRecurrent():
-            width = layer.hidden_size * len(layer.directions)
             expect(layer.input, layer.input_size, True)
-            expect(layer.output, width, True)
-            expect(layer.h_n, width, False)
+            expect(layer.output, layer.output_size * len(layer.directions), True)
+            expect(layer.h_n, layer.output_size * len(layer.directions), False)
             if layer.c_n is not None:
-                expect(layer.c_n, width, False)
+                expect(layer.c_n, layer.hidden_size * len(layer.directions), False)
+            for d in layer.directions:
+                if d.projection is not None and d.projection.table is not None and layer.output_size > 65535:
+                    _fail(where, f"softmax over {layer.output_size} features, at most 65535 sum within 32 bits")
         case QuantDense():
             rows, columns = layer.matrix.weight.shape
             expect(layer.input, columns, tensors[layer.input].has_time)
@@ -148,6 +155,9 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
                     _fail(where, f"reads outside {part.tensor!r}")
                 expect(part.tensor, tensors[part.tensor].features, tensors[layer.output].has_time)
             expect(layer.output, sum(len(p.indices) for p in layer.parts), tensors[layer.output].has_time)
+        case QuantAdd():
+            for name in (layer.right, layer.output):
+                expect(name, tensors[layer.left].features, tensors[layer.left].has_time)
 
 
 def prove(model: QuantModel) -> dict[str, int]:

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.model.float_model import GATES, FloatArray
+from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, QuantMatrix, TensorFormat
 from qrnn.model.quant_model import (
+    QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantModel,
     QuantPointwise,
-    QuantRecurrent,
     QuantSoftmax,
 )
+from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 def describe(model: QuantModel) -> dict[str, Any]:
@@ -40,10 +41,13 @@ def describe(model: QuantModel) -> dict[str, Any]:
         "bytes": {
             "weights": sum(m["bytes"] for m in matrices)
             + sum(layer.table.nbytes for layer in model.layers if isinstance(layer, QuantEmbedding)),
-            "rows": sum(m["rows"] * (4 + 4 + 1 + 1) for m in matrices),
+            "rows": sum(m["rows"] * (4 + 4 + 1 + 1) for m in matrices)
+            + sum(
+                3 * d.peephole.weight.size for layer in model.recurrent_layers for d in layer.directions if d.peephole
+            ),
             "tables": sum(2 * f.table.size for f in functions.values()),
             "state": sum(
-                len(layer.directions) * layer.hidden_size * (6 if layer.cell == "lstm" else 2)
+                len(layer.directions) * (2 * layer.output_size + (4 * layer.hidden_size if layer.cell == "lstm" else 0))
                 for layer in model.recurrent_layers
             ),
         },
@@ -85,12 +89,16 @@ def _matrices(model: QuantModel) -> Any:
             yield _matrix(model, f"{layer.name}.weight", layer.matrix, row_scale(layer.matrix, layer.pre_shift, fracs))
         elif isinstance(layer, QuantRecurrent):
             for number, d in enumerate(layer.directions):
-                gates = d.gates[: len(GATES[layer.cell])]
+                gates = d.gates[: len(layer.gates)]
                 fracs = np.repeat([f.in_frac for f in gates], layer.hidden_size).astype(np.int64)
                 for name, matrix in (("weight_ih", d.ih), ("weight_hh", d.hh)):
                     yield _matrix(
                         model, f"{layer.name}[{number}].{name}", matrix, row_scale(matrix, d.pre_shift, fracs)
                     )
+                if (p := d.projection) is not None:
+                    out = np.full(layer.output_size, p.in_frac, np.int64)
+                    name = f"{layer.name}[{number}].projection"
+                    yield _matrix(model, name, p.matrix, row_scale(p.matrix, p.pre_shift, out))
 
 
 def _matrix(model: QuantModel, name: str, matrix: QuantMatrix, scale: FloatArray) -> dict[str, Any]:
@@ -108,7 +116,11 @@ def _matrix(model: QuantModel, name: str, matrix: QuantMatrix, scale: FloatArray
 
 
 def _gate_functions(model: QuantModel) -> list[GateFunction]:
-    found = [f for layer in model.recurrent_layers for d in layer.directions for f in d.gates]
+    directions = [d for layer in model.recurrent_layers for d in layer.directions]
+    found = [f for d in directions for f in d.gates]
+    found += [
+        d.projection.function for d in directions if d.projection is not None and d.projection.function is not None
+    ]
     return found + [layer.function for layer in model.layers if isinstance(layer, QuantPointwise)]
 
 
@@ -127,11 +139,12 @@ def _roundings(model: QuantModel) -> Any:
                 }
                 gates = ", ".join(
                     f"{g} Q{15 - f.in_frac}.{f.in_frac}"
-                    for g, f in zip(GATES[layer.cell], layer.directions[0].gates, strict=False)
+                    for g, f in zip(layer.roles, layer.directions[0].gates, strict=True)
                 )
+                peephole = any(d.peephole is not None for d in layer.directions)
                 yield {
                     "where": f"{layer.name}: gates",
-                    "rounded": "W·x and R·h, once each",
+                    "rounded": "W·x, R·h and the peephole's part, once each" if peephole else "W·x and R·h, once each",
                     "saturated": f"int16: {gates}",
                 }
                 if layer.cell == "lstm":
@@ -140,11 +153,21 @@ def _roundings(model: QuantModel) -> Any:
                         "rounded": f"f·c and i·g to {layer.c_frac} bits",
                         "saturated": "int32",
                     }
+                bounded = layer.h_frac == 15 and all(d.projection is None for d in layer.directions)
                 yield {
                     "where": f"{layer.name}: h",
                     "rounded": f"once, to {layer.h_frac} bits",
-                    "saturated": "never (proved)",
+                    "saturated": "never (proved)" if bounded else "±32767",
                 }
+                for number, d in enumerate(layer.directions):
+                    if d.projection is not None:
+                        where = f"{layer.name}[{number}]: projection"
+                        rounded = f"sum, once, to {d.projection.in_frac} bits"
+                        yield {
+                            "where": where,
+                            "rounded": rounded,
+                            "saturated": f"int16; operand ±{d.projection.operand.limit}",
+                        }
             case QuantDense():
                 rounded = f"sum, once, to {layer.out_frac} bits"
                 yield {"where": layer.name, "rounded": rounded, "saturated": f"int16; operand ±{layer.operand.limit}"}
@@ -156,6 +179,8 @@ def _roundings(model: QuantModel) -> Any:
                     "rounded": "each probability, once, to 14 bits",
                     "saturated": "exp argument at 16",
                 }
+            case QuantAdd():
+                yield {"where": layer.name, "rounded": f"the sum, once, to {layer.out_frac} bits", "saturated": "int16"}
             case QuantConcat():
                 yield {"where": layer.name, "rounded": f"parts to {layer.out_frac} bits", "saturated": "int16"}
             case _:

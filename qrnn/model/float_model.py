@@ -19,6 +19,9 @@ IndexArray = npt.NDArray[np.int64]
 
 CellKind = Literal["lstm", "gru", "rnn"]
 
+Forget = Literal["gate", "one", "coupled"]
+"""The LSTM's forget gate: its own ``gate``; ``one``, none at all (the LSTM of 1997); ``coupled`` to the input gate, f = 1 - i."""
+
 GATES: Mapping[CellKind, tuple[str, ...]] = {
     "lstm": ("i", "f", "g", "o"),  # input, forget, candidate, output
     "gru": ("r", "z", "n"),  # reset, update, candidate
@@ -26,19 +29,79 @@ GATES: Mapping[CellKind, tuple[str, ...]] = {
 }
 """Canonical order of the gate blocks in the rows of weight_ih, weight_hh and the biases."""
 
-ActivationKind = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
+
+def gate_blocks(cell: CellKind, forget: Forget = "gate") -> tuple[str, ...]:
+    """The gates that have rows: `GATES`, without f where the forget gate is not one of its own."""
+    return GATES[cell] if forget == "gate" else tuple(gate for gate in GATES[cell] if gate != "f")
+
+
+def gate_roles(cell: CellKind, forget: Forget = "gate") -> tuple[str, ...]:
+    """What a direction's gate functions are for: the gates that have rows, and for LSTM the activation of the cell on its way to h."""
+    blocks = gate_blocks(cell, forget)
+    return (*blocks, "output") if cell == "lstm" else blocks
+
+
+GATE_ROLE: Mapping[str, str] = {
+    **dict.fromkeys(("i", "f", "o", "r", "z"), "gate"),
+    **dict.fromkeys(("g", "n", "h"), "candidate"),
+    "output": "output",
+}
+"""Gate → its key in `Direction.activations`."""
+
+
+ActivationKind = Literal[
+    "sigmoid",
+    "tanh",
+    "relu",
+    "hard_sigmoid",
+    "hard_tanh",
+    "step",
+    "affine",
+    "leaky_relu",
+    "thresholded_relu",
+    "scaled_tanh",
+    "elu",
+    "softsign",
+    "softplus",
+]
+
+ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
+    "sigmoid": (),
+    "tanh": (),
+    "relu": (),
+    "hard_sigmoid": ("alpha", "beta"),
+    "hard_tanh": (),
+    "step": (),
+    "affine": ("alpha", "beta"),
+    "leaky_relu": ("alpha",),
+    "thresholded_relu": ("alpha",),
+    "scaled_tanh": ("alpha", "beta"),
+    "elu": ("alpha",),
+    "softsign": (),
+    "softplus": (),
+}
+"""Which parameters each function takes."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A scalar function. ``hard_sigmoid`` is max(0, min(1, alpha·x + beta)); the others ignore alpha and beta."""
+    """A scalar function f(x).
+
+    sigmoid 1/(1 + e^-x); tanh; relu max(0, x); hard_sigmoid max(0, min(1, alpha·x + beta)); hard_tanh max(-1, min(1, x)); step 1 for
+    x ≥ 0, else 0; affine alpha·x + beta; leaky_relu x for x ≥ 0, else alpha·x; thresholded_relu x for x > alpha, else 0; scaled_tanh
+    alpha·tanh(beta·x); elu x for x ≥ 0, else alpha·(e^x - 1); softsign x/(1 + |x|); softplus ln(1 + e^x).
+
+    The names and equations are those of the ONNX operators LSTM, GRU and RNN, and ``step`` and ``hard_tanh``, which ONNX lacks.
+    Parameters that a function does not take (`ACTIVATION_PARAMETERS`) are ignored.
+    """
 
     kind: ActivationKind
     alpha: float = 0.2
     beta: float = 0.5
 
     def __str__(self) -> str:
-        return f"hard_sigmoid({self.alpha:g}, {self.beta:g})" if self.kind == "hard_sigmoid" else self.kind
+        values = ", ".join(f"{getattr(self, name):g}" for name in ACTIVATION_PARAMETERS[self.kind])
+        return f"{self.kind}({values})" if values else self.kind
 
 
 @dataclass(frozen=True)
@@ -73,11 +136,24 @@ class InitialState:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """s_t = function(weight · h_t + bias), fed back in place of h_t; weight [P, H], bias [P].
+
+    The Jordan network's output layer, and the projection of an LSTM (LSTMP). ``function`` None is the identity.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    function: Activation | Literal["softmax"] | None = None
+
+
+@dataclass(frozen=True)
 class Direction:
-    """One direction of a recurrent layer: weight_ih [G·H, I], weight_hh [G·H, H], bias_ih and bias_hh [G·H].
+    """One direction of a recurrent layer: weight_ih [G·H, I], weight_hh [G·H, P], bias_ih and bias_hh [G·H].
 
     ``activations`` maps a role to its function: LSTM ``gate`` (i, f, o), ``candidate`` (g), ``output`` (of the cell);
-    GRU ``gate`` (r, z), ``candidate`` (n); RNN ``candidate``.
+    GRU ``gate`` (r, z), ``candidate`` (n); RNN ``candidate``. ``peephole`` [G·H] multiplies the LSTM's cell, c_{t-1} for i and f,
+    c_t for o (zero in the rows of g). P, the size of what is fed back, is H without a ``projection``.
     """
 
     reverse: bool
@@ -88,14 +164,19 @@ class Direction:
     activations: Mapping[str, Activation]
     h_0: InitialState
     c_0: InitialState | None = None
+    peephole: FloatArray | None = None
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True)
 class Recurrent:
     """An LSTM, GRU or RNN layer, one or two directions.
 
-    Writes ``output`` [N, T, D·H] (zero on padding), ``h_n`` [N, D·H] and, for LSTM, ``c_n`` [N, D·H]; direction d owns the features
-    d·H … (d+1)·H - 1. A reverse direction starts at each sequence's own last valid step.
+    Writes ``output`` [N, T, D·P] (zero on padding), ``h_n`` [N, D·P] and, for LSTM, ``c_n`` [N, D·H]; direction d owns the features
+    d·P … (d+1)·P - 1. A reverse direction starts at each sequence's own last valid step. h_n and c_n of a sequence of no steps are
+    zero, as in ONNX Runtime. ``clip``: the arguments of all gates and candidates are clamped to ±clip, but not the cell on its
+    way to the output activation (so ONNX Runtime). ``update_keeps``: the GRU's h' = z·h + (1 - z)·n (Cho et al. 2014, ONNX,
+    PyTorch); False is h' = (1 - z)·h + z·n (Chung et al. 2014).
     """
 
     name: str
@@ -106,9 +187,27 @@ class Recurrent:
     c_n: str | None
     directions: tuple[Direction, ...]
     linear_before_reset: bool = False
+    forget: Forget = "gate"
+    update_keeps: bool = True
+    clip: float | None = None
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that have rows, in the rows' order."""
+        return gate_blocks(self.cell, self.forget)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What a direction's functions are for; see `gate_roles`."""
+        return gate_roles(self.cell, self.forget)
 
     @property
     def hidden_size(self) -> int:
+        return int(self.directions[0].weight_hh.shape[0]) // len(self.gates)
+
+    @property
+    def output_size(self) -> int:
+        """P: of what is fed back and written, per direction."""
         return int(self.directions[0].weight_hh.shape[1])
 
     @property
@@ -202,7 +301,21 @@ class Concat:
         return tuple(tensor for tensor, _ in self.parts)
 
 
-Layer = Recurrent | Dense | Pointwise | Softmax | Embedding | LastStep | Concat
+@dataclass(frozen=True)
+class Add:
+    """out = left + right, element by element: residual connections."""
+
+    name: str
+    left: str
+    right: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.left, self.right)
+
+
+Layer = Recurrent | Dense | Pointwise | Softmax | Embedding | LastStep | Concat | Add
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.float_model import GATES, CellKind, GraphInput, GraphOutput
+from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import (
     GateFunction,
     Int8Array,
@@ -21,116 +21,11 @@ from qrnn.model.parts import (
     Int32Array,
     Int64Array,
     Operand,
-    QuantInitialState,
     QuantMatrix,
     TensorFormat,
-    check_array,
     require,
 )
-
-ROLES: Mapping[CellKind, tuple[str, ...]] = {
-    "lstm": ("i", "f", "g", "o", "output"),
-    "gru": GATES["gru"],
-    "rnn": GATES["rnn"],
-}
-"""Rows of a direction's gate functions: one per gate, and for LSTM the activation of the cell on its way to h."""
-
-_UNIT_ROLES = ("i", "f", "o", "r", "z")
-"""Roles whose function lies in [0, 1], where 1 is 32768 and needs 17 bits; the others stay within ±32767."""
-
-C_FRAC_MAX, C_FRAC_MIN = 23, 12
-
-
-@dataclass(frozen=True)
-class QuantDirection:
-    """One direction: ih [G·H, I], hh [G·H, H], pre_shift [G·H] int8, one gate function per role of `ROLES`."""
-
-    reverse: bool
-    ih: QuantMatrix
-    hh: QuantMatrix
-    pre_shift: Int8Array
-    gates: tuple[GateFunction, ...]
-    h_0: QuantInitialState
-    c_0: QuantInitialState | None = None
-
-    def __post_init__(self) -> None:
-        rows, hidden = self.hh.weight.shape
-        require(
-            self.ih.weight.shape[0] == rows and rows % hidden == 0,
-            f"ih {self.ih.weight.shape} and hh {self.hh.weight.shape} disagree",
-        )
-        check_array("direction", "pre_shift", self.pre_shift, np.int8, (rows,))
-        require(bool(((self.pre_shift >= 0) & (self.pre_shift <= 15)).all()), "pre_shift out of 0…15")
-        require(
-            self.h_0.value.shape == (hidden,) and (self.c_0 is None or self.c_0.value.shape == (hidden,)),
-            "initial state size",
-        )
-        require(bool((np.abs(self.h_0.value.astype(np.int64)) <= 32767).all()), "h_0 leaves ±32767")
-
-
-@dataclass(frozen=True)
-class QuantRecurrent:
-    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says."""
-
-    name: str
-    cell: CellKind
-    input: str
-    output: str
-    h_n: str
-    c_n: str | None
-    directions: tuple[QuantDirection, ...]
-    linear_before_reset: bool
-    h_frac: int
-    c_frac: int
-    x_operand: Operand
-    h_operand: Operand
-
-    def __post_init__(self) -> None:
-        require(self.cell in GATES, f"layer {self.name}: cell {self.cell!r} unknown")
-        require(1 <= len(self.directions) <= 2, f"layer {self.name}: {len(self.directions)} directions")
-        require(
-            0 <= self.h_frac <= 15 and C_FRAC_MIN <= self.c_frac <= C_FRAC_MAX,
-            f"layer {self.name}: h_frac or c_frac out of range",
-        )
-        require((self.cell == "lstm") == (self.c_n is not None), f"layer {self.name}: c_n and cell disagree")
-        for d in self.directions:
-            require(
-                d.hh.weight.shape == (len(GATES[self.cell]) * self.hidden_size, self.hidden_size),
-                f"layer {self.name}: hh shape",
-            )
-            require(d.ih.weight.shape[1] == self.input_size, f"layer {self.name}: directions read different inputs")
-            require(len(d.gates) == len(ROLES[self.cell]), f"layer {self.name}: {len(d.gates)} gate functions")
-            require((self.cell == "lstm") == (d.c_0 is not None), f"layer {self.name}: c_0 and cell disagree")
-            require(d.ih.operand_limit == self.x_operand.limit, f"layer {self.name}: ih proved for another operand")
-            require(d.hh.operand_limit == self.h_operand.limit, f"layer {self.name}: hh proved for another operand")
-            require(
-                all(f.out_frac == 15 for f in d.gates) or self.cell == "rnn",
-                f"layer {self.name}: gate output is not Q0.15",
-            )
-            for role, function in zip(ROLES[self.cell], d.gates, strict=True):
-                low, high = function.bounds
-                fits = (low >= 0) if role in _UNIT_ROLES else (low >= -32767 and high <= 32767)
-                require(fits, f"layer {self.name}: {function.name} cannot serve as {role}")
-            require(
-                d.gates[-1].out_frac >= self.h_frac, f"layer {self.name}: h_frac finer than the activation's output"
-            )
-            if self.cell == "lstm":
-                require(
-                    d.gates[-1].in_frac <= self.c_frac,
-                    f"layer {self.name}: c_frac coarser than the output activation's input",
-                )
-
-    @property
-    def hidden_size(self) -> int:
-        return int(self.directions[0].hh.weight.shape[1])
-
-    @property
-    def input_size(self) -> int:
-        return int(self.directions[0].ih.weight.shape[1])
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
+from qrnn.model.quant_recurrent import QuantRecurrent, check_exp_table, check_pre_shift
 
 
 @dataclass(frozen=True)
@@ -146,10 +41,7 @@ class QuantDense:
     out_frac: int
 
     def __post_init__(self) -> None:
-        check_array(self.name, "pre_shift", self.pre_shift, np.int8, (self.matrix.weight.shape[0],))
-        require(
-            bool(((self.pre_shift >= 0) & (self.pre_shift <= 15)).all()), f"layer {self.name}: pre_shift out of 0…15"
-        )
+        check_pre_shift(self.name, self.pre_shift, self.matrix.weight.shape[0])
         require(
             self.matrix.operand_limit == self.operand.limit, f"layer {self.name}: matrix proved for another operand"
         )
@@ -195,11 +87,7 @@ class QuantSoftmax:
     in_frac: int
 
     def __post_init__(self) -> None:
-        check_array(self.name, "table", self.table, np.int32, (129,))
-        require(
-            bool(self.table[0] == 32768 and self.table.min() >= 0 and self.table.max() <= 32768),
-            f"layer {self.name}: exp table",
-        )
+        check_exp_table(self.name, self.table)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -259,7 +147,46 @@ class QuantConcat:
         return tuple(part.tensor for part in self.parts)
 
 
-QuantLayer = QuantRecurrent | QuantDense | QuantPointwise | QuantSoftmax | QuantEmbedding | QuantLastStep | QuantConcat
+@dataclass(frozen=True)
+class QuantAdd:
+    """y = `add16` of two int16 tensors: brought to the finer of left_frac and right_frac, added, rounded once to out_frac."""
+
+    name: str
+    left: str
+    right: str
+    output: str
+    left_frac: int
+    right_frac: int
+    out_frac: int
+
+    def __post_init__(self) -> None:
+        fracs = (self.left_frac, self.right_frac, self.out_frac)
+        require(
+            min(fracs) >= 0 and max(fracs) <= 15 and self.out_frac <= max(fracs[:2]),
+            f"layer {self.name}: fraction bits {fracs} not in 0…15, or out_frac finer than both inputs",
+        )
+
+    @property
+    def shifts(self) -> tuple[int, int, int]:
+        """a_shift, b_shift, out_shift of `add16`."""
+        finer = max(self.left_frac, self.right_frac)
+        return finer - self.left_frac, finer - self.right_frac, finer - self.out_frac
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.left, self.right)
+
+
+QuantLayer = (
+    QuantRecurrent
+    | QuantDense
+    | QuantPointwise
+    | QuantSoftmax
+    | QuantEmbedding
+    | QuantLastStep
+    | QuantConcat
+    | QuantAdd
+)
 
 
 def named_matrices(layers: tuple[QuantLayer, ...]) -> Iterator[tuple[str, QuantMatrix, tuple[str, ...]]]:
@@ -269,8 +196,10 @@ def named_matrices(layers: tuple[QuantLayer, ...]) -> Iterator[tuple[str, QuantM
             yield f"{layer.name}.weight", layer.matrix, ()
         elif isinstance(layer, QuantRecurrent):
             for number, d in enumerate(layer.directions):
-                yield f"{layer.name}[{number}].weight_ih", d.ih, GATES[layer.cell]
-                yield f"{layer.name}[{number}].weight_hh", d.hh, GATES[layer.cell]
+                yield f"{layer.name}[{number}].weight_ih", d.ih, layer.gates
+                yield f"{layer.name}[{number}].weight_hh", d.hh, layer.gates
+                if d.projection is not None:
+                    yield f"{layer.name}[{number}].projection", d.projection.matrix, ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def near_powers(bits: int, reach: int = 3) -> list[int]:
 
 
 EDGES32 = near_powers(32)
+ADDENDS = (-32768, -32767, -12345, -1, 0, 1, 2, 16384, 32767)
 MULTIPLIERS = [m for m in {2 * (v // 2) for v in near_powers(32, 4)} if m >= 0] + [1431655764, 1717986918]
 
 
@@ -38,9 +39,9 @@ def clamp(x: int, low: int, high: int) -> int:
 # --- rounding -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shift", range(32))
+@pytest.mark.parametrize("shift", range(47))
 def test_shift_right_round_is_exact_half_up(shift: int) -> None:
-    for x in near_powers(48, 2):
+    for x in near_powers(63, 2):
         assert fixedpoint.shift_right_round(x, shift) == round_half_up(Fraction(x, 1 << shift))
 
 
@@ -128,6 +129,17 @@ def test_align16() -> None:
                 assert fixedpoint.align16(x, from_frac, to_frac) == clamp(exact, -32768, 32767)
 
 
+@pytest.mark.parametrize("out_shift", range(16))
+def test_add16_rounds_the_exact_sum_once(out_shift: int) -> None:
+    for a_shift, b_shift in [(s, 0) for s in range(16)] + [(0, s) for s in range(1, 16)]:
+        for a in ADDENDS:
+            for b in ADDENDS:
+                total = (a << a_shift) + (b << b_shift)
+                assert abs(total) + (1 << 15) < 1 << 32  # 32 bits and a sign
+                exact = round_half_up(Fraction(total, 1 << out_shift))
+                assert fixedpoint.add16(a, b, a_shift, b_shift, out_shift) == clamp(exact, -32768, 32767)
+
+
 @pytest.mark.parametrize("limit", [1, 127, 8191, 32767])
 def test_to_operand(limit: int) -> None:
     for shift in range(16):
@@ -160,11 +172,16 @@ def compiled(function: Callable[..., int], arguments: int) -> Any:
         def loop(out: Any, a: Any, b: Any) -> None:  # type: ignore[misc]
             for i in range(out.shape[0]):
                 out[i] = function(a[i], b[i])
-    else:
+    elif arguments == 3:
 
         def loop(out: Any, a: Any, b: Any, c: Any) -> None:  # type: ignore[misc]
             for i in range(out.shape[0]):
                 out[i] = function(a[i], b[i], c[i])
+    else:
+
+        def loop(out: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> None:  # type: ignore[misc]
+            for i in range(out.shape[0]):
+                out[i] = function(a[i], b[i], c[i], d[i], e[i])
 
     return jit(loop)
 
@@ -181,8 +198,9 @@ def check_compiled(function: Callable[..., int], rows: list[tuple[int, ...]], *t
 
 
 NARROW16 = near_powers(16)
+FRACS = (0, 1, 2, 7, 14, 15)
 COMPILED = {
-    "shift_right_round": ([(x, s) for x in EDGES32 for s in range(0, 32, 3)], (np.int32, np.int8)),
+    "shift_right_round": ([(x, s) for x in EDGES32 for s in range(0, 47, 2)], (np.int32, np.int8)),
     "requantize": (
         [(x, m, s) for s in range(31) for x in EDGES32[::3] if abs(x) << s < 1 << 31 for m in MULTIPLIERS[::11]],
         (np.int32, np.int32, np.int8),
@@ -195,6 +213,17 @@ COMPILED = {
     "to_operand": (
         [(x, s, m) for x in NARROW16 for s in range(16) for m in (1, 127, 32767)],
         (np.int16, np.int64, np.int64),
+    ),
+    "add16": (
+        [
+            (a, b, s if k else 0, 0 if k else s, o)
+            for a in ADDENDS
+            for b in ADDENDS
+            for s in FRACS
+            for o in FRACS
+            for k in (0, 1)
+        ],
+        (np.int16, np.int16, np.int64, np.int64, np.int64),
     ),
 }
 
@@ -213,3 +242,15 @@ def test_narrow_extremes_survive_compilation() -> None:
     )
     check_compiled(fixedpoint.align16, [(low, 0, 15), (low, 15, 0), (32767, 0, 1)], np.int16, np.int8, np.int8)
     check_compiled(fixedpoint.shift_right_round, [(-(1 << 31), 31), ((1 << 31) - 1, 1)], np.int32, np.int32)
+
+
+def test_the_narrow_form_of_rounding_is_the_same() -> None:
+    """On every int32 near a power of two, with a sum that never leaves int32."""
+    values = sorted(
+        {sign * (1 << k) + d for k in range(31) for d in (-1, 0, 1) for sign in (-1, 1)} | {(1 << 31) - 1, -(1 << 31)}
+    )
+    for shift in range(1, 32):
+        for x in values:
+            got = fixedpoint.shift_right_round_narrow(x, shift)
+            assert got == fixedpoint.shift_right_round(x, shift)
+            assert -(1 << 31) <= (x >> shift) + 1 < 1 << 31

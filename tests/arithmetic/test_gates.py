@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from arithmetic.evaluation import Array, X, outputs
 from qrnn.arithmetic import gates as g
-from qrnn.backends.cpu.jit import jit
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import Activation
-from qrnn.model.parts import GateFunction, pack_gates
-from qrnn.quantization.gate_tables import DEFAULT_GATES, exp_table, fit_knots, gate_function, parse_gates
+from qrnn.model.parts import GateFunction
+from qrnn.quantization.gate_choice import GateChoice
+from qrnn.quantization.gate_fit import fit_knots
+from qrnn.quantization.gate_tables import exp_table, gate_function
 
-Array = npt.NDArray[Any]
 SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
-X = np.arange(-32768, 32768, dtype=np.int16)
-
-
-@jit
-def evaluate_all(x: Any, params: Any, tables: Any, out: Any) -> None:
-    for i in range(x.shape[0]):
-        out[i] = g.evaluate(x[i], params, tables, 0)
-
-
-def outputs(function: GateFunction, x: Array = X) -> Array:
-    """Compiled, from int16 inputs, as the CPU backend calls it."""
-    params, tables = pack_gates((function,))
-    out = np.zeros(len(x), np.int64)
-    evaluate_all(x, params, tables, out)
-    return out
 
 
 def exact(activation: Activation, x: Array, in_frac: int) -> Array:
@@ -48,7 +32,7 @@ def exact(activation: Activation, x: Array, in_frac: int) -> Array:
 
 @cache
 def table_outputs(kind: str, segments: int) -> tuple[Array, GateFunction]:
-    function = gate_function(Activation(kind), f"pwl:{segments}")  # type: ignore[arg-type]
+    function = gate_function(Activation(kind), GateChoice(segments=segments))  # type: ignore[arg-type]
     return outputs(function), function
 
 
@@ -132,20 +116,6 @@ def test_the_fit_is_minimax(kind: str, segments: int) -> None:
     assert _fit_error(kind, segments) <= 1.01 * best
 
 
-def test_compiled_equals_python() -> None:
-    functions = [gate_function(Activation(k), f"pwl:{n}") for k in ("sigmoid", "tanh") for n in (8, 128, 1024)]  # type: ignore[arg-type]
-    functions += [gate_function(Activation("hard_sigmoid", a, b)) for a, b in ((0.2, 0.5), (-3.0, 2.0), (1e-3, 0.5))]
-    functions += [gate_function(Activation("relu"), relu_frac=9)]
-    edges = np.unique(
-        np.clip(np.r_[X[::257], [s * 2**k + d for s in (-1, 1) for k in range(16) for d in (-1, 0, 1)]], -32768, 32767)
-    )
-    for function in functions:
-        params, tables = pack_gates((function,))
-        for dtype in (np.int16, np.int32, np.int64):
-            want = [int(g.evaluate(int(x), params, tables, 0)) for x in edges]
-            np.testing.assert_array_equal(outputs(function, edges.astype(dtype)), want)
-
-
 # --- ramps ----------------------------------------------------------------------------------------------------------------------
 
 RAMPS = [
@@ -187,15 +157,8 @@ def test_ramps_that_do_not_fit_are_refused(alpha: float, beta: float) -> None:
 @pytest.mark.parametrize("frac", [0, 9, 15])
 def test_relu(frac: int) -> None:
     np.testing.assert_array_equal(
-        outputs(gate_function(Activation("relu"), relu_frac=frac)), np.maximum(X.astype(int), 0)
+        outputs(gate_function(Activation("relu"), in_frac=frac)), np.maximum(X.astype(int), 0)
     )
-
-
-def test_gate_names() -> None:
-    assert parse_gates(DEFAULT_GATES) == 128
-    for text in ("pwl:7", "pwl:2048", "pwl", "lut:256", "pwl:-8", ""):
-        with pytest.raises(QuantizationError, match="pwl:N"):
-            parse_gates(text)
 
 
 # --- softmax --------------------------------------------------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.codec import decode
 from qrnn.model.describe import describe
 from qrnn.model.file import load, save
+from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization import Scheme, quantize
 from qrnn.session import Session
 
+UNBOUNDED = {"gate": Activation("softplus"), "candidate": Activation("elu", 1.0), "output": Activation("relu")}
 CASES = {
     "gru, states, concat": Case(Shape("gru", states=True), head="tanh", concat=True),
     "gru, reset first": Case(Shape("gru", linear_before_reset=False), head="dense", last_step=True),
@@ -36,6 +38,22 @@ CASES = {
     ),
     "lstm, states": Case(Shape("lstm", states=True), head="sigmoid", scheme=Scheme(activations=16)),
     "rnn": Case(Shape("rnn", layers=2), head="hard_sigmoid"),
+    "lstm, peepholes": Case(Shape("lstm", forget="coupled", peephole=0.5, clip=3.0), head="elu"),
+    "lstm, projection": Case(
+        Shape(
+            "lstm",
+            6,
+            4,
+            (False, True),
+            projection=3,
+            projected=Activation("leaky_relu", 0.1),
+            states=True,
+            residual=True,
+        )
+    ),
+    "rnn, softmax fed back": Case(Shape("rnn", 4, 5, projection=4, projected="softmax", residual=True), head="dense"),
+    "lstm, no forget gate": Case(Shape("lstm", forget="one", activations=UNBOUNDED, weight=0.2), head="affine"),
+    "gru, thresholds": Case(Shape("gru", update_keeps=False), head="step", scheme=Scheme(input="8", gates="step")),
 }
 NAMES = (*CASES, "tokens")
 SMALL = (-2, -1, 0, 1, 2, 3, 7, 8, 14, 15, 16, 17, 30, 31, 32, 126, 127, 128, 32767, 32768)
@@ -160,7 +178,7 @@ def check_harmless(file: QrnnFile, folder: Path) -> bool:
     results = []
     for backend in backend_names():
         try:
-            result = Session(model, backend).run(data, lengths=[3, 2])
+            result = Session(model, backend).run(data, lengths=[3, 0])
         except QrnnError as error:
             results.append({"error": np.array(str(error))})
             continue
@@ -189,7 +207,7 @@ def run_edited(file: QrnnFile) -> None:
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+@settings(max_examples=600, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 @given(file=edited())
 def test_edited_files(file: QrnnFile) -> None:
     run_edited(file)
