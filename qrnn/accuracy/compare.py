@@ -19,7 +19,8 @@ from qrnn.backends.base import Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
-from qrnn.model.quant_model import QuantModel, QuantPointwise, QuantRecurrent
+from qrnn.model.quant_model import QuantModel, QuantPointwise
+from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.session import Session
 
 CHUNK = 64

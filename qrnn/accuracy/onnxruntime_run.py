@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import QrnnError
+from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel, GraphInput, GraphOutput, Recurrent
+from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -41,7 +42,8 @@ def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batc
     """Graph outputs by name, batch first, zero on padded steps.
 
     Sequences are run in groups of equal length (so padding is never seen), one by one where the graph's batch is baked to 1, and step
-    by step with the states carried where it runs one step per call. RuntimeRefusedError where ONNX Runtime fails.
+    by step with the states carried where it runs one step per call. Sequences of no steps need a graph with sequence_lens.
+    RuntimeRefusedError where ONNX Runtime fails.
     """
     import onnxruntime as ort
 
@@ -73,7 +75,7 @@ def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatAr
             results = _run_group(model, session, declared, batch, group, int(length))
             for output in model.outputs:
                 if output.has_time:
-                    outputs[output.name][group, : int(length)] = results[output.name]
+                    outputs[output.name][group, : int(length)] = results[output.name][:, : int(length)]
                 else:
                     outputs[output.name][group] = results[output.name]
     return outputs
@@ -83,6 +85,9 @@ def _run_group(
     model: FloatModel, session: Any, declared: dict[str, Any], batch: Batch, group: np.ndarray[Any, Any], length: int
 ) -> dict[str, FloatArray]:
     feeds: dict[str, Any] = {}
+    if length == 0 and all(i.kind != "lengths" for i in model.inputs):
+        raise ValueError("a sequence of no steps, in a graph without sequence_lens")
+    steps = max(length, 1)
     for graph_input in model.inputs:
         name = graph_input.name
         if graph_input.kind == "lengths":
@@ -92,21 +97,21 @@ def _run_group(
             feeds[name] = given.reshape(len(group), *graph_input.shape)
         else:
             values = batch.features[name] if graph_input.kind == "features" else batch.tokens[name]
-            piece = values[group, :length] if graph_input.has_time else values[group]
+            piece = values[group, :steps] if graph_input.has_time else values[group]
             feeds[name] = piece.reshape(*piece.shape[: 2 if graph_input.has_time else 1], *graph_input.shape)
     names = [o.name for o in model.outputs]
     by_name = {i.name: i for i in model.inputs}
 
     def call(arrays: dict[str, Any]) -> dict[str, FloatArray]:
-        graph = {k: _to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
+        graph = {k: to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
         results = session.run(names, graph)
-        return {o.name: _from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=True)}
+        return {o.name: from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=True)}
 
     if not model.one_step:
         return call(feeds)
     collected: dict[str, list[FloatArray]] = {name: [] for name in names}
     pairs = state_pairs(model)
-    for t in range(length):
+    for t in range(steps):
         arrays = {k: v[:, t : t + 1] if by_name[k].has_time else v for k, v in feeds.items()}
         results = call(arrays)
         for name in names:
@@ -141,22 +146,3 @@ def state_pairs(model: FloatModel) -> dict[str, str]:
         if len(sources) == 1 and "" not in sources and all(a == b for _, a, b in targets):
             pairs[sources.pop()] = output.name
     return pairs
-
-
-def _to_graph(graph_input: GraphInput, array: Any) -> Any:
-    """Batch-first [N, T, *shape] or [N, *shape] to the graph's own axes."""
-    array = np.asarray(array)
-    if not graph_input.has_time:
-        return np.moveaxis(array, 0, graph_input.batch_axis)
-    if graph_input.time_axis is None:  # the graph makes the time axis itself, one step per call
-        return np.moveaxis(array[:, 0], 0, graph_input.batch_axis)
-    return np.moveaxis(array, [0, 1], [graph_input.batch_axis, graph_input.time_axis])
-
-
-def _from_graph(output: GraphOutput, array: FloatArray) -> FloatArray:
-    """The graph's own axes to [N, T, *shape] or [N, *shape]."""
-    if output.has_time and output.time_axis is not None:
-        timed: FloatArray = np.moveaxis(array, [output.batch_axis, output.time_axis], [0, 1])
-        return timed
-    result: FloatArray = np.moveaxis(array, output.batch_axis, 0)
-    return result[:, None] if output.has_time else result

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
     Activation,
+    Add,
     Concat,
     Dense,
     Direction,
@@ -33,7 +34,8 @@ Observer = Callable[[str, FloatArray, npt.NDArray[np.bool_] | None], None]
 """Called as observer(name, values, mask): ``layer[d].pre_i`` … [N, T, H] with the mask of real steps [N, T], or [N, F] with None.
 
 Names: ``<tensor>`` for graph inputs and layer outputs; ``<layer>[d].<gate>`` for gate outputs, ``.pre_<gate>`` for their arguments,
-``.c`` and ``.h`` for the states after each step, all in time order (also for a reverse direction).
+``.c`` and ``.h`` for the states after each step (``.hidden`` and ``.pre_s`` before a projection), all in time order
+(also for a reverse direction).
 """
 
 
@@ -46,16 +48,43 @@ class OracleResult:
 
 
 def activate(activation: Activation, x: FloatArray) -> FloatArray:
-    """The real function, in float64."""
+    """The real function, in float64; see `qrnn.model.float_model.Activation`."""
+    alpha, beta = activation.alpha, activation.beta
     result: FloatArray
-    if activation.kind == "sigmoid":
-        result = 0.5 * (1.0 + np.tanh(0.5 * x))
-    elif activation.kind == "tanh":
-        result = np.tanh(x)
-    elif activation.kind == "relu":
-        result = np.maximum(x, 0.0)
-    else:
-        result = np.clip(activation.alpha * x + activation.beta, 0.0, 1.0)
+    match activation.kind:
+        case "sigmoid":
+            result = 0.5 * (1.0 + np.tanh(0.5 * x))
+        case "tanh":
+            result = np.tanh(x)
+        case "relu":
+            result = np.maximum(x, 0.0)
+        case "hard_sigmoid":
+            result = np.clip(alpha * x + beta, 0.0, 1.0)
+        case "hard_tanh":
+            result = np.clip(x, -1.0, 1.0)
+        case "step":
+            result = np.where(x >= 0.0, 1.0, 0.0)
+        case "affine":
+            result = alpha * x + beta
+        case "leaky_relu":
+            result = np.where(x >= 0.0, x, alpha * x)
+        case "thresholded_relu":
+            result = np.where(x > alpha, x, 0.0)
+        case "scaled_tanh":
+            result = alpha * np.tanh(beta * x)
+        case "elu":
+            result = np.where(x >= 0.0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+        case "softsign":
+            result = x / (1.0 + np.abs(x))
+        case "softplus":
+            result = np.logaddexp(0.0, x)
+    return result
+
+
+def softmax(x: FloatArray) -> FloatArray:
+    """e^x / Σ e^x over the last axis."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    result: FloatArray = e / e.sum(axis=-1, keepdims=True)
     return result
 
 
@@ -87,12 +116,13 @@ def run_oracle_batch(model: FloatModel, batch: Batch, observer: Observer | None 
             case Pointwise():
                 put(layer.output, activate(layer.activation, tensors[layer.input]))
             case Softmax():
-                e = np.exp(tensors[layer.input] - tensors[layer.input].max(axis=-1, keepdims=True))
-                put(layer.output, e / e.sum(axis=-1, keepdims=True))
+                put(layer.output, softmax(tensors[layer.input]))
+            case Add():
+                put(layer.output, tensors[layer.left] + tensors[layer.right])
             case Embedding():
                 put(layer.output, layer.table[batch.tokens[layer.input]])
             case LastStep():
-                put(layer.output, tensors[layer.input][np.arange(batch.size), batch.lengths - 1])
+                put(layer.output, _last(tensors[layer.input], batch))
             case Concat():
                 put(
                     layer.output,
@@ -118,6 +148,12 @@ def initial_state(state: InitialState, batch: Batch) -> FloatArray:
     return np.tile(state.value, (batch.size, 1))
 
 
+def _last(values: FloatArray, batch: Batch) -> FloatArray:
+    """Each sequence's own last real step of values [N, T, F], zero for a sequence of none."""
+    last: FloatArray = values[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1]
+    return np.where((batch.lengths > 0)[:, None], last, 0.0)
+
+
 def _run_recurrent(
     layer: Recurrent,
     batch: Batch,
@@ -136,10 +172,9 @@ def _run_recurrent(
     for number, direction in enumerate(layer.directions):
         order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
         traces = _run_direction(layer, direction, x[sequences, order], batch)
-        last = batch.lengths - 1
-        h_ns.append(traces["h"][np.arange(batch.size), last])
+        h_ns.append(_last(traces["h"], batch))
         if layer.cell == "lstm":
-            c_ns.append(traces["c"][np.arange(batch.size), last])
+            c_ns.append(_last(traces["c"], batch))
         in_time = {name: trace[sequences, order] for name, trace in traces.items()}  # the reversal is its own inverse
         ys.append(np.where(mask[:, :, None], in_time["h"], 0.0))
         if observer is not None:
@@ -152,52 +187,83 @@ def _run_recurrent(
 
 
 def _run_direction(layer: Recurrent, d: Direction, x: FloatArray, batch: Batch) -> dict[str, FloatArray]:
-    """Every quantity of one direction at every step, [N, T, H], in the order of processing; frozen past a sequence's end."""
-    H = layer.hidden_size
+    """Every quantity of one direction at every step, in the order of processing; states are frozen past a sequence's end."""
+    step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": _rnn_step}[layer.cell]
     N, T, _ = x.shape
-    f, g = d.activations.get("gate"), d.activations["candidate"]
     h = initial_state(d.h_0, batch)
-    c = initial_state(d.c_0, batch) if d.c_0 is not None else np.zeros((N, H))
+    c = initial_state(d.c_0, batch) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
     wx = x @ d.weight_ih.T + d.bias_ih
-    names = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}[layer.cell]
-    pre_names = [f"pre_{name}" for name in names]
-    keys = [*pre_names, "h"] + ([] if layer.cell == "rnn" else list(names)) + (["c"] if layer.cell == "lstm" else [])
-    out = {key: np.zeros((N, T, H)) for key in keys}
-    rows = [slice(k * H, (k + 1) * H) for k in range(len(names))]
+    out: dict[str, FloatArray] = {}
     for t in range(T):
-        a = wx[:, t]
         active = (t < batch.lengths)[:, None]
-        now: dict[str, FloatArray] = {}
-        if layer.cell == "lstm":
-            assert f is not None
-            pre = a + h @ d.weight_hh.T + d.bias_hh
-            pi, pf, pg, po = (pre[:, r] for r in rows)
-            i, forget, candidate, o = activate(f, pi), activate(f, pf), activate(g, pg), activate(f, po)
-            c_new = forget * c + i * candidate
-            h_new = o * activate(d.activations["output"], c_new)
-            now = {"pre_i": pi, "pre_f": pf, "pre_g": pg, "pre_o": po, "i": i, "f": forget, "g": candidate, "o": o}
-        elif layer.cell == "gru":
-            assert f is not None
-            R, b = d.weight_hh, d.bias_hh
-            pr = a[:, rows[0]] + h @ R[rows[0]].T + b[rows[0]]
-            pz = a[:, rows[1]] + h @ R[rows[1]].T + b[rows[1]]
-            r, z = activate(f, pr), activate(f, pz)
-            if layer.linear_before_reset:
-                pn = a[:, rows[2]] + r * (h @ R[rows[2]].T + b[rows[2]])
-            else:
-                pn = a[:, rows[2]] + (r * h) @ R[rows[2]].T + b[rows[2]]
-            n = activate(g, pn)
-            h_new = (1.0 - z) * n + z * h
-            c_new = c
-            now = {"pre_r": pr, "pre_z": pz, "pre_n": pn, "r": r, "z": z, "n": n}
-        else:
-            pre = a + h @ d.weight_hh.T + d.bias_hh
-            h_new, c_new = activate(g, pre), c
-            now = {"pre_h": pre}
-        h, c = np.where(active, h_new, h), np.where(active, c_new, c)
+        now = step(layer, d, wx[:, t], h, c)
+        if d.projection is not None:
+            now["hidden"] = now["h"]
+            v = now["pre_s"] = now["hidden"] @ d.projection.weight.T + d.projection.bias
+            function = d.projection.function
+            now["h"] = v if function is None else softmax(v) if function == "softmax" else activate(function, v)
+        h = now["h"] = np.where(active, now["h"], h)
+        if "c" in now:
+            c = now["c"] = np.where(active, now["c"], c)
+        if not out:
+            out = {name: np.zeros((N, T, value.shape[1])) for name, value in now.items()}
         for name, value in now.items():
             out[name][:, t] = value
-        out["h"][:, t] = h
-        if layer.cell == "lstm":
-            out["c"][:, t] = c
     return out
+
+
+def _split(layer: Recurrent, rows: FloatArray) -> dict[str, FloatArray]:
+    """Gate → its block of the last axis."""
+    return dict(zip(layer.gates, np.split(rows, len(layer.gates), axis=-1), strict=True))
+
+
+def _activate(layer: Recurrent, activation: Activation, x: FloatArray) -> FloatArray:
+    """The function of a gate or candidate, whose argument is clipped.
+
+    The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
+    activation, and so does this.
+    """
+    return activate(activation, x if layer.clip is None else np.clip(x, -layer.clip, layer.clip))
+
+
+def _lstm_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+    f, g = d.activations["gate"], d.activations["candidate"]
+    pre = _split(layer, wx + h @ d.weight_hh.T + d.bias_hh)
+    peephole = _split(layer, np.zeros(wx.shape[1]) if d.peephole is None else d.peephole)
+    now = {"pre_i": pre["i"] + peephole["i"] * c, "pre_g": pre["g"]}
+    now["i"], now["g"] = _activate(layer, f, now["pre_i"]), _activate(layer, g, pre["g"])
+    if layer.forget == "gate":
+        now["pre_f"] = pre["f"] + peephole["f"] * c
+        now["f"] = _activate(layer, f, now["pre_f"])
+        forget = now["f"]
+    elif layer.forget == "coupled":
+        forget = 1.0 - now["i"]
+    else:
+        forget = np.ones_like(c)
+    now["c"] = forget * c + now["i"] * now["g"]
+    now["pre_o"] = pre["o"] + peephole["o"] * now["c"]
+    now["o"] = _activate(layer, f, now["pre_o"])
+    now["h"] = now["o"] * activate(d.activations["output"], now["c"])  # clip does not reach the cell
+    return now
+
+
+def _gru_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
+    f, g = d.activations["gate"], d.activations["candidate"]
+    a, b = _split(layer, wx), _split(layer, d.bias_hh)
+    R = dict(zip(layer.gates, np.split(d.weight_hh, 3), strict=True))
+    now = {f"pre_{gate}": a[gate] + h @ R[gate].T + b[gate] for gate in ("r", "z")}
+    r, z = _activate(layer, f, now["pre_r"]), _activate(layer, f, now["pre_z"])
+    if not layer.update_keeps:
+        z = 1.0 - z
+    if layer.linear_before_reset:
+        now["pre_n"] = a["n"] + r * (h @ R["n"].T + b["n"])
+    else:
+        now["reset_h"] = r * h
+        now["pre_n"] = a["n"] + now["reset_h"] @ R["n"].T + b["n"]
+    n = _activate(layer, g, now["pre_n"])
+    return now | {"r": r, "z": z, "n": n, "h": z * h + (1.0 - z) * n}
+
+
+def _rnn_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
+    pre = wx + h @ d.weight_hh.T + d.bias_hh
+    return {"pre_h": pre, "h": _activate(layer, d.activations["candidate"], pre)}

@@ -15,9 +15,10 @@ from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.arithmetic.gates import evaluate
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import GATES, FloatArray
+from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import GateFunction, Int16Array, Int32Array, Operand, pack_gates
-from qrnn.model.quant_model import QuantDense, QuantModel, QuantRecurrent, named_matrices
+from qrnn.model.quant_model import QuantDense, QuantModel, named_matrices
+from qrnn.model.quant_recurrent import QuantRecurrent
 
 Mask = npt.NDArray[np.bool_]
 
@@ -150,7 +151,7 @@ class LayerProbe:
     def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, mask: Mask) -> None:
         d, key, H = layer.directions[number], f"{layer.name}[{number}]", layer.hidden_size
         pre = trace.arrays[f"{key}.pre"]
-        for k, gate in enumerate(GATES[layer.cell]):
+        for k, gate in enumerate(layer.gates):
             block = pre[:, :, k * H : (k + 1) * H]
             self._count(f"{key}: pre-activation {gate}", (block[mask] >= 32767) | (block[mask] <= -32768))
             if layer.cell != "rnn":
@@ -158,6 +159,8 @@ class LayerProbe:
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask)
         self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
+        if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
+            self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
         if layer.cell == "lstm":
             c = trace.arrays[f"{key}.c"]
             self._add(f"{key}.c", c.astype(np.float64) * 2.0**-layer.c_frac, mask)

@@ -128,6 +128,7 @@ def choose_input_schemes(
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:
     """Every other sequence for ranges, the rest for errors; a single sequence gives its first half, and the whole for errors."""
+    batch = batch.take(np.nonzero(batch.lengths)[0])
     if batch.size > 1:
         size = min(batch.size, 2 * TRIAL_SEQUENCES)
         return batch.take(np.arange(0, size, 2)), batch.take(np.arange(1, size, 2))

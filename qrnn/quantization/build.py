@@ -9,41 +9,38 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import QuantizationError
-from qrnn.model.boundary import quantize_array, to_integers
+from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import (
-    GATES,
+    Activation,
+    Add,
     Concat,
     Dense,
-    Direction,
     Embedding,
     FloatArray,
     FloatModel,
-    InitialState,
     LastStep,
     Layer,
     Pointwise,
     Recurrent,
     Softmax,
 )
-from qrnn.model.parts import Int8Array, Int64Array, Operand, QuantInitialState, TensorFormat
+from qrnn.model.parts import GateFunction, Int8Array, Operand, TensorFormat
 from qrnn.model.quant_model import (
-    C_FRAC_MAX,
-    C_FRAC_MIN,
     ConcatPart,
     Provenance,
+    QuantAdd,
     QuantConcat,
     QuantDense,
-    QuantDirection,
     QuantEmbedding,
     QuantLastStep,
     QuantLayer,
     QuantModel,
     QuantPointwise,
-    QuantRecurrent,
     QuantSoftmax,
 )
 from qrnn.quantization.calibrate import Ranges
-from qrnn.quantization.gate_tables import exp_table, gate_function
+from qrnn.quantization.gate_choice import parse_gates
+from qrnn.quantization.gate_tables import exp_table, gate_function, needs_input_range
 from qrnn.quantization.inputs import (
     InputScheme,
     fraction_bits,
@@ -52,19 +49,9 @@ from qrnn.quantization.inputs import (
     source_histograms,
     source_tensors,
 )
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, row_scales
+from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix
+from qrnn.quantization.recurrent import build_recurrent
 from qrnn.quantization.scheme import Scheme
-
-_GATE_ROLE = {
-    "i": "gate",
-    "f": "gate",
-    "g": "candidate",
-    "o": "gate",
-    "r": "gate",
-    "z": "gate",
-    "n": "candidate",
-    "h": "candidate",
-}
 
 
 class Builder:
@@ -77,6 +64,14 @@ class Builder:
         self.tensors: dict[str, TensorFormat] = {}
         self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
         self.decisions: list[str] = list(reasons)
+        self.choices = parse_gates(scheme.gates)
+
+    def gate_function(
+        self, gate: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
+    ) -> GateFunction:
+        """The function of a gate (or ``head``) by the scheme's choices; ``in_frac`` where `needs_input_range` asks for it."""
+        chosen, choice = self.choices.resolve(gate, activation)
+        return gate_function(chosen, choice, in_frac=in_frac, clip=clip)
 
     def build(self, provenance: Provenance) -> QuantModel:
         """The quantized model; QuantizationError names the layer that does not fit."""
@@ -103,6 +98,7 @@ class Builder:
                     f"{name}: int16 with {frac} fraction bits, because it is not read by matrix products alone"
                 )
             self.tensors[name] = fmt
+        self._check_choices()
         layers = tuple(self._layer(layer) for layer in self.model.layers)
         return QuantModel(
             name=self.model.name,
@@ -113,6 +109,16 @@ class Builder:
             one_step=self.model.one_step,
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
+
+    def _check_choices(self) -> None:
+        """A gate chosen by name that the model lacks is a mistake."""
+        seen = {role for layer in self.model.layers if isinstance(layer, Recurrent) for role in layer.roles}
+        if any(isinstance(layer, Pointwise) for layer in self.model.layers):
+            seen.add("head")
+        if unused := self.choices.unused(seen):
+            raise QuantizationError(
+                f"gates {self.scheme.gates!r}: the model has no {' and no '.join(unused)} gate; leave {'them' if len(unused) > 1 else 'it'} out"
+            )
 
     @property
     def _operand_limit(self) -> int:
@@ -132,7 +138,8 @@ class Builder:
             raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
         return limit
 
-    def _power_of_two(self, name: str, frac: int, features: int, has_time: bool, limit: int = 32767) -> None:
+    def set_format(self, name: str, frac: int, features: int, has_time: bool, limit: int = 32767) -> None:
+        """Tensor ``name`` is int16 with ``frac`` fraction bits."""
         self.fracs[name] = frac
         self.tensors[name] = TensorFormat(features, has_time, 16, (2.0**-frac,), limit)
 
@@ -143,32 +150,36 @@ class Builder:
             )
         return self.fracs[name]
 
-    def _operand(self, name: str, largest: float, row_sum: float) -> Operand:
+    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
         """How a matvec reads tensor ``name``: sources as they are, int16 tensors narrowed by the least shift that covers ``largest``."""
         if name not in self.fracs:
             return Operand(0, self.tensors[name].limit)
-        q = min(largest * 2.0 ** self.fracs[name], 32767.0)
+        return self.narrowing(self.fracs[name], largest, row_sum)
+
+    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
+        """How a matvec reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
+        q = largest * 2.0**frac
         limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
         # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
         while (limit + 1) * 2**shift < q and shift < 15:
             shift += 1
         return Operand(shift, limit)
 
-    def _unit(self, name: str, operand: Operand) -> FloatArray:
+    def unit(self, name: str, operand: Operand) -> FloatArray:
         """Real value of one operand unit of tensor ``name``, [1] or [F]."""
         return self.tensors[name].scales * 2.0**operand.shift
 
     def _layer(self, layer: Layer) -> QuantLayer:
         match layer:
             case Recurrent():
-                return self._recurrent(layer)
+                return build_recurrent(self, layer)
             case Dense():
                 return self._dense(layer)
             case Pointwise():
                 return self._pointwise(layer)
             case Softmax():
                 info = self.model.tensors[layer.output]
-                self._power_of_two(layer.output, PROBABILITY_FRAC, info.features, info.has_time, 1 << PROBABILITY_FRAC)
+                self.set_format(layer.output, PROBABILITY_FRAC, info.features, info.has_time, 1 << PROBABILITY_FRAC)
                 return QuantSoftmax(layer.name, layer.input, layer.output, exp_table(), self._frac(layer.input, layer))
             case Embedding():
                 table = quantize_array(layer.table, self.tensors[layer.output])
@@ -182,9 +193,19 @@ class Builder:
             case Concat():
                 frac = min(self._frac(name, layer) for name, _ in layer.parts)
                 info = self.model.tensors[layer.output]
-                self._power_of_two(layer.output, frac, info.features, info.has_time)
+                self.set_format(layer.output, frac, info.features, info.has_time)
                 parts = tuple(ConcatPart(name, indices, self.fracs[name]) for name, indices in layer.parts)
                 return QuantConcat(layer.name, layer.output, parts, frac)
+            case Add():
+                left, right = self._frac(layer.left, layer), self._frac(layer.right, layer)
+                largest = self.ranges.largest(layer.output)
+                frac = min(fraction_bits(largest, 15), max(left, right))
+                info = self.model.tensors[layer.output]
+                self.set_format(layer.output, frac, info.features, info.has_time)
+                self.decisions.append(
+                    f"{layer.output}: int16 with {frac} fraction bits (|y| ≤ {largest:.3g} in calibration)"
+                )
+                return QuantAdd(layer.name, layer.left, layer.right, layer.output, left, right, frac)
 
     def _dense(self, layer: Dense) -> QuantDense:
         largest = self.ranges.largest(layer.output)
@@ -195,20 +216,20 @@ class Builder:
         reason = f"|y| ≤ {largest:.3g} in calibration"
         if len(consumers) == 1 and isinstance(consumers[0], Pointwise) and not self._is_output(layer.output):
             activation = consumers[0].activation
-            if activation.kind != "relu":
-                frac, reason = gate_function(activation, self.scheme.gates).in_frac, f"the input format of {activation}"
-        operand = self._operand(layer.input, self._observed(layer.input), largest_row_sum(layer.weight))
-        weight = layer.weight * self._unit(layer.input, operand)
+            if not needs_input_range(activation):
+                frac, reason = self.gate_function("head", activation).in_frac, f"the input format of {activation}"
+        operand = self.operand(layer.input, self.observed(layer.input), largest_row_sum(layer.weight))
+        weight = layer.weight * self.unit(layer.input, operand)
         fracs = np.full(len(weight), frac, np.int64)
         pre_shift = bounded_rows(f"layer {layer.name}", weight, layer.bias, fracs, operand.limit)
         self.decisions.append(f"{layer.output}: int16 with {frac} fraction bits ({reason})")
-        self._note_shift(layer.name, pre_shift)
+        self.note_shift(layer.name, pre_shift)
         info = self.model.tensors[layer.output]
-        self._power_of_two(layer.output, frac, info.features, info.has_time)
+        self.set_format(layer.output, frac, info.features, info.has_time)
         matrix = quantize_matrix(weight, layer.bias, fracs, pre_shift, operand.limit)
         return QuantDense(layer.name, layer.input, layer.output, matrix, pre_shift, operand, frac)
 
-    def _observed(self, name: str) -> float:
+    def observed(self, name: str) -> float:
         """The largest magnitude of an int16 tensor that a matvec operand should cover, by the calibrator."""
         if name not in self.ranges.total:
             return 0.0
@@ -216,101 +237,21 @@ class Builder:
 
     def _pointwise(self, layer: Pointwise) -> QuantPointwise:
         in_frac = self._frac(layer.input, layer)
-        function = gate_function(layer.activation, self.scheme.gates, relu_frac=in_frac)
-        in_unit_interval = layer.activation.kind in ("sigmoid", "hard_sigmoid")
-        out_frac = PROBABILITY_FRAC if in_unit_interval else function.out_frac
+        function = self.gate_function("head", layer.activation, in_frac)
+        low, high = function.bounds
+        limit, out_frac = max(-low, high), function.out_frac
+        if limit > 32767:  # a value of 1 in Q0.15, or another that needs 17 bits
+            limit, out_frac = limit // 2, out_frac - 1
+        if out_frac < 0:
+            raise QuantizationError(
+                f"layer {layer.name!r}: values of {layer.activation} up to {limit} do not fit int16"
+            )
         info = self.model.tensors[layer.output]
-        self._power_of_two(layer.output, out_frac, info.features, info.has_time, 1 << 14 if in_unit_interval else 32767)
+        self.set_format(layer.output, out_frac, info.features, info.has_time, limit)
         return QuantPointwise(layer.name, layer.input, layer.output, function, in_frac, out_frac)
 
-    def _recurrent(self, layer: Recurrent) -> QuantRecurrent:
-        H, D = layer.hidden_size, len(layer.directions)
-        relu = any(d.activations["candidate"].kind == "relu" for d in layer.directions)
-        h_largest = max(self.ranges.largest(f"{layer.name}[{k}].h") for k in range(D))
-        if relu and layer.cell != "rnn":
-            raise QuantizationError(
-                f"layer {layer.name!r}: relu as the candidate of {layer.cell} is not supported; use tanh"
-            )
-        bounded = not relu and h_largest <= 1.0  # an initial state may lie beyond 1
-        h_frac = 15 if bounded else fraction_bits(h_largest, 15)
-        reason = "bounded by its activation" if bounded else f"|h| ≤ {h_largest:.3g} in calibration"
-        self.decisions.append(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
-        c_frac = C_FRAC_MAX
-        if layer.cell == "lstm":
-            c_largest = max(self.ranges.largest(f"{layer.name}[{k}].c") for k in range(D))
-            c_frac = fraction_bits(c_largest, C_FRAC_MAX, C_FRAC_MIN, headroom=4.0, width=32)
-            self.decisions.append(
-                f"{layer.name}: c int32 with {c_frac} fraction bits (|c| ≤ {c_largest:.3g} in calibration)"
-            )
-        width = H * D
-        self._power_of_two(layer.output, h_frac, width, True)
-        self._power_of_two(layer.h_n, h_frac, width, False)
-        if layer.c_n is not None:
-            self.tensors[layer.c_n] = TensorFormat(width, False, 32, (2.0**-c_frac,), (1 << 31) - 1)
-        observed = max(self._observed(f"{layer.name}[{k}].h") for k in range(D))
-        x_operand = self._operand(
-            layer.input, self._observed(layer.input), max(largest_row_sum(d.weight_ih) for d in layer.directions)
-        )
-        h_operand = self._operand(layer.output, observed, max(largest_row_sum(d.weight_hh) for d in layer.directions))
-        self.decisions.append(
-            f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
-        )
-        directions = tuple(
-            self._direction(layer, number, d, x_operand, h_operand, h_frac, c_frac)
-            for number, d in enumerate(layer.directions)
-        )
-        return QuantRecurrent(
-            name=layer.name,
-            cell=layer.cell,
-            input=layer.input,
-            output=layer.output,
-            h_n=layer.h_n,
-            c_n=layer.c_n,
-            directions=directions,
-            linear_before_reset=layer.linear_before_reset,
-            h_frac=h_frac,
-            c_frac=c_frac,
-            x_operand=x_operand,
-            h_operand=h_operand,
-        )
-
-    def _direction(
-        self,
-        layer: Recurrent,
-        number: int,
-        d: Direction,
-        x_operand: Operand,
-        h_operand: Operand,
-        h_frac: int,
-        c_frac: int,
-    ) -> QuantDirection:
-        owner = f"{layer.name}[{number}]"
-        gates = GATES[layer.cell]
-        functions = tuple(
-            gate_function(d.activations[_GATE_ROLE[gate]], self.scheme.gates, relu_frac=h_frac) for gate in gates
-        )
-        fracs = np.repeat([f.in_frac for f in functions], layer.hidden_size).astype(np.int64)
-        if layer.cell == "lstm":
-            functions += (gate_function(d.activations["output"], self.scheme.gates),)
-        weight_ih = d.weight_ih * self._unit(layer.input, x_operand)
-        weight_hh = d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
-        bias_ih, bias_hh = _split_bias(layer, d, weight_ih, weight_hh)
-        pre_shift = np.maximum(
-            bounded_rows(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit),
-            bounded_rows(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit),
-        )
-        self._note_shift(owner, pre_shift)
-        return QuantDirection(
-            reverse=d.reverse,
-            ih=quantize_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
-            hh=quantize_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
-            pre_shift=pre_shift,
-            gates=functions,
-            h_0=_initial_state(d.h_0, h_frac, 32767),
-            c_0=None if d.c_0 is None else _initial_state(d.c_0, c_frac, (1 << 31) - 1),
-        )
-
-    def _note_shift(self, owner: str, pre_shift: Int8Array) -> None:
+    def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
+        """Say so where rows are computed coarser."""
         if pre_shift.any():
             self.decisions.append(
                 f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
@@ -322,27 +263,3 @@ def _fitting_limit(limit: int, row_sum: float) -> int:
     while row_sum * limit >= 2.0**30:
         limit >>= 1
     return limit
-
-
-def _split_bias(
-    layer: Recurrent, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """The biases as each matvec adds them.
-
-    They are summed and given to whichever accumulator is finer, row by row; but the candidate of a GRU with linear_before_reset = 1
-    multiplies its recurrent bias by r, so its two stay apart.
-    """
-    total = d.bias_ih + d.bias_hh
-    zero = np.zeros_like(total)
-    to_ih = row_scales(weight_ih, zero) <= row_scales(weight_hh, zero)
-    bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
-    if layer.cell == "gru" and layer.linear_before_reset:
-        candidate = slice(2 * layer.hidden_size, None)
-        bias_ih[candidate], bias_hh[candidate] = d.bias_ih[candidate], d.bias_hh[candidate]
-    return bias_ih, bias_hh
-
-
-def _initial_state(state: InitialState, frac: int, limit: int) -> QuantInitialState:
-    value = to_integers(state.value, 2.0**-frac, limit).astype(np.int32)
-    indices: Int64Array | None = None if state.indices is None else state.indices.astype(np.int64)
-    return QuantInitialState(value, state.source, indices)

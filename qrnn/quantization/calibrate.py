@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.accuracy.oracle import initial_state, run_oracle_batch
+from qrnn.errors import DataError
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import GATE_ROLE, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.quantization.gate_tables import needs_input_range
 
 CALIBRATORS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
@@ -78,8 +80,19 @@ def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> 
     return int(np.argmin(error[: used[-1] + 1])) if used.size else 0
 
 
+def _arguments(layer: Recurrent, d: Direction) -> Iterator[str]:
+    """Arguments and values of the gates whose functions have no input range of their own."""
+    for gate in layer.gates:
+        if needs_input_range(d.activations[GATE_ROLE[gate]]):
+            yield f"pre_{gate}"
+            yield gate
+    if d.projection is not None:
+        yield "pre_s"
+
+
 class Ranges:
-    """Histograms of what formats are chosen for: every tensor between layers, and ``<layer>[d].h`` and ``.c`` of recurrent layers.
+    """Histograms of what formats are chosen for: every tensor between layers, and inside recurrent layers the states ``<layer>[d].h``,
+    ``.c``, ``.hidden`` and ``.reset_h``, and the arguments of gates that need a range.
 
     One histogram over all features, and for the graph's feature inputs one per feature too.
     """
@@ -88,22 +101,26 @@ class Ranges:
         self.total: dict[str, Histogram] = {}
         self.per_feature: dict[str, Histogram] = {}
         self._inputs = frozenset(i.name for i in model.inputs if i.kind == "features")
-        states = (
-            f"{layer.name}[{number}].{state}"
+        inside = (
+            f"{layer.name}[{number}].{quantity}"
             for layer in model.layers
             if isinstance(layer, Recurrent)
-            for number in range(len(layer.directions))
-            for state in ("h", "c")
+            for number, d in enumerate(layer.directions)
+            for quantity in ("h", "c", "hidden", "reset_h", *_arguments(layer, d))
         )
-        self._wanted = frozenset(model.tensors).union(states)
+        self._wanted = frozenset(model.tensors).union(inside)
         self.sequences = 0
         self.steps = 0
 
     def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
         """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.accuracy.oracle.Observer`."""
-        if name not in self._wanted:  # gates and their arguments: their formats follow from their functions
+        if name not in self._wanted:  # most gates and their arguments: their formats follow from their functions
             return
         flat = values[mask] if mask is not None else values
+        if not np.isfinite(flat).all():
+            raise DataError(
+                f"calibration: the float model diverges, {name!r} is not finite; scale its inputs or weights down"
+            )
         flat = flat.reshape(-1, values.shape[-1])
         self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))
         if name in self._inputs:
@@ -129,6 +146,8 @@ def calibrate(
     model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
 ) -> Ranges:
     """Run the oracle over the calibration sequences and gather every range; ``progress`` is told (done, all) sequences."""
+    if not batch.lengths.any():
+        raise DataError("calibration: every sequence has length 0; expected at least one step")
     ranges = Ranges(model)
     for _, stop, piece in batch.chunks(chunk):
         run_oracle_batch(model, piece, ranges.observe)

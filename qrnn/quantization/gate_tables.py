@@ -1,70 +1,165 @@
-"""Integer gate functions made from real ones: the piecewise-linear fit and the ramps.
-
-The fit is the minimax one among continuous piecewise-linear functions with the given uniform knots that keep p(0) = f(0). The odd
-parts of sigmoid and tanh are concave on x > 0: on a segment of chord error d (the largest distance between f and its chord), knots
-raised by d/2 leave an error of d/2, and no fit does better there. On the first segment knot 0 stays, and knot 1 raised by e leaves
-d(s) - e·s at the fraction s, which is at most e from e = max d(s)/(1 + s) on. So each knot is raised by the larger of what its two
-segments ask for: no error is larger than the largest of these, which no continuous fit can beat. exp(-x) is convex: the same, lowered.
-"""
+"""Integer gate functions made from real ones: tables, ramps and thresholds, with their formats (docs/arithmetic.md, section 3)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import math
+from typing import Any
 
 import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import Q15_ONE
-from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation, FloatArray
-from qrnn.model.parts import GateFunction, Int32Array
+from qrnn.errors import ModelFileError, QuantizationError
+from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.parts import GateFunction, Int32Array, Int64Array
+from qrnn.quantization.gate_choice import GateChoice
+from qrnn.quantization.gate_fit import RealFunction, fit_knots, fit_with_kink
 
 SIGMOID_FRAC, TANH_FRAC = 11, 12
 """Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8."""
 
-DEFAULT_GATES = "pwl:128"
+HARD_TANH_FRAC = 14
+"""max(-1, min(1, x)) over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
+
+MOST_SEGMENTS = 1024
+"""On the half range: a table of 1025 or 2049 entries."""
+
+_RANGED = ("relu", "affine", "leaky_relu", "thresholded_relu", "elu", "softplus", "softsign")
 
 
-def parse_gates(text: str) -> int:
-    """Segments on the half range from ``pwl:N``; N a power of two from 8 to 1024."""
-    match = re.fullmatch(r"pwl:(\d+)", text)
-    segments = int(match.group(1)) if match else 0
-    if segments not in (8, 16, 32, 64, 128, 256, 512, 1024):
-        raise QuantizationError(f"gates {text!r}: expected pwl:N with N one of 8, 16, 32, 64, 128, 256, 512, 1024")
-    return segments
+def needs_input_range(activation: Activation) -> bool:
+    """Whether the useful inputs have no bound of their own, so that `gate_function` needs an ``in_frac`` from calibration."""
+    return activation.kind in _RANGED
 
 
-def fit_knots(function: Callable[[FloatArray], FloatArray], width: float, segments: int) -> FloatArray:
-    """Knot values, [segments + 1], of the minimax continuous fit on [0, width · segments]; knot 0 stays at f(0)."""
-    knots = width * np.arange(segments + 1, dtype=np.float64)
-    values = function(knots)
-    inside = np.linspace(0.0, 1.0, 65)
-    x = knots[:-1, None] + width * inside
-    chord = values[:-1, None] * (1 - inside) + values[1:, None] * inside
-    deviation = function(x) - chord  # ≥ 0 where concave, ≤ 0 where convex
-    share = np.full_like(deviation, 2.0)
-    share[0] = 1.0 + inside
-    shared = deviation / share
-    least = np.where(shared.max(axis=1) >= -shared.min(axis=1), shared.max(axis=1), shared.min(axis=1))
-    padded = np.concatenate([[0.0], least, [0.0]])
-    left, right = padded[:-1], padded[1:]
-    lift = np.where(np.abs(left) >= np.abs(right), left, right)
-    lift[0] = 0.0
-    fitted: FloatArray = values + lift
-    return fitted
+def gate_function(
+    activation: Activation,
+    choice: GateChoice = GateChoice(),  # noqa: B008  # frozen
+    *,
+    in_frac: int | None = None,
+    clip: float | None = None,
+) -> GateFunction:
+    """The contract's gate function for f(clamp(x, ±clip)), f a real activation, or what ``choice`` puts in its place.
+
+    ``in_frac``: fraction bits of the input, for those that `needs_input_range`; the others have a format of their own. ``clip`` is
+    rounded to the nearest input LSB, and the result is then exactly that of the function without it at the clamped input.
+
+    Tables of ``pwl:N`` have N segments on the half range of a sigmoid (±16) or tanh (±8). Those of other functions keep about the width
+    that tanh's have, 8/N, in units of what sets their curvature: where the range is wider they have N · 2^(12 - in_frac) segments, at most
+    1024 (scaled_tanh: N · |beta| · range / 8). leaky_relu has two segments, whatever N.
+    """
+    activation = choice.apply(activation)
+    kind = activation.kind
+    for name in ACTIVATION_PARAMETERS[kind]:
+        if not math.isfinite(getattr(activation, name)):
+            raise QuantizationError(f"{activation}: {' and '.join(ACTIVATION_PARAMETERS[kind])} must be finite")
+    if kind in ("sigmoid", "tanh", "scaled_tanh"):
+        return _clipped(_bounded_odd(activation, choice), clip)
+    if kind == "hard_sigmoid":
+        return _clipped(_hard_sigmoid(activation), clip)
+    if kind == "hard_tanh":
+        return _clipped(_function("hard_tanh", g.RAMP, HARD_TANH_FRAC, 15, 2, 0, 0, -32767, 32767), clip)
+    if kind == "step":
+        return _clipped(_function("step", g.THRESHOLD, SIGMOID_FRAC, 15, -1, 0, Q15_ONE, Q15_ONE, 0), clip)
+    if in_frac is None:
+        raise QuantizationError(f"{activation}: its input has no range of its own; give in_frac")
+    if not 0 <= in_frac <= 15:
+        raise QuantizationError(f"{activation}: in_frac={in_frac}, expected 0…15")
+    if kind == "relu":
+        return _clipped(_function("relu", g.RAMP, in_frac, in_frac, 1, 0, 0, 0, 32767), clip)
+    if kind == "thresholded_relu":
+        return _thresholded_relu(activation, in_frac, clip)
+    if kind == "affine":
+        return _clipped(_affine(activation, in_frac), clip)
+    if kind == "softsign":
+        segments = _segments(choice.segments, 2.0 ** (15 - in_frac))
+        return _clipped(_odd(f"softsign {choice}", lambda x: x / (1.0 + x), in_frac, 15, segments), clip)
+    return _clipped(_full_range(activation, choice, in_frac), clip)
 
 
-def odd_table(kind: str, segments: int) -> tuple[Int32Array, int, int]:
-    """(table, offset, in_frac) of the odd part of ``sigmoid`` or ``tanh`` in Q0.15; sigmoid = offset + odd part."""
-    if kind == "sigmoid":
-        in_frac, offset, top = SIGMOID_FRAC, Q15_ONE // 2, Q15_ONE // 2
-        knots = fit_knots(lambda x: 0.5 * np.tanh(0.5 * x), 2.0**15 / segments / 2**in_frac, segments)
+def _function(name: str, kind: int, in_frac: int, out_frac: int, *values: int, table: object = ()) -> GateFunction:
+    params = np.zeros(g.PARAMS, np.int64)
+    params[: 3 + len(values)] = kind, in_frac, out_frac, *values
+    return GateFunction(name, params, np.asarray(table, np.int32))
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------------------
+
+
+def _segments(segments: int, reach: float) -> int:
+    """On a half range of ``reach``, in which tanh would have ``segments`` on 8: the nearest power of two, no fewer, at most 1024."""
+    wider = round(math.log2(reach / 8)) if reach > 8 else 0
+    return min(MOST_SEGMENTS, segments << wider)
+
+
+def _out_frac(activation: Activation, largest: float) -> int:
+    """The most fraction bits, up to 15, with which ``largest`` is at most 32768 units, to half a unit."""
+    out_frac = 15
+    while out_frac >= 0 and largest * 2.0**out_frac > 32768.5:
+        out_frac -= 1
+    if out_frac < 0:
+        raise QuantizationError(f"{activation}: outputs up to {largest:g} do not fit int16; expected at most 32768")
+    return out_frac
+
+
+def _odd(
+    name: str, half: RealFunction, in_frac: int, out_frac: int, segments: int, offset: int = 0, sign: int = 1
+) -> GateFunction:
+    """offset + sign · half(|x|) for x ≥ 0, and mirrored; ``half`` is concave and rises from half(0) = 0."""
+    knots = fit_knots(half, 2.0**15 / segments / 2**in_frac, segments)
+    table = np.clip(np.floor(knots * 2.0**out_frac + 0.5), 0, offset or 32767).astype(np.int32)
+    table = np.maximum.accumulate(table)
+    return _function(name, g.ODD, in_frac, out_frac, offset, 16 - segments.bit_length(), table=sign * table)
+
+
+def _bounded_odd(activation: Activation, choice: GateChoice) -> GateFunction:
+    """sigmoid, tanh and alpha·tanh(beta·x): ODD, over the inputs in which they are still moving."""
+    segments, name = choice.segments, f"{activation} {choice}"
+    if activation.kind == "sigmoid":
+        return _odd(name, lambda x: 0.5 * np.tanh(0.5 * x), SIGMOID_FRAC, 15, segments, offset=Q15_ONE // 2)
+    if activation.kind == "tanh":
+        return _odd(name, np.tanh, TANH_FRAC, 15, segments)
+    size, steepness = abs(activation.alpha), abs(activation.beta)
+    if 0 < steepness < 2.0**-TANH_FRAC:
+        raise QuantizationError(f"{activation}: expected beta 0, or |beta| of 2^-12 or more")
+    in_frac = min(15, TANH_FRAC + math.frexp(steepness)[1] - 1) if steepness else TANH_FRAC
+    segments = _segments(segments, steepness * 2.0 ** (15 - in_frac))
+    sign = -1 if activation.alpha * activation.beta < 0 else 1
+    return _odd(
+        name, lambda x: size * np.tanh(steepness * x), in_frac, _out_frac(activation, size), segments, sign=sign
+    )
+
+
+def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> GateFunction:
+    """leaky_relu, elu, softplus: TABLE, with the most fraction bits that hold all outputs. -32768 counts as -32767.
+
+    The identity on x ≥ 0 is exact where out_frac is in_frac: |alpha| ≤ 1, or for elu outputs that need no more room below 0 than above.
+    """
+    alpha, reach, rises = (
+        activation.alpha,
+        2.0 ** (15 - in_frac),
+        activation.kind == "softplus" or activation.alpha >= 0,
+    )
+    if activation.kind == "leaky_relu":
+        segments, name = 1, str(activation)
+        knots = np.array([-alpha * reach, 0.0, reach])
+        largest = reach * max(1.0, abs(alpha))
+    elif activation.kind == "elu":
+        segments, name = _segments(choice.segments, reach), f"{activation} {choice}"
+        knots = fit_with_kink(
+            lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0.0)), x), reach / segments, segments
+        )
+        largest = max(reach, abs(alpha * math.expm1(-reach)))
     else:
-        in_frac, offset, top = TANH_FRAC, 0, Q15_ONE - 1
-        knots = fit_knots(np.tanh, 2.0**15 / segments / 2**in_frac, segments)
-    table = np.clip(np.floor(knots * Q15_ONE + 0.5), 0, top).astype(np.int32)
-    return np.maximum.accumulate(table).astype(np.int32), offset, in_frac
+        segments, name = _segments(choice.segments, reach), f"{activation} {choice}"
+        knots = fit_knots(lambda x: np.logaddexp(0.0, x), reach / segments, 2 * segments, -reach, fixed_start=False)
+        knots = np.maximum(knots, 0.0)  # few fraction bits make wide segments, whose fit would pass below 0
+        largest = float(np.logaddexp(0.0, reach))
+    out_frac = _out_frac(activation, largest)
+    table = np.clip(np.floor(knots * 2.0**out_frac + 0.5), -32768, 32768).astype(np.int32)
+    if rises:
+        table = np.maximum.accumulate(table)
+    return _function(name, g.TABLE, in_frac, out_frac, -32767, 16 - segments.bit_length(), 32767, table=table)
 
 
 def exp_table() -> Int32Array:
@@ -73,30 +168,12 @@ def exp_table() -> Int32Array:
     return np.clip(np.floor(knots * Q15_ONE + 0.5), 0, Q15_ONE).astype(np.int32)
 
 
-def gate_function(activation: Activation, gates: str = DEFAULT_GATES, relu_frac: int = 15) -> GateFunction:
-    """The contract's gate function for a real activation.
-
-    sigmoid and tanh become tables of ``gates`` segments; hard_sigmoid is exact (no ``gates`` needed); relu keeps ``relu_frac``.
-    """
-    params = np.zeros(g.PARAMS, np.int64)
-    empty = np.zeros(0, np.int32)
-    if activation.kind in ("sigmoid", "tanh"):
-        segments = parse_gates(gates)
-        table, offset, in_frac = odd_table(activation.kind, segments)
-        params[[g.KIND, g.IN_FRAC, g.OUT_FRAC]] = g.ODD, in_frac, 15
-        params[[g.OFFSET, g.SEGMENT_BITS]] = offset, 16 - segments.bit_length()
-        return GateFunction(f"{activation.kind} {gates}", params, table)
-    if activation.kind == "relu":
-        params[[g.KIND, g.IN_FRAC, g.OUT_FRAC, g.SLOPE, g.HIGH]] = g.RAMP, relu_frac, relu_frac, 1, 32767
-        return GateFunction("relu", params, empty)
-    return _hard_sigmoid(activation)
+# --- ramps and thresholds -------------------------------------------------------------------------------------------------------
 
 
 def _hard_sigmoid(activation: Activation) -> GateFunction:
     """clamp(alpha·x + beta, 0, 1) in Q0.15, with the input format and the slope's precision as fine as 32 bits allow."""
     alpha, beta = activation.alpha, activation.beta
-    if not (np.isfinite(alpha) and np.isfinite(beta)):
-        raise QuantizationError(f"{activation}: alpha and beta must be finite")
     # The ramp runs from -beta/alpha to (1-beta)/alpha: both ends must lie inside the int16 input's range, or saturation
     # of the pre-activation would be seen. A constant (alpha = 0) needs no range.
     reach = max(abs(beta), abs(1 - beta)) / abs(alpha) if alpha else 0.0
@@ -111,8 +188,108 @@ def _hard_sigmoid(activation: Activation) -> GateFunction:
         raise QuantizationError(
             f"{activation}: the ramp does not fit 32-bit integers; expected |alpha| in [2^-14, 2^10], |beta| < 2^13"
         )
-    params = np.zeros(g.PARAMS, np.int64)
-    params[[g.KIND, g.IN_FRAC, g.OUT_FRAC]] = g.RAMP, in_frac, 15
-    params[[g.SLOPE, g.INTERCEPT, g.SHIFT]] = round(gain * 2**shift), round(beta * 2.0 ** (15 + shift)), shift
-    params[[g.LOW, g.HIGH]] = 0, Q15_ONE
-    return GateFunction(str(activation), params, np.zeros(0, np.int32))
+    slope, intercept = round(gain * 2**shift), round(beta * 2.0 ** (15 + shift))
+    return _function(str(activation), g.RAMP, in_frac, 15, slope, intercept, shift, 0, Q15_ONE)
+
+
+def _affine(activation: Activation, in_frac: int) -> GateFunction:
+    """alpha·x + beta, with the most fraction bits that hold it over the whole input range; the gain in LSB is then at most 1."""
+    alpha, beta = activation.alpha, activation.beta
+    out_frac = _out_frac(activation, abs(alpha) * 2.0 ** (15 - in_frac) + abs(beta))
+    gain = alpha * 2.0 ** (out_frac - in_frac)
+    shift = 15 if abs(gain) * 2**15 <= 32767 else 14
+    slope, intercept = round(gain * 2**shift), round(beta * 2.0 ** (out_frac + shift))
+    return _function(str(activation), g.RAMP, in_frac, out_frac, slope, intercept, shift, -32767, 32767)
+
+
+def _thresholded_relu(activation: Activation, in_frac: int, clip: float | None) -> GateFunction:
+    """x for x > alpha, else 0, in the format of x. -32768 counts as -32767, and is never made."""
+    end = _clip_units(clip, in_frac)
+    edge = math.floor(
+        max(-(2.0**16), min(2.0**16, activation.alpha * 2.0**in_frac))
+    )  # x > alpha where its integer is > edge
+    name = str(activation) if end == 32767 else f"{activation} clip {clip:g}"
+    if edge < -end:
+        return _function(name, g.RAMP, in_frac, in_frac, 1, 0, 0, -end, end)
+    return _function(name, g.THRESHOLD, in_frac, in_frac, min(edge, 32767), 1, 0, end if end > edge else 0, 0)
+
+
+# --- functions of functions -----------------------------------------------------------------------------------------------------
+
+
+def _clip_units(clip: float | None, in_frac: int) -> int:
+    """``clip`` to the nearest input LSB, at most 32767."""
+    if clip is None:
+        return 32767
+    if not clip >= 0:
+        raise QuantizationError(f"clip={clip!r}, expected a number ≥ 0")
+    return int(min(32767.0, math.floor(min(clip, 2.0**16) * 2.0**in_frac + 0.5)))
+
+
+def _clipped(function: GateFunction, clip: float | None) -> GateFunction:
+    """f(clamp(x, ±clip)), exactly: every kind is monotone between its clips, or reads its clamped argument."""
+    end = _clip_units(clip, function.in_frac)
+    if end == 32767:
+        return function
+    params = function.params.copy()
+    kind = int(params[g.KIND])
+    if kind == g.ODD:
+        params[g.CUT] = 32767 - end
+    elif kind == g.TABLE:
+        params[[g.LOWEST, g.HIGHEST]] = max(-end, int(params[g.LOWEST])), min(end, int(params[g.HIGHEST]))
+    elif kind == g.RAMP:
+        ends = [g.evaluate_ramp(x, *(int(v) for v in params[g.SLOPE :])) for x in (-end, end)]
+        params[[g.LOW, g.HIGH]] = min(ends), max(ends)
+    elif end == 0:  # of the thresholds only step comes here: 1 for x ≥ 0, so only a clip at 0 itself is seen
+        params[g.THRESHOLD_BELOW] = params[g.THRESHOLD_HIGH]
+    return GateFunction(f"{function.name} clip {clip:g}", params, function.table)
+
+
+def complement(function: GateFunction) -> GateFunction:
+    """1 - f, in integers exactly 2^out_frac - f(x) at every x, for an f within [0, 1].
+
+    ODD: the offset turned round. RAMP: rounding halves up turns into rounding them down, which one unit of the intercept less repairs:
+    one - ((v + r) >> s) = ((one << s) - v - 1 + r) >> s, r = 2^(s-1). TABLE: entries one - T, or, where some product is halfway between
+    integers, all 65536 values. THRESHOLD: where it is constant above its threshold, or its HIGH is never reached.
+    """
+    one, (low, high) = 1 << function.out_frac, function.bounds
+    if low < 0 or high > one:
+        raise QuantizationError(
+            f"gate {function.name}: 1 - f needs values in [0, 1], found {low / one:g} to {high / one:g}"
+        )
+    params, table = function.params.copy(), function.table
+    kind = int(params[g.KIND])
+    if kind == g.ODD:
+        if 2 * abs(int(params[g.OFFSET])) != one:
+            raise QuantizationError(f"gate {function.name}: 1 - f needs a function that is odd about 1/2")
+        params[g.OFFSET] *= -1
+    elif kind == g.RAMP:
+        shift = int(params[g.SHIFT])
+        params[g.SLOPE] *= -1
+        params[g.INTERCEPT] = (one << shift) - int(params[g.INTERCEPT]) - (1 if shift else 0)
+        params[[g.LOW, g.HIGH]] = one - params[[g.HIGH, g.LOW]]
+    elif kind == g.TABLE:
+        params, table = _table_complement(params, table, one)
+    else:
+        at, slope, intercept, top, below = (int(v) for v in params[g.THRESHOLD_AT :])
+        if slope == 0:
+            intercept = top = min(intercept, top)
+        elif max((at + 1) * slope, 32767 * slope) + intercept > top:
+            raise QuantizationError(f"gate {function.name}: 1 - f of a line that ends at HIGH is not a threshold")
+        params[g.THRESHOLD_AT :] = at, -slope, one - intercept, one if slope else one - top, one - below
+    try:
+        return GateFunction(f"1 - {function.name}", params, table)
+    except ModelFileError as error:
+        raise QuantizationError(f"gate {function.name}: 1 - f does not fit 32 bits ({error})") from None
+
+
+def _table_complement(params: Int64Array, table: Int32Array, one: int) -> tuple[Int64Array, Int32Array]:
+    """Parameters and entries of one - p, exact at every input."""
+    lowest, bits, highest = (int(v) for v in params[g.LOWEST : g.HIGHEST + 1])
+    inputs = np.clip(np.arange(65536), lowest + 32768, highest + 32768)
+    over_arrays: Any = g.piecewise_linear
+    wanted = one - over_arrays(inputs, table.astype(np.int64), bits)
+    entries = np.clip(one - table.astype(np.int64), -32768, 32768)  # those beyond the clip are never read
+    if not np.array_equal(over_arrays(inputs, entries, bits), wanted):
+        params[g.SEGMENT_BITS], entries = 0, np.r_[wanted, wanted[-1]]
+    return params, entries.astype(np.int32)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from qrnn.errors import QuantizationError
 from qrnn.quantization.calibrate import CALIBRATORS
-from qrnn.quantization.gate_tables import DEFAULT_GATES, parse_gates
+from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
 from qrnn.quantization.inputs import InputScheme
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
@@ -17,7 +17,8 @@ INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 class Scheme:
     """How a model is quantized.
 
-    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16 (weights are 8 bits). ``gates``: ``pwl:N``.
+    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16 (weights are 8 bits). ``gates``: the gate functions, as
+    `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
     scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
     """
@@ -34,6 +35,8 @@ class Scheme:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
         if self.input not in INPUT_SCHEMES:
             raise QuantizationError(f"input={self.input!r}, expected one of {', '.join(INPUT_SCHEMES)}")
+        if not isinstance(self.gates, str):
+            raise QuantizationError(f"gates={self.gates!r}, expected text such as {DEFAULT_GATES}")
         parse_gates(self.gates)
 
     def as_dict(self) -> dict[str, Any]:

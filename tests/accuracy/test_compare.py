@@ -94,7 +94,7 @@ def test_every_figure(cell: str, directions: tuple[bool, ...], gates: str) -> No
     ],
 )
 def test_gate_values_are_the_functions(activation: Activation, function: Any) -> None:
-    gate = gate_function(activation, relu_frac=11)
+    gate = gate_function(activation, in_frac=11)
     pre = np.array([[-32768, -32767, -9000, -1, 0], [1, 255, 4000, 32766, 32767]])
     got = gate_values(gate, pre)
     assert got.shape == pre.shape

@@ -12,7 +12,7 @@ from models import Shape, make_model
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.backends.base import Trace
-from qrnn.errors import QuantizationError
+from qrnn.errors import DataError, QuantizationError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, FloatModel, InitialState, Recurrent
 from qrnn.model.quant_model import QuantDense, QuantModel
@@ -46,7 +46,7 @@ def oracle(model: FloatModel, data: dict[str, Any]) -> dict[str, Any]:
         ({"activations": 4}, "activations=4, expected 8 or 16"),
         ({"calibrator": "entropy"}, "calibrator='entropy', expected one of minmax, percentile, mse"),
         ({"input": "32"}, "input='32', expected one of 8, 8-per-feature, 16, auto"),
-        ({"gates": "pwl:100"}, "gates 'pwl:100': expected pwl:N"),
+        ({"gates": "pwl:100"}, "gates 'pwl:100': item 'pwl:100': expected pwl:N"),
         ({"gates": ""}, "expected pwl:N"),
     ],
 )
@@ -220,6 +220,12 @@ def test_the_state_input_is_clamped() -> None:
 
 # --- accuracy -------------------------------------------------------------------------------------------------------------------
 
+
+def functions(*described: tuple[Any, ...]) -> dict[str, Activation]:
+    """Gate, candidate and output from kinds with their parameters."""
+    return {role: Activation(*f) for role, f in zip(("gate", "candidate", "output"), described, strict=False)}
+
+
 SHAPES = (
     Shape("lstm", 4, 24, weight=0.25),
     Shape("lstm", 4, 24, (False, True), layers=2, weight=0.25, head=5),
@@ -229,6 +235,35 @@ SHAPES = (
     Shape("rnn", 4, 24, weight=0.15),
     Shape("rnn", 4, 24, weight=0.15, activations=RELU),
     Shape("lstm", 4, 24, weight=0.25, activations={"gate": Activation("hard_sigmoid", 1 / 6, 0.5)}),
+    Shape("lstm", 4, 24, weight=0.25, forget="one"),
+    Shape("lstm", 4, 24, weight=0.25, forget="coupled", peephole=0.3, clip=0.5),
+    Shape("lstm", 4, 24, weight=0.25, peephole=1.0),
+    Shape("lstm", 4, 24, weight=0.25, projection=8),
+    Shape("lstm", 4, 24, (False, True), 2, weight=0.25, projection=8, projected=Activation("tanh"), residual=True),
+    Shape("rnn", 4, 24, weight=0.15, projection=8),
+    Shape("rnn", 4, 24, weight=0.25, projection=8, projected="softmax"),
+    Shape("gru", 4, 24, weight=0.25, update_keeps=False),
+    Shape("gru", 4, 24, layers=2, weight=0.25, residual=True, clip=0.5),
+    Shape(
+        "lstm", 4, 24, weight=0.1, activations=functions(("affine", 0.2, 0.5), ("elu", 1.0), ("scaled_tanh", 1.7, 0.6))
+    ),
+    Shape(
+        "lstm", 4, 24, weight=0.1, activations=functions(("hard_sigmoid",), ("leaky_relu", 0.1), ("affine", 0.5, 0.0))
+    ),
+    Shape("lstm", 4, 24, weight=0.05, activations=functions(("softsign",), ("softsign",), ("softplus",))),
+    Shape("gru", 4, 24, weight=0.1, activations=functions(("affine", 0.2, 0.5), ("softplus",))),
+    Shape("gru", 4, 24, weight=0.1, activations=functions(("hard_sigmoid",), ("thresholded_relu", 0.2))),
+    *(
+        Shape("rnn", 4, 24, weight=0.1, activations={"candidate": Activation(*f)})  # type: ignore[arg-type]
+        for f in (
+            ("affine", 0.7, 0.1),
+            ("leaky_relu", 0.1),
+            ("scaled_tanh", 1.7, 0.66),
+            ("elu", 1.0),
+            ("softplus",),
+            ("hard_tanh",),
+        )
+    ),
 )
 
 
@@ -276,3 +311,33 @@ def test_progress_reaches_its_end() -> None:
     assert seen[0] == (5, 20)
     assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 1e6])
+def test_a_state_beyond_its_integers_is_refused(amplitude: float) -> None:
+    """A ReLU state grows with its inputs; int16 without fraction bits ends at 32768."""
+    model = make_model(Shape("rnn", activations={"candidate": Activation("relu")}), np.random.default_rng(0))
+    data = {"x": np.random.default_rng(1).normal(size=(4, 20, 3)) * amplitude}
+    if amplitude == 1.0:
+        assert quantize(model, data).recurrent_layers[0].h_frac > 0
+        return
+    with pytest.raises(
+        QuantizationError, match=r"\|h\| reaches .* in calibration, beyond 3.277e\+04.*scale the inputs"
+    ):
+        quantize(model, data)
+
+
+def test_empty_sequences_do_not_disturb_the_trial_of_input_schemes() -> None:
+    model = make_model(Shape("gru"), np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(3, 5, 3))
+    quantized = quantize(model, {"x": x, "lengths": np.array([0, 5, 0])})
+    assert quantized.provenance.calibration_steps == 5
+    with pytest.raises(DataError, match="every sequence has length 0"):
+        quantize(model, {"x": x, "lengths": np.zeros(3, np.int64)})
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_float_model_that_diverges_is_refused() -> None:
+    model = make_model(Shape("lstm", activations={"gate": Activation("relu")}, weight=1e30), np.random.default_rng(0))
+    with pytest.raises(DataError, match=r"the float model diverges, .* is not finite"):
+        quantize(model, {"x": np.ones((1, 50, 3))})

@@ -1,0 +1,101 @@
+"""What an integer gate function costs: its error against the real function it stands for, over all 65536 inputs."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qrnn.accuracy.oracle import activate
+from qrnn.accuracy.plot import require_matplotlib
+from qrnn.accuracy.probe import gate_values
+from qrnn.arithmetic import gates as g
+from qrnn.model.float_model import Activation, FloatArray
+from qrnn.model.parts import GateFunction
+
+KIND_NAMES = {g.ODD: "odd", g.RAMP: "ramp", g.TABLE: "table", g.THRESHOLD: "threshold"}
+INPUTS = np.arange(-32768, 32768)
+
+
+@dataclass(frozen=True)
+class GateError:
+    """``function`` against ``activation``, clipped: real inputs x, integer outputs y, and real ones of both."""
+
+    label: str
+    activation: Activation
+    function: GateFunction
+    x: FloatArray
+    values: FloatArray
+    true: FloatArray
+
+    @property
+    def error(self) -> FloatArray:
+        return self.values - self.true
+
+    @property
+    def monotone(self) -> bool:
+        """The outputs never fall, or never rise."""
+        steps = np.diff(self.values)
+        return bool((steps >= 0).all() or (steps <= 0).all())
+
+    @property
+    def odd_symmetric(self) -> bool:
+        """f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
+        return bool((self.values[32769:] + self.values[32767:0:-1] == 2 * self.values[32768]).all())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        worst, f = int(np.abs(self.error).argmax()), self.function
+        largest = float(abs(self.error[worst]))
+        return {
+            "label": self.label,
+            "function": str(self.activation),
+            "integer_function": f.name,
+            "kind": KIND_NAMES[int(f.params[g.KIND])],
+            "in_frac": f.in_frac,
+            "out_frac": f.out_frac,
+            "low": f.bounds[0],
+            "high": f.bounds[1],
+            "table_entries": int(f.table.size),
+            "table_bytes": int(f.table.nbytes),
+            "max_error": largest,
+            "max_error_lsb": largest * 2.0**f.out_frac,
+            "max_error_at": float(self.x[worst]),
+            "monotone": self.monotone,
+            "odd_symmetric": self.odd_symmetric,
+        }
+
+
+def measure(label: str, activation: Activation, function: GateFunction, clip: float | None = None) -> GateError:
+    """``function`` at every int16 against ``activation`` at clamp(x, ±clip)."""
+    x = INPUTS / 2.0**function.in_frac
+    true = activate(activation, x if clip is None else np.clip(x, -clip, clip))
+    return GateError(label, activation, function, x, gate_values(function, INPUTS), true)
+
+
+def draw(found: list[GateError]) -> bytes:
+    """A PNG: one column a function, the function above and its error in output LSB below."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(found), 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(found), squeeze=False, sharex="col", height_ratios=[3, 2])
+    for column, one in enumerate(found):
+        top, bottom = axes[0, column], axes[1, column]
+        top.plot(one.x, one.true, color="#bbbbbb", linewidth=3.0, label=str(one.activation))
+        top.plot(one.x, one.values, color="#4477aa", linewidth=1.0, label=one.function.name)
+        top.set_title(one.label, fontsize=9)
+        top.legend(fontsize=6)
+        bottom.plot(one.x, one.error * 2.0**one.function.out_frac, color="#aa3377", linewidth=0.8)
+        bottom.set_ylabel(f"error, 2^-{one.function.out_frac}", fontsize=8)
+        bottom.set_xlabel("x")
+        for axis in (top, bottom):
+            axis.tick_params(labelsize=7)
+            axis.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

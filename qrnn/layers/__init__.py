@@ -1,0 +1,57 @@
+"""Float models written layer by layer, for recurrent cells that ONNX cannot write.
+
+    from qrnn import layers
+
+    x = layers.input("x", features=16)
+    h = layers.lstm(x, weight_ih, weight_hh, forget="coupled", gate="step")
+    y = layers.dense(h.output, weight, bias)
+    model = layers.model("coupled", outputs={"y": y, "h": h.h_n})       # as from qrnn.load_onnx
+
+Every function checks its arrays and raises `DataError` (an array that does not fit) or `UnsupportedError` (a network that cannot be
+said), with the layer, the array, the shape found and the shape expected. Handles are immutable; weights are copied.
+"""
+
+from __future__ import annotations
+
+from qrnn.layers.build import model
+from qrnn.layers.feedforward import activation, add, concat, dense, embedding, last_step, softmax
+from qrnn.layers.networks import elman, identity_rnn, jordan
+from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
+from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
+from qrnn.model.float_model import Activation
+
+TWO_SIGMOID_MINUS_ONE = Activation("scaled_tanh", 1.0, 0.5)
+"""2·sigmoid(x) - 1 = tanh(x/2), the output function of the LSTM of 1997."""
+
+FOUR_SIGMOID_MINUS_TWO = Activation("scaled_tanh", 2.0, 0.5)
+"""4·sigmoid(x) - 2 = 2·tanh(x/2), the candidate of the LSTM of 1997."""
+
+__all__ = [
+    "FOUR_SIGMOID_MINUS_TWO",
+    "TWO_SIGMOID_MINUS_ONE",
+    "Activation",
+    "Network",
+    "Recurrent",
+    "State",
+    "Tensor",
+    "Tokens",
+    "activation",
+    "add",
+    "bidirectional",
+    "concat",
+    "dense",
+    "elman",
+    "embedding",
+    "gru",
+    "identity_rnn",
+    "input",
+    "jordan",
+    "last_step",
+    "lstm",
+    "model",
+    "projection",
+    "rnn",
+    "softmax",
+    "state",
+    "tokens",
+]

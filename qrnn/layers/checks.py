@@ -1,0 +1,93 @@
+"""What a user hands to `qrnn.layers`, checked; every message says the layer, the value, what was found and what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from qrnn.errors import DataError
+from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation, FloatArray
+
+_BY_NAME = (*(kind for kind, parameters in ACTIVATION_PARAMETERS.items() if not parameters), "hard_sigmoid")
+"""Functions that a plain name says; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
+
+
+def place(kind: str, name: str | None) -> str:
+    """How messages call a layer; refuses a name that is no name."""
+    if name is None:
+        return kind
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{kind}: name is {name!r}, expected a text that is not empty")
+    return f"{kind} {name!r}"
+
+
+def real_array(where: str, what: str, value: Any) -> FloatArray:
+    """A copy of ``value`` as float64 that cannot be written to; DataError unless it is an array of finite real numbers."""
+    try:
+        given = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; a tensor that keeps gradients
+        raise DataError(f"{where}: {what} is not an array ({str(error).splitlines()[0]})") from None
+    if not (np.issubdtype(given.dtype, np.floating) or np.issubdtype(given.dtype, np.integer)):
+        raise DataError(f"{where}: {what} has type {given.dtype}, expected real numbers")
+    with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
+        array = np.array(given, dtype=np.float64)
+    if not np.isfinite(array).all():
+        position = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+        raise DataError(f"{where}: {what} is {array[tuple(position)]} at {position}, expected finite numbers")
+    array.setflags(write=False)
+    return array
+
+
+def shaped(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: str) -> FloatArray:
+    """`real_array` of exactly ``shape``; ``meaning`` says it in letters, like ``[4·H, I]``."""
+    array = real_array(where, what, value)
+    if array.shape != shape:
+        raise DataError(f"{where}: {what} has shape {list(array.shape)}, expected {meaning} = {list(shape)}")
+    return array
+
+
+def shaped_or_zeros(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: str) -> FloatArray:
+    """`shaped`; zeros for None."""
+    return shaped(where, what, np.zeros(shape) if value is None else value, shape, meaning)
+
+
+def matrix(where: str, what: str, value: Any, meaning: str) -> FloatArray:
+    """`real_array` of two axes, neither of size 0."""
+    array = real_array(where, what, value)
+    if array.ndim != 2 or 0 in array.shape:
+        raise DataError(f"{where}: {what} has shape {list(array.shape)}, expected {meaning}")
+    return array
+
+
+def count(where: str, what: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise DataError(f"{where}: {what}={value!r}, expected a whole number of at least 1")
+    return int(value)
+
+
+def function(where: str, what: str, value: Any) -> Activation:
+    """An `Activation`, or one by its name; DataError for a name that is none or that needs parameters."""
+    if isinstance(value, str) and value in _BY_NAME:
+        return Activation(value)
+    if not isinstance(value, Activation) or value.kind not in ACTIVATION_PARAMETERS:
+        raise DataError(
+            f"{where}: {what}={value!r}, expected one of {', '.join(_BY_NAME)}, or an Activation with its parameters"
+        )
+    for name in ACTIVATION_PARAMETERS[value.kind]:
+        if not math.isfinite(getattr(value, name)):
+            raise DataError(f"{where}: {what}={value}: {name} is not finite")
+    return value
+
+
+def clip_limit(where: str, value: Any) -> float | None:
+    """A finite positive limit, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DataError(f"{where}: clip={value!r}, expected a number above 0")
+    if not (math.isfinite(value) and value > 0):
+        raise DataError(f"{where}: clip={value}, expected a finite number above 0")
+    return float(value)

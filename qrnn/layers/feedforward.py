@@ -1,0 +1,98 @@
+"""Layers without a state: one step, or one vector, at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qrnn.errors import DataError, UnsupportedError
+from qrnn.layers.checks import function, matrix, place, shaped_or_zeros
+from qrnn.layers.tensors import Tensor, Tokens, readable, sequence, simple_layer
+from qrnn.model import float_model as ir
+
+
+def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
+    """y = weight · t + bias over the last axis; weight [O, F], bias [O], zero when None."""
+    where = place("dense", name)
+    t = readable(where, t)
+    w = matrix(where, "weight", weight, f"[O, F] = [O, {t.features}]")
+    if w.shape[1] != t.features:
+        raise DataError(f"{where}: weight has shape {list(w.shape)}, expected [O, F] = [{w.shape[0]}, {t.features}]")
+    b = shaped_or_zeros(where, "bias", bias, (w.shape[0],), "[O]")
+    return simple_layer(
+        "dense", name, (t,), (w.shape[0], t.has_time), lambda own, names: ir.Dense(own, names[0], own, w, b)
+    )
+
+
+def activation(t: Tensor, kind: ir.Activation | str, *, name: str | None = None) -> Tensor:
+    """y = kind(t), element by element; see `qrnn.model.float_model.Activation` for the functions."""
+    where = place("activation", name)
+    t = readable(where, t)
+    chosen = function(where, "kind", kind)
+    return simple_layer(
+        chosen.kind, name, (t,), (t.features, t.has_time), lambda own, names: ir.Pointwise(own, names[0], own, chosen)
+    )
+
+
+def softmax(t: Tensor, *, name: str | None = None) -> Tensor:
+    """y_k = e^(t_k) / Σ_j e^(t_j) over all features of each step."""
+    t = readable(place("softmax", name), t)
+    return simple_layer(
+        "softmax", name, (t,), (t.features, t.has_time), lambda own, names: ir.Softmax(own, names[0], own)
+    )
+
+
+def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:
+    """y = table[token]; table [V, F], V the vocabulary of the token input."""
+    where = place("embedding", name)
+    if not isinstance(t, Tokens):
+        raise DataError(f"{where}: its input is {type(t).__name__}, expected what tokens() returns")
+    rows = matrix(where, "table", table, "[V, F]")
+    if rows.shape[0] != t.vocabulary:
+        raise DataError(
+            f"{where}: table has shape {list(rows.shape)}, expected [V, F] = [{t.vocabulary}, {rows.shape[1]}]"
+        )
+    return simple_layer(
+        "embedding", name, (t,), (rows.shape[1], t.has_time), lambda own, names: ir.Embedding(own, names[0], own, rows)
+    )
+
+
+def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
+    """[N, T, F] → [N, F]: each sequence's own last valid step; zero for a sequence of no steps."""
+    t = sequence(place("last_step", name), t)
+    return simple_layer(
+        "last_step", name, (t,), (t.features, False), lambda own, names: ir.LastStep(own, names[0], own)
+    )
+
+
+def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
+    """y = a + b, element by element, of equal shapes: a residual connection."""
+    where = place("add", name)
+    a, b = readable(where, a, "a"), readable(where, b, "b")
+    if (a.features, a.has_time) != (b.features, b.has_time):
+        raise DataError(f"{where}: a is {_shape(a)}, b is {_shape(b)}, expected equal shapes")
+    return simple_layer(
+        "add", name, (a, b), (a.features, a.has_time), lambda own, names: ir.Add(own, names[0], names[1], own)
+    )
+
+
+def concat(*tensors: Tensor, name: str | None = None) -> Tensor:
+    """The features of several tensors side by side, in order; all with a time axis or all without."""
+    where = place("concat", name)
+    if len(tensors) < 2:
+        raise DataError(f"{where}: {len(tensors)} tensors, expected two or more")
+    parts = tuple(readable(where, t, f"tensor {k}") for k, t in enumerate(tensors))
+    if len({t.has_time for t in parts}) > 1:
+        raise UnsupportedError(
+            f"{where}: joins tensors with and without a time axis ({', '.join(map(_shape, parts))}); take last_step of the sequences"
+        )
+
+    def make(own: str, names: tuple[str, ...]) -> ir.Layer:
+        return ir.Concat(own, own, tuple((n, np.arange(t.features)) for n, t in zip(names, parts, strict=True)))
+
+    return simple_layer("concat", name, parts, (sum(t.features for t in parts), parts[0].has_time), make)
+
+
+def _shape(t: Tensor) -> str:
+    return f"[N, {'T, ' if t.has_time else ''}{t.features}]"

@@ -1,0 +1,278 @@
+"""Recurrent layers: LSTM, GRU and RNN in all the forms of `qrnn.model.float_model.Recurrent`.
+
+``I`` is the input's features, ``H`` the hidden size, ``P`` the size of what is fed back: H, or the rows of a projection. The rows of
+``weight_ih``, ``weight_hh`` and of the biases are blocks of H in the order of `qrnn.model.float_model.GATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import numpy as np
+
+from qrnn.errors import DataError, UnsupportedError
+from qrnn.layers.checks import clip_limit, matrix, place, real_array, shaped, shaped_or_zeros
+from qrnn.layers.checks import function as checked_function
+from qrnn.layers.tensors import Node, Recurrent, Slot, State, Tensor, sequence, tensor_name
+from qrnn.model import float_model as ir
+
+UNIT_INTERVAL = ("sigmoid", "hard_sigmoid", "step")
+"""Functions with values in [0, 1]."""
+
+
+def lstm(
+    x: Tensor,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    forget: ir.Forget = "gate",
+    gate: ir.Activation | str = "sigmoid",
+    candidate: ir.Activation | str = "tanh",
+    output: ir.Activation | str = "tanh",
+    peephole: Mapping[str, Any] | None = None,
+    projection: Any = None,
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    c_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """Long short-term memory, with σ = ``gate``, γ = ``candidate``, η = ``output``:
+
+        i = σ(W_i x + b_i + U_i s + b'_i + p_i c)        f = σ(W_f x + b_f + U_f s + b'_f + p_f c)
+        g = γ(W_g x + b_g + U_g s + b'_g)                c' = f c + i g
+        o = σ(W_o x + b_o + U_o s + b'_o + p_o c')       h' = o η(c')        s' = h', or projection(h')
+
+    weight_ih W [G·H, I], weight_hh U [G·H, P], bias_ih b and bias_hh b' [G·H] (zero when None), rows in the order i, f, g, o.
+
+    ``forget``: ``gate``, f as above; ``one``, f = 1, the LSTM of 1997; ``coupled``, f = 1 - i. Without a gate of its own, f has no rows:
+    G is 3, the order i, g, o. ``peephole``: p_i, p_f, p_o [H] by gate, zero where left out. ``projection``: a matrix [P, H] (LSTMP) or what
+    `projection` returns. ``clip``: the arguments of σ and γ are clamped to ±clip (η's is not, as in ONNX Runtime). ``reverse``: from each
+    sequence's last valid step to its first. ``h_0`` [P] and ``c_0`` [H]: arrays, or graph inputs by `state`; zeros when None.
+
+    Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate); Gers, Schmidhuber 2000 (peepholes); Sak,
+    Senior, Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
+    """
+    where = place("lstm", name)
+    if forget not in get_args(ir.Forget):
+        raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(ir.Forget))}")
+    roles = {"gate": gate, "candidate": candidate, "output": output}
+    settings = {"forget": forget, "clip": clip}
+    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    return _layer("lstm", name, x, arrays, roles, settings, reverse, (h_0, c_0), projection, peephole)
+
+
+def gru(
+    x: Tensor,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    linear_before_reset: bool = True,
+    update_keeps: bool = True,
+    gate: ir.Activation | str = "sigmoid",
+    candidate: ir.Activation | str = "tanh",
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """Gated recurrent unit, with σ = ``gate``, γ = ``candidate``:
+
+        r = σ(W_r x + b_r + U_r h + b'_r)        z = σ(W_z x + b_z + U_z h + b'_z)
+        n = γ(W_n x + b_n + r (U_n h + b'_n))    with linear_before_reset (PyTorch, cuDNN)
+        n = γ(W_n x + b_n + U_n (r h) + b'_n)    without (Cho et al. 2014, Chung et al. 2014)
+        h' = z h + (1 - z) n                     with update_keeps (Cho et al. 2014, ONNX, PyTorch)
+        h' = (1 - z) h + z n                     without (Chung et al. 2014); σ must have values in [0, 1]
+
+    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None, as in both papers), rows in the order r, z, n.
+    The unit of Cho et al. is ``linear_before_reset=False, update_keeps=True``. Other arguments as for `lstm`.
+
+    Sources: Cho et al. 2014, https://arxiv.org/abs/1406.1078; Chung et al. 2014, https://arxiv.org/abs/1412.3555.
+    """
+    where = place("gru", name)
+    if not update_keeps and _kind(gate) not in UNIT_INTERVAL:
+        raise UnsupportedError(
+            f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
+        )
+    settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
+    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    return _layer("gru", name, x, arrays, {"gate": gate, "candidate": candidate}, settings, reverse, (h_0, None))
+
+
+def rnn(
+    x: Tensor,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    activation: ir.Activation | str = "tanh",
+    projection: Any = None,
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """A simple recurrent layer, with f = ``activation``:
+
+        h' = f(W x + b + U s + b')        s' = h', or projection(h')
+
+    weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`.
+    Source: Elman 1990.
+    """
+    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    roles = {"candidate": activation}
+    return _layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
+
+
+def projection(weight: Any, bias: Any = None, *, function: ir.Activation | str | None = None) -> ir.Projection:
+    """s' = function(weight · h' + bias), fed back and written in place of h'; weight [P, H], bias [P].
+
+    ``function``: None for the identity, ``softmax`` over all P, or an activation. The identity and no bias are Sak, Senior, Beaufays
+    2014 (LSTMP); Jordan's network is one of an `rnn`.
+    """
+    w = matrix("projection", "weight", weight, "[P, H]")
+    b = shaped_or_zeros("projection", "bias", bias, (w.shape[0],), "[P]")
+    if function is None or function == "softmax":
+        return ir.Projection(w, b, "softmax" if function else None)
+    return ir.Projection(w, b, checked_function("projection", "function", function))
+
+
+def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None = None) -> Recurrent:
+    """One layer of two directions, from two of one direction over the same input: ``output`` is [forward, backward] [N, T, 2·P].
+
+    ``backward`` is made with ``reverse=True``; both are of the same cell, sizes and settings. Activations, weights and states are each's own.
+    Source: Schuster, Paliwal 1997.
+    """
+    where = place("bidirectional", name)
+    for what, handle, reverse in (("forward", forward, False), ("backward", backward, True)):
+        if not isinstance(handle, Recurrent):
+            raise DataError(f"{where}: {what} is {type(handle).__name__}, expected what lstm, gru or rnn returns")
+        if [d.reverse for d in handle.layer.directions] != [reverse]:
+            raise DataError(f"{where}: {what} must be of one direction, made with reverse={reverse}")
+    if forward.input is not backward.input:
+        raise DataError(
+            f"{where}: forward reads {forward.input.name!r}, backward reads {backward.input.name!r}, expected the same tensor"
+        )
+    a, b = forward.layer, backward.layer
+    same = [
+        field.name for field in fields(a) if field.name not in ("name", "input", "output", "h_n", "c_n", "directions")
+    ]
+    for key in (*same, "hidden_size", "output_size"):
+        if getattr(a, key) != getattr(b, key):
+            raise DataError(
+                f"{where}: {key} is {getattr(a, key)!r} forward and {getattr(b, key)!r} backward, expected the same; "
+                "layers that differ can be put side by side by concat"
+            )
+    node_a, node_b = forward.output.source, backward.output.source
+    assert isinstance(node_a, Node)
+    assert isinstance(node_b, Node)
+    states = node_a.states + node_b.states
+    return _handle(replace(a, directions=a.directions + b.directions), name, forward.input, states)
+
+
+def _layer(
+    cell: ir.CellKind,
+    name: str | None,
+    x: Tensor,
+    arrays: tuple[Any, Any, Any, Any],
+    roles: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    reverse: bool,
+    initial: tuple[Any, Any],
+    projection: Any = None,
+    peephole: Mapping[str, Any] | None = None,
+) -> Recurrent:
+    """A checked layer of one direction."""
+    where = place(cell, name)
+    x = sequence(where, x)
+    functions = {role: checked_function(where, "activation" if cell == "rnn" else role, f) for role, f in roles.items()}
+    gates = ir.gate_blocks(cell, settings.get("forget", "gate"))
+    G = len(gates)
+    blocks = f"{G}·H" if G > 1 else "H"
+    w = matrix(where, "weight_ih", arrays[0], f"[{blocks}, I] with I = {x.features}")
+    if w.shape[1] != x.features or w.shape[0] % G:
+        raise DataError(
+            f"{where}: weight_ih has shape {list(w.shape)}, expected [{blocks}, I] with I = {x.features}"
+            + (f" and the blocks {', '.join(gates)}" if G > 1 else "")
+        )
+    H = w.shape[0] // G
+    fed_back = None if projection is None else _projection(where, projection, H)
+    P = H if fed_back is None else len(fed_back.bias)
+    h_0, h_source = _initial(where, "h_0", initial[0], P, "[P]" if fed_back else "[H]")
+    c_0, c_source = _initial(where, "c_0", initial[1], H, "[H]") if cell == "lstm" else (None, None)
+    direction = ir.Direction(
+        reverse=bool(reverse),
+        weight_ih=w,
+        weight_hh=shaped(where, "weight_hh", arrays[1], (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
+        bias_ih=shaped_or_zeros(where, "bias_ih", arrays[2], (G * H,), f"[{blocks}]"),
+        bias_hh=shaped_or_zeros(where, "bias_hh", arrays[3], (G * H,), f"[{blocks}]"),
+        activations=functions,
+        h_0=h_0,
+        c_0=c_0,
+        peephole=None if peephole is None else _peephole(where, peephole, gates, H),
+        projection=fed_back,
+    )
+    named = {**settings, "clip": clip_limit(where, settings["clip"])}
+    layer = ir.Recurrent("", cell, "", "", "", "" if cell == "lstm" else None, (direction,), **named)
+    return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
+
+
+def _handle(layer: ir.Recurrent, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
+    """The handle of a layer whose tensors have no names yet."""
+    directions = len(layer.directions)
+    fed_back = directions * layer.output_size
+    writes: dict[Slot, ir.TensorInfo] = {"": ir.TensorInfo(fed_back, True), "h_n": ir.TensorInfo(fed_back, False)}
+    if layer.c_n is not None:
+        writes["c_n"] = ir.TensorInfo(directions * layer.hidden_size, False)
+
+    def make(own: str, names: tuple[str, ...]) -> ir.Layer:
+        c_n = None if layer.c_n is None else tensor_name(own, "c_n")
+        return replace(layer, name=own, input=names[0], output=own, h_n=tensor_name(own, "h_n"), c_n=c_n)
+
+    node = Node(layer.cell, name, (x,), make, writes, states)
+    return Recurrent(node.tensor(), node.tensor("h_n"), node.tensor("c_n") if "c_n" in writes else None, layer, x)
+
+
+def _kind(value: Any) -> Any:
+    return value.kind if isinstance(value, ir.Activation) else value
+
+
+def _initial(where: str, what: str, value: Any, size: int, meaning: str) -> tuple[ir.InitialState, State | None]:
+    if isinstance(value, State):
+        if value.size != size:
+            raise DataError(f"{where}: {what} is the state input {value.name!r} of size {value.size}, expected {size}")
+        return ir.InitialState(np.zeros(size), value.name, np.arange(size)), value
+    if isinstance(value, (Tensor, Recurrent)):
+        raise UnsupportedError(
+            f"{where}: {what} is computed; it may be an array {meaning} or a graph input, by state()"
+        )
+    return ir.InitialState(shaped_or_zeros(where, what, value, (size,), meaning)), None
+
+
+def _projection(where: str, value: Any, hidden: int) -> ir.Projection:
+    if isinstance(value, ir.Projection):
+        given = value
+    else:
+        w = matrix(where, "projection", value, f"[P, H] with H = {hidden}")
+        given = ir.Projection(w, np.zeros(len(w)))
+    if given.weight.shape[1] != hidden:
+        raise DataError(
+            f"{where}: projection has shape {list(given.weight.shape)}, expected [P, H] = [{len(given.weight)}, {hidden}]"
+        )
+    return given
+
+
+def _peephole(where: str, given: Mapping[str, Any], gates: tuple[str, ...], hidden: int) -> ir.FloatArray:
+    allowed = [gate for gate in gates if gate != "g"]
+    if not isinstance(given, Mapping) or not set(given) <= set(allowed):
+        found = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
+        raise DataError(f"{where}: peephole has {found}, expected a mapping from gates ({', '.join(allowed)}) to [H]")
+    blocks = [shaped_or_zeros(where, f"peephole {gate}", given.get(gate), (hidden,), "[H]") for gate in gates]
+    return real_array(where, "peephole", np.concatenate(blocks))

@@ -1,0 +1,178 @@
+"""Handles: what the functions of `qrnn.layers` take and return. They are immutable; a model is what its outputs depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from qrnn.errors import DataError, UnsupportedError
+from qrnn.layers.checks import count, place
+from qrnn.model import float_model as ir
+from qrnn.model.batch import RESERVED
+
+Slot = Literal["", "h_n", "c_n"]
+"""Which tensor of its layer: the output, or a recurrent layer's last state."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer to be: ``make(name, names of its inputs)`` gives it once names are known.
+
+    ``writes`` says the shapes of its tensors; ``states`` are its graph state inputs.
+    """
+
+    kind: str
+    name: str | None
+    inputs: tuple[Tensor | Tokens, ...]
+    make: Callable[[str, tuple[str, ...]], ir.Layer]
+    writes: Mapping[Slot, ir.TensorInfo]
+    states: tuple[State, ...] = ()
+
+    def tensor(self, slot: Slot = "") -> Tensor:
+        """What it writes, as others read it."""
+        return Tensor(self.writes[slot].features, self.writes[slot].has_time, self, slot)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """Real values, ``[N, T, features]`` when ``has_time``, else ``[N, features]``: a graph input or what a layer writes."""
+
+    features: int
+    has_time: bool
+    source: ir.GraphInput | Node = field(repr=False)
+    slot: Slot = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the model; `qrnn.layers.model` numbers layers that were given no name of their own (lstm, lstm_2, …)."""
+        if isinstance(self.source, ir.GraphInput):
+            return self.source.name
+        return tensor_name(self.source.name or self.source.kind, self.slot)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A graph input of integers in [0, vocabulary), ``[N, T]`` when ``has_time``, else ``[N]``; `embedding` reads it."""
+
+    source: ir.GraphInput
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def vocabulary(self) -> int:
+        return self.source.vocabulary
+
+    @property
+    def has_time(self) -> bool:
+        return self.source.has_time
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A graph state input ``[N, size]``, for h_0 or c_0 of a layer; zeros where it is not given at run time."""
+
+    source: ir.GraphInput
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def size(self) -> int:
+        return self.source.features
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrent:
+    """A recurrent layer: ``output`` [N, T, D·P], every step; ``h_n`` [N, D·P] and, of an LSTM, ``c_n`` [N, D·H], after each sequence's
+    last valid step. ``c_n`` may only be an output of the model."""
+
+    output: Tensor
+    h_n: Tensor
+    c_n: Tensor | None
+    layer: ir.Recurrent = field(repr=False)
+    input: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network with an output layer, Elman's or Jordan's: ``output`` [N, T, O], every step's y; ``last`` [N, O], y after each sequence's
+    last valid step; ``recurrent``, the layer inside."""
+
+    output: Tensor
+    last: Tensor
+    recurrent: Recurrent
+
+
+def tensor_name(layer: str, slot: Slot) -> str:
+    """The name of a layer's tensor in the model."""
+    return f"{layer}.{slot}" if slot else layer
+
+
+def simple_layer(
+    kind: str,
+    name: str | None,
+    inputs: tuple[Tensor | Tokens, ...],
+    shape: tuple[int, bool],
+    make: Callable[[str, tuple[str, ...]], ir.Layer],
+) -> Tensor:
+    """The one tensor of a layer without a state; ``shape`` is (features, has_time)."""
+    return Node(kind, name, inputs, make, {"": ir.TensorInfo(*shape)}).tensor()
+
+
+def readable(where: str, value: Any, what: str = "its input") -> Tensor:
+    """A `Tensor` that a layer may read; the errors say what to give instead."""
+    if isinstance(value, (Recurrent, Network)):
+        raise DataError(f"{where}: {what} is a whole layer; give one of its tensors, as .output")
+    if isinstance(value, Tokens):
+        raise DataError(f"{where}: {what} is the token input {value.name!r}; look it up with embedding first")
+    if not isinstance(value, Tensor):
+        raise DataError(f"{where}: {what} is {type(value).__name__}, expected a Tensor of qrnn.layers")
+    if value.slot == "c_n":
+        raise UnsupportedError(
+            f"{where}: {what} is the last cell state {value.name!r}, which may only be an output of the model"
+        )
+    return value
+
+
+def sequence(where: str, value: Any) -> Tensor:
+    """A `readable` tensor with a time axis."""
+    tensor = readable(where, value)
+    if not tensor.has_time:
+        raise DataError(f"{where}: its input {tensor.name!r} is [N, {tensor.features}], expected a sequence [N, T, F]")
+    return tensor
+
+
+def _input_name(kind: str, name: Any) -> str:
+    where = place(kind, name)
+    if name is None:
+        raise DataError(f"{where}: name is None, expected a text")
+    if name in RESERVED:
+        raise UnsupportedError(
+            f"{where}: {' and '.join(RESERVED)} are reserved for arrays beside the inputs; choose another name"
+        )
+    return str(name)
+
+
+def input(name: str, features: int, *, has_time: bool = True) -> Tensor:
+    """A graph input of real values, [N, T, features], or [N, features] without ``has_time``."""
+    name = _input_name("input", name)
+    features = count(place("input", name), "features", features)
+    source = ir.GraphInput(name, "features", (features,), has_time, time_axis=1 if has_time else None)
+    return Tensor(features, has_time, source)
+
+
+def tokens(name: str, vocabulary: int, *, has_time: bool = True) -> Tokens:
+    """A graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``."""
+    name = _input_name("tokens", name)
+    vocabulary = count(place("tokens", name), "vocabulary", vocabulary)
+    return Tokens(ir.GraphInput(name, "tokens", (), has_time, vocabulary, time_axis=1 if has_time else None))
+
+
+def state(name: str, size: int) -> State:
+    """A graph state input [N, size]: give it as h_0 or c_0 of a layer, and carry h_n or c_n to it from call to call."""
+    name = _input_name("state", name)
+    return State(ir.GraphInput(name, "state", (count(place("state", name), "size", size),), False))

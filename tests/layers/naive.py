@@ -1,0 +1,173 @@
+"""The cells as their papers write them: one sequence, one step and one unit at a time, in Python floats.
+
+Nothing of the package is used here. A sequence is a list of vectors, a vector a list of floats, a matrix a list of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+Vector = list[float]
+Matrix = list[Vector]
+Function = Callable[[float], float]
+
+
+def sigmoid(v: float) -> float:
+    return 1.0 / (1.0 + math.exp(-v)) if v >= 0 else math.exp(v) / (1.0 + math.exp(v))
+
+
+def step(v: float) -> float:
+    return 1.0 if v >= 0 else 0.0
+
+
+def relu(v: float) -> float:
+    return v if v > 0 else 0.0
+
+
+def two_sigmoid_minus_one(v: float) -> float:
+    return 2.0 * sigmoid(v) - 1.0
+
+
+def four_sigmoid_minus_two(v: float) -> float:
+    return 4.0 * sigmoid(v) - 2.0
+
+
+def linear(v: float) -> float:
+    return v
+
+
+FUNCTIONS: dict[str, Function] = {
+    "sigmoid": sigmoid,
+    "tanh": math.tanh,
+    "relu": relu,
+    "step": step,
+    "linear": linear,
+    "two_sigmoid_minus_one": two_sigmoid_minus_one,
+    "four_sigmoid_minus_two": four_sigmoid_minus_two,
+}
+
+
+def dot(row: Vector, v: Vector) -> float:
+    assert len(row) == len(v)
+    return sum(a * b for a, b in zip(row, v, strict=True))
+
+
+def softmax(v: Vector) -> Vector:
+    e = [math.exp(a - max(v)) for a in v]
+    return [a / sum(e) for a in e]
+
+
+def clamp(v: float, clip: float) -> float:
+    return max(-clip, min(clip, v))
+
+
+def apply(name: str, v: Vector) -> Vector:
+    return softmax(v) if name == "softmax" else [FUNCTIONS[name](a) for a in v]
+
+
+def lstm(
+    xs: list[Vector],
+    h: Vector,
+    c: Vector,
+    W: dict[str, Matrix],
+    U: dict[str, Matrix],
+    b: dict[str, Vector],
+    *,
+    forget: str = "gate",
+    gate: str = "sigmoid",
+    candidate: str = "tanh",
+    output: str = "tanh",
+    p: dict[str, Vector] | None = None,
+    P: Matrix | None = None,
+    clip: float = math.inf,
+) -> tuple[list[Vector], Vector, Vector]:
+    """Hochreiter, Schmidhuber 1997 (forget "one"); Gers et al. 2000 (forget "gate", peepholes p); Greff et al. 2017 ("coupled");
+    Sak et al. 2014 (projection P, without bias). Gate by gate: W["i"] [H][I] and so on."""
+    sigma, gamma, eta = FUNCTIONS[gate], FUNCTIONS[candidate], FUNCTIONS[output]
+    H = len(c)
+    zero = [0.0] * H
+    p = p or {"i": zero, "f": zero, "o": zero}
+    ys = []
+    for x in xs:
+        m, new_c = zero.copy(), zero.copy()
+        for j in range(H):
+            i = sigma(clamp(dot(W["i"][j], x) + dot(U["i"][j], h) + b["i"][j] + p["i"][j] * c[j], clip))
+            g = gamma(clamp(dot(W["g"][j], x) + dot(U["g"][j], h) + b["g"][j], clip))
+            if forget == "one":
+                f = 1.0
+            elif forget == "coupled":
+                f = 1.0 - i
+            else:
+                f = sigma(clamp(dot(W["f"][j], x) + dot(U["f"][j], h) + b["f"][j] + p["f"][j] * c[j], clip))
+            new_c[j] = f * c[j] + i * g
+            o = sigma(clamp(dot(W["o"][j], x) + dot(U["o"][j], h) + b["o"][j] + p["o"][j] * new_c[j], clip))
+            m[j] = o * eta(new_c[j])
+        h = m if P is None else [dot(row, m) for row in P]
+        c = new_c
+        ys.append(h)
+    return ys, h, c
+
+
+def gru(
+    xs: list[Vector],
+    h: Vector,
+    W: dict[str, Matrix],
+    U: dict[str, Matrix],
+    b: dict[str, Vector],
+    b_hh: dict[str, Vector],
+    *,
+    reset_after: bool,
+    keeps: bool,
+    gate: str = "sigmoid",
+    clip: float = math.inf,
+) -> tuple[list[Vector], Vector]:
+    """Cho et al. 2014 (not reset_after, keeps), Chung et al. 2014 (not reset_after, not keeps), PyTorch (reset_after, keeps)."""
+    sigma = FUNCTIONS[gate]
+    H = len(h)
+    ys = []
+    for x in xs:
+        r = [sigma(clamp(dot(W["r"][j], x) + dot(U["r"][j], h) + b["r"][j] + b_hh["r"][j], clip)) for j in range(H)]
+        new = []
+        for j in range(H):
+            z = sigma(clamp(dot(W["z"][j], x) + dot(U["z"][j], h) + b["z"][j] + b_hh["z"][j], clip))
+            if reset_after:
+                recurrent = r[j] * (dot(U["n"][j], h) + b_hh["n"][j])
+            else:
+                recurrent = dot(U["n"][j], [r[k] * h[k] for k in range(H)]) + b_hh["n"][j]
+            n = math.tanh(clamp(dot(W["n"][j], x) + b["n"][j] + recurrent, clip))
+            new.append(z * h[j] + (1.0 - z) * n if keeps else (1.0 - z) * h[j] + z * n)
+        h = new
+        ys.append(h)
+    return ys, h
+
+
+def rnn(
+    xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, f: str, clip: float = math.inf
+) -> tuple[list[Vector], Vector]:
+    """h_t = f(W x_t + U h_{t-1} + b)."""
+    ys = []
+    for x in xs:
+        h = [FUNCTIONS[f](clamp(dot(W[j], x) + dot(U[j], h) + b[j], clip)) for j in range(len(h))]
+        ys.append(h)
+    return ys, h
+
+
+def elman(
+    xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, V: Matrix, c: Vector, f: str, g: str
+) -> tuple[list[Vector], Vector]:
+    """Elman 1990: y_t = g(V h_t + c); the ys and the last h."""
+    hs, last = rnn(xs, h, W, U, b, f)
+    return [apply(g, [dot(V[k], h) + c[k] for k in range(len(V))]) for h in hs], last
+
+
+def jordan(
+    xs: list[Vector], y: Vector, W: Matrix, U: Matrix, b: Vector, V: Matrix, c: Vector, f: str, g: str
+) -> tuple[list[Vector], Vector]:
+    """Jordan 1986: h_t = f(W x_t + U y_{t-1} + b), y_t = g(V h_t + c); the ys and the last y."""
+    ys = []
+    for x in xs:
+        h = [FUNCTIONS[f](dot(W[j], x) + dot(U[j], y) + b[j]) for j in range(len(W))]
+        y = apply(g, [dot(V[k], h) + c[k] for k in range(len(V))])
+        ys.append(y)
+    return ys, y
