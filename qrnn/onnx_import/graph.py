@@ -33,12 +33,12 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> 
     graph = _checked_graph(model, name).graph
     constants = Constants(graph)
     inputs = declared_inputs(graph, constants.names)
-    nodes = _live_nodes(graph)
+    nodes = live_nodes(graph)
     # control flow and custom operators may hide one: they are listed below
     if not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
         raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
     problems = Problems(name)
-    roles, lost = _find_roles(nodes, opset, constants, inputs)
+    roles, lost = find_roles(nodes, opset, constants, inputs)
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(
@@ -98,7 +98,7 @@ def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         ) from error
 
 
-def _live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The nodes that the outputs depend on, in order."""
     wanted = {o.name for o in graph.output}
     live = []
@@ -125,7 +125,7 @@ def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.N
     return values[name]
 
 
-def _find_roles(
+def find_roles(
     nodes: list[onnx.NodeProto], opset: int, constants: Constants, inputs: dict[str, DeclaredInput]
 ) -> tuple[Roles, bool]:
     """First pass. Also whether an operator without a handler may have hidden the way from an input to a recurrent node."""

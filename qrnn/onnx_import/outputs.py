@@ -60,20 +60,35 @@ def _every_step(flat: IndexArray, build: Builder) -> IndexArray:
 
 
 def check_carried_states(build: Builder, outputs: list[GraphOutput], problems: Problems) -> None:
-    """An output of final states shaped like a state input must be carried to it element by element, else a caller who feeds it
-    back gets a wrong state."""
+    """An output of final states shaped like a state input must be carried to it element by element, else a caller who feeds it back
+    gets a wrong state.
+
+    Not meant are state inputs that another output is carried to, nor, in a graph of whole sequences, outputs of layers that no state
+    input starts.
+    """
     by_name = {t.name: t for t in build.book.tensors}
+    states = [i for i in build.inputs.values() if i.kind == "state"]
+    started = set().union(*build.carries.values())
+    finals: dict[str, IndexArray] = {}
     for output in outputs:
-        if any(by_name[tensor].kind not in FINAL for tensor, _, _ in output.parts):
-            continue
-        ids = np.empty(output.features, dtype=np.int64)
-        for tensor, indices, positions in output.parts:
-            ids[positions] = indices + by_name[tensor].start
-        alike = [by_name[i.name] for i in build.inputs.values() if i.kind == "state" and i.shape == output.shape]
-        if alike and not any(_lines_up(build, state, ids) for state in alike):
-            names = " or ".join(f"'{state.name}'" for state in alike)
+        if all(by_name[tensor].kind in FINAL for tensor, _, _ in output.parts):
+            ids = finals[output.name] = np.empty(output.features, dtype=np.int64)
+            for tensor, indices, positions in output.parts:
+                ids[positions] = indices + by_name[tensor].start
+    shape = {output.name: output.shape for output in outputs}
+    carried = {
+        (name, state.name)
+        for name, ids in finals.items()
+        for state in states
+        if state.shape == shape[name] and _lines_up(build, by_name[state.name], ids)
+    }
+    done = {name for pair in carried for name in pair}
+    for name, ids in finals.items():
+        alike = [s.name for s in states if s.shape == shape[name] and s.name not in done]
+        if name not in done and alike and (build.one_step or not started.isdisjoint(ids.tolist())):
+            names = " or ".join(f"'{state}'" for state in alike)
             problems.refuse(
-                f"output '{output.name}' has the shape of state input {names} but other states at its positions, so it cannot be carried "
+                f"output '{name}' has the shape of state input {names} but other states at its positions, so it cannot be carried "
                 "to the next call; re-export with the final states in the order of the initial ones"
             )
 

@@ -76,13 +76,15 @@ class Graph:
         outputs: list[str] | None = None,
         directions: int = 1,
         bias: bool = True,
+        peepholes: bool = False,
         **attributes: Any,
     ) -> list[str]:
         rows = GATES[op] * hidden
         w = self.random(directions, rows, features, name=f"{name}_W")
         r = self.random(directions, rows, hidden, name=f"{name}_R")
         b = self.random(directions, 2 * rows, name=f"{name}_B") if bias else ""
-        inputs = [x, w, r, b, lengths, h] + ([c] if op == "LSTM" else [])
+        p = self.random(directions, 3 * hidden, name=f"{name}_P") if peepholes else ""
+        inputs = [x, w, r, b, lengths, h] + ([c, p] if op == "LSTM" else [])
         while not inputs[-1]:
             inputs.pop()
         if directions == 2:
@@ -124,4 +126,33 @@ def head(
     product = g.node("MatMul", [yt, g.random(5 * directions, 3)], name="fc")
     g.node("Add", [product, g.random(3)], ["logits"])
     g.output("logits")
+    return g.model()
+
+
+def outputs_of(op: str) -> list[str]:
+    return ["Y", "Y_h", "Y_c"] if op == "LSTM" else ["Y", "Y_h"]
+
+
+def single(
+    op: str,
+    opset: int = 14,
+    layout: int = 0,
+    lengths: bool = False,
+    states: bool = False,
+    outputs: list[str] | None = None,
+    **more: Any,
+) -> onnx.ModelProto:
+    """One node on X [T, N, 4], hidden size 5, whose outputs (all, unless given) are the graph's; layout 1 has N first in all."""
+    g = Graph(opset)
+    directions = 2 if more.get("direction") == "bidirectional" else 1
+    x = g.input("X", ["n", "t", 4] if layout else ["t", "n", 4])
+    lens = g.input("lens", ["n"], TensorProto.INT32) if lengths else ""
+    given = [f"initial_{s}" for s in ("hc" if op == "LSTM" else "h")] if states else []
+    h, c = ([g.input(s, ["n", directions, 5] if layout else [directions, "n", 5]) for s in given] + ["", ""])[:2]
+    names = outputs_of(op) if outputs is None else outputs
+    if layout:
+        more["layout"] = layout
+    g.recurrent(op, x, 4, 5, name="node", lengths=lens, h=h, c=c, outputs=names, directions=directions, **more)
+    for name in filter(None, names):
+        g.output(name, 4 if name == "Y" else 3)
     return g.model()

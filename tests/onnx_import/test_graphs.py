@@ -14,18 +14,9 @@ from qrnn.model.float_model import Concat, Dense, LastStep, Pointwise, Recurrent
 from qrnn.onnx_import import import_model
 
 from .builders import Graph, head
+from .running import data, runtime
 
 N, T = 3, 6
-
-
-def runtime(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
-    ort = pytest.importorskip("onnxruntime")
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(None, feeds), strict=True))
 
 
 def check(proto: onnx.ModelProto, feeds: dict[str, Any], lead: dict[str, tuple[int, ...]] | None = None) -> Any:
@@ -40,10 +31,6 @@ def check(proto: onnx.ModelProto, feeds: dict[str, Any], lead: dict[str, tuple[i
     for name, value in runtime(proto, feeds).items():
         np.testing.assert_allclose(got[name], batch_first(name, value), atol=1e-5, rtol=0, err_msg=name)
     return model
-
-
-def data(*shape: int, seed: int = 5) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 NEWEST_HERE = 21  # ONNX Runtime may be older than onnx: newer opsets are checked for structure only

@@ -1,14 +1,14 @@
-"""MatMul, Gemm and the Add that carries a bias: all become Dense."""
+"""MatMul, Gemm and the Add that carries a bias: all become Dense. The Add of two computed tensors is a layer of its own."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.float_model import Dense, FloatArray
+from qrnn.model.float_model import Add, Dense, FloatArray, IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import Features, Value, check_size
+from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value, check_size
 
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
@@ -79,15 +79,14 @@ def gemm(node: Node, build: Builder) -> Value:
 
 @operator("Add")
 def add(node: Node, build: Builder) -> Value:
-    """Features plus a constant vector: the bias of the Dense before it, or of an identity Dense. The old Dense goes if unused."""
+    """Two tensors of one shape; or features plus a constant vector: the bias of the Dense before it, or of an identity Dense.
+    The old Dense goes if unused."""
     if _constants_only(node, 0, 1):
         a, b = node.constant(0, "operand"), node.constant(1, "operand")
         check_size(int(np.prod(np.broadcast_shapes(a.shape, b.shape), dtype=np.float64)), f"{node.where}: its result")
         return np.asarray(a + b)
     if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
-        raise node.refuse(
-            "adds two computed tensors; only a constant vector can be added; run this part outside the model"
-        )
+        return _add_features(node, build, node.input(0), node.input(1))
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
     constant = node.weights(1 - k, "the added constant")
@@ -110,6 +109,42 @@ def add(node: Node, build: Builder) -> Value:
     output = build.result(node, indices.size, tensor.has_time)
     build.layers.append(Dense(name, source, output.name, weight, bias))
     return Features(output.ids.reshape(value.ids.shape), value.axes)
+
+
+def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Features:
+    """The sum of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+
+    def axes(value: Features) -> list[Symbol | None]:
+        # the time axis of one step is an axis of size 1 like any other
+        return [None if axis is TIME and build.one_step else axis for axis in value.axes]
+
+    if axes(a) != axes(b) or a.ids.shape != b.ids.shape:
+        raise node.refuse(
+            f"adds '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
+            "can be added; re-export with both expanded to one shape, or run this part outside the model"
+        )
+    (left, left_indices), (right, right_indices) = build.operand(node, a), build.operand(node, b)
+    if left.has_time != right.has_time:
+        raise node.refuse("adds a tensor with a time axis to one without; run this part outside the model")
+    indices = left_indices
+    if not (np.array_equal(left_indices, right_indices) and _is_whole(left, indices) and _is_whole(right, indices)):
+        indices = np.arange(indices.size, dtype=np.int64)
+        left, right = (_in_order(node, build, *part) for part in ((left, left_indices), (right, right_indices)))
+    output = build.result(node, indices.size, left.has_time)
+    build.layers.append(Add(node.name, left.name, right.name, output.name))
+    return Features((indices + output.start).reshape(a.ids.shape), a.axes if TIME in a.axes else b.axes)
+
+
+def _is_whole(tensor: Tensor, indices: IndexArray) -> bool:
+    """Whether ``indices`` are all features of the tensor, each once."""
+    return np.array_equal(np.sort(indices), np.arange(tensor.features))
+
+
+def _in_order(node: Node, build: Builder, tensor: Tensor, indices: IndexArray) -> Tensor:
+    """A tensor of exactly the features ``indices`` of ``tensor``, in this order."""
+    if np.array_equal(indices, np.arange(tensor.features)):
+        return tensor
+    return build.gathered(node, indices + tensor.start)[0]
 
 
 @axis_rule("MatMul", "Gemm")

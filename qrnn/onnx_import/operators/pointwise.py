@@ -10,30 +10,33 @@ from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Tensor
 
+FUNCTIONS: dict[str, tuple[ActivationKind, dict[str, float]]] = {
+    "Sigmoid": ("sigmoid", {}),
+    "Tanh": ("tanh", {}),
+    "Relu": ("relu", {}),
+    "HardSigmoid": ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
+    "ThresholdedRelu": ("thresholded_relu", {"alpha": 1.0}),
+    "Elu": ("elu", {"alpha": 1.0}),
+    "Softsign": ("softsign", {}),
+    "Softplus": ("softplus", {}),
+}
+"""Operator → its function, and the attributes with their defaults."""
 
-def _pointwise(node: Node, build: Builder, activation: Activation) -> Features:
-    value = node.features(0, "its input")
+
+@operator(*FUNCTIONS)
+def pointwise(node: Node, build: Builder) -> Features:
+    """y = f(x), element by element; see `qrnn.model.float_model.Activation` for the functions."""
+    kind, defaults = FUNCTIONS[node.op]
+    values = {name: float(node.take(name, default)) for name, default in defaults.items()}
+    if not np.isfinite(list(values.values())).all():
+        raise node.damaged(f"{', '.join(f'{k}={v}' for k, v in values.items())} must be finite")
+    activation, value = Activation(kind, **values), node.features(0, "its input")
 
     def layer(name: str, output: str, tensor: Tensor) -> Pointwise:
         return Pointwise(name, tensor.name, output, activation)
 
     return build.map_tensors(node, value, layer)
-
-
-@operator("Sigmoid", "Tanh", "Relu")
-def plain(node: Node, build: Builder) -> Features:
-    """Sigmoid, Tanh, Relu: they have no attributes."""
-    kinds: dict[str, ActivationKind] = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu"}
-    return _pointwise(node, build, Activation(kinds[node.op]))
-
-
-@operator("HardSigmoid")
-def hard_sigmoid(node: Node, build: Builder) -> Features:
-    """max(0, min(1, alpha · x + beta))."""
-    alpha, beta = float(node.take("alpha", 0.2)), float(node.take("beta", 0.5))
-    if not np.isfinite([alpha, beta]).all():
-        raise node.damaged(f"alpha={alpha}, beta={beta} must be finite")
-    return _pointwise(node, build, Activation("hard_sigmoid", alpha, beta))
 
 
 @operator("Softmax")
@@ -59,7 +62,7 @@ def softmax(node: Node, build: Builder) -> Features:
     return build.map_tensors(node, value, layer)
 
 
-@axis_rule("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softmax")
+@axis_rule(*FUNCTIONS, "Softmax")
 def same_axes(node: Node, roles: Roles) -> AxisTensor:
     """The axes stay; the values no longer are those of a graph input."""
     value: AxisTensor = node.input(0)

@@ -6,26 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.float_model import GATES, Direction, FloatArray, InitialState, Recurrent
+from qrnn.model.float_model import Direction, FloatArray, InitialState, Recurrent, gate_blocks
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
     CELLS,
+    FILE_PEEPHOLES,
     INITIAL_C,
     INITIAL_H,
     LENGTHS,
     PEEPHOLES,
     RECURRENT,
     WEIGHT,
+    Attributes,
     Cell,
     X,
-    activations_of,
-    directions_of,
-    refuse_attributes,
+    attributes_of,
 )
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 
 LARGEST_HIDDEN = 1 << 16
 
@@ -53,35 +53,67 @@ def _weights(node: Node, cell: Cell, directions: int) -> tuple[FloatArray, Float
     return w, r, b
 
 
-def _reorder(cell: Cell, rows: FloatArray) -> FloatArray:
-    """Gate blocks [G·H, …] from the file's order to the canonical one."""
-    order = [cell.file_gates.index(gate) for gate in GATES[cell.kind]]
-    blocks = rows.reshape((len(order), -1, *rows.shape[1:]))
-    return np.ascontiguousarray(blocks[order].reshape(rows.shape))
+def _reorder(cell: Cell, gates: tuple[str, ...], rows: FloatArray) -> FloatArray:
+    """Gate blocks [G·H, …] from the file's order to that of ``gates``, which may be fewer."""
+    order = [cell.file_gates.index(gate) for gate in gates]
+    blocks = rows.reshape((len(cell.file_gates), -1, *rows.shape[1:]))[order]
+    return np.ascontiguousarray(blocks.reshape((-1, *rows.shape[1:])))
 
 
-def _initial_states(node: Node, build: Builder, k: int, what: str, directions: int, hidden: int) -> list[InitialState]:
-    """Initial states [D, N, H] of each direction: constants or elements of a state input; zeros when absent."""
-    zeros = InitialState(np.zeros(hidden))
-    if not node.has_input(k):
-        return [zeros] * directions
-    value = node.input(k)
-    if not isinstance(value, Features):
-        array = node.weights(k, what)
-        if array.shape != (directions, 1, hidden):
-            raise node.damaged(
-                f"{what} has shape {list(array.shape)}, expected [{directions}, 1 (one for all of the batch), {hidden}]"
-            )
-        return [InitialState(array[d, 0].copy()) for d in range(directions)]
-    # one sequence, baked in, and one direction: [1, 1, H] does not say which axis is which, and it does not matter
-    batch_first = directions == 1 and value.axes == (BATCH, None, None) and 1 in build.baked[BATCH]
-    if value.ids.shape != (directions, 1, hidden) or (value.axes != (None, BATCH, None) and not batch_first):
-        raise node.refuse(
-            f"{what} has shape {value.describe()}, expected [{directions}, N, {hidden}]; re-export with this shape"
+def _peepholes(node: Node, gates: tuple[str, ...], directions: int, hidden: int) -> list[FloatArray | None]:
+    """P [D, 3·H] as the rows [G·H] of each direction, zero for the candidate; None where all are zero."""
+    if node.op != "LSTM" or not node.has_input(PEEPHOLES):
+        return [None] * directions
+    p = node.weights(PEEPHOLES, "P")
+    if p.shape != (directions, len(FILE_PEEPHOLES) * hidden):
+        raise node.damaged(
+            f"P has shape {list(p.shape)}, expected [{directions}, {len(FILE_PEEPHOLES) * hidden}] (one direction after the other; i, o, f)"
         )
+    result: list[FloatArray | None] = []
+    for blocks in p.reshape(directions, len(FILE_PEEPHOLES), hidden):
+        by_gate = dict(zip(FILE_PEEPHOLES, blocks, strict=True))
+        rows = np.concatenate([by_gate.get(gate, np.zeros(hidden)) for gate in gates])
+        result.append(rows if rows.any() else None)
+    return result
+
+
+def _constant_states(node: Node, k: int, what: str, shape: tuple[int, int], batch_axis: int) -> list[InitialState]:
+    """Constant states [D, N, H] (or [N, D, H]): one for the whole batch, or N times the same."""
+    array = node.weights(k, what)
+    if array.ndim != 3 or tuple(np.delete(array.shape, batch_axis)) != shape or array.shape[batch_axis] == 0:
+        expected = [str(size) for size in shape]
+        expected.insert(batch_axis, "N")
+        raise node.damaged(f"{what} has shape {list(array.shape)}, expected [{', '.join(expected)}]")
+    rows = np.moveaxis(array, batch_axis, 0)
+    if (rows != rows[0]).any():
+        raise node.refuse(
+            f"{what} '{node.input_names[k]}' holds other constants for each of {len(rows)} sequences, which binds the model to one batch; "
+            "re-export with it as a graph input or equal for all"
+        )
+    return [InitialState(row.copy()) for row in rows[0]]
+
+
+def _initial_states(
+    node: Node, build: Builder, k: int, what: str, attributes: Attributes, hidden: int
+) -> list[InitialState]:
+    """Initial states [D, N, H] ([N, D, H] when batch first) of each direction: constants or elements of a state input; zeros
+    when absent."""
+    directions = len(attributes.reverse)
+    if not node.has_input(k):
+        return [InitialState(np.zeros(hidden))] * directions
+    value = node.input(k)
+    batch_axis = 0 if attributes.batch_first else 1
+    if not isinstance(value, Features):
+        return _constant_states(node, k, what, (directions, hidden), batch_axis)
+    # one sequence, baked in, and one direction: [1, 1, H] does not say which axis is which, and it does not matter
+    either = directions == 1 and sum(axis is BATCH for axis in value.axes[:2]) == 1 and 1 in build.baked[BATCH]
+    sizes = [1, directions, hidden] if attributes.batch_first else [directions, 1, hidden]
+    axes = tuple(BATCH if axis == batch_axis else None for axis in range(3))
+    if list(value.ids.shape) != sizes or value.axes[2] is not None or (value.axes != axes and not either):
+        sizes_text = ", ".join("N" if axis is BATCH else str(size) for axis, size in zip(axes, sizes, strict=True))
+        raise node.refuse(f"{what} has shape {value.describe()}, expected [{sizes_text}]; re-export with this shape")
     states = []
-    for d in range(directions):
-        ids = value.ids.reshape(directions, hidden)[d]
+    for ids in value.ids.reshape(directions, hidden):
         parts = build.book.parts(ids)
         tensor = parts[0].tensor
         if len(parts) > 1 or tensor.kind not in ("state", "constant"):
@@ -97,17 +129,19 @@ def _initial_states(node: Node, build: Builder, k: int, what: str, directions: i
     return states
 
 
-def _input(node: Node, build: Builder) -> tuple[Tensor, Any]:
-    """X [T, N, I] as one tensor and the indices of its features; in a graph of one step the time axis may be any axis of size 1."""
+def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
+    """X [T, N, I] ([N, T, I] when batch first) as one tensor and the indices of its features; in a graph of one step the time
+    axis may be any axis of size 1."""
     value = node.features(X, "X")
-    right = value.axes == (TIME, BATCH, None)
+    right = value.axes == ((BATCH, TIME, None) if batch_first else (TIME, BATCH, None))
     if build.one_step and value.ids.ndim == 3:
-        hidden = value.axes == (None, BATCH, None) or (1 in build.baked[BATCH] and value.axes[2] is None)
+        hidden = value.axes == ((BATCH, None, None) if batch_first else (None, BATCH, None))
+        hidden = hidden or (1 in build.baked[BATCH] and value.axes[2] is None)
         right = right or (hidden and value.ids.size == value.ids.shape[2])
     if not right:
         raise node.refuse(
-            f"X has shape {value.describe()}, expected [T, N, features] with batch N and time T; "
-            "re-export with batch and time as axes of the graph inputs"
+            f"X has shape {value.describe()}, expected {'[N, T, features]' if batch_first else '[T, N, features]'} with batch N and "
+            "time T; re-export with batch and time as axes of the graph inputs"
         )
     tensor, indices = build.operand(node, value)
     if not tensor.has_time:
@@ -116,47 +150,58 @@ def _input(node: Node, build: Builder) -> tuple[Tensor, Any]:
 
 
 def _lengths(node: Node, build: Builder) -> str | None:
+    """The graph input that is sequence_lens; None without one. Constants may only say that no sequence is shorter than X."""
     if not node.has_input(LENGTHS):
         return None
-    value = node.input(LENGTHS)
+    value, name = node.input(LENGTHS), node.input_names[LENGTHS]
     parts = build.book.parts(value.ids) if isinstance(value, Features) else []
-    if len(parts) != 1 or parts[0].tensor.kind != "lengths":
+    if len(parts) == 1 and parts[0].tensor.kind == "lengths":
+        return parts[0].tensor.name
+    if isinstance(value, Features) or is_shape(value):
         raise node.refuse(
-            f"sequence_lens '{node.input_names[LENGTHS]}' is not a graph input; re-export with sequence_lens as a graph input [N] or without it"
+            f"sequence_lens '{name}' is not a graph input; re-export with sequence_lens as a graph input [N] or without it"
         )
-    return parts[0].tensor.name
+    lengths = set(node.ints(LENGTHS, "sequence_lens"))
+    if lengths and lengths == build.baked[TIME]:
+        return None
+    steps = ", ".join(str(size) for size in sorted(build.baked[TIME])) or "any number of"
+    raise node.refuse(
+        f"sequence_lens '{name}' is the constant {sorted(lengths)} where X has {steps} steps, which binds the model to one batch; "
+        "re-export with sequence_lens as a graph input [N] or without it"
+    )
 
 
 @operator("LSTM", "GRU", "RNN")
 def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
-    """Y [T, D, N, H], Y_h [D, N, H] and, for LSTM, Y_c [D, N, H]."""
+    """Y [T, D, N, H], Y_h [D, N, H] and, for LSTM, Y_c [D, N, H]; when batch first Y [N, T, D, H], Y_h and Y_c [N, D, H]."""
     cell = CELLS[node.op]
-    refuse_attributes(node)
-    reverse = directions_of(node)
+    attributes = attributes_of(node, build)
+    reverse = attributes.reverse
     count = len(reverse)
-    linear_before_reset = bool(node.take("linear_before_reset", 0)) if node.op == "GRU" else False
-    activations = activations_of(node, cell, count)
     w, r, b = _weights(node, cell, count)
     rows, hidden = r.shape[1], r.shape[2]
-    tensor, indices = _input(node, build)
+    gates = gate_blocks(cell.kind, attributes.forget)
+    peepholes = _peepholes(node, gates, count, hidden)
+    tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
     if build.one_step and any(reverse):
         raise node.refuse("runs in reverse in a graph of one step per call; re-export with a dynamic time axis")
     build.lengths_of[node.where] = (_lengths(node, build), any(reverse))
-    h_0 = _initial_states(node, build, INITIAL_H, "initial_h", count, hidden)
+    h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
-    c_0 = _initial_states(node, build, INITIAL_C, "initial_c", count, hidden) if lstm else [None] * count
+    c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
     directions = tuple(
         Direction(
             reverse=reverse[d],
-            weight_ih=build.spread_columns(node, _reorder(cell, w[d]), tensor, indices),
-            weight_hh=_reorder(cell, r[d]),
-            bias_ih=_reorder(cell, b[d, :rows]),
-            bias_hh=_reorder(cell, b[d, rows:]),
-            activations=activations[d],
+            weight_ih=build.spread_columns(node, _reorder(cell, gates, w[d]), tensor, indices),
+            weight_hh=_reorder(cell, gates, r[d]),
+            bias_ih=_reorder(cell, gates, b[d, :rows]),
+            bias_hh=_reorder(cell, gates, b[d, rows:]),
+            activations=attributes.activations[d],
             h_0=h_0[d],
             c_0=c_0[d],
+            peephole=peepholes[d],
         )
         for d in range(count)
     )
@@ -177,13 +222,19 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
             h_n=h_n.name,
             c_n=c_n.name if c_n else None,
             directions=directions,
-            linear_before_reset=linear_before_reset,
+            linear_before_reset=attributes.linear_before_reset,
+            forget=attributes.forget,
+            clip=attributes.clip,
         )
     )
     for final, initial in finals:
         _record_carries(build, final, initial, hidden)
-    outputs = [Features(y.ids.reshape(1, count, 1, hidden), (TIME, None, BATCH, None))]
-    outputs += [Features(f.ids.reshape(count, 1, hidden), (None, BATCH, None)) for f, _ in finals]
+    if attributes.batch_first:
+        outputs = [Features(y.ids.reshape(1, 1, count, hidden), (BATCH, TIME, None, None))]
+        outputs += [Features(f.ids.reshape(1, count, hidden), (BATCH, None, None)) for f, _ in finals]
+    else:
+        outputs = [Features(y.ids.reshape(1, count, 1, hidden), (TIME, None, BATCH, None))]
+        outputs += [Features(f.ids.reshape(count, 1, hidden), (None, BATCH, None)) for f, _ in finals]
     return tuple(outputs)
 
 
@@ -200,13 +251,14 @@ def _record_carries(build: Builder, final: Tensor, initial: list[InitialState], 
 
 @axis_rule("LSTM", "GRU", "RNN")
 def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
-    """Where the axes get their names: X [T, N, F], initial states [D, N, H], sequence_lens [N]."""
+    """Where the axes get their names: X [T, N, F], initial states [D, N, H], sequence_lens [N]; N first in all with layout=1."""
+    first = int(node.take("layout", 0)) == 1
     for k in (WEIGHT, RECURRENT, BIAS, PEEPHOLES):
         if node.has_input(k):
             roles.mark(node.input(k), "weight", node.name)
     x = node.input(X)
     if isinstance(x, AxisTensor) and x.rank == 3:
-        time, batch = x.axes[0], x.axes[1]
+        batch, time = x.axes[:2] if first else x.axes[1::-1]
         if time.source is None and not roles.is_time(time):
             roles.made_time.append(time)
         roles.same(time, roles.time, node.name)
@@ -217,7 +269,7 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
         if isinstance(value, AxisTensor):
             roles.mark(value, "state", node.name)
             if value.rank == 3:
-                roles.same(value.axes[1], roles.batch, node.name)
+                roles.same(value.axes[0 if first else 1], roles.batch, node.name)
     lengths = node.input(LENGTHS)
     if isinstance(lengths, AxisTensor):
         roles.mark(lengths, "lengths", node.name)
@@ -226,6 +278,10 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     count = 2 if node.take("direction", "forward") == "bidirectional" else 1
     r = node.input(RECURRENT)
     hidden = int(r.shape[2]) if isinstance(r, np.ndarray) and r.ndim == 3 else None
-    state = AxisTensor((roles.made(count, node.name), roles.batch, roles.made(hidden, node.name)))
-    y = AxisTensor((roles.time, roles.made(count, node.name), roles.batch, roles.made(hidden, node.name)))
-    return (y, state, state)
+    # axes of their own: in a graph of one step Y_h may be the X of the next node, its first axis the time
+    d, h, d_n, h_n = (roles.made(size, node.name) for size in (count, hidden, count, hidden))
+    if first:
+        y, state = (roles.batch, roles.time, d, h), (roles.batch, d_n, h_n)
+    else:
+        y, state = (roles.time, d, roles.batch, h), (d_n, roles.batch, h_n)
+    return AxisTensor(y), AxisTensor(state), AxisTensor(state)

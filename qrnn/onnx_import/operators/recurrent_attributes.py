@@ -1,4 +1,4 @@
-"""The attributes of LSTM, GRU and RNN: what each cell accepts, and what is refused by name. A new attribute is taken here."""
+"""The attributes of LSTM, GRU and RNN: all of them are taken here, and what cannot be meant is refused by name."""
 
 from __future__ import annotations
 
@@ -7,80 +7,93 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qrnn.model.float_model import Activation, ActivationKind, CellKind
+from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation, ActivationKind, CellKind, Forget
+from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What sets one ONNX cell apart: its gate blocks in the file, and each role's default and allowed activations."""
+    """What sets one ONNX cell apart: its gate blocks in the file, and the default activation of each role."""
 
     kind: CellKind
     file_gates: tuple[str, ...]
-    roles: Mapping[str, tuple[str, ...]]
-    """Role → allowed names, lower case; the first is the default."""
+    defaults: Mapping[str, str]
+    """Role → name, in the order of the attribute ``activations``."""
 
 
 CELLS = {
-    "LSTM": Cell(
-        "lstm",
-        ("i", "o", "f", "g"),
-        {"gate": ("sigmoid", "hardsigmoid"), "candidate": ("tanh",), "output": ("tanh",)},
-    ),
-    "GRU": Cell("gru", ("z", "r", "n"), {"gate": ("sigmoid", "hardsigmoid"), "candidate": ("tanh",)}),
-    "RNN": Cell("rnn", ("h",), {"candidate": ("tanh", "relu")}),
+    "LSTM": Cell("lstm", ("i", "o", "f", "g"), {"gate": "Sigmoid", "candidate": "Tanh", "output": "Tanh"}),
+    "GRU": Cell("gru", ("z", "r", "n"), {"gate": "Sigmoid", "candidate": "Tanh"}),
+    "RNN": Cell("rnn", ("h",), {"candidate": "Tanh"}),
 }
 
+FILE_PEEPHOLES = ("i", "o", "f")
+"""Blocks of P."""
+
 ACTIVATIONS: Mapping[str, ActivationKind] = {
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
-    "relu": "relu",
-    "hardsigmoid": "hard_sigmoid",
+    "Affine": "affine",
+    "Elu": "elu",
+    "HardSigmoid": "hard_sigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Relu": "relu",
+    "ScaledTanh": "scaled_tanh",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "ThresholdedRelu": "thresholded_relu",
 }
+
+PARAMETER_DEFAULTS: Mapping[ActivationKind, Mapping[str, float]] = {
+    "elu": {"alpha": 1.0},
+    "hard_sigmoid": {"alpha": 0.2, "beta": 0.5},
+    "leaky_relu": {"alpha": 0.01},
+    "thresholded_relu": {"alpha": 1.0},
+}
+"""Those of the ONNX operators of these names, as the specification has it; Affine and ScaledTanh are no ONNX operators any more."""
 
 X, WEIGHT, RECURRENT, BIAS, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 """Positions of the inputs."""
 
 
-def activations_of(node: Node, cell: Cell, directions: int) -> list[dict[str, Activation]]:
-    """Per direction, role → activation. alpha and beta are lists consumed in order by the activations that take them."""
-    count = directions * len(cell.roles)
-    defaults = [allowed[0] for allowed in cell.roles.values()] * directions
-    names = [str(n) for n in node.take("activations") or defaults]
-    alphas = [float(a) for a in node.take("activation_alpha", [])]
-    betas = [float(b) for b in node.take("activation_beta", [])]
-    if len(names) != count:
-        raise node.damaged(f"activations={names} has {len(names)} names, expected {count}")
-    given_alphas, given_betas = list(alphas), list(betas)
-    result = []
-    for d in range(directions):
-        roles = {}
-        for k, (role, allowed) in enumerate(cell.roles.items()):
-            name = names[d * len(cell.roles) + k]
-            if name.lower() not in allowed:
-                raise node.refuse(
-                    f"activations={names}: {name} for the {role} is not supported, only {' or '.join(allowed)}; "
-                    "re-export (and retrain) with one of these"
-                )
-            kind = ACTIVATIONS[name.lower()]
-            if kind == "hard_sigmoid":
-                alpha = alphas.pop(0) if alphas else 0.2
-                beta = betas.pop(0) if betas else 0.5
-                if not np.isfinite([alpha, beta]).all():
-                    raise node.damaged(f"activation_alpha {alpha} and activation_beta {beta} must be finite")
-                roles[role] = Activation(kind, alpha, beta)
-            else:
-                roles[role] = Activation(kind)
-        result.append(roles)
-    if alphas or betas:
-        raise node.refuse(
-            f"activation_alpha={given_alphas}, activation_beta={given_betas} hold more values than activations={names} take; "
-            "re-export without the surplus"
-        )
-    return result
+@dataclass(frozen=True)
+class Attributes:
+    """The attributes of one node but hidden_size; one entry per direction in ``reverse`` and ``activations`` (by role)."""
+
+    reverse: tuple[bool, ...]
+    activations: tuple[Mapping[str, Activation], ...]
+    clip: float | None
+    forget: Forget
+    linear_before_reset: bool
+    batch_first: bool
 
 
-def directions_of(node: Node) -> tuple[bool, ...]:
+def attributes_of(node: Node, build: Builder) -> Attributes:
+    """Take every attribute of a node; notes say where runtimes may differ."""
+    reverse = _directions(node)
+    forget: Forget = "coupled" if node.op == "LSTM" and int(node.take("input_forget", 0)) else "gate"
+    if forget == "coupled":
+        build.notes.append(f"{node.where}: input_forget=1 makes f = 1 - i; the rows of f in W, R, B and P are not used")
+    return Attributes(
+        reverse=reverse,
+        activations=_activations(node, build, len(reverse)),
+        clip=_clip(node, build),
+        forget=forget,
+        linear_before_reset=node.op == "GRU" and bool(node.take("linear_before_reset", 0)),
+        batch_first=_batch_first(node),
+    )
+
+
+def _batch_first(node: Node) -> bool:
+    """``layout``: 0 has time first in X and Y and directions first in the states, 1 the batch in all of them."""
+    layout = int(node.take("layout", 0))
+    if layout not in (0, 1):
+        raise node.damaged(f"layout={layout}, expected 0 (time first) or 1 (batch first); export it again")
+    return layout == 1
+
+
+def _directions(node: Node) -> tuple[bool, ...]:
     """Which directions run in reverse."""
     direction = node.take("direction", "forward")
     known = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -89,19 +102,70 @@ def directions_of(node: Node) -> tuple[bool, ...]:
     return known[direction]
 
 
-def refuse_attributes(node: Node) -> None:
-    """Attributes that change the arithmetic and are not implemented."""
+def _clip(node: Node, build: Builder) -> float | None:
     clip = node.take("clip")
-    if clip is not None:
-        raise node.refuse(f"clip={clip} is not supported; re-export without clip")
-    layout = int(node.take("layout", 0))
-    if layout != 0:
-        raise node.refuse(f"layout={layout} is not supported; re-export with layout=0 (time first)")
+    if clip is None:
+        return None
+    if not clip > 0:
+        raise node.damaged(f"clip={clip}, expected a positive number; re-export without clip where none is meant")
     if node.op == "LSTM":
-        input_forget = int(node.take("input_forget", 0))
-        if input_forget != 0:
-            raise node.refuse(f"input_forget={input_forget} is not supported; re-export without coupled gates")
-        if node.has_input(PEEPHOLES) and node.constant(PEEPHOLES, "P").any():
-            raise node.refuse(
-                f"peephole weights P ('{node.input_names[PEEPHOLES]}') are not supported; re-export without peepholes"
-            )
+        build.notes.append(
+            f"{node.where}: clip={clip:g} bounds the arguments of the gates and the candidate, not the cell that the output "
+            "activation takes, as in ONNX Runtime"
+        )
+    return float(clip) if np.isfinite(clip) else None
+
+
+def _activations(node: Node, build: Builder, directions: int) -> tuple[Mapping[str, Activation], ...]:
+    """Per direction, role → activation. alpha and beta are lists consumed in order by the functions that take them."""
+    roles = CELLS[node.op].defaults
+    names = [str(n) for n in node.take("activations") or [*roles.values()] * directions]
+    if node.op == "RNN" and directions == 1 and len(names) == 2:
+        names = names[:1]  # the attribute's own default is two names, also for one direction
+    if len(names) != directions * len(roles):
+        raise node.damaged(f"activations={names} has {len(names)} names, expected {directions * len(roles)}")
+    given = {name: [float(v) for v in node.take(f"activation_{name}", [])] for name in ("alpha", "beta")}
+    left = {name: list(values) for name, values in given.items()}
+    functions = [
+        _activation(node, build, f"activations={names}: {name} for the {role}", name, left)
+        for name, role in zip(names, [*roles] * directions, strict=True)
+    ]
+    if left["alpha"] or left["beta"]:
+        # one entry per activation, zero where it takes none, is a common mistake that would shift the values
+        raise node.refuse(
+            f"activation_alpha={given['alpha']}, activation_beta={given['beta']} hold more values than activations={names} take; "
+            "re-export with values only for the functions that take them"
+        )
+    per_direction = np.split(np.array(functions, dtype=object), directions)
+    return tuple(dict(zip(roles, part, strict=True)) for part in per_direction)
+
+
+def _activation(node: Node, build: Builder, where: str, name: str, left: dict[str, list[float]]) -> Activation:
+    """The function ``name``, with its parameters taken from the front of the lists ``left``; ``where`` names it in messages."""
+    known = {n.lower(): kind for n, kind in ACTIVATIONS.items()}
+    if name.lower() not in known:
+        raise node.refuse(
+            f"{where} is not supported, only {', '.join(ACTIVATIONS)}; re-export (and retrain) with one of these"
+        )
+    kind = known[name.lower()]
+    values: dict[str, float] = {}
+    for parameter in ACTIVATION_PARAMETERS[kind]:
+        default = PARAMETER_DEFAULTS.get(kind, {}).get(parameter)
+        if left[parameter]:
+            values[parameter] = left[parameter].pop(0)
+        elif default is None:
+            raise node.refuse(f"{where} has no default {parameter}; re-export with its value in activation_{parameter}")
+        else:
+            values[parameter] = default
+            _note_default(node, build, kind, f"{where} takes its default {parameter}={default:g}")
+        if not np.isfinite(values[parameter]):
+            raise node.damaged(f"{where} has activation_{parameter}={values[parameter]}; it must be finite")
+    return Activation(kind, **values)
+
+
+def _note_default(node: Node, build: Builder, kind: ActivationKind, says: str) -> None:
+    """Note a default that not every runtime takes."""
+    if kind == "thresholded_relu":
+        build.notes.append(f"{node.where}: {says}; ONNX Runtime takes 0")
+    elif node.op == "RNN":
+        build.notes.append(f"{node.where}: {says}; older versions of ONNX Runtime take 0 in RNN")
