@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qrnn import layers as layers
     from qrnn.accuracy.compare import Comparison, compare
     from qrnn.accuracy.oracle import run_oracle
     from qrnn.errors import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization import Scheme, quantize
     from qrnn.session import RunResult, Session, State
+    from qrnn.torch_import import from_torch
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ _HOMES = {
     "qrnn.onnx_import": ("load_onnx",),
     "qrnn.quantization": ("Scheme", "quantize"),
     "qrnn.session": ("RunResult", "Session", "State"),
+    "qrnn.torch_import": ("from_torch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -73,6 +76,7 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "compare",
+    "from_torch",
     "load",
     "load_onnx",
     "quantize",
@@ -86,4 +90,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
+    if name == "layers":  # a module, whose functions are named layers.lstm and so on
+        return importlib.import_module("qrnn.layers")
     raise AttributeError(f"module 'qrnn' has no attribute {name!r}")

@@ -17,8 +17,8 @@ from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, make_batch
-from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
-from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.boundary import to_integers
+from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 
@@ -31,7 +31,7 @@ PROGRESS_PIECES = 40
 
 @dataclass(frozen=True)
 class State:
-    """The state of N streams: layer name → h [N, D, H] int16 and c [N, D, H] int32. Exact; safe to copy, store and send."""
+    """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send."""
 
     layers: Mapping[str, LayerState]
 
@@ -52,20 +52,25 @@ class RunResult:
 class Session:
     """A model ready to run.
 
-    ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used.
+    ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used. ``isa`` forces
+    an instruction set of the cpu backend (`qrnn.backends.cpu.isa.available_isas`), as does the environment's ``QRNN_CPU_ISA``; the best is
+    taken without it.
     """
 
-    def __init__(self, model: QuantModel, backend: str = DEFAULT_BACKEND, threads: int | None = None) -> None:
+    def __init__(
+        self, model: QuantModel, backend: str = DEFAULT_BACKEND, threads: int | None = None, isa: str | None = None
+    ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
-        self.engine = create_engine(backend, model, threads)
+        self.engine = create_engine(backend, model, threads, isa)
+        self._whole = {o.name: o.parts[0][0] for o in model.outputs if _is_whole(o, model)}
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
         """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs, [N, F] each."""
         layers: dict[str, LayerState] = {}
         for layer in self.model.recurrent_layers:
-            h = np.zeros((size, len(layer.directions), layer.hidden_size), np.int16)
+            h = np.zeros((size, len(layer.directions), layer.output_size), np.int16)
             c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
             for number, d in enumerate(layer.directions):
                 h[:, number] = _initial(d.h_0, states, layer.h_frac, 32767)
@@ -135,36 +140,56 @@ class Session:
         model = self.model
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
         for name, value in batch.features.items():
-            inputs[name] = quantize_array(value, model.tensors[name])
+            inputs[name] = self.engine.quantize(value, model.tensors[name])
         state = state if state is not None else self.initial_state(batch.size, batch.states)
         tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
         outputs: dict[str, FloatArray] = {}
         padded = bool((batch.lengths < batch.steps).any())
         for output in model.outputs:
             lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
-            value = np.zeros((*lead, output.features))
-            for name, indices, positions in output.parts:
-                part = dequantize_array(tensors[name], model.tensors[name])[..., indices]
-                if output.has_time:
-                    value[:, : batch.steps, positions] = part
-                else:
-                    value[:, positions] = part
+            whole = self._whole.get(output.name)
+            if whole is not None and lead[-1] == (batch.steps if output.has_time else batch.size):
+                value = self.engine.dequantize(tensors[whole], model.tensors[whole])
+            else:
+                value = self._gathered(output, tensors, lead, batch.steps)
             if output.has_time and padded:
                 value[:, : batch.steps][~batch.mask] = 0.0
             outputs[output.name] = value.reshape(*lead, *output.shape)
         return RunResult(outputs, State(final)), tensors
+
+    def _gathered(
+        self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...], steps: int
+    ) -> FloatArray:
+        """An output put together from its parts, [*lead, F]; zero past ``steps``."""
+        value = np.zeros((*lead, output.features))
+        for name, indices, positions in output.parts:
+            part = self.engine.dequantize(tensors[name], self.model.tensors[name])[..., indices]
+            if output.has_time:
+                value[:, :steps, positions] = part
+            else:
+                value[:, positions] = part
+        return value
 
     def _check_state(self, state: State, batch: Batch) -> None:
         if batch.states:
             raise DataError(f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one")
         for layer in self.model.recurrent_layers:
             h, c = state.layers.get(layer.name, (np.zeros(0), np.zeros(0)))
-            shape = (batch.size, len(layer.directions), layer.hidden_size)
+            shape = (batch.size, len(layer.directions), layer.output_size)
             c_shape = (*shape[:2], layer.hidden_size if layer.cell == "lstm" else 0)
             if h.shape != shape or c.shape != c_shape or h.dtype != np.int16 or c.dtype != np.int32:
                 raise DataError(
                     f"state of layer {layer.name!r} is {h.dtype}{list(h.shape)}, expected int16{list(shape)} from this model's own run or step"
                 )
+
+
+def _is_whole(output: GraphOutput, model: QuantModel) -> bool:
+    """Whether an output is one tensor as it is."""
+    if len(output.parts) != 1:
+        return False
+    name, indices, positions = output.parts[0]
+    every = np.arange(model.tensors[name].features)
+    return np.array_equal(indices, every) and np.array_equal(positions, every)
 
 
 def _initial(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from qrnn.model.float_model import (
-    GATES,
     Activation,
+    Add,
     CellKind,
     Dense,
     Direction,
+    FloatArray,
     FloatModel,
+    Forget,
     GraphInput,
     GraphOutput,
     InitialState,
     Layer,
+    Projection,
     Recurrent,
     TensorInfo,
+    gate_blocks,
 )
 
 ROLE_ACTIVATIONS = {
@@ -43,51 +48,54 @@ class Shape:
     bias: float = 0.3
     activations: dict[str, Activation] | None = None
     states: bool = False
+    forget: Forget = "gate"
+    peephole: float = 0.0
+    """Size of the peephole weights; none for 0."""
+    projection: int = 0
+    """P; no projection for 0."""
+    projected: Activation | Literal["softmax"] | None = None
+    clip: float | None = None
+    update_keeps: bool = True
+    residual: bool = False
+    """Each recurrent layer's input is added to its output where the sizes allow it."""
+
+    @property
+    def output_size(self) -> int:
+        """P, per direction."""
+        return self.projection or self.hidden_size
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Of the graph input ``state`` without its batch: h and c, layers, directions, units."""
+        return 2, self.layers, len(self.directions), max(self.hidden_size, self.output_size)
 
 
 def make_model(shape: Shape, rng: np.random.Generator) -> FloatModel:
     """A stack of recurrent layers reading ``x`` [N, T, input_size], outputs ``y`` (all steps), ``h`` and ``c`` of the last layer."""
-    G, H, D = len(GATES[shape.cell]), shape.hidden_size, len(shape.directions)
-    activations = ROLE_ACTIVATIONS[shape.cell] | (shape.activations or {})
+    D = len(shape.directions)
     tensors = {"x": TensorInfo(shape.input_size, True)}
     inputs = [GraphInput("x", "features", (shape.input_size,), True)]
     if shape.states:
-        inputs.append(GraphInput("state", "state", (2, shape.layers, D, H), False))
-
-    def state(kind: int, layer: int, direction: int) -> InitialState:
-        if not shape.states:
-            return InitialState(np.zeros(H))
-        start = ((kind * shape.layers + layer) * D + direction) * H
-        return InitialState(np.zeros(H), "state", np.arange(start, start + H))
-
+        inputs.append(GraphInput("state", "state", shape.state_shape, False))
     layers: list[Layer] = []
     source, width = "x", shape.input_size
     for number in range(shape.layers):
-        directions = tuple(
-            Direction(
-                reverse=reverse,
-                weight_ih=rng.normal(size=(G * H, width)) * shape.weight,
-                weight_hh=rng.normal(size=(G * H, H)) * shape.weight,
-                bias_ih=rng.normal(size=G * H) * shape.bias,
-                bias_hh=rng.normal(size=G * H) * shape.bias,
-                activations=activations,
-                h_0=state(0, number, d),
-                c_0=state(1, number, d) if shape.cell == "lstm" else None,
-            )
-            for d, reverse in enumerate(shape.directions)
-        )
+        directions = tuple(_direction(shape, width, number, d, rng) for d in range(D))
         name = f"layer{number}"
         c_n = f"{name}.c_n" if shape.cell == "lstm" else None
-        layers.append(
-            Recurrent(name, shape.cell, source, f"{name}.y", f"{name}.h_n", c_n, directions, shape.linear_before_reset)
-        )
-        source, width = f"{name}.y", D * H
+        names = (source, f"{name}.y", f"{name}.h_n", c_n)
+        more = (shape.linear_before_reset, shape.forget, shape.update_keeps, shape.clip)
+        layers.append(Recurrent(name, shape.cell, *names, directions, *more))
+        read, source, before, width = source, f"{name}.y", width, D * shape.output_size
         tensors[source] = TensorInfo(width, True)
         tensors[f"{name}.h_n"] = TensorInfo(width, False)
         if c_n is not None:
-            tensors[c_n] = TensorInfo(width, False)
-    last = layers[-1]
-    assert isinstance(last, Recurrent)
+            tensors[c_n] = TensorInfo(D * shape.hidden_size, False)
+        if shape.residual and before == width:
+            layers.append(Add(f"add{number}", read, source, f"add{number}.y"))
+            source = f"add{number}.y"
+            tensors[source] = TensorInfo(width, True)
+    last = next(layer for layer in reversed(layers) if isinstance(layer, Recurrent))
     if shape.head:
         weight = rng.normal(size=(shape.head, width)) * shape.weight
         layers.append(Dense("head", source, "logits", weight, rng.normal(size=shape.head) * shape.bias))
@@ -101,3 +109,34 @@ def make_model(shape: Shape, rng: np.random.Generator) -> FloatModel:
 
     outputs = [whole("y", source), whole("h", last.h_n)] + ([whole("c", last.c_n)] if last.c_n is not None else [])
     return FloatModel("test", tuple(inputs), tuple(layers), tuple(outputs), tensors)
+
+
+def _direction(shape: Shape, width: int, layer: int, direction: int, rng: np.random.Generator) -> Direction:
+    gates = gate_blocks(shape.cell, shape.forget)
+    G, H, P = len(gates), shape.hidden_size, shape.output_size
+
+    def state(kind: int, size: int) -> InitialState:
+        if not shape.states:
+            return InitialState(np.zeros(size))
+        start = int(np.ravel_multi_index((kind, layer, direction, 0), shape.state_shape))
+        return InitialState(np.zeros(size), "state", np.arange(start, start + size))
+
+    def drawn(*size: int, scale: float = shape.weight) -> FloatArray:
+        return rng.normal(size=size) * scale
+
+    weights = drawn(G * H, width), drawn(G * H, P), drawn(G * H, scale=shape.bias), drawn(G * H, scale=shape.bias)
+    peephole = projection = None
+    if shape.peephole:
+        peephole = drawn(G * H, scale=shape.peephole)
+        peephole.reshape(G, H)[gates.index("g")] = 0.0
+    if shape.projection:
+        projection = Projection(drawn(P, H), drawn(P, scale=shape.bias), shape.projected)
+    return Direction(
+        shape.directions[direction],
+        *weights,
+        activations=ROLE_ACTIVATIONS[shape.cell] | (shape.activations or {}),
+        h_0=state(0, P),
+        c_0=state(1, H) if shape.cell == "lstm" else None,
+        peephole=peephole,
+        projection=projection,
+    )

@@ -15,10 +15,11 @@ import qrnn
 from qrnn.backends import backend_names
 from qrnn.errors import BackendError, DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
+from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization import Scheme, quantize
-from qrnn.session import RunResult, Session, State, dequantize_array, quantize_array
+from qrnn.session import RunResult, Session, State
 
 DTLN = Path(__file__).parents[2] / "shared" / "models" / "thirdparty" / "dtln_model_1.onnx"
 DTLN_DATA = Path(__file__).parents[2] / "shared" / "data" / "dtln_model_1_io.npz"
@@ -213,6 +214,27 @@ def test_padding_is_masked_exactly(directions: tuple[bool, ...], backend: str) -
         np.testing.assert_array_equal(result.outputs["c"][n], alone.outputs["c"][0])
 
 
+@pytest.mark.parametrize("backend", backend_names())
+def test_a_sequence_may_have_no_steps(backend: str) -> None:
+    """Its outputs are zero, its state stays, and the others run as without it."""
+    session = Session(small("lstm", directions=(False, True), states=True), backend)
+    start = session.initial_state(4, {"state": RNG.uniform(0.1, 1, (4, 20))})
+    result = session.run({"x": X}, [0, 9, 0, 3], start)
+    without = session.run(
+        {"x": X[[1, 3]]}, [9, 3], State({k: (h[[1, 3]], c[[1, 3]]) for k, (h, c) in start.layers.items()})
+    )
+    for name, value in result.outputs.items():
+        assert not value[[0, 2]].any()
+        np.testing.assert_array_equal(value[[1, 3]], without.outputs[name])
+    for name, pair in result.state.layers.items():
+        for now, before, alone in zip(pair, start.layers[name], without.state.layers[name], strict=True):
+            np.testing.assert_array_equal(now[[0, 2]], before[[0, 2]])
+            np.testing.assert_array_equal(now[[1, 3]], alone)
+    none = session.run({"x": X}, [0] * 4, start)
+    assert_same_state(none.state, start)
+    assert all(value.shape == result.outputs[name].shape and not value.any() for name, value in none.outputs.items())
+
+
 def test_large_batches_are_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(small("lstm", states=True))
     lengths = np.array([2, 3, 9, 1])
@@ -280,7 +302,7 @@ def test_number_of_threads_changes_nothing(digits: QuantModel, threads: int) -> 
         ({"x": np.where(X > 1.5, 3.5e38, X)}, None, r"3.5e\+38 at .*, expected a finite number of float32's range"),
         ({"x": X}, [9, 9, 9], "lengths"),
         ({"x": X}, [9, 9, 9, 10], "value 10 at"),
-        ({"x": X}, [9, 9, 9, 0], "value 0 at"),
+        ({"x": X}, [9, 9, 9, -1], "value -1 at"),
         ({"x": X}, [9.0] * 4, "expected integers"),
         ({"x": X}, [[9], [9, 9]], "rows of one length"),
         ({"x": X}, 9, r"int64\[\], expected integers \[4\]"),

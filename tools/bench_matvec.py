@@ -26,6 +26,7 @@ import numpy as np
 from qrnn.atomic import write_atomically
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.kernels import matvec
+from qrnn.bench import processor
 
 SIZES = (64, 128, 256, 512, 1024)
 ROUNDS = 31
@@ -82,15 +83,6 @@ def vector_instructions() -> str:
     code = "\n".join(repeat_matvec.inspect_asm().values())
     found = Counter(re.findall(r"\bv?p(?:madd|mul|dp|movsx)\w+|\bs(?:mlal|mull|addlp|shll|dot)2?\b", code))
     return ", ".join(f"`{name}` ×{count}" for name, count in sorted(found.items())) or "none"
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 PAGE = """# The plain matvec

@@ -20,9 +20,9 @@ def backend_names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))
 
 
-def create_engine(name: str, model: QuantModel, threads: int | None = None) -> Engine:
-    """The engine of backend ``name`` with the model's weights laid out for it."""
+def create_engine(name: str, model: QuantModel, threads: int | None = None, isa: str | None = None) -> Engine:
+    """The engine of backend ``name`` with the model's weights laid out for it; ``isa`` forces an instruction set of the cpu backend."""
     if name not in backend_names():
         raise BackendError(f"backend {name!r} is unknown; expected one of {', '.join(backend_names())}")
     engine: type[Engine] = importlib.import_module(f"qrnn.backends.{name}").ENGINE
-    return engine(model, threads)
+    return engine(model, threads, isa)

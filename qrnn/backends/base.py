@@ -8,25 +8,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from qrnn.model.float_model import IndexArray
-from qrnn.model.parts import Int16Array, Int32Array
+from qrnn.errors import BackendError
+from qrnn.model.boundary import dequantize_array, quantize_array
+from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import Int16Array, Int32Array, TensorFormat
 from qrnn.model.quant_model import (
+    QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
     QuantModel,
     QuantPointwise,
-    QuantRecurrent,
     QuantSoftmax,
 )
+from qrnn.model.quant_recurrent import QuantRecurrent
+
+StateArray = TypeVar("StateArray", Int16Array, Int32Array)
 
 LayerState = tuple[Int16Array, Int32Array]
-"""h [N, D, H] int16 and c [N, D, H] int32 (zero size for cells without c) of one recurrent layer."""
+"""h [N, D, P] int16 and c [N, D, H] int32 (zero size for cells without c) of one recurrent layer."""
 
 
 @dataclass
@@ -44,8 +49,17 @@ class Engine(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, model: QuantModel, threads: int | None = None) -> None:
-        """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway."""
+    takes_isa: ClassVar[bool] = False
+
+    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
+        """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway.
+
+        ``isa``: the instruction set, for a backend that has a choice.
+        """
+        if isa is not None and not self.takes_isa:
+            raise BackendError(
+                f"isa={isa!r}: backend {self.name!r} has no instruction sets to choose from; leave it out"
+            )
         self.model = model
         self.threads = threads
 
@@ -68,8 +82,20 @@ class Engine(ABC):
         """x [M, F] int16 → [M, F] int16, Q1.14."""
 
     @abstractmethod
+    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
+        """a, b [M, F] int16 → [M, F] int16."""
+
+    @abstractmethod
     def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
         """x [M, F] int16 with from_frac → to_frac fraction bits."""
+
+    def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
+        """Real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
+        return quantize_array(values, fmt)
+
+    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
+        """q · scale, [..., F] float64, likewise."""
+        return dequantize_array(q, fmt)
 
     def run(
         self,
@@ -90,13 +116,19 @@ class Engine(ABC):
         def flat(x: Int16Array) -> Int16Array:
             return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
+        none_empty = bool(lengths.all())
+
+        def stepped(x: StateArray) -> StateArray:
+            """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""
+            return x if none_empty else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
+
         for layer in self.model.layers:
             match layer:
                 case QuantRecurrent():
                     y, (h, c) = self.recurrent(layer, read(layer.input), states[layer.name], lengths, trace)
-                    tensors[layer.output], tensors[layer.h_n] = y, h.reshape(h.shape[0], -1)
+                    tensors[layer.output], tensors[layer.h_n] = y, stepped(h.reshape(h.shape[0], -1))
                     if layer.c_n is not None:
-                        tensors[layer.c_n] = c.reshape(c.shape[0], -1)
+                        tensors[layer.c_n] = stepped(c.reshape(c.shape[0], -1))
                     final[layer.name] = (h, c)
                 case QuantDense():
                     x = read(layer.input)
@@ -111,7 +143,10 @@ class Engine(ABC):
                     tensors[layer.output] = layer.table[tokens[layer.input]]
                 case QuantLastStep():
                     x = read(layer.input)
-                    tensors[layer.output] = x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1]
+                    tensors[layer.output] = stepped(x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1])
+                case QuantAdd():
+                    a, b = read(layer.left), read(layer.right)
+                    tensors[layer.output] = self.add(layer, flat(a), flat(b)).reshape(a.shape)
                 case QuantConcat():
                     parts = []
                     for part in layer.parts:

@@ -5,15 +5,14 @@ Dot products are NumPy int64; every accumulator is checked against int32, so an 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.model.float_model import GATES, IndexArray
-from qrnn.model.parts import Int16Array, Operand, QuantMatrix, pack_gates
-from qrnn.model.quant_model import QuantDense, QuantDirection, QuantPointwise, QuantRecurrent, QuantSoftmax
+from qrnn.model.float_model import CellKind, IndexArray
+from qrnn.model.parts import GateFunction, Int16Array, Operand, QuantMatrix, pack_gates
+from qrnn.model.quant_model import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_recurrent import QuantDirection, QuantProjection, QuantRecurrent
 
 
 def matvec(matrix: QuantMatrix, operand: list[int], rows: slice = slice(None)) -> list[int]:
@@ -28,9 +27,115 @@ def matvec(matrix: QuantMatrix, operand: list[int], rows: slice = slice(None)) -
     return out
 
 
+def gate_integers(functions: tuple[GateFunction, ...]) -> tuple[list[list[int]], list[list[int]]]:
+    """``params`` and ``tables`` as the contract's `evaluate` reads them, of Python's integers."""
+    params, tables = pack_gates(functions)
+    return params.tolist(), tables.tolist()
+
+
 def to_operands(values: list[int], operand: Operand) -> list[int]:
     """The matvec operands of int16 values."""
     return [fixedpoint.to_operand(v, operand.shift, operand.limit) for v in values]
+
+
+def softmax(row: list[int], in_frac: int, table: list[int]) -> list[int]:
+    """Probabilities of one step, Q1.14."""
+    weights = [gates.exp_weight(max(row) - v, in_frac, table) for v in row]
+    return [gates.softmax_divide(w, sum(weights)) for w in weights]
+
+
+def project(p: QuantProjection, hidden: list[int], h_frac: int) -> list[int]:
+    """What is fed back in place of ``hidden`` [H]: [P] with h_frac fraction bits."""
+    sums = matvec(p.matrix, to_operands(hidden, p.operand))
+    v = [fixedpoint.saturate16_shifted(s, shift) for s, shift in zip(sums, p.pre_shift.tolist(), strict=True)]
+    if p.table is not None:
+        v = softmax(v, p.in_frac, p.table.tolist())
+    elif p.function is not None:
+        params, tables = gate_integers((p.function,))
+        v = [gates.evaluate(x, params, tables, 0) for x in v]
+    return [cells.rnn_hidden_state(x, p.out_frac - h_frac) for x in v]
+
+
+class _Cell:
+    """One direction's cell; ``step`` is one time step: (gate arguments [G·H], h' [H], c')."""
+
+    def __init__(self, layer: QuantRecurrent, d: QuantDirection) -> None:
+        self.layer, self.d, self.shifts = layer, d, layer.shifts(d)
+        self.pre_shift = d.pre_shift.tolist()
+        self.units = range(layer.hidden_size)
+        self.params, self.tables = gate_integers(d.gates)
+
+    def rows(self, gate: str) -> slice:
+        """The rows of a gate."""
+        H, k = self.layer.hidden_size, self.layer.gates.index(gate)
+        return slice(k * H, (k + 1) * H)
+
+    def activate(self, role: str, arguments: list[int]) -> list[int]:
+        """The gate function of ``role``."""
+        k = self.layer.roles.index(role)
+        return [gates.evaluate(a, self.params, self.tables, k) for a in arguments]
+
+    def arguments(self, gate: str, xs: list[int], hs: list[int], c: list[int] | None = None) -> list[int]:
+        """Pre-activations of a gate from its own partial sums; ``c`` for the peephole, where the gate has one."""
+        rows, peephole = self.rows(gate), self.d.peephole
+        if peephole is not None and c is not None:
+            weights, shifts = peephole.weight[rows].tolist(), peephole.shift[rows].tolist()
+            xs = [x + cells.peephole(v, w, s) for x, v, w, s in zip(xs, c, weights, shifts, strict=True)]
+        return [cells.preactivation(x, h, s) for x, h, s in zip(xs, hs, self.pre_shift[rows], strict=True)]
+
+    def sums(self, x: list[int], h: list[int]) -> tuple[list[int], list[int]]:
+        """W·x and R·h of every row."""
+        xs = matvec(self.d.ih, to_operands(x, self.layer.x_operand))
+        return xs, matvec(self.d.hh, to_operands(h, self.layer.h_operand))
+
+
+class _Lstm(_Cell):
+    def step(self, x: list[int], h: list[int], c: list[int]) -> tuple[list[int], list[int], list[int]]:
+        xs, hs = self.sums(x, h)
+        s, pre = self.shifts, {}
+        for gate in self.layer.gates[:-1]:
+            rows = self.rows(gate)
+            pre[gate] = self.arguments(gate, xs[rows], hs[rows], None if gate == "g" else c)
+        i, g = self.activate("i", pre["i"]), self.activate("g", pre["g"])
+        if self.layer.forget == "gate":
+            f = self.activate("f", pre["f"])
+        elif self.layer.forget == "coupled":
+            f = [cells.coupled_forget(v, s.input_frac) for v in i]
+        else:
+            f = [fixedpoint.Q15_ONE] * len(i)
+        c = [cells.lstm_cell_state(i[u], f[u], g[u], c[u], s.forget_frac, s.product) for u in self.units]
+        rows = self.rows("o")
+        pre["o"] = self.arguments("o", xs[rows], hs[rows], c)
+        o = self.activate("o", pre["o"])
+        a = self.activate("output", [cells.lstm_output_argument(v, s.argument) for v in c])
+        h = [cells.lstm_hidden_state(o[u], a[u], s.hidden) for u in self.units]
+        return [v for gate in self.layer.gates for v in pre[gate]], h, c
+
+
+class _Gru(_Cell):
+    def step(self, x: list[int], h: list[int], c: list[int]) -> tuple[list[int], list[int], list[int]]:
+        s, d, operand = self.shifts, self.d, self.layer.h_operand
+        xs, hs = self.sums(x, h)
+        pre = {gate: self.arguments(gate, xs[self.rows(gate)], hs[self.rows(gate)]) for gate in ("r", "z")}
+        r, z, rows = self.activate("r", pre["r"]), self.activate("z", pre["z"]), self.rows("n")
+        if self.layer.linear_before_reset:
+            parts = zip(xs[rows], hs[rows], r, self.pre_shift[rows], strict=True)
+            pre["n"] = [cells.candidate_after_reset(a, b, gate, s.reset_frac, shift) for a, b, gate, shift in parts]
+        else:
+            rh = [cells.reset_operand(r[u], h[u], s.reset_frac, operand.shift, operand.limit) for u in self.units]
+            pre["n"] = self.arguments("n", xs[rows], matvec(d.hh, rh, rows))
+        n = self.activate("n", pre["n"])
+        h = [cells.gru_hidden_state(z[u], n[u], h[u], s.update_frac, s.candidate) for u in self.units]
+        return [v for gate in self.layer.gates for v in pre[gate]], h, c
+
+
+class _Rnn(_Cell):
+    def step(self, x: list[int], h: list[int], c: list[int]) -> tuple[list[int], list[int], list[int]]:
+        pre = self.arguments("h", *self.sums(x, h))
+        return pre, [cells.rnn_hidden_state(v, self.shifts.hidden) for v in self.activate("h", pre)], c
+
+
+_CELLS: dict[CellKind, type[_Lstm | _Gru | _Rnn]] = {"lstm": _Lstm, "gru": _Gru, "rnn": _Rnn}
 
 
 class ReferenceEngine(Engine):
@@ -42,68 +147,28 @@ class ReferenceEngine(Engine):
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
         N, T, _ = x.shape
-        H, D, G = layer.hidden_size, len(layer.directions), len(GATES[layer.cell])
-        y = np.zeros((N, T, D * H), np.int16)
+        H, P, D = layer.hidden_size, layer.output_size, len(layer.directions)
+        y = np.zeros((N, T, D * P), np.int16)
         h_n, c_n = state[0].copy(), state[1].copy()
         for number, d in enumerate(layer.directions):
-            pre_trace = np.zeros((N, T, G * H), np.int16)
-            h_trace = np.zeros((N, T, H), np.int16)
+            pre_trace = np.zeros((N, T, len(layer.gates) * H), np.int16)
+            h_trace = np.zeros((N, T, P), np.int16)
             c_trace = np.zeros((N, T, H if layer.cell == "lstm" else 0), np.int32)
-            packed = pack_gates(d.gates)
+            cell = _CELLS[layer.cell](layer, d)
             for n in range(N):
                 h, c = h_n[n, number].tolist(), c_n[n, number].tolist()
                 steps = range(int(lengths[n]))
                 for t in reversed(steps) if d.reverse else steps:
-                    pre, h, c = self.step(layer, d, packed, x[n, t].tolist(), h, c)
+                    pre, h, c = cell.step(x[n, t].tolist(), h, c)
+                    if d.projection is not None:
+                        h = project(d.projection, h, layer.h_frac)
                     pre_trace[n, t], h_trace[n, t], c_trace[n, t] = pre, h, c
                 h_n[n, number], c_n[n, number] = h, c
-            y[:, :, number * H : (number + 1) * H] = h_trace
+            y[:, :, number * P : (number + 1) * P] = h_trace
             if trace is not None:
                 key = f"{layer.name}[{number}]"
                 trace.arrays.update({f"{key}.pre": pre_trace, f"{key}.h": h_trace, f"{key}.c": c_trace})
         return y, (h_n, c_n)
-
-    @staticmethod
-    def step(
-        layer: QuantRecurrent, d: QuantDirection, packed: tuple[Any, Any], x: list[int], h: list[int], c: list[int]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """One time step of one direction: (gate arguments [G·H], h', c')."""
-        H, (params, tables) = layer.hidden_size, packed
-        shifts = d.pre_shift.tolist()
-        xs = matvec(d.ih, to_operands(x, layer.x_operand))
-        units = range(H)
-
-        def gate(value: int, role: int) -> int:
-            return int(gates.evaluate(value, params, tables, role))
-
-        if layer.cell == "gru" and not layer.linear_before_reset:
-            hs = matvec(d.hh, to_operands(h, layer.h_operand), slice(0, 2 * H))
-            pre = [cells.preactivation(xs[k], hs[k], shifts[k]) for k in range(2 * H)]
-            operand = layer.h_operand
-            rh = [cells.reset_operand(gate(pre[u], 0), h[u], operand.shift, operand.limit) for u in units]
-            hs += matvec(d.hh, rh, slice(2 * H, 3 * H))
-            pre += [cells.preactivation(xs[k], hs[k], shifts[k]) for k in range(2 * H, 3 * H)]
-        else:
-            hs = matvec(d.hh, to_operands(h, layer.h_operand))
-            split = 2 * H if layer.cell == "gru" else len(hs)
-            pre = [cells.preactivation(xs[k], hs[k], shifts[k]) for k in range(split)]
-            pre += [
-                cells.candidate_after_reset(xs[k], hs[k], gate(pre[k - split], 0), shifts[k])
-                for k in range(split, len(hs))
-            ]
-        if layer.cell == "lstm":
-            i, f, g, o = ([gate(pre[r * H + u], r) for u in units] for r in range(4))
-            c = [cells.lstm_cell_state(i[u], f[u], g[u], c[u], layer.c_frac) for u in units]
-            in_frac = d.gates[4].in_frac
-            arguments = [cells.lstm_output_argument(v, layer.c_frac, in_frac) for v in c]
-            h = [cells.lstm_hidden_state(o[u], gate(arguments[u], 4), layer.h_frac) for u in units]
-        elif layer.cell == "gru":
-            h = [
-                cells.gru_hidden_state(gate(pre[H + u], 1), gate(pre[2 * H + u], 2), h[u], layer.h_frac) for u in units
-            ]
-        else:
-            h = [cells.rnn_hidden_state(gate(pre[u], 0), d.gates[0].out_frac, layer.h_frac) for u in units]
-        return pre, h, c
 
     def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
         shifts = layer.pre_shift.tolist()
@@ -114,19 +179,22 @@ class ReferenceEngine(Engine):
         return np.array(rows, np.int16).reshape(len(rows), -1)
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        params, tables = pack_gates((layer.function,))
+        params, tables = gate_integers((layer.function,))
         function, out = layer.function, np.empty_like(x)
         for index, value in np.ndenumerate(x):
             y = gates.evaluate(fixedpoint.align16(int(value), layer.in_frac, function.in_frac), params, tables, 0)
-            out[index] = fixedpoint.shift_right_round(int(y), function.out_frac - layer.out_frac)
+            out[index] = fixedpoint.shift_right_round(y, function.out_frac - layer.out_frac)
         return out
 
     def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        table, rows = layer.table.tolist(), []
-        for row in x.tolist():
-            weights = [gates.exp_weight(max(row) - v, layer.in_frac, table) for v in row]
-            rows.append([gates.softmax_divide(w, sum(weights)) for w in weights])
+        rows = [softmax(row, layer.in_frac, layer.table.tolist()) for row in x.tolist()]
         return np.array(rows, np.int16).reshape(x.shape)
+
+    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
+        pairs = zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)
+        return np.array([fixedpoint.add16(left, right, *layer.shifts) for left, right in pairs], np.int16).reshape(
+            a.shape
+        )
 
     def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
         return np.array(

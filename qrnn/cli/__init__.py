@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import compare, convert, demo, inspect, run, targets
+from qrnn.cli import bench, compare, convert, demo, gates, inspect, run, targets
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -20,7 +20,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (convert.convert, run.run, compare.compare, inspect.inspect, targets.targets, demo.demo):
+for _command in (
+    convert.convert,
+    run.run,
+    compare.compare,
+    bench.bench,
+    inspect.inspect,
+    gates.gates,
+    targets.targets,
+    demo.demo,
+):
     app.command()(_command)
 
 

@@ -18,7 +18,13 @@ def convert(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .qrnn file to write.")],
     target: Annotated[str, typer.Option(help="Known hardware whose defaults to take (see: qrnn targets).")] = "generic",
-    gates: Annotated[str | None, typer.Option(help="Gate functions: pwl:N, N segments on the half range.")] = None,
+    gates: Annotated[
+        str | None,
+        typer.Option(
+            help="Gate functions: pwl:N (N segments on the half range), hard, hard:ALPHA,BETA or step, for all or as GATE=…, "
+            "separated by commas: input, forget, candidate, output, cell, reset, update, head; sigmoid, tanh (see: qrnn gates)."
+        ),
+    ] = None,
     calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
     activations: Annotated[int | None, typer.Option(help="Bits of the matrix products' operands: 8 or 16.")] = None,
     input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,

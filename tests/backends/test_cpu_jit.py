@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from numba.core import caching
 
 from qrnn.backends.cpu import jit
+from qrnn.backends.cpu.isa import PLAIN, available_isas
 
 
 def double(x: int) -> int:
@@ -19,8 +24,8 @@ def test_a_compiled_function_is_kept_under_the_digest_of_all_sources(
     monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path))
     assert jit.jit_entry(double)(21) == 42
     kept = {path.suffix for path in tmp_path.rglob("*double*")}
-    assert kept == {".nbi", ".nbc"}
-    assert all(jit.SOURCE_DIGEST[:16] in path.parent.name for path in tmp_path.rglob("*.nbi"))
+    assert kept == {".nbc"}
+    assert all(jit.SOURCE_DIGEST[:16] in path.parent.name for path in tmp_path.rglob("*.nbc"))
     again = jit.jit_entry(double)
     assert again(21) == 42
     assert sum(again.stats.cache_hits.values()) == 1
@@ -53,3 +58,36 @@ def test_without_a_writable_folder_it_still_compiles(tmp_path: Path, monkeypatch
     blocked.write_text("not a folder")
     monkeypatch.setenv("QRNN_CACHE_DIR", str(blocked / "cache"))
     assert jit.jit_entry(double)(21) == 42
+
+
+def test_processes_that_save_at_once_keep_each_signature_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sees what the other has saved."""
+    monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", lambda _self: {})
+    one, other = jit.jit_entry(double), jit.jit_entry(double)
+    assert (one(21), other(1.5)) == (42, 3.0)
+    again = jit.jit_entry(double)
+    assert (again(21), again(1.5)) == (42, 3.0)
+    assert sum(again.stats.cache_hits.values()) == 2
+
+
+RUN_ISAS = """
+import sys
+from models import Shape
+from backends.generators import Case
+from qrnn.session import Session
+import numpy as np
+case = Case(Shape("lstm", 20, 33), steps=3, lengths=(3, 3))
+model, x = case.quantized(), case.data()["x"]
+want = Session(model, "reference").run({"x": x}).outputs["y"]
+for isa in sys.argv[1:]:
+    np.testing.assert_array_equal(Session(model, "cpu", 1, isa).run({"x": x}).outputs["y"], want)
+"""
+
+
+def test_code_kept_by_different_processes_stays_apart(tmp_path: Path) -> None:
+    """Each counts its functions for itself, so that functions of two processes may have the same number."""
+    isas = [isa for isa in available_isas() if isa != PLAIN]
+    environment = os.environ | {"QRNN_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    for chosen in (*([isa] for isa in isas), isas):
+        subprocess.run([sys.executable, "-c", RUN_ISAS, *chosen], env=environment, check=True, timeout=300)

@@ -18,7 +18,6 @@ from qrnn.backends import backend_names
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / f"contract-{CONTRACT_VERSION}.json"
-KINDS = ("recurrent", "dense", "pointwise", "softmax", "align")
 
 
 def _load_tool() -> ModuleType:
@@ -61,11 +60,17 @@ def test_check_names_what_differs(document: dict[str, Any], tmp_path: Path, caps
     document["recurrent"][2]["y"][0][0][0] ^= 1
     document["primitives"]["requantize"]["cases"][7][-1] += 1
     document["gate_functions"]["sigmoid pwl:128"]["table"][50] += 1
+    document["gate_functions"]["hard_tanh"]["low"] += 1
     changed = tmp_path / "changed.json"
     changed.write_text(TOOL.to_text(document), encoding="utf-8")
     assert TOOL.main(["--check", "--path", str(changed)]) == 1
     error = capsys.readouterr().err
-    for where in ("recurrent: entry 2", "primitives: requantize", "gate_functions: sigmoid pwl:128"):
+    for where in (
+        "recurrent: entry 2",
+        "primitives: requantize",
+        "gate_functions: sigmoid pwl:128",
+        "gate_functions: hard_tanh",
+    ):
         assert where in error
     assert TOOL.main(["--check", "--path", str(tmp_path / "absent.json")]) == 1
     capsys.readouterr()
@@ -79,7 +84,7 @@ def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("backend", backend_names())
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TOOL.CASE_KINDS)
 def test_backends_reproduce_the_vectors(document: dict[str, Any], kind: str, backend: str) -> None:
     for number, case in enumerate(document[kind]):
         for key, got in TOOL.run_case(kind, case, document, backend).items():
@@ -97,3 +102,31 @@ def test_the_vectors_reach_every_saturation(document: dict[str, Any]) -> None:
     assert np.abs(x).max() >> limits["shift"] > limits["limit"]
     dense = np.concatenate([np.ravel(case["y"]) for case in document["dense"]])
     assert (dense.min(), dense.max()) == (-32768, 32767)
+
+
+def test_the_vectors_hold_every_kind_of_cell(document: dict[str, Any]) -> None:
+    """Kinds of gate functions, forget gates, peepholes, projections, clips, and sequences of no steps."""
+    functions, cases = document["gate_functions"], document["recurrent"]
+    assert {entry["kind"] for entry in functions.values()} == {0, 1, 2, 3}
+    assert any(entry.get("cut") for entry in functions.values())
+    assert any(entry["kind"] == 1 and entry["low"] < 0 for entry in functions.values())
+    used = {functions[name]["kind"] for case in cases for d in case["directions"] for name in d["gates"]}
+    assert used == {0, 1, 2, 3}
+    assert {case.get("forget", "gate") for case in cases} == {"gate", "one", "coupled"}
+    directions = [d for case in cases for d in case["directions"]]
+    shifts = {shift for d in directions for shift in d.get("peephole", {"shift": []})["shift"]}
+    assert min(shifts) == 0
+    assert max(shifts) > 40
+    projections = [d["projection"]["function"] for d in directions if "projection" in d]
+    assert {"", "softmax", "sigmoid pwl:8"} <= set(projections)
+    assert {functions[d["gates"][1]]["out_frac"] for c in cases if c["cell"] == "gru" for d in c["directions"]} == {
+        0,
+        8,
+        15,
+    }
+    for case in cases:
+        for n, length in enumerate(case["lengths"]):
+            if length == 0:
+                assert (case["h_n"][n], case["c_n"][n]) == (case["h_0"][n], case["c_0"][n])
+                assert not np.any(case["y"][n])
+    assert any(0 in case["lengths"] for case in cases)

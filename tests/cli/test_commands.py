@@ -303,7 +303,7 @@ def test_targets(cli: Cli) -> None:
 def test_help(cli: Cli) -> None:
     done = cli("--help")
     assert done.status == 0
-    for command in ("convert", "run", "compare", "inspect", "targets", "demo"):
+    for command in ("convert", "run", "compare", "inspect", "gates", "targets", "demo"):
         assert command in done.out
         assert cli(command, "--help").status == 0
 

@@ -15,28 +15,40 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
-from qrnn.model.float_model import IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, Int64Array, QuantMatrix, pack_gates
-from qrnn.model.quant_model import QuantDense, QuantModel, QuantPointwise, QuantRecurrent, QuantSoftmax
+from qrnn.backends.cpu.formats import pack_formats
+from qrnn.backends.cpu.isa import choose_isa
+from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.packed import FusedRun, can_fuse
+from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import Int8Array, Int16Array, Int32Array, QuantMatrix, TensorFormat, pack_gates
+from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
 GANG_MACS = 1 << 18
 """A step of at least so many multiply-adds is worth a gang; below, the barrier and the start of threads cost more than they save."""
 
+FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 19, 1 << 24
+"""`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
+
 TASK_MACS = 1 << 21
 """A task handed to the pool does at least about so many multiply-adds."""
 
+BOUNDARY_TASK = 1 << 17
+"""Values that one thread converts at a time, at least."""
+
 _gang_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+_pools: dict[str, ThreadPoolExecutor] = {}
 _pool_lock = threading.Lock()
 
 
 def _forget_pool() -> None:
-    """A forked child has none of its parent's threads: it makes its own pool when it needs one."""
-    global _pool, _pool_lock, _gang_lock
-    _pool, _pool_lock, _gang_lock = None, threading.Lock(), threading.Lock()
+    """A forked child has none of its parent's threads: it makes its own pools when it needs them."""
+    global _pools, _pool_lock, _gang_lock
+    _pools, _pool_lock, _gang_lock = {}, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,54 +60,120 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_pool() -> ThreadPoolExecutor:
-    """The process's pool of one thread a core, made at first use."""
-    global _pool
+def _pool(name: str) -> ThreadPoolExecutor:
+    """A pool of the process, of one thread a core, made at first use."""
     with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(core_count(), thread_name_prefix="qrnn")
-        return _pool
+        if name not in _pools:
+            _pools[name] = ThreadPoolExecutor(core_count(), thread_name_prefix=name)
+        return _pools[name]
+
+
+def shared_pool() -> ThreadPoolExecutor:
+    """Threads for tasks that are independent of each other."""
+    return _pool("qrnn")
+
+
+def gang_pool() -> ThreadPoolExecutor:
+    """Threads for a gang's other members: of their own, for a gang must not wait for a thread that is busy with something else."""
+    return _pool("qrnn-gang")
 
 
 def _pack(matrix: QuantMatrix) -> tuple[Any, ...]:
     return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
 
 
-def _formats(layer: QuantRecurrent) -> Int64Array:
-    """The layer's formats as `qrnn.backends.cpu.kernels.run_sequences` reads them."""
-    h, x = layer.h_operand, layer.x_operand
-    return np.array([layer.h_frac, layer.c_frac, h.shift, h.limit, x.shift, x.limit], np.int64)
+def _pack_peephole(peephole: QuantPeephole | None) -> tuple[Int16Array, Int8Array]:
+    if peephole is None:
+        return np.zeros(0, np.int16), np.zeros(0, np.int8)
+    return peephole.weight, peephole.shift
+
+
+def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
+    """(matrix, pre_shift, params, tables, (kind, shift, limit, in_frac, out_shift)), all of them empty where there is none."""
+    matrix: tuple[Any, ...] = (
+        np.zeros((0, 0), np.int8),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int8),
+    )
+    params, tables, pre_shift = np.zeros((0, PARAMS), np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int8)
+    if p is None:
+        return matrix, pre_shift, params, tables, (kernels.IDENTITY, 0, 0, 0, 0)
+    kind = kernels.IDENTITY
+    if p.function is not None:
+        kind, (params, tables) = kernels.FUNCTION, pack_gates((p.function,))
+    elif p.table is not None:
+        kind, tables = kernels.SOFTMAX, p.table[None]
+    formats = (kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - h_frac)
+    return _pack(p.matrix), p.pre_shift, params, tables, formats
 
 
 class CpuEngine(Engine):
     """See the module."""
 
     name = "cpu"
+    takes_isa = True
 
-    def __init__(self, model: QuantModel, threads: int | None = None) -> None:
-        super().__init__(model, threads)
+    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
+        super().__init__(model, threads, isa)
         self.workers = min(threads or core_count(), core_count())
+        self.isa = choose_isa(isa)
+        self._fused: dict[tuple[str, int], FusedRun] = {}
+        if self.isa is not None:
+            for layer in model.recurrent_layers:
+                for number, d in enumerate(layer.directions):
+                    if can_fuse(layer, d):
+                        self._fused[layer.name, number] = FusedRun(self.isa, layer, d)
         self._packed = {
-            (layer.name, number): (_pack(d.ih), _pack(d.hh), (d.pre_shift, *pack_gates(d.gates)))
+            (layer.name, number): (
+                _pack(d.ih),
+                _pack(d.hh),
+                (d.pre_shift, *pack_gates(d.gates), _pack_peephole(d.peephole)),
+                _pack_projection(d.projection, layer.h_frac),
+                pack_formats(layer, d),
+            )
             for layer in model.recurrent_layers
             for number, d in enumerate(layer.directions)
         }
-        self._formats = {layer.name: _formats(layer) for layer in model.recurrent_layers}
         self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
 
+    def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
+        x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
+        out = np.empty(x.shape, np.int16)
+        scale, limit = fmt.scales, fmt.limit
+
+        def run(m0: int, m1: int) -> None:
+            kernels.run_quantize(scale, limit, x, out, m0, m1)
+
+        self._spread(run, len(x), x.shape[1], BOUNDARY_TASK)
+        return out.reshape(values.shape)
+
+    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
+        if len(fmt.scale) > 1:
+            return super().dequantize(q, fmt)
+        flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
+        out = np.empty(flat.shape)
+        scale = fmt.scales
+
+        def run(m0: int, m1: int) -> None:
+            kernels.run_dequantize(scale, flat, out, m0, m1)
+
+        self._spread(run, len(flat), flat.shape[1], BOUNDARY_TASK)
+        return out.reshape(q.shape)
+
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        H, D = layer.hidden_size, len(layer.directions)
-        y = np.empty((*x.shape[:2], D * H), np.int16)
+        P, D = layer.output_size, len(layer.directions)
+        y = np.empty((*x.shape[:2], D * P), np.int16)
         h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
         x = np.ascontiguousarray(x)
         for number in range(D):
             h, c = state[0][:, number].copy(), state[1][:, number].copy()
-            y[:, :, number * H : (number + 1) * H] = self._direction(layer, number, x, h, c, lengths, trace)
+            y[:, :, number * P : (number + 1) * P] = self._direction(layer, number, x, h, c, lengths, trace)
             h_n[:, number], c_n[:, number] = h, c
         return y, (h_n, c_n)
 
@@ -109,51 +187,81 @@ class CpuEngine(Engine):
         lengths: IndexArray,
         trace: Trace | None,
     ) -> Int16Array:
-        """One direction's Y [N, T, H]; h [N, H] and c [N, H or 0] are replaced by the final state."""
+        """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
+
+        By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
+        """
+        fused = self._fused.get((layer.name, number))
+        if fused is not None and trace is None:
+            return self._fused_direction(fused, layer, x, h, c, lengths)
         N, T, I = x.shape
-        H, reverse = layer.hidden_size, layer.directions[number].reverse
-        ih, hh, gates = self._packed[layer.name, number]
-        R = hh[0].shape[0]
-        formats = self._formats[layer.name]
-        y = np.zeros((N, T, H), np.int16)
+        P, d = layer.output_size, layer.directions[number]
+        packed = self._packed[layer.name, number]
+        R = d.hh.weight.shape[0]
+        y = np.zeros((N, T, P), np.int16)
         traced = T if trace is not None else 0
         traces = (np.zeros((N, traced, R), np.int16), np.zeros((N, traced, c.shape[1]), np.int32))
-        cell = _CELLS[layer.cell, layer.linear_before_reset]
+        cell, forget = _CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget]
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
-            scratch = gang if gang is not None else _scratch(layer, threads)
+            scratch = gang if gang is not None else _scratch(layer, d, threads)
             place = (n0, n1, me, threads)
-            kernels.run_sequences(cell, reverse, ih, hh, gates, formats, x, lengths, h, c, y, traces, scratch, place)
+            kernels.run_sequences(cell, forget, d.reverse, *packed, x, lengths, h, c, y, traces, scratch, place)
 
-        self._spread(run, N, T, R * (H + I), _scratch(layer, self.workers) if N == 1 else None)
+        macs = R * (P + I)
+        # a projection reads all of h: gangs do not split it
+        alone = N > 1 or d.projection is not None or macs < GANG_MACS or T * macs < 2 * TASK_MACS
+        if alone or not self._share(run, lambda: _scratch(layer, d, self.workers)):
+            self._spread(run, N, T * macs, TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
         return y
 
-    def _spread(self, run: Callable[..., None], count: int, steps: int, step_macs: int, gang: Any) -> None:
-        """Run sequences 0 … count - 1: by a gang when one is long-rowed, else split over the pool."""
+    def _fused_direction(
+        self, fused: FusedRun, layer: QuantRecurrent, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray
+    ) -> Int16Array:
+        N, T, I = x.shape
+        H = layer.hidden_size
+        y = np.zeros((N, T, H), np.int16)
+
+        def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
+            fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)
+
+        macs = len(layer.gates) * H * (H + I)
+        alone = N > 1 or macs < FUSED_GANG_MACS or T * macs < FUSED_TASK_MACS
+        if alone or not self._share(run, lambda: fused.gang(self.workers)):
+            self._spread(run, N, T * macs, FUSED_TASK_MACS, VECTORS)
+        return y
+
+    def _share(self, run: Callable[..., None], scratch: Callable[[], Any]) -> bool:
+        """Run sequence 0 by a gang; False where there is none to be had."""
         workers = self.workers
-        if workers == 1 or count * steps * step_macs < 2 * TASK_MACS:
+        # One gang at a time: two gangs on the same cores would wait for each other's time slices.
+        if not GANGS_WORK or workers == 1 or not _gang_lock.acquire(blocking=False):
+            return False
+        try:
+            gang = scratch()
+            others = [gang_pool().submit(run, 0, 1, me, workers, gang) for me in range(1, workers)]
+            run(0, 1, 0, workers, gang)
+            for other in others:
+                other.result()
+        finally:
+            _gang_lock.release()
+        return True
+
+    def _spread(self, run: Callable[..., None], count: int, macs: int, task_macs: int, grain: int = 1) -> None:
+        """Run items 0 … count - 1 of ``macs`` multiply-adds each, split over the pool into tasks of ``task_macs`` or more.
+
+        A task has ``grain`` items where there are enough for all workers.
+        """
+        workers = self.workers
+        if workers == 1 or count == 1 or count * macs < 2 * task_macs:
             run(0, count)
-        elif gang is not None:
-            # One gang at a time: two gangs on the same cores would wait for each other's time slices.
-            if GANGS_WORK and step_macs >= GANG_MACS and _gang_lock.acquire(blocking=False):
-                try:
-                    others = [threading.Thread(target=run, args=(0, 1, me, workers, gang)) for me in range(1, workers)]
-                    for thread in others:
-                        thread.start()
-                    run(0, 1, 0, workers, gang)
-                    for thread in others:
-                        thread.join()
-                finally:
-                    _gang_lock.release()
-            else:
-                run(0, count)
-        else:
-            tasks = min(count, max(workers, min(4 * workers, count * steps * step_macs // TASK_MACS)))
-            bounds = [count * k // tasks for k in range(tasks + 1)]
-            list(shared_pool().map(run, bounds[:-1], bounds[1:]))
+            return
+        tasks = min(count, max(workers, min(4 * workers, count * macs // task_macs, count // grain)))
+        bounds = [count * k // tasks for k in range(tasks + 1)]
+        list(shared_pool().map(run, bounds[:-1], bounds[1:]))
 
     def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
         R = layer.matrix.weight.shape[0]
@@ -164,7 +272,7 @@ class CpuEngine(Engine):
         def run(m0: int, m1: int) -> None:
             kernels.run_dense(matrix, layer.pre_shift, operand.shift, operand.limit, x, out, m0, m1)
 
-        self._spread(run, M, 1, R * K, None)
+        self._spread(run, M, R * K, TASK_MACS)
         return out
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
@@ -178,6 +286,11 @@ class CpuEngine(Engine):
     def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
         out = np.empty_like(x)
         kernels.run_softmax(layer.table, layer.in_frac, x, out)
+        return out
+
+    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
+        out = np.empty_like(a)
+        kernels.run_add(*layer.shifts, a.reshape(-1), b.reshape(-1), out.reshape(-1))
         return out
 
     def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
@@ -197,13 +310,18 @@ _CELLS = {
 """(cell, linear_before_reset) → the kernels' code."""
 
 
-def _scratch(layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
-    """Scratch of one gang: h operands (two in turn, and r·h), each thread's x operands, and the barrier's flags.
+_FORGET = {"gate": kernels.OWN_GATE, "one": kernels.ONE, "coupled": kernels.COUPLED}
+"""The LSTM's forget gate → the kernels' code."""
 
-    Operands are kept as int16 even where they are int8: widened once a step instead of once a row.
+
+def _scratch(layer: QuantRecurrent, d: QuantDirection, threads: int) -> tuple[Any, ...]:
+    """Scratch of one gang on direction ``d``: h operands (two in turn, and r·h), h before its projection, x operands, flags.
+
+    Each thread has its own x operands. Operands are kept as int16 even where they are int8: widened once a step instead of once a row.
     """
     return (
-        np.empty((3, layer.hidden_size), np.int16),
+        np.empty((3, layer.output_size), np.int16),
+        np.empty((2, layer.hidden_size if d.projection is not None else 0), np.int16),
         np.empty((threads, layer.input_size), np.int16),
         np.zeros(threads * FLAG_STRIDE, np.int64),
     )

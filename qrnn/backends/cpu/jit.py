@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -20,8 +21,9 @@ from numba.core import caching
 from numba.extending import register_jitable
 
 from qrnn import arithmetic
+from qrnn.model import boundary
 
-for _function in arithmetic.CONTRACT:
+for _function in (*arithmetic.CONTRACT, boundary.to_integers, boundary.to_reals):
     register_jitable(_function)
 
 
@@ -37,11 +39,12 @@ def cache_directory() -> Path:
 
 
 def source_digest() -> str:
-    """SHA-256 over the sources that the kernels are built from: the contract and this package."""
+    """SHA-256 over the sources that the kernels are built from: the contract, the boundary and this package."""
     digest = hashlib.sha256()
-    for folder in (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+    folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    for path in (*paths, Path(inspect.getfile(boundary))):
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -78,13 +81,49 @@ class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = [_Locator]  # noqa: RUF012  # the name and type are Numba's
 
 
+class _Files(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """A file for each signature, named by a digest of its key.
+
+    Numba's index of numbered files lets two processes that save different signatures at once take the same number: the index then names one
+    signature's code for the other.
+    """
+
+    def _path(self, key: object) -> str:
+        return str(self._data_name(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")))
+
+    def save(self, key: object, data: object) -> None:
+        self._save_data(self._path(key), (repr(key), data))
+
+    def load(self, key: object) -> object:
+        try:
+            kept, data = self._load_data(self._path(key))
+        except OSError:
+            return None
+        return data if kept == repr(key) else None
+
+
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _Files(self.cache_path, self._impl.filename_base, SOURCE_DIGEST)
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile for nopython use without the GIL. No fastmath: the contract is integers, and exact."""
     return numba.njit(nogil=True, boundscheck=False)(function)
+
+
+def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> Any:
+    """The function's code under another name, among the functions of ``space``.
+
+    Compiled functions that differ need names that differ: Numba's symbols are made of the name, a number that each process counts for itself
+    and the signature, and where two symbols loaded from the cache agree, the first serves both.
+    """
+    made = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), space, name)
+    made.__qualname__ = name
+    return made
 
 
 def jit_entry(function: Callable[..., Any]) -> Any:

@@ -13,6 +13,7 @@ from numba import int32
 
 from qrnn.arithmetic.cells import (
     candidate_after_reset,
+    coupled_forget,
     gru_hidden_state,
     lstm_cell_state,
     lstm_hidden_state,
@@ -21,13 +22,55 @@ from qrnn.arithmetic.cells import (
     reset_operand,
     rnn_hidden_state,
 )
-from qrnn.arithmetic.fixedpoint import align16, requantize, saturate16_shifted, shift_right_round, to_operand
-from qrnn.arithmetic.gates import ODD, evaluate, evaluate_odd, evaluate_ramp, exp_weight, softmax_divide
+from qrnn.arithmetic.cells import peephole as peephole_part
+from qrnn.arithmetic.fixedpoint import (
+    Q15_ONE,
+    add16,
+    align16,
+    requantize,
+    saturate16_shifted,
+    shift_right_round,
+    to_operand,
+)
+from qrnn.arithmetic.gates import (
+    KIND,
+    ODD,
+    RAMP,
+    TABLE,
+    evaluate,
+    evaluate_odd,
+    evaluate_ramp,
+    evaluate_table,
+    evaluate_threshold,
+    exp_weight,
+    softmax_divide,
+)
 from qrnn.backends.cpu.barrier import wait_for_all
+from qrnn.backends.cpu.formats import (
+    ARGUMENT,
+    CANDIDATE,
+    FORGET_FRAC,
+    H_LIMIT,
+    H_SHIFT,
+    HIDDEN,
+    INPUT_FRAC,
+    PRODUCT,
+    RESET_FRAC,
+    UPDATE_FRAC,
+    X_LIMIT,
+    X_SHIFT,
+)
 from qrnn.backends.cpu.jit import jit, jit_entry
+from qrnn.model.boundary import to_integers, to_reals
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cell codes of `run_sequences`: the two GRU forms are linear_before_reset 1 and 0."""
+
+OWN_GATE, ONE, COUPLED = 0, 1, 2
+"""Forget codes of `lstm_step`."""
+
+IDENTITY, FUNCTION, SOFTMAX = 0, 1, 2
+"""What a projection does to its sums."""
 
 BLOCK = 64
 """Steps whose input products W·x are computed ahead in one go."""
@@ -35,7 +78,7 @@ BLOCK = 64
 
 @jit
 def matvec(weight: Any, x: Any, acc: Any, r0: int, r1: int) -> None:
-    """acc[r] = weight[r] · x for rows r0 … r1 - 1: the seam where a SIMD kernel replaces this loop.
+    """acc[r] = weight[r] · x for rows r0 … r1 - 1, a plain loop: what is not fused (`qrnn.backends.cpu.blocks`) is done here.
 
     weight [R, K] int8, x [K] int16, acc [R] int32. Sums cannot overflow (proved), so any order gives the same bits.
     """
@@ -59,21 +102,25 @@ def requantized_rows(matrix: Any, x: Any, out: Any, r0: int, r1: int) -> None:
 def activate(gates: Any, role: int, pre: Any, out: Any, r0: int, r1: int) -> None:
     """out[r] = gate function ``role`` at pre[r]; its parameters are read once, so that the loop is nothing but arithmetic."""
     params, table = gates[1][role], gates[2][role]
-    if params[0] == ODD:
-        offset, segment_bits = params[3], params[4]
+    kind, a, b, c, d, e = params[KIND], params[3], params[4], params[5], params[6], params[7]
+    if kind == ODD:
         for r in range(r0, r1):
-            out[r] = evaluate_odd(pre[r], offset, segment_bits, table)
+            out[r] = evaluate_odd(pre[r], a, b, c, table)
+    elif kind == RAMP:
+        for r in range(r0, r1):
+            out[r] = evaluate_ramp(pre[r], a, b, c, d, e)
+    elif kind == TABLE:
+        for r in range(r0, r1):
+            out[r] = evaluate_table(pre[r], a, c, b, table)
     else:
-        slope, intercept, shift, low, high = params[3], params[4], params[5], params[6], params[7]
         for r in range(r0, r1):
-            out[r] = evaluate_ramp(pre[r], slope, intercept, shift, low, high)
+            out[r] = evaluate_threshold(pre[r], a, b, c, d, e)
 
 
 @jit
-def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, u0: int, u1: int) -> None:
-    """Sums, arguments and outputs of one gate for units u0 … u1 - 1, from the inputs' part xs and the operands ``now``."""
+def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, H: int, u0: int, u1: int) -> None:
+    """Sums, arguments and outputs of one gate for units u0 … u1 - 1 of H, from the inputs' part xs and the operands ``now``."""
     hs, pre, out = work
-    H = now.shape[0]
     a, b = gate * H + u0, gate * H + u1
     requantized_rows(hh, now, hs, a, b)
     for r in range(a, b):
@@ -82,22 +129,42 @@ def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, u0: 
 
 
 @jit
+def add_peepholes(peephole: Any, c: Any, xs: Any, r0: int, u0: int, u1: int) -> None:
+    """xs[r0 + u] += the cell's part of a gate whose rows begin at r0, units u0 … u1 - 1; nothing where there are no peepholes."""
+    weight, shift = peephole
+    if weight.shape[0] > 0:
+        for u in range(u0, u1):
+            xs[r0 + u] += peephole_part(c[u], weight[r0 + u], shift[r0 + u])
+
+
+@jit
 def lstm_step(
-    hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, work: Any, u0: int, u1: int
+    forget: int, hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """h, c [H] of units u0 … u1 - 1."""
+    """h, c [H] of units u0 … u1 - 1. Gate blocks i, f, g, o, without f unless ``forget`` is OWN_GATE."""
     out = work[2]
-    H, h_frac, c_frac = h.shape[0], formats[0], formats[1]
-    for gate in range(4):
-        gate_rows(hh, gates, gate, xs, now, work, u0, u1)
+    H, peephole = c.shape[0], gates[3]
+    g, o = (2, 3) if forget == OWN_GATE else (1, 2)
+    for gate in range(o):
+        if gate != g:
+            add_peepholes(peephole, c, xs, gate * H, u0, u1)
+        gate_rows(hh, gates, gate, xs, now, work, H, u0, u1)
+    forget_frac, product = formats[FORGET_FRAC], formats[PRODUCT]
     for u in range(u0, u1):
-        c[u] = lstm_cell_state(out[u], out[H + u], out[2 * H + u], c[u], c_frac)
-    in_frac = gates[1][4, 1]
+        i = out[u]
+        f = out[H + u]
+        if forget == COUPLED:
+            f = coupled_forget(i, formats[INPUT_FRAC])
+        elif forget == ONE:
+            f = Q15_ONE
+        c[u] = lstm_cell_state(i, f, out[g * H + u], c[u], forget_frac, product)
+    add_peepholes(peephole, c, xs, o * H, u0, u1)
+    gate_rows(hh, gates, o, xs, now, work, H, u0, u1)
     for u in range(u0, u1):  # i is used up: its places serve the output activation
-        out[u] = lstm_output_argument(c[u], c_frac, in_frac)
-    activate(gates, 4, out, out, u0, u1)
+        out[u] = lstm_output_argument(c[u], formats[ARGUMENT])
+    activate(gates, o + 1, out, out, u0, u1)
     for u in range(u0, u1):
-        h[u] = lstm_hidden_state(out[3 * H + u], out[u], h_frac)
+        h[u] = lstm_hidden_state(out[o * H + u], out[u], formats[HIDDEN])
 
 
 @jit
@@ -106,16 +173,16 @@ def gru_reset_after_step(
 ) -> None:
     """linear_before_reset = 1: one matvec phase."""
     hs, pre, out = work
-    H, h_frac = h.shape[0], formats[0]
-    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
-    gate_rows(hh, gates, 1, xs, now, work, u0, u1)
+    H = h.shape[0]
+    gate_rows(hh, gates, 0, xs, now, work, H, u0, u1)
+    gate_rows(hh, gates, 1, xs, now, work, H, u0, u1)
     requantized_rows(hh, now, hs, 2 * H + u0, 2 * H + u1)
     for u in range(u0, u1):
         row = 2 * H + u
-        pre[row] = candidate_after_reset(xs[row], hs[row], out[u], gates[0][row])
+        pre[row] = candidate_after_reset(xs[row], hs[row], out[u], formats[RESET_FRAC], gates[0][row])
     activate(gates, 2, pre, out, 2 * H + u0, 2 * H + u1)
     for u in range(u0, u1):
-        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], h_frac)
+        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], formats[UPDATE_FRAC], formats[CANDIDATE])
 
 
 @jit
@@ -124,11 +191,11 @@ def gru_reset_before_r(
 ) -> None:
     """linear_before_reset = 0, first phase: r, z, and the operands of r·h into ``reset`` [H]."""
     out = work[2]
-    h_shift, h_limit = formats[2], formats[3]
-    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
-    gate_rows(hh, gates, 1, xs, now, work, u0, u1)
+    H = h.shape[0]
+    gate_rows(hh, gates, 0, xs, now, work, H, u0, u1)
+    gate_rows(hh, gates, 1, xs, now, work, H, u0, u1)
     for u in range(u0, u1):
-        reset[u] = reset_operand(out[u], h[u], h_shift, h_limit)
+        reset[u] = reset_operand(out[u], h[u], formats[RESET_FRAC], formats[H_SHIFT], formats[H_LIMIT])
 
 
 @jit
@@ -137,29 +204,65 @@ def gru_reset_before_n(
 ) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, then h."""
     out = work[2]
-    H, h_frac = h.shape[0], formats[0]
-    gate_rows(hh, gates, 2, xs, reset, work, u0, u1)
+    H = h.shape[0]
+    gate_rows(hh, gates, 2, xs, reset, work, H, u0, u1)
     for u in range(u0, u1):
-        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], h_frac)
+        h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], formats[UPDATE_FRAC], formats[CANDIDATE])
 
 
 @jit
 def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work: Any, u0: int, u1: int) -> None:
-    """h of units u0 … u1 - 1."""
+    """h [H] of units u0 … u1 - 1."""
     out = work[2]
-    out_frac, h_frac = gates[1][0, 2], formats[0]
-    gate_rows(hh, gates, 0, xs, now, work, u0, u1)
+    gate_rows(hh, gates, 0, xs, now, work, h.shape[0], u0, u1)
     for u in range(u0, u1):
-        h[u] = rnn_hidden_state(out[u], out_frac, h_frac)
+        h[u] = rnn_hidden_state(out[u], formats[HIDDEN])
+
+
+@jit
+def softmax_rows(table: Any, in_frac: int, x: Any, out: Any) -> None:
+    """Softmax of x [F] into out [F], Q1.14; x and out may be one array."""
+    F = x.shape[0]
+    weights: Any = np.empty(F, np.int64)
+    largest, total = -32768, 0
+    for k in range(F):
+        largest = max(largest, x[k])
+    for k in range(F):
+        weights[k] = exp_weight(largest - x[k], in_frac, table)
+        total += weights[k]
+    for k in range(F):
+        out[k] = softmax_divide(weights[k], total)
+
+
+@jit
+def project(projection: Any, hidden: Any, operand: Any, sums: Any, h: Any) -> None:
+    """h [P] from ``hidden`` [H]; operand [H] int16 and sums [P] int32 are scratch."""
+    matrix, pre_shift, params, tables, formats = projection
+    kind, shift, limit, in_frac, out_shift = formats
+    for k in range(hidden.shape[0]):
+        operand[k] = to_operand(hidden[k], shift, limit)
+    P = h.shape[0]
+    requantized_rows(matrix, operand, sums, 0, P)
+    for r in range(P):
+        sums[r] = saturate16_shifted(sums[r], pre_shift[r])
+    if kind == FUNCTION:
+        for r in range(P):
+            sums[r] = evaluate(sums[r], params, tables, 0)
+    elif kind == SOFTMAX:
+        softmax_rows(tables[0], in_frac, sums, sums)
+    for r in range(P):
+        h[r] = rnn_hidden_state(sums[r], out_shift)
 
 
 @jit_entry
 def run_sequences(
     cell: int,
+    forget: int,
     reverse: bool,
     ih: Any,
     hh: Any,
     gates: Any,
+    projection: Any,
     formats: Any,
     x: Any,
     lengths: Any,
@@ -172,25 +275,30 @@ def run_sequences(
 ) -> None:
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables); formats [6] int64: h_frac, c_frac, shift and limit
-    of the h operand, shift and limit of the x operand; x [N, T, I] int16; h [N, H], c [N, H or 0]: initial states, replaced by the
-    final ones; y [N, T, H]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
-    scratch (operands [3, H], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h, int16.
+    ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables, peephole); projection as `project` reads it, with an
+    empty matrix where there is none; formats [12] int64 (`pack_formats`); x [N, T, I] int16; h [N, P], c [N, H or 0]: initial states,
+    replaced by the final ones; y [N, T, P]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
+    scratch (operands [3, P], hidden [2, H or 0], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h; h before
+    its projection and its operands (a gang of one only); int16.
     """
     n0, n1, me, threads = place
-    operands, x_scratch, flags = scratch
+    operands, hidden, x_scratch, flags = scratch
     pre_trace, c_trace = trace
-    H, R, I = h.shape[1], hh[0].shape[0], x.shape[2]
+    projected = hidden.shape[1] > 0
+    P, R, I = h.shape[1], hh[0].shape[0], x.shape[2]
+    H = hidden.shape[1] if projected else P
     u0, u1 = me * H // threads, (me + 1) * H // threads
-    h_shift, h_limit, x_shift, x_limit = formats[2], formats[3], formats[4], formats[5]
+    p0, p1 = (0, P) if projected else (u0, u1)
+    h_shift, h_limit, x_shift, x_limit = formats[H_SHIFT], formats[H_LIMIT], formats[X_SHIFT], formats[X_LIMIT]
     x_operands = x_scratch[me]
     xs = np.empty((BLOCK, R), np.int32)
     pre = np.empty(R, np.int16)
     work = (np.empty(R, np.int32), pre, np.empty(R, np.int32))  # requantized R·h, gate arguments, gate outputs
+    projection_sums = np.empty(P, np.int32)
     epoch = 0
     for n in range(n0, n1):
         length = lengths[n]
-        for u in range(u0, u1):
+        for u in range(p0, p1):
             operands[0, u] = to_operand(h[n, u], h_shift, h_limit)
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
@@ -205,18 +313,21 @@ def run_sequences(
                     for gate in range(R // H):
                         requantized_rows(ih, x_operands, xs[ahead], gate * H + u0, gate * H + u1)
             now, following = operands[step % 2], operands[(step + 1) % 2]
+            h_now = hidden[0] if projected else h[n]
             if cell == LSTM:
-                lstm_step(hh, gates, formats, xs[slot], h[n], c[n], now, work, u0, u1)
+                lstm_step(forget, hh, gates, formats, xs[slot], h_now, c[n], now, work, u0, u1)
             elif cell == GRU_RESET_AFTER:
-                gru_reset_after_step(hh, gates, formats, xs[slot], h[n], now, work, u0, u1)
+                gru_reset_after_step(hh, gates, formats, xs[slot], h_now, now, work, u0, u1)
             elif cell == GRU_RESET_BEFORE:
-                gru_reset_before_r(hh, gates, formats, xs[slot], h[n], now, operands[2], work, u0, u1)
+                gru_reset_before_r(hh, gates, formats, xs[slot], h_now, now, operands[2], work, u0, u1)
                 epoch += 1
                 wait_for_all(flags, me, threads, epoch)
-                gru_reset_before_n(hh, gates, formats, xs[slot], h[n], operands[2], work, u0, u1)
+                gru_reset_before_n(hh, gates, formats, xs[slot], h_now, operands[2], work, u0, u1)
             else:
-                rnn_step(hh, gates, formats, xs[slot], h[n], now, work, u0, u1)
-            for u in range(u0, u1):
+                rnn_step(hh, gates, formats, xs[slot], h_now, now, work, u0, u1)
+            if projected:
+                project(projection, h_now, hidden[1], projection_sums, h[n])
+            for u in range(p0, p1):
                 y[n, t, u] = h[n, u]
                 following[u] = to_operand(h[n, u], h_shift, h_limit)
             if pre_trace.shape[1] > 0:
@@ -253,17 +364,8 @@ def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any
 @jit_entry
 def run_softmax(table: Any, in_frac: int, x: Any, out: Any) -> None:
     """x [M, F] int16 → out [M, F] int16, Q1.14."""
-    F = x.shape[1]
-    weights: Any = np.empty(F, np.int64)
     for m in range(x.shape[0]):
-        largest, total = -32768, 0
-        for k in range(F):
-            largest = max(largest, x[m, k])
-        for k in range(F):
-            weights[k] = exp_weight(largest - x[m, k], in_frac, table)
-            total += weights[k]
-        for k in range(F):
-            out[m, k] = softmax_divide(weights[k], total)
+        softmax_rows(table, in_frac, x[m], out[m])
 
 
 @jit_entry
@@ -271,3 +373,33 @@ def run_align(from_frac: int, to_frac: int, x: Any, out: Any) -> None:
     """out[i] = align16(x[i]), flat int16 arrays."""
     for i in range(x.shape[0]):
         out[i] = align16(x[i], from_frac, to_frac)
+
+
+@jit_entry
+def run_add(a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
+    """out[i] = add16(a[i], b[i]), flat int16 arrays."""
+    for i in range(a.shape[0]):
+        out[i] = add16(a[i], b[i], a_shift, b_shift, out_shift)
+
+
+@jit_entry
+def run_quantize(scale: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
+    """Rows m0 … m1 - 1: x [M, F] float64 → out [M, F] int16; scale [1] or [F]."""
+    if scale.shape[0] == 1:
+        one = scale[0]
+        for m in range(m0, m1):
+            for k in range(x.shape[1]):
+                out[m, k] = np.int16(to_integers(x[m, k], one, limit))
+    else:
+        for m in range(m0, m1):
+            for k in range(x.shape[1]):
+                out[m, k] = np.int16(to_integers(x[m, k], scale[k], limit))
+
+
+@jit_entry
+def run_dequantize(scale: Any, q: Any, out: Any, m0: int, m1: int) -> None:
+    """Rows m0 … m1 - 1: q [M, F] int16 or int32 → out [M, F] float64, q · scale; scale [1], for a power of two exact."""
+    one = scale[0]
+    for m in range(m0, m1):
+        for k in range(q.shape[1]):
+            out[m, k] = to_reals(q[m, k], one)

@@ -1,0 +1,22 @@
+"""A direction's formats as one array, for compiled code."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+
+from qrnn.model.parts import Int64Array
+from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+
+H_SHIFT, H_LIMIT, X_SHIFT, X_LIMIT = 0, 1, 2, 3
+INPUT_FRAC, FORGET_FRAC, PRODUCT, ARGUMENT, RESET_FRAC, UPDATE_FRAC, CANDIDATE, HIDDEN = 4, 5, 6, 7, 8, 9, 10, 11
+"""Places: the operands of h and x, then `qrnn.model.quant_recurrent.CellShifts` in its order."""
+
+FORMATS = 12
+
+
+def pack_formats(layer: QuantRecurrent, d: QuantDirection) -> Int64Array:
+    """The formats of one direction, [FORMATS] int64."""
+    h, x = layer.h_operand, layer.x_operand
+    return np.array([h.shift, h.limit, x.shift, x.limit, *astuple(layer.shifts(d))], np.int64)

@@ -1,0 +1,145 @@
+"""Instruction sets: which this processor has, how each lays out weights and operands, and its dot product in LLVM.
+
+Weights are packed in panels of ``lanes`` rows: for each group of ``group`` columns, the group's weights of row 0, of row 1, …, so that one
+vector load brings a group of every row, and one broadcast the operands of that group.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
+
+from qrnn.backends.cpu.vector import I32, splat, vector_type
+from qrnn.errors import BackendError
+
+Dot = Callable[[Any, Any, Any, Any], Any]
+"""dot(builder, accumulators <lanes x i32>, operands' address, weights' address) → accumulators plus the products of one group."""
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set. ``group`` operands of a row are multiplied and summed by one instruction.
+
+    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added, 16-bit ones as a plane of low and a plane of high bytes;
+    16: as int16.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    lanes: int
+    group: int
+    operand_bits: int
+    offset: int
+    dot: Dot
+    amx: bool = False
+    """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
+
+    def available(self, features: dict[str, bool]) -> bool:
+        """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
+        return all(features.get(name, False) for name in self.features) and (not self.amx or amx_permitted())
+
+
+def _bytes_pointer(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def load(builder: Any, address: Any, kind: Any, align: int = 1) -> Any:
+    """A value of LLVM type ``kind`` at an address."""
+    value = builder.load(_bytes_pointer(builder, address, kind))
+    value.align = align
+    return value
+
+
+def store(builder: Any, value: Any, address: Any, align: int = 1) -> None:
+    """Store at an address."""
+    builder.store(value, _bytes_pointer(builder, address, value.type)).align = align
+
+
+def _vpdpbusd(lanes: int) -> Dot:
+    """Four unsigned bytes of operands times four signed bytes of weights, summed into 32 bits without saturation."""
+    bits = 32 * lanes
+
+    def dot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+        kind = vector_type(lanes, 32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.x86.avx512.vpdpbusd.{bits}"
+        )
+        x = splat(builder, load(builder, operands, I32), lanes)
+        return builder.call(function, [acc, x, load(builder, weights, kind)])
+
+    return dot
+
+
+def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+    """Two int16 operands times two weights, widened from bytes, summed into 32 bits: no sum can leave them."""
+    words, kind = vector_type(16, 16), vector_type(8, 32)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [words, words]), "llvm.x86.avx2.pmadd.wd"
+    )
+    x = builder.bitcast(splat(builder, load(builder, operands, I32), 8), words)
+    w = builder.sext(load(builder, weights, vector_type(16, 8)), words)
+    return builder.add(acc, builder.call(function, [x, w]))
+
+
+_AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
+
+ISAS = (
+    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16)),
+    Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
+    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
+)
+"""Best first."""
+
+PLAIN = "plain"
+"""No instruction set but what the compiler makes of plain loops."""
+
+
+@cache
+def amx_permitted() -> bool:
+    """Ask Linux for the use of AMX tiles by this process: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    try:
+        syscall = ctypes.CDLL(None, use_errno=True).syscall
+    except OSError:
+        return False
+    return int(syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA)) == 0
+
+
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
+"""Linux x86-64: arch/x86/include/uapi/asm/prctl.h."""
+
+
+@cache
+def host_features() -> dict[str, bool]:
+    """The LLVM features that Numba compiles for: the processor's, or those that ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` leave."""
+    text = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
+    return {item[1:]: item[0] == "+" for item in text.split(",") if item}
+
+
+def available_isas() -> tuple[str, ...]:
+    """What this processor has, best first, `PLAIN` last."""
+    return (*(isa.name for isa in ISAS if isa.available(host_features())), PLAIN)
+
+
+def choose_isa(name: str | None = None) -> Isa | None:
+    """The instruction set named, or by ``QRNN_CPU_ISA``, or the best; None for `PLAIN`. BackendError for one that is not to be had."""
+    wanted = name or os.environ.get("QRNN_CPU_ISA") or None
+    here = available_isas()
+    if wanted is not None and wanted not in here:
+        known = wanted in {isa.name for isa in ISAS}
+        raise BackendError(
+            f"instruction set {wanted!r} {'is not in this processor' if known else 'is unknown'}; expected one of {', '.join(here)}"
+        )
+    return next((isa for isa in ISAS if isa.name == (wanted or here[0])), None)

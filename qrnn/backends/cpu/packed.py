@@ -1,0 +1,250 @@
+"""Weights, row parameters and gate functions of a direction as the fused steps read them; packed once, when an engine is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.arithmetic import gates as g
+from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.backends.cpu.formats import pack_formats
+from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
+from qrnn.backends.cpu.isa import Isa
+from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Operand, QuantMatrix
+from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+
+CACHE_LINE = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Zeros that begin at a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    found: npt.NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
+    return found
+
+
+def planes_of(isa: Isa, operand: Operand) -> int:
+    """Planes of operand bytes: two where an 8-bit dot product reads 16-bit operands."""
+    return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
+
+
+def groups_of(isa: Isa, columns: int) -> int:
+    """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
+    return -(-columns // isa.lanes) * isa.lanes // isa.group
+
+
+def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
+    """Bytes of one encoded operand vector."""
+    return groups_of(isa, columns) * isa.group * isa.operand_bits // 8 * planes
+
+
+def pack_matrix(
+    isa: Isa, matrix: QuantMatrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand
+) -> tuple[Any, ...]:
+    """(weights, params, groups, planes): blocks of ``lanes`` units; of a block, phases of gates, of a phase, groups of columns.
+
+    ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
+    """
+    G = sum(phases)
+    rows, K = matrix.weight.shape
+    H, lanes = rows // G, isa.lanes
+    blocks_count, groups, planes = -(-H // lanes), groups_of(isa, K), planes_of(isa, operand)
+    weight = np.zeros((G, blocks_count * lanes, groups * isa.group), np.int8)
+    weight[:, :H, :K] = matrix.weight.reshape(G, H, K)
+    # [gate, block, lane, group, within] → [block, group, gate, lane, within], phase by phase
+    split = weight.reshape(G, blocks_count, lanes, groups, isa.group).transpose(1, 3, 0, 2, 4)
+    ends = np.cumsum(phases)
+    parts = [split[:, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
+    packed = aligned((rows_bytes := sum(p.shape[1] for p in parts) * blocks_count,), np.int8)
+    packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
+    sums = matrix.weight.astype(np.int64).sum(axis=1)
+    bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
+    wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
+    params = aligned((blocks_count, blocks.ROW_PARAMS, G, lanes), np.int32)
+    for which, value in enumerate(values):
+        padded = np.zeros((G, blocks_count * lanes), np.int32)
+        padded[:, :H] = value.reshape(G, H)
+        params[:, which] = padded.reshape(G, blocks_count, lanes).transpose(1, 0, 2)
+    return packed, params, groups, planes
+
+
+def pack_function(function: GateFunction) -> tuple[list[int], Int32Array]:
+    """Kind and parameters, and for a table its pairs: entry in the low, difference to the next in the high 16 bits."""
+    words = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
+    table = function.table.astype(np.int64)
+    if not table.size:
+        return words, np.zeros(1, np.int32)
+    pairs = np.zeros(max(blocks.SMALL_TABLE, table.size - 1), np.int64)
+    pairs[: table.size - 1] = (table[:-1] & 0xFFFF) | (np.diff(table) << 16)
+    return words, pairs.astype(np.int32)
+
+
+def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
+    """Whether fused steps have what this direction needs: the cells of ONNX without peepholes, with gates in [0, 1] and candidates in
+    [-1, 1] (an RNN: any), each an odd table or a ramp. The rest is left to `qrnn.backends.cpu.kernels`."""
+    if layer.forget != "gate" or d.peephole is not None or d.projection is not None:
+        return False
+    if layer.cell == "lstm" and layer.shifts(d).argument < 1:
+        return False
+    for role, function in zip(layer.roles, d.gates, strict=True):
+        low, high = blocks.UNIT if role in "iforz" else blocks.SIGNED
+        inside = function.out_frac == 15 and low <= function.bounds[0] and function.bounds[1] <= high
+        if not (_lifted(function) and (inside or layer.cell == "rnn")):
+            return False
+    return True
+
+
+def is_simple(d: QuantDirection) -> bool:
+    """Whether a direction is as most are: no pre_shift, and tables of at most `blocks.SMALL_TABLE` segments that are neither turned round nor
+    clipped. Its steps are compiled without what it does not need."""
+    return not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
+
+
+def _is_simple(function: GateFunction) -> bool:
+    if int(function.params[g.KIND]) != g.ODD:
+        return True
+    short = function.table.size <= blocks.SMALL_TABLE + 1
+    return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
+
+
+def _lifted(function: GateFunction) -> bool:
+    if int(function.params[g.KIND]) == g.ODD:
+        table = function.table.astype(np.int64)
+        return bool((np.abs(table) <= 32767).all() and (np.abs(np.diff(table)) <= 32767).all())
+    return int(function.params[g.KIND]) == g.RAMP and abs(int(function.params[g.INTERCEPT])) <= blocks.RAMP_INTERCEPT
+
+
+@dataclass(frozen=True)
+class FusedDirection:
+    """A direction ready for `qrnn.backends.cpu.fused.run`."""
+
+    coding: tuple[bool, int, int]
+    ih: tuple[Any, ...]
+    hh: tuple[Any, ...]
+    functions: Int64Array
+    formats: Int64Array
+    tables: tuple[Int32Array, ...]
+    """Kept alive: ``functions`` holds their addresses."""
+
+
+def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedDirection:
+    """Everything of one direction."""
+    steps = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
+    functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
+    tables = []
+    for row, gate in zip(functions, d.gates, strict=True):
+        words, pairs = pack_function(gate)
+        row[:6] = words
+        row[blocks.TABLE_PAIRS] = pairs.ctypes.data
+        tables.append(pairs)
+    x, h = layer.x_operand, layer.h_operand
+    return FusedDirection(
+        (isa.operand_bits == 16, isa.offset, isa.lanes),
+        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
+        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
+        functions,
+        pack_formats(layer, d),
+        tuple(tables),
+    )
+
+
+def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
+    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands
+    and sums; the tiles' shapes; the barrier's flags."""
+    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    return (
+        aligned((2, h_bytes), np.uint8),
+        aligned((h_bytes,), np.uint8),
+        aligned((padded,), np.int32),
+        aligned((padded,), np.int16),
+        aligned((padded,), np.int32),
+        aligned((threads, AHEAD, len(layer.gates) * padded), np.int32),
+        aligned((threads, AHEAD, x_bytes), np.uint8),
+        aligned((threads, matrix.VECTORS * len(layer.gates) * isa.lanes), np.int32),
+        np.array(matrix.tile_config(), np.uint8),
+        np.zeros(threads * FLAG_STRIDE, np.int64),
+    )
+
+
+def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
+    """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
+    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    n = matrix.VECTORS
+    return (
+        aligned((2, n, h_bytes), np.uint8),
+        aligned((n, h_bytes), np.uint8),
+        aligned((n, padded), np.int32),
+        aligned((n, padded), np.int16),
+        aligned((n, padded), np.int32),
+        aligned((n, n, len(layer.gates) * padded), np.int32),
+        aligned((n, x_bytes), np.uint8),
+        aligned((n * len(layer.gates) * isa.lanes,), np.int32),
+        np.array(matrix.tile_config(), np.uint8),
+        np.zeros(n, np.int64),
+    )
+
+
+def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
+    """Bytes of the encoded operands of h and of x, and H padded to blocks."""
+    h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
+    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes)
+    x_bytes = operand_bytes(isa, layer.input_size, x_planes)
+    return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
+
+
+def _take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    """One of the scratches that nobody uses; many threads may ask at once."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
+
+
+GROUP_LEAST = 3
+"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
+
+
+class FusedRun:
+    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
+
+    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
+        self.isa, self.layer, self.reverse = isa, layer, d.reverse
+        p = pack_direction(isa, layer, d)
+        self._fixed = (p.coding, p.ih, p.hh, p.functions, p.formats)
+        self._tables = p.tables
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d))
+        self._idle: list[tuple[Any, ...]] = []
+        self._idle_groups: list[tuple[Any, ...]] = []
+        self._gang: tuple[int, tuple[Any, ...]] | None = None
+
+    def run(
+        self, x: Any, lengths: Any, h: Any, c: Any, y: Any, place: tuple[int, int, int, int], gang: Any = None
+    ) -> None:
+        """Sequences place[0] … place[1] - 1, as thread place[2] of place[3]; a gang shares the scratch ``gang``."""
+        if gang is not None:
+            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, gang, place)
+        elif place[1] - place[0] < GROUP_LEAST:
+            own = _take(self._idle) or scratch(self.isa, self.layer, 1)
+            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            self._idle.append(own)
+        else:
+            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer)
+            self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            self._idle_groups.append(own)
+
+    def _entry(self, template: str) -> Any:
+        return compiled(template, *self._key)
+
+    def gang(self, threads: int) -> tuple[Any, ...]:
+        """Scratch for a gang of so many threads, kept: there is one gang at a time."""
+        if self._gang is None or self._gang[0] != threads:
+            self._gang = (threads, scratch(self.isa, self.layer, threads))
+        self._gang[1][-1][:] = 0  # the barrier's flags
+        return self._gang[1]

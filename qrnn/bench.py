@@ -1,0 +1,327 @@
+"""Measuring time: interleaved rounds of repeated calls, latencies of single steps, and both of them for a model (``qrnn bench``).
+
+Nothing is timed cold: every call is made before its time counts. A runtime's threads may go on spinning after its call has returned,
+on a core that the next one needs, so `settle` waits for this process to be idle before another call is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qrnn.errors import DataError
+
+if TYPE_CHECKING:
+    from qrnn.model.batch import Batch
+    from qrnn.model.quant_model import QuantModel
+    from qrnn.session import Session
+
+IDLE_SHARE = 0.2
+"""A process that used less than so much of one core counts as idle."""
+
+IDLE_WINDOW = 0.002
+IDLE_WINDOWS = 2
+IDLE_LIMIT = 2.0
+"""`settle` gives up after so many seconds."""
+
+WARM_SECONDS = 0.005
+"""Untimed calls before a sample, for so long."""
+
+LEAST_ROUNDS = 3
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What is timed, ``call``, and ``prepare``, done before each of its samples."""
+
+    call: Callable[[], Any]
+    prepare: Callable[[], Any] = _nothing
+
+
+def seconds(call: Callable[[], Any], repeats: int = 1) -> float:
+    """Time of one call, the mean of ``repeats``."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def settle(limit: float = IDLE_LIMIT) -> float:
+    """Wait until no thread of this process computes, ``limit`` seconds at most; the time waited."""
+    start = time.perf_counter()
+    calm = 0
+    while calm < IDLE_WINDOWS and time.perf_counter() - start < limit:
+        before, used = time.perf_counter(), time.process_time()
+        time.sleep(IDLE_WINDOW)
+        used = time.process_time() - used
+        calm = calm + 1 if used < IDLE_SHARE * (time.perf_counter() - before) else 0
+    return time.perf_counter() - start
+
+
+def interleaved(
+    timed: Mapping[str, Timed], rounds: int, sample_seconds: float, budget: float = float("inf")
+) -> dict[str, list[float]]:
+    """Seconds of a call, by name, one sample a round.
+
+    Each round times every call once, in an order that rotates from round to round, so that what changes on the machine meets all of
+    them. A sample is the mean of as many calls as last ``sample_seconds``. Rounds are ``rounds``, or fewer, but `LEAST_ROUNDS`, where
+    they would take longer than ``budget`` seconds.
+    """
+    repeats: dict[str, int] = {}
+    expected = 0.0
+    for name, one in timed.items():
+        one.prepare()
+        one.call()
+        once = seconds(one.call) or 1e-9
+        if once < sample_seconds:
+            once = min(once, *(seconds(one.call) for _ in range(2))) or 1e-9
+        repeats[name] = max(1, round(sample_seconds / once + 0.5))
+        expected += repeats[name] * once
+        settle()
+    rounds = min(rounds, max(LEAST_ROUNDS, int(min(rounds, budget / expected))))
+    samples: dict[str, list[float]] = {name: [] for name in timed}
+    names = list(timed)
+    for number in range(rounds):
+        shift = number * max(1, len(names) // rounds) % len(names)
+        for name in names[shift:] + names[:shift]:
+            one = timed[name]
+            settle()
+            one.prepare()
+            if repeats[name] > 1:
+                _warm(one.call)
+            samples[name].append(seconds(one.call, repeats[name]))
+    settle()
+    return samples
+
+
+def _warm(call: Callable[[], Any]) -> None:
+    end = time.perf_counter() + WARM_SECONDS
+    while time.perf_counter() < end:
+        call()
+
+
+def processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM, where the system tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine_seconds() -> float | None:
+    """Processor time that all processes have used since the machine started, where the system tells."""
+    try:
+        user, nice, system = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=4)[1:4]
+    except (OSError, ValueError):
+        return None
+    return (int(user) + int(nice) + int(system)) / float(os.sysconf("SC_CLK_TCK"))
+
+
+class Others:
+    """Measures how many cores other processes use, from when it is made."""
+
+    def __init__(self) -> None:
+        self._start = (time.perf_counter(), time.process_time(), machine_seconds())
+
+    def cores(self) -> float | None:
+        """Their mean so far, None where the system does not tell."""
+        wall, own, machine = self._start
+        now = machine_seconds()
+        if now is None or machine is None:
+            return None
+        used = now - machine - (time.process_time() - own)
+        return max(0.0, used / max(time.perf_counter() - wall, 1e-9))
+
+
+# --- one model ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WholeTimes:
+    """Whole sequences, ``batch`` at a time: medians over rounds."""
+
+    batch: int
+    threads: int
+    us_per_step: float
+    """Of the whole batch."""
+    steps_per_second: float
+    """Of all sequences together; padding does not count."""
+    sequences_per_second: float
+    real_time_factor: float | None
+    """Time to compute a step over the time that it stands for: below 1 keeps up."""
+    rounds: int
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """One step a call, ``batch`` streams at a time: latencies in µs over ``steps`` calls."""
+
+    batch: int
+    threads: int
+    steps: int
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    max: float
+    steps_per_second: float
+    real_time_factor: float | None
+    """Of the median call."""
+    real_time_factor_p99_9: float | None
+
+
+@dataclass(frozen=True)
+class ModelTimes:
+    """Everything that `bench_model` measured."""
+
+    steps: int
+    whole: tuple[WholeTimes, ...]
+    stream: tuple[StepTimes, ...]
+    memory: dict[str, int | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: ``seconds`` for each row of a table, ``step_ms`` the milliseconds that a step stands for."""
+
+    batches: tuple[int, ...] = (1, 32)
+    threads: tuple[int, ...] = (1,)
+    seconds: float = 1.0
+    whole: bool = True
+    stream: bool = True
+    step_ms: float | None = None
+
+
+def backward_layer(model: QuantModel) -> str | None:
+    """The name of a layer that reads sequences backwards, which no stream can; None where there is none."""
+    return next((layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions)), None)
+
+
+def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Inputs for trials without data: normal features that fill the inputs' ranges, uniform tokens; states start at their own values."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {}
+    for graph_input in model.inputs:
+        lead = (sequences, steps) if graph_input.has_time else (sequences,)
+        if graph_input.kind == "features":
+            fmt = model.tensors[graph_input.name]
+            spread = np.broadcast_to(fmt.limit * fmt.scales / 4, (graph_input.features,))
+            values = rng.standard_normal((*lead, graph_input.features)) * spread
+            arrays[graph_input.name] = values.reshape(*lead, *graph_input.shape)
+        elif graph_input.kind == "tokens":
+            arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)
+    return arrays
+
+
+def bench_model(
+    model: QuantModel, batch: Batch, plan: Plan, backend: str = "cpu", before: int | None = None
+) -> ModelTimes:
+    """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size. ``before``: resident bytes without the model."""
+    from qrnn.session import Session
+
+    if plan.stream and (layer := backward_layer(model)) is not None:
+        raise DataError(f"layer {layer!r} reads the sequence backwards and cannot be streamed")
+    if not batch.lengths.all():
+        batch = batch.take(np.nonzero(batch.lengths)[0])
+        if batch.size == 0:
+            raise DataError("lengths: every sequence has no steps; there is nothing to time")
+    sessions = {threads: Session(model, backend, threads) for threads in plan.threads}
+    whole, stream = [], []
+    first = batch.take(np.arange(1))
+    for session in sessions.values():
+        session.run(_arrays(first), first.lengths)
+    loaded = resident_bytes()
+    for size in plan.batches:
+        rows = batch.take(np.arange(size) % batch.size)
+        for threads, session in sessions.items():
+            if plan.whole:
+                whole.append(_whole(session, rows, threads, plan))
+            if plan.stream:
+                stream.append(_stream(session, rows, threads, plan))
+    after = resident_bytes()
+    memory = {
+        "resident_loaded": None if loaded is None or before is None else loaded - before,
+        "resident_running": None if after is None or loaded is None else after - loaded,
+    }
+    return ModelTimes(batch.steps, tuple(whole), tuple(stream), memory)
+
+
+def _arrays(batch: Batch) -> dict[str, Any]:
+    return {**batch.features, **batch.tokens, **batch.states}
+
+
+def _whole(session: Session, rows: Batch, threads: int, plan: Plan) -> WholeTimes:
+    arrays = _arrays(rows)
+    call = Timed(lambda: session.run(arrays, rows.lengths))
+    rounds = 7
+    samples = interleaved({"run": call}, rounds, plan.seconds / rounds, plan.seconds)["run"]
+    taken = median(samples)
+    per_step = taken / rows.steps
+    return WholeTimes(
+        rows.size,
+        threads,
+        1e6 * per_step,
+        int(rows.lengths.sum()) / taken,
+        rows.size / taken,
+        None if plan.step_ms is None else 1e3 * per_step / plan.step_ms,
+        len(samples),
+    )
+
+
+def _stream(session: Session, rows: Batch, threads: int, plan: Plan) -> StepTimes:
+    """Steps of every sequence in turn, past the end of shorter ones too (a step takes as long whatever its input is)."""
+    timed = {i.name for i in session.model.inputs if i.has_time}
+    given = {**rows.features, **rows.tokens}
+    frames = [{k: v[:, t] if k in timed else v for k, v in given.items()} for t in range(rows.steps)]
+    state = session.step({**frames[0], **rows.states}).state
+    warm_until = time.perf_counter() + 0.1 * plan.seconds
+    t = 0
+    while t < 2 or time.perf_counter() < warm_until:
+        state = session.step(frames[t % len(frames)], state).state
+        t += 1
+    settle()
+    taken: list[float] = []
+    end = time.perf_counter() + plan.seconds
+    t = 0
+    while True:
+        frame = frames[t % len(frames)]
+        start = time.perf_counter()
+        state = session.step(frame, state).state
+        stop = time.perf_counter()
+        taken.append(stop - start)
+        t += 1
+        if stop >= end:
+            break
+    us = 1e6 * np.array(taken)
+    p50, p90, p99, p99_9 = (float(value) for value in np.percentile(us, PERCENTILES))
+    factor = (None, None) if plan.step_ms is None else (1e-3 * p50 / plan.step_ms, 1e-3 * p99_9 / plan.step_ms)
+    rate = rows.size * len(taken) / sum(taken)
+    return StepTimes(rows.size, threads, len(taken), p50, p90, p99, p99_9, float(us.max()), rate, *factor)

@@ -1,0 +1,229 @@
+"""Recurrent layers of random integers, up to the ends of what a model file may hold: more than any conversion makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from qrnn.arithmetic import gates as g
+from qrnn.model.float_model import CellKind, Forget, GraphInput, gate_blocks
+from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix, TensorFormat
+from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
+from qrnn.quantization.gate_tables import exp_table
+
+Rng = np.random.Generator
+
+
+def ends(rng: Rng, low: int, high: int, *shape: int) -> Any:
+    """Integers in low … high, a third of them at the ends."""
+    drawn = rng.integers(low, high + 1, shape)
+    return np.where(rng.random(shape) < 1 / 3, np.where(rng.random(shape) < 0.5, low, high), drawn)
+
+
+def _number(rng: Rng, low: int, high: int) -> int:
+    return int(ends(rng, low, high, 1)[0])
+
+
+def gate_function(rng: Rng, in_frac: int, out_frac: int) -> GateFunction:
+    """A function of any kind, with parameters of any size."""
+    kind, table = int(rng.integers(4)), np.zeros(0, np.int32)
+    values: tuple[int, ...]
+    if kind in (g.ODD, g.TABLE):
+        bits = int(rng.integers(9, 16))
+        offset = int(rng.choice([0, 1 << 14, -(1 << 14)]))
+        largest = 32768 if kind == g.TABLE else abs(offset) or 32767
+        size = (1 << ((15 if kind == g.ODD else 16) - bits)) + 1
+        table = np.clip(ends(rng, -largest, largest, size), -32767, 32767 if largest > 32766 else largest).astype(
+            np.int32
+        )
+        low, high = np.sort(ends(rng, -32768, 32767, 2)).tolist()
+        values = (offset, bits, _number(rng, 0, 32767)) if kind == g.ODD else (low, bits, high)
+    else:
+        slope = _number(rng, -32767, 32767)
+        room = (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768
+        low, high = np.sort(ends(rng, -32768, 32768, 2)).tolist()
+        values = (slope, _number(rng, -room, room), _number(rng, 0, 15), low, high)
+        if kind == g.THRESHOLD:
+            values = (_number(rng, -32768, 32767), int(rng.integers(-1, 2)), _number(rng, 0, 9), high, low)
+    params = np.zeros(g.PARAMS, np.int64)
+    params[: 3 + len(values)] = kind, in_frac, out_frac, *values
+    return GateFunction("drawn", params, table)
+
+
+def matrix(rng: Rng, rows: int, columns: int, limit: int) -> QuantMatrix:
+    """Weights, biases and multipliers up to the end of what the overflow proof allows."""
+    weight = ends(rng, -127, 127, rows, columns)
+    room = (1 << 31) - 1 - np.abs(weight).sum(axis=1) * limit
+    bias = (ends(rng, -1, 1, rows) * room * rng.random(rows)).astype(np.int64)
+    bias = np.where(rng.random(rows) < 0.5, bias >> 20, bias)
+    bound = np.maximum(np.abs(weight).sum(axis=1) * limit + np.abs(bias), 1)
+    shift = np.floor(np.log2(((1 << 31) - 1) / bound)).astype(np.int64)
+    shift = np.where(rng.random(rows) < 0.5, np.clip(shift, 0, 30), 0)
+    multiplier = (2 * ends(rng, 0, (1 << 30) - 1, rows)) >> (1 + rng.integers(0, 24, rows)) << 1
+    return QuantMatrix(
+        weight.astype(np.int8), bias.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.int8), limit
+    )
+
+
+def _operand(rng: Rng) -> Operand:
+    return Operand(_number(rng, 0, 15), int(rng.choice([1, 127, 8191, 32767])))
+
+
+def _pre_shift(rng: Rng, rows: int) -> Any:
+    return np.where(rng.random(rows) < 0.7, 0, ends(rng, 0, 15, rows)).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class _Formats:
+    """Fraction bits that fit each other: of each role's argument and value, h, c and h before a projection."""
+
+    arguments: dict[str, int]
+    values: dict[str, int]
+    h: int
+    c: int
+    hidden: int
+
+
+def _formats(rng: Rng, roles: tuple[str, ...], projected: int | None) -> _Formats:
+    arguments = {role: _number(rng, 0, 15) for role in roles}
+    values = {role: _number(rng, 0, 15) for role in roles}
+    c = C_FRAC_MAX
+    if "output" in roles:
+        most = min(C_FRAC_MAX, values["i"] + values["g"])
+        c = _number(rng, 0, most)
+        arguments["output"] = _number(rng, 0, min(15, c))
+        own = values["o"] + values["output"]
+    else:
+        own = values["n" if "n" in roles else "h"]
+    own = min(15, own)
+    h = _number(rng, 0, own if projected is None else projected)
+    return _Formats(arguments, values, h, c, h if projected is None else _number(rng, 0, own))
+
+
+def raw_model(rng: Rng) -> QuantModel:
+    """One recurrent layer of random integers alone, from x to y, h_n and c_n."""
+    cell: CellKind = str(rng.choice(get_args(CellKind)))  # type: ignore[assignment]
+    forget: Forget = str(rng.choice(get_args(Forget))) if cell == "lstm" else "gate"  # type: ignore[assignment]
+    blocks = gate_blocks(cell, forget)
+    roles = (*blocks, "output") if cell == "lstm" else blocks
+    kind = int(rng.integers(6)) if cell != "gru" else 5  # a projection: identity, function, softmax; from 3 on none
+    H, I, D = int(rng.integers(1, 7)), int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    P = int(rng.integers(1, 7)) if kind < 3 else H
+    out = (_number(rng, 0, 15), _number(rng, 0, 15), 14)[kind] if kind < 3 else None
+    x_op, h_op = _operand(rng), _operand(rng)
+    formats = _formats(rng, roles, out)
+    directions = []
+    for number in range(D):
+        functions = tuple(gate_function(rng, formats.arguments[role], formats.values[role]) for role in roles)
+        peephole = projection = None
+        if cell == "lstm" and rng.random() < 0.5:
+            weight, shift = ends(rng, -32768, 32767, len(blocks) * H), ends(rng, 0, 46, len(blocks) * H)
+            peephole = QuantPeephole(weight.astype(np.int16), shift.astype(np.int8))
+        if out is not None:
+            function = gate_function(rng, _number(rng, 0, 15), out) if kind == 1 else None
+            in_frac = function.in_frac if function is not None else out if kind == 0 else _number(rng, 0, 15)
+            operand = _operand(rng)
+            projection = QuantProjection(
+                matrix(rng, P, H, operand.limit), _pre_shift(rng, P), operand, formats.hidden, in_frac,
+                function, exp_table() if kind == 2 else None,
+            )  # fmt: skip
+        directions.append(
+            QuantDirection(
+                bool(rng.integers(2)) if D == 1 else bool(number),
+                matrix(rng, len(blocks) * H, I, x_op.limit),
+                matrix(rng, len(blocks) * H, P, h_op.limit),
+                _pre_shift(rng, len(blocks) * H),
+                functions,
+                QuantInitialState(ends(rng, -32767, 32767, P).astype(np.int32)),
+                QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
+                peephole,
+                projection,
+            )
+        )
+    c_n = "c_n" if cell == "lstm" else None
+    layer = QuantRecurrent(
+        "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), bool(rng.integers(2)),
+        formats.h, formats.c, x_op, h_op, forget,
+    )  # fmt: skip
+    return _alone(layer)
+
+
+@dataclass(frozen=True)
+class FusableShape:
+    """A layer that fused steps take: its cell and sizes, and the limits of its operands (127: bytes, more: 16 bits)."""
+
+    cell: CellKind
+    linear_before_reset: bool
+    hidden: int
+    inputs: int
+    x_limit: int = 127
+    h_limit: int = 127
+    directions: tuple[bool, ...] = (False,)
+
+
+def fusable_function(rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15) -> GateFunction:
+    """An odd table or a ramp with values in ``low`` … ``high``, up to the ends of what fused steps take."""
+    table = np.zeros(0, np.int32)
+    params = np.zeros(g.PARAMS, np.int64)
+    values: tuple[int, ...]
+    if rng.random() < 0.7:
+        bits = int(rng.choice([5, 8, 8, 9, 12, 15, 15]))
+        offset = 0 if low < 0 else int(rng.choice([1 << 14, -(1 << 14)]))
+        most, entries = abs(offset) or 32767, [_number(rng, -200, 200)]
+        for step in ends(rng, -32767, 32767, 1 << (15 - bits)).tolist():
+            entries.append(min(most, max(-most, entries[-1] + (step if rng.random() < 0.5 else step >> 9))))
+        table = np.array(entries, np.int32)
+        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 else 0)
+    else:
+        slope = _number(rng, -32767, 32767)
+        room = min((1 << 30) - (1 << 16), (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768)
+        kind, values = g.RAMP, (slope, _number(rng, -room, room), _number(rng, 0, 15))
+        values = (*values, *np.sort(ends(rng, low, high, 2)).tolist())
+    params[: 3 + len(values)] = kind, in_frac, out_frac, *values
+    return GateFunction("drawn", params, table)
+
+
+def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
+    """One recurrent layer of random integers that fused steps take, from x to y, h_n and c_n."""
+    cell, H, I = shape.cell, shape.hidden, shape.inputs
+    blocks = gate_blocks(cell, "gate")
+    roles = (*blocks, "output") if cell == "lstm" else blocks
+    x_op, h_op = Operand(_number(rng, 0, 15), shape.x_limit), Operand(_number(rng, 0, 15), shape.h_limit)
+    c_frac = _number(rng, 1, C_FRAC_MAX)
+    out_frac = _number(rng, 0, 15) if cell == "rnn" else 15
+    in_frac = _number(rng, 0, min(15, c_frac - 1))
+    rows, directions = len(blocks) * H, []
+    for reverse in shape.directions:
+        functions = []
+        for role in roles:
+            low, high = (-32768, 32768) if cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
+            functions.append(fusable_function(rng, low, high, in_frac, out_frac))
+        directions.append(
+            QuantDirection(
+                reverse,
+                matrix(rng, rows, I, x_op.limit),
+                matrix(rng, rows, H, h_op.limit),
+                _pre_shift(rng, rows),
+                tuple(functions),
+                QuantInitialState(ends(rng, -32767, 32767, H).astype(np.int32)),
+                QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
+            )
+        )
+    c_n = "c_n" if cell == "lstm" else None
+    layer = QuantRecurrent(
+        "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
+        _number(rng, 0, out_frac), c_frac, x_op, h_op,
+    )  # fmt: skip
+    return _alone(layer)
+
+
+def _alone(layer: QuantRecurrent) -> QuantModel:
+    """A model of this layer and nothing else."""
+    D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size
+    sizes = {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)}
+    tensors = {name: TensorFormat(size, timed, 32, (1.0,), 32767) for name, (size, timed) in sizes.items()}
+    provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
+    return QuantModel("raw", (GraphInput("x", "features", (I,), True),), (layer,), (), tensors, False, provenance)

@@ -1,0 +1,379 @@
+"""Every instruction set of the cpu backend equals the reference bit for bit, wherever fused steps are used; and can be forced."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import Shape
+
+from backends.generators import (
+    GATES,
+    QUIET,
+    Case,
+    assert_equal,
+    cases,
+    eager_threads,
+    integers,
+    quantized_or_refused,
+)
+from backends.raw_layers import FusableShape, ends, fusable_model, raw_model
+from qrnn.backends import create_engine
+from qrnn.backends.base import LayerState
+from qrnn.backends.cpu import kernels, packed
+from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu.fused import AHEAD
+from qrnn.backends.cpu.isa import ISAS, PLAIN, available_isas
+from qrnn.model.float_model import Activation, CellKind
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme
+from qrnn.session import Session, State
+
+FUSED_ISAS = tuple(name for name in available_isas() if name != PLAIN)
+CELLS: tuple[tuple[CellKind, bool], ...] = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))
+SIZES = (1, 3, 17, 63, 65, 250)
+
+short = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+long = settings(max_examples=2500, deadline=None, database=None, suppress_health_check=QUIET)
+
+SEEN: Counter[str] = Counter()
+"""How many directions ran ``fused`` and by ``kernels`` in `watched`."""
+
+
+@contextmanager
+def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
+    """``runs`` runs in here, by one thread each, use fused steps for the directions that `can_fuse` names, and for no others."""
+    seen: Counter[str] = Counter()
+    run_sequences, run_fused = kernels.run_sequences, packed.FusedRun.run
+
+    def spy(*arguments: Any) -> None:
+        seen["kernels"] += 1
+        run_sequences(*arguments)
+
+    def spy_fused(*arguments: Any) -> None:
+        seen["fused"] += 1
+        run_fused(*arguments)
+
+    with mock.patch.object(kernels, "run_sequences", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
+        yield
+    want = Counter(
+        "fused" if packed.can_fuse(layer, d) else "kernels"
+        for layer in model.recurrent_layers
+        for d in layer.directions
+    )
+    assert seen == Counter({name: runs * count for name, count in want.items()})
+    SEEN.update(seen)
+
+
+def some_isas(cell: str, after: bool = True) -> tuple[str, ...]:
+    """All for an LSTM, every other one for the other cells: each takes seconds to compile. The long tests take all."""
+    return FUSED_ISAS if cell == "lstm" else FUSED_ISAS[int(cell == "rnn" or not after) :: 2] or FUSED_ISAS
+
+
+def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
+    """Untraced: a traced run does not use fused steps."""
+    model = quantized_or_refused(case)
+    if model is None:
+        return
+    batch = case.batch(model)
+    want, _ = integers(Session(model, "reference"), batch)
+    sessions = [Session(model, "cpu", 1, isa) for isa in isas]
+    with watched(model, len(sessions)):
+        for session in sessions:
+            assert_equal(want, integers(session, batch)[0])
+
+
+def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
+    """Every tensor and the final state of the one layer; ``how``: backend, threads, isa."""
+    tensors, final = create_engine(how[0], model, *how[1:]).run({"x": x}, {"rnn": start}, lengths)
+    return {**tensors, "h": final["rnn"][0], "c": final["rnn"][1]}
+
+
+def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] | None = None, threads: int = 1) -> None:
+    """Inputs and states up to the ends of their types, a third of them there."""
+    layer, lengths = model.recurrent_layers[0], np.asarray(lengths)
+    isas = some_isas(layer.cell, layer.linear_before_reset) if isas is None else isas
+    N, T = len(lengths), max(1, int(lengths.max()))
+    x = ends(rng, -32768, 32767, N, T, layer.input_size).astype(np.int16)
+    h, c = Session(model, "reference").initial_state(N).layers["rnn"]
+    if rng.random() < 0.7:
+        h = ends(rng, -32767, 32767, *h.shape).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, *c.shape).astype(np.int32)
+    want = run_raw(model, (h, c), x, lengths, "reference")
+    if threads > 1:
+        with eager_threads(threads):
+            for isa in isas:
+                assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", threads, isa))
+        return
+    with watched(model, len(isas)):
+        for isa in isas:
+            assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa))
+
+
+@short
+@given(case=cases())
+def test_every_isa_equals_the_reference(case: Case) -> None:
+    check_case(case, FUSED_ISAS if case.shape.cell == "lstm" else FUSED_ISAS[:1])
+
+
+@pytest.mark.long
+@long
+@given(case=cases(most_hidden=80))
+def test_every_isa_equals_the_reference_long(case: Case) -> None:
+    check_case(case)
+
+
+@st.composite
+def fusable_shapes(draw: st.DrawFn, sizes: st.SearchStrategy[int]) -> FusableShape:
+    cell, after = draw(st.sampled_from(CELLS))
+    limits = st.sampled_from([1, 126, 127, 128, 255, 256, 8191, 32767])
+    directions = draw(st.sampled_from([(False,), (True,), (False, True)]))
+    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions)
+
+
+few_short = st.lists(st.integers(0, 6), min_size=1, max_size=4)
+many_ragged = st.lists(st.integers(0, 20), min_size=3, max_size=20)
+ragged = st.one_of(few_short, few_short, many_ragged)
+sizes = st.one_of(st.sampled_from((1, 15, 16, 17, 31, 32, 33, 63, 64, 65)), st.integers(1, 70))
+
+
+@short
+@given(shape=fusable_shapes(sizes), lengths=ragged, seed=st.integers(0, 1 << 32))
+def test_layers_of_integers_of_every_size(shape: FusableShape, lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = fusable_model(rng, shape)
+    assert all(packed.can_fuse(layer, d) for layer in model.recurrent_layers for d in layer.directions)
+    check_raw(model, rng, lengths)
+
+
+@pytest.mark.long
+@long
+@given(shape=fusable_shapes(sizes), lengths=ragged, seed=st.integers(0, 1 << 32))
+def test_layers_of_integers_of_every_size_long(shape: FusableShape, lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    check_raw(fusable_model(rng, shape), rng, lengths, FUSED_ISAS, 1 + seed % 3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", range(4))
+def test_raw_layers_long(block: int) -> None:
+    """Layers that fused steps may not take."""
+    for seed in range(500 * block, 500 * block + 500):
+        rng = np.random.default_rng(seed)
+        check_raw(raw_model(rng), rng, rng.integers(0, 7, int(rng.integers(1, 4))), FUSED_ISAS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_all_isas_for_every_cell_long(cell: CellKind, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests below with what they leave out."""
+    monkeypatch.setitem(globals(), "some_isas", lambda *_: FUSED_ISAS)
+    for limit, bits, flag in ((127, 8, False), (32767, 16, True)):
+        test_awkward_sizes(cell, after, bits)
+        test_lengths_around_the_steps_computed_ahead(cell, after, flag)
+        test_groups_of_sequences(cell, after, flag, limit)
+        test_everything_at_its_ends(cell, after, limit, 1)
+        if GANGS_WORK:
+            test_gangs(cell, after, 2)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
+    """Every hidden and every input size, in pairs of two orders."""
+    limit = 127 if bits == 8 else 32767
+    for seed, (hidden, inputs) in enumerate([*zip(SIZES, SIZES[::-1], strict=True), *zip(SIZES, SIZES, strict=True)]):
+        rng = np.random.default_rng(seed)
+        both = (False, True) if hidden < 64 else (bool(seed % 2),)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, both))
+        check_raw(model, rng, (2, 0, 3) if hidden < 64 else (2,))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, reverse: bool) -> None:
+    rng = np.random.default_rng(11)
+    model = fusable_model(rng, FusableShape(cell, after, 5, 9, 127, 300, (reverse,)))
+    check_raw(model, rng, (AHEAD - 1, 0, AHEAD, AHEAD + 1, 2 * AHEAD + 2, 1, 2, 3, 5))
+
+
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: int) -> None:
+    """More and fewer than go through a step together; some end early, some before they begin, some at once."""
+    rng = np.random.default_rng(limit)
+    for sequences, hidden, inputs in ((2, 5, 64), (3, 60, 3), (15, 4, 50), (16, 17, 128), (17, 64, 2), (37, 2, 5)):
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, (reverse,)))
+        lengths = rng.choice([0, 1, 2, 15, 16, 17, 18, 33], sequences)
+        lengths[rng.integers(sequences)] = 16
+        check_raw(model, rng, lengths)
+        if sequences == 37:
+            check_raw(model, rng, lengths, threads=2)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_everything_at_its_ends(cell: CellKind, after: bool, limit: int, sign: int) -> None:
+    """The largest weights, inputs and states of one sign: sums as near to 32 bits as the proof lets them come."""
+    rng = np.random.default_rng(limit)
+    model = fusable_model(rng, FusableShape(cell, after, 400, 401, limit, limit))
+    layer = model.recurrent_layers[0]
+    for part in (layer.directions[0].ih, layer.directions[0].hh):
+        part.weight[:] = 127 * sign
+        part.left_shift[:] = 0
+        room = (1 << 31) - 1 - np.abs(part.weight.astype(np.int64)).sum(axis=1) * limit
+        part.bias[:] = room * np.where(np.arange(len(room)) % 3, sign, 0)
+        part.multiplier[:] = (1 << 31) - 2
+        part.prove("drawn")
+    x = np.full((3, 3, 401), 32767, np.int16)
+    x[1] = -32768
+    h = np.full((3, 1, 400), 32767, np.int16)
+    h[1] = -32767
+    c = np.full((3, 1, 400 if cell == "lstm" else 0), (1 << 31) - 1, np.int32)
+    c[1] = -(1 << 31)
+    want = run_raw(model, (h, c), x, np.array([3, 3, 3]), "reference")
+    for isa in some_isas(cell, after):
+        assert_equal(want, run_raw(model, (h, c), x, np.array([3, 3, 3]), "cpu", 1, isa))
+
+
+RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(Case(Shape("lstm", 3, 21, weight=3.0), lengths=(5, 4), scheme=Scheme(gates=g, input="8")) for g in GATES),
+        Case(Shape("gru", 3, 9, activations=HARD, weight=3.0), lengths=(5, 4)),
+        Case(Shape("gru", 3, 18, activations=HARD, linear_before_reset=False, states=True), lengths=(5, 4)),
+        Case(Shape("rnn", 3, 9, (False, True), activations=RELU), lengths=(5, 4), scheme=Scheme(16, input="16")),
+    ],
+    ids=lambda case: f"{case.shape.cell}-{case.scheme.gates}",
+)
+def test_gate_functions(case: Case) -> None:
+    SEEN.clear()
+    check_case(case, FUSED_ISAS if case.shape.cell == "lstm" else FUSED_ISAS[:1])
+    assert SEEN["fused" if case.scheme.gates != "step" else "kernels"] > 0
+
+
+@pytest.mark.parametrize("gates", ["pwl:8", "pwl:1024"])
+@pytest.mark.parametrize("isa", FUSED_ISAS)
+def test_steps_equal_the_whole_run(isa: str, gates: str) -> None:
+    case = Case(Shape("lstm", 3, 19, layers=2), steps=9, lengths=(9, 9), scheme=Scheme(gates=gates, input="8"))
+    model, x = case.quantized(), case.data()["x"]
+    whole, session, state = Session(model, "reference").run({"x": x}), Session(model, "cpu", 1, isa), None
+    for t in range(9):
+        result = session.step({"x": x[:, t]}, state)
+        state = result.state
+        np.testing.assert_array_equal(result.outputs["y"], whole.outputs["y"][:, t])
+    assert isinstance(state, State)
+    for name, (h, c) in whole.state.layers.items():
+        np.testing.assert_array_equal(state.layers[name][0], h)
+        np.testing.assert_array_equal(state.layers[name][1], c)
+
+
+def odd_layouts(array: Any) -> Iterator[Any]:
+    """The same values: strided, of Fortran's order, at an odd address, not to be written to."""
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = array
+    yield wide[..., ::2]
+    yield np.asfortranarray(array)
+    raw = np.zeros(array.nbytes + 1, np.uint8)
+    odd = raw[1:].view(array.dtype).reshape(array.shape)
+    odd[...] = array
+    yield odd
+    fixed = array.copy()
+    fixed.flags.writeable = False
+    yield fixed
+
+
+@pytest.mark.parametrize("isa", FUSED_ISAS[-1:])
+def test_arrays_of_any_layout(isa: str) -> None:
+    rng = np.random.default_rng(2)
+    model = fusable_model(rng, FusableShape("lstm", True, 18, 35))
+    x = ends(rng, -32768, 32767, 2, 7, 35).astype(np.int16)
+    h, c = (v.copy() for v in Session(model, "reference").initial_state(2).layers["rnn"])
+    lengths = np.array([7, 4])
+    want = run_raw(model, (h, c), x, lengths, "reference")
+    for x_odd, h_odd, c_odd in zip(odd_layouts(x), odd_layouts(h), odd_layouts(c), strict=True):
+        assert_equal(want, run_raw(model, (h_odd, c_odd), x_odd, lengths, "cpu", 1, isa))
+    assert_equal(want, run_raw(model, (h, c), x, np.repeat(lengths, 2)[::2], "cpu", 1, isa))
+
+
+@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_gangs(cell: CellKind, after: bool, threads: int) -> None:
+    """Of fewer blocks than threads, and of more."""
+    for hidden, limit in itertools.product((1, 17, 70), (127, 32767)):
+        rng = np.random.default_rng(hidden)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, 20, limit, limit, (False, True)))
+        check_raw(model, rng, (AHEAD + 1,), threads=threads)
+
+
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_two_sessions_at_once(sequences: int) -> None:
+    """Two models on two instruction sets, each by several threads: scratch is nobody else's."""
+    cases = [
+        Case(Shape(cell, 3, 40), sequences=sequences, steps=30, lengths=(30,) * sequences) for cell in ("lstm", "gru")
+    ]
+    models = [case.quantized() for case in cases]
+    batches = [case.batch(model) for case, model in zip(cases, models, strict=True)]
+    wants = [integers(Session(m, "reference"), b)[0] for m, b in zip(models, batches, strict=True)]
+    with eager_threads(2), ThreadPoolExecutor(6) as pool:
+        sessions = [Session(m, "cpu", 2, isa) for m, isa in zip(models, (FUSED_ISAS * 2)[:2], strict=True)]
+        jobs = [
+            (k, pool.submit(lambda k=k: [integers(sessions[k], batches[k])[0] for _ in range(5)])) for k in (0, 1) * 3
+        ]
+        for k, job in jobs:
+            for got in job.result(60):
+                assert_equal(wants[k], got)
+
+
+@pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
+@pytest.mark.parametrize(("phases", "rows"), [((4,), 4), ((2, 1), 3), ((1,), 1)])
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 16), (5, 250)])
+def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int, hidden: int, columns: int) -> None:
+    """Unpacked again they are the weights, and with encoded operands and the bias they give the sums."""
+    rng = np.random.default_rng(columns)
+    layer = fusable_model(
+        rng,
+        FusableShape({4: "lstm", 3: "gru", 1: "rnn"}[rows], False, hidden, columns, limit),  # type: ignore[arg-type]
+    ).recurrent_layers[0]
+    matrix, pre_shift = layer.directions[0].ih, layer.directions[0].pre_shift
+    weights, params, groups, planes = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
+    assert weights.ctypes.data % 64 == 0
+    assert planes == (2 if isa.operand_bits == 8 and limit > 127 else 1)
+    blocks, K = -(-hidden // isa.lanes), groups * isa.group
+    per_block = weights.reshape(blocks, -1)
+    unpacked, start = [], 0
+    for count in phases:
+        size = count * isa.lanes * K
+        part = per_block[:, start : start + size].reshape(blocks, groups, count, isa.lanes, isa.group)
+        unpacked.append(part.transpose(2, 0, 3, 1, 4).reshape(count, blocks * isa.lanes, K))
+        start += size
+    whole = np.concatenate(unpacked)
+    np.testing.assert_array_equal(whole[:, :hidden, :columns].reshape(matrix.weight.shape), matrix.weight)
+    assert not whole[:, hidden:].any()
+    assert not whole[:, :, columns:].any()
+
+    operand = ends(rng, -limit, limit, columns)
+    stored = operand + isa.offset * (256 if planes == 2 else 1)  # what the bytes of an encoded operand mean
+    sums = matrix.weight.astype(np.int64) @ stored
+    bias, multiplier, left_shift, pre = params.transpose(1, 2, 0, 3).reshape(4, rows, -1)[:, :, :hidden].reshape(4, -1)
+    wrapped = (sums + bias).astype(np.uint64).astype(np.uint32).view(np.int32)
+    np.testing.assert_array_equal(wrapped, matrix.weight.astype(np.int64) @ operand + matrix.bias)
+    np.testing.assert_array_equal(multiplier, matrix.multiplier)
+    np.testing.assert_array_equal(left_shift, matrix.left_shift)
+    np.testing.assert_array_equal(pre, pre_shift)

@@ -1,0 +1,253 @@
+"""Lifted contract functions equal the functions themselves on every lane, and their bounds are true."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
+from qrnn.arithmetic import cells, fixedpoint, gates
+from qrnn.backends.cpu import packed
+from qrnn.backends.cpu.blocks import RAMP_INTERCEPT, SMALL_TABLE, Table
+from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.model.parts import GateFunction
+
+INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
+SUM = (-(1 << 30) + 1, (1 << 30) - 1)
+UNIT, SIGNED, EITHER = (0, 1 << 15), (-32767, 32767), (-(1 << 15), 1 << 15)
+FRAC, SHIFT, LIMIT = (0, 15), (0, 30), (1, 32767)
+
+few = settings(max_examples=60, deadline=None)
+
+pytestmark = pytest.mark.skipif(not LANES, reason="this processor has no instruction set with fused steps")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A contract function and its arguments: bounds of what varies from lane to lane, an int for a constant."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Bounds | int, ...]
+    legal: Callable[..., Any] = lambda *values: values
+    """Drawn values → values that the function takes."""
+
+    @property
+    def bounds(self) -> list[Bounds]:
+        return [a for a in self.arguments if isinstance(a, tuple)]
+
+    def call(self, function: Callable[..., Any], varying: Any) -> Any:
+        values = iter(varying)
+        return function(*(a if isinstance(a, int) else next(values) for a in self.arguments))
+
+
+def legal_accumulator(acc: int, multiplier: int, left_shift: int) -> tuple[int, int, int]:
+    """An accumulator whose shifted value fits, an even multiplier."""
+    most = ((1 << 31) - 1) >> left_shift
+    return min(most, max(-most, acc)), multiplier & ~1, left_shift
+
+
+def ordered(x: int, slope: int, intercept: int, shift: int, low: int, high: int) -> tuple[int, ...]:
+    return x, slope, intercept, shift, min(low, high), max(low, high)
+
+
+def requantize_proved(acc: Any, multiplier: Any, left_shift: Any) -> Any:
+    """`requantize` as the fused steps call it: with the proof that the shifted accumulator fits."""
+    if isinstance(acc, Vec):
+        acc.shifted = INT32
+        return lift(fixedpoint.requantize)(acc, multiplier, left_shift)
+    return fixedpoint.requantize(acc, multiplier, left_shift)
+
+
+SPECS = {
+    "requantize": Spec(requantize_proved, (INT32, (0, INT32[1] - 1), SHIFT), legal_accumulator),
+    "requantize-unproved": Spec(fixedpoint.requantize, (INT32, (0, INT32[1] - 1), 0), lambda a, m: (a, m & ~1)),
+    "round-64": Spec(fixedpoint.shift_right_round, ((-(1 << 62), 1 << 62), (0, 46))),
+    "round-48": Spec(fixedpoint.shift_right_round, ((-(1 << 47), 1 << 47), FRAC)),
+    "round-32": Spec(fixedpoint.shift_right_round, (INT32, SHIFT)),
+    "round-32-other": Spec(fixedpoint.shift_right_round, (INT32, (1, 31))),
+    "round-31": Spec(fixedpoint.shift_right_round, ((-(1 << 30), 1 << 30), SHIFT)),
+    "round-15": Spec(fixedpoint.shift_right_round, (INT32, 15)),
+    "round-1": Spec(fixedpoint.shift_right_round, (INT32, 1)),
+    "round-0": Spec(fixedpoint.shift_right_round, (INT32, 0)),
+    "saturate16": Spec(fixedpoint.saturate16, (INT32,)),
+    "saturate32": Spec(fixedpoint.saturate32, ((-(1 << 33), 1 << 33),)),
+    "saturate16_shifted": Spec(fixedpoint.saturate16_shifted, (INT32, FRAC)),
+    "saturate16_shifted-33": Spec(fixedpoint.saturate16_shifted, ((-(1 << 32), 1 << 32), FRAC)),
+    "multiply_q15": Spec(fixedpoint.multiply_q15, (INT32, EITHER)),
+    "multiply_q15-16": Spec(fixedpoint.multiply_q15, (INT16, (0, 32767))),
+    "to_operand": Spec(fixedpoint.to_operand, (INT16, FRAC, LIMIT)),
+    "preactivation": Spec(cells.preactivation, (SUM, SUM, FRAC)),
+    "preactivation-32": Spec(cells.preactivation, (INT32, INT32, FRAC)),
+    "candidate_after_reset": Spec(cells.candidate_after_reset, (SUM, SUM, UNIT, 15, FRAC)),
+    "reset_operand": Spec(cells.reset_operand, (UNIT, SIGNED, 15, FRAC, LIMIT)),
+    "lstm_cell_state": Spec(cells.lstm_cell_state, (UNIT, UNIT, SIGNED, INT32, 15, SHIFT)),
+    "lstm_output_argument": Spec(cells.lstm_output_argument, (INT32, SHIFT)),
+    "lstm_hidden_state": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, SHIFT)),
+    "gru_hidden_state": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, FRAC)),
+    "rnn_hidden_state": Spec(cells.rnn_hidden_state, (EITHER, SHIFT)),
+    "evaluate_ramp": Spec(
+        gates.evaluate_ramp,
+        (INT16, SIGNED, (-RAMP_INTERCEPT, RAMP_INTERCEPT), FRAC, EITHER, EITHER),
+        ordered,
+    ),
+}  # fmt: skip
+
+
+def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function if function is requantize_proved else lift(function)
+
+
+@cache
+def kernel(name: str, lanes: int) -> Kernel:
+    spec = SPECS[name]
+    return Kernel(lanes, spec.bounds, lambda _b, arguments, _t: [spec.call(lifted(spec.function), arguments)])
+
+
+def check(name: str, lanes: int, rows: list[tuple[int, ...]]) -> None:
+    spec, compiled = SPECS[name], kernel(name, lanes)
+    rows = [tuple(spec.legal(*row)) for row in rows]
+    want = [spec.call(spec.function, row) for row in rows]
+    (got,) = compiled(list(zip(*rows, strict=True)))
+    wrong = [(row, w, g) for row, w, g in zip(rows, want, got.tolist(), strict=True) if w != g]
+    assert not wrong, f"{len(wrong)} of {len(rows)} differ: arguments, contract, lifted: {wrong[:3]}"
+    low, high = compiled.results[0]
+    assert low <= min(want)
+    assert max(want) <= high
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", SPECS)
+def test_edges(name: str, lanes: int) -> None:
+    """Every pair of edge values of any two arguments, the others drawn; and numbers of every size."""
+    bounds = SPECS[name].bounds
+    check(name, lanes, list(zip(*columns_of(bounds, 4000, len(name)), strict=True)))
+    known = [edges(*b) for b in bounds]
+    rng, rows = random.Random(lanes), []
+    for a in range(len(bounds)):
+        for b in range(a):
+            for u in known[a]:
+                for v in known[b]:
+                    row = [rng.choice(k) for k in known]
+                    row[a], row[b] = u, v
+                    rows.append(tuple(row))
+    rng.shuffle(rows)
+    check(name, lanes, rows[:12000] or [(v,) for v in known[0]])
+
+
+@pytest.mark.parametrize("name", SPECS)
+@few
+@given(data=st.data())
+def test_draws(name: str, data: st.DataObject) -> None:
+    rows = st.tuples(*(st.integers(*b) for b in SPECS[name].bounds))
+    check(name, LANES[-1], data.draw(st.lists(rows, min_size=1, max_size=20)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", SPECS)
+def test_sweep_long(name: str, lanes: int) -> None:
+    for seed in range(20):
+        check(name, lanes, list(zip(*columns_of(SPECS[name].bounds, 20000, seed), strict=True)))
+
+
+def test_every_lane_width_is_proved_and_no_wider() -> None:
+    """What the fused steps count on: these stay in 32-bit lanes."""
+    for name in ("requantize", "preactivation", "lstm_hidden_state", "gru_hidden_state", "evaluate_ramp"):
+        assert fits_32(*kernel(name, LANES[0]).results[0]), name
+
+
+EVERY_INT16 = np.arange(-32768, 32768)
+
+
+@cache
+def odd_kernel(lanes: int, small: bool) -> Kernel:
+    bounds: list[Bounds] = [INT16, (-(1 << 14), 1 << 14), FRAC, (0, 32767)]
+
+    def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
+        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address, small))]
+
+    return Kernel(lanes, bounds, body)
+
+
+def check_odd(lanes: int, offset: int, bits: int, cut: int, table: list[int], inputs: Any = EVERY_INT16) -> None:
+    params = np.array([gates.ODD, 12, 15, offset, bits, cut, 0, 0], np.int64)
+    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+    want = [gates.evaluate_odd(x, offset, bits, cut, table) for x in inputs.tolist()]
+    columns = [inputs, *(np.full_like(inputs, v) for v in (offset, bits, cut))]
+    for small in {False, len(table) - 1 <= SMALL_TABLE}:
+        (got,) = odd_kernel(lanes, small)(columns, pairs)
+        np.testing.assert_array_equal(got, want)
+
+
+def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
+    """Entries of the whole range, neighbours at most 32767 apart: what the packing takes."""
+    most, table = abs(offset) or 32767, [rng.randint(-100, 100)]
+    for _ in range(1 << (15 - bits)):
+        jump = rng.choice((rng.randint(-300, 300), rng.randint(-32767, 32767), 32767, -32767))
+        table.append(min(most, max(-most, table[-1] + jump)))
+    return table
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)])
+def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
+    """All 65,536 inputs."""
+    check_odd(lanes, offset, bits, cut, drawn_table(random.Random(bits), offset, bits))
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_odd_tables_of_every_size(lanes: int) -> None:
+    rng = random.Random(7)
+    some = np.array(sorted({*edges(*INT16), *rng.sample(range(-32768, 32768), 500)}))
+    for bits in range(16):
+        for offset in (0, 1 << 14, -(1 << 14)):
+            for cut in (0, 1, rng.randint(2, 32766), 32767):
+                check_odd(lanes, offset, bits, cut, drawn_table(rng, offset, bits), some)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(
+    "line",
+    [
+        (6554, 1 << 14, 3, 0, 1 << 15),
+        (32767, RAMP_INTERCEPT, 15, -32768, 32768),
+        (-32767, -RAMP_INTERCEPT, 0, -32767, 5),
+        (1, 0, 0, 0, 32767),
+        (0, 7, 3, 1, 1),
+    ],
+)
+def test_ramps(lanes: int, line: tuple[int, ...]) -> None:
+    """All 65,536 inputs."""
+    want = [gates.evaluate_ramp(x, *line) for x in EVERY_INT16.tolist()]
+    (got,) = kernel("evaluate_ramp", lanes)([EVERY_INT16, *(np.full_like(EVERY_INT16, v) for v in line)])
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_a_gate_of_a_sum(lanes: int) -> None:
+    """Functions of each other's results: bounds that were computed, not given."""
+    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 7, 5
+    table = drawn_table(random.Random(1), 0, bits)
+    params = np.array([gates.ODD, 12, 15, 0, bits, cut, 0, 0], np.int64)
+    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+
+    def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
+        pre = lift(cells.preactivation)(*arguments)
+        return [
+            lift(gates.evaluate_ramp)(pre, *line),
+            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address, False)),
+        ]
+
+    columns = columns_of((SUM, SUM, FRAC), 5000, 3)
+    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, pairs)
+    for row, ramp, odd in zip(zip(*columns, strict=True), ramps.tolist(), odds.tolist(), strict=True):
+        pre = cells.preactivation(*row)
+        assert (ramp, odd) == (gates.evaluate_ramp(pre, *line), gates.evaluate_odd(pre, 0, bits, cut, table)), row
