@@ -36,7 +36,7 @@ def bench(
 ) -> None:
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
     from qrnn.atomic import write_atomically
-    from qrnn.backends.cpu.engine import core_count
+    from qrnn.backends.cpu.pools import core_count
     from qrnn.bench import Plan, backward_layer, bench_model, processor, resident_bytes
     from qrnn.errors import DataError
     from qrnn.model.describe import describe

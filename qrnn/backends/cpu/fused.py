@@ -26,6 +26,9 @@ from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
+GROUP_LEAST = 3
+"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
+
 AHEAD = 64
 """Steps whose input products are computed ahead in one go, of a sequence alone; of a group `VECTORS`."""
 
@@ -259,6 +262,60 @@ def run_group(
     release(0)
 
 
+def tick(
+    coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, scratch: Any, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any
+) -> None:  # fmt: skip
+    """One step of streams rows[place[0]] … rows[place[1] - 1], `VECTORS` at a time.
+
+    Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
+    Arguments else as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
+    """
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, _ = scratch
+    hh_weights, hh_params, groups, planes = hh
+    H, last = h.shape[1], h_now.shape[1] // coding[2]
+    fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
+    row = operands.shape[2]
+    xs_row = 4 * xs.shape[1] * xs.shape[2]
+    strides = (row, row, row, 4 * z.shape[1], xs_row, 2 * h_now.shape[1], 4 * c_now.shape[1])
+    product = (
+        address(ih[0]), address(ih[1]), address(x_operands), x_operands.shape[1], address(xs), xs_row, ih[2], ih[3], address(sums),
+    )  # fmt: skip
+    together = place[1] - place[0] >= GROUP_LEAST
+    if together:
+        configure(address(config))
+    for first in range(place[0], place[1], VECTORS):
+        active = min(VECTORS, place[1] - first)
+        for k in range(active):
+            n = rows[first + k]
+            h_now[k, :H] = h[n]
+            for u in range(c.shape[1]):
+                c_now[k, u] = c[n, u]
+            encode_blocks((address(h_now[k]), address(operands[0, k]), formats[0], formats[1], groups, planes), last)
+        encode_steps(x, 0, first, active, False, coding, formats, ih[2], ih[3], x_operands)
+        input_product(product, active, 0, last)
+        lone = active if active < GROUP_LEAST else 0
+        for k in range(lone):
+            own = (address(operands[0, k]), address(operands[1, k]), address(reset[k]), address(z[k]), address(xs[k]))
+            states = (address(h_now[k]), address(c_now[k]), groups, planes)
+            step_blocks((*fixed, *own, *states), 0, last, 0)
+            if TWO_PHASES:
+                second_phase((*fixed, own[2], *own[1:], *states), 0, last, 0)
+        if lone == 0:
+            own = (address(operands[0]), address(operands[1]), address(reset), address(z), address(xs))
+            states = (address(h_now), address(c_now), groups, planes)
+            group_step((*fixed, *own, *states), strides, address(sums), active, last)
+            if TWO_PHASES:
+                group_second_phase((*fixed, own[2], *own[1:], *states), strides, address(sums), active, last)
+        for k in range(active):
+            n = rows[first + k]
+            y[first + k] = h_now[k, :H]
+            h[n] = h_now[k, :H]
+            for u in range(c.shape[1]):
+                c[n, u] = c_now[k, u]
+    if together:
+        release(0)
+
+
 CELLS = {
     ("lstm", False): ("lstm",),
     ("lstm", True): ("lstm",),
@@ -272,7 +329,7 @@ CELLS = {
 
 @cache
 def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool) -> Any:
-    """`run` or `run_group` for one cell and instruction set: the same code, with the emitted functions put in place.
+    """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
     ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
     """

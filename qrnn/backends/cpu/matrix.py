@@ -22,6 +22,9 @@ VECTORS = 16
 TILE = 4
 """Operand vectors that share one load of the weights in registers: with four gates, half of AVX-512's."""
 
+AMX_LEAST = 3
+"""Operand vectors worth tiles, which take as long for one as for `VECTORS`."""
+
 AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
@@ -64,7 +67,8 @@ def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int,
         return
     whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
-    with b.if_else(b.and_(whole, bytes_only)) as (tiles, registers):
+    enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
+    with b.if_else(b.and_(enough, b.and_(whole, bytes_only))) as (tiles, registers):
         with tiles:
             _by_tiles(step, weights, operands, stride, count, out)
         with registers:
@@ -72,6 +76,20 @@ def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int,
 
 
 def _by_registers(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
+    b = step.builder
+    with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, several):
+        with alone:
+            for gate, acc in enumerate(
+                step.dots(weights, [operands], step.args["groups"], count, step.args["planes"])[0]
+            ):
+                store(b, acc, b.add(out, const(4 * step.isa.lanes * gate)))
+        with several:
+            _by_register_tiles(step, weights, operands, stride, count, out, vectors)
+
+
+def _by_register_tiles(
+    step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any
+) -> None:
     b, args, size = step.builder, step.args, 4 * step.isa.lanes
     tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
     with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.formats import pack_formats
-from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
+from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, compiled
 from qrnn.backends.cpu.isa import Isa
 from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Operand, QuantMatrix
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
@@ -207,10 +208,6 @@ def _take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
         return None
 
 
-GROUP_LEAST = 3
-"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
-
-
 class FusedRun:
     """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
 
@@ -238,6 +235,10 @@ class FusedRun:
             own = _take(self._idle_groups) or group_scratch(self.isa, self.layer)
             self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
             self._idle_groups.append(own)
+
+    def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
+        """`fused.tick` with these arguments and a scratch of its own."""
+        return Call(self._entry("tick"), *self._fixed, group_scratch(self.isa, self.layer), place, rows, x, h, c, y)
 
     def _entry(self, template: str) -> Any:
         return compiled(template, *self._key)
