@@ -68,6 +68,7 @@ class Session:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
         self.engine = create_engine(backend, model, threads, isa)
+        self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._idle_steps: dict[int, list[StreamIO]] = {}
         self._whole = {o.name: o.parts[0][0] for o in model.outputs if _is_whole(o, model)}
@@ -98,15 +99,14 @@ class Session:
         on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
         the batch is then run in more pieces. Raises DataError for what does not fit.
         """
-        batch = make_batch(self.model.inputs, inputs, lengths)
+        batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
         if state is not None:
             if batch.states:
                 raise DataError(
                     f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one"
                 )
             self.check_state(state, batch.size)
-        widest = max(fmt.features for fmt in self.model.tensors.values())
-        rows = max(1, CHUNK_ELEMENTS // (4 * widest * batch.steps))
+        rows = max(1, CHUNK_ELEMENTS // (4 * self._widest * batch.steps))
         if progress is not None:
             rows = min(rows, -(-batch.size // PROGRESS_PIECES))
         pieces = []

@@ -59,8 +59,8 @@ def _read(context: Any, builder: Any, kind: Any, words: Any, at: int) -> tuple[A
     return context.cast(builder, word(at), types.int64, kind), at + 1
 
 
-def _reader(kinds: Any) -> Any:
-    """arguments(address) → the values of types ``kinds`` that lie there as words."""
+def reader(kinds: Any) -> Any:
+    """arguments(address) → the values of types ``kinds`` that lie there as words (`Frame`)."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words = builder.inttoptr(args[0], _WORD.as_pointer())
@@ -96,29 +96,42 @@ def entry(address: int) -> None:
     function(*arguments(address))
 
 
+def digest(kinds: Any) -> str:
+    """Of Numba types, for the names of functions compiled for them."""
+    return hashlib.sha256(repr(kinds).encode()).hexdigest()[:12]
+
+
 @cache
 def _compiled(called: Any, kinds: Any) -> Any:
     """`entry` for one function and types of arguments; kept on disk."""
-    digest = hashlib.sha256(repr(kinds).encode()).hexdigest()[:12]
-    space = dict(globals()) | {"function": called, "arguments": _reader(kinds)}
-    return callback(renamed(entry, f"call_{called.py_func.__name__}_{digest}", space), types.int64)
+    space = dict(globals()) | {"function": called, "arguments": reader(kinds)}
+    return callback(renamed(entry, f"call_{called.py_func.__name__}_{digest(kinds)}", space), types.int64)
 
 
-class Call:
-    """A function of `qrnn.backends.cpu.jit` with its arguments: contiguous arrays, integers, booleans and tuples of these.
+class Frame:
+    """Arguments laid out as words: contiguous arrays, integers, booleans and tuples of these.
 
     Arrays are read and written where they are, so what is put into them before a call is what it works on.
     """
 
-    def __init__(self, called: Callable[..., Any], *values: Any) -> None:
+    def __init__(self, values: tuple[Any, ...]) -> None:
         self._values = values  # kept alive: the words are addresses
-        self._entry = _compiled(called, types.Tuple([typeof(value) for value in values]))
-        self._packed: Int64Array = np.array(_words(values), np.int64)
+        self._words: Int64Array = np.array(_words(values), np.int64)
+        self.kinds = types.Tuple([typeof(value) for value in values])
+        self.address: int = self._words.ctypes.data
+
+
+class Call:
+    """A function of `qrnn.backends.cpu.jit` with all its arguments."""
+
+    def __init__(self, called: Callable[..., Any], *values: Any) -> None:
+        self._frame = Frame(values)
+        self._entry = _compiled(called, self._frame.kinds)
 
     @property
     def addresses(self) -> tuple[int, int]:
         """Of the compiled function and of its words."""
-        return self._entry.address, self._packed.ctypes.data
+        return self._entry.address, self._frame.address
 
 
 FIRST, LAST, STATUS = 0, 1, 2

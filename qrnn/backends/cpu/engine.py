@@ -131,9 +131,12 @@ class CpuEngine(Engine):
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
         P, D = layer.output_size, len(layer.directions)
+        x = np.ascontiguousarray(x)
+        if D == 1:  # nothing to be put together
+            h, c = state[0][:, 0].copy(), state[1][:, 0].copy()
+            return self._direction(layer, 0, x, h, c, lengths, trace), (h[:, None], c[:, None])
         y = np.empty((*x.shape[:2], D * P), np.int16)
         h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
-        x = np.ascontiguousarray(x)
         for number in range(D):
             h, c = state[0][:, number].copy(), state[1][:, number].copy()
             y[:, :, number * P : (number + 1) * P] = self._direction(layer, number, x, h, c, lengths, trace)
@@ -186,7 +189,9 @@ class CpuEngine(Engine):
     ) -> Int16Array:
         N, T, I = x.shape
         H = layer.hidden_size
-        y = np.zeros((N, T, H), np.int16)
+        y = np.empty((N, T, H), np.int16)
+        if int(lengths.min()) < T:  # only padding is not written
+            y[:] = 0
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
             fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
-from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.calls import Call, Frame
 from qrnn.backends.cpu.formats import pack_formats
-from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, compiled
+from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Operand, QuantMatrix
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
@@ -200,7 +200,7 @@ def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
     return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
 
 
-def _take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+def _take(idle: list[Frame]) -> Frame | None:
     """One of the scratches that nobody uses; many threads may ask at once."""
     try:
         return idle.pop()
@@ -212,40 +212,48 @@ class FusedRun:
     """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
-        self.isa, self.layer, self.reverse = isa, layer, d.reverse
+        self.isa, self.layer = isa, layer
         p = pack_direction(isa, layer, d)
-        self._fixed = (p.coding, p.ih, p.hh, p.functions, p.formats)
+        self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
+        self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
         self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d))
-        self._idle: list[tuple[Any, ...]] = []
-        self._idle_groups: list[tuple[Any, ...]] = []
-        self._gang: tuple[int, tuple[Any, ...]] | None = None
+        self._idle: list[Frame] = []
+        self._idle_groups: list[Frame] = []
+        self._gang: tuple[int, Frame, Any] | None = None
+        self._entries: dict[str, Any] = {}
 
     def run(
         self, x: Any, lengths: Any, h: Any, c: Any, y: Any, place: tuple[int, int, int, int], gang: Any = None
     ) -> None:
         """Sequences place[0] … place[1] - 1, as thread place[2] of place[3]; a gang shares the scratch ``gang``."""
+        data = (x, lengths, h, c, y, *place)
         if gang is not None:
-            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, gang, place)
+            self._framed("run", gang)(self._fixed.address, gang.address, *data)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = _take(self._idle) or scratch(self.isa, self.layer, 1)
-            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            own = _take(self._idle) or Frame(scratch(self.isa, self.layer, 1))
+            self._framed("run", own)(self._fixed.address, own.address, *data)
             self._idle.append(own)
         else:
-            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer)
-            self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            own = _take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer))
+            self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
-        return Call(self._entry("tick"), *self._fixed, group_scratch(self.isa, self.layer), place, rows, x, h, c, y)
+        return Call(
+            compiled("tick", *self._key), *self._parts, group_scratch(self.isa, self.layer), place, rows, x, h, c, y
+        )
 
-    def _entry(self, template: str) -> Any:
-        return compiled(template, *self._key)
+    def _framed(self, template: str, frame: Frame) -> Any:
+        if template not in self._entries:
+            self._entries[template] = framed_entry(compiled(template, *self._key), self._fixed.kinds, frame.kinds)
+        return self._entries[template]
 
-    def gang(self, threads: int) -> tuple[Any, ...]:
+    def gang(self, threads: int) -> Frame:
         """Scratch for a gang of so many threads, kept: there is one gang at a time."""
         if self._gang is None or self._gang[0] != threads:
-            self._gang = (threads, scratch(self.isa, self.layer, threads))
-        self._gang[1][-1][:] = 0  # the barrier's flags
+            parts = scratch(self.isa, self.layer, threads)
+            self._gang = (threads, Frame(parts), parts[-1])
+        self._gang[2][:] = 0  # the barrier's flags
         return self._gang[1]
