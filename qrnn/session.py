@@ -16,7 +16,7 @@ import numpy.typing as npt
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, make_batch, shortest
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
@@ -68,6 +68,11 @@ class Session:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
         self.engine = create_engine(backend, model, threads, isa)
+        self._begins = {
+            (layer.name, number): any(v is not None and (v.source or v.value.any()) for v in (d.h_0, d.c_0))
+            for layer in model.recurrent_layers
+            for number, d in enumerate(layer.directions)
+        }
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._idle_steps: dict[int, list[StreamIO]] = {}
@@ -80,6 +85,8 @@ class Session:
             h = np.zeros((size, len(layer.directions), layer.output_size), np.int16)
             c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
             for number, d in enumerate(layer.directions):
+                if not self._begins[layer.name, number]:
+                    continue
                 h[:, number] = _initial(d.h_0, states, layer.h_frac, 32767)
                 if d.c_0 is not None:
                     c[:, number] = _initial(d.c_0, states, layer.c_frac, (1 << 31) - 1)
@@ -182,7 +189,7 @@ class Session:
         state = state if state is not None else self.initial_state(batch.size, batch.states)
         tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
         outputs: dict[str, FloatArray] = {}
-        padded = bool((batch.lengths < batch.steps).any())
+        padded = shortest(batch.lengths) < batch.steps
         for output in model.outputs:
             lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
             whole = self._whole.get(output.name)

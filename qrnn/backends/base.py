@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from qrnn.errors import BackendError
+from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, Int64Array, TensorFormat
@@ -150,7 +151,7 @@ class Engine(ABC):
         def flat(x: Int16Array) -> Int16Array:
             return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
-        none_empty = bool(lengths.all())
+        none_empty = shortest(lengths) > 0
 
         def stepped(x: StateArray) -> StateArray:
             """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""

@@ -22,6 +22,14 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 """ONNX models compute in float32; what it cannot hold is no input."""
 
 
+def shortest(lengths: IndexArray) -> int:
+    """The least of ``lengths`` [N]; of a few, without NumPy's overhead."""
+    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
+
+
+FEW = 64
+
+
 @dataclass(frozen=True)
 class Batch:
     """Checked arrays, flattened: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; lengths [N].
@@ -53,7 +61,7 @@ class Batch:
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Batch]]:
         """(start, stop, batch) over runs of at most ``size`` sequences."""
-        if size >= self.size and self.steps == self.lengths.max():
+        if size >= self.size and (shortest(self.lengths) == self.steps or self.lengths.max() == self.steps):
             yield 0, self.size, self
             return
         for start in range(0, self.size, size):

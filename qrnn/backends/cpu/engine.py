@@ -23,6 +23,7 @@ from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedRun, can_fuse
 from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_pool
 from qrnn.backends.cpu.streams import CpuStreams
+from qrnn.model.batch import shortest
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, QuantMatrix, TensorFormat, pack_gates
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
@@ -190,7 +191,7 @@ class CpuEngine(Engine):
         N, T, I = x.shape
         H = layer.hidden_size
         y = np.empty((N, T, H), np.int16)
-        if int(lengths.min()) < T:  # only padding is not written
+        if shortest(lengths) < T:  # only padding is not written
             y[:] = 0
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
