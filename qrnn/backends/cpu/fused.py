@@ -121,13 +121,13 @@ def encode_steps(
     x: Any, length: int, step: int, count: int, reverse: bool, coding: Any, formats: Any, groups: int, planes: int, out: Any
 ) -> None:  # fmt: skip
     """The operands of ``count`` steps of x [T, I] from ``step`` on, in the order of processing, into the rows of ``out``."""
-    words, offset, lanes = coding
-    whole = x.shape[1] // lanes
+    words, offset, units = coding
+    whole = x.shape[1] // units
     for ahead in range(count):
         t = length - 1 - step - ahead if reverse else step + ahead
         encode_blocks((address(x[t]), address(out[ahead]), formats[2], formats[3], groups, planes), whole)
-        if whole * lanes < x.shape[1]:
-            encode(x[t], whole * lanes, formats[2], formats[3], out[ahead], words, planes, offset)
+        if whole * units < x.shape[1]:
+            encode(x[t], whole * units, formats[2], formats[3], out[ahead], words, planes, offset)
 
 
 TWO_PHASES = False
@@ -140,16 +140,16 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offset, lanes); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offset, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, flags = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, flags = scratch
+    words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[0] // lanes
+    H, last = h.shape[1], h_now.shape[0] // units
     first_block, last_block = me * last // threads, (me + 1) * last // threads
-    u0, u1 = first_block * lanes, min(last_block * lanes, H)
+    u0, u1 = first_block * units, min(last_block * units, H)
     own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
@@ -165,7 +165,7 @@ def run(
             h_now[:H] = h[n]
             encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offset)
             for u in range(c.shape[1]):
-                c_now[u] = c[n, u]
+                c_now[c_places[u]] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
@@ -189,7 +189,7 @@ def run(
         if me == 0:
             h[n] = h_now[:H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[u]
+                c[n, u] = c_now[c_places[u]]
     release(0)
 
 
@@ -202,10 +202,10 @@ def run_group(
     Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
     n0, n1, _, _ = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, order = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, order = scratch
+    words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[1] // lanes
+    H, last = h.shape[1], h_now.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     states = (address(h_now), address(c_now), groups, planes)
@@ -225,7 +225,7 @@ def run_group(
             h_now[k, :H] = h[n]
             encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
             for u in range(c.shape[1]):
-                c_now[k, u] = c[n, u]
+                c_now[k, c_places[u]] = c[n, u]
         count = active
         now, following = address(operands[0]), address(operands[1])
         for step in range(lengths[order[0]]):
@@ -255,7 +255,7 @@ def run_group(
             n = order[k]
             h[n] = h_now[k, :H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[k, u]
+                c[n, u] = c_now[k, c_places[u]]
     release(0)
 
 
@@ -277,6 +277,7 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
+    isa = isa.in_words() if simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
     space = dict(globals())
