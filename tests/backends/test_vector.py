@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import RAMP_INTERCEPT, SMALL_TABLE, Table
+from qrnn.backends.cpu.blocks import RAMP_INTERCEPT
 from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE, Table
 from qrnn.backends.cpu.vector import Vec, lift
 from qrnn.model.parts import GateFunction
 

@@ -41,6 +41,18 @@ def address(_context: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
+@intrinsic
+def copy_words(_context: Any, to: Any, at: Any, count: Any) -> Any:
+    """``count`` int16 from one address to another: what compiled slices do element by element."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointers = [builder.inttoptr(a, context.get_value_type(types.voidptr)) for a in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 2)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
 def _emitted(emit: Callable[..., None], arity: int) -> Any:
     """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
 
@@ -182,7 +194,7 @@ def run(
                 wait_for_all(flags, me, threads, epoch)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
             t = length - 1 - step if reverse else step
-            y[n, t, u0:u1] = h_now[u0:u1]
+            copy_words(address(y[n, t]) + 2 * u0, address(h_now) + 2 * u0, u1 - u0)
             now, following = following, now
             epoch += 1
             wait_for_all(flags, me, threads, epoch)
@@ -249,7 +261,7 @@ def run_group(
                 group_second_phase(again, strides, address(sums), active, last)
             for k in range(active):
                 n = order[k]
-                y[n, lengths[n] - 1 - step if reverse else step] = h_now[k, :H]
+                copy_words(address(y[n, lengths[n] - 1 - step if reverse else step]), address(h_now[k]), H)
             now, following = following, now
         for k in range(count):
             n = order[k]

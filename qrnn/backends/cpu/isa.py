@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
-from qrnn.backends.cpu.parts import I32, WORDS, splat, vector_type
+from qrnn.backends.cpu.parts import I32, I64, WORDS, splat, vector_type
 from qrnn.errors import BackendError
 
 Dot = Callable[[Any, Any, Any, Any], Any]
@@ -66,6 +66,11 @@ class Isa:
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
         return all(features.get(name, False) for name in self.features) and (not self.amx or amx_permitted())
+
+
+def const(value: int) -> Any:
+    """An i64 constant."""
+    return ir.Constant(I64, value)
 
 
 def _bytes_pointer(builder: Any, address: Any, kind: Any) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, const, panels
-from qrnn.backends.cpu.isa import Isa, store
+from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
+from qrnn.backends.cpu.isa import Isa, const, store
 
 VECTORS = 16
 """Operand vectors of one `accumulate`: the rows of an AMX tile."""

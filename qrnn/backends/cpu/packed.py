@@ -15,6 +15,7 @@ from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Operand, QuantMatrix
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
@@ -81,11 +82,11 @@ def pack_matrix(
 def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.NDArray[Any]]:
     """Kind and parameters, and the table: pairs of an entry in the low and the difference to the next in the high 16 bits.
 
-    With ``words``, for `blocks.SMALL_TABLE` segments at most, the entries as int16, then the differences.
+    With ``words``, for `qrnn.backends.cpu.table.SMALL_TABLE` segments at most, the entries as int16, then the differences.
     """
     numbers = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
     table, size = function.table.astype(np.int64), max(1, function.table.size - 1)
-    entries, differences = (aligned((max(size, blocks.SMALL_TABLE),), np.int64) for _ in range(2))
+    entries, differences = (aligned((max(size, SMALL_TABLE),), np.int64) for _ in range(2))
     if table.size:
         entries[:size], differences[:size] = table[:-1], np.diff(table)
     packed = aligned(entries.shape, np.int32)
@@ -112,8 +113,8 @@ def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
 
 
 def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether a direction is as most are: no pre_shift, states in Q0.15, and tables of at most `blocks.SMALL_TABLE` segments that are neither
-    turned round nor clipped. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction set has them."""
+    """Whether a direction is as most are: no pre_shift, states in Q0.15, and tables of at most `SMALL_TABLE` segments that are neither turned
+    round nor clipped. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction set has them."""
     shifts = layer.shifts(d)
     if layer.cell == "rnn":
         usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
@@ -125,7 +126,7 @@ def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
 def _is_simple(function: GateFunction) -> bool:
     if int(function.params[g.KIND]) != g.ODD:
         return True
-    short = function.table.size <= blocks.SMALL_TABLE + 1
+    short = function.table.size <= SMALL_TABLE + 1
     return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
 
 
