@@ -162,21 +162,25 @@ class FusableShape:
     x_limit: int = 127
     h_limit: int = 127
     directions: tuple[bool, ...] = (False,)
+    simple: bool = False
+    """What `qrnn.backends.cpu.packed.is_simple` means."""
 
 
-def fusable_function(rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15) -> GateFunction:
+def fusable_function(
+    rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15, simple: bool = False
+) -> GateFunction:
     """An odd table or a ramp with values in ``low`` … ``high``, up to the ends of what fused steps take."""
     table = np.zeros(0, np.int32)
     params = np.zeros(g.PARAMS, np.int64)
     values: tuple[int, ...]
     if rng.random() < 0.7:
-        bits = int(rng.choice([5, 8, 8, 9, 12, 15, 15]))
-        offset = 0 if low < 0 else int(rng.choice([1 << 14, -(1 << 14)]))
+        bits = int(rng.choice([8, 8, 9, 12, 15] if simple else [5, 8, 8, 9, 12, 15, 15]))
+        offset = 0 if low < 0 else int(rng.choice([1 << 14, (1 << 14) if simple else -(1 << 14)]))
         most, entries = abs(offset) or 32767, [_number(rng, -200, 200)]
         for step in ends(rng, -32767, 32767, 1 << (15 - bits)).tolist():
             entries.append(min(most, max(-most, entries[-1] + (step if rng.random() < 0.5 else step >> 9))))
         table = np.array(entries, np.int32)
-        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 else 0)
+        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 and not simple else 0)
     else:
         slope = _number(rng, -32767, 32767)
         room = min((1 << 30) - (1 << 16), (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768)
@@ -200,22 +204,25 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         functions = []
         for role in roles:
             low, high = (-32768, 32768) if cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
-            functions.append(fusable_function(rng, low, high, in_frac, out_frac))
+            if shape.simple and cell == "rnn":
+                low, high = -32767, 32767
+            functions.append(fusable_function(rng, low, high, in_frac, out_frac, shape.simple))
         directions.append(
             QuantDirection(
                 reverse,
                 matrix(rng, rows, I, x_op.limit),
                 matrix(rng, rows, H, h_op.limit),
-                _pre_shift(rng, rows),
+                np.zeros(rows, np.int8) if shape.simple else _pre_shift(rng, rows),
                 tuple(functions),
                 QuantInitialState(ends(rng, -32767, 32767, H).astype(np.int32)),
                 QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
             )
         )
     c_n = "c_n" if cell == "lstm" else None
+    h_frac = 15 if shape.simple and cell != "rnn" else _number(rng, 0, out_frac)
     layer = QuantRecurrent(
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
-        _number(rng, 0, out_frac), c_frac, x_op, h_op,
+        h_frac, c_frac, x_op, h_op,
     )  # fmt: skip
     return _alone(layer)
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import RAMP_INTERCEPT, SMALL_TABLE, Table
+from qrnn.backends.cpu.blocks import RAMP_INTERCEPT
+from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE, Table
 from qrnn.backends.cpu.vector import Vec, lift
 from qrnn.model.parts import GateFunction
 
@@ -168,23 +170,27 @@ EVERY_INT16 = np.arange(-32768, 32768)
 
 
 @cache
-def odd_kernel(lanes: int, small: bool) -> Kernel:
+def odd_kernel(lanes: int) -> Kernel:
     bounds: list[Bounds] = [INT16, (-(1 << 14), 1 << 14), FRAC, (0, 32767)]
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
-        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address, small))]
+        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address))]
 
     return Kernel(lanes, bounds, body)
 
 
 def check_odd(lanes: int, offset: int, bits: int, cut: int, table: list[int], inputs: Any = EVERY_INT16) -> None:
     params = np.array([gates.ODD, 12, 15, offset, bits, cut, 0, 0], np.int64)
-    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
     want = [gates.evaluate_odd(x, offset, bits, cut, table) for x in inputs.tolist()]
     columns = [inputs, *(np.full_like(inputs, v) for v in (offset, bits, cut))]
-    for small in {False, len(table) - 1 <= SMALL_TABLE}:
-        (got,) = odd_kernel(lanes, small)(columns, pairs)
-        np.testing.assert_array_equal(got, want)
+    (got,) = odd_kernel(lanes)(columns, packed_table)
+    np.testing.assert_array_equal(got, want)
+
+
+def fewest_bits(lanes: int, bits: int) -> int:
+    """Segment bits with no more segments than the lookups of these lanes take."""
+    return max(bits, 16 - SMALL_TABLE.bit_length()) if lanes == WORDS else bits
 
 
 def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
@@ -197,9 +203,12 @@ def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
 
 
 @pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize(("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)])
+@pytest.mark.parametrize(
+    ("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)]
+)
 def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
     """All 65,536 inputs."""
+    bits = fewest_bits(lanes, bits)
     check_odd(lanes, offset, bits, cut, drawn_table(random.Random(bits), offset, bits))
 
 
@@ -207,7 +216,7 @@ def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
 def test_odd_tables_of_every_size(lanes: int) -> None:
     rng = random.Random(7)
     some = np.array(sorted({*edges(*INT16), *rng.sample(range(-32768, 32768), 500)}))
-    for bits in range(16):
+    for bits in range(fewest_bits(lanes, 0), 16):
         for offset in (0, 1 << 14, -(1 << 14)):
             for cut in (0, 1, rng.randint(2, 32766), 32767):
                 check_odd(lanes, offset, bits, cut, drawn_table(rng, offset, bits), some)
@@ -234,20 +243,20 @@ def test_ramps(lanes: int, line: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_gate_of_a_sum(lanes: int) -> None:
     """Functions of each other's results: bounds that were computed, not given."""
-    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 7, 5
+    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 8 if lanes == WORDS else 7, 5
     table = drawn_table(random.Random(1), 0, bits)
     params = np.array([gates.ODD, 12, 15, 0, bits, cut, 0, 0], np.int64)
-    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
         pre = lift(cells.preactivation)(*arguments)
         return [
             lift(gates.evaluate_ramp)(pre, *line),
-            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address, False)),
+            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address)),
         ]
 
     columns = columns_of((SUM, SUM, FRAC), 5000, 3)
-    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, pairs)
+    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, packed_table)
     for row, ramp, odd in zip(zip(*columns, strict=True), ramps.tolist(), odds.tolist(), strict=True):
         pre = cells.preactivation(*row)
         assert (ramp, odd) == (gates.evaluate_ramp(pre, *line), gates.evaluate_odd(pre, 0, bits, cut, table)), row

@@ -45,6 +45,18 @@ def address(_context: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
+@intrinsic
+def copy_words(_context: Any, to: Any, at: Any, count: Any) -> Any:
+    """``count`` int16 from one address to another: what compiled slices do element by element."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointers = [builder.inttoptr(a, context.get_value_type(types.voidptr)) for a in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 2)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
 def _emitted(emit: Callable[..., None], arity: int) -> Any:
     """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
 
@@ -111,6 +123,16 @@ def input_product(values: Any, vectors: int, first: int, last: int) -> None:
     raise NotImplementedError
 
 
+def into_rows(values: Any, count: int) -> None:
+    """`blocks.emit_reorder` of units into the order of the panels' rows."""
+    raise NotImplementedError
+
+
+def out_of_rows(values: Any, count: int) -> None:
+    """The way back."""
+    raise NotImplementedError
+
+
 def configure(config: int) -> None:
     """`matrix.emit_configure`."""
     raise NotImplementedError
@@ -125,13 +147,13 @@ def encode_steps(
     x: Any, length: int, step: int, count: int, reverse: bool, coding: Any, formats: Any, groups: int, planes: int, out: Any
 ) -> None:  # fmt: skip
     """The operands of ``count`` steps of x [T, I] from ``step`` on, in the order of processing, into the rows of ``out``."""
-    words, offset, lanes = coding
-    whole = x.shape[1] // lanes
+    words, offset, units = coding
+    whole = x.shape[1] // units
     for ahead in range(count):
         t = length - 1 - step - ahead if reverse else step + ahead
         encode_blocks((address(x[t]), address(out[ahead]), formats[2], formats[3], groups, planes), whole)
-        if whole * lanes < x.shape[1]:
-            encode(x[t], whole * lanes, formats[2], formats[3], out[ahead], words, planes, offset)
+        if whole * units < x.shape[1]:
+            encode(x[t], whole * units, formats[2], formats[3], out[ahead], words, planes, offset)
 
 
 TWO_PHASES = False
@@ -144,16 +166,16 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offset, lanes); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offset, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, flags = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, flags = scratch
+    words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[0] // lanes
+    H, last = h.shape[1], h_now.shape[0] // units
     first_block, last_block = me * last // threads, (me + 1) * last // threads
-    u0, u1 = first_block * lanes, min(last_block * lanes, H)
+    u0, u1 = first_block * units, min(last_block * units, H)
     own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
@@ -169,7 +191,7 @@ def run(
             h_now[:H] = h[n]
             encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offset)
             for u in range(c.shape[1]):
-                c_now[u] = c[n, u]
+                c_now[c_places[u]] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
@@ -186,14 +208,14 @@ def run(
                 wait_for_all(flags, me, threads, epoch)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
             t = length - 1 - step if reverse else step
-            y[n, t, u0:u1] = h_now[u0:u1]
+            copy_words(address(y[n, t]) + 2 * u0, address(h_now) + 2 * u0, u1 - u0)
             now, following = following, now
             epoch += 1
             wait_for_all(flags, me, threads, epoch)
         if me == 0:
             h[n] = h_now[:H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[u]
+                c[n, u] = c_now[c_places[u]]
     release(0)
 
 
@@ -206,10 +228,10 @@ def run_group(
     Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
     n0, n1, _, _ = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, order = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, order = scratch
+    words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[1] // lanes
+    H, last = h.shape[1], h_now.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     states = (address(h_now), address(c_now), groups, planes)
@@ -229,7 +251,7 @@ def run_group(
             h_now[k, :H] = h[n]
             encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
             for u in range(c.shape[1]):
-                c_now[k, u] = c[n, u]
+                c_now[k, c_places[u]] = c[n, u]
         count = active
         now, following = address(operands[0]), address(operands[1])
         for step in range(lengths[order[0]]):
@@ -253,13 +275,13 @@ def run_group(
                 group_second_phase(again, strides, address(sums), active, last)
             for k in range(active):
                 n = order[k]
-                y[n, lengths[n] - 1 - step if reverse else step] = h_now[k, :H]
+                copy_words(address(y[n, lengths[n] - 1 - step if reverse else step]), address(h_now[k]), H)
             now, following = following, now
         for k in range(count):
             n = order[k]
             h[n] = h_now[k, :H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[k, u]
+                c[n, u] = c_now[k, c_places[u]]
     release(0)
 
 
@@ -271,9 +293,10 @@ def tick(
     Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
     Arguments else as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, _ = scratch
+    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, _ = scratch
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[1] // coding[2]
+    units = coding[2]
+    H, last = h.shape[1], h_now.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     row = operands.shape[2]
     xs_row = 4 * xs.shape[1] * xs.shape[2]
@@ -288,9 +311,11 @@ def tick(
         active = min(VECTORS, place[1] - first)
         for k in range(active):
             n = rows[first + k]
-            h_now[k, :H] = h[n]
-            for u in range(c.shape[1]):
-                c_now[k, u] = c[n, u]
+            copy_words(address(h_now[k]), address(h[n]), H)
+            if c.shape[1] > 0:
+                into_rows((address(c[n]), address(c_now[k])), H // units)
+                for u in range(H // units * units, H):
+                    c_now[k, c_places[u]] = c[n, u]
             encode_blocks((address(h_now[k]), address(operands[0, k]), formats[0], formats[1], groups, planes), last)
         encode_steps(x, 0, first, active, False, coding, formats, ih[2], ih[3], x_operands)
         input_product(product, active, 0, last)
@@ -309,10 +334,12 @@ def tick(
                 group_second_phase((*fixed, own[2], *own[1:], *states), strides, address(sums), active, last)
         for k in range(active):
             n = rows[first + k]
-            y[first + k] = h_now[k, :H]
-            h[n] = h_now[k, :H]
-            for u in range(c.shape[1]):
-                c[n, u] = c_now[k, u]
+            copy_words(address(y[first + k]), address(h_now[k]), H)
+            copy_words(address(h[n]), address(h_now[k]), H)
+            if c.shape[1] > 0:
+                out_of_rows((address(c_now[k]), address(c[n])), H // units)
+                for u in range(H // units * units, H):
+                    c[n, u] = c_now[k, c_places[u]]
     if together:
         release(0)
 
@@ -368,6 +395,7 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
+    isa = isa.in_words() if simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
     space = dict(globals())
@@ -376,10 +404,13 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
     space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
     space["encode_blocks"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
+    space["into_rows"] = _emitted(lambda b, *a: blocks.emit_reorder(b, isa, *a, back=False), 2)
+    space["out_of_rows"] = _emitted(lambda b, *a: blocks.emit_reorder(b, isa, *a, back=True), 2)
     space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
     space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
     space["TWO_PHASES"] = len(phases) == 2
-    space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{isa_name}", space))
-    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
+    kind = f"{isa_name}_{'simple' if simple else 'general'}"
+    space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{kind}", space))
+    name = f"{template}_{first}_{kind}"
     return jit(renamed(globals()[template], name, space))

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
-from qrnn.backends.cpu.vector import I32, splat, vector_type
+from qrnn.backends.cpu.parts import I32, I64, WORDS, splat, vector_type
 from qrnn.errors import BackendError
 
 Dot = Callable[[Any, Any, Any, Any], Any]
@@ -43,10 +43,34 @@ class Isa:
     dot: Dot
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
+    words: bool = False
+    """Whether it has what `qrnn.backends.cpu.parts` does with 16-bit lanes."""
+    halves: int = 1
+    """Panels of ``lanes`` rows in a block of hidden units."""
+
+    @property
+    def units(self) -> int:
+        """Hidden units of a block: what goes through the gates at once."""
+        return self.lanes * self.halves
+
+    def in_words(self) -> Isa:
+        """With blocks for 16-bit lanes, if it can."""
+        return replace(self, halves=WORDS // self.lanes) if self.words else self
+
+    def unit_order(self) -> list[int]:
+        """The units of a block in the order of its panels' rows: as 16-bit lanes are unpacked, so that they are packed in their own order."""
+        if self.halves == 1:
+            return list(range(self.lanes))
+        return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(WORDS // 8) for k in range(4)]
 
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
         return all(features.get(name, False) for name in self.features) and (not self.amx or amx_permitted())
+
+
+def const(value: int) -> Any:
+    """An i64 constant."""
+    return ir.Constant(I64, value)
 
 
 def _bytes_pointer(builder: Any, address: Any, kind: Any) -> Any:
@@ -94,8 +118,8 @@ def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
 ISAS = (
-    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16)),
+    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, words=True),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
 )

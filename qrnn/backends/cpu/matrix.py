@@ -7,14 +7,14 @@ AMX reads the weights as the vector instructions do: a tile is 16 groups of one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from qrnn.backends.cpu.blocks import PHASES, ROW_PARAMS, STEP_ARGS, Step, const, panel
-from qrnn.backends.cpu.isa import Isa, load, store
-from qrnn.backends.cpu.vector import vector_type
+from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
+from qrnn.backends.cpu.isa import Isa, const, store
 
 VECTORS = 16
 """Operand vectors of one `accumulate`: the rows of an AMX tile."""
@@ -56,53 +56,66 @@ def tile_config() -> list[int]:
     return [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [16] * 8 + [0] * 8
 
 
-def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
-    """Sums of ``count`` gates' rows of one block for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of ``count`` gates of a block, from gate ``first`` on: the addresses of its parameters and of its panels' weights."""
 
-    Of vector v, gate g: ``lanes`` values at out + 4 · lanes · (v · count + g). Sums of up to `VECTORS` vectors may be written.
+    params: Any
+    panels: list[Any]
+    first: int
+    count: int
+
+
+def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
+    return Rows(block_params(step, block), panels(step, block, first, count), first, count)
+
+
+def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
+    """Sums and biases of a block's rows for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
+
+    Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written.
     """
     b = step.builder
     if not step.isa.amx:
-        _by_registers(step, weights, operands, stride, count, out, vectors)
+        _by_registers(step, rows, operands, stride, out, vectors)
         return
     whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
     enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
     with b.if_else(b.and_(enough, b.and_(whole, bytes_only))) as (tiles, registers):
         with tiles:
-            _by_tiles(step, weights, operands, stride, count, out)
+            for half in range(step.isa.halves):
+                _by_tiles(step, rows, half, operands, stride, out)
         with registers:
-            _by_registers(step, weights, operands, stride, count, out, vectors)
+            _by_registers(step, rows, operands, stride, out, vectors)
 
 
-def _by_registers(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
+def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
+    """`TILE` vectors at a time, or one alone."""
     b = step.builder
     with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, several):
         with alone:
-            for gate, acc in enumerate(
-                step.dots(weights, [operands], step.args["groups"], count, step.args["planes"])[0]
-            ):
-                store(b, acc, b.add(out, const(4 * step.isa.lanes * gate)))
+            _by_register_tile(step, rows, [operands], out, [const(0)])
         with several:
-            _by_register_tiles(step, weights, operands, stride, count, out, vectors)
+            tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
+            with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
+                places = [b.add(b.mul(tile, const(TILE)), const(k)) for k in range(TILE)]
+                _by_register_tile(step, rows, [b.add(operands, b.mul(k, stride)) for k in places], out, places)
 
 
-def _by_register_tiles(
-    step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any
-) -> None:
-    b, args, size = step.builder, step.args, 4 * step.isa.lanes
-    tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
-    with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
-        rows = [b.add(b.mul(tile, const(TILE)), const(k)) for k in range(TILE)]
-        addresses = [b.add(operands, b.mul(row, stride)) for row in rows]
-        for row, accs in zip(rows, step.dots(weights, addresses, args["groups"], count, args["planes"]), strict=True):
+def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, places: list[Any]) -> None:
+    b, isa = step.builder, step.isa
+    for half, panel in enumerate(rows.panels):
+        starts = step.biases(rows.params, rows.first, rows.count, [half])
+        for k, accs in zip(places, step.dots([panel], operands, rows.count, starts), strict=True):
             for gate, acc in enumerate(accs):
-                store(b, acc, b.add(b.add(out, b.mul(row, const(size * count))), const(size * gate)))
+                to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
+                store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
 
 
-def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any) -> None:
-    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions."""
-    b = step.builder
+def _by_tiles(step: Step, rows: Rows, half: int, operands: Any, stride: Any, out: Any) -> None:
+    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases."""
+    b, isa, count = step.builder, step.isa, rows.count
 
     def pointer(address: Any) -> Any:
         return b.inttoptr(address, _I8.as_pointer())
@@ -111,21 +124,23 @@ def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, 
         return ir.Constant(_I8, number)
 
     for gate in range(count):
-        _amx(b, "tilezero", tile(gate))
+        biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
+        _amx(b, "tileloadd64", tile(gate), pointer(biases), const(0))
     steps = b.sdiv(step.args["groups"], const(AMX_GROUPS))
     with cgutils.for_range_slice(b, const(0), steps, const(1)) as (k, _):
         _amx(b, "tileloadd64", tile(_OPERANDS), pointer(b.add(operands, b.mul(k, const(64)))), stride)
-        part = b.add(weights, b.mul(k, const(64 * AMX_GROUPS * count)))
+        part = b.add(rows.panels[half], b.mul(k, const(64 * AMX_GROUPS * count)))
         for gate in range(count):
             register = tile(_WEIGHTS + gate % 3)
             _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
             _amx(b, "tdpbusd", tile(gate), tile(_OPERANDS), register)
     for gate in range(count):
-        _amx(b, "tilestored64", tile(gate), pointer(b.add(out, const(64 * gate))), const(64 * count))
+        to = b.add(out, const(4 * (gate * isa.units + half * isa.lanes)))
+        _amx(b, "tilestored64", tile(gate), pointer(to), const(4 * isa.units * count))
 
 
 PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "groups", "planes", "sums")
-"""What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, lanes] to work with."""
+"""What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, units] to work with."""
 
 
 def emit_product(
@@ -133,28 +148,26 @@ def emit_product(
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
-    Of vector t, block k, gate g: ``lanes`` values at out + t · out_stride + 4 · lanes · (k · gate_count + g). The operands' buffer has room
+    Of vector t, block k, gate g: ``units`` values at out + t · out_stride + 4 · units · (k · gate_count + g). The operands' buffer has room
     for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count)
-    b, lanes = builder, isa.lanes
-    kind = vector_type(lanes, 32)
+    b, size = builder, 4 * isa.units
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
-        weights = panel(step, block, 0)
-        params = step.at(args["params"], block, 4 * ROW_PARAMS * gate_count * lanes)
+        rows = rows_of(step, block, 0, gate_count)
         with cgutils.for_range_slice(b, const(0), vectors, const(VECTORS)) as (start, _):
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
-            accumulate(step, weights, operands, args["stride"], gate_count, args["sums"], here)
+            accumulate(step, rows, operands, args["stride"], args["sums"], here)
             with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
                 out = b.add(args["out"], b.mul(b.add(start, row), args["out_stride"]))
-                out = b.add(out, b.mul(block, const(4 * lanes * gate_count)))
-                sums = b.add(args["sums"], b.mul(row, const(4 * lanes * gate_count)))
+                out = b.add(out, b.mul(block, const(size * gate_count)))
+                sums = b.add(args["sums"], b.mul(row, const(size * gate_count)))
                 for gate in range(gate_count):
-                    acc = load(b, b.add(sums, const(4 * lanes * gate)), kind)
-                    store(b, step.requantized(acc, params, gate).value, b.add(out, const(4 * lanes * gate)))
+                    total = step.vector(b.add(sums, const(size * gate)), *INT32)
+                    step.store(step.requantized(total.parts, rows.params, gate), b.add(out, const(size * gate)))
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
@@ -184,8 +197,9 @@ def emit_group_step(
     b = builder
     with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):
         step.args = given
-        accumulate(step, panel(step, block, phase.first), given["now"], stride["now"], phase.count, sums, active)
+        rows = rows_of(step, block, phase.first, phase.count)
+        accumulate(step, rows, given["now"], stride["now"], sums, active)
         with cgutils.for_range_slice(b, const(0), active, const(1)) as (n, _):
             step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
-            step.accumulators = b.add(sums, b.mul(n, const(4 * isa.lanes * phase.count)))
+            step.accumulators = b.add(sums, b.mul(n, const(4 * isa.units * phase.count)))
             phase.block(step, block)

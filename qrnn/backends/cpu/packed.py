@@ -15,7 +15,9 @@ from qrnn.backends.cpu.calls import Call, Frame
 from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
-from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Operand, QuantMatrix
+from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE
+from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Operand, QuantMatrix
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 CACHE_LINE = 64
@@ -37,7 +39,7 @@ def planes_of(isa: Isa, operand: Operand) -> int:
 
 def groups_of(isa: Isa, columns: int) -> int:
     """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
-    return -(-columns // isa.lanes) * isa.lanes // isa.group
+    return -(-columns // isa.units) * isa.units // isa.group
 
 
 def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
@@ -48,43 +50,52 @@ def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
 def pack_matrix(
     isa: Isa, matrix: QuantMatrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand
 ) -> tuple[Any, ...]:
-    """(weights, params, groups, planes): blocks of ``lanes`` units; of a block, phases of gates, of a phase, groups of columns.
+    """(weights, params, groups, planes): blocks of units; of a block, phases of gates, of a phase, panels, of a panel, groups of columns.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
-    H, lanes = rows // G, isa.lanes
-    blocks_count, groups, planes = -(-H // lanes), groups_of(isa, K), planes_of(isa, operand)
-    weight = np.zeros((G, blocks_count * lanes, groups * isa.group), np.int8)
+    H, units, order = rows // G, isa.units, isa.unit_order()
+    blocks_count, groups, planes = -(-H // units), groups_of(isa, K), planes_of(isa, operand)
+    weight = np.zeros((G, blocks_count * units, groups * isa.group), np.int8)
     weight[:, :H, :K] = matrix.weight.reshape(G, H, K)
-    # [gate, block, lane, group, within] → [block, group, gate, lane, within], phase by phase
-    split = weight.reshape(G, blocks_count, lanes, groups, isa.group).transpose(1, 3, 0, 2, 4)
+    # [gate, block, half, lane, group, within] → [block, half, group, gate, lane, within], phase by phase
+    ordered = weight.reshape(G, blocks_count, units, -1)[:, :, order]
+    split = ordered.reshape(G, blocks_count, isa.halves, isa.lanes, groups, isa.group).transpose(1, 2, 4, 0, 3, 5)
     ends = np.cumsum(phases)
-    parts = [split[:, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
+    parts = [split[:, :, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
     packed = aligned((rows_bytes := sum(p.shape[1] for p in parts) * blocks_count,), np.int8)
     packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
     bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
-    params = aligned((blocks_count, blocks.ROW_PARAMS, G, lanes), np.int32)
+    params = aligned((blocks_count, blocks.ROW_PARAMS, G, units), np.int32)
     for which, value in enumerate(values):
-        padded = np.zeros((G, blocks_count * lanes), np.int32)
+        padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
-        params[:, which] = padded.reshape(G, blocks_count, lanes).transpose(1, 0, 2)
+        params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
+    params[:, blocks.ODD_MULTIPLIER, :, ::2] = params[:, blocks.MULTIPLIER, :, 1::2]
     return packed, params, groups, planes
 
 
-def pack_function(function: GateFunction) -> tuple[list[int], Int32Array]:
-    """Kind and parameters, and for a table its pairs: entry in the low, difference to the next in the high 16 bits."""
-    words = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
-    table = function.table.astype(np.int64)
-    if not table.size:
-        return words, np.zeros(1, np.int32)
-    pairs = np.zeros(max(blocks.SMALL_TABLE, table.size - 1), np.int64)
-    pairs[: table.size - 1] = (table[:-1] & 0xFFFF) | (np.diff(table) << 16)
-    return words, pairs.astype(np.int32)
+def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.NDArray[Any]]:
+    """Kind and parameters, and the table: pairs of an entry in the low and the difference to the next in the high 16 bits.
+
+    With ``words``, for `qrnn.backends.cpu.table.SMALL_TABLE` segments at most, the entries as int16, then the differences.
+    """
+    numbers = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
+    table, size = function.table.astype(np.int64), max(1, function.table.size - 1)
+    entries, differences = (aligned((max(size, SMALL_TABLE),), np.int64) for _ in range(2))
+    if table.size:
+        entries[:size], differences[:size] = table[:-1], np.diff(table)
+    packed = aligned(entries.shape, np.int32)
+    if words:
+        packed.view(np.int16)[:] = np.concatenate((entries, differences))
+    else:
+        packed[:] = (entries & 0xFFFF) | (differences << 16)
+    return numbers, packed
 
 
 def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
@@ -102,16 +113,21 @@ def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
     return True
 
 
-def is_simple(d: QuantDirection) -> bool:
-    """Whether a direction is as most are: no pre_shift, and tables of at most `blocks.SMALL_TABLE` segments that are neither turned round nor
-    clipped. Its steps are compiled without what it does not need."""
-    return not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
+def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
+    """Whether a direction is as most are: no pre_shift, states in Q0.15, and tables of at most `SMALL_TABLE` segments that are neither turned
+    round nor clipped. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction set has them."""
+    shifts = layer.shifts(d)
+    if layer.cell == "rnn":
+        usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
+    else:
+        usual = shifts.hidden == blocks.Q15 if layer.cell == "lstm" else shifts.candidate == 0
+    return usual and not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
 
 
 def _is_simple(function: GateFunction) -> bool:
     if int(function.params[g.KIND]) != g.ODD:
         return True
-    short = function.table.size <= blocks.SMALL_TABLE + 1
+    short = function.table.size <= SMALL_TABLE + 1
     return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
 
 
@@ -131,7 +147,7 @@ class FusedDirection:
     hh: tuple[Any, ...]
     functions: Int64Array
     formats: Int64Array
-    tables: tuple[Int32Array, ...]
+    tables: tuple[npt.NDArray[Any], ...]
     """Kept alive: ``functions`` holds their addresses."""
 
 
@@ -141,13 +157,12 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
     functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
     tables = []
     for row, gate in zip(functions, d.gates, strict=True):
-        words, pairs = pack_function(gate)
-        row[:6] = words
-        row[blocks.TABLE_PAIRS] = pairs.ctypes.data
-        tables.append(pairs)
+        row[:6], table = pack_function(gate, isa.units == WORDS)
+        row[blocks.TABLE_AT] = table.ctypes.data
+        tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, isa.offset, isa.lanes),
+        (isa.operand_bits == 16, isa.offset, isa.units),
         pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
         pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
         functions,
@@ -158,7 +173,7 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
 
 def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
     """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands
-    and sums; the tiles' shapes; the barrier's flags."""
+    and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
     h_bytes, x_bytes, padded = _sizes(isa, layer)
     return (
         aligned((2, h_bytes), np.uint8),
@@ -168,7 +183,8 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
         aligned((padded,), np.int32),
         aligned((threads, AHEAD, len(layer.gates) * padded), np.int32),
         aligned((threads, AHEAD, x_bytes), np.uint8),
-        aligned((threads, matrix.VECTORS * len(layer.gates) * isa.lanes), np.int32),
+        aligned((threads, matrix.VECTORS * len(layer.gates) * isa.units), np.int32),
+        _places(isa, padded),
         np.array(matrix.tile_config(), np.uint8),
         np.zeros(threads * FLAG_STRIDE, np.int64),
     )
@@ -186,7 +202,8 @@ def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
         aligned((n, padded), np.int32),
         aligned((n, n, len(layer.gates) * padded), np.int32),
         aligned((n, x_bytes), np.uint8),
-        aligned((n * len(layer.gates) * isa.lanes,), np.int32),
+        aligned((n * len(layer.gates) * isa.units,), np.int32),
+        _places(isa, padded),
         np.array(matrix.tile_config(), np.uint8),
         np.zeros(n, np.int64),
     )
@@ -197,7 +214,13 @@ def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
     h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
     h_bytes = operand_bytes(isa, layer.hidden_size, h_planes)
     x_bytes = operand_bytes(isa, layer.input_size, x_planes)
-    return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
+    return h_bytes, x_bytes, -(-layer.hidden_size // isa.units) * isa.units
+
+
+def _places(isa: Isa, padded: int) -> Int64Array:
+    """Where c of each unit is kept: in the order of the panels' rows."""
+    within = np.argsort(isa.unit_order())
+    return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
 
 
 def _take(idle: list[Frame]) -> Frame | None:
@@ -212,12 +235,13 @@ class FusedRun:
     """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
-        self.isa, self.layer = isa, layer
-        p = pack_direction(isa, layer, d)
+        simple = is_simple(layer, d)
+        self.isa, self.layer = isa.in_words() if simple else isa, layer
+        p = pack_direction(self.isa, layer, d)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d))
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", simple)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
         self._gang: tuple[int, Frame, Any] | None = None
