@@ -25,6 +25,8 @@ TILE = 4
 AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
+TILE_BYTES = 1024
+
 _I8 = ir.IntType(8)
 _OPERANDS, _WEIGHTS = 4, 5
 """Tile registers; 0 to 3 are accumulators, 5 to 7 weights."""
@@ -76,9 +78,7 @@ def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vec
     if not step.isa.amx:
         _by_registers(step, rows, operands, stride, out, vectors)
         return
-    whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
-    bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
-    with b.if_else(b.and_(whole, bytes_only)) as (tiles, registers):
+    with b.if_else(b.icmp_signed("==", step.args["planes"], const(1))) as (tiles, registers):
         with tiles:
             for half in range(step.isa.halves):
                 _by_tiles(step, rows, half, operands, stride, out)
@@ -101,7 +101,10 @@ def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, 
 
 
 def _by_tiles(step: Step, rows: Rows, half: int, operands: Any, stride: Any, out: Any) -> None:
-    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases."""
+    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
+
+    The last tile of weights may reach beyond the panel, whatever lies there: the operands that it is multiplied with are bytes of zeros.
+    """
     b, isa, count = step.builder, step.isa, rows.count
 
     def pointer(address: Any) -> Any:
@@ -113,7 +116,7 @@ def _by_tiles(step: Step, rows: Rows, half: int, operands: Any, stride: Any, out
     for gate in range(count):
         biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
         _amx(b, "tileloadd64", tile(gate), pointer(biases), const(0))
-    steps = b.sdiv(step.args["groups"], const(AMX_GROUPS))
+    steps = b.sdiv(b.add(step.args["groups"], const(AMX_GROUPS - 1)), const(AMX_GROUPS))
     with cgutils.for_range_slice(b, const(0), steps, const(1)) as (k, _):
         _amx(b, "tileloadd64", tile(_OPERANDS), pointer(b.add(operands, b.mul(k, const(64)))), stride)
         part = b.add(rows.panels[half], b.mul(k, const(64 * AMX_GROUPS * count)))
