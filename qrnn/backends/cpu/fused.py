@@ -27,7 +27,10 @@ from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
 AHEAD = 64
-"""Steps whose input products are computed ahead in one go, of a sequence alone; of a group as many as make `VECTORS` together."""
+"""Steps whose input products are computed ahead in one go, of a sequence alone."""
+
+ROWS_AHEAD = 64
+"""Of a group, steps times sequences."""
 
 
 @intrinsic
@@ -241,7 +244,7 @@ def run_group(
             while lengths[order[active - 1]] <= step:
                 active -= 1
             if step == done:  # rows of xs: of the steps ahead, of each the sequences that run now
-                ahead, width = VECTORS // active, active
+                ahead, width = ROWS_AHEAD // active, active
                 for k in range(width):
                     n = order[k]
                     at_x = address(x) + n * x.strides[0] + (lengths[n] - 1 - step if reverse else step) * x.strides[1]

@@ -13,7 +13,7 @@ from qrnn.backends.cpu import blocks
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.formats import pack_formats
-from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
+from qrnn.backends.cpu.fused import AHEAD, CELLS, ROWS_AHEAD, compiled
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.table import SMALL_TABLE
@@ -204,8 +204,8 @@ def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
         aligned((n, padded), np.int32),
         aligned((n, padded), np.int16),
         aligned((n, padded), np.int32),
-        aligned((n, len(layer.gates) * padded), np.int32),
-        aligned((n, x_bytes), np.uint8),
+        aligned((ROWS_AHEAD, len(layer.gates) * padded), np.int32),
+        aligned((ROWS_AHEAD, x_bytes), np.uint8),
         aligned((isa.units,), np.int16),
         aligned((n * len(layer.gates) * isa.units,), np.int32),
         _places(isa, padded),
