@@ -15,7 +15,7 @@ from numba.core import cgutils
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
-from qrnn.backends.cpu.isa import Isa, const, load, store
+from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
 from qrnn.backends.cpu.parts import (
     I32,
     I64,
@@ -391,19 +391,31 @@ def emit_step(
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
 
-ENCODE_ARGS = ("x", "out", "shift", "limit", "groups", "planes")
-"""What `emit_encode` takes by name: addresses of int16 and of bytes, the operand's format, groups of columns, planes of bytes."""
+ENCODE_ARGS = ("x", "x_step", "columns", "tail", "out", "out_step", "shift", "limit", "groups", "planes")
+"""What `emit_encode` takes by name: addresses of int16 and of bytes and how far apart vectors are; columns of a vector; room for a block of
+int16; the operands' format, groups of columns, planes of bytes."""
 
 
 def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> None:
-    """The operands of ``count`` blocks of int16, encoded."""
+    """The operands of ``count`` vectors of int16, encoded; block by block, the last columns from a copy that can be read as a block."""
     args = dict(zip(ENCODE_ARGS, values, strict=True))
     step = Step(builder, isa, args, 0)
-    shift, limit = (builder.trunc(args[name], I32) for name in ("shift", "limit"))
-    with cgutils.for_range_slice(builder, const(0), count, const(1)) as (block, _):
-        x = step.vector(step.at(args["x"], block, 2 * isa.units), -32768, 32767, 16)
-        by, most = Vec.scalar(builder, shift, isa.units, *FRAC), Vec.scalar(builder, limit, isa.units, 1, 32767)
-        step.store_encoded(lift(fixedpoint.to_operand)(x, by, most), args["out"], block)
+    b, units = builder, const(isa.units)
+    shift, limit = (b.trunc(args[name], I32) for name in ("shift", "limit"))
+    by, most = Vec.scalar(b, shift, isa.units, *FRAC), Vec.scalar(b, limit, isa.units, 1, 32767)
+    whole, rest = b.sdiv(args["columns"], units), b.srem(args["columns"], units)
+
+    def encode(x: Any, out: Any, block: Any) -> None:
+        operand = lift(fixedpoint.to_operand)(step.vector(x, -32768, 32767, 16), by, most)
+        step.store_encoded(operand, out, block)
+
+    with cgutils.for_range_slice(b, const(0), count, const(1)) as (k, _):
+        x, out = b.add(args["x"], b.mul(k, args["x_step"])), b.add(args["out"], b.mul(k, args["out_step"]))
+        with cgutils.for_range_slice(b, const(0), whole, const(1)) as (block, _):
+            encode(step.at(x, block, 2 * isa.units), out, block)
+        with b.if_then(b.icmp_signed("!=", rest, const(0))):
+            copy_words(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
+            encode(args["tail"], out, whole)
 
 
 def emit_reorder(builder: Any, isa: Isa, values: Sequence[Any], count: Any, back: bool) -> None:

@@ -23,7 +23,7 @@ from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import wait_for_all
 from qrnn.backends.cpu.calls import digest, reader
-from qrnn.backends.cpu.isa import ISAS
+from qrnn.backends.cpu.isa import ISAS, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
@@ -31,7 +31,10 @@ GROUP_LEAST = 3
 """So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
 
 AHEAD = 64
-"""Steps whose input products are computed ahead in one go, of a sequence alone; of a group `VECTORS`."""
+"""Steps whose input products are computed ahead in one go, of a sequence alone."""
+
+ROWS_AHEAD = 64
+"""Of a group, steps times sequences."""
 
 
 @intrinsic
@@ -43,18 +46,6 @@ def address(_context: Any, array: Any) -> Any:
         return builder.ptrtoint(data, context.get_value_type(types.intp))
 
     return types.intp(array), codegen
-
-
-@intrinsic
-def copy_words(_context: Any, to: Any, at: Any, count: Any) -> Any:
-    """``count`` int16 from one address to another: what compiled slices do element by element."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        pointers = [builder.inttoptr(a, context.get_value_type(types.voidptr)) for a in args[:2]]
-        cgutils.raw_memcpy(builder, *pointers, args[2], 2)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp), codegen
 
 
 def _emitted(emit: Callable[..., None], arity: int) -> Any:
@@ -113,7 +104,7 @@ def group_second_phase(values: Any, strides: Any, sums: int, active: int, last: 
     raise NotImplementedError
 
 
-def encode_blocks(values: Any, count: int) -> None:
+def encode_vectors(values: Any, count: int) -> None:
     """`blocks.emit_encode`."""
     raise NotImplementedError
 
@@ -143,17 +134,9 @@ def release(config: int) -> None:
     raise NotImplementedError
 
 
-def encode_steps(
-    x: Any, length: int, step: int, count: int, reverse: bool, coding: Any, formats: Any, groups: int, planes: int, out: Any
-) -> None:  # fmt: skip
-    """The operands of ``count`` steps of x [T, I] from ``step`` on, in the order of processing, into the rows of ``out``."""
-    words, offset, units = coding
-    whole = x.shape[1] // units
-    for ahead in range(count):
-        t = length - 1 - step - ahead if reverse else step + ahead
-        encode_blocks((address(x[t]), address(out[ahead]), formats[2], formats[3], groups, planes), whole)
-        if whole * units < x.shape[1]:
-            encode(x[t], whole * units, formats[2], formats[3], out[ahead], words, planes, offset)
+def copy_units(values: Any) -> None:
+    """`isa.copy_words` to an address, from an address, of so many: compiled slices go element by element."""
+    raise NotImplementedError
 
 
 TWO_PHASES = False
@@ -170,7 +153,7 @@ def run(
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, flags = scratch
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
     words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[0] // units
@@ -179,10 +162,21 @@ def run(
     own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
+    at_xs, xs_step, at_h = address(own_xs), 4 * own_xs.shape[1], address(h_now)
     product = (
-        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], address(own_xs), 4 * own_xs.shape[1],
-        ih[2], ih[3], address(sums[me]),
+        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, ih[2], ih[3], address(sums[me]),
     )  # fmt: skip
+    x_format = (
+        x.shape[2],
+        address(tails[me]),
+        address(own_operands),
+        own_operands.shape[1],
+        formats[2],
+        formats[3],
+        ih[2],
+        ih[3],
+    )
+    x_step = -x.strides[1] if reverse else x.strides[1]
     epoch = 0
     configure(address(config))
     for n in range(n0, n1):
@@ -199,16 +193,17 @@ def run(
             slot = step % AHEAD
             if slot == 0:
                 count = min(AHEAD, length - step)
-                encode_steps(x[n], length, step, count, reverse, coding, formats, ih[2], ih[3], own_operands)
+                at_x = address(x) + n * x.strides[0] + (length - 1 - step if reverse else step) * x.strides[1]
+                encode_vectors((at_x, x_step, *x_format), count)
                 input_product(product, count, first_block, last_block)
-            states = (address(own_xs[slot]), address(h_now), address(c_now), groups, planes)
+            states = (at_xs + slot * xs_step, at_h, address(c_now), groups, planes)
             step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
             if TWO_PHASES:
                 epoch += 1
                 wait_for_all(flags, me, threads, epoch)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
             t = length - 1 - step if reverse else step
-            copy_words(address(y[n, t]) + 2 * u0, address(h_now) + 2 * u0, u1 - u0)
+            copy_units((address(y) + n * y.strides[0] + t * y.strides[1] + 2 * u0, at_h + 2 * u0, max(0, u1 - u0)))
             now, following = following, now
             epoch += 1
             wait_for_all(flags, me, threads, epoch)
@@ -228,7 +223,7 @@ def run_group(
     Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
     n0, n1, _, _ = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, order = scratch
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
     words, offset, units = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[1] // units
@@ -236,7 +231,12 @@ def run_group(
     places = (address(reset), address(z))
     states = (address(h_now), address(c_now), groups, planes)
     row = operands.shape[2]
-    strides = (row, row, row, 4 * z.shape[1], 4 * xs.shape[1] * xs.shape[2], 2 * h_now.shape[1], 4 * c_now.shape[1])
+    h_step = 2 * h_now.shape[1]
+    strides = (row, row, row, 4 * z.shape[1], 4 * xs.shape[1], h_step, 4 * c_now.shape[1])
+    at_xs, xs_step, at_x_operands, x_row = address(xs), 4 * xs.shape[1], address(x_operands), x_operands.shape[1]
+    product = (address(ih[0]), address(ih[1]), at_x_operands, x_row, at_xs, xs_step, ih[2], ih[3], address(sums))
+    x_step = -x.strides[1] if reverse else x.strides[1]
+    x_format = (formats[2], formats[3], ih[2], ih[3])
     configure(address(config))
     for g0 in range(n0, n1, VECTORS):
         active = min(VECTORS, n1 - g0)
@@ -252,30 +252,29 @@ def run_group(
             encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
             for u in range(c.shape[1]):
                 c_now[k, c_places[u]] = c[n, u]
-        count = active
+        count, width, begun, done = active, active, 0, 0
         now, following = address(operands[0]), address(operands[1])
         for step in range(lengths[order[0]]):
             while lengths[order[active - 1]] <= step:
                 active -= 1
-            slot = step % VECTORS
-            if slot == 0:
-                for k in range(active):
+            if step == done:  # rows of xs: of the steps ahead, of each the sequences that run now
+                ahead, width = ROWS_AHEAD // active, active
+                for k in range(width):
                     n = order[k]
-                    ahead = min(VECTORS, lengths[n] - step)
-                    encode_steps(x[n], lengths[n], step, ahead, reverse, coding, formats, ih[2], ih[3], x_operands)
-                    product = (
-                        address(ih[0]), address(ih[1]), address(x_operands), x_operands.shape[1], address(xs[k]), 4 * xs.shape[2],
-                        ih[2], ih[3], address(sums),
-                    )  # fmt: skip
-                    input_product(product, ahead, 0, last)
-            at_step = address(xs[0, slot])
+                    at_x = address(x) + n * x.strides[0] + (lengths[n] - 1 - step if reverse else step) * x.strides[1]
+                    rows = (x.shape[2], address(tails), at_x_operands + k * x_row, width * x_row)
+                    encode_vectors((at_x, x_step, *rows, *x_format), min(ahead, lengths[n] - step))
+                input_product(product, ahead * width, 0, last)
+                begun, done = step, step + ahead
+            at_step = at_xs + (step - begun) * width * xs_step
             group_step((*fixed, now, following, *places, at_step, *states), strides, address(sums), active, last)
             if TWO_PHASES:
                 again = (*fixed, places[0], following, *places, at_step, *states)
                 group_second_phase(again, strides, address(sums), active, last)
             for k in range(active):
                 n = order[k]
-                copy_words(address(y[n, lengths[n] - 1 - step if reverse else step]), address(h_now[k]), H)
+                t = lengths[n] - 1 - step if reverse else step
+                copy_units((address(y) + n * y.strides[0] + t * y.strides[1], address(h_now) + k * h_step, H))
             now, following = following, now
         for k in range(count):
             n = order[k]
@@ -293,17 +292,20 @@ def tick(
     Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
     Arguments else as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, c_places, config, _ = scratch
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, _ = scratch
     hh_weights, hh_params, groups, planes = hh
     units = coding[2]
-    H, last = h.shape[1], h_now.shape[1] // units
+    H, I, last = h.shape[1], x.shape[1], h_now.shape[1] // units
+    whole = c.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
-    row = operands.shape[2]
-    xs_row = 4 * xs.shape[1] * xs.shape[2]
-    strides = (row, row, row, 4 * z.shape[1], xs_row, 2 * h_now.shape[1], 4 * c_now.shape[1])
-    product = (
-        address(ih[0]), address(ih[1]), address(x_operands), x_operands.shape[1], address(xs), xs_row, ih[2], ih[3], address(sums),
-    )  # fmt: skip
+    row, x_row = operands.shape[2], x_operands.shape[1]
+    z_row, xs_row, h_row, c_row = 4 * z.shape[1], 4 * xs.shape[1], 2 * h_now.shape[1], 4 * c_now.shape[1]
+    strides = (row, row, row, z_row, xs_row, h_row, c_row)
+    at_now, at_following, at_reset = address(operands[0]), address(operands[1]), address(reset)
+    at_z, at_xs, at_h, at_c, at_x = address(z), address(xs), address(h_now), address(c_now), address(x_operands)
+    h_encoding = (at_h, h_row, H, address(tails), at_now, row, formats[0], formats[1], groups, planes)
+    x_encoding = (2 * I, I, address(tails), at_x, x_row, formats[2], formats[3], ih[2], ih[3])
+    product = (address(ih[0]), address(ih[1]), at_x, x_row, at_xs, xs_row, ih[2], ih[3], address(sums))
     together = place[1] - place[0] >= GROUP_LEAST
     if together:
         configure(address(config))
@@ -311,35 +313,32 @@ def tick(
         active = min(VECTORS, place[1] - first)
         for k in range(active):
             n = rows[first + k]
-            copy_words(address(h_now[k]), address(h[n]), H)
-            if c.shape[1] > 0:
-                into_rows((address(c[n]), address(c_now[k])), H // units)
-                for u in range(H // units * units, H):
-                    c_now[k, c_places[u]] = c[n, u]
-            encode_blocks((address(h_now[k]), address(operands[0, k]), formats[0], formats[1], groups, planes), last)
-        encode_steps(x, 0, first, active, False, coding, formats, ih[2], ih[3], x_operands)
+            copy_units((at_h + k * h_row, address(h) + n * h.strides[0], H))
+            into_rows((address(c) + n * c.strides[0], at_c + k * c_row), whole)
+            for u in range(whole * units, c.shape[1]):
+                c_now[k, c_places[u]] = c[n, u]
+        encode_vectors(h_encoding, active)
+        encode_vectors((address(x) + first * 2 * I, *x_encoding), active)
         input_product(product, active, 0, last)
         lone = active if active < GROUP_LEAST else 0
         for k in range(lone):
-            own = (address(operands[0, k]), address(operands[1, k]), address(reset[k]), address(z[k]), address(xs[k]))
-            states = (address(h_now[k]), address(c_now[k]), groups, planes)
-            step_blocks((*fixed, *own, *states), 0, last, 0)
+            own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
+            states = (at_h + k * h_row, at_c + k * c_row, groups, planes)
+            step_blocks((*fixed, at_now + k * row, *own, *states), 0, last, 0)
             if TWO_PHASES:
-                second_phase((*fixed, own[2], *own[1:], *states), 0, last, 0)
+                second_phase((*fixed, own[1], *own, *states), 0, last, 0)
         if lone == 0:
-            own = (address(operands[0]), address(operands[1]), address(reset), address(z), address(xs))
-            states = (address(h_now), address(c_now), groups, planes)
-            group_step((*fixed, *own, *states), strides, address(sums), active, last)
+            everyone = (at_following, at_reset, at_z, at_xs, at_h, at_c, groups, planes)
+            group_step((*fixed, at_now, *everyone), strides, address(sums), active, last)
             if TWO_PHASES:
-                group_second_phase((*fixed, own[2], *own[1:], *states), strides, address(sums), active, last)
+                group_second_phase((*fixed, at_reset, *everyone), strides, address(sums), active, last)
         for k in range(active):
             n = rows[first + k]
-            copy_words(address(y[first + k]), address(h_now[k]), H)
-            copy_words(address(h[n]), address(h_now[k]), H)
-            if c.shape[1] > 0:
-                out_of_rows((address(c_now[k]), address(c[n])), H // units)
-                for u in range(H // units * units, H):
-                    c[n, u] = c_now[k, c_places[u]]
+            copy_units((address(y) + (first + k) * y.strides[0], at_h + k * h_row, H))
+            copy_units((address(h) + n * h.strides[0], at_h + k * h_row, H))
+            out_of_rows((at_c + k * c_row, address(c) + n * c.strides[0]), whole)
+            for u in range(whole * units, c.shape[1]):
+                c[n, u] = c_now[k, c_places[u]]
     if together:
         release(0)
 
@@ -403,14 +402,13 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
     space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
     space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
-    space["encode_blocks"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
+    space["encode_vectors"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
     space["into_rows"] = _emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
     space["out_of_rows"] = _emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
     space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
     space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
     space["TWO_PHASES"] = len(phases) == 2
-    kind = f"{isa_name}_{'simple' if simple else 'general'}"
-    space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{kind}", space))
-    name = f"{template}_{first}_{kind}"
+    space["copy_units"] = _emitted(lambda b, values: copy_words(b, *values), 1)
+    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
     return jit(renamed(globals()[template], name, space))

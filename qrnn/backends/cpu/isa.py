@@ -117,6 +117,13 @@ def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
 
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
+
+def copy_words(builder: Any, to: Any, at: Any, count: Any) -> None:
+    """``count`` int16 from one address to another."""
+    pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (to, at)]
+    cgutils.raw_memcpy(builder, *pointers, count, 2)
+
+
 ISAS = (
     Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, words=True),
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),

@@ -16,8 +16,11 @@ from numba.core import cgutils
 from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
 from qrnn.backends.cpu.isa import Isa, const, store
 
-VECTORS = 16
-"""Operand vectors of one `accumulate`: the rows of an AMX tile."""
+TILE_ROWS = 16
+"""Operand vectors of an AMX tile."""
+
+VECTORS = 2 * TILE_ROWS
+"""Operand vectors of one `accumulate`: weights come from farther away than operands, so two tiles of these share each of those."""
 
 TILE = 4
 """Operand vectors that share one load of the weights in registers: with four gates, half of AVX-512's."""
@@ -28,9 +31,11 @@ AMX_LEAST = 3
 AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
+TILE_BYTES = 1024
+
 _I8 = ir.IntType(8)
-_OPERANDS, _WEIGHTS = 4, 5
-"""Tile registers; 0 to 3 are accumulators, 5 to 7 weights."""
+_OPERANDS, _TILES = 4, 8
+"""Tile registers; 0 to 3 are accumulators, then come those of operands, then those of weights."""
 
 
 def _amx(builder: Any, name: str, *arguments: Any) -> None:
@@ -79,13 +84,14 @@ def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vec
     if not step.isa.amx:
         _by_registers(step, rows, operands, stride, out, vectors)
         return
-    whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
     enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
-    with b.if_else(b.and_(enough, b.and_(whole, bytes_only))) as (tiles, registers):
-        with tiles:
-            for half in range(step.isa.halves):
-                _by_tiles(step, rows, half, operands, stride, out)
+    with b.if_else(b.and_(enough, bytes_only)) as (tiles, registers):
+        with tiles, b.if_else(b.icmp_signed("<=", vectors, const(TILE_ROWS))) as (one, two):
+            with one:
+                _by_tiles(step, rows, operands, stride, out, 1)
+            with two:
+                _by_tiles(step, rows, operands, stride, out, 2)
         with registers:
             _by_registers(step, rows, operands, stride, out, vectors)
 
@@ -113,9 +119,25 @@ def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, pla
                 store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
 
 
-def _by_tiles(step: Step, rows: Rows, half: int, operands: Any, stride: Any, out: Any) -> None:
-    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases."""
+def _by_tiles(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
+    """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a panel at once as there are accumulators."""
+    at_once = _OPERANDS // row_tiles
+    for half in range(step.isa.halves):
+        for first in range(0, rows.count, at_once):
+            gates = range(first, min(rows.count, first + at_once))
+            _tiles_of(step, rows, half, gates, operands, stride, out, row_tiles)
+
+
+def _tiles_of(
+    step: Step, rows: Rows, half: int, gates: Sequence[int], operands: Any, stride: Any, out: Any, row_tiles: int
+) -> None:
+    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
+
+    The last tile of weights may reach beyond the panel, whatever lies there: the operands that it is multiplied with are bytes of zeros.
+    """
     b, isa, count = step.builder, step.isa, rows.count
+    places = [(k * row_tiles + v, gate, v) for k, gate in enumerate(gates) for v in range(row_tiles)]
+    weights = _OPERANDS + row_tiles
 
     def pointer(address: Any) -> Any:
         return b.inttoptr(address, _I8.as_pointer())
@@ -123,20 +145,23 @@ def _by_tiles(step: Step, rows: Rows, half: int, operands: Any, stride: Any, out
     def tile(number: int) -> Any:
         return ir.Constant(_I8, number)
 
-    for gate in range(count):
+    for acc, gate, _ in places:
         biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
-        _amx(b, "tileloadd64", tile(gate), pointer(biases), const(0))
-    steps = b.sdiv(step.args["groups"], const(AMX_GROUPS))
+        _amx(b, "tileloadd64", tile(acc), pointer(biases), const(0))
+    steps = b.sdiv(b.add(step.args["groups"], const(AMX_GROUPS - 1)), const(AMX_GROUPS))
     with cgutils.for_range_slice(b, const(0), steps, const(1)) as (k, _):
-        _amx(b, "tileloadd64", tile(_OPERANDS), pointer(b.add(operands, b.mul(k, const(64)))), stride)
+        for v in range(row_tiles):
+            x = b.add(operands, b.add(b.mul(k, const(64)), b.mul(stride, const(TILE_ROWS * v))))
+            _amx(b, "tileloadd64", tile(_OPERANDS + v), pointer(x), stride)
         part = b.add(rows.panels[half], b.mul(k, const(64 * AMX_GROUPS * count)))
-        for gate in range(count):
-            register = tile(_WEIGHTS + gate % 3)
-            _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
-            _amx(b, "tdpbusd", tile(gate), tile(_OPERANDS), register)
-    for gate in range(count):
-        to = b.add(out, const(4 * (gate * isa.units + half * isa.lanes)))
-        _amx(b, "tilestored64", tile(gate), pointer(to), const(4 * isa.units * count))
+        for acc, gate, v in places:
+            register = tile(weights + gate % (_TILES - weights))
+            if v == 0:
+                _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
+            _amx(b, "tdpbusd", tile(acc), tile(_OPERANDS + v), register)
+    for acc, gate, v in places:
+        to = b.add(out, const(4 * (isa.units * (TILE_ROWS * v * count + gate) + half * isa.lanes)))
+        _amx(b, "tilestored64", tile(acc), pointer(to), const(4 * isa.units * count))
 
 
 PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "groups", "planes", "sums")

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic import gates as g
-from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu import blocks
+from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, Frame
 from qrnn.backends.cpu.formats import pack_formats
-from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, compiled, framed_entry
+from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.table import SMALL_TABLE
@@ -43,8 +44,9 @@ def groups_of(isa: Isa, columns: int) -> int:
 
 
 def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
-    """Bytes of one encoded operand vector."""
-    return groups_of(isa, columns) * isa.group * isa.operand_bits // 8 * planes
+    """Bytes of one encoded operand vector; of one plane, whole rows of AMX's tiles, the last filled up with zeros."""
+    size = groups_of(isa, columns) * isa.group * isa.operand_bits // 8
+    return size * planes if planes > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
 
 def pack_matrix(
@@ -53,6 +55,7 @@ def pack_matrix(
     """(weights, params, groups, planes): blocks of units; of a block, phases of gates, of a phase, panels, of a panel, groups of columns.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
+    Behind the weights lie as many bytes as a tile may read too much.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
@@ -65,7 +68,8 @@ def pack_matrix(
     split = ordered.reshape(G, blocks_count, isa.halves, isa.lanes, groups, isa.group).transpose(1, 2, 4, 0, 3, 5)
     ends = np.cumsum(phases)
     parts = [split[:, :, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
-    packed = aligned((rows_bytes := sum(p.shape[1] for p in parts) * blocks_count,), np.int8)
+    rows_bytes = sum(p.shape[1] for p in parts) * blocks_count
+    packed = aligned((rows_bytes + matrix_products.TILE_BYTES * max(phases),), np.int8)[:rows_bytes]
     packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
     bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
@@ -172,8 +176,8 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
 
 
 def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
-    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands
-    and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
+    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
+    last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
     h_bytes, x_bytes, padded = _sizes(isa, layer)
     return (
         aligned((2, h_bytes), np.uint8),
@@ -183,9 +187,10 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
         aligned((padded,), np.int32),
         aligned((threads, AHEAD, len(layer.gates) * padded), np.int32),
         aligned((threads, AHEAD, x_bytes), np.uint8),
-        aligned((threads, matrix.VECTORS * len(layer.gates) * isa.units), np.int32),
+        aligned((threads, isa.units), np.int16),
+        aligned((threads, matrix_products.VECTORS * len(layer.gates) * isa.units), np.int32),
         _places(isa, padded),
-        np.array(matrix.tile_config(), np.uint8),
+        np.array(matrix_products.tile_config(), np.uint8),
         np.zeros(threads * FLAG_STRIDE, np.int64),
     )
 
@@ -193,18 +198,19 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
 def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
     """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
     h_bytes, x_bytes, padded = _sizes(isa, layer)
-    n = matrix.VECTORS
+    n = matrix_products.VECTORS
     return (
         aligned((2, n, h_bytes), np.uint8),
         aligned((n, h_bytes), np.uint8),
         aligned((n, padded), np.int32),
         aligned((n, padded), np.int16),
         aligned((n, padded), np.int32),
-        aligned((n, n, len(layer.gates) * padded), np.int32),
-        aligned((n, x_bytes), np.uint8),
+        aligned((ROWS_AHEAD, len(layer.gates) * padded), np.int32),
+        aligned((ROWS_AHEAD, x_bytes), np.uint8),
+        aligned((isa.units,), np.int16),
         aligned((n * len(layer.gates) * isa.units,), np.int32),
         _places(isa, padded),
-        np.array(matrix.tile_config(), np.uint8),
+        np.array(matrix_products.tile_config(), np.uint8),
         np.zeros(n, np.int64),
     )
 
