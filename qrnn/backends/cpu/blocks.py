@@ -261,7 +261,7 @@ class Step:
             with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
                 store(b, b.trunc(((operand >> 8) + isa.offset).value, byte), place)
                 low_plane = b.mul(self.args["groups"], const(isa.group))
-                store(b, b.trunc(operand.value, byte), b.add(place, low_plane))
+                store(b, b.trunc((operand + isa.low_offset).value, byte), b.add(place, low_plane))
 
 
 def panel(step: Step, block: Any, first: int) -> Any:

@@ -62,7 +62,7 @@ def _emitted(emit: Callable[..., None], arity: int) -> Any:
 
 
 @jit
-def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offset: int) -> None:
+def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offsets: Any) -> None:
     """Operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`. Padding stays as it is."""
     plane = out.shape[0] // planes
     for k in range(first, x.shape[0]):
@@ -71,10 +71,10 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, pl
             out[2 * k] = np.uint8(value & 255)
             out[2 * k + 1] = np.uint8((value >> 8) & 255)
         elif planes == 1:
-            out[k] = np.uint8((value + offset) & 255)
+            out[k] = np.uint8((value + offsets[0]) & 255)
         else:
-            out[k] = np.uint8(((value >> 8) + offset) & 255)
-            out[plane + k] = np.uint8(value & 255)
+            out[k] = np.uint8(((value >> 8) + offsets[0]) & 255)
+            out[plane + k] = np.uint8((value + offsets[1]) & 255)
 
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
@@ -121,13 +121,13 @@ def encode_steps(
     x: Any, length: int, step: int, count: int, reverse: bool, coding: Any, formats: Any, groups: int, planes: int, out: Any
 ) -> None:  # fmt: skip
     """The operands of ``count`` steps of x [T, I] from ``step`` on, in the order of processing, into the rows of ``out``."""
-    words, offset, lanes = coding
+    words, offsets, lanes = coding
     whole = x.shape[1] // lanes
     for ahead in range(count):
         t = length - 1 - step - ahead if reverse else step + ahead
         encode_blocks((address(x[t]), address(out[ahead]), formats[2], formats[3], groups, planes), whole)
         if whole * lanes < x.shape[1]:
-            encode(x[t], whole * lanes, formats[2], formats[3], out[ahead], words, planes, offset)
+            encode(x[t], whole * lanes, formats[2], formats[3], out[ahead], words, planes, offsets)
 
 
 TWO_PHASES = False
@@ -140,12 +140,12 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offset, lanes); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offsets, lanes); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
     operands, reset, z, h_now, c_now, xs, x_operands, sums, config, flags = scratch
-    words, offset, lanes = coding
+    words, offsets, lanes = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[0] // lanes
     first_block, last_block = me * last // threads, (me + 1) * last // threads
@@ -163,7 +163,7 @@ def run(
         length = lengths[n]
         if me == 0:
             h_now[:H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[u] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
@@ -203,7 +203,7 @@ def run_group(
     """
     n0, n1, _, _ = place
     operands, reset, z, h_now, c_now, xs, x_operands, sums, config, order = scratch
-    words, offset, lanes = coding
+    words, offsets, lanes = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[1] // lanes
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
@@ -223,7 +223,7 @@ def run_group(
         for k in range(active):
             n = order[k]
             h_now[k, :H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[k, u] = c[n, u]
         count = active

@@ -36,7 +36,8 @@ def planes_of(isa: Isa, operand: Operand) -> int:
 
 def groups_of(isa: Isa, columns: int) -> int:
     """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
-    return -(-columns // isa.lanes) * isa.lanes // isa.group
+    step = max(isa.lanes, 2 * isa.group)
+    return -(-columns // step) * step // isa.group
 
 
 def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
@@ -64,7 +65,7 @@ def pack_matrix(
     packed = aligned((rows_bytes := sum(p.shape[1] for p in parts) * blocks_count,), np.int8)
     packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
-    bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
+    bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
     params = aligned((blocks_count, blocks.ROW_PARAMS, G, lanes), np.int32)
@@ -125,7 +126,7 @@ def _lifted(function: GateFunction) -> bool:
 class FusedDirection:
     """A direction ready for `qrnn.backends.cpu.fused.run`."""
 
-    coding: tuple[bool, int, int]
+    coding: tuple[bool, tuple[int, int], int]
     ih: tuple[Any, ...]
     hh: tuple[Any, ...]
     functions: Int64Array
@@ -146,7 +147,7 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
         tables.append(pairs)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, isa.offset, isa.lanes),
+        (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.lanes),
         pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
         pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
         functions,

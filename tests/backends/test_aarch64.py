@@ -1,0 +1,261 @@
+"""The fused steps of AArch64: what LLVM makes of them, and, where an emulator is at hand, that they equal the reference bit for bit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.cross import COMPILER, EMULATOR, NEON, Program, compiled, link, step_module
+from backends.generators import assert_equal
+from backends.raw_layers import FusableShape, ends, fusable_function, fusable_model
+from backends.test_isas import CELLS, largest_model, largest_run, run_raw
+from qrnn.backends.cpu import isa as isa_module
+from qrnn.backends.cpu import packed
+from qrnn.backends.cpu.blocks import PHASES, TABLE_PAIRS
+from qrnn.backends.cpu.fused import CELLS as STEPS
+from qrnn.backends.cpu.fused import encode
+from qrnn.backends.cpu.isa import PLAIN, available_isas
+from qrnn.backends.cpu.matrix import TILE
+from qrnn.backends.cpu.packed import is_simple
+from qrnn.model.float_model import CellKind
+from qrnn.model.quant_model import QuantModel
+
+Executables = Callable[[tuple[str, ...], bool], Path]
+
+emulated = pytest.mark.skipif(
+    COMPILER is None or EMULATOR is None, reason="needs aarch64-linux-gnu-gcc and qemu-aarch64 (qemu-user)"
+)
+
+
+@cache
+def built(phases: tuple[str, ...], simple: bool) -> tuple[str, bytes]:
+    """Assembly and object code of a cell's steps."""
+    return compiled(step_module(NEON, phases, simple))
+
+
+@pytest.fixture(scope="module")
+def executables(tmp_path_factory: pytest.TempPathFactory) -> Executables:
+    @cache
+    def made(phases: tuple[str, ...], simple: bool) -> Path:
+        return link(built(phases, simple)[1], tmp_path_factory.mktemp(phases[0]))
+
+    return made
+
+
+def loops(assembly: str, function: str) -> list[list[str]]:
+    """The instructions of each innermost loop that is one basic block: from a label to a branch back to it."""
+    body = assembly[assembly.index(f"\n{function}:") :]
+    body = body[: body.index("Lfunc_end")]
+    found = []
+    for match in re.finditer(r"^(\.LBB\w+):((?:.*\n(?!\.LBB))*)", body, re.MULTILINE):
+        lines = [line.strip() for line in match[2].splitlines() if line.startswith("\t") and line[1] != "."]
+        back = [k for k, line in enumerate(lines) if line.startswith("b.") and line.endswith(match[1])]
+        found += [lines[: back[0] + 1]] if back else []
+    return found
+
+
+@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("phases", sorted(set(STEPS.values())))
+def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
+    """Nothing but loads, sdot and the loop's own count; no calls anywhere; requantization by widening multiplication."""
+    assembly, _ = built(phases, simple)
+    gates = PHASES[phases[0]].gates
+    own = {"step": PHASES[phases[0]].count, "second_step": PHASES[phases[-1]].count}
+    dots = {name: 2 * count for name, count in own.items()}
+    dots |= {"product": TILE * gates, "group_step": TILE * own["step"], "second_group_step": TILE * own["second_step"]}
+    for function, count in dots.items():
+        inner = [loop for loop in loops(assembly, function) if any(line.startswith("sdot") for line in loop)]
+        assert inner, function
+        for loop in inner:
+            names = [line.split()[0] for line in loop]
+            assert names.count("sdot") == count, function
+            assert set(names) <= {
+                "sdot",
+                "ld1r",
+                "ldr",
+                "ldp",
+                "ldur",
+                "add",
+                "sub",
+                "subs",
+                "cmp",
+                "mov",
+                "b.lt",
+                "b.ge",
+            }, names
+            assert len(names) - names.count("sdot") <= count + 10, function
+    assert not re.search(r"^\tblr?\s", assembly, re.MULTILINE)
+    assert "smlal" in assembly
+
+
+class _Layer:
+    """The first direction of a layer in a program's memory, for sequences of ``steps`` steps; see `fused.run_group`."""
+
+    def __init__(self, model: QuantModel, x: Any, h: Any, c: Any) -> None:
+        self.layer = model.recurrent_layers[0]
+        self.phases = STEPS[self.layer.cell, self.layer.linear_before_reset]
+        d = self.layer.directions[0]
+        self.program, self.x, self.simple = Program(), x, is_simple(d)
+        self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
+        self.packed = packed.pack_direction(NEON, self.layer, d)
+        self.scratch = packed.group_scratch(NEON, self.layer)
+        operands, reset, z, self.h, self.c, xs, x_operands, sums, *_ = self.scratch
+        _, _, groups, planes = self.packed.hh
+        words, offsets, self.lanes = self.packed.coding
+        formats = self.packed.formats
+        for k in range(len(h)):
+            self.h[k, : h.shape[1]], self.c[k, : c.shape[1]] = h[k], c[k]
+            encode(h[k], 0, int(formats[0]), int(formats[1]), operands[0, k], words, planes, offsets)
+        self.x_operands = [[x_operands[0].copy() for _ in range(x.shape[1])] for _ in h]
+        place = self.program.place
+        functions = self.packed.functions.copy()
+        functions[:, TABLE_PAIRS] = [place(table) for table in self.packed.tables]
+        self.fixed = [place(a) for a in (*self.packed.hh[:2], functions, formats)]
+        self.operands, self.row = place(operands), operands.shape[2]
+        self.places, self.states, self.sums = (
+            [place(reset), place(z)],
+            [place(self.h), place(self.c), groups, planes],
+            place(sums),
+        )
+        self.xs, self.xs_bytes = place(xs), 4 * xs.shape[2]
+        self.strides = (
+            self.row,
+            self.row,
+            self.row,
+            4 * z.shape[1],
+            xs.shape[1] * self.xs_bytes,
+            2 * self.h.shape[1],
+            4 * self.c.shape[1],
+        )
+        self.last = self.h.shape[1] // self.lanes
+
+    def input_products(self) -> None:
+        """Of every step of every sequence: all but the last lanes encoded by the program."""
+        words, offsets, lanes = self.packed.coding
+        weights, params, groups, planes = self.packed.ih
+        shift, limit = (int(v) for v in self.packed.formats[2:4])
+        N, T, I = self.x.shape
+        ih, x_operands = (
+            [self.program.place(weights), self.program.place(params)],
+            np.zeros((N, -(-T // 16) * 16, self.scratch[6].shape[1]), np.uint8),
+        )
+        for n in range(N):
+            for t in range(T):
+                encode(self.x[n, t], I // lanes * lanes, shift, limit, x_operands[n, t], words, planes, offsets)
+        x, out = self.program.place(self.x), self.program.place(x_operands)
+        row = x_operands.shape[2]
+        for n in range(N):
+            base = out + n * x_operands.shape[1] * row
+            for t in range(T):
+                arguments = (x + 2 * I * (n * T + t), base + t * row, shift, limit, groups, planes)
+                self.program.call("encode", arguments, I // lanes)
+            here = self.xs + n * self.strides[4]
+            self.program.call(
+                "product", (*ih, base, row, here, self.xs_bytes, groups, planes, self.sums), T, 0, self.last
+            )
+
+    def steps(self, group: bool) -> None:
+        """All time steps, of the sequences together or one by one."""
+        N, T, H = self.y.shape
+        y = self.program.place(self.y)
+        now, following = self.operands, self.operands + self.scratch[0].shape[1] * self.row
+        for t in range(T):
+            for phase, entry in enumerate(("step", "second_step")[: len(self.phases)]):
+                source = self.places[0] if phase else now
+                values = (*self.fixed, source, following, *self.places, self.xs + t * self.xs_bytes, *self.states)
+                if group:
+                    self.program.call(
+                        entry.replace("step", "group_step"), values, self.strides, self.sums, N, self.last
+                    )
+                    continue
+                for n in range(N):
+                    moved = list(values)
+                    for place, stride in zip((4, 5, 6, 7, 8, 9, 10), self.strides, strict=True):
+                        moved[place] += n * stride
+                    self.program.call(entry, moved, 0, self.last, t & 1)
+            for n in range(N):
+                self.program.call("copy", y + 2 * H * (n * T + t), self.states[0] + n * self.strides[5], 2 * H)
+            now, following = following, now
+
+    def run(self, executables: Executables, group: bool) -> dict[str, Any]:
+        """What `run_raw` gives for the layer."""
+        self.input_products()
+        self.steps(group)
+        self.program.run(executables(self.phases, self.simple))
+        N, _, H = self.y.shape
+        C = H if self.layer.cell == "lstm" else 0
+        return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, :C]}
+
+
+def simplified(rng: np.random.Generator, model: QuantModel) -> QuantModel:
+    """The model with its layer as `is_simple` has it."""
+    layer = model.recurrent_layers[0]
+    d = layer.directions[0]
+    gates = []
+    for gate, role in zip(d.gates, layer.roles, strict=True):
+        low, high = (-32768, 32768) if layer.cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
+        while not is_simple(replace(d, pre_shift=np.zeros_like(d.pre_shift), gates=(gate,))):
+            gate = fusable_function(rng, low, high, gate.in_frac, gate.out_frac)
+        gates.append(gate)
+    d = replace(d, pre_shift=np.zeros_like(d.pre_shift), gates=tuple(gates))
+    return replace(model, layers=(replace(layer, directions=(d,)),))
+
+
+def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any) -> None:
+    """By steps of one sequence and of all of them at once."""
+    lengths = np.full(len(x), x.shape[1])
+    want = run_raw(model, (h, c), x, lengths, "reference")
+    for group in (False, True):
+        got = _Layer(model, x, h[:, 0], c[:, 0]).run(executables, group)
+        assert_equal({name: want[name] for name in got}, got)
+
+
+@emulated
+@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_emulated_steps_equal_the_reference(
+    executables: Executables, cell: CellKind, after: bool, limit: int, simple: bool
+) -> None:
+    """Inputs and states up to the ends of their types, a third of them there."""
+    for seed, (hidden, inputs) in enumerate(((1, 65), (3, 1), (17, 3), (65, 17), (8, 32))):
+        rng = np.random.default_rng(seed)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit))
+        model = simplified(rng, model) if simple else model
+        assert is_simple(model.recurrent_layers[0].directions[0]) or not simple
+        x = ends(rng, -32768, 32767, 5, 4, inputs).astype(np.int16)
+        h = ends(rng, -32767, 32767, 5, 1, hidden).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, 5, 1, hidden if cell == "lstm" else 0).astype(np.int32)
+        check(executables, model, x, h, c)
+
+
+@emulated
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("limit", [127, 32767])
+def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign: int) -> None:
+    """The largest weights, inputs and states: the sums and the bias's correction as far as the proof lets them come."""
+    model = largest_model("lstm", True, limit, sign)
+    x, h, c = largest_run("lstm")
+    check(executables, model, x, h, c)
+
+
+@pytest.mark.parametrize("features", ["", "+neon,+fp-armv8", "+dotprod", "-dotprod"])
+@pytest.mark.parametrize("name", ["generic", "neoverse-n1", "apple-m1", "cortex-a72", "cortex-a76"])
+def test_which_processors_have_it(name: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the processor's name where LLVM lists no features, or not this one."""
+    monkeypatch.setattr(isa_module.config, "CPU_FEATURES", features)
+    monkeypatch.setattr(isa_module.config, "CPU_NAME", name)
+    isa_module.host_features.cache_clear()
+    try:
+        known = name not in ("generic", "cortex-a72")
+        has = features != "-dotprod" and (known or features == "+dotprod")
+        assert available_isas() == ((NEON.name, PLAIN) if has else (PLAIN,))
+    finally:
+        isa_module.host_features.cache_clear()
