@@ -18,14 +18,16 @@ from backends.raw_layers import FusableShape, ends, fusable_function, fusable_mo
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import PHASES, TABLE_PAIRS
+from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, TABLE_PAIRS
 from qrnn.backends.cpu.fused import CELLS as STEPS
 from qrnn.backends.cpu.fused import encode
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.backends.cpu.matrix import TILE
+from qrnn.backends.cpu.matrix import MOVING, TILE, VECTORS
 from qrnn.backends.cpu.packed import is_simple
 from qrnn.model.float_model import CellKind
 from qrnn.model.quant_model import QuantModel
+
+LOADS, COUNTING = ("ld1r", "ldr", "ldp", "ldur"), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
 Executables = Callable[[tuple[str, ...], bool], Path]
 
@@ -76,20 +78,7 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
         for loop in inner:
             names = [line.split()[0] for line in loop]
             assert names.count("sdot") == count, function
-            assert set(names) <= {
-                "sdot",
-                "ld1r",
-                "ldr",
-                "ldp",
-                "ldur",
-                "add",
-                "sub",
-                "subs",
-                "cmp",
-                "mov",
-                "b.lt",
-                "b.ge",
-            }, names
+            assert set(names) <= {"sdot", *LOADS, *COUNTING}, names
             assert len(names) - names.count("sdot") <= count + 10, function
     assert not re.search(r"^\tblr?\s", assembly, re.MULTILINE)
     assert "smlal" in assembly
@@ -106,34 +95,23 @@ class _Layer:
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.packed = packed.pack_direction(NEON, self.layer, d)
         self.scratch = packed.group_scratch(NEON, self.layer)
-        operands, reset, z, self.h, self.c, xs, x_operands, sums, *_ = self.scratch
+        operands, reset, z, self.h, self.c, xs, _, sums, *_ = self.scratch
         _, _, groups, planes = self.packed.hh
         words, offsets, self.lanes = self.packed.coding
         formats = self.packed.formats
         for k in range(len(h)):
             self.h[k, : h.shape[1]], self.c[k, : c.shape[1]] = h[k], c[k]
             encode(h[k], 0, int(formats[0]), int(formats[1]), operands[0, k], words, planes, offsets)
-        self.x_operands = [[x_operands[0].copy() for _ in range(x.shape[1])] for _ in h]
         place = self.program.place
         functions = self.packed.functions.copy()
         functions[:, TABLE_PAIRS] = [place(table) for table in self.packed.tables]
         self.fixed = [place(a) for a in (*self.packed.hh[:2], functions, formats)]
         self.operands, self.row = place(operands), operands.shape[2]
-        self.places, self.states, self.sums = (
-            [place(reset), place(z)],
-            [place(self.h), place(self.c), groups, planes],
-            place(sums),
-        )
+        self.places, self.sums = [place(reset), place(z)], place(sums)
+        self.states = [place(self.h), place(self.c), groups, planes]
         self.xs, self.xs_bytes = place(xs), 4 * xs.shape[2]
-        self.strides = (
-            self.row,
-            self.row,
-            self.row,
-            4 * z.shape[1],
-            xs.shape[1] * self.xs_bytes,
-            2 * self.h.shape[1],
-            4 * self.c.shape[1],
-        )
+        of_state = (4 * z.shape[1], xs.shape[1] * self.xs_bytes, 2 * self.h.shape[1], 4 * self.c.shape[1])
+        self.strides = (self.row, self.row, self.row, *of_state)
         self.last = self.h.shape[1] // self.lanes
 
     def input_products(self) -> None:
@@ -142,10 +120,8 @@ class _Layer:
         weights, params, groups, planes = self.packed.ih
         shift, limit = (int(v) for v in self.packed.formats[2:4])
         N, T, I = self.x.shape
-        ih, x_operands = (
-            [self.program.place(weights), self.program.place(params)],
-            np.zeros((N, -(-T // 16) * 16, self.scratch[6].shape[1]), np.uint8),
-        )
+        ih = [self.program.place(weights), self.program.place(params)]
+        x_operands = np.zeros((N, -(-T // VECTORS) * VECTORS, self.scratch[6].shape[1]), np.uint8)
         for n in range(N):
             for t in range(T):
                 encode(self.x[n, t], I // lanes * lanes, shift, limit, x_operands[n, t], words, planes, offsets)
@@ -177,8 +153,8 @@ class _Layer:
                     continue
                 for n in range(N):
                     moved = list(values)
-                    for place, stride in zip((4, 5, 6, 7, 8, 9, 10), self.strides, strict=True):
-                        moved[place] += n * stride
+                    for name, stride in zip(MOVING, self.strides, strict=True):
+                        moved[STEP_ARGS.index(name)] += n * stride
                     self.program.call(entry, moved, 0, self.last, t & 1)
             for n in range(N):
                 self.program.call("copy", y + 2 * H * (n * T + t), self.states[0] + n * self.strides[5], 2 * H)
