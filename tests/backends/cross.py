@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import ir
 
 from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu.dense import PARTS
 from qrnn.backends.cpu.isa import ISAS, Isa, load
 from qrnn.backends.cpu.vector import I64
 
@@ -31,7 +32,7 @@ EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 BASE = 1 << 32
 """Where the image lies."""
 
-ENTRIES = ("copy", "encode", "product", "step", "second_step", "group_step", "second_group_step")
+ENTRIES = ("copy", "encode", "product", "step", "second_step", "group_step", "second_group_step", "dense")
 """What a program can call; the first is of the C program."""
 
 MAIN = r"""
@@ -41,11 +42,13 @@ MAIN = r"""
 #include <sys/mman.h>
 
 typedef void entry(int64_t *arguments);
-entry encode, product, step, second_step, group_step, second_group_step;
+entry encode, product, step, second_step, group_step, second_group_step, dense;
 
 static void copy(int64_t *a) { memcpy((void *)a[0], (void *)a[1], a[2]); }
 
-static entry *const entries[] = {copy, encode, product, step, second_step, group_step, second_group_step};
+static entry *const entries[] = {
+    copy, encode, product, step, second_step, group_step, second_group_step, dense,
+};
 
 int main(void) {
     int64_t header[3]; /* address, bytes, address of the calls */
@@ -108,12 +111,14 @@ def _entry(module: ir.Module, name: str, sizes: tuple[int, ...], emit: Callable[
 
 
 def step_module(isa: Isa, phases: tuple[str, ...], simple: bool) -> ir.Module:
-    """Every entry that the steps of a cell of these phases need."""
+    """Every entry that the steps of a cell of these phases need, and that of dense layers."""
     module = ir.Module()
     module.triple = TRIPLE
     values, moving, gates = len(blocks.STEP_ARGS), len(matrix.MOVING), blocks.PHASES[phases[0]].gates
     _entry(module, "encode", (len(blocks.ENCODE_ARGS), 0), lambda b, *a: blocks.emit_encode(b, isa, *a))
     _entry(module, "product", (len(matrix.PRODUCT_ARGS), 0, 0, 0), lambda b, *a: matrix.emit_product(b, isa, gates, *a))
+    dense = (len(matrix.PRODUCT_ARGS), 0, 0, 0)
+    _entry(module, "dense", dense, lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, dense=True))
     for prefix, phase in (("", phases[0]), ("second_", phases[-1])):
         _entry(
             module, f"{prefix}step", (values, 0, 0, 0),

@@ -14,18 +14,20 @@ import pytest
 
 from backends.cross import COMPILER, EMULATOR, NEON, Program, compiled, link, step_module
 from backends.generators import assert_equal
-from backends.raw_layers import FusableShape, ends, fusable_function, fusable_model
+from backends.raw_layers import FusableShape, dense_model, ends, fusable_function, fusable_model
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
+from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, TABLE_PAIRS
+from qrnn.backends.cpu.dense import PARTS, DenseRun
 from qrnn.backends.cpu.fused import CELLS as STEPS
 from qrnn.backends.cpu.fused import encode
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.matrix import MOVING, TILE, VECTORS
 from qrnn.backends.cpu.packed import is_simple
 from qrnn.model.float_model import CellKind
-from qrnn.model.quant_model import QuantModel
+from qrnn.model.quant_model import QuantDense, QuantModel
 
 LOADS, COUNTING = ("ld1r", "ldr", "ldp", "ldur"), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
@@ -70,18 +72,34 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
     assembly, _ = built(phases, simple)
     gates = PHASES[phases[0]].gates
     own = {"step": PHASES[phases[0]].count, "second_step": PHASES[phases[-1]].count}
-    dots = {name: 2 * count for name, count in own.items()}
-    dots |= {"product": TILE * gates, "group_step": TILE * own["step"], "second_group_step": TILE * own["second_step"]}
-    for function, count in dots.items():
+    dots = {name: {2 * count} for name, count in own.items()}  # two groups of columns at a time
+    dots |= {name.replace("step", "group_step"): {TILE * count} for name, count in own.items()}
+    dots |= {name: {2 * count, TILE * count} for name, count in (("product", gates), ("dense", PARTS))}
+    for function, counts in dots.items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("sdot") for line in loop)]
-        assert inner, function
+        assert {sum(line.startswith("sdot") for line in loop) for loop in inner} == counts, function
         for loop in inner:
             names = [line.split()[0] for line in loop]
-            assert names.count("sdot") == count, function
+            count = names.count("sdot")
             assert set(names) <= {"sdot", *LOADS, *COUNTING}, names
-            assert len(names) - names.count("sdot") <= count + 10, function
+            assert len(names) - count <= count + 10, function
     assert not re.search(r"^\tblr?\s", assembly, re.MULTILINE)
     assert "smlal" in assembly
+
+
+def encoded(
+    program: Program, x: Any, coding: Any, shift: int, limit: int, groups: int, planes: int, row: int
+) -> tuple[int, int]:
+    """Address of the operands of x [M, K], and bytes between two: all but the last lanes by the program, as in `fused.encode_steps`."""
+    words, offsets, lanes = coding
+    M, K = x.shape
+    out = np.zeros((M + VECTORS, row), np.uint8)
+    for m in range(M):
+        encode(x[m], K // lanes * lanes, shift, limit, out[m], words, planes, offsets)
+    source, base = program.place(x), program.place(out)
+    for m in range(M):
+        program.call("encode", (source + 2 * K * m, base + row * m, shift, limit, groups, planes), K // lanes)
+    return base, row
 
 
 class _Layer:
@@ -115,27 +133,16 @@ class _Layer:
         self.last = self.h.shape[1] // self.lanes
 
     def input_products(self) -> None:
-        """Of every step of every sequence: all but the last lanes encoded by the program."""
-        words, offsets, lanes = self.packed.coding
+        """Of every step of every sequence."""
         weights, params, groups, planes = self.packed.ih
         shift, limit = (int(v) for v in self.packed.formats[2:4])
         N, T, I = self.x.shape
+        coded = (self.packed.coding, shift, limit, groups, planes, self.scratch[6].shape[1])
+        base, row = encoded(self.program, self.x.reshape(N * T, I), *coded)
         ih = [self.program.place(weights), self.program.place(params)]
-        x_operands = np.zeros((N, -(-T // VECTORS) * VECTORS, self.scratch[6].shape[1]), np.uint8)
         for n in range(N):
-            for t in range(T):
-                encode(self.x[n, t], I // lanes * lanes, shift, limit, x_operands[n, t], words, planes, offsets)
-        x, out = self.program.place(self.x), self.program.place(x_operands)
-        row = x_operands.shape[2]
-        for n in range(N):
-            base = out + n * x_operands.shape[1] * row
-            for t in range(T):
-                arguments = (x + 2 * I * (n * T + t), base + t * row, shift, limit, groups, planes)
-                self.program.call("encode", arguments, I // lanes)
-            here = self.xs + n * self.strides[4]
-            self.program.call(
-                "product", (*ih, base, row, here, self.xs_bytes, groups, planes, self.sums), T, 0, self.last
-            )
+            here = (base + n * T * row, row, self.xs + n * self.strides[4], self.xs_bytes, groups, planes, self.sums)
+            self.program.call("product", (*ih, *here), T, 0, self.last)
 
     def steps(self, group: bool) -> None:
         """All time steps, of the sequences together or one by one."""
@@ -220,6 +227,30 @@ def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign
     model = largest_model("lstm", True, limit, sign)
     x, h, c = largest_run("lstm")
     check(executables, model, x, h, c)
+
+
+@emulated
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(
+    ("vectors", "inputs", "rows"), [(1, 1, 1), (2, 33, 17), (17, 64, 65), (5, 7, 16), (20, 250, 3)]
+)
+def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: int, rows: int, limit: int) -> None:
+    rng = np.random.default_rng(inputs)
+    model = dense_model(rng, inputs, rows, limit)
+    layer = model.layers[0]
+    assert isinstance(layer, QuantDense)
+    x = ends(rng, -32768, 32767, vectors, inputs).astype(np.int16)
+    program, dense = Program(), DenseRun(NEON, layer)
+    weights, params, groups, planes = dense.rows
+    operands, results, sums, _ = dense.scratch()
+    coded = (dense.fixed[0], layer.operand.shift, layer.operand.limit, groups, planes, operands.shape[1])
+    placed = [program.place(a) for a in (weights, params)]
+    address, row = encoded(program, x, *coded)
+    where = (address, row, program.place(results), 2 * results.shape[1], groups, planes, program.place(sums))
+    program.call("dense", (*placed, *where), vectors, 0, len(params))
+    program.run(executables(STEPS["rnn", True], True))
+    want = create_engine("reference", model).dense(layer, x)
+    np.testing.assert_array_equal(results[:vectors, :rows], want)
 
 
 @pytest.mark.parametrize("features", ["", "+neon,+fp-armv8", "+dotprod", "-dotprod"])

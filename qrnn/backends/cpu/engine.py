@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
+from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.formats import pack_formats
+from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedRun, can_fuse
@@ -33,6 +36,9 @@ GANG_MACS = 1 << 18
 
 FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 19, 1 << 24
 """`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
+
+DENSE_MACS = 1 << 14
+"""A dense layer of so many multiply-adds a call goes by `qrnn.backends.cpu.dense`: below, plain loops start sooner."""
 
 TASK_MACS = 1 << 21
 """A task handed to the pool does at least about so many multiply-adds."""
@@ -136,6 +142,10 @@ class CpuEngine(Engine):
             for number, d in enumerate(layer.directions)
         }
         self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
+        self._dense: dict[str, DenseRun] = {}
+        if self.isa is not None:
+            dense = (layer for layer in model.layers if isinstance(layer, QuantDense))
+            self._dense = {layer.name: DenseRun(self.isa, layer) for layer in dense}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
@@ -267,6 +277,10 @@ class CpuEngine(Engine):
         R = layer.matrix.weight.shape[0]
         M, K = x.shape
         out = np.empty((M, R), np.int16)
+        packed = self._dense.get(layer.name)
+        if packed is not None and M * R * K >= DENSE_MACS:
+            self._spread(partial(packed.run, np.ascontiguousarray(x), out), M, R * K, FUSED_TASK_MACS, AHEAD)
+            return out
         matrix, operand = self._matrices[layer.name], layer.operand
 
         def run(m0: int, m1: int) -> None:

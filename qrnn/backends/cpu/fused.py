@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.isa import ISAS
+from qrnn.backends.cpu.isa import ISAS, Isa
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
@@ -41,7 +41,7 @@ def address(_context: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
-def _emitted(emit: Callable[..., None], arity: int) -> Any:
+def emitted(emit: Callable[..., None], arity: int) -> Any:
     """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -271,6 +271,18 @@ CELLS = {
 
 
 @cache
+def shared_parts(isa: Isa) -> dict[str, Any]:
+    """What every template for an instruction set needs: the operands' encoding, AMX's tiles."""
+    space = dict(globals())
+    space["encode_blocks"] = emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
+    return {
+        "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
+        "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
+        "encode_steps": jit(renamed(encode_steps, f"encode_steps_{isa.name}", space)),
+    }
+
+
+@cache
 def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool) -> Any:
     """`run` or `run_group` for one cell and instruction set: the same code, with the emitted functions put in place.
 
@@ -279,16 +291,12 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     isa = next(i for i in ISAS if i.name == isa_name)
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
-    space = dict(globals())
-    space["step_blocks"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
-    space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
-    space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
-    space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
-    space["encode_blocks"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
-    space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
-    space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
-    space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
+    space = globals() | shared_parts(isa)
+    space["step_blocks"] = emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
+    space["second_phase"] = emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
+    space["group_step"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
+    space["group_second_phase"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
+    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{isa_name}", space))
     name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
     return jit_entry(renamed(globals()[template], name, space))

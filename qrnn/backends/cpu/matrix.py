@@ -12,9 +12,10 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.blocks import PHASES, ROW_PARAMS, STEP_ARGS, Step, const, panel
 from qrnn.backends.cpu.isa import Isa, load, store
-from qrnn.backends.cpu.vector import vector_type
+from qrnn.backends.cpu.vector import lift, vector_type
 
 VECTORS = 16
 """Operand vectors of one `accumulate`: the rows of an AMX tile."""
@@ -82,6 +83,12 @@ def _by_registers(step: Step, weights: Any, operands: Any, stride: Any, count: i
                 store(b, acc, b.add(b.add(out, b.mul(row, const(size * count))), const(size * gate)))
 
 
+def _by_itself(step: Step, weights: Any, operands: Any, count: int, out: Any) -> None:
+    """`accumulate` of one vector, without the work of `TILE` of them."""
+    for gate, acc in enumerate(step.dots(weights, [operands], step.args["groups"], count, step.args["planes"])[0]):
+        store(step.builder, acc, step.builder.add(out, const(4 * step.isa.lanes * gate)))
+
+
 def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any) -> None:
     """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions."""
     b = step.builder
@@ -111,17 +118,24 @@ PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", 
 
 
 def emit_product(
-    builder: Any, isa: Isa, gate_count: int, values: Sequence[Any], vectors: Any, first: Any, last: Any
+    builder: Any,
+    isa: Isa,
+    gate_count: int,
+    values: Sequence[Any],
+    vectors: Any,
+    first: Any,
+    last: Any,
+    dense: bool = False,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
-    Of vector t, block k, gate g: ``lanes`` values at out + t · out_stride + 4 · lanes · (k · gate_count + g). The operands' buffer has room
-    for a multiple of `VECTORS`.
+    ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``lanes`` values of ``size`` bytes at
+    out + t · out_stride + size · lanes · (k · gate_count + g). The operands' buffer has room for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count)
     b, lanes = builder, isa.lanes
-    kind = vector_type(lanes, 32)
+    kind, size = vector_type(lanes, 32), 2 if dense else 4
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
         weights = panel(step, block, 0)
         params = step.at(args["params"], block, 4 * ROW_PARAMS * gate_count * lanes)
@@ -129,14 +143,22 @@ def emit_product(
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
-            accumulate(step, weights, operands, args["stride"], gate_count, args["sums"], here)
+            with b.if_else(b.icmp_signed("==", here, const(1))) as (alone, several):
+                with alone:
+                    _by_itself(step, weights, operands, gate_count, args["sums"])
+                with several:
+                    accumulate(step, weights, operands, args["stride"], gate_count, args["sums"], here)
             with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
                 out = b.add(args["out"], b.mul(b.add(start, row), args["out_stride"]))
-                out = b.add(out, b.mul(block, const(4 * lanes * gate_count)))
+                out = b.add(out, b.mul(block, const(size * lanes * gate_count)))
                 sums = b.add(args["sums"], b.mul(row, const(4 * lanes * gate_count)))
                 for gate in range(gate_count):
                     acc = load(b, b.add(sums, const(4 * lanes * gate)), kind)
-                    store(b, step.requantized(acc, params, gate).value, b.add(out, const(4 * lanes * gate)))
+                    found = step.requantized(acc, params, gate)
+                    if dense:
+                        found = lift(fixedpoint.saturate16_shifted)(found, step.pre_shift(params, gate))
+                    value = b.trunc(found.value, vector_type(lanes, 16)) if dense else found.value
+                    store(b, value, b.add(out, const(size * lanes * gate)))
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")

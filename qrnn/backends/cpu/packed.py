@@ -200,7 +200,7 @@ def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
     return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
 
 
-def _take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+def take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
     """One of the scratches that nobody uses; many threads may ask at once."""
     try:
         return idle.pop()
@@ -232,11 +232,11 @@ class FusedRun:
         if gang is not None:
             self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, gang, place)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = _take(self._idle) or scratch(self.isa, self.layer, 1)
+            own = take(self._idle) or scratch(self.isa, self.layer, 1)
             self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
             self._idle.append(own)
         else:
-            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer)
+            own = take(self._idle_groups) or group_scratch(self.isa, self.layer)
             self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
             self._idle_groups.append(own)
 
