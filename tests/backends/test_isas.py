@@ -90,6 +90,7 @@ def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
     with watched(model, len(sessions)):
         for session in sessions:
             assert_equal(want, integers(session, batch)[0])
+    assert_equal(want, integers(Session(model, "cpu", 1, PLAIN), batch)[0])
 
 
 def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] |
     with watched(model, len(isas)):
         for isa in isas:
             assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa))
+    assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, PLAIN))
 
 
 @short
