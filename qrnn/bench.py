@@ -218,6 +218,8 @@ class Plan:
     whole: bool = True
     stream: bool = True
     step_ms: float | None = None
+    isa: str | None = None
+    """As for `Session`."""
 
 
 def backward_layer(model: QuantModel) -> str | None:
@@ -253,7 +255,7 @@ def bench_model(
         batch = batch.take(np.nonzero(batch.lengths)[0])
         if batch.size == 0:
             raise DataError("lengths: every sequence has no steps; there is nothing to time")
-    sessions = {threads: Session(model, backend, threads) for threads in plan.threads}
+    sessions = {threads: Session(model, backend, threads, plan.isa) for threads in plan.threads}
     whole, stream = [], []
     first = batch.take(np.arange(1))
     for session in sessions.values():

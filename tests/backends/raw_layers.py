@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.arithmetic import gates as g
 from qrnn.model.float_model import CellKind, Forget, GraphInput, gate_blocks
 from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix, TensorFormat
-from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.model.quant_model import Provenance, QuantDense, QuantModel
 from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 
@@ -227,10 +227,23 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
     return _alone(layer)
 
 
+def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
+    """A dense layer of random integers, from x to y."""
+    operand = Operand(_number(rng, 0, 15), limit)
+    layer = QuantDense("dense", "x", "y", matrix(rng, rows, inputs, limit), _pre_shift(rng, rows), operand, 5)
+    return _model(layer, {"x": (inputs, True), "y": (rows, True)})
+
+
 def _alone(layer: QuantRecurrent) -> QuantModel:
     """A model of this layer and nothing else."""
     D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size
-    sizes = {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)}
+    return _model(layer, {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)})
+
+
+def _model(layer: QuantRecurrent | QuantDense, sizes: dict[str, tuple[int, bool]]) -> QuantModel:
+    """One layer with tensors of these sizes, with a time axis or without."""
     tensors = {name: TensorFormat(size, timed, 32, (1.0,), 32767) for name, (size, timed) in sizes.items()}
     provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
-    return QuantModel("raw", (GraphInput("x", "features", (I,), True),), (layer,), (), tensors, False, provenance)
+    return QuantModel(
+        "raw", (GraphInput("x", "features", (sizes["x"][0],), True),), (layer,), (), tensors, False, provenance
+    )

@@ -90,6 +90,7 @@ def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
     with watched(model, len(sessions)):
         for session in sessions:
             assert_equal(want, integers(session, batch)[0])
+    assert_equal(want, integers(Session(model, "cpu", 1, PLAIN), batch)[0])
 
 
 def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] |
     with watched(model, len(isas)):
         for isa in isas:
             assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa))
+    assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, PLAIN))
 
 
 @short
@@ -229,6 +231,14 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_everything_at_its_ends(cell: CellKind, after: bool, limit: int, sign: int) -> None:
     """The largest weights, inputs and states of one sign: sums as near to 32 bits as the proof lets them come."""
+    model, (x, h, c) = largest_model(cell, after, limit, sign), largest_run(cell)
+    want = run_raw(model, (h, c), x, np.array([3, 3, 3]), "reference")
+    for isa in some_isas(cell, after):
+        assert_equal(want, run_raw(model, (h, c), x, np.array([3, 3, 3]), "cpu", 1, isa))
+
+
+def largest_model(cell: CellKind, after: bool, limit: int, sign: int) -> QuantModel:
+    """400 units on 401 inputs with the largest weights of one sign."""
     rng = np.random.default_rng(limit)
     model = fusable_model(rng, FusableShape(cell, after, 400, 401, limit, limit, simple=sign > 0))
     layer = model.recurrent_layers[0]
@@ -239,15 +249,18 @@ def test_everything_at_its_ends(cell: CellKind, after: bool, limit: int, sign: i
         part.bias[:] = room * np.where(np.arange(len(room)) % 3, sign, 0)
         part.multiplier[:] = (1 << 31) - 2
         part.prove("drawn")
+    return model
+
+
+def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
+    """x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
     x = np.full((3, 3, 401), 32767, np.int16)
     x[1] = -32768
     h = np.full((3, 1, 400), 32767, np.int16)
     h[1] = -32767
     c = np.full((3, 1, 400 if cell == "lstm" else 0), (1 << 31) - 1, np.int32)
     c[1] = -(1 << 31)
-    want = run_raw(model, (h, c), x, np.array([3, 3, 3]), "reference")
-    for isa in some_isas(cell, after):
-        assert_equal(want, run_raw(model, (h, c), x, np.array([3, 3, 3]), "cpu", 1, isa))
+    return x, h, c
 
 
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
@@ -377,7 +390,7 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     assert not whole[:, :, columns:].any()
 
     operand = ends(rng, -limit, limit, columns)
-    stored = operand + isa.offset * (256 if planes == 2 else 1)  # what the bytes of an encoded operand mean
+    stored = operand + isa.encoded_offset(planes)  # what the bytes of an encoded operand mean
     sums = matrix.weight.astype(np.int64) @ stored
     np.testing.assert_array_equal(params[:, 4, :, ::2], params[:, 1, :, 1::2])
     of_units = params[..., units].transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, :hidden]

@@ -244,7 +244,7 @@ class Step:
             with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
                 self.store((operand >> 8) + isa.offset, place, 8)
                 low_plane = b.mul(self.args["groups"], const(isa.group))
-                self.store(operand, b.add(place, low_plane), 8)
+                self.store(operand + isa.low_offset, b.add(place, low_plane), 8)
 
 
 def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:

@@ -8,6 +8,7 @@ run parallel kernels at once, and which layer a user has depends on the platform
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.formats import pack_formats
+from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedRun, can_fuse
@@ -34,6 +37,9 @@ GANG_MACS = 1 << 18
 
 FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 19, 1 << 24
 """`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
+
+DENSE_MACS = 1 << 14
+"""A dense layer of so many multiply-adds a call goes by `qrnn.backends.cpu.dense`: below, plain loops start sooner."""
 
 TASK_MACS = 1 << 21
 """A task handed to the pool does at least about so many multiply-adds."""
@@ -100,6 +106,10 @@ class CpuEngine(Engine):
             for number, d in enumerate(layer.directions)
         }
         self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
+        self._dense: dict[str, DenseRun] = {}
+        if self.isa is not None:
+            dense = (layer for layer in model.layers if isinstance(layer, QuantDense))
+            self._dense = {layer.name: DenseRun(self.isa, layer) for layer in dense}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
@@ -264,6 +274,10 @@ class CpuEngine(Engine):
         R = layer.matrix.weight.shape[0]
         M, K = x.shape
         out = np.empty((M, R), np.int16)
+        packed = self._dense.get(layer.name)
+        if packed is not None and M * R * K >= DENSE_MACS:
+            self._spread(partial(packed.run, np.ascontiguousarray(x), out), M, R * K, FUSED_TASK_MACS, AHEAD)
+            return out
         parts = self.dense_parts(layer)
 
         def run(m0: int, m1: int) -> None:

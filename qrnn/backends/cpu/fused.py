@@ -23,7 +23,7 @@ from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import wait_for_all
 from qrnn.backends.cpu.calls import digest, reader
-from qrnn.backends.cpu.isa import ISAS, copy_words
+from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
@@ -48,7 +48,7 @@ def address(_context: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
-def _emitted(emit: Callable[..., None], arity: int) -> Any:
+def emitted(emit: Callable[..., None], arity: int) -> Any:
     """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -69,7 +69,7 @@ def _emitted(emit: Callable[..., None], arity: int) -> Any:
 
 
 @jit
-def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offset: int) -> None:
+def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offsets: Any) -> None:
     """Operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`. Padding stays as it is."""
     plane = out.shape[0] // planes
     for k in range(first, x.shape[0]):
@@ -78,10 +78,10 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, pl
             out[2 * k] = np.uint8(value & 255)
             out[2 * k + 1] = np.uint8((value >> 8) & 255)
         elif planes == 1:
-            out[k] = np.uint8((value + offset) & 255)
+            out[k] = np.uint8((value + offsets[0]) & 255)
         else:
-            out[k] = np.uint8(((value >> 8) + offset) & 255)
-            out[plane + k] = np.uint8(value & 255)
+            out[k] = np.uint8(((value >> 8) + offsets[0]) & 255)
+            out[plane + k] = np.uint8((value + offsets[1]) & 255)
 
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
@@ -149,12 +149,12 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offset, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offsets, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
-    words, offset, units = coding
+    words, offsets, units = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[0] // units
     first_block, last_block = me * last // threads, (me + 1) * last // threads
@@ -183,7 +183,7 @@ def run(
         length = lengths[n]
         if me == 0:
             h_now[:H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[c_places[u]] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
@@ -224,7 +224,7 @@ def run_group(
     """
     n0, n1, _, _ = place
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
-    words, offset, units = coding
+    words, offsets, units = coding
     hh_weights, hh_params, groups, planes = hh
     H, last = h.shape[1], h_now.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
@@ -249,7 +249,7 @@ def run_group(
         for k in range(active):
             n = order[k]
             h_now[k, :H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[k, c_places[u]] = c[n, u]
         count, width, begun, done = active, active, 0, 0
@@ -387,6 +387,16 @@ def framed_entry(called: Any, fixed: Any, scratch: Any) -> Any:
     return jit_entry(renamed(framed, f"{called.py_func.__name__}_{digest((fixed, scratch))}", space))
 
 
+def shared_parts(isa: Isa) -> dict[str, Any]:
+    """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
+    return {
+        "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
+        "copy_units": emitted(lambda b, values: copy_words(b, *values), 1),
+        "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
+        "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
+    }
+
+
 @cache
 def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool) -> Any:
     """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
@@ -397,18 +407,14 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     isa = isa.in_words() if simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
-    space = dict(globals())
-    space["step_blocks"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
-    space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
-    space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
-    space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
-    space["encode_vectors"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
-    space["into_rows"] = _emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
-    space["out_of_rows"] = _emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
-    space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
-    space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
-    space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
+    space = globals() | shared_parts(isa)
+    space["step_blocks"] = emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
+    space["second_phase"] = emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
+    space["group_step"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
+    space["group_second_phase"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
+    space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
+    space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
+    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    space["copy_units"] = _emitted(lambda b, values: copy_words(b, *values), 1)
     name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
     return jit(renamed(globals()[template], name, space))

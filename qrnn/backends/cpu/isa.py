@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
@@ -30,8 +31,8 @@ Dot = Callable[[Any, Any, Any, Any], Any]
 class Isa:
     """An instruction set. ``group`` operands of a row are multiplied and summed by one instruction.
 
-    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added, 16-bit ones as a plane of low and a plane of high bytes;
-    16: as int16.
+    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added; 16-bit ones as a plane of high bytes, likewise, and a plane of
+    low bytes, with ``low_offset`` added. 16: as int16.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Isa:
     operand_bits: int
     offset: int
     dot: Dot
+    low_offset: int = 0
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
     words: bool = False
@@ -62,6 +64,10 @@ class Isa:
         if self.halves == 1:
             return list(range(self.lanes))
         return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(WORDS // 8) for k in range(4)]
+
+    def encoded_offset(self, planes: int) -> int:
+        """What the offsets add to an operand that is stored in so many planes."""
+        return 256 * self.offset + self.low_offset if planes == 2 else self.offset
 
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
@@ -115,6 +121,16 @@ def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     return builder.add(acc, builder.call(function, [x, w]))
 
 
+def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+    """Four signed bytes of operands times four of weights, summed into 32 bits without saturation."""
+    quads, kind = vector_type(16, 8), vector_type(4, 32)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind, quads, quads]), "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    )
+    x = builder.bitcast(splat(builder, load(builder, operands, I32), 4), quads)
+    return builder.call(function, [acc, x, load(builder, weights, quads)])
+
+
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
 
@@ -129,6 +145,9 @@ ISAS = (
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
+    Isa(
+        "neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128
+    ),  # low bytes are unsigned, sdot's operands are not
 )
 """Best first."""
 
@@ -156,7 +175,14 @@ _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 def host_features() -> dict[str, bool]:
     """The LLVM features that Numba compiles for: the processor's, or those that ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` leave."""
     text = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
-    return {item[1:]: item[0] == "+" for item in text.split(",") if item}
+    listed = {item[1:]: item[0] == "+" for item in text.split(",") if item}
+    name = config.CPU_NAME or get_host_cpu_name()
+    return ({"dotprod": True} if name.startswith(DOTPROD_CPUS) else {}) | listed
+
+
+DOTPROD_CPUS = ("apple-m", "neoverse-", "cortex-x", *(f"cortex-a{n}" for n in (55, 75, 76, 77, 78, 510, 710, 715, 720)))
+"""Names of AArch64 processors for which LLVM uses dot products, listed or not: of an AArch64 host, LLVM lists some features on Linux (dotprod
+from LLVM 20 on) and none on macOS, and Numba compiles for the processor's name and what is listed."""
 
 
 def available_isas() -> tuple[str, ...]:

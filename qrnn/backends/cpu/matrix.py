@@ -13,8 +13,10 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
 from qrnn.backends.cpu.isa import Isa, const, store
+from qrnn.backends.cpu.vector import lift
 
 TILE_ROWS = 16
 """Operand vectors of an AMX tile."""
@@ -169,16 +171,23 @@ PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", 
 
 
 def emit_product(
-    builder: Any, isa: Isa, gate_count: int, values: Sequence[Any], vectors: Any, first: Any, last: Any
+    builder: Any,
+    isa: Isa,
+    gate_count: int,
+    values: Sequence[Any],
+    vectors: Any,
+    first: Any,
+    last: Any,
+    dense: bool = False,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
-    Of vector t, block k, gate g: ``units`` values at out + t · out_stride + 4 · units · (k · gate_count + g). The operands' buffer has room
-    for a multiple of `VECTORS`.
+    ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``units`` values of ``size`` bytes at
+    out + t · out_stride + size · units · (k · gate_count + g). The operands' buffer has room for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count)
-    b, size = builder, 4 * isa.units
+    b, size, bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
         rows = rows_of(step, block, 0, gate_count)
         with cgutils.for_range_slice(b, const(0), vectors, const(VECTORS)) as (start, _):
@@ -189,10 +198,13 @@ def emit_product(
             with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
                 out = b.add(args["out"], b.mul(b.add(start, row), args["out_stride"]))
                 out = b.add(out, b.mul(block, const(size * gate_count)))
-                sums = b.add(args["sums"], b.mul(row, const(size * gate_count)))
+                sums = b.add(args["sums"], b.mul(row, const(4 * isa.units * gate_count)))
                 for gate in range(gate_count):
-                    total = step.vector(b.add(sums, const(size * gate)), *INT32)
-                    step.store(step.requantized(total.parts, rows.params, gate), b.add(out, const(size * gate)))
+                    total = step.vector(b.add(sums, const(4 * isa.units * gate)), *INT32)
+                    found = step.requantized(total.parts, rows.params, gate)
+                    if dense:
+                        found = lift(fixedpoint.saturate16_shifted)(found, step.pre_shift(rows.params, gate))
+                    step.store(found, b.add(out, const(size * gate)), bits)
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")

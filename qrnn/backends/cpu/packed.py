@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,8 @@ def planes_of(isa: Isa, operand: Operand) -> int:
 
 def groups_of(isa: Isa, columns: int) -> int:
     """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
-    return -(-columns // isa.units) * isa.units // isa.group
+    step = max(isa.units, 2 * isa.group)
+    return -(-columns // step) * step // isa.group
 
 
 def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
@@ -72,7 +73,7 @@ def pack_matrix(
     packed = aligned((rows_bytes + matrix_products.TILE_BYTES * max(phases),), np.int8)[:rows_bytes]
     packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
-    bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
+    bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
     params = aligned((blocks_count, blocks.ROW_PARAMS, G, units), np.int32)
@@ -146,7 +147,7 @@ def _lifted(function: GateFunction) -> bool:
 class FusedDirection:
     """A direction ready for `qrnn.backends.cpu.fused.run`."""
 
-    coding: tuple[bool, int, int]
+    coding: tuple[bool, tuple[int, int], int]
     ih: tuple[Any, ...]
     hh: tuple[Any, ...]
     functions: Int64Array
@@ -166,7 +167,7 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
         tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, isa.offset, isa.units),
+        (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.units),
         pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
         pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
         functions,
@@ -229,7 +230,10 @@ def _places(isa: Isa, padded: int) -> Int64Array:
     return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
 
 
-def _take(idle: list[Frame]) -> Frame | None:
+Taken = TypeVar("Taken")
+
+
+def take(idle: list[Taken]) -> Taken | None:
     """One of the scratches that nobody uses; many threads may ask at once."""
     try:
         return idle.pop()
@@ -261,11 +265,11 @@ class FusedRun:
         if gang is not None:
             self._framed("run", gang)(self._fixed.address, gang.address, *data)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = _take(self._idle) or Frame(scratch(self.isa, self.layer, 1))
+            own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1))
             self._framed("run", own)(self._fixed.address, own.address, *data)
             self._idle.append(own)
         else:
-            own = _take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer))
+            own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer))
             self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
 
