@@ -79,11 +79,18 @@ SPECS = {
     "round-15": Spec(fixedpoint.shift_right_round, (INT32, 15)),
     "round-1": Spec(fixedpoint.shift_right_round, (INT32, 1)),
     "round-0": Spec(fixedpoint.shift_right_round, (INT32, 0)),
+    "round-16": Spec(fixedpoint.shift_right_round, (SIGNED, FRAC)),
+    "round-16-not-0": Spec(fixedpoint.shift_right_round, (INT16, (1, 15))),
+    "round-16-any": Spec(fixedpoint.shift_right_round, (INT16, FRAC)),
+    "magnitude": Spec(fixedpoint.magnitude, (INT16,)),
+    "magnitude-32": Spec(fixedpoint.magnitude, (INT32,)),
     "saturate16": Spec(fixedpoint.saturate16, (INT32,)),
     "saturate32": Spec(fixedpoint.saturate32, ((-(1 << 33), 1 << 33),)),
     "saturate16_shifted": Spec(fixedpoint.saturate16_shifted, (INT32, FRAC)),
     "saturate16_shifted-33": Spec(fixedpoint.saturate16_shifted, ((-(1 << 32), 1 << 32), FRAC)),
     "multiply_q15": Spec(fixedpoint.multiply_q15, (INT32, EITHER)),
+    "multiply_q15-unit": Spec(fixedpoint.multiply_q15, (SIGNED, UNIT)),
+    "multiply_q15-ends": Spec(fixedpoint.multiply_q15, (INT16, INT16)),
     "multiply_q15-16": Spec(fixedpoint.multiply_q15, (INT16, (0, 32767))),
     "to_operand": Spec(fixedpoint.to_operand, (INT16, FRAC, LIMIT)),
     "preactivation": Spec(cells.preactivation, (SUM, SUM, FRAC)),
@@ -93,6 +100,8 @@ SPECS = {
     "lstm_cell_state": Spec(cells.lstm_cell_state, (UNIT, UNIT, SIGNED, INT32, 15, SHIFT)),
     "lstm_output_argument": Spec(cells.lstm_output_argument, (INT32, SHIFT)),
     "lstm_hidden_state": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, SHIFT)),
+    "lstm_hidden_state-15": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, 15)),
+    "gru_hidden_state-0": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, 0)),
     "gru_hidden_state": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, FRAC)),
     "rnn_hidden_state": Spec(cells.rnn_hidden_state, (EITHER, SHIFT)),
     "evaluate_ramp": Spec(
@@ -167,6 +176,30 @@ def test_every_lane_width_is_proved_and_no_wider() -> None:
 
 
 EVERY_INT16 = np.arange(-32768, 32768)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_every_int16_is_rounded(lanes: int) -> None:
+    """By every shift: in 16-bit lanes a product with a power of two, with the signs turned where the shift may be 0."""
+    for name, low, shifts in (("round-16", -32767, range(16)), ("round-16-not-0", -32768, range(1, 16))):
+        x = EVERY_INT16[low <= EVERY_INT16]
+        for s in shifts:
+            (got,) = kernel(name, lanes)([x, np.full_like(x, s)])
+            np.testing.assert_array_equal(got, (x + ((1 << s) >> 1)) >> s)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_every_value_of_one_factor(lanes: int) -> None:
+    """h of an LSTM from every gate value that int16 does not hold and all others, with some of every size, and the other way round."""
+    rng = np.random.default_rng(5)
+    for unit in (32768, 32767, 16384, 1, 0, *rng.integers(0, 32769, 20).tolist()):
+        signed = np.arange(-32767, 32768)
+        (got,) = kernel("lstm_hidden_state-15", lanes)([np.full_like(signed, unit), signed])
+        np.testing.assert_array_equal(got, (unit * signed + 16384) >> 15)
+    for value in (32767, -32767, 16384, -1, *rng.integers(-32767, 32768, 20).tolist()):
+        units = np.arange(32769)
+        (got,) = kernel("lstm_hidden_state-15", lanes)([units, np.full_like(units, value)])
+        np.testing.assert_array_equal(got, (units * value + 16384) >> 15)
 
 
 @cache

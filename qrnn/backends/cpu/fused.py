@@ -34,7 +34,7 @@ AHEAD = 64
 """Steps whose input products are computed ahead in one go, of a sequence alone."""
 
 ROWS_AHEAD = 64
-"""Of a group, steps times sequences."""
+"""Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
 
 
 @intrinsic
@@ -167,15 +167,8 @@ def run(
         address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, ih[2], ih[3], address(sums[me]),
     )  # fmt: skip
     x_format = (
-        x.shape[2],
-        address(tails[me]),
-        address(own_operands),
-        own_operands.shape[1],
-        formats[2],
-        formats[3],
-        ih[2],
-        ih[3],
-    )
+        x.shape[2], address(tails[me]), address(own_operands), own_operands.shape[1], formats[2], formats[3], ih[2], ih[3],
+    )  # fmt: skip
     x_step = -x.strides[1] if reverse else x.strides[1]
     epoch = 0
     configure(address(config))

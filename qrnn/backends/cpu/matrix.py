@@ -34,6 +34,7 @@ AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
 TILE_BYTES = 1024
+"""Of a tile: 16 rows of 64 bytes."""
 
 _I8 = ir.IntType(8)
 _OPERANDS, _TILES = 4, 8
@@ -74,6 +75,7 @@ class Rows:
 
 
 def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
+    """`Rows` of a block."""
     return Rows(block_params(step, block), panels(step, block, first, count), first, count)
 
 

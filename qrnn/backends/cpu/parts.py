@@ -46,10 +46,12 @@ def count_of(lanes: int, bits: int) -> int:
 
 
 def lanes_of(parts: Parts) -> int:
+    """How many lanes there are in all."""
     return sum(int(p.type.count) for p in parts)
 
 
 def bits_of(parts: Parts) -> int:
+    """Bits of a lane."""
     return int(parts[0].type.element.width)
 
 
