@@ -246,6 +246,7 @@ class FusedRun:
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
         simple = is_simple(layer, d)
+        self.direction = d
         self.isa, self.layer = isa.in_words() if simple else isa, layer
         p = pack_direction(self.isa, layer, d)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
@@ -272,6 +273,19 @@ class FusedRun:
             own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer))
             self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
+
+    def whole_call(self, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
+        """`fused.run` or `fused.run_group` of all sequences by one thread, with a scratch of its own."""
+        N = len(lengths)
+        template, own = (
+            ("run", scratch(self.isa, self.layer, 1))
+            if N < GROUP_LEAST
+            else ("run_group", group_scratch(self.isa, self.layer))
+        )
+        place = (0, N, 0, 1)
+        return Call(
+            compiled(template, *self._key), self.direction.reverse, *self._parts, x, lengths, h, c, y, own, place
+        )
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
