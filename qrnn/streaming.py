@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.backends.base import LayerState, ModelRows, StreamRows
+from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
 from qrnn.model.batch import FLOAT32_MAX, Batch, as_array, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
@@ -122,7 +122,7 @@ class _Views:
 class SequenceIO:
     """Users' arrays in and out of a backend's way of its own to run whole sequences of one shape."""
 
-    def __init__(self, session: Session, rows: ModelRows) -> None:
+    def __init__(self, session: Session, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
 
@@ -130,15 +130,26 @@ class SequenceIO:
         self, inputs: Mapping[str, Any], state: State | None
     ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
         """Outputs and final states; None for what has to be looked at more closely."""
-        if not self._views.put(inputs):
+        rows, views = self._rows, self._views
+        if len(inputs) != len(views.inputs):
             return None
+        for name, view, shape, kinds in views.inputs:
+            value = inputs.get(name)
+            if type(value) is not np.ndarray or value.shape != shape or value.dtype.char not in kinds:
+                return None
+            if value.dtype != view.dtype or value.dtype == np.int64 or not value.flags.carray:
+                view[...] = value
+                value = view
+            if value.dtype != np.int64:
+                rows.read_from(name, value)
         begin = (self._start if state is None else state).layers
-        for name, (h, c) in self._rows.layers.items():
+        for name, (h, c) in rows.layers.items():
             h[...], c[...] = begin[name]
-        if not self._rows.run(self._rows.size):
+        outputs = rows.new_outputs()
+        if not rows.run(rows.size):
             return None
-        final = {name: (h.copy(), c.copy()) for name, (h, c) in self._rows.layers.items()}
-        return self._views.copied(), final
+        final = {name: (h.copy(), c.copy()) for name, (h, c) in rows.layers.items()}
+        return {name: outputs[name].reshape(view.shape) for name, view in views.outputs}, final
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

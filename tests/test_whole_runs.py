@@ -60,6 +60,26 @@ def test_gangs_within(cell: Any) -> None:
         assert isinstance(session.engine.sequences(1, 5, np.float32), ModelRows)
 
 
+@pytest.mark.parametrize("directions", [(False,), (False, True)])
+def test_sequences_shared_out_over_threads(directions: tuple[bool, ...]) -> None:
+    model = Case(Shape("gru", 5, 20, directions, layers=2, head=4), lengths=(5, 5)).quantized()
+    with eager_threads(3):
+        check_runs(model, Session(model, "cpu", 3), 0, np.float32)
+
+
+def test_arrays_of_any_layout() -> None:
+    session, x = Session(BOTH.quantized(), "cpu", 1), BOTH.data()["x"]
+    want = session.run({"x": x})
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    odd = raw[1:].view(x.dtype).reshape(x.shape)
+    odd[...] = x
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    wide = np.repeat(x, 2, axis=1)[:, ::2]
+    for other in (np.asfortranarray(x), odd, fixed, wide, x):
+        assert_same(session.run({"x": other}), want)
+
+
 def test_the_buffers_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(BOTH.quantized(), "cpu", 1)
     x = BOTH.data()["x"]
@@ -96,4 +116,4 @@ def test_float64_features_are_not_rounded_to_float32() -> None:
 
 def test_large_runs_take_the_general_way() -> None:
     session = Session(BOTH.quantized(), "cpu", 1)
-    assert session.engine.sequences(64, 2000, np.float32) is None
+    assert session.engine.sequences(64, 20000, np.float32) is None

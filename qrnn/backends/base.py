@@ -94,6 +94,18 @@ class StreamRows(ModelRows):
         self.rows: Int64Array = np.arange(capacity)
 
 
+class SequenceRows(ModelRows):
+    """Whole sequences of one shape."""
+
+    @abstractmethod
+    def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Let the next run read real values from there: contiguous, as many as in ``inputs[name]`` and of the same type."""
+
+    @abstractmethod
+    def new_outputs(self) -> dict[str, FloatArray]:
+        """Arrays for the next run to write, which become the user's; shaped as ``outputs``."""
+
+
 class Engine(ABC):
     """A model laid out for one backend. Engines hold no state between calls: many threads may use one at once."""
 
@@ -117,7 +129,7 @@ class Engine(ABC):
         """So many streams, where the backend steps them in a way of its own; no layer reads backwards."""
         return None
 
-    def sequences(self, size: int, steps: int, real: Any) -> ModelRows | None:
+    def sequences(self, size: int, steps: int, real: Any) -> SequenceRows | None:
         """So many whole sequences of so many steps, where the backend can run them at less cost than `run` and they are worth it."""
         return None
 

@@ -117,21 +117,26 @@ class Frame:
     def __init__(self, values: tuple[Any, ...]) -> None:
         self._values = values  # kept alive: the words are addresses
         self._words: Int64Array = np.array(_words(values), np.int64)
+        self._begins = np.cumsum([0, *(len(_words((value,))) for value in values)]).tolist()
         self.kinds = types.Tuple([typeof(value) for value in values])
         self.address: int = self._words.ctypes.data
+
+    def move(self, number: int, address: int) -> None:
+        """Let argument ``number``, an array, lie elsewhere from now on, in the same shape and type; the caller keeps it alive."""
+        self._words[self._begins[number]] = address
 
 
 class Call:
     """A function of `qrnn.backends.cpu.jit` with all its arguments."""
 
     def __init__(self, called: Callable[..., Any], *values: Any) -> None:
-        self._frame = Frame(values)
-        self._entry = _compiled(called, self._frame.kinds)
+        self.frame = Frame(values)
+        self._entry = _compiled(called, self.frame.kinds)
 
     @property
     def addresses(self) -> tuple[int, int]:
         """Of the compiled function and of its words."""
-        return self._entry.address, self._frame.address
+        return self._entry.address, self.frame.address
 
 
 FIRST, LAST, STATUS = 0, 1, 2

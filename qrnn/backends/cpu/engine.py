@@ -276,9 +276,8 @@ class CpuEngine(Engine):
         if size * steps * widest > SEQUENCE_ELEMENTS:
             return None
         work = max((_macs(d) for layer in self.model.recurrent_layers for d in layer.directions), default=0)
-        if size > 1 and self.workers > 1 and size * steps * work >= 2 * TASK_MACS:  # for several threads
-            return None
-        return CpuSequences(self, size, steps, real)
+        shares = min(self.workers, size, max(1, size * steps * work // FUSED_TASK_MACS)) if size > 1 else 1
+        return CpuSequences(self, size, steps, real, shares)
 
     def sequence_call(
         self, layer: QuantRecurrent, number: int, x: Int16Array, lengths: IndexArray, h: Int16Array, c: Int32Array, y: Int16Array

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from qrnn.backends.cpu.engine import CpuEngine
 
 
+USERS = 1
+"""Which argument of the calls of `LayerCalls.input_call` and `LayerCalls.output_calls` is the user's array."""
+
+
 class LayerCalls(ABC):
     """Calls over the rows of ``tensors`` [rows, F], by name; `place` says which rows."""
 
@@ -52,9 +56,9 @@ class LayerCalls(ABC):
         values, given = self.rows.inputs[name], next(i for i in self.engine.model.inputs if i.name == name)
         place = self.place(given.has_time)
         if values.dtype == np.int64:
-            return Call(stream_rows.check_tokens, place, given.vocabulary, values)
+            return Call(stream_rows.check_tokens, place, values, given.vocabulary)
         fmt = self.engine.model.tensors[name]
-        return Call(stream_rows.quantize, place, fmt.scales, fmt.limit, values, self.tensors[name])
+        return Call(stream_rows.quantize, place, values, self.tensors[name], fmt.scales, fmt.limit)
 
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts."""
@@ -62,10 +66,8 @@ class LayerCalls(ABC):
         calls = []
         for tensor, indices, positions in output.parts:
             scale, q = self.engine.model.tensors[tensor].scales, self.tensors[tensor]
-            parts = (_ints(indices), _ints(positions))
-            calls.append(
-                Call(stream_rows.dequantize, self.place(output.has_time), scale, *parts, q, self.rows.outputs[name])
-            )
+            place, out = self.place(output.has_time), self.rows.outputs[name]
+            calls.append(Call(stream_rows.dequantize, place, out, q, scale, _ints(indices), _ints(positions)))
         return calls
 
     def layer_calls(self, layer: Any) -> list[Call]:

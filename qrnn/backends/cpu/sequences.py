@@ -1,49 +1,116 @@
-"""Whole sequences of one shape on the CPU, from floats to floats, as calls that compiled code goes through: for short work, which Python
-would take longer to prepare than to do.
+"""Whole sequences of one shape on the CPU, from floats to floats, as calls that compiled code goes through.
 
-The buffers stay between runs, so that nothing is allocated but what the user gets.
+What lies between the layers stays between runs; inputs are read where the user has them, and outputs written where the user gets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from qrnn.backends.base import ModelRows
+from qrnn.backends.base import ModelRows, SequenceRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import STATUS, Call, CallList
-from qrnn.backends.cpu.layer_calls import LayerCalls
-from qrnn.model.parts import Int64Array
+from qrnn.backends.cpu.layer_calls import USERS, LayerCalls
+from qrnn.backends.cpu.pools import shared_pool
+from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantLastStep
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 if TYPE_CHECKING:
     from qrnn.backends.cpu.engine import CpuEngine
 
-SEQUENCE_ELEMENTS = 1 << 18
-"""Larger tensors are not kept: they are better written where the user gets them."""
+SEQUENCE_ELEMENTS = 1 << 21
+"""Larger tensors are not kept."""
 
 
-class CpuSequences(ModelRows):
-    """See `ModelRows`."""
+class CpuSequences(SequenceRows):
+    """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
-    def __init__(self, engine: CpuEngine, size: int, steps: int, real: Any) -> None:
+    def __init__(self, engine: CpuEngine, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
             name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
             for name, fmt in engine.model.tensors.items()
         }
-        calls = _SequenceCalls(engine, self, tensors, steps)
-        self._without_time = calls.place(False)
-        reading = [calls.input_call(name) for name in self.inputs]
-        work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
-        writing = [call for name in self.outputs for call in calls.output_calls(name)]
-        self._parts = list(_in_lists([*reading, *work, *writing], calls.place(True)))
-        self._rows = size * steps
+        bounds = [size * k // threads for k in range(threads + 1)]
+        spans = [span for span in pairwise(bounds) if span[0] < span[1]]
+        self._shares = [_Share(engine, self, tensors, steps, *span) for span in spans]
+        self._whole_outputs = {
+            o.name: len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features for o in engine.model.outputs
+        }
+
+    def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+        address = values.ctypes.data
+        for share in self._shares:
+            share.read_from(name, address)
+
+    def new_outputs(self) -> dict[str, FloatArray]:
+        made = {}
+        for name, like in self.outputs.items():
+            made[name] = np.empty_like(like) if self._whole_outputs[name] else np.zeros_like(like)
+            address = made[name].ctypes.data
+            for share in self._shares:
+                share.write_to(name, address)
+        return made
 
     def run(self, count: int) -> bool:
+        if len(self._shares) == 1:
+            return self._shares[0].run()
+        return all(list(shared_pool().map(_Share.run, self._shares)))
+
+
+def _in_lists(calls: Iterable[Call | Callable[[], Any]], control: Int64Array) -> Iterable[CallList | Callable[[], Any]]:
+    """Neighbouring calls together; what a gang shares is begun from Python."""
+    together: list[Call] = []
+    for call in calls:
+        if isinstance(call, Call):
+            together.append(call)
+            continue
+        yield CallList(together, control)
+        yield call
+        together = []
+    yield CallList(together, control)
+
+
+class _Share:
+    """Sequences first … last - 1, by one thread (but for gangs)."""
+
+    def __init__(
+        self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, first: int, last: int
+    ) -> None:
+        calls = _SequenceCalls(
+            engine, _part_of(rows, first, last), _cut(engine.model.tensors, tensors, steps, first, last), steps
+        )
+        self._without_time = calls.place(False)
+        self._reading = {name: calls.input_call(name) for name in rows.inputs}
+        work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
+        self._writing = {name: calls.output_calls(name) for name in rows.outputs}
+        writing = [call for part in self._writing.values() for call in part]
+        self._parts = list(_in_lists([*self._reading.values(), *work, *writing], calls.place(True)))
+        self._rows = (last - first) * steps
+        self._offsets = {
+            name: first * (len(array) // rows.size) * array[:1].nbytes
+            for name, array in (*rows.inputs.items(), *rows.outputs.items())
+        }
+
+    def read_from(self, name: str, address: int) -> None:
+        """Where all sequences' values of an input begin."""
+        self._reading[name].frame.move(USERS, address + self._offsets[name])
+
+    def write_to(self, name: str, address: int) -> None:
+        """Where all sequences' values of an output begin."""
+        for call in self._writing[name]:
+            call.frame.move(USERS, address + self._offsets[name])
+
+    def run(self) -> bool:
+        """False where an input is out of its range."""
         self._without_time[STATUS] = 0
         for part in self._parts:
             if isinstance(part, CallList):
@@ -54,17 +121,29 @@ class CpuSequences(ModelRows):
         return bool(self._without_time[STATUS] == 0)
 
 
-def _in_lists(calls: Iterable[Call | Callable[[], Any]], control: Int64Array) -> Iterable[CallList | Callable[[], Any]]:
-    """Neighbouring calls together; what is shared by several threads is begun from Python."""
-    together: list[Call] = []
-    for call in calls:
-        if isinstance(call, Call):
-            together.append(call)
-            continue
-        yield CallList(together, control)
-        yield call
-        together = []
-    yield CallList(together, control)
+def _cut(
+    formats: Mapping[str, TensorFormat], tensors: dict[str, Any], steps: int, first: int, last: int
+) -> dict[str, Any]:
+    """The rows of sequences first … last - 1."""
+    return {
+        name: array[first * steps : last * steps] if formats[name].has_time else array[first:last]
+        for name, array in tensors.items()
+    }
+
+
+def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
+    """Likewise of inputs, outputs and states, which stay where they are."""
+    part = copy(rows)
+    part.size = last - first
+
+    def cut(array: Any) -> Any:
+        each = len(array) // rows.size
+        return array[first * each : last * each]
+
+    part.inputs = {name: cut(array) for name, array in rows.inputs.items()}
+    part.outputs = {name: cut(array) for name, array in rows.outputs.items()}
+    part.layers = {name: (h[first:last], c[first:last]) for name, (h, c) in rows.layers.items()}
+    return part
 
 
 class _SequenceCalls(LayerCalls):

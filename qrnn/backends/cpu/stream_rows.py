@@ -17,7 +17,7 @@ from qrnn.model.boundary import to_reals
 
 
 @jit
-def quantize(place: Any, scale: Any, limit: int, x: Any, out: Any) -> None:
+def quantize(place: Any, x: Any, out: Any, scale: Any, limit: int) -> None:
     """x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
     bad = 0
     for m in range(place[FIRST], place[LAST]):
@@ -29,7 +29,7 @@ def quantize(place: Any, scale: Any, limit: int, x: Any, out: Any) -> None:
 
 
 @jit
-def check_tokens(place: Any, vocabulary: int, tokens: Any) -> None:
+def check_tokens(place: Any, tokens: Any, vocabulary: int) -> None:
     """place[STATUS] = 1 where one of tokens [M] is not in 0 … vocabulary - 1."""
     for m in range(place[FIRST], place[LAST]):
         if not 0 <= tokens[m] < vocabulary:
@@ -108,7 +108,7 @@ def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
 
 
 @jit
-def dequantize(place: Any, scale: Any, indices: Any, positions: Any, q: Any, out: Any) -> None:
+def dequantize(place: Any, out: Any, q: Any, scale: Any, indices: Any, positions: Any) -> None:
     """out[m, positions[j]] = q[m, indices[j]] · scale; scale [1], or one for each feature of q."""
     for m in range(place[FIRST], place[LAST]):
         for j in range(indices.shape[0]):
