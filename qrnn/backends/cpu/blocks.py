@@ -16,6 +16,7 @@ from numba.core import cgutils
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 from qrnn.backends.cpu.isa import Isa, load, store
+from qrnn.backends.cpu.panels import panels
 from qrnn.backends.cpu.vector import I32, I64, Vec, lift, splat, vector_type
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT = 0, 1, 2, 3
@@ -103,8 +104,11 @@ class Table:
 class Step:
     """What the cells share: where a step's data lie, and how a block's parts are read."""
 
-    def __init__(self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, simple: bool = False) -> None:
+    def __init__(
+        self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, simple: bool = False, bits: int = 8
+    ) -> None:
         self.builder, self.isa, self.args, self.gates, self.simple = builder, isa, args, gate_count, simple
+        self.panels = panels(isa, bits)
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
@@ -142,13 +146,13 @@ class Step:
         """For each of several operand vectors ``count`` accumulators <lanes x i32>: packed weights times operands.
 
         Over all groups of columns and planes of operand bytes; ``groups`` is even. One vector alone has two sets of accumulators, for even
-        and odd groups, as its sums would else wait for each other.
+        and odd groups, as its sums would else wait for each other (those of four-bit weights do not).
         """
         b, isa = self.builder, self.isa
         kind = vector_type(isa.lanes, 32)
         zero = ir.Constant(kind, [0] * isa.lanes)
-        row_bytes, operand_bytes = isa.lanes * isa.group, isa.group * isa.operand_bits // 8
-        unroll = 2 if len(operands) == 1 else 1
+        unit = self.panels.unit
+        unroll = 2 if len(operands) == 1 and unit == 1 else 1
         entry = b.basic_block
         plane_loop, loop, plane_end, done = (b.append_basic_block(n) for n in ("plane", "dot", "plane_end", "dots"))
         b.branch(plane_loop)
@@ -158,7 +162,7 @@ class Step:
         carried = [b.phi(kind) for _ in range(len(operands) * count)]
         eight = ir.Constant(kind, [8] * isa.lanes)
         raised = [b.shl(c, eight) for c in carried]  # the plane before was of the high bytes
-        x_planes = [b.add(x, b.mul(plane, b.mul(groups, const(operand_bytes)))) for x in operands]
+        x_planes = [b.add(x, b.mul(plane, b.mul(groups, const(isa.operand_size)))) for x in operands]
         b.branch(loop)
 
         b.position_at_end(loop)
@@ -167,15 +171,8 @@ class Step:
         new = []
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            w = b.add(weights, b.mul(group, const(row_bytes * count)))
-            xs = [b.add(x, b.mul(group, const(operand_bytes))) for x in x_planes]
-            new.append(
-                [
-                    isa.dot(b, phi, xs[j // count], b.add(w, const(row_bytes * (j % count))))
-                    for j, phi in enumerate(phis)
-                ]
-            )
-        following = b.add(i, const(unroll))
+            new.append(self.panels.products(b, phis, x_planes, weights, group, groups))
+        following = b.add(i, const(unroll * unit))
         i.add_incoming(const(0), plane_loop)
         i.add_incoming(following, loop)
         for k, phis in enumerate(sets):
@@ -266,8 +263,8 @@ class Step:
 
 def panel(step: Step, block: Any, first: int) -> Any:
     """Address of a block's packed weights from gate ``first`` on."""
-    b, isa = step.builder, step.isa
-    of_gate = b.mul(step.args["groups"], const(isa.lanes * isa.group))
+    b = step.builder
+    of_gate = step.panels.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates))))
     return b.add(weights, b.mul(of_gate, const(first)))
 
@@ -384,14 +381,14 @@ STEP_ARGS = (
 
 
 def emit_step(
-    builder: Any, isa: Isa, name: str, simple: bool, values: Sequence[Any], first: Any, last: Any, back: Any
+    builder: Any, isa: Isa, name: str, simple: bool, bits: int, values: Sequence[Any], first: Any, last: Any, back: Any
 ) -> None:
     """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
+    ``simple``: see `qrnn.backends.cpu.packed.is_simple`. ``bits``: of the packed weights.
     """
     phase = PHASES[name]
-    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, simple)
+    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, simple, bits)
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))

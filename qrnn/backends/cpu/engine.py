@@ -22,10 +22,10 @@ from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
-from qrnn.backends.cpu.packed import FusedRun, can_fuse
+from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int8Array, Int16Array, Int32Array, QuantMatrix, TensorFormat, pack_gates
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Matrix, TensorFormat, pack_gates
+from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices
 from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
 GANG_MACS = 1 << 18
@@ -78,7 +78,7 @@ def gang_pool() -> ThreadPoolExecutor:
     return _pool("qrnn-gang")
 
 
-def _pack(matrix: QuantMatrix) -> tuple[Any, ...]:
+def _pack(matrix: Matrix) -> tuple[Any, ...]:
     return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
 
 
@@ -118,12 +118,13 @@ class CpuEngine(Engine):
         super().__init__(model, threads, isa)
         self.workers = min(threads or core_count(), core_count())
         self.isa = choose_isa(isa)
-        self._fused: dict[tuple[str, int], FusedRun] = {}
+        self._fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
+            size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(layer, d):
-                        self._fused[layer.name, number] = FusedRun(self.isa, layer, d)
+                        self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size)
         self._packed = {
             (layer.name, number): (
                 _pack(d.ih),
@@ -219,17 +220,18 @@ class CpuEngine(Engine):
         return y
 
     def _fused_direction(
-        self, fused: FusedRun, layer: QuantRecurrent, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray
+        self, forms: FusedForms, layer: QuantRecurrent, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray
     ) -> Int16Array:
         N, T, I = x.shape
         H = layer.hidden_size
         y = np.zeros((N, T, H), np.int16)
+        macs = len(layer.gates) * H * (H + I)
+        alone = N > 1 or macs < FUSED_GANG_MACS or T * macs < FUSED_TASK_MACS
+        fused = forms.choose(N, T, 1 if alone else self.workers)
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
             fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)
 
-        macs = len(layer.gates) * H * (H + I)
-        alone = N > 1 or macs < FUSED_GANG_MACS or T * macs < FUSED_TASK_MACS
         if alone or not self._share(run, lambda: fused.gang(self.workers)):
             self._spread(run, N, T * macs, FUSED_TASK_MACS, VECTORS)
         return y

@@ -271,24 +271,27 @@ CELLS = {
 
 
 @cache
-def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool) -> Any:
+def compiled(
+    template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool, bits: tuple[int, int]
+) -> Any:
     """`run` or `run_group` for one cell and instruction set: the same code, with the emitted functions put in place.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
+    ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights of the inputs and of h.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
     space = dict(globals())
-    space["step_blocks"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
-    space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
-    space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
-    space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
+    space["step_blocks"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, bits[1], *a), 4)
+    space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, bits[1], *a), 4)
+    space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, bits[1], *a), 5)
+    space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, bits[1], *a), 5)
     space["encode_blocks"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
-    space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
+    gates = blocks.PHASES[first].gates
+    space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, gates, bits[0], *a), 4)
     space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
     space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
     space["TWO_PHASES"] = len(phases) == 2
     space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{isa_name}", space))
-    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
+    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}_{bits[0]}{bits[1]}"
     return jit_entry(renamed(globals()[template], name, space))

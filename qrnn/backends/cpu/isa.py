@@ -23,7 +23,7 @@ from qrnn.backends.cpu.vector import I32, splat, vector_type
 from qrnn.errors import BackendError
 
 Dot = Callable[[Any, Any, Any, Any], Any]
-"""dot(builder, accumulators <lanes x i32>, operands' address, weights' address) → accumulators plus the products of one group."""
+"""dot(builder, accumulators <lanes x i32>, operands' address, weights) → accumulators plus the products of one group."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class Isa:
     dot: Dot
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
+
+    @property
+    def operand_size(self) -> int:
+        """Bytes of the operands of one group of columns, in one plane."""
+        return self.group * self.operand_bits // 8
+
+    def weights(self, builder: Any, address: Any) -> Any:
+        """One group's weights of every row, as ``dot`` takes them, from bytes: as wide as operands."""
+        count = self.lanes * self.group
+        narrow = load(builder, address, vector_type(count, 8))
+        return narrow if self.operand_bits == 8 else builder.sext(narrow, vector_type(count, self.operand_bits))
 
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
@@ -75,20 +86,19 @@ def _vpdpbusd(lanes: int) -> Dot:
             builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.x86.avx512.vpdpbusd.{bits}"
         )
         x = splat(builder, load(builder, operands, I32), lanes)
-        return builder.call(function, [acc, x, load(builder, weights, kind)])
+        return builder.call(function, [acc, x, builder.bitcast(weights, kind)])
 
     return dot
 
 
 def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
-    """Two int16 operands times two weights, widened from bytes, summed into 32 bits: no sum can leave them."""
+    """Two int16 operands times two weights, bytes widened to int16, summed into 32 bits: no sum can leave them."""
     words, kind = vector_type(16, 16), vector_type(8, 32)
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [words, words]), "llvm.x86.avx2.pmadd.wd"
     )
     x = builder.bitcast(splat(builder, load(builder, operands, I32), 8), words)
-    w = builder.sext(load(builder, weights, vector_type(16, 8)), words)
-    return builder.add(acc, builder.call(function, [x, w]))
+    return builder.add(acc, builder.call(function, [x, weights]))
 
 
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")

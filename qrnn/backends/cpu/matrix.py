@@ -1,7 +1,8 @@
 """Products of many operand vectors at once: the inputs of several steps, and the states of several sequences in one step.
 
 Up to `VECTORS` vectors share each load of the weights: by AMX tiles where the processor has them, else `TILE` at a time in registers.
-AMX reads the weights as the vector instructions do: a tile is 16 groups of one gate's rows, ``count`` gates apart.
+AMX reads the weights as the vector instructions do: a tile is 16 groups of one gate's rows, ``count`` gates apart. Weights of four bits
+go through registers.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int,
     Of vector v, gate g: ``lanes`` values at out + 4 · lanes · (v · count + g). Sums of up to `VECTORS` vectors may be written.
     """
     b = step.builder
-    if not step.isa.amx:
+    if not step.isa.amx or step.panels.bits != 8:
         _by_registers(step, weights, operands, stride, count, out, vectors)
         return
     whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
@@ -111,7 +112,7 @@ PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", 
 
 
 def emit_product(
-    builder: Any, isa: Isa, gate_count: int, values: Sequence[Any], vectors: Any, first: Any, last: Any
+    builder: Any, isa: Isa, gate_count: int, bits: int, values: Sequence[Any], vectors: Any, first: Any, last: Any
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
@@ -119,7 +120,7 @@ def emit_product(
     for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
-    step = Step(builder, isa, args, gate_count)
+    step = Step(builder, isa, args, gate_count, bits=bits)
     b, lanes = builder, isa.lanes
     kind = vector_type(lanes, 32)
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
@@ -148,6 +149,7 @@ def emit_group_step(
     isa: Isa,
     name: str,
     simple: bool,
+    bits: int,
     values: Sequence[Any],
     strides: Sequence[Any],
     sums: Any,
@@ -161,7 +163,7 @@ def emit_group_step(
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))
     stride = dict(zip(MOVING, strides, strict=True))
-    step = Step(builder, isa, given, phase.gates, simple)
+    step = Step(builder, isa, given, phase.gates, simple, bits)
     step.read_ahead(phase.roles)
     b = builder
     with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
 from qrnn.backends.cpu.isa import Isa
-from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Operand, QuantMatrix
+from qrnn.backends.cpu.panels import panels
+from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 CACHE_LINE = 64
@@ -34,35 +36,26 @@ def planes_of(isa: Isa, operand: Operand) -> int:
     return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
 
 
-def groups_of(isa: Isa, columns: int) -> int:
-    """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
-    return -(-columns // isa.lanes) * isa.lanes // isa.group
-
-
-def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
+def operand_bytes(isa: Isa, groups: int, planes: int) -> int:
     """Bytes of one encoded operand vector."""
-    return groups_of(isa, columns) * isa.group * isa.operand_bits // 8 * planes
+    return groups * isa.operand_size * planes
 
 
 def pack_matrix(
-    isa: Isa, matrix: QuantMatrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand
+    isa: Isa, matrix: Matrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand, bits: int = 8
 ) -> tuple[Any, ...]:
-    """(weights, params, groups, planes): blocks of ``lanes`` units; of a block, phases of gates, of a phase, groups of columns.
+    """(weights, params, groups, planes): blocks of ``lanes`` units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
     H, lanes = rows // G, isa.lanes
-    blocks_count, groups, planes = -(-H // lanes), groups_of(isa, K), planes_of(isa, operand)
-    weight = np.zeros((G, blocks_count * lanes, groups * isa.group), np.int8)
-    weight[:, :H, :K] = matrix.weight.reshape(G, H, K)
-    # [gate, block, lane, group, within] → [block, group, gate, lane, within], phase by phase
-    split = weight.reshape(G, blocks_count, lanes, groups, isa.group).transpose(1, 3, 0, 2, 4)
-    ends = np.cumsum(phases)
-    parts = [split[:, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
-    packed = aligned((rows_bytes := sum(p.shape[1] for p in parts) * blocks_count,), np.int8)
-    packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
+    layout = panels(isa, bits)
+    weights = layout.pack(matrix, phases)
+    packed = aligned(weights.shape, np.uint8)
+    packed[:] = weights
+    blocks_count, groups, planes = -(-H // lanes), layout.groups(K), planes_of(isa, operand)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
     bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
@@ -134,8 +127,8 @@ class FusedDirection:
     """Kept alive: ``functions`` holds their addresses."""
 
 
-def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedDirection:
-    """Everything of one direction."""
+def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int]) -> FusedDirection:
+    """Everything of one direction, the weights of ih and hh packed in so many bits."""
     steps = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
     functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
     tables = []
@@ -147,18 +140,18 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
         (isa.operand_bits == 16, isa.offset, isa.lanes),
-        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
-        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
+        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x, bits[0]),
+        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h, bits[1]),
         functions,
         pack_formats(layer, d),
         tuple(tables),
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
+def scratch(isa: Isa, layer: QuantRecurrent, p: FusedDirection, threads: int) -> tuple[Any, ...]:
     """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands
     and sums; the tiles' shapes; the barrier's flags."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    h_bytes, x_bytes, padded = _sizes(isa, layer, p)
     return (
         aligned((2, h_bytes), np.uint8),
         aligned((h_bytes,), np.uint8),
@@ -173,9 +166,9 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
     )
 
 
-def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
+def group_scratch(isa: Isa, layer: QuantRecurrent, p: FusedDirection) -> tuple[Any, ...]:
     """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    h_bytes, x_bytes, padded = _sizes(isa, layer, p)
     n = matrix.VECTORS
     return (
         aligned((2, n, h_bytes), np.uint8),
@@ -191,11 +184,9 @@ def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
     )
 
 
-def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
+def _sizes(isa: Isa, layer: QuantRecurrent, p: FusedDirection) -> tuple[int, int, int]:
     """Bytes of the encoded operands of h and of x, and H padded to blocks."""
-    h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
-    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes)
-    x_bytes = operand_bytes(isa, layer.input_size, x_planes)
+    h_bytes, x_bytes = (operand_bytes(isa, groups, planes) for _, _, groups, planes in (p.hh, p.ih))
     return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
 
 
@@ -212,14 +203,16 @@ GROUP_LEAST = 3
 
 
 class FusedRun:
-    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
+    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
 
-    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
+    ``bits``: in which the weights of ih and hh are packed; 4 for a `QuantMatrix4` alone.
+    """
+
+    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
         self.isa, self.layer, self.reverse = isa, layer, d.reverse
-        p = pack_direction(isa, layer, d)
+        self._packed = p = pack_direction(isa, layer, d, bits)
         self._fixed = (p.coding, p.ih, p.hh, p.functions, p.formats)
-        self._tables = p.tables
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d))
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d), bits)
         self._idle: list[tuple[Any, ...]] = []
         self._idle_groups: list[tuple[Any, ...]] = []
         self._gang: tuple[int, tuple[Any, ...]] | None = None
@@ -231,11 +224,11 @@ class FusedRun:
         if gang is not None:
             self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, gang, place)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = _take(self._idle) or scratch(self.isa, self.layer, 1)
+            own = _take(self._idle) or scratch(self.isa, self.layer, self._packed, 1)
             self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
             self._idle.append(own)
         else:
-            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer)
+            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer, self._packed)
             self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
             self._idle_groups.append(own)
 
@@ -245,6 +238,49 @@ class FusedRun:
     def gang(self, threads: int) -> tuple[Any, ...]:
         """Scratch for a gang of so many threads, kept: there is one gang at a time."""
         if self._gang is None or self._gang[0] != threads:
-            self._gang = (threads, scratch(self.isa, self.layer, threads))
+            self._gang = (threads, scratch(self.isa, self.layer, self._packed, threads))
         self._gang[1][-1][:] = 0  # the barrier's flags
         return self._gang[1]
+
+
+FEW_STEPS = matrix.VECTORS
+"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in so many steps."""
+
+
+def cache_bytes() -> int:
+    """Bytes of the second-level cache, which the weights of a step must outgrow before four bits are worth their instructions."""
+    try:
+        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 1 << 18)
+    except (AttributeError, OSError, ValueError):
+        return 1 << 20
+
+
+class FusedForms:
+    """A direction's `FusedRun`, in as many forms as its weights are read in; each is packed when first needed.
+
+    Four-bit weights are read as they are by sequences that run alone, where their bytes are what takes the time: they outgrow the cache and
+    are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes.
+    """
+
+    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int) -> None:
+        self._make = lambda bits: FusedRun(isa, layer, d, bits)
+        self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
+        self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes
+        self._runs: dict[tuple[int, int], FusedRun] = {}
+        if not any(self._four):
+            self.choose(0, 0, 1)
+
+    def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
+        """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
+        bits = self._bits(sequences, steps, threads)
+        if bits not in self._runs:  # two threads may both make it: either serves
+            self._runs[bits] = self._make(bits)
+        return self._runs[bits]
+
+    def _bits(self, sequences: int, steps: int, threads: int) -> tuple[int, int]:
+        few = steps < FEW_STEPS
+        # single steps go through the whole model between two reads of a weight
+        size = self._model_bytes if few else self._hh_bytes
+        if sequences >= GROUP_LEAST or size <= cache_bytes() * threads:
+            return 8, 8
+        return (4 if few and self._four[0] else 8), (4 if self._four[1] else 8)
