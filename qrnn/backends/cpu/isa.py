@@ -43,6 +43,8 @@ class Isa:
     dot: Dot
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
+    outgrown: float = 0.75
+    """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured."""
 
     @property
     def operand_size(self) -> int:
@@ -107,7 +109,7 @@ ISAS = (
     Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True),
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16)),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
-    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
+    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, outgrown=2.0),
 )
 """Best first."""
 

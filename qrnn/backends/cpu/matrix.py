@@ -58,10 +58,21 @@ def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int,
     """Sums of ``count`` gates' rows of one block for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
 
     Of vector v, gate g: ``lanes`` values at out + 4 · lanes · (v · count + g). Sums of up to `VECTORS` vectors may be written.
+    A vector alone shares nothing, and is multiplied as in a step.
     """
     b = step.builder
+    with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, together):
+        with alone:
+            _by_registers(1, step, weights, operands, stride, count, out, vectors)
+        with together:
+            _together(step, weights, operands, stride, count, out, vectors)
+
+
+def _together(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
+    """By tiles where the processor and the weights allow it."""
+    b = step.builder
     if not step.isa.amx or step.panels.bits != 8:
-        _by_registers(step, weights, operands, stride, count, out, vectors)
+        _by_registers(TILE, step, weights, operands, stride, count, out, vectors)
         return
     whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
@@ -69,18 +80,21 @@ def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int,
         with tiles:
             _by_tiles(step, weights, operands, stride, count, out)
         with registers:
-            _by_registers(step, weights, operands, stride, count, out, vectors)
+            _by_registers(TILE, step, weights, operands, stride, count, out, vectors)
 
 
-def _by_registers(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
-    b, args, size = step.builder, step.args, 4 * step.isa.lanes
-    tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
+def _by_registers(
+    size: int, step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any
+) -> None:
+    """``size`` vectors at a time."""
+    b, args, row_bytes = step.builder, step.args, 4 * step.isa.lanes
+    tiles = b.sdiv(b.add(vectors, const(size - 1)), const(size))
     with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
-        rows = [b.add(b.mul(tile, const(TILE)), const(k)) for k in range(TILE)]
+        rows = [b.add(b.mul(tile, const(size)), const(k)) for k in range(size)]
         addresses = [b.add(operands, b.mul(row, stride)) for row in rows]
         for row, accs in zip(rows, step.dots(weights, addresses, args["groups"], count, args["planes"]), strict=True):
             for gate, acc in enumerate(accs):
-                store(b, acc, b.add(b.add(out, b.mul(row, const(size * count))), const(size * gate)))
+                store(b, acc, b.add(b.add(out, b.mul(row, const(row_bytes * count))), const(row_bytes * gate)))
 
 
 def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any) -> None:

@@ -248,7 +248,7 @@ FEW_STEPS = matrix.VECTORS
 
 
 def cache_bytes() -> int:
-    """Bytes of the second-level cache, which the weights of a step must outgrow before four bits are worth their instructions."""
+    """Bytes of the second-level cache."""
     try:
         return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 1 << 18)
     except (AttributeError, OSError, ValueError):
@@ -259,13 +259,15 @@ class FusedForms:
     """A direction's `FusedRun`, in as many forms as its weights are read in; each is packed when first needed.
 
     Four-bit weights are read as they are by sequences that run alone, where their bytes are what takes the time: they outgrow the cache and
-    are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes.
+    are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes; a
+    long sequence so reads the weights of its inputs.
     """
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int) -> None:
         self._make = lambda bits: FusedRun(isa, layer, d, bits)
         self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
         self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes
+        self._cached = int(isa.outgrown * cache_bytes())
         self._runs: dict[tuple[int, int], FusedRun] = {}
         if not any(self._four):
             self.choose(0, 0, 1)
@@ -281,6 +283,6 @@ class FusedForms:
         few = steps < FEW_STEPS
         # single steps go through the whole model between two reads of a weight
         size = self._model_bytes if few else self._hh_bytes
-        if sequences >= GROUP_LEAST or size <= cache_bytes() * threads:
+        if sequences >= GROUP_LEAST or size <= self._cached * threads:
             return 8, 8
         return (4 if few and self._four[0] else 8), (4 if self._four[1] else 8)
