@@ -137,7 +137,8 @@ def fusable_shapes(draw: st.DrawFn, sizes: st.SearchStrategy[int]) -> FusableSha
     cell, after = draw(st.sampled_from(CELLS))
     limits = st.sampled_from([1, 126, 127, 128, 255, 256, 8191, 32767])
     directions = draw(st.sampled_from([(False,), (True,), (False, True)]))
-    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions)
+    bits = draw(st.sampled_from([8, 8, 4]))
+    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions, bits)
 
 
 few_short = st.lists(st.integers(0, 6), min_size=1, max_size=4)
@@ -356,7 +357,7 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     assert weights.ctypes.data % 64 == 0
     assert planes == (2 if isa.operand_bits == 8 and limit > 127 else 1)
     blocks, K = -(-hidden // isa.lanes), groups * isa.group
-    per_block = weights.reshape(blocks, -1)
+    per_block = weights.view(np.int8).reshape(blocks, -1)
     unpacked, start = [], 0
     for count in phases:
         size = count * isa.lanes * K
