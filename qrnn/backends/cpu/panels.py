@@ -90,7 +90,8 @@ class Nibbles:
     of as many groups of columns as fit, the first in the lowest bits; after all of a phase's, its scales, a byte a row.
 
     A word is as wide as an operand. Shifted into its highest four bits a weight is multiplied as it is, 16 · q in a byte, or shifted down
-    again where the products would not fit. Of one group the sum of 32 products is below 2^20 · 16, and a multiple of 16 where q was.
+    again where the products would not fit. The 32 products of one group sum to less than 2^20 (bytes of operands, 0…255, times 16 · q, so a
+    multiple of 16) or 2^23 (int16 times q); times a scale of at most 15 they are the int8 weights' products, whose sums may wrap: `blocks`.
     """
 
     bits = 4
