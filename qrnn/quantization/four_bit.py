@@ -17,8 +17,8 @@ LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
 _ROWS_AT_ONCE = 64
 """Of so many rows the arrays of the search stay in a cache."""
 
-_SCALES = [sign * size for size in range(1, SCALE_LIMIT + 1) for sign in (1, -1)]
-"""In the order of preference among equally good ones."""
+_ENDS = {1: (-8, 7), -1: (-7, 8)}
+"""Sign of a scale → the least and the largest w / |s|; -q for a negative one."""
 
 
 def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
@@ -34,24 +34,25 @@ def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
     for start in range(0, R, _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         block = padded[part].reshape(-1, groups, SCALE_COLUMNS)
-        scale[part] = _best_scales(block)
-        q[part] = _rounded(block, scale[part, :, None]).reshape(len(block), -1).astype(np.int8)
+        scale[part] = best = _best_scales(block)
+        sign = np.sign(best)[:, :, None]
+        nearest = np.floor(block * (1 / np.abs(best.astype(np.float64)))[:, :, None] + 0.5)
+        q[part] = np.clip(sign * nearest, -8, 7).reshape(len(block), -1).astype(np.int8)
     return q[:, :K], scale
 
 
-def _rounded(block: FloatArray, scale: Int8Array | int) -> FloatArray:
-    """round(w / s), half up, within -8…7."""
-    q: FloatArray = np.clip(np.floor(block / scale + 0.5), -8, 7)
-    return q
-
-
 def _best_scales(block: FloatArray) -> Int8Array:
-    """[R, G] for weights [R, G, 32]; 1 for groups of zeros."""
+    """[R, G] for weights [R, G, 32]: among equally good ones the smallest, then the positive one; so 1 for groups of zeros."""
     best = np.ones(block.shape[:2], np.int8)
     least = np.full(block.shape[:2], np.inf)
-    for scale in _SCALES:
-        error = _rounded(block, scale) * scale - block
-        squares = np.einsum("rgk,rgk->rg", error, error)
-        better = squares < least
-        best[better], least = scale, np.minimum(least, squares)
+    nearest, error = np.empty_like(block), np.empty_like(block)
+    for size in range(1, SCALE_LIMIT + 1):
+        np.multiply(block, 1 / size, out=nearest)
+        np.floor(np.add(nearest, 0.5, out=nearest), out=nearest)
+        for sign, (low, high) in _ENDS.items():
+            np.minimum(np.maximum(nearest, low, out=error), high, out=error)
+            np.subtract(np.multiply(error, size, out=error), block, out=error)
+            squares = np.einsum("rgk,rgk->rg", error, error)
+            best[squares < least] = sign * size
+            np.minimum(least, squares, out=least)
     return best
