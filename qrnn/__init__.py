@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization import Scheme, quantize
     from qrnn.session import RunResult, Session, State
+    from qrnn.streaming import Stream, StreamPool
     from qrnn.torch_import import from_torch
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ _HOMES = {
     "qrnn.onnx_import": ("load_onnx",),
     "qrnn.quantization": ("Scheme", "quantize"),
     "qrnn.session": ("RunResult", "Session", "State"),
+    "qrnn.streaming": ("Stream", "StreamPool"),
     "qrnn.torch_import": ("from_torch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -73,6 +75,8 @@ __all__ = [
     "Scheme",
     "Session",
     "State",
+    "Stream",
+    "StreamPool",
     "TargetError",
     "UnsupportedError",
     "compare",

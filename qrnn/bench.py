@@ -218,6 +218,8 @@ class Plan:
     whole: bool = True
     stream: bool = True
     step_ms: float | None = None
+    isa: str | None = None
+    """As for `Session`."""
 
 
 def backward_layer(model: QuantModel) -> str | None:
@@ -253,7 +255,7 @@ def bench_model(
         batch = batch.take(np.nonzero(batch.lengths)[0])
         if batch.size == 0:
             raise DataError("lengths: every sequence has no steps; there is nothing to time")
-    sessions = {threads: Session(model, backend, threads) for threads in plan.threads}
+    sessions = {threads: Session(model, backend, threads, plan.isa) for threads in plan.threads}
     whole, stream = [], []
     first = batch.take(np.arange(1))
     for session in sessions.values():
@@ -301,11 +303,11 @@ def _stream(session: Session, rows: Batch, threads: int, plan: Plan) -> StepTime
     timed = {i.name for i in session.model.inputs if i.has_time}
     given = {**rows.features, **rows.tokens}
     frames = [{k: v[:, t] if k in timed else v for k, v in given.items()} for t in range(rows.steps)]
-    state = session.step({**frames[0], **rows.states}).state
+    stream = session.stream(rows.size, session.initial_state(rows.size, rows.states))
     warm_until = time.perf_counter() + 0.1 * plan.seconds
     t = 0
     while t < 2 or time.perf_counter() < warm_until:
-        state = session.step(frames[t % len(frames)], state).state
+        stream.step(frames[t % len(frames)])
         t += 1
     settle()
     taken: list[float] = []
@@ -314,7 +316,7 @@ def _stream(session: Session, rows: Batch, threads: int, plan: Plan) -> StepTime
     while True:
         frame = frames[t % len(frames)]
         start = time.perf_counter()
-        state = session.step(frame, state).state
+        stream.step(frame)
         stop = time.perf_counter()
         taken.append(stop - start)
         t += 1

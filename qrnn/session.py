@@ -16,14 +16,18 @@ import numpy.typing as npt
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, as_array, make_batch
+from qrnn.model.batch import Batch, make_batch, shortest
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
+from qrnn.streaming import Stream, StreamIO, StreamPool, check_streamable, one_step
 
 CHUNK_ELEMENTS = 1 << 24
 """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
+
+IDLE_SIZES = 8
+"""Numbers of streams whose rows are kept between steps."""
 
 PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
@@ -64,6 +68,14 @@ class Session:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
         self.engine = create_engine(backend, model, threads, isa)
+        self._begins = {
+            (layer.name, number): any(v is not None and (v.source or v.value.any()) for v in (d.h_0, d.c_0))
+            for layer in model.recurrent_layers
+            for number, d in enumerate(layer.directions)
+        }
+        self._widest = max(fmt.features for fmt in model.tensors.values())
+        self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
+        self._idle_steps: dict[int, list[StreamIO]] = {}
         self._whole = {o.name: o.parts[0][0] for o in model.outputs if _is_whole(o, model)}
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
@@ -73,6 +85,8 @@ class Session:
             h = np.zeros((size, len(layer.directions), layer.output_size), np.int16)
             c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
             for number, d in enumerate(layer.directions):
+                if not self._begins[layer.name, number]:
+                    continue
                 h[:, number] = _initial(d.h_0, states, layer.h_frac, 32767)
                 if d.c_0 is not None:
                     c[:, number] = _initial(d.c_0, states, layer.c_frac, (1 << 31) - 1)
@@ -92,11 +106,14 @@ class Session:
         on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
         the batch is then run in more pieces. Raises DataError for what does not fit.
         """
-        batch = make_batch(self.model.inputs, inputs, lengths)
+        batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
         if state is not None:
-            self._check_state(state, batch)
-        widest = max(fmt.features for fmt in self.model.tensors.values())
-        rows = max(1, CHUNK_ELEMENTS // (4 * widest * batch.steps))
+            if batch.states:
+                raise DataError(
+                    f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one"
+                )
+            self.check_state(state, batch.size)
+        rows = max(1, CHUNK_ELEMENTS // (4 * self._widest * batch.steps))
         if progress is not None:
             rows = min(rows, -(-batch.size // PROGRESS_PIECES))
         pieces = []
@@ -119,19 +136,47 @@ class Session:
 
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
-        for layer in self.model.recurrent_layers:
-            if any(d.reverse for d in layer.directions):
-                raise DataError(
-                    f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
-                )
-        timed = {i.name for i in self.model.inputs if i.has_time}
-        arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
-        # What has no batch axis is left as it is, for run to refuse.
-        one_step = {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
-        result = self.run(one_step, state=state)
+        check_streamable(self.model)
+        first = next(iter(inputs.values()), None)
+        size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
+        if not size or any(name in inputs for name in self._starts):
+            return self._step_as_run(inputs, state)
+        return self._step_rows(inputs, size, state)
+
+    def _step_rows(self, inputs: Mapping[str, Any], size: int, state: State | None) -> RunResult:
+        if state is None:
+            state = self.initial_state(size)
+        self.check_state(state, size)
+        io = self._take_steps(size)
+        rows = slice(None)
+        io.set_state(rows, state)
+        outputs = io.step(inputs, size)
+        result = RunResult(outputs, io.state(rows))
+        self._idle_steps.setdefault(size, []).append(io)
+        return result
+
+    def _take_steps(self, size: int) -> StreamIO:
+        """Rows for ``size`` streams that nobody uses; many threads may ask at once."""
+        if size not in self._idle_steps and len(self._idle_steps) >= IDLE_SIZES:
+            self._idle_steps = {}
+        try:
+            return self._idle_steps[size].pop()
+        except (KeyError, IndexError):
+            return StreamIO(self, size)
+
+    def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
+        result = self.run(one_step(self.model, inputs), state=state)
         over_time = {o.name for o in self.model.outputs if o.has_time}
         outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
         return RunResult(outputs, result.state)
+
+    def stream(self, size: int = 1, state: State | None = None) -> Stream:
+        """``size`` streams that keep their state; the least cost a step."""
+        return Stream(self, size, state)
+
+    def pool(self, capacity: int = 64) -> StreamPool:
+        """Streams that open, close and step independently of each other."""
+        return StreamPool(self, capacity)
 
     def run_batch(
         self, batch: Batch, state: State | None = None, trace: Trace | None = None, steps: int | None = None
@@ -144,7 +189,7 @@ class Session:
         state = state if state is not None else self.initial_state(batch.size, batch.states)
         tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
         outputs: dict[str, FloatArray] = {}
-        padded = bool((batch.lengths < batch.steps).any())
+        padded = shortest(batch.lengths) < batch.steps
         for output in model.outputs:
             lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
             whole = self._whole.get(output.name)
@@ -170,12 +215,11 @@ class Session:
                 value[:, positions] = part
         return value
 
-    def _check_state(self, state: State, batch: Batch) -> None:
-        if batch.states:
-            raise DataError(f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one")
+    def check_state(self, state: State, size: int) -> None:
+        """DataError unless ``state`` is of ``size`` streams of this model."""
         for layer in self.model.recurrent_layers:
             h, c = state.layers.get(layer.name, (np.zeros(0), np.zeros(0)))
-            shape = (batch.size, len(layer.directions), layer.output_size)
+            shape = (size, len(layer.directions), layer.output_size)
             c_shape = (*shape[:2], layer.hidden_size if layer.cell == "lstm" else 0)
             if h.shape != shape or c.shape != c_shape or h.dtype != np.int16 or c.dtype != np.int32:
                 raise DataError(

@@ -21,7 +21,7 @@ from bench_runtimes import Runtime, runtimes
 from bench_workloads import GATES, Case
 
 from qrnn.atomic import write_atomically
-from qrnn.backends.cpu.engine import core_count
+from qrnn.backends.cpu.pools import core_count
 
 SIZES = (64, 128, 256, 512, 1024)
 STREAMING_SIZES = (64, 128, 256)

@@ -17,7 +17,7 @@ from bench_limits import peak
 from bench_rows import Row, Settings, summary
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
 
-from qrnn.backends.cpu.engine import core_count
+from qrnn.backends.cpu.pools import core_count
 from qrnn.bench import LEAST_ROUNDS, processor
 
 INSTRUCTIONS = (

@@ -1,7 +1,7 @@
 """The runtimes that tools/bench_peers.py compares: qrnn, ONNX Runtime and OpenVINO here, PyTorch in bench_torch.
 
 Each makes a `Runner` of a piece of work: the fastest way its API offers to run it, with inputs in the layout and type that it likes
-best, converted beforehand. qrnn is timed through `Session.run` and `Session.step` as a user calls them, conversions included.
+best, converted beforehand. qrnn is timed through `Session.run` and `Stream.step` as a user calls them, conversions included.
 """
 
 from __future__ import annotations
@@ -68,27 +68,21 @@ class Runtime:
 
 
 def make_qrnn(work: Work, threads: int) -> Runner:
-    """`Session.run` on float32 arrays, or `Session.step` on each step's."""
+    """`Session.run` on float32 arrays, or `Stream.step` on each step's."""
     session = qrnn.Session(work.network.quantized, threads=threads)
     if not work.case.streaming:
         given = {"x": work.x}
         return Runner(lambda: session.run(given), lambda: session.run(given).outputs["y"])
     frames = [{"x": work.x[:, t].copy()} for t in range(work.case.steps)]
-    state = session.step(frames[0]).state
+    stream = session.stream()
 
     def run() -> None:
-        nonlocal state
         for frame in frames:
-            state = session.step(frame, state).state
+            stream.step(frame)
 
     def output() -> FloatArray:
-        kept = []
-        now = None
-        for frame in frames:
-            result = session.step(frame, now)
-            now = result.state
-            kept.append(result.outputs["y"])
-        return np.stack(kept, axis=1)
+        stream.reset()
+        return np.stack([stream.step(frame)["y"] for frame in frames], axis=1)
 
     return Runner(run, output)
 

@@ -155,12 +155,14 @@ def compare(
     data: Mapping[str, Any],
     *,
     backend: str = DEFAULT_BACKEND,
+    isa: str | None = None,
     onnx_path: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Comparison:
     """Run both on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure.
 
-    ``onnx_path``: also run that file by ONNX Runtime, where it is installed. ``progress`` is told (done, all) sequences.
+    ``isa``: as for `Session`. ``onnx_path``: also run that file by ONNX Runtime, where it is installed. ``progress`` is told (done, all)
+    sequences.
     Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
     """
     source = quant_model.provenance.source_sha256
@@ -170,7 +172,7 @@ def compare(
             f"({float_model.source_sha256[:12]}…); compare it with its own source"
         )
     batch = make_batch(float_model.inputs, data)
-    session = Session(quant_model, backend)
+    session = Session(quant_model, backend, isa=isa)
     outputs = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     probe = LayerProbe(quant_model, batch.steps)

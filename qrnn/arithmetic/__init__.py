@@ -14,6 +14,7 @@ CONTRACT_VERSION = "1.0"
 
 CONTRACT: tuple[Callable[..., Any], ...] = (
     fixedpoint.choose,
+    fixedpoint.magnitude,
     fixedpoint.saturate,
     fixedpoint.saturate16,
     fixedpoint.saturate32,

@@ -17,6 +17,11 @@ def choose(condition: bool, yes: int, no: int) -> int:
     return yes if condition else no
 
 
+def magnitude(x: int) -> int:
+    """|x|. Not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative."""
+    return choose(x < 0, 0 - x, x)
+
+
 def saturate(x: int, low: int, high: int) -> int:
     """Clamp x to [low, high]."""
     return choose(x < low, low, choose(x > high, high, x))
@@ -64,7 +69,7 @@ def requantize(acc: int, multiplier: int, left_shift: int) -> int:
 
 def multiply_q15(x: int, q15: int) -> int:
     """round(x · q15 / 2^15), halves up; x int32, q15 in [-32768, 32768], a Q0.15 factor."""
-    return (x * q15 + 16384) >> 15
+    return shift_right_round(x * q15, 15)
 
 
 def align16(x: int, from_frac: int, to_frac: int) -> int:

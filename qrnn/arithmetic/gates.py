@@ -12,7 +12,7 @@ A gate function is one row of ``params`` (int64, columns named below) and one ro
 from collections.abc import Sequence
 from typing import Any
 
-from qrnn.arithmetic.fixedpoint import choose, multiply_q15, saturate, shift_right_round
+from qrnn.arithmetic.fixedpoint import choose, magnitude, multiply_q15, saturate, shift_right_round
 
 KIND, IN_FRAC, OUT_FRAC = 0, 1, 2
 OFFSET, SEGMENT_BITS, CUT = 3, 4, 5
@@ -50,8 +50,7 @@ def evaluate_odd(x: int, offset: int, segment_bits: int, cut: int, table: Sequen
     ``offset`` 0 or ±2^14. A negative one gives |offset| - sign(x) · p: exactly 1 - f for the f of the positive offset, which entries of
     the opposite sign would not, since halves are rounded up whatever the sign. ``cut`` 0 … 32767 clips the argument.
     """
-    magnitude = choose(x < 0, 0 - x, x)  # not -x: a compiler may keep x in 16 bits, where -32768 has no negative
-    p = piecewise_linear(saturate(magnitude, 0, 32767 - cut), table, segment_bits)
+    p = piecewise_linear(saturate(magnitude(x), 0, 32767 - cut), table, segment_bits)
     y = choose(x < 0, offset - p, offset + p)
     return choose(offset < 0, 0 - y, y)
 

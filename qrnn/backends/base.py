@@ -13,9 +13,10 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from qrnn.errors import BackendError
+from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, TensorFormat
+from qrnn.model.parts import Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import (
     QuantAdd,
     QuantConcat,
@@ -44,6 +45,36 @@ class Trace:
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
 
 
+class StreamRows(ABC):
+    """Streams of a model, their states in rows of arrays, and one step of any of them.
+
+    To be used by one thread at a time. A step of ``count`` streams reads row k of each of ``inputs`` (real values [capacity, F] float64, tokens
+    [capacity] int64) for the stream whose state is in row ``rows[k]`` of ``layers``, and writes row k of each of ``outputs`` (float64).
+    """
+
+    def __init__(self, model: QuantModel, capacity: int) -> None:
+        self.model, self.capacity = model, capacity
+        self.rows: Int64Array = np.arange(capacity)
+        self.inputs: dict[str, FloatArray | IndexArray] = {}
+        for graph_input in model.inputs:
+            if graph_input.kind == "tokens":
+                self.inputs[graph_input.name] = np.zeros(capacity, np.int64)
+            elif graph_input.kind == "features":
+                self.inputs[graph_input.name] = np.zeros((capacity, graph_input.features))
+        self.outputs: dict[str, FloatArray] = {o.name: np.zeros((capacity, o.features)) for o in model.outputs}
+        self.layers: dict[str, LayerState] = {
+            layer.name: (
+                np.zeros((capacity, len(layer.directions), layer.output_size), np.int16),
+                np.zeros((capacity, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
+            )
+            for layer in model.recurrent_layers
+        }
+
+    @abstractmethod
+    def run(self, count: int) -> bool:
+        """One step of streams rows[:count]; False, and no state changed, where an input is out of its range."""
+
+
 class Engine(ABC):
     """A model laid out for one backend. Engines hold no state between calls: many threads may use one at once."""
 
@@ -62,6 +93,10 @@ class Engine(ABC):
             )
         self.model = model
         self.threads = threads
+
+    def streams(self, capacity: int) -> StreamRows | None:
+        """So many streams, where the backend steps them in a way of its own; no layer reads backwards."""
+        return None
 
     @abstractmethod
     def recurrent(
@@ -116,7 +151,7 @@ class Engine(ABC):
         def flat(x: Int16Array) -> Int16Array:
             return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
-        none_empty = bool(lengths.all())
+        none_empty = shortest(lengths) > 0
 
         def stepped(x: StateArray) -> StateArray:
             """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""

@@ -176,7 +176,7 @@ class ReferenceEngine(Engine):
         for operand in x.tolist():
             sums = matvec(layer.matrix, to_operands(operand, layer.operand))
             rows.append([fixedpoint.saturate16_shifted(s, shift) for s, shift in zip(sums, shifts, strict=True)])
-        return np.array(rows, np.int16).reshape(len(rows), -1)
+        return np.array(rows, np.int16).reshape(len(rows), len(shifts))
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
         params, tables = gate_integers((layer.function,))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import check_output, console, print_json, read_arrays, size_text
+from qrnn.cli.common import IsaOption, check_output, console, print_json, read_arrays, size_text
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch
@@ -32,11 +32,12 @@ def bench(
         float | None, typer.Option(help="Milliseconds that a step stands for: also gives real-time factors.")
     ] = None,
     backend: Annotated[str, typer.Option(help="cpu or reference.")] = "cpu",
+    isa: IsaOption = None,
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
     from qrnn.atomic import write_atomically
-    from qrnn.backends.cpu.engine import core_count
+    from qrnn.backends.cpu.pools import core_count
     from qrnn.bench import Plan, backward_layer, bench_model, processor, resident_bytes
     from qrnn.errors import DataError
     from qrnn.model.describe import describe
@@ -62,7 +63,7 @@ def bench(
     batches = tuple(dict.fromkeys(batch or (1, 32)))
     counts = tuple(dict.fromkeys(threads or (1, core_count())))
     inputs = _inputs(quantized, data, steps, max(batches))
-    plan = Plan(batches, counts, seconds, whole=not stream, stream=backward is None, step_ms=step_ms)
+    plan = Plan(batches, counts, seconds, whole=not stream, stream=backward is None, step_ms=step_ms, isa=isa)
     times = bench_model(quantized, inputs, plan, backend, before)
     measured = times.as_dict()
     report = {

@@ -12,12 +12,18 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from qrnn.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+IsaOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Instruction set of backend cpu; the best when left out.")
+]
 
 
 def console(stderr: bool = False) -> Console:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import check_output, console, progress, read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, progress, read_arrays
 
 
 def compare(
@@ -20,6 +20,7 @@ def compare(
     json: Annotated[Path | None, typer.Option(help="Also write the whole report as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
     backend: Annotated[str, typer.Option(help="cpu or reference.")] = "cpu",
+    isa: IsaOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many percent.")] = None,
     max_accuracy_drop: Annotated[
@@ -44,7 +45,7 @@ def compare(
         require_matplotlib()
     float_model, quantized, arrays = load_onnx(onnx), load(model), read_arrays(data)
     with progress("comparing") as report:
-        result = measure(float_model, quantized, arrays, backend=backend, onnx_path=onnx, progress=report)
+        result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
     if json is not None:
         write_atomically(json, (json_module.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n").encode())
     if plot is not None:

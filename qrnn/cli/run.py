@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import check_output, console, npz_bytes, print_json, progress, read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, npz_bytes, print_json, progress, read_arrays
 
 
 def run(
@@ -17,6 +17,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npz: one array per graph output, batch first.")],
     backend: Annotated[str, typer.Option(help="cpu, or reference (slow, the definition).")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Cores to use; all when left out.")] = None,
+    isa: IsaOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Run a converted model on whole sequences."""
@@ -27,7 +28,7 @@ def run(
 
     check_output(output, (model, input))
     quantized = load(model)
-    session = Session(quantized, backend, threads)
+    session = Session(quantized, backend, threads, isa)
     arrays = read_arrays(input)
     batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()

@@ -22,9 +22,20 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 """ONNX models compute in float32; what it cannot hold is no input."""
 
 
+def shortest(lengths: IndexArray) -> int:
+    """The least of ``lengths`` [N]; of a few, without NumPy's overhead."""
+    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
+
+
+FEW = 64
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Checked arrays, flattened: features [N, T, F] or [N, F] float64, tokens [N, T] or [N], states [N, F]; lengths [N]."""
+    """Checked arrays, flattened: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; lengths [N].
+
+    Real values are float64; features float32 where that is what was given and `make_batch` was told to keep it.
+    """
 
     features: Mapping[str, FloatArray]
     tokens: Mapping[str, IndexArray]
@@ -50,7 +61,7 @@ class Batch:
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Batch]]:
         """(start, stop, batch) over runs of at most ``size`` sequences."""
-        if size >= self.size and self.steps == self.lengths.max():
+        if size >= self.size and (shortest(self.lengths) == self.steps or self.lengths.max() == self.steps):
             yield 0, self.size, self
             return
         for start in range(0, self.size, size):
@@ -73,14 +84,17 @@ def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[
     lead = 2 if graph_input.has_time else 1
     where = f"input {graph_input.name!r}"
     array = as_array(where, value)
-    shape = f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)}"
+
+    def shape_error(more: str) -> DataError:
+        return DataError(f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)} {more}")
+
     if array.ndim != lead + len(graph_input.shape) or array.shape[lead:] != graph_input.shape:
         flat_ok = array.ndim == lead + 1 and array.shape[lead:] == (graph_input.features,)
         if not flat_ok:
-            raise DataError(f"{shape} (batch first, whatever the graph's own layout is)")
+            raise shape_error("(batch first, whatever the graph's own layout is)")
     if array.size == 0:
-        raise DataError(f"{shape} with N and T of at least 1")
-    if not np.issubdtype(array.dtype, expected) and not np.issubdtype(array.dtype, np.integer):
+        raise shape_error("with N and T of at least 1")
+    if not issubclass(array.dtype.type, (expected, np.integer)):
         raise DataError(
             f"{where}: type {array.dtype}, expected {'real numbers' if expected is np.floating else 'integers'}"
         )
@@ -101,11 +115,15 @@ def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], 
         raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
 
 
-def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None) -> Batch:
-    """Check ``data`` against the graph inputs. States may be left out (zeros or the model's own); unknown names are errors."""
+def make_batch(
+    graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None, keep_float32: bool = False
+) -> Batch:
+    """Check ``data`` against the graph inputs. States may be left out (zeros or the model's own); unknown names are errors.
+
+    ``keep_float32``: features that are float32 are not copied into float64; for consumers whose arithmetic is float64 by itself.
+    """
     known = {i.name for i in graph_inputs}
-    unknown = sorted(set(data) - known - set(RESERVED))
-    if unknown:
+    if unknown := sorted(data.keys() - known - set(RESERVED)):
         raise DataError(
             f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally lengths, labels"
         )
@@ -116,7 +134,8 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
     if lengths is None:
         lengths = data.get("lengths")
     for graph_input in graph_inputs:
-        name, where = graph_input.name, f"input {graph_input.name!r}"
+        name = graph_input.name
+        where = f"input {name!r}"
         if graph_input.kind == "lengths":
             lengths = data.get(name, lengths)
             continue
@@ -131,17 +150,20 @@ def make_batch(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], le
             vocabulary = graph_input.vocabulary
             _first_bad(where, ids, (ids < 0) | (ids >= vocabulary), f"a token in 0…{vocabulary - 1}")
             tokens[name] = ids.astype(np.int64)
+            lead = ids.shape
         else:
             array = _checked(graph_input, data[name], np.floating)
-            with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
-                real = array.astype(np.float64)
+            lead = array.shape[: 2 if graph_input.has_time else 1]
+            if keep_float32 and graph_input.kind == "features" and array.dtype == np.float32:
+                real = array
+            else:
+                with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
+                    real = array.astype(np.float64)
             if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
                 _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
-            lead = array.shape[: 2 if graph_input.has_time else 1]
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
-        shape = np.asarray(data[name]).shape
-        sizes[name] = (shape[0], shape[1] if graph_input.has_time else None)
+        sizes[name] = (lead[0], lead[1] if graph_input.has_time else None)
     first = next(iter(sizes))
     for name, (count, _) in sizes.items():
         if count != sizes[first][0]:

@@ -15,25 +15,26 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from qrnn.backends.cpu.isa import ISAS, available_isas, load, store
-from qrnn.backends.cpu.vector import Vec, vector_type
+from qrnn.backends.cpu.parts import Parts, count_of, vector_type
+from qrnn.backends.cpu.vector import Vec
 
 Bounds = tuple[int, int]
 Integers = npt.NDArray[np.int64]
 Body = Callable[[Any, list[Vec], Any], Sequence[Vec]]
 """(builder, arguments, table address) → results."""
 
-LANES = sorted({isa.lanes for isa in ISAS if isa.name in available_isas()})
+LANES = sorted({units for i in ISAS if i.name in available_isas() for units in (i.lanes, i.in_words().units)})
 
 
 def fits_32(low: int, high: int) -> bool:
     return low >= -(1 << 31) and high < 1 << 31
 
 
-def _argument(builder: Any, words: tuple[Any, Any], bounds: Bounds) -> Vec:
+def _argument(builder: Any, words: tuple[Parts, Parts], bounds: Bounds) -> Vec:
     """A Vec from the low and high words in memory, the low ones with 2^31 taken off where there are high ones."""
     low, high = bounds
     if fits_32(low, high):
-        return Vec(builder, words[0], low, high)
+        return Vec(builder, words[0], low, high).narrowed()
     top = Vec(builder, words[1], low >> 32, high >> 32)
     found = top * (1 << 32) + (Vec(builder, words[0], -(1 << 31), (1 << 31) - 1) + (1 << 31))
     found.low, found.high = low, high
@@ -48,7 +49,8 @@ class Kernel:
         self._run = self._compiled(body)
 
     def _compiled(self, body: Body) -> Any:
-        kind, results = vector_type(self.lanes, 32), self.results
+        registers, results = count_of(self.lanes, 32), self.results
+        kind = vector_type(self.lanes // registers, 32)
 
         @intrinsic
         def emit(_context: Any, data: Any, out: Any, table: Any, count: Any) -> Any:
@@ -56,9 +58,17 @@ class Kernel:
                 data, out, table, count = args
                 i64 = count.type
 
-                def at(base: Any, row: int, k: Any) -> Any:
+                def at(base: Any, row: int, k: Any, register: int) -> Any:
                     place = builder.add(builder.mul(count, ir.Constant(i64, row)), k)
+                    place = builder.add(place, ir.Constant(i64, register * kind.count))
                     return builder.add(base, builder.shl(place, ir.Constant(i64, 2)))
+
+                def read(row: int, k: Any) -> Parts:
+                    return tuple(load(builder, at(data, row, k, r), kind) for r in range(registers))
+
+                def write(v: Vec, row: int, k: Any) -> None:
+                    for r, part in enumerate(v.like(32)):
+                        store(builder, part, at(out, row, k, r))
 
                 results.clear()
                 with cgutils.for_range_slice(builder, ir.Constant(i64, 0), count, ir.Constant(i64, self.lanes)) as (
@@ -67,13 +77,12 @@ class Kernel:
                 ):
                     arguments = []
                     for row, bounds in enumerate(self.bounds):
-                        words = [load(builder, at(data, 2 * row + half, k), kind) for half in (0, 1)]
-                        arguments.append(_argument(builder, (words[0], words[1]), bounds))
+                        arguments.append(_argument(builder, (read(2 * row, k), read(2 * row + 1, k)), bounds))
                     for row, found in enumerate(body(builder, arguments, table)):
                         results.append((found.low, found.high))
-                        store(builder, found.value, at(out, 2 * row, k))
+                        write(found, 2 * row, k)
                         if not fits_32(found.low, found.high):
-                            store(builder, (found >> 32).value, at(out, 2 * row + 1, k))
+                            write(found >> 32, 2 * row + 1, k)
                 return context.get_dummy_value()
 
             return types.void(data, out, table, count), codegen
@@ -84,7 +93,7 @@ class Kernel:
 
         return run
 
-    def __call__(self, columns: Sequence[Any], table: npt.NDArray[np.int32] | None = None) -> list[Integers]:
+    def __call__(self, columns: Sequence[Any], table: npt.NDArray[Any] | None = None) -> list[Integers]:
         """One array of results for each Vec that the body returned."""
         count = len(columns[0])
         padded = -(-count // self.lanes) * self.lanes

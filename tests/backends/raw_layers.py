@@ -21,7 +21,7 @@ from qrnn.model.parts import (
     TensorFormat,
     pack_nibbles,
 )
-from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.model.quant_model import Provenance, QuantDense, QuantModel
 from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 
@@ -181,7 +181,7 @@ def raw_model(rng: Rng) -> QuantModel:
 
 @dataclass(frozen=True)
 class FusableShape:
-    """A layer that fused steps take: its cell and sizes, and the limits of its operands (127: bytes, more: 16 bits); bits of weights."""
+    """A layer that fused steps take: its cell and sizes, and the limits of its operands (127: bytes, more: 16 bits)."""
 
     cell: CellKind
     linear_before_reset: bool
@@ -190,22 +190,27 @@ class FusableShape:
     x_limit: int = 127
     h_limit: int = 127
     directions: tuple[bool, ...] = (False,)
+    simple: bool = False
+    """What `qrnn.backends.cpu.packed.is_simple` means."""
     weights: int = 8
+    """Bits of the weights."""
 
 
-def fusable_function(rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15) -> GateFunction:
+def fusable_function(
+    rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15, simple: bool = False
+) -> GateFunction:
     """An odd table or a ramp with values in ``low`` … ``high``, up to the ends of what fused steps take."""
     table = np.zeros(0, np.int32)
     params = np.zeros(g.PARAMS, np.int64)
     values: tuple[int, ...]
     if rng.random() < 0.7:
-        bits = int(rng.choice([5, 8, 8, 9, 12, 15, 15]))
-        offset = 0 if low < 0 else int(rng.choice([1 << 14, -(1 << 14)]))
+        bits = int(rng.choice([8, 8, 9, 12, 15] if simple else [5, 8, 8, 9, 12, 15, 15]))
+        offset = 0 if low < 0 else int(rng.choice([1 << 14, (1 << 14) if simple else -(1 << 14)]))
         most, entries = abs(offset) or 32767, [_number(rng, -200, 200)]
         for step in ends(rng, -32767, 32767, 1 << (15 - bits)).tolist():
             entries.append(min(most, max(-most, entries[-1] + (step if rng.random() < 0.5 else step >> 9))))
         table = np.array(entries, np.int32)
-        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 else 0)
+        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 and not simple else 0)
     else:
         slope = _number(rng, -32767, 32767)
         room = min((1 << 30) - (1 << 16), (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768)
@@ -230,30 +235,46 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         functions = []
         for role in roles:
             low, high = (-32768, 32768) if cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
-            functions.append(fusable_function(rng, low, high, in_frac, out_frac))
+            if shape.simple and cell == "rnn":
+                low, high = -32767, 32767
+            functions.append(fusable_function(rng, low, high, in_frac, out_frac, shape.simple))
         directions.append(
             QuantDirection(
                 reverse,
                 make(rng, rows, I, x_op.limit),
                 make(rng, rows, H, h_op.limit),
-                _pre_shift(rng, rows),
+                np.zeros(rows, np.int8) if shape.simple else _pre_shift(rng, rows),
                 tuple(functions),
                 QuantInitialState(ends(rng, -32767, 32767, H).astype(np.int32)),
                 QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
             )
         )
     c_n = "c_n" if cell == "lstm" else None
+    h_frac = 15 if shape.simple and cell != "rnn" else _number(rng, 0, out_frac)
     layer = QuantRecurrent(
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
-        _number(rng, 0, out_frac), c_frac, x_op, h_op,
+        h_frac, c_frac, x_op, h_op,
     )  # fmt: skip
     return _alone(layer)
+
+
+def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
+    """A dense layer of random integers, from x to y."""
+    operand = Operand(_number(rng, 0, 15), limit)
+    layer = QuantDense("dense", "x", "y", matrix(rng, rows, inputs, limit), _pre_shift(rng, rows), operand, 5)
+    return _model(layer, {"x": (inputs, True), "y": (rows, True)})
 
 
 def _alone(layer: QuantRecurrent) -> QuantModel:
     """A model of this layer and nothing else."""
     D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size
-    sizes = {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)}
+    return _model(layer, {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)})
+
+
+def _model(layer: QuantRecurrent | QuantDense, sizes: dict[str, tuple[int, bool]]) -> QuantModel:
+    """One layer with tensors of these sizes, with a time axis or without."""
     tensors = {name: TensorFormat(size, timed, 32, (1.0,), 32767) for name, (size, timed) in sizes.items()}
     provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
-    return QuantModel("raw", (GraphInput("x", "features", (I,), True),), (layer,), (), tensors, False, provenance)
+    return QuantModel(
+        "raw", (GraphInput("x", "features", (sizes["x"][0],), True),), (layer,), (), tensors, False, provenance
+    )

@@ -16,7 +16,7 @@ from hypothesis import given
 from models import Shape
 
 from backends.generators import Case, assert_equal, cases, eager_threads, few, integers, many, quantized_or_refused
-from qrnn.backends.cpu import engine, kernels, packed
+from qrnn.backends.cpu import engine, kernels, packed, pools
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.quantization import Scheme
@@ -76,14 +76,14 @@ def test_a_gang_equals_the_reference(
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_the_pool_equals_the_reference(cell: str, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_pools", {})
+    monkeypatch.setattr(pools, "_pools", {})
     case = _case(cell, after, hidden=5, sequences=11, steps=9)
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
     assert_equal(want, integers(Session(model, "cpu", 3), batch)[0])
-    assert "qrnn" in engine._pools, "the pool was not used"
-    engine._pools["qrnn"].shutdown()
+    assert "qrnn" in pools._pools, "the pool was not used"
+    pools._pools["qrnn"].shutdown()
 
 
 def check_threads(case: Case) -> None:
@@ -143,12 +143,12 @@ def _run_in_child(session: Session, batch: Any, answers: Any) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.usefixtures("eager")
 def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_pools", {})
+    monkeypatch.setattr(pools, "_pools", {})
     case = _case("lstm", True, hidden=5, sequences=6, steps=9)
     model = case.quantized()
     session, batch = Session(model, "cpu", 3), case.batch(model)
     want, _ = integers(session, batch)
-    assert "qrnn" in engine._pools
+    assert "qrnn" in pools._pools
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=_run_in_child, args=(session, batch, answers))
@@ -166,4 +166,4 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> N
     got = answers.get()
     for name, value in want.items():
         np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
-    engine._pools["qrnn"].shutdown()
+    pools._pools["qrnn"].shutdown()

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from backends.raw_layers import FusableShape, ends, fusable_model, matrix4
-from backends.test_isas import CELLS, FUSED_ISAS, SIZES, check_raw, run_raw, some_isas
+from backends.test_isas import CELLS, FUSED_ISAS, LAYOUTS, SIZES, check_raw, run_raw, some_isas
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu.fused import GROUP_LEAST
 from qrnn.backends.cpu.isa import ISAS
-from qrnn.backends.cpu.packed import FEW_STEPS, GROUP_LEAST, FusedForms, FusedRun
+from qrnn.backends.cpu.packed import FEW_STEPS, FusedForms, FusedRun
 from qrnn.model.float_model import CellKind
 from qrnn.model.parts import Operand
 from qrnn.session import Session
@@ -32,10 +33,11 @@ def outgrown() -> Iterator[None]:
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
-    """Few steps and many, in two orders of sizes; three sequences go as a group."""
+    """Few steps and many, in two orders of sizes, the second of simple layers; three sequences go as a group."""
     for seed, (hidden, inputs) in enumerate([*zip(SIZES, SIZES[::-1], strict=True), *zip(SIZES, SIZES, strict=True)]):
         rng = np.random.default_rng(seed)
-        shape = FusableShape(cell, after, hidden, inputs, limit, limit, (bool(seed % 2),), weights=4)
+        how = (bool(seed % 2),), seed >= len(SIZES)
+        shape = FusableShape(cell, after, hidden, inputs, limit, limit, *how, weights=4)
         model = fusable_model(rng, shape)
         for lengths in ((2,), (5, 0), (FEW_STEPS + 1,), (2, 0, 3)) if hidden < 64 else ((2,), (FEW_STEPS,)):
             check_raw(model, rng, lengths)
@@ -47,7 +49,8 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
 def test_gangs(cell: CellKind, after: bool) -> None:
     for hidden, limit, steps in itertools.product((17, 70), (127, 32767), (3, FEW_STEPS + 3)):
         rng = np.random.default_rng(hidden)
-        model = fusable_model(rng, FusableShape(cell, after, hidden, 40, limit, limit, (False, True), weights=4))
+        how = (False, True), limit == 127
+        model = fusable_model(rng, FusableShape(cell, after, hidden, 40, limit, limit, *how, weights=4))
         check_raw(model, rng, (steps,), threads=2)
 
 
@@ -57,7 +60,8 @@ def test_groups_by_four_bits(isa: Any) -> None:
     cell, after = CELLS[FUSED_ISAS.index(isa.name) % len(CELLS)]
     for sequences, limit in ((5, 127), (17, 8191)):
         rng = np.random.default_rng(sequences)
-        model = fusable_model(rng, FusableShape(cell, after, 50, 70, limit, limit, weights=4))
+        shape = FusableShape(cell, after, 50, 70, limit, limit, simple=limit == 127, weights=4)
+        model = fusable_model(rng, shape)
         layer, steps = model.recurrent_layers[0], 7
         x = ends(rng, -32768, 32767, sequences, steps, 70).astype(np.int16)
         h, c = Session(model, "reference").initial_state(sequences).layers["rnn"]
@@ -101,7 +105,7 @@ def test_the_form_that_is_chosen() -> None:
     assert chosen(eight, 1, many, 1) == chosen(eight, 1, 1, 1) == (8, 8)
 
 
-@pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
+@pytest.mark.parametrize("isa", sorted(LAYOUTS, key=str), ids=lambda i: f"{i.name}-{i.units}")
 @pytest.mark.parametrize("phases", [(4,), (2, 1), (1,)])
 @pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 64), (5, 250)])
 def test_packed_nibbles(isa: Any, phases: tuple[int, ...], hidden: int, columns: int) -> None:
@@ -112,22 +116,25 @@ def test_packed_nibbles(isa: Any, phases: tuple[int, ...], hidden: int, columns:
     weights, params, groups, _ = packed.pack_matrix(isa, matrix, pre_shift, phases, Operand(0, 127), 4)
     eight = packed.pack_matrix(isa, matrix, pre_shift, phases, Operand(0, 127), 8)
     np.testing.assert_array_equal(params, eight[1], "one bias, one multiplier")
-    units, blocks, word = -(-columns // 32), -(-hidden // isa.lanes), isa.operand_bits // 8
+    units, blocks, word = -(-columns // 32), -(-hidden // isa.units), isa.operand_bits // 8
+    order = np.argsort(isa.unit_order())
     assert groups * isa.group == 32 * units
-    assert weights.size == blocks * isa.lanes * gates * units * 17
-    per_block, start = weights.reshape(blocks, -1), 0
+    assert weights.size == blocks * isa.units * gates * units * 17
+    per_block, start = weights.view(np.uint8).reshape(blocks, -1), 0
     q, scale = [], []
     for count in phases:
         size = isa.lanes * count * units
-        nibbles = per_block[:, start : start + 16 * size].copy().view(f"<u{word}").astype(np.int64)
-        start += 16 * size
-        nibbles = nibbles.reshape(blocks, units, count, 4, isa.lanes, isa.group)
-        split = np.stack([(nibbles >> 4 * k) & 15 for k in range(2 * word)], axis=4)  # … vector, k, lane, within
+        panels = per_block[:, start : start + 17 * size * isa.halves].reshape(blocks, isa.halves, -1)
+        start += 17 * size * isa.halves
+        nibbles = panels[:, :, : 16 * size].copy().view(f"<u{word}").astype(np.int64)
+        nibbles = nibbles.reshape(blocks, isa.halves, units, count, 4, isa.lanes, isa.group)
+        split = np.stack([(nibbles >> 4 * k) & 15 for k in range(2 * word)], axis=5)  # … vector, k, lane, within
         split = (split ^ 8) - 8
-        q.append(split.transpose(2, 0, 5, 1, 3, 4, 6).reshape(count, blocks * isa.lanes, 32 * units))
-        scales = per_block[:, start : start + size].view(np.int8).reshape(blocks, units, count, isa.lanes)
-        start += size
-        scale.append(scales.transpose(2, 0, 3, 1).reshape(count, blocks * isa.lanes, units))
+        rows = split.transpose(3, 0, 1, 6, 2, 4, 5, 7).reshape(count, blocks, isa.units, 32 * units)
+        q.append(rows[:, :, order].reshape(count, blocks * isa.units, 32 * units))
+        scales = panels[:, :, 16 * size :].copy().view(np.int8).reshape(blocks, isa.halves, units, count, isa.lanes)
+        rows = scales.transpose(3, 0, 1, 4, 2).reshape(count, blocks, isa.units, units)
+        scale.append(rows[:, :, order].reshape(count, blocks * isa.units, units))
     whole, scales = np.concatenate(q), np.concatenate(scale)
     np.testing.assert_array_equal(whole[:, :hidden, :columns].reshape(matrix.q.shape), matrix.q)
     np.testing.assert_array_equal(scales[:, :hidden].reshape(matrix.scale.shape), matrix.scale)

@@ -50,6 +50,7 @@ def test_an_empty_variable_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_processor_without_features_takes_plain_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QRNN_CPU_ISA", raising=False)
     monkeypatch.setattr(isa_module, "host_features", dict)
     assert available_isas() == (PLAIN,)
     assert choose_isa() is None
@@ -70,6 +71,7 @@ def test_only_what_the_processor_has_is_taken(monkeypatch: pytest.MonkeyPatch) -
 def test_what_numba_compiles_for_counts(features: str, left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """NUMBA_CPU_FEATURES (as NUMBA_CPU_NAME=generic sets it): an instruction that it leaves out ends the process in LLVM."""
     monkeypatch.setattr(config, "CPU_FEATURES", features)
+    monkeypatch.setattr(config, "CPU_NAME", "generic")
     isa_module.host_features.cache_clear()
     try:
         assert available_isas() == left

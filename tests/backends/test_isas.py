@@ -90,6 +90,7 @@ def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
     with watched(model, len(sessions)):
         for session in sessions:
             assert_equal(want, integers(session, batch)[0])
+    assert_equal(want, integers(Session(model, "cpu", 1, PLAIN), batch)[0])
 
 
 def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] |
     with watched(model, len(isas)):
         for isa in isas:
             assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa))
+    assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, PLAIN))
 
 
 @short
@@ -137,8 +139,8 @@ def fusable_shapes(draw: st.DrawFn, sizes: st.SearchStrategy[int]) -> FusableSha
     cell, after = draw(st.sampled_from(CELLS))
     limits = st.sampled_from([1, 126, 127, 128, 255, 256, 8191, 32767])
     directions = draw(st.sampled_from([(False,), (True,), (False, True)]))
-    bits = draw(st.sampled_from([8, 8, 4]))
-    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions, bits)
+    how = draw(st.booleans()), draw(st.sampled_from([8, 8, 4]))
+    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions, *how)
 
 
 few_short = st.lists(st.integers(0, 6), min_size=1, max_size=4)
@@ -190,12 +192,12 @@ def test_all_isas_for_every_cell_long(cell: CellKind, after: bool, monkeypatch: 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
-    """Every hidden and every input size, in pairs of two orders."""
+    """Every hidden and every input size, in pairs of two orders, the second of simple layers."""
     limit = 127 if bits == 8 else 32767
     for seed, (hidden, inputs) in enumerate([*zip(SIZES, SIZES[::-1], strict=True), *zip(SIZES, SIZES, strict=True)]):
         rng = np.random.default_rng(seed)
         both = (False, True) if hidden < 64 else (bool(seed % 2),)
-        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, both))
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, both, seed >= len(SIZES)))
         check_raw(model, rng, (2, 0, 3) if hidden < 64 else (2,))
 
 
@@ -214,7 +216,8 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
     """More and fewer than go through a step together; some end early, some before they begin, some at once."""
     rng = np.random.default_rng(limit)
     for sequences, hidden, inputs in ((2, 5, 64), (3, 60, 3), (15, 4, 50), (16, 17, 128), (17, 64, 2), (37, 2, 5)):
-        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, (reverse,)))
+        simple = limit == 127 or sequences == 16
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, (reverse,), simple))
         lengths = rng.choice([0, 1, 2, 15, 16, 17, 18, 33], sequences)
         lengths[rng.integers(sequences)] = 16
         check_raw(model, rng, lengths)
@@ -227,8 +230,16 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_everything_at_its_ends(cell: CellKind, after: bool, limit: int, sign: int) -> None:
     """The largest weights, inputs and states of one sign: sums as near to 32 bits as the proof lets them come."""
+    model, (x, h, c) = largest_model(cell, after, limit, sign), largest_run(cell)
+    want = run_raw(model, (h, c), x, np.array([3, 3, 3]), "reference")
+    for isa in some_isas(cell, after):
+        assert_equal(want, run_raw(model, (h, c), x, np.array([3, 3, 3]), "cpu", 1, isa))
+
+
+def largest_model(cell: CellKind, after: bool, limit: int, sign: int) -> QuantModel:
+    """400 units on 401 inputs with the largest weights of one sign."""
     rng = np.random.default_rng(limit)
-    model = fusable_model(rng, FusableShape(cell, after, 400, 401, limit, limit))
+    model = fusable_model(rng, FusableShape(cell, after, 400, 401, limit, limit, simple=sign > 0))
     layer = model.recurrent_layers[0]
     for part in (layer.directions[0].ih, layer.directions[0].hh):
         part.weight[:] = 127 * sign
@@ -237,15 +248,18 @@ def test_everything_at_its_ends(cell: CellKind, after: bool, limit: int, sign: i
         part.bias[:] = room * np.where(np.arange(len(room)) % 3, sign, 0)
         part.multiplier[:] = (1 << 31) - 2
         part.prove("drawn")
+    return model
+
+
+def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
+    """x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
     x = np.full((3, 3, 401), 32767, np.int16)
     x[1] = -32768
     h = np.full((3, 1, 400), 32767, np.int16)
     h[1] = -32767
     c = np.full((3, 1, 400 if cell == "lstm" else 0), (1 << 31) - 1, np.int32)
     c[1] = -(1 << 31)
-    want = run_raw(model, (h, c), x, np.array([3, 3, 3]), "reference")
-    for isa in some_isas(cell, after):
-        assert_equal(want, run_raw(model, (h, c), x, np.array([3, 3, 3]), "cpu", 1, isa))
+    return x, h, c
 
 
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
@@ -317,8 +331,8 @@ def test_arrays_of_any_layout(isa: str) -> None:
 def test_gangs(cell: CellKind, after: bool, threads: int) -> None:
     """Of fewer blocks than threads, and of more."""
     for hidden, limit in itertools.product((1, 17, 70), (127, 32767)):
-        rng = np.random.default_rng(hidden)
-        model = fusable_model(rng, FusableShape(cell, after, hidden, 20, limit, limit, (False, True)))
+        rng, simple = np.random.default_rng(hidden), (limit == 127) == (hidden > 1)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, 20, limit, limit, (False, True), simple))
         check_raw(model, rng, (AHEAD + 1,), threads=threads)
 
 
@@ -341,7 +355,10 @@ def test_two_sessions_at_once(sequences: int) -> None:
                 assert_equal(wants[k], got)
 
 
-@pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
+LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.in_words())}
+
+
+@pytest.mark.parametrize("isa", sorted(LAYOUTS, key=str), ids=lambda i: f"{i.name}-{i.units}")
 @pytest.mark.parametrize(("phases", "rows"), [((4,), 4), ((2, 1), 3), ((1,), 1)])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 16), (5, 250)])
@@ -356,13 +373,15 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     weights, params, groups, planes = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
     assert weights.ctypes.data % 64 == 0
     assert planes == (2 if isa.operand_bits == 8 and limit > 127 else 1)
-    blocks, K = -(-hidden // isa.lanes), groups * isa.group
-    per_block = weights.view(np.int8).reshape(blocks, -1)
+    blocks, K = -(-hidden // isa.units), groups * isa.group
+    units = np.argsort(isa.unit_order())
+    per_block = weights.reshape(blocks, -1)
     unpacked, start = [], 0
     for count in phases:
-        size = count * isa.lanes * K
-        part = per_block[:, start : start + size].reshape(blocks, groups, count, isa.lanes, isa.group)
-        unpacked.append(part.transpose(2, 0, 3, 1, 4).reshape(count, blocks * isa.lanes, K))
+        size = count * isa.units * K
+        part = per_block[:, start : start + size].reshape(blocks, isa.halves, groups, count, isa.lanes, isa.group)
+        ordered = part.transpose(3, 0, 1, 4, 2, 5).reshape(count, blocks, isa.units, K)
+        unpacked.append(ordered[:, :, units].reshape(count, blocks * isa.units, K))
         start += size
     whole = np.concatenate(unpacked)
     np.testing.assert_array_equal(whole[:, :hidden, :columns].reshape(matrix.weight.shape), matrix.weight)
@@ -370,9 +389,11 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     assert not whole[:, :, columns:].any()
 
     operand = ends(rng, -limit, limit, columns)
-    stored = operand + isa.offset * (256 if planes == 2 else 1)  # what the bytes of an encoded operand mean
+    stored = operand + isa.encoded_offset(planes)  # what the bytes of an encoded operand mean
     sums = matrix.weight.astype(np.int64) @ stored
-    bias, multiplier, left_shift, pre = params.transpose(1, 2, 0, 3).reshape(4, rows, -1)[:, :, :hidden].reshape(4, -1)
+    np.testing.assert_array_equal(params[:, 4, :, ::2], params[:, 1, :, 1::2])
+    of_units = params[..., units].transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, :hidden]
+    bias, multiplier, left_shift, pre, _ = of_units.reshape(5, -1)
     wrapped = (sums + bias).astype(np.uint64).astype(np.uint32).view(np.int32)
     np.testing.assert_array_equal(wrapped, matrix.weight.astype(np.int64) @ operand + matrix.bias)
     np.testing.assert_array_equal(multiplier, matrix.multiplier)

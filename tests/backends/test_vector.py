@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import RAMP_INTERCEPT, SMALL_TABLE, Table
+from qrnn.backends.cpu.blocks import RAMP_INTERCEPT
+from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE, Table
 from qrnn.backends.cpu.vector import Vec, lift
 from qrnn.model.parts import GateFunction
 
@@ -77,11 +79,18 @@ SPECS = {
     "round-15": Spec(fixedpoint.shift_right_round, (INT32, 15)),
     "round-1": Spec(fixedpoint.shift_right_round, (INT32, 1)),
     "round-0": Spec(fixedpoint.shift_right_round, (INT32, 0)),
+    "round-16": Spec(fixedpoint.shift_right_round, (SIGNED, FRAC)),
+    "round-16-not-0": Spec(fixedpoint.shift_right_round, (INT16, (1, 15))),
+    "round-16-any": Spec(fixedpoint.shift_right_round, (INT16, FRAC)),
+    "magnitude": Spec(fixedpoint.magnitude, (INT16,)),
+    "magnitude-32": Spec(fixedpoint.magnitude, (INT32,)),
     "saturate16": Spec(fixedpoint.saturate16, (INT32,)),
     "saturate32": Spec(fixedpoint.saturate32, ((-(1 << 33), 1 << 33),)),
     "saturate16_shifted": Spec(fixedpoint.saturate16_shifted, (INT32, FRAC)),
     "saturate16_shifted-33": Spec(fixedpoint.saturate16_shifted, ((-(1 << 32), 1 << 32), FRAC)),
     "multiply_q15": Spec(fixedpoint.multiply_q15, (INT32, EITHER)),
+    "multiply_q15-unit": Spec(fixedpoint.multiply_q15, (SIGNED, UNIT)),
+    "multiply_q15-ends": Spec(fixedpoint.multiply_q15, (INT16, INT16)),
     "multiply_q15-16": Spec(fixedpoint.multiply_q15, (INT16, (0, 32767))),
     "to_operand": Spec(fixedpoint.to_operand, (INT16, FRAC, LIMIT)),
     "preactivation": Spec(cells.preactivation, (SUM, SUM, FRAC)),
@@ -91,6 +100,8 @@ SPECS = {
     "lstm_cell_state": Spec(cells.lstm_cell_state, (UNIT, UNIT, SIGNED, INT32, 15, SHIFT)),
     "lstm_output_argument": Spec(cells.lstm_output_argument, (INT32, SHIFT)),
     "lstm_hidden_state": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, SHIFT)),
+    "lstm_hidden_state-15": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, 15)),
+    "gru_hidden_state-0": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, 0)),
     "gru_hidden_state": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, FRAC)),
     "rnn_hidden_state": Spec(cells.rnn_hidden_state, (EITHER, SHIFT)),
     "evaluate_ramp": Spec(
@@ -167,24 +178,52 @@ def test_every_lane_width_is_proved_and_no_wider() -> None:
 EVERY_INT16 = np.arange(-32768, 32768)
 
 
+@pytest.mark.parametrize("lanes", LANES)
+def test_every_int16_is_rounded(lanes: int) -> None:
+    """By every shift: in 16-bit lanes a product with a power of two, with the signs turned where the shift may be 0."""
+    for name, low, shifts in (("round-16", -32767, range(16)), ("round-16-not-0", -32768, range(1, 16))):
+        x = EVERY_INT16[low <= EVERY_INT16]
+        for s in shifts:
+            (got,) = kernel(name, lanes)([x, np.full_like(x, s)])
+            np.testing.assert_array_equal(got, (x + ((1 << s) >> 1)) >> s)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_every_value_of_one_factor(lanes: int) -> None:
+    """h of an LSTM from every gate value that int16 does not hold and all others, with some of every size, and the other way round."""
+    rng = np.random.default_rng(5)
+    for unit in (32768, 32767, 16384, 1, 0, *rng.integers(0, 32769, 20).tolist()):
+        signed = np.arange(-32767, 32768)
+        (got,) = kernel("lstm_hidden_state-15", lanes)([np.full_like(signed, unit), signed])
+        np.testing.assert_array_equal(got, (unit * signed + 16384) >> 15)
+    for value in (32767, -32767, 16384, -1, *rng.integers(-32767, 32768, 20).tolist()):
+        units = np.arange(32769)
+        (got,) = kernel("lstm_hidden_state-15", lanes)([units, np.full_like(units, value)])
+        np.testing.assert_array_equal(got, (units * value + 16384) >> 15)
+
+
 @cache
-def odd_kernel(lanes: int, small: bool) -> Kernel:
+def odd_kernel(lanes: int) -> Kernel:
     bounds: list[Bounds] = [INT16, (-(1 << 14), 1 << 14), FRAC, (0, 32767)]
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
-        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address, small))]
+        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address))]
 
     return Kernel(lanes, bounds, body)
 
 
 def check_odd(lanes: int, offset: int, bits: int, cut: int, table: list[int], inputs: Any = EVERY_INT16) -> None:
     params = np.array([gates.ODD, 12, 15, offset, bits, cut, 0, 0], np.int64)
-    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
     want = [gates.evaluate_odd(x, offset, bits, cut, table) for x in inputs.tolist()]
     columns = [inputs, *(np.full_like(inputs, v) for v in (offset, bits, cut))]
-    for small in {False, len(table) - 1 <= SMALL_TABLE}:
-        (got,) = odd_kernel(lanes, small)(columns, pairs)
-        np.testing.assert_array_equal(got, want)
+    (got,) = odd_kernel(lanes)(columns, packed_table)
+    np.testing.assert_array_equal(got, want)
+
+
+def fewest_bits(lanes: int, bits: int) -> int:
+    """Segment bits with no more segments than the lookups of these lanes take."""
+    return max(bits, 16 - SMALL_TABLE.bit_length()) if lanes == WORDS else bits
 
 
 def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
@@ -197,9 +236,12 @@ def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
 
 
 @pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize(("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)])
+@pytest.mark.parametrize(
+    ("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)]
+)
 def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
     """All 65,536 inputs."""
+    bits = fewest_bits(lanes, bits)
     check_odd(lanes, offset, bits, cut, drawn_table(random.Random(bits), offset, bits))
 
 
@@ -207,7 +249,7 @@ def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
 def test_odd_tables_of_every_size(lanes: int) -> None:
     rng = random.Random(7)
     some = np.array(sorted({*edges(*INT16), *rng.sample(range(-32768, 32768), 500)}))
-    for bits in range(16):
+    for bits in range(fewest_bits(lanes, 0), 16):
         for offset in (0, 1 << 14, -(1 << 14)):
             for cut in (0, 1, rng.randint(2, 32766), 32767):
                 check_odd(lanes, offset, bits, cut, drawn_table(rng, offset, bits), some)
@@ -234,20 +276,20 @@ def test_ramps(lanes: int, line: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_gate_of_a_sum(lanes: int) -> None:
     """Functions of each other's results: bounds that were computed, not given."""
-    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 7, 5
+    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 8 if lanes == WORDS else 7, 5
     table = drawn_table(random.Random(1), 0, bits)
     params = np.array([gates.ODD, 12, 15, 0, bits, cut, 0, 0], np.int64)
-    _, pairs = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)))
+    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
         pre = lift(cells.preactivation)(*arguments)
         return [
             lift(gates.evaluate_ramp)(pre, *line),
-            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address, False)),
+            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address)),
         ]
 
     columns = columns_of((SUM, SUM, FRAC), 5000, 3)
-    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, pairs)
+    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, packed_table)
     for row, ramp, odd in zip(zip(*columns, strict=True), ramps.tolist(), odds.tolist(), strict=True):
         pre = cells.preactivation(*row)
         assert (ramp, odd) == (gates.evaluate_ramp(pre, *line), gates.evaluate_odd(pre, 0, bits, cut, table)), row

@@ -11,7 +11,8 @@ from llvmlite import ir
 
 from backends.lanes import LANES, Bounds, Kernel, columns_of, fits_32
 from qrnn.arithmetic import fixedpoint, gates
-from qrnn.backends.cpu.vector import Vec, lift, vector_type
+from qrnn.backends.cpu.parts import vector_type
+from qrnn.backends.cpu.vector import Vec, lift
 
 INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
 UNIT, FRAC = (0, 1 << 15), (0, 15)
@@ -86,7 +87,7 @@ def fitting_expressions(rng: random.Random, count: int) -> list[Any]:
     while len(found) < count:
         tree = expression(rng, 4, len(LEAVES) - 1)
         builder_leaf = loose_vec(*LEAVES[0])
-        leaves = [Vec(builder_leaf.builder, builder_leaf.value, *b) for b in LEAVES]
+        leaves = [Vec(builder_leaf.builder, builder_leaf.parts, *b) for b in LEAVES]
         try:
             if isinstance(evaluate(tree, leaves), Vec) and tree[0] != "leaf":
                 found.append(tree)

@@ -11,7 +11,7 @@ import pytest
 from models import Shape, make_model
 
 from cli.running import Workplace
-from qrnn.backends.cpu.engine import core_count
+from qrnn.backends.cpu.pools import core_count
 from qrnn.model.file import save
 from qrnn.quantization import Scheme, quantize
 

@@ -1,7 +1,7 @@
 """One step of a cell for blocks of hidden units, fused: dot products, requantization, gates and state stay in registers.
 
 These functions emit LLVM. All arithmetic is the contract's, lifted to vectors (`qrnn.backends.cpu.vector`); here are loads, loops and stores.
-A block is ``lanes`` hidden units. Addresses are byte addresses in 64-bit integers.
+A block is ``units`` hidden units of the `Isa`. Addresses are byte addresses in 64-bit integers.
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ from numba.core import cgutils
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
-from qrnn.backends.cpu.isa import Isa, load, store
-from qrnn.backends.cpu.panels import panels
-from qrnn.backends.cpu.vector import I32, I64, Vec, lift, splat, vector_type
+from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
+from qrnn.backends.cpu.panels import layout
+from qrnn.backends.cpu.parts import (
+    I32,
+    I64,
+    WORDS,
+    Parts,
+    constant,
+    low_halves,
+    vector_type,
+)
+from qrnn.backends.cpu.table import Table
+from qrnn.backends.cpu.vector import Vec, lift
 
-BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT = 0, 1, 2, 3
-ROW_PARAMS = 4
-"""int32 vectors per gate in a block's parameters, in this order."""
+BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
+ROW_PARAMS = 5
+"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: those of the odd lanes, in the even ones."""
 
 GATE_WORDS = 8
-"""int64 per gate function in the packed gates: kind, then up to five parameters, then the address of the table's pairs."""
-TABLE_PAIRS = 6
-
-SMALL_TABLE = 128
-"""Segments of a table that is looked up in registers, where the instruction set can."""
+"""int64 per gate function in the packed gates: kind, then up to five parameters, then the address of the table."""
+TABLE_AT = 6
 
 RAMP_INTERCEPT = (1 << 30) - (1 << 16)
 """Of ramps that are computed in 32-bit lanes."""
+
+DOTS_IN_FLIGHT = 8
+"""Accumulators that keep a processor's dot products busy."""
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 REQUANTIZED = (-(1 << 30) + 1, (1 << 30) - 1)
@@ -41,66 +51,6 @@ UNIT, SIGNED = (0, 1 << 15), (-32767, 32767)
 Q15 = 15
 
 
-def const(value: int) -> Any:
-    """An i64 constant."""
-    return ir.Constant(I64, value)
-
-
-class Table:
-    """A gate's table for `gates.piecewise_linear`: entries and differences side by side, so that one lookup brings both."""
-
-    def __init__(self, builder: Any, pairs: Any, small: bool) -> None:
-        self.builder, self.pairs, self.small = builder, pairs, small
-        self._last: tuple[Vec, Vec, Vec] | None = None
-
-    def __getitem__(self, k: Vec) -> Vec:
-        if self._last is not None:
-            found, entry, difference = self._last
-            if found is k:
-                return entry
-            if found is k.successor_of:
-                after = entry + difference
-                after.difference = (entry, difference)
-                return after
-        pair = self._permuted(k) if self.small and k.lanes == 16 else self._gathered(k)
-        sixteen = ir.Constant(pair.type, [16] * k.lanes)
-        entry = Vec(self.builder, self.builder.ashr(self.builder.shl(pair, sixteen), sixteen), -32768, 32767)
-        difference = Vec(self.builder, self.builder.ashr(pair, sixteen), -32768, 32767)
-        self._last = (k, entry, difference)
-        return entry
-
-    def _gathered(self, k: Vec) -> Any:
-        """One load a lane."""
-        b, lanes = self.builder, k.lanes
-        offsets = b.shl(b.sext(k.value, vector_type(lanes, 64)), ir.Constant(vector_type(lanes, 64), [2] * lanes))
-        addresses = b.add(offsets, splat(b, self.pairs, lanes))
-        pointers = b.inttoptr(addresses, ir.VectorType(I32.as_pointer(), lanes))
-        kind, mask = vector_type(lanes, 32), ir.VectorType(ir.IntType(1), lanes)
-        gather = cgutils.get_or_insert_function(
-            b.module,
-            ir.FunctionType(kind, [pointers.type, I32, mask, kind]),
-            f"llvm.masked.gather.v{lanes}i32.v{lanes}p0",
-        )
-        every = ir.Constant(mask, [1] * lanes)
-        return b.call(gather, [pointers, ir.Constant(I32, 4), every, ir.Constant(kind, ir.Undefined)])
-
-    def _permuted(self, k: Vec) -> Any:
-        """From registers: `SMALL_TABLE` pairs are eight of AVX-512's, of which one instruction permutes two."""
-        b, kind = self.builder, vector_type(16, 32)
-        permute = cgutils.get_or_insert_function(
-            b.module, ir.FunctionType(kind, [kind] * 3), "llvm.x86.avx512.vpermi2var.d.512"
-        )
-        parts = [load(b, b.add(self.pairs, const(64 * j)), kind, 4) for j in range(8)]
-        quarters = [b.call(permute, [parts[2 * j], k.value, parts[2 * j + 1]]) for j in range(4)]
-
-        def bit(n: int) -> Any:
-            masked = b.and_(k.value, ir.Constant(kind, [n] * 16))
-            return b.icmp_signed("!=", masked, ir.Constant(kind, None))
-
-        odd = bit(32)
-        return b.select(bit(64), b.select(odd, quarters[3], quarters[2]), b.select(odd, quarters[1], quarters[0]))
-
-
 class Step:
     """What the cells share: where a step's data lie, and how a block's parts are read."""
 
@@ -108,7 +58,7 @@ class Step:
         self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, simple: bool = False, bits: int = 8
     ) -> None:
         self.builder, self.isa, self.args, self.gates, self.simple = builder, isa, args, gate_count, simple
-        self.panels = panels(isa, bits)
+        self.layout = layout(isa, bits)
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
@@ -122,7 +72,7 @@ class Step:
         for role in range(roles):
             base = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
             words = [load(b, b.add(base, const(8 * k)), I64, 8) for k in range(GATE_WORDS)]
-            self._functions[role] = [b.trunc(w, I32) for w in words[:TABLE_PAIRS]] + [words[TABLE_PAIRS]]
+            self._functions[role] = [b.trunc(w, I32) for w in words[:TABLE_AT]] + [words[TABLE_AT]]
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """base + index · size + offset."""
@@ -131,81 +81,118 @@ class Step:
         return b.add(address, const(offset)) if offset else address
 
     def vector(self, address: Any, low: int, high: int, bits: int = 32) -> Vec:
-        """``lanes`` integers of ``bits``."""
-        value = load(self.builder, address, vector_type(self.isa.lanes, bits))
-        return Vec(self.builder, value, low, high) if bits == 32 else Vec(self.builder, self._sext(value), low, high)
+        """A block's integers of ``bits``."""
+        b, units, lanes = self.builder, self.isa.units, self.isa.lanes
+        if bits == 16:
+            value = load(b, address, vector_type(units, 16))
+            return Vec(b, value if units == WORDS else b.sext(value, vector_type(units, 32)), low, high)
+        parts = [
+            load(b, b.add(address, const(4 * lanes * half)), vector_type(lanes, 32)) for half in range(self.isa.halves)
+        ]
+        return Vec(b, tuple(parts), low, high)
 
-    def _sext(self, value: Any) -> Any:
-        return self.builder.sext(value, vector_type(self.isa.lanes, 32))
+    def store(self, v: Vec, address: Any, bits: int = 32) -> None:
+        """A block's integers as ``bits``."""
+        b, units = self.builder, self.isa.units
+        if bits == 32:
+            for half, part in enumerate(v.like(32)):
+                store(b, part, b.add(address, const(4 * self.isa.lanes * half)))
+            return
+        widest = 16 if units == WORDS else 32
+        (value,) = v.like(widest)
+        store(b, value if bits == widest else b.trunc(value, vector_type(units, bits)), address)
 
     def format(self, place: int, low: int = 0, high: int = 30) -> Vec:
         """An entry of the direction's formats."""
-        return Vec.scalar(self.builder, self._formats[place], self.isa.lanes, low, high)
+        return Vec.scalar(self.builder, self._formats[place], self.isa.units, low, high)
 
-    def dots(self, weights: Any, operands: Sequence[Any], groups: Any, count: int, planes: Any) -> list[list[Any]]:
-        """For each of several operand vectors ``count`` accumulators <lanes x i32>: packed weights times operands.
+    def dots(
+        self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
+    ) -> list[list[Any]]:
+        """For each of several operand vectors ``count`` accumulators <lanes x i32> a panel: packed weights times operands, and ``starts``.
 
-        Over all groups of columns and planes of operand bytes; ``groups`` is even. One vector alone has two sets of accumulators, for even
-        and odd groups, as its sums would else wait for each other (those of four-bit weights do not).
+        Over all groups of columns and planes of operand bytes: the sums of the high bytes are raised, and those of the low ones added.
         """
-        b, isa = self.builder, self.isa
-        kind = vector_type(isa.lanes, 32)
-        zero = ir.Constant(kind, [0] * isa.lanes)
-        unit = self.panels.unit
-        unroll = 2 if len(operands) == 1 and unit == 1 else 1
-        entry = b.basic_block
-        plane_loop, loop, plane_end, done = (b.append_basic_block(n) for n in ("plane", "dot", "plane_end", "dots"))
-        b.branch(plane_loop)
+        b, isa, args = self.builder, self.isa, self.args
+        sums = list(starts) * len(operands)
+        if isa.operand_bits == 8:
+            before = b.basic_block
+            plane = b.mul(args["groups"], const(isa.group))
+            low = [b.add(x, b.mul(b.sub(args["planes"], const(1)), plane)) for x in operands]
+            with b.if_then(b.icmp_signed("!=", args["planes"], const(1))):
+                high = self._dots(panels, operands, count, [ir.Constant(v.type, None) for v in sums])
+                raised = [b.add(b.shl(u, constant(u.type, 8)), v) for u, v in zip(high, sums, strict=True)]
+                after = b.basic_block
+            merged = [b.phi(v.type) for v in sums]
+            for phi, one, two in zip(merged, sums, raised, strict=True):
+                phi.add_incoming(one, before)
+                phi.add_incoming(two, after)
+            sums, operands = merged, low
+        sums = self._dots(panels, operands, count, sums)
+        width = len(starts)
+        return [sums[k * width : (k + 1) * width] for k in range(len(operands))]
 
-        b.position_at_end(plane_loop)
-        plane = b.phi(I64)
-        carried = [b.phi(kind) for _ in range(len(operands) * count)]
-        eight = ir.Constant(kind, [8] * isa.lanes)
-        raised = [b.shl(c, eight) for c in carried]  # the plane before was of the high bytes
-        x_planes = [b.add(x, b.mul(plane, b.mul(groups, const(isa.operand_size)))) for x in operands]
+    def _dots(self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]) -> list[Any]:
+        """`dots` over one plane. The number of groups is even. Few accumulators have two sets, for even and odd groups, as their sums would
+        else wait for each other (those of four-bit weights do not)."""
+        b, groups, unit = self.builder, self.args["groups"], self.layout.unit
+        unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
+        entry = b.basic_block
+        loop, done = (b.append_basic_block(n) for n in ("dot", "dots"))
         b.branch(loop)
 
         b.position_at_end(loop)
         i = b.phi(I64)
-        sets = [[b.phi(kind) for _ in raised] for _ in range(unroll)]
+        sets = [[b.phi(v.type) for v in starts] for _ in range(unroll)]
         new = []
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            new.append(self.panels.products(b, phis, x_planes, weights, group, groups))
+            new.append(self.layout.products(b, phis, operands, panels, count, (group, groups)))
         following = b.add(i, const(unroll * unit))
-        i.add_incoming(const(0), plane_loop)
+        i.add_incoming(const(0), entry)
         i.add_incoming(following, loop)
         for k, phis in enumerate(sets):
-            for phi, start, value in zip(phis, raised, new[k], strict=True):
-                phi.add_incoming(zero if k else start, plane_loop)
+            for phi, start, value in zip(phis, starts, new[k], strict=True):
+                phi.add_incoming(ir.Constant(phi.type, None) if k else start, entry)
                 phi.add_incoming(value, loop)
-        b.cbranch(b.icmp_signed("<", following, groups), loop, plane_end)
+        b.cbranch(b.icmp_signed("<", following, groups), loop, done)
 
-        b.position_at_end(plane_end)
-        sums = new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
-        next_plane = b.add(plane, const(1))
-        plane.add_incoming(const(0), entry)
-        plane.add_incoming(next_plane, plane_end)
-        for phi, value in zip(carried, sums, strict=True):
-            phi.add_incoming(zero, entry)
-            phi.add_incoming(value, plane_end)
-        b.cbranch(b.icmp_signed("<", next_plane, planes), plane_loop, done)
         b.position_at_end(done)
-        return [sums[k * count : (k + 1) * count] for k in range(len(operands))]
+        return new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
+
+    def row_address(self, params: Any, gate: int, which: int, half: int = 0) -> Any:
+        """Where a row parameter of the block's gate begins."""
+        return self.builder.add(
+            params, const(4 * ((which * self.gates + gate) * self.isa.units + half * self.isa.lanes))
+        )
 
     def row_param(self, params: Any, gate: int, which: int, low: int, high: int) -> Vec:
         """A row parameter of the block's gate."""
-        offset = (which * self.gates + gate) * self.isa.lanes * 4
-        return self.vector(self.builder.add(params, const(offset)), low, high)
+        return self.vector(self.row_address(params, gate, which), low, high)
 
-    def requantized(self, acc: Any, params: Any, gate: int) -> Vec:
-        """The partial sum of a gate's rows: bias added, requantized."""
-        bias = self.row_param(params, gate, BIAS, *INT32)
-        total = Vec(self.builder, self.builder.add(acc, bias.value), *INT32)  # wraps to what the proof bounds
+    def biases(self, params: Any, first: int, count: int, halves: Sequence[int]) -> list[Any]:
+        """What the accumulators of ``count`` gates start from."""
+        kind = vector_type(self.isa.lanes, 32)
+        return [
+            load(self.builder, self.row_address(params, first + gate, BIAS, half), kind)
+            for gate in range(count)
+            for half in halves
+        ]
+
+    def _multiplier(self, params: Any, gate: int) -> Vec:
+        """In 64-bit lanes, of which those of odd rows were packed for themselves: loaded as they are needed."""
+        b = self.builder
+        both = (self.row_param(params, gate, which, *INT32).parts for which in (MULTIPLIER, ODD_MULTIPLIER))
+        words = tuple(low_halves(b, part) for pair in zip(*both, strict=True) for part in pair)
+        return Vec(b, words, 0, INT32[1] - 1)
+
+    def requantized(self, sums: Parts, params: Any, gate: int) -> Vec:
+        """The partial sum of a gate's rows, requantized."""
+        total = Vec(self.builder, sums, *INT32)  # wraps to what the proof bounds
         total.shifted = INT32
-        multiplier = self.row_param(params, gate, MULTIPLIER, 0, INT32[1] - 1)
-        found: Vec = lift(fixedpoint.requantize)(total, multiplier, self.row_param(params, gate, LEFT_SHIFT, *SHIFT))
-        return Vec(self.builder, found.value, *REQUANTIZED)
+        left_shift = self.row_param(params, gate, LEFT_SHIFT, *SHIFT)
+        found: Vec = lift(fixedpoint.requantize)(total, self._multiplier(params, gate), left_shift)
+        return found.proved(*REQUANTIZED)
 
     def pre_shift(self, params: Any, gate: int) -> Any:
         """The pre_shift of a gate's rows."""
@@ -215,27 +202,27 @@ class Step:
         """The gate function ``role``, a table or a ramp, whichever the model says; its values lie within ``bounds``."""
         b = self.builder
         # An argument is an int16, which its bounds do not say where it was shifted left.
-        x = Vec(b, x.value, -32768, 32767)
-        kind, *words, pairs = self._functions[role]
+        x = x.proved(-32768, 32767)
+        kind, *words, table_at = self._functions[role]
 
         def scalar(k: int, low: int, high: int) -> Vec:
-            return Vec.scalar(b, words[k], self.isa.lanes, low, high)
+            return Vec.scalar(b, words[k], self.isa.units, low, high)
 
         with b.if_else(b.icmp_signed("==", kind, ir.Constant(I32, gates.ODD))) as (odd, ramp):
             with odd:
                 offset = scalar(0, 0 if self.simple else -(1 << 14), 1 << 14)
                 cut = 0 if self.simple else scalar(2, 0, 32767)
-                table = Table(b, pairs, self.simple)
-                from_table = lift(gates.evaluate_odd)(x, offset, scalar(1, *FRAC), cut, table).value
-                table_block = b.basic_block
+                found = lift(gates.evaluate_odd)(x, offset, scalar(1, *FRAC), cut, Table(b, table_at))
+                from_table, table_block = found.proved(*bounds).parts, b.basic_block
             with ramp:
                 line = (scalar(0, -32767, 32767), scalar(1, -RAMP_INTERCEPT, RAMP_INTERCEPT), scalar(2, *FRAC))
                 ends = (scalar(3, -32768, 32768), scalar(4, -32768, 32768))
-                from_ramp = lift(gates.evaluate_ramp)(x, *line, *ends).value
-                ramp_block = b.basic_block
-        value = b.phi(from_table.type)
-        value.add_incoming(from_table, table_block)
-        value.add_incoming(from_ramp, ramp_block)
+                found = lift(gates.evaluate_ramp)(x, *line, *ends)
+                from_ramp, ramp_block = found.proved(*bounds).parts, b.basic_block
+        value = tuple(b.phi(part.type) for part in from_table)
+        for phi, one, other in zip(value, from_table, from_ramp, strict=True):
+            phi.add_incoming(one, table_block)
+            phi.add_incoming(other, ramp_block)
         return Vec(b, value, *bounds)
 
     def store_operand(self, h: Vec, block: Any) -> None:
@@ -246,67 +233,72 @@ class Step:
     def store_encoded(self, operand: Vec, base: Any, block: Any) -> None:
         """Encode operands as the instruction set reads them; see `Isa`."""
         b, isa = self.builder, self.isa
-        lanes = isa.lanes
         if isa.operand_bits == 16:
-            store(b, b.trunc(operand.value, vector_type(lanes, 16)), self.at(base, block, 2 * lanes))
+            self.store(operand, self.at(base, block, 2 * isa.units), 16)
             return
-        place = self.at(base, block, lanes)
-        byte = vector_type(lanes, 8)
+        place = self.at(base, block, isa.units)
         with b.if_else(b.icmp_signed("==", self.args["planes"], const(1))) as (narrow, two):
             with narrow:
-                store(b, b.trunc((operand + isa.offset).value, byte), place)
+                self.store(operand + isa.offset, place, 8)
             with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
-                store(b, b.trunc(((operand >> 8) + isa.offset).value, byte), place)
+                self.store((operand >> 8) + isa.offset, place, 8)
                 low_plane = b.mul(self.args["groups"], const(isa.group))
-                store(b, b.trunc(operand.value, byte), b.add(place, low_plane))
+                self.store(operand + isa.low_offset, b.add(place, low_plane), 8)
 
 
-def panel(step: Step, block: Any, first: int) -> Any:
-    """Address of a block's packed weights from gate ``first`` on."""
-    b = step.builder
-    of_gate = step.panels.gate_bytes(b, step.args["groups"])
-    weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates))))
-    return b.add(weights, b.mul(of_gate, const(first)))
+def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
+    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its panels."""
+    b, isa = step.builder, step.isa
+    of_gate = step.layout.gate_bytes(b, step.args["groups"])
+    weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
+    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(isa.halves)]
+
+
+def block_params(step: Step, block: Any) -> Any:
+    """Address of a block's row parameters."""
+    return step.at(step.args["params"], block, 4 * ROW_PARAMS * step.gates * step.isa.units)
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:
     """Of ``count`` gates from ``first`` on: the inputs' parts, the recurrent parts, the pre_shifts."""
     b, isa, args = step.builder, step.isa, step.args
-    params = step.at(args["params"], block, 4 * ROW_PARAMS * step.gates * isa.lanes)
+    params, size, halves = block_params(step, block), 4 * isa.units, range(isa.halves)
     if step.accumulators is None:
-        accs = step.dots(panel(step, block, first), [args["now"]], args["groups"], count, args["planes"])[0]
+        starts = step.biases(params, first, count, halves)
+        accs = step.dots(panels(step, block, first, count), [args["now"]], count, starts)[0]
     else:
         kind = vector_type(isa.lanes, 32)
-        accs = [load(b, b.add(step.accumulators, const(4 * isa.lanes * k)), kind) for k in range(count)]
-    hs = [step.requantized(acc, params, first + k) for k, acc in enumerate(accs)]
-    xs_base = step.at(args["xs"], block, 4 * step.gates * isa.lanes)
-    xs = [step.vector(b.add(xs_base, const(4 * isa.lanes * (first + k))), *REQUANTIZED) for k in range(count)]
+        accs = [load(b, b.add(step.accumulators, const(4 * isa.lanes * k)), kind) for k in range(count * isa.halves)]
+    sums = [tuple(accs[k * isa.halves : (k + 1) * isa.halves]) for k in range(count)]
+    hs = [step.requantized(acc, params, first + k) for k, acc in enumerate(sums)]
+    xs_base = step.at(args["xs"], block, step.gates * size)
+    xs = [step.vector(b.add(xs_base, const(size * (first + k))), *REQUANTIZED) for k in range(count)]
     return xs, hs, [step.pre_shift(params, first + k) for k in range(count)]
 
 
 def _finish(step: Step, block: Any, h: Vec) -> None:
     """Store h as int16, and its operand for the next step."""
-    b, lanes = step.builder, step.isa.lanes
-    store(b, b.trunc(h.value, vector_type(lanes, 16)), step.at(step.args["h"], block, 2 * lanes))
+    step.store(h, step.at(step.args["h"], block, 2 * step.isa.units), 16)
     step.store_operand(h, block)
 
 
 def lstm_block(step: Step, block: Any) -> None:
     """Gates i, f, g, o."""
-    lanes = step.isa.lanes
     xs, hs, shifts = _sums(step, block, 0, 4)
     pre = [lift(cells.preactivation)(x, h, s) for x, h, s in zip(xs, hs, shifts, strict=True)]
     i, f, g, o = (step.activate(k, pre[k], SIGNED if k == 2 else UNIT) for k in range(4))
-    c_at = step.at(step.args["c"], block, 4 * lanes)
+    c_at = step.at(step.args["c"], block, 4 * step.isa.units)
     c = lift(cells.lstm_cell_state)(i, f, g, step.vector(c_at, *INT32), Q15, step.format(PRODUCT))
-    store(step.builder, c.value, c_at)
+    step.store(c, c_at)
     a = step.activate(4, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, 1)), SIGNED)
-    _finish(step, block, lift(cells.lstm_hidden_state)(o, a, step.format(HIDDEN)))
+    shift = Q15 if step.simple else step.format(HIDDEN)
+    _finish(step, block, lift(cells.lstm_hidden_state)(o, a, shift))
 
 
 def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
-    h = step.vector(step.at(step.args["h"], block, 2 * step.isa.lanes), *SIGNED, 16)
-    _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, Q15, step.format(CANDIDATE, *FRAC)))
+    h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
+    shift = 0 if step.simple else step.format(CANDIDATE, *FRAC)
+    _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, Q15, shift))
 
 
 def gru_reset_after_block(step: Step, block: Any) -> None:
@@ -319,26 +311,28 @@ def gru_reset_after_block(step: Step, block: Any) -> None:
 
 def gru_reset_before_r_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, first phase: r and z; the operands of r·h go to ``reset``, z to ``z``."""
-    lanes = step.isa.lanes
     xs, hs, shifts = _sums(step, block, 0, 2)
     r, z = (step.activate(k, lift(cells.preactivation)(xs[k], hs[k], shifts[k]), UNIT) for k in range(2))
-    h = step.vector(step.at(step.args["h"], block, 2 * lanes), *SIGNED, 16)
+    h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
     operand = lift(cells.reset_operand)(r, h, Q15, step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
     step.store_encoded(operand, step.args["reset"], block)
-    store(step.builder, z.value, step.at(step.args["z"], block, 4 * lanes))
+    step.store(z, step.at(step.args["z"], block, 4 * step.isa.units))
 
 
 def gru_reset_before_n_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, given as ``now``."""
     xs, hs, shifts = _sums(step, block, 2, 1)
     n = step.activate(2, lift(cells.preactivation)(xs[0], hs[0], shifts[0]), SIGNED)
-    _blend(step, block, step.vector(step.at(step.args["z"], block, 4 * step.isa.lanes), *UNIT), n)
+    z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *UNIT)
+    _blend(step, block, z.narrowed(), n)
 
 
 def rnn_block(step: Step, block: Any) -> None:
     """The one gate h."""
     xs, hs, shifts = _sums(step, block, 0, 1)
-    activated = step.activate(0, lift(cells.preactivation)(xs[0], hs[0], shifts[0]), (-32768, 32768))
+    activated = step.activate(
+        0, lift(cells.preactivation)(xs[0], hs[0], shifts[0]), SIGNED if step.simple else (-32768, 32768)
+    )
     _finish(step, block, lift(cells.rnn_hidden_state)(activated, step.format(HIDDEN)))
 
 
@@ -381,11 +375,19 @@ STEP_ARGS = (
 
 
 def emit_step(
-    builder: Any, isa: Isa, name: str, simple: bool, bits: int, values: Sequence[Any], first: Any, last: Any, back: Any
+    builder: Any,
+    isa: Isa,
+    name: str,
+    simple: bool,
+    values: Sequence[Any],
+    first: Any,
+    last: Any,
+    back: Any,
+    bits: int = 8,
 ) -> None:
     """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`. ``bits``: of the packed weights.
+    ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights.
     """
     phase = PHASES[name]
     step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, simple, bits)
@@ -396,16 +398,42 @@ def emit_step(
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
 
-ENCODE_ARGS = ("x", "out", "shift", "limit", "groups", "planes")
-"""What `emit_encode` takes by name: addresses of int16 and of bytes, the operand's format, groups of columns, planes of bytes."""
+ENCODE_ARGS = ("x", "x_step", "columns", "tail", "out", "out_step", "shift", "limit", "groups", "planes")
+"""What `emit_encode` takes by name: addresses of int16 and of bytes and how far apart vectors are; columns of a vector; room for a block of
+int16; the operands' format, groups of columns, planes of bytes."""
 
 
 def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> None:
-    """The operands of count · ``lanes`` int16, encoded."""
+    """The operands of ``count`` vectors of int16, encoded; block by block, the last columns from a copy that can be read as a block."""
     args = dict(zip(ENCODE_ARGS, values, strict=True))
     step = Step(builder, isa, args, 0)
-    shift, limit = (builder.trunc(args[name], I32) for name in ("shift", "limit"))
+    b, units = builder, const(isa.units)
+    shift, limit = (b.trunc(args[name], I32) for name in ("shift", "limit"))
+    by, most = Vec.scalar(b, shift, isa.units, *FRAC), Vec.scalar(b, limit, isa.units, 1, 32767)
+    whole, rest = b.sdiv(args["columns"], units), b.srem(args["columns"], units)
+
+    def encode(x: Any, out: Any, block: Any) -> None:
+        operand = lift(fixedpoint.to_operand)(step.vector(x, -32768, 32767, 16), by, most)
+        step.store_encoded(operand, out, block)
+
+    with cgutils.for_range_slice(b, const(0), count, const(1)) as (k, _):
+        x, out = b.add(args["x"], b.mul(k, args["x_step"])), b.add(args["out"], b.mul(k, args["out_step"]))
+        with cgutils.for_range_slice(b, const(0), whole, const(1)) as (block, _):
+            encode(step.at(x, block, 2 * isa.units), out, block)
+        with b.if_then(b.icmp_signed("!=", rest, const(0))):
+            copy_words(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
+            encode(args["tail"], out, whole)
+
+
+def emit_reorder(builder: Any, isa: Isa, values: Sequence[Any], count: Any, back: bool) -> None:
+    """``count`` blocks of int32 from the first address to the second: units into the order of the panels' rows (`Isa.unit_order`), or back."""
+    source, target = values
+    order = isa.unit_order()
+    if back:
+        order = [order.index(unit) for unit in range(isa.units)]
+    kind = vector_type(isa.units, 32)
     with cgutils.for_range_slice(builder, const(0), count, const(1)) as (block, _):
-        x = step.vector(step.at(args["x"], block, 2 * isa.lanes), -32768, 32767, 16)
-        by, most = Vec.scalar(builder, shift, isa.lanes, *FRAC), Vec.scalar(builder, limit, isa.lanes, 1, 32767)
-        step.store_encoded(lift(fixedpoint.to_operand)(x, by, most), args["out"], block)
+        offset = builder.mul(block, const(4 * isa.units))
+        found = load(builder, builder.add(source, offset), kind, 4)
+        moved = builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), ir.Constant(kind, order))
+        store(builder, moved, builder.add(target, offset), 4)

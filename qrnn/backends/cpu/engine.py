@@ -7,24 +7,28 @@ run parallel kernels at once, and which layer a user has depends on the platform
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.backends.cpu import kernels
+from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.formats import pack_formats
+from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
+from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_pool
+from qrnn.backends.cpu.streams import CpuStreams
+from qrnn.model.batch import shortest
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Matrix, TensorFormat, pack_gates
+from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices
 from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
@@ -34,48 +38,14 @@ GANG_MACS = 1 << 18
 FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 19, 1 << 24
 """`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
 
+DENSE_MACS = 1 << 14
+"""A dense layer of so many multiply-adds a call goes by `qrnn.backends.cpu.dense`: below, plain loops start sooner."""
+
 TASK_MACS = 1 << 21
 """A task handed to the pool does at least about so many multiply-adds."""
 
 BOUNDARY_TASK = 1 << 17
 """Values that one thread converts at a time, at least."""
-
-_gang_lock = threading.Lock()
-_pools: dict[str, ThreadPoolExecutor] = {}
-_pool_lock = threading.Lock()
-
-
-def _forget_pool() -> None:
-    """A forked child has none of its parent's threads: it makes its own pools when it needs them."""
-    global _pools, _pool_lock, _gang_lock
-    _pools, _pool_lock, _gang_lock = {}, threading.Lock(), threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def core_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _pool(name: str) -> ThreadPoolExecutor:
-    """A pool of the process, of one thread a core, made at first use."""
-    with _pool_lock:
-        if name not in _pools:
-            _pools[name] = ThreadPoolExecutor(core_count(), thread_name_prefix=name)
-        return _pools[name]
-
-
-def shared_pool() -> ThreadPoolExecutor:
-    """Threads for tasks that are independent of each other."""
-    return _pool("qrnn")
-
-
-def gang_pool() -> ThreadPoolExecutor:
-    """Threads for a gang's other members: of their own, for a gang must not wait for a thread that is busy with something else."""
-    return _pool("qrnn-gang")
 
 
 def _pack(matrix: Matrix) -> tuple[Any, ...]:
@@ -137,6 +107,10 @@ class CpuEngine(Engine):
             for number, d in enumerate(layer.directions)
         }
         self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
+        self._dense: dict[str, DenseRun] = {}
+        if self.isa is not None:
+            dense = (layer for layer in model.layers if isinstance(layer, QuantDense))
+            self._dense = {layer.name: DenseRun(self.isa, layer) for layer in dense}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
@@ -169,9 +143,12 @@ class CpuEngine(Engine):
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
         P, D = layer.output_size, len(layer.directions)
+        x = np.ascontiguousarray(x)
+        if D == 1:  # nothing to be put together
+            h, c = state[0][:, 0].copy(), state[1][:, 0].copy()
+            return self._direction(layer, 0, x, h, c, lengths, trace), (h[:, None], c[:, None])
         y = np.empty((*x.shape[:2], D * P), np.int16)
         h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
-        x = np.ascontiguousarray(x)
         for number in range(D):
             h, c = state[0][:, number].copy(), state[1][:, number].copy()
             y[:, :, number * P : (number + 1) * P] = self._direction(layer, number, x, h, c, lengths, trace)
@@ -224,7 +201,9 @@ class CpuEngine(Engine):
     ) -> Int16Array:
         N, T, I = x.shape
         H = layer.hidden_size
-        y = np.zeros((N, T, H), np.int16)
+        y = np.empty((N, T, H), np.int16)
+        if shortest(lengths) < T:  # only padding is not written
+            y[:] = 0
         macs = len(layer.gates) * H * (H + I)
         alone = N > 1 or macs < FUSED_GANG_MACS or T * macs < FUSED_TASK_MACS
         fused = forms.choose(N, T, 1 if alone else self.workers)
@@ -240,7 +219,8 @@ class CpuEngine(Engine):
         """Run sequence 0 by a gang; False where there is none to be had."""
         workers = self.workers
         # One gang at a time: two gangs on the same cores would wait for each other's time slices.
-        if not GANGS_WORK or workers == 1 or not _gang_lock.acquire(blocking=False):
+        lock = lone_gang()
+        if not GANGS_WORK or workers == 1 or not lock.acquire(blocking=False):
             return False
         try:
             gang = scratch()
@@ -249,7 +229,7 @@ class CpuEngine(Engine):
             for other in others:
                 other.result()
         finally:
-            _gang_lock.release()
+            lock.release()
         return True
 
     def _spread(self, run: Callable[..., None], count: int, macs: int, task_macs: int, grain: int = 1) -> None:
@@ -265,24 +245,52 @@ class CpuEngine(Engine):
         bounds = [count * k // tasks for k in range(tasks + 1)]
         list(shared_pool().map(run, bounds[:-1], bounds[1:]))
 
+    def streams(self, capacity: int) -> CpuStreams:
+        return CpuStreams(self, capacity)
+
+    def step_call(
+        self, layer: QuantRecurrent, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
+    ) -> Call:  # fmt: skip
+        """One step of a layer's one direction for streams ``rows``; see `fused.tick` and `stream_rows.sequences`."""
+        d, M = layer.directions[0], len(rows)
+        forms = self._fused.get((layer.name, 0))
+        if forms is not None:
+            return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
+        codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget])
+        traces = (np.zeros((M, 0, d.hh.weight.shape[0]), np.int16), np.zeros((M, 0, c.shape[1]), np.int32))
+        own = (np.zeros_like(h), np.zeros_like(c))
+        return Call(
+            stream_rows.sequences, place, rows, *codes, *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
+            np.ones(M, np.int64), own, traces, _scratch(layer, d, 1),
+        )  # fmt: skip
+
+    def dense_parts(self, layer: QuantDense) -> tuple[Any, ...]:
+        """What `kernels.run_dense` takes before its arrays."""
+        return self._matrices[layer.name], layer.pre_shift, layer.operand.shift, layer.operand.limit
+
+    def pointwise_parts(self, layer: QuantPointwise) -> tuple[Any, ...]:
+        """What `kernels.run_pointwise` takes before its arrays."""
+        return *self._functions[layer.name], layer.in_frac, layer.function.out_frac - layer.out_frac
+
     def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
         R = layer.matrix.weight.shape[0]
         M, K = x.shape
         out = np.empty((M, R), np.int16)
-        matrix, operand = self._matrices[layer.name], layer.operand
+        packed = self._dense.get(layer.name)
+        if packed is not None and M * R * K >= DENSE_MACS:
+            self._spread(partial(packed.run, np.ascontiguousarray(x), out), M, R * K, FUSED_TASK_MACS, AHEAD)
+            return out
+        parts = self.dense_parts(layer)
 
         def run(m0: int, m1: int) -> None:
-            kernels.run_dense(matrix, layer.pre_shift, operand.shift, operand.limit, x, out, m0, m1)
+            kernels.run_dense(*parts, x, out, m0, m1)
 
         self._spread(run, M, R * K, TASK_MACS)
         return out
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        params, tables = self._functions[layer.name]
         out = np.empty_like(x)
-        kernels.run_pointwise(
-            params, tables, layer.in_frac, layer.function.out_frac - layer.out_frac, x.reshape(-1), out.reshape(-1)
-        )
+        kernels.run_pointwise(*self.pointwise_parts(layer), x.reshape(-1), out.reshape(-1))
         return out
 
     def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:

@@ -11,7 +11,7 @@ the same order would evict each block just before it is needed again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,19 @@ from numba.extending import intrinsic
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.isa import ISAS
+from qrnn.backends.cpu.calls import digest, reader
+from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 
+GROUP_LEAST = 3
+"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
+
 AHEAD = 64
-"""Steps whose input products are computed ahead in one go, of a sequence alone; of a group `VECTORS`."""
+"""Steps whose input products are computed ahead in one go, of a sequence alone."""
+
+ROWS_AHEAD = 64
+"""Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
 
 
 @intrinsic
@@ -41,7 +48,7 @@ def address(_context: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
-def _emitted(emit: Callable[..., None], arity: int) -> Any:
+def emitted(emit: Callable[..., None], arity: int) -> Any:
     """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -62,7 +69,7 @@ def _emitted(emit: Callable[..., None], arity: int) -> Any:
 
 
 @jit
-def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offset: int) -> None:
+def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offsets: Any) -> None:
     """Operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`. Padding stays as it is."""
     plane = out.shape[0] // planes
     for k in range(first, x.shape[0]):
@@ -71,10 +78,10 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, pl
             out[2 * k] = np.uint8(value & 255)
             out[2 * k + 1] = np.uint8((value >> 8) & 255)
         elif planes == 1:
-            out[k] = np.uint8((value + offset) & 255)
+            out[k] = np.uint8((value + offsets[0]) & 255)
         else:
-            out[k] = np.uint8(((value >> 8) + offset) & 255)
-            out[plane + k] = np.uint8(value & 255)
+            out[k] = np.uint8(((value >> 8) + offsets[0]) & 255)
+            out[plane + k] = np.uint8((value + offsets[1]) & 255)
 
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
@@ -97,13 +104,23 @@ def group_second_phase(values: Any, strides: Any, sums: int, active: int, last: 
     raise NotImplementedError
 
 
-def encode_blocks(values: Any, count: int) -> None:
+def encode_vectors(values: Any, count: int) -> None:
     """`blocks.emit_encode`."""
     raise NotImplementedError
 
 
 def input_product(values: Any, vectors: int, first: int, last: int) -> None:
     """`matrix.emit_product`."""
+    raise NotImplementedError
+
+
+def into_rows(values: Any, count: int) -> None:
+    """`blocks.emit_reorder` of units into the order of the panels' rows."""
+    raise NotImplementedError
+
+
+def out_of_rows(values: Any, count: int) -> None:
+    """The way back."""
     raise NotImplementedError
 
 
@@ -117,17 +134,9 @@ def release(config: int) -> None:
     raise NotImplementedError
 
 
-def encode_steps(
-    x: Any, length: int, step: int, count: int, reverse: bool, coding: Any, formats: Any, groups: int, planes: int, out: Any
-) -> None:  # fmt: skip
-    """The operands of ``count`` steps of x [T, I] from ``step`` on, in the order of processing, into the rows of ``out``."""
-    words, offset, lanes = coding
-    whole = x.shape[1] // lanes
-    for ahead in range(count):
-        t = length - 1 - step - ahead if reverse else step + ahead
-        encode_blocks((address(x[t]), address(out[ahead]), formats[2], formats[3], groups, planes), whole)
-        if whole * lanes < x.shape[1]:
-            encode(x[t], whole * lanes, formats[2], formats[3], out[ahead], words, planes, offset)
+def copy_units(values: Any) -> None:
+    """`isa.copy_words` to an address, from an address, of so many: compiled slices go element by element."""
+    raise NotImplementedError
 
 
 TWO_PHASES = False
@@ -140,32 +149,36 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offset, lanes); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offsets, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, flags = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
+    words, offsets, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[0] // lanes
+    H, last = h.shape[1], h_now.shape[0] // units
     first_block, last_block = me * last // threads, (me + 1) * last // threads
-    u0, u1 = first_block * lanes, min(last_block * lanes, H)
+    u0, u1 = first_block * units, min(last_block * units, H)
     own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
+    at_xs, xs_step, at_h = address(own_xs), 4 * own_xs.shape[1], address(h_now)
     product = (
-        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], address(own_xs), 4 * own_xs.shape[1],
-        ih[2], ih[3], address(sums[me]),
+        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, ih[2], ih[3], address(sums[me]),
     )  # fmt: skip
+    x_format = (
+        x.shape[2], address(tails[me]), address(own_operands), own_operands.shape[1], formats[2], formats[3], ih[2], ih[3],
+    )  # fmt: skip
+    x_step = -x.strides[1] if reverse else x.strides[1]
     epoch = 0
     configure(address(config))
     for n in range(n0, n1):
         length = lengths[n]
         if me == 0:
             h_now[:H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offsets)
             for u in range(c.shape[1]):
-                c_now[u] = c[n, u]
+                c_now[c_places[u]] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
@@ -173,23 +186,24 @@ def run(
             slot = step % AHEAD
             if slot == 0:
                 count = min(AHEAD, length - step)
-                encode_steps(x[n], length, step, count, reverse, coding, formats, ih[2], ih[3], own_operands)
+                at_x = address(x) + n * x.strides[0] + (length - 1 - step if reverse else step) * x.strides[1]
+                encode_vectors((at_x, x_step, *x_format), count)
                 input_product(product, count, first_block, last_block)
-            states = (address(own_xs[slot]), address(h_now), address(c_now), groups, planes)
+            states = (at_xs + slot * xs_step, at_h, address(c_now), groups, planes)
             step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
             if TWO_PHASES:
                 epoch += 1
                 wait_for_all(flags, me, threads, epoch)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
             t = length - 1 - step if reverse else step
-            y[n, t, u0:u1] = h_now[u0:u1]
+            copy_units((address(y) + n * y.strides[0] + t * y.strides[1] + 2 * u0, at_h + 2 * u0, max(0, u1 - u0)))
             now, following = following, now
             epoch += 1
             wait_for_all(flags, me, threads, epoch)
         if me == 0:
             h[n] = h_now[:H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[u]
+                c[n, u] = c_now[c_places[u]]
     release(0)
 
 
@@ -202,15 +216,20 @@ def run_group(
     Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
     n0, n1, _, _ = place
-    operands, reset, z, h_now, c_now, xs, x_operands, sums, config, order = scratch
-    words, offset, lanes = coding
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
+    words, offsets, units = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[1] // lanes
+    H, last = h.shape[1], h_now.shape[1] // units
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     states = (address(h_now), address(c_now), groups, planes)
     row = operands.shape[2]
-    strides = (row, row, row, 4 * z.shape[1], 4 * xs.shape[1] * xs.shape[2], 2 * h_now.shape[1], 4 * c_now.shape[1])
+    h_step = 2 * h_now.shape[1]
+    strides = (row, row, row, 4 * z.shape[1], 4 * xs.shape[1], h_step, 4 * c_now.shape[1])
+    at_xs, xs_step, at_x_operands, x_row = address(xs), 4 * xs.shape[1], address(x_operands), x_operands.shape[1]
+    product = (address(ih[0]), address(ih[1]), at_x_operands, x_row, at_xs, xs_step, ih[2], ih[3], address(sums))
+    x_step = -x.strides[1] if reverse else x.strides[1]
+    x_format = (formats[2], formats[3], ih[2], ih[3])
     configure(address(config))
     for g0 in range(n0, n1, VECTORS):
         active = min(VECTORS, n1 - g0)
@@ -223,40 +242,120 @@ def run_group(
         for k in range(active):
             n = order[k]
             h_now[k, :H] = h[n]
-            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offset)
+            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offsets)
             for u in range(c.shape[1]):
-                c_now[k, u] = c[n, u]
-        count = active
+                c_now[k, c_places[u]] = c[n, u]
+        count, width, begun, done = active, active, 0, 0
         now, following = address(operands[0]), address(operands[1])
         for step in range(lengths[order[0]]):
             while lengths[order[active - 1]] <= step:
                 active -= 1
-            slot = step % VECTORS
-            if slot == 0:
-                for k in range(active):
+            if step == done:  # rows of xs: of the steps ahead, of each the sequences that run now
+                ahead, width = ROWS_AHEAD // active, active
+                for k in range(width):
                     n = order[k]
-                    ahead = min(VECTORS, lengths[n] - step)
-                    encode_steps(x[n], lengths[n], step, ahead, reverse, coding, formats, ih[2], ih[3], x_operands)
-                    product = (
-                        address(ih[0]), address(ih[1]), address(x_operands), x_operands.shape[1], address(xs[k]), 4 * xs.shape[2],
-                        ih[2], ih[3], address(sums),
-                    )  # fmt: skip
-                    input_product(product, ahead, 0, last)
-            at_step = address(xs[0, slot])
+                    at_x = address(x) + n * x.strides[0] + (lengths[n] - 1 - step if reverse else step) * x.strides[1]
+                    rows = (x.shape[2], address(tails), at_x_operands + k * x_row, width * x_row)
+                    encode_vectors((at_x, x_step, *rows, *x_format), min(ahead, lengths[n] - step))
+                input_product(product, ahead * width, 0, last)
+                begun, done = step, step + ahead
+            at_step = at_xs + (step - begun) * width * xs_step
             group_step((*fixed, now, following, *places, at_step, *states), strides, address(sums), active, last)
             if TWO_PHASES:
                 again = (*fixed, places[0], following, *places, at_step, *states)
                 group_second_phase(again, strides, address(sums), active, last)
             for k in range(active):
                 n = order[k]
-                y[n, lengths[n] - 1 - step if reverse else step] = h_now[k, :H]
+                t = lengths[n] - 1 - step if reverse else step
+                copy_units((address(y) + n * y.strides[0] + t * y.strides[1], address(h_now) + k * h_step, H))
             now, following = following, now
         for k in range(count):
             n = order[k]
             h[n] = h_now[k, :H]
             for u in range(c.shape[1]):
-                c[n, u] = c_now[k, u]
+                c[n, u] = c_now[k, c_places[u]]
     release(0)
+
+
+def tick(
+    coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, scratch: Any, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any
+) -> None:  # fmt: skip
+    """One step of streams rows[place[0]] … rows[place[1] - 1], `VECTORS` at a time.
+
+    Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
+    Arguments else as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
+    """
+    operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, _ = scratch
+    hh_weights, hh_params, groups, planes = hh
+    units = coding[2]
+    H, I, last = h.shape[1], x.shape[1], h_now.shape[1] // units
+    whole = c.shape[1] // units
+    fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
+    row, x_row = operands.shape[2], x_operands.shape[1]
+    z_row, xs_row, h_row, c_row = 4 * z.shape[1], 4 * xs.shape[1], 2 * h_now.shape[1], 4 * c_now.shape[1]
+    strides = (row, row, row, z_row, xs_row, h_row, c_row)
+    at_now, at_following, at_reset = address(operands[0]), address(operands[1]), address(reset)
+    at_z, at_xs, at_h, at_c, at_x = address(z), address(xs), address(h_now), address(c_now), address(x_operands)
+    h_encoding = (at_h, h_row, H, address(tails), at_now, row, formats[0], formats[1], groups, planes)
+    x_encoding = (2 * I, I, address(tails), at_x, x_row, formats[2], formats[3], ih[2], ih[3])
+    product = (address(ih[0]), address(ih[1]), at_x, x_row, at_xs, xs_row, ih[2], ih[3], address(sums))
+    together = place[1] - place[0] >= GROUP_LEAST
+    if together:
+        configure(address(config))
+    for first in range(place[0], place[1], VECTORS):
+        active = min(VECTORS, place[1] - first)
+        for k in range(active):
+            n = rows[first + k]
+            copy_units((at_h + k * h_row, address(h) + n * h.strides[0], H))
+            into_rows((address(c) + n * c.strides[0], at_c + k * c_row), whole)
+            for u in range(whole * units, c.shape[1]):
+                c_now[k, c_places[u]] = c[n, u]
+        encode_vectors(h_encoding, active)
+        encode_vectors((address(x) + first * 2 * I, *x_encoding), active)
+        input_product(product, active, 0, last)
+        lone = active if active < GROUP_LEAST else 0
+        for k in range(lone):
+            own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
+            states = (at_h + k * h_row, at_c + k * c_row, groups, planes)
+            step_blocks((*fixed, at_now + k * row, *own, *states), 0, last, 0)
+            if TWO_PHASES:
+                second_phase((*fixed, own[1], *own, *states), 0, last, 0)
+        if lone == 0:
+            everyone = (at_following, at_reset, at_z, at_xs, at_h, at_c, groups, planes)
+            group_step((*fixed, at_now, *everyone), strides, address(sums), active, last)
+            if TWO_PHASES:
+                group_second_phase((*fixed, at_reset, *everyone), strides, address(sums), active, last)
+        for k in range(active):
+            n = rows[first + k]
+            copy_units((address(y) + (first + k) * y.strides[0], at_h + k * h_row, H))
+            copy_units((address(h) + n * h.strides[0], at_h + k * h_row, H))
+            out_of_rows((at_c + k * c_row, address(c) + n * c.strides[0]), whole)
+            for u in range(whole * units, c.shape[1]):
+                c[n, u] = c_now[k, c_places[u]]
+    if together:
+        release(0)
+
+
+def function(*_arguments: Any) -> None:
+    """`run` or `run_group`, compiled."""
+    raise NotImplementedError
+
+
+def fixed_arguments(_address: int) -> Any:
+    """What `function` takes first, from a `Frame`."""
+    raise NotImplementedError
+
+
+def scratch_arguments(_address: int) -> Any:
+    """The scratch, from a `Frame`."""
+    raise NotImplementedError
+
+
+def framed(
+    fixed: int, scratch: int, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int, me: int, threads: int
+) -> None:
+    """`run` or `run_group` with what does not change from call to call read from memory: Numba unpacks each array in 0.2 µs."""
+    function(*fixed_arguments(fixed), x, lengths, h, c, y, scratch_arguments(scratch), (n0, n1, me, threads))
 
 
 CELLS = {
@@ -271,27 +370,48 @@ CELLS = {
 
 
 @cache
+def framed_entry(called: Any, fixed: Any, scratch: Any) -> Any:
+    """`framed` for a function of `compiled` and the types of its fixed arguments and of its scratch."""
+    space = globals() | {
+        "function": called,
+        "fixed_arguments": reader(fixed),
+        "scratch_arguments": reader(scratch),
+    }
+    return jit_entry(renamed(framed, f"{called.py_func.__name__}_{digest((fixed, scratch))}", space))
+
+
+def shared_parts(isa: Isa) -> dict[str, Any]:
+    """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
+    return {
+        "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
+        "copy_units": emitted(lambda b, values: copy_words(b, *values), 1),
+        "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
+        "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
+    }
+
+
+@cache
 def compiled(
-    template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool, bits: tuple[int, int]
+    template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool, bits: tuple[int, int] = (8, 8)
 ) -> Any:
-    """`run` or `run_group` for one cell and instruction set: the same code, with the emitted functions put in place.
+    """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
     ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights of the inputs and of h.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
+    isa = isa.in_words() if simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
-    space = dict(globals())
-    space["step_blocks"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, bits[1], *a), 4)
-    space["second_phase"] = _emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, bits[1], *a), 4)
-    space["group_step"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, bits[1], *a), 5)
-    space["group_second_phase"] = _emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, bits[1], *a), 5)
-    space["encode_blocks"] = _emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2)
-    gates = blocks.PHASES[first].gates
-    space["input_product"] = _emitted(lambda b, *a: matrix.emit_product(b, isa, gates, bits[0], *a), 4)
-    space["configure"] = _emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1)
-    space["release"] = _emitted(lambda b, _: matrix.emit_release(b, isa), 1)
+    space = globals() | shared_parts(isa)
+    step, group = (partial(emit, bits=bits[1]) for emit in (blocks.emit_step, matrix.emit_group_step))
+    product = partial(matrix.emit_product, bits=bits[0])
+    space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, simple, *a), 4)
+    space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, simple, *a), 4)
+    space["group_step"] = emitted(lambda b, *a: group(b, isa, first, simple, *a), 5)
+    space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, simple, *a), 5)
+    space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
+    space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
+    space["input_product"] = emitted(lambda b, *a: product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    space["encode_steps"] = jit(renamed(encode_steps, f"encode_steps_{isa_name}", space))
     name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}_{bits[0]}{bits[1]}"
-    return jit_entry(renamed(globals()[template], name, space))
+    return jit(renamed(globals()[template], name, space))

@@ -11,27 +11,28 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
-from qrnn.backends.cpu.vector import I32, splat, vector_type
+from qrnn.backends.cpu.parts import I32, I64, WORDS, splat, vector_type
 from qrnn.errors import BackendError
 
 Dot = Callable[[Any, Any, Any, Any], Any]
-"""dot(builder, accumulators <lanes x i32>, operands' address, weights) → accumulators plus the products of one group."""
+"""dot(builder, accumulators <lanes x i32>, operands, weights) → accumulators plus the products of one group, as `Isa` loads it."""
 
 
 @dataclass(frozen=True)
 class Isa:
     """An instruction set. ``group`` operands of a row are multiplied and summed by one instruction.
 
-    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added, 16-bit ones as a plane of low and a plane of high bytes;
-    16: as int16.
+    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added; 16-bit ones as a plane of high bytes, likewise, and a plane of
+    low bytes, with ``low_offset`` added. 16: as int16.
     """
 
     name: str
@@ -41,15 +42,39 @@ class Isa:
     operand_bits: int
     offset: int
     dot: Dot
+    low_offset: int = 0
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
+    words: bool = False
+    """Whether it has what `qrnn.backends.cpu.parts` does with 16-bit lanes."""
+    halves: int = 1
+    """Panels of ``lanes`` rows in a block of hidden units."""
     outgrown: float = 0.75
-    """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured."""
+    """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured on x86."""
+
+    @property
+    def units(self) -> int:
+        """Hidden units of a block: what goes through the gates at once."""
+        return self.lanes * self.halves
+
+    def in_words(self) -> Isa:
+        """With blocks for 16-bit lanes, if it can."""
+        return replace(self, halves=WORDS // self.lanes) if self.words else self
+
+    def unit_order(self) -> list[int]:
+        """The units of a block in the order of its panels' rows: as 16-bit lanes are unpacked, so that they are packed in their own order."""
+        if self.halves == 1:
+            return list(range(self.lanes))
+        return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(WORDS // 8) for k in range(4)]
 
     @property
     def operand_size(self) -> int:
         """Bytes of the operands of one group of columns, in one plane."""
         return self.group * self.operand_bits // 8
+
+    def operands(self, builder: Any, address: Any) -> Any:
+        """One group's operands in every lane, as ``dot`` takes them."""
+        return splat(builder, load(builder, address, I32), self.lanes)
 
     def weights(self, builder: Any, address: Any) -> Any:
         """One group's weights of every row, as ``dot`` takes them, from bytes: as wide as operands."""
@@ -57,9 +82,18 @@ class Isa:
         narrow = load(builder, address, vector_type(count, 8))
         return narrow if self.operand_bits == 8 else builder.sext(narrow, vector_type(count, self.operand_bits))
 
+    def encoded_offset(self, planes: int) -> int:
+        """What the offsets add to an operand that is stored in so many planes."""
+        return 256 * self.offset + self.low_offset if planes == 2 else self.offset
+
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
         return all(features.get(name, False) for name in self.features) and (not self.amx or amx_permitted())
+
+
+def const(value: int) -> Any:
+    """An i64 constant."""
+    return ir.Constant(I64, value)
 
 
 def _bytes_pointer(builder: Any, address: Any, kind: Any) -> Any:
@@ -87,8 +121,7 @@ def _vpdpbusd(lanes: int) -> Dot:
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.x86.avx512.vpdpbusd.{bits}"
         )
-        x = splat(builder, load(builder, operands, I32), lanes)
-        return builder.call(function, [acc, x, builder.bitcast(weights, kind)])
+        return builder.call(function, [acc, operands, builder.bitcast(weights, kind)])
 
     return dot
 
@@ -99,17 +132,35 @@ def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [words, words]), "llvm.x86.avx2.pmadd.wd"
     )
-    x = builder.bitcast(splat(builder, load(builder, operands, I32), 8), words)
-    return builder.add(acc, builder.call(function, [x, weights]))
+    return builder.add(acc, builder.call(function, [builder.bitcast(operands, words), weights]))
+
+
+def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+    """Four signed bytes of operands times four of weights, summed into 32 bits without saturation."""
+    quads, kind = vector_type(16, 8), vector_type(4, 32)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind, quads, quads]), "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    )
+    return builder.call(function, [acc, builder.bitcast(operands, quads), weights])
 
 
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
+
+def copy_words(builder: Any, to: Any, at: Any, count: Any) -> None:
+    """``count`` int16 from one address to another."""
+    pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (to, at)]
+    cgutils.raw_memcpy(builder, *pointers, count, 2)
+
+
 ISAS = (
-    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16)),
+    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, words=True),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, outgrown=2.0),
+    Isa(
+        "neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128
+    ),  # low bytes are unsigned, sdot's operands are not
 )
 """Best first."""
 
@@ -137,7 +188,14 @@ _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 def host_features() -> dict[str, bool]:
     """The LLVM features that Numba compiles for: the processor's, or those that ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` leave."""
     text = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
-    return {item[1:]: item[0] == "+" for item in text.split(",") if item}
+    listed = {item[1:]: item[0] == "+" for item in text.split(",") if item}
+    name = config.CPU_NAME or get_host_cpu_name()
+    return ({"dotprod": True} if name.startswith(DOTPROD_CPUS) else {}) | listed
+
+
+DOTPROD_CPUS = ("apple-m", "neoverse-", "cortex-x", *(f"cortex-a{n}" for n in (55, 75, 76, 77, 78, 510, 710, 715, 720)))
+"""Names of AArch64 processors for which LLVM uses dot products, listed or not: of an AArch64 host, LLVM lists some features on Linux (dotprod
+from LLVM 20 on) and none on macOS, and Numba compiles for the processor's name and what is listed."""
 
 
 def available_isas() -> tuple[str, ...]:

@@ -17,7 +17,9 @@ from types import FunctionType
 from typing import Any
 
 import numba
+from numba import types
 from numba.core import caching
+from numba.core.ccallback import CFunc
 from numba.extending import register_jitable
 
 from qrnn import arithmetic
@@ -129,6 +131,18 @@ def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> A
 def jit_entry(function: Callable[..., Any]) -> Any:
     """`jit`, and kept on disk: for the few functions that Python calls (their callees are compiled into them)."""
     dispatcher = jit(function)
-    with contextlib.suppress(OSError, RuntimeError):  # no writable directory: compiled anew in each process
-        dispatcher._cache = _Cache(function)
+    _keep(dispatcher, function)
     return dispatcher
+
+
+def callback(function: Callable[..., Any], *kinds: Any) -> Any:
+    """A function of nothing but numbers that compiled code calls by its ``address``; kept on disk."""
+    made = CFunc(function, (kinds, types.void), {}, {"nopython": True, "boundscheck": False})
+    _keep(made, function)
+    made.compile()
+    return made
+
+
+def _keep(compiled: Any, function: Callable[..., Any]) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # no writable directory: compiled anew in each process
+        compiled._cache = _Cache(function)

@@ -8,27 +8,38 @@ go through registers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from qrnn.backends.cpu.blocks import PHASES, ROW_PARAMS, STEP_ARGS, Step, const, panel
-from qrnn.backends.cpu.isa import Isa, load, store
-from qrnn.backends.cpu.vector import vector_type
+from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
+from qrnn.backends.cpu.isa import Isa, const, store
+from qrnn.backends.cpu.vector import lift
 
-VECTORS = 16
-"""Operand vectors of one `accumulate`: the rows of an AMX tile."""
+TILE_ROWS = 16
+"""Operand vectors of an AMX tile."""
+
+VECTORS = 2 * TILE_ROWS
+"""Operand vectors of one `accumulate`: weights come from farther away than operands, so two tiles of these share each of those."""
 
 TILE = 4
 """Operand vectors that share one load of the weights in registers: with four gates, half of AVX-512's."""
 
+AMX_LEAST = 3
+"""Operand vectors worth tiles, which take as long for one as for `VECTORS`."""
+
 AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
+TILE_BYTES = 1024
+"""Of a tile: 16 rows of 64 bytes."""
+
 _I8 = ir.IntType(8)
-_OPERANDS, _WEIGHTS = 4, 5
-"""Tile registers; 0 to 3 are accumulators, 5 to 7 weights."""
+_OPERANDS, _TILES = 4, 8
+"""Tile registers; 0 to 3 are accumulators, then come those of operands, then those of weights."""
 
 
 def _amx(builder: Any, name: str, *arguments: Any) -> None:
@@ -54,52 +65,84 @@ def tile_config() -> list[int]:
     return [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [16] * 8 + [0] * 8
 
 
-def accumulate(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
-    """Sums of ``count`` gates' rows of one block for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of ``count`` gates of a block, from gate ``first`` on: the addresses of its parameters and of its panels' weights."""
 
-    Of vector v, gate g: ``lanes`` values at out + 4 · lanes · (v · count + g). Sums of up to `VECTORS` vectors may be written.
-    A vector alone shares nothing, and is multiplied as in a step.
+    params: Any
+    panels: list[Any]
+    first: int
+    count: int
+
+
+def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
+    """`Rows` of a block."""
+    return Rows(block_params(step, block), panels(step, block, first, count), first, count)
+
+
+def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
+    """Sums and biases of a block's rows for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
+
+    Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written.
     """
     b = step.builder
-    with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, together):
-        with alone:
-            _by_registers(1, step, weights, operands, stride, count, out, vectors)
-        with together:
-            _together(step, weights, operands, stride, count, out, vectors)
-
-
-def _together(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any) -> None:
-    """By tiles where the processor and the weights allow it."""
-    b = step.builder
-    if not step.isa.amx or step.panels.bits != 8:
-        _by_registers(TILE, step, weights, operands, stride, count, out, vectors)
+    if not step.isa.amx or step.layout.bits != 8:
+        _by_registers(step, rows, operands, stride, out, vectors)
         return
-    whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
-    with b.if_else(b.and_(whole, bytes_only)) as (tiles, registers):
-        with tiles:
-            _by_tiles(step, weights, operands, stride, count, out)
+    enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
+    with b.if_else(b.and_(enough, bytes_only)) as (tiles, registers):
+        with tiles, b.if_else(b.icmp_signed("<=", vectors, const(TILE_ROWS))) as (one, two):
+            with one:
+                _by_tiles(step, rows, operands, stride, out, 1)
+            with two:
+                _by_tiles(step, rows, operands, stride, out, 2)
         with registers:
-            _by_registers(TILE, step, weights, operands, stride, count, out, vectors)
+            _by_registers(step, rows, operands, stride, out, vectors)
 
 
-def _by_registers(
-    size: int, step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any, vectors: Any
-) -> None:
-    """``size`` vectors at a time."""
-    b, args, row_bytes = step.builder, step.args, 4 * step.isa.lanes
-    tiles = b.sdiv(b.add(vectors, const(size - 1)), const(size))
-    with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
-        rows = [b.add(b.mul(tile, const(size)), const(k)) for k in range(size)]
-        addresses = [b.add(operands, b.mul(row, stride)) for row in rows]
-        for row, accs in zip(rows, step.dots(weights, addresses, args["groups"], count, args["planes"]), strict=True):
-            for gate, acc in enumerate(accs):
-                store(b, acc, b.add(b.add(out, b.mul(row, const(row_bytes * count))), const(row_bytes * gate)))
-
-
-def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, out: Any) -> None:
-    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions."""
+def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
+    """`TILE` vectors at a time, or one alone."""
     b = step.builder
+    with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, several):
+        with alone:
+            _by_register_tile(step, rows, [operands], out, [const(0)])
+        with several:
+            tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
+            with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
+                places = [b.add(b.mul(tile, const(TILE)), const(k)) for k in range(TILE)]
+                _by_register_tile(step, rows, [b.add(operands, b.mul(k, stride)) for k in places], out, places)
+
+
+def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, places: list[Any]) -> None:
+    b, isa = step.builder, step.isa
+    for half, panel in enumerate(rows.panels):
+        starts = step.biases(rows.params, rows.first, rows.count, [half])
+        for k, accs in zip(places, step.dots([panel], operands, rows.count, starts), strict=True):
+            for gate, acc in enumerate(accs):
+                to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
+                store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
+
+
+def _by_tiles(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
+    """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a panel at once as there are accumulators."""
+    at_once = _OPERANDS // row_tiles
+    for half in range(step.isa.halves):
+        for first in range(0, rows.count, at_once):
+            gates = range(first, min(rows.count, first + at_once))
+            _tiles_of(step, rows, half, gates, operands, stride, out, row_tiles)
+
+
+def _tiles_of(
+    step: Step, rows: Rows, half: int, gates: Sequence[int], operands: Any, stride: Any, out: Any, row_tiles: int
+) -> None:
+    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
+
+    The last tile of weights may reach beyond the panel, whatever lies there: the operands that it is multiplied with are bytes of zeros.
+    """
+    b, isa, count = step.builder, step.isa, rows.count
+    places = [(k * row_tiles + v, gate, v) for k, gate in enumerate(gates) for v in range(row_tiles)]
+    weights = _OPERANDS + row_tiles
 
     def pointer(address: Any) -> Any:
         return b.inttoptr(address, _I8.as_pointer())
@@ -107,51 +150,66 @@ def _by_tiles(step: Step, weights: Any, operands: Any, stride: Any, count: int, 
     def tile(number: int) -> Any:
         return ir.Constant(_I8, number)
 
-    for gate in range(count):
-        _amx(b, "tilezero", tile(gate))
-    steps = b.sdiv(step.args["groups"], const(AMX_GROUPS))
+    for acc, gate, _ in places:
+        biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
+        _amx(b, "tileloadd64", tile(acc), pointer(biases), const(0))
+    steps = b.sdiv(b.add(step.args["groups"], const(AMX_GROUPS - 1)), const(AMX_GROUPS))
     with cgutils.for_range_slice(b, const(0), steps, const(1)) as (k, _):
-        _amx(b, "tileloadd64", tile(_OPERANDS), pointer(b.add(operands, b.mul(k, const(64)))), stride)
-        part = b.add(weights, b.mul(k, const(64 * AMX_GROUPS * count)))
-        for gate in range(count):
-            register = tile(_WEIGHTS + gate % 3)
-            _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
-            _amx(b, "tdpbusd", tile(gate), tile(_OPERANDS), register)
-    for gate in range(count):
-        _amx(b, "tilestored64", tile(gate), pointer(b.add(out, const(64 * gate))), const(64 * count))
+        for v in range(row_tiles):
+            x = b.add(operands, b.add(b.mul(k, const(64)), b.mul(stride, const(TILE_ROWS * v))))
+            _amx(b, "tileloadd64", tile(_OPERANDS + v), pointer(x), stride)
+        part = b.add(rows.panels[half], b.mul(k, const(64 * AMX_GROUPS * count)))
+        for acc, gate, v in places:
+            register = tile(weights + gate % (_TILES - weights))
+            if v == 0:
+                _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
+            _amx(b, "tdpbusd", tile(acc), tile(_OPERANDS + v), register)
+    for acc, gate, v in places:
+        to = b.add(out, const(4 * (isa.units * (TILE_ROWS * v * count + gate) + half * isa.lanes)))
+        _amx(b, "tilestored64", tile(acc), pointer(to), const(4 * isa.units * count))
 
 
 PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "groups", "planes", "sums")
-"""What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, lanes] to work with."""
+"""What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, units] to work with."""
 
 
 def emit_product(
-    builder: Any, isa: Isa, gate_count: int, bits: int, values: Sequence[Any], vectors: Any, first: Any, last: Any
+    builder: Any,
+    isa: Isa,
+    gate_count: int,
+    values: Sequence[Any],
+    vectors: Any,
+    first: Any,
+    last: Any,
+    dense: bool = False,
+    bits: int = 8,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
-    Of vector t, block k, gate g: ``lanes`` values at out + t · out_stride + 4 · lanes · (k · gate_count + g). The operands' buffer has room
-    for a multiple of `VECTORS`.
+    ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``units`` values of ``size`` bytes at
+    out + t · out_stride + size · units · (k · gate_count + g). The operands' buffer has room for a multiple of `VECTORS`.
+    ``bits``: of the packed weights.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count, bits=bits)
-    b, lanes = builder, isa.lanes
-    kind = vector_type(lanes, 32)
+    b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
-        weights = panel(step, block, 0)
-        params = step.at(args["params"], block, 4 * ROW_PARAMS * gate_count * lanes)
+        rows = rows_of(step, block, 0, gate_count)
         with cgutils.for_range_slice(b, const(0), vectors, const(VECTORS)) as (start, _):
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
-            accumulate(step, weights, operands, args["stride"], gate_count, args["sums"], here)
+            accumulate(step, rows, operands, args["stride"], args["sums"], here)
             with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
                 out = b.add(args["out"], b.mul(b.add(start, row), args["out_stride"]))
-                out = b.add(out, b.mul(block, const(4 * lanes * gate_count)))
-                sums = b.add(args["sums"], b.mul(row, const(4 * lanes * gate_count)))
+                out = b.add(out, b.mul(block, const(size * gate_count)))
+                sums = b.add(args["sums"], b.mul(row, const(4 * isa.units * gate_count)))
                 for gate in range(gate_count):
-                    acc = load(b, b.add(sums, const(4 * lanes * gate)), kind)
-                    store(b, step.requantized(acc, params, gate).value, b.add(out, const(4 * lanes * gate)))
+                    total = step.vector(b.add(sums, const(4 * isa.units * gate)), *INT32)
+                    found = step.requantized(total.parts, rows.params, gate)
+                    if dense:
+                        found = lift(fixedpoint.saturate16_shifted)(found, step.pre_shift(rows.params, gate))
+                    step.store(found, b.add(out, const(size * gate)), out_bits)
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
@@ -163,16 +221,16 @@ def emit_group_step(
     isa: Isa,
     name: str,
     simple: bool,
-    bits: int,
     values: Sequence[Any],
     strides: Sequence[Any],
     sums: Any,
     active: Any,
     last: Any,
+    bits: int = 8,
 ) -> None:
     """One time step of the first ``active`` sequences of a group, all blocks below ``last``.
 
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` as for `emit_product`.
+    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` and ``bits`` as for `emit_product`.
     """
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))
@@ -182,8 +240,9 @@ def emit_group_step(
     b = builder
     with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):
         step.args = given
-        accumulate(step, panel(step, block, phase.first), given["now"], stride["now"], phase.count, sums, active)
+        rows = rows_of(step, block, phase.first, phase.count)
+        accumulate(step, rows, given["now"], stride["now"], sums, active)
         with cgutils.for_range_slice(b, const(0), active, const(1)) as (n, _):
             step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
-            step.accumulators = b.add(sums, b.mul(n, const(4 * isa.lanes * phase.count)))
+            step.accumulators = b.add(sums, b.mul(n, const(4 * isa.units * phase.count)))
             phase.block(step, block)

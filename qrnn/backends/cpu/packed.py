@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic import gates as g
-from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu import blocks
+from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.backends.cpu.calls import Call, Frame
 from qrnn.backends.cpu.formats import pack_formats
-from qrnn.backends.cpu.fused import AHEAD, CELLS, compiled
+from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
-from qrnn.backends.cpu.panels import panels
-from qrnn.model.parts import GateFunction, Int8Array, Int32Array, Int64Array, Matrix, Operand, QuantMatrix4
+from qrnn.backends.cpu.panels import layout
+from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.table import SMALL_TABLE
+from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 CACHE_LINE = 64
@@ -36,47 +40,56 @@ def planes_of(isa: Isa, operand: Operand) -> int:
     return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
 
 
-def operand_bytes(isa: Isa, groups: int, planes: int) -> int:
-    """Bytes of one encoded operand vector."""
-    return groups * isa.operand_size * planes
+def operand_bytes(isa: Isa, columns: int, planes: int, bits: int = 8) -> int:
+    """Bytes of one encoded operand vector, for weights of ``bits``; of one plane, whole rows of AMX's tiles, the last filled up with zeros."""
+    size = layout(isa, bits).groups(columns) * isa.operand_size
+    return size * planes if planes > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
 
 def pack_matrix(
     isa: Isa, matrix: Matrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand, bits: int = 8
 ) -> tuple[Any, ...]:
-    """(weights, params, groups, planes): blocks of ``lanes`` units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
+    """(weights, params, groups, planes): blocks of units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
+    Behind the weights lie as many bytes as a tile may read too much.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
-    H, lanes = rows // G, isa.lanes
-    layout = panels(isa, bits)
-    weights = layout.pack(matrix, phases)
-    packed = aligned(weights.shape, np.uint8)
+    H, units, order, lay = rows // G, isa.units, isa.unit_order(), layout(isa, bits)
+    blocks_count, groups, planes = -(-H // units), lay.groups(K), planes_of(isa, operand)
+    weights = lay.pack(matrix, phases)
+    packed = aligned((weights.size + matrix_products.TILE_BYTES * max(phases),), np.int8)[: weights.size]
     packed[:] = weights
-    blocks_count, groups, planes = -(-H // lanes), layout.groups(K), planes_of(isa, operand)
     sums = matrix.weight.astype(np.int64).sum(axis=1)
-    bias = matrix.bias.astype(np.int64) - sums * isa.offset * (256 if planes == 2 else 1)
+    bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
-    params = aligned((blocks_count, blocks.ROW_PARAMS, G, lanes), np.int32)
+    params = aligned((blocks_count, blocks.ROW_PARAMS, G, units), np.int32)
     for which, value in enumerate(values):
-        padded = np.zeros((G, blocks_count * lanes), np.int32)
+        padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
-        params[:, which] = padded.reshape(G, blocks_count, lanes).transpose(1, 0, 2)
+        params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
+    params[:, blocks.ODD_MULTIPLIER, :, ::2] = params[:, blocks.MULTIPLIER, :, 1::2]
     return packed, params, groups, planes
 
 
-def pack_function(function: GateFunction) -> tuple[list[int], Int32Array]:
-    """Kind and parameters, and for a table its pairs: entry in the low, difference to the next in the high 16 bits."""
-    words = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
-    table = function.table.astype(np.int64)
-    if not table.size:
-        return words, np.zeros(1, np.int32)
-    pairs = np.zeros(max(blocks.SMALL_TABLE, table.size - 1), np.int64)
-    pairs[: table.size - 1] = (table[:-1] & 0xFFFF) | (np.diff(table) << 16)
-    return words, pairs.astype(np.int32)
+def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.NDArray[Any]]:
+    """Kind and parameters, and the table: pairs of an entry in the low and the difference to the next in the high 16 bits.
+
+    With ``words``, for `qrnn.backends.cpu.table.SMALL_TABLE` segments at most, the entries as int16, then the differences.
+    """
+    numbers = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
+    table, size = function.table.astype(np.int64), max(1, function.table.size - 1)
+    entries, differences = (aligned((max(size, SMALL_TABLE),), np.int64) for _ in range(2))
+    if table.size:
+        entries[:size], differences[:size] = table[:-1], np.diff(table)
+    packed = aligned(entries.shape, np.int32)
+    if words:
+        packed.view(np.int16)[:] = np.concatenate((entries, differences))
+    else:
+        packed[:] = (entries & 0xFFFF) | (differences << 16)
+    return numbers, packed
 
 
 def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
@@ -94,16 +107,21 @@ def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
     return True
 
 
-def is_simple(d: QuantDirection) -> bool:
-    """Whether a direction is as most are: no pre_shift, and tables of at most `blocks.SMALL_TABLE` segments that are neither turned round nor
-    clipped. Its steps are compiled without what it does not need."""
-    return not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
+def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
+    """Whether a direction is as most are: no pre_shift, states in Q0.15, and tables of at most `SMALL_TABLE` segments that are neither turned
+    round nor clipped. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction set has them."""
+    shifts = layer.shifts(d)
+    if layer.cell == "rnn":
+        usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
+    else:
+        usual = shifts.hidden == blocks.Q15 if layer.cell == "lstm" else shifts.candidate == 0
+    return usual and not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
 
 
 def _is_simple(function: GateFunction) -> bool:
     if int(function.params[g.KIND]) != g.ODD:
         return True
-    short = function.table.size <= blocks.SMALL_TABLE + 1
+    short = function.table.size <= SMALL_TABLE + 1
     return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
 
 
@@ -118,28 +136,29 @@ def _lifted(function: GateFunction) -> bool:
 class FusedDirection:
     """A direction ready for `qrnn.backends.cpu.fused.run`."""
 
-    coding: tuple[bool, int, int]
+    coding: tuple[bool, tuple[int, int], int]
     ih: tuple[Any, ...]
     hh: tuple[Any, ...]
     functions: Int64Array
     formats: Int64Array
-    tables: tuple[Int32Array, ...]
+    tables: tuple[npt.NDArray[Any], ...]
     """Kept alive: ``functions`` holds their addresses."""
 
 
-def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int]) -> FusedDirection:
+def pack_direction(
+    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)
+) -> FusedDirection:
     """Everything of one direction, the weights of ih and hh packed in so many bits."""
     steps = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
     functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
     tables = []
     for row, gate in zip(functions, d.gates, strict=True):
-        words, pairs = pack_function(gate)
-        row[:6] = words
-        row[blocks.TABLE_PAIRS] = pairs.ctypes.data
-        tables.append(pairs)
+        row[:6], table = pack_function(gate, isa.units == WORDS)
+        row[blocks.TABLE_AT] = table.ctypes.data
+        tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, isa.offset, isa.lanes),
+        (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.units),
         pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x, bits[0]),
         pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h, bits[1]),
         functions,
@@ -148,10 +167,10 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tup
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrent, p: FusedDirection, threads: int) -> tuple[Any, ...]:
-    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands
-    and sums; the tiles' shapes; the barrier's flags."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer, p)
+def scratch(isa: Isa, layer: QuantRecurrent, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
+    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
+    last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
+    h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
     return (
         aligned((2, h_bytes), np.uint8),
         aligned((h_bytes,), np.uint8),
@@ -160,46 +179,57 @@ def scratch(isa: Isa, layer: QuantRecurrent, p: FusedDirection, threads: int) ->
         aligned((padded,), np.int32),
         aligned((threads, AHEAD, len(layer.gates) * padded), np.int32),
         aligned((threads, AHEAD, x_bytes), np.uint8),
-        aligned((threads, matrix.VECTORS * len(layer.gates) * isa.lanes), np.int32),
-        np.array(matrix.tile_config(), np.uint8),
+        aligned((threads, isa.units), np.int16),
+        aligned((threads, matrix_products.VECTORS * len(layer.gates) * isa.units), np.int32),
+        _places(isa, padded),
+        np.array(matrix_products.tile_config(), np.uint8),
         np.zeros(threads * FLAG_STRIDE, np.int64),
     )
 
 
-def group_scratch(isa: Isa, layer: QuantRecurrent, p: FusedDirection) -> tuple[Any, ...]:
+def group_scratch(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
     """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer, p)
-    n = matrix.VECTORS
+    h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
+    n = matrix_products.VECTORS
     return (
         aligned((2, n, h_bytes), np.uint8),
         aligned((n, h_bytes), np.uint8),
         aligned((n, padded), np.int32),
         aligned((n, padded), np.int16),
         aligned((n, padded), np.int32),
-        aligned((n, n, len(layer.gates) * padded), np.int32),
-        aligned((n, x_bytes), np.uint8),
-        aligned((n * len(layer.gates) * isa.lanes,), np.int32),
-        np.array(matrix.tile_config(), np.uint8),
+        aligned((ROWS_AHEAD, len(layer.gates) * padded), np.int32),
+        aligned((ROWS_AHEAD, x_bytes), np.uint8),
+        aligned((isa.units,), np.int16),
+        aligned((n * len(layer.gates) * isa.units,), np.int32),
+        _places(isa, padded),
+        np.array(matrix_products.tile_config(), np.uint8),
         np.zeros(n, np.int64),
     )
 
 
-def _sizes(isa: Isa, layer: QuantRecurrent, p: FusedDirection) -> tuple[int, int, int]:
-    """Bytes of the encoded operands of h and of x, and H padded to blocks."""
-    h_bytes, x_bytes = (operand_bytes(isa, groups, planes) for _, _, groups, planes in (p.hh, p.ih))
-    return h_bytes, x_bytes, -(-layer.hidden_size // isa.lanes) * isa.lanes
+def _sizes(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int]) -> tuple[int, int, int]:
+    """Bytes of the encoded operands of h and of x, for weights of these ``bits`` of ih and hh; and H padded to blocks."""
+    h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
+    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes, bits[1])
+    x_bytes = operand_bytes(isa, layer.input_size, x_planes, bits[0])
+    return h_bytes, x_bytes, -(-layer.hidden_size // isa.units) * isa.units
 
 
-def _take(idle: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+def _places(isa: Isa, padded: int) -> Int64Array:
+    """Where c of each unit is kept: in the order of the panels' rows."""
+    within = np.argsort(isa.unit_order())
+    return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
+
+
+Taken = TypeVar("Taken")
+
+
+def take(idle: list[Taken]) -> Taken | None:
     """One of the scratches that nobody uses; many threads may ask at once."""
     try:
         return idle.pop()
     except IndexError:
         return None
-
-
-GROUP_LEAST = 3
-"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
 
 
 class FusedRun:
@@ -209,42 +239,55 @@ class FusedRun:
     """
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
-        self.isa, self.layer, self.reverse = isa, layer, d.reverse
-        self._packed = p = pack_direction(isa, layer, d, bits)
-        self._fixed = (p.coding, p.ih, p.hh, p.functions, p.formats)
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", is_simple(d), bits)
-        self._idle: list[tuple[Any, ...]] = []
-        self._idle_groups: list[tuple[Any, ...]] = []
-        self._gang: tuple[int, tuple[Any, ...]] | None = None
+        simple = is_simple(layer, d)
+        self.isa, self.layer, self.bits = isa.in_words() if simple else isa, layer, bits
+        p = pack_direction(self.isa, layer, d, bits)
+        self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
+        self._fixed = Frame((d.reverse, *self._parts))
+        self._tables = p.tables
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", simple, bits)
+        self._idle: list[Frame] = []
+        self._idle_groups: list[Frame] = []
+        self._gang: tuple[int, Frame, Any] | None = None
+        self._entries: dict[str, Any] = {}
 
     def run(
         self, x: Any, lengths: Any, h: Any, c: Any, y: Any, place: tuple[int, int, int, int], gang: Any = None
     ) -> None:
         """Sequences place[0] … place[1] - 1, as thread place[2] of place[3]; a gang shares the scratch ``gang``."""
+        data = (x, lengths, h, c, y, *place)
         if gang is not None:
-            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, gang, place)
+            self._framed("run", gang)(self._fixed.address, gang.address, *data)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = _take(self._idle) or scratch(self.isa, self.layer, self._packed, 1)
-            self._entry("run")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1, self.bits))
+            self._framed("run", own)(self._fixed.address, own.address, *data)
             self._idle.append(own)
         else:
-            own = _take(self._idle_groups) or group_scratch(self.isa, self.layer, self._packed)
-            self._entry("run_group")(self.reverse, *self._fixed, x, lengths, h, c, y, own, place)
+            own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer, self.bits))
+            self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
 
-    def _entry(self, template: str) -> Any:
-        return compiled(template, *self._key)
+    def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
+        """`fused.tick` with these arguments and a scratch of its own."""
+        own = group_scratch(self.isa, self.layer, self.bits)
+        return Call(compiled("tick", *self._key), *self._parts, own, place, rows, x, h, c, y)
 
-    def gang(self, threads: int) -> tuple[Any, ...]:
+    def _framed(self, template: str, frame: Frame) -> Any:
+        if template not in self._entries:
+            self._entries[template] = framed_entry(compiled(template, *self._key), self._fixed.kinds, frame.kinds)
+        return self._entries[template]
+
+    def gang(self, threads: int) -> Frame:
         """Scratch for a gang of so many threads, kept: there is one gang at a time."""
         if self._gang is None or self._gang[0] != threads:
-            self._gang = (threads, scratch(self.isa, self.layer, self._packed, threads))
-        self._gang[1][-1][:] = 0  # the barrier's flags
+            parts = scratch(self.isa, self.layer, threads, self.bits)
+            self._gang = (threads, Frame(parts), parts[-1])
+        self._gang[2][:] = 0  # the barrier's flags
         return self._gang[1]
 
 
-FEW_STEPS = matrix.VECTORS
-"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in so many steps."""
+FEW_STEPS = 16
+"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in many steps."""
 
 
 def cache_bytes() -> int:

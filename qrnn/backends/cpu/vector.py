@@ -1,8 +1,9 @@
 """The contract's scalar functions, evaluated for many lanes at once: arithmetic is written once, and lifted here.
 
 `lift` runs the Python code of a contract function on `Vec` values, whose operators emit LLVM vector instructions. Every `Vec` carries
-bounds of its values: an operation is done in 32-bit lanes where its result is proved to fit, else in 64-bit ones, so that lifted code is
-exact for the reason that the scalar code is, and no wider than it must be.
+bounds of its values: an operation is done in lanes of the fewest bits where its result is proved to fit, so that lifted code is exact for the
+reason that the scalar code is, and no wider than it must be. Lanes have 32 or 64 bits, and in vectors of `WORDS` lanes also 16
+(`qrnn.backends.cpu.parts`).
 """
 
 from __future__ import annotations
@@ -14,50 +15,13 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn import arithmetic
-from qrnn.arithmetic import fixedpoint
+from qrnn.arithmetic import fixedpoint, gates
+from qrnn.backends.cpu import parts as p
+from qrnn.backends.cpu.parts import WORDS, Parts, splat, vector_type
 
-I32, I64 = ir.IntType(32), ir.IntType(64)
-INT32 = (-(1 << 31), (1 << 31) - 1)
-
-
-def vector_type(lanes: int, bits: int) -> ir.VectorType:
-    """<lanes x i``bits``>."""
-    return ir.VectorType(ir.IntType(bits), lanes)
-
-
-def splat(builder: Any, scalar: Any, lanes: int) -> Any:
-    """The scalar in every lane."""
-    kind = ir.VectorType(scalar.type, lanes)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), None))
-
-
-Parts = tuple[Any, ...]
-"""A vector of 32-bit lanes as one LLVM value, or of 64-bit lanes as two: the even lanes and the odd ones.
-
-So split, a product of 32-bit lanes needs no shuffles: the even lanes are the low halves of 64-bit words as they lie, the odd ones the high.
-"""
-
-
-def _join(builder: Any, parts: Parts) -> Parts:
-    """The low 32 bits of even and odd lanes, as one vector."""
-    if len(parts) == 1:
-        return parts
-    even, odd = parts
-    half = even.type.count
-    low = ir.Constant(even.type, [(1 << 32) - 1] * half)
-    up = builder.shl(odd, ir.Constant(odd.type, [32] * half))
-    return (builder.bitcast(builder.or_(builder.and_(even, low), up), vector_type(2 * half, 32)),)
-
-
-def _part(builder: Any, parts: Parts) -> Parts:
-    """32-bit lanes as 64-bit ones, sign-extended."""
-    if len(parts) == 2:
-        return parts
-    half = parts[0].type.count // 2
-    words = builder.bitcast(parts[0], vector_type(half, 64))
-    by = ir.Constant(words.type, [32] * half)
-    return (builder.ashr(builder.shl(words, by), by), builder.ashr(words, by))
+INT16, INT32 = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
+UINT16 = (0, (1 << 16) - 1)
+Q15 = 15
 
 
 class Mask:
@@ -66,21 +30,24 @@ class Mask:
     def __init__(self, builder: Any, parts: Parts) -> None:
         self.builder, self.parts = builder, parts
 
-    def like(self, count: int) -> Parts:
-        """In ``count`` parts."""
-        if len(self.parts) == count:
+    def like(self, bits: int) -> Parts:
+        """For lanes of ``bits``."""
+        now = bits_in(p.lanes_of(self.parts), len(self.parts))
+        if now == bits:
             return self.parts
-        bits = 32 * len(self.parts)
-        lanes = tuple(self.builder.sext(p, vector_type(p.type.count, bits)) for p in self.parts)
-        other = _part(self.builder, lanes) if count == 2 else _join(self.builder, lanes)
-        return tuple(self.builder.icmp_signed("!=", p, ir.Constant(p.type, None)) for p in other)
+        lanes = tuple(self.builder.sext(m, vector_type(m.type.count, now)) for m in self.parts)
+        other = p.convert(self.builder, lanes, bits, -1, 0)
+        return tuple(self.builder.icmp_signed("!=", m, ir.Constant(m.type, None)) for m in other)
 
     def __bool__(self) -> bool:
         raise TypeError("a contract function branches on a value; use fixedpoint.choose")
 
 
 class Vec:
-    """Integers, one per lane, each within [low, high]; 32-bit lanes where these fit, else 64-bit ones in two `Parts`."""
+    """Integers, one per lane, each within [low, high], in lanes of 16, 32 or 64 bits.
+
+    16-bit lanes are signed where the bounds lie within int16, else they lie within uint16.
+    """
 
     def __init__(self, builder: Any, value: Any, low: int, high: int) -> None:
         if not -(1 << 63) <= low <= high < 1 << 63:
@@ -92,33 +59,47 @@ class Vec:
         self.successor_of: Vec | None = None
         self.difference: tuple[Vec, Vec] | None = None
         """(table[k], table[k+1] - table[k]) of a looked-up table[k+1]."""
+        self.low_words: Any = None
+        """The low 16 bits of every lane, where these were to be had without the others. What is not used of the two is never computed."""
+        self.factors: tuple[Any, Any] | None = None
+        """Two vectors of int16 whose product this is."""
+        self.terms: tuple[Vec, Vec] | None = None
+        """Two vectors of int32 whose sum this is, where it takes more."""
 
     @classmethod
     def scalar(cls, builder: Any, scalar: Any, lanes: int, low: int, high: int) -> Vec:
         """A run-time i32 in every lane."""
-        return cls(builder, splat(builder, scalar, lanes), low, high)
+        bits = _bits(low, high, lanes)
+        if bits == 16:
+            return cls(builder, splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes), low, high)
+        count = p.count_of(lanes, 32)
+        return cls(builder, (splat(builder, scalar, lanes // count),) * count, low, high)
 
     @property
     def lanes(self) -> int:
-        return sum(int(p.type.count) for p in self.parts)
+        return p.lanes_of(self.parts)
 
     @property
-    def value(self) -> Any:
-        """The low 32 bits of every lane, as one LLVM vector."""
-        return _join(self.builder, self.parts)[0]
+    def bits(self) -> int:
+        return p.bits_of(self.parts)
 
     def like(self, bits: int) -> Parts:
-        """In lanes of ``bits``: sign-extended, or the low bits."""
-        return _join(self.builder, self.parts) if bits == 32 else _part(self.builder, self.parts)
+        """In lanes of ``bits``: extended, or the low bits."""
+        if bits == 16 and self.low_words is not None:
+            return (self.low_words,)
+        return p.convert(self.builder, self.parts, bits, self.low, self.high)
+
+    def _words(self) -> Any:
+        """The low 16 bits of every lane, or None where they would have to be taken out of wider ones."""
+        return self.parts[0] if self.bits == 16 else self.low_words
 
     def _other(self, other: Any) -> Vec:
         if isinstance(other, Vec):
             return other
         n, lanes = int(other), self.lanes
-        if _bits(n, n) == 32:
-            return Vec(self.builder, ir.Constant(vector_type(lanes, 32), [n] * lanes), n, n)
-        half = ir.Constant(vector_type(lanes // 2, 64), [n] * (lanes // 2))
-        return Vec(self.builder, (half, half), n, n)
+        bits = _bits(n, n, lanes)
+        count = p.count_of(lanes, bits)
+        return Vec(self.builder, (p.constant(vector_type(lanes // count, bits), n),) * count, n, n)
 
     def _each(self, operation: str, other: Vec, bits: int) -> Parts:
         """An LLVM operation on lanes of ``bits``."""
@@ -127,16 +108,38 @@ class Vec:
 
     def _low_bits(self, operation: str, other: Vec, low: int, high: int) -> Vec:
         """An operation whose low bits depend on the low bits of its arguments alone."""
-        return Vec(self.builder, self._each(operation, other, _bits(low, high)), low, high)
+        bits = _bits(low, high, self.lanes)
+        if bits == 16 and (self._words() is None or other._words() is None):
+            bits = 32  # in the lanes that the arguments have
+        found = Vec(self.builder, self._each(operation, other, bits), low, high)
+        return found if bits == 16 else found._with_words(operation, self, other)
+
+    def _with_words(self, operation: str, a: Vec, b: Vec) -> Vec:
+        """This result of an operation, and its low 16 bits by 16-bit lanes, if a and b have them."""
+        u, v = a._words(), b._words()
+        if u is not None and v is not None:
+            self.low_words = getattr(self.builder, operation)(u, v)
+        return self
 
     def __add__(self, other: Any) -> Vec:
         o = self._other(other)
-        result = self._low_bits("add", o, self.low + o.low, self.high + o.high)
+        result = self._sum_of_products(o)
+        if result is None:
+            result = self._low_bits("add", o, self.low + o.low, self.high + o.high)
         if isinstance(other, int) and other == 1:
             result.successor_of = self
+        if result.bits == 64 and self.bits == o.bits == 32:
+            result.terms = (self, o)
         return result
 
     __radd__ = __add__
+
+    def _sum_of_products(self, other: Vec) -> Vec | None:
+        low, high = self.low + other.low, self.high + other.high
+        if self.factors is None or other.factors is None or _bits(low, high) != 32:
+            return None
+        parts = p.multiplied_and_added_words(self.builder, *self.factors, *other.factors)
+        return Vec(self.builder, parts, low, high)
 
     def __sub__(self, other: Any) -> Vec:
         o = self._other(other)
@@ -153,7 +156,13 @@ class Vec:
     def __mul__(self, other: Any) -> Vec:
         o = self._other(other)
         corners = [a * b for a in (self.low, self.high) for b in (o.low, o.high)]
-        return self._low_bits("mul", o, min(corners), max(corners))
+        low, high = min(corners), max(corners)
+        factors = _factors(self, o) if _bits(low, high, self.lanes) == 32 else None
+        if factors is None:
+            return self._low_bits("mul", o, low, high)
+        found = Vec(self.builder, p.multiplied_words(self.builder, *factors), low, high)
+        found.factors = factors
+        return found._with_words("mul", self, o)
 
     __rmul__ = __mul__
 
@@ -169,7 +178,10 @@ class Vec:
         o = self._shift(other)
         corners = [a << b for a in (self.low, self.high) for b in (o.low, o.high)]
         low, high = self.shifted or (min(corners), max(corners))
-        return Vec(self.builder, self._each("shl", o, _shift_bits(o, low, high)), low, high).narrowed()
+        found = Vec(self.builder, self._each("shl", o, _shift_bits(o, low, high, self.lanes)), low, high)
+        if found.bits > 16 and o.high < 16:
+            found._with_words("shl", self, o)
+        return found.narrowed()
 
     def _shift(self, other: Any) -> Vec:
         """A number of bits to shift by."""
@@ -184,8 +196,24 @@ class Vec:
     def __rshift__(self, other: Any) -> Vec:
         o = self._shift(other)
         corners = [a >> b for a in (self.low, self.high) for b in (o.low, o.high)]
-        shifted = self._each("ashr", o, _shift_bits(o, self.low, self.high))
-        return Vec(self.builder, shifted, min(corners), max(corners)).narrowed()
+        low, high = min(corners), max(corners)
+        bits = max(_shift_bits(o, self.low, self.high, self.lanes), self.bits)
+        if bits == 64 and _bits(low, high) == 32 and o.high <= 32 and (o.low == 32 or o.high < 32):
+            return Vec(self.builder, self._shifted_to_32(o), low, high).narrowed()
+        shifted = self._each("lshr" if self.low >= 0 else "ashr", o, bits)
+        return Vec(self.builder, shifted, low, high).narrowed()
+
+    def _shifted_to_32(self, by: Vec) -> Parts:
+        """Of 64-bit lanes the 32 bits from bit ``by`` on: even lanes shifted down to the low half, odd ones up to the high half."""
+        b, words = self.builder, self.like(64)
+        pairs = list(zip(words[::2], words[1::2], strict=True))
+        if by.low == 32:
+            return tuple(p.high_halves(b, even, odd) for even, odd in pairs)
+        down, up = by.like(64), (32 - by).like(64)
+        return tuple(
+            p.interleaved(b, b.lshr(even, down[2 * k]), b.shl(odd, up[2 * k + 1]))
+            for k, (even, odd) in enumerate(pairs)
+        )
 
     def __rrshift__(self, other: Any) -> Vec:
         return self._other(other) >> self
@@ -198,12 +226,23 @@ class Vec:
 
     def narrowed(self) -> Vec:
         """The same values in the least lanes that hold them."""
-        return Vec(self.builder, self.like(_bits(self.low, self.high)), self.low, self.high)
+        found = Vec(self.builder, self.like(_bits(self.low, self.high, self.lanes)), self.low, self.high)
+        found.low_words = self.low_words if found.bits > 16 else None
+        return found
+
+    def proved(self, low: int, high: int) -> Vec:
+        """The same values, of which it is known that they lie within [low, high]."""
+        found = Vec(self.builder, self.parts, low, high)
+        found.low_words = self.low_words
+        return found.narrowed()
 
     def _compare(self, sign: str, other: Vec) -> Mask:
-        bits = _bits(min(self.low, other.low), max(self.high, other.high))
-        pairs = zip(self.like(bits), other.like(bits), strict=True)
-        return Mask(self.builder, tuple(self.builder.icmp_signed(sign, a, b) for a, b in pairs))
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        bits = _bits(low, high, self.lanes)
+        compare = self.builder.icmp_unsigned if bits == 16 and high > INT16[1] else self.builder.icmp_signed
+        return Mask(
+            self.builder, tuple(compare(sign, a, b) for a, b in zip(self.like(bits), other.like(bits), strict=True))
+        )
 
     # What the bounds decide is decided here: no instruction is spent on it.
 
@@ -222,13 +261,39 @@ class Vec:
         return self.high <= o.low or (self.low <= o.high and self._compare("<=", o))
 
 
-def _bits(low: int, high: int) -> int:
+def _within(v: Vec, bounds: tuple[int, int]) -> bool:
+    return bounds[0] <= v.low and v.high <= bounds[1]
+
+
+def _bits(low: int, high: int, lanes: int = 0) -> int:
+    """Bits of the least lanes that hold values in [low, high], in a vector of so many."""
+    if lanes == WORDS and any(least <= low and high <= most for least, most in (INT16, UINT16)):
+        return 16
     return 32 if INT32[0] <= low and high <= INT32[1] else 64
 
 
-def _shift_bits(by: Vec, low: int, high: int) -> int:
+def bits_in(lanes: int, registers: int) -> int:
+    """Bits of a lane of a vector in so many registers."""
+    return registers * (16 if lanes == WORDS else 32)
+
+
+def _shift_bits(by: Vec, low: int, high: int, lanes: int) -> int:
     """Lanes in which values within [low, high] can be shifted: LLVM leaves a shift by the lane's width or more undefined."""
-    return 64 if by.high > 31 else _bits(low, high)
+    least = 64 if by.high > 31 else 32 if by.high > 15 else 16
+    return max(least, _bits(low, high, lanes)) if lanes == WORDS else max(least, _bits(low, high), 32)
+
+
+def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
+    """a and b as int16, or else -a and -b, which have the same product: a gate that can be 1 = 32768 is an int16 when negative."""
+    u, v = a._words(), b._words()
+    if u is None or v is None:
+        return None
+    if _within(a, INT16) and _within(b, INT16):
+        return u, v
+    if all(-INT16[1] <= x.low and x.high <= -INT16[0] for x in (a, b)):
+        zero = ir.Constant(u.type, None)
+        return a.builder.sub(zero, u), a.builder.sub(zero, v)
+    return None
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
@@ -240,41 +305,81 @@ def choose(condition: Any, yes: Any, no: Any) -> Any:
     one = yes if isinstance(yes, Vec) else no
     a, b = one._other(yes), one._other(no)
     low, high = min(a.low, b.low), max(a.high, b.high)
-    bits = _bits(low, high)
-    lanes = zip(condition.like(bits // 32), a.like(bits), b.like(bits), strict=True)
-    return Vec(one.builder, tuple(one.builder.select(m, u, v) for m, u, v in lanes), low, high)
+    bits = _bits(low, high, one.lanes)
+    lanes = zip(condition.like(bits), a.like(bits), b.like(bits), strict=True)
+    found = Vec(one.builder, tuple(one.builder.select(m, u, v) for m, u, v in lanes), low, high)
+    u, v = a._words(), b._words()
+    if bits > 16 and u is not None and v is not None:
+        found.low_words = one.builder.select(condition.like(16)[0], u, v)
+    return found
 
 
 def saturate(x: Any, low: Any, high: Any) -> Any:
     """`fixedpoint.saturate`: as it is there, and then its bounds are known to be those of the clamp."""
+    if not isinstance(x, Vec):
+        return _SATURATE(x, low, high)
+    if isinstance(low, int) and isinstance(high, int):
+        if x.terms is not None and (low, high) == INT32:
+            pairs = zip(x.terms[0].parts, x.terms[1].parts, strict=True)
+            return Vec(x.builder, tuple(p.added_saturated(x.builder, a, b) for a, b in pairs), low, high)
+        if x.lanes == WORDS and x.bits == 32 and INT16[0] <= low and high <= INT16[1]:
+            words = p.saturated_words(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
+            x = Vec(x.builder, words, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
     found = _SATURATE(x, low, high)
-    if isinstance(found, Vec):
-        least = low.low if isinstance(low, Vec) else low
-        most = high.high if isinstance(high, Vec) else high
-        low_end, high_end = max(found.low, least), min(found.high, most)
-        return Vec(found.builder, found.parts, low_end, max(low_end, high_end)).narrowed()
-    return found
+    least = low.low if isinstance(low, Vec) else low
+    most = high.high if isinstance(high, Vec) else high
+    low_end, high_end = max(found.low, least), min(found.high, most)
+    return found.proved(low_end, max(low_end, high_end))
+
+
+def magnitude(x: Any) -> Any:
+    """`fixedpoint.magnitude`, as one instruction; of -32768 in 16-bit lanes it is 32768, a uint16."""
+    if not isinstance(x, Vec):
+        return fixedpoint.magnitude(x)
+    ends = (abs(x.low), abs(x.high))
+    bits = max(x.bits, 16 if _within(x, INT16) else _bits(-max(ends), max(ends)))
+    parts = tuple(
+        p.call(x.builder, f"abs.v{v.type.count}i{bits}", v.type, v, ir.Constant(ir.IntType(1), 0)) for v in x.like(bits)
+    )
+    return Vec(x.builder, parts, 0 if x.low < 0 < x.high else min(ends), max(ends)).narrowed()
 
 
 def shift_right_round(x: Any, shift: Any) -> Any:
-    """`fixedpoint.shift_right_round`, or `shift_right_round_narrow` where x plus the half would leave 32 bits."""
-    if not isinstance(x, Vec) or _bits(x.low, x.high) == 64 or _bits(x.low, x.high + (1 << 30)) == 32:
+    """`fixedpoint.shift_right_round`, or `shift_right_round_narrow` where x plus the half would leave 32 bits; in 16-bit lanes vpmulhrsw."""
+    if not isinstance(x, Vec):
         return _SHIFT_RIGHT_ROUND(x, shift)
     s = x._other(shift)
-    if s.low < 1 or s.high > 31:
+    if (found := _rounded_words(x, s)) is not None:
+        return found
+    if _bits(x.low, x.high) == 64 or _bits(x.low, x.high + ((1 << s.high) >> 1)) == 32 or s.low < 1 or s.high > 31:
         return _SHIFT_RIGHT_ROUND(x, shift)
     return _rebound(fixedpoint.shift_right_round_narrow)(x, s)
 
 
+def _rounded_words(x: Vec, s: Vec) -> Vec | None:
+    """`shift_right_round` by vpmulhrsw, which is (a · b + 2^14) >> 15 for int16 a, b: of a product by 15 as it is; of an int16 by s in 0 … 15
+    as the product with 2^(15 - s), since (x · 2^(15-s) + 2^14) >> 15 = floor(x / 2^s + 1/2)."""
+    if x.factors is None and (x.bits == 16 and s.high <= Q15):
+        if s.low == s.high == 0:
+            return x
+        factors = _factors(x, s._other(1) << (15 - s))
+    else:
+        factors = x.factors if s.low == s.high == Q15 else None
+    ends = [_SHIFT_RIGHT_ROUND(end, by) for end in (x.low, x.high) for by in (s.low, s.high)]
+    if factors is None or _bits(min(ends), max(ends), WORDS) != 16 or max(ends) > INT16[1]:
+        return None
+    return Vec(x.builder, p.multiplied_q15_words(x.builder, *factors), min(ends), max(ends))
+
+
+def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
+    """`gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15."""
+    found = _PIECEWISE_LINEAR(x, table, segment_bits)
+    return found.proved(*table.bounds) if isinstance(found, Vec) else found
+
+
 def lift(function: Callable[..., Any]) -> Callable[..., Any]:
     """A contract function that also takes `Vec` arguments (and a lookup table with ``[k]``): its own code, run on them."""
-    if function is fixedpoint.choose:
-        return choose
-    if function is fixedpoint.saturate:
-        return saturate
-    if function is fixedpoint.shift_right_round:
-        return shift_right_round
-    return _rebound(function)
+    return _SPECIAL.get(function) or _rebound(function)
 
 
 def _rebound(function: Any) -> Callable[..., Any]:
@@ -289,5 +394,13 @@ def _rebound(function: Any) -> Callable[..., Any]:
 
 _CONTRACT = frozenset(arithmetic.CONTRACT)
 _lifted: dict[Any, Callable[..., Any]] = {}
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    fixedpoint.choose: choose,
+    fixedpoint.saturate: saturate,
+    fixedpoint.magnitude: magnitude,
+    fixedpoint.shift_right_round: shift_right_round,
+    gates.piecewise_linear: piecewise_linear,
+}
 _SATURATE = _rebound(fixedpoint.saturate)
 _SHIFT_RIGHT_ROUND = _rebound(fixedpoint.shift_right_round)
+_PIECEWISE_LINEAR = _rebound(gates.piecewise_linear)

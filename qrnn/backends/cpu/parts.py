@@ -1,0 +1,180 @@
+"""How the lanes of a vector lie in registers: conversions between lanes of 16, 32 and 64 bits, and AVX-512's instructions on 16-bit lanes.
+
+A vector of 8 or 16 lanes is one register of 32-bit lanes, or two of 64-bit ones. A vector of `WORDS` lanes is one register of 16-bit lanes, two
+of 32-bit ones, or four of 64-bit ones. Each split is the one that the instructions make as they lie:
+
+    16 → 32: the lower four and the upper four of every eight lanes: what vpunpck*wd take apart and vpack*dw put together
+    32 → 64: the even lanes, which are the low halves of 64-bit words, and the odd ones, which are the high halves
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+WORDS = 32
+"""Lanes of a vector that can have 16-bit lanes."""
+
+Parts = tuple[Any, ...]
+"""One vector in one or more registers, by LLVM values."""
+
+
+def vector_type(lanes: int, bits: int) -> ir.VectorType:
+    """<lanes x i``bits``>."""
+    return ir.VectorType(ir.IntType(bits), lanes)
+
+
+def constant(kind: Any, value: int) -> Any:
+    """The number in every lane."""
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    """The scalar in every lane."""
+    kind = ir.VectorType(scalar.type, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), None))
+
+
+def count_of(lanes: int, bits: int) -> int:
+    """Registers of a vector of so many lanes of so many bits."""
+    return bits // (16 if lanes == WORDS else 32)
+
+
+def lanes_of(parts: Parts) -> int:
+    """How many lanes there are in all."""
+    return sum(int(p.type.count) for p in parts)
+
+
+def bits_of(parts: Parts) -> int:
+    """Bits of a lane."""
+    return int(parts[0].type.element.width)
+
+
+def call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
+    """An LLVM intrinsic."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [a.type for a in arguments]), f"llvm.{name}"
+    )
+    return builder.call(function, list(arguments))
+
+
+def convert(builder: Any, parts: Parts, bits: int, low: int, high: int) -> Parts:
+    """In lanes of ``bits``: extended, or the low bits; of values within [low, high]."""
+    now = bits_of(parts)
+    if now == bits:
+        return parts
+    if now == 16:
+        return convert(builder, _unpacked(builder, parts[0], low < 0), bits, low, high)
+    if now == 64:
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        return convert(builder, tuple(_joined(builder, even, odd) for even, odd in pairs), bits, low, high)
+    if bits == 64:
+        return tuple(half for p in parts for half in _halves(builder, p))
+    return (_packed(builder, parts, low, high),)
+
+
+def _joined(builder: Any, even: Any, odd: Any) -> Any:
+    """The low 32 bits of even and odd lanes."""
+    up = builder.shl(odd, constant(odd.type, 32))
+    return interleaved(builder, even, up)
+
+
+def interleaved(builder: Any, even: Any, odd: Any) -> Any:
+    """The low halves of one register's 64-bit lanes, the high halves of the other's."""
+    lanes = 2 * even.type.count
+    a, b = (builder.bitcast(v, vector_type(lanes, 32)) for v in (even, odd))
+    return _shuffled(builder, a, b, [k + (lanes if k % 2 else 0) for k in range(lanes)])
+
+
+def high_halves(builder: Any, even: Any, odd: Any) -> Any:
+    """The high 32 bits of even and odd lanes."""
+    lanes = 2 * even.type.count
+    a, b = (builder.bitcast(v, vector_type(lanes, 32)) for v in (even, odd))
+    return _shuffled(builder, a, b, [k + lanes if k % 2 else k + 1 for k in range(lanes)])
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(places)), places))
+
+
+def _halves(builder: Any, part: Any) -> Parts:
+    words = builder.bitcast(part, vector_type(part.type.count // 2, 64))
+    by = constant(words.type, 32)
+    return (builder.ashr(builder.shl(words, by), by), builder.ashr(words, by))
+
+
+def low_halves(builder: Any, part: Any) -> Any:
+    """The even lanes alone, as 64-bit ones, sign-extended."""
+    return _halves(builder, part)[0]
+
+
+def _unpacked(builder: Any, words: Any, signed: bool) -> Parts:
+    other = words if signed else ir.Constant(words.type, None)
+    parts = interleaved_words(builder, words, other)
+    return tuple(builder.ashr(p, constant(p.type, 16)) for p in parts) if signed else parts
+
+
+def interleaved_words(builder: Any, low: Any, high: Any) -> Parts:
+    """32-bit lanes of 16-bit halves: vpunpcklwd and vpunpckhwd."""
+    found = []
+    for first in (0, 4):
+        places = [8 * eight + first + k + of for eight in range(WORDS // 8) for k in range(4) for of in (0, WORDS)]
+        found.append(builder.bitcast(_shuffled(builder, low, high, places), vector_type(WORDS // 2, 32)))
+    return tuple(found)
+
+
+def saturated_words(builder: Any, parts: Parts) -> Any:
+    """32-bit lanes, clamped to int16: vpackssdw."""
+    return call(builder, "x86.avx512.packssdw.512", vector_type(WORDS, 16), *parts)
+
+
+def _packed(builder: Any, parts: Parts, low: int, high: int) -> Any:
+    """The low 16 bits of 32-bit lanes; those instructions saturate, which changes nothing within their range."""
+    if low >= -32768 and high <= 32767:
+        return saturated_words(builder, parts)
+    if low < 0 or high > 65535:
+        parts = tuple(builder.and_(p, constant(p.type, 65535)) for p in parts)
+    return call(builder, "x86.avx512.packusdw.512", vector_type(WORDS, 16), *parts)
+
+
+def multiplied_words(builder: Any, a: Any, b: Any) -> Parts:
+    """Products of int16 as 32-bit lanes: vpmullw, vpmulhw, and their halves put together."""
+    high = call(builder, "x86.avx512.pmulh.w.512", a.type, a, b)
+    return interleaved_words(builder, builder.mul(a, b), high)
+
+
+def multiplied_and_added_words(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Parts:
+    """a · b + c · d of int16 as 32-bit lanes, modulo 2^32: vpmaddwd."""
+    pairs = zip(interleaved_words(builder, a, c), interleaved_words(builder, b, d), strict=True)
+    words, kind = vector_type(WORDS, 16), vector_type(WORDS // 2, 32)
+    return tuple(
+        call(builder, "x86.avx512.pmaddw.d.512", kind, builder.bitcast(u, words), builder.bitcast(v, words))
+        for u, v in pairs
+    )
+
+
+def multiplied_q15_words(builder: Any, a: Any, b: Any) -> Any:
+    """(a · b + 2^14) >> 15 of int16, for results that fit: vpmulhrsw."""
+    return call(builder, "x86.avx512.pmul.hr.sw.512", a.type, a, b)
+
+
+def permuted_words(builder: Any, low: Any, k: Any, high: Any) -> Any:
+    """Of 64 words in two registers those that the low six bits of k number: vpermi2w."""
+    return call(builder, "x86.avx512.vpermi2var.hi.512", k.type, low, k, high)
+
+
+def added_saturated(builder: Any, a: Any, b: Any) -> Any:
+    """a + b of 32-bit lanes, clamped to int32.
+
+    The sum has overflowed where both terms have the sign that it has not; the end on their side is then INT32_MAX where it came out negative.
+    """
+    total = builder.add(a, b)
+    wrong = builder.and_(builder.xor(a, total), builder.xor(b, total))
+    over = builder.icmp_signed("<", wrong, ir.Constant(wrong.type, None))
+    end = builder.xor(builder.ashr(total, constant(total.type, 31)), constant(total.type, -(1 << 31)))
+    return builder.select(over, end, total)

@@ -1,0 +1,116 @@
+"""One step of some streams, layer by layer: rows place[FIRST] … place[LAST] - 1 of every tensor [M, F], one row a stream.
+
+The arithmetic and its loops are those of `qrnn.backends.cpu.kernels`; here they are given rows. Made into `Call` by
+`qrnn.backends.cpu.streams`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qrnn.arithmetic.fixedpoint import align16
+from qrnn.backends.cpu import kernels
+from qrnn.backends.cpu.calls import FIRST, LAST, STATUS
+from qrnn.backends.cpu.jit import jit
+from qrnn.model.batch import FLOAT32_MAX
+from qrnn.model.boundary import to_reals
+
+
+@jit
+def quantize(place: Any, scale: Any, limit: int, x: Any, out: Any) -> None:
+    """x [M, F] float64 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
+    bad = 0
+    for m in range(place[FIRST], place[LAST]):
+        for k in range(x.shape[1]):
+            bad += not abs(x[m, k]) <= FLOAT32_MAX
+    if bad:
+        place[STATUS] = 1
+    kernels.run_quantize(scale, limit, x, out, place[FIRST], place[LAST])
+
+
+@jit
+def check_tokens(place: Any, vocabulary: int, tokens: Any) -> None:
+    """place[STATUS] = 1 where one of tokens [M] is not in 0 … vocabulary - 1."""
+    for m in range(place[FIRST], place[LAST]):
+        if not 0 <= tokens[m] < vocabulary:
+            place[STATUS] = 1
+
+
+@jit
+def embedding(place: Any, table: Any, tokens: Any, out: Any) -> None:
+    """out[m] = table[tokens[m]]."""
+    for m in range(place[FIRST], place[LAST]):
+        out[m] = table[tokens[m]]
+
+
+@jit
+def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any) -> None:
+    """`kernels.run_dense`."""
+    kernels.run_dense(matrix, pre_shift, shift, limit, x, out, place[FIRST], place[LAST])
+
+
+@jit
+def pointwise(place: Any, params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
+    """`kernels.run_pointwise`."""
+    for m in range(place[FIRST], place[LAST]):
+        kernels.run_pointwise(params, tables, in_frac, out_shift, x[m], out[m])
+
+
+@jit
+def softmax(place: Any, table: Any, in_frac: int, x: Any, out: Any) -> None:
+    """`kernels.run_softmax`."""
+    for m in range(place[FIRST], place[LAST]):
+        kernels.softmax_rows(table, in_frac, x[m], out[m])
+
+
+@jit
+def add(place: Any, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
+    """`kernels.run_add`."""
+    for m in range(place[FIRST], place[LAST]):
+        kernels.run_add(a_shift, b_shift, out_shift, a[m], b[m], out[m])
+
+
+@jit
+def concat_part(place: Any, first: int, indices: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
+    """out[m, first + j] = align16(x[m, indices[j]])."""
+    for m in range(place[FIRST], place[LAST]):
+        for j in range(indices.shape[0]):
+            out[m, first + j] = align16(x[m, indices[j]], from_frac, to_frac)
+
+
+@jit
+def sequences(
+    place: Any, rows: Any, cell: int, forget: int, ih: Any, hh: Any, gates: Any, projection: Any, formats: Any, x: Any,
+    h: Any, c: Any, y: Any, lengths: Any, own: Any, trace: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """`kernels.run_sequences` for one step: x [M, 1, I], y [M, 1, P]; the state of stream m is h[rows[m]], c[rows[m]].
+
+    own (h [M, P], c [M, H or 0]) is scratch; lengths [M] are 1.
+    """
+    h_own, c_own = own
+    for m in range(place[FIRST], place[LAST]):
+        h_own[m] = h[rows[m]]
+        c_own[m] = c[rows[m]]
+    span = (place[FIRST], place[LAST], 0, 1)
+    kernels.run_sequences(
+        cell, forget, False, ih, hh, gates, projection, formats, x, lengths, h_own, c_own, y, trace, scratch, span
+    )
+    for m in range(place[FIRST], place[LAST]):
+        h[rows[m]] = h_own[m]
+        c[rows[m]] = c_own[m]
+
+
+@jit
+def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
+    """out[m] = x[rows[m]]."""
+    for m in range(place[FIRST], place[LAST]):
+        out[m] = x[rows[m]]
+
+
+@jit
+def dequantize(place: Any, scale: Any, indices: Any, positions: Any, q: Any, out: Any) -> None:
+    """out[m, positions[j]] = q[m, indices[j]] · scale; scale [1], or one for each feature of q."""
+    for m in range(place[FIRST], place[LAST]):
+        for j in range(indices.shape[0]):
+            k = indices[j]
+            out[m, positions[j]] = to_reals(q[m, k], scale[k if scale.shape[0] > 1 else 0])

@@ -1,0 +1,277 @@
+"""Streams: models that are fed one time step at a time, alone or thousands together, with the bits of the whole run.
+
+`Stream` and `StreamPool` keep their states inside, in the rows of one `StreamRows`, where `Session.step` takes and returns them as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.backends.base import StreamRows
+from qrnn.errors import DataError
+from qrnn.model.batch import FLOAT32_MAX, Batch, as_array, make_batch
+from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.quant_model import QuantModel
+
+if TYPE_CHECKING:
+    from qrnn.session import Session, State
+
+_FLOATS, _TOKENS = "efd", "bhilqBHI"
+"""NumPy's type characters of arrays that are copied into features and tokens as they are."""
+
+
+def check_streamable(model: QuantModel) -> None:
+    """DataError where a layer needs the end of a sequence to begin."""
+    for layer in model.recurrent_layers:
+        if any(d.reverse for d in layer.directions):
+            raise DataError(
+                f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
+            )
+
+
+class StreamIO:
+    """Users' arrays in and out of a `StreamRows`."""
+
+    def __init__(self, session: Session, capacity: int) -> None:
+        check_streamable(session.model)
+        self.model = session.model
+        self.streams: StreamRows = session.engine.streams(capacity) or _SessionStreams(session, capacity)
+        self._views = _Views(self, 0)
+
+    def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
+        """One step of the first ``count`` rows: arrays [count, *shape] in and out. DataError, and no state changed, for what does not fit."""
+        views = self._views
+        if views.count != count:
+            views = self._views = _Views(self, count)
+        if not views.put(inputs):
+            self._put_checked(inputs, views)
+        if not self.streams.run(count):
+            self._checked(inputs)  # says where
+            raise AssertionError("an input was refused in compiled code and accepted outside")
+        return {name: rows.copy() for name, rows in views.outputs}
+
+    def _put_checked(self, inputs: Mapping[str, Any], views: _Views) -> None:
+        batch = self._checked(inputs)
+        if batch.size != views.count:
+            raise DataError(f"inputs of {batch.size} streams, expected {views.count}")
+        for name, rows, shape, _ in views.inputs:
+            rows[...] = (batch.tokens if name in batch.tokens else batch.features)[name].reshape(shape)
+
+    def _checked(self, inputs: Mapping[str, Any]) -> Batch:
+        given = one_step(self.model, inputs)
+        for graph_input in self.model.inputs:
+            if graph_input.kind in ("state", "lengths") and graph_input.name in given:
+                raise DataError(
+                    f"input {graph_input.name!r} of kind {graph_input.kind} has no place in a stream's step; give states when it is opened"
+                )
+        return make_batch(self.model.inputs, given)
+
+    def state(self, rows: slice | IndexArray) -> State:
+        """The states of those rows, copied."""
+        from qrnn.session import State
+
+        return State({name: (h[rows].copy(), c[rows].copy()) for name, (h, c) in self.streams.layers.items()})
+
+    def set_state(self, rows: slice | IndexArray, state: State) -> None:
+        """Copy the states of as many streams into rows."""
+        for name, (h, c) in self.streams.layers.items():
+            h[rows], c[rows] = state.layers[name]
+
+
+class _Views:
+    """The rows of the first ``count`` streams, in the shapes that users know."""
+
+    def __init__(self, io: StreamIO, count: int) -> None:
+        self.count = count
+        streams, model = io.streams, io.model
+        self.inputs: list[tuple[str, npt.NDArray[Any], tuple[int, ...], str]] = []
+        for graph_input in model.inputs:
+            if graph_input.name in streams.inputs:
+                rows: npt.NDArray[Any] = streams.inputs[graph_input.name][:count].reshape(count, *graph_input.shape)
+                kinds = _TOKENS if graph_input.kind == "tokens" else _FLOATS
+                self.inputs.append((graph_input.name, rows, rows.shape, kinds))
+        self.outputs = [(o.name, streams.outputs[o.name][:count].reshape(count, *o.shape)) for o in model.outputs]
+
+    def put(self, inputs: Mapping[str, Any]) -> bool:
+        """Copy arrays that need no more than copying; False where something needs a closer look."""
+        if len(inputs) != len(self.inputs):
+            return False
+        for name, rows, shape, kinds in self.inputs:
+            value = inputs.get(name)
+            if type(value) is not np.ndarray or value.shape != shape or value.dtype.char not in kinds:
+                return False
+            rows[...] = value
+        return True
+
+
+def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays of one step [N, …] with the time axis that sequences have. What has no batch axis is left as it is, to be refused."""
+    timed = {i.name for i in model.inputs if i.has_time}
+    arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
+    return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
+
+
+class _SessionStreams(StreamRows):
+    """Streams of any backend, each step a batch of one."""
+
+    def __init__(self, session: Session, capacity: int) -> None:
+        super().__init__(session.model, capacity)
+        self._session = session
+
+    def run(self, count: int) -> bool:
+        from qrnn.session import State
+
+        features: dict[str, FloatArray] = {}
+        tokens: dict[str, IndexArray] = {}
+        for graph_input in self.model.inputs:
+            if graph_input.name not in self.inputs:
+                continue
+            value: Any = self.inputs[graph_input.name][:count]
+            if graph_input.kind == "tokens":
+                if not ((value >= 0) & (value < graph_input.vocabulary)).all():
+                    return False
+                tokens[graph_input.name] = value[:, None] if graph_input.has_time else value
+            else:
+                if not (np.abs(value) <= FLOAT32_MAX).all():
+                    return False
+                features[graph_input.name] = value[:, None] if graph_input.has_time else value
+        rows = self.rows[:count]
+        state = State({name: (h[rows], c[rows]) for name, (h, c) in self.layers.items()})
+        batch = Batch(features, tokens, {}, np.ones(count, np.int64), 1)
+        result, _ = self._session.run_batch(batch, state)
+        for name, (h, c) in self.layers.items():
+            h[rows], c[rows] = result.state.layers[name]
+        for name, values in self.outputs.items():
+            values[:count] = result.outputs[name].reshape(count, -1)
+        return True
+
+
+class Stream:
+    """``size`` streams that step together, their state kept between calls: `Session.step` at the least cost.
+
+    Not for several threads at once; a `Session` makes as many as are wanted.
+    """
+
+    def __init__(self, session: Session, size: int = 1, state: State | None = None) -> None:
+        """``state``: of ``size`` streams, from `Session.initial_state`, `Session.run` or another stream; the model's own start without it."""
+        if size < 1:
+            raise DataError(f"size={size}, expected at least 1")
+        self._session, self.size = session, size
+        self._io = StreamIO(session, size)
+        self.reset(state)
+
+    def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """One time step: float arrays [size, *shape] by graph input name → the same by graph output name.
+
+        DataError for what does not fit; the state then stays as it was.
+        """
+        return self._io.step(inputs, self.size)
+
+    @property
+    def state(self) -> State:
+        """The state now, as a value."""
+        return self._io.state(slice(None))
+
+    def reset(self, state: State | None = None) -> None:
+        """Begin anew, from ``state`` or from the model's own start."""
+        if state is None:
+            state = self._session.initial_state(self.size)
+        self._session.check_state(state, self.size)
+        self._io.set_state(slice(None), state)
+
+
+_ROW_BITS = 32
+
+
+class StreamPool:
+    """Any number of independent streams of one model, any of which get a step per call, together through the backend's matrix kernels.
+
+    Streams open and close at any time; each has the bits that it would have alone. Not for several threads at once: a call spreads its work
+    over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
+    """
+
+    def __init__(self, session: Session, capacity: int = 64) -> None:
+        """``capacity``: streams to make room for; it grows as they open."""
+        if capacity < 1:
+            raise DataError(f"capacity={capacity}, expected at least 1")
+        self._session = session
+        self._io = StreamIO(session, capacity)
+        self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
+        self._last_seen = np.zeros(capacity, np.int64)
+        self._free = list(range(capacity - 1, -1, -1))
+        self._start = session.initial_state(1)
+
+    def __len__(self) -> int:
+        """Streams that are open."""
+        return self.capacity - len(self._free)
+
+    @property
+    def capacity(self) -> int:
+        """Streams that there is room for."""
+        return len(self._generation)
+
+    def open(self, state: State | None = None) -> int:
+        """A new stream's number; ``state`` of one stream, the model's own start without it."""
+        if state is not None:
+            self._session.check_state(state, 1)
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        self._generation[row] += 1
+        self._io.set_state(slice(row, row + 1), state or self._start)
+        return int(self._generation[row]) << _ROW_BITS | row
+
+    def close(self, stream: int) -> None:
+        """Forget a stream. DataError for one that is not open."""
+        row = int(self._rows([stream])[0])
+        self._generation[row] += 1
+        self._free.append(row)
+
+    def state(self, stream: int) -> State:
+        """A stream's state, as a value."""
+        return self._io.state(self._rows([stream]))
+
+    def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """One time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
+
+        DataError for what does not fit; no state is changed then.
+        """
+        rows = self._rows(streams)
+        count = len(rows)
+        if not count:
+            return {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
+        self._io.streams.rows[:count] = rows
+        return self._io.step(inputs, count)
+
+    def _rows(self, streams: Any) -> IndexArray:
+        numbers = as_array("streams", streams)
+        if numbers.ndim != 1 or (numbers.size and not np.issubdtype(numbers.dtype, np.integer)):
+            raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")
+        numbers = numbers.astype(np.int64, copy=False)
+        rows: npt.NDArray[np.int64] = numbers & ((1 << _ROW_BITS) - 1)
+        generation = numbers >> _ROW_BITS
+        if numbers.size and (
+            rows.max() >= self.capacity or not ((self._generation[rows] == generation) & (generation & 1)).all()
+        ):
+            known = (rows < self.capacity) & (generation & 1 == 1)
+            known[known] = self._generation[rows[known]] == generation[known]
+            raise DataError(f"stream {int(numbers[~known][0])} is not open")
+        order = np.arange(len(rows))
+        self._last_seen[rows] = order
+        if (twice := self._last_seen[rows] != order).any():
+            raise DataError(f"stream {int(numbers[twice][0])} is given twice; a stream takes one step a call")
+        return rows
+
+    def _grow(self) -> None:
+        old, size = self._io, self.capacity
+        self._io = StreamIO(self._session, 2 * size)
+        for name, (h, c) in old.streams.layers.items():
+            new_h, new_c = self._io.streams.layers[name]
+            new_h[:size], new_c[:size] = h, c
+        self._generation = np.concatenate([self._generation, np.zeros(size, np.int64)])
+        self._last_seen = np.zeros(2 * size, np.int64)
+        self._free = list(range(2 * size - 1, size - 1, -1))
