@@ -21,13 +21,13 @@ from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
-from qrnn.streaming import Stream, StreamIO, StreamPool, check_streamable, one_step
+from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 CHUNK_ELEMENTS = 1 << 24
 """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
 
-IDLE_SIZES = 8
-"""Numbers of streams whose rows are kept between steps."""
+IDLE_SHAPES = 8
+"""Shapes, of steps and of runs, whose buffers are kept."""
 
 PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
@@ -75,7 +75,8 @@ class Session:
         }
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
-        self._idle_steps: dict[int, list[StreamIO]] = {}
+        self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
+        self._idle: dict[tuple[Any, ...], list[Any]] = {}
         self._whole = {o.name: o.parts[0][0] for o in model.outputs if _is_whole(o, model)}
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
@@ -106,6 +107,8 @@ class Session:
         on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
         the batch is then run in more pieces. Raises DataError for what does not fit.
         """
+        if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
+            return found
         batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
         if state is not None:
             if batch.states:
@@ -134,6 +137,40 @@ class Session:
         }
         return RunResult(outputs, State(final))
 
+    def _run_whole(self, inputs: Mapping[str, Any], state: State | None) -> RunResult | None:
+        """Sequences of one length by the backend's own way to run them; None where it has none, or an array is not as it wants it."""
+        x = inputs.get(self._timed_input)
+        if type(x) is not np.ndarray or x.ndim < 2 or x.size == 0:
+            return None
+        size, steps = x.shape[:2]
+        if state is not None:
+            self.check_state(state, size)
+        kind = "f" if x.dtype.char == "f" else "d"
+        io = self._take((size, steps, kind), lambda: self._sequences(size, steps, kind))
+        if io is None:
+            return None
+        found = io.run(inputs, state)
+        self._give_back((size, steps, kind), io)
+        return None if found is None else RunResult(found[0], State(found[1]))
+
+    def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
+        rows = self.engine.sequences(size, steps, np.dtype(kind))
+        return None if rows is None else SequenceIO(self, rows)
+
+    def _take(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """One of the idle ones of this shape, or a new one; many threads may ask at once."""
+        if key not in self._idle:
+            if len(self._idle) >= IDLE_SHAPES:
+                self._idle = {}
+            self._idle[key] = []
+        try:
+            return self._idle[key].pop()
+        except (KeyError, IndexError):
+            return make()
+
+    def _give_back(self, key: tuple[Any, ...], io: Any) -> None:
+        self._idle.setdefault(key, []).append(io)
+
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
         check_streamable(self.model)
@@ -147,22 +184,13 @@ class Session:
         if state is None:
             state = self.initial_state(size)
         self.check_state(state, size)
-        io = self._take_steps(size)
+        io = self._take((size,), lambda: StreamIO(self, size))
         rows = slice(None)
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
         result = RunResult(outputs, io.state(rows))
-        self._idle_steps.setdefault(size, []).append(io)
+        self._give_back((size,), io)
         return result
-
-    def _take_steps(self, size: int) -> StreamIO:
-        """Rows for ``size`` streams that nobody uses; many threads may ask at once."""
-        if size not in self._idle_steps and len(self._idle_steps) >= IDLE_SIZES:
-            self._idle_steps = {}
-        try:
-            return self._idle_steps[size].pop()
-        except (KeyError, IndexError):
-            return StreamIO(self, size)
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
         result = self.run(one_step(self.model, inputs), state=state)

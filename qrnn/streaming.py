@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.backends.base import StreamRows
+from qrnn.backends.base import LayerState, ModelRows, StreamRows
 from qrnn.errors import DataError
 from qrnn.model.batch import FLOAT32_MAX, Batch, as_array, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
@@ -20,8 +21,8 @@ from qrnn.model.quant_model import QuantModel
 if TYPE_CHECKING:
     from qrnn.session import Session, State
 
-_FLOATS, _TOKENS = "efd", "bhilqBHI"
-"""NumPy's type characters of arrays that are copied into features and tokens as they are."""
+_KINDS = {"d": "efd", "f": "ef", np.dtype(np.int64).char: "bhilqBHI"}
+"""NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
 
 
 def check_streamable(model: QuantModel) -> None:
@@ -40,19 +41,19 @@ class StreamIO:
         check_streamable(session.model)
         self.model = session.model
         self.streams: StreamRows = session.engine.streams(capacity) or _SessionStreams(session, capacity)
-        self._views = _Views(self, 0)
+        self._views = _Views(self.streams, 0)
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
         """One step of the first ``count`` rows: arrays [count, *shape] in and out. DataError, and no state changed, for what does not fit."""
         views = self._views
         if views.count != count:
-            views = self._views = _Views(self, count)
+            views = self._views = _Views(self.streams, count)
         if not views.put(inputs):
             self._put_checked(inputs, views)
         if not self.streams.run(count):
             self._checked(inputs)  # says where
             raise AssertionError("an input was refused in compiled code and accepted outside")
-        return {name: rows.copy() for name, rows in views.outputs}
+        return views.copied()
 
     def _put_checked(self, inputs: Mapping[str, Any], views: _Views) -> None:
         batch = self._checked(inputs)
@@ -83,18 +84,28 @@ class StreamIO:
 
 
 class _Views:
-    """The rows of the first ``count`` streams, in the shapes that users know."""
+    """The rows of the first ``count`` streams or sequences, in the shapes that users know."""
 
-    def __init__(self, io: StreamIO, count: int) -> None:
+    def __init__(self, rows: ModelRows, count: int) -> None:
         self.count = count
-        streams, model = io.streams, io.model
+        model, timed = rows.model, (count,) if rows.steps is None else (count, rows.steps)
         self.inputs: list[tuple[str, npt.NDArray[Any], tuple[int, ...], str]] = []
         for graph_input in model.inputs:
-            if graph_input.name in streams.inputs:
-                rows: npt.NDArray[Any] = streams.inputs[graph_input.name][:count].reshape(count, *graph_input.shape)
-                kinds = _TOKENS if graph_input.kind == "tokens" else _FLOATS
-                self.inputs.append((graph_input.name, rows, rows.shape, kinds))
-        self.outputs = [(o.name, streams.outputs[o.name][:count].reshape(count, *o.shape)) for o in model.outputs]
+            if graph_input.name in rows.inputs:
+                lead = timed if graph_input.has_time else (count,)
+                view = rows.inputs[graph_input.name][: math.prod(lead)].reshape(*lead, *graph_input.shape)
+                kinds = _KINDS[view.dtype.char]
+                self.inputs.append((graph_input.name, view, view.shape, kinds))
+        self.outputs: list[tuple[str, FloatArray]] = []
+        for output in model.outputs:
+            lead = timed if output.has_time else (count,)
+            self.outputs.append(
+                (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
+            )
+
+    def copied(self) -> dict[str, FloatArray]:
+        """The outputs, for the user to keep."""
+        return {name: rows.copy() for name, rows in self.outputs}
 
     def put(self, inputs: Mapping[str, Any]) -> bool:
         """Copy arrays that need no more than copying; False where something needs a closer look."""
@@ -106,6 +117,28 @@ class _Views:
                 return False
             rows[...] = value
         return True
+
+
+class SequenceIO:
+    """Users' arrays in and out of a backend's way of its own to run whole sequences of one shape."""
+
+    def __init__(self, session: Session, rows: ModelRows) -> None:
+        self._rows, self._views = rows, _Views(rows, rows.size)
+        self._start = session.initial_state(rows.size)
+
+    def run(
+        self, inputs: Mapping[str, Any], state: State | None
+    ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
+        """Outputs and final states; None for what has to be looked at more closely."""
+        if not self._views.put(inputs):
+            return None
+        begin = (self._start if state is None else state).layers
+        for name, (h, c) in self._rows.layers.items():
+            h[...], c[...] = begin[name]
+        if not self._rows.run(self._rows.size):
+            return None
+        final = {name: (h.copy(), c.copy()) for name, (h, c) in self._rows.layers.items()}
+        return self._views.copied(), final
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
@@ -45,34 +46,52 @@ class Trace:
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
 
 
-class StreamRows(ABC):
-    """Streams of a model, their states in rows of arrays, and one step of any of them.
+class ModelRows(ABC):
+    """Places for a model's inputs, outputs and states, and `run`, which goes from the ones to the others. For one thread at a time.
 
-    To be used by one thread at a time. A step of ``count`` streams reads row k of each of ``inputs`` (real values [capacity, F] float64, tokens
-    [capacity] int64) for the stream whose state is in row ``rows[k]`` of ``layers``, and writes row k of each of ``outputs`` (float64).
+    ``steps`` None: one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F], and else one
+    for each sequence, [size, F]: ``inputs`` (real values of type ``real``, tokens [rows] int64) and ``outputs`` (float64). ``layers`` has
+    the states, [size, …], before and after.
     """
 
-    def __init__(self, model: QuantModel, capacity: int) -> None:
-        self.model, self.capacity = model, capacity
-        self.rows: Int64Array = np.arange(capacity)
-        self.inputs: dict[str, FloatArray | IndexArray] = {}
+    def __init__(self, model: QuantModel, size: int, steps: int | None = None, real: Any = np.float64) -> None:
+        self.model, self.size, self.steps = model, size, steps
+        self.inputs: dict[str, npt.NDArray[Any]] = {}
         for graph_input in model.inputs:
+            rows = self.rows_of(graph_input.has_time)
             if graph_input.kind == "tokens":
-                self.inputs[graph_input.name] = np.zeros(capacity, np.int64)
+                self.inputs[graph_input.name] = np.zeros(rows, np.int64)
             elif graph_input.kind == "features":
-                self.inputs[graph_input.name] = np.zeros((capacity, graph_input.features))
-        self.outputs: dict[str, FloatArray] = {o.name: np.zeros((capacity, o.features)) for o in model.outputs}
+                self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
+        self.outputs: dict[str, FloatArray] = {
+            o.name: np.zeros((self.rows_of(o.has_time), o.features)) for o in model.outputs
+        }
         self.layers: dict[str, LayerState] = {
             layer.name: (
-                np.zeros((capacity, len(layer.directions), layer.output_size), np.int16),
-                np.zeros((capacity, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
+                np.zeros((size, len(layer.directions), layer.output_size), np.int16),
+                np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
             )
             for layer in model.recurrent_layers
         }
 
+    def rows_of(self, has_time: bool) -> int:
+        """Rows of a tensor."""
+        return self.size if self.steps is None or not has_time else self.size * self.steps
+
     @abstractmethod
     def run(self, count: int) -> bool:
-        """One step of streams rows[:count]; False, and no state changed, where an input is out of its range."""
+        """Of the first ``count`` sequences; False where an input is out of its range."""
+
+
+class StreamRows(ModelRows):
+    """Streams: one step of those whose states are in rows ``rows[:count]`` of ``layers``, whose inputs and outputs are in rows [:count].
+
+    No state changes where an input is out of its range.
+    """
+
+    def __init__(self, model: QuantModel, capacity: int) -> None:
+        super().__init__(model, capacity)
+        self.rows: Int64Array = np.arange(capacity)
 
 
 class Engine(ABC):
@@ -96,6 +115,10 @@ class Engine(ABC):
 
     def streams(self, capacity: int) -> StreamRows | None:
         """So many streams, where the backend steps them in a way of its own; no layer reads backwards."""
+        return None
+
+    def sequences(self, size: int, steps: int, real: Any) -> ModelRows | None:
+        """So many whole sequences of so many steps, where the backend can run them at less cost than `run` and they are worth it."""
         return None
 
     @abstractmethod

@@ -20,8 +20,8 @@ from llvmlite import ir
 
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.dense import PARTS
-from qrnn.backends.cpu.isa import ISAS, Isa, load
-from qrnn.backends.cpu.vector import I64
+from qrnn.backends.cpu.isa import ISAS, Isa, const, load
+from qrnn.backends.cpu.parts import I64
 
 TRIPLE, FEATURES = "aarch64-unknown-linux-gnu", "+neon,+dotprod"
 NEON = next(isa for isa in ISAS if isa.name == "neon-dotprod")
@@ -104,7 +104,7 @@ def _entry(module: ir.Module, name: str, sizes: tuple[int, ...], emit: Callable[
     words = iter(range(sum(max(1, n) for n in sizes)))
 
     def argument() -> Any:
-        return load(builder, builder.add(function.args[0], blocks.const(8 * next(words))), I64, 8)
+        return load(builder, builder.add(function.args[0], const(8 * next(words))), I64, 8)
 
     emit(builder, *([argument() for _ in range(n)] if n else argument() for n in sizes))
     builder.ret_void()

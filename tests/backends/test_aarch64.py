@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.cross import COMPILER, EMULATOR, NEON, Program, compiled, link, step_module
+from backends.cross import COMPILER, EMULATOR, ENTRIES, NEON, Program, compiled, link, step_module
 from backends.generators import assert_equal
-from backends.raw_layers import FusableShape, dense_model, ends, fusable_function, fusable_model
+from backends.raw_layers import FusableShape, dense_model, ends, fusable_model
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, TABLE_PAIRS
+from qrnn.backends.cpu.blocks import DOTS_IN_FLIGHT, PHASES, STEP_ARGS, TABLE_AT
 from qrnn.backends.cpu.dense import PARTS, DenseRun
+from qrnn.backends.cpu.fused import AHEAD, ROWS_AHEAD, encode
 from qrnn.backends.cpu.fused import CELLS as STEPS
-from qrnn.backends.cpu.fused import encode
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.backends.cpu.matrix import MOVING, TILE, VECTORS
-from qrnn.backends.cpu.packed import is_simple
+from qrnn.backends.cpu.matrix import MOVING, TILE
 from qrnn.model.float_model import CellKind
 from qrnn.model.quant_model import QuantDense, QuantModel
 
-LOADS, COUNTING = ("ld1r", "ldr", "ldp", "ldur"), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
+WEIGHTS = ("ldr", "ldp", "ldur")
+LOADS, COUNTING = ("ld1r", *WEIGHTS), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
 Executables = Callable[[tuple[str, ...], bool], Path]
 
@@ -53,142 +52,158 @@ def executables(tmp_path_factory: pytest.TempPathFactory) -> Executables:
     return made
 
 
+def code(assembly: str, function: str) -> str:
+    """One function's."""
+    body = assembly[assembly.index(f"\n{function}:") :]
+    return body[: body.index("Lfunc_end")]
+
+
 def loops(assembly: str, function: str) -> list[list[str]]:
     """The instructions of each innermost loop that is one basic block: from a label to a branch back to it."""
-    body = assembly[assembly.index(f"\n{function}:") :]
-    body = body[: body.index("Lfunc_end")]
     found = []
-    for match in re.finditer(r"^(\.LBB\w+):((?:.*\n(?!\.LBB))*)", body, re.MULTILINE):
+    for match in re.finditer(r"^(\.LBB\w+):((?:.*\n(?!\.LBB))*)", code(assembly, function), re.MULTILINE):
         lines = [line.strip() for line in match[2].splitlines() if line.startswith("\t") and line[1] != "."]
         back = [k for k, line in enumerate(lines) if line.startswith("b.") and line.endswith(match[1])]
         found += [lines[: back[0] + 1]] if back else []
     return found
 
 
+def dots(rows: int, vectors: int) -> int:
+    """Dot products in a loop over the columns of so many rows of a lane and vectors: of few, two groups of columns at a time."""
+    count = rows * vectors
+    return 2 * count if count < DOTS_IN_FLIGHT else count
+
+
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("phases", sorted(set(STEPS.values())))
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
-    """Nothing but loads, sdot and the loop's own count; no calls anywhere; requantization by widening multiplication."""
+    """Nothing but loads, sdot and the loop's own count; no calls but for copies; requantization by widening multiplication."""
     assembly, _ = built(phases, simple)
-    gates = PHASES[phases[0]].gates
-    own = {"step": PHASES[phases[0]].count, "second_step": PHASES[phases[-1]].count}
-    dots = {name: {2 * count} for name, count in own.items()}  # two groups of columns at a time
-    dots |= {name.replace("step", "group_step"): {TILE * count} for name, count in own.items()}
-    dots |= {name: {2 * count, TILE * count} for name, count in (("product", gates), ("dense", PARTS))}
-    for function, counts in dots.items():
+    first, second = PHASES[phases[0]], PHASES[phases[-1]]
+    alone = {"step": first.count, "second_step": second.count}
+    several = {"group_step": first.count, "second_group_step": second.count, "product": first.gates, "dense": PARTS}
+    for function, rows in (alone | several).items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("sdot") for line in loop)]
-        assert {sum(line.startswith("sdot") for line in loop) for loop in inner} == counts, function
+        expected = {dots(rows, vectors) for vectors in ((1,) if function in alone else (1, TILE))}
+        assert {sum(line.startswith("sdot") for line in loop) for loop in inner} == expected, function
         for loop in inner:
             names = [line.split()[0] for line in loop]
-            count = names.count("sdot")
             assert set(names) <= {"sdot", *LOADS, *COUNTING}, names
-            assert len(names) - count <= count + 10, function
-    assert not re.search(r"^\tblr?\s", assembly, re.MULTILINE)
+            # Each operand is broadcast once, from an address of its own (ld1r takes no offset), for all rows; each weight is
+            # loaded once at most, for all vectors. Else: three counts, a comparison, a branch.
+            count, broadcasts = names.count("sdot"), names.count("ld1r")
+            assert broadcasts * rows == count, function
+            assert sum(name in WEIGHTS for name in names) * (1 if count == dots(rows, 1) else TILE) <= count, function
+            assert sum(name in COUNTING for name in names) <= broadcasts + 5, function
+    for function in ENTRIES[1:]:
+        calls = set(re.findall(r"^\t(blr?\s.*|br?\s+\w.*)", code(assembly, function), re.MULTILINE))
+        assert calls == ({"bl\tmemcpy"} if function == "encode" else set()), function
     assert "smlal" in assembly
 
 
-def encoded(
-    program: Program, x: Any, coding: Any, shift: int, limit: int, groups: int, planes: int, row: int
-) -> tuple[int, int]:
-    """Address of the operands of x [M, K], and bytes between two: all but the last lanes by the program, as in `fused.encode_steps`."""
-    words, offsets, lanes = coding
-    M, K = x.shape
-    out = np.zeros((M + VECTORS, row), np.uint8)
-    for m in range(M):
-        encode(x[m], K // lanes * lanes, shift, limit, out[m], words, planes, offsets)
-    source, base = program.place(x), program.place(out)
-    for m in range(M):
-        program.call("encode", (source + 2 * K * m, base + row * m, shift, limit, groups, planes), K // lanes)
-    return base, row
-
-
 class _Layer:
-    """The first direction of a layer in a program's memory, for sequences of ``steps`` steps; see `fused.run_group`."""
+    """The first direction of a layer in a program's memory; see `fused.run_group`."""
 
     def __init__(self, model: QuantModel, x: Any, h: Any, c: Any) -> None:
         self.layer = model.recurrent_layers[0]
         self.phases = STEPS[self.layer.cell, self.layer.linear_before_reset]
         d = self.layer.directions[0]
-        self.program, self.x, self.simple = Program(), x, is_simple(d)
+        self.program, self.simple = Program(), packed.is_simple(self.layer, d)
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
-        self.packed = packed.pack_direction(NEON, self.layer, d)
-        self.scratch = packed.group_scratch(NEON, self.layer)
-        operands, reset, z, self.h, self.c, xs, _, sums, *_ = self.scratch
-        _, _, groups, planes = self.packed.hh
-        words, offsets, self.lanes = self.packed.coding
-        formats = self.packed.formats
+        self.x_shape = x.shape
+        p = packed.pack_direction(NEON, self.layer, d)
+        scratch = packed.group_scratch(NEON, self.layer)
+        operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
+        ih_weights, ih_params, *self.x_sizes = p.ih
+        hh_weights, hh_params, groups, planes = p.hh
+        words, offsets, units = p.coding
+        self.x_format = (int(p.formats[2]), int(p.formats[3]), *self.x_sizes)
         for k in range(len(h)):
-            self.h[k, : h.shape[1]], self.c[k, : c.shape[1]] = h[k], c[k]
-            encode(h[k], 0, int(formats[0]), int(formats[1]), operands[0, k], words, planes, offsets)
+            self.h[k, : h.shape[1]] = h[k]
+            self.c[k, self.c_places[: c.shape[1]]] = c[k]
+            encode(h[k], 0, int(p.formats[0]), int(p.formats[1]), operands[0, k], words, planes, offsets)
         place = self.program.place
-        functions = self.packed.functions.copy()
-        functions[:, TABLE_PAIRS] = [place(table) for table in self.packed.tables]
-        self.fixed = [place(a) for a in (*self.packed.hh[:2], functions, formats)]
+        functions = p.functions.copy()
+        functions[:, TABLE_AT] = [place(table) for table in p.tables]
+        self.at_x, self.at_y = place(x), place(self.y)
+        self.fixed = [place(a) for a in (hh_weights, hh_params, functions, p.formats)]
+        self.ih = [place(ih_weights), place(ih_params)]
         self.operands, self.row = place(operands), operands.shape[2]
+        self.x_operands, self.x_row, self.tail = place(x_operands), x_operands.shape[1], place(tails)
         self.places, self.sums = [place(reset), place(z)], place(sums)
         self.states = [place(self.h), place(self.c), groups, planes]
-        self.xs, self.xs_bytes = place(xs), 4 * xs.shape[2]
-        of_state = (4 * z.shape[1], xs.shape[1] * self.xs_bytes, 2 * self.h.shape[1], 4 * self.c.shape[1])
+        self.xs, self.xs_step = place(xs), 4 * xs.shape[1]
+        of_state = (4 * z.shape[1], self.xs_step, 2 * self.h.shape[1], 4 * self.c.shape[1])
         self.strides = (self.row, self.row, self.row, *of_state)
-        self.last = self.h.shape[1] // self.lanes
+        self.last = self.h.shape[1] // units
 
-    def input_products(self) -> None:
-        """Of every step of every sequence."""
-        weights, params, groups, planes = self.packed.ih
-        shift, limit = (int(v) for v in self.packed.formats[2:4])
-        N, T, I = self.x.shape
-        coded = (self.packed.coding, shift, limit, groups, planes, self.scratch[6].shape[1])
-        base, row = encoded(self.program, self.x.reshape(N * T, I), *coded)
-        ih = [self.program.place(weights), self.program.place(params)]
+    def input_products(self, first: int, count: int, t: int, steps: int, ahead: int) -> None:
+        """Of ``count`` sequences from ``first`` on, of time steps from t on: rows for ``ahead`` steps, of which there are ``steps``."""
+        _, T, I = self.x_shape
+        for k in range(count):
+            at_x = self.at_x + 2 * I * ((first + k) * T + t)
+            rows = (self.x_operands + k * self.x_row, count * self.x_row)
+            self.program.call("encode", (at_x, 2 * I, I, self.tail, *rows, *self.x_format), steps)
+        where = (self.x_operands, self.x_row, self.xs, self.xs_step, *self.x_sizes, self.sums)
+        self.program.call("product", (*self.ih, *where), ahead * count, 0, self.last)
+
+    def one_by_one(self) -> None:
+        """All time steps of a sequence, then of the next; see `fused.run`."""
+        N, T, _ = self.x_shape
         for n in range(N):
-            here = (base + n * T * row, row, self.xs + n * self.strides[4], self.xs_bytes, groups, planes, self.sums)
-            self.program.call("product", (*ih, *here), T, 0, self.last)
-
-    def steps(self, group: bool) -> None:
-        """All time steps, of the sequences together or one by one."""
-        N, T, H = self.y.shape
-        y = self.program.place(self.y)
-        now, following = self.operands, self.operands + self.scratch[0].shape[1] * self.row
-        for t in range(T):
-            for phase, entry in enumerate(("step", "second_step")[: len(self.phases)]):
-                source = self.places[0] if phase else now
-                values = (*self.fixed, source, following, *self.places, self.xs + t * self.xs_bytes, *self.states)
-                if group:
-                    self.program.call(
-                        entry.replace("step", "group_step"), values, self.strides, self.sums, N, self.last
-                    )
-                    continue
-                for n in range(N):
+            now, following = self._operands()
+            for t in range(T):
+                if t % AHEAD == 0:
+                    count = min(AHEAD, T - t)
+                    self.input_products(n, 1, t, count, count)
+                for entry, values in self._phases(now, following, t % AHEAD):
                     moved = list(values)
                     for name, stride in zip(MOVING, self.strides, strict=True):
-                        moved[STEP_ARGS.index(name)] += n * stride
+                        moved[STEP_ARGS.index(name)] += n * stride if name != "xs" else 0
                     self.program.call(entry, moved, 0, self.last, t & 1)
+                self._keep(n, t)
+                now, following = following, now
+
+    def together(self) -> None:
+        """Time step by time step."""
+        N, T, _ = self.x_shape
+        now, following = self._operands()
+        ahead = ROWS_AHEAD // N
+        for t in range(T):
+            if t % ahead == 0:
+                self.input_products(0, N, t, min(ahead, T - t), ahead)
+            for entry, values in self._phases(now, following, t % ahead * N):
+                group_entry = entry.replace("step", "group_step")
+                self.program.call(group_entry, values, self.strides, self.sums, N, self.last)
             for n in range(N):
-                self.program.call("copy", y + 2 * H * (n * T + t), self.states[0] + n * self.strides[5], 2 * H)
+                self._keep(n, t)
             now, following = following, now
+
+    def _operands(self) -> tuple[int, int]:
+        """Where those of h lie, in turn: of two such arrays."""
+        return self.operands, self.operands + len(self.h) * self.row
+
+    def _phases(self, now: int, following: int, xs_row: int) -> list[tuple[str, tuple[int, ...]]]:
+        """The entries for one step's phases, and the arguments that they take by name."""
+        rest = (following, *self.places, self.xs + xs_row * self.xs_step, *self.states)
+        sources = (now, self.places[0])[: len(self.phases)]
+        return [(entry, (*self.fixed, at, *rest)) for entry, at in zip(("step", "second_step"), sources, strict=False)]
+
+    def _keep(self, n: int, t: int) -> None:
+        """Copy h to y."""
+        _, T, H = self.y.shape
+        self.program.call("copy", self.at_y + 2 * H * (n * T + t), self.states[0] + n * self.strides[5], 2 * H)
 
     def run(self, executables: Executables, group: bool) -> dict[str, Any]:
         """What `run_raw` gives for the layer."""
-        self.input_products()
-        self.steps(group)
+        if group:
+            self.together()
+        else:
+            self.one_by_one()
         self.program.run(executables(self.phases, self.simple))
         N, _, H = self.y.shape
         C = H if self.layer.cell == "lstm" else 0
-        return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, :C]}
-
-
-def simplified(rng: np.random.Generator, model: QuantModel) -> QuantModel:
-    """The model with its layer as `is_simple` has it."""
-    layer = model.recurrent_layers[0]
-    d = layer.directions[0]
-    gates = []
-    for gate, role in zip(d.gates, layer.roles, strict=True):
-        low, high = (-32768, 32768) if layer.cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
-        while not is_simple(replace(d, pre_shift=np.zeros_like(d.pre_shift), gates=(gate,))):
-            gate = fusable_function(rng, low, high, gate.in_frac, gate.out_frac)
-        gates.append(gate)
-    d = replace(d, pre_shift=np.zeros_like(d.pre_shift), gates=tuple(gates))
-    return replace(model, layers=(replace(layer, directions=(d,)),))
+        return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, self.c_places[:C]]}
 
 
 def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any) -> None:
@@ -208,14 +223,15 @@ def test_emulated_steps_equal_the_reference(
     executables: Executables, cell: CellKind, after: bool, limit: int, simple: bool
 ) -> None:
     """Inputs and states up to the ends of their types, a third of them there."""
-    for seed, (hidden, inputs) in enumerate(((1, 65), (3, 1), (17, 3), (65, 17), (8, 32))):
+    sizes = ((1, 65, 5, 4), (3, 1, 1, 1), (17, 3, 32, 5), (65, 17, 5, 14), (8, 32, 3, 65))
+    for seed, (hidden, inputs, sequences, steps) in enumerate(sizes):
         rng = np.random.default_rng(seed)
-        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit))
-        model = simplified(rng, model) if simple else model
-        assert is_simple(model.recurrent_layers[0].directions[0]) or not simple
-        x = ends(rng, -32768, 32767, 5, 4, inputs).astype(np.int16)
-        h = ends(rng, -32767, 32767, 5, 1, hidden).astype(np.int16)
-        c = ends(rng, -(1 << 31), (1 << 31) - 1, 5, 1, hidden if cell == "lstm" else 0).astype(np.int32)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, simple=simple))
+        layer = model.recurrent_layers[0]
+        assert packed.is_simple(layer, layer.directions[0]) or not simple
+        x = ends(rng, -32768, 32767, sequences, steps, inputs).astype(np.int16)
+        h = ends(rng, -32767, 32767, sequences, 1, hidden).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, sequences, 1, hidden if cell == "lstm" else 0).astype(np.int32)
         check(executables, model, x, h, c)
 
 
@@ -232,7 +248,7 @@ def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign
 @emulated
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(
-    ("vectors", "inputs", "rows"), [(1, 1, 1), (2, 33, 17), (17, 64, 65), (5, 7, 16), (20, 250, 3)]
+    ("vectors", "inputs", "rows"), [(1, 1, 1), (2, 33, 17), (33, 64, 65), (5, 7, 16), (20, 250, 3)]
 )
 def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: int, rows: int, limit: int) -> None:
     rng = np.random.default_rng(inputs)
@@ -242,12 +258,15 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     x = ends(rng, -32768, 32767, vectors, inputs).astype(np.int16)
     program, dense = Program(), DenseRun(NEON, layer)
     weights, params, groups, planes = dense.rows
-    operands, results, sums, _ = dense.scratch()
-    coded = (dense.fixed[0], layer.operand.shift, layer.operand.limit, groups, planes, operands.shape[1])
-    placed = [program.place(a) for a in (weights, params)]
-    address, row = encoded(program, x, *coded)
-    where = (address, row, program.place(results), 2 * results.shape[1], groups, planes, program.place(sums))
-    program.call("dense", (*placed, *where), vectors, 0, len(params))
+    operands, results, tails, sums, _ = dense.scratch()
+    fixed = [program.place(a) for a in (weights, params)]
+    at_operands, row = program.place(operands), operands.shape[1]
+    encoding = (2 * inputs, inputs, program.place(tails), at_operands, row, *dense.fixed[1], groups, planes)
+    program.call("encode", (program.place(x), *encoding), vectors)
+    out = (program.place(results), 2 * results.shape[1])
+    program.call(
+        "dense", (*fixed, at_operands, row, *out, groups, planes, program.place(sums)), vectors, 0, len(params)
+    )
     program.run(executables(STEPS["rnn", True], True))
     want = create_engine("reference", model).dense(layer, x)
     np.testing.assert_array_equal(results[:vectors, :rows], want)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.backends.cpu import matrix
+from qrnn.backends.cpu.calls import FIRST, LAST, Call
 from qrnn.backends.cpu.fused import (
     AHEAD,
     address,
@@ -23,7 +24,7 @@ from qrnn.backends.cpu.fused import (
     shared_parts,
 )
 from qrnn.backends.cpu.isa import ISAS, Isa
-from qrnn.backends.cpu.jit import jit_entry, renamed
+from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix, take
 from qrnn.model.parts import QuantMatrix
 from qrnn.model.quant_model import QuantDense
@@ -69,6 +70,22 @@ def compiled(isa_name: str) -> Any:
     return jit_entry(renamed(run, f"dense_{isa_name}", space))
 
 
+def dense(rows: Any, formats: Any, x: Any, out: Any, scratch: Any, m0: int, m1: int) -> None:
+    """`run`, compiled."""
+    raise NotImplementedError
+
+
+def run_rows(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> None:
+    """`run` for rows place[`FIRST`] … place[`LAST`] - 1."""
+    dense(rows, formats, x, out, scratch, place[FIRST], place[LAST])
+
+
+@cache
+def compiled_rows(isa_name: str) -> Any:
+    """`run_rows` for an instruction set."""
+    return jit(renamed(run_rows, f"dense_rows_{isa_name}", globals() | {"dense": compiled(isa_name)}))
+
+
 def _in_parts(isa: Isa, values: Any) -> Any:
     """Values of rows, padded with zeros and in the order of (part, block, lane), so that a block's results of all parts are rows in order."""
     blocks = -(-len(values) // (PARTS * isa.lanes))
@@ -108,3 +125,7 @@ class DenseRun:
         own = take(self._idle) or self.scratch()
         compiled(self._isa.name)(*self.fixed, x, out, own, m0, m1)
         self._idle.append(own)
+
+    def call(self, place: Any, x: Any, out: Any) -> Call:
+        """`run_rows` with a scratch of its own."""
+        return Call(compiled_rows(self._isa.name), place, *self.fixed, x, out, self.scratch())

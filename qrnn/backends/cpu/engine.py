@@ -25,6 +25,7 @@ from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_pool
+from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
 from qrnn.model.float_model import FloatArray, IndexArray
@@ -164,19 +165,20 @@ class CpuEngine(Engine):
         c: Int32Array,
         lengths: IndexArray,
         trace: Trace | None,
+        y: Int16Array | None = None,
     ) -> Int16Array:
-        """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
+        """One direction's Y [N, T, P], into ``y`` where that is given; h [N, P] and c [N, H or 0] are replaced by the final state.
 
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
-        fused = self._fused.get((layer.name, number))
-        if fused is not None and trace is None:
-            return self._fused_direction(fused, layer, x, h, c, lengths)
-        N, T, I = x.shape
+        forms = self._fused.get((layer.name, number))
+        if forms is not None and trace is None:
+            return self._fused_direction(forms, layer, x, h, c, lengths, y)
+        N, T, _ = x.shape
         P, d = layer.output_size, layer.directions[number]
         packed = self._packed[layer.name, number]
         R = d.hh.weight.shape[0]
-        y = np.zeros((N, T, P), np.int16)
+        y = np.zeros((N, T, P), np.int16) if y is None else y
         traced = T if trace is not None else 0
         traces = (np.zeros((N, traced, R), np.int16), np.zeros((N, traced, c.shape[1]), np.int32))
         cell, forget = _CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget]
@@ -186,41 +188,48 @@ class CpuEngine(Engine):
             place = (n0, n1, me, threads)
             kernels.run_sequences(cell, forget, d.reverse, *packed, x, lengths, h, c, y, traces, scratch, place)
 
-        macs = R * (P + I)
-        # a projection reads all of h: gangs do not split it
-        alone = N > 1 or d.projection is not None or macs < GANG_MACS or T * macs < 2 * TASK_MACS
+        alone = N > 1 or not self._for_a_gang(d, T, fused=False)
         if alone or not self._share(run, lambda: _scratch(layer, d, self.workers)):
-            self._spread(run, N, T * macs, TASK_MACS)
+            self._spread(run, N, T * _macs(d), TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
         return y
 
+    def _for_a_gang(self, d: QuantDirection, steps: int, fused: bool) -> bool:
+        """Whether a sequence of so many steps is worth a gang. A projection reads all of h: gangs do not split it."""
+        least, in_all = (FUSED_GANG_MACS, FUSED_TASK_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
+        enough = _macs(d) >= least and steps * _macs(d) >= in_all
+        return GANGS_WORK and self.workers > 1 and enough and d.projection is None
+
     def _fused_direction(
-        self, forms: FusedForms, layer: QuantRecurrent, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray
+        self,
+        forms: FusedForms,
+        layer: QuantRecurrent,
+        x: Int16Array,
+        h: Int16Array,
+        c: Int32Array,
+        lengths: IndexArray,
+        y: Int16Array | None,
     ) -> Int16Array:
-        N, T, I = x.shape
-        H = layer.hidden_size
-        y = np.empty((N, T, H), np.int16)
+        N, T, _ = x.shape
+        y = np.empty((N, T, layer.hidden_size), np.int16) if y is None else y
         if shortest(lengths) < T:  # only padding is not written
             y[:] = 0
-        macs = len(layer.gates) * H * (H + I)
-        alone = N > 1 or macs < FUSED_GANG_MACS or T * macs < FUSED_TASK_MACS
+        alone = N > 1 or not self._for_a_gang(forms.direction, T, fused=True)
         fused = forms.choose(N, T, 1 if alone else self.workers)
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
             fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)
 
         if alone or not self._share(run, lambda: fused.gang(self.workers)):
-            self._spread(run, N, T * macs, FUSED_TASK_MACS, VECTORS)
+            self._spread(run, N, T * _macs(forms.direction), FUSED_TASK_MACS, VECTORS)
         return y
 
     def _share(self, run: Callable[..., None], scratch: Callable[[], Any]) -> bool:
         """Run sequence 0 by a gang; False where there is none to be had."""
-        workers = self.workers
-        # One gang at a time: two gangs on the same cores would wait for each other's time slices.
-        lock = lone_gang()
-        if not GANGS_WORK or workers == 1 or not lock.acquire(blocking=False):
+        workers, lock = self.workers, lone_gang()
+        if not lock.acquire(blocking=False):
             return False
         try:
             gang = scratch()
@@ -263,6 +272,39 @@ class CpuEngine(Engine):
             stream_rows.sequences, place, rows, *codes, *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
             np.ones(M, np.int64), own, traces, _scratch(layer, d, 1),
         )  # fmt: skip
+
+    def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
+        widest = max(fmt.features for fmt in self.model.tensors.values())
+        if size * steps * widest > SEQUENCE_ELEMENTS:
+            return None
+        work = max((_macs(d) for layer in self.model.recurrent_layers for d in layer.directions), default=0)
+        if size > 1 and self.workers > 1 and size * steps * work >= 2 * TASK_MACS:  # for several threads
+            return None
+        return CpuSequences(self, size, steps, real)
+
+    def sequence_call(
+        self, layer: QuantRecurrent, number: int, x: Int16Array, lengths: IndexArray, h: Int16Array, c: Int32Array, y: Int16Array
+    ) -> Call | Callable[[], Any]:  # fmt: skip
+        """One direction over whole sequences, as `_direction`; what a gang is to share is a Python call."""
+        d, (N, T, _) = layer.directions[number], x.shape
+        forms = self._fused.get((layer.name, number))
+        if N == 1 and self._for_a_gang(d, T, forms is not None):
+            return partial(self._direction, layer, number, x, h, c, lengths, None, y)
+        if forms is not None:
+            return forms.choose(N, T, 1).whole_call(x, lengths, h, c, y)
+        codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget], d.reverse)
+        traces = (np.zeros((N, 0, d.hh.weight.shape[0]), np.int16), np.zeros((N, 0, c.shape[1]), np.int32))
+        packed = self._packed[layer.name, number]
+        return Call(
+            kernels.run_sequences, *codes, *packed, x, lengths, h, c, y, traces, _scratch(layer, d, 1), (0, N, 0, 1)
+        )
+
+    def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A dense layer over rows."""
+        packed, (M, K) = self._dense.get(layer.name), x.shape
+        if packed is not None and M * K * out.shape[1] >= DENSE_MACS:
+            return packed.call(place, x, out)
+        return Call(stream_rows.dense, place, *self.dense_parts(layer), x, out)
 
     def dense_parts(self, layer: QuantDense) -> tuple[Any, ...]:
         """What `kernels.run_dense` takes before its arrays."""
@@ -322,6 +364,11 @@ _CELLS = {
 
 _FORGET = {"gate": kernels.OWN_GATE, "one": kernels.ONE, "coupled": kernels.COUPLED}
 """The LSTM's forget gate → the kernels' code."""
+
+
+def _macs(d: QuantDirection) -> int:
+    """Multiply-adds of a step of a direction."""
+    return d.ih.weight.size + d.hh.weight.size
 
 
 def _scratch(layer: QuantRecurrent, d: QuantDirection, threads: int) -> tuple[Any, ...]:

@@ -240,6 +240,7 @@ class FusedRun:
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
         simple = is_simple(layer, d)
+        self.direction = d
         self.isa, self.layer, self.bits = isa.in_words() if simple else isa, layer, bits
         p = pack_direction(self.isa, layer, d, bits)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
@@ -266,6 +267,19 @@ class FusedRun:
             own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer, self.bits))
             self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
+
+    def whole_call(self, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
+        """`fused.run` or `fused.run_group` of all sequences by one thread, with a scratch of its own."""
+        N = len(lengths)
+        template, own = (
+            ("run", scratch(self.isa, self.layer, 1, self.bits))
+            if N < GROUP_LEAST
+            else ("run_group", group_scratch(self.isa, self.layer, self.bits))
+        )
+        place = (0, N, 0, 1)
+        return Call(
+            compiled(template, *self._key), self.direction.reverse, *self._parts, x, lengths, h, c, y, own, place
+        )
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
@@ -307,6 +321,7 @@ class FusedForms:
     """
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int) -> None:
+        self.direction = d
         self._make = lambda bits: FusedRun(isa, layer, d, bits)
         self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
         self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes

@@ -1,7 +1,7 @@
 """One step of some streams, layer by layer: rows place[FIRST] … place[LAST] - 1 of every tensor [M, F], one row a stream.
 
 The arithmetic and its loops are those of `qrnn.backends.cpu.kernels`; here they are given rows. Made into `Call` by
-`qrnn.backends.cpu.streams`.
+`qrnn.backends.cpu.layer_calls`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qrnn.model.boundary import to_reals
 
 @jit
 def quantize(place: Any, scale: Any, limit: int, x: Any, out: Any) -> None:
-    """x [M, F] float64 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
+    """x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
     bad = 0
     for m in range(place[FIRST], place[LAST]):
         for k in range(x.shape[1]):
@@ -114,3 +114,24 @@ def dequantize(place: Any, scale: Any, indices: Any, positions: Any, q: Any, out
         for j in range(indices.shape[0]):
             k = indices[j]
             out[m, positions[j]] = to_reals(q[m, k], scale[k if scale.shape[0] > 1 else 0])
+
+
+@jit
+def last_step(place: Any, steps: int, x: Any, out: Any) -> None:
+    """out[n] = x[n · steps + steps - 1]."""
+    for n in range(place[FIRST], place[LAST]):
+        out[n] = x[n * steps + steps - 1]
+
+
+@jit
+def take_part(place: Any, part: int, x: Any, out: Any) -> None:
+    """out[m] = x[m, part]."""
+    for m in range(place[FIRST], place[LAST]):
+        out[m] = x[m, part]
+
+
+@jit
+def put_part(place: Any, part: int, x: Any, out: Any) -> None:
+    """out[m, part] = x[m]."""
+    for m in range(place[FIRST], place[LAST]):
+        out[m, part] = x[m]

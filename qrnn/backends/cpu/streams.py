@@ -9,17 +9,10 @@ import numpy as np
 from qrnn.backends.base import StreamRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call, CallList, run_calls
+from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_model import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantPointwise,
-    QuantSoftmax,
-)
+from qrnn.model.quant_model import QuantLastStep
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 if TYPE_CHECKING:
@@ -54,7 +47,7 @@ class CpuStreams(StreamRows):
             elif isinstance(layer, QuantRecurrent):
                 self._tensors[layer.h_n] = self._tensors[layer.output]
                 if layer.c_n is not None:
-                    self._tensors[layer.c_n] = np.zeros((self.capacity, layer.hidden_size), np.int32)
+                    self._tensors[layer.c_n] = np.zeros((self.size, layer.hidden_size), np.int32)
 
     def run(self, count: int) -> bool:
         if count <= self._alone:
@@ -69,15 +62,15 @@ class CpuStreams(StreamRows):
         return all(list(pool.map(lambda span: span[0].step(*span[1:]), spans)))
 
 
-class _Worker:
+class _Worker(LayerCalls):
     """One thread's calls, on rows place[0] … place[1] - 1."""
 
     def __init__(self, streams: CpuStreams, engine: CpuEngine, tensors: dict[str, Any]) -> None:
-        self._place = np.zeros(3, np.int64)
-        self._streams, self._engine, self._tensors = streams, engine, tensors
-        reading = [self._input(name) for name in streams.inputs]
-        step = [call for layer in engine.model.layers for call in self._layer(layer)]
-        step += [call for name in streams.outputs for call in self._output(name)]
+        super().__init__(engine, streams, tensors)
+        self._streams, self._place = streams, np.zeros(3, np.int64)
+        reading = [self.input_call(name) for name in streams.inputs]
+        step = [call for layer in engine.model.layers for call in self.layer_calls(layer)]
+        step += [call for name in streams.outputs for call in self.output_calls(name)]
         self.whole = CallList(reading + step, self._place)
         self._reading, self._step = CallList(reading, self._place), CallList(step, self._place)
 
@@ -89,63 +82,17 @@ class _Worker:
         """What comes after them."""
         return self._step.run(first, last) == 0
 
-    def _input(self, name: str) -> Call:
-        values = self._streams.inputs[name]
-        if values.dtype == np.int64:
-            vocabulary = next(i.vocabulary for i in self._engine.model.inputs if i.name == name)
-            return Call(stream_rows.check_tokens, self._place, vocabulary, values)
-        fmt = self._engine.model.tensors[name]
-        return Call(stream_rows.quantize, self._place, fmt.scales, fmt.limit, values, self._tensors[name])
+    def place(self, has_time: bool) -> Int64Array:
+        return self._place
 
-    def _output(self, name: str) -> list[Call]:
-        output = next(o for o in self._engine.model.outputs if o.name == name)
-        calls = []
-        for tensor, indices, positions in output.parts:
-            scale, q = self._engine.model.tensors[tensor].scales, self._tensors[tensor]
-            parts = (_ints(indices), _ints(positions))
-            calls.append(Call(stream_rows.dequantize, self._place, scale, *parts, q, self._streams.outputs[name]))
-        return calls
+    def last_step(self, layer: QuantLastStep) -> list[Call]:
+        return []  # the one step is the last one
 
-    def _layer(self, layer: Any) -> list[Call]:
-        place, engine, tensors = self._place, self._engine, self._tensors
-        out = tensors[layer.output]
-        match layer:
-            case QuantRecurrent():
-                return self._recurrent(layer)
-            case QuantDense():
-                parts = engine.dense_parts(layer)
-                return [Call(stream_rows.dense, place, *parts, tensors[layer.input], out)]
-            case QuantPointwise():
-                parts = engine.pointwise_parts(layer)
-                return [Call(stream_rows.pointwise, place, *parts, tensors[layer.input], out)]
-            case QuantSoftmax():
-                return [Call(stream_rows.softmax, place, layer.table, layer.in_frac, tensors[layer.input], out)]
-            case QuantAdd():
-                return [Call(stream_rows.add, place, *layer.shifts, tensors[layer.left], tensors[layer.right], out)]
-            case QuantEmbedding():
-                tokens = self._streams.inputs[layer.input]
-                return [Call(stream_rows.embedding, place, layer.table, tokens, out)]
-            case QuantConcat():
-                calls, first = [], 0
-                for part in layer.parts:
-                    formats = (_ints(part.indices), part.in_frac, layer.out_frac)
-                    calls.append(Call(stream_rows.concat_part, place, first, *formats, tensors[part.tensor], out))
-                    first += len(part.indices)
-                return calls
-            case QuantLastStep():
-                return []
-        raise AssertionError(f"a layer of kind {type(layer).__name__} has no step")
-
-    def _recurrent(self, layer: QuantRecurrent) -> list[Call]:
-        streams, tensors = self._streams, self._tensors
-        states = streams.layers[layer.name]
+    def recurrent(self, layer: QuantRecurrent) -> list[Call]:
+        states = self._streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
-        x, y = tensors[layer.input], tensors[layer.output]
-        calls = [self._engine.step_call(layer, self._place, streams.rows, x, h, c, y)]
+        x, y = self.tensors[layer.input], self.tensors[layer.output]
+        calls = [self.engine.step_call(layer, self._place, self._streams.rows, x, h, c, y)]
         if layer.c_n is not None:
-            calls.append(Call(stream_rows.gather, self._place, streams.rows, c, tensors[layer.c_n]))
+            calls.append(Call(stream_rows.gather, self._place, self._streams.rows, c, self.tensors[layer.c_n]))
         return calls
-
-
-def _ints(indices: Any) -> Int64Array:
-    return np.ascontiguousarray(indices, np.int64)

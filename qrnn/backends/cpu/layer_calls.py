@@ -1,0 +1,103 @@
+"""A model's layers as calls: what streams and whole sequences have in common on the CPU."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qrnn.backends.base import ModelRows
+from qrnn.backends.cpu import stream_rows
+from qrnn.backends.cpu.calls import Call
+from qrnn.model.parts import Int64Array
+from qrnn.model.quant_model import (
+    QuantAdd,
+    QuantConcat,
+    QuantDense,
+    QuantEmbedding,
+    QuantLastStep,
+    QuantPointwise,
+    QuantSoftmax,
+)
+from qrnn.model.quant_recurrent import QuantRecurrent
+
+if TYPE_CHECKING:
+    from qrnn.backends.cpu.engine import CpuEngine
+
+
+class LayerCalls(ABC):
+    """Calls over the rows of ``tensors`` [rows, F], by name; `place` says which rows."""
+
+    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any]) -> None:
+        self.engine, self.rows, self.tensors = engine, rows, tensors
+
+    @abstractmethod
+    def place(self, has_time: bool) -> Int64Array:
+        """The control (`qrnn.backends.cpu.calls`) of calls over tensors with or without time."""
+
+    @abstractmethod
+    def recurrent(self, layer: QuantRecurrent) -> list[Call]:
+        """The calls of a recurrent layer."""
+
+    @abstractmethod
+    def last_step(self, layer: QuantLastStep) -> list[Call]:
+        """The calls that copy each sequence's last step."""
+
+    def _place_of(self, tensor: str) -> Int64Array:
+        return self.place(self.engine.model.tensors[tensor].has_time)
+
+    def input_call(self, name: str) -> Call:
+        """Checks and quantizes a graph input."""
+        values, given = self.rows.inputs[name], next(i for i in self.engine.model.inputs if i.name == name)
+        place = self.place(given.has_time)
+        if values.dtype == np.int64:
+            return Call(stream_rows.check_tokens, place, given.vocabulary, values)
+        fmt = self.engine.model.tensors[name]
+        return Call(stream_rows.quantize, place, fmt.scales, fmt.limit, values, self.tensors[name])
+
+    def output_calls(self, name: str) -> list[Call]:
+        """Put a graph output together from its parts."""
+        output = next(o for o in self.engine.model.outputs if o.name == name)
+        calls = []
+        for tensor, indices, positions in output.parts:
+            scale, q = self.engine.model.tensors[tensor].scales, self.tensors[tensor]
+            parts = (_ints(indices), _ints(positions))
+            calls.append(
+                Call(stream_rows.dequantize, self.place(output.has_time), scale, *parts, q, self.rows.outputs[name])
+            )
+        return calls
+
+    def layer_calls(self, layer: Any) -> list[Call]:
+        """The calls of a layer."""
+        engine, tensors = self.engine, self.tensors
+        place, out = self._place_of(layer.output), tensors[layer.output]
+        match layer:
+            case QuantRecurrent():
+                return self.recurrent(layer)
+            case QuantDense():
+                return [engine.dense_call(layer, place, tensors[layer.input], out)]
+            case QuantPointwise():
+                parts = engine.pointwise_parts(layer)
+                return [Call(stream_rows.pointwise, place, *parts, tensors[layer.input], out)]
+            case QuantSoftmax():
+                return [Call(stream_rows.softmax, place, layer.table, layer.in_frac, tensors[layer.input], out)]
+            case QuantAdd():
+                return [Call(stream_rows.add, place, *layer.shifts, tensors[layer.left], tensors[layer.right], out)]
+            case QuantEmbedding():
+                tokens = self.rows.inputs[layer.input]
+                return [Call(stream_rows.embedding, place, layer.table, tokens, out)]
+            case QuantConcat():
+                calls, first = [], 0
+                for part in layer.parts:
+                    formats = (_ints(part.indices), part.in_frac, layer.out_frac)
+                    calls.append(Call(stream_rows.concat_part, place, first, *formats, tensors[part.tensor], out))
+                    first += len(part.indices)
+                return calls
+            case QuantLastStep():
+                return self.last_step(layer)
+        raise AssertionError(f"a layer of kind {type(layer).__name__} has no step")
+
+
+def _ints(indices: Any) -> Int64Array:
+    return np.ascontiguousarray(indices, np.int64)
