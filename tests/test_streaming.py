@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn import DataError, Session, State, StreamPool
-from qrnn.backends.cpu import engine, streams
+from qrnn.backends.cpu import engine, packed, streams
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.model.float_model import Activation, Embedding, GraphInput, Recurrent, TensorInfo
 from qrnn.model.quant_model import QuantModel
@@ -95,6 +95,20 @@ def test_pools_of_any_size(cell: Any, after: bool, hidden: int, isa: str) -> Non
     session = Session(case.quantized(), "cpu", 1, isa)
     check_pool(session, hidden, ticks=5, most=40, capacity=8)
     check_pool(session, hidden, ticks=5, most=2)
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("outgrown", [False, True])
+@pytest.mark.parametrize(("cell", "after"), [("lstm", True), ("gru", True), ("gru", False), ("rnn", True)])
+def test_four_bit_weights(cell: Any, after: bool, outgrown: bool, isa: str) -> None:
+    """Streams alone read packed four bits where the model outgrows the cache, several together read bytes."""
+    for hidden, activations in ((17, 8), (70, 16)):
+        shape = Shape(cell, 40, hidden, linear_before_reset=after, weight=0.3)
+        scheme = Scheme(activations, gates="pwl:32", input="8", weights=4)
+        with mock.patch.object(packed, "cache_bytes", return_value=0 if outgrown else 1 << 30):
+            session = Session(Case(shape, lengths=(5, 5), scheme=scheme).quantized(), "cpu", 1, isa)
+        for capacity in (1, 8):
+            check_pool(session, hidden, ticks=5, most=1 if capacity == 1 else 6, capacity=capacity)
 
 
 @pytest.mark.parametrize("shape", [

@@ -78,7 +78,7 @@ def test_good(tmp_path: Path) -> None:
         "description": "A board",
         "word_bits": 32,
         "instructions": ("smlad",),
-        "scheme": {"activations": 16, "gates": "pwl:64", "calibrator": "mse", "input": "8"},
+        "scheme": {"activations": 16, "gates": "pwl:64", "calibrator": "mse", "input": "8", "weights": 8},
         "flash_bytes": 1048576,
         "ram_bytes": None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from models import Shape
 
 from qrnn import DataError, Session
 from qrnn.backends.base import ModelRows
+from qrnn.backends.cpu import packed
 from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme
 from qrnn.session import RunResult
 
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
@@ -48,6 +51,14 @@ def test_any_model(case: Case, seed: int, kind: Any) -> None:
     model = quantized_or_refused(case)
     if model is not None:
         check_runs(model, Session(model, "cpu", 1), seed, kind)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_four_bit_weights_that_outgrow_the_cache(threads: int) -> None:
+    shape = Shape("lstm", 40, 70, (False, True))
+    model = Case(shape, lengths=(5, 5), scheme=Scheme(input="8", weights=4)).quantized()
+    with eager_threads(threads), mock.patch.object(packed, "cache_bytes", return_value=0):
+        check_runs(model, Session(model, "cpu", threads), 0, np.float32)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

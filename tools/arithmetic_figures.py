@@ -1,7 +1,7 @@
 """Print every figure that docs/arithmetic.md quotes, measured here and now.
 
     python tools/arithmetic_figures.py                  all of them
-    python tools/arithmetic_figures.py gates cells      some: gates, minimax, ramps, softmax, cells, operands, rows, biases, sizes
+    python tools/arithmetic_figures.py gates cells      some: gates, minimax, ramps, softmax, cells, operands, rows, biases, sizes, nibbles
 
 All inputs come from fixed seeds. ``minimax`` needs SciPy; without it the section says so.
 """
@@ -333,6 +333,31 @@ def sizes() -> None:
         print(f"  operands within ±{limit}: {((1 << 31) - 1) // (127 * limit)} columns")
 
 
+def nibbles() -> None:
+    """Error of four-bit weights by what q and the integer scales may be."""
+
+    def sqnr(group: int, least: int, scales: Sequence[int], largest: int) -> float:
+        """The best scale of each group, the row's largest weight standing at ``largest``."""
+        rows = weight / np.abs(weight).max(axis=1, keepdims=True) * largest
+        blocks = rows.reshape(len(rows), -1, group)
+        tried = [np.clip(np.floor(blocks / s + 0.5), least, 7) * s - blocks for s in scales]
+        error = np.min([(e**2).sum(axis=2) for e in tried], axis=0)
+        return float(10 * np.log10((rows**2).sum() / error.sum()))
+
+    signed = [s for s in range(-15, 16) if s]
+    print("SQNR of the weights, dB: normal, rows of 512")
+    weight = np.random.default_rng(0).normal(size=(256, 512))
+    choices: tuple[tuple[str, int, int, Sequence[int], int], ...] = (
+        ("q in -7…7, scales 1…18, groups of 32", 32, -7, range(1, 19), 126),
+        ("q in -8…7, scales 1…15, groups of 32", 32, -8, range(1, 16), 112),
+        ("q in -8…7, scales ±1…±15, groups of 64", 64, -8, signed, 112),
+        ("q in -8…7, scales ±1…±15, groups of 32", 32, -8, signed, 112),
+        ("q in -8…7, scales ±1…±15, groups of 16", 16, -8, signed, 112),
+    )
+    for text, group, least, scales, largest in choices:
+        print(f"  {text}: {sqnr(group, least, scales, largest):.1f}")
+
+
 SECTIONS: dict[str, Callable[[], None]] = {
     "gates": gate_errors,
     "minimax": minimax,
@@ -343,6 +368,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "rows": long_rows,
     "biases": biases,
     "sizes": sizes,
+    "nibbles": nibbles,
 }
 
 

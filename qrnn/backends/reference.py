@@ -10,12 +10,12 @@ import numpy as np
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.float_model import CellKind, IndexArray
-from qrnn.model.parts import GateFunction, Int16Array, Operand, QuantMatrix, pack_gates
+from qrnn.model.parts import GateFunction, Int16Array, Matrix, Operand, pack_gates
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
 from qrnn.model.quant_recurrent import QuantDirection, QuantProjection, QuantRecurrent
 
 
-def matvec(matrix: QuantMatrix, operand: list[int], rows: slice = slice(None)) -> list[int]:
+def matvec(matrix: Matrix, operand: list[int], rows: slice = slice(None)) -> list[int]:
     """requantize(weight · operand + bias) of the given rows, [rows] int32."""
     acc = matrix.weight[rows].astype(np.int64) @ np.asarray(operand, np.int64) + matrix.bias[rows]
     shifts, multipliers = matrix.left_shift[rows].tolist(), matrix.multiplier[rows].tolist()

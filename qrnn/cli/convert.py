@@ -27,6 +27,7 @@ def convert(
     ] = None,
     calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
     activations: Annotated[int | None, typer.Option(help="Bits of the matrix products' operands: 8 or 16.")] = None,
+    weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
     input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
@@ -37,7 +38,13 @@ def convert(
 
     check_output(output, (model, Path(calibration)))
     defaults = Scheme(**load_target(target).scheme)
-    given = {"gates": gates, "calibrator": calibrator, "activations": activations, "input": input_scheme}
+    given = {
+        "gates": gates,
+        "calibrator": calibrator,
+        "activations": activations,
+        "weights": weights,
+        "input": input_scheme,
+    }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     float_model = load_onnx(model)
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))

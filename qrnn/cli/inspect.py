@@ -44,10 +44,12 @@ def _print(d: dict[str, Any]) -> None:
         table.add_row(t["name"], t["shape"], t["format"], t["scale"], t["range"])
     out.print(table)
     table = Table(
-        "matrix", "shape", "bytes", "row scales", "bits used", title="Weights, int8 by row", title_justify="left"
+        "matrix", "shape", "bits", "bytes", "row scales", "bits used", title="Weights by row", title_justify="left"
     )
     for w in d["matrices"]:
-        table.add_row(w["name"], w["shape"], str(w["bytes"]), w["row_scale"], f"{w['bound_bits']:.1f} of 31")
+        table.add_row(
+            w["name"], w["shape"], str(w["bits"]), str(w["bytes"]), w["row_scale"], f"{w['bound_bits']:.1f} of 31"
+        )
     out.print(table)
     table = Table(
         "where", "what is rounded", "what is saturated", title="Rounding and saturation", title_justify="left"

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import GateFunction, Int8Array, Int64Array, QuantMatrix, TensorFormat
+from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, QuantMatrix4, TensorFormat
 from qrnn.model.quant_model import (
     QuantAdd,
     QuantConcat,
@@ -75,7 +75,7 @@ def _tensor(name: str, fmt: TensorFormat) -> dict[str, Any]:
     }
 
 
-def row_scale(matrix: QuantMatrix, pre_shift: Int8Array, out_frac: Int64Array) -> FloatArray:
+def row_scale(matrix: Matrix, pre_shift: Int8Array, out_frac: Int64Array) -> FloatArray:
     """[R]: real value of one accumulator unit, recovered from the multiplier; weights are worth it over their operand's unit."""
     factor = matrix.multiplier * 2.0 ** (matrix.left_shift.astype(np.float64) - 32)
     scale: FloatArray = factor * 2.0 ** (pre_shift.astype(np.float64) - out_frac)
@@ -101,13 +101,14 @@ def _matrices(model: QuantModel) -> Any:
                     yield _matrix(model, name, p.matrix, row_scale(p.matrix, p.pre_shift, out))
 
 
-def _matrix(model: QuantModel, name: str, matrix: QuantMatrix, scale: FloatArray) -> dict[str, Any]:
+def _matrix(model: QuantModel, name: str, matrix: Matrix, scale: FloatArray) -> dict[str, Any]:
     rows, columns = matrix.weight.shape
     return {
         "name": name,
         "shape": f"[{rows}, {columns}]",
         "rows": rows,
-        "bytes": matrix.weight.nbytes,
+        "bits": 4 if isinstance(matrix, QuantMatrix4) else 8,
+        "bytes": matrix.weight_bytes,
         "row_scale": f"{scale.min():.2g}…{scale.max():.2g}",
         "operand_limit": matrix.operand_limit,
         "bound": model.proof[name],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from qrnn.arithmetic import gates as g
 from qrnn.errors import ModelFileError, QuantizationError
 
+UInt8Array = npt.NDArray[np.uint8]
 Int8Array = npt.NDArray[np.int8]
 Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
@@ -156,30 +157,33 @@ class Operand:
         )
 
 
-@dataclass(frozen=True)
-class QuantMatrix:
+class Matrix:
     """One matvec with its requantization: requantize(weight[r] · operand + bias[r], multiplier[r], left_shift[r]).
 
-    weight [R, K] int8 in [-127, 127]; bias, multiplier [R] int32; left_shift [R] int8; operands within ±operand_limit.
+    weight [R, K] int8 in [-127, 127]; bias, multiplier [R] int32; left_shift [R] int8; operands within ±operand_limit. The weights are
+    stored as they are (`QuantMatrix`) or in four bits (`QuantMatrix4`); to whoever multiplies they are the same.
     """
 
-    weight: Int8Array
-    bias: Int32Array
-    multiplier: Int32Array
-    left_shift: Int8Array
-    operand_limit: int
+    if TYPE_CHECKING:
 
-    def __post_init__(self) -> None:
-        require(
-            self.weight.ndim == 2 and self.weight.size > 0,
-            f"weight has shape {list(self.weight.shape)}, expected [R, K]",
-        )
-        rows, columns = self.weight.shape
-        check_array("matrix", "weight", self.weight, np.int8, (rows, columns))
+        @property
+        def weight(self) -> Int8Array: ...
+        @property
+        def bias(self) -> Int32Array: ...
+        @property
+        def multiplier(self) -> Int32Array: ...
+        @property
+        def left_shift(self) -> Int8Array: ...
+        @property
+        def operand_limit(self) -> int: ...
+        @property
+        def weight_bytes(self) -> int:
+            """Bytes of the weights as they are stored."""
+
+    def _check_rows(self, rows: int) -> None:
         check_array("matrix", "bias", self.bias, np.int32, (rows,))
         check_array("matrix", "multiplier", self.multiplier, np.int32, (rows,))
         check_array("matrix", "left_shift", self.left_shift, np.int8, (rows,))
-        require(bool((self.weight > -128).all()), "weight -128 found, expected [-127, 127]")
         require(
             bool((self.multiplier >= 0).all() and (self.multiplier % 2 == 0).all()),
             "multiplier odd or negative, expected even and ≥ 0",
@@ -205,6 +209,99 @@ class QuantMatrix:
                 f"{owner}, row {where}: accumulator bound {int(bound[worst])} ≥ 2^31; use 8-bit activations or scale the row down"
             )
         return int(bound[worst])
+
+
+@dataclass(frozen=True)
+class QuantMatrix(Matrix):
+    """A matrix whose weights are stored as int8."""
+
+    weight: Int8Array
+    bias: Int32Array
+    multiplier: Int32Array
+    left_shift: Int8Array
+    operand_limit: int
+
+    def __post_init__(self) -> None:
+        require(
+            self.weight.ndim == 2 and self.weight.size > 0,
+            f"weight has shape {list(self.weight.shape)}, expected [R, K]",
+        )
+        rows, columns = self.weight.shape
+        check_array("matrix", "weight", self.weight, np.int8, (rows, columns))
+        self._check_rows(rows)
+        require(bool((self.weight > -128).all()), "weight -128 found, expected [-127, 127]")
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.weight.nbytes
+
+
+SCALE_COLUMNS = 32
+"""Consecutive columns of a row of four-bit weights that share a scale."""
+
+SCALE_LIMIT = 15
+"""Of a scale's magnitude: weights q · scale with q in -8…7 lie in ±120."""
+
+
+@dataclass(frozen=True)
+class QuantMatrix4(Matrix):
+    """A matrix of four-bit weights: weight[r, k] = q[r, k] · scale[r, k // 32], q in -8…7, |scale| in 1…15.
+
+    nibbles [R, ⌈columns / 2⌉] uint8: q of an even column in the low four bits, of the next one in the high ones, two's complement; the
+    last one of an odd number of columns is 0. scale [R, ⌈columns / 32⌉] int8; the others as in `Matrix`.
+    """
+
+    nibbles: UInt8Array
+    scale: Int8Array
+    columns: int
+    bias: Int32Array
+    multiplier: Int32Array
+    left_shift: Int8Array
+    operand_limit: int
+
+    def __post_init__(self) -> None:
+        require(
+            self.nibbles.ndim == 2 and self.nibbles.size > 0,
+            f"nibbles has shape {list(self.nibbles.shape)}, expected [R, K / 2]",
+        )
+        rows, columns = self.nibbles.shape[0], self.columns
+        check_array("matrix", "nibbles", self.nibbles, np.uint8, (rows, -(-columns // 2)))
+        check_array("matrix", "scale", self.scale, np.int8, (rows, -(-columns // SCALE_COLUMNS)))
+        self._check_rows(rows)
+        size = np.abs(self.scale.astype(np.int64))
+        require(
+            bool(((size >= 1) & (size <= SCALE_LIMIT)).all()),
+            f"scale 0 or beyond ±{SCALE_LIMIT} found in 4-bit weights",
+        )
+        padding = columns % 2 == 1 and bool((self.nibbles[:, -1] >> 4).any())
+        require(not padding, "4-bit weights beyond the last column are not zero")
+
+    @property
+    def q(self) -> Int8Array:
+        """[R, K] in -8…7."""
+        halves = np.stack([self.nibbles << 4, self.nibbles & 0xF0], axis=2)  # 16 · q as bytes
+        q: Int8Array = halves.view(np.int8).reshape(len(halves), -1)[:, : self.columns] >> 4
+        return q
+
+    @cached_property
+    def weight(self) -> Int8Array:
+        weight: Int8Array = self.q * np.repeat(self.scale, SCALE_COLUMNS, axis=1)[:, : self.columns]
+        return weight
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.nibbles.nbytes + self.scale.nbytes
+
+
+def pack_nibbles(q: Int8Array) -> UInt8Array:
+    """[R, K] in -8…7 as `QuantMatrix4` stores them."""
+    even = np.pad(q, ((0, 0), (0, q.shape[1] % 2))).astype(np.uint8)
+    packed: UInt8Array = (even[:, ::2] & np.uint8(15)) | (even[:, 1::2] << np.uint8(4))
+    return packed
+
+
+AnyMatrix = QuantMatrix | QuantMatrix4
+"""What a model file may hold where it holds a matrix."""
 
 
 @dataclass(frozen=True)

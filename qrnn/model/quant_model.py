@@ -20,6 +20,7 @@ from qrnn.model.parts import (
     Int16Array,
     Int32Array,
     Int64Array,
+    Matrix,
     Operand,
     QuantMatrix,
     TensorFormat,
@@ -189,7 +190,7 @@ QuantLayer = (
 )
 
 
-def named_matrices(layers: tuple[QuantLayer, ...]) -> Iterator[tuple[str, QuantMatrix, tuple[str, ...]]]:
+def named_matrices(layers: tuple[QuantLayer, ...]) -> Iterator[tuple[str, Matrix, tuple[str, ...]]]:
     """Every matrix with its name (``layer.weight``, ``layer[d].weight_ih``, …) and the names of the gates in its rows."""
     for layer in layers:
         if isinstance(layer, QuantDense):

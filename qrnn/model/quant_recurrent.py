@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.model.float_model import GATES, CellKind, Forget, gate_blocks, gate_roles
 from qrnn.model.parts import (
+    AnyMatrix,
     GateFunction,
     Int8Array,
     Int16Array,
@@ -112,8 +113,8 @@ class QuantDirection:
     """One direction: ih [G·H, I], hh [G·H, P], pre_shift [G·H] int8, one gate function per gate, and for LSTM one more, of the cell."""
 
     reverse: bool
-    ih: QuantMatrix
-    hh: QuantMatrix
+    ih: AnyMatrix
+    hh: AnyMatrix
     pre_shift: Int8Array
     gates: tuple[GateFunction, ...]
     h_0: QuantInitialState

@@ -127,13 +127,15 @@ class Builder:
     def _is_output(self, name: str) -> bool:
         return any(name == part[0] for output in self.model.outputs for part in output.parts)
 
-    @staticmethod
-    def _widest_limit(name: str, readers: list[Recurrent | Dense]) -> int:
+    def _widest_limit(self, name: str, readers: list[Recurrent | Dense]) -> int:
         """The largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
-        weights: list[FloatArray] = []
+        sums = [0.0]
         for reader in readers:
-            weights += [d.weight_ih for d in reader.directions] if isinstance(reader, Recurrent) else [reader.weight]
-        limit = _fitting_limit(32767, max((largest_row_sum(weight) for weight in weights), default=0.0))
+            if isinstance(reader, Recurrent):
+                sums += [largest_row_sum(d.weight_ih, self.scheme.weights) for d in reader.directions]
+            else:
+                sums.append(largest_row_sum(reader.weight))
+        limit = _fitting_limit(32767, max(sums))
         if limit < 127:
             raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
         return limit

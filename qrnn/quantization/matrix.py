@@ -7,33 +7,46 @@ import numpy as np
 from qrnn.errors import QuantizationError
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import ACCUMULATOR_LIMIT, Int8Array, Int64Array, QuantMatrix
+from qrnn.model.parts import (
+    ACCUMULATOR_LIMIT,
+    SCALE_COLUMNS,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+    QuantMatrix,
+    QuantMatrix4,
+    pack_nibbles,
+)
+from qrnn.quantization.four_bit import LARGEST_WEIGHT, four_bit_rows
 
 WEIGHT_LIMIT = 127
 _BIAS_LIMIT = float(1 << 29)
 
 
-def row_scales(weight: FloatArray, bias: FloatArray) -> FloatArray:
-    """[R]: real value of one accumulator unit, for weight [R, K] in real units per operand unit: max |w| / 127 per row.
+def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArray:
+    """[R]: real value of one accumulator unit, for weight [R, K] in real units per operand unit: max |w| / 127 per row (4 bits: / 112).
 
     Raised where the bias would not fit 2^29 units; a row of zeros takes its scale from its bias alone.
     """
-    scale = np.abs(weight).max(axis=1) / WEIGHT_LIMIT
+    scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
     scale = np.maximum(scale, np.abs(bias) / _BIAS_LIMIT)
     result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
     return result
 
 
-def integer_weights(weight: FloatArray, scale: FloatArray) -> Int64Array:
-    """round(weight / scale) by rows, within ±127."""
-    q: Int64Array = to_integers(weight, scale[:, None], WEIGHT_LIMIT).astype(np.int64)
-    return q
+def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int64Array:
+    """The integers that stand for weight / scale by rows: rounded, within ±127, or as the nearest that four bits and scales give."""
+    if bits == 4:
+        q, group_scale = four_bit_rows(weight / scale[:, None])
+        return q * np.repeat(group_scale.astype(np.int64), SCALE_COLUMNS, axis=1)[:, : q.shape[1]]
+    integers: Int64Array = to_integers(weight, scale[:, None], WEIGHT_LIMIT).astype(np.int64)
+    return integers
 
 
-def largest_row_sum(weight: FloatArray) -> float:
+def largest_row_sum(weight: FloatArray, bits: int = 8) -> float:
     """The largest sum of magnitudes of a row's integer weights: what bounds its accumulator per operand unit."""
-    scale = row_scales(weight, np.zeros(len(weight)))
-    return float(np.abs(integer_weights(weight, scale)).sum(axis=1).max(initial=0))
+    scale = row_scales(weight, np.zeros(len(weight)), bits)
+    return float(np.abs(integer_weights(weight, scale, bits)).sum(axis=1).max(initial=0))
 
 
 def left_shifts(real: FloatArray) -> Int64Array:
@@ -50,14 +63,16 @@ def _multipliers(real: FloatArray, shift: Int64Array) -> Int64Array:
     return result
 
 
-def bounded_rows(owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int64Array, limit: int) -> Int8Array:
+def bounded_rows(
+    owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int64Array, limit: int, bits: int = 8
+) -> Int8Array:
     """[R]: the least pre_shift with which each row's accumulator stays within 31 bits; see `quantize_matrix`.
 
     A larger pre_shift computes the row in a coarser format, shifted left again before it saturates: the bits lost lie far below what
     one unit of such a row's operands is worth.
     """
-    scale = row_scales(weight, bias)
-    total = _integer_bound(weight, bias, scale, limit)
+    scale = row_scales(weight, bias, bits)
+    total = _integer_bound(weight, bias, scale, limit, bits)
     pre_shift = np.zeros(len(scale), np.int64)
     while True:
         shift = np.minimum(left_shifts(scale * 2.0 ** (out_frac - pre_shift)), 31)  # 31 fails already; more would wrap
@@ -72,9 +87,9 @@ def bounded_rows(owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int
         pre_shift += fails
 
 
-def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limit: int) -> Int64Array:
+def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limit: int, bits: int) -> Int64Array:
     bound: Int64Array = np.minimum(
-        np.abs(integer_weights(weight, scale)).sum(axis=1) * limit
+        np.abs(integer_weights(weight, scale, bits)).sum(axis=1) * limit
         + np.abs(np.floor(bias / scale + 0.5)).astype(np.int64),
         1 << 31,
     )
@@ -89,12 +104,23 @@ def quantize_matrix(
     weight [R, K] in real units per operand unit (the input's scale already folded in); bias [R] real; operands within ±limit.
     """
     scale = row_scales(weight, bias)
-    real = scale * 2.0 ** (out_frac - pre_shift)
+    rows = _row_parameters(scale, bias, out_frac - pre_shift)
+    return QuantMatrix(integer_weights(weight, scale).astype(np.int8), *rows, operand_limit=limit)
+
+
+def quantize_matrix4(
+    weight: FloatArray, bias: FloatArray, out_frac: Int64Array, pre_shift: Int8Array, limit: int
+) -> QuantMatrix4:
+    """`quantize_matrix` with weights of four bits."""
+    scale = row_scales(weight, bias, 4)
+    rows = _row_parameters(scale, bias, out_frac - pre_shift)
+    q, group_scale = four_bit_rows(weight / scale[:, None])
+    return QuantMatrix4(pack_nibbles(q), group_scale, q.shape[1], *rows, operand_limit=limit)
+
+
+def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> tuple[Int32Array, Int32Array, Int8Array]:
+    """bias, multiplier and left_shift of rows whose accumulators count in ``scale`` and whose sums have ``frac`` fraction bits."""
+    real = scale * 2.0**frac
     shift = left_shifts(real)
-    return QuantMatrix(
-        weight=integer_weights(weight, scale).astype(np.int8),
-        bias=np.floor(bias / scale + 0.5).astype(np.int32),
-        multiplier=_multipliers(real, shift).astype(np.int32),
-        left_shift=shift.astype(np.int8),
-        operand_limit=limit,
-    )
+    integer_bias = np.floor(bias / scale + 0.5).astype(np.int32)
+    return integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)

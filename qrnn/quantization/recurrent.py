@@ -26,7 +26,7 @@ from qrnn.model.quant_recurrent import (
 )
 from qrnn.quantization.gate_tables import complement, exp_table, needs_input_range
 from qrnn.quantization.inputs import fraction_bits
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, row_scales
+from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
 
 if TYPE_CHECKING:
     from qrnn.quantization.build import Builder
@@ -52,8 +52,9 @@ def build_recurrent(build: Builder, layer: Recurrent) -> QuantRecurrent:
     observed = max(
         build.observed(f"{layer.name}[{number}].{read}") for number, _ in numbered for read in ("h", "reset_h")
     )
-    x_rows = max(largest_row_sum(d.weight_ih) for d in layer.directions)
-    h_rows = max(largest_row_sum(d.weight_hh) for d in layer.directions)
+    bits = build.scheme.weights
+    x_rows = max(largest_row_sum(d.weight_ih, bits) for d in layer.directions)
+    h_rows = max(largest_row_sum(d.weight_hh, bits) for d in layer.directions)
     x_operand = build.operand(layer.input, build.observed(layer.input), x_rows)
     h_operand = build.operand(layer.output, observed, h_rows)
     build.decisions.append(
@@ -217,15 +218,17 @@ def _direction(
     weight_ih = d.weight_ih * build.unit(layer.input, x_operand)
     weight_hh = d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
     bias_ih, bias_hh = _split_bias(layer, d, weight_ih, weight_hh)
+    bits = build.scheme.weights
     pre_shift = np.maximum(
-        bounded_rows(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit),
-        bounded_rows(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit),
+        bounded_rows(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits),
+        bounded_rows(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits),
     )
     build.note_shift(owner, pre_shift)
+    make = quantize_matrix if bits == 8 else quantize_matrix4
     return QuantDirection(
         reverse=d.reverse,
-        ih=quantize_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
-        hh=quantize_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
+        ih=make(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
+        hh=make(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
         pre_shift=pre_shift,
         gates=tuple(functions[role] for role in layer.roles),
         h_0=_initial_state(d.h_0, h_frac, 32767),

@@ -17,8 +17,8 @@ INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 class Scheme:
     """How a model is quantized.
 
-    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16 (weights are 8 bits). ``gates``: the gate functions, as
-    `qrnn.quantization.gate_choice.parse_gates` reads them.
+    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent
+    layers, 8 or 4; all others have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
     scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
     """
@@ -27,10 +27,13 @@ class Scheme:
     gates: str = DEFAULT_GATES
     calibrator: str = "minmax"
     input: str = "auto"
+    weights: int = 8
 
     def __post_init__(self) -> None:
         if type(self.activations) is not int or self.activations not in (8, 16):
             raise QuantizationError(f"activations={self.activations!r}, expected 8 or 16")
+        if type(self.weights) is not int or self.weights not in (8, 4):
+            raise QuantizationError(f"weights={self.weights!r}, expected 8 or 4")
         if self.calibrator not in CALIBRATORS:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
         if self.input not in INPUT_SCHEMES:

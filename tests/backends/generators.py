@@ -187,6 +187,7 @@ def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40) -> Case
             gates=draw(st.sampled_from(GATES)),
             calibrator=draw(st.sampled_from(["minmax", "percentile", "mse"])),
             input=draw(st.sampled_from(["8", "8-per-feature", "16"])),
+            weights=draw(st.sampled_from([8, 8, 4])),
         ),
         seed=draw(st.integers(0, 1 << 16)),
     )

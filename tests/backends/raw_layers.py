@@ -9,7 +9,18 @@ import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.model.float_model import CellKind, Forget, GraphInput, gate_blocks
-from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix, TensorFormat
+from qrnn.model.parts import (
+    SCALE_COLUMNS,
+    SCALE_LIMIT,
+    AnyMatrix,
+    GateFunction,
+    Operand,
+    QuantInitialState,
+    QuantMatrix,
+    QuantMatrix4,
+    TensorFormat,
+    pack_nibbles,
+)
 from qrnn.model.quant_model import Provenance, QuantDense, QuantModel
 from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
@@ -55,7 +66,26 @@ def gate_function(rng: Rng, in_frac: int, out_frac: int) -> GateFunction:
 
 def matrix(rng: Rng, rows: int, columns: int, limit: int) -> QuantMatrix:
     """Weights, biases and multipliers up to the end of what the overflow proof allows."""
-    weight = ends(rng, -127, 127, rows, columns)
+    weight = ends(rng, -127, 127, rows, columns).astype(np.int8)
+    return QuantMatrix(weight, *_row_parameters(rng, weight.astype(np.int64), limit), limit)
+
+
+def matrix4(rng: Rng, rows: int, columns: int, limit: int) -> QuantMatrix4:
+    """The same with weights of four bits."""
+    q = ends(rng, -8, 7, rows, columns).astype(np.int8)
+    shape = (rows, -(-columns // SCALE_COLUMNS))
+    scale = (ends(rng, 1, SCALE_LIMIT, *shape) * rng.choice([-1, 1], shape)).astype(np.int8)
+    weight = q.astype(np.int64) * np.repeat(scale, SCALE_COLUMNS, axis=1)[:, :columns]
+    return QuantMatrix4(pack_nibbles(q), scale, columns, *_row_parameters(rng, weight, limit), limit)
+
+
+def any_matrix(rng: Rng, rows: int, columns: int, limit: int) -> AnyMatrix:
+    """One or the other."""
+    return (matrix if rng.random() < 0.7 else matrix4)(rng, rows, columns, limit)
+
+
+def _row_parameters(rng: Rng, weight: Any, limit: int) -> tuple[Any, Any, Any]:
+    rows = len(weight)
     room = (1 << 31) - 1 - np.abs(weight).sum(axis=1) * limit
     bias = (ends(rng, -1, 1, rows) * room * rng.random(rows)).astype(np.int64)
     bias = np.where(rng.random(rows) < 0.5, bias >> 20, bias)
@@ -63,9 +93,7 @@ def matrix(rng: Rng, rows: int, columns: int, limit: int) -> QuantMatrix:
     shift = np.floor(np.log2(((1 << 31) - 1) / bound)).astype(np.int64)
     shift = np.where(rng.random(rows) < 0.5, np.clip(shift, 0, 30), 0)
     multiplier = (2 * ends(rng, 0, (1 << 30) - 1, rows)) >> (1 + rng.integers(0, 24, rows)) << 1
-    return QuantMatrix(
-        weight.astype(np.int8), bias.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.int8), limit
-    )
+    return bias.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.int8)
 
 
 def _operand(rng: Rng) -> Operand:
@@ -133,8 +161,8 @@ def raw_model(rng: Rng) -> QuantModel:
         directions.append(
             QuantDirection(
                 bool(rng.integers(2)) if D == 1 else bool(number),
-                matrix(rng, len(blocks) * H, I, x_op.limit),
-                matrix(rng, len(blocks) * H, P, h_op.limit),
+                any_matrix(rng, len(blocks) * H, I, x_op.limit),
+                any_matrix(rng, len(blocks) * H, P, h_op.limit),
                 _pre_shift(rng, len(blocks) * H),
                 functions,
                 QuantInitialState(ends(rng, -32767, 32767, P).astype(np.int32)),
@@ -164,6 +192,8 @@ class FusableShape:
     directions: tuple[bool, ...] = (False,)
     simple: bool = False
     """What `qrnn.backends.cpu.packed.is_simple` means."""
+    weights: int = 8
+    """Bits of the weights."""
 
 
 def fusable_function(
@@ -200,6 +230,7 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
     out_frac = _number(rng, 0, 15) if cell == "rnn" else 15
     in_frac = _number(rng, 0, min(15, c_frac - 1))
     rows, directions = len(blocks) * H, []
+    make = matrix if shape.weights == 8 else matrix4
     for reverse in shape.directions:
         functions = []
         for role in roles:
@@ -210,8 +241,8 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         directions.append(
             QuantDirection(
                 reverse,
-                matrix(rng, rows, I, x_op.limit),
-                matrix(rng, rows, H, h_op.limit),
+                make(rng, rows, I, x_op.limit),
+                make(rng, rows, H, h_op.limit),
                 np.zeros(rows, np.int8) if shape.simple else _pre_shift(rng, rows),
                 tuple(functions),
                 QuantInitialState(ends(rng, -32767, 32767, H).astype(np.int32)),

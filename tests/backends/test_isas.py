@@ -139,9 +139,8 @@ def fusable_shapes(draw: st.DrawFn, sizes: st.SearchStrategy[int]) -> FusableSha
     cell, after = draw(st.sampled_from(CELLS))
     limits = st.sampled_from([1, 126, 127, 128, 255, 256, 8191, 32767])
     directions = draw(st.sampled_from([(False,), (True,), (False, True)]))
-    return FusableShape(
-        cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions, draw(st.booleans())
-    )
+    how = draw(st.booleans()), draw(st.sampled_from([8, 8, 4]))
+    return FusableShape(cell, after, draw(sizes), draw(sizes), draw(limits), draw(limits), directions, *how)
 
 
 few_short = st.lists(st.integers(0, 6), min_size=1, max_size=4)

@@ -60,6 +60,7 @@ def convert(place: Workplace, *options: Any, name: str = "gru", data: str = "x")
         (["--calibrator", "percentile"], Scheme(calibrator="percentile")),
         (["--calibrator", "mse", "--input-scheme", "8-per-feature"], Scheme(calibrator="mse", input="8-per-feature")),
         (["--activations", "16"], Scheme(activations=16)),
+        (["--weights", "4"], Scheme(weights=4)),
         (["--input-scheme", "16", "--target", "host-cpu"], Scheme(input="16")),
     ],
 )
@@ -277,6 +278,14 @@ def test_inspect(place: Workplace) -> None:
         *model.provenance.decisions,
     ):
         assert part in text
+
+
+def test_inspect_shows_four_bits(place: Workplace) -> None:
+    """Of the recurrent matrices [15, 4] and [15, 5]: nibbles by whole bytes a row, and one scale; the head has eight."""
+    d = strict_json(place.cli("inspect", convert(place, "--weights", 4), "--json").out)
+    assert [(m["bits"], m["bytes"]) for m in d["matrices"]] == [(4, 15 * 3), (4, 15 * 4), (8, 15)]
+    assert d["bytes"]["weights"] == 15 * 3 + 15 * 4 + 15
+    assert "bits" in place.cli("inspect", place.path("out.qrnn")).out
 
 
 def test_inspect_row_scales_are_those_of_the_float_weights(place: Workplace) -> None:

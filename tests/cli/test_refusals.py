@@ -280,6 +280,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str], str, bool]] = {
     "calibrator": ("convert", ["--calibrator", "kl"], "minmax, percentile, mse", False),
     "activations": ("convert", ["--activations", "12"], "expected 8 or 16", False),
     "activations 0": ("convert", ["--activations", "0"], "expected 8 or 16", False),
+    "weights": ("convert", ["--weights", "6"], "expected 8 or 4", False),
     "activations text": ("convert", ["--activations", "eight"], "--activations", True),
     "input scheme": ("convert", ["--input-scheme", "4"], "8-per-feature", False),
     "unknown option": ("convert", ["--bits", "8"], "--bits", True),

@@ -53,6 +53,7 @@ CASES = {
     ),
     "rnn, softmax fed back": Case(Shape("rnn", 4, 5, projection=4, projected="softmax", residual=True), head="dense"),
     "lstm, no forget gate": Case(Shape("lstm", forget="one", activations=UNBOUNDED, weight=0.2), head="affine"),
+    "lstm, four bits": Case(Shape("lstm", 35, 5), head="dense", scheme=Scheme(input="8", weights=4)),
     "gru, thresholds": Case(Shape("gru", update_keeps=False), head="step", scheme=Scheme(input="8", gates="step")),
 }
 NAMES = (*CASES, "tokens")

@@ -88,6 +88,26 @@ def first_entry(to: int) -> Callable[[Any], Any]:
     return change
 
 
+def four(name: str, change: Callable[[Any], Any]) -> Edit:
+    """Change one tensor of the inputs' matrix [20, 35] of four-bit weights."""
+    return array("ih", name, change)
+
+
+def entry(to: int) -> Callable[[Any], Any]:
+    """Set the last entry."""
+
+    def change(a: Any) -> Any:
+        a[-1, -1] = to
+        return a
+
+    return change
+
+
+def as_bytes(file: QrnnFile, layer: dict[str, Any]) -> None:
+    layer["directions"][0]["hh"]["type"] = "QuantMatrix"
+
+
+FOUR = "lstm, four bits"
 PEEPHOLES, PROJECTION, FED_BACK, NO_FORGET = (
     "lstm, peepholes",
     "lstm, projection",
@@ -127,6 +147,27 @@ EDITS: tuple[tuple[str, str, Edit, str], ...] = (
     ("softmax table sign", FED_BACK, array("projection", "table", lambda t: -t), "exp table"),
     ("softmax table large", FED_BACK, array("projection", "table", lambda t: t * 2), "exp table"),
     ("softmax in_frac", FED_BACK, value("projection", in_frac=16), "fraction bits not in 0…15"),
+    ("four bits: nibbles", FOUR, four("nibbles", lambda n: n[:, :-1]), r"nibbles is uint8\[20, 17\], expected uint8\[20, 18\]"),
+    ("four bits: rows", FOUR, four("nibbles", lambda n: n[:-1]), r"scale is int8\[20, 2\], expected int8\[19, 2\]"),
+    ("four bits: nibbles of rank 1", FOUR, four("nibbles", lambda n: n.reshape(-1)), r"nibbles has shape \[360\]"),
+    ("four bits: no nibbles", FOUR, four("nibbles", lambda n: n[:0]), r"nibbles has shape \[0, 18\]"),
+    ("four bits: signed nibbles", FOUR, four("nibbles", lambda n: n.view(np.int8)), "expected a tensor of uint8"),
+    ("four bits: padding", FOUR, four("nibbles", entry(0x10)), "beyond the last column"),
+    ("four bits: scales", FOUR, four("scale", lambda s: s[:, :-1]), r"scale is int8\[20, 1\], expected int8\[20, 2\]"),
+    ("four bits: scale type", FOUR, four("scale", lambda s: s.astype(np.int32)), "expected a tensor of int8"),
+    ("four bits: scale 0", FOUR, four("scale", entry(0)), "scale 0 or beyond ±15"),
+    ("four bits: scale 16", FOUR, four("scale", entry(16)), "scale 0 or beyond ±15"),
+    ("four bits: scale -16", FOUR, four("scale", entry(-16)), "scale 0 or beyond ±15"),
+    ("four bits: scale -128", FOUR, four("scale", entry(-128)), "scale 0 or beyond ±15"),
+    ("four bits: columns", FOUR, value("ih", columns=37), r"nibbles is uint8\[20, 18\], expected uint8\[20, 19\]"),
+    ("four bits: other columns", FOUR, value("ih", columns=36), "does not have 36 features"),
+    ("four bits: no columns", FOUR, value("ih", columns=0), "expected uint8"),
+    ("four bits: fewer than none", FOUR, value("ih", columns=-35), "expected uint8"),
+    ("four bits: endless columns", FOUR, value("ih", columns=2**61), "expected uint8"),
+    ("four bits: columns missing", FOUR, lambda _, layer: layer["directions"][0]["ih"].pop("columns"), "columns"),
+    ("four bits: multiplier", FOUR, four("multiplier", set_all(3)), "multiplier odd"),
+    ("four bits: proof", FOUR, four("bias", set_all(2**31 - 1)), r"accumulator bound \d+ ≥ 2\^31"),
+    ("four bits: as bytes", FOUR, as_bytes, "expected fields of QuantMatrix"),
     ("h_0 of H", FED_BACK, array("h_0", "value", lambda v: np.zeros(5, np.int32)), "initial state size"),
     ("c_0 of P", PROJECTION, lambda f, la: la["directions"][0].update(c_0=la["directions"][0]["h_0"]), "initial state size"),
     ("c too fine", NO_FORGET, gate(0, 2, 0), "formats of product do not fit"),
@@ -252,6 +293,9 @@ def test_extreme_parts_that_fit_run_alike(tmp_path: Path) -> None:
         ("gru, thresholds", gate(1, 3, 32767)),
         ("gru, thresholds", gate(0, 2, 0)),
         ("gru, thresholds", gate(1, 2, 0)),
+        (FOUR, four("nibbles", lambda n: np.where(np.arange(18) < 17, 0x88, 0x08).astype(np.uint8) | (n & 0))),
+        (FOUR, four("scale", set_all(-15))),
+        (FOUR, four("scale", set_all(15))),
     )
     for number, (name, edit) in enumerate(edits):
         file = copy.deepcopy(good(name))

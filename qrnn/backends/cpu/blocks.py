@@ -16,6 +16,7 @@ from numba.core import cgutils
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
+from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
     I32,
     I64,
@@ -53,8 +54,11 @@ Q15 = 15
 class Step:
     """What the cells share: where a step's data lie, and how a block's parts are read."""
 
-    def __init__(self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, simple: bool = False) -> None:
+    def __init__(
+        self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, simple: bool = False, bits: int = 8
+    ) -> None:
         self.builder, self.isa, self.args, self.gates, self.simple = builder, isa, args, gate_count, simple
+        self.layout = layout(isa, bits)
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
@@ -130,11 +134,9 @@ class Step:
 
     def _dots(self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]) -> list[Any]:
         """`dots` over one plane. The number of groups is even. Few accumulators have two sets, for even and odd groups, as their sums would
-        else wait for each other."""
-        b, isa = self.builder, self.isa
-        groups, width = self.args["groups"], len(panels) * count
-        row_bytes, operand_bytes = isa.lanes * isa.group, isa.group * isa.operand_bits // 8
-        unroll = 2 if len(starts) < DOTS_IN_FLIGHT else 1
+        else wait for each other (those of four-bit weights do not)."""
+        b, groups, unit = self.builder, self.args["groups"], self.layout.unit
+        unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
         entry = b.basic_block
         loop, done = (b.append_basic_block(n) for n in ("dot", "dots"))
         b.branch(loop)
@@ -145,11 +147,8 @@ class Step:
         new = []
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in panels]
-            xs = [b.add(x, b.mul(group, const(operand_bytes))) for x in operands]
-            weights = [b.add(row, const(row_bytes * gate)) for gate in range(count) for row in rows]
-            new.append([isa.dot(b, phi, xs[j // width], weights[j % width]) for j, phi in enumerate(phis)])
-        following = b.add(i, const(unroll))
+            new.append(self.layout.products(b, phis, operands, panels, count, (group, groups)))
+        following = b.add(i, const(unroll * unit))
         i.add_incoming(const(0), entry)
         i.add_incoming(following, loop)
         for k, phis in enumerate(sets):
@@ -250,7 +249,7 @@ class Step:
 def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
     """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its panels."""
     b, isa = step.builder, step.isa
-    of_gate = b.mul(step.args["groups"], const(isa.lanes * isa.group))
+    of_gate = step.layout.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
     return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(isa.halves)]
 
@@ -376,14 +375,22 @@ STEP_ARGS = (
 
 
 def emit_step(
-    builder: Any, isa: Isa, name: str, simple: bool, values: Sequence[Any], first: Any, last: Any, back: Any
+    builder: Any,
+    isa: Isa,
+    name: str,
+    simple: bool,
+    values: Sequence[Any],
+    first: Any,
+    last: Any,
+    back: Any,
+    bits: int = 8,
 ) -> None:
     """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
+    ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights.
     """
     phase = PHASES[name]
-    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, simple)
+    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, simple, bits)
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))

@@ -23,14 +23,14 @@ from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
-from qrnn.backends.cpu.packed import FusedRun, can_fuse
+from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_pool
 from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
 from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, QuantMatrix, TensorFormat, pack_gates
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates
+from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices
 from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
 GANG_MACS = 1 << 18
@@ -49,7 +49,7 @@ BOUNDARY_TASK = 1 << 17
 """Values that one thread converts at a time, at least."""
 
 
-def _pack(matrix: QuantMatrix) -> tuple[Any, ...]:
+def _pack(matrix: Matrix) -> tuple[Any, ...]:
     return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
 
 
@@ -89,12 +89,13 @@ class CpuEngine(Engine):
         super().__init__(model, threads, isa)
         self.workers = min(threads or core_count(), core_count())
         self.isa = choose_isa(isa)
-        self._fused: dict[tuple[str, int], FusedRun] = {}
+        self._fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
+            size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(layer, d):
-                        self._fused[layer.name, number] = FusedRun(self.isa, layer, d)
+                        self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size)
         self._packed = {
             (layer.name, number): (
                 _pack(d.ih),
@@ -170,9 +171,9 @@ class CpuEngine(Engine):
 
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
-        fused = self._fused.get((layer.name, number))
-        if fused is not None and trace is None:
-            return self._fused_direction(fused, layer, x, h, c, lengths, y)
+        forms = self._fused.get((layer.name, number))
+        if forms is not None and trace is None:
+            return self._fused_direction(forms, layer, x, h, c, lengths, y)
         N, T, _ = x.shape
         P, d = layer.output_size, layer.directions[number]
         packed = self._packed[layer.name, number]
@@ -203,7 +204,7 @@ class CpuEngine(Engine):
 
     def _fused_direction(
         self,
-        fused: FusedRun,
+        forms: FusedForms,
         layer: QuantRecurrent,
         x: Int16Array,
         h: Int16Array,
@@ -215,13 +216,14 @@ class CpuEngine(Engine):
         y = np.empty((N, T, layer.hidden_size), np.int16) if y is None else y
         if shortest(lengths) < T:  # only padding is not written
             y[:] = 0
+        alone = N > 1 or not self._for_a_gang(forms.direction, T, fused=True)
+        fused = forms.choose(N, T, 1 if alone else self.workers)
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
             fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)
 
-        alone = N > 1 or not self._for_a_gang(fused.direction, T, fused=True)
         if alone or not self._share(run, lambda: fused.gang(self.workers)):
-            self._spread(run, N, T * _macs(fused.direction), FUSED_TASK_MACS, VECTORS)
+            self._spread(run, N, T * _macs(forms.direction), FUSED_TASK_MACS, VECTORS)
         return y
 
     def _share(self, run: Callable[..., None], scratch: Callable[[], Any]) -> bool:
@@ -260,9 +262,9 @@ class CpuEngine(Engine):
     ) -> Call:  # fmt: skip
         """One step of a layer's one direction for streams ``rows``; see `fused.tick` and `stream_rows.sequences`."""
         d, M = layer.directions[0], len(rows)
-        fused = self._fused.get((layer.name, 0))
-        if fused is not None:
-            return fused.call(place, rows, x, h, c, y)
+        forms = self._fused.get((layer.name, 0))
+        if forms is not None:
+            return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
         codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget])
         traces = (np.zeros((M, 0, d.hh.weight.shape[0]), np.int16), np.zeros((M, 0, c.shape[1]), np.int32))
         own = (np.zeros_like(h), np.zeros_like(c))
@@ -284,11 +286,11 @@ class CpuEngine(Engine):
     ) -> Call | Callable[[], Any]:  # fmt: skip
         """One direction over whole sequences, as `_direction`; what a gang is to share is a Python call."""
         d, (N, T, _) = layer.directions[number], x.shape
-        fused = self._fused.get((layer.name, number))
-        if N == 1 and self._for_a_gang(d, T, fused is not None):
+        forms = self._fused.get((layer.name, number))
+        if N == 1 and self._for_a_gang(d, T, forms is not None):
             return partial(self._direction, layer, number, x, h, c, lengths, None, y)
-        if fused is not None:
-            return fused.whole_call(x, lengths, h, c, y)
+        if forms is not None:
+            return forms.choose(N, T, 1).whole_call(x, lengths, h, c, y)
         codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget], d.reverse)
         traces = (np.zeros((N, 0, d.hh.weight.shape[0]), np.int16), np.zeros((N, 0, c.shape[1]), np.int32))
         packed = self._packed[layer.name, number]

@@ -11,7 +11,7 @@ the same order would evict each block just before it is needed again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -391,23 +391,27 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
 
 
 @cache
-def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool) -> Any:
+def compiled(
+    template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool, bits: tuple[int, int] = (8, 8)
+) -> Any:
     """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`.
+    ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights of the inputs and of h.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
     isa = isa.in_words() if simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
-    space["step_blocks"] = emitted(lambda b, *a: blocks.emit_step(b, isa, first, simple, *a), 4)
-    space["second_phase"] = emitted(lambda b, *a: blocks.emit_step(b, isa, second, simple, *a), 4)
-    space["group_step"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, first, simple, *a), 5)
-    space["group_second_phase"] = emitted(lambda b, *a: matrix.emit_group_step(b, isa, second, simple, *a), 5)
+    step, group = (partial(emit, bits=bits[1]) for emit in (blocks.emit_step, matrix.emit_group_step))
+    product = partial(matrix.emit_product, bits=bits[0])
+    space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, simple, *a), 4)
+    space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, simple, *a), 4)
+    space["group_step"] = emitted(lambda b, *a: group(b, isa, first, simple, *a), 5)
+    space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, simple, *a), 5)
     space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
-    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, blocks.PHASES[first].gates, *a), 4)
+    space["input_product"] = emitted(lambda b, *a: product(b, isa, blocks.PHASES[first].gates, *a), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}"
+    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}_{bits[0]}{bits[1]}"
     return jit(renamed(globals()[template], name, space))

@@ -1,7 +1,8 @@
 """Products of many operand vectors at once: the inputs of several steps, and the states of several sequences in one step.
 
 Up to `VECTORS` vectors share each load of the weights: by AMX tiles where the processor has them, else `TILE` at a time in registers.
-AMX reads the weights as the vector instructions do: a tile is 16 groups of one gate's rows, ``count`` gates apart.
+AMX reads the weights as the vector instructions do: a tile is 16 groups of one gate's rows, ``count`` gates apart. Weights of four bits
+go through registers.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vec
     Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written.
     """
     b = step.builder
-    if not step.isa.amx:
+    if not step.isa.amx or step.layout.bits != 8:
         _by_registers(step, rows, operands, stride, out, vectors)
         return
     bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
@@ -181,15 +182,17 @@ def emit_product(
     first: Any,
     last: Any,
     dense: bool = False,
+    bits: int = 8,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
     ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``units`` values of ``size`` bytes at
     out + t · out_stride + size · units · (k · gate_count + g). The operands' buffer has room for a multiple of `VECTORS`.
+    ``bits``: of the packed weights.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
-    step = Step(builder, isa, args, gate_count)
-    b, size, bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
+    step = Step(builder, isa, args, gate_count, bits=bits)
+    b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
         rows = rows_of(step, block, 0, gate_count)
         with cgutils.for_range_slice(b, const(0), vectors, const(VECTORS)) as (start, _):
@@ -206,7 +209,7 @@ def emit_product(
                     found = step.requantized(total.parts, rows.params, gate)
                     if dense:
                         found = lift(fixedpoint.saturate16_shifted)(found, step.pre_shift(rows.params, gate))
-                    step.store(found, b.add(out, const(size * gate)), bits)
+                    step.store(found, b.add(out, const(size * gate)), out_bits)
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
@@ -223,15 +226,16 @@ def emit_group_step(
     sums: Any,
     active: Any,
     last: Any,
+    bits: int = 8,
 ) -> None:
     """One time step of the first ``active`` sequences of a group, all blocks below ``last``.
 
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` as for `emit_product`.
+    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` and ``bits`` as for `emit_product`.
     """
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))
     stride = dict(zip(MOVING, strides, strict=True))
-    step = Step(builder, isa, given, phase.gates, simple)
+    step = Step(builder, isa, given, phase.gates, simple, bits)
     step.read_ahead(phase.roles)
     b = builder
     with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,9 +17,10 @@ from qrnn.backends.cpu.calls import Call, Frame
 from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
+from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.table import SMALL_TABLE
-from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Operand, QuantMatrix
+from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 CACHE_LINE = 64
@@ -38,40 +40,27 @@ def planes_of(isa: Isa, operand: Operand) -> int:
     return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
 
 
-def groups_of(isa: Isa, columns: int) -> int:
-    """Groups of columns, whole blocks of units: a step stores the operands of a block at once, and reads an even number of groups."""
-    step = max(isa.units, 2 * isa.group)
-    return -(-columns // step) * step // isa.group
-
-
-def operand_bytes(isa: Isa, columns: int, planes: int) -> int:
-    """Bytes of one encoded operand vector; of one plane, whole rows of AMX's tiles, the last filled up with zeros."""
-    size = groups_of(isa, columns) * isa.group * isa.operand_bits // 8
+def operand_bytes(isa: Isa, columns: int, planes: int, bits: int = 8) -> int:
+    """Bytes of one encoded operand vector, for weights of ``bits``; of one plane, whole rows of AMX's tiles, the last filled up with zeros."""
+    size = layout(isa, bits).groups(columns) * isa.operand_size
     return size * planes if planes > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
 
 def pack_matrix(
-    isa: Isa, matrix: QuantMatrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand
+    isa: Isa, matrix: Matrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand, bits: int = 8
 ) -> tuple[Any, ...]:
-    """(weights, params, groups, planes): blocks of units; of a block, phases of gates, of a phase, panels, of a panel, groups of columns.
+    """(weights, params, groups, planes): blocks of units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
     Behind the weights lie as many bytes as a tile may read too much.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
-    H, units, order = rows // G, isa.units, isa.unit_order()
-    blocks_count, groups, planes = -(-H // units), groups_of(isa, K), planes_of(isa, operand)
-    weight = np.zeros((G, blocks_count * units, groups * isa.group), np.int8)
-    weight[:, :H, :K] = matrix.weight.reshape(G, H, K)
-    # [gate, block, half, lane, group, within] → [block, half, group, gate, lane, within], phase by phase
-    ordered = weight.reshape(G, blocks_count, units, -1)[:, :, order]
-    split = ordered.reshape(G, blocks_count, isa.halves, isa.lanes, groups, isa.group).transpose(1, 2, 4, 0, 3, 5)
-    ends = np.cumsum(phases)
-    parts = [split[:, :, :, e - p : e].reshape(blocks_count, -1) for p, e in zip(phases, ends, strict=True)]
-    rows_bytes = sum(p.shape[1] for p in parts) * blocks_count
-    packed = aligned((rows_bytes + matrix_products.TILE_BYTES * max(phases),), np.int8)[:rows_bytes]
-    packed[:] = np.concatenate(parts, axis=1).reshape(rows_bytes)
+    H, units, order, lay = rows // G, isa.units, isa.unit_order(), layout(isa, bits)
+    blocks_count, groups, planes = -(-H // units), lay.groups(K), planes_of(isa, operand)
+    weights = lay.pack(matrix, phases)
+    packed = aligned((weights.size + matrix_products.TILE_BYTES * max(phases),), np.int8)[: weights.size]
+    packed[:] = weights
     sums = matrix.weight.astype(np.int64).sum(axis=1)
     bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
@@ -156,8 +145,10 @@ class FusedDirection:
     """Kept alive: ``functions`` holds their addresses."""
 
 
-def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedDirection:
-    """Everything of one direction."""
+def pack_direction(
+    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)
+) -> FusedDirection:
+    """Everything of one direction, the weights of ih and hh packed in so many bits."""
     steps = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
     functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
     tables = []
@@ -168,18 +159,18 @@ def pack_direction(isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> FusedD
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
         (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.units),
-        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x),
-        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h),
+        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x, bits[0]),
+        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h, bits[1]),
         functions,
         pack_formats(layer, d),
         tuple(tables),
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
+def scratch(isa: Isa, layer: QuantRecurrent, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
     """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
     last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
     return (
         aligned((2, h_bytes), np.uint8),
         aligned((h_bytes,), np.uint8),
@@ -196,9 +187,9 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int) -> tuple[Any, ...]:
     )
 
 
-def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
+def group_scratch(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
     """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
-    h_bytes, x_bytes, padded = _sizes(isa, layer)
+    h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
     n = matrix_products.VECTORS
     return (
         aligned((2, n, h_bytes), np.uint8),
@@ -216,11 +207,11 @@ def group_scratch(isa: Isa, layer: QuantRecurrent) -> tuple[Any, ...]:
     )
 
 
-def _sizes(isa: Isa, layer: QuantRecurrent) -> tuple[int, int, int]:
-    """Bytes of the encoded operands of h and of x, and H padded to blocks."""
+def _sizes(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int]) -> tuple[int, int, int]:
+    """Bytes of the encoded operands of h and of x, for weights of these ``bits`` of ih and hh; and H padded to blocks."""
     h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
-    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes)
-    x_bytes = operand_bytes(isa, layer.input_size, x_planes)
+    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes, bits[1])
+    x_bytes = operand_bytes(isa, layer.input_size, x_planes, bits[0])
     return h_bytes, x_bytes, -(-layer.hidden_size // isa.units) * isa.units
 
 
@@ -242,17 +233,20 @@ def take(idle: list[Taken]) -> Taken | None:
 
 
 class FusedRun:
-    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in."""
+    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
 
-    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection) -> None:
+    ``bits``: in which the weights of ih and hh are packed; 4 for a `QuantMatrix4` alone.
+    """
+
+    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
         simple = is_simple(layer, d)
         self.direction = d
-        self.isa, self.layer = isa.in_words() if simple else isa, layer
-        p = pack_direction(self.isa, layer, d)
+        self.isa, self.layer, self.bits = isa.in_words() if simple else isa, layer, bits
+        p = pack_direction(self.isa, layer, d, bits)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", simple)
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", simple, bits)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
         self._gang: tuple[int, Frame, Any] | None = None
@@ -266,11 +260,11 @@ class FusedRun:
         if gang is not None:
             self._framed("run", gang)(self._fixed.address, gang.address, *data)
         elif place[1] - place[0] < GROUP_LEAST:
-            own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1))
+            own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1, self.bits))
             self._framed("run", own)(self._fixed.address, own.address, *data)
             self._idle.append(own)
         else:
-            own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer))
+            own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer, self.bits))
             self._framed("run_group", own)(self._fixed.address, own.address, *data)
             self._idle_groups.append(own)
 
@@ -278,9 +272,9 @@ class FusedRun:
         """`fused.run` or `fused.run_group` of all sequences by one thread, with a scratch of its own."""
         N = len(lengths)
         template, own = (
-            ("run", scratch(self.isa, self.layer, 1))
+            ("run", scratch(self.isa, self.layer, 1, self.bits))
             if N < GROUP_LEAST
-            else ("run_group", group_scratch(self.isa, self.layer))
+            else ("run_group", group_scratch(self.isa, self.layer, self.bits))
         )
         place = (0, N, 0, 1)
         return Call(
@@ -289,9 +283,8 @@ class FusedRun:
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
-        return Call(
-            compiled("tick", *self._key), *self._parts, group_scratch(self.isa, self.layer), place, rows, x, h, c, y
-        )
+        own = group_scratch(self.isa, self.layer, self.bits)
+        return Call(compiled("tick", *self._key), *self._parts, own, place, rows, x, h, c, y)
 
     def _framed(self, template: str, frame: Frame) -> Any:
         if template not in self._entries:
@@ -301,7 +294,53 @@ class FusedRun:
     def gang(self, threads: int) -> Frame:
         """Scratch for a gang of so many threads, kept: there is one gang at a time."""
         if self._gang is None or self._gang[0] != threads:
-            parts = scratch(self.isa, self.layer, threads)
+            parts = scratch(self.isa, self.layer, threads, self.bits)
             self._gang = (threads, Frame(parts), parts[-1])
         self._gang[2][:] = 0  # the barrier's flags
         return self._gang[1]
+
+
+FEW_STEPS = 16
+"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in many steps."""
+
+
+def cache_bytes() -> int:
+    """Bytes of the second-level cache."""
+    try:
+        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 1 << 18)
+    except (AttributeError, OSError, ValueError):
+        return 1 << 20
+
+
+class FusedForms:
+    """A direction's `FusedRun`, in as many forms as its weights are read in; each is packed when first needed.
+
+    Four-bit weights are read as they are by sequences that run alone, where their bytes are what takes the time: they outgrow the cache and
+    are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes; a
+    long sequence so reads the weights of its inputs.
+    """
+
+    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int) -> None:
+        self.direction = d
+        self._make = lambda bits: FusedRun(isa, layer, d, bits)
+        self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
+        self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes
+        self._cached = int(isa.outgrown * cache_bytes())
+        self._runs: dict[tuple[int, int], FusedRun] = {}
+        if not any(self._four):
+            self.choose(0, 0, 1)
+
+    def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
+        """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
+        bits = self._bits(sequences, steps, threads)
+        if bits not in self._runs:  # two threads may both make it: either serves
+            self._runs[bits] = self._make(bits)
+        return self._runs[bits]
+
+    def _bits(self, sequences: int, steps: int, threads: int) -> tuple[int, int]:
+        few = steps < FEW_STEPS
+        # single steps go through the whole model between two reads of a weight
+        size = self._model_bytes if few else self._hh_bytes
+        if sequences >= GROUP_LEAST or size <= self._cached * threads:
+            return 8, 8
+        return (4 if few and self._four[0] else 8), (4 if self._four[1] else 8)

@@ -1,0 +1,192 @@
+"""How a block's weights lie in memory, and their products: as bytes, or four bits each with a scale for every 32 columns.
+
+A panel holds the rows of a phase's gates for ``lanes`` units of a block. Both kinds give the same sums; four bits are read at little more
+than half the bytes, and cost instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.backends.cpu.isa import Isa, const, load
+from qrnn.backends.cpu.parts import constant, vector_type
+from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Matrix, QuantMatrix4
+
+_VECTORS = 4
+"""Vectors of packed weights for a gate's rows of a panel in one group of `SCALE_COLUMNS`."""
+
+
+def _rows(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8Array:
+    """[gate, block, half, lane, ``columns``] of values [G·H, K], padded with zeros; of a block, in the order of its panels' rows."""
+    rows, K = values.shape
+    H = rows // gates
+    blocks = -(-H // isa.units)
+    padded = np.zeros((gates, blocks * isa.units, columns), np.int8)
+    padded[:, :H, :K] = values.reshape(gates, H, K)
+    ordered = padded.reshape(gates, blocks, isa.units, columns)[:, :, isa.unit_order()]
+    return ordered.reshape(gates, blocks, isa.halves, isa.lanes, columns)
+
+
+def _by_phase(parts: Sequence[npt.NDArray[Any]], phases: tuple[int, ...]) -> Int8Array:
+    """Bytes of arrays [block, half, group, gate, …]: of a block phase by phase, of a phase panel by panel, of a panel array by array."""
+    found = []
+    for count, end in zip(phases, np.cumsum(phases), strict=True):
+        chosen = [np.ascontiguousarray(part[:, :, :, end - count : end]) for part in parts]
+        panels = [part.reshape(*part.shape[:2], -1).view(np.int8) for part in chosen]
+        found.append(np.concatenate(panels, axis=2).reshape(len(panels[0]), -1))
+    return np.concatenate(found, axis=1).reshape(-1)
+
+
+class Bytes:
+    """Weights of eight bits: for each group of columns and gate, ``lanes`` times the ``group`` weights of a row."""
+
+    bits = 8
+    unit = 1
+    """Groups of columns that `products` takes at once."""
+
+    def __init__(self, isa: Isa) -> None:
+        self.isa = isa
+
+    def groups(self, columns: int) -> int:
+        """Whole blocks of units: a step stores the operands of a block at once; and an even number, see `blocks.Step.dots`."""
+        step = max(self.isa.units, 2 * self.isa.group)
+        return -(-columns // step) * step // self.isa.group
+
+    def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
+        """All panels of a matrix, block after block."""
+        isa, gates, groups = self.isa, sum(phases), self.groups(matrix.weight.shape[1])
+        split = _rows(isa, matrix.weight, gates, groups * isa.group)
+        split = split.reshape(*split.shape[:4], groups, isa.group)
+        return _by_phase([split.transpose(1, 2, 4, 0, 3, 5)], phases)
+
+    def gate_bytes(self, builder: Any, groups: Any) -> Any:
+        """Bytes of one gate's rows in a panel."""
+        return builder.mul(groups, const(self.isa.lanes * self.isa.group))
+
+    def products(
+        self,
+        builder: Any,
+        accs: Sequence[Any],
+        operands: Sequence[Any],
+        panels: Sequence[Any],
+        count: int,
+        place: tuple[Any, Any],
+    ) -> list[Any]:
+        """Accumulators [vector, gate, panel], flat, plus the products of ``unit`` groups: from group place[0] on, of place[1].
+
+        ``operands``: the addresses of the vectors' operands; ``panels``: of panels of ``count`` gates.
+        """
+        b, isa, group = builder, self.isa, place[0]
+        row_bytes, width = isa.lanes * isa.group, len(panels) * count
+        rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in panels]
+        xs = [b.add(x, b.mul(group, const(isa.operand_size))) for x in operands]
+        weights = [b.add(row, const(row_bytes * gate)) for gate in range(count) for row in rows]
+        return [
+            isa.dot(b, acc, isa.operands(b, xs[j // width]), isa.weights(b, weights[j % width]))
+            for j, acc in enumerate(accs)
+        ]
+
+
+class Nibbles:
+    """Weights of four bits (`QuantMatrix4`): for each group of `SCALE_COLUMNS` and gate `_VECTORS` vectors, whose words hold the weights
+    of as many groups of columns as fit, the first in the lowest bits; after all of a panel's, its scales, a byte a row.
+
+    A word is as wide as an operand. Shifted into its highest four bits a weight is multiplied as it is, 16 · q in a byte, or shifted down
+    again where the products would not fit. The 32 products of one group sum to less than 2^20 (bytes of operands, 0…255 or -128…127, times
+    16 · q, so a multiple of 16) or 2^23 (int16 times q); times a scale of at most 15 they are the int8 weights' products, whose sums may
+    wrap: `blocks`.
+    """
+
+    bits = 4
+
+    def __init__(self, isa: Isa) -> None:
+        self.isa = isa
+        self.unit = SCALE_COLUMNS // isa.group
+        self.per_word = isa.operand_bits // 4
+
+    def groups(self, columns: int) -> int:
+        """Whole groups of `SCALE_COLUMNS`, which are whole blocks of units."""
+        return -(-columns // SCALE_COLUMNS) * self.unit
+
+    def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
+        """All panels of a matrix, block after block."""
+        if not isinstance(matrix, QuantMatrix4):
+            raise TypeError("weights of eight bits cannot be packed in four")
+        isa, gates = self.isa, sum(phases)
+        units = self.groups(matrix.columns) // self.unit
+        q = _rows(isa, matrix.q, gates, units * SCALE_COLUMNS)
+        q = q.reshape(*q.shape[:4], units, _VECTORS, self.per_word, isa.group)
+        words = np.zeros((*q.shape[:6], isa.group), np.uint16)
+        for k in range(self.per_word):
+            words |= (q[..., k, :].astype(np.uint16) & 15) << 4 * k
+        words = words.astype(f"<u{isa.operand_bits // 8}").transpose(1, 2, 4, 0, 5, 3, 6)
+        scale = _rows(isa, matrix.scale, gates, units).transpose(1, 2, 4, 0, 3)
+        return _by_phase([words, scale], phases)
+
+    def gate_bytes(self, builder: Any, groups: Any) -> Any:
+        """Bytes of one gate's rows in a panel, scales included."""
+        units = builder.sdiv(groups, const(self.unit))
+        return builder.mul(units, const(self._unit_bytes + self.isa.lanes))
+
+    @property
+    def _unit_bytes(self) -> int:
+        return self.isa.lanes * SCALE_COLUMNS // 2
+
+    def products(
+        self,
+        builder: Any,
+        accs: Sequence[Any],
+        operands: Sequence[Any],
+        panels: Sequence[Any],
+        count: int,
+        place: tuple[Any, Any],
+    ) -> list[Any]:
+        """See `Bytes.products`."""
+        b, isa, width = builder, self.isa, len(panels) * count
+        here, units = (b.sdiv(groups, const(self.unit)) for groups in place)
+        bases = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in panels]
+        scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in panels]
+        scales = [b.add(s, b.mul(here, const(isa.lanes * count))) for s in scales]
+        xs = [b.add(x, b.mul(place[0], const(isa.operand_size))) for x in operands]
+        sums = list(accs)
+        for gate in range(count):
+            for panel, (base, row_scales) in enumerate(zip(bases, scales, strict=True)):
+                ws = self._expanded(b, b.add(base, const(self._unit_bytes * gate)))
+                narrow = load(b, b.add(row_scales, const(isa.lanes * gate)), vector_type(isa.lanes, 8))
+                scale = b.sext(narrow, vector_type(isa.lanes, 32))
+                for j, x in zip(range(gate * len(panels) + panel, len(sums), width), xs, strict=True):
+                    sums[j] = b.add(sums[j], b.mul(self._group_sum(b, x, ws), scale))
+        return sums
+
+    def _expanded(self, builder: Any, address: Any) -> list[Any]:
+        """The weights of ``unit`` groups of columns as `Isa.dot` takes them, 16 times as large where operands are bytes."""
+        b, isa = builder, self.isa
+        kind = vector_type(isa.lanes * isa.group, isa.operand_bits)
+        found = []
+        size = kind.count * isa.operand_bits // 8
+        for vector in range(_VECTORS):
+            packed = load(b, b.add(address, const(size * vector)), kind)
+            for k in range(self.per_word):
+                top = b.shl(packed, constant(kind, isa.operand_bits - 4 - 4 * k))
+                found.append(
+                    b.and_(top, constant(kind, 0xF0)) if isa.operand_bits == 8 else b.ashr(top, constant(kind, 12))
+                )
+        return found
+
+    def _group_sum(self, builder: Any, operands: Any, ws: Sequence[Any]) -> Any:
+        """Σ q · operand over one group of `SCALE_COLUMNS`."""
+        b, isa = builder, self.isa
+        kind = vector_type(isa.lanes, 32)
+        total = constant(kind, 0)
+        for k, w in enumerate(ws):
+            total = isa.dot(b, total, isa.operands(b, b.add(operands, const(isa.operand_size * k))), w)
+        return b.ashr(total, constant(kind, 4)) if isa.operand_bits == 8 else total
+
+
+def layout(isa: Isa, bits: int) -> Bytes | Nibbles:
+    """That of weights of 8 or 4 bits."""
+    return Bytes(isa) if bits == 8 else Nibbles(isa)

@@ -1,0 +1,58 @@
+"""Weights of four bits: w = q · s, q in -8…7, with an integer scale s for each row and group of columns.
+
+Every s is tried, and of both signs: q reaches one step further on one side, and the sign of s says on which. On trained weights that is
+worth 0.9 dB against q in -7…7 with s in 1…18. A search over the rows' own scales would add less than 0.05 dB.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, Int8Array
+
+LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
+"""What the largest weight of a row stands at, one step below the end: its group, too, may choose among scales."""
+
+_ROWS_AT_ONCE = 64
+"""Of so many rows the arrays of the search stay in a cache."""
+
+_ENDS = {1: (-8, 7), -1: (-7, 8)}
+"""Sign of a scale → the least and the largest w / |s|; -q for a negative one."""
+
+
+def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
+    """q [R, K] and scales [R, ⌈K / 32⌉] for rows [R, K] in units of one: of each group the least sum of squared errors there is.
+
+    A group's error is at most that of the scale ⌈max|w| / 7⌉ (where that is at most 15), which is half of it for each weight.
+    """
+    R, K = rows.shape
+    groups = -(-K // SCALE_COLUMNS)
+    q, scale = np.zeros((R, groups * SCALE_COLUMNS), np.int8), np.ones((R, groups), np.int8)
+    padded = np.zeros((R, groups * SCALE_COLUMNS))
+    padded[:, :K] = rows
+    for start in range(0, R, _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        block = padded[part].reshape(-1, groups, SCALE_COLUMNS)
+        scale[part] = best = _best_scales(block)
+        sign = np.sign(best)[:, :, None]
+        nearest = np.floor(block * (1 / np.abs(best.astype(np.float64)))[:, :, None] + 0.5)
+        q[part] = np.clip(sign * nearest, -8, 7).reshape(len(block), -1).astype(np.int8)
+    return q[:, :K], scale
+
+
+def _best_scales(block: FloatArray) -> Int8Array:
+    """[R, G] for weights [R, G, 32]: among equally good ones the smallest, then the positive one; so 1 for groups of zeros."""
+    best = np.ones(block.shape[:2], np.int8)
+    least = np.full(block.shape[:2], np.inf)
+    nearest, error = np.empty_like(block), np.empty_like(block)
+    for size in range(1, SCALE_LIMIT + 1):
+        np.multiply(block, 1 / size, out=nearest)
+        np.floor(np.add(nearest, 0.5, out=nearest), out=nearest)
+        for sign, (low, high) in _ENDS.items():
+            np.minimum(np.maximum(nearest, low, out=error), high, out=error)
+            np.subtract(np.multiply(error, size, out=error), block, out=error)
+            squares = np.einsum("rgk,rgk->rg", error, error)
+            best[squares < least] = sign * size
+            np.minimum(least, squares, out=least)
+    return best
