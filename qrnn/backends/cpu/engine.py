@@ -36,7 +36,7 @@ from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProje
 GANG_MACS = 1 << 18
 """A step of at least so many multiply-adds is worth a gang; below, the barrier and the start of threads cost more than they save."""
 
-FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 19, 1 << 24
+FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 20, 1 << 24
 """`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
 
 DENSE_MACS = 1 << 14
