@@ -32,8 +32,8 @@ IDLE_WINDOWS = 2
 IDLE_LIMIT = 2.0
 """`settle` gives up after so many seconds."""
 
-WARM_SECONDS = 0.005
-"""Untimed calls before a sample, for so long."""
+WARM_SECONDS = 0.05
+"""Untimed calls before a sample, for so long: cores that were idle take tens of milliseconds to be as quick as they can."""
 
 LEAST_ROUNDS = 3
 

@@ -108,6 +108,12 @@ def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
 
 
 @jit
+def dequantize_whole(place: Any, out: Any, q: Any, scale: Any) -> None:
+    """out[m] = q[m] · scale[0]."""
+    kernels.run_dequantize(scale, q, out, place[FIRST], place[LAST])
+
+
+@jit
 def dequantize(place: Any, out: Any, q: Any, scale: Any, indices: Any, positions: Any) -> None:
     """out[m, positions[j]] = q[m, indices[j]] · scale; scale [1], or one for each feature of q."""
     for m in range(place[FIRST], place[LAST]):
