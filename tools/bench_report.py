@@ -211,7 +211,7 @@ def _method(result: Result) -> list[str]:
         "## How",
         "",
         "One layer, the same random weights and inputs for all. qrnn: 8-bit weights, operands and inputs, `Session.run` and",
-        "`Session.step` on float32 arrays, conversions to and from integers included; peers get their own layout and type beforehand.",
+        "`Stream.step` on float32 arrays, conversions to and from integers included; peers get their own layout and type beforehand.",
         "int8 of ONNX Runtime and PyTorch is their `quantize_dynamic`; “bound” is ONNX Runtime with I/O bindings, nothing allocated.",
         "",
         "Every output is verified against the float64 oracle before it is timed, by SQNR over all steps: at least",
