@@ -152,6 +152,10 @@ class CallList:
         self.arguments: tuple[int, int, int] = (self._addresses.ctypes.data, len(calls), control.ctypes.data)
         """What `run_calls` takes first."""
 
+    def one_by_one(self) -> list[CallList]:
+        """Each call in a list of its own, for measuring."""
+        return [CallList((call,), self._control) for call in self._calls]
+
     def run(self, first: int, last: int) -> int:
         """The status at the end: 0 when all calls were made. Not by two threads at once."""
         return int(run_calls(*self.arguments, first, last))

@@ -41,14 +41,14 @@ class CpuSequences(SequenceRows):
         }
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self._shares = [_Share(engine, self, tensors, steps, *span) for span in spans]
+        self.shares = [_Share(engine, self, tensors, steps, *span) for span in spans]
         self._whole_outputs = {
             o.name: len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features for o in engine.model.outputs
         }
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
         address = values.ctypes.data
-        for share in self._shares:
+        for share in self.shares:
             share.read_from(name, address)
 
     def new_outputs(self) -> dict[str, FloatArray]:
@@ -56,14 +56,14 @@ class CpuSequences(SequenceRows):
         for name, like in self.outputs.items():
             made[name] = np.empty_like(like) if self._whole_outputs[name] else np.zeros_like(like)
             address = made[name].ctypes.data
-            for share in self._shares:
+            for share in self.shares:
                 share.write_to(name, address)
         return made
 
     def run(self, count: int) -> bool:
-        if len(self._shares) == 1:
-            return self._shares[0].run()
-        return all(list(shared_pool().map(_Share.run, self._shares)))
+        if len(self.shares) == 1:
+            return self.shares[0].run()
+        return all(list(shared_pool().map(_Share.run, self.shares)))
 
 
 def _in_lists(calls: Iterable[Call | Callable[[], Any]], control: Int64Array) -> Iterable[CallList | Callable[[], Any]]:
@@ -93,7 +93,7 @@ class _Share:
         work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
-        self._parts = list(_in_lists([*self._reading.values(), *work, *writing], calls.place(True)))
+        self.parts = list(_in_lists([*self._reading.values(), *work, *writing], calls.place(True)))
         self._rows = (last - first) * steps
         self._offsets = {
             name: first * (len(array) // rows.size) * array[:1].nbytes
@@ -112,7 +112,7 @@ class _Share:
     def run(self) -> bool:
         """False where an input is out of its range."""
         self._without_time[STATUS] = 0
-        for part in self._parts:
+        for part in self.parts:
             if isinstance(part, CallList):
                 if part.run(0, self._rows):
                     return False
