@@ -1,10 +1,11 @@
 """How many real-time streams one core carries through a StreamPool, and write docs/benchmarks/streams.md and streams.json.
 
-    python tools/bench_streams.py [--cells lstm gru] [--hidden 128] [--tick-ms 10] [--ticks 2000] [--output docs/benchmarks/streams.md]
+    python tools/bench_streams.py [--cells lstm gru] [--hidden 128] [--tick-ms 10] [--ticks 1000] [--output docs/benchmarks/streams.md]
 
 Every tick, all open streams have a frame and take one step together; a tick's latency is from when it was due until its outputs are there,
-so that one that is late makes the next one late too. The number of streams is the largest, to within 2 %, whose 99.9th percentile stays
-within the tick. Outputs of some streams are compared with the reference before anything is timed.
+so that one that is late makes the next one late too. Short trials find the largest number of streams whose 99th percentile stays within the
+tick; from there on, 15 % fewer at a time are tried until the 99.9th percentile of all ``--ticks`` does, a few times at most: on a machine that
+stalls by itself no number of streams holds, and the page says so. Outputs of some streams are compared with the reference beforehand.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ from qrnn.atomic import write_atomically
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.bench import Others, processor
 
-TRIAL_TICKS = 300
+TRIAL_TICKS = 100
 STEP = 1.02
 """Two neighbouring numbers of streams."""
+
+FEWER = 0.85
+"""Of the streams of a confirmation that failed, so many are tried next."""
+
+CONFIRMATIONS = 6
+"""So often at most."""
 
 FRAMES = 7
 """Sets of frames, in turn."""
@@ -110,7 +117,7 @@ def latencies(load: Load, ticks: int, tick_s: float) -> Any:
 
 
 def search(cell: Cell, hidden: int, share: float, tick_s: float, ticks: int) -> Found:
-    """The most streams: bisection by short trials, then down from there until all ``ticks`` hold."""
+    """Bisection by short trials, then down from there until all ``ticks`` hold."""
     model = network(cell, hidden).quantized
     Load(model, 64, share).verify(model)
     macs = 2 * GATES[cell] * hidden * hidden
@@ -119,11 +126,11 @@ def search(cell: Cell, hidden: int, share: float, tick_s: float, ticks: int) -> 
         return bool(np.percentile(latencies(Load(model, streams, share), TRIAL_TICKS, tick_s), 99) < tick_s)
 
     streams = _largest(holds, 64)
-    while True:
+    for left in reversed(range(CONFIRMATIONS)):
         others, load = Others(), Load(model, streams, share)
         taken = 1e3 * latencies(load, ticks, tick_s)
         p50, p99, p99_9 = (float(v) for v in np.percentile(taken, (50, 99, 99.9)))
-        if p99_9 < 1e3 * tick_s or streams <= 16:
+        if p99_9 < 1e3 * tick_s or not left:
             late = int((taken > 1e3 * tick_s).sum())
             limit = int(tick_s * peak(1).rate / macs / share)
             return Found(
@@ -140,7 +147,8 @@ def search(cell: Cell, hidden: int, share: float, tick_s: float, ticks: int) -> 
                 limit,
                 others.cores(),
             )
-        streams = int(streams / STEP)
+        streams = max(1, int(FEWER * streams))
+    raise AssertionError("the last confirmation returns")
 
 
 def _largest(holds: Callable[[int], bool], start: int) -> int:
@@ -159,7 +167,7 @@ PAGE = """# Streams of one core
 Made by `{command}` on {date}: {processor}, one thread, instruction set {isa}, Python {python}, Numba {numba}.
 
 A `StreamPool` of as many real-time streams as one core carries: each wants a step every {tick:g} ms, all that are ready step together, and
-the 99.9th percentile of the latency, from when a tick is due until its outputs are there, stays within the {tick:g} ms ({ticks} ticks in
+the 99.9th percentile of the latency, from when a tick is due until its outputs are there, is to stay within the {tick:g} ms ({ticks} ticks in
 real time). Input size = H; three streams of each pool were compared with the reference, bit for bit, before timing. The limit is what the
 core's measured peak of multiply-adds would carry if nothing else had to be done.
 
@@ -177,7 +185,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", choices=tuple(GATES), default=list(GATES))
     parser.add_argument("--hidden", nargs="+", type=int, default=[128])
     parser.add_argument("--tick-ms", type=float, default=10.0)
-    parser.add_argument("--ticks", type=int, default=2000)
+    parser.add_argument("--ticks", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/streams.md"))
     options = parser.parse_args()
     found = []
