@@ -77,7 +77,8 @@ class Session:
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
         self._idle: dict[tuple[Any, ...], list[Any]] = {}
-        self._whole = {o.name: o.parts[0][0] for o in model.outputs if _is_whole(o, model)}
+        self._last_shape: tuple[Any, ...] = ()
+        self._whole = {o.name: model.whole_tensor(o) for o in model.outputs}
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
         """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs, [N, F] each."""
@@ -157,19 +158,25 @@ class Session:
         rows = self.engine.sequences(size, steps, np.dtype(kind))
         return None if rows is None else SequenceIO(self, rows)
 
-    def _take(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """One of the idle ones of this shape, or a new one; many threads may ask at once."""
-        if key not in self._idle:
+    def _take(self, shape: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """The buffers of a shape, which many threads may ask for at once; None for a shape that neither has any nor comes twice in a row.
+
+        To make them takes longer than a run without: lengths that always change never pay for it.
+        """
+        again, self._last_shape = shape == self._last_shape, shape
+        if (found := self._idle.get(shape)) is None:
+            if not again:
+                return None
             if len(self._idle) >= IDLE_SHAPES:
                 self._idle = {}
-            self._idle[key] = []
+            found = self._idle[shape] = []
         try:
-            return self._idle[key].pop()
-        except (KeyError, IndexError):
+            return found.pop()
+        except IndexError:
             return make()
 
-    def _give_back(self, key: tuple[Any, ...], io: Any) -> None:
-        self._idle.setdefault(key, []).append(io)
+    def _give_back(self, shape: tuple[Any, ...], io: Any) -> None:
+        self._idle.setdefault(shape, []).append(io)
 
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
@@ -178,13 +185,12 @@ class Session:
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
             return self._step_as_run(inputs, state)
-        return self._step_rows(inputs, size, state)
-
-    def _step_rows(self, inputs: Mapping[str, Any], size: int, state: State | None) -> RunResult:
+        io = self._take((size,), lambda: StreamIO(self, size))
+        if io is None:
+            return self._step_as_run(inputs, state)
         if state is None:
             state = self.initial_state(size)
         self.check_state(state, size)
-        io = self._take((size,), lambda: StreamIO(self, size))
         rows = slice(None)
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
@@ -253,15 +259,6 @@ class Session:
                 raise DataError(
                     f"state of layer {layer.name!r} is {h.dtype}{list(h.shape)}, expected int16{list(shape)} from this model's own run or step"
                 )
-
-
-def _is_whole(output: GraphOutput, model: QuantModel) -> bool:
-    """Whether an output is one tensor as it is."""
-    if len(output.parts) != 1:
-        return False
-    name, indices, positions = output.parts[0]
-    every = np.arange(model.tensors[name].features)
-    return np.array_equal(indices, every) and np.array_equal(positions, every)
 
 
 def _initial(

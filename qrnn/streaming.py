@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
-from qrnn.model.batch import FLOAT32_MAX, Batch, as_array, make_batch
+from qrnn.model.batch import Batch, as_array, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 
@@ -48,8 +48,11 @@ class StreamIO:
         views = self._views
         if views.count != count:
             views = self._views = _Views(self.streams, count)
-        if not views.put(inputs):
+        if (arrays := views.arrays(inputs)) is None:
             self._put_checked(inputs, views)
+        else:
+            for (_, view, _, _), value in zip(views.inputs, arrays, strict=True):
+                view[...] = value
         if not self.streams.run(count):
             self._checked(inputs)  # says where
             raise AssertionError("an input was refused in compiled code and accepted outside")
@@ -107,16 +110,17 @@ class _Views:
         """The outputs, for the user to keep."""
         return {name: rows.copy() for name, rows in self.outputs}
 
-    def put(self, inputs: Mapping[str, Any]) -> bool:
-        """Copy arrays that need no more than copying; False where something needs a closer look."""
+    def arrays(self, inputs: Mapping[str, Any]) -> list[npt.NDArray[Any]] | None:
+        """The arrays for ``self.inputs`` where they need no more than copying; None where something needs a closer look."""
         if len(inputs) != len(self.inputs):
-            return False
-        for name, rows, shape, kinds in self.inputs:
+            return None
+        found = []
+        for name, _, shape, kinds in self.inputs:
             value = inputs.get(name)
             if type(value) is not np.ndarray or value.shape != shape or value.dtype.char not in kinds:
-                return False
-            rows[...] = value
-        return True
+                return None
+            found.append(value)
+        return found
 
 
 class SequenceIO:
@@ -131,12 +135,10 @@ class SequenceIO:
     ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
         """Outputs and final states; None for what has to be looked at more closely."""
         rows, views = self._rows, self._views
-        if len(inputs) != len(views.inputs):
+        if (arrays := views.arrays(inputs)) is None:
             return None
-        for name, view, shape, kinds in views.inputs:
-            value = inputs.get(name)
-            if type(value) is not np.ndarray or value.shape != shape or value.dtype.char not in kinds:
-                return None
+        for (name, view, _, _), given in zip(views.inputs, arrays, strict=True):
+            value = given
             if value.dtype != view.dtype or value.dtype == np.int64 or not value.flags.carray:
                 view[...] = value
                 value = view
@@ -169,23 +171,12 @@ class _SessionStreams(StreamRows):
     def run(self, count: int) -> bool:
         from qrnn.session import State
 
-        features: dict[str, FloatArray] = {}
-        tokens: dict[str, IndexArray] = {}
-        for graph_input in self.model.inputs:
-            if graph_input.name not in self.inputs:
-                continue
-            value: Any = self.inputs[graph_input.name][:count]
-            if graph_input.kind == "tokens":
-                if not ((value >= 0) & (value < graph_input.vocabulary)).all():
-                    return False
-                tokens[graph_input.name] = value[:, None] if graph_input.has_time else value
-            else:
-                if not (np.abs(value) <= FLOAT32_MAX).all():
-                    return False
-                features[graph_input.name] = value[:, None] if graph_input.has_time else value
+        try:
+            batch = make_batch(self.model.inputs, one_step(self.model, {k: v[:count] for k, v in self.inputs.items()}))
+        except DataError:
+            return False
         rows = self.rows[:count]
         state = State({name: (h[rows], c[rows]) for name, (h, c) in self.layers.items()})
-        batch = Batch(features, tokens, {}, np.ones(count, np.int64), 1)
         result, _ = self._session.run_batch(batch, state)
         for name, (h, c) in self.layers.items():
             h[rows], c[rows] = result.state.layers[name]

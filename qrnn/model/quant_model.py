@@ -239,6 +239,14 @@ class QuantModel:
         check_graph(self)
         object.__setattr__(self, "proof", prove(self))
 
+    def whole_tensor(self, output: GraphOutput) -> str | None:
+        """The tensor that a graph output is, feature for feature; None for one put together otherwise."""
+        if len(output.parts) != 1:
+            return None
+        name, indices, positions = output.parts[0]
+        every = np.arange(self.tensors[name].features)
+        return name if np.array_equal(indices, every) and np.array_equal(positions, every) else None
+
     @property
     def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
         return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))

@@ -177,16 +177,13 @@ class CpuEngine(Engine):
         N, T, _ = x.shape
         P, d = layer.output_size, layer.directions[number]
         packed = self._packed[layer.name, number]
-        R = d.hh.weight.shape[0]
         y = np.zeros((N, T, P), np.int16) if y is None else y
-        traced = T if trace is not None else 0
-        traces = (np.zeros((N, traced, R), np.int16), np.zeros((N, traced, c.shape[1]), np.int32))
-        cell, forget = _CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget]
+        traces, codes = _traces(d, c, N, 0 if trace is None else T), _codes(layer)
 
         def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
             scratch = gang if gang is not None else _scratch(layer, d, threads)
             place = (n0, n1, me, threads)
-            kernels.run_sequences(cell, forget, d.reverse, *packed, x, lengths, h, c, y, traces, scratch, place)
+            kernels.run_sequences(*codes, d.reverse, *packed, x, lengths, h, c, y, traces, scratch, place)
 
         alone = N > 1 or not self._for_a_gang(d, T, fused=False)
         if alone or not self._share(run, lambda: _scratch(layer, d, self.workers)):
@@ -265,8 +262,7 @@ class CpuEngine(Engine):
         forms = self._fused.get((layer.name, 0))
         if forms is not None:
             return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
-        codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget])
-        traces = (np.zeros((M, 0, d.hh.weight.shape[0]), np.int16), np.zeros((M, 0, c.shape[1]), np.int32))
+        codes, traces = _codes(layer), _traces(d, c, M, 0)
         own = (np.zeros_like(h), np.zeros_like(c))
         return Call(
             stream_rows.sequences, place, rows, *codes, *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
@@ -291,11 +287,20 @@ class CpuEngine(Engine):
             return partial(self._direction, layer, number, x, h, c, lengths, None, y)
         if forms is not None:
             return forms.choose(N, T, 1).whole_call(x, lengths, h, c, y)
-        codes = (_CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget], d.reverse)
-        traces = (np.zeros((N, 0, d.hh.weight.shape[0]), np.int16), np.zeros((N, 0, c.shape[1]), np.int32))
-        packed = self._packed[layer.name, number]
+        codes, packed, traces = _codes(layer), self._packed[layer.name, number], _traces(d, c, N, 0)
         return Call(
-            kernels.run_sequences, *codes, *packed, x, lengths, h, c, y, traces, _scratch(layer, d, 1), (0, N, 0, 1)
+            kernels.run_sequences,
+            *codes,
+            d.reverse,
+            *packed,
+            x,
+            lengths,
+            h,
+            c,
+            y,
+            traces,
+            _scratch(layer, d, 1),
+            (0, N, 0, 1),
         )
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
@@ -363,6 +368,17 @@ _CELLS = {
 
 _FORGET = {"gate": kernels.OWN_GATE, "one": kernels.ONE, "coupled": kernels.COUPLED}
 """The LSTM's forget gate → the kernels' code."""
+
+
+def _codes(layer: QuantRecurrent) -> tuple[int, int]:
+    """Of the cell and its forget gate, for `kernels.run_sequences`."""
+    return _CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget]
+
+
+def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tuple[Int16Array, Int32Array]:
+    """What `kernels.run_sequences` traces into: nothing where there are no steps."""
+    pre = np.zeros((sequences, steps, d.hh.weight.shape[0]), np.int16)
+    return pre, np.zeros((sequences, steps, c.shape[1]), np.int32)
 
 
 def _macs(d: QuantDirection) -> int:

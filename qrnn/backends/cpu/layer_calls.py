@@ -63,12 +63,11 @@ class LayerCalls(ABC):
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts."""
         output = next(o for o in self.engine.model.outputs if o.name == name)
-        calls = []
+        calls, whole = [], self.engine.model.whole_tensor(output)
+        place, out = self.place(output.has_time), self.rows.outputs[name]
         for tensor, indices, positions in output.parts:
             scale, q = self.engine.model.tensors[tensor].scales, self.tensors[tensor]
-            place, out = self.place(output.has_time), self.rows.outputs[name]
-            every = np.arange(out.shape[1])
-            if len(scale) == 1 and np.array_equal(indices, every) and np.array_equal(positions, every):
+            if tensor == whole and len(scale) == 1:
                 calls.append(Call(stream_rows.dequantize_whole, place, out, q, scale))
                 continue
             calls.append(Call(stream_rows.dequantize, place, out, q, scale, _ints(indices), _ints(positions)))
