@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import bench, compare, convert, demo, gates, inspect, run, targets
+from qrnn.cli import bench, compare, convert, demo, export, gates, inspect, run, targets, verify
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ for _command in (
     inspect.inspect,
     gates.gates,
     targets.targets,
+    export.export,
+    verify.verify,
     demo.demo,
 ):
     app.command()(_command)

@@ -1,0 +1,68 @@
+"""``qrnn verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qrnn.cli.common import console, print_json, read_arrays
+from qrnn.errors import QrnnError
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that qrnn export wrote.")],
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Build for the target and run in its emulator, not for this machine.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA.npz", help="Sequences to run; random ones when left out.")
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="At most so many sequences of the data.")] = 100,
+    target: Annotated[
+        str | None, typer.Option(help="Run on this hardware in place of the one that the folder was exported for.")
+    ] = None,
+    compiler: Annotated[str | None, typer.Option(help="gnu, clang or zig; the first that is installed when left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Build exported C, run it, and compare every output and state with the host: exit status 1 unless all bits are equal."""
+    from typing import get_args
+
+    from qrnn.devices.toolchain import Family
+    from qrnn.devices.verify import verify as compare
+    from qrnn.export.expected import integer_sequences, random_sequences
+    from qrnn.export.folder import read_folder
+    from qrnn.targets import load_target
+
+    if compiler is not None and compiler not in get_args(Family):
+        raise QrnnError(f"--compiler {compiler!r}, expected one of {', '.join(get_args(Family))}")
+    found = read_folder(folder, load_target(target) if target is not None else None)
+    hardware = found.target if emulate else load_target("host-cpu")
+    if data is not None:
+        vectors = integer_sequences(found.model, found.exported, read_arrays(data), sequences)
+    else:
+        vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
+    result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]
+    equal = result.difference is None
+    if json:
+        counted = {"instructions_per_step": result.counts.instructions / result.steps, "stack_bytes": result.counts.stack_bytes}
+        print_json(
+            {
+                "equal": equal,
+                "difference": result.difference,
+                "target": hardware.name,
+                "compiler": result.compiler,
+                "sequences": result.sequences,
+                "steps": result.steps,
+                **(counted if hardware.emulation is not None else {}),
+            }
+        )
+    else:
+        out = console()
+        what = f"{result.sequences} sequences, {result.steps} steps on {hardware.name} ({result.compiler})"
+        out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
+        if hardware.emulation is not None:
+            out.print(f"{result.counts.instructions / result.steps:,.0f} instructions a step, {result.counts.stack_bytes} bytes of stack")
+    if not equal:
+        raise typer.Exit(1)

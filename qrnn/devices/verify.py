@@ -1,0 +1,77 @@
+"""Exported C built, run and compared with the host engine, every output and state, to the last bit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qrnn.devices.emulator import run
+from qrnn.devices.image import Image
+from qrnn.devices.toolchain import Family, Toolchain, find_toolchain
+from qrnn.errors import DeviceError
+from qrnn.export.expected import first_difference, host_results
+from qrnn.export.folder import ExportedFolder
+from qrnn.export.readme import OPTIMIZATION
+from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source
+from qrnn.targets import Target
+
+SECONDS_PER_STEP = 0.5
+"""Emulation that takes longer than this and a minute is given up."""
+
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+"""What exported code is built with, everywhere."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A run that was compared: how much of what, with which compiler, what it counted, and the first difference, if any."""
+
+    sequences: int
+    steps: int
+    compiler: str
+    counts: Counts
+    difference: str | None
+
+
+def verify(
+    folder: ExportedFolder, target: Target, sequences: Sequence[Vectors], family: Family | None = None
+) -> Verified:
+    """Run ``sequences`` through the folder's C on ``target``, which may be the host where its kernels are the folder's."""
+    if target.core.kernels != folder.exported.kernels:
+        raise DeviceError(
+            f"{folder.path}: exported for {folder.target.name}, whose {folder.exported.kernels} kernels do not run on {target.name}; "
+            "use --emulate"
+        )
+    toolchain = find_toolchain(target, family)
+    lengths = [_length(folder, s) for s in sequences]
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+        image = build_replay(folder, target, toolchain, max(lengths), Path(temporary))
+        stdin = encode_sequences(folder.exported, sequences)
+        done = run(image, target, stdin, timeout=60 + SECONDS_PER_STEP * sum(lengths))
+    if done.status != 0:
+        raise DeviceError(f"target {target.name}: the program ended with status {done.status}, expected 0")
+    found, counts = decode_sequences(folder.exported, lengths, done.output)
+    difference = first_difference(host_results(folder.model, folder.exported, sequences), found)
+    return Verified(len(sequences), sum(lengths), toolchain.version(), counts, difference)
+
+
+def build_replay(
+    folder: ExportedFolder, target: Target, toolchain: Toolchain, most_steps: int, place: Path, flags: Sequence[str] = ()
+) -> Image:
+    """The program that replays sequences, linked in ``place``."""
+    replay = place / "replay.c"
+    replay.write_text(replay_source(folder.exported, most_steps), encoding="utf-8")
+    return toolchain.build(
+        target,
+        [folder.source, replay],
+        [folder.path],
+        output=place / "replay.elf",
+        flags=(OPTIMIZATION, *WARNINGS, *flags),
+    )
+
+
+def _length(folder: ExportedFolder, inputs: Vectors) -> int:
+    timed = [p.name for p in folder.exported.inputs if p.has_time]
+    return len(inputs[timed[0]]) if timed else 1

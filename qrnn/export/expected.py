@@ -1,0 +1,103 @@
+"""Inputs of an exported model as integers, and what the host engine makes of them: the integers that a device must give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.backends import create_engine
+from qrnn.errors import DataError
+from qrnn.export.ports import Port
+from qrnn.export.replay import KINDS, Replayed, Vectors
+from qrnn.export.source import Exported
+from qrnn.model.batch import make_batch
+from qrnn.model.boundary import quantize_array
+from qrnn.model.quant_model import QuantModel
+from qrnn.session import Session
+
+
+def integer_sequences(model: QuantModel, exported: Exported, data: Mapping[str, Any], most: int | None = None) -> list[Vectors]:
+    """The first ``most`` sequences of user data (as `qrnn.Session.run` takes it), cut to their lengths; those of no steps are left out."""
+    batch = make_batch(model.inputs, data)
+    if batch.states:
+        raise DataError(
+            f"input {next(iter(batch.states))!r} is a state: an exported model begins with its own; leave it out of the data"
+        )
+    arrays: dict[str, npt.NDArray[Any]] = dict(batch.tokens)
+    arrays |= {name: quantize_array(value, model.tensors[name]) for name, value in batch.features.items()}
+    found: list[Vectors] = []
+    for n, length in enumerate(batch.lengths.tolist()):
+        if length == 0 or (most is not None and len(found) >= most):
+            continue
+        found.append({p.name: _of_port(arrays[p.graph_name][n], p, length) for p in exported.inputs})
+    return found
+
+
+def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[int], seed: int) -> list[Vectors]:
+    """Integers of an input's whole range, with its ends more often than chance would have them."""
+    rng = np.random.default_rng(seed)
+    found: list[Vectors] = []
+    for length in lengths:
+        inputs: dict[str, npt.NDArray[Any]] = {}
+        for p in exported.inputs:
+            shape = (length, p.count) if p.has_time else (p.count,)
+            if p.kind.startswith("u"):
+                vocabulary = next(i.vocabulary for i in model.inputs if i.name == p.graph_name)
+                values = rng.integers(0, vocabulary, shape)
+            else:
+                limit = model.tensors[p.graph_name].limit
+                values = rng.integers(-limit, limit + 1, shape)
+                ends = rng.random(shape)
+                values = np.where(ends < 0.02, -limit, np.where(ends > 0.98, limit, values))
+            inputs[p.name] = values.astype(KINDS[p.kind])
+        found.append(inputs)
+    return found
+
+
+def host_results(model: QuantModel, exported: Exported, sequences: Sequence[Vectors], backend: str = "cpu") -> list[Replayed]:
+    """Outputs and final states of ``sequences`` by an engine of this machine."""
+    engine, session = create_engine(backend, model), Session(model, "reference")
+    found = []
+    for inputs in sequences:
+        timed = [len(inputs[p.name]) for p in exported.inputs if p.has_time]
+        length = timed[0] if timed else 1
+        batch: dict[str, npt.NDArray[Any]] = {}
+        for p in exported.inputs:
+            tokens = p.kind.startswith("u")
+            values = inputs[p.name].astype(np.int64 if tokens else np.int16)[None]
+            batch[p.graph_name] = values[..., 0] if tokens else values
+        states = session.initial_state(1).layers
+        tensors, final = engine.run(batch, states, np.array([length], np.int64))
+        outputs = {}
+        for output, port in zip(model.outputs, exported.outputs, strict=True):
+            value = np.zeros((length, port.count) if port.has_time else port.count, KINDS[port.kind])
+            for tensor, indices, positions in output.parts:
+                value[..., positions] = tensors[tensor][0][..., indices]
+            outputs[port.name] = value
+        state = {f.name: final[f.layer][1 if f.is_cell else 0][0, f.direction] for f in exported.state}
+        found.append(Replayed(outputs, state))
+    return found
+
+
+def first_difference(want: Sequence[Replayed], got: Sequence[Replayed]) -> str | None:
+    """Where the first integer differs, in words; None where all are equal."""
+    for n, (expected, found) in enumerate(zip(want, got, strict=True)):
+        for what, both in (("output", (expected.outputs, found.outputs)), ("state", (expected.state, found.state))):
+            for name, values in both[0].items():
+                wrong = np.argwhere(values != both[1][name])
+                if len(wrong):
+                    at = tuple(int(i) for i in wrong[0])
+                    return (
+                        f"sequence {n}, {what} {name}{list(at)}: {int(both[1][name][at])}, expected {int(values[at])} "
+                        f"({len(wrong)} of {values.size} differ)"
+                    )
+    return None
+
+
+def _of_port(values: npt.NDArray[Any], port: Port, length: int) -> npt.NDArray[Any]:
+    """One sequence's integers for a port."""
+    cut = values[:length] if port.has_time else values
+    return cut.reshape(*((length,) if port.has_time else ()), port.count).astype(KINDS[port.kind])

@@ -1,0 +1,99 @@
+"""The self-test of an exported model: golden vectors, made by the reference, and the C that replays them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qrnn.export.c_text import array
+from qrnn.export.ports import Port
+from qrnn.export.replay import Replayed, Vectors
+from qrnn.export.source import Exported
+
+RANDOM_LENGTHS = (1, 2, 5)
+"""Steps of the golden sequences of random numbers."""
+MOST_STEPS = 16
+"""Steps of those from the user's data."""
+MOST_SEQUENCES = 2
+SEED = 20
+
+
+def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
+    """Inputs, outputs and final states of all sequences, one array each."""
+    lines = ["/* Sequences with the outputs and states that qrnn's reference gives. */", "#include <stdint.h>", ""]
+    lines.append(array("uint16_t", "golden_length", np.array(_lengths(model, sequences))))
+    for port in model.inputs:
+        values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
+        lines.append(array(port.kind, f"golden_{port.name}", values))
+    for port in model.outputs:
+        values = np.concatenate([r.outputs[port.name].reshape(-1) for r in results])
+        lines.append(array(port.kind, f"golden_{port.name}", values))
+    for f in model.state:
+        lines.append(array(f.kind, f"golden_{f.name}", np.concatenate([r.state[f.name] for r in results])))
+    return "\n".join(lines) + "\n"
+
+
+def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
+    """``int NAME_selftest(void)``."""
+    name, lengths = model.name, _lengths(model, sequences)
+    steps = max(lengths)
+    out = [f"static {p.kind} {p.name}[{p.count * (steps if p.has_time else 1)}];" for p in model.outputs]
+    room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
+    arguments = ["&state", *(_input(p) for p in model.inputs), "length", *(p.name for p in model.outputs)]
+    call = f"{name}_run({', '.join([*arguments, *(['work'] if room else [])])});"
+    checks = [f"wrong |= memcmp({p.name}, {_golden(p)}, {_count(p)} * sizeof(*{p.name}));" for p in model.outputs]
+    checks += [
+        f"wrong |= memcmp(state.{f.name}, &golden_{f.name}[{f.count}U * n], sizeof(state.{f.name}));" for f in model.state
+    ]
+    return "\n".join(
+        [
+            f'#include "{name}.h"',
+            f'#include "{name}_golden.h"',
+            "#include <string.h>",
+            "",
+            f"int {name}_selftest(void);",
+            "",
+            "/* 0 where every output and state of every golden sequence has the bits that it should. */",
+            f"int {name}_selftest(void)",
+            "{",
+            *(f"    {line}" for line in (*out, *room, f"static {name}_state state;")),
+            "    uint32_t first = 0U; /* the sequence's first step */",
+            "    int wrong = 0;",
+            "",
+            f"    {name}_init(&state);",
+            f"    for (uint32_t n = 0U; n < {len(lengths)}U; n++) {{",
+            "        const uint32_t length = golden_length[n];",
+            "",
+            f"        {name}_reset(&state);",
+            f"        {call}",
+            *(f"        {line}" for line in checks),
+            "        first += length;",
+            "    }",
+            "    return (wrong == 0) ? 0 : 1;",
+            "}",
+            "",
+        ]
+    )
+
+
+def main_source(name: str) -> str:
+    """A ``main`` that returns the self-test's result."""
+    lines = [f"int {name}_selftest(void);", "", "int main(void)", "{", f"    return {name}_selftest();", "}", ""]
+    return "\n".join(lines)
+
+
+def _lengths(model: Exported, sequences: Sequence[Vectors]) -> list[int]:
+    timed = next((p.name for p in model.inputs if p.has_time), None)
+    return [1 if timed is None else len(s[timed]) for s in sequences]
+
+
+def _input(port: Port) -> str:
+    return f"&golden_{port.name}[{port.count}U * {'first' if port.has_time else 'n'}]"
+
+
+_golden = _input
+
+
+def _count(port: Port) -> str:
+    return f"{port.count}U * length" if port.has_time else f"{port.count}U"

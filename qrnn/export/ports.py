@@ -1,0 +1,78 @@
+"""What exported C functions take, give and keep, and where its tensors lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qrnn.export.names import Names
+from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.quant_model import QuantModel
+
+Element = Literal["int16_t", "int32_t", "uint16_t", "uint32_t"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A vector in C, or one for each step: element ``begin + stride · t`` of the array ``base`` and those after it."""
+
+    base: str
+    begin: str = ""
+    stride: int = 0
+
+    def at(self, step: str = "t", element: int = 0) -> str:
+        """The C expression of where the vector of a step begins, ``element`` elements further on."""
+        terms = [self.begin] if self.begin else []
+        terms += [f"{self.stride}U * {step}"] if self.stride else []
+        terms += [f"{element}U"] if element else []
+        if not terms:
+            return self.base
+        sums = [f"({term})" if "*" in term and len(terms) > 1 else term for term in terms]
+        return f"&{self.base}[{' + '.join(sums)}]"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the C functions: ``count`` elements of ``kind`` a step (``has_time``) or a sequence."""
+
+    graph_name: str
+    name: str
+    kind: Element
+    count: int
+    has_time: bool
+
+    @property
+    def over_time(self) -> Place:
+        """Where its vectors lie in a function that is given whole sequences."""
+        return Place(self.name, stride=self.count if self.has_time else 0)
+
+
+@dataclass(frozen=True)
+class StateField:
+    """A member of the state: h (int16_t) or c (int32_t) of one direction of a layer."""
+
+    name: str
+    kind: Element
+    count: int
+    layer: str
+    direction: int
+    is_cell: bool
+
+
+def input_port(graph_input: GraphInput, names: Names) -> Port:
+    """Features are int16_t; tokens uint16_t where their vocabulary allows."""
+    kind: Element = "int16_t"
+    if graph_input.kind == "tokens":
+        kind = "uint16_t" if graph_input.vocabulary <= 1 << 16 else "uint32_t"
+    return Port(graph_input.name, names.new(graph_input.name), kind, graph_input.features, graph_input.has_time)
+
+
+def output_port(model: QuantModel, output: GraphOutput, names: Names) -> Port:
+    """int16_t, or int32_t where any part is the state of LSTM cells."""
+    kind: Element = "int32_t" if any(is_cell_tensor(model, tensor) for tensor, _, _ in output.parts) else "int16_t"
+    return Port(output.name, names.new(output.name), kind, output.features, output.has_time)
+
+
+def is_cell_tensor(model: QuantModel, tensor: str) -> bool:
+    """Whether a tensor is c_n of a layer, of 32 bits."""
+    return any(layer.c_n == tensor for layer in model.recurrent_layers)

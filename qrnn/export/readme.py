@@ -1,0 +1,97 @@
+"""What an exported folder's README, Makefile and CMake file say."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.export.ports import Port
+from qrnn.export.replay import KINDS
+from qrnn.export.source import Exported
+from qrnn.model.quant_model import QuantModel
+from qrnn.targets import Target
+
+OPTIMIZATION = "-O3"
+"""What the instructions in docs/benchmarks/devices.md are counted with."""
+
+MOST_SCALES = 8
+"""Scales that stand in one line of the README; more are counted only."""
+
+
+def readme_fields(model: QuantModel, exported: Exported, target: Target, digest: str) -> dict[str, str]:
+    """Values for the templates in targets/templates."""
+    name, build = exported.name, target.build
+    runs_here = exported.kernels == "plain"
+    compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
+    check = f"cc $(CFLAGS) {name}.c {name}_selftest.c main.c -o selftest && ./selftest && echo every bit is right"
+    return {
+        "name": name,
+        "NAME": name.upper(),
+        "version": version("qrnn"),
+        "model_sha256": f"SHA-256 {digest[:16]}…",
+        "target": target.name,
+        "contract": CONTRACT_VERSION,
+        "example": _example(exported),
+        "calling": _calling(exported),
+        "formats": "\n".join(
+            ["| | type | elements | scale | limit |", "|---|---|---|---|---|"]
+            + [line for port in (*exported.inputs, *exported.outputs) for line in _rows(model, port)]
+        ),
+        "weight_bytes": f"{exported.weight_bytes:,}",
+        "state_bytes": f"{sum(KINDS[f.kind].itemsize * f.count for f in exported.state):,}",
+        "check_note": " and runs it on this machine" if runs_here else f"; it runs on {target.name} alone",
+        "cc": compiler,
+        "ar": f"{build.gnu}-ar" if build.gnu else "ar",
+        "flags": " ".join(build.gnu_flags),
+        "optimization": OPTIMIZATION,
+        "headers": " ".join([f"{name}.h", f"{name}_golden.h", *exported.runtime]),
+        "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
+    }
+
+
+def _example(exported: Exported) -> str:
+    """A few lines of C that run the model."""
+    name = exported.name
+    outputs = [f"{p.kind} {p.name}[{p.count}];" for p in exported.outputs]
+    arguments = ["&state", *(p.name for p in exported.inputs)]
+    if exported.streams:
+        call = f"{name}_step({', '.join([*arguments, *(p.name for p in exported.outputs)])});"
+        body = [*outputs, f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
+    else:
+        outputs = [f"{p.kind} {p.name}[{'LENGTH * ' if p.has_time else ''}{p.count}];" for p in exported.outputs]
+        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *(p.name for p in exported.outputs), 'work'])});"
+        body = [f"static int16_t work[{name.upper()}_WORK(LENGTH)];", *outputs, f"{name}_init(&state);", call]
+    return "\n".join([f'#include "{name}.h"', "", f"static {name}_state state;", "", *body])
+
+
+def _calling(exported: Exported) -> str:
+    """What the functions do to the state."""
+    name = exported.name
+    state = f"`{name}_reset` begins a new sequence; without it the state is carried on, and nothing else resets it."
+    null = "An output that is not wanted may be `NULL`, and what only serves it is not computed."
+    if exported.streams:
+        return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
+    why = "The model has a layer that runs backwards, from the end of a sequence: there is no step function."
+    work = f"`work` is room for what lies between layers, {exported.work_per_step} `int16_t` a step."
+    return f"`{name}_run` reads a whole sequence. {why} {work} {state} {null}"
+
+
+def _rows(model: QuantModel, port: Port) -> list[str]:
+    """Lines of the table of formats: one, or one for each part of an output."""
+    head = f"| `{port.name}` | `{port.kind}` |"
+    elements = f"{'length × ' if port.has_time else ''}{port.count}"
+    if port.kind.startswith("u"):
+        vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
+        return [f"{head} {elements} | a token | {vocabulary - 1} |"]
+    output = next((o for o in model.outputs if o.name == port.graph_name), None)
+    if output is None:
+        return [f"{head} {elements} | {_scales(model, port.graph_name)} | {model.tensors[port.graph_name].limit} |"]
+    parts = [(t, elements if len(output.parts) == 1 else f"{len(i)}, of `{t}`") for t, i, _ in output.parts]
+    return [f"{head} {what} | {_scales(model, t)} | {model.tensors[t].limit} |" for t, what in parts]
+
+
+def _scales(model: QuantModel, tensor: str) -> str:
+    scale = model.tensors[tensor].scale
+    if len(scale) > MOST_SCALES:
+        return f"one for each feature: see scale of `{tensor}` in `qrnn inspect --json`"
+    return ", ".join(repr(s) for s in scale)

@@ -1,0 +1,165 @@
+"""The program that runs an exported model on a board: sequences of integers in, outputs, states, instructions and stack out.
+
+Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, then its steps' inputs. Out, for
+each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all
+of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. The length
+0xFFFFFFFF ends the stream; `Counts` follow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.errors import DeviceError
+from qrnn.export.ports import Port
+from qrnn.export.source import Exported
+
+END = 0xFFFFFFFF
+KINDS = {"int16_t": np.dtype("<i2"), "int32_t": np.dtype("<i4"), "uint16_t": np.dtype("<u2"), "uint32_t": np.dtype("<u4")}
+COUNTS = struct.Struct("<QIIII")
+
+Vectors = Mapping[str, npt.NDArray[np.integer]]
+"""C name → the integers of one sequence: [T, count] or [count]."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a run counted: instructions in all calls together, the calls, the fewest and the most of one call, bytes of stack."""
+
+    instructions: int
+    calls: int
+    fewest: int
+    most: int
+    stack_bytes: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A sequence's outputs by port name, and its final state by member."""
+
+    outputs: dict[str, npt.NDArray[np.integer]]
+    state: dict[str, npt.NDArray[np.integer]]
+
+
+def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
+    """The input of the program."""
+    parts: list[bytes] = []
+    for inputs in sequences:
+        timed = [p for p in model.inputs if p.has_time]
+        length = len(inputs[timed[0].name]) if timed else 1
+        arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in model.inputs}
+        parts.append(struct.pack("<I", length))
+        parts += [arrays[p.name].tobytes() for p in model.inputs if not p.has_time]
+        if model.streams:
+            parts += [arrays[p.name][t].tobytes() for t in range(length) for p in timed]
+        else:
+            parts += [arrays[p.name].tobytes() for p in timed]
+    return b"".join([*parts, struct.pack("<I", END)])
+
+
+def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> tuple[list[Replayed], Counts]:
+    """The program's output; DeviceError where it is not of the size that these sequences give."""
+    at = 0
+
+    def take(kind: str, *shape: int) -> npt.NDArray[np.integer]:
+        nonlocal at
+        dtype, count = KINDS[kind], int(np.prod(shape))
+        if at + dtype.itemsize * count > len(output):
+            raise DeviceError(f"the program wrote {len(output)} bytes, expected more; it was built for another model")
+        found = np.frombuffer(output, dtype, count, at).reshape(shape)
+        at += found.nbytes
+        return found
+
+    found: list[Replayed] = []
+    timed = [p for p in model.outputs if p.has_time]
+    for length in lengths:
+        outputs: dict[str, npt.NDArray[np.integer]] = {}
+        if model.streams:
+            steps = [[take(p.kind, p.count) for p in timed] for _ in range(length)]
+            outputs = {p.name: np.stack([step[k] for step in steps]) for k, p in enumerate(timed)}
+        else:
+            outputs = {p.name: take(p.kind, length, p.count) for p in timed}
+        outputs |= {p.name: take(p.kind, p.count) for p in model.outputs if not p.has_time}
+        found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.state}))
+    if len(output) - at != COUNTS.size:
+        raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
+    return found, Counts(*COUNTS.unpack_from(output, at))
+
+
+def replay_source(model: Exported, most_steps: int) -> str:
+    """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
+    steps = "1U" if model.streams else f"{most_steps}U"
+    ports = (*model.inputs, *model.outputs)
+    buffers = [f"static {p.kind} {p.name}[{_size(p, steps)}];" for p in ports]
+    if not model.streams:
+        buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
+    timed_in = [_read(p, "1U" if model.streams else "length") for p in model.inputs if p.has_time]
+    timed_out = [_write(p, "1U" if model.streams else "length") for p in model.outputs if p.has_time]
+    verb = "step" if model.streams else "run"
+    arguments = ["&state", *(p.name for p in model.inputs)]
+    arguments += [] if model.streams else ["length"]
+    arguments += [*(p.name for p in model.outputs), *([] if model.streams else ["work"])]
+    first = ["1U" if a == "length" else a for a in arguments]
+    call = f"{model.name}_{verb}({', '.join(arguments)});"
+    one = [*timed_in, "before = board_instructions();", call, "count(board_instructions() - before);", *timed_out]
+    body = [f"    {line}" for line in one]
+    if model.streams:
+        body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
+    return "\n".join(
+        [
+            f'#include "{model.name}.h"',
+            '#include "board.h"',
+            "",
+            f"static {model.name}_state state;",
+            *buffers,
+            "static uint32_t counts[6]; /* instructions, their high word, calls, fewest, most, stack */",
+            "",
+            "static void count(uint32_t instructions)",
+            "{",
+            "    counts[0] += instructions;",
+            "    counts[1] += (counts[0] < instructions) ? 1U : 0U;",
+            "    counts[2]++;",
+            "    counts[3] = ((counts[2] == 1U) || (instructions < counts[3])) ? instructions : counts[3];",
+            "    counts[4] = (instructions > counts[4]) ? instructions : counts[4];",
+            "}",
+            "",
+            "int main(void)",
+            "{",
+            "    uint32_t length;",
+            "    uint32_t before;",
+            "",
+            f"    {model.name}_init(&state);",
+            "    board_stack_paint();",
+            f"    {model.name}_{verb}({', '.join(first)}); /* how deep the stack becomes does not depend on values */",
+            "    counts[5] = board_stack_used();",
+            f"    while ((board_read(&length, sizeof(length)) == sizeof(length)) && (length != 0x{END:X}U)) {{",
+            *([] if model.streams else [f"        if (length > {steps}) {{", "            return 2;", "        }"]),
+            f"        {model.name}_reset(&state);",
+            *(f"        {_read(p, '1U')}" for p in model.inputs if not p.has_time),
+            *(f"    {line}" for line in body),
+            *(f"        {_write(p, '1U')}" for p in model.outputs if not p.has_time),
+            *(f"        board_write(state.{f.name}, sizeof(state.{f.name}));" for f in model.state),
+            "    }",
+            "    board_write(counts, sizeof(counts));",
+            "    return 0;",
+            "}",
+            "",
+        ]
+    )
+
+
+def _size(port: Port, steps: str) -> str:
+    return f"{port.count}U * {steps}" if port.has_time else f"{port.count}U"
+
+
+def _read(port: Port, steps: str) -> str:
+    return f"(void)board_read({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"
+
+
+def _write(port: Port, steps: str) -> str:
+    return f"board_write({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"

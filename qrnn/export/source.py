@@ -1,0 +1,146 @@
+"""The C of a whole model: its header and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qrnn.errors import UnsupportedError
+from qrnn.export.c_text import comment
+from qrnn.export.flow import Flow, initial_states
+from qrnn.export.layers import Code, is_unit
+from qrnn.export.layout import Kernels
+from qrnn.export.names import identifier
+from qrnn.export.ports import Port, StateField
+from qrnn.model.quant_model import QuantConcat, QuantModel
+
+RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h")
+NEEDS = {
+    "qrnn_dense.h": ("qrnn_matrix.h",),
+    "qrnn_gru.h": ("qrnn_gates.h", "qrnn_matrix.h"),
+    "qrnn_lstm.h": ("qrnn_gates.h", "qrnn_matrix.h"),
+    "qrnn_pointwise.h": ("qrnn_gates.h",),
+    "qrnn_projection.h": ("qrnn_gates.h",),
+    "qrnn_rnn.h": ("qrnn_gates.h", "qrnn_matrix.h"),
+    "qrnn_softmax.h": ("qrnn_gates.h",),
+    "qrnn_vectors.h": (),
+}
+"""Headers of the runtime that a layer's own header includes."""
+
+MOST_FEATURES = 0xFFFF
+"""Indices of features are 16 bits wide in C."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model's C. ``streams``: it has a step function; else it reads whole sequences, with ``work_per_step`` int16_t of room a step."""
+
+    name: str
+    kernels: Kernels
+    header: str
+    source: str
+    runtime: tuple[str, ...]
+    """Files of targets/runtime that it includes."""
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    state: tuple[StateField, ...]
+    streams: bool
+    work_per_step: int
+    weight_bytes: int
+
+
+def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = ()) -> Exported:
+    """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files."""
+    _check(model)
+    name, code = identifier(name), Code(kernels)
+    if is_unit(model):
+        code.features.add("QRNN_UNIT_GATES")
+    flow = Flow(model, name, code)
+    functions, reset = flow.functions(), initial_states(model, flow.fields, code)
+    runtime = _runtime(code)
+    top = [comment(line) for line in remarks]
+    return Exported(
+        name=name,
+        kernels=kernels,
+        header="\n".join([*top, *_header(model, flow)]) + "\n",
+        source="\n".join([*top, *_source(name, code, runtime, reset, functions)]) + "\n",
+        runtime=runtime,
+        inputs=flow.inputs,
+        outputs=flow.outputs,
+        state=tuple(flow.fields),
+        streams=flow.streams,
+        work_per_step=flow.work_per_step,
+        weight_bytes=code.weight_bytes,
+    )
+
+
+def _check(model: QuantModel) -> None:
+    """UnsupportedError for what the C cannot index."""
+    for name, fmt in model.tensors.items():
+        if fmt.features > MOST_FEATURES:
+            raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
+    for layer in model.layers:
+        if isinstance(layer, QuantConcat) and not layer.parts:
+            raise UnsupportedError(f"layer {layer.name}: a concatenation of nothing")
+
+
+def _runtime(code: Code) -> tuple[str, ...]:
+    """The runtime's files, each after those it includes."""
+    found = set(code.headers)
+    for header in code.headers:
+        found.update(NEEDS[header])
+    dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
+    first = ["qrnn_gates.h", "qrnn_matrix.h"]
+    rest = sorted(found - set(first))
+    return (*RUNTIME_BASE, *dot, *(h for h in first if h in found), *rest)
+
+
+def _header(model: QuantModel, flow: Flow) -> list[str]:
+    name, guard = flow.name, f"{flow.name.upper()}_H"
+    lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", ""]
+    for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
+        lines.append(f"/* {title}:")
+        lines += [f" *   {line}" for port in ports for line in _port_lines(model, port)]
+        lines[-1] += " */"
+    lines.append("")
+    for port in (*flow.inputs, *flow.outputs):
+        lines.append(f"#define {name.upper()}_{port.name.upper()}_SIZE {port.count}")
+    lines += ["", "/* What the model remembers from step to step. */", "typedef struct {"]
+    lines += [f"    {f.kind} {f.name}[{f.count}];" for f in flow.fields] or ["    uint8_t nothing;"]
+    lines += [f"}} {name}_state;", "", "/* Before anything else, once. */", f"void {name}_init({name}_state *state);", ""]
+    lines += ["/* Before each new sequence. */", f"void {name}_reset({name}_state *state);", ""]
+    prototypes = [f"{p};" for p in flow.prototypes()]
+    unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
+    if flow.streams:
+        lines += ["/* One time step. Outputs without a time axis are those of a sequence that ends here.", f" * {unwanted} */"]
+        lines += [prototypes[0], "", "/* `length` steps, one after the other; the state is carried on. */", prototypes[1]]
+    else:
+        lines += [f"/* int16_t of room that a sequence of `length` steps needs. */"]
+        lines += [f"#define {name.upper()}_WORK(length) ({flow.work_per_step}U * (length))", ""]
+        lines += [f"/* A whole sequence: a layer that runs backwards begins at its end. {unwanted} */", *prototypes]
+    return [*lines, "", "#endif"]
+
+
+def _port_lines(model: QuantModel, port: Port) -> list[str]:
+    """What the values of a port mean."""
+    shape = f"[{'length][' if port.has_time else ''}{port.count}]"
+    tensor = next((t for o in model.outputs if o.name == port.graph_name for t, _, _ in o.parts), port.graph_name)
+    if port.kind.startswith("u"):
+        vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
+        return [f"{port.kind} {port.name}{shape}: tokens below {vocabulary}"]
+    fmt = model.tensors[tensor]
+    several = any(len(o.parts) > 1 for o in model.outputs if o.name == port.graph_name)
+    if several or len(fmt.scale) > 1:
+        return [f"{port.kind} {port.name}{shape}: real value = q * scale of the element, see the README"]
+    return [f"{port.kind} {port.name}{shape}: real value = q * {fmt.scale[0]!r}, |q| <= {fmt.limit}"]
+
+
+def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:
+    lines = [f'#include "{name}.h"', "", "#include <string.h>", ""]
+    lines += [f"#define {feature}" for feature in sorted(code.features)]
+    lines += ["", *(f'#include "{header}"' for header in runtime), ""]
+    lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
+    lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]
+    lines += [f"void {name}_reset({name}_state *state)", "{", "    (void)memset(state, 0, sizeof(*state));"]
+    lines += [*(f"    {line}" for line in reset), "}"]
+    return [*lines, *(part for text in functions for part in ("", text))]

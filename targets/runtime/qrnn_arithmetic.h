@@ -1,0 +1,87 @@
+/* The contract's primitives, section 2 of docs/arithmetic.md: one rounding (half up), one requantization, three saturations. */
+#ifndef QRNN_ARITHMETIC_H
+#define QRNN_ARITHMETIC_H
+
+#include "qrnn_types.h"
+
+#if defined(__ARM_FEATURE_SAT) || defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
+#endif
+
+static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
+{
+    return (x < low) ? low : ((x > high) ? high : x);
+}
+
+static inline int32_t qrnn_saturate16(int32_t x)
+{
+#if defined(__ARM_FEATURE_SAT)
+    return __ssat(x, 16);
+#else
+    return qrnn_saturate(x, -32768, 32767);
+#endif
+}
+
+/* a + b, saturated to int32. */
+static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    return __qadd(a, b);
+#else
+    const uint32_t sum = (uint32_t)a + (uint32_t)b;
+    const int32_t limit = (a < 0) ? INT32_MIN : INT32_MAX;
+    const uint32_t overflow = ((uint32_t)a ^ sum) & ((uint32_t)b ^ sum); /* its sign: a and b have one sign, the sum the other */
+    return (overflow > UINT32_C(0x7FFFFFFF)) ? limit : (int32_t)sum;
+#endif
+}
+
+/* x * 2^shift for x of either sign; the product fits an int32. */
+static inline int32_t qrnn_shift_left(int32_t x, uint32_t shift)
+{
+    return (int32_t)((uint32_t)x << shift);
+}
+
+/* clamp to 16 - shift bits, then * 2^shift */
+static inline int32_t qrnn_saturate16_shifted(int32_t x, uint32_t shift)
+{
+    return qrnn_shift_left(qrnn_saturate(x, INT32_C(-32768) >> shift, INT32_C(32767) >> shift), shift);
+}
+
+/* round(x / 2^shift), shift 0...30, where x + 2^(shift - 1) fits an int32 */
+static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
+{
+    return (x + ((INT32_C(1) << shift) >> 1)) >> shift;
+}
+
+/* The same for any int32 x, without a sum that is wider than x. */
+static inline int32_t qrnn_shift_right_round_full(int32_t x, uint32_t shift)
+{
+    return (shift == 0U) ? x : ((x >> shift) + ((x >> (shift - 1U)) & 1));
+}
+
+/* The same in 64 bits, shift 0...46. */
+static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
+{
+    return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
+}
+
+/* round(acc * multiplier / 2^32) */
+static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier)
+{
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+    int32_t high;
+    __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(acc), "r"(multiplier));
+    return high;
+#else
+    return (int32_t)(((int64_t)acc * multiplier + INT64_C(0x80000000)) >> 32);
+#endif
+}
+
+/* An int16 with from_frac fraction bits as one with to_frac. */
+static inline int32_t qrnn_align16(int32_t x, uint32_t from_frac, uint32_t to_frac)
+{
+    return (to_frac >= from_frac) ? qrnn_saturate16(qrnn_shift_left(x, to_frac - from_frac))
+                                  : qrnn_shift_right_round(x, from_frac - to_frac);
+}
+
+#endif

@@ -1,0 +1,34 @@
+/* The integer softmax, section 3 of docs/arithmetic.md. */
+#ifndef QRNN_SOFTMAX_H
+#define QRNN_SOFTMAX_H
+
+#include "qrnn_gates.h"
+
+/* exp(-d) in Q0.15 from a table over [0, 16); d >= 0 with frac fraction bits */
+static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *table)
+{
+    const int32_t scaled = (frac > 11U) ? qrnn_shift_right_round(d, frac - 11U) : qrnn_shift_left(d, 11U - frac);
+    const int32_t m = (scaled > 32767) ? 32767 : scaled;
+    const uint16_t *entry = &table[(uint32_t)m >> 8U];
+    return qrnn_interpolate(m, 8U, entry[0], entry[1]);
+}
+
+/* y_k = round(2^14 * w_k / total), w_k = exp(x_k - max x): probabilities in Q1.14; x and y may be one array */
+static void qrnn_softmax(const int16_t *x, uint32_t count, uint32_t frac, const uint16_t *table, int16_t *y)
+{
+    int32_t largest = INT16_MIN;
+    uint32_t total = 0U;
+
+    for (uint32_t k = 0U; k < count; k++) {
+        largest = (x[k] > largest) ? x[k] : largest;
+    }
+    for (uint32_t k = 0U; k < count; k++) {
+        total += (uint32_t)qrnn_exp_weight(largest - x[k], frac, table);
+    }
+    for (uint32_t k = 0U; k < count; k++) {
+        const uint32_t weight = (uint32_t)qrnn_exp_weight(largest - x[k], frac, table);
+        y[k] = (int16_t)(((weight << 15U) + total) / (2U * total));
+    }
+}
+
+#endif

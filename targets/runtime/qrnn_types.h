@@ -1,0 +1,79 @@
+/* What an exported model is made of. Words and letters are those of qrnn's docs/arithmetic.md ("the contract"). */
+#ifndef QRNN_TYPES_H
+#define QRNN_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && defined(__ORDER_LITTLE_ENDIAN__)
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "weights are packed for little-endian processors"
+#endif
+#endif
+
+/* C leaves >> of a negative number to the compiler; the contract needs floor(x / 2^s). An array of -1 elements does not compile. */
+typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 : -1];
+
+/* Where the time goes: a build that measures gives this a meaning. */
+#ifndef QRNN_PHASE
+#define QRNN_PHASE(phase) ((void)0)
+#endif
+#define QRNN_PHASE_INPUT 0U /* W x, requantized */
+#define QRNN_PHASE_STATE 1U /* R h, requantized */
+#define QRNN_PHASE_GATES 2U /* gate functions and the new state */
+#define QRNN_PHASE_OTHER 3U /* operands, heads, the way there and back */
+
+#define QRNN_ROWS 4U /* rows of a block: what one dot product call computes */
+
+/* Rows of weights with what requantizes their sums. Rows stand in blocks of four; short last blocks are filled up with zeros. */
+typedef struct {
+    const uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them */
+    const int32_t *row;        /* [blocks][8]: four biases, four multipliers */
+    const uint8_t *left_shift; /* [blocks][4], NULL where all are 0 */
+    const uint8_t *pre_shift;  /* [blocks][4], NULL where all are 0 */
+    uint16_t columns;          /* of a row, with its padding */
+    uint16_t block_bytes;      /* of weights */
+    uint8_t wide;              /* operands have 16 bits */
+} qrnn_matrix;
+
+/* How an int16 vector becomes the operands of a matrix: to_operand(x, shift, limit). */
+typedef struct {
+    uint16_t limit;
+    uint8_t shift;
+    uint8_t wide;
+} qrnn_operand_format;
+
+/* A gate function, section 3 of the contract. */
+typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3 } qrnn_gate_kind;
+
+typedef struct {
+    const int16_t *table;      /* ODD */
+    const int32_t *wide_table; /* TABLE */
+    int32_t value[5];          /* the five parameters of the kind, in the contract's order */
+    uint8_t kind;
+} qrnn_gate;
+
+/* One direction of a recurrent layer. Blocks of its matrices: [unit / 4][gate][unit % 4]. */
+typedef struct {
+    qrnn_matrix ih;                  /* W, from the layer's input */
+    qrnn_matrix hh;                  /* R, from the state */
+    const qrnn_gate *gate;           /* a function for each gate in the blocks' order, and for LSTM one more, of the cell */
+    const int16_t *peephole;         /* [blocks][4] weights, or NULL */
+    const uint8_t *peephole_shift;   /* [blocks][4] */
+    uint16_t units;                  /* H */
+    uint16_t h_limit;                /* GRU with linear_before_reset = 0: of the operand of r*h; */
+    uint8_t h_shift;                 /* its shift */
+    uint8_t forget;                  /* LSTM: QRNN_FORGET_GATE, QRNN_FORGET_ONE or QRNN_FORGET_COUPLED */
+    uint8_t input_frac;              /* LSTM: fraction bits of i */
+    uint8_t forget_frac;             /* LSTM: of f */
+    uint8_t product_shift;           /* LSTM: i*g to the cell's fraction bits */
+    uint8_t argument_shift;          /* LSTM: c to the output function's argument */
+    uint8_t reset_frac;              /* GRU: fraction bits of r */
+    uint8_t update_frac;             /* GRU: of z */
+    uint8_t candidate_shift;         /* GRU: n to the state's fraction bits */
+    uint8_t hidden_shift;            /* LSTM and RNN: to the state's fraction bits */
+} qrnn_cell;
+
+enum { QRNN_FORGET_GATE = 0, QRNN_FORGET_ONE = 1, QRNN_FORGET_COUPLED = 2 };
+
+#endif

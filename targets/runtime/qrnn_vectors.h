@@ -1,0 +1,59 @@
+/* Vectors between layers: sums and selections, section 5 of docs/arithmetic.md. */
+#ifndef QRNN_VECTORS_H
+#define QRNN_VECTORS_H
+
+#include "qrnn_arithmetic.h"
+
+#if defined(QRNN_USE_ADD)
+/* y = saturate16(round((a * 2^a_shift + b * 2^b_shift) / 2^shift)) */
+static void qrnn_add(const int16_t *a, const int16_t *b, uint32_t count, uint32_t a_shift, uint32_t b_shift, uint32_t shift,
+                     int16_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        const int32_t sum = qrnn_shift_left(a[k], a_shift) + qrnn_shift_left(b[k], b_shift);
+        y[k] = (int16_t)qrnn_saturate16(qrnn_shift_right_round(sum, shift));
+    }
+}
+#endif
+
+#if defined(QRNN_USE_SELECT)
+/* y[k] = align16(x[index[k]], from_frac, to_frac): a part of a concatenation */
+static void qrnn_select(const int16_t *x, const uint16_t *index, uint32_t count, uint32_t from_frac, uint32_t to_frac, int16_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        y[k] = (int16_t)qrnn_align16(x[index[k]], from_frac, to_frac);
+    }
+}
+#endif
+
+#if defined(QRNN_USE_GATHER)
+/* y[to[k]] = x[from[k]]: a part of an output */
+static void qrnn_gather(const int16_t *x, const uint16_t *from, const uint16_t *to, uint32_t count, int16_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        y[to[k]] = x[from[k]];
+    }
+}
+#endif
+
+#if defined(QRNN_USE_GATHER_VALUES_32)
+/* y[to[k]] = x[from[k]]: a part of an output */
+static void qrnn_gather_values_32(const int16_t *x, const uint16_t *from, const uint16_t *to, uint32_t count, int32_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        y[to[k]] = x[from[k]];
+    }
+}
+#endif
+
+#if defined(QRNN_USE_GATHER_CELLS_32)
+/* y[to[k]] = x[from[k]]: a part of an output */
+static void qrnn_gather_cells_32(const int32_t *x, const uint16_t *from, const uint16_t *to, uint32_t count, int32_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        y[to[k]] = x[from[k]];
+    }
+}
+#endif
+
+#endif
