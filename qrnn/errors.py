@@ -31,3 +31,11 @@ class TargetError(QrnnError):
 
 class BackendError(QrnnError):
     """A backend is unknown or cannot run here."""
+
+
+class DeviceError(QrnnError):
+    """Building C for a device or running it in an emulator failed."""
+
+
+class MissingToolError(DeviceError):
+    """A compiler or an emulator is not installed."""

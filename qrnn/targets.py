@@ -1,30 +1,113 @@
-"""Known hardware, as data: one TOML a target, with the scheme that suits it. A new target is a new file in ``targets/``."""
+"""Known hardware, as data: one TOML a target. A new target is a new file in ``targets/``, or anywhere, named by its path.
+
+docs/add_a_target.md walks through every key. The classes below are the file's sections, their fields its keys: a field with a default is a
+key that may be left out.
+"""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qrnn.errors import QuantizationError, TargetError
+
+Kernels = Literal["plain", "dsp", "mve"]
+Board = Literal["arm_m", "riscv32", "host"]
+
+_SHIFTS = range(11)
+"""Shifts that QEMU's ``-icount`` takes."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """The processor: bits of a register, instructions that count, and the dot product that exported C takes."""
+
+    word_bits: int
+    instructions: tuple[str, ...]
+    kernels: Kernels = "plain"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Flash and RAM in bytes and the clock in Hz of one typical ``device``; None where it is no limit, or not known."""
+
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    clock_hz: int | None = None
+    device: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Build:
+    """How C is built: ``board`` names the start-up in ``targets/boards``, the rest the compilers that know the core.
+
+    ``gnu`` is the prefix of GNU's tools ("arm-none-eabi"), ``gnu_package`` Debian's package of them. A compiler without flags is not used.
+    Board "host" needs no flags: the compiler's own machine is meant.
+    """
+
+    board: Board | None = None
+    gnu: str | None = None
+    gnu_package: str | None = None
+    gnu_flags: tuple[str, ...] = ()
+    clang_flags: tuple[str, ...] = ()
+    zig_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """The QEMU machine that stands for the device, its memory map in bytes, and its clockwork.
+
+    2^``icount_shift`` ns of virtual time pass with each instruction; ``tick_hz`` is the rate of SysTick (Arm), from which they are counted.
+    ``core`` says what is emulated, ``note`` where that differs from the target.
+    """
+
+    command: str
+    package: str
+    machine: str
+    core: str
+    icount_shift: int
+    flash_origin: int
+    flash_bytes: int
+    ram_origin: int
+    ram_bytes: int
+    tick_hz: int | None = None
+    options: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What estimates of time rest upon: cycles an instruction, and instructions a multiply-add, a unit and a step, with their ``source``.
+
+    A step of a recurrent layer is estimated as ``step + unit * units + multiply-add * multiply-adds`` instructions. Any may be None: not known.
+    """
+
+    source: str
+    cycles_per_instruction: float | None = None
+    instructions_per_mac: float | None = None
+    instructions_per_unit: float | None = None
+    instructions_per_step: float | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """One device: ``word_bits`` of its registers, ``instructions`` that count, ``scheme`` defaults for `qrnn.Scheme`.
-
-    ``flash_bytes`` and ``ram_bytes`` are those of a typical board, None where memory is no limit.
-    """
+    """One device. ``scheme`` are defaults for `qrnn.Scheme`; ``note`` is for people."""
 
     name: str
     description: str
-    word_bits: int
-    instructions: tuple[str, ...]
+    core: Core
     scheme: dict[str, Any]
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
+    memory: Memory = field(default_factory=Memory)
+    build: Build = field(default_factory=Build)
+    emulation: Emulation | None = None
+    cost: Cost | None = None
+    note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, for JSON."""
@@ -43,62 +126,123 @@ def target_names() -> tuple[str, ...]:
 
 
 def load_target(name: str) -> Target:
-    """Read and check one target; TargetError names the file, the key and what was expected."""
-    if name not in target_names():
-        raise TargetError(
-            f"target {name!r} is unknown; expected one of {', '.join(target_names())} (see: qrnn targets)"
-        )
-    return read_target(targets_folder() / f"{name}.toml")
+    """Read and check one target, by its name or by the path of its file, which ends in ``.toml``.
+
+    TargetError names the file, the key and what was expected.
+    """
+    if name in target_names():
+        return read_target(targets_folder() / f"{name}.toml")
+    if name.endswith(".toml"):
+        return read_target(Path(name))
+    known = ", ".join(target_names())
+    raise TargetError(
+        f"target {name!r} is unknown; expected one of {known} or the path of a .toml file (see: qrnn targets)"
+    )
 
 
 def read_target(path: Path) -> Target:
     """Read and check a TOML file."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"{path}: {error}") from None
-    core = _take(path, table, "core", dict)
-    scheme = _take(path, table, "scheme", dict)
-    memory = _take(path, table, "memory", dict, {})
-    instructions = _take(path, core, "instructions", list)
-    if not all(isinstance(item, str) for item in instructions):
-        raise TargetError(f"{path}: instructions = {instructions!r}, expected a list of str")
-    target = Target(
-        name=_take(path, table, "name", str),
-        description=_take(path, table, "description", str),
-        word_bits=_take(path, core, "word_bits", int),
-        instructions=tuple(instructions),
-        scheme=_complete_scheme(path, scheme),
-        flash_bytes=_take(path, memory, "flash_bytes", int, None),
-        ram_bytes=_take(path, memory, "ram_bytes", int, None),
-    )
-    for where, rest in (("", table), ("core.", core), ("memory.", memory)):
-        if rest:
-            raise TargetError(f"{path}: key {where + next(iter(rest))!r} is unknown; remove it")
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+    target: Target = _section(path, Target, table, "")
     if target.name != path.stem:
         raise TargetError(f"{path}: name is {target.name!r}, expected the file's own name {path.stem!r}")
+    _check_sizes(path, target)
+    if target.emulation is not None:
+        _check_clockwork(path, target.build.board, target.emulation)
+    _complete_scheme(path, target.scheme)
     return target
 
 
-def _complete_scheme(path: Path, scheme: dict[str, Any]) -> dict[str, Any]:
-    """The checked scheme with its defaults filled in."""
+def _check_sizes(path: Path, target: Target) -> None:
+    """What counts something is a whole number of it."""
+    for where, part in (("core", target.core), ("memory", target.memory), ("emulation", target.emulation)):
+        for key in ("word_bits", "flash_bytes", "ram_bytes", "clock_hz", "tick_hz"):
+            value = getattr(part, key, None)
+            if value is not None and value <= 0:
+                raise TargetError(f"{path}: {where}.{key} = {value}, expected more than 0")
+
+
+def _check_clockwork(path: Path, board: Board | None, emulation: Emulation) -> None:
+    """Instructions can be counted exactly: more than two ticks of the timer pass with each, as `targets/boards/arm_m.c` says."""
+    if emulation.icount_shift not in _SHIFTS:
+        raise TargetError(f"{path}: emulation.icount_shift = {emulation.icount_shift}, expected 0 to 10")
+    if board == "arm_m":
+        if emulation.tick_hz is None:
+            raise TargetError(f"{path}: key 'emulation.tick_hz' is missing; expected int, the rate of SysTick")
+        if emulation.tick_hz << emulation.icount_shift <= 2_000_000_000:
+            raise TargetError(
+                f"{path}: emulation.icount_shift = {emulation.icount_shift} at tick_hz = {emulation.tick_hz} is at most two ticks "
+                "an instruction; raise icount_shift"
+            )
+    elif board == "riscv32" and emulation.icount_shift != 0:
+        raise TargetError(
+            f"{path}: emulation.icount_shift = {emulation.icount_shift}, expected 0, where minstret is exact"
+        )
+
+
+def _complete_scheme(path: Path, scheme: dict[str, Any]) -> None:
+    """Check the scheme and fill its defaults in."""
     from qrnn.quantization import Scheme  # costly to import, and only needed to check
 
     try:
-        return Scheme(**scheme).as_dict()
+        scheme.update(Scheme(**scheme).as_dict())
     except (TypeError, QuantizationError) as error:
         raise TargetError(f"{path}: [scheme] {error}") from None
 
 
-_MISSING = object()
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a section's fields, without the None of those that may be left out: TOML has no null."""
+    unions = (Union, UnionType)
+    hints = get_type_hints(kind)
+    return {name: get_args(hint)[0] if get_origin(hint) in unions else hint for name, hint in hints.items()}
 
 
-def _take(path: Path, table: dict[str, Any], key: str, kind: type, default: Any = _MISSING) -> Any:
-    if key not in table:
-        if default is _MISSING:
-            raise TargetError(f"{path}: key {key!r} is missing; expected {kind.__name__}")
-        return default
-    value = table.pop(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TargetError(f"{path}: {key} = {value!r}, expected {kind.__name__}")
-    return value
+def _section(path: Path, kind: type, table: dict[str, Any], where: str) -> Any:
+    """A dataclass of a table whose keys are its fields."""
+    values = {}
+    for entry in fields(kind):
+        expected = _hints(kind)[entry.name]
+        if entry.name in table:
+            values[entry.name] = _value(path, where + entry.name, expected, table[entry.name])
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise TargetError(f"{path}: key {where + entry.name!r} is missing; expected {_words(expected)}")
+    for key in table:
+        if key not in values:
+            raise TargetError(f"{path}: key {where + key!r} is unknown; remove it")
+    return kind(**values)
+
+
+def _value(path: Path, key: str, expected: Any, value: Any) -> Any:
+    """``value`` as the type a field has."""
+    if is_dataclass(expected) and isinstance(expected, type) and isinstance(value, dict):
+        return _section(path, expected, value, f"{key}.")
+    origin = get_origin(expected)
+    if origin is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if origin is Literal and value in get_args(expected):
+        return value
+    if origin is dict and isinstance(value, dict):
+        return value
+    if expected is float and isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if expected in (int, str) and isinstance(value, expected) and not isinstance(value, bool):
+        return value
+    raise TargetError(f"{path}: {key} = {value!r}, expected {_words(expected)}")
+
+
+def _words(expected: Any) -> str:
+    """A field's type, for people."""
+    origin = get_origin(expected)
+    if origin is tuple:
+        return "a list of str"
+    if origin is Literal:
+        return " or ".join(map(repr, get_args(expected)))
+    if origin is dict or is_dataclass(expected):
+        return "a table"
+    return "a number, 0 or more" if expected is float else str(expected.__name__)

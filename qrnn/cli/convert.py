@@ -17,7 +17,9 @@ def convert(
         str, typer.Option(help="DATA.npz of typical inputs, batch first; or the word random, for trials only.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .qrnn file to write.")],
-    target: Annotated[str, typer.Option(help="Known hardware whose defaults to take (see: qrnn targets).")] = "generic",
+    target: Annotated[
+        str, typer.Option(help="Known hardware whose defaults to take, or its FILE.toml (see: qrnn targets).")
+    ] = "generic",
     gates: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +39,8 @@ def convert(
     from qrnn.targets import load_target
 
     check_output(output, (model, Path(calibration)))
-    defaults = Scheme(**load_target(target).scheme)
+    device = load_target(target)
+    defaults = Scheme(**device.scheme)
     given = {
         "gates": gates,
         "calibrator": calibrator,
@@ -49,7 +52,7 @@ def convert(
     float_model = load_onnx(model)
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
     with progress("calibrating") as report:
-        quantized = quantize(float_model, data, scheme, target, report)
+        quantized = quantize(float_model, data, scheme, device.name, report)
     save(quantized, output)
     out = console()
     for note in float_model.notes:

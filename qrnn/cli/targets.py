@@ -2,26 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qrnn.cli.common import console, print_json, size_text
 
+if TYPE_CHECKING:
+    from qrnn.targets import Target
 
-def targets(json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """List the known hardware."""
-    from rich.table import Table
+_TITLES = {
+    "core": "core",
+    "memory": "typical device",
+    "build": "C is built",
+    "emulation": "emulated",
+    "cost": "estimates of time",
+    "scheme": "defaults of qrnn convert",
+}
 
+
+def targets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE.toml", help="Explain this target; list all when left out.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the known hardware, or explain one target."""
     from qrnn.targets import load_target, target_names
 
-    known = [load_target(name) for name in target_names()]
+    if name is not None:
+        target = load_target(name)
+        print_json(target.as_dict()) if json else _explain(target)
+        return
+    known = [load_target(known_name) for known_name in target_names()]
     if json:
         print_json([t.as_dict() for t in known])
-        return
-    table = Table("target", "description", "word", "flash", "RAM", "scheme")
+    else:
+        _list(known)
+
+
+def _list(known: list[Target]) -> None:
+    from rich.table import Table
+
+    table = Table("target", "description", "dot product", "flash", "RAM", "emulated", "scheme")
     for t in known:
-        memory = [size_text(m) if m is not None else "-" for m in (t.flash_bytes, t.ram_bytes)]
+        memory = [size_text(m) if m is not None else "-" for m in (t.memory.flash_bytes, t.memory.ram_bytes)]
+        emulated = t.emulation.machine if t.emulation else "runs here" if t.build.board == "host" else "-"
         scheme = f"{t.scheme['activations']}-bit, {t.scheme['gates']}"
-        table.add_row(t.name, t.description, f"{t.word_bits} bit", *memory, scheme)
+        table.add_row(t.name, t.description, t.core.kernels, *memory, emulated, scheme)
     console().print(table)
+
+
+def _explain(target: Target) -> None:
+    """Everything that is known of one target, section by section; what is not known is left out."""
+    out = console()
+    out.print(f"{target.name}: {target.description}", soft_wrap=True)
+    if target.note:
+        out.print(target.note, soft_wrap=True)
+    parts = target.as_dict()
+    width = max(len(key) for title in _TITLES for key in parts[title] or {})
+    for section, title in _TITLES.items():
+        lines = {key: _text(key, value) for key, value in (parts[section] or {}).items() if value not in (None, ())}
+        if lines:
+            out.print(f"\n{title}")
+        for key, text in lines.items():
+            out.print(f"  {key:{width}}  {text}", soft_wrap=True)
+    if target.emulation is None and target.build.board != "host":
+        out.print("\nemulated\n  not at all: what is built for it is verified on the device itself")
+
+
+def _text(key: str, value: Any) -> str:
+    """A value with its unit, as the key's ending says it."""
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if key.endswith("_bytes"):
+        return size_text(value)
+    if key.endswith("_hz"):
+        return f"{value / 1e6:g} MHz"
+    if key.endswith("_origin"):
+        return f"0x{value:08x}"
+    return str(value)

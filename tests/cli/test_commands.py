@@ -23,7 +23,7 @@ from qrnn.model.file import load, save
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization import Scheme, quantize
 from qrnn.session import Session
-from qrnn.targets import target_names
+from qrnn.targets import target_names, targets_folder
 
 
 def strict_json(text: str) -> Any:
@@ -307,6 +307,23 @@ def test_targets(cli: Cli) -> None:
     text = cli("targets").out
     for name in target_names():
         assert name in text
+
+
+def test_one_target(cli: Cli, tmp_path: Path) -> None:
+    shown = strict_json(cli("targets", "cortex-m4", "--json").out)
+    assert shown == next(t for t in strict_json(cli("targets", "--json").out) if t["name"] == "cortex-m4")
+    text = cli("targets", "cortex-m4").out
+    for part in ("Cortex-M4", "STM32F407VG", "168 MHz", "192.0 KiB", "mps2-an386", "0x20000000", "dsp", "pwl:128"):
+        assert part in text
+    assert "verified on the device itself" in cli("targets", "esp32-s3").out
+    assert "emulated" not in cli("targets", "host-cpu").out
+    own = tmp_path / "mine.toml"
+    own.write_text((targets_folder() / "cortex-m4.toml").read_text().replace('"cortex-m4"', '"mine"'))
+    assert cli("targets", own).out.replace("mine:", "cortex-m4:") == text
+    for wrong in ("toaster", tmp_path / "none.toml"):
+        done = cli("targets", wrong)
+        assert done.status == 2
+        assert len(done.lines) == 1
 
 
 def test_help(cli: Cli) -> None:

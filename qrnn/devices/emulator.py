@@ -1,0 +1,95 @@
+"""Run a linked program: on an emulated board by QEMU, or here where the target is the host."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from qrnn.devices.image import Image
+from qrnn.errors import DeviceError, MissingToolError
+from qrnn.targets import Emulation, Target
+
+EXIT_FAULT, EXIT_OUTPUT = 250, 251
+"""``BOARD_EXIT_FAULT`` and ``BOARD_EXIT_OUTPUT`` of ``targets/boards/board.h``."""
+
+_INPUT, _OUTPUT = "board.in", "board.out"
+"""Files of the working directory that the boards open by semihosting."""
+
+
+@dataclass(frozen=True)
+class EmulatorRun:
+    """What the program wrote, and the status it returned."""
+
+    output: bytes
+    status: int
+
+
+def run(image: Image, target: Target, stdin: bytes = b"", timeout: float = 60.0) -> EmulatorRun:
+    """Run ``image`` with ``stdin`` for its input, for at most ``timeout`` seconds.
+
+    A status that the program itself returns is not an error. DeviceError where it faults, crashes, does not end, or cannot write its output;
+    MissingToolError where the emulator is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as name:
+        folder = Path(name)
+        program = image.path.resolve()
+        if target.build.board == "host":
+            done = _execute(target, [str(program)], folder, stdin, timeout)
+            output = done.stdout
+        else:
+            (folder / _INPUT).write_bytes(stdin)
+            done = _execute(target, _command(target, program), folder, b"", timeout)
+            written = folder / _OUTPUT
+            output = written.read_bytes() if written.is_file() else b""
+    words = done.stderr.decode(errors="replace")
+    complaints = "\n".join(line for line in words.splitlines() if ": warning: " not in line)
+    what = f"target {target.name}: {image.path}"
+    if done.returncode == EXIT_FAULT:
+        raise DeviceError(
+            f"{what}: the program took a fault (a wrong address, an instruction the core has not, or a full stack)"
+        )
+    if done.returncode == EXIT_OUTPUT:
+        raise DeviceError(f"{what}: the program's output could not be written")
+    if done.returncode < 0:
+        raise DeviceError(f"{what}: ended by signal {-done.returncode}\n{complaints[-2000:]}")
+    if done.returncode != 0 and target.emulation is not None and f"{target.emulation.command}:" in complaints:
+        raise DeviceError(f"{what}: the emulator failed\n{complaints[-2000:]}")
+    return EmulatorRun(output, done.returncode)
+
+
+def _command(target: Target, program: Path) -> list[str]:
+    emulation = target.emulation
+    if emulation is None:
+        raise DeviceError(f"target {target.name}: no emulator is known for it; expected [emulation]")
+    return [
+        find_emulator(target.name, emulation),
+        *("-M", emulation.machine, "-kernel", str(program)),
+        *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"),
+        *("-semihosting-config", "enable=on,target=native"),
+        *("-icount", f"shift={emulation.icount_shift}"),
+        *emulation.options,
+    ]
+
+
+def find_emulator(name: str, emulation: Emulation) -> str:
+    """The emulator's path; MissingToolError with Debian's package where it is not installed. ``name`` is the target's."""
+    path = shutil.which(emulation.command)
+    if path is None:
+        raise MissingToolError(
+            f"target {name}: emulator {emulation.command} is not installed; apt-get install {emulation.package}"
+        )
+    return path
+
+
+def _execute(
+    target: Target, command: list[str], folder: Path, stdin: bytes, timeout: float
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, timeout=timeout, check=False)
+    except OSError as error:
+        raise DeviceError(f"target {target.name}: cannot run {command[0]}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"target {target.name}: the program still ran after {timeout:g} s") from None

@@ -1,0 +1,179 @@
+"""Every board, built by every compiler that is here: bytes, counts, stack, start-up, faults, sizes."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qrnn.devices import Image, find_toolchain, run, toolchains
+from qrnn.devices.toolchain import FAMILIES, Family
+from qrnn.errors import DeviceError, MissingToolError
+from qrnn.targets import Target, load_target, target_names
+
+PROBE = Path(__file__).parent / "probe.c"
+WARNINGS = ("-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+
+TARGETS = [name for name in target_names() if load_target(name).build.board is not None and name != "generic"]
+BARE = [name for name in TARGETS if name != "host-cpu"]
+BUILDS = [(name, family) for name in TARGETS for family in FAMILIES]
+BARE_BUILDS = [(name, family) for name in BARE for family in FAMILIES]
+
+Ask = Callable[..., bytes]
+
+
+@cache
+def built(folder: Path, name: str, family: Family) -> Image:
+    target = load_target(name)
+    output = folder / f"{name}-{family}.elf"
+    return find_toolchain(target, family).build(target, [PROBE], output=output, flags=WARNINGS)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("boards")
+
+
+@pytest.fixture
+def probe(request: pytest.FixtureRequest, folder: Path) -> tuple[Target, Image]:
+    name, family = request.param
+    target = load_target(name)
+    if family not in [toolchain.family for toolchain in toolchains(target)]:
+        pytest.skip(f"no {family} compiler for {name} is installed")
+    if target.emulation is not None and shutil.which(target.emulation.command) is None:
+        pytest.skip(f"{target.emulation.command} is not installed")
+    return target, built(folder, name, family)
+
+
+@pytest.fixture
+def ask(probe: tuple[Target, Image]) -> Ask:
+    """The output of the probe, asked for one thing."""
+    target, image = probe
+
+    def answer(what: str, word: int | None = None, data: bytes = b"") -> bytes:
+        stdin = what.encode() + (b"" if word is None else struct.pack("<I", word)) + data
+        done = run(image, target, stdin)
+        assert done.status == 0
+        return done.output
+
+    return answer
+
+
+def name_of(build: tuple[str, str]) -> str:
+    return "-".join(build)
+
+
+def number(answer: bytes) -> int:
+    return int(struct.unpack("<I", answer)[0])
+
+
+every_build = pytest.mark.parametrize("probe", BUILDS, indirect=True, ids=name_of)
+every_bare_build = pytest.mark.parametrize("probe", BARE_BUILDS, indirect=True, ids=name_of)
+
+
+@every_build
+def test_bytes_come_back(ask: Ask) -> None:
+    """All byte values, and more than any buffer or any board's RAM of 16 KB holds."""
+    data = np.random.default_rng(1).integers(0, 256, 300_001, dtype=np.uint8).tobytes()
+    assert ask("e", data=data) == data
+    assert ask("e") == b""
+
+
+@every_build
+def test_start_up_fills_memory(ask: Ask) -> None:
+    assert ask("m") == bytes([1, 2, 3]) + bytes(997) + bytes([4, 5, 6]) + bytes(197) + bytes(3000)
+
+
+@every_bare_build
+@pytest.mark.parametrize("turns", [1, 2, 3, 1000, 3_000_001])
+def test_instructions_are_exact(ask: Ask, turns: int) -> None:
+    """2 a turn and 1 to return, against 1: across a period of the timer as well."""
+    assert number(ask("c", turns)) == 2 * turns
+
+
+@every_bare_build
+def test_a_reading_costs_nothing(ask: Ask) -> None:
+    """Ten thousand times; one instruction is the caller's, who keeps the first reading."""
+    assert number(ask("b")) <= 2
+
+
+@every_bare_build
+@pytest.mark.parametrize("turns", [1, 1_000_000])
+def test_instructions_while_the_stack_is_painted(ask: Ask, turns: int) -> None:
+    assert number(ask("p", turns)) == 2 * turns
+
+
+@pytest.mark.parametrize("probe", [(name, "gnu") for name in BARE], indirect=True, ids=name_of)
+def test_a_hundred_million_instructions(ask: Ask) -> None:
+    assert number(ask("c", 50_000_000)) == 100_000_000
+
+
+@every_bare_build
+@pytest.mark.parametrize("depth", [4, 8, 512, 4096])
+def test_stack_to_the_word(ask: Ask, depth: int) -> None:
+    assert number(ask("s", depth)) == depth
+
+
+@every_build
+def test_the_cores_instructions_run(ask: Ask) -> None:
+    """Vector ones need their coprocessor, which start-up turns on."""
+    assert number(ask("v")) in (10, 12)
+
+
+@every_build
+def test_sections(probe: tuple[Target, Image]) -> None:
+    _, image = probe
+    table, start, later = (image.symbol(name) for name in ("table", "start", "later"))
+    assert [(s.size, s.kind, s.section) for s in (table, start, later)] == [
+        (1000, "object", "rodata"), (200, "object", "data"), (3000, "object", "bss"),
+    ]  # fmt: skip
+    main = image.symbol("main")
+    assert (main.kind, main.section) == ("function", "text")
+    assert 20 < main.size < image.text
+    assert image.flash_bytes == image.text + image.rodata + image.data
+    assert image.ram_bytes == image.data + image.bss
+
+
+@every_bare_build
+def test_a_bare_image_is_small(probe: tuple[Target, Image]) -> None:
+    """Nothing is linked but the probe, its board, and no library's start-up; sizes are those of its objects, and alignment."""
+    _, image = probe
+    assert image.text < 4000
+    assert 1000 <= image.rodata < 1200
+    assert 200 <= image.data < 216
+    assert 3000 <= image.bss < 3080
+
+
+@every_bare_build
+def test_a_fault_is_an_error(probe: tuple[Target, Image]) -> None:
+    target, image = probe
+    with pytest.raises(DeviceError, match=f"target {target.name}: .*took a fault"):
+        run(image, target, b"f")
+
+
+@every_build
+def test_status(probe: tuple[Target, Image]) -> None:
+    target, image = probe
+    assert [run(image, target, b"x" + struct.pack("<I", status)).status for status in (0, 3, 200)] == [0, 3, 200]
+    assert run(image, target, b"").status == 1
+
+
+@pytest.mark.parametrize("probe", [("host-cpu", "gnu"), ("cortex-m4", "gnu")], indirect=True, ids=name_of)
+def test_a_program_without_end_is_an_error(probe: tuple[Target, Image]) -> None:
+    target, image = probe
+    with pytest.raises(DeviceError, match=f"target {target.name}: the program still ran after 1 s"):
+        run(image, target, b"l", timeout=1)
+
+
+def test_generic_is_built_for_the_host(tmp_path: Path) -> None:
+    target = load_target("generic")
+    try:
+        image = find_toolchain(target).build(target, [PROBE], output=tmp_path / "probe")
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    assert run(image, target, b"eabc").output == b"abc"
