@@ -19,13 +19,13 @@ def padded_columns(columns: int, kernels: Kernels) -> int:
     return -(-columns // step) * step
 
 
-def pack_block(weight: Int8Array, kernels: Kernels) -> bytes:
-    """The bytes of four rows (4, K) for `qrnn_dot4` and for `qrnn_dot4_wide`, in [-127, 127], with the zero columns that they are padded with.
+def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
+    """The bytes of four rows (4, K) of weights in [-127, 127], with their zero columns, for `qrnn_dot4` or, wide, `qrnn_dot4_wide`.
 
     - plain: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
       minus 1 where a_k < 0. So the halfword of column k is the integer a_k + 256 * w[r+1, k].
-    - mve: 16 columns by 16 columns, for each row by row 16 weights.
+    - mve: 16 columns by 16 columns (wide: 8 by 8), row by row the weights of these columns.
     """
     rows, columns = weight.shape
     if rows != BLOCK_ROWS:
@@ -37,4 +37,4 @@ def pack_block(weight: Int8Array, kernels: Kernels) -> bytes:
     if kernels == "dsp":
         w[1::2] -= w[0::2] < 0
         return w.reshape(2, 2, -1, 2).transpose(2, 0, 3, 1).tobytes()
-    return w.reshape(rows, -1, 16).transpose(1, 0, 2).tobytes()
+    return w.reshape(rows, -1, 8 if wide else 16).transpose(1, 0, 2).tobytes()
