@@ -23,7 +23,9 @@ def verify(
     target: Annotated[
         str | None, typer.Option(help="Run on this hardware in place of the one that the folder was exported for.")
     ] = None,
-    compiler: Annotated[str | None, typer.Option(help="gnu, clang or zig; the first that is installed when left out.")] = None,
+    compiler: Annotated[
+        str | None, typer.Option(help="gnu, clang or zig; the first that is installed when left out.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Build exported C, run it, and compare every output and state with the host: exit status 1 unless all bits are equal."""
@@ -46,7 +48,10 @@ def verify(
     result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]
     equal = result.difference is None
     if json:
-        counted = {"instructions_per_step": result.counts.instructions / result.steps, "stack_bytes": result.counts.stack_bytes}
+        counted = {
+            "instructions_per_step": result.counts.instructions / result.steps,
+            "stack_bytes": result.counts.stack_bytes,
+        }
         print_json(
             {
                 "equal": equal,
@@ -63,6 +68,8 @@ def verify(
         what = f"{result.sequences} sequences, {result.steps} steps on {hardware.name} ({result.compiler})"
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
         if hardware.emulation is not None:
-            out.print(f"{result.counts.instructions / result.steps:,.0f} instructions a step, {result.counts.stack_bytes} bytes of stack")
+            out.print(
+                f"{result.counts.instructions / result.steps:,.0f} instructions a step, {result.counts.stack_bytes} bytes of stack"
+            )
     if not equal:
         raise typer.Exit(1)

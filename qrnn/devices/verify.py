@@ -58,7 +58,12 @@ def verify(
 
 
 def build_replay(
-    folder: ExportedFolder, target: Target, toolchain: Toolchain, most_steps: int, place: Path, flags: Sequence[str] = ()
+    folder: ExportedFolder,
+    target: Target,
+    toolchain: Toolchain,
+    most_steps: int,
+    place: Path,
+    flags: Sequence[str] = (),
 ) -> Image:
     """The program that replays sequences, linked in ``place``."""
     replay = place / "replay.c"

@@ -19,7 +19,9 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
 
-def integer_sequences(model: QuantModel, exported: Exported, data: Mapping[str, Any], most: int | None = None) -> list[Vectors]:
+def integer_sequences(
+    model: QuantModel, exported: Exported, data: Mapping[str, Any], most: int | None = None
+) -> list[Vectors]:
     """The first ``most`` sequences of user data (as `qrnn.Session.run` takes it), cut to their lengths; those of no steps are left out."""
     batch = make_batch(model.inputs, data)
     if batch.states:
@@ -57,7 +59,9 @@ def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[in
     return found
 
 
-def host_results(model: QuantModel, exported: Exported, sequences: Sequence[Vectors], backend: str = "cpu") -> list[Replayed]:
+def host_results(
+    model: QuantModel, exported: Exported, sequences: Sequence[Vectors], backend: str = "cpu"
+) -> list[Replayed]:
     """Outputs and final states of ``sequences`` by an engine of this machine."""
     engine, session = create_engine(backend, model), Session(model, "reference")
     found = []

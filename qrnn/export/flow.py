@@ -227,7 +227,11 @@ class Flow:
             if lines and outputs != current:
                 found += ["}"] if current else []
                 asked = " || ".join(f"({names[o]} != NULL)" for o in sorted(outputs))
-                found += [f"if ({asked.removeprefix('(').removesuffix(')') if len(outputs) == 1 else asked}) {{"] if outputs else []
+                found += (
+                    [f"if ({asked.removeprefix('(').removesuffix(')') if len(outputs) == 1 else asked}) {{"]
+                    if outputs
+                    else []
+                )
                 current = outputs
             found += [f"    {line}" if outputs else line for line in lines]
         return [*found, "}"] if current else found
@@ -279,7 +283,10 @@ class Flow:
         x, y, P = self._place(layer.input), self._place(layer.output), layer.output_size
         for number, d in enumerate(layer.directions):
             h = f"state->{self.field(layer, number, False)}"
-            lines = [f"{self._functions[layer.name][number]}(state, {x.at()});", _copy(y.at("t", number * P), h, P, "int16_t")]
+            lines = [
+                f"{self._functions[layer.name][number]}(state, {x.at()});",
+                _copy(y.at("t", number * P), h, P, "int16_t"),
+            ]
             found += _loop(lines, d.reverse)
         return found
 
@@ -306,7 +313,9 @@ class Flow:
 
     def _function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
         lines = [*self._declared, *([""] if self._declared else []), *body]
-        return "\n".join([f"void {self.name}_{verb}({parameters})", "{", *(f"    {s}" if s else "" for s in lines), "}"])
+        return "\n".join(
+            [f"void {self.name}_{verb}({parameters})", "{", *(f"    {s}" if s else "" for s in lines), "}"]
+        )
 
 
 def initial_states(model: QuantModel, fields: Sequence[StateField], code: Code) -> list[str]:
@@ -324,7 +333,7 @@ def initial_states(model: QuantModel, fields: Sequence[StateField], code: Code) 
 
 
 def _copy(to: str, source: str, count: int, kind: str) -> str:
-    return f"(void)memcpy({to}, {source}, {count}U * sizeof({kind}));"
+    return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
 
 
 def _loop(lines: Sequence[str], back: bool = False) -> list[str]:

@@ -150,8 +150,8 @@ def recurrent_direction(
         code.features.add("QRNN_USE_GRU_RESET_BEFORE")
     lines += [
         "",
-        f"    qrnn_operands(x, {layer.input_size}U, x_format, x_operand);",
-        f"    qrnn_operands(state->{h}, {P}U, h_format, h_operand);",
+        f"    qrnn_to_operands(x, {layer.input_size}U, x_format, x_operand);",
+        f"    qrnn_to_operands(state->{h}, {P}U, h_format, h_operand);",
         *call,
     ]
     if d.projection is not None:
@@ -213,7 +213,7 @@ def _projection(code: Code, layer: QuantRecurrent, d: QuantDirection, name: str,
         f"        const qrnn_operand_format format = {form};",
         f"        uint32_t operand[{words}];",
         "",
-        f"        qrnn_operands(hidden, {layer.hidden_size}U, format, operand);",
+        f"        qrnn_to_operands(hidden, {layer.hidden_size}U, format, operand);",
         f"        qrnn_dense(&{name}_projection, operand, {P}U, state->{h});",
     ]
     gate = "NULL"
@@ -243,7 +243,7 @@ def dense(code: Code, layer: QuantDense, name: str) -> str:
             f"const qrnn_operand_format format = {operand_format(layer.operand)};",
             f"uint32_t operand[{operand_words(matrix.columns, matrix.wide)}];",
             "",
-            f"qrnn_operands(x, {columns}U, format, operand);",
+            f"qrnn_to_operands(x, {columns}U, format, operand);",
             f"qrnn_dense(&{name}_matrix, operand, {rows}U, y);",
         ],
     )
@@ -274,7 +274,7 @@ def embedding(code: Code, layer: QuantEmbedding, name: str) -> str:
     body = [
         f"const uint32_t row = (token < {vocabulary}U) ? token : {vocabulary - 1}U; /* nothing beyond the table is read */",
         "",
-        f"(void)memcpy(y, &{table}[{features}U * row], {features}U * sizeof(*y));",
+        f"QRNN_COPY(y, &{table}[{features}U * row], {features}U * sizeof(*y));",
     ]
     return _function(code, name, f"Row `token` of {vocabulary}.", "uint32_t token", body)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, fields, words
 from qrnn.export.layout import Kernels, pack_block, padded_columns
-from qrnn.model.parts import Int8Array, Int64Array, Matrix
+from qrnn.model.parts import Int8Array, Int32Array, Int64Array, Matrix
+
+IntArray = TypeVar("IntArray", Int8Array, Int32Array)
 
 ROWS = 4
-"""Rows of a block; QRNN_ROWS in targets/runtime/qrnn_types.h."""
+"""Rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
 
 NARROW_LIMIT = 127
 """Operands within it have 8 bits in C."""
@@ -87,8 +90,8 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
     )
 
 
-def _with_zeros(values: Int8Array | Int64Array, rows: Int64Array) -> Int64Array:
+def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:
     """values[rows], zero where a row is -1."""
     picked = values[np.maximum(rows, 0)]
     picked[rows < 0] = 0
-    return picked  # type: ignore[return-value]
+    return picked

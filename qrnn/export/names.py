@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 RESERVED = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register restrict return "
-    "short signed sizeof static struct switch typedef union unsigned void volatile while asm bool true false main NULL "
-    "state length work".split()
+    """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register restrict return
+    short signed sizeof static struct switch typedef union unsigned void volatile while asm bool true false main NULL state length work
+    """.split()  # noqa: SIM905
 )
 """Words of C, and names that exported functions use themselves."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,12 @@ from qrnn.export.ports import Port
 from qrnn.export.source import Exported
 
 END = 0xFFFFFFFF
-KINDS = {"int16_t": np.dtype("<i2"), "int32_t": np.dtype("<i4"), "uint16_t": np.dtype("<u2"), "uint32_t": np.dtype("<u4")}
+KINDS: dict[str, np.dtype[Any]] = {
+    "int16_t": np.dtype("<i2"),
+    "int32_t": np.dtype("<i4"),
+    "uint16_t": np.dtype("<u2"),
+    "uint32_t": np.dtype("<u4"),
+}
 COUNTS = struct.Struct("<QIIII")
 
 Vectors = Mapping[str, npt.NDArray[np.integer]]

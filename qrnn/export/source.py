@@ -107,15 +107,29 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         lines.append(f"#define {name.upper()}_{port.name.upper()}_SIZE {port.count}")
     lines += ["", "/* What the model remembers from step to step. */", "typedef struct {"]
     lines += [f"    {f.kind} {f.name}[{f.count}];" for f in flow.fields] or ["    uint8_t nothing;"]
-    lines += [f"}} {name}_state;", "", "/* Before anything else, once. */", f"void {name}_init({name}_state *state);", ""]
+    lines += [
+        f"}} {name}_state;",
+        "",
+        "/* Before anything else, once. */",
+        f"void {name}_init({name}_state *state);",
+        "",
+    ]
     lines += ["/* Before each new sequence. */", f"void {name}_reset({name}_state *state);", ""]
     prototypes = [f"{p};" for p in flow.prototypes()]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
     if flow.streams:
-        lines += ["/* One time step. Outputs without a time axis are those of a sequence that ends here.", f" * {unwanted} */"]
-        lines += [prototypes[0], "", "/* `length` steps, one after the other; the state is carried on. */", prototypes[1]]
+        lines += [
+            "/* One time step. Outputs without a time axis are those of a sequence that ends here.",
+            f" * {unwanted} */",
+        ]
+        lines += [
+            prototypes[0],
+            "",
+            "/* `length` steps, one after the other; the state is carried on. */",
+            prototypes[1],
+        ]
     else:
-        lines += [f"/* int16_t of room that a sequence of `length` steps needs. */"]
+        lines += ["/* int16_t of room that a sequence of `length` steps needs. */"]
         lines += [f"#define {name.upper()}_WORK(length) ({flow.work_per_step}U * (length))", ""]
         lines += [f"/* A whole sequence: a layer that runs backwards begins at its end. {unwanted} */", *prototypes]
     return [*lines, "", "#endif"]
@@ -136,11 +150,11 @@ def _port_lines(model: QuantModel, port: Port) -> list[str]:
 
 
 def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:
-    lines = [f'#include "{name}.h"', "", "#include <string.h>", ""]
+    lines = [f'#include "{name}.h"', ""]
     lines += [f"#define {feature}" for feature in sorted(code.features)]
     lines += ["", *(f'#include "{header}"' for header in runtime), ""]
     lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
     lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]
-    lines += [f"void {name}_reset({name}_state *state)", "{", "    (void)memset(state, 0, sizeof(*state));"]
+    lines += [f"void {name}_reset({name}_state *state)", "{", "    QRNN_CLEAR(state, sizeof(*state));"]
     lines += [*(f"    {line}" for line in reset), "}"]
     return [*lines, *(part for text in functions for part in ("", text))]

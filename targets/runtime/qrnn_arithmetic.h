@@ -4,9 +4,7 @@
 
 #include "qrnn_types.h"
 
-#if defined(__ARM_FEATURE_SAT) || defined(__ARM_FEATURE_DSP)
-#include <arm_acle.h>
-#endif
+/* Single instructions of Arm stand here in place of what they compute: compilers do not find them by themselves. */
 
 static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
 {
@@ -15,8 +13,10 @@ static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
 
 static inline int32_t qrnn_saturate16(int32_t x)
 {
-#if defined(__ARM_FEATURE_SAT)
-    return __ssat(x, 16);
+#if defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+    int32_t limited;
+    __asm("ssat %0, #16, %1" : "=r"(limited) : "r"(x));
+    return limited;
 #else
     return qrnn_saturate(x, -32768, 32767);
 #endif
@@ -25,8 +25,10 @@ static inline int32_t qrnn_saturate16(int32_t x)
 /* a + b, saturated to int32. */
 static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
 {
-#if defined(__ARM_FEATURE_DSP)
-    return __qadd(a, b);
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+    int32_t sum;
+    __asm("qadd %0, %1, %2" : "=r"(sum) : "r"(a), "r"(b));
+    return sum;
 #else
     const uint32_t sum = (uint32_t)a + (uint32_t)b;
     const int32_t limit = (a < 0) ? INT32_MIN : INT32_MAX;

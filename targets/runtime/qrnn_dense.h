@@ -7,13 +7,13 @@
 /* y[r] = saturate16_shifted(requantize(sum over k of weight[r, k] * x[k] + bias[r]), pre_shift[r]), of `rows` rows */
 static void qrnn_dense(const qrnn_matrix *matrix, const uint32_t *x, uint32_t rows, int16_t *y)
 {
-    int32_t sums[QRNN_ROWS];
+    int32_t sums[QRNN_BLOCK_ROWS];
 
-    for (uint32_t first = 0U; first < rows; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < rows; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = rows - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
-        qrnn_rows(matrix, first / QRNN_ROWS, x, sums);
+        qrnn_rows(matrix, first / QRNN_BLOCK_ROWS, x, sums);
         for (uint32_t k = 0U; k < count; k++) {
             y[first + k] = (int16_t)qrnn_to_argument(matrix, first + k, sums[k]);
         }

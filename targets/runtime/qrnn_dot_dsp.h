@@ -15,7 +15,7 @@
 
 #include <arm_acle.h>
 #include <stdint.h>
-#include <string.h>
+#include "qrnn_types.h"
 
 #define QRNN_COLUMNS 8u
 #define QRNN_OPERAND_WORDS(columns) ((columns) / 2u)
@@ -95,7 +95,7 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
         for (; chunk != 0u; chunk -= 2u) {
             const int32_t x = (int32_t)*operand++;
             int32_t word[2];
-            memcpy(word, weight, sizeof word);
+            QRNN_COPY(word, weight, sizeof word);
             weight += sizeof word;
             both0 = __smlad(word[0], x, both0);
             low0 = __smlad(__sxtb16(word[0]), x, low0);
@@ -141,7 +141,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     for (; columns != 0u; columns -= 2u) {
         const int32_t x = (int32_t)*operand++;
         int32_t word[2];
-        memcpy(word, weight, sizeof word);
+        QRNN_COPY(word, weight, sizeof word);
         weight += sizeof word;
         both0 = __smlald(word[0], x, both0);
         low0 = __smlad(__sxtb16(word[0]), x, low0);

@@ -34,14 +34,14 @@ static inline int32_t qrnn_candidate_after_reset(const qrnn_cell *cell, uint32_t
 /* x and operand: of the input and of the old state; h [H] is updated. */
 static void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
 {
-    int32_t xs[3][QRNN_ROWS];
-    int32_t hs[3][QRNN_ROWS];
+    int32_t xs[3][QRNN_BLOCK_ROWS];
+    int32_t hs[3][QRNN_BLOCK_ROWS];
     uint32_t block = 0U;
 
-    for (uint32_t first = 0U; first < cell->units; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
-        const uint32_t row = QRNN_ROWS * block;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t row = QRNN_BLOCK_ROWS * block;
 
         for (uint32_t gate = 0U; gate < 3U; gate++) {
             QRNN_PHASE(QRNN_PHASE_INPUT);
@@ -53,9 +53,9 @@ static void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k++) {
             const int32_t r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row + k, xs[0][k] + hs[0][k]));
-            const int32_t z_argument = qrnn_to_argument(&cell->hh, row + QRNN_ROWS + k, xs[1][k] + hs[1][k]);
+            const int32_t z_argument = qrnn_to_argument(&cell->hh, row + QRNN_BLOCK_ROWS + k, xs[1][k] + hs[1][k]);
             const int32_t z = qrnn_evaluate(&cell->gate[1], z_argument);
-            const int32_t n_argument = qrnn_candidate_after_reset(cell, row + (2U * QRNN_ROWS) + k, xs[2][k], hs[2][k], r);
+            const int32_t n_argument = qrnn_candidate_after_reset(cell, row + (2U * QRNN_BLOCK_ROWS) + k, xs[2][k], hs[2][k], r);
             const int32_t n = qrnn_evaluate(&cell->gate[2], n_argument);
             h[first + k] = qrnn_gru_hidden_state(cell, z, n, h[first + k]);
         }
@@ -78,16 +78,16 @@ static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const
                                  int32_t *z, int16_t *reset, uint32_t *encoded)
 {
     const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide};
-    int32_t xs[QRNN_ROWS];
-    int32_t hs[QRNN_ROWS];
+    int32_t xs[QRNN_BLOCK_ROWS];
+    int32_t hs[QRNN_BLOCK_ROWS];
     uint32_t block = 0U;
 
-    for (uint32_t first = 0U; first < cell->units; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
         for (uint32_t gate = 0U; gate < 2U; gate++) {
-            const uint32_t row = QRNN_ROWS * (block + gate);
+            const uint32_t row = QRNN_BLOCK_ROWS * (block + gate);
             QRNN_PHASE(QRNN_PHASE_INPUT);
             qrnn_rows(&cell->ih, block + gate, x, xs);
             QRNN_PHASE(QRNN_PHASE_STATE);
@@ -105,11 +105,11 @@ static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const
         block += 3U;
     }
     QRNN_PHASE(QRNN_PHASE_OTHER);
-    qrnn_operands(reset, cell->units, as_it_is, encoded);
+    qrnn_to_operands(reset, cell->units, as_it_is, encoded);
     block = 2U;
-    for (uint32_t first = 0U; first < cell->units; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, x, xs);
@@ -117,7 +117,7 @@ static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const
         qrnn_rows(&cell->hh, block, encoded, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k++) {
-            const int32_t argument = qrnn_to_argument(&cell->hh, (QRNN_ROWS * block) + k, xs[k] + hs[k]);
+            const int32_t argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, xs[k] + hs[k]);
             const int32_t n = qrnn_evaluate(&cell->gate[2], argument);
             h[first + k] = qrnn_gru_hidden_state(cell, z[first + k], n, h[first + k]);
         }

@@ -39,14 +39,14 @@ static inline int32_t qrnn_lstm_argument(const qrnn_cell *cell, uint32_t row, in
 static void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int32_t *c, int16_t *hidden)
 {
     const uint32_t gates = (cell->forget == (uint8_t)QRNN_FORGET_GATE) ? 4U : 3U;
-    int32_t xs[4][QRNN_ROWS];
-    int32_t hs[4][QRNN_ROWS];
+    int32_t xs[4][QRNN_BLOCK_ROWS];
+    int32_t hs[4][QRNN_BLOCK_ROWS];
     uint32_t block = 0U;
 
-    for (uint32_t first = 0U; first < cell->units; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
-        const uint32_t row = QRNN_ROWS * block;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t row = QRNN_BLOCK_ROWS * block;
 
         for (uint32_t gate = 0U; gate < gates; gate++) {
             QRNN_PHASE(QRNN_PHASE_INPUT);
@@ -63,16 +63,16 @@ static void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x, const uint3
             int32_t f = INT32_C(1) << 15;
             const int32_t i = qrnn_evaluate(&cell->gate[0], qrnn_lstm_argument(cell, row + k, xs[0][k], hs[0][k], c[unit]));
             if (cell->forget == (uint8_t)QRNN_FORGET_GATE) {
-                f = qrnn_evaluate(&cell->gate[1], qrnn_lstm_argument(cell, row + QRNN_ROWS + k, xs[1][k], hs[1][k], c[unit]));
+                f = qrnn_evaluate(&cell->gate[1], qrnn_lstm_argument(cell, row + QRNN_BLOCK_ROWS + k, xs[1][k], hs[1][k], c[unit]));
             } else if (cell->forget == (uint8_t)QRNN_FORGET_COUPLED) {
                 f = (INT32_C(1) << cell->input_frac) - i;
             } else {
                 /* f is 1 */
             }
-            const int32_t g_argument = qrnn_to_argument(&cell->hh, row + (QRNN_ROWS * g_gate) + k, xs[g_gate][k] + hs[g_gate][k]);
+            const int32_t g_argument = qrnn_to_argument(&cell->hh, row + (QRNN_BLOCK_ROWS * g_gate) + k, xs[g_gate][k] + hs[g_gate][k]);
             const int32_t g = qrnn_evaluate(&cell->gate[g_gate], g_argument);
             const int32_t next = qrnn_lstm_cell_state(cell, i, f, g, c[unit]);
-            const int32_t o_argument = qrnn_lstm_argument(cell, row + (QRNN_ROWS * o_gate) + k, xs[o_gate][k], hs[o_gate][k], next);
+            const int32_t o_argument = qrnn_lstm_argument(cell, row + (QRNN_BLOCK_ROWS * o_gate) + k, xs[o_gate][k], hs[o_gate][k], next);
             const int32_t o = qrnn_evaluate(&cell->gate[o_gate], o_argument);
             const int32_t argument = qrnn_saturate16(qrnn_shift_right_round_full(next, cell->argument_shift));
             const int32_t activated = qrnn_evaluate(&cell->gate[gates], argument);

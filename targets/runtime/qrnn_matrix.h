@@ -5,7 +5,7 @@
 #include "qrnn_arithmetic.h"
 
 /* The operands of a vector, as the dot product reads them. */
-static inline void qrnn_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
+static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
 {
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
     if (format.wide != 0U) {
@@ -21,7 +21,7 @@ static inline void qrnn_operands(const int16_t *values, uint32_t count, qrnn_ope
 }
 
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the four rows of a block */
-static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, int32_t sums[QRNN_ROWS])
+static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, int32_t sums[QRNN_BLOCK_ROWS])
 {
     const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
     const int32_t *row = &matrix->row[8U * block];
@@ -37,12 +37,12 @@ static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t 
 #else
     qrnn_dot4(weight, operand, matrix->columns, row, sums);
 #endif
-    for (uint32_t r = 0U; r < QRNN_ROWS; r++) {
+    for (uint32_t r = 0U; r < QRNN_BLOCK_ROWS; r++) {
 #if defined(QRNN_USE_LEFT_SHIFT)
-        const uint32_t left_shift = (matrix->left_shift == NULL) ? 0U : matrix->left_shift[(QRNN_ROWS * block) + r];
-        sums[r] = qrnn_requantize(qrnn_shift_left(sums[r], left_shift), row[QRNN_ROWS + r]);
+        const uint32_t left_shift = (matrix->left_shift == NULL) ? 0U : matrix->left_shift[(QRNN_BLOCK_ROWS * block) + r];
+        sums[r] = qrnn_requantize(qrnn_shift_left(sums[r], left_shift), row[QRNN_BLOCK_ROWS + r]);
 #else
-        sums[r] = qrnn_requantize(sums[r], row[QRNN_ROWS + r]);
+        sums[r] = qrnn_requantize(sums[r], row[QRNN_BLOCK_ROWS + r]);
 #endif
     }
 }

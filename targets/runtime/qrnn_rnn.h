@@ -8,13 +8,13 @@
 /* h' = saturate(round(f(pre)), 32767); x and h: operands of the input and of the old state; hidden [H] is what the cell puts out. */
 static void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int16_t *hidden)
 {
-    int32_t xs[QRNN_ROWS];
-    int32_t hs[QRNN_ROWS];
+    int32_t xs[QRNN_BLOCK_ROWS];
+    int32_t hs[QRNN_BLOCK_ROWS];
     uint32_t block = 0U;
 
-    for (uint32_t first = 0U; first < cell->units; first += QRNN_ROWS) {
+    for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_ROWS) ? rest : QRNN_ROWS;
+        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, x, xs);

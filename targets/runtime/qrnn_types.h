@@ -14,6 +14,16 @@
 /* C leaves >> of a negative number to the compiler; the contract needs floor(x / 2^s). An array of -1 elements does not compile. */
 typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 : -1];
 
+/* Compilers for bare cores may come without <string.h>. */
+#if defined(__GNUC__)
+#define QRNN_COPY(to, from, bytes) ((void)__builtin_memcpy((to), (from), (bytes)))
+#define QRNN_CLEAR(to, bytes) ((void)__builtin_memset((to), 0, (bytes)))
+#else
+#include <string.h>
+#define QRNN_COPY(to, from, bytes) ((void)memcpy((to), (from), (bytes)))
+#define QRNN_CLEAR(to, bytes) ((void)memset((to), 0, (bytes)))
+#endif
+
 /* Where the time goes: a build that measures gives this a meaning. */
 #ifndef QRNN_PHASE
 #define QRNN_PHASE(phase) ((void)0)
@@ -23,7 +33,7 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_PHASE_GATES 2U /* gate functions and the new state */
 #define QRNN_PHASE_OTHER 3U /* operands, heads, the way there and back */
 
-#define QRNN_ROWS 4U /* rows of a block: what one dot product call computes */
+#define QRNN_BLOCK_ROWS 4U /* rows of a block: what one dot product call computes */
 
 /* Rows of weights with what requantizes their sums. Rows stand in blocks of four; short last blocks are filled up with zeros. */
 typedef struct {
