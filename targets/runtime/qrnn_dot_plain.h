@@ -1,0 +1,144 @@
+/*
+ * Dot products of four rows with a vector of operands, in C99 for any processor.
+ *
+ * Weights: column by column, a word: the bytes u0 = w[0][k] + 128, u1 = w[1][k] + 128, u2 = w[2][k] + 128 and w[3][k].
+ *
+ * Operands, for 8 and for 16 bits: 128 times their sum, modulo 2^32, which the sums of rows 0, 1 and 2 are too large by, and then
+ * each in a word.
+ */
+#ifndef QRNN_DOT_H
+#define QRNN_DOT_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define QRNN_COLUMNS 4u
+#define QRNN_OPERAND_WORDS(columns) (1u + (columns))
+#define QRNN_WIDE_OPERAND_WORDS(columns) (1u + (columns))
+
+/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) */
+static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
+{
+    const int32_t rounding = (1 << shift) >> 1;
+    uint32_t sum = 0;
+    uint32_t k;
+    for (k = 0; k < count; k++) {
+        int32_t x = (values[k] + rounding) >> shift;
+        x = x < limit ? x : limit;
+        x = x > -limit ? x : -limit;
+        operand[k + 1u] = (uint32_t)x;
+        sum += (uint32_t)x;
+    }
+    for (; k % QRNN_COLUMNS != 0u; k++) {
+        operand[k + 1u] = 0;
+    }
+    operand[0] = sum * 128u;
+}
+
+#ifdef QRNN_USE_WIDE
+#define qrnn_encode_wide qrnn_encode
+#endif
+
+#if defined(QRNN_USE_NARROW) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
+#define QRNN_LONG_MULTIPLY
+#endif
+
+#ifdef QRNN_LONG_MULTIPLY
+/* Five instructions for four products, where a 32 by 32 bit multiplication adds to 64 bits:
+ *     all    += word x                    S3 2^24 + R2 2^16 + R1 2^8 + R0, with R_r = S_r + 128 (sum of the operands)
+ *     middle += (word >> 8 & 0xFFFF) x    R2 2^8 + R1
+ *     one    += (word >> 8 & 0xFF) x      R1
+ * In a chunk of columns |R_r| <= 256 * 255 * 127 < 2^23 and |middle| <= 256 * 65535 * 127 < 2^31. So R2 = (middle - one) / 2^8,
+ * and all - 2^8 middle + 2^23 = S3 2^24 + (R0 + 2^23), where the last is in 0...2^24 - 1. */
+#define QRNN_CHUNK 256u
+#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY) /* from C the compiler makes 40 % more instructions: more loads, more sums */
+#define QRNN_ASSEMBLY
+#define QRNN_COLUMN(word, x)                                                                                         \
+    "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
+    "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
+    "mla %[one], " word ", %[" x "], %[one]\n\t"
+#endif
+
+static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+{
+    uint32_t excess = *operand++;
+    do {
+        uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
+        int64_t all = 1 << 23;
+        uint32_t middle = 0;
+        uint32_t one = 0;
+        columns -= chunk;
+#ifdef QRNN_ASSEMBLY
+        uint32_t x0;
+        uint32_t x1;
+        __asm__("1:\n\tldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r4", "x0") QRNN_COLUMN("r5", "x1")
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r6", "x0") QRNN_COLUMN("r8", "x1")
+                "subs %[chunk], %[chunk], #4\n\tbne 1b"
+                : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
+                  [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
+                :
+                : "r4", "r5", "r6", "r8", "cc", "memory");
+#else
+        for (; chunk != 0u; chunk--) {
+            const uint32_t x = *operand++;
+            uint32_t word;
+            memcpy(&word, weight, sizeof word);
+            weight += sizeof word;
+            all += (int64_t)(int32_t)word * (int32_t)x;
+            word = (word >> 8) & 0xFFFFu;
+            middle += word * x;
+            one += (word & 0xFFu) * x;
+        }
+#endif
+        all -= (int64_t)(int32_t)middle * 256;
+        sums[0] = (int32_t)((uint32_t)bias[0] + ((uint32_t)all & 0xFFFFFFu) - (excess + (1u << 23)));
+        sums[1] = (int32_t)((uint32_t)bias[1] + one - excess);
+        sums[2] = (int32_t)((uint32_t)bias[2] + (uint32_t)((int32_t)(middle - one) >> 8) - excess);
+        sums[3] = (int32_t)((uint32_t)bias[3] + (uint32_t)(all >> 24));
+        bias = sums;
+        excess = 0;
+    } while (columns != 0u);
+}
+#endif
+
+#if defined(QRNN_USE_WIDE) || !defined(QRNN_LONG_MULTIPLY)
+#define QRNN_COLUMN(k)                                                       \
+    {                                                                        \
+        const uint32_t x = operand[k];                                       \
+        s0 += (uint8_t)weight[4 * (k)] * x;                                  \
+        s1 += (uint8_t)weight[4 * (k) + 1] * x;                              \
+        s2 += (uint8_t)weight[4 * (k) + 2] * x;                              \
+        s3 += (uint32_t)weight[4 * (k) + 3] * x;                             \
+    }
+
+static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                           int32_t sums[4])
+{
+    const uint32_t excess = *operand++;
+    const uint32_t *const end = operand + columns;
+    uint32_t s0 = (uint32_t)bias[0] - excess;
+    uint32_t s1 = (uint32_t)bias[1] - excess;
+    uint32_t s2 = (uint32_t)bias[2] - excess;
+    uint32_t s3 = (uint32_t)bias[3];
+    do {
+        QRNN_COLUMN(0)
+        QRNN_COLUMN(1)
+        QRNN_COLUMN(2)
+        QRNN_COLUMN(3)
+        operand += 4;
+        weight += 16;
+    } while (operand != end);
+    sums[0] = (int32_t)s0;
+    sums[1] = (int32_t)s1;
+    sums[2] = (int32_t)s2;
+    sums[3] = (int32_t)s3;
+}
+#undef QRNN_COLUMN
+#endif
+
+#if defined(QRNN_USE_NARROW) && !defined(QRNN_LONG_MULTIPLY)
+#define qrnn_dot4 qrnn_dot4_wide
+#endif
+
+#endif
