@@ -49,49 +49,57 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
  *     middle += (word >> 8 & 0xFFFF) x    R2 2^8 + R1
  *     one    += (word >> 8 & 0xFF) x      R1
  * In a chunk of columns |R_r| <= 256 * 255 * 127 < 2^23 and |middle| <= 256 * 65535 * 127 < 2^31. So R2 = (middle - one) / 2^8,
- * and R0 is the lowest 24 bits of all - 2^8 middle = S3 2^24 + R0, with their sign. */
+ * and all - 2^8 middle + 2^23 = S3 2^24 + (R0 + 2^23), where the last is in 0...2^24 - 1. */
 #define QRNN_CHUNK 256u
-#define QRNN_COLUMN(k)                                 \
-    {                                                  \
-        const uint32_t x = operand[k];                 \
-        uint32_t word;                                 \
-        QRNN_COPY(&word, weight + 4 * (k), sizeof word);  \
-        all += (int64_t)(int32_t)word * (int32_t)x;    \
-        word = (word >> 8) & 0xFFFFu;                  \
-        middle += word * x;                            \
-        one += (word & 0xFFu) * x;                     \
-    }
+#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY) /* from C the compiler makes 40 % more instructions: more loads, more sums */
+#define QRNN_ASSEMBLY
+#define QRNN_COLUMN(word, x)                                                                                         \
+    "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
+    "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
+    "mla %[one], " word ", %[" x "], %[one]\n\t"
+#endif
 
 static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
 {
     uint32_t excess = *operand++;
     do {
-        const uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
-        const uint32_t *const end = operand + chunk;
-        int64_t all = 0;
+        uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
+        int64_t all = 1 << 23;
         uint32_t middle = 0;
         uint32_t one = 0;
-        int32_t r0;
         columns -= chunk;
-        do {
-            QRNN_COLUMN(0)
-            QRNN_COLUMN(1)
-            QRNN_COLUMN(2)
-            QRNN_COLUMN(3)
-            operand += 4;
-            weight += 16;
-        } while (operand != end);
+#ifdef QRNN_ASSEMBLY
+        uint32_t x0;
+        uint32_t x1;
+        __asm__("1:\n\tldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r4", "x0") QRNN_COLUMN("r5", "x1")
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r6", "x0") QRNN_COLUMN("r8", "x1")
+                "subs %[chunk], %[chunk], #4\n\tbne 1b"
+                : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
+                  [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
+                :
+                : "r4", "r5", "r6", "r8", "cc", "memory");
+#else
+        for (; chunk != 0u; chunk--) {
+            const uint32_t x = *operand++;
+            uint32_t word;
+            QRNN_COPY(&word, weight, sizeof word);
+            weight += sizeof word;
+            all += (int64_t)(int32_t)word * (int32_t)x;
+            word = (word >> 8) & 0xFFFFu;
+            middle += word * x;
+            one += (word & 0xFFu) * x;
+        }
+#endif
         all -= (int64_t)(int32_t)middle * 256;
-        r0 = (int32_t)((uint32_t)all << 8) >> 8;
-        sums[0] = (int32_t)((uint32_t)bias[0] + (uint32_t)r0 - excess);
+        sums[0] = (int32_t)((uint32_t)bias[0] + ((uint32_t)all & 0xFFFFFFu) - (excess + (1u << 23)));
         sums[1] = (int32_t)((uint32_t)bias[1] + one - excess);
         sums[2] = (int32_t)((uint32_t)bias[2] + (uint32_t)((int32_t)(middle - one) >> 8) - excess);
-        sums[3] = (int32_t)((uint32_t)bias[3] + (uint32_t)((all - r0) >> 24));
+        sums[3] = (int32_t)((uint32_t)bias[3] + (uint32_t)(all >> 24));
         bias = sums;
         excess = 0;
     } while (columns != 0u);
 }
-#undef QRNN_COLUMN
 #endif
 
 #if defined(QRNN_USE_WIDE) || !defined(QRNN_LONG_MULTIPLY)
