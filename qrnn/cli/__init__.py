@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import bench, compare, convert, demo, export, gates, inspect, run, targets, verify
+from qrnn.cli import bench, compare, convert, demo, export, fit, gates, inspect, run, targets, verify
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for _command in (
     targets.targets,
     export.export,
     verify.verify,
+    fit.fit,
     demo.demo,
 ):
     app.command()(_command)
