@@ -69,7 +69,8 @@ class Toolchain:
     ) -> Image:
         """Compile ``sources`` and the target's board, link them into ``output``, and read what it takes.
 
-        ``flags`` go to every compilation of a source. DeviceError carries the compiler's own words.
+        ``flags`` go to every compilation of a source, and only warnings of them to the board's, whose counts no optimization may change.
+        DeviceError carries the compiler's own words.
         """
         board = _board(target)
         bare = board != "host"
@@ -79,7 +80,8 @@ class Toolchain:
         settings = {**_board_defines(target), **(defines or {})}
         common += [f"-D{name}={value}" for name, value in settings.items()]
         parts = [(source, tuple(flags)) for source in sources]
-        parts += [(boards_folder() / name, ("-O2",)) for name in BOARD_SOURCES[board]]
+        warnings = tuple(flag for flag in flags if flag.startswith("-W"))
+        parts += [(boards_folder() / name, ("-O2", *warnings)) for name in BOARD_SOURCES[board]]
         with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
             objects = []
             for number, (source, extra) in enumerate(parts):
