@@ -57,7 +57,7 @@ def test_no_compiler(name: str, family: Any, says: str) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize(("name", "package"), [("cortex-m4", "qemu-system-arm"), ("rv32imc", "qemu-system-misc")])
 def test_no_emulator(name: str, package: str) -> None:
-    image = Image(Path("program.elf"), 0, 0, 0, 0, ())
+    image = Image(Path("program.elf"))
     with pytest.raises(
         MissingToolError, match=f"target {name}: emulator .* is not installed; apt-get install {package}$"
     ):
@@ -83,7 +83,7 @@ def test_a_target_that_nothing_starts() -> None:
     with pytest.raises(DeviceError, match=r"target esp32-s3: no board starts it.*build\.board"):
         find_toolchain(target)
     with pytest.raises(DeviceError, match="target esp32-s3: no emulator is known"):
-        run(Image(Path("program.elf"), 0, 0, 0, 0, ()), target)
+        run(Image(Path("program.elf")), target)
     with pytest.raises(DeviceError, match="no memory map"):
         linker_script(target)
 
@@ -140,7 +140,7 @@ def test_files_that_are_no_programs(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="not a linked ELF file"):
         read_image(text)
     with pytest.raises(DeviceError, match="cannot run"):
-        run(Image(text, 0, 0, 0, 0, ()), load_target("host-cpu"))
+        run(Image(text), load_target("host-cpu"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
