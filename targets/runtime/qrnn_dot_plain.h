@@ -40,7 +40,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #endif
 
 #if defined(QRNN_USE_NARROW) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
-#define QRNN_LONG_MULTIPLY
+#define QRNN_LONG_MULTIPLY /* Cortex-M3, and M33 without the DSP extension: SMLAL */
 #endif
 
 #ifdef QRNN_LONG_MULTIPLY
@@ -53,7 +53,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #define QRNN_CHUNK 256u
 #if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY) /* from C the compiler makes 40 % more instructions: more loads, more sums */
 #define QRNN_ASSEMBLY
-#define QRNN_COLUMN(word, x)                                                                                         \
+#define QRNN_FOUR_ROWS(word, x)                                                                                         \
     "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
     "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
     "mla %[one], " word ", %[" x "], %[one]\n\t"
@@ -72,8 +72,8 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
         uint32_t x0;
         uint32_t x1;
         __asm__("1:\n\tldmia %[weight]!, {r4, r5, r6, r8}\n\t"
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r4", "x0") QRNN_COLUMN("r5", "x1")
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_COLUMN("r6", "x0") QRNN_COLUMN("r8", "x1")
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r4", "x0") QRNN_FOUR_ROWS("r5", "x1")
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r6", "x0") QRNN_FOUR_ROWS("r8", "x1")
                 "subs %[chunk], %[chunk], #4\n\tbne 1b"
                 : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
                   [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
@@ -103,6 +103,11 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 #endif
 
 #if defined(QRNN_USE_WIDE) || !defined(QRNN_LONG_MULTIPLY)
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+#define QRNN_STEP 1 /* Cortex-M0: with more columns at a time the compiler runs out of its eight registers */
+#else
+#define QRNN_STEP 4
+#endif
 #define QRNN_COLUMN(k)                                                       \
     {                                                                        \
         const uint32_t x = operand[k];                                       \
@@ -123,11 +128,13 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     uint32_t s3 = (uint32_t)bias[3];
     do {
         QRNN_COLUMN(0)
+#if QRNN_STEP == 4
         QRNN_COLUMN(1)
         QRNN_COLUMN(2)
         QRNN_COLUMN(3)
-        operand += 4;
-        weight += 16;
+#endif
+        operand += QRNN_STEP;
+        weight += 4 * QRNN_STEP;
     } while (operand != end);
     sums[0] = (int32_t)s0;
     sums[1] = (int32_t)s1;
