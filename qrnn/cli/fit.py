@@ -36,7 +36,7 @@ def fit(
     if json:
         print_json([f.as_dict() for f in found])
         return
-    table = Table("target", "flash KiB", "RAM KiB", "stack", "instructions", "ms", "load", "fits")
+    table = Table("target", "flash KiB", "RAM KiB", "stack", "instr.", "ms", "load", "fits", padding=(0, 0))
     for f in found:
         table.add_row(*_row(f))
     out = console()
@@ -45,13 +45,12 @@ def fit(
         if f.lacks:
             what = f"{f.needs.target.name} lacks {', '.join(f.lacks)}"
             out.print(f"{what}{'; what would do: ' + '; or '.join(f.remedies) if f.remedies else ''}", soft_wrap=True)
+    whole = f", for sequences of {steps} steps" if found and found[0].needs.steps > 1 else ""
     out.print(
-        "Flash and RAM (state, stack, inputs and outputs) are those of linked programs, instructions are counted in the emulator;"
+        f"Flash and RAM (state, stack, inputs and outputs{whole}) are those of linked programs. Instructions of a step are counted in the "
+        "emulator; ~ stands before what comes from a cost model, ? where there is none. ms a step are an estimate: instructions, by cycles for "
+        f"one, over the board's clock (qrnn targets NAME); load is their share of the {step_ms:g} ms from step to step."
     )
-    out.print(
-        "~ stands before what comes from the target's cost model, ? where it has none. Time is an estimate: instructions, by cycles"
-    )
-    out.print("for one, over the board's clock (see: qrnn targets NAME).")
     for f in found:
         if f.needs.problem is not None:
             out.print(f"note: {f.needs.target.name}: {f.needs.problem[:200]}", soft_wrap=True)

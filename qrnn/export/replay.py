@@ -103,8 +103,8 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
         found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.state}))
     if len(output) - at != COUNTS.size:
         raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
-    counts = COUNTS.unpack_from(output, at)
-    return found, Counts(*counts[:5], counts[5:])
+    instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack_from(output, at)
+    return found, Counts(instructions, calls, fewest, most, stack_bytes, tuple(phases))
 
 
 def replay_source(model: Exported, most_steps: int) -> str:
