@@ -3,8 +3,8 @@
  *
  * Weights: column by column, a word: the bytes u0 = w[0][k] + 128, u1 = w[1][k] + 128, u2 = w[2][k] + 128 and w[3][k].
  *
- * Operands, for 8 and for 16 bits: 128 times their sum, modulo 2^32, which the sums of rows 0, 1 and 2 are too large by, and then
- * each in a word.
+ * Operands, for 8 and for 16 bits: a word with 128 times their sum, modulo 2^32, which is by how much the sums of rows 0, 1 and
+ * 2 come out too large; then a word for each.
  */
 #ifndef QRNN_DOT_H
 #define QRNN_DOT_H
@@ -50,16 +50,22 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
  *     one    += (word >> 8 & 0xFF) x      R1
  * In a chunk of columns |R_r| <= 256 * 255 * 127 < 2^23 and |middle| <= 256 * 65535 * 127 < 2^31. So R2 = (middle - one) / 2^8,
  * and all - 2^8 middle + 2^23 = S3 2^24 + (R0 + 2^23), where the last is in 0...2^24 - 1. */
+#ifdef QRNN_SHORT_ROWS /* no row of the model has more than 256 columns */
+#define QRNN_CHUNK 0xFFFFFFFFu
+#else
 #define QRNN_CHUNK 256u
-#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY) /* from C the compiler makes 40 % more instructions: more loads, more sums */
+#endif
+/* The loop is assembly where the compiler takes GNU C's: from C it makes 40 % more instructions. QRNN_NO_ASSEMBLY leaves it. */
+#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY)
 #define QRNN_ASSEMBLY
-#define QRNN_FOUR_ROWS(word, x)                                                                                         \
+#define QRNN_FOUR_ROWS(word, x)                                                                                      \
     "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
     "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
     "mla %[one], " word ", %[" x "], %[one]\n\t"
 #endif
 
-static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                      int32_t sums[4])
 {
     uint32_t excess = *operand++;
     do {
