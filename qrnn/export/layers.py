@@ -27,6 +27,8 @@ from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
 FORGET = {"gate": "QRNN_FORGET_GATE", "one": "QRNN_FORGET_ONE", "coupled": "QRNN_FORGET_COUPLED"}
 UNIT_FRAC = 15
+SHORT_ROW = 256
+"""Columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Code:
     definitions: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     weight_bytes: int = 0
+    longest_row: int = 0
     _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def define(self, text: str) -> None:
@@ -58,6 +61,7 @@ class Code:
         """Add a matrix's arrays and what it needs."""
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
+        self.longest_row = max(self.longest_row, found.columns)
         self.features.add("QRNN_USE_WIDE" if found.wide else "QRNN_USE_NARROW")
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
         self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()

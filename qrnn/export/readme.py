@@ -11,7 +11,7 @@ from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
-OPTIMIZATION = "-O3"
+OPTIMIZATION = "-O2"
 """What the instructions in docs/benchmarks/devices.md are counted with."""
 
 MOST_SCALES = 8

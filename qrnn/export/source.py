@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import comment
 from qrnn.export.flow import Flow, initial_states
-from qrnn.export.layers import Code, is_unit
+from qrnn.export.layers import SHORT_ROW, Code, is_unit
 from qrnn.export.layout import Kernels
 from qrnn.export.names import identifier
 from qrnn.export.ports import Port, StateField
@@ -57,6 +57,8 @@ def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Seque
         code.features.add("QRNN_UNIT_GATES")
     flow = Flow(model, name, code)
     functions, reset = flow.functions(), initial_states(model, flow.fields, code)
+    if 0 < code.longest_row <= SHORT_ROW:
+        code.features.add("QRNN_SHORT_ROWS")
     runtime = _runtime(code)
     top = [comment(line) for line in remarks]
     return Exported(
