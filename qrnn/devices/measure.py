@@ -31,6 +31,9 @@ STEPS = 12
 
 _ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
 
+_OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
+"""GNU's linker and LLVM's."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -84,8 +87,7 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
             counts = _count(folder, target, toolchain, place)
             split = _count(folder, target, toolchain, place, phases=True).phases if phases else ()
     except DeviceError as error:
-        problem = " ".join(str(error).split())
-        return replace(needs, instructions=estimate(folder.model, target), problem=problem)
+        return replace(needs, instructions=estimate(folder.model, target), problem=_in_short(error))
     done = STEPS
     return replace(
         needs,
@@ -94,6 +96,15 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
         phases=dict(zip(PHASES, (v / done for v in split), strict=True)) if phases else None,
         counted=True,
     )
+
+
+def _in_short(error: DeviceError) -> str:
+    """One line; of a linker's complaint that memory is too small, only that."""
+    text = " ".join(str(error).split())
+    found = _OVERFLOW.search(text)
+    if found is None:
+        return text
+    return f"it does not fit the emulated machine, whose {found['region'].lower()} is {int(found['bytes']):,} bytes too small"
 
 
 def sizes(exported: Exported, target: Target, steps: int) -> Needs:
