@@ -175,6 +175,21 @@ def layers_table(found: dict[tuple[str, int, str], Needs]) -> Iterable[str]:
         )
 
 
+def costs(single: dict[tuple[str, int, str], Needs]) -> Iterable[str]:
+    """Lines of the cost models: least squares over the relative errors of the single layers' instructions."""
+    yield "| target | instructions_per_mac | instructions_per_unit | instructions_per_step | largest error |"
+    yield "|---|---|---|---|---|"
+    for name in dict.fromkeys(target for _, _, target in single):
+        rows = [
+            (*work(layer(cell, units)), n.instructions) for (cell, units, target), n in single.items() if target == name
+        ]
+        table = np.array(rows, np.float64)
+        terms, counted = np.column_stack([table[:, :2], np.ones(len(table))]), table[:, 2]
+        found = np.linalg.lstsq(terms / counted[:, None], np.ones(len(table)), rcond=None)[0]
+        error = np.abs(terms @ found / counted - 1).max()
+        yield f"| {name} | {found[0]:.3f} | {found[1]:.1f} | {found[2]:.0f} | {100 * error:.1f} % |"
+
+
 def page(ran: Sequence[Ran], single: dict[tuple[str, int, str], Needs], code: Sequence[tuple[str, int]]) -> str:
     """docs/benchmarks/devices.md."""
     compilers = sorted({n.compiler for n in single.values() if n.compiler is not None})
@@ -204,6 +219,15 @@ def page(ran: Sequence[Ran], single: dict[tuple[str, int, str], Needs], code: Se
         *(f"- {name}: {text}" for name, (_, text) in LEAST.items()),
         "",
         *layers_table(single),
+        "",
+    ]
+    lines += [
+        "## Cost models",
+        "",
+        "What `[cost]` of the targets says, by which instructions are estimated where none can be counted: multiply-adds of a step, values of gate",
+        "functions, and a constant, fitted to the layers above.",
+        "",
+        *costs(single),
         "",
     ]
     if code:
