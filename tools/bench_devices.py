@@ -224,8 +224,8 @@ def page(ran: Sequence[Ran], single: dict[tuple[str, int, str], Needs], code: Se
     lines += [
         "## Cost models",
         "",
-        "What `[cost]` of the targets says, by which instructions are estimated where none can be counted: multiply-adds of a step, values of gate",
-        "functions, and a constant, fitted to the layers above.",
+        "What `[cost]` of the targets says, by which instructions are estimated where none can be counted: multiply-adds of a step, values of",
+        "gate functions, and a constant, fitted to the layers above.",
         "",
         *costs(single),
         "",
