@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from qrnn.errors import DeviceError, MissingToolError
+from qrnn.errors import DeviceError
 
 Section = Literal["text", "rodata", "data", "bss"]
 
@@ -104,13 +104,11 @@ def read_image(path: Path) -> Image:
 
 
 def read_layout(path: Path) -> Layout:
-    """Read a linked ELF file; DeviceError where it is none, MissingToolError where pyelftools is not installed."""
-    try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-    except ImportError:
-        raise MissingToolError("pyelftools is not installed; pip install 'qrnn[cross]'") from None
+    """Read a linked ELF file; DeviceError where it is none."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,19 +61,6 @@ def test_no_emulator(name: str, package: str) -> None:
         MissingToolError, match=f"target {name}: emulator .* is not installed; apt-get install {package}$"
     ):
         run(image, load_target(name))
-
-
-def test_no_reader_of_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith("elftools"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingToolError, match=r"pip install 'qrnn\[cross\]'"):
-        read_image(tmp_path / "program.elf")
 
 
 def test_a_target_that_nothing_starts() -> None:
