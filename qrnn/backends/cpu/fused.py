@@ -432,4 +432,4 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     gates = blocks.PHASES[first].gates
     space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=ih), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_of_{ih.name}", space))
+    return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

@@ -65,9 +65,8 @@ class Form:
 
     @property
     def name(self) -> str:
-        """For the names of functions."""
-        words = ("simple" if self.simple else "general", "tables" * self.tables, "shifts" * self.shifts, str(self.bits))
-        return "_".join(word for word in words if word)
+        """For the names of functions, short: Numba makes names of files of them."""
+        return "s" * self.simple + "t" * self.tables + "l" * self.shifts + str(self.bits)
 
 
 class Step:
