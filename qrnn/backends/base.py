@@ -99,7 +99,7 @@ class SequenceRows(ModelRows):
 
     @abstractmethod
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the next run read real values from there: contiguous, as many as in ``inputs[name]`` and of the same type."""
+        """Let the next run read real values from there: contiguous, not read-only, as many as in ``inputs[name]`` and of the same type."""
 
     @abstractmethod
     def new_outputs(self) -> dict[str, FloatArray]:
