@@ -10,15 +10,11 @@ from typing import Any
 
 from qrnn.devices.measure import Needs, measure
 from qrnn.export.folder import export_model, read_folder
-from qrnn.model.parts import QuantMatrix
 from qrnn.model.quant_model import QuantModel, named_matrices
 from qrnn.targets import Target
 
 CODE_BYTES = 4096
 """Taken for code where nothing could be built."""
-
-FOUR_BIT_SHARE = 17 / 32
-"""Of the bytes of 8-bit weights: four bits, and a byte for each 32 of them."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +86,10 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
 
 
 def _smaller(model: QuantModel, flash: int, most: int) -> list[str]:
-    """Four-bit weights, where they are enough; and how much smaller the layers would have to be."""
-    recurrent = {f"{r.name}[{k}].weight_{w}" for r in model.recurrent_layers for k in range(2) for w in ("ih", "hh")}
-    eight = sum(
-        m.weight.size for n, m, _ in named_matrices(model.layers) if n in recurrent and isinstance(m, QuantMatrix)
-    )
-    found = []
-    if eight and flash - eight * (1 - FOUR_BIT_SHARE) <= most:
-        found.append("weights of four bits (qrnn convert --weights 4)")
+    """How much smaller the layers would have to be. Weights of four bits are no remedy: an export stores them as bytes."""
     weights = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
     left = most - (flash - weights)
-    if left > 0:
-        found.append(f"layers of about {(left / weights) ** 0.5:.0%} of the units")
-    return found
+    return [f"layers of about {(left / weights) ** 0.5:.0%} of the units"] if left > 0 else []
 
 
 def _less_ram(needs: Needs, most: int) -> list[str]:

@@ -19,11 +19,11 @@ from qrnn.devices.verify import build_replay
 from qrnn.errors import DeviceError
 from qrnn.export.expected import random_sequences
 from qrnn.export.folder import ExportedFolder
-from qrnn.export.ports import Port
+from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import KINDS, PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
+from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
 from qrnn.export.source import Exported
-from qrnn.model.quant_model import QuantModel
+from qrnn.model.quant_model import QuantModel, named_matrices
 from qrnn.targets import Target
 
 STEPS = 12
@@ -88,12 +88,11 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
             split = _count(folder, target, toolchain, place, phases=True).phases if phases else ()
     except DeviceError as error:
         return replace(needs, instructions=estimate(folder.model, target), problem=_in_short(error))
-    done = STEPS
     return replace(
         needs,
         stack_bytes=counts.stack_bytes,
-        instructions=counts.instructions / done,
-        phases=dict(zip(PHASES, (v / done for v in split), strict=True)) if phases else None,
+        instructions=counts.instructions / STEPS,
+        phases=dict(zip(PHASES, (v / STEPS for v in split), strict=True)) if phases else None,
         counted=True,
     )
 
@@ -115,7 +114,7 @@ def sizes(exported: Exported, target: Target, steps: int) -> Needs:
         target=target,
         steps=length,
         constant_bytes=sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(exported.source)),
-        state_bytes=sum(KINDS[f.kind].itemsize * f.count for f in exported.state),
+        state_bytes=state_bytes(exported.state),
         buffer_bytes=buffers + 2 * exported.work_per_step * length,
     )
 
@@ -135,14 +134,12 @@ def estimate(model: QuantModel, target: Target) -> float | None:
 
 def work(model: QuantModel) -> tuple[int, int]:
     """(multiply-adds, values of gate functions) of a time step, all layers together."""
-    from qrnn.model.quant_model import named_matrices
-
     macs = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
     return macs, sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
 
 
 def _bytes(port: Port, length: int) -> int:
-    return KINDS[port.kind].itemsize * port.count * (length if port.has_time else 1)
+    return ELEMENT_BYTES[port.kind] * port.count * (length if port.has_time else 1)
 
 
 def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path) -> int:

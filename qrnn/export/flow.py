@@ -13,7 +13,7 @@ import numpy as np
 from qrnn.export import layers as emit
 from qrnn.export.c_text import array
 from qrnn.export.layers import Code
-from qrnn.export.names import Names
+from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import Int64Array
@@ -65,13 +65,15 @@ class Flow:
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
         self.streams = streams(model)
-        self._locals, ports = Names(), Names()
+        public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run")]
+        ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
-        for taken in ("state", "t", "k", "length", "work", *(p.name for p in (*self.inputs, *self.outputs))):
-            self._locals.new(taken)
+        named = [p.name for p in (*self.inputs, *self.outputs)]
+        code.names.take([*public, *named])  # parameters would hide what has their names
+        self._locals = Names([*LOCALS, *named], (f"{name}_", "qrnn_"))
         self.fields: list[StateField] = []
-        self._names = {layer.name: code.names.new(f"{name}_{layer.name}") for layer in model.layers}
+        self._names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self._functions = {layer.name: self._emit(layer) for layer in model.layers}
         self._written = self._written_outputs()
         self._room = {} if self.streams else room(model, tuple(self._written))
@@ -116,7 +118,7 @@ class Flow:
         member = name.removeprefix(f"{self.name}_")
         if len(layer.directions) > 1:
             ending = f"_{'reverse' if d.reverse else 'forward'}"
-            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_{number}"
+            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
             name, member = name + ending, member + ending
         self.fields.append(StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, number, False))
         if layer.cell == "lstm":
@@ -209,8 +211,8 @@ class Flow:
         """Fill positions of an output with features of a tensor."""
         tensor, indices, positions = part
         read, write = (
-            self.code.shared_array("uint16_t", f"{port.name}_{word}", values.astype(np.int32))
-            for word, values in (("features", indices), ("positions", positions))
+            self.code.shared_array("uint16_t", f"{word}_{port.name}", values.astype(np.int32))
+            for word, values in (("from", indices), ("to", positions))
         )
         source = "cells" if is_cell_tensor(self.model, tensor) else "values"
         function = "qrnn_gather" if port.kind == "int16_t" else f"qrnn_gather_{source}_32"

@@ -9,7 +9,6 @@ import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.export.c_text import array, comment, fields
-from qrnn.export.layout import Kernels
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
@@ -23,6 +22,7 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
 )
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.targets import Kernels
 
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
 FORGET = {"gate": "QRNN_FORGET_GATE", "one": "QRNN_FORGET_ONE", "coupled": "QRNN_FORGET_COUPLED"}

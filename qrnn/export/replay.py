@@ -111,15 +111,15 @@ def replay_source(model: Exported, most_steps: int) -> str:
     """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
     ports = (*model.inputs, *model.outputs)
-    buffers = [f"static {p.kind} {p.name}[{_size(p, steps)}];" for p in ports]
+    buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in ports]
     if not model.streams:
         buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
     timed_in = [_read(p, "1U" if model.streams else "length") for p in model.inputs if p.has_time]
     timed_out = [_write(p, "1U" if model.streams else "length") for p in model.outputs if p.has_time]
     verb = "step" if model.streams else "run"
-    arguments = ["&state", *(p.name for p in model.inputs)]
+    arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
     arguments += [] if model.streams else ["length"]
-    arguments += [*(p.name for p in model.outputs), *([] if model.streams else ["work"])]
+    arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
     first = ["1U" if a == "length" else a for a in arguments]
     call = f"{model.name}_{verb}({', '.join(arguments)});"
     one = [*timed_in, "enter();", "before = board_instructions();", call]
@@ -222,8 +222,8 @@ def _size(port: Port, steps: str) -> str:
 
 
 def _read(port: Port, steps: str) -> str:
-    return f"(void)board_read({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"
+    return f"(void)board_read(port_{port.name}, {steps} * {port.count}U * (uint32_t)sizeof(*port_{port.name}));"
 
 
 def _write(port: Port, steps: str) -> str:
-    return f"board_write({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"
+    return f"board_write(port_{port.name}, {steps} * {port.count}U * (uint32_t)sizeof(*port_{port.name}));"

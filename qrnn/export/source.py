@@ -9,10 +9,10 @@ from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import comment
 from qrnn.export.flow import Flow, initial_states
 from qrnn.export.layers import SHORT_ROW, Code, is_unit
-from qrnn.export.layout import Kernels
-from qrnn.export.names import identifier
+from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.model.quant_model import QuantConcat, QuantModel
+from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h")
 NEEDS = {
@@ -52,7 +52,7 @@ class Exported:
 def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = ()) -> Exported:
     """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files."""
     _check(model)
-    name, code = identifier(name), Code(kernels)
+    name, code = model_identifier(name), Code(kernels)
     if is_unit(model):
         code.features.add("QRNN_UNIT_GATES")
     flow = Flow(model, name, code)

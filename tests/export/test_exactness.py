@@ -41,7 +41,7 @@ def test_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: C
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kernels", ("plain", *EMULATED))
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
 @pytest.mark.parametrize("cc", COMPILERS)
 @settings(many, max_examples=400)
 @given(case=cases())
@@ -63,7 +63,7 @@ def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kernels", ("plain", *EMULATED))
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
 @pytest.mark.parametrize("scheme", [Scheme(), Scheme(16, input="16"), Scheme(weights=4)], ids=["8", "16", "four bits"])
 @pytest.mark.parametrize("name", CATALOGUE.CELLS)
 def test_every_cell_long(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
