@@ -44,7 +44,9 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         "cc": compiler,
         "host_cc": "cc" if build.gnu else "$(CC)",
         "ar": f"{build.gnu}-ar" if build.gnu else "ar",
-        "flags": " ".join(build.gnu_flags),
+        "flags": " ".join(
+            [*build.gnu_flags, *(["-ffreestanding"] if build.gnu else [])]
+        ),  # <stdint.h> without a C library
         "optimization": OPTIMIZATION,
         "headers": " ".join([f"{name}.h", f"{name}_golden.h", *exported.runtime]),
         "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
