@@ -101,7 +101,7 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}; expected a folder made by qrnn export") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: not JSON ({error}); export the model again") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
@@ -153,7 +153,7 @@ def _is_export(folder: Path) -> bool:
     """Whether an earlier export, of any version, wrote a folder."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(manifest, dict) and str(manifest.get("format")).startswith("qrnn-export-")
 
