@@ -97,7 +97,7 @@ def test_a_target_of_ones_own(place: Workplace) -> None:
     assert json.loads(done.out)["target"] == "my"
     done = place.cli("fit", place.path("gru.qrnn"), "--target", own, "--target", "cortex-m4")
     assert (done.status, done.lines) == (0, [])
-    assert re.findall(r"^\W*(my|cortex-m4)\b.* yes\b", done.out, re.MULTILINE) == ["my", "cortex-m4"]
+    assert re.findall(r"^\W*(my|cortex-m4)\b.*│yes ", done.out, re.MULTILINE) == ["my", "cortex-m4"]
 
 
 def test_a_new_export_takes_the_place_of_an_old_one(place: Workplace) -> None:
