@@ -15,13 +15,12 @@ import pytest
 
 from qrnn.devices.toolchain import boards_folder
 from qrnn.export.expected import first_difference, host_results, random_sequences
-from qrnn.export.layout import Kernels
 from qrnn.export.replay import Replayed, Vectors, decode_sequences, encode_sequences, replay_source
 from qrnn.export.source import Exported, export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization import Scheme, quantize
-from qrnn.targets import targets_folder
+from qrnn.targets import Kernels, targets_folder
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
 SANITIZED = (*WARNINGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -32,6 +32,8 @@ CASES = {
     "left shift": Case(Shape("lstm", 3, 5, weight=1e-3, bias=0.0), "dense", amplitude=1e-3),
     "pre-shift": Case(Shape("lstm", 3, 5, weight=50.0, bias=1000.0), "none", amplitude=1e4),
     "steps": Case(Shape("gru", 3, 5, activations={"gate": Activation("step")}), "step"),
+    "long rows": Case(Shape("rnn", 300, 3), "none"),
+    "long rows of a gru": Case(Shape("gru", 257, 3, linear_before_reset=False), "none", scheme=Scheme(16)),
     "unbounded gates": Case(Shape("lstm", 5, 5, activations=LINEAR, weight=0.2), "softplus"),
 }
 

@@ -113,10 +113,11 @@ def test_sizes_are_those_of_the_program(which: str, tmp_path: Path) -> None:
     assert needs.constant_bytes <= image.rodata + image.text
 
 
-@pytest.mark.parametrize(("which", "name"), [("lstm", "cortex-m4"), ("bidirectional", "rv32imc")])
+@pytest.mark.parametrize(("which", "name"), [("lstm", "cortex-m4"), ("gru_bidirectional", "rv32imc")])
 def test_counts_add_up_and_come_again(which: str, name: str, tmp_path: Path) -> None:
+    """Of a model that is not tiny: the calls that count phases keep the compiler from some of its optimizations."""
     target = usable(name)
-    folder = exported(kind(which), target, tmp_path)
+    folder = exported(quantized(load_tool("cell_catalogue").cell(which, 24, 8)), target, tmp_path)
     first, second = (measure(folder, target, 5) for _ in range(2))
     assert first == second
     assert first.problem is None

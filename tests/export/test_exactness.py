@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from backends.test_exactness import CORNERS
 from hypothesis import given, settings
 
 from export.building import COMPILERS, check, compiler, load_tool, quantized
-from qrnn.export.layout import Kernels
+from export.kinds import kind
 from qrnn.quantization import Scheme
+from qrnn.targets import Kernels
 
 CATALOGUE = load_tool("cell_catalogue")
 EMULATED: tuple[Kernels, ...] = ("dsp", "mve")
@@ -68,3 +70,11 @@ def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CATALOGUE.CELLS)
 def test_every_cell_long(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 37, 9), scheme), tmp_path, compiler("gcc"), kernels)
+
+
+ODD_KINDS = ("embedded", "long rows", "long rows of a gru", "left shift", "pre-shift", "steps")
+
+
+@pytest.mark.parametrize(("which", "kernels"), list(zip(ODD_KINDS * 2, cycle(("plain", "dsp", "mve", "plain")))))
+def test_kinds_that_random_models_hardly_are(which: str, kernels: Kernels, tmp_path: Path) -> None:
+    check(kind(which), tmp_path, compiler("clang" if kernels == "plain" else "gcc"), kernels)
