@@ -72,8 +72,7 @@ class Needs:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the target by its name."""
-        found = asdict(replace(self, target=self.target))
-        return {**found, "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
+        return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
 
 
 def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = True) -> Needs:
@@ -81,6 +80,8 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
     needs = sizes(folder.exported, target, steps)
     try:
         toolchain = find_toolchain(target)
+        if target.emulation is None:
+            raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
             place = Path(temporary)
             needs = replace(needs, flash_bytes=_flash(folder, target, toolchain, place), compiler=toolchain.version())

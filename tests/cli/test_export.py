@@ -166,6 +166,16 @@ def test_fit_without_tools_takes_the_cost_model(place: Workplace, monkeypatch: p
     assert "note: cortex-m4: " in done.out
 
 
+@pytest.mark.parametrize("target", ["generic", "host-cpu", "esp32-s3"])
+def test_fit_knows_what_is_not_counted(place: Workplace, target: str) -> None:
+    done = place.cli("fit", place.path("gru.qrnn"), "--target", target, "--json")
+    assert (done.status, done.lines) == (0, [])
+    (found,) = json.loads(done.out)
+    assert (found["counted"], found["stack_bytes"], found["phases"]) == (False, None, None)
+    assert found["instructions"] != 0
+    assert f"target {target}: no " in found["problem"]
+
+
 def test_fit_tells_what_is_lacking(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     without_tools(monkeypatch)
     text = (targets_folder() / "cortex-m4.toml").read_text().replace('name = "cortex-m4"', 'name = "tiny"', 1)

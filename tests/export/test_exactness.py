@@ -10,9 +10,12 @@ import pytest
 from backends.generators import Case, cases, few, many, quantized_or_refused
 from backends.test_exactness import CORNERS
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from export.building import COMPILERS, check, compiler, load_tool, quantized
+from export.graphs import graphs
 from export.kinds import kind
+from qrnn.model.float_model import FloatModel
 from qrnn.quantization import Scheme
 from qrnn.targets import Kernels
 
@@ -49,6 +52,30 @@ def test_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: C
 @given(case=cases())
 def test_random_models_long(cc: str, kernels: Kernels, case: Case) -> None:
     check_case(case, cc, kernels)
+
+
+def check_graph(model: FloatModel | None, cc: str, kernels: Kernels, scheme: Scheme) -> None:
+    if model is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
+        check(quantized(model, scheme), Path(folder), compiler(cc), kernels)
+
+
+SCHEMES = st.sampled_from([Scheme(), Scheme(16, input="16"), Scheme(input="8-per-feature"), Scheme(weights=4)])
+
+
+@settings(few, max_examples=20)
+@given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
+def test_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
+    check_graph(model, cc, "plain", scheme)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
+@settings(many, max_examples=400)
+@given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
+def test_random_graphs_long(kernels: Kernels, model: FloatModel | None, cc: str, scheme: Scheme) -> None:
+    check_graph(model, cc, kernels, scheme)
 
 
 @pytest.mark.parametrize(
