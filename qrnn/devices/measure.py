@@ -79,9 +79,7 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
     """Build the folder's C for ``target``, run it in its emulator and count; the cost model in place of what cannot be had here."""
     needs = sizes(folder.exported, target, steps)
     try:
-        toolchain = find_toolchain(target)
-        if target.emulation is None:
-            raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
+        toolchain = _toolchain(target)
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
             place = Path(temporary)
             needs = replace(needs, flash_bytes=_flash(folder, target, toolchain, place), compiler=toolchain.version())
@@ -96,6 +94,14 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
         phases=dict(zip(PHASES, (v / STEPS for v in split), strict=True)) if phases else None,
         counted=True,
     )
+
+
+def _toolchain(target: Target) -> Toolchain:
+    """A compiler for a target on which something can be counted."""
+    found = find_toolchain(target)
+    if target.emulation is None:
+        raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
+    return found
 
 
 def _in_short(error: DeviceError) -> str:

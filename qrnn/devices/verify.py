@@ -14,7 +14,7 @@ from qrnn.errors import DataError, DeviceError
 from qrnn.export.expected import first_difference, host_results
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source
+from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
@@ -47,7 +47,7 @@ def verify(
     if not sequences:
         raise DataError("no sequence has a step; expected data with at least one")
     toolchain = find_toolchain(target, family)
-    lengths = [_length(folder, s) for s in sequences]
+    lengths = [sequence_length(folder.exported, s) for s in sequences]
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
         image = build_replay(folder, target, toolchain, max(lengths), Path(temporary))
         stdin = encode_sequences(folder.exported, sequences)
@@ -77,8 +77,3 @@ def build_replay(
         output=place / "replay.elf",
         flags=(OPTIMIZATION, *WARNINGS, *flags),
     )
-
-
-def _length(folder: ExportedFolder, inputs: Vectors) -> int:
-    timed = [p.name for p in folder.exported.inputs if p.has_time]
-    return len(inputs[timed[0]]) if timed else 1

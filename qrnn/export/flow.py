@@ -203,7 +203,7 @@ class Flow:
         whole = self.model.whole_tensor(output)
         if whole in self._written:
             return []
-        if whole is not None and is_cell_tensor(self.model, whole) == (port.kind == "int32_t"):
+        if whole is not None:
             return [_copy(to.at(), self._place(whole).at(), port.count, port.kind)]
         return [self._gather(part, port, to) for part in output.parts]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.export.c_text import array
 from qrnn.export.ports import Port
-from qrnn.export.replay import Replayed, Vectors
+from qrnn.export.replay import Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
 
 RANDOM_LENGTHS = (1, 2, 5)
@@ -22,7 +22,7 @@ SEED = 20
 def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
     """Inputs, outputs and final states of all sequences, one array each."""
     lines = ["/* Sequences with the outputs and states that qrnn's reference gives. */", "#include <stdint.h>", ""]
-    lines.append(array("uint16_t", "golden_length", np.array(_lengths(model, sequences))))
+    lines.append(array("uint16_t", "golden_length", np.array([sequence_length(model, s) for s in sequences])))
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
         lines.append(array(port.kind, f"golden_in_{port.name}", values))
@@ -37,7 +37,7 @@ def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequen
 
 def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     """``int NAME_selftest(void)``."""
-    name, lengths = model.name, _lengths(model, sequences)
+    name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
     out = [f"static {p.kind} got_{p.name}[{p.count * (steps if p.has_time else 1)}];" for p in model.outputs]
     room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
@@ -102,11 +102,6 @@ def main_source(name: str) -> str:
     """A ``main`` that returns the self-test's result."""
     lines = [f"int {name}_selftest(void);", "", "int main(void)", "{", f"    return {name}_selftest();", "}", ""]
     return "\n".join(lines)
-
-
-def _lengths(model: Exported, sequences: Sequence[Vectors]) -> list[int]:
-    timed = next((p.name for p in model.inputs if p.has_time), None)
-    return [1 if timed is None else len(s[timed]) for s in sequences]
 
 
 def _golden(way: str, port: Port) -> str:

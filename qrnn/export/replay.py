@@ -61,12 +61,16 @@ class Replayed:
     state: dict[str, npt.NDArray[np.integer]]
 
 
+def sequence_length(model: Exported, inputs: Vectors) -> int:
+    """Steps of a sequence; 1 where no input is over time."""
+    return next((len(inputs[p.name]) for p in model.inputs if p.has_time), 1)
+
+
 def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
     """The input of the program."""
     parts: list[bytes] = []
     for inputs in sequences:
-        timed = [p for p in model.inputs if p.has_time]
-        length = len(inputs[timed[0].name]) if timed else 1
+        timed, length = [p for p in model.inputs if p.has_time], sequence_length(model, inputs)
         arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in model.inputs}
         parts.append(struct.pack("<I", length))
         parts += [arrays[p.name].tobytes() for p in model.inputs if not p.has_time]

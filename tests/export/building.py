@@ -15,7 +15,7 @@ import pytest
 
 from qrnn.devices.toolchain import boards_folder
 from qrnn.export.expected import first_difference, host_results, random_sequences
-from qrnn.export.replay import Replayed, Vectors, decode_sequences, encode_sequences, replay_source
+from qrnn.export.replay import Replayed, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
 from qrnn.export.source import Exported, export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
@@ -67,11 +67,6 @@ def replayed(
     done = subprocess.run([program], input=encode_sequences(exported, sequences), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return decode_sequences(exported, lengths, done.stdout)[0]
-
-
-def sequence_length(exported: Exported, inputs: Vectors) -> int:
-    timed = [p.name for p in exported.inputs if p.has_time]
-    return len(inputs[timed[0]]) if timed else 1
 
 
 def check(model: QuantModel, folder: Path, cc: str, kernels: Kernels = "plain", seed: int = 0) -> None:

@@ -73,14 +73,14 @@ def graphs(draw: st.DrawFn) -> FloatModel | None:
     pool = Pool(draw, draw(st.integers(0, 1 << 16)))
     steps = [pool.recurrent, pool.dense, pool.softmax, pool.activation, pool.add, pool.concat, pool.last_step]
     pool.recurrent()
-    for step in draw(st.lists(st.sampled_from([pool.recurrent, *steps]), max_size=7)):
+    for step in draw(st.lists(st.sampled_from([pool.recurrent, *steps]), min_size=2, max_size=8)):
         try:
             step()
         except ERRORS:  # as a dense layer over cells' 32-bit states
             continue
     outputs = {}
     for number in range(draw(st.integers(1, 4))):
-        first = pool.pick()
+        first = pool.pick() if number else pool.tensors[-1]
         parts = tuple(pool.pick(first.has_time) for _ in range(draw(st.integers(0, 2))))
         outputs[f"y{number}"] = (first, *parts) if parts else first
     try:
