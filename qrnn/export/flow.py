@@ -75,6 +75,7 @@ class Flow:
         self.fields: list[StateField] = []
         self._names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self._functions = {layer.name: self._emit(layer) for layer in model.layers}
+        self._needed = self._needed_for()
         self._written = self._written_outputs()
         self._room = {} if self.streams else room(model, tuple(self._written))
         self.work_per_step = max((at + model.tensors[t].features for t, at in self._room.items()), default=0)
@@ -160,11 +161,11 @@ class Flow:
                     places[layer.output] = places[layer.h_n]  # y of a step is the state after it
         return places
 
-    def _place(self, tensor: str, name: str = "", kind: str = "int16_t") -> Place:
-        """Where a tensor lies; a new variable for one that has no place yet."""
+    def _place(self, tensor: str, name: str = "", kind: str = "int16_t", initial: str = "") -> Place:
+        """Where a tensor lies; a new variable, with an initializer, for one that has no place yet."""
         if tensor not in self._places:
             local = self._locals.new(name or "t_" + tensor)
-            self._declared.append(f"{kind} {local}[{self.model.tensors[tensor].features}];")
+            self._declared.append(f"{kind} {local}[{self.model.tensors[tensor].features}]{initial};")
             self._places[tensor] = Place(local)
         return self._places[tensor]
 
@@ -188,7 +189,10 @@ class Flow:
 
     def _call(self, layer: QuantLayer) -> str:
         """One time step of a layer, or what follows the last one."""
-        y = self._place(layer.output, self._names[layer.name].replace(f"{self.name}_", "t_", 1)).at()
+        name = self._names[layer.name].replace(f"{self.name}_", "t_", 1)
+        # Written where either of two outputs is asked for, read where one is: compilers do not see that this is enough.
+        initial = " = {0}" if len(self._needed[layer.name]) > 1 else ""
+        y = self._place(layer.output, name, initial=initial).at()
         if isinstance(layer, QuantLastStep):
             x, count = self._place(layer.input), self.model.tensors[layer.output].features
             return _copy(y, x.at("(length - 1U)"), count, "int16_t")
@@ -241,7 +245,7 @@ class Flow:
     # Functions
 
     def _step(self) -> str:
-        needed, statements = self._needed_for(), []
+        statements: list[Statements] = []
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 (function,) = self._functions[layer.name]
@@ -249,7 +253,7 @@ class Flow:
             elif isinstance(layer, QuantLastStep):
                 self._places[layer.output] = self._place(layer.input)  # this step is the last one so far
             else:
-                statements.append((needed[layer.name], [self._call(layer)]))
+                statements.append((self._needed[layer.name], [self._call(layer)]))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             statements.append((frozenset({output.name}), self._output(output, port)))
         return self._function("step", self._parameters(), self._conditioned(statements))
@@ -265,14 +269,14 @@ class Flow:
         return self._function("run", self._parameters(run=True), body)
 
     def _run_of_layers(self) -> str:
-        needed, statements = self._needed_for(), []
+        statements: list[Statements] = []
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 statements.append((frozenset[str](), [*self._all_steps(layer), *self._join_states(layer)]))
                 continue
             call = self._call(layer)
             over_time = self.model.tensors[layer.output].has_time
-            statements.append((needed[layer.name], _loop([call]) if over_time else [call]))
+            statements.append((self._needed[layer.name], _loop([call]) if over_time else [call]))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             lines = self._output(output, port)
             statements.append((frozenset({output.name}), _loop(lines) if output.has_time and lines else lines))

@@ -54,12 +54,27 @@ def embedded(
     return layers.model("embedded", {ports[2]: y, "states": (lstm.c_n, lstm.h_n), "several": (lstm.h_n, y)})
 
 
-KINDS = (*CASES, "embedded")
+def shared() -> FloatModel:
+    """Both directions, and layers that serve two outputs."""
+    rng = np.random.default_rng(4)
+    x = layers.input("x", 1)
+    ways = [
+        layers.gru(x, rng.normal(size=(3, 1)), rng.normal(size=(3, 1)), reverse=reverse) for reverse in (False, True)
+    ]
+    last = layers.last_step(layers.bidirectional(*ways).output)
+    logits = layers.dense(last, rng.normal(size=(2, 2)))
+    return layers.model(
+        "shared", {"p": layers.softmax(logits), "logits": logits, "q": layers.softmax(last), "last": last}
+    )
+
+
+GRAPHS = {"embedded": embedded, "shared": shared}
+KINDS = (*CASES, *GRAPHS)
 
 
 @cache
 def kind(name: str) -> QuantModel:
     """The quantized model of one of `KINDS`."""
-    if name == "embedded":
-        return quantized(embedded())
+    if name in GRAPHS:
+        return quantized(GRAPHS[name]())
     return replace(CASES[name], lengths=(5, 4)).quantized()

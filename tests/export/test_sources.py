@@ -51,19 +51,18 @@ def written_and_called(program: Path) -> tuple[list[str], set[str]]:
     return sections, undefined
 
 
-def compiled(source: Path, name: str, family: str = "gnu") -> Path:
+def compiled(source: Path, name: str, optimization: str = "-O2") -> Path:
     target = load_target(name)
     try:
-        tools = find_toolchain(target, family)  # type: ignore[arg-type]
+        tools = find_toolchain(target, "gnu")
     except MissingToolError as error:
         pytest.skip(str(error))
-    flags = target.build.clang_flags if family == "clang" else target.build.gnu_flags
     program = source.with_suffix(".o")
     own = [
-        *flags,
+        *target.build.gnu_flags,
         "-mgeneral-regs-only" if name == "host-cpu" else "-ffreestanding",
     ]  # no float, or the compiler refuses
-    compile_program([*tools.compiler, *own, *WARNINGS, "-O2", "-fno-pic", "-c", source, "-o", program])
+    compile_program([*tools.compiler, *own, *WARNINGS, optimization, "-fno-pic", "-c", source, "-o", program])
     return program
 
 
@@ -74,6 +73,16 @@ def test_no_writable_global_no_call_no_float(which: str, name: str, tmp_path: Pa
     sections, undefined = written_and_called(compiled(write_sources(exported, tmp_path), name))
     assert sections == []
     assert undefined - {"memcpy", "memset", "__aeabi_memcpy", "__aeabi_memclr", "__aeabi_memclr4"} <= HELPERS[name]
+
+
+@pytest.mark.parametrize("optimization", ["-Os", "-O2", "-O3"])
+@pytest.mark.parametrize(
+    ("which", "name"), [("shared", "cortex-m3"), ("embedded", "cortex-m4"), ("shared", "host-cpu")]
+)
+def test_no_warning_when_optimized(which: str, name: str, optimization: str, tmp_path: Path) -> None:
+    """As of variables that a compiler takes for uninitialized."""
+    exported = export_source(kind(which), "net", load_target(name).core.kernels)
+    compiled(write_sources(exported, tmp_path), name, optimization=optimization)
 
 
 def test_a_writable_global_and_a_call_would_be_found(tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def test_two_models_in_one_program(cc: str, tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
+@pytest.mark.parametrize("which", ["lstm", "shared", "embedded"])
 def test_outputs_may_be_null(which: str, tmp_path: Path) -> None:
     """The others and the state are the same, whatever is left out."""
     model = kind(which)
