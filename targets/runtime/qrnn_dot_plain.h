@@ -62,6 +62,17 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
     "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
     "mla %[one], " word ", %[" x "], %[one]\n\t"
+#ifdef __clang__ /* it keeps two registers for itself: two words at a time */
+#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5}\n\t"
+#define QRNN_LOAD_REST QRNN_LOAD_WORDS
+#define QRNN_WORD_2 "r4"
+#define QRNN_WORD_3 "r5"
+#else
+#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+#define QRNN_LOAD_REST
+#define QRNN_WORD_2 "r6"
+#define QRNN_WORD_3 "r8"
+#endif
 #endif
 
 static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
@@ -77,14 +88,15 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 #ifdef QRNN_ASSEMBLY
         uint32_t x0;
         uint32_t x1;
-        __asm__("1:\n\tldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+        __asm__("1:\n\t" QRNN_LOAD_WORDS
                 "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r4", "x0") QRNN_FOUR_ROWS("r5", "x1")
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r6", "x0") QRNN_FOUR_ROWS("r8", "x1")
+                QRNN_LOAD_REST
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS(QRNN_WORD_2, "x0") QRNN_FOUR_ROWS(QRNN_WORD_3, "x1")
                 "subs %[chunk], %[chunk], #4\n\tbne 1b"
                 : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
                   [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
                 :
-                : "r4", "r5", "r6", "r8", "cc", "memory");
+                : "r4", "r5", QRNN_WORD_2, QRNN_WORD_3, "cc", "memory");
 #else
         for (; chunk != 0u; chunk--) {
             const uint32_t x = *operand++;
@@ -115,8 +127,10 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
  *     p2 += (word >> 16) x   S3 2^8 + R2
  *     p3 += (word >> 24) x   S3
  * so that R2 = p2 - 2^8 p3, R1 = p1 - 2^8 p2, R0 = p0 - 2^8 p1. No byte is extracted, and no load is narrower than a word. */
-#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(QRNN_NO_ASSEMBLY)
-/* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. */
+#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(QRNN_NO_ASSEMBLY) &&     \
+    (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+/* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. (With -Os GCC gives no
+ * high registers away.) */
 #define QRNN_PART(word, shift, sum)                                                                                  \
     "asrs %[t], " word ", #" shift "\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
 #define QRNN_COLUMN(word)                                                                                            \
@@ -150,7 +164,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     __asm__(".syntax unified\n1:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS "cmp %[operand], %[end]\n\tbne 1b"
             : [weight] "+l"(weight), [operand] "+l"(operand), [p0] "+h"(p0), [p1] "+h"(p1), [p2] "+h"(p2), [p3] "+h"(p3),
               [x] "=&l"(x), [t] "=&l"(t)
-            : [end] "h"(end)
+            : [end] "r"(end)
             : "r4", "r5", "cc", "memory");
 #else
     const uint32_t *words = (const uint32_t *)(const void *)weight; /* as which they are stored */
