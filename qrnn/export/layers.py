@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qrnn.arithmetic import gates as g
+from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.export.c_text import array, comment, fields
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
@@ -72,6 +73,7 @@ class Code:
         self.features.add(f"QRNN_GATE_{KINDS[kind]}")
         table = wide = "NULL"
         if kind == g.ODD:
+            self.features |= {"QRNN_USE_CUT"} if function.params[g.CUT] else set()
             table = self.shared_array("int16_t", f"table_{function.name}", function.table)
         elif kind == g.TABLE:
             wide = self.shared_array("int32_t", f"table_{function.name}", function.table)
@@ -106,6 +108,17 @@ def is_unit(model: QuantModel) -> bool:
                     return False
                 if role == "n" and max(-low, high) > 32767:
                     return False  # a mean of n and h must be an int16
+    return True
+
+
+def is_bounded(model: QuantModel) -> bool:
+    """Whether QRNN_BOUNDED_STATES may be defined: the gate functions of LSTMs and RNNs alone keep their states within ±32767."""
+    for layer in model.recurrent_layers:
+        for d in layer.directions if layer.cell != "gru" else ():
+            largest = [max(-low, high) for low, high in (f.bounds for f in d.gates)]
+            value = largest[-2] * largest[-1] if layer.cell == "lstm" else largest[-1]
+            if shift_right_round(value, layer.shifts(d).hidden) > 32767:
+                return False  # rounding is monotone, and takes a negative value no further from 0
     return True
 
 

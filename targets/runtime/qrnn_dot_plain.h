@@ -62,6 +62,17 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
     "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
     "mla %[one], " word ", %[" x "], %[one]\n\t"
+#ifdef __clang__ /* it keeps two registers for itself: two words at a time */
+#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5}\n\t"
+#define QRNN_LOAD_REST QRNN_LOAD_WORDS
+#define QRNN_WORD_2 "r4"
+#define QRNN_WORD_3 "r5"
+#else
+#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+#define QRNN_LOAD_REST
+#define QRNN_WORD_2 "r6"
+#define QRNN_WORD_3 "r8"
+#endif
 #endif
 
 static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
@@ -77,14 +88,15 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 #ifdef QRNN_ASSEMBLY
         uint32_t x0;
         uint32_t x1;
-        __asm__("1:\n\tldmia %[weight]!, {r4, r5, r6, r8}\n\t"
+        __asm__("1:\n\t" QRNN_LOAD_WORDS
                 "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r4", "x0") QRNN_FOUR_ROWS("r5", "x1")
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r6", "x0") QRNN_FOUR_ROWS("r8", "x1")
+                QRNN_LOAD_REST
+                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS(QRNN_WORD_2, "x0") QRNN_FOUR_ROWS(QRNN_WORD_3, "x1")
                 "subs %[chunk], %[chunk], #4\n\tbne 1b"
                 : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
                   [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
                 :
-                : "r4", "r5", "r6", "r8", "cc", "memory");
+                : "r4", "r5", QRNN_WORD_2, QRNN_WORD_3, "cc", "memory");
 #else
         for (; chunk != 0u; chunk--) {
             const uint32_t x = *operand++;
@@ -109,45 +121,67 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 #endif
 
 #if defined(QRNN_USE_WIDE) || !defined(QRNN_LONG_MULTIPLY)
-#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
-#define QRNN_STEP 1 /* Cortex-M0: with more columns at a time the compiler runs out of its eight registers */
+/* Modulo 2^32, where the word is w3 2^24 + u2 2^16 + u1 2^8 + u0 and >> keeps its sign:
+ *     p0 += word x           S3 2^24 + R2 2^16 + R1 2^8 + R0, with R_r = S_r + 128 (sum of the operands)
+ *     p1 += (word >> 8) x    S3 2^16 + R2 2^8 + R1
+ *     p2 += (word >> 16) x   S3 2^8 + R2
+ *     p3 += (word >> 24) x   S3
+ * so that R2 = p2 - 2^8 p3, R1 = p1 - 2^8 p2, R0 = p0 - 2^8 p1. No byte is extracted, and no load is narrower than a word. */
+#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(QRNN_NO_ASSEMBLY) &&     \
+    (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+/* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. (With -Os GCC gives no
+ * high registers away.) */
+#define QRNN_PART(word, shift, sum)                                                                                  \
+    "asrs %[t], " word ", #" shift "\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
+#define QRNN_COLUMN(word)                                                                                            \
+    "ldmia %[operand]!, {%[x]}\n\t" QRNN_PART(word, "24", "p3") QRNN_PART(word, "16", "p2")                           \
+    QRNN_PART(word, "8", "p1") "muls " word ", %[x]\n\tadd %[p0], " word "\n\t"
+#define QRNN_TWO_COLUMNS "ldmia %[weight]!, {r4, r5}\n\t" QRNN_COLUMN("r4") QRNN_COLUMN("r5")
 #else
-#define QRNN_STEP 4
-#endif
-#define QRNN_COLUMN(k)                                                       \
-    {                                                                        \
-        const uint32_t x = operand[k];                                       \
-        s0 += (uint8_t)weight[4 * (k)] * x;                                  \
-        s1 += (uint8_t)weight[4 * (k) + 1] * x;                              \
-        s2 += (uint8_t)weight[4 * (k) + 2] * x;                              \
-        s3 += (uint32_t)weight[4 * (k) + 3] * x;                             \
+#define QRNN_COLUMN(k)                                     \
+    {                                                      \
+        const uint32_t x = operand[k];                     \
+        const int32_t word = (int32_t)words[k];            \
+        p0 += (uint32_t)word * x;                          \
+        p1 += (uint32_t)(word >> 8) * x;                   \
+        p2 += (uint32_t)(word >> 16) * x;                  \
+        p3 += (uint32_t)(word >> 24) * x;                  \
     }
+#endif
 
 static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t excess = *operand++;
     const uint32_t *const end = operand + columns;
-    uint32_t s0 = (uint32_t)bias[0] - excess;
-    uint32_t s1 = (uint32_t)bias[1] - excess;
-    uint32_t s2 = (uint32_t)bias[2] - excess;
-    uint32_t s3 = (uint32_t)bias[3];
+    uint32_t p0 = 0;
+    uint32_t p1 = 0;
+    uint32_t p2 = 0;
+    uint32_t p3 = 0;
+#ifdef QRNN_TWO_COLUMNS
+    uint32_t x;
+    uint32_t t;
+    __asm__(".syntax unified\n1:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS "cmp %[operand], %[end]\n\tbne 1b"
+            : [weight] "+l"(weight), [operand] "+l"(operand), [p0] "+h"(p0), [p1] "+h"(p1), [p2] "+h"(p2), [p3] "+h"(p3),
+              [x] "=&l"(x), [t] "=&l"(t)
+            : [end] "r"(end)
+            : "r4", "r5", "cc", "memory");
+#else
+    const uint32_t *words = (const uint32_t *)(const void *)weight; /* as which they are stored */
     do {
         QRNN_COLUMN(0)
-#if QRNN_STEP == 4
         QRNN_COLUMN(1)
         QRNN_COLUMN(2)
         QRNN_COLUMN(3)
-#endif
-        operand += QRNN_STEP;
-        weight += 4 * QRNN_STEP;
+        operand += 4;
+        words += 4;
     } while (operand != end);
-    sums[0] = (int32_t)s0;
-    sums[1] = (int32_t)s1;
-    sums[2] = (int32_t)s2;
-    sums[3] = (int32_t)s3;
+#endif
+    sums[0] = (int32_t)((uint32_t)bias[0] + p0 - (p1 << 8) - excess);
+    sums[1] = (int32_t)((uint32_t)bias[1] + p1 - (p2 << 8) - excess);
+    sums[2] = (int32_t)((uint32_t)bias[2] + p2 - (p3 << 8) - excess);
+    sums[3] = (int32_t)((uint32_t)bias[3] + p3);
 }
-#undef QRNN_COLUMN
 #endif
 
 #if defined(QRNN_USE_NARROW) && !defined(QRNN_LONG_MULTIPLY)

@@ -33,6 +33,7 @@ class Core:
 
 CORES = {
     "Cortex-M0+": Core("plain", "cortex-m0plus", "mps2-an385"),
+    "Cortex-M0+, C": Core("plain", "cortex-m0plus", "mps2-an385", ("-DQRNN_NO_ASSEMBLY",)),
     "Cortex-M3": Core("plain", "cortex-m3", "mps2-an385"),
     "Cortex-M3, C": Core("plain", "cortex-m3", "mps2-an385", ("-DQRNN_NO_ASSEMBLY",)),
     "Cortex-M4": Core("dsp", "cortex-m4", "mps2-an386"),
