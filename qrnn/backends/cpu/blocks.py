@@ -14,7 +14,6 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from qrnn.arithmetic import cells, fixedpoint, gates
-from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
@@ -28,6 +27,7 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Table
 from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.model.cell_formats import ARGUMENT, CANDIDATE, FORMATS, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
 ROW_PARAMS = 5
