@@ -32,51 +32,49 @@ PATIENCE_SECONDS = 120.0
 """How long a lane waits for the others of its warp: one that failed never comes."""
 
 
-def wrap32(value: int) -> int:
+def wrap32(value: Any) -> Any:
     """The int32 with the same low 32 bits."""
-    return ((int(value) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-def octets(word: int, signed: bool = True) -> list[int]:
-    """A register's four bytes, the lowest first."""
-    values = [(int(word) >> shift) & 255 for shift in (0, 8, 16, 24)]
-    return [v - 256 if signed and v > 127 else v for v in values]
+def octets(words: Any, signed: bool = True) -> Any:
+    """The four bytes of each register, the lowest first: [..., 4] int64."""
+    found = np.ascontiguousarray(np.asarray(words, np.int64) & 0xFFFFFFFF, np.uint32)[..., None]
+    return found.view(np.int8 if signed else np.uint8).astype(np.int64)
 
 
 def dot4(a: int, b: int, c: int, signed: bool) -> int:
     """dp4a: c + Σ a[k] · b[k] over four bytes, a signed, b signed or not."""
-    return wrap32(int(c) + sum(x * y for x, y in zip(octets(a), octets(b, signed), strict=True)))
+    return int(wrap32(int(c) + int(np.vdot(octets(a), octets(b, signed)))))
+
+
+def _places(count: int, place: Callable[..., tuple[int, int]], octet: bool = True) -> tuple[Any, Any]:
+    """What ``place`` says of every lane, register and byte, as two index arrays [32, count, 4], or [32, count]."""
+    bytes_of = [(b,) for b in range(4)] if octet else [()]
+    found = np.array([[[place(l, r, *b) for b in bytes_of] for r in range(count)] for l in range(LANES)])
+    return (found[..., 0], found[..., 1]) if octet else (found[:, :, 0, 0], found[:, :, 0, 1])
+
+
+_A, _B = _places(A_REGISTERS, a_place), _places(B_REGISTERS, b_place)
+_C = _places(C_REGISTERS, c_place, octet=False)
+_SMALL_A = _places(1, lambda lane, _register, byte: small_a_place(lane, byte))
+_SMALL_C = _places(2, small_c_place, octet=False)
 
 
 def multiply_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tuple[int, ...]]:
     """mma.sync.m16n8k32: from each lane's (a0…a3, b0, b1, c0…c3) each lane's d0…d3."""
+    registers = np.array(lanes, np.int64)
     a, b = np.zeros((TILE_ROWS, TILE_DEPTH), np.int64), np.zeros((TILE_DEPTH, TILE_COLUMNS), np.int64)
-    for lane, values in enumerate(lanes):
-        for register in range(A_REGISTERS):
-            for byte, value in enumerate(octets(values[register])):
-                a[a_place(lane, register, byte)] = value
-        for register in range(B_REGISTERS):
-            for byte, value in enumerate(octets(values[A_REGISTERS + register], signed)):
-                b[b_place(lane, register, byte)] = value
-    product = a @ b
-    return [
-        tuple(wrap32(int(product[c_place(lane, r)]) + int(values[6 + r])) for r in range(C_REGISTERS))
-        for lane, values in enumerate(lanes)
-    ]
+    a[_A], b[_B] = octets(registers[:, :4]), octets(registers[:, 4:6], signed)
+    return [tuple(row) for row in wrap32((a @ b)[_C] + registers[:, 6:]).tolist()]
 
 
 def multiply_small_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tuple[int, ...]]:
     """mma.sync.m8n8k16: from each lane's (a, b, c0, c1) each lane's d0, d1."""
+    registers = np.array(lanes, np.int64)
     a, b = np.zeros((8, 16), np.int64), np.zeros((8, 16), np.int64)
-    for lane, values in enumerate(lanes):
-        for byte in range(4):
-            place = small_a_place(lane, byte)
-            a[place], b[place] = octets(values[0])[byte], octets(values[1], signed)[byte]
-    product = a @ b.T
-    return [
-        tuple(wrap32(int(product[small_c_place(lane, r)]) + int(values[2 + r])) for r in range(2))
-        for lane, values in enumerate(lanes)
-    ]
+    a[_SMALL_A], b[_SMALL_A] = octets(registers[:, :1]), octets(registers[:, 1:2], signed)
+    return [tuple(row) for row in wrap32((a @ b.T)[_SMALL_C] + registers[:, 2:]).tolist()]
 
 
 class _Warp:
