@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -140,11 +139,6 @@ def test_steps_and_long_sequences() -> None:
         state = result.state
 
 
-def device_libraries() -> Iterator[Any]:
-    for name in ("torch", "cupy"):
-        yield pytest.param(name, id=name)
-
-
 class OnlyDlpack:
     """A tensor that shows nothing but DLPack, as other libraries' do."""
 
@@ -158,7 +152,7 @@ class OnlyDlpack:
         return self._tensor.__dlpack_device__()
 
 
-@pytest.mark.parametrize("name", device_libraries())
+@pytest.mark.parametrize("name", ["torch", "cupy"])
 def test_arrays_of_other_libraries(name: str) -> None:
     """Read where they lie; outputs and states are theirs to read without a copy; a loop of steps stays on the device."""
     library = pytest.importorskip(name)
