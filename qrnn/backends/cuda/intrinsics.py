@@ -32,9 +32,10 @@ def _instruction(text: str, arguments: int, results: int) -> Any:
     returned = types.int32 if results == 1 else types.UniTuple(types.int32, results)
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        # A warp's lanes execute mma.sync together: side_effect keeps the compiler from moving it into a branch.
-        call = ir.InlineAsm(ir.FunctionType(kind, [word] * arguments), text, constraints, side_effect=results > 1)
-        returned_words = builder.call(call, values)
+        # A warp's lanes execute mma.sync together: it may be moved neither into a branch nor away.
+        together = results > 1
+        call = ir.InlineAsm(ir.FunctionType(kind, [word] * arguments), text, constraints, side_effect=together)
+        returned_words = builder.call(call, values, attrs=("convergent",) if together else ())
         if results == 1:
             return returned_words
         packed = ir.Constant(ir.ArrayType(word, results), ir.Undefined)

@@ -21,7 +21,7 @@ MOST_THREADS = 256
 
 @dataclass(frozen=True)
 class StepKind:
-    """What a step kernel is made for; ``planes``: of operands, ``tiles``: of sequences that a block has."""
+    """What a step kernel is made for: planes of operands, tiles of sequences that a block has; ``dot``: sequences that dp4a serves, or 0."""
 
     cell: int
     gates: int
@@ -29,7 +29,7 @@ class StepKind:
     tiles: int
     barrier: str
     resident: bool
-    dot: bool
+    dot: int
     capability: tuple[int, int]
 
     @property

@@ -23,6 +23,9 @@ DOT_SEQUENCES = 2
 MOST_REGISTER_TILES = 4
 """Of tiles times planes: sums that a lane keeps in registers."""
 
+MOST_GRID_Y = 65535
+"""Blocks on a grid's second axis; more batch blocks go in several launches."""
+
 SHARED_BYTES, CACHE_BYTES = 128, 40
 """Bytes a cycle that a multiprocessor reads from its shared memory, and from the second-level cache when all of them do."""
 
@@ -32,8 +35,11 @@ BLOCK_CYCLES, GRID_CYCLES, EXCHANGE_CYCLES, LAUNCH_CYCLES = 40, 1500, 700, 6000
 UPDATE_CYCLES = 500
 """A warp's requantizations, gates and cell of one column of its unit."""
 
-DOT_CYCLES = 2
-"""A warp's instruction `dp4a`, of which a multiprocessor begins one at a time."""
+DOT_CYCLES = 0.5
+"""A warp's `dp4a`, where a multiprocessor does nothing else."""
+
+TENSOR_LATENCY, DOT_LATENCY, SHUFFLE_LATENCY = 33, 10, 60
+"""From one product of a row to the next, which adds to it: `mma.sync`; two of `dp4a`. And the shuffles that end the latter."""
 
 
 def tensor_cycles(capability: tuple[int, int]) -> float:
@@ -89,7 +95,7 @@ def choose_plan(layout: Layout, batch: int, device: Device) -> Plan | None:
 def plans(layout: Layout, batch: int, device: Device) -> Iterator[Plan]:
     """Every plan that fits the device."""
     every_tile = -(-batch // TILE_COLUMNS)
-    for dot in (True, False) if batch <= DOT_SEQUENCES else (False,):
+    for dot in (batch, 0) if batch <= DOT_SEQUENCES else (0,):
         for tiles in (1,) if dot else (1, 2, 4):
             if tiles * layout.planes > MOST_REGISTER_TILES or tiles >= 2 * every_tile:
                 continue
@@ -115,7 +121,7 @@ def _layouts(kind: StepKind, layout: Layout, every_tile: int, device: Device) ->
         shared = 4 * shared_words(kind, groups, layout.depth)
         if shared > device.shared_per_block:
             continue
-        together = batch_blocks if kind.barrier == BLOCK else min(batch_blocks, device.processors // unit_blocks)
+        together = min(batch_blocks, MOST_GRID_Y if kind.barrier == BLOCK else device.processors // unit_blocks)
         warps = min(MOST_THREADS // 32, groups)
         cycles = _cycles(kind, layout, groups, warps, shared, batch_blocks, together, device)
         yield Plan(kind, unit_blocks, together, warps, shared, cycles)
@@ -129,11 +135,12 @@ def _cycles(
     weights = 4 * fragments * A_WORDS / (SHARED_BYTES if kind.resident else CACHE_BYTES)
     operands = 4 * groups * depth * planes * tiles * B_WORDS / SHARED_BYTES
     if kind.dot:
-        multiply = float(fragments * planes * 8 * DOT_CYCLES)
+        multiply, latency = fragments * planes * 4 * kind.dot * DOT_CYCLES, depth * DOT_LATENCY + SHUFFLE_LATENCY
     else:
-        multiply = fragments * planes * tiles * tensor_cycles(kind.capability)
-    update = -(-groups // warps) * 2 * tiles * UPDATE_CYCLES
-    step = max(weights + operands, multiply) + update
+        multiply, latency = fragments * planes * tiles * tensor_cycles(kind.capability), depth * TENSOR_LATENCY
+    rounds = -(-groups // warps)
+    update = rounds * (kind.dot or 2 * tiles) * UPDATE_CYCLES
+    step = max(weights + operands, multiply, rounds * latency) + update
     if kind.barrier == BLOCK:
         at_once = device.processors * max(1, min(8, device.shared_per_processor // max(shared, 1)))
         return math.ceil(batch_blocks / at_once) * (step + kind.ticks * BLOCK_CYCLES)

@@ -45,8 +45,8 @@ def tensor_product(pairs: int, tiles: int, planes: int, capability: tuple[int, i
     return multiply
 
 
-def dot_product(pairs: int, planes: int) -> Any:
-    """The same for one tile of which only the first two sequences are: lane 4g + t takes the columns that its registers of A hold.
+def dot_product(pairs: int, planes: int, sequences: int) -> Any:
+    """The same for one tile of which only the first one or two sequences are: lane 4g + t takes the columns that its registers of A hold.
 
     Four lanes share a row: their parts are added at the end. Lanes with t > 0 are left with sums that nobody reads.
     """
@@ -63,7 +63,7 @@ def dot_product(pairs: int, planes: int) -> Any:
                 a = base + p * stride + k * A_WORDS + lane
                 a0, a1, a2, a3 = weights[a], weights[a + 32], weights[a + 64], weights[a + 96]
                 i = p * planes * 4
-                for j in range(2):
+                for j in range(sequences):
                     b = operands + k * B_WORDS + 4 * j + (lane & 3)
                     low, high = words[b], words[b + 32]
                     acc[i + j] = dp4a(a2, high, dp4a(a0, low, acc[i + j]))

@@ -14,7 +14,7 @@ from qrnn.backends.cuda.general import run_general
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS, PRODUCT_TILES, pack_operands, product_kernel
 from qrnn.backends.cuda.kinds import GRID, LAUNCH
 from qrnn.backends.cuda.launch import THREADS, for_each, most_blocks_that_meet, sized
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
 
@@ -80,9 +80,8 @@ def multiply_inputs(
     for_each(pack_operands, words.size, x, lengths, reverse, operand.shift, operand.limit, planes, begin, depth, words)
     out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
     pairs = -(-weights.size // (16 * PRODUCT_PAIRS))
-    # A grid has at most 65535 blocks on its second axis: more items go in several launches.
-    for first in range(0, blocks, 65535):
-        count = min(65535, blocks - first)
+    for first in range(0, blocks, MOST_GRID_Y):
+        count = min(MOST_GRID_Y, blocks - first)
         done = first * TILE_COLUMNS * tiles
         part = out[done : done + count * TILE_COLUMNS * tiles]
         product_kernel(planes, dense, capability)[(-(-pairs // PRODUCT_WARPS), count), (32, PRODUCT_WARPS)](

@@ -17,6 +17,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numba import cuda
 from numba.cuda import int8, int32, int64
 
@@ -118,7 +119,11 @@ def step_kernel(kind: StepKind) -> Any:
     cell, gates, planes, tiles, pairs = kind.cell, kind.gates, kind.planes, kind.tiles, kind.pairs
     per_tick = pairs // kind.ticks
     staged, resident = kind.barrier != BLOCK, kind.resident
-    multiply = dot_product(per_tick, planes) if kind.dot else tensor_product(per_tick, tiles, planes, kind.capability)
+    multiply = (
+        dot_product(per_tick, planes, kind.dot)
+        if kind.dot
+        else tensor_product(per_tick, tiles, planes, kind.capability)
+    )
     put, meet = operand_writer(planes), _BARRIERS[kind.barrier]
     columns, acc_size, ahead_size = 2 * tiles, per_tick * tiles * planes * 4, 2 * gates
     # With more tiles other columns and warps are at work while a read is under way, and registers are short.
@@ -139,7 +144,7 @@ def step_kernel(kind: StepKind) -> Any:
         ``column`` on; nothing [0] int16.
         """
         words = cuda.shared.array(0, int32)
-        octets = cuda.shared.array(0, int8)
+        octets = words.view(np.int8)  # not an array of its own: the compiler would take the two for different memory
         lane, warp, warps = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockDim.y
         me, threads = warp * 32 + lane, warps * 32
         N, H = h.shape[0], h.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,13 +30,14 @@ def check(plan: Plan, layout: Layout, batch: int, device: Device) -> None:
     assert plan.shared_bytes == 4 * shared_words(kind, groups, layout.depth) <= device.shared_per_block
     assert 1 <= plan.warps <= MOST_THREADS // 32
     assert kind.tiles * kind.planes <= 4
-    assert not kind.dot or (batch <= 2 and kind.tiles == 1)
+    assert kind.dot in (0, batch) if batch <= 2 else kind.dot == 0
+    assert not kind.dot or kind.tiles == 1
     assert (kind.cell, kind.gates, kind.planes, kind.capability) == (
         layout.cell, layout.gates, layout.planes, device.capability
     )  # fmt: skip
     if kind.barrier == BLOCK:
         assert plan.unit_blocks == 1
-        assert plan.batch_blocks * kind.tiles * 8 >= batch
+        assert plan.batch_blocks == min(-(-batch // (8 * kind.tiles)), 65535)
     else:
         assert 1 <= plan.unit_blocks * plan.batch_blocks <= device.processors
 
@@ -44,7 +46,7 @@ def check(plan: Plan, layout: Layout, batch: int, device: Device) -> None:
 @pytest.mark.parametrize("hidden", [1, 64, 100, 256, 1024, 2048])
 def test_every_plan_fits(hidden: int, device: Device) -> None:
     for layout in (Layout(LSTM, 4, hidden, 1), Layout(GRU_RESET_BEFORE, 3, hidden, 2)):
-        for batch in (1, 2, 3, 32, 1000):
+        for batch in (1, 2, 3, 32, 1000, 1 << 20):
             every = list(plans(layout, batch, device))
             for plan in every:
                 check(plan, layout, batch, device)
@@ -67,6 +69,11 @@ def test_large_layers_are_spread_and_stay_in_shared_memory() -> None:
 def test_what_fits_nowhere_is_read_each_step() -> None:
     """R of H 8192 is 256 MiB."""
     assert not best(Layout(LSTM, 4, 8192, 1), 8, H100).kind.resident
+
+
+def test_one_sequence_uses_dot_products() -> None:
+    for hidden in (64, 1024):
+        assert best(Layout(LSTM, 4, hidden, 1), 1, H100).kind.dot == 1
 
 
 def test_large_batches_use_the_tensor_cores() -> None:
@@ -100,5 +107,27 @@ def test_costs_rise_with_the_work() -> None:
 
 def test_names_say_what_runs() -> None:
     assert best(Layout(LSTM, 4, 64, 1), 1, H100).name.startswith("block barrier, 1 × 1 blocks")
-    kind = StepKind(LSTM, 4, 1, 2, GRID, False, False, (9, 0))
+    kind = StepKind(LSTM, 4, 1, 2, GRID, False, 0, (9, 0))
     assert Plan(kind, 3, 4, 8, 0, 1.0).name == "grid barrier, 3 × 4 blocks, tensor cores, R in cache"
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "cuda.md"
+
+
+def table() -> list[str]:
+    """The page's table of what is chosen for an LSTM on something like an H100."""
+    batches = (1, 8, 32, 128, 1024)
+    lines = ["| H | " + " | ".join(f"batch {batch}" for batch in batches) + " |", "|---" * (len(batches) + 1) + "|"]
+    for hidden in (64, 128, 256, 512, 1024, 2048):
+        cells = []
+        for batch in batches:
+            plan = best(Layout(LSTM, 4, hidden, 1), batch, H100)
+            product = "dp4a" if plan.kind.dot else "mma"
+            where = "" if plan.kind.resident else ", R in cache"
+            cells.append(f"{plan.kind.barrier} {plan.unit_blocks}×{plan.batch_blocks} {product}{where}")
+        lines.append(f"| {hidden} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def test_the_page_says_what_is_chosen() -> None:
+    assert "\n".join(table()) in PAGE.read_text(encoding="utf-8"), "\n".join(table())

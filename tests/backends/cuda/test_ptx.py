@@ -50,19 +50,19 @@ SPREAD = "cudaCGSynchronize"
 """The function that a grid meets by; the driver's linker puts CUDA's device runtime to it."""
 
 FEW = (
-    (LSTM, 4, 1, 1, BLOCK, True, False),
-    (LSTM, 4, 2, 2, GRID, True, False),
-    (GRU_RESET_AFTER, 3, 1, 1, GRID, True, True),
+    (LSTM, 4, 2, 2, GRID, True, 0),
+    (GRU_RESET_AFTER, 3, 1, 1, GRID, True, 1),
 )
 """Cell, gates, planes, tiles, barrier, resident, dot; for every device."""
 
 MORE = (
-    (LSTM, 4, 1, 4, GRID, False, False),
-    (LSTM, 3, 2, 1, BLOCK, True, True),
-    (GRU_RESET_AFTER, 3, 1, 4, BLOCK, True, False),
-    (GRU_RESET_BEFORE, 3, 1, 2, GRID, True, False),
-    (GRU_RESET_BEFORE, 3, 2, 1, LAUNCH, False, True),
-    (RNN, 1, 1, 4, GRID, True, False),
+    (LSTM, 4, 1, 1, BLOCK, True, 0),
+    (LSTM, 4, 1, 4, GRID, False, 0),
+    (LSTM, 3, 2, 1, BLOCK, True, 2),
+    (GRU_RESET_AFTER, 3, 1, 4, BLOCK, True, 0),
+    (GRU_RESET_BEFORE, 3, 1, 2, GRID, True, 0),
+    (GRU_RESET_BEFORE, 3, 2, 1, LAUNCH, False, 1),
+    (RNN, 1, 1, 4, GRID, True, 0),
 )
 KINDS = [StepKind(*kind, c) for c in CAPABILITIES for kind in FEW] + [StepKind(*kind, HOPPER) for kind in MORE]
 
@@ -94,6 +94,7 @@ def test_steps(kind: StepKind, tmp_path: Path) -> None:
     assert instructions(ptx, "bar.sync")
     assert f".maxntid {MOST_THREADS}" in ptx
     assert "ld.shared" in ptx
+    assert ptx.count(".extern .shared") == 1, "bytes and words of shared memory are one array to the compiler"
     check(ptx, kind.capability, tmp_path)
 
 

@@ -26,14 +26,20 @@ CELLS = {
     "rnn": Shape("rnn", 3),
 }
 PLANS: dict[str, tuple[int, tuple[int, ...], Pick]] = {
-    "dp4a": (13, (3, 1), lambda p: p.kind.dot and p.kind.barrier == BLOCK and p.kind.resident),
+    "dp4a": (13, (3, 1), lambda p: p.kind.dot == 2 and p.kind.barrier == BLOCK and p.kind.resident),
+    "dp4a_one": (9, (2,), lambda p: p.kind.dot == 1 and p.kind.barrier == LAUNCH and p.unit_blocks == 2),
     "block": (9, (2, 0, 3), lambda p: not p.kind.dot and p.kind.barrier == BLOCK and p.kind.resident),
     "streamed": (34, (2,), lambda p: not p.kind.dot and p.kind.barrier == BLOCK and not p.kind.resident),
-    "blocks": (20, (2, 1) * 5, lambda p: p.kind.tiles == 2 and p.kind.barrier == LAUNCH and p.unit_blocks == 3),
+    "blocks": (20, (2, *[1] * 8), lambda p: p.kind.tiles == 2 and p.kind.barrier == LAUNCH and p.unit_blocks == 3),
 }
 """Hidden size (none a multiple of what a tile holds), lengths, and which plans. LAUNCH stands for the grid's barrier: there is none here."""
 
-KINDS = [(name, bits) for name in PLANS for bits in (8, 16) if (name, bits) not in (("block", 16), ("streamed", 8))]
+KINDS = [
+    (name, bits)
+    for name in PLANS
+    for bits in (8, 16)
+    if (name, bits) not in (("block", 16), ("streamed", 8), ("dp4a_one", 16))
+]
 """Plans, and the bits of operands: one plane of bytes or two."""
 
 
@@ -67,18 +73,17 @@ def test_kinds(cell: str, name: str, activations: int) -> None:
     check(case_of(replace(CELLS[cell], hidden_size=hidden), lengths, activations), pick)
 
 
-@pytest.mark.parametrize("name", ["block", "blocks"])
 @pytest.mark.parametrize(
-    "shape",
+    ("name", "shape"),
     [
-        Shape("lstm", 3, 9, (True,), forget="one", peephole=2.0),
-        Shape("lstm", 3, 9, forget="coupled", layers=2),
-        Shape("lstm", 3, 9, (False, True), peephole=0.5, states=True),
-        Shape("gru", 3, 9, (True,), linear_before_reset=False, states=True),
+        ("block", Shape("lstm", 3, directions=(True,), forget="one", peephole=2.0)),
+        ("blocks", Shape("lstm", 3, forget="coupled")),
+        ("block", Shape("lstm", 3, directions=(False, True), peephole=0.5, states=True)),
+        ("block", Shape("gru", 3, directions=(True,), linear_before_reset=False, states=True)),
     ],
     ids=["one", "coupled", "peepholes", "reset_before"],
 )
-def test_variants(shape: Shape, name: str) -> None:
+def test_variants(name: str, shape: Shape) -> None:
     hidden, lengths, pick = PLANS[name]
     check(case_of(replace(shape, hidden_size=hidden), lengths), pick)
 
@@ -94,9 +99,9 @@ def test_turing_has_smaller_products(cell: str, monkeypatch: pytest.MonkeyPatch)
 def test_long_inputs_go_through_in_pieces(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """W·x of one step at a time: the state goes from launch to launch, and odd steps begin in the other half of the operands."""
     monkeypatch.setattr(recurrent, "INPUT_BYTES", 1)
-    for name in ("block", "blocks"):
+    for name, reverse in (("block", True), ("blocks", False)):
         hidden, lengths, pick = PLANS[name]
-        check(case_of(replace(CELLS[cell], hidden_size=hidden, directions=(False, True)), lengths), pick)
+        check(case_of(replace(CELLS[cell], hidden_size=hidden, directions=(reverse,)), lengths), pick)
 
 
 def test_large_batches_go_through_in_waves() -> None:
