@@ -26,6 +26,9 @@ class Device:
     cooperative: bool
 
 
+LINKED_SHARED = 1024
+"""Bytes of shared memory that a cooperative kernel has of its own, once linked for Hopper: left free on every device."""
+
 SIMULATED_DEVICE = Device("CUDA simulator", (9, 0), 4, 64 << 10, 64 << 10, cooperative=False)
 """Blocks of the simulator run one after another: they cannot meet."""
 
@@ -82,7 +85,7 @@ def describe(current: Any) -> Device:
         name.decode() if isinstance(name, bytes) else str(name),
         tuple(current.compute_capability),
         int(current.MULTIPROCESSOR_COUNT),
-        int(current.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
+        int(current.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) - LINKED_SHARED,
         int(current.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR),
         bool(current.COOPERATIVE_LAUNCH),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -101,6 +102,17 @@ def assemble(ptx: str, capability: Capability, folder: Path) -> str:
         if done.returncode == 0:
             return said
     raise AssertionError(said)
+
+
+def linker() -> tuple[str, str] | None:
+    """nvlink and CUDA's device runtime beside it, in the places where a toolkit may be; None where there is none."""
+    roots = [Path(root) for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")) if root]
+    roots += sorted(Path("/usr/local").glob("cuda*"))
+    for root in roots:
+        for folder in ("lib64", "lib", "targets/x86_64-linux/lib"):
+            if (root / "bin" / "nvlink").is_file() and (root / folder / "libcudadevrt.a").is_file():
+                return str(root / "bin" / "nvlink"), str(root / folder)
+    return None
 
 
 def assert_registers_suffice(said: str) -> None:

@@ -91,7 +91,7 @@ def test_an_old_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(BackendError, match="compiler library nvvm is not found; pip install"):
         device.find_device()
     monkeypatch.setattr(device, "missing_library", lambda: None)
-    assert device.find_device() == device.Device("Old", (8, 6), 80, 98304, 98304, cooperative=True)
+    assert device.find_device() == device.Device("Old", (8, 6), 80, 98304 - 1024, 98304, cooperative=True)
 
 
 def loaded(code: str) -> set[str]:

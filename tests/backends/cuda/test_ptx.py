@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from backends.cuda.ptx import (
     assemble,
     assert_registers_suffice,
     instructions,
+    linker,
     ptx_of,
 )
 from qrnn.backends.cuda import general, heads, inputs, steps
@@ -96,6 +98,25 @@ def test_steps(kind: StepKind, tmp_path: Path) -> None:
     assert "ld.shared" in ptx
     assert ptx.count(".extern .shared") == 1, "bytes and words of shared memory are one array to the compiler"
     check(ptx, kind.capability, tmp_path)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
+def test_a_grids_barrier_links(capability: Capability, tmp_path: Path) -> None:
+    """What a grid meets by is a function of CUDA's device runtime; all else is in the kernel."""
+    found = linker()
+    if found is None or PTXAS is None:
+        pytest.skip("ptxas, nvlink and libcudadevrt.a are not all here")
+    program, folder = found
+    kind = next(kind for kind in KINDS if kind.barrier == GRID and kind.capability == capability)
+    assemble(ptx_of(steps.step_kernel(kind), STEPS, capability), capability, tmp_path)
+    command = [program, f"-arch={NAMES[capability]}", str(tmp_path / "kernel.cubin")]
+    output = ["-o", str(tmp_path / "linked.cubin")]
+    alone = subprocess.run([*command, *output], capture_output=True, text=True, timeout=60, check=False)
+    assert alone.returncode != 0
+    assert SPREAD in alone.stderr
+    whole = [*command, f"-L{folder}", "-lcudadevrt", *output]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
