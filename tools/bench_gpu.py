@@ -127,6 +127,8 @@ def barrier_us(blocks: int) -> float:
     """µs that ``blocks`` blocks take to meet, 0 for the threads of one block alone."""
     from numba import cuda
 
+    from qrnn.backends.cuda.launch import configured
+
     @cuda.jit  # type: ignore[untyped-decorator]
     def alone(count: int) -> None:
         for _ in range(count):
@@ -141,7 +143,7 @@ def barrier_us(blocks: int) -> float:
     kernel = together if blocks else alone
 
     def time(count: int) -> float:
-        launch = kernel[max(1, blocks), 256]
+        launch = configured(kernel, max(1, blocks), 256)
         launch(count)
         return median(milliseconds(lambda: launch(count)) for _ in range(9))
 

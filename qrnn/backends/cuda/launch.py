@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from numba import cuda
+from numba.cuda.core import config
 
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.errors import BackendError
@@ -21,10 +23,27 @@ def kernel(threads: int) -> Any:
     return cuda.jit() if SIMULATED else cuda.jit(launch_bounds=threads)
 
 
+_SETTING = threading.Lock()
+
+
+def configured(declared: Any, grid: Any, block: Any, shared_bytes: int = 0) -> Any:
+    """The kernel with its grid and blocks, to be called with its arguments.
+
+    Numba warns of grids of fewer than 128 blocks, which here are meant so; its setting is put back at once, for kernels of the user's own.
+    """
+    with _SETTING:
+        before = config.CUDA_LOW_OCCUPANCY_WARNINGS
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        try:
+            return declared[grid, block, 0, shared_bytes]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = before
+
+
 def for_each(declared: Any, count: int, *arguments: Any) -> None:
     """Launch a kernel with a thread for each of ``count`` items."""
     if count > 0:
-        declared[-(-count // THREADS), THREADS](*arguments)
+        configured(declared, -(-count // THREADS), THREADS)(*arguments)
 
 
 def sized(declared: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> Any:

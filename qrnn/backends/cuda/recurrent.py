@@ -13,7 +13,7 @@ from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles
 from qrnn.backends.cuda.general import run_general
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS, PRODUCT_TILES, pack_operands, product_kernel
 from qrnn.backends.cuda.kinds import GRID, LAUNCH
-from qrnn.backends.cuda.launch import THREADS, for_each, most_blocks_that_meet, sized
+from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
@@ -84,7 +84,8 @@ def multiply_inputs(
         count = min(MOST_GRID_Y, blocks - first)
         done = first * TILE_COLUMNS * tiles
         part = out[done : done + count * TILE_COLUMNS * tiles]
-        product_kernel(planes, dense, capability)[(-(-pairs // PRODUCT_WARPS), count), (32, PRODUCT_WARPS)](
+        grid, block = (-(-pairs // PRODUCT_WARPS), count), (32, PRODUCT_WARPS)
+        configured(product_kernel(planes, dense, capability), grid, block)(
             weights.weight, weights.rows, words[first * tiles * planes * depth * B_WORDS :], depth, part.shape[0], part
         )
     return out
@@ -114,7 +115,7 @@ def _general(w: DirectionWeights, N: int, traces: Traces) -> Any:
     v = w.projection
 
     def run(xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
-        run_general[N, GENERAL_THREADS](
+        configured(run_general, N, GENERAL_THREADS)(
             w.cell, w.forget, w.reverse, w.columns, w.rows, w.params, w.tables, w.peephole, w.formats,
             v.weight, v.rows, v.params, v.tables, v.formats, xs, lengths.device, h, c, y, column,
             traces.pre, traces.c, nothing, hidden, operand, sums, begin, end,
@@ -159,9 +160,10 @@ class _Steps:
             last = end * ticks
             kernel = self._kernel(arguments(first, last), blocks)
             grid, block = (self.plan.unit_blocks, blocks), (32, self.plan.warps)
+            run = configured(kernel, grid, block, self.plan.shared_bytes)
             stride = 1 if self.kind.barrier == LAUNCH else last - first
             for tick in range(first, last, stride):
-                kernel[grid, block, 0, self.plan.shared_bytes](*arguments(tick, tick + stride))
+                run(*arguments(tick, tick + stride))
 
     def _kernel(self, arguments: tuple[Any, ...], blocks: int) -> Any:
         """The plan's kernel; with a launch a step where the device does not hold all blocks at once."""

@@ -94,6 +94,20 @@ def test_an_old_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert device.find_device() == device.Device("Old", (8, 6), 80, 98304 - 1024, 98304, cooperative=True)
 
 
+@pytest.mark.skipif(not HAS_PACKAGE, reason="numba-cuda is not installed (pip install -e '.[dev]')")
+def test_small_grids_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba would warn of them; it still does of the user's own."""
+    from numba.cuda.core.errors import NumbaPerformanceWarning
+    from numba.cuda.cudadrv import driver
+
+    from qrnn.backends.cuda import heads, launch
+
+    monkeypatch.setattr(driver, "_to_core_stream", lambda stream: stream)
+    assert launch.configured(heads.fill_zero, 3, 32, 16).griddim == (3, 1, 1)
+    with pytest.warns(NumbaPerformanceWarning, match="Grid size 5"):
+        heads.fill_zero[5, 32]
+
+
 def loaded(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
