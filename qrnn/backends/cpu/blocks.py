@@ -13,7 +13,6 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from qrnn.arithmetic import cells, fixedpoint
-from qrnn.backends.cpu.formats import ARGUMENT, CANDIDATE, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
 from qrnn.backends.cpu.parts import I32, vector_type
 from qrnn.backends.cpu.steps import (
@@ -29,6 +28,7 @@ from qrnn.backends.cpu.steps import (
     panels,
 )
 from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.model.cell_formats import ARGUMENT, CANDIDATE, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:

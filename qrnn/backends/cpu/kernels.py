@@ -46,7 +46,10 @@ from qrnn.arithmetic.gates import (
     softmax_divide,
 )
 from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.formats import (
+from qrnn.backends.cpu.jit import jit, jit_entry
+from qrnn.backends.cpu.real_rows import quantize_rows
+from qrnn.model.boundary import to_reals
+from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,
     FORGET_FRAC,
@@ -60,9 +63,6 @@ from qrnn.backends.cpu.formats import (
     X_LIMIT,
     X_SHIFT,
 )
-from qrnn.backends.cpu.jit import jit, jit_entry
-from qrnn.backends.cpu.real_rows import quantize_rows
-from qrnn.model.boundary import to_reals
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cell codes of `run_sequences`: the two GRU forms are linear_before_reset 1 and 0."""

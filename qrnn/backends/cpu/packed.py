@@ -14,13 +14,13 @@ from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, Frame
-from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.table import SMALL_TABLE
 from qrnn.backends.cpu.table import words as table_words
+from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 

@@ -13,7 +13,6 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint, gates
-from qrnn.backends.cpu.formats import FORMATS, H_LIMIT, H_SHIFT
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
@@ -27,6 +26,7 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Table
 from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
+from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
 ROW_PARAMS = 5
