@@ -63,7 +63,8 @@ class Code:
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
-        self.features.add("QRNN_USE_WIDE" if found.wide else "QRNN_USE_NARROW")
+        kind = "WIDE" if found.wide else "NARROW"
+        self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
         self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qrnn.model.parts import Int8Array
+from qrnn.model.parts import SCALE_COLUMNS, Int8Array
 from qrnn.targets import Kernels
 
 BLOCK_ROWS = 4
@@ -12,9 +12,9 @@ COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16}
 """QRNN_COLUMNS of the three headers: rows are padded with zero columns to a multiple of this."""
 
 
-def padded_columns(columns: int, kernels: Kernels) -> int:
-    """`columns`, rounded up to what the dot products of `kernels` read."""
-    step = COLUMNS[kernels]
+def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
+    """`columns`, rounded up to what the dot products of `kernels` read; of weights of four bits, whole groups."""
+    step = SCALE_COLUMNS if four else COLUMNS[kernels]
     return -(-columns // step) * step
 
 
@@ -37,3 +37,34 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
         w[1::2] -= w[0::2] < 0
         return w.reshape(2, 2, -1, 2).transpose(2, 0, 3, 1).tobytes()
     return w.reshape(rows, -1, 8 if wide else 16).transpose(1, 0, 2).tobytes()
+
+
+def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool) -> bytes:
+    """The bytes of four rows of weights of four bits, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
+
+    Group of 32 columns by group: the scales of the four rows, a byte each, then 64 bytes of q. Below, nibbles stand from the lowest on,
+    and u = q + 8, except that q is not changed where it is called q.
+
+    - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
+    - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
+    - dsp, wide: column by column u[0], u[1], u[2], u[3].
+    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one so many columns on.
+    """
+    rows, columns = q.shape
+    if rows != BLOCK_ROWS:
+        raise ValueError(f"a block has {BLOCK_ROWS} rows, not {rows}")
+    w = np.zeros((rows, padded_columns(columns, kernels, four=True)), np.int8)
+    w[:, :columns] = q
+    groups = w.reshape(rows, -1, SCALE_COLUMNS).transpose(1, 0, 2)  # [group, row, column]
+    if kernels == "mve":
+        half = 8 if wide else 16
+        nibbles = groups.reshape(len(groups), rows, -1, 2, half).transpose(0, 1, 2, 4, 3)
+    else:
+        signed = wide == (kernels == "plain")
+        biased = groups + np.array([8, 8, 8, 0 if signed else 8], np.int8)[:, None]
+        nibbles = biased.transpose(0, 2, 1)  # [group, column, row]
+        if kernels == "plain" and not wide:  # row = 2 · high + odd: [group, pair of columns, odd, column, high]
+            nibbles = biased.reshape(-1, 2, 2, SCALE_COLUMNS // 2, 2).transpose(0, 3, 2, 4, 1)
+    low_high = (nibbles.reshape(len(groups), -1, 2) & 15).astype(np.uint8)
+    packed = low_high[:, :, 0] | low_high[:, :, 1] << np.uint8(4)
+    return np.concatenate([scale.T.astype(np.int8).view(np.uint8), packed], axis=1).tobytes()

@@ -9,8 +9,8 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, fields, words
-from qrnn.export.layout import BLOCK_ROWS, pack_block, padded_columns
-from qrnn.model.parts import Int8Array, Int32Array, Int64Array, Matrix
+from qrnn.export.layout import BLOCK_ROWS, pack_block, pack_block_four, padded_columns
+from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels
 
 IntArray = TypeVar("IntArray", Int8Array, Int32Array)
@@ -42,6 +42,7 @@ class CMatrix:
     initializer: str
     columns: int
     wide: bool
+    four: bool
     left_shift: bool
     pre_shift: bool
     weight_bytes: int
@@ -50,13 +51,13 @@ class CMatrix:
 def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64Array, kernels: Kernels) -> CMatrix:
     """``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block."""
     wide = matrix.operand_limit > NARROW_LIMIT
-    columns = padded_columns(matrix.weight.shape[1], kernels)
+    four = stays_four_bit(matrix, kernels)
+    columns = padded_columns(matrix.weight.shape[1], kernels, four)
     if columns > MOST_COLUMNS:
         raise UnsupportedError(
             f"{name}: rows of {matrix.weight.shape[1]} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
         )
-    picked = _with_zeros(matrix.weight, rows)
-    packed = [pack_block(block, kernels, wide) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
+    packed = _packed(matrix, rows, kernels, wide, four)
     row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (matrix.bias, matrix.multiplier)], axis=1)
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes")]
     found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers"))
@@ -75,6 +76,7 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
             ("columns", f"{columns}U"),
             ("block_bytes", f"{len(packed[0])}U"),
             ("wide", f"{int(wide)}U"),
+            ("four", f"{int(four)}U"),
         ]
     )
     return CMatrix(
@@ -82,10 +84,29 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
         f"{{\n{members}\n}}",
         columns,
         wide,
+        four,
         pointers["left_shift"] != "NULL",
         pointers["pre_shift"] != "NULL",
         sum(map(len, packed)),
     )
+
+
+def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
+    """Whether ``matrix`` has weights of four bits that take less room as they are, in whole groups of columns, than as bytes."""
+    if not isinstance(matrix, QuantMatrix4):
+        return False
+    groups = matrix.scale.shape[1]
+    return groups * (SCALE_COLUMNS // 2 + 1) < padded_columns(matrix.columns, kernels)
+
+
+def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four: bool) -> list[bytes]:
+    """The blocks of the rows ``rows``."""
+    if four and isinstance(matrix, QuantMatrix4):
+        q, scale = _with_zeros(matrix.q, rows), _with_zeros(matrix.scale, rows)
+        blocks = zip(q.reshape(-1, BLOCK_ROWS, q.shape[1]), scale.reshape(-1, BLOCK_ROWS, scale.shape[1]), strict=True)
+        return [pack_block_four(*block, kernels, wide) for block in blocks]
+    picked = _with_zeros(matrix.weight, rows)
+    return [pack_block(block, kernels, wide) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
 
 
 def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:

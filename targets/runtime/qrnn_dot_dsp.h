@@ -4,7 +4,8 @@
  * Weights: two columns by two columns, for rows 0 and 1, then for rows 2 and 3, a word a0 b0 a1 b1, with a_k = w[r][k] and
  * b_k = w[r + 1][k], less 1 where a_k < 0. So its signed halfwords are h_k = 256 w[r + 1][k] + w[r][k]: two rows in one number.
  *
- * Operands: two columns to a word, as signed halfwords, for 8 and for 16 bits.
+ * Operands: two columns to a word, as signed halfwords, for 8 and for 16 bits. Where there are weights of four bits the sums of 32
+ * operands each follow.
  *
  * Two rows and two columns are three instructions, beside the load:
  *     both += h_0 x_0 + h_1 x_1        SMLAD, SMLALD       both = 256 S[r + 1] + S[r]
@@ -18,8 +19,14 @@
 #include "qrnn_types.h"
 
 #define QRNN_COLUMNS 8u
+#ifdef QRNN_USE_FOUR
+#define QRNN_PADDED 32u /* operands are padded with zeros to a multiple of this */
+#define QRNN_OPERAND_WORDS(columns) (((columns) + 31u) / 32u * 17u)
+#else
+#define QRNN_PADDED QRNN_COLUMNS
 #define QRNN_OPERAND_WORDS(columns) ((columns) / 2u)
-#define QRNN_WIDE_OPERAND_WORDS(columns) ((columns) / 2u)
+#endif
+#define QRNN_WIDE_OPERAND_WORDS(columns) QRNN_OPERAND_WORDS(columns)
 
 /* Two of clamp((v + 2^(shift - 1)) >> shift, -limit, limit). What is clamped fits 16 bits: for shift 0 it is v, else at most 2^14.
  * min(v, limit) is (v + up) - up where the sum saturates at 32767 = limit + up, and max(v, -limit) likewise. */
@@ -36,7 +43,10 @@ static inline uint32_t qrnn_operands(int32_t low, int32_t high, uint32_t shift, 
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     const int16_t *const end = values + count / 2u * 2u;
-    uint32_t padding = QRNN_OPERAND_WORDS((0u - count) % QRNN_COLUMNS);
+    uint32_t padding = (0u - count) % QRNN_PADDED / 2u;
+#ifdef QRNN_USE_FOUR
+    const uint32_t *pairs = operand;
+#endif
     while (values != end) {
         *operand++ = qrnn_operands(values[0], values[1], shift, limit);
         values += 2;
@@ -47,9 +57,18 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     for (; padding != 0u; padding--) {
         *operand++ = 0;
     }
+#ifdef QRNN_USE_FOUR
+    for (const uint32_t *const last = operand; pairs != last;) {
+        int32_t sum = 0;
+        for (uint32_t k = 0; k < 16u; k++) {
+            sum = __smlad((int32_t)*pairs++, 0x10001, sum);
+        }
+        *operand++ = (uint32_t)sum;
+    }
+#endif
 }
 
-#ifdef QRNN_USE_WIDE
+#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
 #define qrnn_encode_wide qrnn_encode
 #endif
 
@@ -60,6 +79,17 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #define QRNN_SMLAD(both, word, x) "smlad %[" both "], " word ", %[" x "], %[" both "]\n\t"
 #define QRNN_SMLALD(both, word, x) "smlald %Q[" both "], %R[" both "], " word ", %[" x "]\n\t"
 #define QRNN_ROWS(mac, both, low, word, x) mac(both, word, x) "sxtb16 " word ", " word "\n\t" QRNN_SMLAD(low, word, x)
+#endif
+
+#ifdef QRNN_ASSEMBLY
+#define QRNN_TWO_COLUMNS_OF_FOUR(word, x)                                                                            \
+    QRNN_SMLAD("all", word, x) "and r6, " word ", #0x0F000F00\n\t" QRNN_SMLAD("r2", "r6", x)                         \
+    "and r6, " word ", #0x00F000F0\n\t" QRNN_SMLAD("r1", "r6", x)                                                   \
+    "and r6, " word ", #0x000F000F\n\t" QRNN_SMLAD("r0", "r6", x)
+#define QRNN_FOUR_COLUMNS_OF_FOUR                                                                                    \
+    "ldmia %[weight]!, {r4, r5}\n\t"                                                                                \
+    "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                       \
+    QRNN_TWO_COLUMNS_OF_FOUR("r4", "x0") QRNN_TWO_COLUMNS_OF_FOUR("r5", "x1")
 #endif
 
 #ifdef QRNN_USE_NARROW
@@ -159,6 +189,103 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     sums[1] = bias[1] + (int32_t)((both0 - low0) >> 8);
     sums[2] = low2;
     sums[3] = bias[3] + (int32_t)((both2 - low2) >> 8);
+}
+#endif
+
+/* Weights of four bits: of each 32 columns the scales of the four rows, a byte each; then a word for two columns, in each halfword of
+ * it a column, u0, u1, u2 and u3 from the lowest four bits on, with u = q + 8. What that adds to the sums is 8 times the operands' sum.
+ */
+#ifdef QRNN_USE_FOUR_NARROW
+/* Here the highest four bits are q3, so that the halfword is h = 2^12 q3 + 2^8 u2 + 2^4 u1 + u0, a signed number. Where R_r are sums of
+ * u_r x, `all` are sums of h x, |all| <= 32 * 2^15 * 127 < 2^31, and the other three are 2^8 R2, 2^4 R1 and R0. */
+static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                           int32_t sums[4])
+{
+    const uint32_t *group_sum = operand + columns / 2u;
+    const uint32_t *const end = group_sum;
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    do {
+        const int8_t *const scale = weight;
+        const int32_t offset = (int32_t)*group_sum++ * 8;
+        int32_t all = 0;
+        int32_t r0 = 0;
+        int32_t r1 = 0;
+        int32_t r2 = 0;
+        weight += 4;
+#ifdef QRNN_ASSEMBLY
+        uint32_t x0;
+        uint32_t x1;
+        uint32_t pairs = 16;
+        __asm__("1:\n\t" QRNN_FOUR_COLUMNS_OF_FOUR QRNN_FOUR_COLUMNS_OF_FOUR "subs %[pairs], %[pairs], #4\n\tbne 1b"
+                : [weight] "+r"(weight), [operand] "+r"(operand), [pairs] "+r"(pairs), [all] "+r"(all), [r0] "+r"(r0),
+                  [r1] "+r"(r1), [r2] "+r"(r2), [x0] "=&r"(x0), [x1] "=&r"(x1)
+                :
+                : "r4", "r5", "r6", "cc", "memory");
+#else
+        for (uint32_t pairs = 16; pairs != 0u; pairs--) {
+            const int32_t x = (int32_t)*operand++;
+            int32_t word;
+            QRNN_COPY(&word, weight, sizeof word);
+            weight += sizeof word;
+            all = __smlad(word, x, all);
+            r2 = __smlad(word & 0x0F000F00, x, r2);
+            r1 = __smlad(word & 0x00F000F0, x, r1);
+            r0 = __smlad(word & 0x000F000F, x, r0);
+        }
+#endif
+        s0 += scale[0] * (r0 - offset);
+        s1 += scale[1] * ((r1 >> 4) - offset);
+        s2 += scale[2] * ((r2 >> 8) - offset);
+        s3 += scale[3] * ((all - r2 - r1 - r0) >> 12);
+    } while (operand != end);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+#ifdef QRNN_USE_FOUR_WIDE
+static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                                int32_t sums[4])
+{
+    const uint32_t *group_sum = operand + columns / 2u;
+    const uint32_t *const end = group_sum;
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    do {
+        const int8_t *const scale = weight;
+        const uint32_t *const group_end = operand + 16;
+        const int32_t offset = -(int32_t)*group_sum++ * 8;
+        int32_t r0 = offset;
+        int32_t r1 = offset;
+        int32_t r2 = offset;
+        int32_t r3 = offset;
+        weight += 4;
+        do {
+            const int32_t x = (int32_t)*operand++;
+            uint32_t word;
+            QRNN_COPY(&word, weight, sizeof word);
+            weight += sizeof word;
+            r0 = __smlad((int32_t)(word & 0x000F000Fu), x, r0);
+            r1 = __smlad((int32_t)((word >> 4) & 0x000F000Fu), x, r1);
+            r2 = __smlad((int32_t)((word >> 8) & 0x000F000Fu), x, r2);
+            r3 = __smlad((int32_t)((word >> 12) & 0x000F000Fu), x, r3);
+        } while (operand != group_end);
+        s0 += scale[0] * r0;
+        s1 += scale[1] * r1;
+        s2 += scale[2] * r2;
+        s3 += scale[3] * r3;
+    } while (operand != end);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
 }
 #endif
 

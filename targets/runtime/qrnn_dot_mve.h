@@ -11,8 +11,13 @@
 #include <stdint.h>
 
 #define QRNN_COLUMNS 16u
-#define QRNN_OPERAND_WORDS(columns) ((columns) / 4u)
-#define QRNN_WIDE_OPERAND_WORDS(columns) ((columns) / 2u)
+#ifdef QRNN_USE_FOUR
+#define QRNN_PADDED 32u /* operands are padded with zeros to a multiple of this */
+#else
+#define QRNN_PADDED QRNN_COLUMNS
+#endif
+#define QRNN_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 4u)
+#define QRNN_WIDE_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 2u)
 
 /* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) for eight k; VRSHL rounds that way. Zeros follow the last value. */
 static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit)
@@ -35,11 +40,11 @@ static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uin
             : "q0", "q1", "lr", "cc", "memory")
 #endif
 
-#ifdef QRNN_USE_NARROW
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_FOUR_NARROW)
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     int8_t *x = (int8_t *)operand;
-    const int8_t *const end = x + (count + QRNN_COLUMNS - 1u) / QRNN_COLUMNS * QRNN_COLUMNS;
+    const int8_t *const end = x + (count + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED;
     while (x != end) {
         vstrbq_s16(x, qrnn_operands(values, count, shift, limit));
         values += 8;
@@ -48,6 +53,9 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     }
 }
 
+#endif
+
+#ifdef QRNN_USE_NARROW
 static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                       int32_t sums[4])
 {
@@ -75,11 +83,11 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 }
 #endif
 
-#ifdef QRNN_USE_WIDE
+#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
 static void qrnn_encode_wide(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     int16_t *x = (int16_t *)operand;
-    const int16_t *const end = x + (count + QRNN_COLUMNS - 1u) / QRNN_COLUMNS * QRNN_COLUMNS;
+    const int16_t *const end = x + (count + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED;
     while (x != end) {
         vstrhq_s16(x, qrnn_operands(values, count, shift, limit));
         values += 8;
@@ -88,6 +96,9 @@ static void qrnn_encode_wide(const int16_t *values, uint32_t count, uint32_t shi
     }
 }
 
+#endif
+
+#ifdef QRNN_USE_WIDE
 static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
@@ -108,6 +119,75 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
         weight += 32;
     }
 #endif
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+/* Weights of four bits: of each 32 columns the scales of the four rows, a byte each; then row by row 16 bytes. */
+#ifdef QRNN_USE_FOUR_NARROW
+/* Byte k holds q of column k in its low half and of column 16 + k in its high one; alone in the high half q is 16 q. */
+static inline int32_t qrnn_row_of_four(const int8_t *weight, int8x16_t x, int8x16_t next)
+{
+    const int8x16_t q = vldrbq_s8(weight);
+    const int32_t sum = vmladavq_s8(vshlq_n_s8(q, 4), x);
+    return vmladavaq_s8(sum, vandq_s8(q, vdupq_n_s8(-16)), next) >> 4;
+}
+
+static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                           int32_t sums[4])
+{
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    for (; columns != 0u; columns -= 32u) {
+        const int8x16_t x = vldrbq_s8((const int8_t *)operand);
+        const int8x16_t next = vldrbq_s8((const int8_t *)operand + 16);
+        s0 += weight[0] * qrnn_row_of_four(weight + 4, x, next);
+        s1 += weight[1] * qrnn_row_of_four(weight + 20, x, next);
+        s2 += weight[2] * qrnn_row_of_four(weight + 36, x, next);
+        s3 += weight[3] * qrnn_row_of_four(weight + 52, x, next);
+        operand += 8;
+        weight += 68;
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+#ifdef QRNN_USE_FOUR_WIDE
+/* Byte 8 j + k holds q of column 16 j + k in its low half and of column 16 j + 8 + k in its high one. */
+static inline int32_t qrnn_row_of_four_wide(const int8_t *weight, const int16_t *x)
+{
+    const int16x8_t q = vldrbq_s16(weight);
+    const int16x8_t q_next = vldrbq_s16(weight + 8);
+    int32_t sum = vmladavq_s16(vshrq_n_s16(vshlq_n_s16(q, 12), 12), vldrhq_s16(x));
+    sum = vmladavaq_s16(sum, vshrq_n_s16(q, 4), vldrhq_s16(x + 8));
+    sum = vmladavaq_s16(sum, vshrq_n_s16(vshlq_n_s16(q_next, 12), 12), vldrhq_s16(x + 16));
+    return vmladavaq_s16(sum, vshrq_n_s16(q_next, 4), vldrhq_s16(x + 24));
+}
+
+static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                                int32_t sums[4])
+{
+    const int16_t *x = (const int16_t *)operand;
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    for (; columns != 0u; columns -= 32u) {
+        s0 += weight[0] * qrnn_row_of_four_wide(weight + 4, x);
+        s1 += weight[1] * qrnn_row_of_four_wide(weight + 20, x);
+        s2 += weight[2] * qrnn_row_of_four_wide(weight + 36, x);
+        s3 += weight[3] * qrnn_row_of_four_wide(weight + 52, x);
+        x += 32;
+        weight += 68;
+    }
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;

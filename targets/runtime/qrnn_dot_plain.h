@@ -4,7 +4,9 @@
  * Weights: column by column, a word: the bytes u0 = w[0][k] + 128, u1 = w[1][k] + 128, u2 = w[2][k] + 128 and w[3][k].
  *
  * Operands, for 8 and for 16 bits: a word with 128 times their sum, modulo 2^32, which is by how much the sums of rows 0, 1 and
- * 2 come out too large; then a word for each.
+ * 2 come out too large; then a word for each. Where there are weights of four bits the sums of 32 operands each follow.
+ *
+ * Weights of four bits: 32 columns by 32 columns; see qrnn_dot4_four and qrnn_dot4_four_wide.
  */
 #ifndef QRNN_DOT_H
 #define QRNN_DOT_H
@@ -13,8 +15,14 @@
 #include "qrnn_types.h"
 
 #define QRNN_COLUMNS 4u
+#ifdef QRNN_USE_FOUR
+#define QRNN_PADDED 32u /* operands are padded with zeros to a multiple of this */
+#define QRNN_OPERAND_WORDS(columns) (1u + ((columns) + 31u) / 32u * 33u)
+#else
+#define QRNN_PADDED QRNN_COLUMNS
 #define QRNN_OPERAND_WORDS(columns) (1u + (columns))
-#define QRNN_WIDE_OPERAND_WORDS(columns) (1u + (columns))
+#endif
+#define QRNN_WIDE_OPERAND_WORDS(columns) QRNN_OPERAND_WORDS(columns)
 
 /* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) */
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
@@ -29,13 +37,22 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
         operand[k + 1u] = (uint32_t)x;
         sum += (uint32_t)x;
     }
-    for (; k % QRNN_COLUMNS != 0u; k++) {
+    for (; k % QRNN_PADDED != 0u; k++) {
         operand[k + 1u] = 0;
     }
     operand[0] = sum * 128u;
+#ifdef QRNN_USE_FOUR
+    for (uint32_t group = 0; group < k / 32u; group++) {
+        sum = 0;
+        for (uint32_t j = 1; j <= 32u; j++) {
+            sum += operand[32u * group + j];
+        }
+        operand[1u + k + group] = sum;
+    }
+#endif
 }
 
-#ifdef QRNN_USE_WIDE
+#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
 #define qrnn_encode_wide qrnn_encode
 #endif
 
@@ -120,7 +137,7 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 }
 #endif
 
-#if defined(QRNN_USE_WIDE) || !defined(QRNN_LONG_MULTIPLY)
+#if defined(QRNN_USE_WIDE) || (defined(QRNN_USE_NARROW) && !defined(QRNN_LONG_MULTIPLY))
 /* Modulo 2^32, where the word is w3 2^24 + u2 2^16 + u1 2^8 + u0 and >> keeps its sign:
  *     p0 += word x           S3 2^24 + R2 2^16 + R1 2^8 + R0, with R_r = S_r + 128 (sum of the operands)
  *     p1 += (word >> 8) x    S3 2^16 + R2 2^8 + R1
@@ -186,6 +203,102 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
 
 #if defined(QRNN_USE_NARROW) && !defined(QRNN_LONG_MULTIPLY)
 #define qrnn_dot4 qrnn_dot4_wide
+#endif
+
+#ifdef QRNN_USE_FOUR_NARROW
+/* Of each 32 columns: the scales of the four rows, a byte each; then a word for two columns, k and k + 1, with u = q + 8:
+ *     u[0][k], u[2][k], u[0][k + 1], u[2][k + 1], u[1][k], u[3][k], u[1][k + 1], u[3][k + 1], from the lowest four bits on.
+ * Two rows are one number: the bits of 0x000F000F hold u[r + 1] 2^16 + u[r], whose products add up to
+ *     8 (2^16 + 1) (sum of the operands) + S[r + 1] 2^16 + S[r]        modulo 2^32
+ * and |S| <= 32 * 8 * 127 < 2^15, so that both can be told from each other. */
+#define QRNN_TWO_COLUMNS_OF_FOUR(k)                                          \
+    {                                                                        \
+        const uint32_t word = words[(k) / 2];                                \
+        p01 += (word & 0x000F000Fu) * operand[k];                            \
+        p23 += ((word >> 4) & 0x000F000Fu) * operand[k];                     \
+        p01 += ((word >> 8) & 0x000F000Fu) * operand[(k) + 1];               \
+        p23 += ((word >> 12) & 0x000F000Fu) * operand[(k) + 1];              \
+    }
+
+static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                           int32_t sums[4])
+{
+    const uint32_t *group_sum = operand + 1 + columns;
+    const uint32_t *const end = group_sum;
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    operand++;
+    do {
+        const uint32_t *words = (const uint32_t *)(const void *)(weight + 4); /* as which they are stored */
+        const uint32_t *const group_end = operand + 32;
+        const uint32_t offset = *group_sum++ * 0x80008u;
+        uint32_t p01 = 0u - offset;
+        uint32_t p23 = 0u - offset;
+        do {
+            QRNN_TWO_COLUMNS_OF_FOUR(0)
+            QRNN_TWO_COLUMNS_OF_FOUR(2)
+            operand += 4;
+            words += 2;
+        } while (operand != group_end);
+        s0 += weight[0] * (int16_t)(p01 & 0xFFFFu);
+        s1 += weight[1] * ((int32_t)(p01 + 0x8000u) >> 16);
+        s2 += weight[2] * (int16_t)(p23 & 0xFFFFu);
+        s3 += weight[3] * ((int32_t)(p23 + 0x8000u) >> 16);
+        weight += 68;
+    } while (operand != end);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+#ifdef QRNN_USE_FOUR_WIDE
+/* Of each 32 columns: the scales, then a halfword for each column, u0, u1, u2 and q3 from the lowest four bits on, u = q + 8. The
+ * sums are taken as in qrnn_dot4_wide, 16 in place of 2^8, and |S| <= 32 * 8 * 32767 < 2^23. */
+static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                                int32_t sums[4])
+{
+    const uint32_t *group_sum = operand + 1 + columns;
+    const uint32_t *const end = group_sum;
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    operand++;
+    do {
+        const uint32_t *words = (const uint32_t *)(const void *)(weight + 4);
+        const uint32_t *const group_end = operand + 32;
+        const uint32_t offset = *group_sum++ * 8u;
+        uint32_t p0 = 0;
+        uint32_t p1 = 0;
+        uint32_t p2 = 0;
+        uint32_t p3 = 0;
+        do {
+            const int32_t high = (int32_t)*words >> 16; /* of the second column */
+            const int32_t low = (int16_t)(*words & 0xFFFFu);
+            const uint32_t x = operand[0];
+            const uint32_t next = operand[1];
+            p0 += (uint32_t)low * x + (uint32_t)high * next;
+            p1 += (uint32_t)(low >> 4) * x + (uint32_t)(high >> 4) * next;
+            p2 += (uint32_t)(low >> 8) * x + (uint32_t)(high >> 8) * next;
+            p3 += (uint32_t)(low >> 12) * x + (uint32_t)(high >> 12) * next;
+            operand += 2;
+            words++;
+        } while (operand != group_end);
+        s0 += weight[0] * (int32_t)(p0 - (p1 << 4) - offset);
+        s1 += weight[1] * (int32_t)(p1 - (p2 << 4) - offset);
+        s2 += weight[2] * (int32_t)(p2 - (p3 << 4) - offset);
+        s3 += weight[3] * (int32_t)p3;
+        weight += 68;
+    } while (operand != end);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
 #endif
 
 #endif

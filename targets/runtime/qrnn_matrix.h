@@ -4,20 +4,55 @@
 
 #include "qrnn_lanes.h"
 
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_FOUR_NARROW)
+#define QRNN_USE_NARROW_OPERANDS
+#endif
+#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
+#define QRNN_USE_WIDE_OPERANDS
+#endif
+
 /* The operands of a vector, as the dot product reads them. */
 static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
 {
-#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
+#if defined(QRNN_USE_WIDE_OPERANDS) && defined(QRNN_USE_NARROW_OPERANDS)
     if (format.wide != 0U) {
         qrnn_encode_wide(values, count, format.shift, format.limit, operand);
     } else {
         qrnn_encode(values, count, format.shift, format.limit, operand);
     }
-#elif defined(QRNN_USE_WIDE)
+#elif defined(QRNN_USE_WIDE_OPERANDS)
     qrnn_encode_wide(values, count, format.shift, format.limit, operand);
 #else
     qrnn_encode(values, count, format.shift, format.limit, operand);
 #endif
+}
+
+/* sum over k of weight[r, k] * operand[k] + bias[r] of the four rows of a block; the model's weights are of the kinds that are in use */
+static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
+                            int32_t sums[4])
+{
+#if defined(QRNN_USE_FOUR_NARROW)
+    if ((matrix->four != 0U) && (matrix->wide == 0U)) {
+        qrnn_dot4_four(weight, operand, matrix->columns, bias, sums);
+    } else
+#endif
+#if defined(QRNN_USE_FOUR_WIDE)
+    if ((matrix->four != 0U) && (matrix->wide != 0U)) {
+        qrnn_dot4_four_wide(weight, operand, matrix->columns, bias, sums);
+    } else
+#endif
+#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
+    if (matrix->wide == 0U) {
+        qrnn_dot4(weight, operand, matrix->columns, bias, sums);
+    } else
+#endif
+    {
+#if defined(QRNN_USE_WIDE)
+        qrnn_dot4_wide(weight, operand, matrix->columns, bias, sums);
+#elif defined(QRNN_USE_NARROW)
+        qrnn_dot4(weight, operand, matrix->columns, bias, sums);
+#endif
+    }
 }
 
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the four rows of a block */
@@ -26,17 +61,7 @@ static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t 
     const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
     const int32_t *row = &matrix->row[8U * block];
 
-#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
-    if (matrix->wide != 0U) {
-        qrnn_dot4_wide(weight, operand, matrix->columns, row, sums);
-    } else {
-        qrnn_dot4(weight, operand, matrix->columns, row, sums);
-    }
-#elif defined(QRNN_USE_WIDE)
-    qrnn_dot4_wide(weight, operand, matrix->columns, row, sums);
-#else
-    qrnn_dot4(weight, operand, matrix->columns, row, sums);
-#endif
+    qrnn_dot(matrix, weight, operand, row, sums);
 #if defined(QRNN_USE_LEFT_SHIFT)
     qrnn_requantize_four(sums, &row[QRNN_BLOCK_ROWS],
                          (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * block]);

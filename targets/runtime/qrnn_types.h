@@ -44,6 +44,7 @@ typedef struct {
     uint16_t columns;          /* of a row, with its padding */
     uint16_t block_bytes;      /* of weights */
     uint8_t wide;              /* operands have 16 bits */
+    uint8_t four;              /* weights have four bits, and a scale for 32 columns of a row */
 } qrnn_matrix;
 
 /* How an int16 vector becomes the operands of a matrix: to_operand(x, shift, limit). */

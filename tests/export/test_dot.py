@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qrnn.export.layout import COLUMNS, Kernels, pack_block, padded_columns
+from qrnn.export.layout import COLUMNS, Kernels, pack_block, pack_block_four, padded_columns
 
 HERE = Path(__file__).parent / "dot"
 RUNTIME = Path(__file__).parents[2] / "targets" / "runtime"
@@ -54,7 +54,10 @@ HOSTS: dict[str, tuple[Kernels, tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+    """Four rows; of weights of four bits ``weight`` is q, and ``scale`` belongs to it."""
+
     weight: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.int8] | None
     values: npt.NDArray[np.int16]
     bias: npt.NDArray[np.int32]
     shift: int
@@ -63,36 +66,50 @@ class Case:
 
     def sums(self) -> list[int]:
         rounded = (self.values.astype(np.int64) + ((1 << self.shift) >> 1)) >> self.shift
-        sums = self.bias + self.weight.astype(np.int64) @ np.clip(rounded, -self.limit, self.limit)
+        weight = self.weight.astype(np.int64)
+        if self.scale is not None:
+            weight *= np.repeat(self.scale, 32, axis=1)[:, : len(self.values)]
+        sums = self.bias + weight @ np.clip(rounded, -self.limit, self.limit)
         assert (np.abs(sums) < 2**31).all()
         return [int(s) for s in sums]
 
     def pack(self, kernels: Kernels) -> bytes:
-        count = len(self.values)
+        count, four = len(self.values), self.scale is not None
+        if self.scale is None:
+            packed = pack_block(self.weight, kernels, self.wide)
+        else:
+            packed = pack_block_four(self.weight, self.scale, kernels, self.wide)
+        columns = padded_columns(count, kernels, four)
         head = struct.pack(
-            "<IIIIi4i", self.wide, count, padded_columns(count, kernels), self.shift, self.limit, *self.bias
+            "<IIIIIIi4i", self.wide, four, count, columns, len(packed), self.shift, self.limit, *self.bias
         )
-        return head + self.values.tobytes() + pack_block(self.weight, kernels, self.wide)
+        return head + self.values.tobytes() + packed
 
 
-def random_case(columns: int, seed: int, wide: bool, extreme: bool) -> Case:
+def random_case(columns: int, seed: int, wide: bool, extreme: bool, four: bool) -> Case:
     random = np.random.default_rng(seed)
-    weight = random.integers(-127, 128, (4, columns))
+    weight = random.integers(-8, 8, (4, columns)) if four else random.integers(-127, 128, (4, columns))
+    scale = random.choice([*range(-15, 0), *range(1, 16)], (4, -(-columns // 32))) if four else None
     values = random.integers(-32768, 32768, columns)
     limit = int(random.integers(1, 128))
     if wide:
         limit = int(min(32767, (2**30 - 1) // (127 * columns)))
     shift = int(random.integers(0, 16))
     if extreme:  # every product of row 0 as large as it can be, and of one sign
-        weight = np.where(weight < 0, -127, 127)
-        weight[3] = -weight[0]
+        weight = np.where(weight < 0, *((-8, 7) if four else (-127, 127)))
+        weight[3] = np.where(weight[0] < 0, 7, -8) if four else -weight[0]
+        weight[2] = -8 if four else weight[2]
         values = np.where(weight[0] < 0, -32768, 32767)
+        values = np.full(columns, -32768 if seed % 2 else 32767) if four and seed % 3 else values
+        scale = None if scale is None else np.where(scale < 0, -15, 15)
         shift, limit = (0, limit) if wide else (8, 127)
     bias = random.integers(-(2**30), 2**30, 4)
-    return Case(weight.astype(np.int8), values.astype(np.int16), bias.astype(np.int32), shift, limit, wide)
+    found = None if scale is None else scale.astype(np.int8)
+    return Case(weight.astype(np.int8), found, values.astype(np.int16), bias.astype(np.int32), shift, limit, wide)
 
 
-cases = st.builds(random_case, st.integers(1, 600), st.integers(0, 2**32), st.booleans(), st.booleans())
+booleans = st.booleans()
+cases = st.builds(random_case, st.integers(1, 600), st.integers(0, 2**32), booleans, booleans, booleans)
 
 
 @functools.cache
@@ -151,10 +168,11 @@ def test_emulated(core: str, optimization: str) -> None:
     emulator = ["qemu-system-arm", "-M", target.board, "-nographic", "-monitor", "none", "-serial", "null"]
     emulator += ["-semihosting-config", "enable=on,target=native", "-kernel", program]
     batch = [
-        random_case(columns, columns, wide, extreme)
+        random_case(columns, columns, wide, extreme, four)
         for columns in [*range(1, 70), 127, 255, 256, 257, 511, 513, 600]
         for wide in (False, True)
         for extreme in (False, True)
+        for four in (False, True)
         if columns <= longest
     ]
     assert run(emulator, target.kernels, batch) == [case.sums() for case in batch]
@@ -168,6 +186,17 @@ def test_a_block_has_a_byte_for_each_weight(kernels: Kernels) -> None:
             assert len(pack_block(weight, kernels, wide)) == 4 * padded_columns(columns, kernels)
 
 
+@pytest.mark.parametrize("kernels", list(COLUMNS))
+def test_a_block_of_four_bits_has_17_bytes_for_32_weights(kernels: Kernels) -> None:
+    for columns in (1, 32, 33, 64):
+        groups = -(-columns // 32)
+        for wide in (False, True):
+            block = pack_block_four(np.full((4, columns), -8, np.int8), np.full((4, groups), -15, np.int8), kernels, wide)
+            assert len(block) == 4 * 17 * groups
+
+
 def test_a_block_has_four_rows() -> None:
+    with pytest.raises(ValueError, match="4 rows"):
+        pack_block_four(np.zeros((3, 8), np.int8), np.ones((3, 1), np.int8), "plain", False)
     with pytest.raises(ValueError, match="4 rows"):
         pack_block(np.zeros((3, 8), np.int8), "plain", False)

@@ -97,4 +97,45 @@ static inline int32_t vmladavaq_s16(int32_t sum, int16x8_t a, int16x8_t b)
     return sum;
 }
 
+static inline int32_t vmladavq_s8(int8x16_t a, int8x16_t b)
+{
+    return vmladavaq_s8(0, a, b);
+}
+
+static inline int32_t vmladavq_s16(int16x8_t a, int16x8_t b)
+{
+    return vmladavaq_s16(0, a, b);
+}
+
+static inline int8x16_t vdupq_n_s8(int8_t a)
+{
+    int8x16_t v;
+    EACH_LANE(16) v.lane[k] = a;
+    return v;
+}
+
+static inline int8x16_t vandq_s8(int8x16_t a, int8x16_t b)
+{
+    EACH_LANE(16) a.lane[k] = (int8_t)((uint8_t)a.lane[k] & (uint8_t)b.lane[k]);
+    return a;
+}
+
+static inline int8x16_t vshlq_n_s8(int8x16_t a, int shift)
+{
+    EACH_LANE(16) a.lane[k] = (int8_t)(uint8_t)((uint32_t)(uint8_t)a.lane[k] << shift);
+    return a;
+}
+
+static inline int16x8_t vshlq_n_s16(int16x8_t a, int shift)
+{
+    EACH_LANE(8) a.lane[k] = (int16_t)(uint16_t)((uint32_t)(uint16_t)a.lane[k] << shift);
+    return a;
+}
+
+static inline int16x8_t vshrq_n_s16(int16x8_t a, int shift)
+{
+    EACH_LANE(8) a.lane[k] = (int16_t)(a.lane[k] >> shift);
+    return a;
+}
+
 #endif

@@ -5,6 +5,11 @@
 
 #define QRNN_USE_NARROW
 #define QRNN_USE_WIDE
+#ifndef ONLY_BYTES
+#define QRNN_USE_FOUR
+#define QRNN_USE_FOUR_NARROW
+#define QRNN_USE_FOUR_WIDE
+#endif
 #include HEADER
 
 static void *allocate(size_t bytes)
@@ -28,7 +33,7 @@ int main(void)
     FILE *const cases = fopen("cases.bin", "rb");
     FILE *const out = fopen("sums.bin", "wb");
     struct {
-        uint32_t wide, count, columns, shift;
+        uint32_t wide, four, count, columns, bytes, shift;
         int32_t limit, bias[4];
     } head;
     if (cases == NULL || out == NULL) {
@@ -37,11 +42,11 @@ int main(void)
     while (fread(&head, sizeof head, 1, cases) == 1) {
         const uint32_t words = head.wide ? QRNN_WIDE_OPERAND_WORDS(head.columns) : QRNN_OPERAND_WORDS(head.columns);
         int16_t *const values = allocate(2 * head.count);
-        int8_t *const weight = allocate(4 * head.columns);
+        int8_t *const weight = allocate(head.bytes);
         uint32_t *const operand = allocate(4 * words);
         int32_t sums[4];
         read_all(values, 2 * head.count, cases);
-        read_all(weight, 4 * head.columns, cases);
+        read_all(weight, head.bytes, cases);
         if (head.columns % QRNN_COLUMNS != 0) {
             return 4;
         }
@@ -50,10 +55,19 @@ int main(void)
         }
         if (head.wide) {
             qrnn_encode_wide(values, head.count, head.shift, head.limit, operand);
-            qrnn_dot4_wide(weight, operand, head.columns, head.bias, sums);
         } else {
             qrnn_encode(values, head.count, head.shift, head.limit, operand);
+        }
+        if (!head.four && head.wide) {
+            qrnn_dot4_wide(weight, operand, head.columns, head.bias, sums);
+        } else if (!head.four) {
             qrnn_dot4(weight, operand, head.columns, head.bias, sums);
+#ifndef ONLY_BYTES
+        } else if (head.wide) {
+            qrnn_dot4_four_wide(weight, operand, head.columns, head.bias, sums);
+        } else {
+            qrnn_dot4_four(weight, operand, head.columns, head.bias, sums);
+#endif
         }
         if (fwrite(sums, sizeof sums, 1, out) != 1) {
             return 5;
