@@ -86,6 +86,11 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     QRNN_SMLAD("all", word, x) "and r6, " word ", #0x0F000F00\n\t" QRNN_SMLAD("r2", "r6", x)                         \
     "and r6, " word ", #0x00F000F0\n\t" QRNN_SMLAD("r1", "r6", x)                                                   \
     "and r6, " word ", #0x000F000F\n\t" QRNN_SMLAD("r0", "r6", x)
+#define QRNN_TWO_COLUMNS_OF_FOUR_WIDE(word)                                                                          \
+    "ldr %[x], [%[operand]], #4\n\tand %[t], %[mask], " word "\n\t" QRNN_SMLAD("r0", "%[t]", "x")                    \
+    "and %[t], %[mask], " word ", lsr #4\n\t" QRNN_SMLAD("r1", "%[t]", "x")                                          \
+    "and %[t], %[mask], " word ", lsr #8\n\t" QRNN_SMLAD("r2", "%[t]", "x")                                          \
+    "and %[t], %[mask], " word ", lsr #12\n\t" QRNN_SMLAD("r3", "%[t]", "x")
 #define QRNN_FOUR_COLUMNS_OF_FOUR                                                                                    \
     "ldmia %[weight]!, {r4, r5}\n\t"                                                                                \
     "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                       \
@@ -267,6 +272,16 @@ static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, u
         int32_t r2 = offset;
         int32_t r3 = offset;
         weight += 4;
+#ifdef QRNN_ASSEMBLY
+        uint32_t x;
+        uint32_t t;
+        __asm__("1:\n\tldmia %[weight]!, {r4, r5}\n\t" QRNN_TWO_COLUMNS_OF_FOUR_WIDE("r4")
+                QRNN_TWO_COLUMNS_OF_FOUR_WIDE("r5") "cmp %[operand], %[end]\n\tbne 1b"
+                : [weight] "+r"(weight), [operand] "+r"(operand), [r0] "+r"(r0), [r1] "+r"(r1), [r2] "+r"(r2),
+                  [r3] "+r"(r3), [x] "=&r"(x), [t] "=&r"(t)
+                : [end] "r"(group_end), [mask] "r"(0x000F000F)
+                : "r4", "r5", "cc", "memory");
+#else
         do {
             const int32_t x = (int32_t)*operand++;
             uint32_t word;
@@ -277,6 +292,7 @@ static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, u
             r2 = __smlad((int32_t)((word >> 8) & 0x000F000Fu), x, r2);
             r3 = __smlad((int32_t)((word >> 12) & 0x000F000Fu), x, r3);
         } while (operand != group_end);
+#endif
         s0 += scale[0] * r0;
         s1 += scale[1] * r1;
         s2 += scale[2] * r2;

@@ -126,19 +126,46 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
 }
 #endif
 
-/* Weights of four bits: of each 32 columns the scales of the four rows, a byte each; then row by row 16 bytes. */
+/* Weights of four bits: of each 32 columns the scales of the four rows, a byte each; then row by row 16 bytes. The four sums of q x
+ * become a vector, which is multiplied by the scales and added to what was before. */
+#ifdef QRNN_ASSEMBLY
+#define QRNN_LOOP_OF_FOUR(load_operands, row, rescale)                                                               \
+    __asm__ __volatile__("vldrw.32 q5, [%[bias]]\n\tvmov.i8 q6, #240\n\tdls lr, %[n]\n1:\n\t"                                     \
+            "vldrb.s32 q4, [%[weight]], #4\n\t" load_operands row("s0") row("s1") row("s2") row("s3")               \
+            "vmov q2[2], q2[0], %[s0], %[s2]\n\tvmov q2[3], q2[1], %[s1], %[s3]\n\t" rescale                         \
+            "vmul.i32 q2, q2, q4\n\tvadd.i32 q5, q5, q2\n\tle lr, 1b\n\tvstrw.32 q5, [%[sums]]"                       \
+            : [weight] "+l"(weight), [operand] "+r"(operand), [s0] "=&Te"(s0), [s1] "=&Te"(s1), [s2] "=&Te"(s2),     \
+              [s3] "=&Te"(s3)                                                                                        \
+            : [n] "r"(columns / 32u), [bias] "r"(bias), [sums] "r"(sums)                                             \
+            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "lr", "cc", "memory")
+#endif
+
 #ifdef QRNN_USE_FOUR_NARROW
 /* Byte k holds q of column k in its low half and of column 16 + k in its high one; alone in the high half q is 16 q. */
+#ifdef QRNN_ASSEMBLY
+#define QRNN_ROW_OF_FOUR(sum)                                                                                        \
+    "vldrb.8 q2, [%[weight]], #16\n\tvshl.i8 q3, q2, #4\n\tvmladav.s8 %[" sum "], q3, q0\n\t"                         \
+    "vand q2, q2, q6\n\tvmladava.s8 %[" sum "], q2, q1\n\t"
+#else
 static inline int32_t qrnn_row_of_four(const int8_t *weight, int8x16_t x, int8x16_t next)
 {
     const int8x16_t q = vldrbq_s8(weight);
     const int32_t sum = vmladavq_s8(vshlq_n_s8(q, 4), x);
     return vmladavaq_s8(sum, vandq_s8(q, vdupq_n_s8(-16)), next) >> 4;
 }
+#endif
 
 static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
+#ifdef QRNN_ASSEMBLY
+    int32_t s0;
+    int32_t s1;
+    int32_t s2;
+    int32_t s3;
+    QRNN_LOOP_OF_FOUR("vldrb.8 q0, [%[operand]], #16\n\tvldrb.8 q1, [%[operand]], #16\n\t", QRNN_ROW_OF_FOUR,
+                      "vshr.s32 q2, q2, #4\n\t");
+#else
     int32_t s0 = bias[0];
     int32_t s1 = bias[1];
     int32_t s2 = bias[2];
@@ -157,11 +184,19 @@ static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
+#endif
 }
 #endif
 
 #ifdef QRNN_USE_FOUR_WIDE
 /* Byte 8 j + k holds q of column 16 j + k in its low half and of column 16 j + 8 + k in its high one. */
+#ifdef QRNN_ASSEMBLY
+#define QRNN_HALF_ROW_OF_FOUR(multiply, sum, x, next)                                                                \
+    "vldrb.s16 q2, [%[weight]], #8\n\tvshl.i16 q3, q2, #12\n\tvshr.s16 q3, q3, #12\n\t" multiply " %[" sum "], q3, " x  \
+    "\n\tvshr.s16 q2, q2, #4\n\tvmladava.s16 %[" sum "], q2, " next "\n\t"
+#define QRNN_WIDE_ROW_OF_FOUR(sum)                                                                                   \
+    QRNN_HALF_ROW_OF_FOUR("vmladav.s16", sum, "q0", "q1") QRNN_HALF_ROW_OF_FOUR("vmladava.s16", sum, "q6", "q7")
+#else
 static inline int32_t qrnn_row_of_four_wide(const int8_t *weight, const int16_t *x)
 {
     const int16x8_t q = vldrbq_s16(weight);
@@ -171,10 +206,20 @@ static inline int32_t qrnn_row_of_four_wide(const int8_t *weight, const int16_t 
     sum = vmladavaq_s16(sum, vshrq_n_s16(vshlq_n_s16(q_next, 12), 12), vldrhq_s16(x + 16));
     return vmladavaq_s16(sum, vshrq_n_s16(q_next, 4), vldrhq_s16(x + 24));
 }
+#endif
 
 static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                                 int32_t sums[4])
 {
+#ifdef QRNN_ASSEMBLY
+    int32_t s0;
+    int32_t s1;
+    int32_t s2;
+    int32_t s3;
+    QRNN_LOOP_OF_FOUR("vldrh.16 q0, [%[operand]], #16\n\tvldrh.16 q1, [%[operand]], #16\n\t"
+                      "vldrh.16 q6, [%[operand]], #16\n\tvldrh.16 q7, [%[operand]], #16\n\t",
+                      QRNN_WIDE_ROW_OF_FOUR, "");
+#else
     const int16_t *x = (const int16_t *)operand;
     int32_t s0 = bias[0];
     int32_t s1 = bias[1];
@@ -192,6 +237,7 @@ static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, u
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
+#endif
 }
 #endif
 

@@ -211,6 +211,42 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
  * Two rows are one number: the bits of 0x000F000F hold u[r + 1] 2^16 + u[r], whose products add up to
  *     8 (2^16 + 1) (sum of the operands) + S[r + 1] 2^16 + S[r]        modulo 2^32
  * and |S| <= 32 * 8 * 127 < 2^15, so that both can be told from each other. */
+#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2 && !defined(QRNN_NO_ASSEMBLY)
+#define QRNN_TWO_COLUMNS_OF_FOUR(word)                                                                               \
+    "ldrd %[x], %[next], [%[operand]], #8\n\t"                                                                      \
+    "and %[t], %[mask], " word "\n\tmla %[p01], %[t], %[x], %[p01]\n\t"                                             \
+    "and %[t], %[mask], " word ", lsr #4\n\tmla %[p23], %[t], %[x], %[p23]\n\t"                                     \
+    "and %[t], %[mask], " word ", lsr #8\n\tmla %[p01], %[t], %[next], %[p01]\n\t"                                  \
+    "and %[t], %[mask], " word ", lsr #12\n\tmla %[p23], %[t], %[next], %[p23]\n\t"
+#define QRNN_GROUP_OF_FOUR                                                                                           \
+    uint32_t x;                                                                                                      \
+    uint32_t next;                                                                                                   \
+    uint32_t t;                                                                                                      \
+    __asm__("1:\n\tldmia %[words]!, {r4, r5}\n\t" QRNN_TWO_COLUMNS_OF_FOUR("r4") QRNN_TWO_COLUMNS_OF_FOUR("r5")      \
+            "cmp %[operand], %[end]\n\tbne 1b"                                                                      \
+            : [words] "+r"(words), [operand] "+r"(operand), [p01] "+r"(p01), [p23] "+r"(p23), [x] "=&r"(x),          \
+              [next] "=&r"(next), [t] "=&r"(t)                                                                       \
+            : [end] "r"(group_end), [mask] "r"(0x000F000Fu)                                                          \
+            : "r4", "r5", "cc", "memory");
+#elif defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && !defined(QRNN_NO_ASSEMBLY) &&                            \
+    (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+#define QRNN_TWO_ROWS_OF_FOUR(sum)                                                                                   \
+    "ands %[t], %[mask]\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
+#define QRNN_TWO_COLUMNS_OF_FOUR                                                                                     \
+    "ldmia %[words]!, {%[word]}\n\tldmia %[operand]!, {%[x]}\n\tmovs %[t], %[word]\n\t" QRNN_TWO_ROWS_OF_FOUR("p01") \
+    "lsrs %[t], %[word], #4\n\t" QRNN_TWO_ROWS_OF_FOUR("p23") "ldmia %[operand]!, {%[x]}\n\t"                        \
+    "lsrs %[t], %[word], #8\n\t" QRNN_TWO_ROWS_OF_FOUR("p01") "lsrs %[t], %[word], #12\n\t" QRNN_TWO_ROWS_OF_FOUR("p23")
+#define QRNN_GROUP_OF_FOUR                                                                                           \
+    uint32_t x;                                                                                                      \
+    uint32_t word;                                                                                                   \
+    uint32_t t;                                                                                                      \
+    __asm__(".syntax unified\n1:\n\t" QRNN_TWO_COLUMNS_OF_FOUR QRNN_TWO_COLUMNS_OF_FOUR "cmp %[operand], %[end]\n\t"  \
+            "bne 1b"                                                                                                 \
+            : [words] "+l"(words), [operand] "+l"(operand), [p01] "+h"(p01), [p23] "+h"(p23), [x] "=&l"(x),          \
+              [word] "=&l"(word), [t] "=&l"(t)                                                                       \
+            : [end] "h"(group_end), [mask] "l"(0x000F000Fu)                                                          \
+            : "cc", "memory");
+#else
 #define QRNN_TWO_COLUMNS_OF_FOUR(k)                                          \
     {                                                                        \
         const uint32_t word = words[(k) / 2];                                \
@@ -219,6 +255,14 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
         p01 += ((word >> 8) & 0x000F000Fu) * operand[(k) + 1];               \
         p23 += ((word >> 12) & 0x000F000Fu) * operand[(k) + 1];              \
     }
+#define QRNN_GROUP_OF_FOUR                                                   \
+    do {                                                                     \
+        QRNN_TWO_COLUMNS_OF_FOUR(0)                                          \
+        QRNN_TWO_COLUMNS_OF_FOUR(2)                                          \
+        operand += 4;                                                        \
+        words += 2;                                                          \
+    } while (operand != group_end);
+#endif
 
 static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
@@ -236,12 +280,7 @@ static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32
         const uint32_t offset = *group_sum++ * 0x80008u;
         uint32_t p01 = 0u - offset;
         uint32_t p23 = 0u - offset;
-        do {
-            QRNN_TWO_COLUMNS_OF_FOUR(0)
-            QRNN_TWO_COLUMNS_OF_FOUR(2)
-            operand += 4;
-            words += 2;
-        } while (operand != group_end);
+        QRNN_GROUP_OF_FOUR
         s0 += weight[0] * (int16_t)(p01 & 0xFFFFu);
         s1 += weight[1] * ((int32_t)(p01 + 0x8000u) >> 16);
         s2 += weight[2] * (int16_t)(p23 & 0xFFFFu);
