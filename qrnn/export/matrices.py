@@ -95,7 +95,7 @@ def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
     """Whether ``matrix`` has weights of four bits that take less room as they are, in whole groups of columns, than as bytes."""
     if not isinstance(matrix, QuantMatrix4):
         return False
-    groups = matrix.scale.shape[1]
+    groups: int = matrix.scale.shape[1]
     return groups * (SCALE_COLUMNS // 2 + 1) < padded_columns(matrix.columns, kernels)
 
 

@@ -32,7 +32,7 @@ static inline qrnn_lanes qrnn_candidate_after_reset(const qrnn_cell *cell, uint3
 }
 
 /* x and operand: of the input and of the old state; h [H] is updated. */
-static void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
+QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
 {
     int32_t xs[3][QRNN_BLOCK_ROWS];
     int32_t hs[3][QRNN_BLOCK_ROWS];
@@ -79,8 +79,8 @@ static inline qrnn_lanes qrnn_reset_operand(const qrnn_cell *cell, qrnn_lanes r,
 }
 
 /* linear_before_reset = 0: r and z of all units, then n from the operand of r*h. Room: z [H], reset [H], `encoded` as `operand`. */
-static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
-                                 int32_t *z, int16_t *reset, uint32_t *encoded)
+QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
+                                              int32_t *z, int16_t *reset, uint32_t *encoded)
 {
     const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide};
     int32_t xs[QRNN_BLOCK_ROWS];

@@ -24,6 +24,13 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_CLEAR(to, bytes) ((void)memset((to), 0, (bytes)))
 #endif
 
+/* A function that is compiled anew for each layer, with the layer's constants in place of what it reads from structs; -Os has it once. */
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+#define QRNN_FOR_EACH_LAYER static inline __attribute__((always_inline))
+#else
+#define QRNN_FOR_EACH_LAYER static
+#endif
+
 /* Where the time goes: a build that measures gives this a meaning. */
 #ifndef QRNN_PHASE
 #define QRNN_PHASE(phase) ((void)0)

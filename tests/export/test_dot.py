@@ -191,7 +191,9 @@ def test_a_block_of_four_bits_has_17_bytes_for_32_weights(kernels: Kernels) -> N
     for columns in (1, 32, 33, 64):
         groups = -(-columns // 32)
         for wide in (False, True):
-            block = pack_block_four(np.full((4, columns), -8, np.int8), np.full((4, groups), -15, np.int8), kernels, wide)
+            block = pack_block_four(
+                np.full((4, columns), -8, np.int8), np.full((4, groups), -15, np.int8), kernels, wide
+            )
             assert len(block) == 4 * 17 * groups
 
 
