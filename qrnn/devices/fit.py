@@ -10,8 +10,10 @@ from typing import Any
 
 from qrnn.devices.measure import Needs, measure
 from qrnn.export.folder import export_model, read_folder
+from qrnn.export.layout import padded_columns
+from qrnn.model.parts import SCALE_COLUMNS, QuantMatrix
 from qrnn.model.quant_model import QuantModel, named_matrices
-from qrnn.targets import Target
+from qrnn.targets import Kernels, Target
 
 CODE_BYTES = 4096
 """Taken for code where nothing could be built."""
@@ -72,7 +74,7 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
     remedies: list[str] = []
     if memory.flash_bytes is not None and flash > memory.flash_bytes:
         lacks.append(f"{flash - memory.flash_bytes:,} bytes of flash")
-        remedies += _smaller(model, flash, memory.flash_bytes)
+        remedies += _smaller(model, needs.target.core.kernels, flash, memory.flash_bytes)
     if memory.ram_bytes is not None and needs.ram_bytes > memory.ram_bytes:
         lacks.append(f"{needs.ram_bytes - memory.ram_bytes:,} bytes of RAM")
         remedies += _less_ram(needs, memory.ram_bytes)
@@ -85,11 +87,21 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
     return Fit(needs, flash, load, tuple(lacks), tuple(remedies))
 
 
-def _smaller(model: QuantModel, flash: int, most: int) -> list[str]:
-    """How much smaller the layers would have to be. Weights of four bits are no remedy: an export stores them as bytes."""
+def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list[str]:
+    """Weights of four bits, where they are enough; and how much smaller the layers would have to be."""
+    matrices = [m for layer in model.recurrent_layers for d in layer.directions for m in (d.ih, d.hh)]
+    saved = sum(_saved_by_four_bits(m.weight.shape, kernels) for m in matrices if isinstance(m, QuantMatrix))
+    found = ["weights of four bits (qrnn convert --weights 4)"] if saved and flash - saved <= most else []
     weights = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
     left = most - (flash - weights)
-    return [f"layers of about {(left / weights) ** 0.5:.0%} of the units"] if left > 0 else []
+    return [*found, f"layers of about {(left / weights) ** 0.5:.0%} of the units"] if left > 0 else found
+
+
+def _saved_by_four_bits(shape: tuple[int, ...], kernels: Kernels) -> int:
+    """Bytes that a matrix of bytes would take less with four bits a weight and a byte for each group's scale."""
+    rows, columns = shape
+    groups = -(-columns // SCALE_COLUMNS)
+    return rows * max(0, padded_columns(columns, kernels) - groups * (SCALE_COLUMNS // 2 + 1))
 
 
 def _less_ram(needs: Needs, most: int) -> list[str]:
