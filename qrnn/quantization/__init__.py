@@ -84,7 +84,12 @@ def quantize(
     reasons: list[str] = []
     if trials:
         chosen, reasons = choose_input_schemes(model, scheme, batch, provenance, lambda done: report(batch.size, done))
-    return Builder(model, ranges, scheme, chosen, reasons).build(provenance)
+    quantized = Builder(model, ranges, scheme, chosen, reasons).build(provenance)
+    if {"rounding", "bias"} & set(scheme.means):
+        from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
+
+        quantized = refine_rows(model, quantized, batch, scheme.means)
+    return quantized
 
 
 def choose_input_schemes(

@@ -1,0 +1,124 @@
+"""What calibration shows of a layer: the operands that its matrices meet in the quantized model, and the arguments of its gates in both.
+
+The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.accuracy.probe import gate_values
+from qrnn.arithmetic.fixedpoint import shift_right_round
+from qrnn.backends.base import Trace
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatArray, FloatModel
+from qrnn.model.parts import Operand
+from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.session import Session
+
+CHUNK = 64
+"""Sequences that run at a time."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one direction (or dense layer) at M real steps: operands x [M, I] and h [M, P]; see `gather`.
+
+    ``candidate`` [M, P]: what a GRU's candidate rows read in place of h (the operand of r·h; h itself with linear_before_reset).
+    ``reset`` [M, H]: r of a GRU with linear_before_reset, which multiplies those rows' sums. ``wanted`` [M, rows]: the float model's
+    arguments of the gates.
+    """
+
+    x: FloatArray
+    h: FloatArray
+    candidate: FloatArray | None
+    reset: FloatArray | None
+    wanted: FloatArray
+
+
+def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
+    """The integers that a matrix reads of int16 values, as float64."""
+    shifted: Any = shift_right_round(q.astype(np.int64), operand.shift)  # type: ignore[arg-type]
+    clipped: FloatArray = np.clip(shifted, -operand.limit, operand.limit).astype(np.float64)
+    return clipped
+
+
+def gather(float_model: FloatModel, model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
+    """One `Seen` for each direction of ``layer``."""
+    session = Session(model)
+    found: list[list[Seen]] = []
+    for _, _, piece in batch.chunks(CHUNK):
+        observed: dict[str, FloatArray] = {}
+        run_oracle_batch(float_model, piece, lambda name, values, _mask, into=observed: into.__setitem__(name, values))  # type: ignore[misc]
+        trace = Trace()
+        _, tensors = session.run_batch(piece, trace=trace)
+        timed = model.tensors[layer.input].has_time
+        x = tensors[layer.input]
+        if isinstance(layer, QuantDense):
+            rows = x[piece.mask] if timed else x
+            operands = operand_values(rows, layer.operand)
+            wanted = observed[layer.output]
+            nothing = np.zeros((len(operands), 0))
+            found.append([Seen(operands, nothing, None, None, wanted[piece.mask] if timed else wanted)])
+            continue
+        start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
+        found.append(
+            [
+                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, observed, piece)
+                for number, d in enumerate(layer.directions)
+            ]
+        )
+    return [_joined(list(parts)) for parts in zip(*found, strict=True)]
+
+
+def _direction(
+    layer: QuantRecurrent,
+    d: QuantDirection,
+    key: str,
+    x: npt.NDArray[Any],
+    start: npt.NDArray[Any],
+    trace: Trace,
+    observed: dict[str, FloatArray],
+    batch: Batch,
+) -> Seen:
+    mask, h = batch.mask, trace.arrays[f"{key}.h"]
+    before = np.empty_like(h)  # h of the step before, in the order of processing
+    if d.reverse:
+        before[:, :-1] = h[:, 1:]
+        before[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1] = start
+    else:
+        before[:, 1:], before[:, 0] = h[:, :-1], start
+    candidate = reset = None
+    if layer.cell == "gru":
+        r = gate_values(d.gates[0], trace.arrays[f"{key}.pre"][:, :, : layer.hidden_size])[mask]
+        if layer.linear_before_reset:
+            candidate, reset = operand_values(before[mask], layer.h_operand), r
+        else:
+            product = np.floor(r * before[mask] * 2.0**-layer.h_operand.shift + 0.5)
+            candidate = np.clip(product, -layer.h_operand.limit, layer.h_operand.limit)
+    wanted = np.concatenate([observed[f"{key}.pre_{gate}"] for gate in layer.gates], axis=2)[mask]
+    return Seen(
+        operand_values(x[mask], layer.x_operand), operand_values(before[mask], layer.h_operand), candidate, reset, wanted
+    )
+
+
+def _joined(parts: list[Seen]) -> Seen:
+    def stack(name: str) -> Any:
+        arrays = [getattr(p, name) for p in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Seen(*(stack(name) for name in ("x", "h", "candidate", "reset", "wanted")))
+
+
+def matrices(model: QuantModel) -> Iterator[QuantRecurrent | QuantDense]:
+    """The layers that have any, in the order of execution."""
+    for layer in model.layers:
+        if isinstance(layer, QuantRecurrent | QuantDense):
+            yield layer
