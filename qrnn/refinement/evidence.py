@@ -5,7 +5,6 @@ The quantized model runs whole sequences, so states are carried: the operand of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +49,27 @@ def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
     return clipped
 
 
+def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch) -> Any:
+    """[N, T, H]: the state that each step reads, from those [N, T, H] that steps end with and the ``start`` [N, H] or [H]."""
+    shifted = np.empty_like(state)
+    if reverse:
+        shifted[:, :-1] = state[:, 1:]
+        shifted[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1] = start
+    else:
+        shifted[:, 1:], shifted[:, 0] = state[:, :-1], start
+    return shifted
+
+
+def evenly(batch: Batch, steps: int) -> Batch:
+    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
+    total = int(batch.lengths.sum())
+    batch = batch.take(np.flatnonzero(batch.lengths))
+    if total <= steps:
+        return batch
+    count = max(1, batch.size * steps // total)
+    return batch.take(np.arange(count) * batch.size // count)
+
+
 def gather(float_model: FloatModel, model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
     """One `Seen` for each direction of ``layer``."""
     session = Session(model)
@@ -88,24 +108,19 @@ def _direction(
     observed: dict[str, FloatArray],
     batch: Batch,
 ) -> Seen:
-    mask, h = batch.mask, trace.arrays[f"{key}.h"]
-    before = np.empty_like(h)  # h of the step before, in the order of processing
-    if d.reverse:
-        before[:, :-1] = h[:, 1:]
-        before[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1] = start
-    else:
-        before[:, 1:], before[:, 0] = h[:, :-1], start
+    mask = batch.mask
+    h = before(trace.arrays[f"{key}.h"], start, d.reverse, batch)[mask]
     candidate = reset = None
     if layer.cell == "gru":
         r = gate_values(d.gates[0], trace.arrays[f"{key}.pre"][:, :, : layer.hidden_size])[mask]
         if layer.linear_before_reset:
-            candidate, reset = operand_values(before[mask], layer.h_operand), r
+            candidate, reset = operand_values(h, layer.h_operand), r
         else:
-            product = np.floor(r * before[mask] * 2.0**-layer.h_operand.shift + 0.5)
+            product = np.floor(r * h * 2.0**-layer.h_operand.shift + 0.5)
             candidate = np.clip(product, -layer.h_operand.limit, layer.h_operand.limit)
     wanted = np.concatenate([observed[f"{key}.pre_{gate}"] for gate in layer.gates], axis=2)[mask]
     return Seen(
-        operand_values(x[mask], layer.x_operand), operand_values(before[mask], layer.h_operand), candidate, reset, wanted
+        operand_values(x[mask], layer.x_operand), operand_values(h, layer.h_operand), candidate, reset, wanted
     )
 
 
@@ -115,10 +130,3 @@ def _joined(parts: list[Seen]) -> Seen:
         return None if arrays[0] is None else np.concatenate(arrays)
 
     return Seen(*(stack(name) for name in ("x", "h", "candidate", "reset", "wanted")))
-
-
-def matrices(model: QuantModel) -> Iterator[QuantRecurrent | QuantDense]:
-    """The layers that have any, in the order of execution."""
-    for layer in model.layers:
-        if isinstance(layer, QuantRecurrent | QuantDense):
-            yield layer

@@ -31,7 +31,7 @@ from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
-from qrnn.refinement.evidence import Seen, gather
+from qrnn.refinement.evidence import Seen, evenly, gather
 from qrnn.refinement.rounding import Grid, objective, round_rows
 
 STEPS = 16384
@@ -43,7 +43,7 @@ def refine_rows(float_model: FloatModel, model: QuantModel, batch: Batch, means:
 
     ``float_model`` has the real weights of ``model``'s, layer by layer.
     """
-    batch = evenly(batch)
+    batch = evenly(batch, STEPS)
     floats = {layer.name: layer for layer in float_model.layers}
     notes: list[str] = []
     for position, layer in enumerate(model.layers):
@@ -66,16 +66,6 @@ def refine_rows(float_model: FloatModel, model: QuantModel, batch: Batch, means:
         model = replace(model, layers=layers)
     decisions = (*model.provenance.decisions, *notes)
     return replace(model, provenance=replace(model.provenance, decisions=decisions))
-
-
-def evenly(batch: Batch, steps: int = STEPS) -> Batch:
-    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
-    total = int(batch.lengths.sum())
-    batch = batch.take(np.flatnonzero(batch.lengths))
-    if total <= steps:
-        return batch
-    count = max(1, batch.size * steps // total)
-    return batch.take(np.arange(count) * batch.size // count)
 
 
 def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
