@@ -170,7 +170,9 @@ def _outputs(a: QuantModel, b: QuantModel, data: Mapping[str, Any]) -> tuple[Out
         raise DataError(f"{a.name!r} and {b.name!r} have other inputs or outputs; leave --data out to compare them")
     batch = make_batch(a.inputs, data)
     sessions = Session(a), Session(b)
-    parts = [[s.run_batch(piece, steps=batch.steps)[0].outputs for s in sessions] for _, _, piece in batch.chunks(CHUNK)]
+    parts = [
+        [s.run_batch(piece, steps=batch.steps)[0].outputs for s in sessions] for _, _, piece in batch.chunks(CHUNK)
+    ]
     found = []
     for output in a.outputs:
         left, right = (np.concatenate([p[k][output.name] for p in parts]) for k in (0, 1))

@@ -1,15 +1,16 @@
 """Which layer, gate and tensor costs how much of a quantized model's error, and what to change.
 
-Each `Part` is ablated both ways. *Alone*: the float model with this one thing as integers. *Without*: the quantized model with this one thing
-exact; for the parts that cost most. Both run in the float64 oracle with `qrnn.accuracy.parts`, on whole sequences, so that what a part does to the
-state is carried on and counted.
+Each `Part` is ablated both ways. *Alone*: the float model with this one thing as integers. *Without*: the quantized model with this one
+thing exact; for the parts that cost most. Both run in the float64 oracle with `qrnn.accuracy.parts`, on whole sequences, so that what a
+part does to the state is carried on and counted.
 
 A part's share is the energy of its noise at the output, alone, over that of the quantized model, on the same data:
 
     share = Σ (y_float - y_alone)² / Σ (y_float - y_quantized)²
 
-Shares are not slices of one cake: noises that are correlated, or that later steps multiply, add up to more or less than 100 %; and parts that were
-made for each other (``--refine rounding``, ``gates``, ``bias``) each look worse alone than all do together. *Without* says what is really to be had.
+Shares are not slices of one cake: noises that are correlated, or that later steps multiply, add up to more or less than 100 %; and parts
+that were made for each other (``--refine rounding``, ``gates``, ``bias``) each look worse alone than all do together. *Without* says what
+is really to be had.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.oracle import Substitutes, run_oracle_batch
 from qrnn.accuracy.parts import Integers, Part, model_parts
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatArray, FloatModel
 from qrnn.model.parts import QuantMatrix4
 from qrnn.model.quant_model import QuantDense, QuantModel
@@ -41,9 +42,17 @@ WITHOUT = 6
 """Parts that are also restored in the quantized model."""
 
 GATE_NAMES = {
-    **{"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate", "output": "cell to h"},
-    **{"r": "reset gate", "z": "update gate", "n": "candidate", "h": "hidden units"},
+    "i": "input gate",
+    "f": "forget gate",
+    "g": "candidate",
+    "o": "output gate",
+    "output": "cell to h",
+    "r": "reset gate",
+    "z": "update gate",
+    "n": "candidate",
+    "h": "hidden units",
 }
+"""In words."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def explain(
         )
     if "equalize" in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
         raise DataError(
-            "--refine equalize gave the quantized model other channels between its dense layers than the source has; convert without it to explain"
+            "--refine equalize scaled the channels between dense layers; convert without it to explain the rest"
         )
     batch = evenly(make_batch(float_model.inputs, data), STEPS)
     if not batch.size:
@@ -223,9 +232,7 @@ def _x_operand(layer: QuantRecurrent | QuantDense) -> Any:
     return layer.x_operand if isinstance(layer, QuantRecurrent) else layer.operand
 
 
-def _gate_advice(
-    model: QuantModel, layer: QuantRecurrent, part: Part, refined: tuple[str, ...]
-) -> tuple[str, str]:
+def _gate_advice(model: QuantModel, layer: QuantRecurrent, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:
     number = int(part.where.removesuffix("]").rpartition("[")[2])
     function = layer.directions[number].gates[layer.roles.index(part.gate)]
     choices = str(parse_gates(str(model.provenance.scheme.get("gates", "pwl:128"))))

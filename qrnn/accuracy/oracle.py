@@ -55,7 +55,7 @@ class Substitutes:
         return values
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
-        """The value of ``<layer>[d].<role>`` at its argument before it is clipped; for the cell the role is ``output``, for a projection ``s``."""
+        """The value of ``<layer>[d].<role>`` at its argument, not yet clipped; the cell's role is ``output``, a projection's ``s``."""
         return value
 
     def state(self, name: str, values: FloatArray) -> FloatArray:

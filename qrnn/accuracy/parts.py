@@ -1,8 +1,8 @@
 """The parts of a quantized model that can be put, one by one, in the place of the float model's: what `qrnn.accuracy.explain` ablates.
 
-Weights and biases are put into a float model as the real numbers that their integers are worth; operands, states, gate functions and tensors are
-rounded while the float64 oracle runs, as the contract rounds them (docs/arithmetic.md, sections 2 to 5). With all parts in place the oracle
-computes what the integers do, but for the rounding of partial sums.
+Weights and biases are put into a float model as the real numbers that their integers are worth; operands, states, gate functions and
+tensors are rounded while the float64 oracle runs, as the contract rounds them (docs/arithmetic.md, sections 2 to 5). With all parts in
+place the oracle computes what the integers do, but for the rounding of partial sums.
 """
 
 from __future__ import annotations

@@ -4,21 +4,23 @@ For a function f with f(s·a) = s·f(a) for s > 0 (the identity, ReLU, leaky ReL
 
     y = V f(U x + b) + d            Ũ = S U,  b̃ = S b,  Ṽ = V S⁻¹            y = Ṽ f(Ũ x + b̃) + d
 
-the channels of f's value can be scaled at will (Nagel et al., ICCV 2019, section 4.1; Meller et al.: "Same, Same But Different", ICML 2019). Rows of U have a
-scale each, so that nothing is lost there. What is read by V has *one* scale for all channels, and its small channels then have few units; after
+the channels of f's value can be scaled at will (Nagel et al., ICCV 2019, section 4.1; Meller et al.: "Same, Same But Different", ICML
+2019). Rows of U have a scale each, so that nothing is lost there. What is read by V has *one* scale for all channels, and its small
+channels then have few units; after
 
     S_k = sqrt(max|V_·k| / max|f_k|)                                               over calibration data, normalized to a geometric mean of 1
 
 a channel's range and what its weights make of it are balanced, as in SmoothQuant with α = 1/2 (Xiao et al., ICML 2023).
 
-U is a dense layer; f any of the three, and last steps; V all that reads it, dense layers and the input weights W of recurrent ones. A channel that is a graph output or
-is read by anything else is left alone.
+U is a dense layer; f any of the three, and last steps; V all that reads it, dense layers and the input weights W of recurrent ones. A
+channel that is a graph output or is read by anything else is left alone.
 
-Not done, and why. *h of LSTM, GRU and RNN with tanh*: h = o · tanh(c) is bounded by what tanh is, and no unit can be scaled through it; only signs can, and integers within
-±127 have no use for them. *ReLU states* could be scaled, by the rows and the columns of R; then states that are outputs, or go in and out of a run, would be other
-numbers. *Graph inputs* against W's columns are the input scheme 8-per-feature: it folds S into the columns, and 1/S into the boundary. *Columns of R
-against a scale for each unit of h*: h reaches its operand by a shift, one for the layer, because the contract's operands are shifts; a scale for each unit
-would be a multiplication for each unit and step.
+Not done, and why. *h of LSTM, GRU and RNN with tanh*: h = o · tanh(c) is bounded by what tanh is, and no unit can be scaled through it;
+only signs can, and integers within ±127 have no use for them. *ReLU states* could be scaled, by the rows and the columns of R; then
+states that are outputs, or go in and out of a run, would be other numbers. *Graph inputs* against W's columns are the input scheme
+8-per-feature: it folds S into the columns, and 1/S into the boundary. *Columns of R against a scale for each unit of h*: h reaches its
+operand by a shift, one for the layer, because the contract's operands are shifts; a scale for each unit would be a multiplication for
+each unit and step.
 """
 
 from __future__ import annotations
@@ -43,15 +45,18 @@ def equalize(model: FloatModel, batch: Batch) -> FloatModel:
             values = values[mask]
         largest[name] = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0, initial=0.0)
 
-    places = [p for p, layer in enumerate(model.layers) if isinstance(layer, Dense) and _chain(model, layer)]
-    if not places:
+    chains = [
+        (p, chain)
+        for p, layer in enumerate(model.layers)
+        if isinstance(layer, Dense) and (chain := _chain(model, layer)) is not None
+    ]
+    if not chains:
         return model
     run_oracle_batch(model, batch, see)
     layers = list(model.layers)
-    for place in places:
+    for place, (tensor, readers) in chains:
         dense = layers[place]
         assert isinstance(dense, Dense)
-        tensor, readers = _chain(model, dense)
         columns = np.max([np.abs(w).max(axis=0) for p in readers for w in _weights(layers[p])], axis=0)
         scale = _scales(columns, largest[tensor])
         layers[place] = replace(dense, weight=dense.weight * scale[:, None], bias=dense.bias * scale)
@@ -60,24 +65,24 @@ def equalize(model: FloatModel, batch: Batch) -> FloatModel:
     return replace(model, layers=tuple(layers))
 
 
-def _chain(model: FloatModel, dense: Dense) -> tuple[str, list[int]] | tuple[()]:
-    """The tensor that V's read, and where those are; empty where a channel may not be scaled."""
+def _chain(model: FloatModel, dense: Dense) -> tuple[str, list[int]] | None:
+    """The tensor that V's read, and where those are; None where a channel may not be scaled."""
     tensor = dense.output
     while True:
         if any(tensor == part[0] for output in model.outputs for part in output.parts):
-            return ()
+            return None
         places = [p for p, layer in enumerate(model.layers) if tensor in layer.inputs]
         readers = [model.layers[p] for p in places]
         if readers and all(isinstance(r, Dense | Recurrent) for r in readers):
             return tensor, places
         if len(readers) != 1:
-            return ()
+            return None
         reader = readers[0]
         passes = isinstance(reader, LastStep) or (
             isinstance(reader, Pointwise) and reader.activation.kind in HOMOGENEOUS
         )
         if not passes:
-            return ()
+            return None
         assert isinstance(reader, LastStep | Pointwise)
         tensor = reader.output
 

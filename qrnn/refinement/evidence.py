@@ -1,4 +1,4 @@
-"""What calibration shows of a layer: the operands that its matrices meet in the quantized model, and the arguments of its gates in both.
+"""What calibration shows of a layer: the operands that its matrices meet in the quantized model.
 
 The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1.
 """
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.probe import gate_values
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel
+from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import Operand
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
@@ -31,15 +30,13 @@ class Seen:
     """Of one direction (or dense layer) at M real steps: operands x [M, I] and h [M, P]; see `gather`.
 
     ``candidate`` [M, P]: what a GRU's candidate rows read in place of h (the operand of r·h; h itself with linear_before_reset).
-    ``reset`` [M, H]: r of a GRU with linear_before_reset, which multiplies those rows' sums. ``wanted`` [M, rows]: the float model's
-    arguments of the gates.
+    ``reset`` [M, H]: r of a GRU with linear_before_reset, which multiplies those rows' sums.
     """
 
     x: FloatArray
     h: FloatArray
     candidate: FloatArray | None
     reset: FloatArray | None
-    wanted: FloatArray
 
 
 def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
@@ -70,13 +67,11 @@ def evenly(batch: Batch, steps: int) -> Batch:
     return batch.take(np.arange(count) * batch.size // count)
 
 
-def gather(float_model: FloatModel, model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
+def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
     """One `Seen` for each direction of ``layer``."""
     session = Session(model)
     found: list[list[Seen]] = []
     for _, _, piece in batch.chunks(CHUNK):
-        observed: dict[str, FloatArray] = {}
-        run_oracle_batch(float_model, piece, lambda name, values, _mask, into=observed: into.__setitem__(name, values))  # type: ignore[misc]
         trace = Trace()
         _, tensors = session.run_batch(piece, trace=trace)
         timed = model.tensors[layer.input].has_time
@@ -84,14 +79,13 @@ def gather(float_model: FloatModel, model: QuantModel, batch: Batch, layer: Quan
         if isinstance(layer, QuantDense):
             rows = x[piece.mask] if timed else x
             operands = operand_values(rows, layer.operand)
-            wanted = observed[layer.output]
             nothing = np.zeros((len(operands), 0))
-            found.append([Seen(operands, nothing, None, None, wanted[piece.mask] if timed else wanted)])
+            found.append([Seen(operands, nothing, None, None)])
             continue
         start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
         found.append(
             [
-                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, observed, piece)
+                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, piece)
                 for number, d in enumerate(layer.directions)
             ]
         )
@@ -105,7 +99,6 @@ def _direction(
     x: npt.NDArray[Any],
     start: npt.NDArray[Any],
     trace: Trace,
-    observed: dict[str, FloatArray],
     batch: Batch,
 ) -> Seen:
     mask = batch.mask
@@ -118,10 +111,7 @@ def _direction(
         else:
             product = np.floor(r * h * 2.0**-layer.h_operand.shift + 0.5)
             candidate = np.clip(product, -layer.h_operand.limit, layer.h_operand.limit)
-    wanted = np.concatenate([observed[f"{key}.pre_{gate}"] for gate in layer.gates], axis=2)[mask]
-    return Seen(
-        operand_values(x[mask], layer.x_operand), operand_values(h, layer.h_operand), candidate, reset, wanted
-    )
+    return Seen(operand_values(x[mask], layer.x_operand), operand_values(h, layer.h_operand), candidate, reset)
 
 
 def _joined(parts: list[Seen]) -> Seen:
@@ -129,4 +119,4 @@ def _joined(parts: list[Seen]) -> Seen:
         arrays = [getattr(p, name) for p in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    return Seen(*(stack(name) for name in ("x", "h", "candidate", "reset", "wanted")))
+    return Seen(*(stack(name) for name in ("x", "h", "candidate", "reset")))

@@ -1,24 +1,27 @@
 """Smooth gates that run as ramps, fitted again without training: each row's argument is stretched and moved, in closed form.
 
-``--gates hard`` puts ramp(a) = max(0, min(1, alpha·a + beta)) in the place of sigmoid(a), and max(-1, min(1, a)) in that of tanh(a). What the
-best slope is depends on where a row's arguments lie: small ones want the tangent, spread ones the chord. A row's argument is affine in its weights,
+``--gates hard`` puts ramp(a) = max(0, min(1, alpha·a + beta)) in the place of sigmoid(a), and max(-1, min(1, a)) in that of tanh(a). What
+the best slope is depends on where a row's arguments lie: small ones want the tangent, spread ones the chord. A row's argument is affine
+in its weights,
 
     a = W x + R h + b,      k·a + s = (k W) x + (k R) h + (k b + s)
 
-so a ramp of any slope and offset is the same ramp under other weights, exactly, for every row by itself; nothing is added to the arithmetic. For
-each row the two numbers are those of least weighted squares against the smooth gate's values y_t on calibration data,
+so a ramp of any slope and offset is the same ramp under other weights, exactly, for every row by itself; nothing is added to the
+arithmetic. For each row the two numbers are those of least weighted squares against the smooth gate's values y_t on calibration data,
 
     min over k, s of  Σ_t ω_t (ramp(k a_t + s) - y_t)²
 
-by Gauss-Newton steps over the steps at which the ramp rises (beyond its ends its slope is 0), halved until the sum falls. ω_t is the square of what
-the cell's result moves by with the gate: g for an LSTM's i, c_{t-1} for f, i for g, tanh(c) for o; h - n for a GRU's z, 1 - z for its n;
-plus a twentieth of their mean, so that no step is without a say. The arguments are those of the float model, with its states as it carries them.
-Arguments from states that the ramps themselves have made were tried: they lose 5 dB on `fsdd_rnn64`, for each round then fits the last one's drift.
+by Gauss-Newton steps over the steps at which the ramp rises (beyond its ends its slope is 0), halved until the sum falls. ω_t is the
+square of what the cell's result moves by with the gate: g for an LSTM's i, c_{t-1} for f, i for g, tanh(c) for o; h - n for a GRU's z, 1
+- z for its n; plus a twentieth of their mean, so that no step is without a say. The arguments are those of the float model, with its
+states as it carries them. Arguments from states that the ramps themselves have made were tried: they lose 5 dB on `fsdd_rnn64`, for each
+round then fits the last one's drift.
 
 An LSTM's o is fitted to h / ramp(c) in place of its own values where tanh(c) is a ramp too, so that it makes up for that.
 
-Last, dense layers behind are fitted to the float model's outputs y_t from the states z_t that the ramps make, by ridge regression (Hoerl, Kennard:
-"Ridge Regression: Biased Estimation for Nonorthogonal Problems", Technometrics 12, 1970) that pulls towards the weights that are there:
+Last, dense layers behind are fitted to the float model's outputs y_t from the states z_t that the ramps make, by ridge regression (Hoerl,
+Kennard: "Ridge Regression: Biased Estimation for Nonorthogonal Problems", Technometrics 12, 1970) that pulls towards the weights that are
+there:
 
     min over V, b of  Σ_t |V z_t + b - y_t|² + λ |V - V_before|²,        λ = `RIDGE` · M · the mean of z², M steps
 """
@@ -148,7 +151,9 @@ def _direction(
     if layer.cell == "lstm" and (end := _ramp(layer, d, "output", choices)) is not None:
         c = activate(end, seen("c"))
         hidden = seen("hidden" if d.projection is not None else "h")
-        values["o"] = np.clip(np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1)
+        values["o"] = np.clip(
+            np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
+        )
     own, xs = {name: getattr(d, name).copy() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}, x[mask]
     peephole = None if d.peephole is None else d.peephole.copy()
     for block, gate in enumerate(layer.gates):
@@ -202,7 +207,9 @@ def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
     return ramp.alpha, ramp.beta, min(ends), max(ends)
 
 
-def fit_row(argument: FloatArray, value: FloatArray, weight: FloatArray, ramp: Activation) -> tuple[FloatArray, FloatArray]:
+def fit_row(
+    argument: FloatArray, value: FloatArray, weight: FloatArray, ramp: Activation
+) -> tuple[FloatArray, FloatArray]:
     """k and s, [R], of the module's first sum for rows in the columns of [M, R]; never above that of k = 1, s = 0.
 
     Both sides are divided by the ramp's slope: what is compared is arguments, clipped to the ramp's ends.

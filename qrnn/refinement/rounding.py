@@ -1,18 +1,19 @@
 """Second-order rounding: integers for a row of weights that keep its sums, not its weights, near the real ones.
 
-A row w [K] meets operands z_t [K]. To round each weight for itself leaves the error (w - v) z_t, whose energy over the calibration steps is
+A row w [K] meets operands z_t [K]. To round each weight for itself leaves the error (w - v) z_t, whose energy over the calibration steps
+is
 
     E(v) = Σ_t ((w - v) · z_t)² = (w - v) H (w - v)ᵀ,        H = Σ_t z_t z_tᵀ   [K, K].
 
-Operands are correlated, so that what one weight gets wrong another can take back. E is a quadratic form over a grid; its minimum is a closest
-vector problem, and these two steps are the customary approximations:
+Operands are correlated, so that what one weight gets wrong another can take back. E is a quadratic form over a grid; its minimum is a
+closest vector problem, and these two steps are the customary approximations:
 
-- *Error feedback*: Optimal Brain Quantization (Frantar, Singh, Alistarh: "Optimal Brain Compression", NeurIPS 2022) in the fixed order of GPTQ
-  (Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023). With
-  U upper triangular, Uᵀ U = (H + λI)⁻¹: round weight k; its error over U[k, k], times U[k, k+1:], is taken from the weights that follow. Weights
-  of large H[k, k] come first (GPTQ's "act-order"). λ is `DAMPENING` of the mean of H's diagonal.
-- *Coordinate descent* on E itself: weight k goes to the grid point nearest to v_k + ((w - v) H)_k / H_kk, the best there is while the others
-  stay. Sweeps go on until nothing moves. E never rises.
+- *Error feedback*: Optimal Brain Quantization (Frantar, Singh, Alistarh: "Optimal Brain Compression", NeurIPS 2022) in the fixed order of
+  GPTQ (Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR
+  2023). With U upper triangular, Uᵀ U = (H + λI)⁻¹: round weight k; its error over U[k, k], times U[k, k+1:], is taken from the weights
+  that follow. Weights of large H[k, k] come first (GPTQ's "act-order"). λ is `DAMPENING` of the mean of H's diagonal.
+- *Coordinate descent* on E itself: weight k goes to the grid point nearest to v_k + ((w - v) H)_k / H_kk, the best there is while the
+  others stay. Sweeps go on until nothing moves. E never rises.
 
 A row for which all that is no better than plain rounding keeps the plain integers, so E is never above plain rounding's.
 """
@@ -27,7 +28,8 @@ from qrnn.model.float_model import FloatArray
 
 DAMPENING = 0.1
 """λ over the mean of H's diagonal: directions that calibration has hardly seen stay near plain rounding. Ten times what GPTQ takes, since
-sequences show few steps that are new: dtln_model_1 at 4 bits, calibrated on 400 steps, has 20.7 dB with 0.003, 22.5 with 0.03, 23.6 with 0.1."""
+sequences show few steps that are new: dtln_model_1 at 4 bits, calibrated on 400 steps, has 20.7 dB with 0.003, 22.5 with 0.03 and 23.6
+with 0.1."""
 
 SWEEPS = 8
 """Of coordinate descent, at most."""
@@ -86,7 +88,9 @@ def round_rows(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArra
     fed = _feedback(weight[:, order], grid.take(order), H[np.ix_(order, order)])[:, back]
     better = objective(weight, fed, H) < objective(weight, plain, H)
     best = descend(weight, np.where(better[:, None], fed, plain), grid, H)
-    result: FloatArray = np.where((objective(weight, best, hessian) < objective(weight, plain, hessian))[:, None], best, plain)
+    result: FloatArray = np.where(
+        (objective(weight, best, hessian) < objective(weight, plain, hessian))[:, None], best, plain
+    )
     return result
 
 
@@ -115,7 +119,7 @@ def descend(weight: FloatArray, value: FloatArray, grid: Grid, hessian: FloatArr
     diagonal = np.diagonal(hessian)
     for _ in range(SWEEPS):
         moved = False
-        for k in np.flatnonzero(diagonal > 0.0):
+        for k in np.flatnonzero(diagonal > 0.0).tolist():
             new = grid.nearest(v[:, k] + gradient[:, k] / diagonal[k], k)
             step = new - v[:, k]
             rows = np.flatnonzero(step)

@@ -1,32 +1,41 @@
 """Second-order rounding and bias correction of a quantized model, matrix by matrix, each with what calibration shows it.
 
-Layers come in the order of execution. Each sees operands made by its refined predecessors, and its own states as its integers carry them. For a
-row of gate g, with x̂ and ĥ the operands (integers) and W, R the real weights per operand unit,
+Layers come in the order of execution. Each sees operands made by its refined predecessors, and its own states as its integers carry them.
+For a row of gate g, with x̂ and ĥ the operands (integers) and W, R the real weights per operand unit,
 
     rounding:  min Σ_t ((W - Ŵ) · x̂_t + (R - R̂) · ĥ_t)²        jointly over both rows of integers (`qrnn.refinement.rounding`)
     bias:      b̂ ← b̂ + mean_t ((W - Ŵ) · x̂_t + (R - R̂) · ĥ_t)
 
-The second is bias correction (Nagel, van Baalen, Blankevoort, Welling: "Data-Free Quantization Through Weight Equalization and Bias Correction",
-ICCV 2019, section 4.2), with the means of real operands in place of those that batch normalization tells. Both compare the two sets of
-weights on the *same* operands. Means of the float model's own arguments would take more error in, but what a layer's states have drifted by
-is then fitted as if it were constant: on the models of docs/accuracy.md that loses more often than it wins.
+The second is bias correction (Nagel, van Baalen, Blankevoort, Welling: "Data-Free Quantization Through Weight Equalization and Bias
+Correction", ICCV 2019, section 4.2), with the means of real operands in place of those that batch normalization tells. Both compare the
+two sets of weights on the *same* operands. Means of the float model's own arguments would take more error in, but what a layer's states
+have drifted by is then fitted as if it were constant: on the models of docs/accuracy.md that loses more often than it wins.
 
-In a GRU the candidate's recurrent row reads the operand of r·h; or, with linear_before_reset, ĥ, and its sum is multiplied by r. There both its
-rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its own bias.
+In a GRU the candidate's recurrent row reads the operand of r·h; or, with linear_before_reset, ĥ, and its sum is multiplied by r. There
+both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
+own bias.
 
 Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qrnn.model.batch import Batch
 from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
-from qrnn.model.parts import ACCUMULATOR_LIMIT, SCALE_COLUMNS, AnyMatrix, Int64Array, QuantMatrix, QuantMatrix4, pack_nibbles
+from qrnn.model.parts import (
+    ACCUMULATOR_LIMIT,
+    SCALE_COLUMNS,
+    AnyMatrix,
+    Int64Array,
+    QuantMatrix,
+    QuantMatrix4,
+    pack_nibbles,
+)
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
@@ -49,7 +58,7 @@ def refine_rows(float_model: FloatModel, model: QuantModel, batch: Batch, means:
     for position, layer in enumerate(model.layers):
         real = floats.get(layer.name)
         if isinstance(layer, QuantRecurrent) and isinstance(real, Recurrent):
-            seen = gather(float_model, model, batch, layer)
+            seen = gather(model, batch, layer)
             directions = []
             for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
                 refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
@@ -57,7 +66,7 @@ def refine_rows(float_model: FloatModel, model: QuantModel, batch: Batch, means:
                 notes.append(_note(f"{layer.name}[{number}]", share, means))
             better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
         elif isinstance(layer, QuantDense) and isinstance(real, Dense):
-            seen = gather(float_model, model, batch, layer)
+            seen = gather(model, batch, layer)
             better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
             notes.append(_note(layer.name, share, means))
         else:
@@ -112,34 +121,50 @@ def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
     return replace(better, nibbles=np.where(fails[:, None], before.nibbles, better.nibbles), bias=bias)
 
 
+@dataclass
 class _Rows:
-    """One matrix at work: its real weights, grid and integers, in real units per operand unit."""
+    """Rows at work: real weights, their grid, and points of it, by plain rounding and as they are now; real units per operand unit."""
 
-    def __init__(self, matrix: AnyMatrix, scale: FloatArray, weight: FloatArray) -> None:
-        self.before, self.scale, self.weight, self.grid = matrix, scale, weight, grid(matrix, scale)
-        self.plain = matrix.weight * scale[:, None]
-        self.value = self.plain.copy()
+    weight: FloatArray
+    grid: Grid
+    plain: FloatArray
+    value: FloatArray
 
-    def part(self, rows: slice) -> tuple[FloatArray, Grid]:
-        return self.weight[rows], Grid(self.grid.step[rows], self.grid.low[rows], self.grid.high[rows])
+    def take(self, part: slice) -> _Rows:
+        """Some of the rows."""
+        g = self.grid
+        return _Rows(
+            self.weight[part], Grid(g.step[part], g.low[part], g.high[part]), self.plain[part], self.value[part]
+        )
 
-    def result(self, correction: FloatArray | None) -> AnyMatrix:
-        """The integers; ``correction`` [R] of the biases."""
-        matrix = self.before
-        if not np.array_equal(self.value, self.plain):
-            matrix = with_weights(matrix, self.grid.integers(self.value))
-        if correction is not None:
-            matrix = with_bias(matrix, correction, self.scale)
-        return provable(matrix, self.before)
+    def energy(self, hessian: FloatArray) -> tuple[float, float]:
+        """Error energy of all rows, now and with plain rounding."""
+        now, plain = objective(self.weight, self.value, hessian), objective(self.weight, self.plain, hessian)
+        return float(now.sum()), float(plain.sum())
 
 
-def _energy(rows: _Rows, part: slice, hessian: FloatArray) -> tuple[float, float]:
-    """Error energy of some rows, now and with plain rounding."""
-    weight = rows.weight[part]
-    return (
-        float(objective(weight, rows.value[part], hessian).sum()),
-        float(objective(weight, rows.plain[part], hessian).sum()),
-    )
+def _rows(matrix: AnyMatrix, scale: FloatArray, weight: FloatArray) -> _Rows:
+    plain = matrix.weight * scale[:, None]
+    return _Rows(weight, grid(matrix, scale), plain, plain.copy())
+
+
+def _side_by_side(rows: list[_Rows]) -> _Rows:
+    def join(arrays: list[FloatArray]) -> FloatArray:
+        return np.concatenate(arrays, axis=1)
+
+    grids = [r.grid for r in rows]
+    joined = Grid(join([g.step for g in grids]), join([g.low for g in grids]), join([g.high for g in grids]))
+    return _Rows(join([r.weight for r in rows]), joined, join([r.plain for r in rows]), join([r.value for r in rows]))
+
+
+def _integers(before: AnyMatrix, scale: FloatArray, rows: _Rows, correction: FloatArray | None) -> AnyMatrix:
+    """The matrix with what ``rows`` are now, and ``correction`` [R] of its biases, where the proof holds."""
+    matrix = before
+    if not np.array_equal(rows.value, rows.plain):
+        matrix = with_weights(matrix, rows.grid.integers(rows.value))
+    if correction is not None:
+        matrix = with_bias(matrix, correction, scale)
+    return provable(matrix, before)
 
 
 def _hessian(operands: FloatArray) -> FloatArray:
@@ -152,16 +177,16 @@ def _dense(
 ) -> tuple[QuantDense, float]:
     fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
     scale = row_scale(layer.matrix, layer.pre_shift, fracs)
-    rows = _Rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
+    rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
     hessian = _hessian(seen.x)
     if "rounding" in means:
         rows.value = round_rows(rows.weight, rows.grid, hessian)
-    now, plain = _energy(rows, slice(None), hessian)
+    now, plain = rows.energy(hessian)
     correction = None
     if "bias" in means:
         correction = (rows.weight - rows.value) @ seen.x.mean(axis=0)
         now -= len(seen.x) * float((correction**2).sum())
-    matrix = rows.result(correction)
+    matrix = _integers(layer.matrix, scale, rows, correction)
     assert isinstance(matrix, QuantMatrix)
     return replace(layer, matrix=matrix), now / plain if plain else 1.0
 
@@ -172,69 +197,45 @@ def _direction(
     """The refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
     fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
-    ih = _Rows(d.ih, row_scale(d.ih, d.pre_shift, fracs), real.weight_ih * (unit * 2.0**layer.x_operand.shift))
-    hh = _Rows(
-        d.hh, row_scale(d.hh, d.pre_shift, fracs), real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac)
-    )
-    correction_ih, correction_hh = np.zeros(len(fracs)), np.zeros(len(fracs))
+    scale_ih, scale_hh = row_scale(d.ih, d.pre_shift, fracs), row_scale(d.hh, d.pre_shift, fracs)
+    ih = _rows(d.ih, scale_ih, real.weight_ih * (unit * 2.0**layer.x_operand.shift))
+    hh = _rows(d.hh, scale_hh, real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac))
+    correction_ih, correction_hh, two = np.zeros(len(fracs)), np.zeros(len(fracs)), np.zeros(len(fracs), bool)
     now = plain = 0.0
     for number, gate in enumerate(layer.gates):
         part = slice(number * H, (number + 1) * H)
         h = seen.candidate if gate == "n" and seen.candidate is not None else seen.h
         apart = gate == "n" and seen.reset is not None
-        groups: list[tuple[tuple[_Rows, ...], FloatArray]]
+        groups = [([ih, hh], np.concatenate([seen.x, h], axis=1))]
         if apart and seen.reset is not None:
-            weighted = h * np.sqrt((seen.reset**2).mean(axis=1))[:, None]
-            groups = [((ih,), seen.x), ((hh,), weighted)]
-        else:
-            groups = [((ih, hh), np.concatenate([seen.x, h], axis=1))]
+            groups = [([ih], seen.x), ([hh], h * np.sqrt((seen.reset**2).mean(axis=1))[:, None])]
         for members, operands in groups:
-            joined = _joint(members, part)
-            hessian = _hessian(operands)
+            joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
             if "rounding" in means:
-                _give(members, part, round_rows(joined.weight, joined.grid, hessian))
-                joined = _joint(members, part)
-            after, before = _energy(joined, slice(None), hessian)
+                joined.value = round_rows(joined.weight, joined.grid, hessian)
+                ends = np.cumsum([m.weight.shape[1] for m in members])[:-1]
+                for m, value in zip(members, np.split(joined.value, ends, axis=1), strict=True):
+                    m.value[part] = value
+            after, before = joined.energy(hessian)
             now, plain = now + after, plain + before
         from_x = (ih.weight - ih.value)[part] @ seen.x.mean(axis=0)
         from_h = (hh.weight - hh.value)[part] @ h.mean(axis=0)
         correction_ih[part], correction_hh[part] = (from_x, from_h) if apart else (from_x + from_h, 0.0)
+        two[part] = apart
         if "bias" in means:
             reset = 1.0 if seen.reset is None else float((seen.reset**2).mean())
             now -= M * float(((from_x if apart else from_x + from_h) ** 2).sum())
             now -= M * float((from_h**2).sum()) * reset if apart else 0.0
     if "bias" not in means:
-        return replace(d, ih=ih.result(None), hh=hh.result(None)), _share(now, plain)
+        return replace(d, ih=_integers(d.ih, scale_ih, ih, None), hh=_integers(d.hh, scale_hh, hh, None)), _share(
+            now, plain
+        )
     # The finer of the two accumulators takes the correction, as it took the bias; a candidate that is kept apart has two.
-    finer = (ih.scale <= hh.scale) | (correction_hh != 0.0)
-    corrected = ih.result(np.where(finer, correction_ih, 0.0)), hh.result(
-        np.where(finer, correction_hh, correction_ih)
-    )
-    return replace(d, ih=corrected[0], hh=corrected[1]), _share(now, plain)
+    to_ih = (scale_ih <= scale_hh) | two
+    corrected_ih = _integers(d.ih, scale_ih, ih, np.where(to_ih, correction_ih, 0.0))
+    corrected_hh = _integers(d.hh, scale_hh, hh, np.where(to_ih, correction_hh, correction_ih))
+    return replace(d, ih=corrected_ih, hh=corrected_hh), _share(now, plain)
 
 
 def _share(now: float, plain: float) -> float:
     return max(now, 0.0) / plain if plain else 1.0
-
-
-class _Joint(_Rows):
-    """Rows of several matrices side by side."""
-
-    def __init__(self, members: tuple[_Rows, ...], part: slice) -> None:
-        grids = [m.part(part)[1] for m in members]
-        self.weight = np.concatenate([m.weight[part] for m in members], axis=1)
-        self.value = np.concatenate([m.value[part] for m in members], axis=1)
-        self.plain = np.concatenate([m.plain[part] for m in members], axis=1)
-        self.grid = Grid(*(np.concatenate([getattr(g, f) for g in grids], axis=1) for f in ("step", "low", "high")))
-
-
-def _joint(members: tuple[_Rows, ...], part: slice) -> _Joint:
-    return _Joint(members, part)
-
-
-def _give(members: tuple[_Rows, ...], part: slice, value: FloatArray) -> None:
-    """Hand each of the members its columns of ``value``."""
-    start = 0
-    for m in members:
-        stop = start + m.weight.shape[1]
-        m.value[part], start = value[:, start:stop], stop
