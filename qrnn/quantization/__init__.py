@@ -93,7 +93,7 @@ def quantize(
     if {"rounding", "bias"} & set(scheme.means):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
-        quantized = refine_rows(model, quantized, batch, scheme.means)
+        quantized = refine_rows(model, quantized, batch, scheme.means, shown)
     return quantized
 
 

@@ -15,15 +15,19 @@ In a GRU the candidate's recurrent row reads the operand of r·h; or, with linea
 both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
 own bias.
 
-Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had.
+Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had; a layer with
+which the model's outputs on the same data would be further from the float model's does, too: small rows of unlike operands have little to
+gain, and states may multiply what is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
 from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
@@ -40,41 +44,70 @@ from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
-from qrnn.refinement.evidence import Seen, evenly, gather
+from qrnn.refinement.evidence import CHUNK, Seen, evenly, gather
 from qrnn.refinement.rounding import Grid, objective, round_rows
+from qrnn.session import Session
 
 STEPS = 16384
 """Calibration steps that are looked at, about; sequences are taken evenly from all."""
 
 
-def refine_rows(float_model: FloatModel, model: QuantModel, batch: Batch, means: tuple[str, ...]) -> QuantModel:
+def refine_rows(
+    float_model: FloatModel,
+    model: QuantModel,
+    batch: Batch,
+    means: tuple[str, ...],
+    reference: FloatModel | None = None,
+) -> QuantModel:
     """``model`` with the weights (means has ``rounding``) and biases (``bias``) that `batch` makes better; see the module.
 
-    ``float_model`` has the real weights of ``model``'s, layer by layer.
+    ``float_model`` has the real weights of ``model``'s, layer by layer; ``reference``, that model when left out, the outputs to be near to.
     """
     batch = evenly(batch, STEPS)
     floats = {layer.name: layer for layer in float_model.layers}
+    want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
+    least = _noise(model, batch, want)
     notes: list[str] = []
     for position, layer in enumerate(model.layers):
-        real = floats.get(layer.name)
+        real, own = floats.get(layer.name), []
         if isinstance(layer, QuantRecurrent) and isinstance(real, Recurrent):
             seen = gather(model, batch, layer)
             directions = []
             for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
                 refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
                 directions.append(refined)
-                notes.append(_note(f"{layer.name}[{number}]", share, means))
+                own.append(_note(f"{layer.name}[{number}]", share, means))
             better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
         elif isinstance(layer, QuantDense) and isinstance(real, Dense):
             seen = gather(model, batch, layer)
             better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
-            notes.append(_note(layer.name, share, means))
+            own.append(_note(layer.name, share, means))
         else:
             continue
-        layers = (*model.layers[:position], better, *model.layers[position + 1 :])
-        model = replace(model, layers=layers)
+        candidate = replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :]))
+        noise = _noise(candidate, batch, want)
+        if noise <= least:
+            model, least = candidate, noise
+            notes += own
+        else:
+            notes.append(f"{layer.name}: kept as rounded, since refined weights would not bring the outputs nearer")
     decisions = (*model.provenance.decisions, *notes)
     return replace(model, provenance=replace(model.provenance, decisions=decisions))
+
+
+def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
+    """Noise over signal, summed over the outputs."""
+    session, noise, signal = Session(model), dict.fromkeys(want, 0.0), dict.fromkeys(want, 1e-30)
+    start = 0
+    for _, stop, piece in batch.chunks(CHUNK):
+        got = session.run_batch(piece)[0].outputs
+        for output in model.outputs:
+            wanted = want[output.name][start:stop]
+            wanted = wanted[:, : piece.steps] if output.has_time else wanted
+            noise[output.name] += float(((wanted - got[output.name]) ** 2).sum())
+            signal[output.name] += float((wanted**2).sum())
+        start = stop
+    return sum(noise[name] / signal[name] for name in want)
 
 
 def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
