@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qrnn import layers as layers
     from qrnn.accuracy.compare import Comparison, compare
+    from qrnn.accuracy.diff import Difference, diff
+    from qrnn.accuracy.explain import Explanation, explain
     from qrnn.accuracy.oracle import run_oracle
     from qrnn.errors import (
         BackendError,
@@ -41,6 +43,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "qrnn.accuracy.compare": ("Comparison", "compare"),
+    "qrnn.accuracy.diff": ("Difference", "diff"),
+    "qrnn.accuracy.explain": ("Explanation", "explain"),
     "qrnn.accuracy.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
@@ -66,6 +70,8 @@ __all__ = [
     "BackendError",
     "Comparison",
     "DataError",
+    "Difference",
+    "Explanation",
     "FloatModel",
     "ModelFileError",
     "QrnnError",
@@ -80,6 +86,8 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "compare",
+    "diff",
+    "explain",
     "from_torch",
     "load",
     "load_onnx",

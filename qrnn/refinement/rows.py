@@ -15,9 +15,9 @@ In a GRU the candidate's recurrent row reads the operand of r·h; or, with linea
 both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
 own bias.
 
-Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had; a layer with
-which the model's outputs on the same data would be further from the float model's does, too: small rows of unlike operands have little to
-gain, and states may multiply what is left.
+Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Where the
+refined model's outputs on the same data are further from the float model's than before (small rows of unlike operands have little to
+gain, and states may multiply what is left), layers are refined one after the other, and kept where they bring the outputs nearer.
 """
 
 from __future__ import annotations
@@ -64,35 +64,49 @@ def refine_rows(
     ``float_model`` has the real weights of ``model``'s, layer by layer; ``reference``, that model when left out, the outputs to be near to.
     """
     batch = evenly(batch, STEPS)
-    floats = {layer.name: layer for layer in float_model.layers}
     want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
     least = _noise(model, batch, want)
-    notes: list[str] = []
-    for position, layer in enumerate(model.layers):
-        real, own = floats.get(layer.name), []
-        if isinstance(layer, QuantRecurrent) and isinstance(real, Recurrent):
-            seen = gather(model, batch, layer)
-            directions = []
-            for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
-                refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
-                directions.append(refined)
-                own.append(_note(f"{layer.name}[{number}]", share, means))
-            better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
-        elif isinstance(layer, QuantDense) and isinstance(real, Dense):
-            seen = gather(model, batch, layer)
-            better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
-            own.append(_note(layer.name, share, means))
-        else:
-            continue
-        candidate = replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :]))
-        noise = _noise(candidate, batch, want)
-        if noise <= least:
-            model, least = candidate, noise
+    refined, notes = model, []
+    for layer in model.layers:
+        refined, own = _refined(float_model, refined, batch, layer.name, means)
+        notes += own
+    if _noise(refined, batch, want) > least:  # layer by layer then, each where it helps
+        refined, notes = model, []
+        for layer in model.layers:
+            candidate, own = _refined(float_model, refined, batch, layer.name, means)
+            noise = _noise(candidate, batch, want) if own else least
+            if noise > least:
+                own = [f"{layer.name}: kept as rounded, since refined integers would not bring the outputs nearer"]
+            else:
+                refined, least = candidate, noise
             notes += own
-        else:
-            notes.append(f"{layer.name}: kept as rounded, since refined weights would not bring the outputs nearer")
     decisions = (*model.provenance.decisions, *notes)
-    return replace(model, provenance=replace(model.provenance, decisions=decisions))
+    return replace(refined, provenance=replace(model.provenance, decisions=decisions))
+
+
+def _refined(
+    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, means: tuple[str, ...]
+) -> tuple[QuantModel, list[str]]:
+    """The model with one layer refined, and what was done to it; nothing to layers without matrices."""
+    position = next(p for p, layer in enumerate(model.layers) if layer.name == name)
+    layer = model.layers[position]
+    real = next((r for r in float_model.layers if r.name == name), None)
+    notes = []
+    if isinstance(layer, QuantRecurrent) and isinstance(real, Recurrent):
+        seen = gather(model, batch, layer)
+        directions = []
+        for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
+            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
+            directions.append(refined)
+            notes.append(_note(f"{layer.name}[{number}]", share, means))
+        better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
+    elif isinstance(layer, QuantDense) and isinstance(real, Dense):
+        seen = gather(model, batch, layer)
+        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
+        notes.append(_note(layer.name, share, means))
+    else:
+        return model, []
+    return replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :])), notes
 
 
 def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
