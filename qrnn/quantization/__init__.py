@@ -63,7 +63,7 @@ def quantize(
     trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
     # What is quantized, and what the oracle runs in its place for ranges: the same, but for refitted gates.
-    model, shown = _prepared(model, batch, scheme)
+    model, shown, refined = _prepared(model, batch, scheme)
 
     def report(done: int, trials_done: int = 0) -> None:
         if progress is not None:
@@ -89,7 +89,7 @@ def quantize(
         chosen, reasons = choose_input_schemes(
             model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
         )
-    quantized = Builder(model, ranges, scheme, chosen, reasons).build(provenance)
+    quantized = Builder(model, ranges, scheme, chosen, refined + reasons).build(provenance)
     if {"rounding", "bias"} & set(scheme.means):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
@@ -97,21 +97,31 @@ def quantize(
     return quantized
 
 
-def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel]:
-    """The model whose weights are quantized, and the one that the oracle runs for ranges: after the means that change real weights."""
-    shown = model
+def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
+    """The model whose weights are quantized, the one that the oracle runs for ranges, and what was done: the means that change real weights."""
+    shown, notes = model, []
+
+    def changed(before: FloatModel, after: FloatModel) -> str:
+        pairs = zip(before.layers, after.layers, strict=True)
+        return ", ".join(old.name for old, new in pairs if old is not new)
+
     if "equalize" in scheme.means:
         from qrnn.refinement.equalize import equalize
 
-        shown = model = equalize(model, batch)
+        equalized = equalize(model, batch)
+        notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
+        shown = model = equalized
     if "gates" in scheme.means:
         from qrnn.refinement.gates import refit_gates, with_choices
 
         choices = parse_gates(scheme.gates)
         refit = refit_gates(model, batch, choices)
+        notes.append(
+            f"gates: weights fitted to ramps in the layers {changed(model, refit) or '(no ramp stands for a smooth gate)'}"
+        )
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    return model, shown
+    return model, shown, notes
 
 
 def choose_input_schemes(

@@ -28,6 +28,7 @@ there:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -150,7 +151,7 @@ def _direction(
         values["z"] = 1.0 - values["z"]
     if layer.cell == "lstm" and (end := _ramp(layer, d, "output", choices)) is not None:
         c = activate(end, seen("c"))
-        hidden = seen("hidden" if d.projection is not None else "h")
+        hidden = _hidden(d, seen)
         values["o"] = np.clip(
             np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
         )
@@ -174,17 +175,21 @@ def _direction(
     return replace(d, **own, peephole=peephole)
 
 
-def _hidden(d: Direction, seen: object) -> FloatArray:
-    assert callable(seen)
-    result: FloatArray = seen("hidden" if d.projection is not None else "h")
-    return result
+def _hidden(d: Direction, seen: Callable[[str], FloatArray]) -> FloatArray:
+    """h before a projection."""
+    return seen("h" if d.projection is None else "hidden")
 
 
 def _weights(
-    layer: Recurrent, d: Direction, seen: object, h: FloatArray, smooth: dict[str, FloatArray], key: str, batch: Batch
+    layer: Recurrent,
+    d: Direction,
+    seen: Callable[[str], FloatArray],
+    h: FloatArray,
+    smooth: dict[str, FloatArray],
+    key: str,
+    batch: Batch,
 ) -> dict[str, FloatArray]:
     """Gate → ω [M, H]."""
-    assert callable(seen)
     if layer.cell == "lstm":
         assert d.c_0 is not None
         c = before(smooth[f"{key}.c"], initial_state(d.c_0, batch), d.reverse, batch)[batch.mask]

@@ -96,7 +96,10 @@ def test_gates_one_by_one() -> None:
     a, b = (next(iter(m.layers)).directions[0] for m in (model, refit))  # type: ignore[union-attr]
     moved = (a.weight_hh != b.weight_hh).any(axis=1).reshape(4, 8).any(axis=1)
     assert moved.tolist() == [False, True, False, False]
-    quantize(model, data, Scheme(input="8", gates="forget=hard", refine="gates"))
+    quantized = quantize(model, data, Scheme(input="8", gates="forget=hard", refine="gates,equalize"))
+    first, second = quantized.provenance.decisions[:2]
+    assert first == "equalize: channels scaled between the layers (none can be)"
+    assert second == "gates: weights fitted to ramps in the layers layer0, head"
 
 
 def test_nothing_to_fit() -> None:
