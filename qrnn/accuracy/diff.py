@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, make_batch
+from qrnn.model.codec import Tensors, encode
 from qrnn.model.describe import describe
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import Matrix, QuantMatrix4
@@ -98,9 +99,11 @@ def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) ->
         for what in dict.fromkeys([*left, *right])
         if left.get(what) != right.get(what)
     )
+    matrices = tuple(_matrices(a, b))
+    changes += tuple(_others(a, b, said=bool(changes or matrices)))
     sizes = {name: (describe(a)["bytes"][name], describe(b)["bytes"][name]) for name in describe(a)["bytes"]}
     outputs = () if data is None else _outputs(a, b, data)
-    return Difference((a.name, b.name), changes, tuple(_matrices(a, b)), outputs, sizes)
+    return Difference((a.name, b.name), changes, matrices, outputs, sizes)
 
 
 def _facts(model: QuantModel) -> dict[str, Any]:
@@ -157,6 +160,21 @@ def _matrices(a: QuantModel, b: QuantModel) -> list[MatrixChange]:
         if change.changed or change.biases or change.multipliers or change.bits[0] != change.bits[1]:
             found.append(change)
     return found
+
+
+def _others(a: QuantModel, b: QuantModel, said: bool) -> Iterator[Change]:
+    """Integers that belong to no matrix: initial states, embeddings, peepholes, tables, shifts. Where nothing was ``said``, other text."""
+    arrays: tuple[Tensors, Tensors] = ({}, {})
+    text = [encode(m, arrays[k], "", skip=frozenset({"proof"})) for k, m in enumerate((a, b))]
+    for name in arrays[0]:
+        if name not in arrays[1] or any(part in name for part in (".ih.", ".hh.", "matrix.")):
+            continue  # an array that is like another one is stored once, under the first one's name
+        left, right = (side[name] for side in arrays)
+        if not np.array_equal(left, right):
+            said = True
+            yield Change(f"integers {name}", *(f"{v.dtype}{list(v.shape)}" for v in (left, right)))
+    if not said and text[0] != text[1]:
+        yield Change("names, decisions or notes", "other text", "other text")
 
 
 def _bits(matrix: Matrix | None) -> int:

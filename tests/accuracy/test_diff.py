@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,18 @@ def test_other_models() -> None:
     assert any(m.changed == m.weights for m in found.matrices)
     with pytest.raises(DataError, match="leave --data out"):
         diff(made(), other, DATA)
+
+
+def test_nothing_is_overlooked() -> None:
+    """Any integer and any text: identical is what files with the same bytes are."""
+    a = made()
+    layer = a.recurrent_layers[0]
+    h_0 = layer.directions[0].h_0
+    moved = replace(layer.directions[0], h_0=replace(h_0, value=h_0.value + 9000))
+    layers = tuple(replace(layer, directions=(moved,)) if p is layer else p for p in a.layers)
+    found = diff(a, replace(a, layers=layers), DATA)
+    (change,) = found.changes
+    assert change.what.endswith("h_0.value")
+    assert next(o for o in found.outputs if o.name == "y").largest > 0
+    renamed = diff(a, replace(a, name="other"))
+    assert [c.what for c in renamed.changes] == ["names, decisions or notes"]
