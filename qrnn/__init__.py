@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from qrnn.errors import (
         BackendError,
         DataError,
+        DeviceError,
         ModelFileError,
         QrnnError,
         QuantizationError,
         TargetError,
         UnsupportedError,
     )
+    from qrnn.export.folder import export_model
     from qrnn.model.file import load, save
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from qrnn.quantization import Scheme, quantize
     from qrnn.session import RunResult, Session, State
     from qrnn.streaming import Stream, StreamPool
+    from qrnn.targets import Target, load_target
     from qrnn.torch_import import from_torch
 
 __version__ = "0.1.0"
@@ -49,12 +52,14 @@ _HOMES = {
     "qrnn.errors": (
         "BackendError",
         "DataError",
+        "DeviceError",
         "ModelFileError",
         "QrnnError",
         "QuantizationError",
         "TargetError",
         "UnsupportedError",
     ),
+    "qrnn.export.folder": ("export_model",),
     "qrnn.model.file": ("load", "save"),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
@@ -62,6 +67,7 @@ _HOMES = {
     "qrnn.quantization": ("Scheme", "quantize"),
     "qrnn.session": ("RunResult", "Session", "State"),
     "qrnn.streaming": ("Stream", "StreamPool"),
+    "qrnn.targets": ("Target", "load_target"),
     "qrnn.torch_import": ("from_torch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -70,6 +76,7 @@ __all__ = [
     "BackendError",
     "Comparison",
     "DataError",
+    "DeviceError",
     "Difference",
     "Explanation",
     "FloatModel",
@@ -83,14 +90,17 @@ __all__ = [
     "State",
     "Stream",
     "StreamPool",
+    "Target",
     "TargetError",
     "UnsupportedError",
     "compare",
     "diff",
     "explain",
+    "export_model",
     "from_torch",
     "load",
     "load_onnx",
+    "load_target",
     "quantize",
     "run_oracle",
     "save",

@@ -16,15 +16,12 @@ import numpy.typing as npt
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch, shortest
+from qrnn.model.batch import Batch, make_batch, on_cuda_device, shortest
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
-
-CHUNK_ELEMENTS = 1 << 24
-"""Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""
@@ -107,17 +104,19 @@ class Session:
         ``inputs`` maps graph input names to arrays, batch first ([N, T, …]); ``lengths`` [N] masks padding exactly; ``state`` carries
         on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
         the batch is then run in more pieces. Raises DataError for what does not fit.
+
+        With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
+        and the result's outputs and state lie there too (docs/cuda.md).
         """
+        if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
+            return self._run_on_device(inputs, lengths, state, one_step=False)
         if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
             return found
         batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
         if state is not None:
-            if batch.states:
-                raise DataError(
-                    f"both state= and the graph state input {next(iter(batch.states))!r} are given; give one"
-                )
+            self._check_one_state(batch.states)
             self.check_state(state, batch.size)
-        rows = max(1, CHUNK_ELEMENTS // (4 * self._widest * batch.steps))
+        rows = max(1, self.engine.chunk_elements // (4 * self._widest * batch.steps))
         if progress is not None:
             rows = min(rows, -(-batch.size // PROGRESS_PIECES))
         pieces = []
@@ -137,6 +136,24 @@ class Session:
             for name in pieces[0].state.layers
         }
         return RunResult(outputs, State(final))
+
+    def _run_on_device(self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool) -> RunResult:
+        """As `run` and `step`, in one piece, for arrays on the backend's device."""
+
+        def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
+            if state is None:
+                return self.initial_state(size, given).layers
+            self._check_one_state(given)
+            self.check_state(state, size)
+            return state.layers
+
+        outputs, layers = self.engine.run_on_device(inputs, lengths, begin, one_step)
+        return RunResult(outputs, State(layers))
+
+    def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
+        """DataError where states are given beside ``state=``."""
+        if given:
+            raise DataError(f"both state= and the graph state input {next(iter(given))!r} are given; give one")
 
     def _run_whole(self, inputs: Mapping[str, Any], state: State | None) -> RunResult | None:
         """Sequences of one length by the backend's own way to run them; None where it has none, or an array is not as it wants it."""
@@ -181,6 +198,8 @@ class Session:
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
         check_streamable(self.model)
+        if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
+            return self._run_on_device(inputs, None, state, one_step=True)
         first = next(iter(inputs.values()), None)
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
@@ -214,7 +233,7 @@ class Session:
 
     def run_batch(
         self, batch: Batch, state: State | None = None, trace: Trace | None = None, steps: int | None = None
-    ) -> tuple[RunResult, dict[str, Int16Array | Int32Array]]:
+    ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
         """A checked batch: the result, outputs padded to ``steps``, and every integer tensor of the model."""
         model = self.model
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)

@@ -12,7 +12,7 @@ import pytest
 from models import Shape, make_model
 
 import qrnn
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 from qrnn.errors import BackendError, DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
 from qrnn.model.boundary import dequantize_array, quantize_array
@@ -69,7 +69,7 @@ def in_chunks(session: Session, inputs: dict[str, Any], sizes: list[int]) -> Run
 # --- chunks and steps ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize(("cell", "layers"), [("lstm", 2), ("gru", 2), ("rnn", 1)])
 def test_chunks_and_steps_equal_the_whole(cell: str, layers: int, backend: str) -> None:
     session = Session(small(cell, layers=layers, head=4), backend)
@@ -195,7 +195,7 @@ def test_reverse_models_cannot_step() -> None:
 # --- lengths and chunks of the batch ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("directions", [(False,), (True,), (False, True)])
 def test_padding_is_masked_exactly(directions: tuple[bool, ...], backend: str) -> None:
     session = Session(small("lstm", directions=directions, head=3), backend)
@@ -214,7 +214,7 @@ def test_padding_is_masked_exactly(directions: tuple[bool, ...], backend: str) -
         np.testing.assert_array_equal(result.outputs["c"][n], alone.outputs["c"][0])
 
 
-@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("backend", available_backends())
 def test_a_sequence_may_have_no_steps(backend: str) -> None:
     """Its outputs are zero, its state stays, and the others run as without it."""
     session = Session(small("lstm", directions=(False, True), states=True), backend)
@@ -244,7 +244,7 @@ def test_large_batches_are_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     calls = []
     original = session.run_batch
     monkeypatch.setattr(session, "run_batch", lambda *a, **k: calls.append(a[0].steps) or original(*a, **k))
-    monkeypatch.setattr("qrnn.session.CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(type(session.engine), "chunk_elements", 1)
     for result in (session.run(given, lengths), session.run({"x": X}, lengths, start)):
         for name, value in whole.outputs.items():
             np.testing.assert_array_equal(result.outputs[name], value)
@@ -331,7 +331,7 @@ def test_wrong_sessions() -> None:
     for threads in (0, -1):
         with pytest.raises(DataError, match=f"threads={threads}, expected at least 1"):
             Session(model, threads=threads)
-    with pytest.raises(BackendError, match="backend 'tpu' is unknown; expected one of cpu, reference"):
+    with pytest.raises(BackendError, match="backend 'tpu' is unknown; expected one of cpu, cuda, reference"):
         Session(model, "tpu")
 
 

@@ -19,7 +19,7 @@ from conformance_cases import NODE_ATOL, NODE_RTOL, Case
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.oracle import run_oracle
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 from qrnn.errors import QrnnError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Direction, FloatArray, FloatModel, Layer, Recurrent
@@ -172,7 +172,7 @@ def largest_difference(got: Any, want: Any) -> float:
 def run_integers(quantized: QuantModel, bound: Bound) -> tuple[bool, dict[str, FloatArray]]:
     """Whether every backend gives the same integers, tensors and states; and the outputs."""
     batch = make_batch(quantized.inputs, bound.data)
-    runs = [Session(quantized, backend).run_batch(batch) for backend in backend_names()]
+    runs = [Session(quantized, backend).run_batch(batch) for backend in available_backends()]
     integers = []
     for result, tensors in runs:
         arrays: dict[str, Any] = dict(tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,7 @@ class LayerProbe:
         """The oracle's side; see `qrnn.accuracy.oracle.Observer`."""
         self._observed[name] = values
 
-    def compare(self, trace: Trace, tensors: dict[str, Int16Array | Int32Array], batch: Batch) -> None:
+    def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:
         """The engine's side of the batch that was just observed."""
         mask = batch.mask
         for graph_input in self.model.inputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING
 
 from qrnn.errors import BackendError
@@ -18,6 +19,20 @@ DEFAULT_BACKEND = "cpu"
 def backend_names() -> tuple[str, ...]:
     """Names that `create_engine` takes, in alphabetical order."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))
+
+
+@cache
+def available_backends() -> tuple[str, ...]:
+    """Those of `backend_names` that can run here: cuda needs its package, a driver and a device."""
+    return tuple(name for name in backend_names() if _problem(name) is None)
+
+
+def _problem(name: str) -> str | None:
+    try:
+        _ = importlib.import_module(f"qrnn.backends.{name}").ENGINE
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 def create_engine(name: str, model: QuantModel, threads: int | None = None, isa: str | None = None) -> Engine:

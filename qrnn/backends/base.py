@@ -6,7 +6,7 @@ Arrays are batch first. ``lengths`` [N] int64 counts each sequence's real steps;
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -99,7 +99,7 @@ class SequenceRows(ModelRows):
 
     @abstractmethod
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the next run read real values from there: contiguous, as many as in ``inputs[name]`` and of the same type."""
+        """Let the next run read real values from there: contiguous, not read-only, as many as in ``inputs[name]`` and of the same type."""
 
     @abstractmethod
     def new_outputs(self) -> dict[str, FloatArray]:
@@ -112,6 +112,12 @@ class Engine(ABC):
     name: ClassVar[str]
 
     takes_isa: ClassVar[bool] = False
+
+    chunk_elements: ClassVar[int] = 1 << 24
+    """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
+
+    takes_device_arrays: ClassVar[bool] = False
+    """Whether `run_on_device` reads arrays that lie on a CUDA device."""
 
     def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
         """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway.
@@ -159,6 +165,20 @@ class Engine(ABC):
     def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
         """x [M, F] int16 with from_frac → to_frac fraction bits."""
 
+    def run_on_device(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any,
+        begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
+        one_step: bool,
+    ) -> tuple[dict[str, Any], dict[str, LayerState]]:
+        """User's arrays, some of them on a device → outputs and final states there.
+
+        ``begin`` gives the states before the first step of so many sequences, with the graph state inputs among ``inputs``; ``one_step``:
+        arrays have no time axis.
+        """
+        raise BackendError(f"backend {self.name!r} reads arrays of the host")
+
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         """Real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
         return quantize_array(values, fmt)
@@ -173,7 +193,7 @@ class Engine(ABC):
         states: Mapping[str, LayerState],
         lengths: IndexArray,
         trace: Trace | None = None,
-    ) -> tuple[dict[str, Int16Array | Int32Array], dict[str, LayerState]]:
+    ) -> tuple[Mapping[str, Int16Array | Int32Array], dict[str, LayerState]]:
         """Every tensor of the model for quantized ``inputs``, and every recurrent layer's final state."""
         tensors: dict[str, Int16Array | Int32Array] = {}
         final: dict[str, LayerState] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import bench, compare, convert, demo, diff, explain, export, gates, inspect, run, targets, verify
+from qrnn.cli import bench, compare, convert, demo, diff, explain, export, fit, gates, inspect, run, targets, verify
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for _command in (
     targets.targets,
     export.export,
     verify.verify,
+    fit.fit,
     demo.demo,
 ):
     app.command()(_command)

@@ -31,7 +31,7 @@ def bench(
     step_ms: Annotated[
         float | None, typer.Option(help="Milliseconds that a step stands for: also gives real-time factors.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="cpu or reference.")] = "cpu",
+    backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
     isa: IsaOption = None,
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:

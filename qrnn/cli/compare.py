@@ -19,7 +19,7 @@ def compare(
     data: Annotated[Path, typer.Option(help="DATA.npz: inputs, optionally lengths [N] and labels [N] or [N, T].")],
     json: Annotated[Path | None, typer.Option(help="Also write the whole report as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
-    backend: Annotated[str, typer.Option(help="cpu or reference.")] = "cpu",
+    backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
     isa: IsaOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many percent.")] = None,

@@ -44,13 +44,15 @@ def targets(
 def _list(known: list[Target]) -> None:
     from rich.table import Table
 
-    table = Table("target", "description", "dot product", "flash", "RAM", "emulated", "scheme")
+    table = Table()
+    for title in ("target", "description", "kernels", "flash", "RAM"):
+        table.add_column(title, no_wrap=title != "description")  # names are to be copied
     for t in known:
         memory = [size_text(m) if m is not None else "-" for m in (t.memory.flash_bytes, t.memory.ram_bytes)]
-        emulated = t.emulation.machine if t.emulation else "runs here" if t.build.board == "host" else "-"
-        scheme = f"{t.scheme['activations']}-bit, {t.scheme['gates']}"
-        table.add_row(t.name, t.description, t.core.kernels, *memory, emulated, scheme)
-    console().print(table)
+        table.add_row(t.name, t.description, t.core.kernels, *memory)
+    out = console()
+    out.print(table)
+    out.print("qrnn targets NAME explains one: its typical device, how it is built and emulated, defaults")
 
 
 def _explain(target: Target) -> None:

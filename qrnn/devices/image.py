@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from qrnn.errors import DeviceError, MissingToolError
+from qrnn.errors import DeviceError
 
 Section = Literal["text", "rodata", "data", "bss"]
 
@@ -28,18 +29,54 @@ class Symbol:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A linked program: bytes of code, of constants, of variables with and without initial values, without padding between sections.
+class Layout:
+    """Bytes of code, of constants, of variables with and without initial values, without padding between sections.
 
     ``text`` holds the vector table and constants between instructions too. The stack is in none of them.
     """
 
-    path: Path
     text: int
     rodata: int
     data: int
     bss: int
     symbols: tuple[Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A linked program. Its file is read when its layout is first asked for: running needs none, nor a reader of ELF files."""
+
+    path: Path
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What `read_layout` reads."""
+        return read_layout(self.path)
+
+    @property
+    def text(self) -> int:
+        """Bytes of code."""
+        return self.layout.text
+
+    @property
+    def rodata(self) -> int:
+        """Bytes of constants."""
+        return self.layout.rodata
+
+    @property
+    def data(self) -> int:
+        """Bytes of variables with initial values; they take RAM and flash."""
+        return self.layout.data
+
+    @property
+    def bss(self) -> int:
+        """Bytes of variables that start as zero."""
+        return self.layout.bss
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """Functions and objects by address."""
+        return self.layout.symbols
 
     @property
     def flash_bytes(self) -> int:
@@ -60,13 +97,18 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Read a linked ELF file; DeviceError where it is none, MissingToolError where pyelftools is not installed."""
-    try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-    except ImportError:
-        raise MissingToolError("pyelftools is not installed; pip install 'qrnn[cross]'") from None
+    """The linked program of an ELF file, already read; raises what `read_layout` raises."""
+    image = Image(path)
+    _ = image.layout
+    return image
+
+
+def read_layout(path: Path) -> Layout:
+    """Read a linked ELF file; DeviceError where it is none."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
@@ -88,7 +130,7 @@ def read_image(path: Path) -> Image:
         raise DeviceError(f"{path}: {error.strerror}") from None
     except ELFError as error:
         raise DeviceError(f"{path}: not a linked ELF file: {error}") from None
-    return Image(path, **sizes, symbols=tuple(sorted(set(symbols), key=lambda s: (s.address, s.name))))
+    return Layout(**sizes, symbols=tuple(sorted(set(symbols), key=lambda s: (s.address, s.name))))
 
 
 def _kind(flags: int, kind: str) -> Section:

@@ -32,9 +32,9 @@ BOARD_SOURCES: dict[str, tuple[str, ...]] = {
 
 _BUILD_SECONDS = 300
 
-_COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-g0")
+_COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-fomit-frame-pointer", "-g0")
 _BARE = ("-ffreestanding", "-fno-exceptions", "-fno-asynchronous-unwind-tables")
-_LINK_BARE = ("-Wl,--gc-sections", "-Wl,--entry=board_reset")
+_LINK_BARE = ("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--entry=board_reset")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {"gnu": ("-nostdlib", "-lgcc"), "clang": ("-nostdlib", "-lgcc"), "zig": ()}
 """For arithmetic that the core has no instruction for; zig has no C library for a bare core, and brings its own where it is not forbidden."""
 
@@ -67,9 +67,10 @@ class Toolchain:
         output: Path = Path("program.elf"),
         flags: Sequence[str] = ("-O2",),
     ) -> Image:
-        """Compile ``sources`` and the target's board, link them into ``output``, and read what it takes.
+        """Compile ``sources`` and the target's board, link them into ``output``, and, of a bare board, read what it takes.
 
-        ``flags`` go to every compilation of a source. DeviceError carries the compiler's own words.
+        ``flags`` go to every compilation of a source, and only warnings of them to the board's, whose counts no optimization may change.
+        DeviceError carries the compiler's own words.
         """
         board = _board(target)
         bare = board != "host"
@@ -79,7 +80,8 @@ class Toolchain:
         settings = {**_board_defines(target), **(defines or {})}
         common += [f"-D{name}={value}" for name, value in settings.items()]
         parts = [(source, tuple(flags)) for source in sources]
-        parts += [(boards_folder() / name, ("-O2",)) for name in BOARD_SOURCES[board]]
+        warnings = tuple(flag for flag in flags if flag.startswith("-W"))
+        parts += [(boards_folder() / name, ("-O2", *warnings)) for name in BOARD_SOURCES[board]]
         with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
             objects = []
             for number, (source, extra) in enumerate(parts):
@@ -91,7 +93,7 @@ class Toolchain:
                 script.write_text(linker_script(target), encoding="utf-8")
                 link += [*_LINK_BARE, "-T", str(script)]
             _run((*self.linker, *link, *objects, *(_LIBRARIES[self.family] if bare else ()), "-o", str(output)))
-        return read_image(output)
+        return read_image(output) if bare else Image(output)  # programs of a host need not be ELF files
 
 
 def toolchains(target: Target) -> tuple[Toolchain, ...]:

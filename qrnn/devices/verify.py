@@ -10,11 +10,11 @@ from pathlib import Path
 from qrnn.devices.emulator import run
 from qrnn.devices.image import Image
 from qrnn.devices.toolchain import Family, Toolchain, find_toolchain
-from qrnn.errors import DeviceError
+from qrnn.errors import DataError, DeviceError
 from qrnn.export.expected import first_difference, host_results
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source
+from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
@@ -38,14 +38,16 @@ class Verified:
 def verify(
     folder: ExportedFolder, target: Target, sequences: Sequence[Vectors], family: Family | None = None
 ) -> Verified:
-    """Run ``sequences`` through the folder's C on ``target``, which may be the host where its kernels are the folder's."""
-    if target.core.kernels != folder.exported.kernels:
-        raise DeviceError(
-            f"{folder.path}: exported for {folder.target.name}, whose {folder.exported.kernels} kernels do not run on {target.name}; "
-            "use --emulate"
-        )
+    """Run ``sequences`` through the folder's C on ``target``: the one it was exported for, or, of plain kernels, any."""
+    kernels = folder.exported.kernels
+    if kernels not in ("plain", target.core.kernels):
+        host = target.build.board == "host"
+        remedy = "use --emulate" if host else f"export the model for {target.name}"
+        raise DeviceError(f"{folder.path}: exported for {kernels} instructions, which {target.name} has not; {remedy}")
+    if not sequences:
+        raise DataError("no sequence has a step; expected data with at least one")
     toolchain = find_toolchain(target, family)
-    lengths = [_length(folder, s) for s in sequences]
+    lengths = [sequence_length(folder.exported, s) for s in sequences]
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
         image = build_replay(folder, target, toolchain, max(lengths), Path(temporary))
         stdin = encode_sequences(folder.exported, sequences)
@@ -75,8 +77,3 @@ def build_replay(
         output=place / "replay.elf",
         flags=(OPTIMIZATION, *WARNINGS, *flags),
     )
-
-
-def _length(folder: ExportedFolder, inputs: Vectors) -> int:
-    timed = [p.name for p in folder.exported.inputs if p.has_time]
-    return len(inputs[timed[0]]) if timed else 1

@@ -50,5 +50,5 @@ def fields(values: Sequence[tuple[str, object]]) -> str:
 
 def comment(text: str) -> str:
     """Text that may hold anything as a C comment of one line."""
-    plain = " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
-    return f"/* {plain.encode('ascii', 'replace').decode()} */"
+    plain = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
+    return f"/* {plain.replace('*/', '* /').replace('/*', '/ *').replace('??/', '?? /')} */"  # ??/ is a trigraph

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qrnn.backends import create_engine
 from qrnn.errors import DataError
 from qrnn.export.ports import Port
-from qrnn.export.replay import KINDS, Replayed, Vectors
+from qrnn.export.replay import KINDS, Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
 from qrnn.model.batch import make_batch
 from qrnn.model.boundary import quantize_array
@@ -66,8 +66,7 @@ def host_results(
     engine, session = create_engine(backend, model), Session(model, "reference")
     found = []
     for inputs in sequences:
-        timed = [len(inputs[p.name]) for p in exported.inputs if p.has_time]
-        length = timed[0] if timed else 1
+        length = sequence_length(exported, inputs)
         batch: dict[str, npt.NDArray[Any]] = {}
         for p in exported.inputs:
             tokens = p.kind.startswith("u")

@@ -13,7 +13,7 @@ import numpy as np
 from qrnn.export import layers as emit
 from qrnn.export.c_text import array
 from qrnn.export.layers import Code
-from qrnn.export.names import Names
+from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import Int64Array
@@ -65,14 +65,17 @@ class Flow:
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
         self.streams = streams(model)
-        self._locals, ports = Names(), Names()
+        public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run")]
+        ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
-        for taken in ("state", "t", "k", "length", "work", *(p.name for p in (*self.inputs, *self.outputs))):
-            self._locals.new(taken)
+        named = [p.name for p in (*self.inputs, *self.outputs)]
+        code.names.take([*public, *named])  # parameters would hide what has their names
+        self._locals = Names([*LOCALS, *named], (f"{name}_", "qrnn_"))
         self.fields: list[StateField] = []
-        self._names = {layer.name: code.names.new(f"{name}_{layer.name}") for layer in model.layers}
+        self._names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self._functions = {layer.name: self._emit(layer) for layer in model.layers}
+        self._needed = self._needed_for()
         self._written = self._written_outputs()
         self._room = {} if self.streams else room(model, tuple(self._written))
         self.work_per_step = max((at + model.tensors[t].features for t, at in self._room.items()), default=0)
@@ -116,7 +119,7 @@ class Flow:
         member = name.removeprefix(f"{self.name}_")
         if len(layer.directions) > 1:
             ending = f"_{'reverse' if d.reverse else 'forward'}"
-            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_{number}"
+            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
             name, member = name + ending, member + ending
         self.fields.append(StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, number, False))
         if layer.cell == "lstm":
@@ -158,11 +161,11 @@ class Flow:
                     places[layer.output] = places[layer.h_n]  # y of a step is the state after it
         return places
 
-    def _place(self, tensor: str, name: str = "", kind: str = "int16_t") -> Place:
-        """Where a tensor lies; a new variable for one that has no place yet."""
+    def _place(self, tensor: str, name: str = "", kind: str = "int16_t", initial: str = "") -> Place:
+        """Where a tensor lies; a new variable, with an initializer, for one that has no place yet."""
         if tensor not in self._places:
             local = self._locals.new(name or "t_" + tensor)
-            self._declared.append(f"{kind} {local}[{self.model.tensors[tensor].features}];")
+            self._declared.append(f"{kind} {local}[{self.model.tensors[tensor].features}]{initial};")
             self._places[tensor] = Place(local)
         return self._places[tensor]
 
@@ -186,7 +189,10 @@ class Flow:
 
     def _call(self, layer: QuantLayer) -> str:
         """One time step of a layer, or what follows the last one."""
-        y = self._place(layer.output, self._names[layer.name].replace(f"{self.name}_", "t_", 1)).at()
+        name = self._names[layer.name].replace(f"{self.name}_", "t_", 1)
+        # Written where either of two outputs is asked for, read where one is: compilers do not see that this is enough.
+        initial = " = {0}" if len(self._needed[layer.name]) > 1 else ""
+        y = self._place(layer.output, name, initial=initial).at()
         if isinstance(layer, QuantLastStep):
             x, count = self._place(layer.input), self.model.tensors[layer.output].features
             return _copy(y, x.at("(length - 1U)"), count, "int16_t")
@@ -201,7 +207,7 @@ class Flow:
         whole = self.model.whole_tensor(output)
         if whole in self._written:
             return []
-        if whole is not None and is_cell_tensor(self.model, whole) == (port.kind == "int32_t"):
+        if whole is not None:
             return [_copy(to.at(), self._place(whole).at(), port.count, port.kind)]
         return [self._gather(part, port, to) for part in output.parts]
 
@@ -209,8 +215,8 @@ class Flow:
         """Fill positions of an output with features of a tensor."""
         tensor, indices, positions = part
         read, write = (
-            self.code.shared_array("uint16_t", f"{port.name}_{word}", values.astype(np.int32))
-            for word, values in (("features", indices), ("positions", positions))
+            self.code.shared_array("uint16_t", f"{word}_{port.name}", values.astype(np.int32))
+            for word, values in (("from", indices), ("to", positions))
         )
         source = "cells" if is_cell_tensor(self.model, tensor) else "values"
         function = "qrnn_gather" if port.kind == "int16_t" else f"qrnn_gather_{source}_32"
@@ -239,7 +245,7 @@ class Flow:
     # Functions
 
     def _step(self) -> str:
-        needed, statements = self._needed_for(), []
+        statements: list[Statements] = []
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 (function,) = self._functions[layer.name]
@@ -247,7 +253,7 @@ class Flow:
             elif isinstance(layer, QuantLastStep):
                 self._places[layer.output] = self._place(layer.input)  # this step is the last one so far
             else:
-                statements.append((needed[layer.name], [self._call(layer)]))
+                statements.append((self._needed[layer.name], [self._call(layer)]))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             statements.append((frozenset({output.name}), self._output(output, port)))
         return self._function("step", self._parameters(), self._conditioned(statements))
@@ -263,14 +269,14 @@ class Flow:
         return self._function("run", self._parameters(run=True), body)
 
     def _run_of_layers(self) -> str:
-        needed, statements = self._needed_for(), []
+        statements: list[Statements] = []
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 statements.append((frozenset[str](), [*self._all_steps(layer), *self._join_states(layer)]))
                 continue
             call = self._call(layer)
             over_time = self.model.tensors[layer.output].has_time
-            statements.append((needed[layer.name], _loop([call]) if over_time else [call]))
+            statements.append((self._needed[layer.name], _loop([call]) if over_time else [call]))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             lines = self._output(output, port)
             statements.append((frozenset({output.name}), _loop(lines) if output.has_time and lines else lines))

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, get_args
 
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
-from qrnn.export.names import identifier
+from qrnn.export.names import model_identifier
 from qrnn.export.readme import readme_fields
 from qrnn.export.source import Exported, export_source
 from qrnn.model.file import load, save
 from qrnn.model.quant_model import QuantModel
-from qrnn.targets import Target, load_target, targets_folder
+from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "qrnn-export-1"
@@ -28,7 +28,7 @@ FORMAT = "qrnn-export-1"
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """A folder that was exported: its model, and the C in it. ``sources`` are the .c files of the model itself."""
+    """A folder that was exported: its model, and the C in it. ``target`` is where it is to run, not always the export's own."""
 
     path: Path
     name: str
@@ -49,8 +49,8 @@ def export_model(
 
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
     """
-    _check_folder(folder)
-    name = identifier(name)
+    place = _place(folder)
+    name = model_identifier(name)
     exported = export_source(model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"])
     sequences = random_sequences(model, exported, golden.RANDOM_LENGTHS, golden.SEED)
     if data is not None:
@@ -67,28 +67,30 @@ def export_model(
         "main.c": golden.main_source(name),
         **{header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime},
     }
-    with tempfile.TemporaryDirectory(dir=_parent(folder), prefix=".qrnn.") as temporary:
-        made = Path(temporary) / "made"
-        made.mkdir()
-        for file, text in files.items():
-            (made / file).write_text(text, encoding="utf-8", newline="\n")
-        save(model, made / f"{name}.qrnn")
-        values = readme_fields(model, exported, target, _digest(made / f"{name}.qrnn"))
-        for template in ("README.md", "Makefile", "CMakeLists.txt"):
-            text = (targets_folder() / "templates" / template).read_text(encoding="utf-8")
-            (made / template).write_text(Template(text).substitute(values), encoding="utf-8", newline="\n")
-        manifest = {
-            "format": FORMAT,
-            "name": name,
-            "target": target.name,
-            "contract": CONTRACT_VERSION,
-            "files": {path.name: _digest(path) for path in sorted(made.iterdir())},
-        }
-        (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        made.chmod(0o755)
-        if folder.exists():
-            folder.rename(Path(temporary) / "before")
-        made.rename(folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".qrnn.") as temporary:
+            made = Path(temporary) / "made"
+            made.mkdir()
+            for file, text in files.items():
+                _write(made / file, text)
+            save(model, made / f"{name}.qrnn")
+            values = readme_fields(model, exported, target, _digest(made / f"{name}.qrnn"))
+            for template in ("README.md", "Makefile", "CMakeLists.txt"):
+                text = (targets_folder() / "templates" / template).read_text(encoding="utf-8")
+                _write(made / template, Template(text).substitute(values))
+            manifest = {
+                "format": FORMAT,
+                "name": name,
+                "target": target.name,
+                "kernels": exported.kernels,
+                "contract": CONTRACT_VERSION,
+                "files": {path.name: _digest(path) for path in sorted(made.iterdir())},
+            }
+            _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            made.chmod(0o755)
+            _replace(place, made, Path(temporary) / "before")
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}; give another folder") from None
     return exported
 
 
@@ -99,34 +101,78 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}; expected a folder made by qrnn export") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: not JSON ({error}); export the model again") from None
-    try:
-        found, name, files = manifest["format"], manifest["name"], dict(manifest["files"])
-        target = target or load_target(manifest["target"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise ModelFileError(f"{path}: format {found!r}, expected {FORMAT!r}; export the model again")
+    name, kernels, files = (manifest.get(key) for key in ("name", "kernels", "files"))
+    if not (
+        isinstance(name, str)
+        and name == model_identifier(name)
+        and kernels in get_args(Kernels)
+        and isinstance(files, dict)
+        and {f"{name}.c", f"{name}.h", f"{name}.qrnn"} <= files.keys()
+    ):
+        raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     for file, digest in files.items():
-        if "/" in file or not (folder / file).is_file() or _digest(folder / file) != digest:
+        if Path(file).name != file or not (folder / file).is_file() or _digest(folder / file) != digest:
             raise ModelFileError(f"{folder / file}: missing or changed since the export; export the model again")
     model = load(folder / f"{name}.qrnn")
-    return ExportedFolder(folder, name, target, model, export_source(model, name, target.core.kernels))
+    return ExportedFolder(
+        folder, name, target or _own_target(path, manifest), model, export_source(model, name, kernels)
+    )
 
 
-def _check_folder(folder: Path) -> None:
-    """DataError where something would be lost, or cannot be written."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise DataError(f"cannot write {folder}: it is not empty, and not from an earlier export; give another folder")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
-    if not _parent(folder).is_dir():
-        raise DataError(f"cannot write {folder}: no folder {_parent(folder)}; make it first")
+def _own_target(path: Path, manifest: dict[str, Any]) -> Target:
+    """The target that a folder was exported for; one that is not among qrnn's must be given by its file."""
+    name = manifest.get("target")
+    if name not in target_names():
+        raise ModelFileError(f"{path}: target {name!r} is none of qrnn's own; give its file (--target PATH.toml)")
+    return load_target(name)
 
 
-def _parent(folder: Path) -> Path:
-    return folder.absolute().parent
+def _place(folder: Path) -> Path:
+    """Where ``folder`` really lies; DataError where something would be lost, or cannot be written."""
+    try:
+        place = folder.resolve()
+        if place.exists() and not place.is_dir():
+            raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
+        if place.is_dir() and any(place.iterdir()) and not _is_export(place):
+            raise DataError(
+                f"cannot write {folder}: it is not empty, and not from an earlier export; give another folder"
+            )
+        if not place.parent.is_dir():
+            raise DataError(f"cannot write {folder}: no folder {place.parent}; make it first")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
+        raise DataError(f"cannot write {folder}: {error}; give another folder") from None
+    return place
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether an earlier export, of any version, wrote a folder."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("format")).startswith("qrnn-export-")
+
+
+def _replace(place: Path, made: Path, before: Path) -> None:
+    """Move ``made`` to ``place``, and what was there to ``before``; it comes back where that fails."""
+    existed = place.exists()
+    if existed:
+        place.rename(before)
+    try:
+        made.rename(place)
+    except OSError:
+        if existed:
+            before.rename(place)
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _digest(path: Path) -> str:

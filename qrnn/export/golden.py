@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.export.c_text import array
 from qrnn.export.ports import Port
-from qrnn.export.replay import Replayed, Vectors
+from qrnn.export.replay import Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
 
 RANDOM_LENGTHS = (1, 2, 5)
@@ -22,32 +22,38 @@ SEED = 20
 def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
     """Inputs, outputs and final states of all sequences, one array each."""
     lines = ["/* Sequences with the outputs and states that qrnn's reference gives. */", "#include <stdint.h>", ""]
-    lines.append(array("uint16_t", "golden_length", np.array(_lengths(model, sequences))))
+    lines.append(array("uint16_t", "golden_length", np.array([sequence_length(model, s) for s in sequences])))
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
-        lines.append(array(port.kind, f"golden_{port.name}", values))
+        lines.append(array(port.kind, f"golden_in_{port.name}", values))
     for port in model.outputs:
         values = np.concatenate([r.outputs[port.name].reshape(-1) for r in results])
-        lines.append(array(port.kind, f"golden_{port.name}", values))
+        lines.append(array(port.kind, f"golden_out_{port.name}", values))
     lines += [
-        array(f.kind, f"golden_{f.name}", np.concatenate([r.state[f.name] for r in results])) for f in model.state
+        array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results])) for f in model.state
     ]
     return "\n".join(lines) + "\n"
 
 
 def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     """``int NAME_selftest(void)``."""
-    name, lengths = model.name, _lengths(model, sequences)
+    name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
-    out = [f"static {p.kind} {p.name}[{p.count * (steps if p.has_time else 1)}];" for p in model.outputs]
+    out = [f"static {p.kind} got_{p.name}[{p.count * (steps if p.has_time else 1)}];" for p in model.outputs]
     room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
-    arguments = ["&state", *(_input(p) for p in model.inputs), "length", *(p.name for p in model.outputs)]
+    arguments = [
+        "&state",
+        *(_golden("in", p) for p in model.inputs),
+        "length",
+        *(f"got_{p.name}" for p in model.outputs),
+    ]
     call = f"{name}_run({', '.join([*arguments, *(['work'] if room else [])])});"
     checks = [
-        f"wrong |= differ({p.name}, {_golden(p)}, {_count(p)} * (uint32_t)sizeof(*{p.name}));" for p in model.outputs
+        f"wrong |= differ(got_{p.name}, {_golden('out', p)}, {_count(p)} * (uint32_t)sizeof(*got_{p.name}));"
+        for p in model.outputs
     ]
     checks += [
-        f"wrong |= differ(state.{f.name}, &golden_{f.name}[{f.count}U * n], (uint32_t)sizeof(state.{f.name}));"
+        f"wrong |= differ(state.{f.name}, &golden_state_{f.name}[{f.count}U * n], (uint32_t)sizeof(state.{f.name}));"
         for f in model.state
     ]
     return "\n".join(
@@ -98,16 +104,8 @@ def main_source(name: str) -> str:
     return "\n".join(lines)
 
 
-def _lengths(model: Exported, sequences: Sequence[Vectors]) -> list[int]:
-    timed = next((p.name for p in model.inputs if p.has_time), None)
-    return [1 if timed is None else len(s[timed]) for s in sequences]
-
-
-def _input(port: Port) -> str:
-    return f"&golden_{port.name}[{port.count}U * {'first' if port.has_time else 'n'}]"
-
-
-_golden = _input
+def _golden(way: str, port: Port) -> str:
+    return f"&golden_{way}_{port.name}[{port.count}U * {'first' if port.has_time else 'n'}]"
 
 
 def _count(port: Port) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qrnn.arithmetic import gates as g
+from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.export.c_text import array, comment, fields
-from qrnn.export.layout import Kernels
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
@@ -23,10 +23,13 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
 )
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.targets import Kernels
 
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
 FORGET = {"gate": "QRNN_FORGET_GATE", "one": "QRNN_FORGET_ONE", "coupled": "QRNN_FORGET_COUPLED"}
 UNIT_FRAC = 15
+SHORT_ROW = 256
+"""Columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Code:
     definitions: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     weight_bytes: int = 0
+    longest_row: int = 0
     _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def define(self, text: str) -> None:
@@ -58,6 +62,7 @@ class Code:
         """Add a matrix's arrays and what it needs."""
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
+        self.longest_row = max(self.longest_row, found.columns)
         self.features.add("QRNN_USE_WIDE" if found.wide else "QRNN_USE_NARROW")
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
         self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()
@@ -68,6 +73,7 @@ class Code:
         self.features.add(f"QRNN_GATE_{KINDS[kind]}")
         table = wide = "NULL"
         if kind == g.ODD:
+            self.features |= {"QRNN_USE_CUT"} if function.params[g.CUT] else set()
             table = self.shared_array("int16_t", f"table_{function.name}", function.table)
         elif kind == g.TABLE:
             wide = self.shared_array("int32_t", f"table_{function.name}", function.table)
@@ -102,6 +108,17 @@ def is_unit(model: QuantModel) -> bool:
                     return False
                 if role == "n" and max(-low, high) > 32767:
                     return False  # a mean of n and h must be an int16
+    return True
+
+
+def is_bounded(model: QuantModel) -> bool:
+    """Whether QRNN_BOUNDED_STATES may be defined: the gate functions of LSTMs and RNNs alone keep their states within ±32767."""
+    for layer in model.recurrent_layers:
+        for d in layer.directions if layer.cell != "gru" else ():
+            largest = [max(-low, high) for low, high in (f.bounds for f in d.gates)]
+            value = largest[-2] * largest[-1] if layer.cell == "lstm" else largest[-1]
+            if shift_right_round(value, layer.shifts(d).hidden) > 32767:
+                return False  # rounding is monotone, and takes a negative value no further from 0
     return True
 
 

@@ -1,14 +1,13 @@
 """How the weights of four rows stand in memory, for each set of dot products in `targets/runtime/`."""
 
-from typing import Literal
-
 import numpy as np
 
 from qrnn.model.parts import Int8Array
-
-Kernels = Literal["plain", "dsp", "mve"]
+from qrnn.targets import Kernels
 
 BLOCK_ROWS = 4
+"""Rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
+
 COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16}
 """QRNN_COLUMNS of the three headers: rows are padded with zero columns to a multiple of this."""
 

@@ -9,29 +9,27 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, fields, words
-from qrnn.export.layout import Kernels, pack_block, padded_columns
+from qrnn.export.layout import BLOCK_ROWS, pack_block, padded_columns
 from qrnn.model.parts import Int8Array, Int32Array, Int64Array, Matrix
+from qrnn.targets import Kernels
 
 IntArray = TypeVar("IntArray", Int8Array, Int32Array)
-
-ROWS = 4
-"""Rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
 
 NARROW_LIMIT = 127
 """Operands within it have 8 bits in C."""
 
-MOST_COLUMNS = 0xFFFF // ROWS
+MOST_COLUMNS = 0xFFFF // BLOCK_ROWS
 """A block's bytes are held in 16 bits."""
 
 
 def plain_rows(count: int) -> Int64Array:
     """[blocks · 4]: rows 0 … count - 1, then -1 up to a whole block."""
-    return np.pad(np.arange(count), (0, -count % ROWS), constant_values=-1)
+    return np.pad(np.arange(count), (0, -count % BLOCK_ROWS), constant_values=-1)
 
 
 def unit_rows(units: int, gates: int) -> Int64Array:
     """Row numbers of blocks [unit / 4][gate][unit % 4] of a recurrent layer, whose row gate · units + unit it is; -1 for padding."""
-    unit = plain_rows(units).reshape(-1, 1, ROWS)
+    unit = plain_rows(units).reshape(-1, 1, BLOCK_ROWS)
     rows = np.where(unit < 0, -1, unit + units * np.arange(gates)[None, :, None])
     return rows.reshape(-1)
 
@@ -58,8 +56,8 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
             f"{name}: rows of {matrix.weight.shape[1]} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
         )
     picked = _with_zeros(matrix.weight, rows)
-    packed = [pack_block(block, kernels, wide) for block in picked.reshape(-1, ROWS, picked.shape[1])]
-    row = np.stack([_with_zeros(v, rows).reshape(-1, ROWS) for v in (matrix.bias, matrix.multiplier)], axis=1)
+    packed = [pack_block(block, kernels, wide) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
+    row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (matrix.bias, matrix.multiplier)], axis=1)
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes")]
     found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers"))
     pointers = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.quant_model import QuantModel
 
 Element = Literal["int16_t", "int32_t", "uint16_t", "uint32_t"]
+ELEMENT_BYTES: dict[Element, int] = {"int16_t": 2, "int32_t": 4, "uint16_t": 2, "uint32_t": 4}
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,16 @@ class StateField:
     layer: str
     direction: int
     is_cell: bool
+
+
+def state_bytes(fields: Sequence[StateField]) -> int:
+    """sizeof the state: of its members in their order, each where its type may begin; a state of nothing is a byte."""
+    size = 0
+    for f in fields:
+        width = ELEMENT_BYTES[f.kind]
+        size = -(-size // width) * width + width * f.count
+    most = max((ELEMENT_BYTES[f.kind] for f in fields), default=1)
+    return max(-(-size // most) * most, 1)
 
 
 def input_port(graph_input: GraphInput, names: Names) -> Port:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.export.ports import Port
-from qrnn.export.replay import KINDS
+from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
-OPTIMIZATION = "-O3"
+OPTIMIZATION = "-O2"
 """What the instructions in docs/benchmarks/devices.md are counted with."""
 
 MOST_SCALES = 8
@@ -23,7 +22,9 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
     name, build = exported.name, target.build
     runs_here = exported.kernels == "plain"
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
-    check = f"cc $(CFLAGS) {name}.c {name}_selftest.c main.c -o selftest && ./selftest && echo every bit is right"
+    check = (
+        f"$(HOST_CC) $(CFLAGS) {name}.c {name}_selftest.c main.c -o selftest && ./selftest && echo every bit is right"
+    )
     return {
         "name": name,
         "NAME": name.upper(),
@@ -38,11 +39,14 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
             + [line for port in (*exported.inputs, *exported.outputs) for line in _rows(model, port)]
         ),
         "weight_bytes": f"{exported.weight_bytes:,}",
-        "state_bytes": f"{sum(KINDS[f.kind].itemsize * f.count for f in exported.state):,}",
+        "state_bytes": f"{state_bytes(exported.state):,}",
         "check_note": " and runs it on this machine" if runs_here else f"; it runs on {target.name} alone",
         "cc": compiler,
+        "host_cc": "cc" if build.gnu else "$(CC)",
         "ar": f"{build.gnu}-ar" if build.gnu else "ar",
-        "flags": " ".join(build.gnu_flags),
+        "flags": " ".join(
+            [*build.gnu_flags, *(["-ffreestanding"] if build.gnu else [])]
+        ),  # <stdint.h> without a C library
         "optimization": OPTIMIZATION,
         "headers": " ".join([f"{name}.h", f"{name}_golden.h", *exported.runtime]),
         "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
@@ -52,16 +56,19 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
 def _example(exported: Exported) -> str:
     """A few lines of C that run the model."""
     name = exported.name
-    outputs = [f"{p.kind} {p.name}[{p.count}];" for p in exported.outputs]
     arguments = ["&state", *(p.name for p in exported.inputs)]
+    outputs = [p.name for p in exported.outputs]
+    times = "" if exported.streams else "LENGTH * "
+    ports = (*exported.inputs, *exported.outputs)
+    arrays = [f"static {p.kind} {p.name}[{times if p.has_time else ''}{p.count}];" for p in ports]
     if exported.streams:
-        call = f"{name}_step({', '.join([*arguments, *(p.name for p in exported.outputs)])});"
-        body = [*outputs, f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
+        call = f"{name}_step({', '.join([*arguments, *outputs])});"
+        body = [f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
     else:
-        outputs = [f"{p.kind} {p.name}[{'LENGTH * ' if p.has_time else ''}{p.count}];" for p in exported.outputs]
-        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *(p.name for p in exported.outputs), 'work'])});"
-        body = [f"static int16_t work[{name.upper()}_WORK(LENGTH)];", *outputs, f"{name}_init(&state);", call]
-    return "\n".join([f'#include "{name}.h"', "", f"static {name}_state state;", "", *body])
+        arrays.append(f"static int16_t work[{name.upper()}_WORK(LENGTH)];")
+        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *outputs, 'work'])});"
+        body = [f"{name}_init(&state);", "/* fill the inputs */", call]
+    return "\n".join([f'#include "{name}.h"', "", f"static {name}_state state;", *arrays, "", *body])
 
 
 def _calling(exported: Exported) -> str:
@@ -86,12 +93,18 @@ def _rows(model: QuantModel, port: Port) -> list[str]:
     output = next((o for o in model.outputs if o.name == port.graph_name), None)
     if output is None:
         return [f"{head} {elements} | {_scales(model, port.graph_name)} | {model.tensors[port.graph_name].limit} |"]
-    parts = [(t, elements if len(output.parts) == 1 else f"{len(i)}, of `{t}`") for t, i, _ in output.parts]
+    parts = [(t, elements if len(output.parts) == 1 else f"{len(i)}, of {_code(t)}") for t, i, _ in output.parts]
     return [f"{head} {what} | {_scales(model, t)} | {model.tensors[t].limit} |" for t, what in parts]
 
 
 def _scales(model: QuantModel, tensor: str) -> str:
     scale = model.tensors[tensor].scale
     if len(scale) > MOST_SCALES:
-        return f"one for each feature: see scale of `{tensor}` in `qrnn inspect --json`"
+        return f"one for each feature: see scale of {_code(tensor)} in `qrnn inspect --json`"
     return ", ".join(repr(s) for s in scale)
+
+
+def _code(name: str) -> str:
+    """A name that may hold anything, within a table of Markdown."""
+    plain = "".join(c if c.isprintable() and c not in "`|\\" else "?" for c in name)
+    return f"`{plain}`"

@@ -27,7 +27,12 @@ KINDS: dict[str, np.dtype[Any]] = {
     "uint16_t": np.dtype("<u2"),
     "uint32_t": np.dtype("<u4"),
 }
-COUNTS = struct.Struct("<QIIII")
+COUNTS = struct.Struct("<QIIII4I")
+PHASES = ("input", "state", "gates", "other")
+"""W·x, R·h, gate functions with the new state, and all else: QRNN_PHASE_… of targets/runtime/qrnn_types.h."""
+
+PHASES_HEADER = "void replay_phase(unsigned phase);\n#define QRNN_PHASE(phase) replay_phase(phase)\n"
+"""Included before everything else where phases are counted, with REPLAY_PHASES defined."""
 
 Vectors = Mapping[str, npt.NDArray[np.integer]]
 """C name → the integers of one sequence: [T, count] or [count]."""
@@ -35,13 +40,17 @@ Vectors = Mapping[str, npt.NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run counted: instructions in all calls together, the calls, the fewest and the most of one call, bytes of stack."""
+    """What a run counted: instructions in all calls together, the calls, the fewest and the most of one call, bytes of stack.
+
+    ``phases``: the same instructions by `PHASES`, zeros where the program was built without.
+    """
 
     instructions: int
     calls: int
     fewest: int
     most: int
     stack_bytes: int
+    phases: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,16 @@ class Replayed:
     state: dict[str, npt.NDArray[np.integer]]
 
 
+def sequence_length(model: Exported, inputs: Vectors) -> int:
+    """Steps of a sequence; 1 where no input is over time."""
+    return next((len(inputs[p.name]) for p in model.inputs if p.has_time), 1)
+
+
 def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
     """The input of the program."""
     parts: list[bytes] = []
     for inputs in sequences:
-        timed = [p for p in model.inputs if p.has_time]
-        length = len(inputs[timed[0].name]) if timed else 1
+        timed, length = [p for p in model.inputs if p.has_time], sequence_length(model, inputs)
         arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in model.inputs}
         parts.append(struct.pack("<I", length))
         parts += [arrays[p.name].tobytes() for p in model.inputs if not p.has_time]
@@ -94,25 +107,27 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
         found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.state}))
     if len(output) - at != COUNTS.size:
         raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
-    return found, Counts(*COUNTS.unpack_from(output, at))
+    instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack_from(output, at)
+    return found, Counts(instructions, calls, fewest, most, stack_bytes, tuple(phases))
 
 
 def replay_source(model: Exported, most_steps: int) -> str:
     """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
     ports = (*model.inputs, *model.outputs)
-    buffers = [f"static {p.kind} {p.name}[{_size(p, steps)}];" for p in ports]
+    buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in ports]
     if not model.streams:
         buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
     timed_in = [_read(p, "1U" if model.streams else "length") for p in model.inputs if p.has_time]
     timed_out = [_write(p, "1U" if model.streams else "length") for p in model.outputs if p.has_time]
     verb = "step" if model.streams else "run"
-    arguments = ["&state", *(p.name for p in model.inputs)]
+    arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
     arguments += [] if model.streams else ["length"]
-    arguments += [*(p.name for p in model.outputs), *([] if model.streams else ["work"])]
+    arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
     first = ["1U" if a == "length" else a for a in arguments]
     call = f"{model.name}_{verb}({', '.join(arguments)});"
-    one = [*timed_in, "before = board_instructions();", call, "count(board_instructions() - before);", *timed_out]
+    one = [*timed_in, "enter();", "before = board_instructions();", call]
+    one += ["count(board_instructions() - before);", "leave();", *timed_out]
     body = [f"    {line}" for line in one]
     if model.streams:
         body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
@@ -124,6 +139,9 @@ def replay_source(model: Exported, most_steps: int) -> str:
             f"static {model.name}_state state;",
             *buffers,
             "static uint32_t counts[6]; /* instructions, their high word, calls, fewest, most, stack */",
+            "static uint32_t phases[4];",
+            "",
+            _PHASES,
             "",
             "static void count(uint32_t instructions)",
             "{",
@@ -143,6 +161,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             "    board_stack_paint();",
             f"    {model.name}_{verb}({', '.join(first)}); /* how deep the stack becomes does not depend on values */",
             "    counts[5] = board_stack_used();",
+            "    calibrate();",
             f"    while ((board_read(&length, sizeof(length)) == sizeof(length)) && (length != 0x{END:X}U)) {{",
             *([] if model.streams else [f"        if (length > {steps}) {{", "            return 2;", "        }"]),
             f"        {model.name}_reset(&state);",
@@ -152,6 +171,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             *(f"        board_write(state.{f.name}, sizeof(state.{f.name}));" for f in model.state),
             "    }",
             "    board_write(counts, sizeof(counts));",
+            "    board_write(phases, sizeof(phases));",
             "    return 0;",
             "}",
             "",
@@ -159,13 +179,55 @@ def replay_source(model: Exported, most_steps: int) -> str:
     )
 
 
+_PHASES = """#if defined(REPLAY_PHASES)
+/* Instructions since the last call belong to the phase that it named, but for those of calling: `cost`, found by the first two calls. */
+static uint32_t since;
+static uint32_t current;
+static uint32_t cost;
+
+void replay_phase(unsigned phase)
+{
+    const uint32_t spent = board_instructions() - since;
+
+    phases[current] += spent - cost;
+    current = phase;
+    since = board_instructions();
+}
+
+static void enter(void)
+{
+    current = 3U;
+    since = board_instructions();
+}
+
+/* Nothing lies between these two: what is counted is what counting costs. */
+static void calibrate(void)
+{
+    cost = 0U;
+    phases[3] = 0U;
+    enter();
+    replay_phase(0U);
+    cost = phases[3];
+    for (uint32_t k = 0U; k < 4U; k++) {
+        phases[k] = 0U;
+    }
+}
+#define leave() replay_phase(3U)
+#else
+#define calibrate() ((void)0)
+#define enter() ((void)0)
+#define leave() ((void)0)
+#endif
+"""
+
+
 def _size(port: Port, steps: str) -> str:
     return f"{port.count}U * {steps}" if port.has_time else f"{port.count}U"
 
 
 def _read(port: Port, steps: str) -> str:
-    return f"(void)board_read({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"
+    return f"(void)board_read(port_{port.name}, {steps} * {port.count}U * (uint32_t)sizeof(*port_{port.name}));"
 
 
 def _write(port: Port, steps: str) -> str:
-    return f"board_write({port.name}, {steps} * {port.count}U * sizeof(*{port.name}));"
+    return f"board_write(port_{port.name}, {steps} * {port.count}U * (uint32_t)sizeof(*port_{port.name}));"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import comment
 from qrnn.export.flow import Flow, initial_states
-from qrnn.export.layers import Code, is_unit
-from qrnn.export.layout import Kernels
-from qrnn.export.names import identifier
+from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
+from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.model.quant_model import QuantConcat, QuantModel
+from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h")
 NEEDS = {
@@ -22,7 +22,7 @@ NEEDS = {
     "qrnn_pointwise.h": ("qrnn_gates.h",),
     "qrnn_projection.h": ("qrnn_gates.h",),
     "qrnn_rnn.h": ("qrnn_gates.h", "qrnn_matrix.h"),
-    "qrnn_softmax.h": ("qrnn_gates.h",),
+    "qrnn_softmax.h": (),
     "qrnn_vectors.h": (),
 }
 """Headers of the runtime that a layer's own header includes."""
@@ -52,11 +52,15 @@ class Exported:
 def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = ()) -> Exported:
     """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files."""
     _check(model)
-    name, code = identifier(name), Code(kernels)
+    name, code = model_identifier(name), Code(kernels)
     if is_unit(model):
         code.features.add("QRNN_UNIT_GATES")
+    if is_bounded(model):
+        code.features.add("QRNN_BOUNDED_STATES")
     flow = Flow(model, name, code)
     functions, reset = flow.functions(), initial_states(model, flow.fields, code)
+    if 0 < code.longest_row <= SHORT_ROW:
+        code.features.add("QRNN_SHORT_ROWS")
     runtime = _runtime(code)
     top = [comment(line) for line in remarks]
     return Exported(
@@ -92,7 +96,8 @@ def _runtime(code: Code) -> tuple[str, ...]:
     dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
     first = ["qrnn_gates.h", "qrnn_matrix.h"]
     rest = sorted(found - set(first))
-    return (*RUNTIME_BASE, *dot, *(h for h in first if h in found), *rest)
+    lanes = ["qrnn_lanes.h"] if found & set(first) else []
+    return (*RUNTIME_BASE, *lanes, *dot, *(h for h in first if h in found), *rest)
 
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:

@@ -80,16 +80,19 @@ def _shape_text(graph_input: GraphInput) -> str:
     return "[" + ", ".join(axes) + "]"
 
 
-def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
+def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int, ...]:
+    """The sizes [N] or [N, T] of an array, of the host or a device, that is of the graph input's shape; DataError for one that is not.
+
+    ``expected``: its kind of numbers, np.floating or np.integer; integers serve as both.
+    """
     lead = 2 if graph_input.has_time else 1
-    where = f"input {graph_input.name!r}"
-    array = as_array(where, value)
+    where, shape = f"input {graph_input.name!r}", tuple(array.shape)
 
     def shape_error(more: str) -> DataError:
-        return DataError(f"{where}: shape {list(array.shape)}, expected {_shape_text(graph_input)} {more}")
+        return DataError(f"{where}: shape {list(shape)}, expected {_shape_text(graph_input)} {more}")
 
-    if array.ndim != lead + len(graph_input.shape) or array.shape[lead:] != graph_input.shape:
-        flat_ok = array.ndim == lead + 1 and array.shape[lead:] == (graph_input.features,)
+    if len(shape) != lead + len(graph_input.shape) or shape[lead:] != graph_input.shape:
+        flat_ok = len(shape) == lead + 1 and shape[lead:] == (graph_input.features,)
         if not flat_ok:
             raise shape_error("(batch first, whatever the graph's own layout is)")
     if array.size == 0:
@@ -98,11 +101,35 @@ def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[
         raise DataError(
             f"{where}: type {array.dtype}, expected {'real numbers' if expected is np.floating else 'integers'}"
         )
+    return shape[:lead]
+
+
+def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
+    array = as_array(f"input {graph_input.name!r}", value)
+    check_fits(graph_input, array, expected)
     return array
+
+
+_DLPACK_CUDA = (2, 13)
+"""DLPack's numbers of CUDA's own and of managed memory."""
+
+
+def on_cuda_device(value: Any) -> bool:
+    """Whether an array lies on a CUDA device: by the CUDA array interface, by DLPack, or by Numba's own mark (its simulator's too)."""
+    if isinstance(value, np.ndarray):
+        return False
+    if getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__"):
+        return True
+    where = getattr(value, "__dlpack_device__", None)
+    return where is not None and int(where()[0]) in _DLPACK_CUDA
 
 
 def as_array(where: str, value: Any) -> npt.NDArray[Any]:
     """NumPy's array of ``value``; DataError where it is none."""
+    if on_cuda_device(value):
+        raise DataError(
+            f"{where}: lies on a CUDA device; copy it to the host, or use backend 'cuda' and its run or step"
+        )
     try:
         return np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -115,6 +142,41 @@ def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], 
         raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
 
 
+def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> None:
+    """DataError where an array is no input of the model, or one that must be there is not."""
+    known = {i.name for i in graph_inputs}
+    if unknown := sorted(data.keys() - known - set(RESERVED)):
+        raise DataError(
+            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally lengths, labels"
+        )
+    for graph_input in graph_inputs:
+        if graph_input.name not in data and graph_input.kind in ("features", "tokens"):
+            raise DataError(
+                f"input {graph_input.name!r} is missing; expected an array {_shape_text(graph_input)} (the data has {sorted(data)})"
+            )
+
+
+def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+    """(N, T) of inputs of sizes [N] or [N, T], T 1 where none has time; DataError where they differ."""
+    first = next(iter(sizes))
+    count = sizes[first][0]
+    for name, own in sizes.items():
+        if own[0] != count:
+            raise DataError(f"input {name!r} has {own[0]} sequences, input {first!r} has {count}; expected the same N")
+    timed = {name: own[1] for name, own in sizes.items() if len(own) > 1}
+    steps = next(iter(timed.values()), 1)
+    for name, own_steps in timed.items():
+        if own_steps != steps:
+            raise DataError(f"input {name!r} has {own_steps} steps, others have {steps}; expected the same T")
+    return count, steps
+
+
+def check_finite(where: str, real: FloatArray) -> None:
+    """DataError that names the first value which is no finite number of float32's range."""
+    if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
+        _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
+
+
 def make_batch(
     graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None, keep_float32: bool = False
 ) -> Batch:
@@ -122,15 +184,11 @@ def make_batch(
 
     ``keep_float32``: features that are float32 are not copied into float64; for consumers whose arithmetic is float64 by itself.
     """
-    known = {i.name for i in graph_inputs}
-    if unknown := sorted(data.keys() - known - set(RESERVED)):
-        raise DataError(
-            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally lengths, labels"
-        )
+    check_names(graph_inputs, data)
     features: dict[str, FloatArray] = {}
     tokens: dict[str, IndexArray] = {}
     states: dict[str, FloatArray] = {}
-    sizes: dict[str, tuple[int, int | None]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     if lengths is None:
         lengths = data.get("lengths")
     for graph_input in graph_inputs:
@@ -140,11 +198,7 @@ def make_batch(
             lengths = data.get(name, lengths)
             continue
         if name not in data:
-            if graph_input.kind == "state":
-                continue
-            raise DataError(
-                f"{where} is missing; expected an array {_shape_text(graph_input)} (the data has {sorted(data)})"
-            )
+            continue  # a state
         if graph_input.kind == "tokens":
             ids = _checked(graph_input, data[name], np.integer)
             vocabulary = graph_input.vocabulary
@@ -159,26 +213,16 @@ def make_batch(
             else:
                 with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
                     real = array.astype(np.float64)
-            if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
-                _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
+            check_finite(where, real)
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
-        sizes[name] = (lead[0], lead[1] if graph_input.has_time else None)
-    first = next(iter(sizes))
-    for name, (count, _) in sizes.items():
-        if count != sizes[first][0]:
-            raise DataError(
-                f"input {name!r} has {count} sequences, input {first!r} has {sizes[first][0]}; expected the same N"
-            )
-    timed = {name: steps for name, (_, steps) in sizes.items() if steps is not None}
-    steps = next(iter(timed.values()), 1)
-    for name, own in timed.items():
-        if own != steps:
-            raise DataError(f"input {name!r} has {own} steps, others have {steps}; expected the same T")
-    return Batch(features, tokens, states, _checked_lengths(lengths, sizes[first][0], steps), steps)
+        sizes[name] = lead
+    count, steps = check_sizes(sizes)
+    return Batch(features, tokens, states, checked_lengths(lengths, count, steps), steps)
 
 
-def _checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
+def checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
+    """``lengths`` [count] of the host in 0 … steps, or that many steps where there are none; DataError for others."""
     if lengths is None:
         return np.full(count, steps, np.int64)
     array = as_array("lengths", lengths)

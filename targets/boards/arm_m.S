@@ -79,3 +79,5 @@ board_periods:
 board_stack_mark:
     .space 4
     .size board_stack_mark, 4
+
+    .section .note.GNU-stack, "", %progbits

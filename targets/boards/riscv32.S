@@ -66,3 +66,5 @@ function board_stack_used
 board_stack_mark:
     .space 4
     .size board_stack_mark, 4
+
+    .section .note.GNU-stack, "", @progbits

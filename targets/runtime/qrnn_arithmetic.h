@@ -4,6 +4,10 @@
 
 #include "qrnn_types.h"
 
+#if defined(__ARM_ARCH_ISA_THUMB) && (__ARM_ARCH_ISA_THUMB == 1)
+#define QRNN_HALFWORD_PRODUCTS /* Cortex-M0: a multiplication has 32 bits of result */
+#endif
+
 /* Single instructions of Arm stand here in place of what they compute: compilers do not find them by themselves. */
 
 static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
@@ -55,16 +59,25 @@ static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
     return (x + ((INT32_C(1) << shift) >> 1)) >> shift;
 }
 
-/* The same for any int32 x, without a sum that is wider than x. */
+/* The same for any int32 x, without a sum that is wider than x: floor(x / 2^shift), and 1 more where the highest bit below is 1.
+ * -2^31 is taken for -2^31 + 1 where shift is 0, so that the result has a size. */
 static inline int32_t qrnn_shift_right_round_full(int32_t x, uint32_t shift)
 {
-    return (shift == 0U) ? x : ((x >> shift) + ((x >> (shift - 1U)) & 1));
+    const int32_t doubled = x >> ((shift == 0U) ? 0U : (shift - 1U));
+    const int32_t whole = (x < -INT32_MAX) ? -INT32_MAX : x;
+    return (shift == 0U) ? whole : ((doubled >> 1) + (doubled & 1));
 }
 
 /* The same in 64 bits, shift 0...46. */
 static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
 {
     return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
+}
+
+/* clamp to within +-(2^31 - 1): for sums that are saturated to 16 bits next */
+static inline int32_t qrnn_within_int32(int64_t x)
+{
+    return (int32_t)((x < -INT32_MAX) ? -INT32_MAX : ((x > INT32_MAX) ? INT32_MAX : x));
 }
 
 /* round(acc * multiplier / 2^32) */
@@ -74,8 +87,19 @@ static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier)
     int32_t high;
     __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(acc), "r"(multiplier));
     return high;
+#elif defined(QRNN_HALFWORD_PRODUCTS)
+    /* acc = 2^16 ah + al, multiplier = 2^16 mh + ml, with signed ah and 0 <= al, ml < 2^16, 0 <= mh < 2^15. The product is
+     * 2^32 ah mh + 2^16 (ah ml + al mh) + al ml; of its lower words `middle` and `low` hold what the next sum up needs. */
+    const int32_t ah = acc >> 16;
+    const uint32_t al = (uint32_t)acc & 0xFFFFU;
+    const int32_t mh = multiplier >> 16;
+    const uint32_t ml = (uint32_t)multiplier & 0xFFFFU;
+    const int32_t middle = (ah * (int32_t)ml) + (int32_t)((al * ml) >> 16);
+    const uint32_t low = (al * (uint32_t)mh) + ((uint32_t)middle & 0xFFFFU) + 0x8000U;
+    return (ah * mh) + (middle >> 16) + (int32_t)(low >> 16);
 #else
-    return (int32_t)(((int64_t)acc * multiplier + INT64_C(0x80000000)) >> 32);
+    const int64_t product = (int64_t)acc * multiplier; /* rounding carries into the high word where bit 31 is 1 */
+    return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 #endif
 }
 

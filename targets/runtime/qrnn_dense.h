@@ -14,8 +14,9 @@ static void qrnn_dense(const qrnn_matrix *matrix, const uint32_t *x, uint32_t ro
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
         qrnn_rows(matrix, first / QRNN_BLOCK_ROWS, x, sums);
-        for (uint32_t k = 0U; k < count; k++) {
-            y[first + k] = (int16_t)qrnn_to_argument(matrix, first + k, sums[k]);
+        for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+            const qrnn_lanes sum = qrnn_lanes_of(&sums[k]);
+            qrnn_lanes_write16(&y[first + k], qrnn_lanes_saturate16(qrnn_to_argument(matrix, first + k, sum)), count);
         }
     }
 }

@@ -64,7 +64,11 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 
 #ifdef QRNN_USE_NARROW
 /* |S| <= 512 * 127 * 127 < 2^23 in a chunk of columns: 256 S[r + 1] + S[r] is computed modulo 2^32, its first term is an int32. */
+#ifdef QRNN_SHORT_ROWS /* no row of the model has more than 256 columns */
+#define QRNN_CHUNK 0xFFFFFFFFu
+#else
 #define QRNN_CHUNK 512u
+#endif
 
 #ifdef QRNN_ASSEMBLY
 #define QRNN_FOUR_COLUMNS                                                                                            \
@@ -74,7 +78,8 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     QRNN_ROWS(QRNN_SMLAD, "both0", "low0", "r6", "x1") QRNN_ROWS(QRNN_SMLAD, "both2", "low2", "r8", "x1")
 #endif
 
-static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                      int32_t sums[4])
 {
     do {
         uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
@@ -123,7 +128,8 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
     QRNN_ROWS(QRNN_SMLALD, "both0", "low0", "r4", "x1") QRNN_ROWS(QRNN_SMLALD, "both2", "low2", "r5", "x1")
 #endif
 
-static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                           int32_t sums[4])
 {
     int32_t low0 = bias[0];
     int32_t low2 = bias[2];

@@ -48,7 +48,8 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     }
 }
 
-static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+                      int32_t sums[4])
 {
     int32_t s0 = bias[0];
     int32_t s1 = bias[1];

@@ -1,63 +1,73 @@
-/* Gate functions of an int16 argument, section 3 of docs/arithmetic.md. Those that the model uses are compiled in. */
+/* Gate functions, section 3 of docs/arithmetic.md, each lane an argument. Those that the model uses are compiled in.
+ *
+ * The contract gives them saturate16(x). Here they take any x with |x| < 2^31 and saturate themselves: for ODD and TABLE that is no
+ * work, since what they clamp their arguments to lies within 16 bits. */
 #ifndef QRNN_GATES_H
 #define QRNN_GATES_H
 
-#include "qrnn_arithmetic.h"
+#include "qrnn_lanes.h"
 
 /* from + round((to - from) * fraction): between two entries of a table; bits of x below segment_bits are the fraction, in Q0.15 */
-static inline int32_t qrnn_interpolate(int32_t x, uint32_t segment_bits, int32_t from, int32_t to)
+static inline qrnn_lanes qrnn_interpolate(qrnn_lanes x, uint32_t segment_bits, qrnn_lanes from, qrnn_lanes to)
 {
-    const int32_t fraction = (int32_t)(((uint32_t)x << (15U - segment_bits)) & 32767U);
-    return from + qrnn_shift_right_round((to - from) * fraction, 15U);
+    const qrnn_lanes fraction = qrnn_lanes_shift_left(x, 15U - segment_bits) & qrnn_lanes_all(32767);
+    return from + qrnn_lanes_shift_right_round((to - from) * fraction, 15U);
 }
 
 #if defined(QRNN_GATE_ODD)
-/* y = offset + sign(x) * p(min(|x|, 32767 - cut)), and -y where offset < 0 */
-static inline int32_t qrnn_odd(const qrnn_gate *gate, int32_t x)
+/* y = offset + sign(x) * p(min(|x|, 32767 - cut)), and -y where offset < 0: |offset| + p, with the sign of x, turned where offset < 0 */
+static inline qrnn_lanes qrnn_odd(const qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t offset = gate->value[0];
     const uint32_t segment_bits = (uint32_t)gate->value[1];
-    const int32_t most = 32767 - gate->value[2];
-    const int32_t size = (x < 0) ? -x : x;
-    const int32_t m = (size > most) ? most : size;
-    const int16_t *entry = &gate->table[(uint32_t)m >> segment_bits];
-    const int32_t p = qrnn_interpolate(m, segment_bits, entry[0], entry[1]);
-    const int32_t y = (x < 0) ? (offset - p) : (offset + p);
-    return (offset < 0) ? -y : y;
+#if defined(QRNN_USE_CUT)
+    const qrnn_lanes m = qrnn_lanes_min(qrnn_lanes_size(x), 32767 - gate->value[2]);
+#else /* cut is 0 */
+    const qrnn_lanes m = qrnn_lanes_at_most_32767(qrnn_lanes_size(x));
+#endif
+    const qrnn_lanes k = qrnn_lanes_shift_right(m, segment_bits);
+    const qrnn_lanes from = qrnn_lanes_entry16(gate->table, k);
+    const qrnn_lanes to = qrnn_lanes_entry16(&gate->table[1], k);
+    const qrnn_lanes p = qrnn_interpolate(m, segment_bits, from, to);
+    return (offset < 0) ? (qrnn_lanes_all(-offset) - qrnn_lanes_with_sign(p, x))
+                        : (qrnn_lanes_all(offset) + qrnn_lanes_with_sign(p, x));
 }
 #endif
 
 #if defined(QRNN_GATE_RAMP)
 /* y = saturate(round((x * slope + intercept) / 2^shift), low, high) */
-static inline int32_t qrnn_ramp(const qrnn_gate *gate, int32_t x)
+static inline qrnn_lanes qrnn_ramp(const qrnn_gate *gate, qrnn_lanes x)
 {
-    const int32_t line = (x * gate->value[0]) + gate->value[1];
-    return qrnn_saturate(qrnn_shift_right_round(line, (uint32_t)gate->value[2]), gate->value[3], gate->value[4]);
+    const qrnn_lanes line = (qrnn_lanes_saturate16(x) * qrnn_lanes_all(gate->value[0])) + qrnn_lanes_all(gate->value[1]);
+    const qrnn_lanes y = qrnn_lanes_shift_right_round(line, (uint32_t)gate->value[2]);
+    return qrnn_lanes_min(qrnn_lanes_max(y, gate->value[3]), gate->value[4]);
 }
 #endif
 
 #if defined(QRNN_GATE_TABLE)
 /* y = p(saturate(x, lowest, highest) + 32768) */
-static inline int32_t qrnn_table(const qrnn_gate *gate, int32_t x)
+static inline qrnn_lanes qrnn_table(const qrnn_gate *gate, qrnn_lanes x)
 {
     const uint32_t segment_bits = (uint32_t)gate->value[1];
-    const int32_t m = qrnn_saturate(x, gate->value[0], gate->value[2]) + 32768;
-    const int32_t *entry = &gate->wide_table[(uint32_t)m >> segment_bits];
-    return qrnn_interpolate(m, segment_bits, entry[0], entry[1]);
+    const qrnn_lanes m = qrnn_lanes_min(qrnn_lanes_max(x, gate->value[0]), gate->value[2]) + qrnn_lanes_all(32768);
+    const qrnn_lanes k = qrnn_lanes_shift_right(m, segment_bits);
+    const qrnn_lanes from = qrnn_lanes_entry32(gate->wide_table, k);
+    const qrnn_lanes to = qrnn_lanes_entry32(&gate->wide_table[1], k);
+    return qrnn_interpolate(m, segment_bits, from, to);
 }
 #endif
 
 #if defined(QRNN_GATE_THRESHOLD)
 /* y = below where x <= threshold, else min(x * slope + intercept, high) */
-static inline int32_t qrnn_threshold(const qrnn_gate *gate, int32_t x)
+static inline qrnn_lanes qrnn_threshold(const qrnn_gate *gate, qrnn_lanes x)
 {
-    const int32_t line = (x * gate->value[1]) + gate->value[2];
-    const int32_t above = (line > gate->value[3]) ? gate->value[3] : line;
-    return (x <= gate->value[0]) ? gate->value[4] : above;
+    const qrnn_lanes argument = qrnn_lanes_saturate16(x);
+    const qrnn_lanes line = (argument * qrnn_lanes_all(gate->value[1])) + qrnn_lanes_all(gate->value[2]);
+    return qrnn_lanes_choose(argument, gate->value[0], gate->value[4], qrnn_lanes_min(line, gate->value[3]));
 }
 #endif
 
-static inline int32_t qrnn_evaluate(const qrnn_gate *gate, int32_t x)
+static inline qrnn_lanes qrnn_evaluate(const qrnn_gate *gate, qrnn_lanes x)
 {
     switch (gate->kind) {
 #if defined(QRNN_GATE_RAMP)
@@ -76,7 +86,7 @@ static inline int32_t qrnn_evaluate(const qrnn_gate *gate, int32_t x)
 #if defined(QRNN_GATE_ODD)
         return qrnn_odd(gate, x);
 #else
-        return 0; /* the exporter writes no other kind */
+        return qrnn_lanes_all(0); /* the exporter writes no other kind */
 #endif
     }
 }

@@ -6,28 +6,28 @@
 #include "qrnn_matrix.h"
 
 /* h' = saturate(round(z * h + (1 - z) * n), 32767); n is first rounded to the state's fraction bits */
-static inline int16_t qrnn_gru_hidden_state(const qrnn_cell *cell, int32_t z, int32_t n, int32_t h)
+static inline qrnn_lanes qrnn_gru_hidden_state(const qrnn_cell *cell, qrnn_lanes z, qrnn_lanes n, qrnn_lanes h)
 {
-    const int32_t candidate = qrnn_shift_right_round(n, cell->candidate_shift);
+    const qrnn_lanes candidate = qrnn_lanes_shift_right_round(n, cell->candidate_shift);
 #if defined(QRNN_UNIT_GATES) /* z in [0, 1] with 15 fraction bits: a mean, which stays between n and h */
-    return (int16_t)qrnn_shift_right_round((z * h) + (((INT32_C(1) << 15) - z) * candidate), 15U);
+    const qrnn_lanes one = qrnn_lanes_all(INT32_C(1) << 15);
+    return qrnn_lanes_shift_right_round((z * h) + ((one - z) * candidate), 15U);
 #else
     const int64_t one = INT64_C(1) << cell->update_frac;
     const int64_t blend = ((int64_t)z * h) + ((one - z) * candidate);
     const int64_t rounded = qrnn_shift_right_round64(blend, cell->update_frac);
-    return (int16_t)((rounded < -32767) ? -32767 : ((rounded > 32767) ? 32767 : rounded));
+    return qrnn_lanes_symmetric16(qrnn_within_int32(rounded));
 #endif
 }
 
 #if defined(QRNN_USE_GRU_RESET_AFTER)
-/* linear_before_reset = 1: pre_n = saturate16_shifted(x + round(h * r)) */
-static inline int32_t qrnn_candidate_after_reset(const qrnn_cell *cell, uint32_t row, int32_t x, int32_t h, int32_t r)
+/* linear_before_reset = 1: the argument saturate16_shifted(x + round(h * r)) */
+static inline qrnn_lanes qrnn_candidate_after_reset(const qrnn_cell *cell, uint32_t row, qrnn_lanes x, qrnn_lanes h, qrnn_lanes r)
 {
 #if defined(QRNN_UNIT_GATES)
-    return qrnn_to_argument(&cell->hh, row, x + (int32_t)qrnn_shift_right_round64((int64_t)h * r, 15U));
+    return qrnn_to_argument(&cell->hh, row, x + qrnn_lanes_multiply_q15(h, r));
 #else
-    const int64_t sum = x + qrnn_shift_right_round64((int64_t)h * r, cell->reset_frac);
-    return qrnn_to_argument(&cell->hh, row, (int32_t)((sum < INT32_MIN) ? INT32_MIN : ((sum > INT32_MAX) ? INT32_MAX : sum)));
+    return qrnn_to_argument(&cell->hh, row, qrnn_within_int32(x + qrnn_shift_right_round64((int64_t)h * r, cell->reset_frac)));
 #endif
 }
 
@@ -36,29 +36,34 @@ static void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32
 {
     int32_t xs[3][QRNN_BLOCK_ROWS];
     int32_t hs[3][QRNN_BLOCK_ROWS];
-    uint32_t block = 0U;
+    uint32_t block = 0U; /* of gate r of four units */
 
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
-        const uint32_t row = QRNN_BLOCK_ROWS * block;
 
         for (uint32_t gate = 0U; gate < 3U; gate++) {
             QRNN_PHASE(QRNN_PHASE_INPUT);
-            qrnn_rows(&cell->ih, block, x, xs[gate]);
+            qrnn_rows(&cell->ih, block + gate, x, xs[gate]);
             QRNN_PHASE(QRNN_PHASE_STATE);
-            qrnn_rows(&cell->hh, block, operand, hs[gate]);
-            block++;
+            qrnn_rows(&cell->hh, block + gate, operand, hs[gate]);
         }
         QRNN_PHASE(QRNN_PHASE_GATES);
-        for (uint32_t k = 0U; k < count; k++) {
-            const int32_t r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row + k, xs[0][k] + hs[0][k]));
-            const int32_t z_argument = qrnn_to_argument(&cell->hh, row + QRNN_BLOCK_ROWS + k, xs[1][k] + hs[1][k]);
-            const int32_t z = qrnn_evaluate(&cell->gate[1], z_argument);
-            const int32_t n_argument = qrnn_candidate_after_reset(cell, row + (2U * QRNN_BLOCK_ROWS) + k, xs[2][k], hs[2][k], r);
-            const int32_t n = qrnn_evaluate(&cell->gate[2], n_argument);
-            h[first + k] = qrnn_gru_hidden_state(cell, z, n, h[first + k]);
+        for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+            const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
+            const uint32_t z_row = row + QRNN_BLOCK_ROWS;
+            const uint32_t n_row = z_row + QRNN_BLOCK_ROWS;
+            const qrnn_lanes r_sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
+            const qrnn_lanes z_sum = qrnn_lanes_of(&xs[1][k]) + qrnn_lanes_of(&hs[1][k]);
+            const qrnn_lanes z = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, z_row, z_sum));
+            const qrnn_lanes n_x = qrnn_lanes_of(&xs[2][k]);
+            const qrnn_lanes n_h = qrnn_lanes_of(&hs[2][k]);
+            const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], qrnn_candidate_after_reset(cell, n_row, n_x, n_h, r));
+            const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
+            qrnn_lanes_write16(&h[first + k], qrnn_gru_hidden_state(cell, z, n, old), count);
         }
+        block += 3U;
     }
     QRNN_PHASE(QRNN_PHASE_OTHER);
 }
@@ -66,11 +71,11 @@ static void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32
 
 #if defined(QRNN_USE_GRU_RESET_BEFORE)
 /* saturate(round(r * h), limit), rounded once from the full product */
-static inline int16_t qrnn_reset_operand(const qrnn_cell *cell, int32_t r, int32_t h)
+static inline qrnn_lanes qrnn_reset_operand(const qrnn_cell *cell, qrnn_lanes r, qrnn_lanes h)
 {
     const int32_t limit = cell->h_limit;
-    const int64_t rounded = qrnn_shift_right_round64((int64_t)r * h, (uint32_t)cell->reset_frac + cell->h_shift);
-    return (int16_t)((rounded < -limit) ? -limit : ((rounded > limit) ? limit : rounded));
+    const qrnn_lanes rounded = qrnn_lanes_shift_right_round(r * h, (uint32_t)cell->reset_frac + cell->h_shift);
+    return qrnn_lanes_max(qrnn_lanes_min(rounded, limit), -limit);
 }
 
 /* linear_before_reset = 0: r and z of all units, then n from the operand of r*h. Room: z [H], reset [H], `encoded` as `operand`. */
@@ -93,12 +98,14 @@ static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const
             QRNN_PHASE(QRNN_PHASE_STATE);
             qrnn_rows(&cell->hh, block + gate, operand, hs);
             QRNN_PHASE(QRNN_PHASE_GATES);
-            for (uint32_t k = 0U; k < count; k++) {
-                const int32_t value = qrnn_evaluate(&cell->gate[gate], qrnn_to_argument(&cell->hh, row + k, xs[k] + hs[k]));
+            for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+                const qrnn_lanes sum = qrnn_lanes_of(&xs[k]) + qrnn_lanes_of(&hs[k]);
+                const qrnn_lanes value = qrnn_evaluate(&cell->gate[gate], qrnn_to_argument(&cell->hh, row + k, sum));
                 if (gate == 0U) {
-                    reset[first + k] = qrnn_reset_operand(cell, value, h[first + k]);
+                    const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
+                    qrnn_lanes_write16(&reset[first + k], qrnn_reset_operand(cell, value, old), count);
                 } else {
-                    z[first + k] = value;
+                    qrnn_lanes_write32(&z[first + k], value, count);
                 }
             }
         }
@@ -116,10 +123,13 @@ static void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const
         QRNN_PHASE(QRNN_PHASE_STATE);
         qrnn_rows(&cell->hh, block, encoded, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
-        for (uint32_t k = 0U; k < count; k++) {
-            const int32_t argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, xs[k] + hs[k]);
-            const int32_t n = qrnn_evaluate(&cell->gate[2], argument);
-            h[first + k] = qrnn_gru_hidden_state(cell, z[first + k], n, h[first + k]);
+        for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+            const qrnn_lanes sum = qrnn_lanes_of(&xs[k]) + qrnn_lanes_of(&hs[k]);
+            const qrnn_lanes argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, sum);
+            const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], argument);
+            const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
+            const qrnn_lanes update = qrnn_lanes_read32(&z[first + k], count);
+            qrnn_lanes_write16(&h[first + k], qrnn_gru_hidden_state(cell, update, n, old), count);
         }
         block += 3U;
     }

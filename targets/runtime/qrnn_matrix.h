@@ -2,7 +2,7 @@
 #ifndef QRNN_MATRIX_H
 #define QRNN_MATRIX_H
 
-#include "qrnn_arithmetic.h"
+#include "qrnn_lanes.h"
 
 /* The operands of a vector, as the dot product reads them. */
 static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
@@ -37,25 +37,24 @@ static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t 
 #else
     qrnn_dot4(weight, operand, matrix->columns, row, sums);
 #endif
-    for (uint32_t r = 0U; r < QRNN_BLOCK_ROWS; r++) {
 #if defined(QRNN_USE_LEFT_SHIFT)
-        const uint32_t left_shift = (matrix->left_shift == NULL) ? 0U : matrix->left_shift[(QRNN_BLOCK_ROWS * block) + r];
-        sums[r] = qrnn_requantize(qrnn_shift_left(sums[r], left_shift), row[QRNN_BLOCK_ROWS + r]);
+    qrnn_requantize_four(sums, &row[QRNN_BLOCK_ROWS],
+                         (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * block]);
 #else
-        sums[r] = qrnn_requantize(sums[r], row[QRNN_BLOCK_ROWS + r]);
+    qrnn_requantize_four(sums, &row[QRNN_BLOCK_ROWS], NULL);
 #endif
-    }
 }
 
-/* saturate16_shifted(sum, pre_shift of the row) */
-static inline int32_t qrnn_to_argument(const qrnn_matrix *matrix, uint32_t row, int32_t sum)
+/* What a gate function takes for saturate16_shifted(sum, pre_shift of the row); of the rows from `row` on, one for each lane. Where
+ * nothing is shifted it is the sum itself, since gate functions saturate. */
+static inline qrnn_lanes qrnn_to_argument(const qrnn_matrix *matrix, uint32_t row, qrnn_lanes sum)
 {
 #if defined(QRNN_USE_PRE_SHIFT)
-    return qrnn_saturate16_shifted(sum, (matrix->pre_shift == NULL) ? 0U : matrix->pre_shift[row]);
+    return (matrix->pre_shift == NULL) ? sum : qrnn_lanes_saturate16_shifted(sum, &matrix->pre_shift[row]);
 #else
     (void)matrix;
     (void)row;
-    return qrnn_saturate16(sum);
+    return sum;
 #endif
 }
 

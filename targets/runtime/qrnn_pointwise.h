@@ -4,13 +4,16 @@
 
 #include "qrnn_gates.h"
 
-/* y = round(gate(align16(x, in_frac, gate_frac)) / 2^shift); x and y may be one array */
+/* y = round(gate(align16(x, in_frac, gate_frac)) / 2^shift); x and y may be one array.
+ * The gate function does the saturation of align16. */
 static void qrnn_pointwise(const qrnn_gate *gate, const int16_t *x, uint32_t count, uint32_t in_frac, uint32_t gate_frac,
                            uint32_t shift, int16_t *y)
 {
-    for (uint32_t k = 0U; k < count; k++) {
-        const int32_t value = qrnn_evaluate(gate, qrnn_align16(x[k], in_frac, gate_frac));
-        y[k] = (int16_t)qrnn_shift_right_round(value, shift);
+    for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+        const qrnn_lanes value = qrnn_lanes_read16(&x[k], count - k);
+        const qrnn_lanes argument = (gate_frac >= in_frac) ? qrnn_lanes_shift_left(value, gate_frac - in_frac)
+                                                           : qrnn_lanes_shift_right_round(value, in_frac - gate_frac);
+        qrnn_lanes_write16(&y[k], qrnn_lanes_shift_right_round(qrnn_evaluate(gate, argument), shift), count - k);
     }
 }
 

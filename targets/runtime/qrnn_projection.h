@@ -7,9 +7,10 @@
 /* s = saturate(round(f(v) / 2^shift), 32767), f a gate function, or the identity where gate is NULL; in place */
 static void qrnn_to_state(const qrnn_gate *gate, uint32_t count, uint32_t shift, int16_t *v)
 {
-    for (uint32_t k = 0U; k < count; k++) {
-        const int32_t value = (gate == NULL) ? v[k] : qrnn_evaluate(gate, v[k]);
-        v[k] = (int16_t)qrnn_saturate(qrnn_shift_right_round(value, shift), -32767, 32767);
+    for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+        const qrnn_lanes argument = qrnn_lanes_read16(&v[k], count - k);
+        const qrnn_lanes value = (gate == NULL) ? argument : qrnn_evaluate(gate, argument);
+        qrnn_lanes_write16(&v[k], qrnn_lanes_symmetric16(qrnn_lanes_shift_right_round(value, shift)), count - k);
     }
 }
 

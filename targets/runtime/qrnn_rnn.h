@@ -21,10 +21,11 @@ static void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x, const uint32
         QRNN_PHASE(QRNN_PHASE_STATE);
         qrnn_rows(&cell->hh, block, h, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
-        for (uint32_t k = 0U; k < count; k++) {
-            const int32_t argument = qrnn_to_argument(&cell->hh, first + k, xs[k] + hs[k]);
-            const int32_t value = qrnn_shift_right_round(qrnn_evaluate(&cell->gate[0], argument), cell->hidden_shift);
-            hidden[first + k] = (int16_t)qrnn_saturate(value, -32767, 32767);
+        for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+            const qrnn_lanes sum = qrnn_lanes_of(&xs[k]) + qrnn_lanes_of(&hs[k]);
+            const qrnn_lanes value = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, first + k, sum));
+            const qrnn_lanes next = qrnn_lanes_state(qrnn_lanes_shift_right_round(value, cell->hidden_shift));
+            qrnn_lanes_write16(&hidden[first + k], next, count);
         }
         block++;
     }

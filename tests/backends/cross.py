@@ -22,6 +22,7 @@ from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.dense import PARTS
 from qrnn.backends.cpu.isa import ISAS, Isa, const, load
 from qrnn.backends.cpu.parts import I64
+from qrnn.backends.cpu.steps import Form
 
 TRIPLE, FEATURES = "aarch64-unknown-linux-gnu", "+neon,+dotprod"
 NEON = next(isa for isa in ISAS if isa.name == "neon-dotprod")
@@ -110,23 +111,28 @@ def _entry(module: ir.Module, name: str, sizes: tuple[int, ...], emit: Callable[
     builder.ret_void()
 
 
-def step_module(isa: Isa, phases: tuple[str, ...], simple: bool) -> ir.Module:
+def step_module(isa: Isa, phases: tuple[str, ...], form: Form) -> ir.Module:
     """Every entry that the steps of a cell of these phases need, and that of dense layers."""
     module = ir.Module()
     module.triple = TRIPLE
     values, moving, gates = len(blocks.STEP_ARGS), len(matrix.MOVING), blocks.PHASES[phases[0]].gates
     _entry(module, "encode", (len(blocks.ENCODE_ARGS), 0), lambda b, *a: blocks.emit_encode(b, isa, *a))
-    _entry(module, "product", (len(matrix.PRODUCT_ARGS), 0, 0, 0), lambda b, *a: matrix.emit_product(b, isa, gates, *a))
+    _entry(
+        module,
+        "product",
+        (len(matrix.PRODUCT_ARGS), 0, 0, 0),
+        lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=form),
+    )
     dense = (len(matrix.PRODUCT_ARGS), 0, 0, 0)
-    _entry(module, "dense", dense, lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, dense=True))
+    _entry(module, "dense", dense, lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, form=Form(), dense=True))
     for prefix, phase in (("", phases[0]), ("second_", phases[-1])):
         _entry(
             module, f"{prefix}step", (values, 0, 0, 0),
-            lambda b, *a, phase=phase: blocks.emit_step(b, isa, phase, simple, *a),
+            lambda b, *a, phase=phase: blocks.emit_step(b, isa, phase, form, *a),
         )  # fmt: skip
         _entry(
             module, f"{prefix}group_step", (values, moving, 0, 0, 0),
-            lambda b, *a, phase=phase: matrix.emit_group_step(b, isa, phase, simple, *a),
+            lambda b, *a, phase=phase: matrix.emit_group_step(b, isa, phase, form, *a),
         )  # fmt: skip
     return module
 

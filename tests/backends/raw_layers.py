@@ -192,18 +192,20 @@ class FusableShape:
     directions: tuple[bool, ...] = (False,)
     simple: bool = False
     """What `qrnn.backends.cpu.packed.is_simple` means."""
+    tables: bool = False
+    """No gate function is a ramp, no row has a left_shift."""
     weights: int = 8
     """Bits of the weights."""
 
 
 def fusable_function(
-    rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15, simple: bool = False
+    rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15, simple: bool = False, tables: bool = False
 ) -> GateFunction:
     """An odd table or a ramp with values in ``low`` … ``high``, up to the ends of what fused steps take."""
     table = np.zeros(0, np.int32)
     params = np.zeros(g.PARAMS, np.int64)
     values: tuple[int, ...]
-    if rng.random() < 0.7:
+    if tables or rng.random() < 0.7:
         bits = int(rng.choice([8, 8, 9, 12, 15] if simple else [5, 8, 8, 9, 12, 15, 15]))
         offset = 0 if low < 0 else int(rng.choice([1 << 14, (1 << 14) if simple else -(1 << 14)]))
         most, entries = abs(offset) or 32767, [_number(rng, -200, 200)]
@@ -226,9 +228,10 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
     blocks = gate_blocks(cell, "gate")
     roles = (*blocks, "output") if cell == "lstm" else blocks
     x_op, h_op = Operand(_number(rng, 0, 15), shape.x_limit), Operand(_number(rng, 0, 15), shape.h_limit)
-    c_frac = _number(rng, 1, C_FRAC_MAX)
+    finer = 2 if shape.simple else 1
+    c_frac = _number(rng, finer, C_FRAC_MAX)
     out_frac = _number(rng, 0, 15) if cell == "rnn" else 15
-    in_frac = _number(rng, 0, min(15, c_frac - 1))
+    in_frac = _number(rng, 0, min(15, c_frac - finer))
     rows, directions = len(blocks) * H, []
     make = matrix if shape.weights == 8 else matrix4
     for reverse in shape.directions:
@@ -237,7 +240,7 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
             low, high = (-32768, 32768) if cell == "rnn" else (0, 32768) if role in "iforz" else (-32767, 32767)
             if shape.simple and cell == "rnn":
                 low, high = -32767, 32767
-            functions.append(fusable_function(rng, low, high, in_frac, out_frac, shape.simple))
+            functions.append(fusable_function(rng, low, high, in_frac, out_frac, shape.simple, shape.tables))
         directions.append(
             QuantDirection(
                 reverse,
@@ -249,6 +252,9 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
                 QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
             )
         )
+    for d in directions if shape.tables else ():
+        for part in (d.ih, d.hh):
+            part.left_shift[:] = 0
     c_n = "c_n" if cell == "lstm" else None
     h_frac = 15 if shape.simple and cell != "rnn" else _number(rng, 0, out_frac)
     layer = QuantRecurrent(

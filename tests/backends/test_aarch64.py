@@ -18,12 +18,13 @@ from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import DOTS_IN_FLIGHT, PHASES, STEP_ARGS, TABLE_AT
+from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.dense import PARTS, DenseRun
 from qrnn.backends.cpu.fused import AHEAD, ROWS_AHEAD, encode
 from qrnn.backends.cpu.fused import CELLS as STEPS
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.matrix import MOVING, TILE
+from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, TABLE_AT, Form
 from qrnn.model.float_model import CellKind
 from qrnn.model.quant_model import QuantDense, QuantModel
 
@@ -40,7 +41,7 @@ emulated = pytest.mark.skipif(
 @cache
 def built(phases: tuple[str, ...], simple: bool) -> tuple[str, bytes]:
     """Assembly and object code of a cell's steps."""
-    return compiled(step_module(NEON, phases, simple))
+    return compiled(step_module(NEON, phases, Form(simple)))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,7 @@ class _Layer:
         self.places, self.sums = [place(reset), place(z)], place(sums)
         self.states = [place(self.h), place(self.c), groups, planes]
         self.xs, self.xs_step = place(xs), 4 * xs.shape[1]
+        self.xs_block = self.xs_step * units // self.h.shape[1]
         of_state = (4 * z.shape[1], self.xs_step, 2 * self.h.shape[1], 4 * self.c.shape[1])
         self.strides = (self.row, self.row, self.row, *of_state)
         self.last = self.h.shape[1] // units
@@ -144,7 +146,7 @@ class _Layer:
             at_x = self.at_x + 2 * I * ((first + k) * T + t)
             rows = (self.x_operands + k * self.x_row, count * self.x_row)
             self.program.call("encode", (at_x, 2 * I, I, self.tail, *rows, *self.x_format), steps)
-        where = (self.x_operands, self.x_row, self.xs, self.xs_step, *self.x_sizes, self.sums)
+        where = (self.x_operands, self.x_row, self.xs, self.xs_step, self.xs_block, *self.x_sizes, self.sums)
         self.program.call("product", (*self.ih, *where), ahead * count, 0, self.last)
 
     def one_by_one(self) -> None:
@@ -185,7 +187,7 @@ class _Layer:
 
     def _phases(self, now: int, following: int, xs_row: int) -> list[tuple[str, tuple[int, ...]]]:
         """The entries for one step's phases, and the arguments that they take by name."""
-        rest = (following, *self.places, self.xs + xs_row * self.xs_step, *self.states)
+        rest = (following, *self.places, self.xs + xs_row * self.xs_step, self.xs_block, *self.states)
         sources = (now, self.places[0])[: len(self.phases)]
         return [(entry, (*self.fixed, at, *rest)) for entry, at in zip(("step", "second_step"), sources, strict=False)]
 
@@ -263,7 +265,7 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     at_operands, row = program.place(operands), operands.shape[1]
     encoding = (2 * inputs, inputs, program.place(tails), at_operands, row, *dense.fixed[1], groups, planes)
     program.call("encode", (program.place(x), *encoding), vectors)
-    out = (program.place(results), 2 * results.shape[1])
+    out = (program.place(results), 2 * results.shape[1], 2 * results.shape[1] // len(params))
     program.call(
         "dense", (*fixed, at_operands, row, *out, groups, planes, program.place(sums)), vectors, 0, len(params)
     )

@@ -9,7 +9,8 @@ import pytest
 from models import Shape, make_model
 
 from qrnn.backends.cpu import engine
-from qrnn.model.boundary import dequantize_array, quantize_array
+from qrnn.backends.cpu.real_rows import quantize_rows
+from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
 from qrnn.model.parts import TensorFormat
 from qrnn.quantization import quantize
 from qrnn.session import Session
@@ -39,3 +40,46 @@ def test_conversions(cpu: Any, scale: tuple[float, ...], task: int, monkeypatch:
     for kind in (np.int16, np.int32):
         q = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, (5, 7, 3), endpoint=True).astype(kind)
         np.testing.assert_array_equal(cpu.dequantize(q, fmt), dequantize_array(q, fmt))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("limit", [127, 2047, 32767])
+@pytest.mark.parametrize("features", [1, 3, 64, 600])
+def test_close_to_the_halves(kind: Any, limit: int, features: int) -> None:
+    """Products with the reciprocal decide what they can; the neighbours of every half between two integers are divided."""
+    rng = np.random.default_rng(limit + features)
+    for scale in (
+        rng.uniform(0.001, 3, 1),
+        rng.uniform(0.001, 3, features),
+        np.array([2.0**-140]),
+        np.array([2.0**90]),
+    ):
+        whole = rng.integers(-limit - 3, limit + 3, (40, features))
+        x = np.stack([(whole + part) * scale for part in (0.5, 0.4999, 0.50001, 0.0, 0.25)]).reshape(-1, features)
+        x = np.concatenate(
+            [x.astype(kind), np.nextafter(x.astype(kind), kind(0)), rng.normal(size=x.shape).astype(kind)]
+        )
+        out = np.empty(x.shape, np.int16)
+        assert quantize_rows(scale, limit, x, out, 0, len(x)) == 0
+        np.testing.assert_array_equal(out, to_integers(x.astype(np.float64), scale, limit))
+        for first in range(5):
+            out[:] = 0
+            quantize_rows(scale, limit, x, out, first, 2 * first)
+            want = to_integers(x[first : 2 * first].astype(np.float64), scale, limit)
+            np.testing.assert_array_equal(out[first : 2 * first], want)
+            assert not out[:first].any()
+            assert not out[2 * first :].any()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
+@pytest.mark.parametrize("limit", [127, 32767])
+def test_values_out_of_range_are_counted(kind: Any, bad: float, limit: int) -> None:
+    """Wherever they stand."""
+    for features in (1, 5, 300):
+        for scale in (np.array([0.03]), np.full(features, 0.03)):
+            for row in range(7):
+                x = np.zeros((7, features), kind)
+                x[row, -1] = kind(bad) if np.isfinite(bad) and kind is np.float64 else kind(np.copysign(np.inf, bad))
+                x[row, -1] = np.nan if np.isnan(bad) else x[row, -1]
+                assert quantize_rows(scale, limit, x, np.empty(x.shape, np.int16), 0, 7) == 1

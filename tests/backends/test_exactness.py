@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from backends.generators import DRAWN, Case, assert_equal, cases, few, integers, many, quantized_or_refused
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, Embedding, GraphInput, InitialState, Projection, Recurrent, TensorInfo
 from qrnn.quantization import Scheme, quantize
 from qrnn.session import Session, State
 
-OTHERS = tuple(name for name in backend_names() if name != "reference")
+OTHERS = tuple(name for name in available_backends() if name != "reference")
 
 
 def check_exact(case: Case, backend: str) -> None:
@@ -116,7 +116,7 @@ def test_directions_may_differ(backend: str, cell: str) -> None:
             assert_equal(want, got)
 
 
-@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("backend", available_backends())
 def test_a_sequence_of_no_steps(backend: str) -> None:
     """Its tensors are zero, those that a layer computes from zero included, and its state is carried unchanged."""
     case = CORNERS[0]

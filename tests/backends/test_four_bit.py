@@ -90,7 +90,7 @@ def test_the_form_that_is_chosen() -> None:
     """By what is read between two reads of the same weight: those of h in a sequence, the whole model in single steps."""
 
     def chosen(made: FusedForms, *how: int) -> Any:
-        return made.choose(*how)._key[-1]
+        return made.choose(*how).bits
 
     many = FEW_STEPS
     small, large, part = forms(4, 8192, 1 << 20), forms(4, 1 << 20, 1 << 10), forms(4, 1 << 20, 1 << 14)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / f"contract-{CONTRACT_VERSION}.json"
@@ -83,7 +83,7 @@ def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
 
 
-@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("kind", TOOL.CASE_KINDS)
 def test_backends_reproduce_the_vectors(document: dict[str, Any], kind: str, backend: str) -> None:
     for number, case in enumerate(document[kind]):

@@ -225,6 +225,16 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
             check_raw(model, rng, lengths, threads=2)
 
 
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(("cell", "after"), CELLS)
+def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None:
+    """What most models are: compiled without ramps and left_shifts. Alone, and in groups that end in all ways."""
+    rng = np.random.default_rng(limit)
+    for sequences, hidden, inputs in ((1, 33, 5), (4, 70, 40), (11, 32, 64), (37, 5, 3)):
+        shape = FusableShape(cell, after, hidden, inputs, limit, limit, (False,), simple=True, tables=True)
+        check_raw(fusable_model(rng, shape), rng, rng.choice([0, 1, 2, 15, 33], sequences) if sequences > 1 else (9,))
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)

@@ -10,12 +10,12 @@ import pytest
 
 from backends.generators import assert_equal, eager_threads
 from backends.raw_layers import ends, raw_model
-from qrnn.backends import backend_names, create_engine
+from qrnn.backends import available_backends, create_engine
 from qrnn.backends.base import Trace
 from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
-OTHERS = tuple(name for name in backend_names() if name != "reference")
+OTHERS = tuple(name for name in available_backends() if name != "reference")
 
 
 def results(model: QuantModel, backend: str, x: Any, lengths: Any, threads: int = 1) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import RAMP_INTERCEPT
 from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.steps import RAMP_INTERCEPT
 from qrnn.backends.cpu.table import SMALL_TABLE, Table
-from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
 from qrnn.model.parts import GateFunction
 
 INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
@@ -75,6 +75,7 @@ SPECS = {
     "round-48": Spec(fixedpoint.shift_right_round, ((-(1 << 47), 1 << 47), FRAC)),
     "round-32": Spec(fixedpoint.shift_right_round, (INT32, SHIFT)),
     "round-32-other": Spec(fixedpoint.shift_right_round, (INT32, (1, 31))),
+    "round-32-from-2": Spec(fixedpoint.shift_right_round, (INT32, (2, 31))),
     "round-31": Spec(fixedpoint.shift_right_round, ((-(1 << 30), 1 << 30), SHIFT)),
     "round-15": Spec(fixedpoint.shift_right_round, (INT32, 15)),
     "round-1": Spec(fixedpoint.shift_right_round, (INT32, 1)),
@@ -99,6 +100,7 @@ SPECS = {
     "reset_operand": Spec(cells.reset_operand, (UNIT, SIGNED, 15, FRAC, LIMIT)),
     "lstm_cell_state": Spec(cells.lstm_cell_state, (UNIT, UNIT, SIGNED, INT32, 15, SHIFT)),
     "lstm_output_argument": Spec(cells.lstm_output_argument, (INT32, SHIFT)),
+    "lstm_output_argument-from-2": Spec(cells.lstm_output_argument, (INT32, (2, 30))),
     "lstm_hidden_state": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, SHIFT)),
     "lstm_hidden_state-15": Spec(cells.lstm_hidden_state, (UNIT, SIGNED, 15)),
     "gru_hidden_state-0": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, 0)),
@@ -180,8 +182,13 @@ EVERY_INT16 = np.arange(-32768, 32768)
 
 @pytest.mark.parametrize("lanes", LANES)
 def test_every_int16_is_rounded(lanes: int) -> None:
-    """By every shift: in 16-bit lanes a product with a power of two, with the signs turned where the shift may be 0."""
-    for name, low, shifts in (("round-16", -32767, range(16)), ("round-16-not-0", -32768, range(1, 16))):
+    """By every shift: in 16-bit lanes a product with a power of two, with the signs turned where it may be 0; with -32768 a mask then."""
+    cases = (
+        ("round-16", -32767, range(16)),
+        ("round-16-not-0", -32768, range(1, 16)),
+        ("round-16-any", -32768, range(16)),
+    )
+    for name, low, shifts in cases:
         x = EVERY_INT16[low <= EVERY_INT16]
         for s in shifts:
             (got,) = kernel(name, lanes)([x, np.full_like(x, s)])
@@ -203,10 +210,13 @@ def test_every_value_of_one_factor(lanes: int) -> None:
 
 
 @cache
-def odd_kernel(lanes: int) -> Kernel:
+def odd_kernel(lanes: int, unit: bool) -> Kernel:
+    """``unit``: the offset is that of values in [0, 32768], which 16-bit lanes want to know."""
     bounds: list[Bounds] = [INT16, (-(1 << 14), 1 << 14), FRAC, (0, 32767)]
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
+        if lanes == WORDS:
+            return [evaluate_odd_words(*arguments, Table(builder, address), UNIT if unit else SIGNED)]
         return [lift(gates.evaluate_odd)(*arguments, Table(builder, address))]
 
     return Kernel(lanes, bounds, body)
@@ -217,13 +227,18 @@ def check_odd(lanes: int, offset: int, bits: int, cut: int, table: list[int], in
     _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
     want = [gates.evaluate_odd(x, offset, bits, cut, table) for x in inputs.tolist()]
     columns = [inputs, *(np.full_like(inputs, v) for v in (offset, bits, cut))]
-    (got,) = odd_kernel(lanes)(columns, packed_table)
+    (got,) = odd_kernel(lanes, offset > 0)(columns, packed_table)
     np.testing.assert_array_equal(got, want)
 
 
 def fewest_bits(lanes: int, bits: int) -> int:
     """Segment bits with no more segments than the lookups of these lanes take."""
     return max(bits, 16 - SMALL_TABLE.bit_length()) if lanes == WORDS else bits
+
+
+def offset_for(lanes: int, offset: int) -> int:
+    """Tables that are turned round are not looked up in words (`packed.is_simple`)."""
+    return abs(offset) if lanes == WORDS else offset
 
 
 def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
@@ -241,7 +256,7 @@ def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
 )
 def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
     """All 65,536 inputs."""
-    bits = fewest_bits(lanes, bits)
+    bits, offset = fewest_bits(lanes, bits), offset_for(lanes, offset)
     check_odd(lanes, offset, bits, cut, drawn_table(random.Random(bits), offset, bits))
 
 
@@ -250,7 +265,7 @@ def test_odd_tables_of_every_size(lanes: int) -> None:
     rng = random.Random(7)
     some = np.array(sorted({*edges(*INT16), *rng.sample(range(-32768, 32768), 500)}))
     for bits in range(fewest_bits(lanes, 0), 16):
-        for offset in (0, 1 << 14, -(1 << 14)):
+        for offset in {offset_for(lanes, offset) for offset in (0, 1 << 14, -(1 << 14))}:
             for cut in (0, 1, rng.randint(2, 32766), 32767):
                 check_odd(lanes, offset, bits, cut, drawn_table(rng, offset, bits), some)
 
@@ -283,9 +298,10 @@ def test_a_gate_of_a_sum(lanes: int) -> None:
 
     def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
         pre = lift(cells.preactivation)(*arguments)
+        shape = (pre, 0, bits, cut, Table(builder, address))
         return [
             lift(gates.evaluate_ramp)(pre, *line),
-            lift(gates.evaluate_odd)(pre, 0, bits, cut, Table(builder, address)),
+            evaluate_odd_words(*shape, SIGNED) if lanes == WORDS else lift(gates.evaluate_odd)(*shape),
         ]
 
     columns = columns_of((SUM, SUM, FRAC), 5000, 3)

@@ -392,5 +392,5 @@ def test_library_errors_have_one_root() -> None:
     import qrnn.errors
 
     kinds = [v for v in vars(qrnn.errors).values() if isinstance(v, type)]
-    assert len(kinds) == 7
+    assert len(kinds) == 9
     assert all(issubclass(kind, QrnnError) for kind in kinds)

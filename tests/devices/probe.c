@@ -77,6 +77,24 @@ static void vectors(void) {
     write_word(sum);
 }
 
+/* One of the memory functions on a buffer of 64 bytes, whatever the compiler makes of the call. */
+static void memory(void) {
+    static uint8_t buffer[64];
+    uint8_t order[4] = {0}; /* which, to, from or the value, bytes */
+    board_read(order, sizeof order);
+    board_read(buffer, sizeof buffer);
+    int32_t result = 0;
+    switch (order[0]) {
+        case 0: __builtin_memcpy(buffer + order[1], buffer + order[2], order[3]); break;
+        case 1: __builtin_memmove(buffer + order[1], buffer + order[2], order[3]); break;
+        case 2: __builtin_memset(buffer + order[1], order[2], order[3]); break;
+        case 3: __builtin_memset(buffer + order[1], 0, order[3]); break;
+        default: result = __builtin_memcmp(buffer + order[1], buffer + order[2], order[3]); break;
+    }
+    board_write(buffer, sizeof buffer);
+    write_word(result == 0 ? 0 : result < 0 ? 1 : 2);
+}
+
 int main(void) {
     uint8_t what = 0;
     board_read(&what, 1);
@@ -104,6 +122,7 @@ int main(void) {
             write_word(count - before);
             break;
         }
+        case 'a': memory(); break;
         case 'v': vectors(); break;
         case 'm': /* what start-up has made of memory */
             board_write(table, sizeof table);

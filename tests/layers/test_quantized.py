@@ -15,7 +15,7 @@ import pytest
 import qrnn
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 from qrnn.errors import DataError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
@@ -83,7 +83,7 @@ def sqnr(name: str, activations: Any = 8) -> float:
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_backends_agree(name: str, activations: int) -> None:
     _, quantized = models(name, activations)
-    results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in backend_names()]
+    results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in available_backends()]
     assert len(results) > 1
     assert np.abs(results[0].outputs["y"]).max() > 0
     for other in results[1:]:
@@ -167,7 +167,7 @@ def test_states_carried_through_graph_inputs(name: str) -> None:
     quantized = qrnn.quantize(model, {"x": calibration})
     start = {i.name: np.full((len(LENGTHS), i.features), 0.25) for i in model.inputs if i.kind == "state"}
     want = qrnn.run_oracle(model, {"x": data(), **start}).outputs
-    for backend in backend_names():
+    for backend in available_backends():
         session = qrnn.Session(quantized, backend)
         whole = session.run({"x": data(), **start})
         first = session.run({"x": data()[:, :15], **start})

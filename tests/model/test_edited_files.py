@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from models import Shape
 
 from model.qrnn_files import QrnnFile, token_model
-from qrnn.backends import backend_names
+from qrnn.backends import available_backends
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.codec import decode
 from qrnn.model.describe import describe
@@ -177,7 +177,7 @@ def check_harmless(file: QrnnFile, folder: Path) -> bool:
     if data is None:
         return True
     results = []
-    for backend in backend_names():
+    for backend in available_backends():
         try:
             result = Session(model, backend).run(data, lengths=[3, 0])
         except QrnnError as error:

@@ -26,6 +26,7 @@ from qrnn.backends.cpu.fused import (
 from qrnn.backends.cpu.isa import ISAS, Isa
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix, take
+from qrnn.backends.cpu.steps import Form
 from qrnn.model.parts import QuantMatrix
 from qrnn.model.quant_model import QuantDense
 
@@ -42,11 +43,11 @@ def run(rows: Any, formats: Any, x: Any, out: Any, scratch: Any, m0: int, m1: in
     weights, params, groups, planes = rows
     row = 2 * x.shape[1]
     encoding = (row, x.shape[1], address(tails), address(operands), operands.shape[1], *formats, groups, planes)
+    blocks, of_results = params.shape[0], 2 * results.shape[1]
     product = (
-        address(weights), address(params), address(operands), operands.shape[1], address(results), 2 * results.shape[1],
+        address(weights), address(params), address(operands), operands.shape[1], address(results), of_results, of_results // blocks,
         groups, planes, address(sums),
     )  # fmt: skip
-    blocks = params.shape[0]
     configure(address(config))
     for start in range(m0, m1, AHEAD):
         count = min(AHEAD, m1 - start)
@@ -58,7 +59,7 @@ def run(rows: Any, formats: Any, x: Any, out: Any, scratch: Any, m0: int, m1: in
 
 
 def _emit_product(isa: Isa, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
-    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, dense=True)
+    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, form=Form(), dense=True)
 
 
 @cache

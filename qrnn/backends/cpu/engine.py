@@ -19,7 +19,6 @@ from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.dense import DenseRun
-from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
@@ -28,6 +27,7 @@ from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_poo
 from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
+from qrnn.model.cell_formats import pack_formats
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices

@@ -11,7 +11,7 @@ the same order would evict each block just before it is needed again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from qrnn.backends.cpu.calls import digest, reader
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.steps import Form
 
 GROUP_LEAST = 3
 """So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
@@ -163,8 +164,10 @@ def run(
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     at_xs, xs_step, at_h = address(own_xs), 4 * own_xs.shape[1], address(h_now)
+    xs_block = xs_step // last
     product = (
-        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, ih[2], ih[3], address(sums[me]),
+        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, xs_block, ih[2], ih[3],
+        address(sums[me]),
     )  # fmt: skip
     x_format = (
         x.shape[2], address(tails[me]), address(own_operands), own_operands.shape[1], formats[2], formats[3], ih[2], ih[3],
@@ -189,7 +192,7 @@ def run(
                 at_x = address(x) + n * x.strides[0] + (length - 1 - step if reverse else step) * x.strides[1]
                 encode_vectors((at_x, x_step, *x_format), count)
                 input_product(product, count, first_block, last_block)
-            states = (at_xs + slot * xs_step, at_h, address(c_now), groups, planes)
+            states = (at_xs + slot * xs_step, xs_block, at_h, address(c_now), groups, planes)
             step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
             if TWO_PHASES:
                 epoch += 1
@@ -225,9 +228,24 @@ def run_group(
     states = (address(h_now), address(c_now), groups, planes)
     row = operands.shape[2]
     h_step = 2 * h_now.shape[1]
-    strides = (row, row, row, 4 * z.shape[1], 4 * xs.shape[1], h_step, 4 * c_now.shape[1])
-    at_xs, xs_step, at_x_operands, x_row = address(xs), 4 * xs.shape[1], address(x_operands), x_operands.shape[1]
-    product = (address(ih[0]), address(ih[1]), at_x_operands, x_row, at_xs, xs_step, ih[2], ih[3], address(sums))
+    xs_row = (
+        4 * xs.shape[1] // last
+    )  # of one block: its rows lie together, since the steps go through them block by block
+    xs_block = xs.shape[0] * xs_row
+    strides = (row, row, row, 4 * z.shape[1], xs_row, h_step, 4 * c_now.shape[1])
+    at_xs, at_x_operands, x_row = address(xs), address(x_operands), x_operands.shape[1]
+    product = (
+        address(ih[0]),
+        address(ih[1]),
+        at_x_operands,
+        x_row,
+        at_xs,
+        xs_row,
+        xs_block,
+        ih[2],
+        ih[3],
+        address(sums),
+    )
     x_step = -x.strides[1] if reverse else x.strides[1]
     x_format = (formats[2], formats[3], ih[2], ih[3])
     configure(address(config))
@@ -259,10 +277,12 @@ def run_group(
                     encode_vectors((at_x, x_step, *rows, *x_format), min(ahead, lengths[n] - step))
                 input_product(product, ahead * width, 0, last)
                 begun, done = step, step + ahead
-            at_step = at_xs + (step - begun) * width * xs_step
-            group_step((*fixed, now, following, *places, at_step, *states), strides, address(sums), active, last)
+            at_step = at_xs + (step - begun) * width * xs_row
+            group_step(
+                (*fixed, now, following, *places, at_step, xs_block, *states), strides, address(sums), active, last
+            )
             if TWO_PHASES:
-                again = (*fixed, places[0], following, *places, at_step, *states)
+                again = (*fixed, places[0], following, *places, at_step, xs_block, *states)
                 group_second_phase(again, strides, address(sums), active, last)
             for k in range(active):
                 n = order[k]
@@ -293,12 +313,13 @@ def tick(
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     row, x_row = operands.shape[2], x_operands.shape[1]
     z_row, xs_row, h_row, c_row = 4 * z.shape[1], 4 * xs.shape[1], 2 * h_now.shape[1], 4 * c_now.shape[1]
+    xs_block = xs_row // last
     strides = (row, row, row, z_row, xs_row, h_row, c_row)
     at_now, at_following, at_reset = address(operands[0]), address(operands[1]), address(reset)
     at_z, at_xs, at_h, at_c, at_x = address(z), address(xs), address(h_now), address(c_now), address(x_operands)
     h_encoding = (at_h, h_row, H, address(tails), at_now, row, formats[0], formats[1], groups, planes)
     x_encoding = (2 * I, I, address(tails), at_x, x_row, formats[2], formats[3], ih[2], ih[3])
-    product = (address(ih[0]), address(ih[1]), at_x, x_row, at_xs, xs_row, ih[2], ih[3], address(sums))
+    product = (address(ih[0]), address(ih[1]), at_x, x_row, at_xs, xs_row, xs_block, ih[2], ih[3], address(sums))
     together = place[1] - place[0] >= GROUP_LEAST
     if together:
         configure(address(config))
@@ -316,12 +337,12 @@ def tick(
         lone = active if active < GROUP_LEAST else 0
         for k in range(lone):
             own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
-            states = (at_h + k * h_row, at_c + k * c_row, groups, planes)
+            states = (xs_block, at_h + k * h_row, at_c + k * c_row, groups, planes)
             step_blocks((*fixed, at_now + k * row, *own, *states), 0, last, 0)
             if TWO_PHASES:
                 second_phase((*fixed, own[1], *own, *states), 0, last, 0)
         if lone == 0:
-            everyone = (at_following, at_reset, at_z, at_xs, at_h, at_c, groups, planes)
+            everyone = (at_following, at_reset, at_z, at_xs, xs_block, at_h, at_c, groups, planes)
             group_step((*fixed, at_now, *everyone), strides, address(sums), active, last)
             if TWO_PHASES:
                 group_second_phase((*fixed, at_reset, *everyone), strides, address(sums), active, last)
@@ -391,27 +412,24 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
 
 
 @cache
-def compiled(
-    template: str, isa_name: str, cell: str, linear_before_reset: bool, simple: bool, bits: tuple[int, int] = (8, 8)
-) -> Any:
+def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, ih: Form, hh: Form) -> Any:
     """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
-    ``simple``: see `qrnn.backends.cpu.packed.is_simple`; ``bits``: of the packed weights of the inputs and of h.
+    Form ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
-    isa = isa.in_words() if simple else isa
+    isa = isa.in_words() if hh.simple else isa
     phases = CELLS[cell, linear_before_reset]
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
-    step, group = (partial(emit, bits=bits[1]) for emit in (blocks.emit_step, matrix.emit_group_step))
-    product = partial(matrix.emit_product, bits=bits[0])
-    space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, simple, *a), 4)
-    space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, simple, *a), 4)
-    space["group_step"] = emitted(lambda b, *a: group(b, isa, first, simple, *a), 5)
-    space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, simple, *a), 5)
+    step, group = blocks.emit_step, matrix.emit_group_step
+    space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, hh, *a), 4)
+    space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, hh, *a), 4)
+    space["group_step"] = emitted(lambda b, *a: group(b, isa, first, hh, *a), 5)
+    space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, hh, *a), 5)
     space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
-    space["input_product"] = emitted(lambda b, *a: product(b, isa, blocks.PHASES[first].gates, *a), 4)
+    gates = blocks.PHASES[first].gates
+    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=ih), 4)
     space["TWO_PHASES"] = len(phases) == 2
-    name = f"{template}_{first}_{isa_name}_{'simple' if simple else 'general'}_{bits[0]}{bits[1]}"
-    return jit(renamed(globals()[template], name, space))
+    return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

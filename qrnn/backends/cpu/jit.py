@@ -23,7 +23,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import register_jitable
 
 from qrnn import arithmetic
-from qrnn.model import boundary
+from qrnn.model import boundary, cell_formats
 
 for _function in (*arithmetic.CONTRACT, boundary.to_integers, boundary.to_reals):
     register_jitable(_function)
@@ -41,11 +41,11 @@ def cache_directory() -> Path:
 
 
 def source_digest() -> str:
-    """SHA-256 over the sources that the kernels are built from: the contract, the boundary and this package."""
+    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats and this package."""
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    for path in (*paths, Path(inspect.getfile(boundary))):
+    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

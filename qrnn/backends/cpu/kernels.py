@@ -46,7 +46,10 @@ from qrnn.arithmetic.gates import (
     softmax_divide,
 )
 from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.formats import (
+from qrnn.backends.cpu.jit import jit, jit_entry
+from qrnn.backends.cpu.real_rows import quantize_rows
+from qrnn.model.boundary import to_reals
+from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,
     FORGET_FRAC,
@@ -60,8 +63,6 @@ from qrnn.backends.cpu.formats import (
     X_LIMIT,
     X_SHIFT,
 )
-from qrnn.backends.cpu.jit import jit, jit_entry
-from qrnn.model.boundary import to_integers, to_reals
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cell codes of `run_sequences`: the two GRU forms are linear_before_reset 1 and 0."""
@@ -384,16 +385,8 @@ def run_add(a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any
 
 @jit_entry
 def run_quantize(scale: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
-    """Rows m0 … m1 - 1: x [M, F] float64 → out [M, F] int16; scale [1] or [F]."""
-    if scale.shape[0] == 1:
-        one = scale[0]
-        for m in range(m0, m1):
-            for k in range(x.shape[1]):
-                out[m, k] = np.int16(to_integers(x[m, k], one, limit))
-    else:
-        for m in range(m0, m1):
-            for k in range(x.shape[1]):
-                out[m, k] = np.int16(to_integers(x[m, k], scale[k], limit))
+    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16; scale [1] or [F]."""
+    quantize_rows(scale, limit, x, out, m0, m1)
 
 
 @jit_entry

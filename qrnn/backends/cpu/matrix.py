@@ -15,8 +15,9 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from qrnn.arithmetic import fixedpoint
-from qrnn.backends.cpu.blocks import BIAS, INT32, PHASES, STEP_ARGS, Step, block_params, panels
+from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.isa import Isa, const, store
+from qrnn.backends.cpu.steps import BIAS, INT32, Form, Step, block_params, panels
 from qrnn.backends.cpu.vector import lift
 
 TILE_ROWS = 16
@@ -169,7 +170,7 @@ def _tiles_of(
         _amx(b, "tilestored64", tile(acc), pointer(to), const(4 * isa.units * count))
 
 
-PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "groups", "planes", "sums")
+PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "out_block", "groups", "planes", "sums")
 """What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, units] to work with."""
 
 
@@ -181,17 +182,17 @@ def emit_product(
     vectors: Any,
     first: Any,
     last: Any,
+    *,
+    form: Form,
     dense: bool = False,
-    bits: int = 8,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
     ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``units`` values of ``size`` bytes at
-    out + t · out_stride + size · units · (k · gate_count + g). The operands' buffer has room for a multiple of `VECTORS`.
-    ``bits``: of the packed weights.
+    out + t · out_stride + k · out_block + size · units · g. The operands' buffer has room for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
-    step = Step(builder, isa, args, gate_count, bits=bits)
+    step = Step(builder, isa, args, gate_count, form)
     b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
         rows = rows_of(step, block, 0, gate_count)
@@ -200,16 +201,17 @@ def emit_product(
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
             accumulate(step, rows, operands, args["stride"], args["sums"], here)
-            with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
-                out = b.add(args["out"], b.mul(b.add(start, row), args["out_stride"]))
-                out = b.add(out, b.mul(block, const(size * gate_count)))
-                sums = b.add(args["sums"], b.mul(row, const(4 * isa.units * gate_count)))
-                for gate in range(gate_count):
-                    total = step.vector(b.add(sums, const(4 * isa.units * gate)), *INT32)
-                    found = step.requantized(total.parts, rows.params, gate)
+            to = b.add(b.add(args["out"], b.mul(start, args["out_stride"])), b.mul(block, args["out_block"]))
+            for gate in range(gate_count):
+                factors = step.factors(rows.params, gate)
+                shift = step.pre_shift(rows.params, gate) if dense else 0
+                with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
+                    sums = step.at(args["sums"], row, 4 * isa.units * gate_count, 4 * isa.units * gate)
+                    found = step.requantized(step.vector(sums, *INT32).parts, factors)
                     if dense:
-                        found = lift(fixedpoint.saturate16_shifted)(found, step.pre_shift(rows.params, gate))
-                    step.store(found, b.add(out, const(size * gate)), out_bits)
+                        found = lift(fixedpoint.saturate16_shifted)(found, shift)
+                    out = b.add(b.add(to, b.mul(row, args["out_stride"])), const(size * gate))
+                    step.store(found, out, out_bits)
 
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
@@ -220,22 +222,21 @@ def emit_group_step(
     builder: Any,
     isa: Isa,
     name: str,
-    simple: bool,
+    form: Form,
     values: Sequence[Any],
     strides: Sequence[Any],
     sums: Any,
     active: Any,
     last: Any,
-    bits: int = 8,
 ) -> None:
     """One time step of the first ``active`` sequences of a group, all blocks below ``last``.
 
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` and ``bits`` as for `emit_product`.
+    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` as for `emit_product`.
     """
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))
     stride = dict(zip(MOVING, strides, strict=True))
-    step = Step(builder, isa, given, phase.gates, simple, bits)
+    step = Step(builder, isa, given, phase.gates, form)
     step.read_ahead(phase.roles)
     b = builder
     with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):

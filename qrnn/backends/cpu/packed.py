@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic import gates as g
-from qrnn.backends.cpu import blocks
+from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, Frame
-from qrnn.backends.cpu.formats import pack_formats
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.table import SMALL_TABLE
+from qrnn.backends.cpu.table import words as table_words
+from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
@@ -65,19 +66,19 @@ def pack_matrix(
     bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
-    params = aligned((blocks_count, blocks.ROW_PARAMS, G, units), np.int32)
+    params = aligned((blocks_count, steps.ROW_PARAMS, G, units), np.int32)
     for which, value in enumerate(values):
         padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
         params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
-    params[:, blocks.ODD_MULTIPLIER, :, ::2] = params[:, blocks.MULTIPLIER, :, 1::2]
+    params[:, steps.ODD_MULTIPLIER, :, ::2] = params[:, steps.MULTIPLIER, :, 1::2]
     return packed, params, groups, planes
 
 
 def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.NDArray[Any]]:
     """Kind and parameters, and the table: pairs of an entry in the low and the difference to the next in the high 16 bits.
 
-    With ``words``, for `qrnn.backends.cpu.table.SMALL_TABLE` segments at most, the entries as int16, then the differences.
+    With ``words``, for `SMALL_TABLE` segments at most, as `qrnn.backends.cpu.table.words`.
     """
     numbers = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
     table, size = function.table.astype(np.int64), max(1, function.table.size - 1)
@@ -86,7 +87,7 @@ def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.N
         entries[:size], differences[:size] = table[:-1], np.diff(table)
     packed = aligned(entries.shape, np.int32)
     if words:
-        packed.view(np.int16)[:] = np.concatenate((entries, differences))
+        packed.view(np.int16)[:] = table_words(entries, differences, numbers[1])
     else:
         packed[:] = (entries & 0xFFFF) | (differences << 16)
     return numbers, packed
@@ -100,7 +101,7 @@ def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
     if layer.cell == "lstm" and layer.shifts(d).argument < 1:
         return False
     for role, function in zip(layer.roles, d.gates, strict=True):
-        low, high = blocks.UNIT if role in "iforz" else blocks.SIGNED
+        low, high = steps.UNIT if role in "iforz" else steps.SIGNED
         inside = function.out_frac == 15 and low <= function.bounds[0] and function.bounds[1] <= high
         if not (_lifted(function) and (inside or layer.cell == "rnn")):
             return False
@@ -108,13 +109,14 @@ def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
 
 
 def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether a direction is as most are: no pre_shift, states in Q0.15, and tables of at most `SMALL_TABLE` segments that are neither turned
-    round nor clipped. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction set has them."""
+    """Whether a direction is as most are: no pre_shift, states in Q0.15, a cell two bits or more finer than its function's argument, and tables
+    of at most `SMALL_TABLE` segments that are neither turned round nor clipped. Its steps are compiled without what it does not need, and in
+    16-bit lanes where the instruction set has them."""
     shifts = layer.shifts(d)
     if layer.cell == "rnn":
         usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
     else:
-        usual = shifts.hidden == blocks.Q15 if layer.cell == "lstm" else shifts.candidate == 0
+        usual = shifts.hidden == steps.Q15 and shifts.argument > 1 if layer.cell == "lstm" else shifts.candidate == 0
     return usual and not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
 
 
@@ -125,11 +127,17 @@ def _is_simple(function: GateFunction) -> bool:
     return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
 
 
+def form_of(d: QuantDirection, matrix: Matrix, bits: int, simple: bool) -> steps.Form:
+    """For the products of a direction's matrix that is packed in so many bits, and what follows them. What is not simple has one form."""
+    tables = all(int(f.params[g.KIND]) == g.ODD for f in d.gates)
+    return steps.Form(simple, simple and tables, not simple or bool(matrix.left_shift.any()), bits)
+
+
 def _lifted(function: GateFunction) -> bool:
     if int(function.params[g.KIND]) == g.ODD:
         table = function.table.astype(np.int64)
         return bool((np.abs(table) <= 32767).all() and (np.abs(np.diff(table)) <= 32767).all())
-    return int(function.params[g.KIND]) == g.RAMP and abs(int(function.params[g.INTERCEPT])) <= blocks.RAMP_INTERCEPT
+    return int(function.params[g.KIND]) == g.RAMP and abs(int(function.params[g.INTERCEPT])) <= steps.RAMP_INTERCEPT
 
 
 @dataclass(frozen=True)
@@ -149,18 +157,18 @@ def pack_direction(
     isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)
 ) -> FusedDirection:
     """Everything of one direction, the weights of ih and hh packed in so many bits."""
-    steps = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
-    functions = np.zeros((len(d.gates), blocks.GATE_WORDS), np.int64)
+    phases = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
+    functions = np.zeros((len(d.gates), steps.GATE_WORDS), np.int64)
     tables = []
     for row, gate in zip(functions, d.gates, strict=True):
         row[:6], table = pack_function(gate, isa.units == WORDS)
-        row[blocks.TABLE_AT] = table.ctypes.data
+        row[steps.TABLE_AT] = table.ctypes.data
         tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
         (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.units),
-        pack_matrix(isa, d.ih, d.pre_shift, (steps[0].gates,), x, bits[0]),
-        pack_matrix(isa, d.hh, d.pre_shift, tuple(step.count for step in steps), h, bits[1]),
+        pack_matrix(isa, d.ih, d.pre_shift, (phases[0].gates,), x, bits[0]),
+        pack_matrix(isa, d.hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1]),
         functions,
         pack_formats(layer, d),
         tuple(tables),
@@ -246,7 +254,8 @@ class FusedRun:
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", simple, bits)
+        ih, hh = (form_of(d, m, own, simple) for m, own in zip((d.ih, d.hh), bits, strict=True))
+        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", ih, hh)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
         self._gang: tuple[int, Frame, Any] | None = None

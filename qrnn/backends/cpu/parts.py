@@ -171,10 +171,26 @@ def permuted_words(builder: Any, low: Any, k: Any, high: Any) -> Any:
 def added_saturated(builder: Any, a: Any, b: Any) -> Any:
     """a + b of 32-bit lanes, clamped to int32.
 
-    The sum has overflowed where both terms have the sign that it has not; the end on their side is then INT32_MAX where it came out negative.
+    The sum has overflowed where both terms have the sign that it has not; the end on their side is then INT32_MAX, or one more, INT32_MIN.
     """
     total = builder.add(a, b)
-    wrong = builder.and_(builder.xor(a, total), builder.xor(b, total))
+    if a.type.count == WORDS // 2:  # vpternlogd: (a ^ total) & (b ^ total), which LLVM makes two instructions of
+        table = ir.Constant(I32, 0b01000010)
+        wrong = call(builder, "x86.avx512.pternlog.d.512", a.type, a, b, total, table)
+    else:
+        wrong = builder.and_(builder.xor(a, total), builder.xor(b, total))
     over = builder.icmp_signed("<", wrong, ir.Constant(wrong.type, None))
-    end = builder.xor(builder.ashr(total, constant(total.type, 31)), constant(total.type, -(1 << 31)))
+    end = builder.add(builder.lshr(a, constant(a.type, 31)), constant(a.type, (1 << 31) - 1))
     return builder.select(over, end, total)
+
+
+def extreme(builder: Any, name: str, a: Any, b: Any) -> Any:
+    """smin, smax, umin or umax of two registers."""
+    return call(builder, f"{name}.v{a.type.count}i{a.type.element.width}", a.type, a, b)
+
+
+def shifted_and_rounded(builder: Any, x: Any, by: Any, half: Any) -> Any:
+    """(x + half) >> by, half = (1 << by) >> 1, in lanes that x may fill: 1 is added to x >> by where x has the bit ``half``."""
+    down, one = builder.ashr(x, by), constant(x.type, 1)
+    up = builder.icmp_signed("!=", builder.and_(x, half), ir.Constant(x.type, None))
+    return builder.select(up, builder.add(down, one), down)

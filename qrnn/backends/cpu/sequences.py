@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from ctypes import addressof, c_char
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,11 @@ SEQUENCE_ELEMENTS = 1 << 21
 """Larger tensors are not kept."""
 
 
+def address_of(values: npt.NDArray[Any]) -> int:
+    """Where a contiguous array that can be written begins: in less than half the time of ``values.ctypes.data``."""
+    return addressof(c_char.from_buffer(values.data))
+
+
 class CpuSequences(SequenceRows):
     """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
@@ -47,7 +53,7 @@ class CpuSequences(SequenceRows):
         }
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        address = values.ctypes.data
+        address = address_of(values)
         for share in self.shares:
             share.read_from(name, address)
 
@@ -55,7 +61,7 @@ class CpuSequences(SequenceRows):
         made = {}
         for name, like in self.outputs.items():
             made[name] = np.empty_like(like) if self._whole_outputs[name] else np.zeros_like(like)
-            address = made[name].ctypes.data
+            address = address_of(made[name])
             for share in self.shares:
                 share.write_to(name, address)
         return made

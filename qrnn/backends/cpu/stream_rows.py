@@ -12,20 +12,15 @@ from qrnn.arithmetic.fixedpoint import align16
 from qrnn.backends.cpu import kernels
 from qrnn.backends.cpu.calls import FIRST, LAST, STATUS
 from qrnn.backends.cpu.jit import jit
-from qrnn.model.batch import FLOAT32_MAX
+from qrnn.backends.cpu.real_rows import quantize_rows
 from qrnn.model.boundary import to_reals
 
 
 @jit
 def quantize(place: Any, x: Any, out: Any, scale: Any, limit: int) -> None:
     """x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
-    bad = 0
-    for m in range(place[FIRST], place[LAST]):
-        for k in range(x.shape[1]):
-            bad += not abs(x[m, k]) <= FLOAT32_MAX
-    if bad:
+    if quantize_rows(scale, limit, x, out, place[FIRST], place[LAST]):
         place[STATUS] = 1
-    kernels.run_quantize(scale, limit, x, out, place[FIRST], place[LAST])
 
 
 @jit

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 
 from qrnn.backends.cpu.isa import const, load
-from qrnn.backends.cpu.parts import I32, WORDS, call, constant, permuted_words, splat, vector_type
+from qrnn.backends.cpu.parts import I32, WORDS, call, constant, multiplied_q15_words, permuted_words, splat, vector_type
 from qrnn.backends.cpu.vector import Vec
 
 SMALL_TABLE = 128
 """Segments of a table that is looked up in registers, where the instruction set can."""
+
+
+def words(entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int) -> npt.NDArray[Any]:
+    """int16 of `SMALL_TABLE` segments for `Table.negative`: -(offset + entry), with the difference added to odd entries; the differences."""
+    odd = np.arange(SMALL_TABLE) % 2
+    both = np.concatenate((-(offset + entries + odd * differences), differences))
+    return (both & 0xFFFF).astype(np.uint16).view(np.int16)
 
 
 class Table:
@@ -32,7 +41,7 @@ class Table:
                 after = entry + difference
                 after.difference = (entry, difference)
                 return after
-        low, high = self._permuted(k) if k.lanes == WORDS else self._gathered(k)
+        low, high = self._gathered(k)
         entry, difference = Vec(self.builder, low, *self.bounds), Vec(self.builder, high, *self.bounds)
         self._last = (k, entry, difference)
         return entry
@@ -51,8 +60,21 @@ class Table:
         sixteen = constant(kind, 16)
         return b.ashr(b.shl(pair, sixteen), sixteen), b.ashr(pair, sixteen)
 
+    def negative(self, m: Vec, segment_bits: Any) -> Any:
+        """-(offset + p(m)) in 16-bit lanes, modulo 2^16, for m in 0 … 32767; from what `words` packs.
+
+        p(m) = table[k] + ((D · fraction + 2^14) >> 15) with D = table[k+1] - table[k], and fraction the low 15 bits of
+        m << (15 - segment_bits). Of these words bit 15 is the lowest bit of k: as int16 they are fraction where k is even, and
+        fraction - 2^15 where it is odd. There the product comes out less by D exactly, and the table has offset + table[k] + D. vpmulhrsw
+        rounds as the contract does; |D| ≤ 32767.
+        """
+        b = self.builder
+        fraction = b.shl(m.like(16)[0], (15 - m._other(segment_bits)).like(16)[0])
+        entry, difference = self._permuted(m >> segment_bits)
+        return b.sub(entry, multiplied_q15_words(b, difference, fraction))
+
     def _permuted(self, k: Vec) -> tuple[Any, Any]:
-        """From registers: `SMALL_TABLE` entries, then their differences, are four of AVX-512's each, of which one instruction permutes two."""
+        """From registers: entries of `words`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
         b, kind = self.builder, vector_type(WORDS, 16)
         (index,) = k.like(16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))

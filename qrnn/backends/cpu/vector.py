@@ -61,6 +61,10 @@ class Vec:
         """(table[k], table[k+1] - table[k]) of a looked-up table[k+1]."""
         self.low_words: Any = None
         """The low 16 bits of every lane, where these were to be had without the others. What is not used of the two is never computed."""
+        self.negative_words: Any = None
+        """-x as int16, in every lane, where that was to be had before x itself."""
+        self.wide: Parts | None = None
+        """The same lanes in 64 bits, where these were to be had."""
         self.factors: tuple[Any, Any] | None = None
         """Two vectors of int16 whose product this is."""
         self.terms: tuple[Vec, Vec] | None = None
@@ -87,6 +91,8 @@ class Vec:
         """In lanes of ``bits``: extended, or the low bits."""
         if bits == 16 and self.low_words is not None:
             return (self.low_words,)
+        if bits == 64 and self.wide is not None:
+            return self.wide
         return p.convert(self.builder, self.parts, bits, self.low, self.high)
 
     def _words(self) -> Any:
@@ -233,7 +239,7 @@ class Vec:
     def proved(self, low: int, high: int) -> Vec:
         """The same values, of which it is known that they lie within [low, high]."""
         found = Vec(self.builder, self.parts, low, high)
-        found.low_words = self.low_words
+        found.low_words, found.wide = self.low_words, self.wide
         return found.narrowed()
 
     def _compare(self, sign: str, other: Vec) -> Mask:
@@ -291,9 +297,13 @@ def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
     if _within(a, INT16) and _within(b, INT16):
         return u, v
     if all(-INT16[1] <= x.low and x.high <= -INT16[0] for x in (a, b)):
-        zero = ir.Constant(u.type, None)
-        return a.builder.sub(zero, u), a.builder.sub(zero, v)
+        return _negative(a, u), _negative(b, v)
     return None
+
+
+def _negative(x: Vec, words: Any) -> Any:
+    """-x, of whose lanes ``words`` are the low 16 bits."""
+    return x.builder.sub(ir.Constant(words.type, None), words) if x.negative_words is None else x.negative_words
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
@@ -325,11 +335,28 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
         if x.lanes == WORDS and x.bits == 32 and INT16[0] <= low and high <= INT16[1]:
             words = p.saturated_words(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
             x = Vec(x.builder, words, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
-    found = _SATURATE(x, low, high)
-    least = low.low if isinstance(low, Vec) else low
-    most = high.high if isinstance(high, Vec) else high
-    low_end, high_end = max(found.low, least), min(found.high, most)
+    least, most = x._other(low), x._other(high)
+    found = _clamped(x, least, most) if least.high <= most.low else _SATURATE(x, low, high)
+    low_end, high_end = max(found.low, least.low), min(found.high, most.high)
     return found.proved(low_end, max(low_end, high_end))
+
+
+def _clamped(x: Vec, least: Vec, most: Vec) -> Vec:
+    """x between ends of which the lower is nowhere above the upper: a maximum and a minimum, where the bounds do not decide."""
+    for name, end, decided in (("max", least, x.low >= least.high), ("min", most, x.high <= most.low)):
+        if decided:
+            continue
+        low, high = min(x.low, end.low), max(x.high, end.high)
+        bits = _bits(low, high, x.lanes)
+        sign = "u" if bits == 16 and high > INT16[1] else "s"
+        pairs = zip(x.like(bits), end.like(bits), strict=True)
+        ends = (
+            (max(x.low, end.low), max(x.high, end.high))
+            if name == "max"
+            else (min(x.low, end.low), min(x.high, end.high))
+        )
+        x = Vec(x.builder, tuple(p.extreme(x.builder, sign + name, u, v) for u, v in pairs), *ends)
+    return x
 
 
 def magnitude(x: Any) -> Any:
@@ -351,6 +378,14 @@ def shift_right_round(x: Any, shift: Any) -> Any:
     s = x._other(shift)
     if (found := _rounded_words(x, s)) is not None:
         return found
+    if s.low > 1 and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1)) > x.bits == 32:
+        return ((x >> (s - 1)) + 1) >> 1  # floor((floor(x / 2^(s-1)) + 1) / 2), where the sum fits
+    if x.lanes == WORDS and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1), WORDS) > x.bits:
+        ends = [_SHIFT_RIGHT_ROUND(end, by) for end in (x.low, x.high) for by in (s.low, s.high)]
+        half = ((s._other(1) << s) >> 1).like(x.bits)
+        lanes = zip(x.parts, s.like(x.bits), half, strict=True)
+        rounded = tuple(p.shifted_and_rounded(x.builder, *lane) for lane in lanes)
+        return Vec(x.builder, rounded, min(ends), max(ends)).narrowed()
     if _bits(x.low, x.high) == 64 or _bits(x.low, x.high + ((1 << s.high) >> 1)) == 32 or s.low < 1 or s.high > 31:
         return _SHIFT_RIGHT_ROUND(x, shift)
     return _rebound(fixedpoint.shift_right_round_narrow)(x, s)
@@ -375,6 +410,28 @@ def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
     """`gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15."""
     found = _PIECEWISE_LINEAR(x, table, segment_bits)
     return found.proved(*table.bounds) if isinstance(found, Vec) else found
+
+
+def evaluate_odd_words(x: Vec, offset: Any, segment_bits: Any, cut: Any, table: Any, bounds: tuple[int, int]) -> Vec:
+    """`gates.evaluate_odd` for offset ≥ 0 by a table of words, which brings -(offset + p) of a magnitude (`Table.negative`).
+
+    y is offset + p, or offset - p = 2 · offset - (offset + p) where x < 0. All modulo 2^16: y lies within ``bounds``, of uint16 or int16.
+    -y is an int16 whichever they are, and what y is multiplied by wants that one (`_factors`).
+    """
+    b, words = x.builder, x.like(16)[0]
+    zero = ir.Constant(words.type, None)
+    minus = table.negative(saturate(magnitude(x), 0, 32767 - cut), segment_bits)
+    twice = b.shl(x._other(offset).like(16)[0], p.constant(words.type, 1))
+    minus = b.select(b.icmp_signed("<", words, zero), b.sub(b.sub(zero, twice), minus), minus)
+    return negative_of(Vec(b, minus, -32768, 32767), bounds)
+
+
+def negative_of(minus: Vec, bounds: tuple[int, int]) -> Vec:
+    """-minus, within ``bounds``, of 16-bit lanes; it is known by both."""
+    b, (words,) = minus.builder, minus.parts
+    found = Vec(b, b.sub(ir.Constant(words.type, None), words), *bounds)
+    found.negative_words = words
+    return found
 
 
 def lift(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,287 @@
+"""What the fused steps are made of: where a step's data lie, and how a block's parts are read, multiplied and stored.
+
+These functions emit LLVM. All arithmetic is the contract's, lifted to vectors (`qrnn.backends.cpu.vector`); here are loads, loops and stores.
+A block is ``units`` hidden units of the `Isa`. Addresses are byte addresses in 64-bit integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from qrnn.arithmetic import fixedpoint, gates
+from qrnn.backends.cpu.isa import Isa, const, load, store
+from qrnn.backends.cpu.panels import layout
+from qrnn.backends.cpu.parts import (
+    I32,
+    I64,
+    WORDS,
+    Parts,
+    constant,
+    low_halves,
+    vector_type,
+)
+from qrnn.backends.cpu.table import Table
+from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
+from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
+
+BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
+ROW_PARAMS = 5
+"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: those of the odd lanes, in the even ones."""
+
+GATE_WORDS = 8
+"""int64 per gate function in the packed gates: kind, then up to five parameters, then the address of the table."""
+TABLE_AT = 6
+
+RAMP_INTERCEPT = (1 << 30) - (1 << 16)
+"""Of ramps that are computed in 32-bit lanes."""
+
+DOTS_IN_FLIGHT = 8
+"""Accumulators that keep a processor's dot products busy."""
+
+INT32 = (-(1 << 31), (1 << 31) - 1)
+REQUANTIZED = (-(1 << 30) + 1, (1 << 30) - 1)
+FRAC, SHIFT = (0, 15), (0, 30)
+UNIT, SIGNED = (0, 1 << 15), (-32767, 32767)
+"""Gate values in Q0.15: of i f o r z, and of the candidates and the cell's activation."""
+Q15 = 15
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a step is compiled for."""
+
+    simple: bool = False
+    """See `qrnn.backends.cpu.packed.is_simple`."""
+    tables: bool = False
+    """Every gate function is a table; else each is looked at, again and again."""
+    shifts: bool = True
+    """Rows have a left_shift."""
+    bits: int = 8
+    """Of the packed weights."""
+
+    @property
+    def name(self) -> str:
+        """For the names of functions, short: Numba makes names of files of them."""
+        return "s" * self.simple + "t" * self.tables + "l" * self.shifts + str(self.bits)
+
+
+class Step:
+    """What the cells share: where a step's data lie, and how a block's parts are read."""
+
+    def __init__(self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, form: Form) -> None:
+        self.builder, self.isa, self.args, self.gates, self.form = builder, isa, args, gate_count, form
+        self.simple, self.layout = form.simple, layout(isa, form.bits)
+        self.accumulators: Any = None
+        """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
+        self._formats: dict[int, Any] = {}
+        self._functions: dict[int, list[Any]] = {}
+
+    def read_ahead(self, roles: int) -> None:
+        """Read formats and gate functions once, before the loop over blocks."""
+        b = self.builder
+        for place in range(FORMATS):
+            self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
+        for role in range(roles):
+            base = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
+            words = [load(b, b.add(base, const(8 * k)), I64, 8) for k in range(GATE_WORDS)]
+            self._functions[role] = [b.trunc(w, I32) for w in words[:TABLE_AT]] + [words[TABLE_AT]]
+
+    def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
+        """base + index · size + offset."""
+        b = self.builder
+        address = b.add(base, b.mul(index, const(size)))
+        return b.add(address, const(offset)) if offset else address
+
+    def vector(self, address: Any, low: int, high: int, bits: int = 32) -> Vec:
+        """A block's integers of ``bits``."""
+        b, units, lanes = self.builder, self.isa.units, self.isa.lanes
+        if bits == 16:
+            value = load(b, address, vector_type(units, 16))
+            return Vec(b, value if units == WORDS else b.sext(value, vector_type(units, 32)), low, high)
+        parts = [
+            load(b, b.add(address, const(4 * lanes * half)), vector_type(lanes, 32)) for half in range(self.isa.halves)
+        ]
+        return Vec(b, tuple(parts), low, high)
+
+    def store(self, v: Vec, address: Any, bits: int = 32) -> None:
+        """A block's integers as ``bits``."""
+        b, units = self.builder, self.isa.units
+        if bits == 32:
+            for half, part in enumerate(v.like(32)):
+                store(b, part, b.add(address, const(4 * self.isa.lanes * half)))
+            return
+        widest = 16 if units == WORDS else 32
+        (value,) = v.like(widest)
+        store(b, value if bits == widest else b.trunc(value, vector_type(units, bits)), address)
+
+    def format(self, place: int, low: int = 0, high: int = 30) -> Vec:
+        """An entry of the direction's formats."""
+        return Vec.scalar(self.builder, self._formats[place], self.isa.units, low, high)
+
+    def dots(
+        self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
+    ) -> list[list[Any]]:
+        """For each of several operand vectors ``count`` accumulators <lanes x i32> a panel: packed weights times operands, and ``starts``.
+
+        Over all groups of columns and planes of operand bytes: the sums of the high bytes are raised, and those of the low ones added.
+        """
+        b, isa, args = self.builder, self.isa, self.args
+        sums = list(starts) * len(operands)
+        if isa.operand_bits == 8:
+            before = b.basic_block
+            plane = b.mul(args["groups"], const(isa.group))
+            low = [b.add(x, b.mul(b.sub(args["planes"], const(1)), plane)) for x in operands]
+            with b.if_then(b.icmp_signed("!=", args["planes"], const(1))):
+                high = self._dots(panels, operands, count, [ir.Constant(v.type, None) for v in sums])
+                raised = [b.add(b.shl(u, constant(u.type, 8)), v) for u, v in zip(high, sums, strict=True)]
+                after = b.basic_block
+            merged = [b.phi(v.type) for v in sums]
+            for phi, one, two in zip(merged, sums, raised, strict=True):
+                phi.add_incoming(one, before)
+                phi.add_incoming(two, after)
+            sums, operands = merged, low
+        sums = self._dots(panels, operands, count, sums)
+        width = len(starts)
+        return [sums[k * width : (k + 1) * width] for k in range(len(operands))]
+
+    def _dots(self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]) -> list[Any]:
+        """`dots` over one plane. The number of groups is even. Few accumulators have two sets, for even and odd groups, as their sums would
+        else wait for each other (those of four-bit weights do not)."""
+        b, groups, unit = self.builder, self.args["groups"], self.layout.unit
+        unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
+        entry = b.basic_block
+        loop, done = (b.append_basic_block(n) for n in ("dot", "dots"))
+        b.branch(loop)
+
+        b.position_at_end(loop)
+        i = b.phi(I64)
+        sets = [[b.phi(v.type) for v in starts] for _ in range(unroll)]
+        new = []
+        for k, phis in enumerate(sets):
+            group = b.add(i, const(k))
+            new.append(self.layout.products(b, phis, operands, panels, count, (group, groups)))
+        following = b.add(i, const(unroll * unit))
+        i.add_incoming(const(0), entry)
+        i.add_incoming(following, loop)
+        for k, phis in enumerate(sets):
+            for phi, start, value in zip(phis, starts, new[k], strict=True):
+                phi.add_incoming(ir.Constant(phi.type, None) if k else start, entry)
+                phi.add_incoming(value, loop)
+        b.cbranch(b.icmp_signed("<", following, groups), loop, done)
+
+        b.position_at_end(done)
+        return new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
+
+    def row_address(self, params: Any, gate: int, which: int, half: int = 0) -> Any:
+        """Where a row parameter of the block's gate begins."""
+        return self.builder.add(
+            params, const(4 * ((which * self.gates + gate) * self.isa.units + half * self.isa.lanes))
+        )
+
+    def row_param(self, params: Any, gate: int, which: int, low: int, high: int) -> Vec:
+        """A row parameter of the block's gate."""
+        return self.vector(self.row_address(params, gate, which), low, high)
+
+    def biases(self, params: Any, first: int, count: int, halves: Sequence[int]) -> list[Any]:
+        """What the accumulators of ``count`` gates start from."""
+        kind = vector_type(self.isa.lanes, 32)
+        return [
+            load(self.builder, self.row_address(params, first + gate, BIAS, half), kind)
+            for gate in range(count)
+            for half in halves
+        ]
+
+    def _multiplier(self, params: Any, gate: int) -> Vec:
+        """In 64-bit lanes, of which those of odd rows were packed for themselves: loaded as they are needed."""
+        b = self.builder
+        both = (self.row_param(params, gate, which, *INT32).parts for which in (MULTIPLIER, ODD_MULTIPLIER))
+        words = tuple(low_halves(b, part) for pair in zip(*both, strict=True) for part in pair)
+        return Vec(b, words, 0, INT32[1] - 1)
+
+    def factors(self, params: Any, gate: int) -> tuple[Vec, Vec | int]:
+        """The multipliers and left_shifts of a gate's rows."""
+        left_shift = self.row_param(params, gate, LEFT_SHIFT, *SHIFT) if self.form.shifts else 0
+        return self._multiplier(params, gate), left_shift
+
+    def requantized(self, sums: Parts, factors: tuple[Vec, Vec | int]) -> Vec:
+        """The partial sum of a gate's rows, requantized."""
+        total = Vec(self.builder, sums, *INT32)  # wraps to what the proof bounds
+        total.shifted = INT32
+        found: Vec = lift(fixedpoint.requantize)(total, *factors)
+        return found.proved(*REQUANTIZED)
+
+    def pre_shift(self, params: Any, gate: int) -> Any:
+        """The pre_shift of a gate's rows."""
+        return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
+
+    def activate(self, role: int, x: Vec, bounds: tuple[int, int]) -> Vec:
+        """The gate function ``role``, a table or a ramp, whichever the model says; its values lie within ``bounds``."""
+        b = self.builder
+        # An argument is an int16, which its bounds do not say where it was shifted left.
+        x = x.proved(-32768, 32767)
+        kind, *words, table_at = self._functions[role]
+
+        def scalar(k: int, low: int, high: int) -> Vec:
+            return Vec.scalar(b, words[k], self.isa.units, low, high)
+
+        def from_table() -> Vec:
+            offset = scalar(0, 0 if self.simple else -(1 << 14), 1 << 14)
+            cut = 0 if self.simple else scalar(2, 0, 32767)
+            shape = (x, offset, scalar(1, *FRAC), cut, Table(b, table_at))
+            if x.lanes == WORDS:
+                return evaluate_odd_words(*shape, bounds)
+            found: Vec = lift(gates.evaluate_odd)(*shape)
+            return found.proved(*bounds)
+
+        if self.form.tables:
+            return from_table()
+        with b.if_else(b.icmp_signed("==", kind, ir.Constant(I32, gates.ODD))) as (odd, ramp):
+            with odd:
+                one, table_block = from_table().parts, b.basic_block
+            with ramp:
+                line = (scalar(0, -32767, 32767), scalar(1, -RAMP_INTERCEPT, RAMP_INTERCEPT), scalar(2, *FRAC))
+                ends = (scalar(3, -32768, 32768), scalar(4, -32768, 32768))
+                found = lift(gates.evaluate_ramp)(x, *line, *ends)
+                other, ramp_block = found.proved(*bounds).parts, b.basic_block
+        value = tuple(b.phi(part.type) for part in one)
+        for phi, u, v in zip(value, one, other, strict=True):
+            phi.add_incoming(u, table_block)
+            phi.add_incoming(v, ramp_block)
+        return Vec(b, value, *bounds)
+
+    def store_operand(self, h: Vec, block: Any) -> None:
+        """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""
+        operand = lift(fixedpoint.to_operand)(h, self.format(H_SHIFT, *FRAC), self.format(H_LIMIT, 1, 32767))
+        self.store_encoded(operand, self.args["following"], block)
+
+    def store_encoded(self, operand: Vec, base: Any, block: Any) -> None:
+        """Encode operands as the instruction set reads them; see `Isa`."""
+        b, isa = self.builder, self.isa
+        if isa.operand_bits == 16:
+            self.store(operand, self.at(base, block, 2 * isa.units), 16)
+            return
+        place = self.at(base, block, isa.units)
+        with b.if_else(b.icmp_signed("==", self.args["planes"], const(1))) as (narrow, two):
+            with narrow:
+                self.store(operand + isa.offset, place, 8)
+            with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
+                self.store((operand >> 8) + isa.offset, place, 8)
+                low_plane = b.mul(self.args["groups"], const(isa.group))
+                self.store(operand + isa.low_offset, b.add(place, low_plane), 8)
+
+
+def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
+    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its panels."""
+    b, isa = step.builder, step.isa
+    of_gate = step.layout.gate_bytes(b, step.args["groups"])
+    weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
+    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(isa.halves)]
+
+
+def block_params(step: Step, block: Any) -> Any:
+    """Address of a block's row parameters."""
+    return step.at(step.args["params"], block, 4 * ROW_PARAMS * step.gates * step.isa.units)

@@ -1,0 +1,182 @@
+"""Users' arrays on the device: read where they lie, checked there, and outputs left there.
+
+Taken are objects with the CUDA array interface (PyTorch, CuPy, Numba) or DLPack (JAX and others); arrays of the host among them are copied to
+the device. Outputs are Numba's device arrays, float64 like the host's, which have the CUDA array interface:
+`torch.as_tensor(y, device="cuda")` and `cupy.asarray(y)` read them without a copy. All work is on the default stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from qrnn.backends.base import LayerState
+from qrnn.backends.cuda import heads
+from qrnn.backends.cuda.launch import for_each
+from qrnn.backends.cuda.recurrent import Lengths, zeros
+from qrnn.backends.cuda.walk import DeviceModel, rows
+from qrnn.backends.cuda.weights import upload
+from qrnn.errors import DataError
+from qrnn.model.batch import (
+    as_array,
+    check_finite,
+    check_fits,
+    check_names,
+    check_sizes,
+    checked_lengths,
+    on_cuda_device,
+)
+from qrnn.model.float_model import FloatArray, GraphInput
+
+DLPACK_LEGACY_STREAM = 1
+"""DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""
+
+
+def on_device(where: str, value: Any) -> Any:
+    """``value`` as an array of Numba's on the device: itself or a view where it is on the device, else a copy."""
+    if getattr(value, "__cuda_ndarray__", False):
+        found = value
+    elif hasattr(value, "__cuda_array_interface__"):
+        found = cuda.as_cuda_array(value)
+    elif on_cuda_device(value):
+        found = _from_dlpack(value)
+    else:
+        return upload(as_array(where, value))
+    if not found.is_c_contiguous():
+        raise DataError(
+            f"{where}: strides {list(found.strides)} of an array on the device; make it contiguous (row-major)"
+        )
+    return found
+
+
+def _from_dlpack(value: Any) -> Any:
+    from cuda.core.utils import StridedMemoryView
+
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=DLPACK_LEGACY_STREAM)
+    strides = None if view.strides is None else tuple(s * view.dtype.itemsize for s in view.strides)
+    description = {
+        "shape": tuple(view.shape),
+        "strides": strides,
+        "typestr": view.dtype.str,
+        "data": (int(view.ptr), False),
+        "version": 3,
+    }
+    return cuda.from_cuda_array_interface(description, owner=view)
+
+
+def on_host(value: Any) -> Any:
+    """``value`` as NumPy's."""
+    return on_device("", value).copy_to_host() if on_cuda_device(value) else value
+
+
+def run_arrays(
+    model: DeviceModel,
+    inputs: Mapping[str, Any],
+    lengths: Any,
+    begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
+    one_step: bool,
+) -> tuple[dict[str, Any], dict[str, LayerState]]:
+    """See `qrnn.backends.base.Engine.run_on_device`."""
+    graph_inputs = model.model.inputs
+    check_names(graph_inputs, inputs)
+    given: dict[str, Any] = {}
+    states: dict[str, FloatArray] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
+    lengths = inputs.get("lengths") if lengths is None else lengths
+    for graph_input in graph_inputs:
+        name = graph_input.name
+        if graph_input.kind == "lengths":
+            lengths = inputs.get(name, lengths)
+        elif graph_input.kind == "state":
+            if name in inputs:
+                states[name], sizes[name] = _state(graph_input, inputs[name])
+        else:
+            given[name] = _with_time(graph_input, on_device(f"input {name!r}", inputs[name]), one_step)
+            sizes[name] = check_fits(
+                graph_input, given[name], np.integer if graph_input.kind == "tokens" else np.floating
+            )
+    count, steps = check_sizes(sizes)
+    known = Lengths.of(checked_lengths(on_host(lengths), count, steps))
+    integers = _integers(model, given)
+    start = {name: (_state_on_device(h), _state_on_device(c)) for name, (h, c) in begin(count, states).items()}
+    tensors, final = model.run(integers, start, known, None)
+    return _outputs(model, tensors, known, steps, one_step), final
+
+
+def _with_time(graph_input: GraphInput, array: Any, one_step: bool) -> Any:
+    """[N, …] as [N, 1, …] where a step is what an input over time gets."""
+    shape = tuple(array.shape)
+    return array.reshape(shape[0], 1, *shape[1:]) if one_step and graph_input.has_time and shape else array
+
+
+def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, ...]]:
+    """A graph state input, small, as the host's; and its size [N]."""
+    where = f"input {graph_input.name!r}"
+    array = as_array(where, on_host(value))
+    size = check_fits(graph_input, array, np.floating)
+    real: FloatArray = array.astype(np.float64).reshape(size[0], graph_input.features)
+    check_finite(where, real)
+    return real, size
+
+
+def _state_on_device(array: Any) -> Any:
+    return on_device("state", array)
+
+
+def _integers(model: DeviceModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Features as int16, tokens as int64; DataError where any is refused."""
+    integers: dict[str, Any] = {}
+    refused = {name: zeros((1,), np.int32) for name in given}
+    for graph_input in model.model.inputs:
+        name = graph_input.name
+        if name not in given:
+            continue
+        x = given[name]
+        if graph_input.kind == "tokens":
+            out = cuda.device_array(x.shape, np.int64)
+            for_each(
+                heads.check_tokens,
+                x.size,
+                graph_input.vocabulary,
+                x.reshape(x.size),
+                out.reshape(x.size),
+                refused[name],
+            )
+        else:
+            fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
+            out = cuda.device_array((*lead, graph_input.features), np.int16)
+            flat = x.reshape(x.size // graph_input.features, graph_input.features)
+            for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), refused[name])
+        integers[name] = out
+    for graph_input in model.model.inputs:
+        name = graph_input.name
+        if name in refused and (count := int(refused[name].copy_to_host()[0])):
+            expected = (
+                f"tokens in 0…{graph_input.vocabulary - 1}"
+                if graph_input.kind == "tokens"
+                else "finite numbers of float32's range"
+            )
+            raise DataError(f"input {name!r}: {count} of its values are not {expected}")
+    return integers
+
+
+def _outputs(
+    model: DeviceModel, tensors: Mapping[str, Any], lengths: Lengths, steps: int, one_step: bool
+) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
+    for output in model.model.outputs:
+        lead: tuple[int, ...] = (lengths.count, steps) if output.has_time else (lengths.count,)
+        out = zeros((int(np.prod(lead)), output.features), np.float64)
+        for number, (name, indices, _) in enumerate(output.parts):
+            q = rows(tensors[name])
+            for_each(
+                heads.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
+                lengths.device, steps if output.has_time else 0, out,
+            )  # fmt: skip
+        if one_step and output.has_time:
+            lead = lead[:1]
+        outputs[output.name] = out.reshape(*lead, *output.shape)
+    return outputs

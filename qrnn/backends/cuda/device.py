@@ -1,0 +1,103 @@
+"""The device to run on, or one line that says what is missing and how to get it. Nothing of CUDA is imported before it is asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from qrnn.errors import BackendError
+
+LEAST_CAPABILITY = (7, 5)
+"""Compute capability: from Turing on the tensor cores multiply int8."""
+
+INSTALL = "pip install 'qrnn[cuda13]' (or 'qrnn[cuda12]' for a driver of CUDA 12)"
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the choice of kernels depends on; ``shared_per_block``: bytes that a block may ask for."""
+
+    name: str
+    capability: tuple[int, int]
+    processors: int
+    shared_per_block: int
+    shared_per_processor: int
+    cooperative: bool
+
+
+LINKED_SHARED = 1024
+"""Bytes of shared memory that a cooperative kernel has of its own, once linked for Hopper: left free on every device."""
+
+SIMULATED_DEVICE = Device("CUDA simulator", (9, 0), 4, 64 << 10, 64 << 10, cooperative=False)
+"""Blocks of the simulator run one after another: they cannot meet."""
+
+
+def _problem(missing: str, remedy: str) -> BackendError:
+    return BackendError(f"backend 'cuda': {missing}; {remedy}, or use backend 'cpu', which gives the same bits")
+
+
+def require_package() -> None:
+    """BackendError where numba-cuda is not installed."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise _problem("the package numba-cuda is not installed", INSTALL)
+
+
+def find_device() -> Device:
+    """The current device. BackendError where package, driver, device or libraries are missing, or the device is too old."""
+    require_package()
+    from numba import cuda
+    from numba.cuda.core import config
+
+    if config.ENABLE_CUDASIM:
+        return SIMULATED_DEVICE
+    from numba.cuda.cudadrv.error import CudaDriverError, CudaSupportError
+
+    try:
+        current = cuda.get_current_device()
+    except (CudaSupportError, CudaDriverError, IndexError) as error:
+        raise explained(str(error)) from None
+    found = describe(current)
+    if found.capability < LEAST_CAPABILITY:
+        have, need = (".".join(map(str, c)) for c in (found.capability, LEAST_CAPABILITY))
+        raise _problem(f"{found.name} has compute capability {have}, at least {need} is needed", "use a newer device")
+    if (missing := missing_library()) is not None:
+        raise _problem(f"CUDA's compiler library {missing} is not found", INSTALL)
+    return found
+
+
+def explained(message: str) -> BackendError:
+    """What a message of numba-cuda's driver means to a user."""
+    reason = " ".join(message.split())
+    if "library cannot be found" in reason:
+        return _problem("no NVIDIA driver is found on this machine", "install the driver of your GPU")
+    if "NO_DEVICE" in reason or "(100)" in reason or not reason:
+        return _problem(
+            "no CUDA device is found", "see that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES names it"
+        )
+    return _problem(f"the NVIDIA driver does not start ({reason})", "see that nvidia-smi works")
+
+
+def describe(current: Any) -> Device:
+    """A device of numba.cuda."""
+    name = current.name
+    return Device(
+        name.decode() if isinstance(name, bytes) else str(name),
+        tuple(current.compute_capability),
+        int(current.MULTIPROCESSOR_COUNT),
+        int(current.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) - LINKED_SHARED,
+        int(current.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR),
+        bool(current.COOPERATIVE_LAUNCH),
+    )
+
+
+def missing_library() -> str | None:
+    """The library of the CUDA toolkit that compiling needs and that is not found: ``nvvm`` or ``nvrtc``; None when both are there."""
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+
+    for name in ("nvvm", "nvrtc"):
+        try:
+            load_nvidia_dynamic_lib(name)
+        except DynamicLibNotFoundError:
+            return name
+    return None

@@ -1,0 +1,87 @@
+"""The engine: arrays of the host or of the device in, a walk on the device, arrays of the same side out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.cuda.arrays import run_arrays
+from qrnn.backends.cuda.device import find_device
+from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.recurrent import Lengths
+from qrnn.backends.cuda.walk import DeviceModel, HostCopies
+from qrnn.backends.cuda.weights import upload
+from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import Int16Array
+from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_recurrent import QuantRecurrent
+
+
+class CudaEngine(Engine):
+    """See the module. ``threads`` is of no meaning here."""
+
+    name = "cuda"
+    chunk_elements = 1 << 28
+    takes_device_arrays = True
+
+    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
+        super().__init__(model, threads, isa)
+        self.device = find_device()
+        self.on_device = DeviceModel(model, self.device)
+
+    def plans(self, batch: int) -> dict[tuple[str, int], Plan | None]:
+        """How each direction of each recurrent layer runs with so many sequences; None: by the general kernel."""
+        return {key: self.on_device.plan(w, batch) for key, w in self.on_device.directions.items()}
+
+    def run_on_device(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any,
+        begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
+        one_step: bool,
+    ) -> tuple[dict[str, Any], dict[str, LayerState]]:
+        return run_arrays(self.on_device, inputs, lengths, begin, one_step)
+
+    def run(
+        self,
+        inputs: Mapping[str, Int16Array | IndexArray],
+        states: Mapping[str, LayerState],
+        lengths: IndexArray,
+        trace: Trace | None = None,
+    ) -> tuple[Mapping[str, Any], dict[str, LayerState]]:
+        given = {name: upload(value) for name, value in inputs.items()}
+        start = {name: (upload(h), upload(c)) for name, (h, c) in states.items()}
+        tensors, final = self.on_device.run(given, start, Lengths.of(lengths), trace)
+        return HostCopies(tensors), {name: (h.copy_to_host(), c.copy_to_host()) for name, (h, c) in final.items()}
+
+    def recurrent(
+        self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+    ) -> tuple[Int16Array, LayerState]:
+        start: Any = (upload(state[0]), upload(state[1]))
+        y, (h, c) = self.on_device.recurrent(layer, upload(x), start, Lengths.of(lengths), trace)
+        return y.copy_to_host(), (h.copy_to_host(), c.copy_to_host())
+
+    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
+        return self._back(self.on_device.dense(layer, upload(x)))
+
+    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
+        return self._back(self.on_device.pointwise(layer, upload(x)))
+
+    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
+        return self._back(self.on_device.softmax(layer, upload(x)))
+
+    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
+        return self._back(self.on_device.add(layer, upload(a), upload(b)))
+
+    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
+        out = cuda.device_array(x.shape, np.int16)
+        self.on_device.align(upload(x), upload(np.arange(x.shape[1])), from_frac, to_frac, out, 0)
+        return self._back(out)
+
+    def _back(self, out: Any) -> Int16Array:
+        found: Int16Array = out.copy_to_host()
+        return found

@@ -1,0 +1,109 @@
+"""What comes before the steps: operands in fragments, and one matrix product W·x for all steps of all sequences, on the tensor cores.
+
+The product serves dense layers too. Item m of it is step m // N of sequence m % N, in the order in which a direction reads.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from numba import cuda
+from numba.cuda import int32, int64
+
+from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cuda.cells import PRE_SHIFT, requantized, to_operand
+from qrnn.backends.cuda.contract import device
+from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
+from qrnn.backends.cuda.launch import THREADS, kernel
+from qrnn.backends.cuda.products import tensor_product
+
+saturate16_shifted = device(fixedpoint.saturate16_shifted)
+
+PRODUCT_TILES = 4
+"""Tiles of 8 items that a warp of the product has."""
+
+PRODUCT_PAIRS = 2
+"""Tiles of 16 rows, likewise."""
+
+
+@kernel(THREADS)
+def pack_operands(
+    x: Any, lengths: Any, reverse: Any, shift: Any, limit: Any, planes: Any, begin: Any, depth: Any, words: Any
+) -> None:
+    """Words of B of m16n8k32: [items / 8, planes, depth, 2, 32] int32, flat from ``words[0]`` on, a thread each.
+
+    x [N, T, K] int16; of each sequence the steps from ``begin`` on, in its own order of reading; zero past its length and past K.
+    """
+    N, K, T = x.shape[0], x.shape[2], x.shape[1]
+    i = cuda.grid(1)
+    if i >= words.shape[0]:
+        return
+    lane, register = i & 31, (i >> 5) & 1
+    rest = i >> 6
+    block = rest % depth
+    rest //= depth
+    plane = rest % planes
+    m = rest // planes * 8 + (lane >> 2)
+    n, step = m % N, begin + m // N
+    word = int64(0)
+    if step < T and step < lengths[n]:
+        t = lengths[n] - 1 - step if reverse else step
+        first = block * 32 + register * 16 + (lane & 3) * 4
+        for byte in range(4):
+            k = first + byte
+            if k < K:
+                value = to_operand(int64(x[n, t, k]), shift, limit)
+                if planes == 2 and plane == 0:
+                    value >>= 8
+                word |= (value & 255) << (8 * byte)
+    words[i] = int32(word - 4294967296 if word > 2147483647 else word)
+
+
+@cache
+def product_kernel(planes: int, dense: bool, capability: tuple[int, int]) -> Any:
+    """The kernel of W·x: grid [row tiles / 2 / warps, item tiles / 4], blocks of [32, warps] threads."""
+    tiles = PRODUCT_TILES // planes  # two planes take twice the registers
+    multiply = tensor_product(PRODUCT_PAIRS, tiles, planes, capability)
+    size = PRODUCT_PAIRS * tiles * planes * 4
+
+    @kernel(256)
+    def run_product(weight: Any, rows: Any, words: Any, depth: Any, items: Any, out: Any) -> None:
+        """out[m, r] = requantize(W·x + bias), int32; for a dense layer saturated with its pre_shift, int16. out [items, R].
+
+        weight as `fragments.pack_weights` of an even number of tiles; words as `pack_operands` of whole groups of item tiles.
+        """
+        lane = cuda.threadIdx.x
+        pair = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+        R = out.shape[1]
+        if pair * PRODUCT_PAIRS * 16 >= R:
+            return
+        first_tile = cuda.blockIdx.y * tiles
+        acc = cuda.local.array(size, int32)
+        stride = depth * A_WORDS
+        multiply(
+            weight,
+            pair * PRODUCT_PAIRS * stride,
+            stride,
+            words,
+            first_tile * planes * depth * B_WORDS,
+            depth,
+            lane,
+            acc,
+        )
+        for p in range(PRODUCT_PAIRS):
+            for n in range(tiles):
+                for i in range(4):
+                    r = (pair * PRODUCT_PAIRS + p) * 16 + (lane >> 2) + 8 * (i >> 1)
+                    m = (first_tile + n) * 8 + 2 * (lane & 3) + (i & 1)
+                    if r < R and m < items:
+                        at = (p * tiles + n) * planes * 4 + i
+                        total = int64(acc[at])
+                        if planes == 2:
+                            total = total * 256 + int64(acc[at + 4])
+                        value = requantized(total, rows, r)
+                        if dense:
+                            value = saturate16_shifted(value, rows[PRE_SHIFT, r])
+                        out[m, r] = value
+
+    return run_product

@@ -1,0 +1,176 @@
+"""One direction over whole sequences: W·x of all steps, then the steps, by the kernel that the plan names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from qrnn.backends.cuda import heads
+from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles
+from qrnn.backends.cuda.general import run_general
+from qrnn.backends.cuda.inputs import PRODUCT_PAIRS, PRODUCT_TILES, pack_operands, product_kernel
+from qrnn.backends.cuda.kinds import GRID, LAUNCH
+from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
+from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
+from qrnn.backends.cuda.steps import step_kernel
+from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
+
+INPUT_BYTES = 1 << 28
+"""Of requantized W·x that are kept at a time: longer batches go through in pieces of so many steps."""
+
+GENERAL_THREADS = 32 if THREADS < 128 else 256
+PRODUCT_WARPS = 1 if THREADS < 128 else 4
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of N sequences: on the device, as many ones, and the longest."""
+
+    device: Any
+    ones: Any
+    count: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Any) -> Lengths:
+        """From the host."""
+        return cls(
+            cuda.to_device(np.ascontiguousarray(lengths, np.int64)),
+            ones(len(lengths)),
+            len(lengths),
+            int(lengths.max(initial=0)),
+        )
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    """On the device."""
+    array = cuda.device_array(shape, dtype)
+    for_each(heads.fill_zero, array.size, array.reshape(array.size))
+    return array
+
+
+def ones(count: int) -> Any:
+    """[count] int64 on the device."""
+    array = cuda.device_array(count, np.int64)
+    for_each(heads.fill_one, count, array)
+    return array
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What `general` traces into, of no steps when not wanted: pre [N, T or 0, R] int16, c [N, T or 0, H or 0] int32."""
+
+    pre: Any
+    c: Any
+
+
+def multiply_inputs(
+    weights: ProductWeights, x: Any, lengths: Any, reverse: bool, begin: int, steps: int, dense: bool, capability: tuple[int, int]
+) -> Any:  # fmt: skip
+    """W·x of steps begin … begin + steps - 1, [steps · N, R]: int32, or int16 of a dense layer. x [N, T, K] int16."""
+    planes, depth = weights.planes, weights.depth
+    tiles = PRODUCT_TILES // planes
+    items = steps * x.shape[0]
+    blocks = -(-items // (TILE_COLUMNS * tiles))
+    words = cuda.device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
+    operand = weights.operand
+    for_each(pack_operands, words.size, x, lengths, reverse, operand.shift, operand.limit, planes, begin, depth, words)
+    out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
+    pairs = -(-weights.size // (16 * PRODUCT_PAIRS))
+    for first in range(0, blocks, MOST_GRID_Y):
+        count = min(MOST_GRID_Y, blocks - first)
+        done = first * TILE_COLUMNS * tiles
+        part = out[done : done + count * TILE_COLUMNS * tiles]
+        grid, block = (-(-pairs // PRODUCT_WARPS), count), (32, PRODUCT_WARPS)
+        configured(product_kernel(planes, dense, capability), grid, block)(
+            weights.weight, weights.rows, words[first * tiles * planes * depth * B_WORDS :], depth, part.shape[0], part
+        )
+    return out
+
+
+def run_direction(
+    w: DirectionWeights, plan: Plan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces,
+    capability: tuple[int, int],
+) -> None:  # fmt: skip
+    """One direction of a layer: x [N, T, I] → y [N, T, …] from feature ``column`` on; h [N, P], c [N, H or 0] are replaced.
+
+    By the general kernel where there is no ``plan``.
+    """
+    N, R = lengths.count, w.size
+    piece = max(1, min(lengths.longest, INPUT_BYTES // (4 * N * R)))
+    run = _general(w, N, traces) if plan is None else _Steps(w, plan, N)
+    for begin in range(0, lengths.longest, piece):
+        steps = min(piece, lengths.longest - begin)
+        xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, steps, False, capability)
+        run(xs.reshape(steps, N, R), h, c, lengths, y, column, begin, begin + steps)
+
+
+def _general(w: DirectionWeights, N: int, traces: Traces) -> Any:
+    H, P, R = w.hidden, w.fed_back, w.size
+    hidden, operand = cuda.device_array((N, H), np.int16), cuda.device_array((N, 2, max(P, H)), np.int32)
+    sums, nothing = cuda.device_array((N, max(R, P)), np.int32), cuda.device_array(0, np.int16)
+    v = w.projection
+
+    def run(xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
+        configured(run_general, N, GENERAL_THREADS)(
+            w.cell, w.forget, w.reverse, w.columns, w.rows, w.params, w.tables, w.peephole, w.formats,
+            v.weight, v.rows, v.params, v.tables, v.formats, xs, lengths.device, h, c, y, column,
+            traces.pre, traces.c, nothing, hidden, operand, sums, begin, end,
+        )  # fmt: skip
+
+    return run
+
+
+class _Steps:
+    """The fused steps of a direction, launched as its plan says."""
+
+    def __init__(self, w: DirectionWeights, plan: Plan, N: int) -> None:
+        self.w, self.plan, self.kind = w, plan, plan.kind
+        depth = depth_tiles(w.hidden)
+        self.depth, tile = depth, w.planes * depth * B_WORDS
+        self.batch_blocks = -(-N // (TILE_COLUMNS * self.kind.tiles))
+        self.half = self.batch_blocks * self.kind.tiles * tile
+        self.operands = zeros((2 * self.half,), np.int32)
+        self.z = cuda.device_array((N, w.hidden if self.kind.ticks == 2 else 0), np.int32)
+        self.nothing = cuda.device_array(0, np.int16)
+
+    def __call__(self, xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
+        """Steps begin … end - 1."""
+        w, ticks = self.w, self.kind.ticks
+        first, operand = begin * ticks, w.h_operand
+        now = self.operands[(first & 1) * self.half : ((first & 1) + 1) * self.half]
+        # h as a sequence of one step; the bytes of sequences that do not exist stay zero, since no step of theirs does.
+        for_each(
+            pack_operands, self.half, h.reshape(h.shape[0], 1, h.shape[1]), lengths.ones, False,
+            operand.shift, operand.limit, w.planes, 0, self.depth, now,
+        )  # fmt: skip
+        for batch_begin in range(0, self.batch_blocks, self.plan.batch_blocks):
+            blocks = min(self.plan.batch_blocks, self.batch_blocks - batch_begin)
+
+            def arguments(tick: int, last: int, at: int = batch_begin) -> tuple[Any, ...]:
+                return (
+                    w.fragments, w.rows, w.params, w.tables, w.peephole, w.formats, xs, lengths.device, h, c,
+                    self.operands, self.operands.view(np.int8), self.z, y, column, self.nothing, w.forget, w.reverse,
+                    self.depth, at, begin, tick, last,
+                )  # fmt: skip
+
+            last = end * ticks
+            kernel = self._kernel(arguments(first, last), blocks)
+            grid, block = (self.plan.unit_blocks, blocks), (32, self.plan.warps)
+            run = configured(kernel, grid, block, self.plan.shared_bytes)
+            stride = 1 if self.kind.barrier == LAUNCH else last - first
+            for tick in range(first, last, stride):
+                run(*arguments(tick, tick + stride))
+
+    def _kernel(self, arguments: tuple[Any, ...], blocks: int) -> Any:
+        """The plan's kernel; with a launch a step where the device does not hold all blocks at once."""
+        plan = self.plan
+        made = sized(step_kernel(self.kind), plan.shared_bytes, arguments)
+        wanted = plan.unit_blocks * blocks
+        if self.kind.barrier == GRID and wanted > most_blocks_that_meet(made, 32 * plan.warps, plan.shared_bytes):
+            self.kind = replace(self.kind, barrier=LAUNCH)
+            made = sized(step_kernel(self.kind), plan.shared_bytes, arguments)
+        return made

@@ -1,0 +1,78 @@
+"""``qrnn fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qrnn.cli.common import console, print_json, progress
+
+if TYPE_CHECKING:
+    from qrnn.devices.fit import Fit
+
+
+def fit(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A model that qrnn convert wrote.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this hardware, a name or the path of a .toml file; may be given again."),
+    ] = None,
+    step_ms: Annotated[float, typer.Option(min=1e-3, help="From one time step to the next, in ms.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=1, help="Of the longest sequence, for models that read whole ones.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Flash, RAM, instructions and time of a model on every known device: built, run in emulators, counted."""
+    from rich.table import Table
+
+    from qrnn.devices.fit import fit as judge
+    from qrnn.model.file import load
+    from qrnn.targets import load_target, target_names
+
+    names = target or [name for name in target_names() if load_target(name).build.board != "host"]
+    with progress("building and counting") as report:
+        found = judge(load(model), [load_target(name) for name in names], steps, step_ms / 1000, report)
+    if json:
+        print_json([f.as_dict() for f in found])
+        return
+    table = Table("target", "flash KiB", "RAM KiB", "stack", "instr.", "ms", "load", "fits", padding=(0, 0))
+    for f in found:
+        table.add_row(*_row(f))
+    out = console()
+    out.print(table)
+    for f in found:
+        if f.lacks:
+            what = f"{f.needs.target.name} lacks {', '.join(f.lacks)}"
+            out.print(f"{what}{'; what would do: ' + '; or '.join(f.remedies) if f.remedies else ''}", soft_wrap=True)
+    whole = f", for sequences of {steps} steps" if found and found[0].needs.steps > 1 else ""
+    out.print(
+        f"Flash and RAM (state, stack, inputs and outputs{whole}) are those of linked programs. Instructions of a step are counted in the "
+        "emulator; ~ stands before what comes from a cost model, ? where there is none. ms a step are an estimate: instructions, by cycles for "
+        f"one, over the board's clock (qrnn targets NAME); load is their share of the {step_ms:g} ms from step to step."
+    )
+    for f in found:
+        if f.needs.problem is not None:
+            out.print(f"note: {f.needs.target.name}: {f.needs.problem[:200]}", soft_wrap=True)
+
+
+def _row(f: Fit) -> list[str]:
+    needs, memory = f.needs, f.needs.target.memory
+    guess = "" if needs.counted else "~"
+    instructions = "?" if needs.instructions is None else f"{guess}{needs.instructions:,.0f}"
+    seconds = "?" if needs.seconds is None else f"{guess}{needs.seconds * 1e3:,.3f}"
+    return [
+        needs.target.name,
+        f"{'' if needs.flash_bytes is not None else '~'}{_of(f.flash_bytes, memory.flash_bytes)}",
+        f"{guess}{_of(needs.ram_bytes, memory.ram_bytes)}",
+        "?" if needs.stack_bytes is None else f"{needs.stack_bytes:,} B",
+        instructions,
+        seconds,
+        "?" if f.load is None else f"{guess}{f.load:.1%}",
+        "yes" if f.fits else "no",
+    ]
+
+
+def _of(size: int, total: int | None) -> str:
+    """Bytes in KiB, of so many that there are."""
+    return f"{size / 1024:,.1f}" + ("" if total is None else f" of {total / 1024:,.0f}")

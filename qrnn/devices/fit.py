@@ -1,0 +1,101 @@
+"""Whether a model fits devices: flash, RAM and time against a typical board's, and what would make it fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qrnn.devices.measure import Needs, measure
+from qrnn.export.folder import export_model, read_folder
+from qrnn.model.quant_model import QuantModel, named_matrices
+from qrnn.targets import Target
+
+CODE_BYTES = 4096
+"""Taken for code where nothing could be built."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model on one target: what it needs, what it lacks, and remedies in words. ``load`` is time over the period of a step."""
+
+    needs: Needs
+    flash_bytes: int
+    load: float | None
+    lacks: tuple[str, ...]
+    remedies: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.lacks
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **self.needs.as_dict(),
+            "flash_bytes": self.flash_bytes,
+            "load": self.load,
+            "fits": self.fits,
+            "lacks": self.lacks,
+            "remedies": self.remedies,
+        }
+
+
+def fit(
+    model: QuantModel,
+    targets: Sequence[Target],
+    steps: int,
+    period: float,
+    progress: Callable[[int, int], Any] | None = None,
+) -> list[Fit]:
+    """``model`` on each target. ``steps``: of the longest sequence, where it reads whole ones; ``period``: seconds from step to step."""
+    found: list[Fit] = []
+    for number, target in enumerate(targets):
+        with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+            folder = Path(temporary) / "model"
+            export_model(model, target, folder, "model")
+            needs = measure(read_folder(folder, target), target, steps)
+        found.append(judge(model, needs, period))
+        if progress is not None:
+            progress(number + 1, len(targets))
+    return found
+
+
+def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
+    """Compare needs with the target's typical board."""
+    memory = needs.target.memory
+    flash = needs.flash_bytes if needs.flash_bytes is not None else needs.constant_bytes + CODE_BYTES
+    load = None if needs.seconds is None else needs.seconds / period
+    lacks: list[str] = []
+    remedies: list[str] = []
+    if memory.flash_bytes is not None and flash > memory.flash_bytes:
+        lacks.append(f"{flash - memory.flash_bytes:,} bytes of flash")
+        remedies += _smaller(model, flash, memory.flash_bytes)
+    if memory.ram_bytes is not None and needs.ram_bytes > memory.ram_bytes:
+        lacks.append(f"{needs.ram_bytes - memory.ram_bytes:,} bytes of RAM")
+        remedies += _less_ram(needs, memory.ram_bytes)
+    if load is not None and load > 1:
+        lacks.append(f"time: {load:.1f} times the period")
+        assert memory.clock_hz is not None
+        remedies.append(
+            f"a clock of {memory.clock_hz * load / 1e6:,.0f} MHz, or {1 - 1 / load:.0%} fewer multiply-adds"
+        )
+    return Fit(needs, flash, load, tuple(lacks), tuple(remedies))
+
+
+def _smaller(model: QuantModel, flash: int, most: int) -> list[str]:
+    """How much smaller the layers would have to be. Weights of four bits are no remedy: an export stores them as bytes."""
+    weights = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
+    left = most - (flash - weights)
+    return [f"layers of about {(left / weights) ** 0.5:.0%} of the units"] if left > 0 else []
+
+
+def _less_ram(needs: Needs, most: int) -> list[str]:
+    """Shorter sequences, where the model reads whole ones."""
+    if needs.steps == 1:
+        return ["fewer units: the state and the operands of a step are most of it"]
+    fixed = needs.state_bytes + (needs.stack_bytes or 0)
+    length = int((most - fixed) / (needs.buffer_bytes / needs.steps))
+    return [f"sequences of at most {length} steps in place of {needs.steps}"] if length > 0 else []

@@ -1,0 +1,192 @@
+"""What a model takes of a device: flash and RAM from linked programs, stack and instructions from its emulator, time by estimate.
+
+Flash is the difference between two linked programs, one that calls the model and one that does not: code, constants and whatever of the
+compiler's library it needs. Where nothing can be built or run here, figures come from the target's cost model and say so.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qrnn.devices.emulator import run
+from qrnn.devices.toolchain import Toolchain, find_toolchain
+from qrnn.devices.verify import build_replay
+from qrnn.errors import DeviceError
+from qrnn.export.expected import random_sequences
+from qrnn.export.folder import ExportedFolder
+from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
+from qrnn.export.readme import OPTIMIZATION
+from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
+from qrnn.export.source import Exported
+from qrnn.model.quant_model import QuantModel, named_matrices
+from qrnn.targets import Target
+
+STEPS = 12
+"""Of the random sequence that instructions are counted with; their number hardly depends on values."""
+
+_ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
+
+_OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
+"""GNU's linker and LLVM's."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model needs of one target, in bytes and instructions; ``steps`` is the length of a sequence where it reads whole ones.
+
+    ``flash_bytes`` are code and ``constant_bytes`` of weights and tables. RAM is ``state_bytes``, ``stack_bytes`` and ``buffer_bytes`` for
+    inputs, outputs and room for work. ``counted``: instructions were counted in the emulator; else they are the cost model's.
+    ``phases``: instructions a step by `PHASES`, where counted. None: not known, and ``problem`` says why.
+    """
+
+    target: Target
+    steps: int
+    constant_bytes: int
+    state_bytes: int
+    buffer_bytes: int
+    flash_bytes: int | None = None
+    stack_bytes: int | None = None
+    instructions: float | None = None
+    phases: dict[str, float] | None = None
+    compiler: str | None = None
+    counted: bool = False
+    problem: str | None = None
+
+    @property
+    def ram_bytes(self) -> int:
+        """State, stack (where it is known) and buffers."""
+        return self.state_bytes + self.buffer_bytes + (self.stack_bytes or 0)
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of a step: instructions, by the target's cycles for one, over its board's clock."""
+        cost, clock = self.target.cost, self.target.memory.clock_hz
+        if self.instructions is None or cost is None or cost.cycles_per_instruction is None or clock is None:
+            return None
+        return self.instructions * cost.cycles_per_instruction / clock
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the target by its name."""
+        return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
+
+
+def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = True) -> Needs:
+    """Build the folder's C for ``target``, run it in its emulator and count; the cost model in place of what cannot be had here."""
+    needs = sizes(folder.exported, target, steps)
+    try:
+        toolchain = _toolchain(target)
+        with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+            place = Path(temporary)
+            needs = replace(needs, flash_bytes=_flash(folder, target, toolchain, place), compiler=toolchain.version())
+            counts = _count(folder, target, toolchain, place)
+            split = _count(folder, target, toolchain, place, phases=True).phases if phases else ()
+    except DeviceError as error:
+        return replace(needs, instructions=estimate(folder.model, target), problem=_in_short(error))
+    return replace(
+        needs,
+        stack_bytes=counts.stack_bytes,
+        instructions=counts.instructions / STEPS,
+        phases=dict(zip(PHASES, (v / STEPS for v in split), strict=True)) if phases else None,
+        counted=True,
+    )
+
+
+def _toolchain(target: Target) -> Toolchain:
+    """A compiler for a target on which something can be counted."""
+    found = find_toolchain(target)
+    if target.emulation is None:
+        raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
+    return found
+
+
+def _in_short(error: DeviceError) -> str:
+    """One line; of a linker's complaint that memory is too small, only that."""
+    text = " ".join(str(error).split())
+    found = _OVERFLOW.search(text)
+    if found is None:
+        return text
+    return f"it does not fit the emulated machine, whose {found['region'].lower()} is {int(found['bytes']):,} bytes too small"
+
+
+def sizes(exported: Exported, target: Target, steps: int) -> Needs:
+    """What is known without building anything."""
+    length = 1 if exported.streams else steps
+    buffers = sum(_bytes(p, length) for p in (*exported.inputs, *exported.outputs))
+    return Needs(
+        target=target,
+        steps=length,
+        constant_bytes=sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(exported.source)),
+        state_bytes=state_bytes(exported.state),
+        buffer_bytes=buffers + 2 * exported.work_per_step * length,
+    )
+
+
+def estimate(model: QuantModel, target: Target) -> float | None:
+    """Instructions a step by the target's cost model; None where it has none."""
+    cost = target.cost
+    if cost is None or cost.instructions_per_mac is None:
+        return None
+    macs, units = work(model)
+    return (
+        cost.instructions_per_mac * macs
+        + (cost.instructions_per_unit or 0.0) * units
+        + (cost.instructions_per_step or 0.0)
+    )
+
+
+def work(model: QuantModel) -> tuple[int, int]:
+    """(multiply-adds, values of gate functions) of a time step, all layers together."""
+    macs = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
+    return macs, sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
+
+
+def _bytes(port: Port, length: int) -> int:
+    return ELEMENT_BYTES[port.kind] * port.count * (length if port.has_time else 1)
+
+
+def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path) -> int:
+    """Bytes of flash that a program has more when it calls the model."""
+    found = []
+    for calls in (False, True):
+        program = place / "footprint.c"
+        program.write_text(_footprint(folder.exported, calls), encoding="utf-8")
+        sources = [program, folder.source] if calls else [program]
+        image = toolchain.build(target, sources, [folder.path], output=place / "footprint.elf", flags=(OPTIMIZATION,))
+        found.append(image.flash_bytes)
+    return found[1] - found[0]
+
+
+def _footprint(exported: Exported, calls: bool) -> str:
+    """A program that the linker cannot shorten, with no variables of its own beside a pointer."""
+    name = exported.name
+    arguments = ["state", *("anywhere" for _ in exported.inputs)]
+    arguments += [] if exported.streams else ["1U"]
+    arguments += [*("anywhere" for _ in exported.outputs), *([] if exported.streams else ["anywhere"])]
+    verb = "step" if exported.streams else "run"
+    body = [
+        f"    {name}_state *state = anywhere;",
+        f"    {name}_init(state);",
+        f"    {name}_{verb}({', '.join(arguments)});",
+    ]
+    lines = [f'#include "{name}.h"', "void *volatile anywhere;", "int main(void)", "{"]
+    return "\n".join([*lines, *(body if calls else []), "    return anywhere != 0;", "}", ""])
+
+
+def _count(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path, phases: bool = False) -> Counts:
+    """Run a random sequence of `STEPS` steps."""
+    flags: Sequence[str] = ()
+    if phases:
+        header = place / "phases.h"
+        header.write_text(PHASES_HEADER, encoding="utf-8")
+        flags = ("-DREPLAY_PHASES", "-include", str(header))
+    image = build_replay(folder, target, toolchain, STEPS, place, flags)
+    sequences = random_sequences(folder.model, folder.exported, [STEPS], seed=3)
+    done = run(image, target, encode_sequences(folder.exported, sequences))
+    if done.status != 0:
+        raise DeviceError(f"the program ended with status {done.status}, expected 0")
+    return decode_sequences(folder.exported, [STEPS], done.output)[1]

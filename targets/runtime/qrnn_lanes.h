@@ -1,0 +1,295 @@
+/*
+ * Lanes: the int32 values that gate functions and cells compute at a time, one for each unit. They are four to a vector with Arm
+ * Helium (Cortex-M55, M85), else one, an int32_t. The operators + - * & ^ of C act on each lane, in both; what has no operator is here.
+ *
+ * `count` is how many lanes of a vector exist in memory, from the first on; those beyond are read as 0 and not written.
+ */
+#ifndef QRNN_LANES_H
+#define QRNN_LANES_H
+
+#include "qrnn_arithmetic.h"
+
+/* What needs 64 bits is written for one lane only. */
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && defined(QRNN_UNIT_GATES) && !defined(QRNN_USE_PEEPHOLE)
+#define QRNN_LANES 4U
+#include <arm_mve.h>
+
+typedef int32x4_t qrnn_lanes;
+
+static inline qrnn_lanes qrnn_lanes_all(int32_t x)
+{
+    return vdupq_n_s32(x);
+}
+
+static inline qrnn_lanes qrnn_lanes_read32(const int32_t *from, uint32_t count)
+{
+    return vldrwq_z_s32(from, vctp32q(count));
+}
+
+/* the same, where all lanes exist */
+static inline qrnn_lanes qrnn_lanes_of(const int32_t *from)
+{
+    return vldrwq_s32(from);
+}
+
+static inline qrnn_lanes qrnn_lanes_read16(const int16_t *from, uint32_t count)
+{
+    return vldrhq_z_s32(from, vctp32q(count));
+}
+
+static inline void qrnn_lanes_write32(int32_t *to, qrnn_lanes x, uint32_t count)
+{
+    vstrwq_p_s32(to, x, vctp32q(count));
+}
+
+static inline void qrnn_lanes_write16(int16_t *to, qrnn_lanes x, uint32_t count)
+{
+    vstrhq_p_s32(to, x, vctp32q(count));
+}
+
+/* table[index] */
+static inline qrnn_lanes qrnn_lanes_entry16(const int16_t *table, qrnn_lanes index)
+{
+    return vldrhq_gather_shifted_offset_s32(table, vreinterpretq_u32_s32(index));
+}
+
+static inline qrnn_lanes qrnn_lanes_entry32(const int32_t *table, qrnn_lanes index)
+{
+    return vldrwq_gather_shifted_offset_s32(table, vreinterpretq_u32_s32(index));
+}
+
+static inline qrnn_lanes qrnn_lanes_min(qrnn_lanes x, int32_t high)
+{
+    return vminq_s32(x, vdupq_n_s32(high));
+}
+
+static inline qrnn_lanes qrnn_lanes_max(qrnn_lanes x, int32_t low)
+{
+    return vmaxq_s32(x, vdupq_n_s32(low));
+}
+
+/* |x|, |x| < 2^31 */
+static inline qrnn_lanes qrnn_lanes_size(qrnn_lanes x)
+{
+    return vqabsq_s32(x);
+}
+
+/* below where x <= threshold, else above */
+static inline qrnn_lanes qrnn_lanes_choose(qrnn_lanes x, int32_t threshold, int32_t below, qrnn_lanes above)
+{
+    return vpselq_s32(vdupq_n_s32(below), above, vcmpleq_n_s32(x, threshold));
+}
+
+static inline qrnn_lanes qrnn_lanes_shift_left(qrnn_lanes x, uint32_t shift)
+{
+    return vshlq_r_s32(x, (int32_t)shift);
+}
+
+static inline qrnn_lanes qrnn_lanes_shift_right(qrnn_lanes x, uint32_t shift)
+{
+    return vshlq_r_s32(x, -(int32_t)shift);
+}
+
+static inline qrnn_lanes qrnn_lanes_shift_right_round(qrnn_lanes x, uint32_t shift)
+{
+    return vrshlq_n_s32(x, -(int32_t)shift);
+}
+
+static inline qrnn_lanes qrnn_lanes_shift_right_round_full(qrnn_lanes x, uint32_t shift)
+{
+    return vrshlq_n_s32(x, -(int32_t)shift);
+}
+
+static inline qrnn_lanes qrnn_lanes_add_saturate32(qrnn_lanes a, qrnn_lanes b)
+{
+    return vqaddq_s32(a, b);
+}
+
+/* x, each lane saturated to 16 - shift bits and shifted left by its own shift */
+static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8_t *shift)
+{
+    const int32x4_t left = vreinterpretq_s32_u32(vldrbq_u32(shift));
+    const int32x4_t right = vnegq_s32(left);
+    const int32x4_t high = vshlq_s32(vdupq_n_s32(32767), right);
+    const int32x4_t low = vshlq_s32(vdupq_n_s32(-32768), right);
+    return vshlq_s32(vmaxq_s32(vminq_s32(x, high), low), left);
+}
+
+/* requantize of four sums, in place; left_shift may be NULL */
+static inline void qrnn_requantize_four(int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift)
+{
+    int32x4_t x = vldrwq_s32(sums);
+    if (left_shift != NULL) {
+        x = vshlq_s32(x, vreinterpretq_s32_u32(vldrbq_u32(left_shift)));
+    }
+    vstrwq_s32(sums, vrmulhq_s32(x, vldrwq_s32(multiplier)));
+}
+
+#else
+#define QRNN_LANES 1U
+
+typedef int32_t qrnn_lanes;
+
+#define qrnn_lanes_shift_left qrnn_shift_left
+#define qrnn_lanes_shift_right_round qrnn_shift_right_round
+#define qrnn_lanes_shift_right_round_full qrnn_shift_right_round_full
+#define qrnn_lanes_add_saturate32 qrnn_add_saturate32
+
+static inline qrnn_lanes qrnn_lanes_all(int32_t x)
+{
+    return x;
+}
+
+static inline qrnn_lanes qrnn_lanes_read32(const int32_t *from, uint32_t count)
+{
+    (void)count;
+    return *from;
+}
+
+static inline qrnn_lanes qrnn_lanes_of(const int32_t *from)
+{
+    return *from;
+}
+
+static inline qrnn_lanes qrnn_lanes_read16(const int16_t *from, uint32_t count)
+{
+    (void)count;
+    return *from;
+}
+
+static inline void qrnn_lanes_write32(int32_t *to, qrnn_lanes x, uint32_t count)
+{
+    (void)count;
+    *to = x;
+}
+
+static inline void qrnn_lanes_write16(int16_t *to, qrnn_lanes x, uint32_t count)
+{
+    (void)count;
+    *to = (int16_t)x;
+}
+
+/* table[index] */
+static inline qrnn_lanes qrnn_lanes_entry16(const int16_t *table, qrnn_lanes index)
+{
+    return table[index];
+}
+
+static inline qrnn_lanes qrnn_lanes_entry32(const int32_t *table, qrnn_lanes index)
+{
+    return table[index];
+}
+
+static inline qrnn_lanes qrnn_lanes_min(qrnn_lanes x, int32_t high)
+{
+    return (x > high) ? high : x;
+}
+
+static inline qrnn_lanes qrnn_lanes_max(qrnn_lanes x, int32_t low)
+{
+    return (x < low) ? low : x;
+}
+
+/* |x|, |x| < 2^31 */
+static inline qrnn_lanes qrnn_lanes_size(qrnn_lanes x)
+{
+    return (x < 0) ? -x : x;
+}
+
+/* below where x <= threshold, else above */
+static inline qrnn_lanes qrnn_lanes_choose(qrnn_lanes x, int32_t threshold, int32_t below, qrnn_lanes above)
+{
+    return (x <= threshold) ? below : above;
+}
+
+static inline qrnn_lanes qrnn_lanes_shift_right(qrnn_lanes x, uint32_t shift)
+{
+    return x >> shift;
+}
+
+/* x, saturated to 16 - shift bits and shifted left */
+static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8_t *shift)
+{
+    return qrnn_saturate16_shifted(x, *shift);
+}
+
+/* requantize of four sums, in place; left_shift may be NULL */
+static inline void qrnn_requantize_four(int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift)
+{
+    int32_t s0 = sums[0];
+    int32_t s1 = sums[1];
+    int32_t s2 = sums[2];
+    int32_t s3 = sums[3];
+
+    if (left_shift != NULL) {
+        s0 = qrnn_shift_left(s0, left_shift[0]);
+        s1 = qrnn_shift_left(s1, left_shift[1]);
+        s2 = qrnn_shift_left(s2, left_shift[2]);
+        s3 = qrnn_shift_left(s3, left_shift[3]);
+    }
+    s0 = qrnn_requantize(s0, multiplier[0]);
+    s1 = qrnn_requantize(s1, multiplier[1]);
+    s2 = qrnn_requantize(s2, multiplier[2]);
+    s3 = qrnn_requantize(s3, multiplier[3]);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+/* x where sign >= 0, else -x */
+static inline qrnn_lanes qrnn_lanes_with_sign(qrnn_lanes x, qrnn_lanes sign)
+{
+    const qrnn_lanes flip = qrnn_lanes_shift_right(sign, 31U); /* 0 or -1; ~x + 1 = -x */
+    return (x ^ flip) - flip;
+}
+
+/* clamp to 16 bits */
+static inline qrnn_lanes qrnn_lanes_saturate16(qrnn_lanes x)
+{
+#if QRNN_LANES == 1U
+    return qrnn_saturate16(x);
+#else
+    return qrnn_lanes_max(qrnn_lanes_min(x, 32767), -32768);
+#endif
+}
+
+/* clamp to within +-32767 */
+static inline qrnn_lanes qrnn_lanes_symmetric16(qrnn_lanes x)
+{
+    return qrnn_lanes_max(qrnn_lanes_min(x, 32767), -32767);
+}
+
+/* The state from what makes it, one that the model's gate functions cannot lead out of +-32767 under QRNN_BOUNDED_STATES. */
+static inline qrnn_lanes qrnn_lanes_state(qrnn_lanes x)
+{
+#if defined(QRNN_BOUNDED_STATES)
+    return x;
+#else
+    return qrnn_lanes_symmetric16(x);
+#endif
+}
+
+/* min(x, 32767) for x >= 0 */
+static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
+{
+#if (QRNN_LANES == 1U) && defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+    int32_t limited;
+    __asm("usat %0, #15, %1" : "=r"(limited) : "r"(x));
+    return limited;
+#else
+    return qrnn_lanes_min(x, 32767);
+#endif
+}
+
+/* round(x * q / 2^15) for any x and q in [0, 2^15], in 32 bits: with x = 2^15 high + low, 0 <= low < 2^15, it is
+ * high * q + round(low * q / 2^15). Here -2^31 <= high * q <= 2^31 - 2^15, low * q + 2^14 < 2^31, and their sum lies between 0 and x. */
+static inline qrnn_lanes qrnn_lanes_multiply_q15(qrnn_lanes x, qrnn_lanes q)
+{
+    const qrnn_lanes high = qrnn_lanes_shift_right(x, 15U);
+    const qrnn_lanes low = x & qrnn_lanes_all(32767);
+    return (high * q) + qrnn_lanes_shift_right_round(low * q, 15U);
+}
+
+#endif

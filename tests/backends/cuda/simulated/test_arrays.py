@@ -1,0 +1,136 @@
+"""Arrays on the device in, arrays on the device out, with the values and the refusals of the host's; the simulator's stand for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from models import Shape, make_model
+from numba import cuda
+
+from backends.generators import Case
+from qrnn.errors import DataError
+from qrnn.model.batch import on_cuda_device
+from qrnn.model.float_model import Embedding, GraphInput, Recurrent, TensorInfo
+from qrnn.quantization import Scheme, quantize
+from qrnn.session import Session, State
+
+CASE = Case(
+    Shape("lstm", 3, 6, (False, True), states=True), "softmax", sequences=2, steps=4, lengths=(4, 2), concat=True
+)
+STREAM = Case(Shape("lstm", 3, 6, layers=2), "dense", sequences=2, steps=3, lengths=(3, 3))
+
+
+def on_device(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: cuda.to_device(np.ascontiguousarray(value)) for name, value in data.items()}
+
+
+def assert_same(got: dict[str, Any], want: dict[str, Any]) -> None:
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert on_cuda_device(got[name])
+        assert not on_cuda_device(value)
+        np.testing.assert_array_equal(got[name].copy_to_host(), value)
+
+
+def states(state: State) -> dict[str, Any]:
+    return {f"{name} {k}": part for name, pair in state.layers.items() for k, part in enumerate(pair)}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_run(kind: type[np.generic]) -> None:
+    model = CASE.quantized()
+    data = CASE.data()
+    data["x"] = (100 * data["x"]).astype(kind)
+    for lengths in (None, [4, 0]):
+        want = Session(model, "reference").run(data, lengths)
+        got = Session(model, "cuda").run(on_device(data), lengths)
+        assert_same(got.outputs, want.outputs)
+        assert_same(states(got.state), states(want.state))
+
+
+def test_mixed_with_arrays_of_the_host() -> None:
+    model, data = CASE.quantized(), CASE.data()
+    want = Session(model, "reference").run(data)
+    got = Session(model, "cuda").run(data | {"x": cuda.to_device(data["x"])})
+    assert_same(got.outputs, want.outputs)
+
+
+def test_steps_carry_the_state_on_the_device() -> None:
+    model, x = STREAM.quantized(), STREAM.data()["x"]
+    session, reference = Session(model, "cuda"), Session(model, "reference")
+    state, host_state = None, None
+    for t in range(3):
+        result = session.step({"x": cuda.to_device(np.ascontiguousarray(x[:, t]))}, state)
+        want = reference.step({"x": x[:, t]}, host_state)
+        state, host_state = result.state, want.state
+        assert_same(result.outputs, want.outputs)
+    assert_same(states(result.state), states(want.state))
+    again = session.run(on_device({"x": x}), state=host_state)  # a state of the host does as well
+    assert_same(again.outputs, reference.run({"x": x}, state=host_state).outputs)
+
+
+def test_streams_of_the_host() -> None:
+    model, x = STREAM.quantized(), STREAM.data()["x"]
+    ours, reference = (Session(model, backend).stream(2) for backend in ("cuda", "reference"))
+    for t in range(3):
+        got, want = ours.step({"x": x[:, t]}), reference.step({"x": x[:, t]})
+        np.testing.assert_array_equal(got["y"], want["y"])
+
+
+def token_model() -> Any:
+    rng = np.random.default_rng(3)
+    model = make_model(Shape("gru", 4, 6), rng)
+    layer = model.layers[0]
+    assert isinstance(layer, Recurrent)
+    embedding = Embedding("embedding", "x", "e", rng.normal(size=(11, 4)))
+    tensors = {**model.tensors, "x": TensorInfo(1, True), "e": TensorInfo(4, True)}
+    inputs = (GraphInput("x", "tokens", (), True, vocabulary=11),)
+    layers = (embedding, type(layer)(**{**vars(layer), "input": "e"}))
+    tokens = {"x": rng.integers(0, 11, (3, 4))}
+    return quantize(
+        type(model)(**{**vars(model), "inputs": inputs, "layers": layers, "tensors": tensors}), tokens, Scheme()
+    ), tokens
+
+
+def test_tokens() -> None:
+    model, tokens = token_model()
+    want = Session(model, "reference").run(tokens)
+    for kind in (np.int64, np.uint8):
+        got = Session(model, "cuda").run(on_device({"x": tokens["x"].astype(kind)}))
+        assert_same(got.outputs, want.outputs)
+    with pytest.raises(DataError, match=r"input 'x': 2 of its values are not tokens in 0…10"):
+        Session(model, "cuda").run(on_device({"x": np.array([[11, 3, -1]])}))
+
+
+def test_refusals() -> None:
+    model, data = STREAM.quantized(), STREAM.data()
+    session = Session(model, "cuda")
+    bad = data["x"].copy()
+    bad[1, 2, 0], bad[0, 0, 1], bad[0, 1, 1] = np.nan, np.inf, -1e39
+    with pytest.raises(DataError, match=r"input 'x': 3 of its values are not finite numbers of float32's range"):
+        session.run(on_device({"x": bad}))
+    with pytest.raises(DataError, match=r"input 'x': shape \[2, 3, 4\], expected \[N, T, 3\]"):
+        session.run(on_device({"x": np.zeros((2, 3, 4))}))
+    with pytest.raises(DataError, match="input 'x': type complex128, expected real numbers"):
+        session.run(on_device({"x": np.zeros((2, 3, 3), complex)}))
+    with pytest.raises(DataError, match="make it contiguous"):
+        session.run({"x": cuda.to_device(data["x"])[:, ::2]})
+    with pytest.raises(DataError, match="'z' is not an input"):
+        session.run(on_device(data | {"z": data["x"]}))
+    with pytest.raises(DataError, match=r"lengths: value 9"):
+        session.run(on_device(data), [9, 1])
+    with pytest.raises(DataError, match=r"state of layer 'layer0' is int16\[3"):
+        session.run(on_device(data), state=session.initial_state(3))
+    with pytest.raises(DataError, match="input 'x': lies on a CUDA device"):
+        Session(model, "cpu").run(on_device(data))
+    with pytest.raises(DataError, match="reads the sequence backwards"):
+        Session(CASE.quantized(), "cuda").step(on_device({"x": data["x"][:, 0]}))
+
+
+def test_a_state_is_given_once() -> None:
+    model, data = CASE.quantized(), CASE.data()
+    session = Session(model, "cuda")
+    with pytest.raises(DataError, match="both state= and the graph state input 'state'"):
+        session.run(on_device(data), state=session.initial_state(2))

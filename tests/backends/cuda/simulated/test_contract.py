@@ -1,0 +1,51 @@
+"""The golden vectors, every corner and random layers of integers, by the general kernel where traces or projections ask for it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.generators import Case
+from backends.test_exactness import CORNERS, check_exact
+from backends.test_golden import GOLDEN, TOOL
+from backends.test_raw_layers import check_raw
+from qrnn.backends import available_backends
+
+DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+SMALL = 300
+"""Gate values of a golden recurrent case; larger ones are left to long runs, since a simulated step takes long."""
+
+
+def test_the_simulator_is_a_device() -> None:
+    assert "cuda" in available_backends()
+
+
+@pytest.mark.parametrize("most", [SMALL, pytest.param(1 << 30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", TOOL.CASE_KINDS)
+def test_golden_vectors(kind: str, most: int) -> None:
+    seen = 0
+    for number, case in enumerate(DOCUMENT[kind]):
+        if kind == "recurrent" and np.size(case["y"]) * len(case["directions"][0]["gates"]) > most:
+            continue
+        for key, got in TOOL.run_case(kind, case, DOCUMENT, "cuda").items():
+            assert got == case[key], f"{kind} {number} ({case.get('name', '')}): {key}"
+        seen += 1
+    assert seen > len(DOCUMENT[kind]) / 2
+
+
+@pytest.mark.parametrize("case", CORNERS, ids=lambda c: f"{c.shape.cell}-{c.head}")
+def test_corners(case: Case) -> None:
+    """With traces. Small: a simulated step takes long."""
+    check_exact(replace(case, shape=replace(case.shape, hidden_size=min(case.shape.hidden_size, 7))), "cuda")
+
+
+def test_random_integers() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(12):
+        seen[check_raw(seed, "cuda").recurrent_layers[0].cell] += 1
+    assert min(seen[cell] for cell in ("lstm", "gru", "rnn")) > 0

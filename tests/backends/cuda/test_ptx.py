@@ -1,0 +1,158 @@
+"""Every kernel compiles for Turing, Ampere and Hopper, with the instructions that it was made for and without local memory."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.cuda.ptx import (
+    AMPERE,
+    CAPABILITIES,
+    GENERAL,
+    HEADS,
+    HOPPER,
+    PACK,
+    PTXAS,
+    SHORTS2,
+    STEPS,
+    TURING,
+    WORDS,
+    WORDS2,
+    Capability,
+    N,
+    assemble,
+    assert_registers_suffice,
+    instructions,
+    linker,
+    ptx_of,
+)
+from qrnn.backends.cuda import general, heads, inputs, steps
+from qrnn.backends.cuda.kinds import (
+    BLOCK,
+    GRID,
+    GRU_RESET_AFTER,
+    GRU_RESET_BEFORE,
+    LAUNCH,
+    LSTM,
+    MOST_THREADS,
+    RNN,
+    StepKind,
+)
+
+NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
+PRODUCTS = {
+    TURING: "mma.sync.aligned.m8n8k16.row.col.s32.s8",
+    AMPERE: "mma.sync.aligned.m16n8k32.row.col.s32.s8",
+    HOPPER: "mma.sync.aligned.m16n8k32.row.col.s32.s8",
+}
+SPREAD = "cudaCGSynchronize"
+"""The function that a grid meets by; the driver's linker puts CUDA's device runtime to it."""
+
+FEW = (
+    (LSTM, 4, 2, 2, GRID, True, 0),
+    (GRU_RESET_AFTER, 3, 1, 1, GRID, True, 1),
+)
+"""Cell, gates, planes, tiles, barrier, resident, dot; for every device."""
+
+MORE = (
+    (LSTM, 4, 1, 1, BLOCK, True, 0),
+    (LSTM, 4, 1, 4, GRID, False, 0),
+    (GRU_RESET_AFTER, 3, 1, 4, BLOCK, True, 0),
+    (GRU_RESET_BEFORE, 3, 1, 2, GRID, True, 0),
+    (RNN, 1, 1, 4, GRID, True, 0),
+)
+RARE = (
+    (LSTM, 3, 2, 1, BLOCK, True, 2),
+    (GRU_RESET_BEFORE, 3, 2, 1, LAUNCH, False, 1),
+    (RNN, 1, 2, 2, BLOCK, False, 0),
+    (GRU_RESET_AFTER, 3, 2, 2, LAUNCH, True, 0),
+)
+"""In long runs, for every device."""
+
+KINDS: list[Any] = [StepKind(*kind, c) for c in CAPABILITIES for kind in FEW] + [
+    StepKind(*kind, HOPPER) for kind in MORE
+]
+KINDS += [pytest.param(StepKind(*kind, c), marks=pytest.mark.long) for c in CAPABILITIES for kind in RARE]
+
+
+def check(ptx: str, capability: Capability, folder: Path) -> None:
+    assert f".target {NAMES[capability]}" in ptx
+    assert not instructions(ptx, "div.approx")
+    if PTXAS is not None:
+        assert_registers_suffice(assemble(ptx, capability, folder))
+
+
+def label(kind: StepKind) -> str:
+    product = "dp4a" if kind.dot else f"{kind.tiles}tiles"
+    return f"{NAMES[kind.capability]}-{kind.cell}-{kind.planes}-{product}-{kind.barrier}"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=label)
+def test_steps(kind: StepKind, tmp_path: Path) -> None:
+    ptx = ptx_of(steps.step_kernel(kind), STEPS, kind.capability)
+    operands = {"s8", "u8"} if kind.planes == 2 else {"s8"}
+    if kind.dot:
+        assert instructions(ptx, "dp4a") == {f"dp4a.s32.{sign.replace('8', '32')}" for sign in operands}
+        assert instructions(ptx, "shfl.sync") == {"shfl.sync.bfly.b32"}
+        assert not instructions(ptx, "mma")
+    else:
+        assert instructions(ptx, "mma") == {f"{PRODUCTS[kind.capability]}.{sign}.s32" for sign in operands}
+        assert not instructions(ptx, "dp4a")
+    assert (SPREAD in ptx) == (kind.barrier == GRID)
+    assert instructions(ptx, "bar.sync")
+    assert f".maxntid {MOST_THREADS}" in ptx
+    assert "ld.shared" in ptx
+    assert ptx.count(".extern .shared") == 1, "bytes and words of shared memory are one array to the compiler"
+    check(ptx, kind.capability, tmp_path)
+    if kind.barrier == GRID:
+        check_links(kind.capability, tmp_path)
+
+
+def check_links(capability: Capability, folder: Path) -> None:
+    """What a grid meets by is a function of CUDA's device runtime; all else is in the kernel."""
+    if (found := linker()) is None or PTXAS is None:
+        return
+    program, library = found
+    command = [program, f"-arch={NAMES[capability]}", str(folder / "kernel.cubin"), "-o", str(folder / "linked.cubin")]
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert alone.returncode != 0
+    assert SPREAD in alone.stderr
+    whole = [*command, f"-L{library}", "-lcudadevrt"]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
+@pytest.mark.parametrize(("planes", "dense"), [(1, False), (2, True)])
+def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Path) -> None:
+    kernel = inputs.product_kernel(planes, dense, capability)
+    ptx = ptx_of(kernel, (WORDS, WORDS2, WORDS, N, N, SHORTS2 if dense else WORDS2), capability)
+    operands = {"s8", "u8"} if planes == 2 else {"s8"}
+    assert instructions(ptx, "mma") == {f"{PRODUCTS[capability]}.{sign}.s32" for sign in operands}
+    check(ptx, capability, tmp_path)
+
+
+PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "general": (general.run_general, GENERAL),
+    "pack": (inputs.pack_operands, PACK),
+    **{name: (getattr(heads, name), arguments) for name, arguments in HEADS.items()},
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_kernels(name: str, tmp_path: Path) -> None:
+    kernel, arguments = PLAIN[name]
+    ptx = ptx_of(kernel, arguments, TURING)
+    if name == "quantize":
+        assert {"div.rn.f64"} == {i for i in instructions(ptx, "div.") if "f" in i}, "the boundary's division is IEEE's"
+        assert not instructions(ptx, "fma"), "nothing is contracted: float64 as on the host"
+    check(ptx, TURING, tmp_path)
+
+
+def test_every_head_is_here() -> None:
+    """A kernel that nobody compiled would be found by its first user."""
+    options = {name: getattr(value, "targetoptions", {}) for name, value in vars(heads).items()}
+    assert set(HEADS) == {name for name, own in options.items() if own.get("launch_bounds")}

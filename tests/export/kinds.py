@@ -1,0 +1,80 @@
+"""A small model of every kind that exported C treats in a way of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from backends.generators import Case
+from models import Shape
+
+from export.building import quantized
+from qrnn import layers
+from qrnn.model.float_model import Activation, FloatModel
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme
+
+WIDE = Scheme(16, input="16")
+LINEAR = {"gate": Activation("affine", 0.5, 0.5), "candidate": Activation("elu", 1.0), "output": Activation("softplus")}
+
+CASES = {
+    "lstm": Case(Shape("lstm", 3, 7), "softmax"),
+    "gru after": Case(Shape("gru", 3, 9), "sigmoid", last_step=True),
+    "gru before": Case(Shape("gru", 3, 6, linear_before_reset=False), "dense"),
+    "gru of 16 bits": Case(Shape("gru", 5, 9), "dense", scheme=WIDE),
+    "gru before of 16 bits": Case(Shape("gru", 5, 6, linear_before_reset=False), "none", scheme=WIDE),
+    "rnn": Case(Shape("rnn", 2, 5, activations={"candidate": Activation("relu")}), "tanh"),
+    "bidirectional": Case(Shape("lstm", 3, 5, (False, True)), "softmax", last_step=True),
+    "stacked": Case(Shape("gru", 3, 6, layers=2, residual=True), "dense", concat=True),
+    "peepholes and projection": Case(Shape("lstm", 3, 7, forget="coupled", peephole=0.5, projection=3), "dense"),
+    "softmax fed back": Case(Shape("lstm", 3, 4, projection=5, projected="softmax", clip=0.5), "none"),
+    "left shift": Case(Shape("lstm", 3, 5, weight=1e-3, bias=0.0), "dense", amplitude=1e-3),
+    "pre-shift": Case(Shape("lstm", 3, 5, weight=50.0, bias=1000.0), "none", amplitude=1e4),
+    "steps": Case(Shape("gru", 3, 5, activations={"gate": Activation("step")}), "step"),
+    "long rows": Case(Shape("rnn", 300, 3), "none"),
+    "long rows of a gru": Case(Shape("gru", 257, 3, linear_before_reset=False), "none", scheme=Scheme(16)),
+    "unbounded gates": Case(Shape("lstm", 5, 5, activations=LINEAR, weight=0.2), "softplus"),
+}
+
+
+def embedded(
+    ports: tuple[str, str, str] = ("ids", "profile", "y"), own: tuple[str, str, str] = ("words", "cells", "logits")
+) -> FloatModel:
+    """Tokens into an LSTM, its last state beside an input without a time axis; outputs of states and of more than one tensor.
+
+    ``ports``: names of the inputs and of an output; ``own``: of the layers.
+    """
+    rng = np.random.default_rng(3)
+    tokens, profile = layers.tokens(ports[0], 11), layers.input(ports[1], 3, has_time=False)
+    x = layers.embedding(tokens, rng.normal(size=(11, 4)), name=own[0])
+    weights = rng.normal(size=(20, 4)), rng.normal(size=(20, 5))
+    lstm = layers.lstm(x, *weights, h_0=rng.uniform(-1, 1, 5), name=own[1])
+    y = layers.softmax(layers.dense(layers.concat(lstm.h_n, profile), rng.normal(size=(4, 8)), name=own[2]))
+    return layers.model("embedded", {ports[2]: y, "states": (lstm.c_n, lstm.h_n), "several": (lstm.h_n, y)})
+
+
+def shared() -> FloatModel:
+    """Both directions, and layers that serve two outputs."""
+    rng = np.random.default_rng(4)
+    x = layers.input("x", 1)
+    ways = [
+        layers.gru(x, rng.normal(size=(3, 1)), rng.normal(size=(3, 1)), reverse=reverse) for reverse in (False, True)
+    ]
+    last = layers.last_step(layers.bidirectional(*ways).output)
+    logits = layers.dense(last, rng.normal(size=(2, 2)))
+    return layers.model(
+        "shared", {"p": layers.softmax(logits), "logits": logits, "q": layers.softmax(last), "last": last}
+    )
+
+
+GRAPHS = {"embedded": embedded, "shared": shared}
+KINDS = (*CASES, *GRAPHS)
+
+
+@cache
+def kind(name: str) -> QuantModel:
+    """The quantized model of one of `KINDS`."""
+    if name in GRAPHS:
+        return quantized(GRAPHS[name]())
+    return replace(CASES[name], lengths=(5, 4)).quantized()

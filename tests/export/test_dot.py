@@ -1,0 +1,173 @@
+"""The dot products of exported models: equal to NumPy on a host, under sanitizers, and on the processors that QEMU has."""
+
+import dataclasses
+import functools
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qrnn.export.layout import COLUMNS, Kernels, pack_block, padded_columns
+
+HERE = Path(__file__).parent / "dot"
+RUNTIME = Path(__file__).parents[2] / "targets" / "runtime"
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Core:
+    """A processor, the board of QEMU that has it or runs its code, and the dot products for it."""
+
+    kernels: Kernels
+    cpu: str
+    board: str
+    flags: tuple[str, ...] = ()
+
+
+CORES = {
+    "Cortex-M0+": Core("plain", "cortex-m0plus", "mps2-an385"),
+    "Cortex-M0+, C": Core("plain", "cortex-m0plus", "mps2-an385", ("-DQRNN_NO_ASSEMBLY",)),
+    "Cortex-M3": Core("plain", "cortex-m3", "mps2-an385"),
+    "Cortex-M3, C": Core("plain", "cortex-m3", "mps2-an385", ("-DQRNN_NO_ASSEMBLY",)),
+    "Cortex-M4": Core("dsp", "cortex-m4", "mps2-an386"),
+    "Cortex-M4, C": Core("dsp", "cortex-m4", "mps2-an386", ("-DQRNN_NO_ASSEMBLY",)),
+    "Cortex-M3, short rows": Core("plain", "cortex-m3", "mps2-an385", ("-DQRNN_SHORT_ROWS",)),
+    "Cortex-M7, short rows": Core("dsp", "cortex-m7", "mps2-an500", ("-DQRNN_SHORT_ROWS",)),
+    "Cortex-M55": Core("mve", "cortex-m55", "mps3-an547", ("-mfloat-abi=hard",)),
+    "Cortex-M55, C": Core("mve", "cortex-m55", "mps3-an547", ("-mfloat-abi=hard", "-DQRNN_NO_ASSEMBLY")),
+}
+
+HOSTS: dict[str, tuple[Kernels, tuple[str, ...]]] = {
+    "plain": ("plain", ()),
+    "plain, long multiply": ("plain", ("-DQRNN_LONG_MULTIPLY", "-DQRNN_NO_ASSEMBLY")),
+    "dsp": ("dsp", ()),
+    "mve": ("mve", ()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    weight: npt.NDArray[np.int8]
+    values: npt.NDArray[np.int16]
+    bias: npt.NDArray[np.int32]
+    shift: int
+    limit: int
+    wide: bool
+
+    def sums(self) -> list[int]:
+        rounded = (self.values.astype(np.int64) + ((1 << self.shift) >> 1)) >> self.shift
+        sums = self.bias + self.weight.astype(np.int64) @ np.clip(rounded, -self.limit, self.limit)
+        assert (np.abs(sums) < 2**31).all()
+        return [int(s) for s in sums]
+
+    def pack(self, kernels: Kernels) -> bytes:
+        count = len(self.values)
+        head = struct.pack(
+            "<IIIIi4i", self.wide, count, padded_columns(count, kernels), self.shift, self.limit, *self.bias
+        )
+        return head + self.values.tobytes() + pack_block(self.weight, kernels, self.wide)
+
+
+def random_case(columns: int, seed: int, wide: bool, extreme: bool) -> Case:
+    random = np.random.default_rng(seed)
+    weight = random.integers(-127, 128, (4, columns))
+    values = random.integers(-32768, 32768, columns)
+    limit = int(random.integers(1, 128))
+    if wide:
+        limit = int(min(32767, (2**30 - 1) // (127 * columns)))
+    shift = int(random.integers(0, 16))
+    if extreme:  # every product of row 0 as large as it can be, and of one sign
+        weight = np.where(weight < 0, -127, 127)
+        weight[3] = -weight[0]
+        values = np.where(weight[0] < 0, -32768, 32767)
+        shift, limit = (0, limit) if wide else (8, 127)
+    bias = random.integers(-(2**30), 2**30, 4)
+    return Case(weight.astype(np.int8), values.astype(np.int16), bias.astype(np.int32), shift, limit, wide)
+
+
+cases = st.builds(random_case, st.integers(1, 600), st.integers(0, 2**32), st.booleans(), st.booleans())
+
+
+@functools.cache
+def build_directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="qrnn-dot-"))
+
+
+def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[int]]:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "cases.bin").write_bytes(b"".join(case.pack(kernels) for case in batch))
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        sums = np.frombuffer((Path(folder) / "sums.bin").read_bytes(), np.int32)
+    return [[int(s) for s in row] for row in sums.reshape(-1, 4)]
+
+
+def compile_driver(compiler: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
+    program = build_directory() / name.replace(" ", "-").replace(",", "")
+    if not program.exists():
+        header = f'-DHEADER="qrnn_dot_{kernels}.h"'
+        command = [compiler, *WARNINGS, f"-I{RUNTIME}", header, *flags]
+        command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return str(program)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("host", list(HOSTS))
+def test_host(host: str, compiler: str) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    kernels, defines = HOSTS[host]
+    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{HERE}"]
+    program = compile_driver(compiler, [*sanitize, *defines], kernels, f"{host} {compiler}")
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(cases, min_size=1, max_size=8))
+    def check(batch: list[Case]) -> None:
+        assert run([program], kernels, batch) == [case.sums() for case in batch]
+
+    check()
+
+
+@pytest.mark.parametrize("optimization", ["-O0", "-Os", "-O2", "-O3"])
+@pytest.mark.parametrize("core", list(CORES))
+def test_emulated(core: str, optimization: str) -> None:
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}")
+    target = CORES[core]
+    flags = [optimization, f"-mcpu={target.cpu}", "-mthumb", *target.flags]
+    flags += ["--specs=rdimon.specs", "-nostartfiles", f"-T{HERE / 'ram.ld'}"]
+    longest = 256 if "-DQRNN_SHORT_ROWS" in flags else 600
+    program = compile_driver("arm-none-eabi-gcc", flags, target.kernels, core + optimization, HERE / "start.c")
+    emulator = ["qemu-system-arm", "-M", target.board, "-nographic", "-monitor", "none", "-serial", "null"]
+    emulator += ["-semihosting-config", "enable=on,target=native", "-kernel", program]
+    batch = [
+        random_case(columns, columns, wide, extreme)
+        for columns in [*range(1, 70), 127, 255, 256, 257, 511, 513, 600]
+        for wide in (False, True)
+        for extreme in (False, True)
+        if columns <= longest
+    ]
+    assert run(emulator, target.kernels, batch) == [case.sums() for case in batch]
+
+
+@pytest.mark.parametrize("kernels", list(COLUMNS))
+def test_a_block_has_a_byte_for_each_weight(kernels: Kernels) -> None:
+    for columns in (1, 7, 8, 16, 33):
+        weight = np.full((4, columns), -127, np.int8)
+        for wide in (False, True):
+            assert len(pack_block(weight, kernels, wide)) == 4 * padded_columns(columns, kernels)
+
+
+def test_a_block_has_four_rows() -> None:
+    with pytest.raises(ValueError, match="4 rows"):
+        pack_block(np.zeros((3, 8), np.int8), "plain", False)

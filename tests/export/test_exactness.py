@@ -1,0 +1,107 @@
+"""Exported C equals the reference to the last bit, on random models of every kind, under sanitizers and every warning."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from backends.generators import Case, cases, few, many, quantized_or_refused
+from backends.test_exactness import CORNERS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.building import COMPILERS, check, compiler, load_tool, quantized
+from export.graphs import graphs
+from export.kinds import kind
+from qrnn.model.float_model import FloatModel
+from qrnn.quantization import Scheme
+from qrnn.targets import Kernels
+
+CATALOGUE = load_tool("cell_catalogue")
+EMULATED: tuple[Kernels, ...] = ("dsp", "mve")
+
+
+def check_case(case: Case, cc: str, kernels: Kernels = "plain") -> None:
+    model = quantized_or_refused(case)
+    if model is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
+        check(model, Path(folder), compiler(cc), kernels, case.seed)
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+@settings(few, max_examples=12)
+@given(case=cases(most_hidden=14))
+def test_random_models(cc: str, case: Case) -> None:
+    check_case(case, cc)
+
+
+@pytest.mark.parametrize("kernels", EMULATED)
+@settings(few, max_examples=4)
+@given(case=cases(most_hidden=14))
+def test_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: Case) -> None:
+    check_case(case, "gcc", kernels)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
+@pytest.mark.parametrize("cc", COMPILERS)
+@settings(many, max_examples=400)
+@given(case=cases())
+def test_random_models_long(cc: str, kernels: Kernels, case: Case) -> None:
+    check_case(case, cc, kernels)
+
+
+def check_graph(model: FloatModel | None, cc: str, kernels: Kernels, scheme: Scheme) -> None:
+    if model is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
+        check(quantized(model, scheme), Path(folder), compiler(cc), kernels)
+
+
+SCHEMES = st.sampled_from([Scheme(), Scheme(16, input="16"), Scheme(input="8-per-feature"), Scheme(weights=4)])
+
+
+@settings(few, max_examples=20)
+@given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
+def test_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
+    check_graph(model, cc, "plain", scheme)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
+@settings(many, max_examples=400)
+@given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
+def test_random_graphs_long(kernels: Kernels, model: FloatModel | None, cc: str, scheme: Scheme) -> None:
+    check_graph(model, cc, kernels, scheme)
+
+
+@pytest.mark.parametrize(
+    ("case", "cc"),
+    [pytest.param(c, COMPILERS[n % 2], id=f"{n}-{c.shape.cell}-{c.head}") for n, c in enumerate(CORNERS)],
+)
+def test_corners(case: Case, cc: str) -> None:
+    check_case(case, cc)
+
+
+@pytest.mark.parametrize(("name", "cc"), [(n, COMPILERS[k % 2]) for k, n in enumerate(CATALOGUE.CELLS)])
+def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
+    check(quantized(CATALOGUE.cell(name, 7, 3)), tmp_path, compiler(cc))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernels", ["plain", *EMULATED])
+@pytest.mark.parametrize("scheme", [Scheme(), Scheme(16, input="16"), Scheme(weights=4)], ids=["8", "16", "four bits"])
+@pytest.mark.parametrize("name", CATALOGUE.CELLS)
+def test_every_cell_long(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
+    check(quantized(CATALOGUE.cell(name, 37, 9), scheme), tmp_path, compiler("gcc"), kernels)
+
+
+ODD_KINDS = ("embedded", "long rows", "long rows of a gru", "left shift", "pre-shift", "steps")
+
+
+@pytest.mark.parametrize(("which", "kernels"), list(zip(ODD_KINDS * 2, cycle(("plain", "dsp", "mve", "plain")))))
+def test_kinds_that_random_models_hardly_are(which: str, kernels: Kernels, tmp_path: Path) -> None:
+    check(kind(which), tmp_path, compiler("clang" if kernels == "plain" else "gcc"), kernels)

@@ -1,0 +1,138 @@
+"""The exported folder by itself: its Makefile, CMake file and self-test, which fails when a bit is wrong."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.building import COMPILERS, compiler
+from export.kinds import kind
+from qrnn.devices.toolchain import toolchains
+from qrnn.export.folder import export_model
+from qrnn.targets import load_target
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([tool("make"), *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+@pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
+def test_make_builds_a_library_and_the_self_test_passes(which: str, cc: str, tmp_path: Path) -> None:
+    exported = export_model(kind(which), load_target("generic"), tmp_path / "out", "net")
+    done = make(tmp_path / "out", "libnet.a", "check", f"CC={compiler(cc)}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no warning
+    assert done.stdout.endswith("every bit is right\n")
+    assert f"{cc} " in done.stdout.splitlines()[-2]
+    assert (tmp_path / "out" / "libnet.a").stat().st_size > exported.weight_bytes
+    assert make(tmp_path / "out", "clean").returncode == 0
+    assert not [p for p in (tmp_path / "out").iterdir() if p.suffix in (".o", ".a") or p.name == "selftest"]
+
+
+@pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m55", "rv32imc"])
+def test_make_builds_for_a_device(name: str, tmp_path: Path) -> None:
+    """And runs the self-test here, where the target's kernels run here."""
+    target = load_target(name)
+    if "gnu" not in [t.family for t in toolchains(target)]:
+        pytest.skip(f"no GNU compiler for {name} is installed")
+    compiler("cc")
+    export_model(kind("lstm"), target, tmp_path / "out", "net")
+    done = make(tmp_path / "out", "libnet.a", "check")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    says = "every bit is right" if target.core.kernels == "plain" else "qrnn verify . --emulate"
+    assert says in done.stdout.splitlines()[-1]
+
+
+def test_cmake_builds_the_self_test(tmp_path: Path) -> None:
+    compiler("cc")
+    export_model(kind("embedded"), load_target("generic"), tmp_path / "out", "net")
+    configure = [tool("cmake"), "-S", tmp_path / "out", "-B", tmp_path / "build", "-DNET_SELFTEST=ON"]
+    for command in (configure, [tool("cmake"), "--build", tmp_path / "build"], [tmp_path / "build" / "net_selftest"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def flip(name: str) -> Callable[[str], str]:
+    """Change the first number of an array by one of its middle bits."""
+
+    def change(text: str) -> str:
+        found = re.search(rf"{name}\[\d+\] = {{[^\n]*\n +(-?[0-9A-Fx]+)(U?),", text)
+        assert found is not None, name
+        value = int(found[1], 0)
+        hexadecimal = found[1].startswith("0x")
+        new = f"0x{value ^ 0x40:08X}" if hexadecimal else str(value - 64 if value > 0 else value + 64)
+        return text[: found.start(1)] + new + text[found.end(1) :]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "array"),
+    [
+        *(("net.c", f"net_layer0_{name}") for name in ("ih_weight", "hh_weight", "ih_row")),
+        *(
+            ("net_golden.h", f"golden_{name}")
+            for name in ("in_x", "out_y", "out_c", "state_h_layer0", "state_c_layer0")
+        ),
+    ],
+)
+def test_the_self_test_fails_when_a_number_is_wrong(file: str, array: str, tmp_path: Path) -> None:
+    export_model(kind("lstm"), load_target("generic"), tmp_path / "out", "net")
+    path = tmp_path / "out" / file
+    changed = flip(array)(path.read_text())
+    assert changed != path.read_text()
+    path.write_text(changed)
+    compiler("gcc")
+    done = make(tmp_path / "out", "check", "CC=gcc", "CFLAGS=-std=c99 -O0")
+    assert done.returncode != 0
+    assert "error:" not in done.stderr  # it was built, and ended with 1
+    assert "\nevery bit is right\n" not in done.stdout
+
+
+def test_the_self_test_has_the_users_data(tmp_path: Path) -> None:
+    """Two sequences of it, of at most 16 steps, after the random ones; sequences of no steps are left out."""
+    model, rng = kind("embedded"), np.random.default_rng(0)
+    data = {"ids": rng.integers(0, 11, (4, 20)), "profile": rng.normal(size=(4, 3)), "lengths": np.array([0, 20, 3, 9])}
+    export_model(model, load_target("generic"), tmp_path / "out", "net", data)
+    text = (tmp_path / "out" / "net_golden.h").read_text()
+    assert "golden_length[5] = {\n    1U, 2U, 5U, 16U, 3U,\n}" in text
+    ids = re.search(r"golden_in_ids\[27\] = {\n([^}]*)}", text)
+    assert ids is not None
+    want = [*data["ids"][1, :16].tolist(), *data["ids"][2, :3].tolist()]
+    assert [int(v.strip(" U\n")) for v in ids[1].split(",")[:-1]][8:] == want
+
+
+def test_the_readme_s_example_compiles(tmp_path: Path) -> None:
+    for which in ("embedded", "bidirectional"):
+        export_model(kind(which), load_target("generic"), tmp_path / which, "net")
+        text = (tmp_path / which / "README.md").read_text()
+        example = text.split("```c\n")[1].split("\n```")[0]
+        begin, body = example.split("\n\nnet_init", 1) if "\n\nnet_init" in example else example.rsplit("\n\n", 1)
+        program = tmp_path / which / "example.c"
+        body = f"net_init{body}" if not body.startswith("net_init") else body
+        program.write_text(f"#define LENGTH 7\n{begin}\nint main(void)\n{{\n{body}\n}}\n")
+        command = [compiler("gcc"), "-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        export_model(kind("lstm"), load_target("generic"), tmp_path / name, "net")
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "ab")
+    assert first == second
