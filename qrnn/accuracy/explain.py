@@ -212,7 +212,10 @@ def _weight_advice(layer: Any, part: Part, number: str, refined: tuple[str, ...]
         d = layer.directions[int(number)]
         matrix = d.ih if part.kind == "input weights" else d.hh
         if part.kind != "projection" and isinstance(matrix, QuantMatrix4):
-            return "--weights 8", f"{matrix.weight.size - matrix.weight_bytes} bytes more for the whole matrix"
+            return (
+                "--weights 8",
+                f"{matrix.weight.size - matrix.weight_bytes} bytes more for this matrix; all have one width",
+            )
     return "nothing: weights have 8 bits at most", ""
 
 
@@ -224,7 +227,8 @@ def _operand_advice(model: QuantModel, layer: Any, part: Part) -> tuple[str, str
         return "nothing: 16 bits already", ""
     size = layer.output_size if isinstance(layer, QuantRecurrent) and hidden else model.tensors[layer.input].features
     source = not hidden and model.tensors[layer.input].bits == 8
-    option = "--input-scheme 16 (or 8-per-feature)" if source else "--activations 16"
+    one_scale = len(model.tensors[layer.input].scale) == 1
+    option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}" if source else "--activations 16"
     return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
 
 

@@ -98,10 +98,15 @@ def test_advice() -> None:
     weights, table = Part(f"{name}[0]", "recurrent weights", "f"), Part(f"{name}[0]", "gate function", "f")
     assert advice(eight, weights) == ("--refine rounding", "nothing at run time")
     matrix = four.recurrent_layers[0].directions[0].hh
-    assert advice(four, weights) == ("--weights 8", f"{36 * 9 - matrix.weight_bytes} bytes more for the whole matrix")
+    assert advice(four, weights) == (
+        "--weights 8",
+        f"{36 * 9 - matrix.weight_bytes} bytes more for this matrix; all have one width",
+    )
     assert advice(eight, table) == ("--gates forget=pwl:512", "768 bytes of table more")
     assert advice(four, table) == ("--refine gates", "nothing at run time")
-    assert "--input-scheme 16" in advice(eight, Part(name, "x operand"))[0]
+    assert advice(eight, Part(name, "x operand"))[0] == "--input-scheme 16 (or 8-per-feature)"
+    per_feature = quantize(model, data, Scheme(input="8-per-feature"))
+    assert advice(per_feature, Part(name, "x operand"))[0] == "--input-scheme 16"
     assert "--activations 16" in advice(eight, Part(f"{name}[0]", "h operand"))[0]
     assert advice(eight, Part(f"{name}[0]", "c state"))[0].startswith("nothing")
 
