@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qrnn import layers as layers
     from qrnn.accuracy.compare import Comparison, compare
+    from qrnn.accuracy.diff import Difference, diff
+    from qrnn.accuracy.explain import Explanation, explain
     from qrnn.accuracy.oracle import run_oracle
     from qrnn.errors import (
         BackendError,
@@ -44,6 +46,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "qrnn.accuracy.compare": ("Comparison", "compare"),
+    "qrnn.accuracy.diff": ("Difference", "diff"),
+    "qrnn.accuracy.explain": ("Explanation", "explain"),
     "qrnn.accuracy.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
@@ -73,6 +77,8 @@ __all__ = [
     "Comparison",
     "DataError",
     "DeviceError",
+    "Difference",
+    "Explanation",
     "FloatModel",
     "ModelFileError",
     "QrnnError",
@@ -88,6 +94,8 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "compare",
+    "diff",
+    "explain",
     "export_model",
     "from_torch",
     "load",

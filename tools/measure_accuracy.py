@@ -3,7 +3,8 @@
     python tools/measure_accuracy.py --shared DIR [--output docs/accuracy.md]
 
 DIR holds ``models/`` and ``data/`` as described in the page that this tool writes. Each model is converted with default settings, then
-with 16-bit activations and with finer gates, to see what limits the first, and with recurrent weights of four bits.
+with 16-bit activations and with finer gates, to see what limits the first, and with recurrent weights of four bits; then with every means of
+``--refine`` on and off (tools/accuracy_lab.py), beside the dynamic int8 of ONNX Runtime and PyTorch where these are installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy_lab import Results, results, section
+from accuracy_outcome import Truth
 
 import qrnn
 from qrnn.accuracy.compare import Comparison
@@ -102,6 +105,7 @@ class Row:
     four: str
     note: str | None
     gains: tuple[float, ...]
+    means: Results
 
 
 def row(case: Case) -> Row:
@@ -116,7 +120,8 @@ def row(case: Case) -> Row:
         qrnn.Scheme(activations=16, gates="pwl:512"),
     )
     others = [qrnn.quantize(model, case.calibration, scheme) for scheme in schemes]
-    variants = [qrnn.compare(model, other, case.test).outputs[case.output].sqnr_db for other in others]
+    truth = Truth(model, case.path, case.test, case.output)
+    variants = [truth.quantized(other).db for other in others]
     error = report.outputs[case.output]
     runtime = report.onnxruntime.get(case.output)
     cells = [
@@ -133,18 +138,25 @@ def row(case: Case) -> Row:
     if case.reference:
         default, wide = (case.reference(qrnn.Session(q)) for q in (quantized, others[0]))
         note = f"- {case.path.stem}: {default}; with 16-bit activations {wide}"
-    four = _four_bits(case, model, quantized, chosen)
+    four = _four_bits(case, truth, quantized, chosen)
     print(" | ".join(cells), note or "", "\n ", four, flush=True)
-    return Row("| " + " | ".join(cells) + " |", four, note, tuple(db - error.sqnr_db for db in variants))
+    return Row(
+        "| " + " | ".join(cells) + " |",
+        four,
+        note,
+        tuple(db - error.sqnr_db for db in variants),
+        results(truth, case.calibration),
+    )
 
 
-def _four_bits(case: Case, model: qrnn.FloatModel, eight: qrnn.QuantModel, chosen: str) -> str:
+def _four_bits(case: Case, truth: Truth, eight: qrnn.QuantModel, chosen: str) -> str:
     """The row of a model with recurrent weights of four bits, the default's input scheme kept."""
+    model = truth.model
     four = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, input=chosen))
     wide = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, activations=16))
     report = qrnn.compare(model, four, case.test)
     error = report.outputs[case.output]
-    wide_db = qrnn.compare(model, wide, case.test).outputs[case.output].sqnr_db
+    wide_db = truth.quantized(wide).db
     sizes = [describe(q)["bytes"]["weights"] / 1024 for q in (eight, four)]
     cells = [
         case.path.stem,
@@ -218,7 +230,7 @@ the default's; A16: with 16-bit activations.
 | model | KiB at 8 | KiB at 4 | SQNR dB | max error | A16 dB | decisions as float | float | qrnn (95 %) |
 |---|---|---|---|---|---|---|---|---|
 {four}
-"""
+{means}"""
 
 
 def main() -> None:
@@ -227,19 +239,20 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--output", type=Path, default=Path("docs/accuracy.md"))
     arguments = parser.parse_args()
-    results = [row(case) for case in cases(arguments.shared)]
+    rows = [row(case) for case in cases(arguments.shared)]
     page = PAGE.format(
         date=datetime.now(UTC).date(),
         machine=platform.machine(),
         python=platform.python_version(),
         numpy=np.__version__,
         clips=CALIBRATION_CLIPS,
-        rows="\n".join(r.line for r in results),
-        four="\n".join(r.four for r in results),
-        notes="\n".join(r.note for r in results if r.note),
-        wide=_span(r.gains[0] for r in results),
-        fine=_span(r.gains[1] for r in results),
-        both=_span(r.gains[2] for r in results),
+        rows="\n".join(r.line for r in rows),
+        four="\n".join(r.four for r in rows),
+        means=section([r.means for r in rows]),
+        notes="\n".join(r.note for r in rows if r.note),
+        wide=_span(r.gains[0] for r in rows),
+        fine=_span(r.gains[1] for r in rows),
+        both=_span(r.gains[2] for r in rows),
     )
     write_atomically(arguments.output, page.encode())
 

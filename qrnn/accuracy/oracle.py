@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
+    GATE_ROLE,
     Activation,
     Add,
     Concat,
@@ -37,6 +38,29 @@ Names: ``<tensor>`` for graph inputs and layer outputs; ``<layer>[d].<gate>`` fo
 ``.c`` and ``.h`` for the states after each step (``.hidden`` and ``.pre_s`` before a projection), all in time order
 (also for a reverse direction).
 """
+
+
+class Substitutes:
+    """What stands in for parts of the float model while it runs; here nothing does. See `qrnn.accuracy.explain`.
+
+    Names are those of `Observer`, or as the methods say.
+    """
+
+    def tensor(self, name: str, values: FloatArray) -> FloatArray:
+        """A tensor between layers as it is kept."""
+        return values
+
+    def operand(self, reader: str, values: FloatArray) -> FloatArray:
+        """What a matrix reads of a tensor or state: ``<layer>.x`` of any layer with weights, ``<layer>[d].h``, ``<layer>[d].hidden``."""
+        return values
+
+    def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
+        """The value of ``<layer>[d].<role>`` at its argument, not yet clipped; the cell's role is ``output``, a projection's ``s``."""
+        return value
+
+    def state(self, name: str, values: FloatArray) -> FloatArray:
+        """``<layer>[d].h``, ``.hidden`` and ``.c`` after a step."""
+        return values
 
 
 @dataclass(frozen=True)
@@ -95,13 +119,16 @@ def run_oracle(
     return run_oracle_batch(model, make_batch(model.inputs, inputs, lengths), observer)
 
 
-def run_oracle_batch(model: FloatModel, batch: Batch, observer: Observer | None = None) -> OracleResult:
-    """`run_oracle` on a checked batch."""
+def run_oracle_batch(
+    model: FloatModel, batch: Batch, observer: Observer | None = None, substitutes: Substitutes | None = None
+) -> OracleResult:
+    """`run_oracle` on a checked batch; ``substitutes`` for parts of the model, none when left out."""
+    instead = substitutes or Substitutes()
     tensors: dict[str, FloatArray] = dict(batch.features)
     mask = batch.mask
 
     def put(name: str, value: FloatArray) -> None:
-        tensors[name] = value
+        value = tensors[name] = instead.tensor(name, value)
         if observer is not None:
             observer(name, value, mask if model.tensors[name].has_time else None)
 
@@ -110,11 +137,13 @@ def run_oracle_batch(model: FloatModel, batch: Batch, observer: Observer | None 
     for layer in model.layers:
         match layer:
             case Recurrent():
-                _run_recurrent(layer, batch, tensors, put, observer)
+                _run_recurrent(layer, batch, tensors, put, observer, instead)
             case Dense():
-                put(layer.output, tensors[layer.input] @ layer.weight.T + layer.bias)
+                x = instead.operand(f"{layer.name}.x", tensors[layer.input])
+                put(layer.output, x @ layer.weight.T + layer.bias)
             case Pointwise():
-                put(layer.output, activate(layer.activation, tensors[layer.input]))
+                x = tensors[layer.input]
+                put(layer.output, instead.gate(layer.name, x, activate(layer.activation, x)))
             case Softmax():
                 put(layer.output, softmax(tensors[layer.input]))
             case Add():
@@ -160,8 +189,9 @@ def _run_recurrent(
     tensors: dict[str, FloatArray],
     put: Callable[[str, FloatArray], None],
     observer: Observer | None,
+    instead: Substitutes,
 ) -> None:
-    x = tensors[layer.input]
+    x = instead.operand(f"{layer.name}.x", tensors[layer.input])
     mask = batch.mask
     steps = np.arange(batch.steps)
     backwards = np.where(
@@ -171,7 +201,7 @@ def _run_recurrent(
     ys, h_ns, c_ns = [], [], []
     for number, direction in enumerate(layer.directions):
         order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
-        traces = _run_direction(layer, direction, x[sequences, order], batch)
+        traces = _run_direction(layer, f"{layer.name}[{number}]", direction, x[sequences, order], batch, instead)
         h_ns.append(_last(traces["h"], batch))
         if layer.cell == "lstm":
             c_ns.append(_last(traces["c"], batch))
@@ -186,9 +216,12 @@ def _run_recurrent(
         put(layer.c_n, np.concatenate(c_ns, axis=-1))
 
 
-def _run_direction(layer: Recurrent, d: Direction, x: FloatArray, batch: Batch) -> dict[str, FloatArray]:
+def _run_direction(
+    layer: Recurrent, key: str, d: Direction, x: FloatArray, batch: Batch, instead: Substitutes
+) -> dict[str, FloatArray]:
     """Every quantity of one direction at every step, in the order of processing; states are frozen past a sequence's end."""
     step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": _rnn_step}[layer.cell]
+    cell = _Cell(layer, key, d, instead)
     N, T, _ = x.shape
     h = initial_state(d.h_0, batch)
     c = initial_state(d.c_0, batch) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
@@ -196,12 +229,14 @@ def _run_direction(layer: Recurrent, d: Direction, x: FloatArray, batch: Batch) 
     out: dict[str, FloatArray] = {}
     for t in range(T):
         active = (t < batch.lengths)[:, None]
-        now = step(layer, d, wx[:, t], h, c)
+        now = step(cell, wx[:, t], h, c)
         if d.projection is not None:
-            now["hidden"] = now["h"]
-            v = now["pre_s"] = now["hidden"] @ d.projection.weight.T + d.projection.bias
-            function = d.projection.function
-            now["h"] = v if function is None else softmax(v) if function == "softmax" else activate(function, v)
+            now["hidden"] = instead.state(f"{key}.hidden", now["h"])
+            v = instead.operand(f"{key}.hidden", now["hidden"]) @ d.projection.weight.T + d.projection.bias
+            now["pre_s"], function = v, d.projection.function
+            real = v if function is None else softmax(v) if function == "softmax" else activate(function, v)
+            now["h"] = instead.gate(f"{key}.s", v, real)
+        now["h"] = instead.state(f"{key}.h", now["h"])
         h = now["h"] = np.where(active, now["h"], h)
         if "c" in now:
             c = now["c"] = np.where(active, now["c"], c)
@@ -217,53 +252,68 @@ def _split(layer: Recurrent, rows: FloatArray) -> dict[str, FloatArray]:
     return dict(zip(layer.gates, np.split(rows, len(layer.gates), axis=-1), strict=True))
 
 
-def _activate(layer: Recurrent, activation: Activation, x: FloatArray) -> FloatArray:
-    """The function of a gate or candidate, whose argument is clipped.
+@dataclass(frozen=True)
+class _Cell:
+    """One direction with what stands in for its parts."""
 
-    The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
-    activation, and so does this.
-    """
-    return activate(activation, x if layer.clip is None else np.clip(x, -layer.clip, layer.clip))
+    layer: Recurrent
+    key: str
+    d: Direction
+    instead: Substitutes
+
+    def activate(self, role: str, x: FloatArray) -> FloatArray:
+        """The function of a gate or candidate, whose argument is clipped.
+
+        The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
+        activation, and so does this.
+        """
+        clip = None if role == "output" else self.layer.clip
+        real = activate(self.d.activations[GATE_ROLE[role]], x if clip is None else np.clip(x, -clip, clip))
+        return self.instead.gate(f"{self.key}.{role}", x, real)
+
+    def operand(self, h: FloatArray) -> FloatArray:
+        """h, or r·h, as R reads it."""
+        return self.instead.operand(f"{self.key}.h", h)
 
 
-def _lstm_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
-    f, g = d.activations["gate"], d.activations["candidate"]
-    pre = _split(layer, wx + h @ d.weight_hh.T + d.bias_hh)
+def _lstm_step(cell: _Cell, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+    layer, d = cell.layer, cell.d
+    pre = _split(layer, wx + cell.operand(h) @ d.weight_hh.T + d.bias_hh)
     peephole = _split(layer, np.zeros(wx.shape[1]) if d.peephole is None else d.peephole)
     now = {"pre_i": pre["i"] + peephole["i"] * c, "pre_g": pre["g"]}
-    now["i"], now["g"] = _activate(layer, f, now["pre_i"]), _activate(layer, g, pre["g"])
+    now["i"], now["g"] = cell.activate("i", now["pre_i"]), cell.activate("g", pre["g"])
     if layer.forget == "gate":
         now["pre_f"] = pre["f"] + peephole["f"] * c
-        now["f"] = _activate(layer, f, now["pre_f"])
+        now["f"] = cell.activate("f", now["pre_f"])
         forget = now["f"]
     elif layer.forget == "coupled":
         forget = 1.0 - now["i"]
     else:
         forget = np.ones_like(c)
-    now["c"] = forget * c + now["i"] * now["g"]
+    now["c"] = cell.instead.state(f"{cell.key}.c", forget * c + now["i"] * now["g"])
     now["pre_o"] = pre["o"] + peephole["o"] * now["c"]
-    now["o"] = _activate(layer, f, now["pre_o"])
-    now["h"] = now["o"] * activate(d.activations["output"], now["c"])  # clip does not reach the cell
+    now["o"] = cell.activate("o", now["pre_o"])
+    now["h"] = now["o"] * cell.activate("output", now["c"])
     return now
 
 
-def _gru_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
-    f, g = d.activations["gate"], d.activations["candidate"]
-    a, b = _split(layer, wx), _split(layer, d.bias_hh)
+def _gru_step(cell: _Cell, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
+    layer, d = cell.layer, cell.d
+    a, b, read = _split(layer, wx), _split(layer, d.bias_hh), cell.operand(h)
     R = dict(zip(layer.gates, np.split(d.weight_hh, 3), strict=True))
-    now = {f"pre_{gate}": a[gate] + h @ R[gate].T + b[gate] for gate in ("r", "z")}
-    r, z = _activate(layer, f, now["pre_r"]), _activate(layer, f, now["pre_z"])
+    now = {f"pre_{gate}": a[gate] + read @ R[gate].T + b[gate] for gate in ("r", "z")}
+    r, z = cell.activate("r", now["pre_r"]), cell.activate("z", now["pre_z"])
     if not layer.update_keeps:
         z = 1.0 - z
     if layer.linear_before_reset:
-        now["pre_n"] = a["n"] + r * (h @ R["n"].T + b["n"])
+        now["pre_n"] = a["n"] + r * (read @ R["n"].T + b["n"])
     else:
         now["reset_h"] = r * h
-        now["pre_n"] = a["n"] + now["reset_h"] @ R["n"].T + b["n"]
-    n = _activate(layer, g, now["pre_n"])
+        now["pre_n"] = a["n"] + cell.operand(now["reset_h"]) @ R["n"].T + b["n"]
+    n = cell.activate("n", now["pre_n"])
     return now | {"r": r, "z": z, "n": n, "h": z * h + (1.0 - z) * n}
 
 
-def _rnn_step(layer: Recurrent, d: Direction, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
-    pre = wx + h @ d.weight_hh.T + d.bias_hh
-    return {"pre_h": pre, "h": _activate(layer, d.activations["candidate"], pre)}
+def _rnn_step(cell: _Cell, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
+    pre = wx + cell.operand(h) @ cell.d.weight_hh.T + cell.d.bias_hh
+    return {"pre_h": pre, "h": cell.activate("h", pre)}

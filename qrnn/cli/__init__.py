@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import bench, compare, convert, demo, export, fit, gates, inspect, run, targets, verify
+from qrnn.cli import bench, compare, convert, demo, diff, explain, export, fit, gates, inspect, run, targets, verify
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ for _command in (
     convert.convert,
     run.run,
     compare.compare,
+    explain.explain,
+    diff.diff,
     bench.bench,
     inspect.inspect,
     gates.gates,

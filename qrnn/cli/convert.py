@@ -30,6 +30,12 @@ def convert(
     calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
     activations: Annotated[int | None, typer.Option(help="Bits of the matrix products' operands: 8 or 16.")] = None,
     weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            help="Win accuracy back without training: some of equalize, gates, rounding, bias, separated by commas; all; none."
+        ),
+    ] = None,
     input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
@@ -47,6 +53,7 @@ def convert(
         "activations": activations,
         "weights": weights,
         "input": input_scheme,
+        "refine": refine,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     float_model = load_onnx(model)

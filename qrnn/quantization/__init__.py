@@ -17,6 +17,7 @@ from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import Provenance, QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import InputScheme, source_tensors
 from qrnn.quantization.scheme import Scheme
 
@@ -61,12 +62,14 @@ def quantize(
     names = source_tensors(model)
     trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
+    # What is quantized, and what the oracle runs in its place for ranges: the same, but for refitted gates.
+    model, shown, refined = _prepared(model, batch, scheme)
 
     def report(done: int, trials_done: int = 0) -> None:
         if progress is not None:
             progress(done + trials_done * trial_size, batch.size + trials * trial_size)
 
-    ranges = calibrate(model, batch, progress=lambda done, _: report(done))
+    ranges = calibrate(shown, batch, progress=lambda done, _: report(done))
     provenance = Provenance(
         source_sha256=model.source_sha256,
         opset=model.opset,
@@ -83,24 +86,64 @@ def quantize(
     chosen = dict.fromkeys(names, forced)
     reasons: list[str] = []
     if trials:
-        chosen, reasons = choose_input_schemes(model, scheme, batch, provenance, lambda done: report(batch.size, done))
-    return Builder(model, ranges, scheme, chosen, reasons).build(provenance)
+        chosen, reasons = choose_input_schemes(
+            model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
+        )
+    quantized = Builder(model, ranges, scheme, chosen, refined + reasons).build(provenance)
+    if {"rounding", "bias"} & set(scheme.means):
+        from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
+
+        quantized = refine_rows(model, quantized, batch, scheme.means, shown)
+    return quantized
+
+
+def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
+    """The model whose weights are quantized, the one that the oracle runs for ranges, and what was done: the means that change real weights."""
+    shown, notes = model, []
+
+    def changed(before: FloatModel, after: FloatModel) -> str:
+        pairs = zip(before.layers, after.layers, strict=True)
+        return ", ".join(old.name for old, new in pairs if old is not new)
+
+    if "equalize" in scheme.means:
+        from qrnn.refinement.equalize import equalize
+
+        equalized = equalize(model, batch)
+        notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
+        shown = model = equalized
+    if "gates" in scheme.means:
+        from qrnn.refinement.gates import refit_gates, with_choices
+
+        choices = parse_gates(scheme.gates)
+        refit = refit_gates(model, batch, choices)
+        notes.append(
+            f"gates: weights fitted to ramps in the layers {changed(model, refit) or '(no ramp stands for a smooth gate)'}"
+        )
+        if refit is not model:
+            model, shown = refit, with_choices(refit, choices)
+    return model, shown, notes
 
 
 def choose_input_schemes(
-    model: FloatModel, scheme: Scheme, batch: Batch, provenance: Provenance, progress: Callable[[int], Any]
+    model: FloatModel,
+    shown: FloatModel,
+    scheme: Scheme,
+    batch: Batch,
+    provenance: Provenance,
+    progress: Callable[[int], Any],
 ) -> tuple[dict[str, InputScheme], list[str]]:
     """Source tensor → scheme, and why: each is tried on calibration data held out from the ranges, and outputs are compared.
 
     Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
-    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``progress`` is told how many trials are done.
+    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``shown``: what the float64 oracle runs for
+    ``model``. ``progress`` is told how many trials are done.
     """
     names = source_tensors(model)
     from qrnn.session import Session  # sessions pull in the compiler, which forced schemes do not need
 
     fitted, trial = _split(batch)
-    ranges = calibrate(model, fitted)
-    want = run_oracle_batch(model, trial).outputs
+    ranges = calibrate(shown, fitted)
+    want = run_oracle_batch(shown, trial).outputs
     states = {name for layer in model.layers if isinstance(layer, Recurrent) for name in (layer.h_n, layer.c_n)}
     results = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
     want = {key: want[key] for key in results} or want  # carried states count only where nothing else comes out

@@ -17,7 +17,7 @@ LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
 _ROWS_AT_ONCE = 64
 """Of so many rows the arrays of the search stay in a cache."""
 
-_ENDS = {1: (-8, 7), -1: (-7, 8)}
+ENDS = {1: (-8, 7), -1: (-7, 8)}
 """Sign of a scale → the least and the largest w / |s|; -q for a negative one."""
 
 
@@ -49,7 +49,7 @@ def _best_scales(block: FloatArray) -> Int8Array:
     for size in range(1, SCALE_LIMIT + 1):
         np.multiply(block, 1 / size, out=nearest)
         np.floor(np.add(nearest, 0.5, out=nearest), out=nearest)
-        for sign, (low, high) in _ENDS.items():
+        for sign, (low, high) in ENDS.items():
             np.minimum(np.maximum(nearest, low, out=error), high, out=error)
             np.subtract(np.multiply(error, size, out=error), block, out=error)
             squares = np.einsum("rgk,rgk->rg", error, error)

@@ -9,6 +9,7 @@ from qrnn.errors import QuantizationError
 from qrnn.quantization.calibrate import CALIBRATORS
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
 from qrnn.quantization.inputs import InputScheme
+from qrnn.refinement.means import parse_refine
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
@@ -21,6 +22,8 @@ class Scheme:
     layers, 8 or 4; all others have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
     scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
+    ``refine``: the means by which accuracy is won back without training, names of `qrnn.refinement.means.MEANS` separated by commas,
+    ``all`` or ``none``.
     """
 
     activations: int = 8
@@ -28,6 +31,7 @@ class Scheme:
     calibrator: str = "minmax"
     input: str = "auto"
     weights: int = 8
+    refine: str = "none"
 
     def __post_init__(self) -> None:
         if type(self.activations) is not int or self.activations not in (8, 16):
@@ -41,7 +45,18 @@ class Scheme:
         if not isinstance(self.gates, str):
             raise QuantizationError(f"gates={self.gates!r}, expected text such as {DEFAULT_GATES}")
         parse_gates(self.gates)
+        if not isinstance(self.refine, str):
+            raise QuantizationError(f"refine={self.refine!r}, expected text such as rounding,bias")
+        parse_refine(self.refine)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, for the model file."""
-        return asdict(self)
+        """The fields by name, for the model file; ``refine`` only where there is some, so that files without stay what they were."""
+        fields = asdict(self)
+        if not self.means:
+            del fields["refine"]
+        return fields
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        """What ``refine`` names."""
+        return parse_refine(self.refine)

@@ -1,0 +1,256 @@
+"""Which layer, gate and tensor costs how much of a quantized model's error, and what to change.
+
+Each `Part` is ablated both ways. *Alone*: the float model with this one thing as integers. *Without*: the quantized model with this one
+thing exact; for the parts that cost most. Both run in the float64 oracle with `qrnn.accuracy.parts`, on whole sequences, so that what a
+part does to the state is carried on and counted.
+
+A part's share is the energy of its noise at the output, alone, over that of the quantized model, on the same data:
+
+    share = Σ (y_float - y_alone)² / Σ (y_float - y_quantized)²
+
+Shares are not slices of one cake: noises that are correlated, or that later steps multiply, add up to more or less than 100 %; and parts
+that were made for each other (``--refine rounding``, ``gates``, ``bias``) each look worse alone than all do together. *Without* says what
+is really to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qrnn.accuracy.metrics import decibels
+from qrnn.accuracy.oracle import Substitutes, run_oracle_batch
+from qrnn.accuracy.parts import Integers, Part, model_parts
+from qrnn.errors import DataError
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import FloatArray, FloatModel
+from qrnn.model.parts import QuantMatrix4
+from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
+from qrnn.refinement.evidence import evenly
+from qrnn.refinement.means import parse_refine
+from qrnn.session import Session
+
+STEPS = 4096
+"""Steps that are looked at, about; sequences are taken evenly from all."""
+
+WITHOUT = 6
+"""Parts that are also restored in the quantized model."""
+
+GATE_NAMES = {
+    "i": "input gate",
+    "f": "forget gate",
+    "g": "candidate",
+    "o": "output gate",
+    "output": "cell to h",
+    "r": "reset gate",
+    "z": "update gate",
+    "n": "candidate",
+    "h": "hidden units",
+}
+"""In words."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One part: its noise ``energy`` at the output, alone; ``share`` of the quantized model's; ``advice``, and what that ``costs``.
+
+    ``without_db``: SQNR of the quantized model with this part exact, for the parts that cost most; else None.
+    """
+
+    part: Part
+    energy: float
+    share: float
+    without_db: float | None
+    advice: str
+    costs: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "where": self.part.where,
+            "gate": self.part.gate or None,
+            "kind": self.part.kind,
+            "noise_energy": self.energy,
+            "share": self.share,
+            "sqnr_db_without": self.without_db,
+            "advice": self.advice,
+            "costs": self.costs,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``costs`` of all parts, the largest first. ``sqnr_db`` of the quantized model; ``sqnr_db_all_parts`` of all parts together in the
+    oracle, which leaves out the rounding of partial sums only: the two differ by what the method does not see."""
+
+    model: str
+    output: str
+    sequences: int
+    steps: int
+    random_data: bool
+    sqnr_db: float
+    sqnr_db_all_parts: float
+    costs: tuple[Cost, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``qrnn explain --json`` prints."""
+        return {
+            "model": self.model,
+            "output": self.output,
+            "sequences": self.sequences,
+            "steps": self.steps,
+            "random_data": self.random_data,
+            "sqnr_db": _finite(self.sqnr_db),
+            "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
+            "note": "shares are of noise energy, each part alone; they need not add up to 1",
+            "parts": [cost.as_dict() for cost in self.costs],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def explain(
+    float_model: FloatModel,
+    model: QuantModel,
+    data: Mapping[str, Any],
+    *,
+    random_data: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Explanation:
+    """Ablate every part of ``model`` on ``data`` (arrays by graph input, batch first, optionally ``lengths``).
+
+    ``progress`` is told (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
+    """
+    source = model.provenance.source_sha256
+    if source and float_model.source_sha256 and source != float_model.source_sha256:
+        raise DataError(
+            f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {float_model.name!r}; explain it by its own source"
+        )
+    if "equalize" in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
+        raise DataError(
+            "--refine equalize scaled the channels between dense layers; convert without it to explain the rest"
+        )
+    batch = evenly(make_batch(float_model.inputs, data), STEPS)
+    if not batch.size:
+        raise DataError("every sequence has length 0; expected at least one step")
+    parts = list(model_parts(model))
+    output = _output(model)
+    runs = len(parts) + min(WITHOUT, len(parts)) + 1
+    done = 0
+
+    def run(chosen: list[Part]) -> FloatArray:
+        nonlocal done
+        integers = Integers(model, chosen)
+        result = run_oracle_batch(integers.weights(float_model), batch, substitutes=integers).outputs[output]
+        done += 1
+        if progress is not None:
+            progress(done, runs)
+        return result
+
+    want = run_oracle_batch(float_model, batch, substitutes=Substitutes()).outputs[output]
+    signal = float((want**2).sum())
+    got = Session(model).run_batch(batch)[0].outputs[output]
+    noise = float(((want - got) ** 2).sum())
+    energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
+    order = sorted(range(len(parts)), key=lambda k: -energies[k])
+    everything = decibels(signal, float(((want - run(parts)) ** 2).sum()))
+    without = {
+        k: decibels(signal, float(((want - run([p for p in parts if p != parts[k]])) ** 2).sum()))
+        for k in order[:WITHOUT]
+    }
+    costs = tuple(
+        Cost(parts[k], energies[k], energies[k] / noise if noise else 0.0, without.get(k), *advice(model, parts[k]))
+        for k in order
+    )
+    return Explanation(
+        model=model.name,
+        output=output,
+        sequences=batch.size,
+        steps=int(batch.lengths.sum()),
+        random_data=random_data,
+        sqnr_db=decibels(signal, noise),
+        sqnr_db_all_parts=everything,
+        costs=costs,
+    )
+
+
+def _output(model: QuantModel) -> str:
+    """The first graph output that is not a state."""
+    states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
+    named = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
+    return named[0] if named else model.outputs[0].name
+
+
+def advice(model: QuantModel, part: Part) -> tuple[str, str]:
+    """What to change for less of a part's noise, and what that costs."""
+    by_name = {layer.name: layer for layer in model.layers}
+    name, _, number = ("", "", "") if part.where in by_name else part.where.removesuffix("]").rpartition("[")
+    layer = by_name[name or part.where]
+    refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
+    if part.kind in ("input weights", "recurrent weights", "weights", "projection"):
+        return _weight_advice(layer, part, number, refined)
+    if part.kind == "biases":
+        return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
+    if part.kind in ("x operand", "h operand"):
+        return _operand_advice(model, layer, part)
+    if part.kind == "gate function" and isinstance(layer, QuantRecurrent):
+        return _gate_advice(model, layer, part, refined)
+    return "nothing: the contract's width", ""
+
+
+def _weight_advice(layer: Any, part: Part, number: str, refined: tuple[str, ...]) -> tuple[str, str]:
+    if part.kind != "projection" and "rounding" not in refined:
+        return "--refine rounding", "nothing at run time"
+    if isinstance(layer, QuantRecurrent) and number:
+        d = layer.directions[int(number)]
+        matrix = d.ih if part.kind == "input weights" else d.hh
+        if part.kind != "projection" and isinstance(matrix, QuantMatrix4):
+            return (
+                "--weights 8",
+                f"{matrix.weight.size - matrix.weight_bytes} bytes more for this matrix; all have one width",
+            )
+    return "nothing: weights have 8 bits at most", ""
+
+
+def _operand_advice(model: QuantModel, layer: Any, part: Part) -> tuple[str, str]:
+    assert isinstance(layer, QuantRecurrent | QuantDense)
+    hidden = part.kind == "h operand" and isinstance(layer, QuantRecurrent)
+    operand = layer.h_operand if isinstance(layer, QuantRecurrent) and hidden else _x_operand(layer)
+    if operand.limit > 127:
+        return "nothing: 16 bits already", ""
+    size = layer.output_size if isinstance(layer, QuantRecurrent) and hidden else model.tensors[layer.input].features
+    source = not hidden and model.tensors[layer.input].bits == 8
+    one_scale = len(model.tensors[layer.input].scale) == 1
+    option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}" if source else "--activations 16"
+    return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+
+
+def _x_operand(layer: QuantRecurrent | QuantDense) -> Any:
+    return layer.x_operand if isinstance(layer, QuantRecurrent) else layer.operand
+
+
+def _gate_advice(model: QuantModel, layer: QuantRecurrent, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:
+    number = int(part.where.removesuffix("]").rpartition("[")[2])
+    function = layer.directions[number].gates[layer.roles.index(part.gate)]
+    choices = str(parse_gates(str(model.provenance.scheme.get("gates", "pwl:128"))))
+    key = GATE_KEYS[part.gate]
+    if function.table.size:
+        finer = 4 * (function.table.size - 1)
+        if finer > 1024:
+            return "nothing: the finest table", ""
+        return f"--gates {key}=pwl:{finer}", f"{2 * (finer + 1 - function.table.size)} bytes of table more"
+    if "hard" in choices and "gates" not in refined:
+        return "--refine gates", "nothing at run time"
+    return f"--gates {key}=pwl:128", "258 bytes of table"
+
+
+def part_text(part: Part) -> str:
+    """``forget gate, recurrent weights``."""
+    return f"{GATE_NAMES[part.gate]}, {part.kind}" if part.gate else part.kind

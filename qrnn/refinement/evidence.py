@@ -1,0 +1,122 @@
+"""What calibration shows of a layer: the operands that its matrices meet in the quantized model.
+
+The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.accuracy.probe import gate_values
+from qrnn.arithmetic.fixedpoint import shift_right_round
+from qrnn.backends.base import Trace
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import Operand
+from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.session import Session
+
+CHUNK = 64
+"""Sequences that run at a time."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one direction (or dense layer) at M real steps: operands x [M, I] and h [M, P]; see `gather`.
+
+    ``candidate`` [M, P]: what a GRU's candidate rows read in place of h (the operand of r·h; h itself with linear_before_reset).
+    ``reset`` [M, H]: r of a GRU with linear_before_reset, which multiplies those rows' sums.
+    """
+
+    x: FloatArray
+    h: FloatArray
+    candidate: FloatArray | None
+    reset: FloatArray | None
+
+
+def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
+    """The integers that a matrix reads of int16 values, as float64."""
+    shifted: Any = shift_right_round(q.astype(np.int64), operand.shift)  # type: ignore[arg-type]
+    clipped: FloatArray = np.clip(shifted, -operand.limit, operand.limit).astype(np.float64)
+    return clipped
+
+
+def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch) -> Any:
+    """[N, T, H]: the state that each step reads, from those [N, T, H] that steps end with and the ``start`` [N, H] or [H]."""
+    shifted = np.empty_like(state)
+    if reverse:
+        shifted[:, :-1] = state[:, 1:]
+        shifted[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1] = start
+    else:
+        shifted[:, 1:], shifted[:, 0] = state[:, :-1], start
+    return shifted
+
+
+def evenly(batch: Batch, steps: int) -> Batch:
+    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
+    total = int(batch.lengths.sum())
+    batch = batch.take(np.flatnonzero(batch.lengths))
+    if total <= steps:
+        return batch
+    count = max(1, batch.size * steps // total)
+    return batch.take(np.arange(count) * batch.size // count)
+
+
+def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
+    """One `Seen` for each direction of ``layer``."""
+    session = Session(model)
+    found: list[list[Seen]] = []
+    for _, _, piece in batch.chunks(CHUNK):
+        trace = Trace()
+        _, tensors = session.run_batch(piece, trace=trace)
+        timed = model.tensors[layer.input].has_time
+        x = tensors[layer.input]
+        if isinstance(layer, QuantDense):
+            rows = x[piece.mask] if timed else x
+            operands = operand_values(rows, layer.operand)
+            nothing = np.zeros((len(operands), 0))
+            found.append([Seen(operands, nothing, None, None)])
+            continue
+        start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
+        found.append(
+            [
+                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, piece)
+                for number, d in enumerate(layer.directions)
+            ]
+        )
+    return [_joined(list(parts)) for parts in zip(*found, strict=True)]
+
+
+def _direction(
+    layer: QuantRecurrent,
+    d: QuantDirection,
+    key: str,
+    x: npt.NDArray[Any],
+    start: npt.NDArray[Any],
+    trace: Trace,
+    batch: Batch,
+) -> Seen:
+    mask = batch.mask
+    h = before(trace.arrays[f"{key}.h"], start, d.reverse, batch)[mask]
+    candidate = reset = None
+    if layer.cell == "gru":
+        r = gate_values(d.gates[0], trace.arrays[f"{key}.pre"][:, :, : layer.hidden_size])[mask]
+        if layer.linear_before_reset:
+            candidate, reset = operand_values(h, layer.h_operand), r
+        else:
+            product = np.floor(r * h * 2.0**-layer.h_operand.shift + 0.5)
+            candidate = np.clip(product, -layer.h_operand.limit, layer.h_operand.limit)
+    return Seen(operand_values(x[mask], layer.x_operand), operand_values(h, layer.h_operand), candidate, reset)
+
+
+def _joined(parts: list[Seen]) -> Seen:
+    def stack(name: str) -> Any:
+        arrays = [getattr(p, name) for p in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Seen(*(stack(name) for name in ("x", "h", "candidate", "reset")))

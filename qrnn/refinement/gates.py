@@ -1,0 +1,265 @@
+"""Smooth gates that run as ramps, fitted again without training: each row's argument is stretched and moved, in closed form.
+
+``--gates hard`` puts ramp(a) = max(0, min(1, alpha·a + beta)) in the place of sigmoid(a), and max(-1, min(1, a)) in that of tanh(a). What
+the best slope is depends on where a row's arguments lie: small ones want the tangent, spread ones the chord. A row's argument is affine
+in its weights,
+
+    a = W x + R h + b,      k·a + s = (k W) x + (k R) h + (k b + s)
+
+so a ramp of any slope and offset is the same ramp under other weights, exactly, for every row by itself; nothing is added to the
+arithmetic. For each row the two numbers are those of least weighted squares against the smooth gate's values y_t on calibration data,
+
+    min over k, s of  Σ_t ω_t (ramp(k a_t + s) - y_t)²
+
+by Gauss-Newton steps over the steps at which the ramp rises (beyond its ends its slope is 0), halved until the sum falls. ω_t is the
+square of what the cell's result moves by with the gate: g for an LSTM's i, c_{t-1} for f, i for g, tanh(c) for o; h - n for a GRU's z, 1
+- z for its n; plus a twentieth of their mean, so that no step is without a say. The arguments are those of the float model, with its
+states as it carries them. Arguments from states that the ramps themselves have made were tried: they lose 5 dB on `fsdd_rnn64`, for each
+round then fits the last one's drift.
+
+An LSTM's o is fitted to h / ramp(c) in place of its own values where tanh(c) is a ramp too, so that it makes up for that.
+
+Last, dense layers behind are fitted to the float model's outputs y_t from the states z_t that the ramps make, by ridge regression (Hoerl,
+Kennard: "Ridge Regression: Biased Estimation for Nonorthogonal Problems", Technometrics 12, 1970) that pulls towards the weights that are
+there:
+
+    min over V, b of  Σ_t |V z_t + b - y_t|² + λ |V - V_before|²,        λ = `RIDGE` · M · the mean of z², M steps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from qrnn.accuracy.oracle import activate, initial_state, run_oracle_batch
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import GATE_ROLE, Activation, Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
+from qrnn.quantization.gate_choice import GateChoices
+from qrnn.refinement.evidence import before, evenly
+
+RIDGE = 0.01
+SHARE = 0.05
+"""Of the mean weight that every step has at least."""
+
+STEPS = 6000
+"""Calibration steps that are looked at, about."""
+
+_NEWTON, _HALVINGS = 20, 6
+
+_RAMPS = ("hard_sigmoid", "hard_tanh")
+
+
+def with_choices(model: FloatModel, choices: GateChoices) -> FloatModel:
+    """``model`` with what ``choices`` puts in the place of its sigmoids and tanhs, for the oracle. Gates that share a function in the float
+    model and not in the choices have the one of the first; see `refit_gates`."""
+    layers = tuple(
+        replace(
+            layer,
+            directions=tuple(
+                replace(d, activations={role: _chosen(layer, role, a, choices) for role, a in d.activations.items()})
+                for d in layer.directions
+            ),
+        )
+        if isinstance(layer, Recurrent)
+        else layer
+        for layer in model.layers
+    )
+    return replace(model, layers=layers)
+
+
+def _chosen(layer: Recurrent, role: str, activation: Activation, choices: GateChoices) -> Activation:
+    first = next((gate for gate in layer.roles if GATE_ROLE[gate] == role), None)
+    return activation if first is None else choices.resolve(first, activation)[0]
+
+
+def refit_gates(model: FloatModel, batch: Batch, choices: GateChoices) -> FloatModel:
+    """``model`` with weights for the ramps that ``choices`` names; its functions are still called by their smooth names.
+
+    A model without such gates comes back as it is.
+    """
+    if not any(_has_ramps(layer, choices) for layer in model.layers):
+        return model
+    batch = evenly(batch, STEPS)
+    smooth = _observe(model, batch)
+    refit = model
+    behind = False
+    for position, layer in enumerate(model.layers):
+        new: Layer
+        if isinstance(layer, Recurrent) and _has_ramps(layer, choices):
+            x = _observe(with_choices(refit, choices), batch)[layer.input] if behind else smooth[layer.input]
+            directions = tuple(
+                _direction(layer, number, d, x, smooth, batch, choices) for number, d in enumerate(layer.directions)
+            )
+            new, behind = replace(layer, directions=directions), True
+        elif isinstance(layer, Dense) and behind:
+            z = _observe(with_choices(refit, choices), batch)[layer.input]
+            new = _dense(layer, *(_steps(v, batch) for v in (z, smooth[layer.output])))
+        else:
+            continue
+        refit = replace(refit, layers=(*refit.layers[:position], new, *refit.layers[position + 1 :]))
+    return refit
+
+
+def _has_ramps(layer: Layer, choices: GateChoices) -> bool:
+    return isinstance(layer, Recurrent) and any(
+        _ramp(layer, d, role, choices) is not None for d in layer.directions for role in layer.roles
+    )
+
+
+def _ramp(layer: Recurrent, d: Direction, role: str, choices: GateChoices) -> Activation | None:
+    """The ramp that stands in for a smooth function of ``role``; None where it stays what it is."""
+    real = d.activations[GATE_ROLE[role]]
+    run = choices.resolve(role, real)[0]
+    return run if run != real and run.kind in _RAMPS else None
+
+
+def _observe(model: FloatModel, batch: Batch) -> dict[str, FloatArray]:
+    observed: dict[str, FloatArray] = {}
+
+    def keep(name: str, values: FloatArray, _mask: object) -> None:
+        observed[name] = values
+
+    run_oracle_batch(model, batch, keep)
+    return observed
+
+
+def _steps(values: FloatArray, batch: Batch) -> FloatArray:
+    """Real steps as rows."""
+    return values[batch.mask] if values.ndim == 3 else values
+
+
+def _direction(
+    layer: Recurrent,
+    number: int,
+    d: Direction,
+    x: FloatArray,
+    smooth: dict[str, FloatArray],
+    batch: Batch,
+    choices: GateChoices,
+) -> Direction:
+    mask, H, key = batch.mask, layer.hidden_size, f"{layer.name}[{number}]"
+
+    def seen(name: str) -> FloatArray:
+        return smooth[f"{key}.{name}"][mask]
+
+    h = before(smooth[f"{key}.h"], initial_state(d.h_0, batch), d.reverse, batch)[mask]
+    values = {gate: seen(gate) for gate in layer.gates} if layer.cell != "rnn" else {"h": _hidden(d, seen)}
+    weights = _weights(layer, d, seen, h, smooth, key, batch)
+    if not layer.update_keeps:  # the oracle shows 1 - z
+        values["z"] = 1.0 - values["z"]
+    if layer.cell == "lstm" and (end := _ramp(layer, d, "output", choices)) is not None:
+        c = activate(end, seen("c"))
+        hidden = _hidden(d, seen)
+        values["o"] = np.clip(
+            np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
+        )
+    own, xs = {name: getattr(d, name).copy() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}, x[mask]
+    peephole = None if d.peephole is None else d.peephole.copy()
+    for block, gate in enumerate(layer.gates):
+        ramp = _ramp(layer, d, gate, choices)
+        if ramp is None:
+            continue
+        rows = slice(block * H, (block + 1) * H)
+        # The argument as the model before this has it, but for x, which the layers before it may have changed.
+        argument = seen(f"pre_{gate}") + (xs - smooth[layer.input][mask]) @ d.weight_ih[rows].T
+        if layer.clip is not None:
+            argument = np.clip(argument, -layer.clip, layer.clip)
+        stretch, move = fit_row(argument, values[gate], weights[gate], ramp)
+        for name in own:
+            own[name][rows] *= stretch[:, None] if own[name].ndim == 2 else stretch
+        own["bias_ih"][rows] += move
+        if peephole is not None:
+            peephole[rows] *= stretch
+    return replace(d, **own, peephole=peephole)
+
+
+def _hidden(d: Direction, seen: Callable[[str], FloatArray]) -> FloatArray:
+    """h before a projection."""
+    return seen("h" if d.projection is None else "hidden")
+
+
+def _weights(
+    layer: Recurrent,
+    d: Direction,
+    seen: Callable[[str], FloatArray],
+    h: FloatArray,
+    smooth: dict[str, FloatArray],
+    key: str,
+    batch: Batch,
+) -> dict[str, FloatArray]:
+    """Gate → ω [M, H]."""
+    if layer.cell == "lstm":
+        assert d.c_0 is not None
+        c = before(smooth[f"{key}.c"], initial_state(d.c_0, batch), d.reverse, batch)[batch.mask]
+        moves = {"i": seen("g"), "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("c"))}
+        if layer.forget == "coupled":
+            moves["i"] = seen("g") - c
+    elif layer.cell == "gru":
+        moves = {"r": np.ones_like(h), "z": h - seen("n"), "n": 1.0 - seen("z")}
+    else:
+        moves = {"h": np.ones((len(h), layer.hidden_size))}
+    squares = {gate: move**2 for gate, move in moves.items()}
+    return {gate: w / np.maximum(w.mean(axis=0), 1e-12) + SHARE for gate, w in squares.items()}
+
+
+def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
+    """slope, offset, and the arguments between which a ramp moves."""
+    if ramp.kind == "hard_tanh":
+        return 1.0, 0.0, -1.0, 1.0
+    ends = (-ramp.beta / ramp.alpha, (1.0 - ramp.beta) / ramp.alpha)
+    return ramp.alpha, ramp.beta, min(ends), max(ends)
+
+
+def fit_row(
+    argument: FloatArray, value: FloatArray, weight: FloatArray, ramp: Activation
+) -> tuple[FloatArray, FloatArray]:
+    """k and s, [R], of the module's first sum for rows in the columns of [M, R]; never above that of k = 1, s = 0.
+
+    Both sides are divided by the ramp's slope: what is compared is arguments, clipped to the ramp's ends.
+    """
+    slope, offset, low, high = ramp_ends(ramp)
+    wanted = np.clip((value - offset) / slope, low, high)
+    k, s = np.ones(argument.shape[1]), np.zeros(argument.shape[1])
+
+    def error(k: FloatArray, s: FloatArray) -> FloatArray:
+        result: FloatArray = (weight * (np.clip(k * argument + s, low, high) - wanted) ** 2).sum(axis=0)
+        return result
+
+    least = error(k, s)
+    for _ in range(_NEWTON):
+        p = k * argument + s
+        inside = weight * ((p > low) & (p < high))
+        left = inside * (wanted - p)
+        n, first, second = inside.sum(axis=0), (inside * argument).sum(axis=0), (inside * argument**2).sum(axis=0)
+        right, right_a = left.sum(axis=0), (left * argument).sum(axis=0)
+        little = 1e-6 * (1.0 + second)  # rows whose arguments hardly move
+        determinant = (n + little) * (second + little) - first**2
+        dk = ((n + little) * right_a - first * right) / determinant
+        ds = ((second + little) * right - first * right_a) / determinant
+        share = np.ones_like(k)
+        for _ in range(_HALVINGS):
+            worse = error(k + share * dk, s + share * ds) > least
+            if not worse.any():
+                break
+            share[worse] /= 2
+        now = error(k + share * dk, s + share * ds)
+        # Where the state is fed back, a row that turns or runs away would make another network.
+        better = (now < least * (1 - 1e-6)) & (np.abs(k + share * dk - 1.0) < 1.0)
+        if not better.any():
+            break
+        k, s = np.where(better, k + share * dk, k), np.where(better, s + share * ds, s)
+        least = np.where(better, now, least)
+    return k, s
+
+
+def _dense(layer: Dense, z: FloatArray, y: FloatArray) -> Dense:
+    """The module's last regression; the bias is free."""
+    operands = np.concatenate([z, np.ones((len(z), 1))], axis=1)
+    ridge = np.full(operands.shape[1], RIDGE * float((z**2).sum()) / z.shape[1])
+    ridge[-1] *= 1e-3
+    real = np.concatenate([layer.weight, layer.bias[:, None]], axis=1)
+    left = operands.T @ (y - operands @ real.T)
+    real = real + np.linalg.solve(operands.T @ operands + np.diag(np.maximum(ridge, 1e-12)), left).T
+    return replace(layer, weight=real[:, :-1], bias=real[:, -1])

@@ -1,0 +1,288 @@
+"""Second-order rounding and bias correction of a quantized model, matrix by matrix, each with what calibration shows it.
+
+Layers come in the order of execution. Each sees operands made by its refined predecessors, and its own states as its integers carry them.
+For a row of gate g, with x̂ and ĥ the operands (integers) and W, R the real weights per operand unit,
+
+    rounding:  min Σ_t ((W - Ŵ) · x̂_t + (R - R̂) · ĥ_t)²        jointly over both rows of integers (`qrnn.refinement.rounding`)
+    bias:      b̂ ← b̂ + mean_t ((W - Ŵ) · x̂_t + (R - R̂) · ĥ_t)
+
+The second is bias correction (Nagel, van Baalen, Blankevoort, Welling: "Data-Free Quantization Through Weight Equalization and Bias
+Correction", ICCV 2019, section 4.2), with the means of real operands in place of those that batch normalization tells. Both compare the
+two sets of weights on the *same* operands. Means of the float model's own arguments would take more error in, but what a layer's states
+have drifted by is then fitted as if it were constant: on the models of docs/accuracy.md that loses more often than it wins.
+
+In a GRU the candidate's recurrent row reads the operand of r·h; or, with linear_before_reset, ĥ, and its sum is multiplied by r. There
+both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
+own bias.
+
+Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Where the
+refined model's outputs on the same data are further from the float model's than before (small rows of unlike operands have little to
+gain, and states may multiply what is left), layers are refined one after the other, and kept where they bring the outputs nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.model.batch import Batch
+from qrnn.model.describe import row_scale
+from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.model.parts import (
+    ACCUMULATOR_LIMIT,
+    SCALE_COLUMNS,
+    AnyMatrix,
+    Int64Array,
+    QuantMatrix,
+    QuantMatrix4,
+    pack_nibbles,
+)
+from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.quantization.four_bit import ENDS
+from qrnn.quantization.matrix import WEIGHT_LIMIT
+from qrnn.refinement.evidence import CHUNK, Seen, evenly, gather
+from qrnn.refinement.rounding import Grid, objective, round_rows
+from qrnn.session import Session
+
+STEPS = 16384
+"""Calibration steps that are looked at, about; sequences are taken evenly from all."""
+
+
+def refine_rows(
+    float_model: FloatModel,
+    model: QuantModel,
+    batch: Batch,
+    means: tuple[str, ...],
+    reference: FloatModel | None = None,
+) -> QuantModel:
+    """``model`` with the weights (means has ``rounding``) and biases (``bias``) that `batch` makes better; see the module.
+
+    ``float_model`` has the real weights of ``model``'s, layer by layer; ``reference``, that model when left out, the outputs to be near to.
+    """
+    batch = evenly(batch, STEPS)
+    want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
+    least = _noise(model, batch, want)
+    refined, notes = model, []
+    for layer in model.layers:
+        refined, own = _refined(float_model, refined, batch, layer.name, means)
+        notes += own
+    if _noise(refined, batch, want) > least:  # layer by layer then, each where it helps
+        refined, notes = model, []
+        for layer in model.layers:
+            candidate, own = _refined(float_model, refined, batch, layer.name, means)
+            noise = _noise(candidate, batch, want) if own else least
+            if noise > least:
+                own = [f"{layer.name}: kept as rounded, since refined integers would not bring the outputs nearer"]
+            else:
+                refined, least = candidate, noise
+            notes += own
+    decisions = (*model.provenance.decisions, *notes)
+    return replace(refined, provenance=replace(model.provenance, decisions=decisions))
+
+
+def _refined(
+    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, means: tuple[str, ...]
+) -> tuple[QuantModel, list[str]]:
+    """The model with one layer refined, and what was done to it; nothing to layers without matrices."""
+    position = next(p for p, layer in enumerate(model.layers) if layer.name == name)
+    layer = model.layers[position]
+    real = next((r for r in float_model.layers if r.name == name), None)
+    notes = []
+    if isinstance(layer, QuantRecurrent) and isinstance(real, Recurrent):
+        seen = gather(model, batch, layer)
+        directions = []
+        for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
+            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
+            directions.append(refined)
+            notes.append(_note(f"{layer.name}[{number}]", share, means))
+        better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
+    elif isinstance(layer, QuantDense) and isinstance(real, Dense):
+        seen = gather(model, batch, layer)
+        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
+        notes.append(_note(layer.name, share, means))
+    else:
+        return model, []
+    return replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :])), notes
+
+
+def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
+    """Noise over signal, summed over the outputs."""
+    session, noise, signal = Session(model), dict.fromkeys(want, 0.0), dict.fromkeys(want, 1e-30)
+    start = 0
+    for _, stop, piece in batch.chunks(CHUNK):
+        got = session.run_batch(piece)[0].outputs
+        for output in model.outputs:
+            wanted = want[output.name][start:stop]
+            wanted = wanted[:, : piece.steps] if output.has_time else wanted
+            noise[output.name] += float(((wanted - got[output.name]) ** 2).sum())
+            signal[output.name] += float((wanted**2).sum())
+        start = stop
+    return sum(noise[name] / signal[name] for name in want)
+
+
+def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
+    done = " and ".join(
+        {"rounding": "second-order rounding", "bias": "bias correction"}[m] for m in means if m in ("rounding", "bias")
+    )
+    return f"{owner}: {done}: error of the sums on calibration {100 * share:.1f} % of plain rounding's"
+
+
+def grid(matrix: AnyMatrix, scale: FloatArray) -> Grid:
+    """What the weights of a matrix may be, in real units per operand unit; scale [R] of one accumulator unit."""
+    R, K = matrix.weight.shape
+    if isinstance(matrix, QuantMatrix):
+        end = np.full((R, K), float(WEIGHT_LIMIT))
+        return Grid(np.repeat(scale[:, None], K, axis=1), -end, end)
+    group = np.repeat(matrix.scale.astype(np.float64), SCALE_COLUMNS, axis=1)[:, :K]
+    low, high = (np.where(group > 0, ENDS[1][end], ENDS[-1][end]).astype(np.float64) for end in (0, 1))
+    return Grid(scale[:, None] * np.abs(group), low, high)
+
+
+def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
+    """The matrix with points of its `grid` as weights."""
+    if isinstance(matrix, QuantMatrix):
+        return replace(matrix, weight=integers.astype(np.int8))
+    sign = np.repeat(np.sign(matrix.scale), SCALE_COLUMNS, axis=1)[:, : integers.shape[1]]
+    return replace(matrix, nibbles=pack_nibbles((integers * sign).astype(np.int8)))
+
+
+def with_bias(matrix: AnyMatrix, correction: FloatArray, scale: FloatArray) -> AnyMatrix:
+    """The matrix with real ``correction`` [R] added to its biases."""
+    integers = matrix.bias + np.floor(correction / scale + 0.5)
+    return replace(matrix, bias=np.clip(integers, -(1 << 30), 1 << 30).astype(np.int32))
+
+
+def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
+    """``better``, but ``before`` in rows whose overflow bound would not hold."""
+    fails = better.accumulator_bound() >= ACCUMULATOR_LIMIT
+    if not fails.any():
+        return better
+    bias = np.where(fails, before.bias, better.bias)
+    if isinstance(better, QuantMatrix):
+        return replace(better, weight=np.where(fails[:, None], before.weight, better.weight), bias=bias)
+    assert isinstance(before, QuantMatrix4)
+    return replace(better, nibbles=np.where(fails[:, None], before.nibbles, better.nibbles), bias=bias)
+
+
+@dataclass
+class _Rows:
+    """Rows at work: real weights, their grid, and points of it, by plain rounding and as they are now; real units per operand unit."""
+
+    weight: FloatArray
+    grid: Grid
+    plain: FloatArray
+    value: FloatArray
+
+    def take(self, part: slice) -> _Rows:
+        """Some of the rows."""
+        g = self.grid
+        return _Rows(
+            self.weight[part], Grid(g.step[part], g.low[part], g.high[part]), self.plain[part], self.value[part]
+        )
+
+    def energy(self, hessian: FloatArray) -> tuple[float, float]:
+        """Error energy of all rows, now and with plain rounding."""
+        now, plain = objective(self.weight, self.value, hessian), objective(self.weight, self.plain, hessian)
+        return float(now.sum()), float(plain.sum())
+
+
+def _rows(matrix: AnyMatrix, scale: FloatArray, weight: FloatArray) -> _Rows:
+    plain = matrix.weight * scale[:, None]
+    return _Rows(weight, grid(matrix, scale), plain, plain.copy())
+
+
+def _side_by_side(rows: list[_Rows]) -> _Rows:
+    def join(arrays: list[FloatArray]) -> FloatArray:
+        return np.concatenate(arrays, axis=1)
+
+    grids = [r.grid for r in rows]
+    joined = Grid(join([g.step for g in grids]), join([g.low for g in grids]), join([g.high for g in grids]))
+    return _Rows(join([r.weight for r in rows]), joined, join([r.plain for r in rows]), join([r.value for r in rows]))
+
+
+def _integers(before: AnyMatrix, scale: FloatArray, rows: _Rows, correction: FloatArray | None) -> AnyMatrix:
+    """The matrix with what ``rows`` are now, and ``correction`` [R] of its biases, where the proof holds."""
+    matrix = before
+    if not np.array_equal(rows.value, rows.plain):
+        matrix = with_weights(matrix, rows.grid.integers(rows.value))
+    if correction is not None:
+        matrix = with_bias(matrix, correction, scale)
+    return provable(matrix, before)
+
+
+def _hessian(operands: FloatArray) -> FloatArray:
+    result: FloatArray = operands.T @ operands
+    return result
+
+
+def _dense(
+    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+) -> tuple[QuantDense, float]:
+    fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
+    scale = row_scale(layer.matrix, layer.pre_shift, fracs)
+    rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
+    hessian = _hessian(seen.x)
+    if "rounding" in means:
+        rows.value = round_rows(rows.weight, rows.grid, hessian)
+    now, plain = rows.energy(hessian)
+    correction = None
+    if "bias" in means:
+        correction = (rows.weight - rows.value) @ seen.x.mean(axis=0)
+        now -= len(seen.x) * float((correction**2).sum())
+    matrix = _integers(layer.matrix, scale, rows, correction)
+    assert isinstance(matrix, QuantMatrix)
+    return replace(layer, matrix=matrix), now / plain if plain else 1.0
+
+
+def _direction(
+    layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+) -> tuple[QuantDirection, float]:
+    """The refined direction, and what is left of the sums' error energy."""
+    H, M = layer.hidden_size, len(seen.x)
+    fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
+    scale_ih, scale_hh = row_scale(d.ih, d.pre_shift, fracs), row_scale(d.hh, d.pre_shift, fracs)
+    ih = _rows(d.ih, scale_ih, real.weight_ih * (unit * 2.0**layer.x_operand.shift))
+    hh = _rows(d.hh, scale_hh, real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac))
+    correction_ih, correction_hh, two = np.zeros(len(fracs)), np.zeros(len(fracs)), np.zeros(len(fracs), bool)
+    now = plain = 0.0
+    for number, gate in enumerate(layer.gates):
+        part = slice(number * H, (number + 1) * H)
+        h = seen.candidate if gate == "n" and seen.candidate is not None else seen.h
+        apart = gate == "n" and seen.reset is not None
+        groups = [([ih, hh], np.concatenate([seen.x, h], axis=1))]
+        if apart and seen.reset is not None:
+            groups = [([ih], seen.x), ([hh], h * np.sqrt((seen.reset**2).mean(axis=1))[:, None])]
+        for members, operands in groups:
+            joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
+            if "rounding" in means:
+                joined.value = round_rows(joined.weight, joined.grid, hessian)
+                ends = np.cumsum([m.weight.shape[1] for m in members])[:-1]
+                for m, value in zip(members, np.split(joined.value, ends, axis=1), strict=True):
+                    m.value[part] = value
+            after, before = joined.energy(hessian)
+            now, plain = now + after, plain + before
+        from_x = (ih.weight - ih.value)[part] @ seen.x.mean(axis=0)
+        from_h = (hh.weight - hh.value)[part] @ h.mean(axis=0)
+        correction_ih[part], correction_hh[part] = (from_x, from_h) if apart else (from_x + from_h, 0.0)
+        two[part] = apart
+        if "bias" in means:
+            reset = 1.0 if seen.reset is None else float((seen.reset**2).mean())
+            now -= M * float(((from_x if apart else from_x + from_h) ** 2).sum())
+            now -= M * float((from_h**2).sum()) * reset if apart else 0.0
+    if "bias" not in means:
+        return replace(d, ih=_integers(d.ih, scale_ih, ih, None), hh=_integers(d.hh, scale_hh, hh, None)), _share(
+            now, plain
+        )
+    # The finer of the two accumulators takes the correction, as it took the bias; a candidate that is kept apart has two.
+    to_ih = (scale_ih <= scale_hh) | two
+    corrected_ih = _integers(d.ih, scale_ih, ih, np.where(to_ih, correction_ih, 0.0))
+    corrected_hh = _integers(d.hh, scale_hh, hh, np.where(to_ih, correction_hh, correction_ih))
+    return replace(d, ih=corrected_ih, hh=corrected_hh), _share(now, plain)
+
+
+def _share(now: float, plain: float) -> float:
+    return max(now, 0.0) / plain if plain else 1.0

@@ -1,0 +1,96 @@
+"""What one way to run a model comes to on a case's test data: SQNR against the float64 oracle, and labelled decisions that are right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qrnn
+from qrnn.accuracy.metrics import sqnr_db, wilson_interval
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.model.batch import RESERVED, Batch, make_batch
+from qrnn.model.float_model import FloatArray
+
+Arrays = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``db``: SQNR; labelled decisions that are ``right`` in the float64 oracle and here, of ``total`` (0: no labels), and how many are
+    right in one of the two only (``lost``, ``won``)."""
+
+    db: float
+    float_right: int
+    right: int
+    lost: int
+    won: int
+    total: int
+
+    @property
+    def points(self) -> float:
+        """Accuracy lost, in percentage points."""
+        return 100 * (self.lost - self.won) / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of `points`, 95 %. Both decide the same items, so that it is (lost - won) / total that varies; with half a pair more of each of the
+        four kinds, so that no difference in a small set is no certainty (Agresti, Min: "Simple improved confidence intervals for comparing
+        matched proportions", Statistics in Medicine 24, 2005)."""
+        n, lost, won = self.total + 2, self.lost + 0.5, self.won + 0.5
+        centre, spread = (lost - won) / n, 1.959964 * math.sqrt(lost + won - (lost - won) ** 2 / n) / n
+        return 100 * (centre - spread), 100 * (centre + spread)
+
+    def cell(self) -> str:
+        """For a table."""
+        if not self.total:
+            return f"{self.db:.1f}"
+        low, high = self.interval
+        return f"{self.db:.1f}; {self.points:+.2f} ({low:+.1f} … {high:+.1f})"
+
+    def accuracy(self) -> str:
+        """Accuracy with its own interval."""
+        low, high = wilson_interval(self.right, self.total)
+        return f"{100 * self.right / self.total:.2f} % ({100 * low:.1f} – {100 * high:.1f})"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A case's test data and what the float64 oracle makes of it, once for all ways to run it."""
+
+    model: qrnn.FloatModel
+    path: Path
+    test: Arrays
+    output: str
+
+    @cached_property
+    def batch(self) -> Batch:
+        return make_batch(self.model.inputs, self.test)
+
+    @cached_property
+    def want(self) -> FloatArray:
+        pieces = [run_oracle_batch(self.model, piece).outputs[self.output] for _, _, piece in self.batch.chunks(500)]
+        if pieces[0].ndim == 3:  # pieces end with their own longest sequence
+            pieces = [np.pad(p, ((0, 0), (0, self.batch.steps - p.shape[1]), (0, 0))) for p in pieces]
+        return np.concatenate(pieces)
+
+    def of(self, got: FloatArray) -> Outcome:
+        """Of outputs as the oracle gives them."""
+        want, labels = self.want, self.test.get("labels")
+        db = sqnr_db(want, got)
+        if labels is None:
+            return Outcome(db, 0, 0, 0, 0, 0)
+        if want.ndim == 3:
+            ends = np.arange(len(labels)), self.batch.lengths - 1
+            want, got = want[ends], got[ends]
+        a, b = (v.reshape(len(v), -1).argmax(axis=1) == labels for v in (want, got))
+        return Outcome(db, int(a.sum()), int(b.sum()), int((a & ~b).sum()), int((b & ~a).sum()), len(labels))
+
+    def quantized(self, model: qrnn.QuantModel) -> Outcome:
+        """Of a quantized model."""
+        inputs = {name: value for name, value in self.test.items() if name not in RESERVED}
+        return self.of(qrnn.Session(model).run(inputs, self.test.get("lengths")).outputs[self.output])
