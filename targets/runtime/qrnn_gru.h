@@ -42,12 +42,10 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
         const uint32_t rest = cell->units - first;
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
-        for (uint32_t gate = 0U; gate < 3U; gate++) {
-            QRNN_PHASE(QRNN_PHASE_INPUT);
-            qrnn_rows(&cell->ih, block + gate, x, xs[gate]);
-            QRNN_PHASE(QRNN_PHASE_STATE);
-            qrnn_rows(&cell->hh, block + gate, operand, hs[gate]);
-        }
+        QRNN_PHASE(QRNN_PHASE_INPUT);
+        qrnn_rows(&cell->ih, block, 3U, x, xs);
+        QRNN_PHASE(QRNN_PHASE_STATE);
+        qrnn_rows(&cell->hh, block, 3U, operand, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
             const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
@@ -83,31 +81,28 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
                                               int32_t *z, int16_t *reset, uint32_t *encoded)
 {
     const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide};
-    int32_t xs[QRNN_BLOCK_ROWS];
-    int32_t hs[QRNN_BLOCK_ROWS];
+    int32_t xs[2][QRNN_BLOCK_ROWS];
+    int32_t hs[2][QRNN_BLOCK_ROWS];
     uint32_t block = 0U;
 
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
         const uint32_t rest = cell->units - first;
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
-        for (uint32_t gate = 0U; gate < 2U; gate++) {
-            const uint32_t row = QRNN_BLOCK_ROWS * (block + gate);
-            QRNN_PHASE(QRNN_PHASE_INPUT);
-            qrnn_rows(&cell->ih, block + gate, x, xs);
-            QRNN_PHASE(QRNN_PHASE_STATE);
-            qrnn_rows(&cell->hh, block + gate, operand, hs);
-            QRNN_PHASE(QRNN_PHASE_GATES);
-            for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-                const qrnn_lanes sum = qrnn_lanes_of(&xs[k]) + qrnn_lanes_of(&hs[k]);
-                const qrnn_lanes value = qrnn_evaluate(&cell->gate[gate], qrnn_to_argument(&cell->hh, row + k, sum));
-                if (gate == 0U) {
-                    const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
-                    qrnn_lanes_write16(&reset[first + k], qrnn_reset_operand(cell, value, old), count);
-                } else {
-                    qrnn_lanes_write32(&z[first + k], value, count);
-                }
-            }
+        QRNN_PHASE(QRNN_PHASE_INPUT);
+        qrnn_rows(&cell->ih, block, 2U, x, xs);
+        QRNN_PHASE(QRNN_PHASE_STATE);
+        qrnn_rows(&cell->hh, block, 2U, operand, hs);
+        QRNN_PHASE(QRNN_PHASE_GATES);
+        for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
+            const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
+            const qrnn_lanes r_sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
+            const qrnn_lanes z_sum = qrnn_lanes_of(&xs[1][k]) + qrnn_lanes_of(&hs[1][k]);
+            const qrnn_lanes update = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, row + QRNN_BLOCK_ROWS, z_sum));
+            const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
+            qrnn_lanes_write16(&reset[first + k], qrnn_reset_operand(cell, r, old), count);
+            qrnn_lanes_write32(&z[first + k], update, count);
         }
         block += 3U;
     }
@@ -119,12 +114,12 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
-        qrnn_rows(&cell->ih, block, x, xs);
+        qrnn_rows(&cell->ih, block, 1U, x, xs);
         QRNN_PHASE(QRNN_PHASE_STATE);
-        qrnn_rows(&cell->hh, block, encoded, hs);
+        qrnn_rows(&cell->hh, block, 1U, encoded, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-            const qrnn_lanes sum = qrnn_lanes_of(&xs[k]) + qrnn_lanes_of(&hs[k]);
+            const qrnn_lanes sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
             const qrnn_lanes argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, sum);
             const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], argument);
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);

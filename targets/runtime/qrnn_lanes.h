@@ -115,14 +115,14 @@ static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8
     return vshlq_s32(vmaxq_s32(vminq_s32(x, high), low), left);
 }
 
-/* requantize of four sums, in place; left_shift may be NULL */
-static inline void qrnn_requantize_four(int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift)
+/* requantize of four sums; left_shift may be NULL */
+static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift, int32_t y[4])
 {
     int32x4_t x = vldrwq_s32(sums);
     if (left_shift != NULL) {
         x = vshlq_s32(x, vreinterpretq_s32_u32(vldrbq_u32(left_shift)));
     }
-    vstrwq_s32(sums, vrmulhq_s32(x, vldrwq_s32(multiplier)));
+    vstrwq_s32(y, vrmulhq_s32(x, vldrwq_s32(multiplier)));
 }
 
 #else
@@ -213,8 +213,8 @@ static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8
     return qrnn_saturate16_shifted(x, *shift);
 }
 
-/* requantize of four sums, in place; left_shift may be NULL */
-static inline void qrnn_requantize_four(int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift)
+/* requantize of four sums; left_shift may be NULL */
+static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift, int32_t y[4])
 {
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];
@@ -227,14 +227,10 @@ static inline void qrnn_requantize_four(int32_t sums[4], const int32_t multiplie
         s2 = qrnn_shift_left(s2, left_shift[2]);
         s3 = qrnn_shift_left(s3, left_shift[3]);
     }
-    s0 = qrnn_requantize(s0, multiplier[0]);
-    s1 = qrnn_requantize(s1, multiplier[1]);
-    s2 = qrnn_requantize(s2, multiplier[2]);
-    s3 = qrnn_requantize(s3, multiplier[3]);
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    y[0] = qrnn_requantize(s0, multiplier[0]);
+    y[1] = qrnn_requantize(s1, multiplier[1]);
+    y[2] = qrnn_requantize(s2, multiplier[2]);
+    y[3] = qrnn_requantize(s3, multiplier[3]);
 }
 #endif
 

@@ -49,12 +49,10 @@ QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x
         const uint32_t rest = cell->units - first;
         const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
 
-        for (uint32_t gate = 0U; gate < gates; gate++) {
-            QRNN_PHASE(QRNN_PHASE_INPUT);
-            qrnn_rows(&cell->ih, block + gate, x, xs[gate]);
-            QRNN_PHASE(QRNN_PHASE_STATE);
-            qrnn_rows(&cell->hh, block + gate, h, hs[gate]);
-        }
+        QRNN_PHASE(QRNN_PHASE_INPUT);
+        qrnn_rows(&cell->ih, block, gates, x, xs);
+        QRNN_PHASE(QRNN_PHASE_STATE);
+        qrnn_rows(&cell->hh, block, gates, h, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
             const uint32_t unit = first + k;

@@ -5,22 +5,22 @@
 #include "qrnn_lanes.h"
 
 #if defined(QRNN_USE_NARROW) || defined(QRNN_USE_FOUR_NARROW)
-#define QRNN_USE_NARROW_OPERANDS
+#define QRNN_NARROW_OPERANDS
 #endif
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
-#define QRNN_USE_WIDE_OPERANDS
+#define QRNN_WIDE_OPERANDS
 #endif
 
 /* The operands of a vector, as the dot product reads them. */
 static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
 {
-#if defined(QRNN_USE_WIDE_OPERANDS) && defined(QRNN_USE_NARROW_OPERANDS)
+#if defined(QRNN_WIDE_OPERANDS) && defined(QRNN_NARROW_OPERANDS)
     if (format.wide != 0U) {
         qrnn_encode_wide(values, count, format.shift, format.limit, operand);
     } else {
         qrnn_encode(values, count, format.shift, format.limit, operand);
     }
-#elif defined(QRNN_USE_WIDE_OPERANDS)
+#elif defined(QRNN_WIDE_OPERANDS)
     qrnn_encode_wide(values, count, format.shift, format.limit, operand);
 #else
     qrnn_encode(values, count, format.shift, format.limit, operand);
@@ -55,19 +55,29 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
     }
 }
 
-/* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the four rows of a block */
-static void qrnn_rows(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, int32_t sums[QRNN_BLOCK_ROWS])
+/* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
+static void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
+                      int32_t sums[][QRNN_BLOCK_ROWS])
 {
-    const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
-    const int32_t *row = &matrix->row[8U * block];
-
-    qrnn_dot(matrix, weight, operand, row, sums);
+    const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
+    const int32_t *row = &matrix->row[8U * first_block];
 #if defined(QRNN_USE_LEFT_SHIFT)
-    qrnn_requantize_four(sums, &row[QRNN_BLOCK_ROWS],
-                         (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * block]);
-#else
-    qrnn_requantize_four(sums, &row[QRNN_BLOCK_ROWS], NULL);
+    const uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
+
+    for (uint32_t block = 0U; block < blocks; block++) {
+        int32_t sum[QRNN_BLOCK_ROWS];
+
+        qrnn_dot(matrix, weight, operand, row, sum);
+#if defined(QRNN_USE_LEFT_SHIFT)
+        qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
+                             sums[block]);
+#else
+        qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], NULL, sums[block]);
+#endif
+        weight = &weight[matrix->block_bytes];
+        row = &row[8];
+    }
 }
 
 /* What a gate function takes for saturate16_shifted(sum, pre_shift of the row); of the rows from `row` on, one for each lane. Where

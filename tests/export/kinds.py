@@ -34,6 +34,8 @@ CASES = {
     "steps": Case(Shape("gru", 3, 5, activations={"gate": Activation("step")}), "step"),
     "long rows": Case(Shape("rnn", 300, 3), "none"),
     "long rows of a gru": Case(Shape("gru", 257, 3, linear_before_reset=False), "none", scheme=Scheme(16)),
+    "four bits": Case(Shape("lstm", 40, 33), "dense", scheme=Scheme(input="8", weights=4)),
+    "four bits of 16": Case(Shape("gru", 70, 34), "dense", scheme=Scheme(16, input="16", weights=4)),
     "unbounded gates": Case(Shape("lstm", 5, 5, activations=LINEAR, weight=0.2), "softplus"),
 }
 
