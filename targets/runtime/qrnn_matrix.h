@@ -27,32 +27,58 @@ static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_
 #endif
 }
 
-/* sum over k of weight[r, k] * operand[k] + bias[r] of the four rows of a block; the model's weights are of the kinds that are in use */
+#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_NARROW)
+/* sum over k of weight[r, k] * operand[k] + bias[r] of the four rows of a block, with weights of eight bits */
+static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
+                                  int32_t sums[4])
+{
+#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
+    if (matrix->wide != 0U) {
+        qrnn_dot4_wide(weight, operand, matrix->columns, bias, sums);
+    } else {
+        qrnn_dot4(weight, operand, matrix->columns, bias, sums);
+    }
+#elif defined(QRNN_USE_WIDE)
+    qrnn_dot4_wide(weight, operand, matrix->columns, bias, sums);
+#else
+    qrnn_dot4(weight, operand, matrix->columns, bias, sums);
+#endif
+}
+#endif
+
+#if defined(QRNN_USE_FOUR_WIDE) || defined(QRNN_USE_FOUR_NARROW)
+/* the same with weights of four bits */
+static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
+                                 int32_t sums[4])
+{
+#if defined(QRNN_USE_FOUR_WIDE) && defined(QRNN_USE_FOUR_NARROW)
+    if (matrix->wide != 0U) {
+        qrnn_dot4_four_wide(weight, operand, matrix->columns, bias, sums);
+    } else {
+        qrnn_dot4_four(weight, operand, matrix->columns, bias, sums);
+    }
+#elif defined(QRNN_USE_FOUR_WIDE)
+    qrnn_dot4_four_wide(weight, operand, matrix->columns, bias, sums);
+#else
+    qrnn_dot4_four(weight, operand, matrix->columns, bias, sums);
+#endif
+}
+#endif
+
 static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
                             int32_t sums[4])
 {
-#if defined(QRNN_USE_FOUR_NARROW)
-    if ((matrix->four != 0U) && (matrix->wide == 0U)) {
-        qrnn_dot4_four(weight, operand, matrix->columns, bias, sums);
-    } else
-#endif
-#if defined(QRNN_USE_FOUR_WIDE)
-    if ((matrix->four != 0U) && (matrix->wide != 0U)) {
-        qrnn_dot4_four_wide(weight, operand, matrix->columns, bias, sums);
-    } else
-#endif
-#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
-    if (matrix->wide == 0U) {
-        qrnn_dot4(weight, operand, matrix->columns, bias, sums);
-    } else
-#endif
-    {
-#if defined(QRNN_USE_WIDE)
-        qrnn_dot4_wide(weight, operand, matrix->columns, bias, sums);
-#elif defined(QRNN_USE_NARROW)
-        qrnn_dot4(weight, operand, matrix->columns, bias, sums);
-#endif
+#if defined(QRNN_USE_FOUR) && (defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
+    if (matrix->four != 0U) {
+        qrnn_dot_four(matrix, weight, operand, bias, sums);
+    } else {
+        qrnn_dot_bytes(matrix, weight, operand, bias, sums);
     }
+#elif defined(QRNN_USE_FOUR)
+    qrnn_dot_four(matrix, weight, operand, bias, sums);
+#else
+    qrnn_dot_bytes(matrix, weight, operand, bias, sums);
+#endif
 }
 
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
