@@ -116,12 +116,13 @@ class Trials:
             return
         figures: dict[str, Any] = cost_figures(trial.needs)
         first = self._first
-        if first is not None and first.needs is not None and first.counted:
-            code = (first.needs.flash_bytes or 0) - first.needs.constant_bytes
-            figures["flash_bytes"] += code - CODE_BYTES
-            figures["ram_bytes"] += first.needs.stack_bytes or 0
-            changes = [self._changes.get(f, 0.0) for f in self.features(trial.scheme).items()]
-            figures["instructions"] = first.figures["instructions"] + sum(changes)
+        if first is not None and first.needs is not None:
+            if first.needs.flash_bytes is not None and trial.needs.flash_bytes is None:
+                figures["flash_bytes"] += first.needs.flash_bytes - first.needs.constant_bytes - CODE_BYTES
+            if first.counted:
+                figures["ram_bytes"] += first.needs.stack_bytes or 0
+                learnt = [self._changes.get(f, 0.0) for f in self.features(trial.scheme).items()]
+                figures["instructions"] = first.figures["instructions"] + sum(learnt)
         trial.figures |= figures
 
     def _latency(self, quantized: QuantModel) -> float:
