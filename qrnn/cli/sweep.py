@@ -44,8 +44,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="AXIS=VALUE,…",
-            help="Values of one axis: weights, activations, gates, calibrator, input; repeatable. ; between values that have commas. "
-            "Without it a grid of 72 configurations.",
+            help="Values of one axis: weights, activations, gates, calibrator, input, refine; repeatable. ; between values that have commas. "
+            "Without it a grid of 80 configurations.",
         ),
     ] = None,
     only: Annotated[

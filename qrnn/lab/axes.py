@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from qrnn.errors import QuantizationError
@@ -18,16 +18,18 @@ from qrnn.quantization.scheme import Scheme
 DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
     "activations": (8, 16),
-    "gates": ("pwl:512", "pwl:128", "pwl:64", "pwl:16", "hard", "step"),
-    "calibrator": ("minmax", "percentile", "mse"),
+    "gates": ("pwl:128", "pwl:64", "pwl:16", "hard", "step"),
+    "calibrator": ("minmax", "percentile"),
+    "refine": ("none", "all"),
 }
-"""Axis → values; 72 configurations. Other fields are the target's. States have power-of-two formats from calibration: no axis."""
+"""Axis → values; 80 configurations. Other fields are the target's. States have power-of-two formats from calibration: no axis."""
 
 TUNED: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
     "activations": (8, 16),
     "calibrator": ("minmax", "percentile", "mse"),
     "input": ("auto", "8", "8-per-feature", "16"),
+    "refine": ("none", "all"),
 }
 """Axis → values that `qrnn.tune` tries, beside the gates, each of which it chooses by itself."""
 
@@ -35,6 +37,11 @@ AXES = tuple(field.name for field in fields(Scheme))
 
 _OPTIONS = {"input": "input-scheme"}
 """Fields whose option of ``qrnn convert`` has another name."""
+
+
+def choices(scheme: Scheme) -> dict[str, Any]:
+    """Every field by its name, those that `Scheme.as_dict` leaves out too."""
+    return asdict(scheme)
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
@@ -89,18 +96,18 @@ def only(schemes: Sequence[Scheme], wanted: Mapping[str, Sequence[Any]]) -> list
 
 def label(scheme: Scheme) -> str:
     """A configuration in a few words: weights and activations by their bits, then gates, calibrator and the rest."""
-    values = scheme.as_dict()
+    values = choices(scheme)
     words = [f"w{values.pop('weights')}", f"a{values.pop('activations')}", str(values.pop("gates"))]
     words += [str(values.pop("calibrator")), f"in:{values.pop('input')}"]
-    defaults = Scheme().as_dict()
+    defaults = choices(Scheme())
     return " ".join(words + [f"{name}:{value}" for name, value in values.items() if value != defaults[name]])
 
 
 def convert_command(scheme: Scheme, model: str, calibration: str, target: str, output: str) -> str:
     """The ``qrnn convert`` that makes this configuration, for a shell."""
     words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
-    defaults = Scheme().as_dict()
-    for name, value in scheme.as_dict().items():
+    defaults = choices(Scheme())
+    for name, value in choices(scheme).items():
         if name in _ALWAYS_NAMED or value != defaults[name]:
             words += [f"--{_OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
     return shlex.join([*words, "-o", output])

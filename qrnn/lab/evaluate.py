@@ -25,7 +25,7 @@ from qrnn.devices.measure import Needs, estimate, measure, sizes
 from qrnn.errors import QuantizationError, UnsupportedError
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.source import export_source
-from qrnn.lab.axes import label
+from qrnn.lab.axes import choices, label
 from qrnn.lab.gate_curves import gate_curves
 from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
@@ -86,7 +86,7 @@ def with_reference(setting: Setting, onnx_path: Any = None) -> Setting:
 
 def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
     """The record of one configuration, and its model file. A configuration that cannot be had for this model is ``refused``, with why."""
-    head = {"label": label(scheme), "scheme": scheme.as_dict()}
+    head = {"label": label(scheme), "scheme": choices(scheme)}
     try:
         quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
     except QuantizationError as error:

@@ -21,6 +21,7 @@ from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.atomic import write_atomically
 from qrnn.devices.toolchain import find_toolchain
 from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import choices
 from qrnn.lab.evaluate import Record, Setting
 from qrnn.quantization import Scheme
 
@@ -66,7 +67,7 @@ class Results:
 
     def key(self, scheme: Scheme) -> str:
         """The configuration's digest, 16 hexadecimal digits."""
-        text = json.dumps({**self._common, "scheme": scheme.as_dict()}, sort_keys=True)
+        text = json.dumps({**self._common, "scheme": choices(scheme)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def read(self, key: str) -> Record | None:

@@ -64,7 +64,7 @@ def sweep(
     latency: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> SweepResult:
-    """Measure every combination of ``vary`` (fields of `Scheme` → values; None: the default grid of 72) on ``data``, and keep it in ``folder``.
+    """Measure every combination of ``vary`` (fields of `Scheme` → values; None: the default grid of 80) on ``data``, and keep it in ``folder``.
 
     ``model``: a float model, or an ONNX file's path. ``only_with``: only configurations whose fields have one of these values; ``limit``:
     only the first so many. Other fields are the target's. ``executor``: an executor of concurrent.futures or a `distributed.Client` that

@@ -12,6 +12,7 @@ from qrnn.accuracy.compare import compare
 from qrnn.devices.fit import CODE_BYTES
 from qrnn.devices.measure import Needs
 from qrnn.errors import QuantizationError
+from qrnn.lab.axes import choices
 from qrnn.lab.budgets import ORDER, Bound, Cheapest
 from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs
 from qrnn.lab.latency import latency_batch, measure_latency
@@ -83,7 +84,7 @@ class Trials:
     def features(self, scheme: Scheme) -> dict[str, str]:
         """What instructions depend on: widths, the input's scheme, and the form of each gate; not the size of a table or the calibrator."""
         forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.kinds).items()}
-        rest = {k: str(v) for k, v in scheme.as_dict().items() if k not in ("gates", "calibrator")}
+        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator")}
         return {**rest, **forms}
 
     def score(self, trial: Trial) -> tuple[float, ...]:

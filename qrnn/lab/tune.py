@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import choices
 from qrnn.lab.budgets import Bound, Budgets, Cheapest
 from qrnn.lab.evaluate import Record, Setting, with_reference
 from qrnn.lab.moves import Move, apply, gate_kinds, gates_of, moves, with_gates
@@ -58,7 +59,7 @@ class TuneResult:
         return {
             "met": self.met,
             "problems": self.problems,
-            "scheme": self.scheme.as_dict(),
+            "scheme": choices(self.scheme),
             "figures": self.figures,
             "counted": self.counted,
             "start": self.start,

@@ -101,7 +101,7 @@ def test_tune(lab: Workplace) -> None:
     found = lab.cli("tune", *given(lab), *budgets, "--json")
     report = json.loads(found.out)
     assert report["met"] is True
-    assert report["scheme"] == scheme
+    assert report["scheme"].items() >= scheme.items()
     assert [b["name"] for b in report["budgets"]] == ["SQNR", "flash", "RAM", "instructions a step"]
 
 

@@ -14,7 +14,7 @@ from qrnn.quantization import Scheme
 
 def test_the_default_grid() -> None:
     found = grid(Scheme())
-    assert len(found) == len(set(found)) == 72
+    assert len(found) == len(set(found)) == 80
     assert {s.weights for s in found} == {8, 4}
     assert {s.activations for s in found} == {8, 16}
     assert {"step", "hard"} <= {s.gates for s in found}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qrnn.errors import DataError
+from qrnn.lab.axes import choices
 from qrnn.lab.effects import effects
 from qrnn.lab.pareto import csv_text, front
 from qrnn.quantization import Scheme
@@ -18,7 +19,7 @@ from qrnn.quantization import Scheme
 
 def record(sqnr: float | None, flash: float | None, exact: bool = False, **scheme: Any) -> dict[str, Any]:
     figures = {"sqnr_db": sqnr, "flash_bytes": flash, "exact": exact}
-    return {"key": "k", "scheme": Scheme(**scheme).as_dict(), "figures": figures, "cost": {"counted": False}}
+    return {"key": "k", "scheme": choices(Scheme(**scheme)), "figures": figures, "cost": {"counted": False}}
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=25))
@@ -57,7 +58,7 @@ def test_effects_are_medians_over_pairs_that_differ_in_one_choice() -> None:
 
 
 def test_table() -> None:
-    refused = {"key": "r", "scheme": Scheme(gates="step").as_dict(), "refused": "not, here"}
+    refused = {"key": "r", "scheme": choices(Scheme(gates="step")), "refused": "not, here"}
     rows = list(csv.DictReader(io.StringIO(csv_text([record(50.123456789, 100.0), refused], [0]))))
     assert [row["front"] for row in rows] == ["1", "0"]
     assert (rows[0]["sqnr_db"], rows[0]["flash_bytes"], rows[0]["weights"]) == ("50.1235", "100", "8")

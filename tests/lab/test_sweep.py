@@ -47,7 +47,10 @@ def test_records_are_what_compare_measures(
     assert r["judgement"] == report.as_dict()["decisions"]
     assert figures["saturated"] == sum(s.saturated for s in report.saturation)
     assert {n: e["sqnr_db"] for n, e in r["layers"].items()} == {n: e.sqnr_db for n, e in report.layers.items()}
-    assert qrnn.load(swept.folder / "models" / f"{r['key']}.qrnn").provenance.scheme == r["scheme"]
+    assert (
+        qrnn.load(swept.folder / "models" / f"{r['key']}.qrnn").provenance.scheme
+        == qrnn.Scheme(**r["scheme"]).as_dict()
+    )
 
 
 def test_drift_and_worst_sequences(swept: SweepResult, data: Any) -> None:
@@ -290,7 +293,7 @@ def test_a_damaged_record_is_named(
 @pytest.mark.long
 @pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here")
 def test_the_default_grid_on_spoken_digits(board: Target, tmp_path: Path) -> None:
-    """72 configurations of a trained GRU: none refused, and a front that begins where docs/accuracy.md says."""
+    """80 configurations of a trained GRU: none refused, and a front that begins where docs/accuracy.md says."""
     with np.load(SHARED / "data" / "fsdd_logmel.npz") as d:
         frames, lengths, labels, test = d["frames"], d["lengths"], d["labels"], d["test"]
     x = np.zeros((len(lengths), int(lengths.max()), frames.shape[1]), np.float32)
@@ -301,7 +304,7 @@ def test_the_default_grid_on_spoken_digits(board: Target, tmp_path: Path) -> Non
     data = {"x": x[held], "lengths": lengths[held], "labels": labels[held]}
     path = SHARED / "models" / "fsdd_gru64.onnx"
     found = sweep(path, calibration, data, tmp_path / "out", target=board, jobs=2, latency=False)
-    assert len(found.records) == found.fresh == 72
+    assert len(found.records) == found.fresh == 80
     assert all("figures" in r for r in found.records)
     best = max(r["figures"]["sqnr_db"] for r in found.front_records)
     assert best > 48.0
