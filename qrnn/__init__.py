@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from qrnn.export.folder import export_model
+    from qrnn.lab.budgets import Budgets
+    from qrnn.lab.sweep import SweepResult, sweep
+    from qrnn.lab.tune import TuneResult, tune
     from qrnn.model.file import load, save
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
@@ -60,6 +63,9 @@ _HOMES = {
         "UnsupportedError",
     ),
     "qrnn.export.folder": ("export_model",),
+    "qrnn.lab.budgets": ("Budgets",),
+    "qrnn.lab.sweep": ("SweepResult", "sweep"),
+    "qrnn.lab.tune": ("TuneResult", "tune"),
     "qrnn.model.file": ("load", "save"),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
@@ -74,6 +80,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError",
+    "Budgets",
     "Comparison",
     "DataError",
     "DeviceError",
@@ -90,8 +97,10 @@ __all__ = [
     "State",
     "Stream",
     "StreamPool",
+    "SweepResult",
     "Target",
     "TargetError",
+    "TuneResult",
     "UnsupportedError",
     "compare",
     "diff",
@@ -104,6 +113,8 @@ __all__ = [
     "quantize",
     "run_oracle",
     "save",
+    "sweep",
+    "tune",
 ]
 
 

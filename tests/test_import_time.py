@@ -24,7 +24,14 @@ def loaded(code: str) -> set[str]:
         "import qrnn.errors, qrnn.targets\nqrnn.targets.target_names()",
         *(
             f"from qrnn.cli import main\nsys.argv = ['qrnn', {arguments}]\ntry: main()\nexcept SystemExit as e: assert not e.code"
-            for arguments in ("'--help'", "'convert', '--help'", "'run', '--help'", "'compare', '--help'")
+            for arguments in (
+                "'--help'",
+                "'convert', '--help'",
+                "'run', '--help'",
+                "'compare', '--help'",
+                "'sweep', '--help'",
+                "'tune', '--help'",
+            )
         ),
     ],
 )

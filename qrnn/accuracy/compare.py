@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.float_run import CHUNK, FloatRun, Runtime, run_piece
 from qrnn.accuracy.metrics import wilson_interval
-from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
@@ -22,9 +21,6 @@ from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
 from qrnn.model.quant_model import QuantModel, QuantPointwise
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.session import Session
-
-CHUNK = 64
-"""Sequences compared at a time; bounds the memory of traces."""
 
 
 @dataclass
@@ -55,6 +51,8 @@ class Decisions:
     agreement: Agreement = field(default_factory=Agreement)
     correct: dict[str, Agreement] = field(default_factory=dict)
     """Against labels, by source: float, quantized, onnxruntime. Empty without labels."""
+    chosen: dict[str, list[int]] = field(default_factory=dict)
+    """What each source chose, and under ``label`` what was right, by sequence; where there is one decision a sequence, else empty."""
 
     @property
     def accuracy_drop(self) -> float:
@@ -62,6 +60,22 @@ class Decisions:
         if "float" not in self.correct:
             return float("nan")
         return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
+
+
+@dataclass
+class SequenceErrors:
+    """Σ want², Σ error² and the largest |error| of one output over each sequence [N]."""
+
+    signal: FloatArray
+    noise: FloatArray
+    largest: FloatArray
+
+    def add(self, rows: slice, want: FloatArray, got: FloatArray) -> None:
+        """want, got [n, T, F] or [n, F], zero on padded steps, of the sequences ``rows``."""
+        error = (want - got).reshape(len(want), -1)
+        self.signal[rows] = (want.reshape(len(want), -1) ** 2).sum(axis=1)
+        self.noise[rows] = (error**2).sum(axis=1)
+        self.largest[rows] = np.abs(error).max(axis=1, initial=0.0)
 
 
 @dataclass
@@ -81,6 +95,8 @@ class Comparison:
     ranges: dict[str, float]
     weight_ranges: dict[str, float]
     random_calibration: bool
+    by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
+    """By output, in the order of the data; not part of `as_dict`."""
 
     def over_time(self) -> dict[str, ErrorSum]:
         """Outputs, and states h and c of every layer, that have more than one step: what tables and plots of drift show."""
@@ -158,11 +174,12 @@ def compare(
     isa: str | None = None,
     onnx_path: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
+    reference: FloatRun | None = None,
 ) -> Comparison:
     """Run both on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure.
 
     ``isa``: as for `Session`. ``onnx_path``: also run that file by ONNX Runtime, where it is installed. ``progress`` is told (done, all)
-    sequences.
+    sequences. ``reference``: what `qrnn.accuracy.float_run.run_float` made of the same model and data, which is then not run again.
     Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
     """
     source = quant_model.provenance.source_sha256
@@ -177,26 +194,28 @@ def compare(
     runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     probe = LayerProbe(quant_model, batch.steps)
     decisions = _decisions(quant_model, data.get("labels"), batch)
-    use_runtime = onnx_path is not None and onnxruntime_installed()
-    runtime_note = "" if use_runtime or onnx_path is None else "ONNX Runtime is not installed: pip install 'qrnn[ort]'"
-    for start, stop, piece in batch.chunks(CHUNK):
+    by_sequence = {o.name: SequenceErrors(*(np.zeros(batch.size) for _ in range(3))) for o in float_model.outputs}
+    oracle = Runtime(onnx_path) if reference is None else reference.runtime
+    for number, (start, stop, piece) in enumerate(batch.chunks(CHUNK)):
         probe.start()
-        want = run_oracle_batch(float_model, piece, probe.observe).outputs
+        known = None if reference is None else reference.pieces[number]
+        known = known or run_piece(float_model, piece, oracle)
+        for name, values in known.observed.items():
+            probe.observe(name, values, None)
         trace = Trace()
         result, tensors = session.run_batch(piece, trace=trace)
         probe.compare(trace, tensors, piece)
-        sources = {"float": want, "quantized": result.outputs}
-        if use_runtime and onnx_path is not None:
-            try:
-                sources["onnxruntime"] = run_onnxruntime(float_model, onnx_path, piece)
-            except RuntimeRefusedError as error:
-                use_runtime, runtime_note = False, str(error)
-                if decisions is not None:
-                    decisions.correct.pop("onnxruntime", None)
+        sources = {"float": known.outputs, "quantized": result.outputs}
+        use_runtime = known.runtime is not None and oracle.usable
+        if known.runtime is not None and use_runtime:
+            sources["onnxruntime"] = known.runtime
+        elif decisions is not None:
+            decisions.correct.pop("onnxruntime", None)
         for output in float_model.outputs:
             mask = piece.mask if output.has_time else None
             flat = {s: _flat(output, arrays[output.name]) for s, arrays in sources.items()}
             outputs[output.name].add(flat["float"], flat["quantized"], mask)
+            by_sequence[output.name].add(slice(start, stop), flat["float"], flat["quantized"])
             if use_runtime:
                 runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
         if decisions is not None:
@@ -210,14 +229,15 @@ def compare(
         sequences=batch.size,
         steps=int(batch.lengths.sum()),
         outputs=outputs,
-        onnxruntime=runtime if use_runtime else {},
-        onnxruntime_note=runtime_note,
+        onnxruntime=runtime if oracle.usable else {},
+        onnxruntime_note=oracle.note,
         layers=probe.errors,
         decisions=decisions,
         saturation=probe.saturation(),
         ranges=probe.ranges(),
         weight_ranges=probe.weight_ranges(),
         random_calibration=quant_model.provenance.random_calibration,
+        by_sequence=by_sequence,
     )
 
 
@@ -274,6 +294,11 @@ def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDA
             decided[source] = picked.argmax(axis=1)[:, None]
         else:
             decided[source] = (picked > (0.5 if decisions.rule.endswith("0.5") else 0.0)).astype(np.int64)
+    if decisions.at != "each step" and decided["float"].shape[1] == 1:
+        for source, choice in decided.items():
+            decisions.chosen.setdefault(source, []).extend(choice[:, 0].tolist())
+        if labels is not None:
+            decisions.chosen.setdefault("label", []).extend(labels.tolist())
     same = decided["float"] == decided["quantized"]
     decisions.agreement.agree += int(same.sum())
     decisions.agreement.total += same.size

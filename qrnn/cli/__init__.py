@@ -9,7 +9,23 @@ from typing import Any
 
 import typer
 
-from qrnn.cli import bench, compare, convert, demo, diff, explain, export, fit, gates, inspect, run, targets, verify
+from qrnn.cli import (
+    bench,
+    compare,
+    convert,
+    demo,
+    diff,
+    explain,
+    export,
+    fit,
+    gates,
+    inspect,
+    run,
+    sweep,
+    targets,
+    tune,
+    verify,
+)
 from qrnn.errors import QrnnError
 
 app = typer.Typer(
@@ -29,6 +45,8 @@ for _command in (
     bench.bench,
     inspect.inspect,
     gates.gates,
+    sweep.sweep,
+    tune.tune,
     targets.targets,
     export.export,
     verify.verify,

@@ -1,0 +1,103 @@
+"""What the float model makes of some data, by the float64 oracle and by ONNX Runtime: run once, compared with many quantized models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
+from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
+
+CHUNK = 64
+"""Sequences compared at a time; bounds the memory of traces."""
+
+KEPT_BYTES = 1 << 30
+"""A `FloatRun` keeps so many bytes of results; the pieces beyond are run again whenever they are asked for."""
+
+
+@dataclass
+class Runtime:
+    """ONNX Runtime on the file ``path``, until it refuses; ``note`` says why it is not ``usable``."""
+
+    path: str | os.PathLike[str] | None
+    usable: bool = field(init=False)
+    note: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        self.usable = self.path is not None and onnxruntime_installed()
+        if self.path is not None and not self.usable:
+            self.note = "ONNX Runtime is not installed: pip install 'qrnn[ort]'"
+
+    def run(self, model: FloatModel, piece: Batch) -> dict[str, FloatArray] | None:
+        """Graph outputs by name; None where it cannot run them."""
+        if not self.usable or self.path is None:
+            return None
+        try:
+            return run_onnxruntime(model, self.path, piece)
+        except RuntimeRefusedError as error:
+            self.usable, self.note = False, str(error)
+            return None
+
+
+@dataclass(frozen=True)
+class FloatPiece:
+    """Results for a piece of a batch: graph outputs, the gates and states of recurrent layers, and ONNX Runtime's outputs, if any."""
+
+    outputs: dict[str, FloatArray]
+    observed: dict[str, FloatArray]
+    runtime: dict[str, FloatArray] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(a.nbytes for part in (self.outputs, self.observed, self.runtime or {}) for a in part.values())
+
+
+@dataclass(frozen=True)
+class FloatRun:
+    """Results for every piece of `CHUNK` sequences, None for those that were too much to keep."""
+
+    pieces: tuple[FloatPiece | None, ...]
+    runtime: Runtime
+
+
+def run_piece(model: FloatModel, piece: Batch, runtime: Runtime) -> FloatPiece:
+    """Run the oracle and, where usable, ONNX Runtime."""
+    wanted = {
+        f"{layer.name}[{number}].{quantity}"
+        for layer in model.layers
+        if isinstance(layer, Recurrent)
+        for number in range(len(layer.directions))
+        for quantity in (*layer.gates, "h", "c")
+    }
+    observed: dict[str, FloatArray] = {}
+
+    def observe(name: str, values: FloatArray, _mask: Any) -> None:
+        if name in wanted:
+            observed[name] = values
+
+    outputs = run_oracle_batch(model, piece, observe).outputs
+    return FloatPiece(outputs, observed, runtime.run(model, piece))
+
+
+def run_float(
+    model: FloatModel,
+    batch: Batch,
+    onnx_path: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> FloatRun:
+    """Run ``batch``; ``onnx_path``: by ONNX Runtime too, where installed. ``progress`` is told (done, all) sequences."""
+    runtime = Runtime(onnx_path)
+    pieces: list[FloatPiece | None] = []
+    kept = 0
+    for _, stop, piece in batch.chunks(CHUNK):
+        found = run_piece(model, piece, runtime) if kept < KEPT_BYTES else None
+        kept += 0 if found is None else found.nbytes
+        pieces.append(found if kept < KEPT_BYTES else None)
+        if progress is not None:
+            progress(stop, batch.size)
+    return FloatRun(tuple(pieces), runtime)

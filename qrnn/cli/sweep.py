@@ -1,0 +1,144 @@
+"""``qrnn sweep``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qrnn.cli.common import console, progress, read_arrays
+
+if TYPE_CHECKING:
+    from qrnn.lab.sweep import SweepResult
+
+SHOWN = 20
+"""Rows of the front that the terminal shows."""
+
+_HEADINGS = {
+    "sqnr": "dB",
+    "accuracy": "acc. %",
+    "flash": "flash",
+    "ram": "RAM",
+    "instructions": "instr.",
+    "latency": "µs",
+}
+
+
+def sweep(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file with LSTM, GRU or RNN layers.")],
+    calibration: Annotated[Path, typer.Option(metavar="DATA.npz", help="Typical inputs, as for convert.")],
+    data: Annotated[
+        Path, typer.Option(metavar="DATA.npz", help="What to measure on: inputs, optionally lengths, labels.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Results and report; an earlier sweep's is gone on with."),
+    ],
+    target: Annotated[
+        str,
+        typer.Option(help="Hardware that bytes and instructions are of, a name or a .toml file (see: qrnn targets)."),
+    ] = "cortex-m4",
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=VALUE,…",
+            help="Values of one axis: weights, activations, gates, calibrator, input, refine; repeatable. ; between values that have commas. "
+            "Without it a grid of 80 configurations.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=VALUE,…", help="Only configurations with one of these values; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many configurations.")] = None,
+    front: Annotated[
+        str,
+        typer.Option(help="The front's figures: sqnr, accuracy, agreement, size, flash, ram, instructions, latency."),
+    ] = "sqnr,flash,instructions",
+    jobs: Annotated[int | None, typer.Option(help="Processes; as many as there are cores when left out.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Measure on this Dask scheduler's workers.")
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Also measure latency on this machine.")
+    ] = True,
+) -> None:
+    """Measure many configurations of a model: accuracy, drift, saturation against flash, RAM, instructions and latency."""
+    from qrnn.backends.cpu.pools import core_count
+    from qrnn.errors import DataError
+    from qrnn.lab.axes import parse_axes
+    from qrnn.lab.executors import dask_client
+    from qrnn.lab.outputs import write_outputs
+    from qrnn.lab.pareto import known_figures
+    from qrnn.lab.results import check_folder
+    from qrnn.lab.sweep import configurations
+    from qrnn.lab.sweep import sweep as measure
+    from qrnn.targets import load_target
+
+    device = load_target(target)
+    axes = parse_axes(vary) if vary else None
+    wanted = parse_axes(only or ())
+    figures = tuple(name.strip() for name in front.split(","))
+    known_figures([], figures)
+    if jobs is not None and jobs < 1:
+        raise DataError(f"--jobs={jobs}, expected at least 1")
+    if jobs is not None and dask is not None:
+        raise DataError("--jobs and --dask are both given; expected one of them")
+    count = len(configurations(device, axes, wanted, limit))
+    check_folder(output)
+    arrays = read_arrays(calibration), read_arrays(data)
+    with nullcontext() if dask is None else dask_client(dask) as client, progress(f"{count} configurations") as report:
+        result = measure(
+            model,
+            *arrays,
+            output,
+            target=device,
+            vary=axes,
+            only_with=wanted,
+            limit=limit,
+            front_of=figures,
+            jobs=core_count() if jobs is None else jobs,
+            executor=client,
+            latency=latency,
+            progress=report,
+        )
+    paths = write_outputs(result, str(model), str(calibration), str(data))
+    _print(result)
+    console().print(f"wrote {', '.join(path.name for path in paths)} to {output}", soft_wrap=True)
+
+
+def _print(result: SweepResult) -> None:
+    from rich.table import Table
+
+    from qrnn.lab.pareto import FIGURES, known_figures, value
+
+    out = console()
+    made = [r for r in result.records if "figures" in r]
+    earlier = len(result.records) - result.fresh
+    before = f", {earlier} of them before" if earlier else ""
+    out.print(f"{result.model} on {result.target.name}: {len(made)} configurations measured{before}", soft_wrap=True)
+    for r in result.records:
+        if "refused" in r:
+            out.print(f"not for this model: {r['label']}: {r['refused']}", soft_wrap=True)
+    figures = known_figures(made, tuple(_HEADINGS))
+    table = Table(box=None, padding=(0, 1, 0, 0), title=f"Front of {', '.join(result.front_of)}", title_justify="left")
+    table.add_column("configuration", overflow="fold")
+    titles = {FIGURES[name]: title for name, title in _HEADINGS.items()}
+    for figure in figures:
+        table.add_column(titles[figure], justify="right")
+    for r in sorted(result.front_records, key=lambda r: -(value(r, figures[0]) or 0.0))[:SHOWN]:
+        cells = []
+        for figure in figures:
+            found = value(r, figure)
+            sure = r["cost"]["counted"] or figure.key != "instructions"
+            cells.append("?" if found is None else f"{'' if sure else '~'}{found:,.{figure.digits}f}")
+        table.add_row(r["label"], *cells)
+    out.print(table)
+    out.print("flash and RAM in bytes, instructions a step on the target, µs a step on this machine", soft_wrap=True)
+    if len(result.front) > SHOWN:
+        out.print(f"and {len(result.front) - SHOWN} more in front.csv")
+    problem = next((r["cost"]["problem"] for r in made if r["cost"]["problem"]), None)
+    if problem is not None:
+        out.print(f"~ is by the target's cost model, and ? unknown: {problem[:200]}", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""The configurations of a sweep: every field of `qrnn.Scheme` is an axis, and a grid is the product of the values chosen for each.
+
+A field that is added to Scheme can be varied at once (``--vary FIELD=…``); `DEFAULT_GRID` is the one place that would make it part of the
+grid that is swept when nothing is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from qrnn.errors import QuantizationError
+from qrnn.quantization.scheme import Scheme
+
+DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
+    "weights": (8, 4),
+    "activations": (8, 16),
+    "gates": ("pwl:128", "pwl:64", "pwl:16", "hard", "step"),
+    "calibrator": ("minmax", "percentile"),
+    "refine": ("none", "all"),
+}
+"""Axis → values; 80 configurations. Other fields are the target's. States have power-of-two formats from calibration: no axis."""
+
+TUNED: Mapping[str, tuple[Any, ...]] = {
+    "weights": (8, 4),
+    "activations": (8, 16),
+    "calibrator": ("minmax", "percentile", "mse"),
+    "input": ("auto", "8", "8-per-feature", "16"),
+    "refine": ("none", "all"),
+}
+"""Axis → values that `qrnn.tune` tries, beside the gates, each of which it chooses by itself."""
+
+AXES = tuple(field.name for field in fields(Scheme))
+
+_OPTIONS = {"input": "input-scheme"}
+"""Fields whose option of ``qrnn convert`` has another name."""
+
+
+def choices(scheme: Scheme) -> dict[str, Any]:
+    """Every field by its name, those that `Scheme.as_dict` leaves out too."""
+    return asdict(scheme)
+
+
+def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
+    """Every combination of the values of ``vary`` (axis → values; None: `DEFAULT_GRID`), other fields as in ``base``, in a fixed order.
+
+    QuantizationError for an axis or a value that does not exist.
+    """
+    chosen = DEFAULT_GRID if vary is None else vary
+    for axis, values in chosen.items():
+        _known(axis)
+        if not values:
+            raise QuantizationError(f"axis {axis!r}: no values; expected at least one")
+    found = [
+        replace(base, **dict(zip(chosen, point, strict=True)))
+        for point in itertools.product(*(chosen[axis] for axis in chosen))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Axis and values of ``AXIS=VALUE,VALUE…``; ``;`` between values that have commas themselves. QuantizationError says what is wrong."""
+    axis, equals, listed = text.partition("=")
+    axis = axis.strip()
+    if not equals:
+        raise QuantizationError(f"{text!r}: expected AXIS=VALUE,VALUE…, with AXIS one of {', '.join(AXES)}")
+    _known(axis)
+    values = [part.strip() for part in listed.split(";" if ";" in listed else ",")]
+    values = [value for value in values if value]
+    if not values:
+        raise QuantizationError(f"{text!r}: no values; expected AXIS=VALUE,VALUE…")
+    parsed = tuple(_value(axis, value) for value in values)
+    for value in parsed:
+        replace(Scheme(), **{axis: value})
+    return axis, parsed
+
+
+def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """`parse_axis` of each; QuantizationError where an axis comes twice."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        axis, values = parse_axis(text)
+        if axis in found:
+            raise QuantizationError(f"{text!r}: axis {axis!r} is given twice; give all of its values at once")
+        found[axis] = values
+    return found
+
+
+def only(schemes: Sequence[Scheme], wanted: Mapping[str, Sequence[Any]]) -> list[Scheme]:
+    """Those whose fields have one of the wanted values."""
+    return [s for s in schemes if all(getattr(s, axis) in values for axis, values in wanted.items())]
+
+
+def label(scheme: Scheme) -> str:
+    """A configuration in a few words: weights and activations by their bits, then gates, calibrator and the rest."""
+    values = choices(scheme)
+    words = [f"w{values.pop('weights')}", f"a{values.pop('activations')}", str(values.pop("gates"))]
+    words += [str(values.pop("calibrator")), f"in:{values.pop('input')}"]
+    defaults = choices(Scheme())
+    return " ".join(words + [f"{name}:{value}" for name, value in values.items() if value != defaults[name]])
+
+
+def convert_command(scheme: Scheme, model: str, calibration: str, target: str, output: str) -> str:
+    """The ``qrnn convert`` that makes this configuration, for a shell."""
+    words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
+    defaults = choices(Scheme())
+    for name, value in choices(scheme).items():
+        if name in _ALWAYS_NAMED or value != defaults[name]:
+            words += [f"--{_OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
+    return shlex.join([*words, "-o", output])
+
+
+_ALWAYS_NAMED = ("weights", "activations", "gates", "calibrator", "input")
+"""Fields that a target may set, so that the command always names them."""
+
+
+def _known(axis: str) -> None:
+    if axis not in AXES:
+        raise QuantizationError(f"axis {axis!r} is unknown; expected one of {', '.join(AXES)}")
+
+
+def _value(axis: str, text: str) -> Any:
+    """``text`` as the type that the field's default has."""
+    default = getattr(Scheme(), axis)
+    if isinstance(default, bool):
+        if text in ("true", "false"):
+            return text == "true"
+        raise QuantizationError(f"{axis}={text!r}, expected true or false")
+    for kind in (int, float):
+        if isinstance(default, kind):
+            try:
+                return kind(text)
+            except ValueError:
+                raise QuantizationError(f"{axis}={text!r}, expected a number") from None
+    return text

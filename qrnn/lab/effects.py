@@ -1,0 +1,43 @@
+"""What each choice does by itself: the median change of every figure over pairs of configurations that differ in nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from qrnn.lab.evaluate import Record
+from qrnn.lab.pareto import FIGURES
+
+
+def effects(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """For every value of every axis but its first: ``axis``, ``value``, ``against`` (the first), ``pairs``, and ``median`` by figure.
+
+    ``records``: those with figures. A figure that no pair has is None.
+    """
+    found: list[dict[str, Any]] = []
+    by_scheme = {_key(r["scheme"]): r["figures"] for r in records}
+    for axis in records[0]["scheme"] if records else ():
+        values = list(dict.fromkeys(r["scheme"][axis] for r in records))
+        for value in values[1:]:
+            pairs = [
+                (by_scheme[_key({**r["scheme"], axis: values[0]})], r["figures"])
+                for r in records
+                if r["scheme"][axis] == value and _key({**r["scheme"], axis: values[0]}) in by_scheme
+            ]
+            medians: dict[str, float | None] = {}
+            for figure in FIGURES.values():
+                changes = [
+                    b[figure.key] - a[figure.key]
+                    for a, b in pairs
+                    if a.get(figure.key) is not None and b.get(figure.key) is not None
+                ]
+                medians[figure.key] = median(changes) if changes else None
+            found.append(
+                {"axis": axis, "value": str(value), "against": str(values[0]), "pairs": len(pairs), "median": medians}
+            )
+    return found
+
+
+def _key(scheme: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(value)) for name, value in scheme.items())

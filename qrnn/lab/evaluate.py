@@ -1,0 +1,232 @@
+"""One configuration measured: converted, compared with float, built for the target. What is the same for all is in `Setting`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qrnn.accuracy.compare import Comparison, compare
+from qrnn.accuracy.float_run import FloatRun, run_float
+from qrnn.accuracy.metrics import decibels
+from qrnn.accuracy.probe import ErrorSum
+from qrnn.devices.fit import CODE_BYTES
+from qrnn.devices.measure import Needs, estimate, measure, sizes
+from qrnn.errors import QuantizationError, UnsupportedError
+from qrnn.export.folder import export_model, read_folder
+from qrnn.export.source import export_source
+from qrnn.lab.axes import choices, label
+from qrnn.lab.gate_curves import gate_curves
+from qrnn.model.batch import make_batch
+from qrnn.model.describe import describe
+from qrnn.model.digest import array_digest
+from qrnn.model.file import save
+from qrnn.model.float_model import FloatModel
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme, quantize
+from qrnn.targets import Target
+
+WINDOWS = 32
+"""Of SQNR over time, at most."""
+
+WORST = 8
+"""Sequences that a record names."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every configuration of a sweep has in common; picklable, so that it can be handed to other processes once.
+
+    ``calibration`` and ``data``: arrays by graph input, as `qrnn.quantize` and `qrnn.compare` take them. ``reference``: the float model run
+    on the data.
+    """
+
+    model: FloatModel
+    calibration: Mapping[str, Any]
+    data: Mapping[str, Any]
+    target: Target
+    reference: FloatRun | None = None
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of model, calibration, data and target."""
+        source = self.model.source_sha256 or model_digest(self.model)
+        target = json.dumps(self.target.as_dict(), sort_keys=True, default=str)
+        return {
+            "model": source,
+            "calibration": array_digest(self.calibration),
+            "data": array_digest(self.data),
+            "target": hashlib.sha256(target.encode()).hexdigest(),
+        }
+
+
+def model_digest(model: FloatModel) -> str:
+    """SHA-256 of all that a float model is made of, for one that came from no file."""
+    with np.printoptions(threshold=sys.maxsize, precision=17):
+        return hashlib.sha256(repr(model).encode()).hexdigest()
+
+
+def with_reference(setting: Setting, onnx_path: Any = None) -> Setting:
+    """``setting`` with the float model run on its data; ``onnx_path``: by ONNX Runtime too, where installed."""
+    batch = make_batch(setting.model.inputs, setting.data)
+    return replace(setting, reference=run_float(setting.model, batch, onnx_path))
+
+
+def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
+    """The record of one configuration, and its model file. A configuration that cannot be had for this model is ``refused``, with why."""
+    head = {"label": label(scheme), "scheme": choices(scheme)}
+    try:
+        quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
+    except QuantizationError as error:
+        return {**head, "refused": " ".join(str(error).split())}, None
+    comparison = compare(setting.model, quantized, setting.data, reference=setting.reference)
+    needs, problem = device_needs(setting, quantized)
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+        path = Path(temporary) / "model.qrnn"
+        save(quantized, path)
+        content = path.read_bytes()
+    described = describe(quantized)
+    record = {
+        **head,
+        "figures": {**accuracy_figures(comparison), "model_bytes": model_bytes(described), **cost_figures(needs)},
+        "cost": {
+            "counted": needs is not None and needs.counted,
+            "linked": needs is not None and needs.flash_bytes is not None,
+            "compiler": None if needs is None else needs.compiler,
+            "problem": problem,
+        },
+        **accuracy_details(comparison),
+        "tensors": [{k: v for k, v in t.items() if k != "scales"} for t in described["tensors"]],
+        "roundings": described["roundings"],
+        "decisions": list(quantized.provenance.decisions),
+        "gates": gate_curves(setting.model, quantized),
+    }
+    return record, content
+
+
+def device_needs(setting: Setting, quantized: QuantModel, count: bool = True) -> tuple[Needs | None, str | None]:
+    """What the model needs of the target, and what is missing: counted where that can be done here, else by the target's cost model."""
+    steps = make_batch(setting.model.inputs, setting.data).steps
+    try:
+        if not count:
+            needs = sizes(export_source(quantized, "model", setting.target.core.kernels), setting.target, steps)
+            return replace(needs, instructions=estimate(quantized, setting.target)), None
+        with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+            folder = Path(temporary) / "model"
+            export_model(quantized, setting.target, folder, "model")
+            needs = measure(read_folder(folder, setting.target), setting.target, steps, phases=False)
+    except UnsupportedError as error:
+        return None, " ".join(str(error).split())
+    return needs, needs.problem
+
+
+def model_bytes(described: Mapping[str, Any]) -> int:
+    """Weights as they are stored, four bits in half a byte, with row parameters and gate tables: whatever reads the model's own form needs."""
+    return sum(int(described["bytes"][part]) for part in ("weights", "rows", "tables"))
+
+
+def cost_figures(needs: Needs | None) -> Record:
+    """Bytes and instructions a step; None where unknown."""
+    if needs is None:
+        return {"flash_bytes": None, "ram_bytes": None, "instructions": None}
+    flash = needs.flash_bytes if needs.flash_bytes is not None else needs.constant_bytes + CODE_BYTES
+    return {"flash_bytes": flash, "ram_bytes": needs.ram_bytes, "instructions": needs.instructions}
+
+
+def judged(comparison: Comparison) -> tuple[str, ErrorSum]:
+    """The output that counts: the decided one, else the one with the least SQNR."""
+    if comparison.decisions is not None:
+        return comparison.decisions.output, comparison.outputs[comparison.decisions.output]
+    return min(comparison.outputs.items(), key=lambda item: (not math.isnan(item[1].sqnr_db), item[1].sqnr_db))
+
+
+def accuracy_figures(comparison: Comparison) -> Record:
+    """SQNR in dB (None: exact), largest error, agreement and accuracy in percent, its drop in points, share of saturated values in percent."""
+    name, error = judged(comparison)
+    d = comparison.decisions
+    right = d.correct["quantized"].percent if d is not None and "quantized" in d.correct else None
+    saturated, total = (sum(getattr(s, k) for s in comparison.saturation) for k in ("saturated", "total"))
+    windows = [db for _, _, db in drift(error) if db is not None]
+    return {
+        "output": name,
+        "sqnr_db": _finite(error.sqnr_db),
+        "exact": error.noise == 0.0,
+        "max_error": error.largest,
+        "agreement": None if d is None else d.agreement.percent,
+        "accuracy": right,
+        "accuracy_drop": None if d is None or right is None else d.accuracy_drop,
+        "saturated": saturated,
+        "saturated_percent": 100 * saturated / total if total else 0.0,
+        "fall_db": windows[0] - windows[-1] if len(windows) > 1 else None,
+    }
+
+
+def accuracy_details(comparison: Comparison) -> Record:
+    """By layer and gate, over time, by sequence, by place of saturation."""
+    whole = comparison.as_dict()
+    errors = comparison.outputs | comparison.layers
+
+    def brief(part: str) -> Record:
+        return {name: {k: v for k, v in e.items() if k != "rmse_by_step"} for name, e in whole[part].items()}
+
+    return {
+        "outputs": brief("outputs"),
+        "layers": brief("layers"),
+        "onnxruntime": brief("onnxruntime_against_float64"),
+        "drift": {name: drift(errors[name]) for name in comparison.over_time()},
+        "judgement": whole["decisions"],
+        "saturation": [asdict(s) for s in comparison.saturation],
+        "ranges": comparison.ranges,
+        "weight_ranges": comparison.weight_ranges,
+        "worst": worst_sequences(comparison),
+    }
+
+
+def drift(error: ErrorSum) -> list[tuple[int, int, float | None]]:
+    """SQNR over time: (first step, last step, dB) of windows that widen with time, from 1; None where a window has no error, or no signal."""
+    steps = int(np.count_nonzero(error.count_at))
+    if steps == 0:
+        return []
+    edges = np.unique(np.round(np.geomspace(1, steps + 1, WINDOWS + 1)).astype(int))
+    return [
+        (
+            a,
+            b - 1,
+            _finite(decibels(error.signal_at[a - 1 : b - 1].sum(), error.noise_at[a - 1 : b - 1].sum())),
+        )
+        for a, b in itertools.pairwise(edges.tolist())
+    ]
+
+
+def worst_sequences(comparison: Comparison) -> list[Record]:
+    """The sequences with the least SQNR on the judged output, worst first; their number in the data counts from 0."""
+    errors = comparison.by_sequence[judged(comparison)[0]]
+    db = np.array([decibels(s, n) for s, n in zip(errors.signal, errors.noise, strict=True)])
+    order = np.argsort(np.where(np.isnan(db), np.inf, db), kind="stable")[:WORST]
+    chosen = comparison.decisions.chosen if comparison.decisions is not None else {}
+    return [
+        {
+            "sequence": int(n),
+            "sqnr_db": _finite(float(db[n])),
+            "max_error": float(errors.largest[n]),
+            **{source: values[n] for source, values in chosen.items() if source != "onnxruntime"},
+        }
+        for n in order
+        if np.isfinite(db[n])
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,33 @@
+"""Latency of one step on this machine, one model at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qrnn.bench import Plan, backward_layer, bench_model, processor
+from qrnn.lab.evaluate import Setting
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.file import load
+
+SECONDS = 0.15
+"""Of measuring, for each model."""
+
+
+def latency_batch(setting: Setting) -> Batch:
+    """The first sequence of the data that has steps."""
+    batch = make_batch(setting.model.inputs, setting.data)
+    return batch.take(np.flatnonzero(batch.lengths)[:1])
+
+
+def measure_latency(path: Path, batch: Batch) -> dict[str, Any]:
+    """µs a step: the median of single steps of a stream, or of whole sequences where a layer reads them backwards. On one thread."""
+    model = load(path)
+    streams = backward_layer(model) is None
+    times = bench_model(model, batch, Plan((1,), (1,), SECONDS, whole=not streams, stream=streams))
+    if streams:
+        row = times.stream[0]
+        return {"us": row.p50, "us_99": row.p99, "of": "single steps", "processor": processor()}
+    return {"us": times.whole[0].us_per_step, "us_99": None, "of": "whole sequences", "processor": processor()}

@@ -1,0 +1,91 @@
+"""The neighbourhood of a configuration in a search: every single change of a width, a calibrator, the input's scheme, or a gate's function.
+
+`Scheme` has one width for all layers and one choice for each kind of gate; so that is what is searched. A choice by layer would become more
+entries here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from qrnn.lab.axes import TUNED
+from qrnn.model.float_model import GATE_ROLE, FloatModel, Pointwise, Recurrent
+from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, GateChoices, parse_gates
+from qrnn.quantization.scheme import Scheme
+
+TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
+"""What a gate may become; a sigmoid also ``step``."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """``what`` (an axis, a gate's key, or ``gates`` for all of them) becomes ``value``."""
+
+    what: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.what}={self.value}"
+
+
+def gate_kinds(model: FloatModel) -> dict[str, str]:
+    """Key of each gate of the model whose function can be chosen → sigmoid or tanh; a key of both is left out."""
+    kinds: dict[str, set[str]] = {}
+    for layer in model.layers:
+        if isinstance(layer, Recurrent):
+            roles = (*layer.gates, *(("output",) if layer.cell == "lstm" else ()))
+            for d in layer.directions:
+                for role in roles:
+                    if GATE_ROLE[role] in d.activations:
+                        key = "cell" if role == "output" else GATE_KEYS[role]
+                        kinds.setdefault(key, set()).add(d.activations[GATE_ROLE[role]].kind)
+        elif isinstance(layer, Pointwise):
+            kinds.setdefault("head", set()).add(layer.activation.kind)
+    return {key: found.pop() for key, found in kinds.items() if len(found) == 1 and found <= set(KIND_KEYS)}
+
+
+def gates_of(scheme: Scheme, kinds: dict[str, str]) -> dict[str, str]:
+    """Key → the choice that ``scheme`` makes for it."""
+    choices = parse_gates(scheme.gates)
+    general, keyed = choices.general or GateChoice(), dict(choices.keyed)
+    found = {}
+    for key, kind in kinds.items():
+        chosen = keyed.get(key, keyed.get(kind))
+        if chosen is None:
+            spared = key == "head" or (kind == "tanh" and general.form == "step")
+            chosen = GateChoice(segments=general.segments) if spared else general
+        found[key] = str(replace(chosen, ramp=None) if kind == "tanh" else chosen)
+    return found
+
+
+def with_gates(scheme: Scheme, gates: dict[str, str]) -> Scheme:
+    """``scheme`` with these choices, in the shortest text."""
+    values = set(gates.values())
+    general = next(iter(values)) if len(values) == 1 else None
+    if general is not None and (general.startswith("pwl") or (general == "hard" and "head" not in gates)):
+        return replace(scheme, gates=general)
+    keyed = tuple((key, parse_gates(value).general or GateChoice()) for key, value in gates.items())
+    return replace(scheme, gates=str(GateChoices(None, keyed)))
+
+
+def moves(scheme: Scheme, kinds: dict[str, str]) -> Iterator[tuple[Move, Scheme]]:
+    """Every single change of ``scheme``, in a fixed order."""
+    for axis, values in TUNED.items():
+        for value in values:
+            if value != getattr(scheme, axis):
+                yield Move(axis, str(value)), replace(scheme, **{axis: value})
+    now = gates_of(scheme, kinds)
+    for choice in TABLES if len(kinds) > 1 else ():
+        changed = dict.fromkeys(kinds, choice)
+        if changed != now:
+            yield Move("gates", choice), with_gates(scheme, changed)
+    for key, kind in kinds.items():
+        for choice in (*TABLES, *(("step",) if kind == "sigmoid" else ())):
+            if choice != now[key]:
+                yield Move(key, choice), with_gates(scheme, {**now, key: choice})
+
+
+def apply(move: Move, scheme: Scheme, kinds: dict[str, str]) -> Scheme | None:
+    """``scheme`` after ``move``; None where that changes nothing."""
+    return next((changed for other, changed in moves(scheme, kinds) if other == move), None)

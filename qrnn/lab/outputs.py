@@ -1,0 +1,54 @@
+"""What a sweep leaves beside its records: table.csv, front.csv, sweep.json, plots and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qrnn.atomic import write_atomically
+from qrnn.errors import DataError
+from qrnn.lab.effects import effects
+from qrnn.lab.pareto import csv_text
+from qrnn.lab.report import render, varied
+from qrnn.lab.results import FORMAT, SUMMARY, json_bytes
+from qrnn.lab.sweep import SweepResult
+
+BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "refused")
+"""Of a record, in the summary."""
+
+
+def write_outputs(result: SweepResult, model: str, calibration: str, data: str) -> list[Path]:
+    """Write all of them to the sweep's folder, each whole or not at all; plots only where matplotlib is installed. Returns their paths.
+
+    ``model``, ``calibration``, ``data``: the paths that commands in the report name.
+    """
+    made = [r for r in result.records if "figures" in r]
+    files = {
+        "table.csv": csv_text(result.records, result.front).encode(),
+        "front.csv": csv_text(result.front_records, range(len(result.front))).encode(),
+        SUMMARY: json_bytes(
+            {
+                "format": FORMAT,
+                "model": result.model,
+                "target": result.target.name,
+                "sequences": result.sequences,
+                "steps": result.steps,
+                "digests": result.digests,
+                "versions": result.versions,
+                "front_of": list(result.front_of),
+                "front": [result.records[index]["key"] for index in result.front],
+                "effects": effects(made),
+                "points": [{k: r[k] for k in BRIEF if k in r} for r in result.records],
+            }
+        ),
+        "report.html": render(result, model, calibration, data),
+    }
+    axes = [axis["name"] for axis in varied(made)]
+    try:
+        from qrnn.lab.plot import draw_all
+
+        files |= draw_all(result.model, made, "gates" if "gates" in axes else axes[0] if axes else None)
+    except DataError:  # no matplotlib: the report has the same plots
+        pass
+    for name, content in files.items():
+        write_atomically(result.folder / name, content)
+    return [result.folder / name for name in files]

@@ -1,0 +1,118 @@
+"""The folder of a sweep: one JSON a configuration, written whole or not at all, under a digest of everything that it depends on.
+
+A sweep that was interrupted goes on where it was, and one that is changed keeps what it has in common with the last.
+
+    DIR/results/KEY.json   a configuration's record
+    DIR/models/KEY.qrnn    its model
+    DIR/sweep.json, table.csv, front.csv, *.png, report.html   made of them at the end
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qrnn
+from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.atomic import write_atomically
+from qrnn.devices.toolchain import find_toolchain
+from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import choices
+from qrnn.lab.evaluate import Record, Setting
+from qrnn.quantization import Scheme
+
+FORMAT = "qrnn-sweep-1"
+SUMMARY = "sweep.json"
+OWN = ("results", "models", SUMMARY)
+"""What tells a sweep's folder from another."""
+
+
+def versions(setting: Setting) -> dict[str, str]:
+    """What may change a figure beside the inputs: qrnn, the contract, NumPy, the compiler of the target and whether it is emulated."""
+    target = setting.target
+    try:
+        compiler = find_toolchain(target).version()
+    except DeviceError:
+        compiler = "none"
+    from shutil import which
+
+    emulator = target.emulation.command if target.emulation is not None and which(target.emulation.command) else "none"
+    return {
+        "format": FORMAT,
+        "qrnn": qrnn.__version__,
+        "contract": CONTRACT_VERSION,
+        "numpy": np.__version__,
+        "compiler": compiler,
+        "emulator": emulator,
+    }
+
+
+class Results:
+    """The records of one setting in a folder, which is made; DataError where it is another's, or cannot be written."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        check_folder(folder)
+        self.folder = folder
+        self.versions = versions(setting)
+        self._common = {**setting.digests, **self.versions}
+        try:
+            for part in ("results", "models"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to {folder}: {error.strerror}; give another folder") from None
+
+    def key(self, scheme: Scheme) -> str:
+        """The configuration's digest, 16 hexadecimal digits."""
+        text = json.dumps({**self._common, "scheme": choices(scheme)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def read(self, key: str) -> Record | None:
+        """A record, None where there is none. DataError for a damaged file, which only a hand can have made."""
+        path = self._record(key)
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["key"] == key:
+                return dict(record)
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
+        raise DataError(f"{path}: not a record of qrnn sweep; delete it, and it is measured again")
+
+    def write(self, key: str, record: Record, model: bytes | None = None) -> Record:
+        """Keep a record, after its model, so that who has the record has the model. Returns it as it is read."""
+        if model is not None:
+            write_atomically(self.model_path(key), model)
+        text = json.dumps({"key": key, **record}, allow_nan=False, indent=1)
+        write_atomically(self._record(key), text.encode())
+        return dict(json.loads(text))
+
+    def model_path(self, key: str) -> Path:
+        """Where a configuration's model is."""
+        return self.folder / "models" / f"{key}.qrnn"
+
+    def _record(self, key: str) -> Path:
+        return self.folder / "results" / f"{key}.json"
+
+
+def check_folder(folder: Path) -> None:
+    """DataError unless ``folder`` is new, empty or a sweep's, and can be made."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
+    if folder.is_dir():
+        found = {path.name for path in folder.iterdir()}
+        if found and not found & set(OWN):
+            raise DataError(
+                f"cannot write {folder}: it is not empty, and not from an earlier sweep; give another folder"
+            )
+    elif not folder.absolute().parent.is_dir():
+        raise DataError(f"cannot write {folder}: no folder {folder.absolute().parent}; make it first")
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for a file."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,152 @@
+"""Many configurations of one model, each measured once: accuracy, drift, saturation, bytes, instructions, latency (``qrnn.sweep``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qrnn.errors import DataError
+from qrnn.lab.axes import grid, only
+from qrnn.lab.evaluate import Record, Setting, with_reference
+from qrnn.lab.executors import process_pool, run_all
+from qrnn.lab.latency import latency_batch, measure_latency
+from qrnn.lab.pareto import DEFAULT_FRONT, front, known_figures
+from qrnn.lab.results import Results
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import FloatModel
+from qrnn.quantization import Scheme
+from qrnn.targets import Target, load_target
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Every configuration's record in the order of the grid, and the indices of those on the Pareto front of ``front_of``.
+
+    A record is what ``DIR/results/KEY.json`` holds: ``label``, ``scheme``, ``figures`` (`qrnn.lab.pareto.FIGURES` and more), ``cost``, by
+    layer, over time, saturation, roundings, gate curves; or ``refused``, with why. ``fresh``: how many were measured now, not before.
+    """
+
+    model: str
+    target: Target
+    records: list[Record]
+    front: list[int]
+    front_of: tuple[str, ...]
+    folder: Path
+    versions: dict[str, str]
+    digests: dict[str, str]
+    sequences: int
+    steps: int
+    fresh: int
+
+    @property
+    def front_records(self) -> list[Record]:
+        """The front, in the order of the grid."""
+        return [self.records[index] for index in self.front]
+
+
+def sweep(
+    model: FloatModel | str | os.PathLike[str],
+    calibration: Mapping[str, Any],
+    data: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    target: Target | str = "cortex-m4",
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    only_with: Mapping[str, Sequence[Any]] | None = None,
+    limit: int | None = None,
+    front_of: Sequence[str] = DEFAULT_FRONT,
+    jobs: int = 1,
+    executor: Any = None,
+    latency: bool = True,
+    progress: Callable[[int, int], Any] | None = None,
+) -> SweepResult:
+    """Measure every combination of ``vary`` (fields of `Scheme` → values; None: the default grid of 80) on ``data``, and keep it in ``folder``.
+
+    ``model``: a float model, or an ONNX file's path. ``only_with``: only configurations whose fields have one of these values; ``limit``:
+    only the first so many. Other fields are the target's. ``executor``: an executor of concurrent.futures or a `distributed.Client` that
+    measures in parallel; else ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). What ``folder`` has
+    already is not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is told (done, all) of the
+    configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit; nothing is then written.
+    """
+    from qrnn.onnx_import import load_onnx
+
+    device = load_target(target) if isinstance(target, str) else target
+    known_figures([], front_of)
+    if jobs < 1:
+        raise DataError(f"jobs={jobs}, expected at least 1")
+    schemes = configurations(device, vary, only_with, limit)
+    path = None if isinstance(model, FloatModel) else model
+    float_model = model if isinstance(model, FloatModel) else load_onnx(model)
+    make_batch(float_model.inputs, calibration)
+    batch = make_batch(float_model.inputs, data)
+    setting = Setting(float_model, dict(calibration), dict(data), device)
+    results = Results(Path(folder), setting)
+    keys = [results.key(scheme) for scheme in schemes]
+    records: dict[int, Record] = {}
+    for index, key in enumerate(keys):
+        found = results.read(key)
+        if found is not None and ("refused" in found or results.model_path(key).is_file()):
+            records[index] = found
+    missing = [index for index in range(len(keys)) if index not in records]
+    total = len(keys) * (2 if latency else 1)
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    report(len(records))
+    if missing:
+        setting = with_reference(setting, path)
+    pool = process_pool(min(jobs, len(missing))) if executor is None and jobs > 1 and missing else nullcontext(executor)
+    with pool as chosen:
+        for position, record, content in run_all(setting, [schemes[i] for i in missing], chosen):
+            index = missing[position]
+            records[index] = results.write(keys[index], record, content)
+            report(len(records))
+    ordered = [records[index] for index in range(len(keys))]
+    if latency:
+        _latencies(results, setting, ordered, lambda done: report(len(keys) + done))
+    return SweepResult(
+        float_model.name,
+        device,
+        ordered,
+        front(ordered, front_of),
+        tuple(front_of),
+        results.folder,
+        results.versions,
+        setting.digests,
+        batch.size,
+        int(batch.lengths.sum()),
+        len(missing),
+    )
+
+
+def configurations(
+    target: Target,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    only_with: Mapping[str, Sequence[Any]] | None = None,
+    limit: int | None = None,
+) -> list[Scheme]:
+    """The configurations that `sweep` measures. DataError where there are none."""
+    if limit is not None and limit < 1:
+        raise DataError(f"limit={limit}, expected at least 1")
+    schemes = only(grid(Scheme(**target.scheme), vary), only_with or {})
+    if not schemes:
+        raise DataError("no configuration is left; expected at least one that has the values asked for")
+    return schemes[:limit]
+
+
+def _latencies(results: Results, setting: Setting, records: list[Record], report: Callable[[int], Any]) -> None:
+    """Measure those that were not yet, and keep them."""
+    batch = latency_batch(setting)
+    for index, record in enumerate(records):
+        if "figures" in record and "latency" not in record:
+            latency = measure_latency(results.model_path(record["key"]), batch)
+            rest = {k: v for k, v in record.items() if k != "key"}
+            rest |= {"latency": latency, "figures": {**record["figures"], "latency_us": latency["us"]}}
+            records[index] = results.write(record["key"], rest)
+        report(index + 1)

@@ -1,0 +1,139 @@
+"""Trials of a search: a configuration's accuracy, measured, and its cost, by a model that counted figures correct."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qrnn.accuracy.compare import compare
+from qrnn.devices.fit import CODE_BYTES
+from qrnn.devices.measure import Needs
+from qrnn.errors import QuantizationError
+from qrnn.lab.axes import choices
+from qrnn.lab.budgets import ORDER, Bound, Cheapest
+from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs
+from qrnn.lab.latency import latency_batch, measure_latency
+from qrnn.lab.moves import gates_of
+from qrnn.model.file import save
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme, quantize
+
+
+@dataclass
+class Trial:
+    """One configuration: its figures, and whether those of cost are measured (linked, counted) or estimated."""
+
+    scheme: Scheme
+    quantized: QuantModel
+    figures: Record
+    counted: bool = False
+    needs: Needs | None = None
+
+
+@dataclass
+class Trials:
+    """Measures configurations of ``setting`` at most once each, and orders them by ``bounds`` and then by what is ``cheapest``."""
+
+    setting: Setting
+    bounds: list[Bound]
+    cheapest: Cheapest
+    kinds: dict[str, str]
+    tried: dict[Scheme, Trial | None] = field(default_factory=dict)
+    _changes: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Feature of a configuration (axis or gate, value) → instructions that it adds to the first trial's."""
+    _first: Trial | None = None
+
+    def trial(self, scheme: Scheme) -> Trial | None:
+        """Measure its accuracy and estimate its cost; None for a configuration that cannot be had."""
+        if scheme not in self.tried:
+            self.tried[scheme] = self._measure(scheme)
+        return self.tried[scheme]
+
+    def count(self, trial: Trial) -> Trial:
+        """Build and run it for the target, where that can be done here, and replace the estimates; the first counted is what others go by."""
+        if not trial.counted:
+            needs, _ = device_needs(self.setting, trial.quantized)
+            trial.needs = needs
+            trial.figures |= cost_figures(needs)
+            trial.counted = needs is not None and needs.counted
+        if self._first is None:
+            self._first = trial
+        return trial
+
+    def learn(self, trial: Trial) -> None:
+        """Count a trial whose features are not the first's. Where they differ in one, its cost is known, and later trials go by it."""
+        first = self._first
+        if first is None or not first.counted:
+            return
+        new = [f for f in self.features(trial.scheme).items() if f not in self.features(first.scheme).items()]
+        if not new or (len(new) == 1 and new[0] in self._changes):
+            return
+        self.count(trial)
+        if len(new) == 1 and trial.counted:
+            self._changes[new[0]] = trial.figures["instructions"] - first.figures["instructions"]
+
+    def estimate_all(self) -> None:
+        """Every cost that is not counted, by what was learnt."""
+        for trial in self.tried.values():
+            if trial is not None:
+                self._estimate(trial)
+
+    def features(self, scheme: Scheme) -> dict[str, str]:
+        """What instructions depend on: widths, the input's scheme, and the form of each gate; not the size of a table or the calibrator."""
+        forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.kinds).items()}
+        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator")}
+        return {**rest, **forms}
+
+    def score(self, trial: Trial) -> tuple[float, ...]:
+        """Less is better: shortfalls of all budgets, then the cost in its order, then the noise."""
+        short = sum(min(bound.shortfall(trial.figures) / bound.scale, 1e6) for bound in self.bounds)
+        cost = tuple(float(trial.figures.get(key) or 0.0) for key in ORDER[self.cheapest])
+        sqnr = trial.figures["sqnr_db"]
+        return (short, *cost, -(1e6 if sqnr is None else sqnr))
+
+    def best(self) -> list[Trial]:
+        """All trials, the best first; of equals, the first that was tried."""
+        return sorted((t for t in self.tried.values() if t is not None), key=self.score)
+
+    def _measure(self, scheme: Scheme) -> Trial | None:
+        try:
+            quantized = quantize(self.setting.model, self.setting.calibration, scheme, self.setting.target.name)
+        except QuantizationError:
+            return None
+        comparison = compare(self.setting.model, quantized, self.setting.data, reference=self.setting.reference)
+        trial = Trial(scheme, quantized, accuracy_figures(comparison))
+        trial.needs, _ = device_needs(self.setting, quantized, count=False)
+        self._estimate(trial)
+        if self.cheapest == "latency":
+            trial.figures["latency_us"] = self._latency(quantized)
+        return trial
+
+    def _estimate(self, trial: Trial) -> None:
+        """The cost of a trial that is not counted: by the target's cost model, moved to what was counted of the first."""
+        if trial.counted or trial.needs is None:
+            return
+        figures: dict[str, Any] = cost_figures(trial.needs)
+        first = self._first
+        if first is not None and first.needs is not None:
+            if first.needs.flash_bytes is not None and trial.needs.flash_bytes is None:
+                figures["flash_bytes"] += first.needs.flash_bytes - first.needs.constant_bytes - CODE_BYTES
+            if first.counted:
+                figures["ram_bytes"] += first.needs.stack_bytes or 0
+                learnt = [self._changes.get(f, 0.0) for f in self.features(trial.scheme).items()]
+                figures["instructions"] = first.figures["instructions"] + sum(learnt)
+        trial.figures |= figures
+
+    def _latency(self, quantized: QuantModel) -> float:
+        with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+            path = Path(temporary) / "model.qrnn"
+            save(quantized, path)
+            return float(measure_latency(path, latency_batch(self.setting))["us"])
+
+
+def changes(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
+    """``other`` minus ``first``, for every figure that both have."""
+    keys = ("sqnr_db", "accuracy", "flash_bytes", "ram_bytes", "instructions")
+    return {key: None if first.get(key) is None or other.get(key) is None else other[key] - first[key] for key in keys}

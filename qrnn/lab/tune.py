@@ -1,0 +1,241 @@
+"""The cheapest configuration that meets every budget (``qrnn.tune``): sensitivity of single changes, then greedy, then local search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import choices
+from qrnn.lab.budgets import Bound, Budgets, Cheapest
+from qrnn.lab.evaluate import Record, Setting, with_reference
+from qrnn.lab.moves import Move, apply, gate_kinds, gates_of, moves, with_gates
+from qrnn.lab.trials import Trial, Trials, changes
+from qrnn.model.batch import make_batch
+from qrnn.model.float_model import FloatModel
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization import Scheme
+from qrnn.targets import Target, load_target
+
+MOST_COUNTED = 12
+"""Models that are built at the end until one meets the budgets with counted figures, where estimates were too low."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What one change of the first configuration does: figures after it minus figures before."""
+
+    change: str
+    differences: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search found. ``met``: ``model`` meets every budget; else it is the one that comes nearest, and ``problems`` says what it misses.
+
+    ``figures`` as in a sweep's record; ``counted``: those of cost were counted on the target, else they are the cost model's. ``start``: the
+    figures of the target's own scheme. ``tried``: configurations measured.
+    """
+
+    model: QuantModel
+    scheme: Scheme
+    figures: Record
+    counted: bool
+    start: Record
+    sensitivity: list[Sensitivity]
+    bounds: list[Bound]
+    problems: list[str]
+    tried: int
+
+    @property
+    def met(self) -> bool:
+        """Every budget is met."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "met": self.met,
+            "problems": self.problems,
+            "scheme": choices(self.scheme),
+            "figures": self.figures,
+            "counted": self.counted,
+            "start": self.start,
+            "budgets": [
+                {"name": b.name, "limit": b.limit, "found": self.figures.get(b.key), "unit": b.unit}
+                for b in self.bounds
+            ],
+            "sensitivity": [{"change": s.change, **s.differences} for s in self.sensitivity],
+            "tried": self.tried,
+        }
+
+
+def tune(
+    model: FloatModel | str | os.PathLike[str],
+    calibration: Mapping[str, Any],
+    data: Mapping[str, Any],
+    budgets: Budgets,
+    *,
+    target: Target | str = "cortex-m4",
+    cheapest: Cheapest = "instructions",
+    most: int = 150,
+    progress: Callable[[int, int], Any] | None = None,
+) -> TuneResult:
+    """Search widths, calibrator, input scheme and the function of each gate for the cheapest model that meets ``budgets`` on ``data``.
+
+    Cheapest: the fewest ``instructions`` a step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine) put
+    another first (`qrnn.lab.budgets.ORDER`); of equals, the higher SQNR. ``most``: configurations to measure. The result is the same every
+    time, but for ``latency``, which is measured. ``progress`` is told (done, all at most). Raises DataError for budgets and data that do not
+    fit (a drop of accuracy needs labels), DeviceError for a budget of instructions where nothing can tell them.
+    """
+    from qrnn.onnx_import import load_onnx
+
+    if cheapest not in get_args(Cheapest):
+        raise DataError(f"cheapest={cheapest!r}, expected one of {', '.join(get_args(Cheapest))}")
+    if most < 1:
+        raise DataError(f"most={most}, expected at least 1")
+    device = load_target(target) if isinstance(target, str) else target
+    if budgets.max_accuracy_drop is not None and data.get("labels") is None:
+        raise DataError(
+            "--max-accuracy-drop needs labels in the data; expected labels [N] or [N, T], or use --min-sqnr"
+        )
+    float_model = model if isinstance(model, FloatModel) else load_onnx(model)
+    make_batch(float_model.inputs, calibration)
+    setting = with_reference(Setting(float_model, dict(calibration), dict(data), device))
+    kinds = gate_kinds(float_model)
+    trials = Trials(setting, budgets.bounds(), cheapest, kinds)
+    search = _Search(trials, most, progress)
+    base = Scheme(**device.scheme)
+    base = with_gates(base, gates_of(base, kinds)) if kinds else base
+    start = search.measure(base)
+    if start is None:
+        raise DataError(f"the scheme of target {device.name} is not for this model; convert it to see why")
+    first = trials.count(start).figures.copy()
+    _check(budgets, first, device)
+    sensitivity = search.sensitivity(start)
+    search.greedy(start, [move for move, _ in sensitivity])
+    search.local()
+    chosen = _counted_best(trials)
+    problems = _problems(trials, chosen)
+    listed = [Sensitivity(str(move), differences) for move, differences in sensitivity]
+    return TuneResult(
+        chosen.quantized,
+        chosen.scheme,
+        chosen.figures,
+        chosen.counted,
+        first,
+        listed,
+        trials.bounds,
+        problems,
+        len(trials.tried),
+    )
+
+
+def _check(budgets: Budgets, figures: Record, device: Target) -> None:
+    """What is bounded can be known at all."""
+    if budgets.instructions is not None and figures["instructions"] is None:
+        raise DeviceError(
+            f"instructions on {device.name} are not known here: nothing to count them with, and no cost model; "
+            "install its compiler and emulator (see: qrnn targets), or leave out --instructions"
+        )
+    if (budgets.flash is not None or budgets.ram is not None) and figures["flash_bytes"] is None:
+        raise DeviceError(f"this model cannot be exported to {device.name}; leave out --flash and --ram")
+    if budgets.min_agreement is not None and figures["agreement"] is None:
+        raise DataError("--min-agreement: no output of the model decides anything; use --min-sqnr")
+
+
+class _Search:
+    """The steps of the search, over the trials that they share."""
+
+    def __init__(self, trials: Trials, most: int, progress: Callable[[int, int], Any] | None) -> None:
+        self.trials, self.most, self.progress = trials, most, progress
+
+    def measure(self, scheme: Scheme) -> Trial | None:
+        """A trial, as long as there may be more of them."""
+        if scheme not in self.trials.tried and len(self.trials.tried) >= self.most:
+            return None
+        found = self.trials.trial(scheme)
+        if self.progress is not None:
+            self.progress(len(self.trials.tried), self.most)
+        return found
+
+    def sensitivity(self, start: Trial) -> list[tuple[Move, dict[str, float | None]]]:
+        """Every single change of the start, measured, and counted where that teaches the cost model something."""
+        found = []
+        for move, scheme in moves(start.scheme, self.trials.kinds):
+            trial = self.measure(scheme)
+            if trial is not None:
+                self.trials.learn(trial)
+                found.append((move, trial))
+        self.trials.estimate_all()
+        return [(move, changes(start.figures, trial.figures)) for move, trial in found]
+
+    def greedy(self, start: Trial, candidates: list[Move]) -> None:
+        """Changes in the order of what each was worth alone, kept where they improve what there is."""
+        score = self.trials.score
+        alone = {}
+        for move in candidates:
+            scheme = apply(move, start.scheme, self.trials.kinds)
+            trial = None if scheme is None else self.trials.tried.get(scheme)
+            if trial is not None:
+                alone[move] = score(trial)
+        now = start
+        for move in sorted(alone, key=lambda m: alone[m]):
+            scheme = apply(move, now.scheme, self.trials.kinds)
+            trial = None if scheme is None else self.measure(scheme)
+            if trial is not None and score(trial) < score(now):
+                now = trial
+
+    def local(self) -> None:
+        """From the best so far to its best neighbour, until none is better."""
+        now = self.trials.best()[0]
+        while True:
+            for _, scheme in moves(now.scheme, self.trials.kinds):
+                self.measure(scheme)
+            best = self.trials.best()[0]
+            if self.trials.score(best) >= self.trials.score(now):
+                return
+            now = best
+
+
+def _counted_best(trials: Trials) -> Trial:
+    """The best trial, counted: where counting moves it down, the next one is counted."""
+    for _ in range(MOST_COUNTED):
+        best = trials.best()[0]
+        if best.counted:
+            break
+        trials.count(best)
+        if not best.counted:  # nothing can be counted here
+            return best
+    return next((trial for trial in trials.best() if trial.counted), trials.best()[0])
+
+
+def _problems(trials: Trials, chosen: Trial) -> list[str]:
+    """One sentence for each budget that is not met: by how much, and whether it could be without the others."""
+    found = []
+    for bound in trials.bounds:
+        missed = bound.shortfall(chosen.figures)
+        if missed == 0.0:
+            continue
+        nearest = min((t for t in trials.tried.values() if t is not None), key=lambda t: bound.shortfall(t.figures))
+        least = bound.shortfall(nearest.figures)
+        limit, side = f"{bound.name} of {_amount(bound, bound.limit)}", "below" if bound.at_least else "above"
+        if least > 0.0:
+            have = _amount(bound, nearest.figures[bound.key])
+            found.append(
+                f"{limit} cannot be met: the best found, whatever it costs, is {have}, {_amount(bound, least)} {side}"
+            )
+        else:
+            have = _amount(bound, chosen.figures[bound.key])
+            found.append(
+                f"{limit} cannot be met together with the other budgets: the nearest has {have}, {_amount(bound, missed)} {side}"
+            )
+    return found
+
+
+def _amount(bound: Bound, value: float) -> str:
+    """A figure with its unit."""
+    digits = 0 if bound.unit in ("bytes", "") else 2
+    return f"{value:,.{digits}f} {bound.unit}".rstrip()

@@ -1,0 +1,192 @@
+"""The report: one file that needs nothing else, whatever names are in it; and in a browser, what a reader does with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.chromium import BROWSER, Page, chromium
+from qrnn.lab.outputs import write_outputs
+from qrnn.lab.report import render, report_data
+from qrnn.lab.sweep import SweepResult
+
+PATHS = ("model.onnx", "calibration.npz", "test data.npz")
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
+
+
+def embedded(page: bytes) -> Any:
+    """The data in the page."""
+    found = re.search(rb'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def hostile(swept: SweepResult) -> SweepResult:
+    """A sweep of a model whose names are markup."""
+    records = json.loads(json.dumps(swept.records).replace("logits", json.dumps(HOSTILE)[1:-1]))
+    return replace(swept, model=HOSTILE, records=records)
+
+
+def test_the_page_holds_everything(swept: SweepResult) -> None:
+    page = render(swept, *PATHS)
+    data = embedded(page)
+    assert data == json.loads(json.dumps(report_data(swept, *PATHS)))
+    assert [p["label"] for p in data["points"]] == [r["label"] for r in swept.records]
+    assert data["front"] == swept.front
+    assert data["float"]["accuracy"] == pytest.approx(100.0, abs=5)
+    assert {a["name"] for a in data["axes"]} == {"weights", "gates"}
+    for point in data["points"]:
+        assert "qrnn compare model.onnx point.qrnn --data 'test data.npz'" in point["command"]
+        assert point["details"]["worst"]
+        for gate in point["details"]["gates"]:
+            curve = data["curves"][gate["curve"]]
+            assert len(curve["x"]) == len(curve["true"]) == len(curve["integer"])
+    assert b"http" not in page.replace(b"http-equiv", b"").replace(b"http://www.w3.org/2000/svg", b"")
+
+
+def test_names_are_never_markup(swept: SweepResult) -> None:
+    page = render(hostile(swept), *PATHS)
+    assert b"alert(1)</script>" not in page
+    assert b"<img" not in page
+    assert page.count(b"</script>") == 2
+    assert embedded(page)["points"][0]["figures"]["output"] == HOSTILE
+
+
+def test_files_beside_it(swept: SweepResult) -> None:
+    pytest.importorskip("matplotlib")
+    names = {p.name for p in write_outputs(swept, *PATHS)}
+    assert {
+        "table.csv",
+        "front.csv",
+        "sweep.json",
+        "report.html",
+        "sqnr_instructions.png",
+        "accuracy_flash.png",
+    } <= names
+    summary = json.loads((swept.folder / "sweep.json").read_text())
+    assert summary["front"] == [r["key"] for r in swept.front_records]
+    assert len(summary["points"]) == 4
+    assert (swept.folder / "sqnr_flash.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    if BROWSER is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def opened(page: Page, swept: SweepResult, tmp_path: Path) -> Page:
+    """The report in a window of 1200 x 900."""
+    (tmp_path / "report.html").write_bytes(render(swept, *PATHS))
+    page.events.clear()
+    page.size(1200, 900)
+    page.open(tmp_path / "report.html")
+    return page
+
+
+def quiet(page: Page) -> None:
+    """Nothing on the console, and nothing asked for but the file itself."""
+    assert page.complaints() == []
+    assert [url for url in page.requests() if not url.startswith("file:") or not url.endswith("report.html")] == []
+
+
+def centre(page: Page, key: str) -> tuple[float, float]:
+    box = page.js(f"""JSON.stringify(document.querySelector('circle[data-key="{key}"]').getBoundingClientRect())""")
+    found = json.loads(box)
+    return found["x"] + found["width"] / 2, found["y"] + found["height"] / 2
+
+
+def test_hover_tells_the_configuration(opened: Page, swept: SweepResult) -> None:
+    for r in swept.records:
+        opened.mouse(*centre(opened, r["key"]))
+        tip = opened.js("document.getElementById('tip').innerText")
+        assert r["label"] in tip
+    assert f"{swept.records[-1]['figures']['sqnr_db']:.1f}" in tip
+    opened.mouse(2, 2)
+    assert opened.js("document.getElementById('tip').hidden")
+    quiet(opened)
+
+
+def test_click_shows_details(opened: Page, swept: SweepResult) -> None:
+    r = swept.records[1]
+    opened.mouse(*centre(opened, r["key"]), click=True)
+    assert opened.js("document.getElementById('h-details').textContent") == r["label"]
+    assert "--gates hard" in opened.js("document.getElementById('command').textContent")
+    text = opened.js("document.getElementById('details').innerText")
+    for part in (
+        "sigmoid as hard_sigmoid",
+        f"{r['figures']['sqnr_db']:.1f} dB",
+        "Worst sequences",
+        str(r["worst"][0]["sequence"]),
+    ):
+        assert part in text, part
+    assert opened.js("document.querySelectorAll('#gates svg path').length") >= 4
+    quiet(opened)
+
+
+def test_axes_and_finder(opened: Page, swept: SweepResult) -> None:
+    for axis, name in (("y-axis", "accuracy"), ("x-axis", "size")):
+        opened.js(
+            f"(e => {{ e.value = '{name}'; e.dispatchEvent(new Event('change')); }})(document.getElementById('{axis}'))"
+        )
+    label = opened.js("document.getElementById('scatter').getAttribute('aria-label')")
+    assert label.startswith("4 configurations, accuracy, % against weights and tables, bytes")
+    bound = "(e => { e.value = '%s'; e.dispatchEvent(new Event('input')); })(document.getElementById('finder-bound'))"
+    opened.js(bound % "0")
+    cheapest = min(swept.records, key=lambda r: r["figures"]["model_bytes"])
+    assert cheapest["label"] in opened.js("document.getElementById('finder-answer').textContent")
+    opened.js(bound % "101")
+    assert opened.js("document.getElementById('finder-answer').textContent").startswith("none: the best has")
+    opened.js("document.querySelector('#legend button').click()")
+    assert opened.js("document.querySelectorAll('#scatter circle[data-key]').length") == 2
+    quiet(opened)
+
+
+def test_keyboard_alone(opened: Page, swept: SweepResult) -> None:
+    opened.js("document.getElementById('scatter').focus()")
+    opened.press("ArrowRight")
+    first = opened.js("document.querySelector('#tip b').textContent")
+    opened.press("ArrowRight")
+    second = opened.js("document.querySelector('#tip b').textContent")
+    labels = {r["label"] for r in swept.records}
+    assert {first, second} <= labels
+    assert first != second
+    opened.press("Enter")
+    assert opened.js("document.getElementById('h-details').textContent") == second
+    assert opened.js("document.activeElement.id") == "details"
+    stops = opened.js(
+        "[...document.querySelectorAll('select,input,button,[tabindex=\"0\"]')].every(e => e.tabIndex === 0)"
+    )
+    assert stops
+    quiet(opened)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_narrow(opened: Page, dark: bool) -> None:
+    """At 360 pixels nothing is wider than the window but what scrolls by itself, and the plot is redrawn to fit."""
+    opened.size(360, 740, dark)
+    opened.js("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+    assert opened.js("document.documentElement.scrollWidth") <= 360
+    assert opened.js("document.getElementById('scatter').getBoundingClientRect().right") <= 360
+    background = opened.js("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(21, 24, 28)") == dark
+    quiet(opened)
+
+
+def test_hostile_names_in_a_browser(page: Page, swept: SweepResult, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(render(hostile(swept), *PATHS))
+    page.events.clear()
+    page.open(tmp_path / "report.html")
+    assert page.js("document.getElementById('title').textContent").startswith(HOSTILE)
+    assert HOSTILE in page.js("document.getElementById('layers').textContent")
+    assert page.js("document.querySelectorAll('img').length") == 0
+    quiet(page)
