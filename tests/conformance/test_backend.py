@@ -194,7 +194,7 @@ def test_device_and_engine() -> None:
     assert not onnx_backend.is_compatible(model, "CUDA")
     with pytest.raises(BackendError, match="device 'CUDA'"):
         prepare(model, "CUDA")
-    with pytest.raises(BackendError, match="engine 'gpu' is unknown; expected one of float, cpu, reference"):
+    with pytest.raises(BackendError, match="engine 'gpu' is unknown; expected one of float, cpu, cuda, reference"):
         prepare(model, engine="gpu")
 
 
