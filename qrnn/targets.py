@@ -83,9 +83,10 @@ class Emulation:
 
 @dataclass(frozen=True)
 class Cost:
-    """What estimates of time rest upon: cycles an instruction, and instructions a multiply-add, a unit and a step, with their ``source``.
+    """What estimates of time rest upon: cycles an instruction, instructions a multiply-add, a gate function and a step; their ``source``.
 
-    A step of a recurrent layer is estimated as ``step + unit * units + multiply-add * multiply-adds`` instructions. Any may be None: not known.
+    A time step of a model is estimated as ``step + unit * values of gate functions + mac * multiply-adds`` instructions, both counted by
+    `qrnn.devices.measure.work`: an LSTM has five values for each unit, a GRU three, an RNN one. Any may be None: not known.
     """
 
     source: str
