@@ -21,7 +21,10 @@ def verify(
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="At most so many sequences of the data.")] = 100,
     target: Annotated[
-        str | None, typer.Option(help="Run on this hardware in place of the one that the folder was exported for.")
+        str | None,
+        typer.Option(
+            help="The hardware that the folder is read for, and with --emulate run on, in place of the one it was exported for."
+        ),
     ] = None,
     compiler: Annotated[
         str | None, typer.Option(help="gnu, clang or zig; the first that is installed when left out.")

@@ -228,24 +228,14 @@ def run_group(
     states = (address(h_now), address(c_now), groups, planes)
     row = operands.shape[2]
     h_step = 2 * h_now.shape[1]
-    xs_row = (
-        4 * xs.shape[1] // last
-    )  # of one block: its rows lie together, since the steps go through them block by block
+    # Rows of one block lie together, since the steps go through them block by block.
+    xs_row = 4 * xs.shape[1] // last
     xs_block = xs.shape[0] * xs_row
     strides = (row, row, row, 4 * z.shape[1], xs_row, h_step, 4 * c_now.shape[1])
     at_xs, at_x_operands, x_row = address(xs), address(x_operands), x_operands.shape[1]
     product = (
-        address(ih[0]),
-        address(ih[1]),
-        at_x_operands,
-        x_row,
-        at_xs,
-        xs_row,
-        xs_block,
-        ih[2],
-        ih[3],
-        address(sums),
-    )
+        address(ih[0]), address(ih[1]), at_x_operands, x_row, at_xs, xs_row, xs_block, ih[2], ih[3], address(sums),
+    )  # fmt: skip
     x_step = -x.strides[1] if reverse else x.strides[1]
     x_format = (formats[2], formats[3], ih[2], ih[3])
     configure(address(config))
