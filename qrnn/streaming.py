@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
@@ -48,15 +49,21 @@ class StreamIO:
         views = self._views
         if views.count != count:
             views = self._views = _Views(self.streams, count)
-        if (arrays := views.arrays(inputs)) is None:
-            self._put_checked(inputs, views)
-        else:
-            for (_, view, _, _), value in zip(views.inputs, arrays, strict=True):
-                view[...] = value
+        for name, view, shape, kinds in views.inputs:
+            value = inputs.get(name)
+            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
+                self._put_checked(inputs, views)
+                break
+            view[...] = value
+        if len(inputs) != len(views.inputs):
+            self._put_checked(inputs, views)  # says what is too much
         if not self.streams.run(count):
             self._checked(inputs)  # says where
             raise AssertionError("an input was refused in compiled code and accepted outside")
-        return views.copied()
+        outputs = {}
+        for name, copy in views.copies:  # a comprehension would take 0.1 µs more
+            outputs[name] = copy()
+        return outputs
 
     def _put_checked(self, inputs: Mapping[str, Any], views: _Views) -> None:
         batch = self._checked(inputs)
@@ -105,10 +112,8 @@ class _Views:
             self.outputs.append(
                 (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
             )
-
-    def copied(self) -> dict[str, FloatArray]:
-        """The outputs, for the user to keep."""
-        return {name: rows.copy() for name, rows in self.outputs}
+        self.copies = [(name, view.copy) for name, view in self.outputs]
+        """Of each output, what makes a copy for the user to keep."""
 
     def arrays(self, inputs: Mapping[str, Any]) -> list[npt.NDArray[Any]] | None:
         """The arrays for ``self.inputs`` where they need no more than copying; None where something needs a closer look."""
@@ -117,7 +122,7 @@ class _Views:
         found = []
         for name, _, shape, kinds in self.inputs:
             value = inputs.get(name)
-            if type(value) is not np.ndarray or value.shape != shape or value.dtype.char not in kinds:
+            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
                 return None
             found.append(value)
         return found

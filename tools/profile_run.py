@@ -24,7 +24,6 @@ from bench_workloads import Case, work
 
 import qrnn
 from qrnn.atomic import write_atomically
-from qrnn.backends.cpu.calls import CallList
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.bench import processor
@@ -72,10 +71,9 @@ def profile(case: Case) -> list[float]:
     rows.read_from("x", given.x)
     kept = rows.new_outputs()
     (share,) = rows.shares
-    (calls,) = (part for part in share.parts if isinstance(part, CallList))
     assert rows.run(case.batch)
     assert np.array_equal(kept["y"].reshape(given.want.shape), session.run(inputs).outputs["y"])
-    parts = [seconds(partial(one.run, 0, case.batch * case.steps)) for one in calls.one_by_one()]
+    parts = [seconds(partial(one.run, 0, case.batch * case.steps)) for one in share.calls.one_by_one()]
     macs = case.step_macs / peak(1).rate * case.steps
     return [1e6 * value / case.steps for value in (whole, *parts, whole - sum(parts), macs)]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from hypothesis import given
 from models import Shape
 
 from backends.generators import Case, assert_equal, cases, eager_threads, few, integers, many, quantized_or_refused
-from qrnn.backends.cpu import engine, kernels, packed, pools
-from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu import crew, engine, packed, pools
+from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.isa import available_isas
+from qrnn.backends.cpu.jit import jit
 from qrnn.quantization import Scheme
 from qrnn.session import Session
 
@@ -49,41 +54,74 @@ def test_a_gang_equals_the_reference(
     isa: str, cell: str, after: bool, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Odd sizes, fewer units than threads, more steps than a block of input products; traced runs use the plain kernels."""
-    places = []
-    run_sequences, run_fused = kernels.run_sequences, packed.FusedRun.run
-
-    def spy(*arguments: Any) -> None:
-        places.append(arguments[-1])
-        run_sequences(*arguments)
-
-    def spy_fused(*arguments: Any) -> None:
-        places.append(arguments[-2])
-        run_fused(*arguments)
-
     case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
     model = case.quantized()
     batch = case.batch(model)
     traced = hidden == 7
     want, _ = integers(Session(model, "reference"), batch, traced=traced)
-    monkeypatch.setattr(kernels, "run_sequences", spy)
-    monkeypatch.setattr(packed.FusedRun, "run", spy_fused)
+    gangs, alone = [], np.zeros(1, np.int64)
+
+    class NeverAlone(SharedCall):
+        def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
+            gangs.append(len(members))
+            super().__init__(members, Call(_count, alone), *arguments)
+
+    monkeypatch.setattr(engine, "SharedCall", NeverAlone)
+    monkeypatch.setattr(packed, "SharedCall", NeverAlone)
     for threads in (2, 3):
-        places.clear()
-        assert_equal(want, integers(Session(model, "cpu", threads, isa), batch, traced=traced)[0])
-        assert sorted(places) == sorted([(0, 1, me, threads) for me in range(threads)] * 2), "the gang was not used"
+        session = Session(model, "cpu", threads, isa)
+        for _ in range(100):  # on few cores helpers may come too late
+            gangs.clear()
+            alone[:] = 0
+            got, _ = integers(session, batch, traced=traced)
+            assert gangs == [threads] * 2, "a direction was not shared"
+            if not alone[0]:
+                break
+        assert not alone[0], "no gang came together"
+        assert_equal(want, got)
+
+
+@jit
+def _count(count: Any) -> None:
+    """Instead of what makes the result."""
+    count[0] += 1
+
+
+@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("isa", [None, "plain"])
+def test_helpers_that_are_not_to_be_had(isa: str | None) -> None:
+    """Of a gang that cannot be complete, nobody waits for the others: the call is made alone, and helpers are free again."""
+    case = _case("gru", False, hidden=40)
+    model = case.quantized()
+    batch = case.batch(model)
+    want, _ = integers(Session(model, "reference"), batch)
+    session = Session(model, "cpu", 3, isa)
+    posts = crew._POSTS
+    assert_equal(want, integers(session, batch)[0])
+    for state, place in ((crew.TAKEN, 0), (crew.HELD, 2 * FLAG_STRIDE)):
+        with mock.patch.object(crew, "PATIENCE", 0):
+            deadline = time.monotonic() + 60
+            while posts[place] != 0:
+                assert time.monotonic() < deadline, "a helper watches on and on"
+            posts[place] = state
+            assert_equal(want, integers(session, batch)[0])
+            assert posts[place] == state
+            posts[place] = 0
+    assert_equal(want, integers(session, batch)[0])
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_the_pool_equals_the_reference(cell: str, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_pools", {})
+    monkeypatch.setattr(pools, "_pool", None)
     case = _case(cell, after, hidden=5, sequences=11, steps=9)
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
     assert_equal(want, integers(Session(model, "cpu", 3), batch)[0])
-    assert "qrnn" in pools._pools, "the pool was not used"
-    pools._pools["qrnn"].shutdown()
+    assert pools._pool is not None, "the pool was not used"
+    pools._pool.shutdown()
 
 
 def check_threads(case: Case) -> None:
@@ -115,10 +153,8 @@ def test_one_thread_equals_two_long(case: Case) -> None:
 def test_many_threads_share_one_session(gang: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight Python threads at once: each gets the bits of a run alone, whether it gets the gang or not."""
     if gang:
-        monkeypatch.setattr(engine, "GANG_MACS", 1)
-        monkeypatch.setattr(engine, "FUSED_GANG_MACS", 1)
-        monkeypatch.setattr(engine, "TASK_MACS", 1)
-        monkeypatch.setattr(engine, "FUSED_TASK_MACS", 1)
+        for name in ("GANG_MACS", "FUSED_GANG_MACS", "FUSED_RUN_MACS", "TASK_MACS", "FUSED_TASK_MACS"):
+            monkeypatch.setattr(engine, name, 1)
         monkeypatch.setattr(engine, "core_count", lambda: 2)
     case = _case("gru", False, hidden=13, sequences=1 if gang else 4, steps=40)
     model = case.quantized()
@@ -143,12 +179,12 @@ def _run_in_child(session: Session, batch: Any, answers: Any) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.usefixtures("eager")
 def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_pools", {})
+    monkeypatch.setattr(pools, "_pool", None)
     case = _case("lstm", True, hidden=5, sequences=6, steps=9)
     model = case.quantized()
     session, batch = Session(model, "cpu", 3), case.batch(model)
     want, _ = integers(session, batch)
-    assert "qrnn" in pools._pools
+    assert pools._pool is not None
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=_run_in_child, args=(session, batch, answers))
@@ -166,4 +202,4 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> N
     got = answers.get()
     for name, value in want.items():
         np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
-    pools._pools["qrnn"].shutdown()
+    pools._pool.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from typing import Any
 
@@ -22,7 +23,7 @@ _SPINS = 2000
 
 
 @intrinsic
-def _load_acquire(_context: Any, array: Any, index: Any) -> Any:
+def load_acquire(_context: Any, array: Any, index: Any) -> Any:
     """flags[index], ordered before everything that follows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -33,7 +34,7 @@ def _load_acquire(_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def _store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
+def store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
     """flags[index] = value, ordered after everything that came before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -45,7 +46,7 @@ def _store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _yield_processor(_context: Any) -> Any:
+def yield_processor(_context: Any) -> Any:
     """sched_yield(): give way when the other threads are not running, as on a busy machine."""
 
     def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
@@ -59,15 +60,50 @@ def _yield_processor(_context: Any) -> Any:
     return types.void(), codegen
 
 
+@intrinsic
+def exchange_if(_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
+    """array[index] = value if it is ``expected``, at once; whether it was."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = context.make_array(signature.args[0])(context, builder, args[0])
+        place = builder.gep(words.data, [args[1]])
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "acq_rel", "acquire"), 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), codegen
+
+
+_YIELD = ir.Constant(ir.IntType(32), 1)
+_PAUSES: dict[str, tuple[str, list[Any]]] = {
+    "x86_64": ("llvm.x86.sse2.pause", []),
+    "amd64": ("llvm.x86.sse2.pause", []),
+    "aarch64": ("llvm.aarch64.hint", [_YIELD]),
+    "arm64": ("llvm.aarch64.hint", [_YIELD]),
+}
+"""LLVM's intrinsic and its arguments, by `platform.machine`."""
+
+
+@intrinsic
+def pause(_context: Any) -> Any:
+    """What a processor has for loops that wait."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        if found := _PAUSES.get(platform.machine().lower()):
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in found[1]])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, found[0]), found[1])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 @jit
 def wait_for_all(flags: Any, me: int, threads: int, epoch: int) -> None:
     """Return when every thread of the gang has reached ``epoch``; a gang of one returns at once."""
     if threads == 1:
         return
-    _store_release(flags, me * FLAG_STRIDE, epoch)
+    store_release(flags, me * FLAG_STRIDE, epoch)
     for other in range(threads):
         spins = 0
-        while _load_acquire(flags, other * FLAG_STRIDE) < epoch:
+        while load_acquire(flags, other * FLAG_STRIDE) < epoch:
             spins += 1
             if spins > _SPINS:
-                _yield_processor()
+                yield_processor()

@@ -70,7 +70,7 @@ def reader(kinds: Any) -> Any:
 
 
 @intrinsic
-def _call(_context: Any, function: Any, words: Any) -> Any:
+def call_at(_context: Any, function: Any, words: Any) -> Any:
     """Call the compiled function at one address with the other as its argument."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -138,6 +138,9 @@ class Call:
         """Of the compiled function and of its words."""
         return self._entry.address, self.frame.address
 
+    def wake(self) -> None:
+        """Before a `CallList` with this call is run: whatever it needs beside the thread that runs it."""
+
 
 FIRST, LAST, STATUS = 0, 1, 2
 """Words of a `CallList`'s control: what its calls work on, and whether one of them must be the last."""
@@ -149,8 +152,16 @@ class CallList:
     def __init__(self, calls: Sequence[Call], control: Int64Array) -> None:
         self._calls, self._control = tuple(calls), control
         self._addresses = np.array([call.addresses for call in calls], np.int64).reshape(-1, 2)
-        self.arguments: tuple[int, int, int] = (self._addresses.ctypes.data, len(calls), control.ctypes.data)
+        self._words = np.array([control.ctypes.data, len(calls), self._addresses.ctypes.data], np.int64)
+        self.address: int = self._words.ctypes.data
         """What `run_calls` takes first."""
+        self._run = list_runner()
+        self._wakers = [call.wake for call in calls if type(call).wake is not Call.wake]
+
+    def wake(self) -> None:
+        """See `Call.wake`."""
+        for waker in self._wakers:
+            waker()
 
     def one_by_one(self) -> list[CallList]:
         """Each call in a list of its own, for measuring."""
@@ -158,7 +169,7 @@ class CallList:
 
     def run(self, first: int, last: int) -> int:
         """The status at the end: 0 when all calls were made. Not by two threads at once."""
-        return int(run_calls(*self.arguments, first, last))
+        return int(self._run(self.address, first, last))
 
 
 @intrinsic
@@ -183,14 +194,27 @@ def _set_word(_context: Any, address: Any, value: Any) -> Any:
 
 
 @jit_entry
-def run_calls(addresses: int, count: int, control: int, first: int, last: int) -> int:
-    """``count`` calls, whose pairs of addresses lie at ``addresses``, until the status is no longer 0; returns it. See `CallList`."""
+def run_calls(calls: int, first: int, last: int) -> int:
+    """The calls of the `CallList` at address ``calls``, until the status is no longer 0; returns it.
+
+    There lie the addresses of the control, the number of calls and the address of their pairs of addresses.
+    """
+    control, count, addresses = _word_at(calls), _word_at(calls + 8), _word_at(calls + 16)
     _set_word(control + 8 * FIRST, first)
     _set_word(control + 8 * LAST, last)
     _set_word(control + 8 * STATUS, 0)
     for k in range(count):
-        _call(_word_at(addresses + 16 * k), _word_at(addresses + 16 * k + 8))
+        call_at(_word_at(addresses + 16 * k), _word_at(addresses + 16 * k + 8))
         if _word_at(control + 8 * STATUS) != 0:
             break
     status: int = _word_at(control + 8 * STATUS)
     return status
+
+
+@cache
+def list_runner() -> Callable[[int, int, int], int]:
+    """`run_calls` without Numba's choice between signatures, which takes longer than a small call."""
+    kinds = (types.int64,) * 3
+    run_calls.compile(kinds)
+    found: Callable[[int, int, int], int] = run_calls.get_overload(kinds)
+    return found

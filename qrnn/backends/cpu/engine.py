@@ -17,13 +17,15 @@ from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
-from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.crew import MOST, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
-from qrnn.backends.cpu.pools import core_count, gang_pool, lone_gang, shared_pool
+from qrnn.backends.cpu.pools import core_count, shared_pool
+from qrnn.backends.cpu.real_rows import scaling
 from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
@@ -33,11 +35,12 @@ from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matr
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices
 from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
-GANG_MACS = 1 << 18
-"""A step of at least so many multiply-adds is worth a gang; below, the barrier and the start of threads cost more than they save."""
+GANG_MACS = 1 << 17
+"""Multiply-adds of a step for each member of a gang, at least; below, the barrier costs more than a further member saves."""
 
-FUSED_GANG_MACS, FUSED_TASK_MACS = 1 << 20, 1 << 24
-"""`GANG_MACS` and `TASK_MACS` of fused steps, which take a tenth of the time."""
+FUSED_GANG_MACS, FUSED_RUN_MACS, FUSED_TASK_MACS = 3 << 14, 1 << 22, 1 << 24
+"""Of fused steps, which take a tenth of the time: `GANG_MACS`; multiply-adds of a run that is worth a gang; `TASK_MACS`, and those of a run
+that is worth waiting until helpers are awake."""
 
 DENSE_MACS = 1 << 14
 """A dense layer of so many multiply-adds a call goes by `qrnn.backends.cpu.dense`: below, plain loops start sooner."""
@@ -77,6 +80,10 @@ def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
         kind, tables = kernels.SOFTMAX, p.table[None]
     formats = (kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - h_frac)
     return _pack(p.matrix), p.pre_shift, params, tables, formats
+
+
+_Data = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
+"""x, lengths, h, c, y."""
 
 
 class CpuEngine(Engine):
@@ -119,10 +126,10 @@ class CpuEngine(Engine):
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
-        scale, limit = fmt.scales, fmt.limit
+        factors, limit = scaling(fmt.scales), fmt.limit
 
         def run(m0: int, m1: int) -> None:
-            kernels.run_quantize(scale, limit, x, out, m0, m1)
+            kernels.run_quantize(factors, limit, x, out, m0, m1)
 
         self._spread(run, len(x), x.shape[1], BOUNDARY_TASK)
         return out.reshape(values.shape)
@@ -165,78 +172,42 @@ class CpuEngine(Engine):
         c: Int32Array,
         lengths: IndexArray,
         trace: Trace | None,
-        y: Int16Array | None = None,
     ) -> Int16Array:
-        """One direction's Y [N, T, P], into ``y`` where that is given; h [N, P] and c [N, H or 0] are replaced by the final state.
+        """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
 
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
-        forms = self._fused.get((layer.name, number))
-        if forms is not None and trace is None:
-            return self._fused_direction(forms, layer, x, h, c, lengths, y)
-        N, T, _ = x.shape
-        P, d = layer.output_size, layer.directions[number]
-        packed = self._packed[layer.name, number]
-        y = np.zeros((N, T, P), np.int16) if y is None else y
-        traces, codes = _traces(d, c, N, 0 if trace is None else T), _codes(layer)
+        (N, T, _), d = x.shape, layer.directions[number]
+        forms = self._fused.get((layer.name, number)) if trace is None else None
+        traces = _traces(d, c, N, 0 if trace is None else T)
+        # of fused steps, only padding is not written
+        y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
+        data = (x, np.ascontiguousarray(lengths), h, c, y)
+        if self._members(d, N, T, forms is not None) > 1:
+            call = self._sequence_call(layer, number, forms, data, traces)
+            calls = CallList((call,), np.zeros(3, np.int64))
+            calls.wake()
+            calls.run(0, 0)
+        elif forms is not None:
+            self._spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
+        else:
+            fixed = (*_codes(layer), d.reverse, *self._packed[layer.name, number], *data, traces)
 
-        def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
-            scratch = gang if gang is not None else _scratch(layer, d, threads)
-            place = (n0, n1, me, threads)
-            kernels.run_sequences(*codes, d.reverse, *packed, x, lengths, h, c, y, traces, scratch, place)
+            def run(n0: int, n1: int) -> None:
+                kernels.run_sequences(*fixed, _scratch(layer, d, 1), (n0, n1, 0, 1))
 
-        alone = N > 1 or not self._for_a_gang(d, T, fused=False)
-        if alone or not self._share(run, lambda: _scratch(layer, d, self.workers)):
             self._spread(run, N, T * _macs(d), TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
         return y
 
-    def _for_a_gang(self, d: QuantDirection, steps: int, fused: bool) -> bool:
-        """Whether a sequence of so many steps is worth a gang. A projection reads all of h: gangs do not split it."""
-        least, in_all = (FUSED_GANG_MACS, FUSED_TASK_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
-        enough = _macs(d) >= least and steps * _macs(d) >= in_all
-        return GANGS_WORK and self.workers > 1 and enough and d.projection is None
-
-    def _fused_direction(
-        self,
-        forms: FusedForms,
-        layer: QuantRecurrent,
-        x: Int16Array,
-        h: Int16Array,
-        c: Int32Array,
-        lengths: IndexArray,
-        y: Int16Array | None,
-    ) -> Int16Array:
-        N, T, _ = x.shape
-        y = np.empty((N, T, layer.hidden_size), np.int16) if y is None else y
-        if shortest(lengths) < T:  # only padding is not written
-            y[:] = 0
-        alone = N > 1 or not self._for_a_gang(forms.direction, T, fused=True)
-        fused = forms.choose(N, T, 1 if alone else self.workers)
-
-        def run(n0: int, n1: int, me: int = 0, threads: int = 1, gang: Any = None) -> None:
-            fused.run(x, lengths, h, c, y, (n0, n1, me, threads), gang)
-
-        if alone or not self._share(run, lambda: fused.gang(self.workers)):
-            self._spread(run, N, T * _macs(forms.direction), FUSED_TASK_MACS, VECTORS)
-        return y
-
-    def _share(self, run: Callable[..., None], scratch: Callable[[], Any]) -> bool:
-        """Run sequence 0 by a gang; False where there is none to be had."""
-        workers, lock = self.workers, lone_gang()
-        if not lock.acquire(blocking=False):
-            return False
-        try:
-            gang = scratch()
-            others = [gang_pool().submit(run, 0, 1, me, workers, gang) for me in range(1, workers)]
-            run(0, 1, 0, workers, gang)
-            for other in others:
-                other.result()
-        finally:
-            lock.release()
-        return True
+    def _members(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
+        """Threads that share a sequence alone, of so many steps. A projection reads all of h: gangs do not split it."""
+        least, in_all = (FUSED_GANG_MACS, FUSED_RUN_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
+        if not GANGS_WORK or sequences > 1 or d.projection is not None or steps * _macs(d) < in_all:
+            return 1
+        return min(self.workers, MOST, max(1, _macs(d) // least))
 
     def _spread(self, run: Callable[..., None], count: int, macs: int, task_macs: int, grain: int = 1) -> None:
         """Run items 0 … count - 1 of ``macs`` multiply-adds each, split over the pool into tasks of ``task_macs`` or more.
@@ -279,29 +250,30 @@ class CpuEngine(Engine):
 
     def sequence_call(
         self, layer: QuantRecurrent, number: int, x: Int16Array, lengths: IndexArray, h: Int16Array, c: Int32Array, y: Int16Array
-    ) -> Call | Callable[[], Any]:  # fmt: skip
-        """One direction over whole sequences, as `_direction`; what a gang is to share is a Python call."""
-        d, (N, T, _) = layer.directions[number], x.shape
+    ) -> Call:  # fmt: skip
+        """One direction over whole sequences, as `_direction`."""
         forms = self._fused.get((layer.name, number))
-        if N == 1 and self._for_a_gang(d, T, forms is not None):
-            return partial(self._direction, layer, number, x, h, c, lengths, None, y)
+        traces = _traces(layer.directions[number], c, len(x), 0)
+        return self._sequence_call(layer, number, forms, (x, lengths, h, c, y), traces)
+
+    def _sequence_call(
+        self, layer: QuantRecurrent, number: int, forms: FusedForms | None, data: _Data, traces: Any
+    ) -> Call:
+        d, (N, T, _) = layer.directions[number], data[0].shape
+        members = self._members(d, N, T, forms is not None)
+        patient = T * _macs(d) >= FUSED_TASK_MACS or forms is None
         if forms is not None:
-            return forms.choose(N, T, 1).whole_call(x, lengths, h, c, y)
-        codes, packed, traces = _codes(layer), self._packed[layer.name, number], _traces(d, c, N, 0)
-        return Call(
-            kernels.run_sequences,
-            *codes,
-            d.reverse,
-            *packed,
-            x,
-            lengths,
-            h,
-            c,
-            y,
-            traces,
-            _scratch(layer, d, 1),
-            (0, N, 0, 1),
-        )
+            fused = forms.choose(N, T, members)
+            return (
+                fused.whole_call(*data) if members == 1 else fused.shared_call(*data, threads=members, patient=patient)
+            )
+        own = _scratch(layer, d, members)
+        fixed = (*_codes(layer), d.reverse, *self._packed[layer.name, number], *data, traces, own)
+        alone = Call(kernels.run_sequences, *fixed, (0, N, 0, 1))
+        if members == 1:
+            return alone
+        calls = [Call(kernels.run_sequences, *fixed, (0, N, me, members)) for me in range(members)]
+        return SharedCall(calls, alone, own[-1], patient)
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""

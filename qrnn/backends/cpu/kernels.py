@@ -384,9 +384,9 @@ def run_add(a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any
 
 
 @jit_entry
-def run_quantize(scale: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
-    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16; scale [1] or [F]."""
-    quantize_rows(scale, limit, x, out, m0, m1)
+def run_quantize(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
+    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16; see `quantize_rows`."""
+    quantize_rows(scaling, limit, x, out, m0, m1)
 
 
 @jit_entry

@@ -10,6 +10,7 @@ import numpy as np
 from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.real_rows import scaling
 from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import (
     QuantAdd,
@@ -58,7 +59,7 @@ class LayerCalls(ABC):
         if values.dtype == np.int64:
             return Call(stream_rows.check_tokens, place, values, given.vocabulary)
         fmt = self.engine.model.tensors[name]
-        return Call(stream_rows.quantize, place, values, self.tensors[name], fmt.scales, fmt.limit)
+        return Call(stream_rows.quantize, place, values, self.tensors[name], scaling(fmt.scales), fmt.limit)
 
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts."""

@@ -14,6 +14,7 @@ from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, Frame
+from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
@@ -258,17 +259,12 @@ class FusedRun:
         self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", ih, hh)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
-        self._gang: tuple[int, Frame, Any] | None = None
         self._entries: dict[str, Any] = {}
 
-    def run(
-        self, x: Any, lengths: Any, h: Any, c: Any, y: Any, place: tuple[int, int, int, int], gang: Any = None
-    ) -> None:
-        """Sequences place[0] … place[1] - 1, as thread place[2] of place[3]; a gang shares the scratch ``gang``."""
-        data = (x, lengths, h, c, y, *place)
-        if gang is not None:
-            self._framed("run", gang)(self._fixed.address, gang.address, *data)
-        elif place[1] - place[0] < GROUP_LEAST:
+    def run(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int) -> None:
+        """Sequences n0 … n1 - 1, by one thread."""
+        data = (x, lengths, h, c, y, n0, n1)
+        if n1 - n0 < GROUP_LEAST:
             own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1, self.bits))
             self._framed("run", own)(self._fixed.address, own.address, *data)
             self._idle.append(own)
@@ -290,6 +286,13 @@ class FusedRun:
             compiled(template, *self._key), self.direction.reverse, *self._parts, x, lengths, h, c, y, own, place
         )
 
+    def shared_call(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, threads: int, patient: bool) -> SharedCall:
+        """`fused.run` of one sequence by a gang of so many."""
+        own, called = scratch(self.isa, self.layer, threads, self.bits), compiled("run", *self._key)
+        data = (self.direction.reverse, *self._parts, x, lengths, h, c, y, own)
+        members = [Call(called, *data, (0, 1, me, threads)) for me in range(threads)]
+        return SharedCall(members, Call(called, *data, (0, 1, 0, 1)), own[-1], patient)
+
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
         own = group_scratch(self.isa, self.layer, self.bits)
@@ -299,14 +302,6 @@ class FusedRun:
         if template not in self._entries:
             self._entries[template] = framed_entry(compiled(template, *self._key), self._fixed.kinds, frame.kinds)
         return self._entries[template]
-
-    def gang(self, threads: int) -> Frame:
-        """Scratch for a gang of so many threads, kept: there is one gang at a time."""
-        if self._gang is None or self._gang[0] != threads:
-            parts = scratch(self.isa, self.layer, threads, self.bits)
-            self._gang = (threads, Frame(parts), parts[-1])
-        self._gang[2][:] = 0  # the barrier's flags
-        return self._gang[1]
 
 
 FEW_STEPS = 16

@@ -9,16 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.backends.cpu.jit import jit
 from qrnn.model.batch import FLOAT32_MAX
 from qrnn.model.boundary import to_integers
+from qrnn.model.float_model import FloatArray
 
 STRETCH = 256
 """Values that are converted again together."""
-
-FEW_ROWS = 4
-"""Of fewer rows with a scale for each feature, the reciprocals of the scales take as long as the quotients."""
 
 NARROW = 127
 """The largest limit with which products of float32 decide nearly always: the error grows with the limit."""
@@ -51,27 +50,28 @@ def _exactly(x: Any, scale: Any, limit: int, out: Any) -> int:
     return bad
 
 
+def scaling(scales: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.float32]]:
+    """What `quantize_rows` takes first: scales [1] or [F], and their reciprocals in float64 and in float32."""
+    reciprocal = 1.0 / scales
+    with np.errstate(over="ignore", under="ignore"):  # no product with such a reciprocal is sure
+        return scales, reciprocal, reciprocal.astype(np.float32)
+
+
 @jit
-def quantize_rows(scale: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> int:
-    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16; scale [1] or [F]. How many values are not of float32's range.
+def quantize_rows(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> int:
+    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16. How many values are not of float32's range.
 
     In float64, of unit roundoff e, reciprocal, product, quotient and the two sums with 1/2 round once each: as long as all are below limit + 2,
     the floors' arguments differ by less than 6·e·(limit + 2). In float32 the quotient's side still rounds in float64: 4·e·(limit + 2) of its e
     is enough. Both are less than 1/16, and of larger arguments a like part of themselves: those are clamped on both sides.
     """
+    scale, factor, factor32 = scaling
     F = x.shape[1]
-    one = scale.shape[0] == 1
-    bad = 0
-    if not one and m1 - m0 < FEW_ROWS:
-        for m in range(m0, m1):
-            bad += _exactly(x[m], scale, limit, out[m])
-        return bad
-    factor = 1.0 / scale
     narrow = limit <= NARROW and x.itemsize == 4
     sure = 0.5 - (limit + 2) * (2.0**-22 if narrow else 2.0**-50)
-    factor32 = factor.astype(np.float32)
     flat, flat_out = x[m0:m1].reshape(-1), out[m0:m1].reshape(-1)
-    step = STRETCH if one else F
+    step = STRETCH if scale.shape[0] == 1 else F
+    bad = 0
     for first in range(0, flat.shape[0], step):
         part, to = flat[first : first + step], flat_out[first : first + step]
         if narrow:

@@ -5,7 +5,7 @@ What lies between the layers stays between runs; inputs are read where the user 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from ctypes import addressof, c_char
 from itertools import pairwise
@@ -68,25 +68,13 @@ class CpuSequences(SequenceRows):
 
     def run(self, count: int) -> bool:
         if len(self.shares) == 1:
+            self.shares[0].calls.wake()
             return self.shares[0].run()
         return all(list(shared_pool().map(_Share.run, self.shares)))
 
 
-def _in_lists(calls: Iterable[Call | Callable[[], Any]], control: Int64Array) -> Iterable[CallList | Callable[[], Any]]:
-    """Neighbouring calls together; what a gang shares is begun from Python."""
-    together: list[Call] = []
-    for call in calls:
-        if isinstance(call, Call):
-            together.append(call)
-            continue
-        yield CallList(together, control)
-        yield call
-        together = []
-    yield CallList(together, control)
-
-
 class _Share:
-    """Sequences first … last - 1, by one thread (but for gangs)."""
+    """Sequences first … last - 1, by one thread; a sequence alone also by a gang."""
 
     def __init__(
         self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, first: int, last: int
@@ -99,7 +87,7 @@ class _Share:
         work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
-        self.parts = list(_in_lists([*self._reading.values(), *work, *writing], calls.place(True)))
+        self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True))
         self._rows = (last - first) * steps
         self._offsets = {
             name: first * (len(array) // rows.size) * array[:1].nbytes
@@ -118,13 +106,7 @@ class _Share:
     def run(self) -> bool:
         """False where an input is out of its range."""
         self._without_time[STATUS] = 0
-        for part in self.parts:
-            if isinstance(part, CallList):
-                if part.run(0, self._rows):
-                    return False
-            else:
-                part()
-        return bool(self._without_time[STATUS] == 0)
+        return self.calls.run(0, self._rows) == 0 and bool(self._without_time[STATUS] == 0)
 
 
 def _cut(
@@ -168,7 +150,7 @@ class _SequenceCalls(LayerCalls):
             Call(stream_rows.last_step, self.place(False), self._steps, tensors[layer.input], tensors[layer.output])
         ]
 
-    def recurrent(self, layer: QuantRecurrent) -> list[Any]:
+    def recurrent(self, layer: QuantRecurrent) -> list[Call]:
         N, T, P, D = self.rows.size, self._steps, layer.output_size, len(layer.directions)
         x = self.tensors[layer.input].reshape(N, T, layer.input_size)
         h, c = self.rows.layers[layer.name]
@@ -178,7 +160,7 @@ class _SequenceCalls(LayerCalls):
         out = self.tensors[layer.output]
         if D == 1:
             return [self.engine.sequence_call(layer, 0, x, self._lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))]
-        calls: list[Any] = []
+        calls: list[Call] = []
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
             place = (self.place(False), number)

@@ -17,9 +17,9 @@ from qrnn.model.boundary import to_reals
 
 
 @jit
-def quantize(place: Any, x: Any, out: Any, scale: Any, limit: int) -> None:
+def quantize(place: Any, x: Any, out: Any, scaling: Any, limit: int) -> None:
     """x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
-    if quantize_rows(scale, limit, x, out, place[FIRST], place[LAST]):
+    if quantize_rows(scaling, limit, x, out, place[FIRST], place[LAST]):
         place[STATUS] = 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.backends.base import StreamRows
 from qrnn.backends.cpu import stream_rows
-from qrnn.backends.cpu.calls import Call, CallList, run_calls
+from qrnn.backends.cpu.calls import Call, CallList, list_runner
 from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.parts import Int64Array
@@ -33,7 +33,7 @@ class CpuStreams(StreamRows):
             self._tensors[name] = np.zeros((capacity, fmt.features), np.int16)
         self._alias()
         self._workers = [_Worker(self, engine, self._tensors) for _ in range(min(engine.workers, capacity))]
-        self._whole = self._workers[0].whole.arguments
+        self._whole, self._run_list = self._workers[0].whole.address, list_runner()
         self._macs = sum(
             d.ih.weight.size + d.hh.weight.size for layer in engine.model.recurrent_layers for d in layer.directions
         )
@@ -51,7 +51,7 @@ class CpuStreams(StreamRows):
 
     def run(self, count: int) -> bool:
         if count <= self._alone:
-            return bool(run_calls(*self._whole, 0, count) == 0)  # what CallList.run does, less two calls of Python
+            return self._run_list(self._whole, 0, count) == 0  # as CallList.run, less a call of Python
         shares = min(len(self._workers), count * self._macs // STREAM_TASK_MACS)
         bounds = [count * k // shares for k in range(shares + 1)]
         spans = list(zip(self._workers, bounds[:-1], bounds[1:], strict=False))
@@ -68,6 +68,7 @@ class _Worker(LayerCalls):
     def __init__(self, streams: CpuStreams, engine: CpuEngine, tensors: dict[str, Any]) -> None:
         super().__init__(engine, streams, tensors)
         self._streams, self._place = streams, np.zeros(3, np.int64)
+        self._read_out = {tensor for output in engine.model.outputs for tensor, _, _ in output.parts}
         reading = [self.input_call(name) for name in streams.inputs]
         step = [call for layer in engine.model.layers for call in self.layer_calls(layer)]
         step += [call for name in streams.outputs for call in self.output_calls(name)]
@@ -93,6 +94,6 @@ class _Worker(LayerCalls):
         h, c = states[0][:, 0], states[1][:, 0]
         x, y = self.tensors[layer.input], self.tensors[layer.output]
         calls = [self.engine.step_call(layer, self._place, self._streams.rows, x, h, c, y)]
-        if layer.c_n is not None:
+        if layer.c_n in self._read_out:
             calls.append(Call(stream_rows.gather, self._place, self._streams.rows, c, self.tensors[layer.c_n]))
         return calls
