@@ -36,8 +36,8 @@ ENTRY, WORDS, BEGIN = 1, 2, 3
 LINGER, EXPECTED_LINGER = 1 << 13, 1 << 16
 """Pauses, of 15 to 45 ns each, that a helper watches its post before it sleeps."""
 
-YIELD = 1 << 8
-"""Pauses between two offers of the processor to others: who is waited for may need it."""
+YIELD = 1 << 10
+"""Pauses after which a gang that is not complete offers its processors to whom it waits for."""
 
 PATIENCE = 1 << 16
 """Pauses that long work waits for helpers to wake up, which takes some 50 µs; short work does not wait."""
@@ -59,14 +59,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-@jit
-def _wait(waited: int) -> None:
-    """A pause, after so many."""
-    pause()
-    if waited % YIELD == YIELD - 1:
-        yield_processor()
-
-
 @jit_entry
 def watch(posts: Any, me: int) -> None:
     """As helper ``me``: make the calls that are given, until none has come for a while."""
@@ -79,8 +71,10 @@ def watch(posts: Any, me: int) -> None:
             store_release(posts, own, READY)
             waited = 0
             continue
-        _wait(waited)
+        pause()
         waited += 1
+        if state == HELD and waited % YIELD == 0:
+            yield_processor()
         tired = waited > (LINGER if state == READY else EXPECTED_LINGER) and state <= EXPECTED
         if tired and exchange_if(posts, own, state, ASLEEP):
             return
@@ -102,7 +96,9 @@ def _hold(posts: Any, k: int, patience: int) -> bool:
         state = load_acquire(posts, k * FLAG_STRIDE)
         if READY <= state <= EXPECTED and exchange_if(posts, k * FLAG_STRIDE, state, HELD):
             return True
-        _wait(waited)
+        pause()
+        if waited % YIELD == YIELD - 1:
+            yield_processor()
     return False
 
 
@@ -128,7 +124,8 @@ def share(posts: Any, members: Any, alone: Any, flags: Any, patience: int) -> No
             waited = 0
             while load_acquire(posts, k * FLAG_STRIDE) == GIVEN:
                 waited += 1
-                _wait(waited)
+                if waited % YIELD == 0:
+                    yield_processor()
     else:
         for k in range(1, held + 1):
             store_release(posts, k * FLAG_STRIDE, READY)
