@@ -22,7 +22,8 @@ from qrnn.model.quant_model import QuantModel
 if TYPE_CHECKING:
     from qrnn.session import Session, State
 
-_KINDS = {"d": "efd", "f": "ef", np.dtype(np.int64).char: "bhilqBHI"}
+_TOKENS = np.dtype(np.int64).char
+_KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
 """NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
 
 
@@ -115,18 +116,6 @@ class _Views:
         self.copies = [(name, view.copy) for name, view in self.outputs]
         """Of each output, what makes a copy for the user to keep."""
 
-    def arrays(self, inputs: Mapping[str, Any]) -> list[npt.NDArray[Any]] | None:
-        """The arrays for ``self.inputs`` where they need no more than copying; None where something needs a closer look."""
-        if len(inputs) != len(self.inputs):
-            return None
-        found = []
-        for name, _, shape, kinds in self.inputs:
-            value = inputs.get(name)
-            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
-                return None
-            found.append(value)
-        return found
-
 
 class SequenceIO:
     """Users' arrays in and out of a backend's way of its own to run whole sequences of one shape."""
@@ -134,29 +123,37 @@ class SequenceIO:
     def __init__(self, session: Session, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
+        self._made = [
+            (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
+        ]
 
     def run(
         self, inputs: Mapping[str, Any], state: State | None
     ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
         """Outputs and final states; None for what has to be looked at more closely."""
         rows, views = self._rows, self._views
-        if (arrays := views.arrays(inputs)) is None:
+        if len(inputs) != len(views.inputs):
             return None
-        for (name, view, _, _), given in zip(views.inputs, arrays, strict=True):
-            value = given
-            if value.dtype != view.dtype or value.dtype == np.int64 or not value.flags.carray:
+        for name, view, shape, kinds in views.inputs:
+            value = inputs.get(name)
+            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
+                return None
+            tokens = view.dtype.char == _TOKENS
+            if tokens or value.dtype.char != view.dtype.char or not value.flags.carray:
                 view[...] = value
                 value = view
-            if value.dtype != np.int64:
+            if not tokens:
                 rows.read_from(name, value)
         begin = (self._start if state is None else state).layers
         for name, (h, c) in rows.layers.items():
             h[...], c[...] = begin[name]
-        outputs = rows.new_outputs()
+        outputs = {}
+        for name, shape, make in self._made:
+            outputs[name] = values = make(shape)
+            rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
-        final = {name: (h.copy(), c.copy()) for name, (h, c) in rows.layers.items()}
-        return {name: outputs[name].reshape(view.shape) for name, view in views.outputs}, final
+        return outputs, {name: (h.copy(), c.copy()) for name, (h, c) in rows.layers.items()}
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,8 +102,11 @@ class SequenceRows(ModelRows):
         """Let the next run read real values from there: contiguous, not read-only, as many as in ``inputs[name]`` and of the same type."""
 
     @abstractmethod
-    def new_outputs(self) -> dict[str, FloatArray]:
-        """Arrays for the next run to write, which become the user's; shaped as ``outputs``."""
+    def write_to(self, name: str, values: FloatArray) -> None:
+        """Let the next run write an output there: contiguous float64, as many as in ``outputs[name]``; zeros, unless it is in ``whole``."""
+
+    whole: frozenset[str]
+    """Outputs of which a run writes every value."""
 
 
 class Engine(ABC):

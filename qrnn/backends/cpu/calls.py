@@ -121,9 +121,10 @@ class Frame:
         self.kinds = types.Tuple([typeof(value) for value in values])
         self.address: int = self._words.ctypes.data
 
-    def move(self, number: int, address: int) -> None:
-        """Let argument ``number``, an array, lie elsewhere from now on, in the same shape and type; the caller keeps it alive."""
-        self._words[self._begins[number]] = address
+    def place(self, number: int) -> tuple[Int64Array, int]:
+        """The words, and among them the address of argument ``number``, an array: another may be put there, of the same shape and type, which
+        the caller keeps alive."""
+        return self._words, self._begins[number]
 
 
 class Call:

@@ -48,23 +48,23 @@ class CpuSequences(SequenceRows):
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
         self.shares = [_Share(engine, self, tensors, steps, *span) for span in spans]
-        self._whole_outputs = {
-            o.name: len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features for o in engine.model.outputs
+        self.whole = frozenset(
+            o.name
+            for o in engine.model.outputs
+            if len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features
+        )
+        self._users = {
+            name: [place for share in self.shares for place in share.users(name)]
+            for name in (*self.inputs, *self.outputs)
         }
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
         address = address_of(values)
-        for share in self.shares:
-            share.read_from(name, address)
+        for words, word, offset in self._users[name]:
+            words[word] = address + offset
 
-    def new_outputs(self) -> dict[str, FloatArray]:
-        made = {}
-        for name, like in self.outputs.items():
-            made[name] = np.empty_like(like) if self._whole_outputs[name] else np.zeros_like(like)
-            address = address_of(made[name])
-            for share in self.shares:
-                share.write_to(name, address)
-        return made
+    def write_to(self, name: str, values: FloatArray) -> None:
+        self.read_from(name, values)
 
     def run(self, count: int) -> bool:
         if len(self.shares) == 1:
@@ -94,14 +94,10 @@ class _Share:
             for name, array in (*rows.inputs.items(), *rows.outputs.items())
         }
 
-    def read_from(self, name: str, address: int) -> None:
-        """Where all sequences' values of an input begin."""
-        self._reading[name].frame.move(USERS, address + self._offsets[name])
-
-    def write_to(self, name: str, address: int) -> None:
-        """Where all sequences' values of an output begin."""
-        for call in self._writing[name]:
-            call.frame.move(USERS, address + self._offsets[name])
+    def users(self, name: str) -> list[tuple[Int64Array, int, int]]:
+        """Where the address of a user's array of an input or output is to be put, and the bytes before this share of it."""
+        calls = [self._reading[name]] if name in self._reading else self._writing[name]
+        return [(*call.frame.place(USERS), self._offsets[name]) for call in calls]
 
     def run(self) -> bool:
         """False where an input is out of its range."""
