@@ -43,13 +43,14 @@ class StreamIO:
         check_streamable(session.model)
         self.model = session.model
         self.streams: StreamRows = session.engine.streams(capacity) or _SessionStreams(session, capacity)
-        self._views = _Views(self.streams, 0)
+        self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
         """One step of the first ``count`` rows: arrays [count, *shape] in and out. DataError, and no state changed, for what does not fit."""
         views = self._views
         if views.count != count:
             views = self._views = _Views(self.streams, count)
+            self._run = self.streams.runner(count)
         for name, view, shape, kinds in views.inputs:
             value = inputs.get(name)
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
@@ -58,13 +59,22 @@ class StreamIO:
             view[...] = value
         if len(inputs) != len(views.inputs):
             self._put_checked(inputs, views)  # says what is too much
-        if not self.streams.run(count):
-            self._checked(inputs)  # says where
-            raise AssertionError("an input was refused in compiled code and accepted outside")
+        if self._run():
+            self.refuse(inputs)
         outputs = {}
         for name, copy in views.copies:  # a comprehension would take 0.1 µs more
             outputs[name] = copy()
         return outputs
+
+    def refuse(self, inputs: Mapping[str, Any]) -> None:
+        """DataError for inputs that `StreamRows.run` did not take."""
+        self._checked(inputs)  # says where
+        raise AssertionError("an input was refused in compiled code and accepted outside")
+
+    def places(self, count: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, FloatArray]]:
+        """Where `StreamRows.run` reads inputs and writes outputs of the first ``count`` rows."""
+        views = _Views(self.streams, count)
+        return {name: view for name, view, _, _ in views.inputs}, dict(views.outputs)
 
     def _put_checked(self, inputs: Mapping[str, Any], views: _Views) -> None:
         batch = self._checked(inputs)
@@ -199,6 +209,10 @@ class Stream:
             raise DataError(f"size={size}, expected at least 1")
         self._session, self.size = session, size
         self._io = StreamIO(session, size)
+        self._run = self._io.streams.runner(size)
+        self.inputs, self.outputs = self._io.places(size)
+        """Where `advance` reads and writes: arrays [size, *shape] by graph input and output name, float64 (tokens int64), that stay the same
+        for as long as the stream. Write into the inputs; copy what is to outlive the next step from the outputs."""
         self.reset(state)
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
@@ -207,6 +221,14 @@ class Stream:
         DataError for what does not fit; the state then stays as it was.
         """
         return self._io.step(inputs, self.size)
+
+    def advance(self) -> None:
+        """One time step from ``inputs`` to ``outputs``, in place: as `step`, with nothing looked up, allocated or copied.
+
+        DataError for values that are out of range; the state then stays as it was.
+        """
+        if self._run():
+            self._io.refuse(self.inputs)
 
     @property
     def state(self) -> State:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_limits import peak
-from bench_rows import Row, Settings, summary
+from bench_rows import ORT, WAYS, Row, Settings, summary
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
 
 from qrnn.backends.cpu.pools import core_count
@@ -104,7 +104,7 @@ def _table(rows: Sequence[Row], streaming: bool) -> list[str]:
     names = list(dict.fromkeys(name for row in rows for name in row.us))
     threads = list(rows[0].limits)
     headings = ["", *names, "best peer", "ratio", *(f"{k} thr." for k in threads)]
-    headings += ["to ONNX Runtime"] * streaming + ["limit", "qrnn / limit"]
+    headings += [f"to {ORT}, {way}" for way in WAYS if streaming] + ["limit", "qrnn / limit"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for row in rows:
         cells = [row.case.label]
@@ -113,7 +113,7 @@ def _table(rows: Sequence[Row], streaming: bool) -> list[str]:
         cells.append("–" if peer is None else f"{peer.name}, {peer.threads} thr.")
         ratios = [row.ratio(), *(row.ratio(k) for k in threads)]
         if streaming:
-            ratios.append(row.ratio(prefix="ONNX Runtime"))
+            ratios += [row.ratio(prefix=ORT, bound=bound) for bound in WAYS.values()]
         texts = ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         cells += [f"**{texts[0]}**", *texts[1:]]
         cells += [" / ".join(f"{limit.us:.3f}" for limit in row.limits.values()), f"{row.over_limit:.1f}"]
@@ -153,7 +153,8 @@ def page(result: Result) -> str:
     for batch, values in found["whole"].items():
         lines += _said(f"whole sequences, batch {batch}", values)
     lines += _said("streaming, against the best peer", found["streaming"])
-    lines += _said("streaming, against ONNX Runtime", found["streaming_to_onnx_runtime"])
+    for way, values in found["streaming_to_onnx_runtime"].items():
+        lines += _said(f"streaming, {way}, against {ORT} {way}", values)
     lines += ["", "![Ratios of every row](cpu.png)", ""]
     for batch in sorted({row.case.batch for row in whole}):
         chosen = [row for row in whole if row.case.batch == batch]
@@ -212,7 +213,8 @@ def _method(result: Result) -> list[str]:
         "",
         "One layer, the same random weights and inputs for all. qrnn: 8-bit weights, operands and inputs, `Session.run` and",
         "`Stream.step` on float32 arrays, conversions to and from integers included; peers get their own layout and type beforehand.",
-        "int8 of ONNX Runtime and PyTorch is their `quantize_dynamic`; “bound” is ONNX Runtime with I/O bindings, nothing allocated.",
+        "int8 of ONNX Runtime and PyTorch is their `quantize_dynamic`. “bound”: arrays in place, nothing allocated, by `Stream.advance` and by",
+        "ONNX Runtime's I/O bindings; else a call is given arrays and gives arrays, as `Stream.step` and `InferenceSession.run`.",
         "",
         "Every output is verified against the float64 oracle before it is timed, by SQNR over all steps: at least",
         f"{F32_DB:g} dB for f32, {BF16_DB:g} dB for bf16, {INT8_DB:g} dB for 8 bits. Lowest found: {verified}.",

@@ -17,7 +17,13 @@ from bench_workloads import Case, Work, work
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.bench import Others, Timed, interleaved, settle
 
-OURS = "qrnn"
+OURS, BOUND = "qrnn", ", bound"
+"""A runtime with memory of its own that is written and read in place has a name that ends so."""
+
+
+ORT = "ONNX Runtime"
+WAYS = {"by call": False, "bound": True}
+"""How a step gets its arrays."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +70,21 @@ class Row:
     others: float | None = None
     """Cores that other processes used meanwhile."""
 
-    def ours(self, threads: int | None = None) -> Best:
-        """qrnn with so many threads, or with the best number of them."""
-        found = self._best({OURS}, threads)
+    def ours(self, threads: int | None = None, bound: bool | None = None) -> Best:
+        """qrnn with so many threads, or with the best number of them; ``bound``: of that kind alone."""
+        found = self._best({OURS, OURS + BOUND}, threads, bound)
         assert found is not None
         return found
 
-    def peer(self, threads: int | None = None, prefix: str = "") -> Best | None:
+    def peer(self, threads: int | None = None, prefix: str = "", bound: bool | None = None) -> Best | None:
         """The best peer whose name begins so, with so many threads or with the best number of them; None without peers."""
-        return self._best({name for name in self.us if name != OURS and name.startswith(prefix)}, threads)
+        peers = {name for name in self.us if not name.startswith(OURS) and name.startswith(prefix)}
+        return self._best(peers, threads, bound)
 
-    def ratio(self, threads: int | None = None, prefix: str = "") -> float | None:
+    def ratio(self, threads: int | None = None, prefix: str = "", bound: bool | None = None) -> float | None:
         """Time of that peer over qrnn's: above 1, qrnn is quicker."""
-        peer = self.peer(threads, prefix)
-        return None if peer is None else peer.us / self.ours(threads).us
+        peer = self.peer(threads, prefix, bound)
+        return None if peer is None else peer.us / self.ours(threads, bound).us
 
     @property
     def over_limit(self) -> float:
@@ -85,11 +92,11 @@ class Row:
         ours = self.ours()
         return ours.us / self.limits[ours.threads].us
 
-    def _best(self, names: set[str], threads: int | None) -> Best | None:
+    def _best(self, names: set[str], threads: int | None, bound: bool | None) -> Best | None:
         found = [
             Best(name, count, us)
             for name in self.us
-            if name in names
+            if name in names and bound in (None, name.endswith(BOUND))
             for count, us in self.us[name].items()
             if threads in (None, count)
         ]
@@ -112,11 +119,11 @@ class Row:
             "limit_us": {
                 str(k): {"reading": limit.reading, "arithmetic": limit.arithmetic} for k, limit in self.limits.items()
             },
-            "qrnn": {"threads": ours.threads, "us": ours.us},
+            "qrnn": {"name": ours.name, "threads": ours.threads, "us": ours.us},
             "best_peer": None if peer is None else {"name": peer.name, "threads": peer.threads, "us": peer.us},
             "ratio": self.ratio(),
             "ratio_by_threads": {str(k): self.ratio(k) for k in self.us[OURS]},
-            "ratio_to_onnx_runtime": self.ratio(prefix="ONNX Runtime"),
+            "ratio_to_onnx_runtime": {way: self.ratio(prefix=ORT, bound=bound) for way, bound in WAYS.items()},
             "qrnn_over_limit": self.over_limit,
         }
 
@@ -166,8 +173,9 @@ def measure(case: Case, runtimes: Sequence[Runtime], settings: Settings) -> Row:
             key = f"{runtime.name} {threads}"
             timed[key], places[key] = Timed(runner.run, runner.prepare), (runtime.name, threads)
             settle()
-    if OURS in left_out:
-        raise SystemExit(f"{case.name}: qrnn is not timed, {left_out[OURS]}")
+    for name, reason_given in left_out.items():
+        if name.startswith(OURS):
+            raise SystemExit(f"{case.name}: {name} is not timed, {reason_given}")
     others = Others()
     samples = interleaved(timed, settings.rounds, settings.sample_seconds, settings.row_seconds)
     busy = others.cores()
@@ -191,12 +199,12 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """The figures that the page begins with."""
 
-    def of(chosen: list[Row], prefix: str = "") -> dict[str, Any] | None:
-        ratios = [(ratio, row) for row in chosen if (ratio := row.ratio(prefix=prefix)) is not None]
+    def of(chosen: list[Row], prefix: str = "", bound: bool | None = None) -> dict[str, Any] | None:
+        ratios = [(ratio, row) for row in chosen if (ratio := row.ratio(prefix=prefix, bound=bound)) is not None]
         if not ratios:
             return None
         worst, row = min(ratios, key=lambda one: one[0])
-        peer = row.peer(prefix=prefix)
+        peer = row.peer(prefix=prefix, bound=bound)
         assert peer is not None
         return {
             "rows": len(ratios),
@@ -214,5 +222,5 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "whole": {str(n): of([row for row in whole if row.case.batch == n]) for n in batches},
         "streaming": of(streaming),
-        "streaming_to_onnx_runtime": of(streaming, "ONNX Runtime"),
+        "streaming_to_onnx_runtime": {way: of(streaming, ORT, bound) for way, bound in WAYS.items()},
     }

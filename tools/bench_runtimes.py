@@ -1,7 +1,8 @@
 """The runtimes that tools/bench_peers.py compares: qrnn, ONNX Runtime and OpenVINO here, PyTorch in bench_torch.
 
 Each makes a `Runner` of a piece of work: the fastest way its API offers to run it, with inputs in the layout and type that it likes
-best, converted beforehand. qrnn is timed through `Session.run` and `Stream.step` as a user calls them, conversions included.
+best, converted beforehand. qrnn is timed through `Session.run`, `Stream.step` and `Stream.advance` as a user calls them, conversions
+included.
 """
 
 from __future__ import annotations
@@ -83,6 +84,29 @@ def make_qrnn(work: Work, threads: int) -> Runner:
     def output() -> FloatArray:
         stream.reset()
         return np.stack([stream.step(frame)["y"] for frame in frames], axis=1)
+
+    return Runner(run, output)
+
+
+def make_qrnn_bound(work: Work, threads: int) -> Runner:
+    """`Stream.advance`: each step's input written, and its output read, in place."""
+    stream = qrnn.Session(work.network.quantized, threads=threads).stream()
+    frames = [work.x[:, t].copy() for t in range(work.case.steps)]
+    x, y = stream.inputs["x"], stream.outputs["y"]
+
+    def run() -> None:
+        for frame in frames:
+            x[...] = frame
+            stream.advance()
+
+    def output() -> FloatArray:
+        stream.reset()
+        kept = []
+        for frame in frames:
+            x[...] = frame
+            stream.advance()
+            kept.append(y.copy())
+        return np.stack(kept, axis=1)
 
     return Runner(run, output)
 
@@ -263,6 +287,7 @@ def runtimes() -> tuple[Runtime, ...]:
     ort, vino = "onnxruntime", "openvino"
     return (
         Runtime("qrnn", "qrnn", INT8_DB, make_qrnn),
+        Runtime("qrnn, bound", "qrnn", INT8_DB, make_qrnn_bound, False),
         Runtime("ONNX Runtime f32", ort, F32_DB, lambda work, threads: _ort(work, threads, False)),
         Runtime("ONNX Runtime int8", ort, INT8_DB, lambda work, threads: _ort(work, threads, True)),
         Runtime("ONNX Runtime f32, bound", ort, F32_DB, lambda work, threads: _ort_bound(work, threads, False), False),

@@ -93,6 +93,10 @@ class StreamRows(ModelRows):
         super().__init__(model, capacity)
         self.rows: Int64Array = np.arange(capacity)
 
+    def runner(self, count: int) -> Callable[[], Any]:
+        """`run` of so many, again and again, at the least cost; false when all is well."""
+        return lambda: not self.run(count)
+
 
 class SequenceRows(ModelRows):
     """Whole sequences of one shape."""

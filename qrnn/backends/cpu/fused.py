@@ -140,6 +140,9 @@ def copy_units(values: Any) -> None:
     raise NotImplementedError
 
 
+UNITS = 1
+"""Hidden units of a block."""
+
 TWO_PHASES = False
 """Whether a step has a second phase."""
 
@@ -150,16 +153,16 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    coding (words, offsets, units); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
+    coding (words, offsets); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
     n0, n1, me, threads = place
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
-    words, offsets, units = coding
+    words, offsets = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[0] // units
+    H, last = h.shape[1], h_now.shape[0] // UNITS
     first_block, last_block = me * last // threads, (me + 1) * last // threads
-    u0, u1 = first_block * units, min(last_block * units, H)
+    u0, u1 = first_block * UNITS, min(last_block * UNITS, H)
     own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
@@ -220,9 +223,9 @@ def run_group(
     """
     n0, n1, _, _ = place
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
-    words, offsets, units = coding
+    words, offsets = coding
     hh_weights, hh_params, groups, planes = hh
-    H, last = h.shape[1], h_now.shape[1] // units
+    H, last = h.shape[1], h_now.shape[1] // UNITS
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     states = (address(h_now), address(c_now), groups, planes)
@@ -297,9 +300,8 @@ def tick(
     """
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, _ = scratch
     hh_weights, hh_params, groups, planes = hh
-    units = coding[2]
-    H, I, last = h.shape[1], x.shape[1], h_now.shape[1] // units
-    whole = c.shape[1] // units
+    H, I, last = h.shape[1], x.shape[1], h_now.shape[1] // UNITS
+    whole = c.shape[1] // UNITS
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     row, x_row = operands.shape[2], x_operands.shape[1]
     z_row, xs_row, h_row, c_row = 4 * z.shape[1], 4 * xs.shape[1], 2 * h_now.shape[1], 4 * c_now.shape[1]
@@ -319,7 +321,7 @@ def tick(
             n = rows[first + k]
             copy_units((at_h + k * h_row, address(h) + n * h.strides[0], H))
             into_rows((address(c) + n * c.strides[0], at_c + k * c_row), whole)
-            for u in range(whole * units, c.shape[1]):
+            for u in range(whole * UNITS, c.shape[1]):
                 c_now[k, c_places[u]] = c[n, u]
         encode_vectors(h_encoding, active)
         encode_vectors((address(x) + first * 2 * I, *x_encoding), active)
@@ -341,7 +343,7 @@ def tick(
             copy_units((address(y) + (first + k) * y.strides[0], at_h + k * h_row, H))
             copy_units((address(h) + n * h.strides[0], at_h + k * h_row, H))
             out_of_rows((at_c + k * c_row, address(c) + n * c.strides[0]), whole)
-            for u in range(whole * units, c.shape[1]):
+            for u in range(whole * UNITS, c.shape[1]):
                 c[n, u] = c_now[k, c_places[u]]
     if together:
         release(0)
@@ -419,5 +421,5 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
     gates = blocks.PHASES[first].gates
     space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=ih), 4)
-    space["TWO_PHASES"] = len(phases) == 2
+    space |= {"UNITS": isa.units, "TWO_PHASES": len(phases) == 2}
     return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

@@ -145,7 +145,7 @@ def _lifted(function: GateFunction) -> bool:
 class FusedDirection:
     """A direction ready for `qrnn.backends.cpu.fused.run`."""
 
-    coding: tuple[bool, tuple[int, int], int]
+    coding: tuple[bool, tuple[int, int]]
     ih: tuple[Any, ...]
     hh: tuple[Any, ...]
     functions: Int64Array
@@ -167,7 +167,7 @@ def pack_direction(
         tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, (isa.offset, isa.low_offset), isa.units),
+        (isa.operand_bits == 16, (isa.offset, isa.low_offset)),
         pack_matrix(isa, d.ih, d.pre_shift, (phases[0].gates,), x, bits[0]),
         pack_matrix(isa, d.hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1]),
         functions,

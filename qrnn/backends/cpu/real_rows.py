@@ -69,7 +69,9 @@ def quantize_rows(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) 
     F = x.shape[1]
     narrow = limit <= NARROW and x.itemsize == 4
     sure = 0.5 - (limit + 2) * (2.0**-22 if narrow else 2.0**-50)
-    flat, flat_out = x[m0:m1].reshape(-1), out[m0:m1].reshape(-1)
+    flat, flat_out = x[m0], out[m0]
+    if m1 - m0 != 1:
+        flat, flat_out = x[m0:m1].reshape(-1), out[m0:m1].reshape(-1)
     step = STRETCH if scale.shape[0] == 1 else F
     bad = 0
     for first in range(0, flat.shape[0], step):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +35,6 @@ class CpuStreams(StreamRows):
             self._tensors[name] = np.zeros((capacity, fmt.features), np.int16)
         self._alias()
         self._workers = [_Worker(self, engine, self._tensors) for _ in range(min(engine.workers, capacity))]
-        self._whole, self._run_list = self._workers[0].whole.address, list_runner()
         self._macs = sum(
             d.ih.weight.size + d.hh.weight.size for layer in engine.model.recurrent_layers for d in layer.directions
         )
@@ -49,9 +50,14 @@ class CpuStreams(StreamRows):
                 if layer.c_n is not None:
                     self._tensors[layer.c_n] = np.zeros((self.size, layer.hidden_size), np.int32)
 
+    def runner(self, count: int) -> Callable[[], Any]:
+        if count > self._alone:
+            return super().runner(count)
+        return partial(list_runner(), self._workers[0].whole.address, 0, count)  # no Python between
+
     def run(self, count: int) -> bool:
         if count <= self._alone:
-            return self._run_list(self._whole, 0, count) == 0  # as CallList.run, less a call of Python
+            return self._workers[0].whole.run(0, count) == 0
         shares = min(len(self._workers), count * self._macs // STREAM_TASK_MACS)
         bounds = [count * k // shares for k in range(shares + 1)]
         spans = list(zip(self._workers, bounds[:-1], bounds[1:], strict=False))
