@@ -191,6 +191,29 @@ def test_wrong_inputs_change_nothing(backend: str, x: Any, said: str) -> None:
     stream.step({"x": [[1, 2, 3]]})
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [1, 3])
+def test_steps_in_place(backend: str, size: int) -> None:
+    """`Stream.advance` on its own arrays, and `Stream.step` on the user's: the same streams."""
+    model = replace(LSTM, sequences=size, lengths=(7,) * size).quantized()
+    session = Session(model, backend)
+    given, own = session.stream(size), session.stream(size)
+    x, outputs = own.inputs["x"], own.outputs
+    for frame in np.random.default_rng(0).normal(size=(5, size, 3)):
+        x[...] = frame
+        own.advance()
+        assert_same(outputs, given.step({"x": frame}))
+        assert_same_state(own.state, given.state)
+    x[-1, -1] = np.nan
+    kept = {name: value.copy() for name, value in outputs.items()}
+    with pytest.raises(DataError, match="input 'x': value nan"):
+        own.advance()
+    assert_same_state(own.state, given.state)
+    assert_same(outputs, kept)
+    assert own.inputs["x"] is x
+    assert own.outputs is outputs
+
+
 def test_unknown_and_missing_inputs() -> None:
     stream = Session(LSTM.quantized()).stream()
     with pytest.raises(DataError, match="'x' is missing"):

@@ -95,15 +95,42 @@ def pause(_context: Any) -> Any:
     return types.void(), codegen
 
 
+@intrinsic
+def fetch(_context: Any, address: Any) -> Any:
+    """Begin to bring the cache line at an address here."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [builder.inttoptr(args[0], pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(address), codegen
+
+
 @jit
-def wait_for_all(flags: Any, me: int, threads: int, epoch: int) -> None:
+def arrive(flags: Any, me: int, threads: int, epoch: int) -> None:
+    """Say that this thread has reached ``epoch``; what it wrote before is there for those who `wait`."""
+    if threads > 1:
+        store_release(flags, me * FLAG_STRIDE, epoch)
+
+
+@jit
+def wait(flags: Any, threads: int, epoch: int) -> None:
     """Return when every thread of the gang has reached ``epoch``; a gang of one returns at once."""
     if threads == 1:
         return
-    store_release(flags, me * FLAG_STRIDE, epoch)
     for other in range(threads):
         spins = 0
         while load_acquire(flags, other * FLAG_STRIDE) < epoch:
             spins += 1
             if spins > _SPINS:
                 yield_processor()
+
+
+@jit
+def wait_for_all(flags: Any, me: int, threads: int, epoch: int) -> None:
+    """`arrive` and `wait`."""
+    arrive(flags, me, threads, epoch)
+    wait(flags, threads, epoch)

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.barrier import wait_for_all
+from qrnn.backends.cpu.barrier import arrive, fetch, wait, wait_for_all
 from qrnn.backends.cpu.calls import digest, reader
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
@@ -125,6 +125,41 @@ def out_of_rows(values: Any, count: int) -> None:
     raise NotImplementedError
 
 
+def product_pieces(product: Any, count: int, size: int, first_block: int, first: int, last: int) -> None:
+    """Pieces first … last - 1 of a product (`matrix.PRODUCT_ARGS`) of ``count`` vectors: so many of them at a time, block by block."""
+    weights, params, operands, row, out, out_row, out_block, groups, planes, sums = product
+    of_block = -(-count // size)
+    for piece in range(first, last):
+        block, begin = first_block + piece // of_block, piece % of_block * size
+        own = (
+            weights,
+            params,
+            operands + begin * row,
+            row,
+            out + begin * out_row,
+            out_row,
+            out_block,
+            groups,
+            planes,
+            sums,
+        )
+        input_product(own, min(size, count - begin), block, block + 1)
+
+
+@jit
+def joined(before: Any, value: int, after: Any) -> Any:
+    """One tuple: Numba wants a variable that holds several in turn to be given each by a call."""
+    return (*before, value, *after)
+
+
+@jit
+def fetch_row(at: int, size: int, threads: int) -> None:
+    """Bring the bytes of an operand vector here that other threads of a gang wrote."""
+    if threads > 1:
+        for line in range(0, size, CACHE_LINE):
+            fetch(at + line)
+
+
 def configure(config: int) -> None:
     """`matrix.emit_configure`."""
     raise NotImplementedError
@@ -139,6 +174,11 @@ def copy_units(values: Any) -> None:
     """`isa.copy_words` to an address, from an address, of so many: compiled slices go element by element."""
     raise NotImplementedError
 
+
+PIECE = 1
+"""Vectors of a product that a thread computes while it waits for others."""
+
+CACHE_LINE = 64
 
 UNITS = 1
 """Hidden units of a block."""
@@ -163,15 +203,13 @@ def run(
     H, last = h.shape[1], h_now.shape[0] // UNITS
     first_block, last_block = me * last // threads, (me + 1) * last // threads
     u0, u1 = first_block * UNITS, min(last_block * UNITS, H)
-    own_xs, own_operands = xs[me], x_operands[me]
+    own_xs, own_operands, buffers = xs[me], x_operands[me], min(threads, 2)
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     at_xs, xs_step, at_h = address(own_xs), 4 * own_xs.shape[1], address(h_now)
-    xs_block = xs_step // last
-    product = (
-        address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1], at_xs, xs_step, xs_block, ih[2], ih[3],
-        address(sums[me]),
-    )  # fmt: skip
+    xs_block, xs_buffer, h_row = xs_step // last, AHEAD * xs_step, operands.shape[1]
+    inputs = (address(ih[0]), address(ih[1]), address(own_operands), own_operands.shape[1])
+    made = (xs_step, xs_block, ih[2], ih[3], address(sums[me]))
     x_format = (
         x.shape[2], address(tails[me]), address(own_operands), own_operands.shape[1], formats[2], formats[3], ih[2], ih[3],
     )  # fmt: skip
@@ -188,24 +226,41 @@ def run(
         now, following = address(operands[0]), address(operands[1])
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
+        product, count, pieces = joined(inputs, at_xs, made), 0, 0
         for step in range(length):
             slot = step % AHEAD
             if slot == 0:
-                count = min(AHEAD, length - step)
-                at_x = address(x) + n * x.strides[0] + (length - 1 - step if reverse else step) * x.strides[1]
-                encode_vectors((at_x, x_step, *x_format), count)
-                input_product(product, count, first_block, last_block)
-            states = (at_xs + slot * xs_step, xs_block, at_h, address(c_now), groups, planes)
+                # A thread alone computes the inputs' part of these steps; a member of a gang that of the next ones, while it waits for others.
+                begin = step + AHEAD if threads > 1 and step > 0 else step
+                for ahead in range(begin, step + (buffers - 1) * AHEAD + 1, AHEAD):
+                    count = max(0, min(AHEAD, length - ahead))
+                    at_x = address(x) + n * x.strides[0] + (length - 1 - ahead if reverse else ahead) * x.strides[1]
+                    encode_vectors((at_x, x_step, *x_format), count)
+                    product = joined(inputs, at_xs + ahead // AHEAD % buffers * xs_buffer, made)
+                    pieces = (last_block - first_block) * (-(-count // PIECE))
+                    if ahead == step:
+                        product_pieces(product, count, PIECE, first_block, 0, pieces)
+                        pieces = 0
+            xs_now = at_xs + step // AHEAD % buffers * xs_buffer + slot * xs_step
+            states = (xs_now, xs_block, at_h, address(c_now), groups, planes)
             step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
+            first, end = pieces * slot // AHEAD, pieces * (slot + 1) // AHEAD
             if TWO_PHASES:
                 epoch += 1
-                wait_for_all(flags, me, threads, epoch)
+                arrive(flags, me, threads, epoch)
+                product_pieces(product, count, PIECE, first_block, first, (first + end) // 2)
+                first = (first + end) // 2
+                wait(flags, threads, epoch)
+                fetch_row(address(reset), h_row, threads)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
+            epoch += 1
+            arrive(flags, me, threads, epoch)
             t = length - 1 - step if reverse else step
             copy_units((address(y) + n * y.strides[0] + t * y.strides[1] + 2 * u0, at_h + 2 * u0, max(0, u1 - u0)))
+            product_pieces(product, count, PIECE, first_block, first, end)
             now, following = following, now
-            epoch += 1
-            wait_for_all(flags, me, threads, epoch)
+            wait(flags, threads, epoch)
+            fetch_row(now, h_row, threads)
         if me == 0:
             h[n] = h_now[:H]
             for u in range(c.shape[1]):
@@ -421,5 +476,7 @@ def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool,
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
     gates = blocks.PHASES[first].gates
     space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=ih), 4)
-    space |= {"UNITS": isa.units, "TWO_PHASES": len(phases) == 2}
+    piece = VECTORS if isa.amx else matrix.TILE
+    space |= {"UNITS": isa.units, "TWO_PHASES": len(phases) == 2, "PIECE": piece}
+    space["product_pieces"] = jit(renamed(product_pieces, f"product_{first}_{isa_name}_{ih.name}", space))
     return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

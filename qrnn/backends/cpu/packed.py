@@ -186,7 +186,7 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int, bits: tuple[int, int]
         aligned((padded,), np.int32),
         aligned((padded,), np.int16),
         aligned((padded,), np.int32),
-        aligned((threads, AHEAD, len(layer.gates) * padded), np.int32),
+        aligned((threads, AHEAD * min(threads, 2), len(layer.gates) * padded), np.int32),
         aligned((threads, AHEAD, x_bytes), np.uint8),
         aligned((threads, isa.units), np.int16),
         aligned((threads, matrix_products.VECTORS * len(layer.gates) * isa.units), np.int32),
