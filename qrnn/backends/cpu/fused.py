@@ -239,7 +239,7 @@ def run(
                     product = joined(inputs, at_xs + ahead // AHEAD % buffers * xs_buffer, made)
                     pieces = (last_block - first_block) * (-(-count // PIECE))
                     if ahead == step:
-                        product_pieces(product, count, PIECE, first_block, 0, pieces)
+                        product_pieces(product, count, AHEAD, first_block, 0, last_block - first_block)
                         pieces = 0
             xs_now = at_xs + step // AHEAD % buffers * xs_buffer + slot * xs_step
             states = (xs_now, xs_block, at_h, address(c_now), groups, planes)
@@ -248,8 +248,9 @@ def run(
             if TWO_PHASES:
                 epoch += 1
                 arrive(flags, me, threads, epoch)
-                product_pieces(product, count, PIECE, first_block, first, (first + end) // 2)
-                first = (first + end) // 2
+                if pieces > 0:
+                    product_pieces(product, count, PIECE, first_block, first, (first + end) // 2)
+                    first = (first + end) // 2
                 wait(flags, threads, epoch)
                 fetch_row(address(reset), h_row, threads)
                 second_phase((*fixed, places[0], following, *places, *states), first_block, last_block, step & 1)
@@ -257,7 +258,8 @@ def run(
             arrive(flags, me, threads, epoch)
             t = length - 1 - step if reverse else step
             copy_units((address(y) + n * y.strides[0] + t * y.strides[1] + 2 * u0, at_h + 2 * u0, max(0, u1 - u0)))
-            product_pieces(product, count, PIECE, first_block, first, end)
+            if pieces > 0:
+                product_pieces(product, count, PIECE, first_block, first, end)
             now, following = following, now
             wait(flags, threads, epoch)
             fetch_row(now, h_row, threads)
