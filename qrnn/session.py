@@ -163,37 +163,38 @@ class Session:
         size, steps = x.shape[:2]
         if state is not None:
             self.check_state(state, size)
-        kind = "f" if x.dtype.char == "f" else "d"
-        io = self._take((size, steps, kind), lambda: self._sequences(size, steps, kind))
+        shape = (size, steps, "f" if x.dtype.char == "f" else "d")
+        io = self._take(shape) or self._make(shape, lambda: self._sequences(*shape))
         if io is None:
             return None
         found = io.run(inputs, state)
-        self._give_back((size, steps, kind), io)
+        self._idle.setdefault(shape, []).append(io)
         return None if found is None else RunResult(found[0], State(found[1]))
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
         rows = self.engine.sequences(size, steps, np.dtype(kind))
         return None if rows is None else SequenceIO(self, rows)
 
-    def _take(self, shape: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """The buffers of a shape, which many threads may ask for at once; None for a shape that neither has any nor comes twice in a row.
+    def _take(self, shape: tuple[Any, ...]) -> Any:
+        """The buffers of a shape, which many threads may ask for at once; None where none are idle."""
+        try:
+            return self._idle[shape].pop()
+        except (KeyError, IndexError):
+            return None
+
+    def _make(self, shape: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Further buffers; None for a shape that neither has any nor is asked for twice in a row.
 
         To make them takes longer than a run without: lengths that always change never pay for it.
         """
         again, self._last_shape = shape == self._last_shape, shape
-        if (found := self._idle.get(shape)) is None:
+        if shape not in self._idle:
             if not again:
                 return None
             if len(self._idle) >= IDLE_SHAPES:
                 self._idle = {}
-            found = self._idle[shape] = []
-        try:
-            return found.pop()
-        except IndexError:
-            return make()
-
-    def _give_back(self, shape: tuple[Any, ...], io: Any) -> None:
-        self._idle.setdefault(shape, []).append(io)
+            self._idle[shape] = []
+        return make()
 
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
@@ -204,7 +205,7 @@ class Session:
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
             return self._step_as_run(inputs, state)
-        io = self._take((size,), lambda: StreamIO(self, size))
+        io = self._take((size,)) or self._make((size,), lambda: StreamIO(self, size))
         if io is None:
             return self._step_as_run(inputs, state)
         if state is None:
@@ -214,7 +215,7 @@ class Session:
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
         result = RunResult(outputs, io.state(rows))
-        self._give_back((size,), io)
+        self._idle.setdefault((size,), []).append(io)
         return result
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:

@@ -133,6 +133,7 @@ class SequenceIO:
     def __init__(self, session: Session, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
+        self._states = [(name, h, c, c.size > 0) for name, (h, c) in rows.layers.items()]
         self._made = [
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
         ]
@@ -155,15 +156,18 @@ class SequenceIO:
             if not tokens:
                 rows.read_from(name, value)
         begin = (self._start if state is None else state).layers
-        for name, (h, c) in rows.layers.items():
-            h[...], c[...] = begin[name]
+        for name, h, c, has_c in self._states:
+            given_h, given_c = begin[name]
+            h[...] = given_h
+            if has_c:
+                c[...] = given_c
         outputs = {}
         for name, shape, make in self._made:
             outputs[name] = values = make(shape)
             rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
-        return outputs, {name: (h.copy(), c.copy()) for name, (h, c) in rows.layers.items()}
+        return outputs, {name: (h.copy(), c.copy() if has_c else c) for name, h, c, has_c in self._states}
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

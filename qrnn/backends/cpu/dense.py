@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from qrnn.backends.cpu import matrix
-from qrnn.backends.cpu.calls import FIRST, LAST, Call
+from qrnn.backends.cpu.calls import FIRST, LAST, Call, address
 from qrnn.backends.cpu.fused import (
     AHEAD,
-    address,
     configure,
     emitted,
     encode_vectors,

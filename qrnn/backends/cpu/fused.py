@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import arrive, fetch, wait, wait_for_all
-from qrnn.backends.cpu.calls import digest, reader
+from qrnn.backends.cpu.calls import address, digest, reader
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
@@ -36,17 +36,6 @@ AHEAD = 64
 
 ROWS_AHEAD = 64
 """Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
-
-
-@intrinsic
-def address(_context: Any, array: Any) -> Any:
-    """The address of an array's first element."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, context.get_value_type(types.intp))
-
-    return types.intp(array), codegen
 
 
 def emitted(emit: Callable[..., None], arity: int) -> Any:
