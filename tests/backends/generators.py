@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 from unittest import mock
 
 import numpy as np
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
-from qrnn.backends.cpu import engine
+from qrnn.backends.cpu import crew, engine, packed
+from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.crew import SharedCall
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
@@ -241,6 +244,27 @@ def assert_equal(want: dict[str, Any], got: dict[str, Any]) -> None:
         np.testing.assert_array_equal(want[name], got[name], err_msg=name)
 
 
+class GangOfThreads(SharedCall):
+    """A gang whose members each get a thread of Python's, and never fails to come together, however busy the machine is."""
+
+    sizes: ClassVar[list[int]] = []
+    """Of the gangs that were made use of."""
+
+    def __init__(self, members: Sequence[Call], _alone: Call, flags: Any, patience: int) -> None:
+        super().__init__(members, members[0], flags, patience)
+        self._flags, self._running = flags, list[threading.Thread]()
+        self._others = [CallList((member,), np.zeros(3, np.int64)) for member in members[1:]]
+
+    def wake(self) -> None:
+        for thread in self._running:
+            thread.join()
+        self._flags[:] = 0
+        self.sizes.append(1 + len(self._others))
+        self._running = [threading.Thread(target=other.run, args=(0, 0)) for other in self._others]
+        for thread in self._running:
+            thread.start()
+
+
 @contextmanager
 def eager_threads(cores: int) -> Iterator[None]:
     """For the cpu backend every layer and every sequence is big enough for threads, and there are so many cores."""
@@ -249,4 +273,10 @@ def eager_threads(cores: int) -> Iterator[None]:
             if name.endswith("_MACS"):
                 stack.enter_context(mock.patch.object(engine, name, 1))
         stack.enter_context(mock.patch.object(engine, "core_count", return_value=cores))
+        for module in (engine, packed):
+            stack.enter_context(mock.patch.object(module, "SharedCall", GangOfThreads))
+        # of the crew, which counts as taken, nobody is asked: what a gang leaves to one thread is its first member's part
+        crew._POSTS[0] = crew.TAKEN
+        stack.callback(crew._POSTS.__setitem__, 0, crew.FREE)
+        GangOfThreads.sizes.clear()
         yield

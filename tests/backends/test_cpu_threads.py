@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,17 @@ import pytest
 from hypothesis import given
 from models import Shape
 
-from backends.generators import Case, assert_equal, cases, eager_threads, few, integers, many, quantized_or_refused
+from backends.generators import (
+    Case,
+    GangOfThreads,
+    assert_equal,
+    cases,
+    eager_threads,
+    few,
+    integers,
+    many,
+    quantized_or_refused,
+)
 from qrnn.backends.cpu import crew, engine, packed, pools
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.calls import Call
@@ -49,35 +60,26 @@ def eager() -> Iterator[None]:
 @pytest.mark.parametrize("hidden", [1, 2, 7, 16, 40])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 @pytest.mark.parametrize("isa", available_isas())
-def test_a_gang_equals_the_reference(
-    isa: str, cell: str, after: bool, hidden: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gang_equals_the_reference(isa: str, cell: str, after: bool, hidden: int) -> None:
     """Odd sizes, fewer units than threads, more steps than a block of input products; traced runs use the plain kernels."""
     case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
     model = case.quantized()
     batch = case.batch(model)
     traced = hidden == 7
     want, _ = integers(Session(model, "reference"), batch, traced=traced)
-    gangs, alone = [], np.zeros(1, np.int64)
-
-    class NeverAlone(SharedCall):
-        def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
-            gangs.append(len(members))
-            super().__init__(members, Call(_count, alone), *arguments)
-
-    monkeypatch.setattr(engine, "SharedCall", NeverAlone)
-    monkeypatch.setattr(packed, "SharedCall", NeverAlone)
     for threads in (2, 3):
-        session = Session(model, "cpu", threads, isa)
-        for _ in range(100):  # on few cores helpers may come too late
-            gangs.clear()
-            alone[:] = 0
-            got, _ = integers(session, batch, traced=traced)
-            assert gangs == [threads] * 2, "a direction was not shared"
-            if not alone[0]:
-                break
-        assert not alone[0], "no gang came together"
-        assert_equal(want, got)
+        GangOfThreads.sizes.clear()
+        assert_equal(want, integers(Session(model, "cpu", threads, isa), batch, traced=traced)[0])
+        assert GangOfThreads.sizes == [threads] * 2, "a direction was not shared"
+
+
+@pytest.fixture
+def gangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer is big enough for a gang of the crew, of two."""
+    for name in vars(engine).copy():
+        if name.endswith("_MACS"):
+            monkeypatch.setattr(engine, name, 1)
+    monkeypatch.setattr(engine, "core_count", lambda: 2)
 
 
 @jit
@@ -87,25 +89,44 @@ def _count(count: Any) -> None:
 
 
 @pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("gangs")
 @pytest.mark.parametrize("isa", [None, "plain"])
-def test_helpers_that_are_not_to_be_had(isa: str | None) -> None:
-    """Of a gang that cannot be complete, nobody waits for the others: the call is made alone, and helpers are free again."""
+def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helpers come, be it at the second call or, on a busy machine, much later; one that does not come is not waited for."""
     case = _case("gru", False, hidden=40)
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
-    session = Session(model, "cpu", 3, isa)
-    posts = crew._POSTS
-    assert_equal(want, integers(session, batch)[0])
-    posts[0] = crew.TAKEN
-    assert_equal(want, integers(session, batch)[0])
-    assert posts[0] == crew.TAKEN
-    posts[0] = crew.FREE
-    with mock.patch.object(crew, "wake"), mock.patch.object(crew, "PATIENCE", 0):
+    alone = np.zeros(1, np.int64)
+
+    class NeverAlone(SharedCall):
+        def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
+            self.counting = Call(_count, alone)
+            super().__init__(members, self.counting, *arguments)
+            self._calls = tuple(members)  # those that work on arrays
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "SharedCall", NeverAlone)
+        patched.setattr(packed, "SharedCall", NeverAlone)
+        patched.setattr(engine, "_patience", lambda _macs: crew.PATIENCE)
+        session, deadline = Session(model, "cpu", 2, isa), time.monotonic() + 300
+        while True:
+            alone[:] = 0
+            got, _ = integers(session, batch)
+            if not alone[0]:
+                break
+            assert time.monotonic() < deadline, "no gang came together"
+        assert_equal(want, got)
+    session = Session(model, "cpu", 2, isa)
+    for _ in range(20):  # by the gang or alone
         assert_equal(want, integers(session, batch)[0])
-        assert posts[0] == crew.FREE
+    crew._POSTS[0] = crew.TAKEN
     assert_equal(want, integers(session, batch)[0])
+    assert crew._POSTS[0] == crew.TAKEN
+    crew._POSTS[0] = crew.FREE
+    with mock.patch.object(crew, "wake"):
+        assert_equal(want, integers(session, batch)[0])
+    assert crew._POSTS[0] == crew.FREE
 
 
 @pytest.mark.usefixtures("eager")
@@ -146,13 +167,10 @@ def test_one_thread_equals_two_long(case: Case) -> None:
     check_threads(case)
 
 
+@pytest.mark.usefixtures("gangs")
 @pytest.mark.parametrize("gang", [False, True])
-def test_many_threads_share_one_session(gang: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads_share_one_session(gang: bool) -> None:
     """Eight Python threads at once: each gets the bits of a run alone, whether it gets the gang or not."""
-    if gang:
-        for name in ("GANG_MACS", "FUSED_GANG_MACS", "FUSED_RUN_MACS", "TASK_MACS", "FUSED_TASK_MACS"):
-            monkeypatch.setattr(engine, name, 1)
-        monkeypatch.setattr(engine, "core_count", lambda: 2)
     case = _case("gru", False, hidden=13, sequences=1 if gang else 4, steps=40)
     model = case.quantized()
     session, batch = Session(model, "cpu"), case.batch(model)

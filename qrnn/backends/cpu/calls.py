@@ -134,6 +134,11 @@ class Frame:
         self.kinds = types.Tuple([typeof(value) for value in values])
         self.address: int = self._words.ctypes.data
 
+    def put(self, number: int, array: npt.NDArray[Any]) -> None:
+        """Let argument ``number`` be another array, of the same type, which the caller keeps alive."""
+        begin = self._begins[number]
+        self._words[begin : begin + 1 + array.ndim] = address_of(array), *array.shape
+
     def place(self, number: int) -> tuple[Int64Array, int]:
         """The words, and among them the address of argument ``number``, an array: another may be put there, of the same shape and type, which
         the caller keeps alive."""
@@ -164,7 +169,7 @@ class CallList:
     """Calls in order, which all know ``control`` [3] int64: `run` sets `FIRST` and `LAST`; a call that is to be the last sets `STATUS`."""
 
     def __init__(self, calls: Sequence[Call], control: Int64Array) -> None:
-        self._calls, self._control = tuple(calls), control
+        self.calls, self._control = tuple(calls), control
         self._addresses = np.array([call.addresses for call in calls], np.int64).reshape(-1, 2)
         self._words = np.array([control.ctypes.data, len(calls), self._addresses.ctypes.data], np.int64)
         self.address: int = self._words.ctypes.data
@@ -179,7 +184,7 @@ class CallList:
 
     def one_by_one(self) -> list[CallList]:
         """Each call in a list of its own, for measuring."""
-        return [CallList((call,), self._control) for call in self._calls]
+        return [CallList((call,), self._control) for call in self.calls]
 
     def run(self, first: int, last: int) -> int:
         """The status at the end: 0 when all calls were made. Not by two threads at once."""

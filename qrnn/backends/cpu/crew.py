@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import types
 
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, exchange_if, load_acquire, pause, store_release, yield_processor
@@ -40,7 +41,7 @@ YIELD = 1 << 10
 """Pauses after which a gang that is not complete offers its processors to whom it waits for."""
 
 PATIENCE = 1 << 16
-"""Pauses that long work waits for helpers to wake up, which takes some 50 µs; short work does not wait."""
+"""Pauses that a gang waits for helpers to wake up, which takes some 50 µs, at most."""
 
 _POSTS: Int64Array = np.zeros(MOST * FLAG_STRIDE, np.int64)
 _helpers: list[threading.Event] = []
@@ -177,12 +178,19 @@ class SharedCall(Call):
     Its helpers are to be woken before.
     """
 
-    def __init__(self, members: Sequence[Call], alone: Call, flags: Int64Array, patient: bool) -> None:
+    def __init__(self, members: Sequence[Call], alone: Call, flags: Int64Array, patience: int) -> None:
+        """``flags``: of the members' barrier; ``patience``: pauses worth waiting until helpers are awake, 0 for none."""
         self._calls = (*members, alone)  # kept alive
-        self._helpers, self._patient = len(members) - 1, patient
+        self._helpers, self._patience = len(members) - 1, min(patience, PATIENCE)
         addresses = np.array([call.addresses for call in self._calls], np.int64)
-        super().__init__(share, _POSTS, addresses[:-1], addresses[-1:], flags, PATIENCE if patient else 0)
+        super().__init__(share, _POSTS, addresses[:-1], addresses[-1:], flags, self._patience)
+
+    def put(self, number: int, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        """Let the calls' arguments from ``number`` on be other arrays; see `Frame.put`."""
+        for call in self._calls:
+            for k, array in enumerate(arrays, number):
+                call.frame.put(k, array)
 
     def wake(self) -> None:
         """Before a list with this call is run."""
-        wake(self._helpers, self._patient)
+        wake(self._helpers, self._patience > 0)

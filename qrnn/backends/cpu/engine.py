@@ -18,7 +18,7 @@ from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.calls import Call, CallList
-from qrnn.backends.cpu.crew import MOST, SharedCall
+from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
@@ -41,6 +41,9 @@ GANG_MACS = 1 << 17
 FUSED_GANG_MACS, FUSED_RUN_MACS, FUSED_TASK_MACS = 3 << 14, 1 << 22, 1 << 24
 """Of fused steps, which take a tenth of the time: `GANG_MACS`; multiply-adds of a run that is worth a gang; `TASK_MACS`, and those of a run
 that is worth waiting until helpers are awake."""
+
+ONCE_MACS = 1 << 27
+"""A run by plain kernels that is worth laying out calls for a gang that makes them once, a millisecond and more of Python."""
 
 DENSE_MACS = 1 << 14
 """A dense layer of so many multiply-adds a call goes by `qrnn.backends.cpu.dense`: below, plain loops start sooner."""
@@ -183,9 +186,11 @@ class CpuEngine(Engine):
         # of fused steps, only padding is not written
         y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
-        if self._members(d, N, T, forms is not None) > 1:
-            call = self._sequence_call(layer, number, forms, data, traces)
-            calls = CallList((call,), np.zeros(3, np.int64))
+        members = self._members(d, N, T, forms is not None)
+        if members > 1 and forms is not None:
+            forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
+        elif members > 1 and T * _macs(d) >= ONCE_MACS:
+            calls = CallList((self._sequence_call(layer, number, None, data, traces),), np.zeros(3, np.int64))
             calls.wake()
             calls.run(0, 0)
         elif forms is not None:
@@ -261,11 +266,10 @@ class CpuEngine(Engine):
     ) -> Call:
         d, (N, T, _) = layer.directions[number], data[0].shape
         members = self._members(d, N, T, forms is not None)
-        patient = T * _macs(d) >= FUSED_TASK_MACS or forms is None
         if forms is not None:
             fused = forms.choose(N, T, members)
             return (
-                fused.whole_call(*data) if members == 1 else fused.shared_call(*data, threads=members, patient=patient)
+                fused.whole_call(*data) if members == 1 else fused.shared_call(data, members, _patience(T * _macs(d)))
             )
         own = _scratch(layer, d, members)
         fixed = (*_codes(layer), d.reverse, *self._packed[layer.name, number], *data, traces, own)
@@ -273,7 +277,7 @@ class CpuEngine(Engine):
         if members == 1:
             return alone
         calls = [Call(kernels.run_sequences, *fixed, (0, N, me, members)) for me in range(members)]
-        return SharedCall(calls, alone, own[-1], patient)
+        return SharedCall(calls, alone, own[-1], PATIENCE)
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""
@@ -356,6 +360,11 @@ def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tup
 def _macs(d: QuantDirection) -> int:
     """Multiply-adds of a step of a direction."""
     return d.ih.weight.size + d.hh.weight.size
+
+
+def _patience(macs: int) -> int:
+    """Pauses that a run of so many multiply-adds by fused steps is worth waiting: less than it takes alone; a short one is not."""
+    return 1 << max(0, macs.bit_length() - 13) if macs >= FUSED_TASK_MACS else 0
 
 
 def _scratch(layer: QuantRecurrent, d: QuantDirection, threads: int) -> tuple[Any, ...]:

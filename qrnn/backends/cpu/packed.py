@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
-from qrnn.backends.cpu.calls import Call, Frame
+from qrnn.backends.cpu.calls import Call, CallList, Frame
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
@@ -259,6 +260,7 @@ class FusedRun:
         self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", ih, hh)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
+        self._idle_gangs: dict[tuple[int, int], list[tuple[SharedCall, CallList]]] = {}
         self._entries: dict[str, Any] = {}
 
     def run(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int) -> None:
@@ -286,12 +288,26 @@ class FusedRun:
             compiled(template, *self._key), self.direction.reverse, *self._parts, x, lengths, h, c, y, own, place
         )
 
-    def shared_call(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, threads: int, patient: bool) -> SharedCall:
-        """`fused.run` of one sequence by a gang of so many."""
+    def shared_call(self, data: Sequence[Any], threads: int, patience: int) -> SharedCall:
+        """`fused.run` of one sequence, (x, lengths, h, c, y), by a gang of so many; ``patience`` as for `SharedCall`."""
         own, called = scratch(self.isa, self.layer, threads, self.bits), compiled("run", *self._key)
-        data = (self.direction.reverse, *self._parts, x, lengths, h, c, y, own)
-        members = [Call(called, *data, (0, 1, me, threads)) for me in range(threads)]
-        return SharedCall(members, Call(called, *data, (0, 1, 0, 1)), own[-1], patient)
+        fixed = (self.direction.reverse, *self._parts, *data, own)
+        members = [Call(called, *fixed, (0, 1, me, threads)) for me in range(threads)]
+        return SharedCall(members, Call(called, *fixed, (0, 1, 0, 1)), own[-1], patience)
+
+    def run_shared(self, data: Sequence[Any], threads: int, patience: int) -> None:
+        """`shared_call` at once; calls are laid out for the first of its kind, which takes longer than many a run."""
+        idle = self._idle_gangs.setdefault((threads, patience), [])
+        call, calls = take(idle) or self._gang(data, threads, patience)
+        call.put(1 + len(self._parts), data)
+        calls.wake()
+        calls.run(0, 0)
+        idle.append((call, calls))
+
+    def _gang(self, data: Sequence[Any], threads: int, patience: int) -> tuple[SharedCall, CallList]:
+        like = [np.empty((1,) * array.ndim, array.dtype) for array in data]  # calls keep what they are made with
+        call = self.shared_call(like, threads, patience)
+        return call, CallList((call,), np.zeros(3, np.int64))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
