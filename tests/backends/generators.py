@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,8 +18,9 @@ from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
 from qrnn.backends.cpu import crew, engine, packed
-from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.calls import Call, CallList, call_at
 from qrnn.backends.cpu.crew import SharedCall
+from qrnn.backends.cpu.jit import jit
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
@@ -244,6 +246,13 @@ def assert_equal(want: dict[str, Any], got: dict[str, Any]) -> None:
         np.testing.assert_array_equal(want[name], got[name], err_msg=name)
 
 
+@jit
+def _begin(go: Any, entry: int, words: int) -> None:
+    """Let the others go, and make the first member's call."""
+    go[0] = 1
+    call_at(entry, words)
+
+
 class GangOfThreads(SharedCall):
     """A gang whose members each get a thread of Python's, and never fails to come together, however busy the machine is."""
 
@@ -251,16 +260,23 @@ class GangOfThreads(SharedCall):
     """Of the gangs that were made use of."""
 
     def __init__(self, members: Sequence[Call], _alone: Call, flags: Any, patience: int) -> None:
-        super().__init__(members, members[0], flags, patience)
-        self._flags, self._running = flags, list[threading.Thread]()
+        self._go, self._flags, self._running = np.zeros(1, np.int64), flags, list[threading.Thread]()
+        self._beginning = Call(_begin, self._go, *members[0].addresses)
+        super().__init__(members, self._beginning, flags, patience)
+        self._calls = tuple(members)  # those that work on arrays
         self._others = [CallList((member,), np.zeros(3, np.int64)) for member in members[1:]]
+
+    def _work(self, calls: CallList) -> None:
+        while not self._go[0]:
+            time.sleep(1e-4)
+        calls.run(0, 0)
 
     def wake(self) -> None:
         for thread in self._running:
             thread.join()
-        self._flags[:] = 0
+        self._flags[:] = self._go[:] = 0
         self.sizes.append(1 + len(self._others))
-        self._running = [threading.Thread(target=other.run, args=(0, 0)) for other in self._others]
+        self._running = [threading.Thread(target=self._work, args=(other,)) for other in self._others]
         for thread in self._running:
             thread.start()
 
@@ -275,7 +291,7 @@ def eager_threads(cores: int) -> Iterator[None]:
         stack.enter_context(mock.patch.object(engine, "core_count", return_value=cores))
         for module in (engine, packed):
             stack.enter_context(mock.patch.object(module, "SharedCall", GangOfThreads))
-        # of the crew, which counts as taken, nobody is asked: what a gang leaves to one thread is its first member's part
+        # the crew counts as taken, and nobody of it is asked
         crew._POSTS[0] = crew.TAKEN
         stack.callback(crew._POSTS.__setitem__, 0, crew.FREE)
         GangOfThreads.sizes.clear()

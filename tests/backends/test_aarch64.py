@@ -117,7 +117,7 @@ class _Layer:
         operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
         ih_weights, ih_params, *self.x_sizes = p.ih
         hh_weights, hh_params, groups, planes = p.hh
-        words, offsets, units = p.coding
+        words, offsets = p.coding
         self.x_format = (int(p.formats[2]), int(p.formats[3]), *self.x_sizes)
         for k in range(len(h)):
             self.h[k, : h.shape[1]] = h[k]
@@ -134,10 +134,10 @@ class _Layer:
         self.places, self.sums = [place(reset), place(z)], place(sums)
         self.states = [place(self.h), place(self.c), groups, planes]
         self.xs, self.xs_step = place(xs), 4 * xs.shape[1]
-        self.xs_block = self.xs_step * units // self.h.shape[1]
+        self.xs_block = self.xs_step * NEON.units // self.h.shape[1]
         of_state = (4 * z.shape[1], self.xs_step, 2 * self.h.shape[1], 4 * self.c.shape[1])
         self.strides = (self.row, self.row, self.row, *of_state)
-        self.last = self.h.shape[1] // units
+        self.last = self.h.shape[1] // NEON.units
 
     def input_products(self, first: int, count: int, t: int, steps: int, ahead: int) -> None:
         """Of ``count`` sequences from ``first`` on, of time steps from t on: rows for ``ahead`` steps, of which there are ``steps``."""

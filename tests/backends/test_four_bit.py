@@ -69,7 +69,7 @@ def test_groups_by_four_bits(isa: Any) -> None:
         want = run_raw(model, (h, c), x, lengths, "reference")
         y = np.zeros((sequences, steps, 50), np.int16)
         h_n, c_n = h[:, 0].copy(), c[:, 0].copy()
-        FusedRun(isa, layer, layer.directions[0], (4, 4)).run(x, lengths, h_n, c_n, y, (0, sequences, 0, 1))
+        FusedRun(isa, layer, layer.directions[0], (4, 4)).run(x, lengths, h_n, c_n, y, 0, sequences)
         np.testing.assert_array_equal(y, want["y"])
         np.testing.assert_array_equal(h_n, want["h"][:, 0])
         np.testing.assert_array_equal(c_n, want["c"][:, 0])

@@ -85,7 +85,7 @@ def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
     return _pack(p.matrix), p.pre_shift, params, tables, formats
 
 
-_Data = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
+SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
 """x, lengths, h, c, y."""
 
 
@@ -190,7 +190,7 @@ class CpuEngine(Engine):
         if members > 1 and forms is not None:
             forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
         elif members > 1 and T * _macs(d) >= ONCE_MACS:
-            calls = CallList((self._sequence_call(layer, number, None, data, traces),), np.zeros(3, np.int64))
+            calls = CallList((self._sequence_call(layer, number, None, data, traces, members),), np.zeros(3, np.int64))
             calls.wake()
             calls.run(0, 0)
         elif forms is not None:
@@ -253,19 +253,23 @@ class CpuEngine(Engine):
         shares = min(self.workers, size, max(1, size * steps * work // FUSED_TASK_MACS)) if size > 1 else 1
         return CpuSequences(self, size, steps, real, shares)
 
-    def sequence_call(
-        self, layer: QuantRecurrent, number: int, x: Int16Array, lengths: IndexArray, h: Int16Array, c: Int32Array, y: Int16Array
-    ) -> Call:  # fmt: skip
-        """One direction over whole sequences, as `_direction`."""
+    def sequence_call(self, layer: QuantRecurrent, number: int, data: SequenceData, gangs: bool) -> Call:
+        """One direction over whole sequences, as `_direction`; by a gang only where ``gangs`` allows it."""
         forms = self._fused.get((layer.name, number))
-        traces = _traces(layer.directions[number], c, len(x), 0)
-        return self._sequence_call(layer, number, forms, (x, lengths, h, c, y), traces)
+        c, (N, T, _) = data[3], data[0].shape
+        members = self._members(layer.directions[number], N, T, forms is not None) if gangs else 1
+        return self._sequence_call(layer, number, forms, data, _traces(layer.directions[number], c, N, 0), members)
 
     def _sequence_call(
-        self, layer: QuantRecurrent, number: int, forms: FusedForms | None, data: _Data, traces: Any
+        self,
+        layer: QuantRecurrent,
+        number: int,
+        forms: FusedForms | None,
+        data: SequenceData,
+        traces: Any,
+        members: int,
     ) -> Call:
         d, (N, T, _) = layer.directions[number], data[0].shape
-        members = self._members(d, N, T, forms is not None)
         if forms is not None:
             fused = forms.choose(N, T, members)
             return (

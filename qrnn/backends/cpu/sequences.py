@@ -41,7 +41,7 @@ class CpuSequences(SequenceRows):
         }
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self.shares = [_Share(engine, self, tensors, steps, *span) for span in spans]
+        self.shares = [_Share(engine, self, tensors, steps, span, gangs=len(spans) == 1) for span in spans]
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -68,13 +68,20 @@ class CpuSequences(SequenceRows):
 
 
 class _Share:
-    """Sequences first … last - 1, by one thread; a sequence alone also by a gang."""
+    """Sequences span[0] … span[1] - 1, by one thread; with ``gangs`` a sequence alone also by several."""
 
     def __init__(
-        self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, first: int, last: int
+        self,
+        engine: CpuEngine,
+        rows: ModelRows,
+        tensors: dict[str, Any],
+        steps: int,
+        span: tuple[int, int],
+        gangs: bool,
     ) -> None:
+        (first, last), formats = span, engine.model.tensors
         calls = _SequenceCalls(
-            engine, _part_of(rows, first, last), _cut(engine.model.tensors, tensors, steps, first, last), steps
+            engine, _part_of(rows, first, last), _cut(formats, tensors, steps, first, last), steps, gangs
         )
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
@@ -128,9 +135,9 @@ def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
 
 
 class _SequenceCalls(LayerCalls):
-    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int) -> None:
+    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
         super().__init__(engine, rows, tensors)
-        self._steps = steps
+        self._steps, self._gangs = steps, gangs
         self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}
         self._lengths = np.full(rows.size, steps, np.int64)
 
@@ -152,13 +159,14 @@ class _SequenceCalls(LayerCalls):
             self.tensors[layer.c_n] = c.reshape(N, -1)
         out = self.tensors[layer.output]
         if D == 1:
-            return [self.engine.sequence_call(layer, 0, x, self._lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))]
+            data = (x, self._lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
+            return [self.engine.sequence_call(layer, 0, data, self._gangs)]
         calls: list[Call] = []
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
             place = (self.place(False), number)
             calls += [Call(stream_rows.take_part, *place, h, own_h), Call(stream_rows.take_part, *place, c, own_c)]
-            calls.append(self.engine.sequence_call(layer, number, x, self._lengths, own_h, own_c, y))
+            calls.append(self.engine.sequence_call(layer, number, (x, self._lengths, own_h, own_c, y), self._gangs))
             calls += [Call(stream_rows.put_part, *place, own_h, h), Call(stream_rows.put_part, *place, own_c, c)]
             parts = out.reshape(N * T, D, P)
             calls.append(Call(stream_rows.put_part, self.place(True), number, y.reshape(N * T, P), parts))
