@@ -110,9 +110,11 @@ def test_ratios_and_summary() -> None:
     to_ort = {way: values["geometric_mean"] for way, values in found["streaming_to_onnx_runtime"].items()}
     assert to_ort == {"by call": pytest.approx(3.0), "bound": pytest.approx(4.0)}
     result = bench_report.Result(tuple(rows), SETTINGS, (QRNN,), ("openvino",), "python tool", 0.5)
-    text = bench_report.page(result)
+    text = bench_report.page(result, "name")
     for part in (
         "geometric mean **1.00**",
+        "(name.json)",
+        "(name.png)",
         "not installed, left out: openvino",
         "**0.50**",
         "left: of no use (4 rows, first LSTM 64, batch 1)",
@@ -199,7 +201,7 @@ def test_absent_peers_are_named(
     result = bench_peers.run(options, bench_runtimes.runtimes(), "python tool")
     assert result.absent == ("onnxruntime", "torch", "openvino")
     assert "torch is not installed and left out" in capsys.readouterr().out
-    assert "not installed, left out: openvino" in bench_report.page(result)
+    assert "not installed, left out: openvino" in bench_report.page(result, "name")
 
 
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
     pip install -e '.[peers]'
     python tools/bench_peers.py [--cells lstm gru] [--sizes 64 128] [--batches 1 32] [--threads 1 2] [--output docs/benchmarks/cpu.md]
 
-Writes the page, and beside it cpu.json and cpu.png. Peers that are not installed are left out by name. No environment variable is
+Writes the page, and beside it the figures and a picture, under the page's name. Peers that are not installed are left out by name. No environment variable is
 needed: each runtime is told its threads by its own setting.
 """
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
     """See the module."""
     options = parse(arguments)
     result = run(options, runtimes(), shlex.join(["python", "tools/bench_peers.py", *arguments]))
-    text = page(result)
+    text = page(result, options.output.stem)
     print(text)
     write_atomically(options.output, text.encode())
     write_atomically(options.output.with_suffix(".json"), as_json(result))

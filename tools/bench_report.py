@@ -129,8 +129,8 @@ def _said(what: str, found: dict[str, Any] | None) -> list[str]:
     return [f"- {what}: geometric mean **{found['geometric_mean']:.2f}**, {worst}, {count}"]
 
 
-def page(result: Result) -> str:
-    """docs/benchmarks/cpu.md."""
+def page(result: Result, name: str) -> str:
+    """The page; ``name``: of the files beside it, without their endings."""
     found, about = summary(result.rows), machine()
     packages = dict.fromkeys([*(runtime.package for runtime in result.runtimes), "numba", "numpy"])
     threads = " / ".join(map(str, result.settings.threads))
@@ -139,7 +139,7 @@ def page(result: Result) -> str:
     lines = [
         "# Speed on the CPU, beside other runtimes and the machine's limit",
         "",
-        f"Made by `{result.command}` on {datetime.now(UTC).date()} (`pip install 'qrnn[peers]'`); all figures: [cpu.json](cpu.json).",
+        f"Made by `{result.command}` on {datetime.now(UTC).date()} (`pip install 'qrnn[peers]'`); all figures: [{name}.json]({name}.json).",
         "",
         f"- {about['processor']}, {about['cores']} cores; {', '.join(about['instructions'])}; {', '.join(about['caches'])}",
         f"- {about['system']}, Python {about['python']}; " + ", ".join(f"{name} {version(name)}" for name in packages),
@@ -155,7 +155,7 @@ def page(result: Result) -> str:
     lines += _said("streaming, against the best peer", found["streaming"])
     for way, values in found["streaming_to_onnx_runtime"].items():
         lines += _said(f"streaming, {way}, against {ORT} {way}", values)
-    lines += ["", "![Ratios of every row](cpu.png)", ""]
+    lines += ["", f"![Ratios of every row]({name}.png)", ""]
     for batch in sorted({row.case.batch for row in whole}):
         chosen = [row for row in whole if row.case.batch == batch]
         lines += [f"## Whole sequences of {chosen[0].case.steps} steps, batch {batch}", ""]
