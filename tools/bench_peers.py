@@ -3,8 +3,8 @@
     pip install -e '.[peers]'
     python tools/bench_peers.py [--cells lstm gru] [--sizes 64 128] [--batches 1 32] [--threads 1 2] [--output docs/benchmarks/cpu.md]
 
-Writes the page, and beside it the figures and a picture, under the page's name. Peers that are not installed are left out by name. No environment variable is
-needed: each runtime is told its threads by its own setting.
+Writes the page, and beside it the figures and a picture, under the page's name. Peers that are not installed are left out by name. No
+environment variable is needed: each runtime is told its threads by its own setting.
 """
 
 from __future__ import annotations
