@@ -288,6 +288,7 @@ def eager_threads(cores: int) -> Iterator[None]:
         for name in vars(engine).copy():
             if name.endswith("_MACS"):
                 stack.enter_context(mock.patch.object(engine, name, 1))
+        stack.enter_context(mock.patch.object(engine, "largest_gang", return_value=cores))
         stack.enter_context(mock.patch.object(engine, "core_count", return_value=cores))
         for module in (engine, packed):
             stack.enter_context(mock.patch.object(module, "SharedCall", GangOfThreads))

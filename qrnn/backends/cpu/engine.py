@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -209,10 +210,11 @@ class CpuEngine(Engine):
 
     def _members(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
         """Threads that share a sequence alone, of so many steps. A projection reads all of h: gangs do not split it."""
+        macs = _macs(d)
         least, in_all = (FUSED_GANG_MACS, FUSED_RUN_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
-        if not GANGS_WORK or sequences > 1 or d.projection is not None or steps * _macs(d) < in_all:
+        if not GANGS_WORK or sequences > 1 or d.projection is not None or steps * macs < in_all:
             return 1
-        return min(self.workers, MOST, max(1, _macs(d) // least))
+        return min(self.workers, MOST, max(1, macs // least), largest_gang(macs) if fused else MOST)
 
     def _spread(self, run: Callable[..., None], count: int, macs: int, task_macs: int, grain: int = 1) -> None:
         """Run items 0 … count - 1 of ``macs`` multiply-adds each, split over the pool into tasks of ``task_macs`` or more.
@@ -364,6 +366,15 @@ def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tup
 def _macs(d: QuantDirection) -> int:
     """Multiply-adds of a step of a direction."""
     return d.ih.weight.size + d.hh.weight.size
+
+
+def largest_gang(macs: int) -> int:
+    """Members beyond which one more costs a fused step of so many multiply-adds more at the barrier than it takes off the rest.
+
+    With m members a step takes macs / m and, since each looks at the flags of all, m times what a look takes: least at the square root of
+    their quotient. A look at another core's flag takes some 0.1 µs, as long as 2^13 multiply-adds or more; not measured beyond two cores.
+    """
+    return max(2, isqrt(macs >> 13))
 
 
 def _patience(macs: int) -> int:
