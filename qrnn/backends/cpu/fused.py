@@ -121,17 +121,8 @@ def product_pieces(product: Any, count: int, size: int, first_block: int, first:
     for piece in range(first, last):
         block, begin = first_block + piece // of_block, piece % of_block * size
         own = (
-            weights,
-            params,
-            operands + begin * row,
-            row,
-            out + begin * out_row,
-            out_row,
-            out_block,
-            groups,
-            planes,
-            sums,
-        )
+            weights, params, operands + begin * row, row, out + begin * out_row, out_row, out_block, groups, planes, sums,
+        )  # fmt: skip
         input_product(own, min(size, count - begin), block, block + 1)
 
 
