@@ -17,11 +17,11 @@ from bench_workloads import Case, Work, work
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.bench import Others, Timed, interleaved, settle
 
-OURS, BOUND = "qrnn", ", bound"
+OURS, ORT = "qrnn", "ONNX Runtime"
+
+BOUND = ", bound"
 """A runtime with memory of its own that is written and read in place has a name that ends so."""
 
-
-ORT = "ONNX Runtime"
 WAYS = {"by call": False, "bound": True}
 """How a step gets its arrays."""
 

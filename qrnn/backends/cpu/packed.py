@@ -16,7 +16,7 @@ from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, CallList, Frame
 from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.fused import AHEAD, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
+from qrnn.backends.cpu.fused import AHEAD, CACHE_LINE, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import WORDS
@@ -25,8 +25,6 @@ from qrnn.backends.cpu.table import words as table_words
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
-
-CACHE_LINE = 64
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

@@ -52,13 +52,17 @@ class CpuSequences(SequenceRows):
             for name in (*self.inputs, *self.outputs)
         }
 
-    def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+    def _put(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Let the calls that read an input, or write an output, do so there."""
         address = address_of(values)
         for words, word, offset in self._users[name]:
             words[word] = address + offset
 
+    def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+        self._put(name, values)
+
     def write_to(self, name: str, values: FloatArray) -> None:
-        self.read_from(name, values)
+        self._put(name, values)
 
     def run(self, count: int) -> bool:
         if len(self.shares) == 1:
