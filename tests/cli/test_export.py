@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from installed import tool
 
 from cli.running import Workplace, tree
 from qrnn.targets import targets_folder
@@ -44,9 +45,8 @@ def edit(folder: Path, **values: Any) -> None:
 
 
 def emulator() -> None:
-    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    for needed in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        tool(needed)
 
 
 # --- what they do -------------------------------------------------------------------------------------------------------------------

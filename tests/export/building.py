@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from installed import SANITIZERS, compiler
 
 from qrnn.devices.toolchain import boards_folder
 from qrnn.export.expected import first_difference, host_results, random_sequences
@@ -23,18 +23,10 @@ from qrnn.quantization import Scheme, quantize
 from qrnn.targets import Kernels, targets_folder
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
-SANITIZED = (*WARNINGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = (*WARNINGS, "-O1", *SANITIZERS)
 COMPILERS = ("gcc", "clang")
 INTRINSICS = Path(__file__).parent / "dot"
 """Arm's intrinsics in plain C, for dot products of other cores on this machine."""
-
-
-def compiler(name: str) -> str:
-    """The path of a compiler; skips the test where it is not installed."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def write_sources(exported: Exported, folder: Path) -> Path:
@@ -58,6 +50,7 @@ def replayed(
     exported: Exported, sequences: Sequence[Vectors], folder: Path, cc: str, replay: str | None = None
 ) -> list[Replayed]:
     """What the model's C makes of ``sequences`` under sanitizers; ``replay``: a program in place of the usual."""
+    compiler(cc, *SANITIZERS)
     source = write_sources(exported, folder)
     lengths = [sequence_length(exported, s) for s in sequences]
     (folder / "replay.c").write_text(replay or replay_source(exported, max(lengths)))

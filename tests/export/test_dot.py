@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -13,7 +12,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from installed import SANITIZERS, compiler, cross_compiler, tool
 
+from export.building import COMPILERS
 from qrnn.export.layout import COLUMNS, Kernels, pack_block, pack_block_four, padded_columns
 
 HERE = Path(__file__).parent / "dot"
@@ -126,25 +127,23 @@ def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[in
     return [[int(s) for s in row] for row in sums.reshape(-1, 4)]
 
 
-def compile_driver(compiler: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
+def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
     program = build_directory() / name.replace(" ", "-").replace(",", "")
     if not program.exists():
         header = f'-DHEADER="qrnn_dot_{kernels}.h"'
-        command = [compiler, *WARNINGS, f"-I{RUNTIME}", header, *flags]
+        command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *flags]
         command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return str(program)
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("host", list(HOSTS))
-def test_host(host: str, compiler: str) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"no {compiler}")
+def test_host(host: str, cc: str) -> None:
     kernels, defines = HOSTS[host]
-    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{HERE}"]
-    program = compile_driver(compiler, [*sanitize, *defines], kernels, f"{host} {compiler}")
+    flags = ["-O1", "-g", *SANITIZERS, f"-I{HERE}", *defines]
+    program = compile_driver(compiler(cc, *SANITIZERS), flags, kernels, f"{host} {cc}")
 
     @settings(max_examples=30, deadline=None)
     @given(st.lists(cases, min_size=1, max_size=8))
@@ -157,16 +156,14 @@ def test_host(host: str, compiler: str) -> None:
 @pytest.mark.parametrize("optimization", ["-O0", "-Os", "-O2", "-O3"])
 @pytest.mark.parametrize("core", list(CORES))
 def test_emulated(core: str, optimization: str) -> None:
-    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"no {tool}")
-    target = CORES[core]
+    emulator, target = tool("qemu-system-arm"), CORES[core]
+    cc = cross_compiler("arm-none-eabi-gcc", "--specs=rdimon.specs")
     flags = [optimization, f"-mcpu={target.cpu}", "-mthumb", *target.flags]
     flags += ["--specs=rdimon.specs", "-nostartfiles", f"-T{HERE / 'ram.ld'}"]
     longest = 256 if "-DQRNN_SHORT_ROWS" in flags else 600
-    program = compile_driver("arm-none-eabi-gcc", flags, target.kernels, core + optimization, HERE / "start.c")
-    emulator = ["qemu-system-arm", "-M", target.board, "-nographic", "-monitor", "none", "-serial", "null"]
-    emulator += ["-semihosting-config", "enable=on,target=native", "-kernel", program]
+    program = compile_driver(cc, flags, target.kernels, core + optimization, HERE / "start.c")
+    command = [emulator, "-M", target.board, "-nographic", "-monitor", "none", "-serial", "null"]
+    command += ["-semihosting-config", "enable=on,target=native", "-kernel", program]
     batch = [
         random_case(columns, columns, wide, extreme, four)
         for columns in [*range(1, 70), 127, 255, 256, 257, 511, 513, 600]
@@ -175,7 +172,7 @@ def test_emulated(core: str, optimization: str) -> None:
         for four in (False, True)
         if columns <= longest
     ]
-    assert run(emulator, target.kernels, batch) == [case.sums() for case in batch]
+    assert run(command, target.kernels, batch) == [case.sums() for case in batch]
 
 
 @pytest.mark.parametrize("kernels", list(COLUMNS))

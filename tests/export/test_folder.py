@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from installed import tool
 
 from export.building import COMPILERS, compiler
 from export.kinds import kind
 from qrnn.devices.toolchain import toolchains
 from qrnn.export.folder import export_model
 from qrnn.targets import load_target
-
-
-def tool(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
