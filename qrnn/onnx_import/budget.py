@@ -32,7 +32,7 @@ ELEMENT_WORK = 4
 NODE_WORK = 40_000
 """Nominal nanoseconds to interpret one node."""
 
-ITEM_WORK = 4_000
+ITEM_WORK = 2_000
 """Nominal nanoseconds for what is read once: an initializer, an input, an attribute, a name in a list."""
 
 

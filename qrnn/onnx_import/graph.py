@@ -248,6 +248,8 @@ def _finish(
         try:
             if value is not POISON:
                 outputs.append(graph_output(build, declared.name, value))
+        except BudgetError:
+            raise
         except UnsupportedError as error:
             problems.refuse(str(error))
     problems.raise_if_any()

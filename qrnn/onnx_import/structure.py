@@ -35,6 +35,8 @@ class Body:
     nodes: int = 0
     size: int = 0
     """Bytes of a function in the file."""
+    depth: int = 0
+    """Calls inside calls, of a body that is written out."""
     calls: list[Key] = field(default_factory=list)
     """What its nodes may call: their own domain, name and overload."""
 
@@ -177,6 +179,10 @@ def _check_calls(found: Structure, name: str, budget: Budget) -> None:
     made: dict[Key, Body] = {}
     for key in _callees_first(found.functions, name):
         made[key] = _written_out(found.functions[key], made)
+        if made[key].depth > MOST_CALLS_NESTED:
+            raise UnsupportedError(
+                f"model '{name}' has functions that call functions more than {MOST_CALLS_NESTED} deep; re-export without functions"
+            )
     # a function that nothing calls is counted too: the inliner may write out its calls
     bodies = [(found.main, _written_out(found.main, made)), *((b, made[key]) for key, b in found.functions.items())]
     what = f"model '{name}': writing out every call of its functions"
@@ -192,6 +198,7 @@ def _written_out(body: Body, made: dict[Key, Body]) -> Body:
     return Body(
         min(sum(b.nodes for b in called) + body.nodes - len(called), most),
         min(sum(b.size for b in called) + body.size, most),
+        max((b.depth + 1 for b in called), default=0),
     )
 
 
@@ -207,10 +214,6 @@ def _callees_first(functions: dict[Key, Body], name: str) -> list[Key]:
                 if wanted in open_keys:
                     raise ModelFileError(
                         f"model '{name}': its function '{wanted[1]}' calls itself; a function of ONNX may not, export it again"
-                    )
-                if len(stack) == MOST_CALLS_NESTED:
-                    raise UnsupportedError(
-                        f"model '{name}' has functions that call functions more than {MOST_CALLS_NESTED} deep; re-export without functions"
                     )
                 open_keys[wanted] = None
                 stack.append((wanted, iter(functions[wanted].calls)))

@@ -128,8 +128,9 @@ def gather(node: Node, build: Builder) -> Value:
         return Features(np.take(ids, picks, axis=axis), (*data.axes[:axis], *new, *data.axes[axis + 1 :]))
     sizes = build.baked.get(symbol, set())
     if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
+        picked = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
         raise node.refuse(
-            f"takes {picks.tolist() if picks.size <= MOST_AXES else f'{picks.size} indices'} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
+            f"takes {picked} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
             "only the last step (index -1 of the time axis) is supported; run this part outside the model"
         )
     value = build.last_step(node, data)
