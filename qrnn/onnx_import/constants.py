@@ -75,7 +75,7 @@ def stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
         raise UnsupportedError(f"{what} has element type {dtype}; only real numbers are supported")
     # sub-byte types are a byte each in NumPy; their names say how many bits the file packs them in
     narrow = next((bits for bits in (2, 4, 6) if dtype.name in _PACKED[bits]), int(dtype.itemsize) * 8)
-    return -(-math.prod(tensor.dims) * narrow // 8)
+    return -(-math.prod(int(size) for size in tensor.dims) * narrow // 8)
 
 
 _PACKED = {2: ("uint2", "int2"), 4: ("uint4", "int4", "float4_e2m1fn"), 6: ("float6_e2m3fn", "float6_e3m2fn")}

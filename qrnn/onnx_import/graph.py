@@ -21,7 +21,7 @@ from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.roles import Roles
 from qrnn.onnx_import.structure import check_structure
-from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size, is_shape
+from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size
 
 assert operators  # imported for its registrations
 
@@ -81,7 +81,16 @@ class Constants:
         self.names = frozenset(self._protos)
         self.budget = budget
         self.computed: dict[int, tuple[Any, ...]] = {}
-        """Place of a node among the live ones → its outputs, which both passes share."""
+        """Place of a node among the live ones → its outputs, which both passes share: those of `settled` ones."""
+        self._settled: set[str] = set()
+
+    def settled(self, proto: onnx.NodeProto) -> bool:
+        """Whether a node, those before it told, depends on nothing but constants. What a shape gives does not count: the first pass
+        may take an axis for a number that is batch or time in the second."""
+        settled = all(not i or i in self.names or i in self._settled for i in proto.input)
+        if settled:
+            self._settled.update(proto.output)
+        return settled
 
     def get(self, name: str) -> Any:
         if name not in self._arrays:
@@ -154,6 +163,7 @@ def find_roles(
         operands = [_read(i, values, constants, proto) for i in proto.input]
         results: Any = ()
         node = Node(proto, opset, operands, budget)
+        settled = constants.settled(proto)
         folded = all(v is None or isinstance(v, np.ndarray) for v in operands)
         known = not any(v is POISON for v in operands) and folded
         try:
@@ -161,7 +171,7 @@ def find_roles(
                 lost = True
             elif known and proto.op_type not in RECURRENT:
                 results = _computed(proto, node, scratch, opset)
-                if not any(is_shape(v) for v in operands):
+                if settled:
                     constants.computed[place] = results
             elif proto.op_type in AXIS_RULES:
                 results = AXIS_RULES[proto.op_type](node, roles)

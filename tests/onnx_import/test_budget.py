@@ -22,6 +22,8 @@ from qrnn.errors import QrnnError, UnsupportedError
 from qrnn.onnx_import import budget, import_model
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.external import LARGEST_FILE
+from qrnn.onnx_import.graph import Constants, find_roles, live_nodes
+from qrnn.onnx_import.inputs import declared_inputs
 
 from .builders import Graph, head
 from .hostile import LOADED, REFUSED, body, call, functions, nested
@@ -255,3 +257,19 @@ def test_function_calls_are_counted_by_what_they_hold() -> None:
     bodies += [[call(k, "a", "c"), call(k, "c", "b")] for k in range(1, 24)]
     with pytest.raises(BudgetError, match="writing out every call"):
         import_model(functions(bodies), "ifs")
+
+
+def test_only_what_depends_on_constants_alone_is_shared_by_both_passes() -> None:
+    """An axis that a node makes is a number in the first pass, and may be batch or time in the second."""
+    g = Graph(17)
+    made = g.node("Unsqueeze", [g.input("x", ["n", 4]), g.const(np.array([0]))])
+    size = g.node("Slice", [g.node("Shape", [made]), *(g.const(np.array([v])) for v in (0, 1, 0))])
+    sizes = g.node("Concat", [size, g.const(np.array([-1, 5]))], axis=0)
+    y = g.node("Reshape", [g.node("Squeeze", [g.recurrent("GRU", made, 4, 5)[0], g.const(np.array([1]))]), sizes])
+    offset = g.node("Mul", [g.random(5), g.node("Constant", [], value_float=2.0)])
+    g.node("Add", [y, offset], [g.output("out")])
+    graph = g.model().graph
+    constants = Constants(graph, Budget(0))
+    nodes = live_nodes(graph)
+    find_roles(nodes, 17, constants, declared_inputs(graph, constants.names))
+    assert {nodes[place].op_type for place in constants.computed} == {"Constant", "Mul"}

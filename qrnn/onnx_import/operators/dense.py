@@ -38,7 +38,7 @@ def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias
     return Features(output.ids.reshape((*value.ids.shape[:-1], weight.shape[0])), value.axes)
 
 
-def _weight(node: Node, value: Features, what: str) -> FloatArray:
+def _weight(node: Node, what: str) -> FloatArray:
     """Input 1 as a weight of two axes, none of them empty; room for a copy of it is counted."""
     weight = node.weights(1, what)
     if weight.ndim != 2:
@@ -64,7 +64,7 @@ def matmul(node: Node, build: Builder) -> Value:
         node.budget.spend(node.where, count(a.shape) * count(b.shape[1:]) // MULTIPLICATIONS)
         return np.asarray(a @ b)
     value = node.features(0, "the first operand")
-    weight = _weight(node, value, "the second operand")
+    weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
 
 
@@ -78,7 +78,7 @@ def gemm(node: Node, build: Builder) -> Value:
     value = node.features(0, "A")
     if value.ids.ndim != 2 or node.constant(1, "B").ndim != 2:
         raise node.damaged(f"A {value.describe()} and B {list(node.constant(1, 'B').shape)} must have two axes each")
-    weight = _weight(node, value, "B")
+    weight = _weight(node, "B")
     weight = alpha * (weight if trans_b else weight.T)
     bias = np.zeros(weight.shape[0])
     if node.has_input(2):
