@@ -12,6 +12,7 @@ run before the import; initial states and sequence_lens stay inputs.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from qrnn.errors import BackendError, DataError, QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import import_model
+from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.structure import LONGEST_NAME, check_structure
 from qrnn.quantization import Scheme, quantize
 
 __all__ = ["Bound", "QrnnBackend", "QrnnRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
@@ -37,6 +40,9 @@ FLOAT = "float"
 
 REMEMBERED = 8
 """Imported models that a `QrnnRep` keeps, one for each content of the weights that are inputs."""
+
+LARGEST_BLANK = 1 << 24
+"""Most elements of zeros that a model is tried with before its weights are given."""
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
@@ -78,6 +84,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
     def __init__(self, model: onnx.ModelProto, engine: str = FLOAT, scheme: Scheme | None = None) -> None:
         self.engine = engine
         self._scheme = scheme
+        check_structure(model, model.graph.name[:LONGEST_NAME] or "model", Budget(0))  # before anything goes through it
         self._proto = _with_dynamic_axes(model)
         self._types = {
             o.name: helper.tensor_dtype_to_np_dtype(o.type.tensor_type.elem_type or onnx.TensorProto.FLOAT)
@@ -310,14 +317,19 @@ def _with_initializers(model: onnx.ModelProto, weights: Mapping[str, Any]) -> on
 
 
 def _blank(graph: onnx.GraphProto, weights: set[str]) -> dict[str, Any] | None:
-    """Zeros for the weights that are inputs; None where a shape is not declared."""
+    """Zeros for the weights that are inputs; None where a shape is not declared, or is so large that only a run's own arrays say
+    whether it is meant."""
     blank = {}
+    elements = 0
     for declared in graph.input:
         if declared.name not in weights:
             continue
         kind = declared.type.tensor_type
         shape = [d.dim_value for d in kind.shape.dim]
         if not kind.HasField("shape") or not kind.elem_type or not all(size > 0 for size in shape):
+            return None
+        elements += math.prod(shape)
+        if elements > LARGEST_BLANK:
             return None
         blank[declared.name] = np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type))
     return blank

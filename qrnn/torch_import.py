@@ -21,6 +21,7 @@ from qrnn import layers
 from qrnn.accuracy.oracle import run_oracle
 from qrnn.errors import DataError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, InitialState, Layer, Recurrent
+from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.graph import Constants, find_roles, import_model, live_nodes
 from qrnn.onnx_import.inputs import declared_inputs
 from qrnn.onnx_import.node import first_line
@@ -187,7 +188,7 @@ def _exported(
     """Exported twice: first with every axis dynamic, to learn which are batch and time, then with these alone."""
     every = {key: {axis: f"{key}_{axis}" for axis in range(value.dim())} for key, value in inputs.items()}
     graph = _export(module, arguments, name, list(inputs), outputs, every).graph
-    constants = Constants(graph)
+    constants = Constants(graph, Budget(graph.ByteSize()))
     declared = declared_inputs(graph, constants.names)
     roles, _ = find_roles(live_nodes(graph), OPSET, constants, declared)
     dynamic: dict[str, dict[int, str]] = {}

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import Concat, FloatArray, GraphInput, IndexArray, LastStep, Layer
+from qrnn.model.float_model import Concat, Dense, FloatArray, GraphInput, IndexArray, LastStep, Layer
+from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind, check_size
+from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
@@ -21,13 +22,32 @@ _NOT_COMPUTABLE = {
 }
 
 
-def unique_name(name: str, taken: Set[str]) -> str:
-    """``name``, with a number when it is taken."""
-    unique, k = name, 1
-    while unique in taken:
-        k += 1
-        unique = f"{name}_{k}"
-    return unique
+RUN_BYTES = 512
+"""Memory of one of the pieces that a Concat layer joins, beside its indices."""
+
+RUN_WORK = 4_000
+"""Nominal nanoseconds to make one."""
+
+
+class Names:
+    """Names given out so far."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[tuple[str, bool], int] = {}
+        """A name, and whether it was kept apart from others → the last number that it got: the next search starts there."""
+
+    def unique(self, name: str, others: Set[str] = frozenset()) -> str:
+        """``name``, with a number when it was given out before or is among ``others``, which are the same whenever there are any."""
+        key = (name, bool(others))
+        number = self._numbers.get(key, 1)
+        unique = name if number == 1 else f"{name}_{number}"
+        while unique in self._taken or unique in others:
+            number += 1
+            unique = f"{name}_{number}"
+        self._numbers[key] = number
+        self._taken.add(unique)
+        return unique
 
 
 @dataclass(eq=False)
@@ -37,25 +57,40 @@ class Builder:
     one_step: bool
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
-    book: TensorBook = field(default_factory=TensorBook)
+    budget: Budget
     layers: list[Layer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     vocabulary: dict[str, int] = field(default_factory=dict)
     carries: dict[int, set[int]] = field(default_factory=dict)
     """Id in a state input → ids of the final states that it initialises."""
-    lengths_of: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
-    """Recurrent node → its sequence_lens input, and whether a direction of it runs in reverse."""
+    lengths_of: list[tuple[str, str | None, bool]] = field(default_factory=list)
+    """For each recurrent node: what to call it, its sequence_lens input, and whether a direction of it runs in reverse."""
     inputs: dict[str, GraphInput] = field(default_factory=dict)
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
-    _names: set[str] = field(default_factory=set)
+    states: dict[str, Tensor] = field(default_factory=dict)
+    """The tensors of state inputs by name."""
+    _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
+    _dense: dict[str, Dense] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.book = TensorBook(self.budget)
 
     def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
         """A new tensor; a generated name is kept apart from every value name of the graph."""
-        taken = self._names | self.value_names if generated else self._names
-        unique = unique_name(name, taken)
-        self._names.add(unique)
-        return self.book.add(unique, features, has_time, kind)
+        unique = self._names.unique(name, self.value_names if generated else frozenset())
+        tensor = self.book.add(unique, features, has_time, kind)
+        if kind == "state":
+            self.states[unique] = tensor
+        return tensor
+
+    def add_dense(self, layer: Dense) -> None:
+        self.layers.append(layer)
+        self._dense[layer.output] = layer
+
+    def dense_that_writes(self, tensor: Tensor) -> Dense | None:
+        """The Dense layer whose output a tensor is."""
+        return self._dense.get(tensor.name)
 
     def result(self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer") -> Tensor:
         """The tensor of a node's output, named as in the graph."""
@@ -75,6 +110,7 @@ class Builder:
 
         In a graph of one step per call, h_n is that step's output: over whole sequences it stands for every step.
         """
+        node.reserve(4 * ids.size)
         flat = ids.reshape(-1).copy()
         has_time = set()
         for part in self.book.parts(flat):
@@ -104,7 +140,7 @@ class Builder:
     def whole_operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
         """As `operand`, but the indices are a permutation of the whole tensor."""
         tensor, indices = self.operand(node, value)
-        if np.array_equal(np.sort(indices), np.arange(tensor.features)):
+        if indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(tensor.features)):
             return tensor, indices
         return self.gathered(node, indices + tensor.start)
 
@@ -115,7 +151,11 @@ class Builder:
         owner = np.empty(flat.size, dtype=np.int64)
         for k, part in enumerate(parts):
             owner[part.positions] = k
-        for run in np.split(np.arange(flat.size), np.flatnonzero(np.diff(owner)) + 1):
+        bounds = np.flatnonzero(np.diff(owner)) + 1
+        node.reserve(flat.size)
+        self.budget.hold(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_BYTES)
+        self.budget.spend(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_WORK)
+        for run in np.split(np.arange(flat.size), bounds):
             tensor = parts[owner[run[0]]].tensor
             runs.append((tensor.name, flat[run] - tensor.start))
         name = f"{node.name}/concat"
@@ -127,7 +167,7 @@ class Builder:
         """Weight [O, len(indices)] for the columns ``indices`` of a tensor → [O, tensor.features], zero elsewhere."""
         if np.array_equal(indices, np.arange(tensor.features)):
             return weight
-        check_size(weight.shape[0] * tensor.features, f"{node.where}: its weight over all of '{tensor.name}'")
+        node.reserve(weight.shape[0] * tensor.features)
         full = np.zeros((weight.shape[0], tensor.features))
         np.add.at(full.T, indices, weight.T)  # a feature read twice counts twice
         return full
@@ -145,6 +185,7 @@ class Builder:
         if self.one_step:  # the only step is the last; the axis stays the time axis of whole sequences
             return value
         flat = self.computable(node, value.ids)
+        node.reserve(flat.size)
         ids = np.empty_like(flat)
         for part in self.book.parts(flat):
             tensor = part.tensor

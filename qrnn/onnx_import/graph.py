@@ -12,13 +12,15 @@ from onnx import checker, inliner
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel, LastStep, Layer, Recurrent, TensorInfo
 from qrnn.onnx_import import operators
-from qrnn.onnx_import.builder import Builder, unique_name
-from qrnn.onnx_import.constants import FOLDABLE, fold, to_numpy
+from qrnn.onnx_import.budget import Budget, BudgetError
+from qrnn.onnx_import.builder import Builder, Names
+from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
 from qrnn.onnx_import.node import AXIS_RULES, DAMAGE, HANDLERS, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size
 
 assert operators  # imported for its registrations
@@ -28,10 +30,23 @@ RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 
 
 def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> FloatModel:
-    """Import a model. Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented."""
+    """Import a model whose external data, if any, is loaded.
+
+    Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented, and `BudgetError`, which is one,
+    when it takes more memory or work than a model of its size may.
+    """
+    budget = Budget(0)
+    for tensor in check_structure(model, name, budget).tensors:
+        refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
+    budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
+    return import_checked(model, name, source_sha256, budget)
+
+
+def import_checked(model: onnx.ModelProto, name: str, source_sha256: str, budget: Budget) -> FloatModel:
+    """`import_model` for a model that went through `check_structure` with this budget."""
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
-    constants = Constants(graph)
+    constants = Constants(graph, budget)
     inputs = declared_inputs(graph, constants.names)
     nodes = live_nodes(graph)
     # control flow and custom operators may hide one: they are listed below
@@ -45,6 +60,7 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> 
         one_step=roles.one_step(),
         baked={BATCH: set(), TIME: set()},
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
+        budget=budget,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     values = place_inputs(build, roles, inputs, used, problems, quiet=lost)
@@ -53,23 +69,32 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> 
 
 
 class Constants:
-    """The initializers, converted when first read: unused ones may be of any type."""
+    """The initializers, converted when first read: unused ones may be of any type. Also what nodes that read constants only give."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, budget: Budget) -> None:
         if graph.sparse_initializer:
             raise UnsupportedError(
                 f"graph '{graph.name}' has {len(graph.sparse_initializer)} sparse initializers; re-export with dense weights"
             )
         self._protos = {t.name: t for t in graph.initializer}
         self._arrays: dict[str, Any] = {}
+        self.names = frozenset(self._protos)
+        self.budget = budget
+        self.computed: dict[int, tuple[Any, ...]] = {}
+        """Place of a node among the live ones → its outputs, which both passes share: those of `settled` ones."""
+        self._settled: set[str] = set()
 
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self._protos)
+    def settled(self, proto: onnx.NodeProto) -> bool:
+        """Whether a node, those before it told, depends on nothing but constants. What a shape gives does not count: the first pass
+        may take an axis for a number that is batch or time in the second."""
+        settled = all(not i or i in self.names or i in self._settled for i in proto.input)
+        if settled:
+            self._settled.update(proto.output)
+        return settled
 
     def get(self, name: str) -> Any:
         if name not in self._arrays:
-            self._arrays[name] = to_numpy(self._protos[name], f"initializer '{name}'")
+            self._arrays[name] = to_numpy(self._protos[name], f"initializer '{name}'", self.budget)
         return self._arrays[name]
 
 
@@ -131,12 +156,14 @@ def find_roles(
     """First pass. Also whether an operator without a handler may have hidden the way from an input to a recurrent node."""
     roles = Roles()
     values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
-    scratch = Builder(one_step=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset())
+    budget = constants.budget
+    scratch = Builder(one_step=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset(), budget=budget)
     lost = False
-    for proto in nodes:
+    for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
         results: Any = ()
-        node = Node(proto, opset, operands)
+        node = Node(proto, opset, operands, budget)
+        settled = constants.settled(proto)
         folded = all(v is None or isinstance(v, np.ndarray) for v in operands)
         known = not any(v is POISON for v in operands) and folded
         try:
@@ -144,8 +171,12 @@ def find_roles(
                 lost = True
             elif known and proto.op_type not in RECURRENT:
                 results = _computed(proto, node, scratch, opset)
+                if settled:
+                    constants.computed[place] = results
             elif proto.op_type in AXIS_RULES:
                 results = AXIS_RULES[proto.op_type](node, roles)
+        except BudgetError:
+            raise
         except (QrnnError, *DAMAGE):
             results = ()  # an axis that is lost here is unnamed; the second pass says what is wrong with the node
         given = results if isinstance(results, tuple) else (results,)
@@ -163,13 +194,11 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
         if left:
             raise node.refuse(f"attributes {', '.join(left)} are not supported; re-export without them")
     else:
-        results = tuple(fold(proto, opset, node.inputs))
+        results = tuple(fold(proto, opset, node.inputs, node.budget))
     values = tuple(as_value(r) for r in results)
     for value in values:
         if isinstance(value, Features):
             check_size(value.ids.size, f"the result of {node.where}", LARGEST_FEATURES)
-        else:
-            check_size(value.size, f"the result of {node.where}")
     return values
 
 
@@ -183,16 +212,20 @@ def _build_layers(
     read: set[str],
 ) -> None:
     """Second pass: every node's handler on values; what is refused is collected and poisons what depends on it."""
-    for proto in nodes:
+    for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
-        node = Node(proto, opset, operands)
+        node = Node(proto, opset, operands, build.budget)
         results: tuple[Any, ...] = ()
         constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in operands)
         if not _is_standard(proto) or (proto.op_type not in HANDLERS and not (constant and proto.op_type in FOLDABLE)):
             problems.unsupported(proto)
+        elif place in constants.computed:
+            results = constants.computed[place]
         elif not any(v is POISON for v in operands):
             try:
                 results = _computed(proto, node, build, opset)
+            except BudgetError:
+                raise
             except UnsupportedError as error:
                 problems.refuse(str(error))
             except QrnnError:
@@ -225,6 +258,8 @@ def _finish(
         try:
             if value is not POISON:
                 outputs.append(graph_output(build, declared.name, value))
+        except BudgetError:
+            raise
         except UnsupportedError as error:
             problems.refuse(str(error))
     problems.raise_if_any()
@@ -234,10 +269,9 @@ def _finish(
     layers = _live_layers(build.layers, {tensor for o in outputs for tensor, _, _ in o.parts})
     named = {t for layer in layers for t in _written(layer)} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
-    layer_names: set[str] = set()
+    layer_names = Names()
     for k, layer in enumerate(layers):
-        layers[k] = replace(layer, name=unique_name(layer.name, layer_names))
-        layer_names.add(layers[k].name)
+        layers[k] = replace(layer, name=layer_names.unique(layer.name))
     tensors = {
         t.name: TensorInfo(t.features, t.has_time)
         for t in build.book.tensors
@@ -274,14 +308,14 @@ def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
 
 def _check_lengths(build: Builder, problems: Problems) -> None:
     """One sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
-    given = {lengths for lengths, _ in build.lengths_of.values() if lengths is not None}
+    given = {lengths for _, lengths, _ in build.lengths_of if lengths is not None}
     if len(given) > 1:
         problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
     if not given:
         return
     if any(isinstance(layer, LastStep) for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
-    for where, (lengths, reverse) in build.lengths_of.items():
+    for where, lengths, reverse in build.lengths_of:
         if lengths is None and reverse:
             problems.refuse(
                 f"{where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"

@@ -10,10 +10,11 @@ import onnx
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import GraphInput
+from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
 from qrnn.onnx_import.roles import InputRole, Roles
-from qrnn.onnx_import.values import BATCH, POISON, TIME, Features, Symbol, TensorKind
+from qrnn.onnx_import.values import BATCH, MOST_AXES, POISON, TIME, Features, Symbol, TensorKind
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def place_inputs(
             continue
         try:
             values[name] = _place(build, declared, roles.role(name), quiet)
+        except BudgetError:
+            raise
         except UnsupportedError as error:
             problems.refuse(str(error))
     baked = build.baked[TIME]
@@ -107,6 +110,8 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         )
     if not declared.numeric:
         raise UnsupportedError(f"{where} does not hold numbers; re-export with a numeric input")
+    if len(declared.dims) > MOST_AXES:
+        raise UnsupportedError(f"{where} has {len(declared.dims)} axes; at most {MOST_AXES} are supported")
     if role.time is not None and role.kind in ("state", "lengths"):
         raise UnsupportedError(
             f"{where} is used as {role.kind} but has a time axis ({role.time}); re-export with [directions, N, hidden] states"

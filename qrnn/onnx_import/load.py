@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import stat
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import checker, external_data_helper
 
 from qrnn.errors import ModelFileError
 from qrnn.model.float_model import FloatModel
-from qrnn.onnx_import.graph import import_model
+from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.external import LARGEST_FILE, load_external_data, read_exactly
+from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
+from qrnn.onnx_import.structure import check_structure
+from qrnn.onnx_import.wire import check_wire
 
 
 def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
 
+    Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
+
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, `UnsupportedError` with all that is not implemented.
     """
     file = Path(path)
-    try:
-        content = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"cannot read '{file}': {first_line(error)}; give the path of an .onnx file") from error
-    if not content:
-        raise ModelFileError(f"'{file}' is empty; export the model again")
+    content = _content(file)
+    size = len(content)
+    budget = Budget(size)
+    digest = hashlib.sha256(content)
+    check_wire(content, onnx.ModelProto.DESCRIPTOR, budget, f"'{file}'")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
@@ -36,25 +40,34 @@ def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
         raise ModelFileError(
             f"'{file}' is not an ONNX model or is cut off ({first_line(error)}); export the model again"
         ) from error
-    digest = hashlib.sha256(content)
-    locations = sorted({entry.value for t in _tensors(model) for entry in t.external_data if entry.key == "location"})
+    del content  # its values are in the model now
+    tensors = check_structure(model, file.stem, budget).tensors
+    budget.allow(size + load_external_data(tensors, file, size, digest))
+    return import_checked(model, file.stem, digest.hexdigest(), budget)
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of a regular file; anything else is refused before it is opened."""
     try:
-        external_data_helper.load_external_data_for_model(model, str(file.parent))
-        for location in locations:
-            digest.update((file.parent / location).read_bytes())
-    except (OSError, checker.ValidationError, *DAMAGE) as error:
+        _check_regular(file, os.stat(file))
+        # what was put in the file's place meanwhile must not wait for a writer
+        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            found = os.fstat(handle)
+            _check_regular(file, found)
+            return read_exactly(handle, found.st_size)
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read '{file}': {first_line(error)}; give the path of an .onnx file") from error
+
+
+def _check_regular(file: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelFileError(f"cannot read '{file}': it is not a regular file; give the path of an .onnx file")
+    if found.st_size == 0:
+        raise ModelFileError(f"'{file}' is empty; export the model again")
+    if found.st_size > LARGEST_FILE:
         raise ModelFileError(
-            f"'{file}' keeps weights in external files ({', '.join(locations) or 'unnamed'}) that cannot be read: {first_line(error)}; "
-            "keep them beside the model"
-        ) from error
-    return import_model(model, file.stem, digest.hexdigest())
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that may have external data: initializers and attributes."""
-    yield from model.graph.initializer
-    nodes = [*model.graph.node, *(n for f in model.functions for n in f.node)]
-    for node in nodes:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
+            f"'{file}' has {found.st_size} bytes; an ONNX file has at most {LARGEST_FILE}, re-export with weights in external files"
+        )

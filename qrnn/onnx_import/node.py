@@ -10,8 +10,9 @@ import onnx
 from onnx import helper
 
 from qrnn.errors import ModelFileError, UnsupportedError
+from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.constants import to_numpy
-from qrnn.onnx_import.values import Array, Features, Value, is_shape
+from qrnn.onnx_import.values import LARGEST_FEATURES, LARGEST_SHAPE, Array, Features, Value, check_size, is_shape
 
 if TYPE_CHECKING:
     from qrnn.onnx_import.builder import Builder
@@ -60,19 +61,33 @@ def axis_rule(*ops: str) -> Callable[[R], R]:
     return register
 
 
+LONGEST_MESSAGE = 2000
+
+MOST_LISTED = 1 << 16
+"""Most numbers that an attribute or an operand may list one by one: axes, sizes, lengths of sequences."""
+
+
+def shortened(message: str) -> str:
+    """A message without the middle of a very long list in it."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE - 500]} … {message[-500:]}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a foreign error's message, to quote it."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shortened(lines[0]) if lines else type(error).__name__
 
 
 class Node:
     """A node with the values of its inputs. Attributes are taken one by one; `leftovers` are what nobody took."""
 
-    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: list[Any]) -> None:
+    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: list[Any], budget: Budget) -> None:
         self.op: str = proto.op_type
         self.opset = opset
         self.inputs = inputs
+        self.budget = budget
         self.input_names: list[str] = list(proto.input)
         self.output_names: list[str] = list(proto.output)
         first_output = next((name for name in self.output_names if name), "?")
@@ -84,10 +99,21 @@ class Node:
         return f"node '{self.name}' ({self.op}, opset {self.opset})"
 
     def refuse(self, message: str) -> UnsupportedError:
-        return UnsupportedError(f"{self.where}: {message}")
+        return UnsupportedError(f"{self.where}: {shortened(message)}")
 
     def damaged(self, message: str) -> ModelFileError:
-        return ModelFileError(f"{self.where}: {message}")
+        return ModelFileError(f"{self.where}: {shortened(message)}")
+
+    def reserve(self, elements: int, scratch: int = 0) -> None:
+        """Count an array of so many elements that the node is about to make, and ``scratch`` more that it needs meanwhile."""
+        if elements > LARGEST_SHAPE and any(is_shape(value) for value in self.inputs):
+            raise self.refuse(f"makes a list of {elements} sizes; at most {LARGEST_SHAPE} are supported")
+        self.budget.value(f"{self.where}: its result", elements, scratch)
+
+    def reserve_features(self, elements: int) -> None:
+        """Count features that the node is about to bring together."""
+        check_size(elements, f"the result of {self.where}", LARGEST_FEATURES)
+        self.reserve(elements)
 
     def take(self, name: str, default: Any = None) -> Any:
         """The value of an attribute, which counts as handled from here on; text as str, tensors as NumPy arrays."""
@@ -98,9 +124,14 @@ class Node:
             raise self.damaged(
                 f"attribute {name} refers to a function attribute outside a function; re-export the model"
             )
+        listed = len(attribute.ints) + len(attribute.floats) + len(attribute.strings)
+        if listed > MOST_LISTED and name not in ("value_ints", "value_floats"):
+            raise self.damaged(f"attribute {name} lists {listed} values, at most {MOST_LISTED} are supported")
+        # a number of a list in Python takes five times its place in an array
+        self.budget.value(f"{self.where}: attribute {name}", 0 if listed <= MOST_LISTED else listed, scratch=5 * listed)
         value = helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            return to_numpy(value, f"attribute {name} of node '{self.name}'")
+            return to_numpy(value, f"attribute {name} of node '{self.name}'", self.budget)
         if isinstance(value, bytes):
             return value.decode()
         if isinstance(value, list) and value and isinstance(value[0], bytes):
@@ -130,8 +161,11 @@ class Node:
         return value
 
     def weights(self, k: int, what: str) -> Array:
-        """Input k as finite float64 numbers."""
-        value = self.constant(k, what).astype(np.float64)
+        """Input k as finite float64 numbers, not to be written to."""
+        value = self.constant(k, what)
+        if value.dtype != np.float64:
+            self.reserve(value.size)
+        value = value.astype(np.float64, copy=False)
         if not np.isfinite(value).all():
             raise self.damaged(f"{what} '{self.input_names[k]}' holds NaN or infinity; check the trained weights")
         return value
@@ -141,6 +175,10 @@ class Node:
         value = self.constant(k, what)
         if value.dtype != np.int64:
             raise self.damaged(f"{what} '{self.input_names[k]}' has type {value.dtype}, expected integers")
+        if value.size > MOST_LISTED:
+            raise self.refuse(
+                f"{what} '{self.input_names[k]}' lists {value.size} values, at most {MOST_LISTED} are supported"
+            )
         return [int(v) for v in value.reshape(-1)]
 
     def axis(self, axis: int, rank: int) -> int:

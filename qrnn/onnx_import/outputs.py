@@ -14,6 +14,9 @@ from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
 
 FINAL = ("h_n", "c_n")
 
+MOST_NAMED = 10
+"""State inputs that a message names."""
+
 
 def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     """A graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
@@ -76,17 +79,25 @@ def check_carried_states(build: Builder, outputs: list[GraphOutput], problems: P
             for tensor, indices, positions in output.parts:
                 ids[positions] = indices + by_name[tensor].start
     shape = {output.name: output.shape for output in outputs}
+    starts = {final: element for element, carried_to in build.carries.items() for final in carried_to}
+    first = {by_name[state.name].start: state for state in states}
     carried = {
         (name, state.name)
         for name, ids in finals.items()
-        for state in states
-        if state.shape == shape[name] and _lines_up(build, by_name[state.name], ids)
+        if (state := first.get(starts.get(int(ids[0]), -1)))
+        is not None  # the only one that may start with this element
+        and state.shape == shape[name]
+        and _lines_up(build, by_name[state.name], ids)
     }
     done = {name for pair in carried for name in pair}
+    left: dict[tuple[int, ...], list[str]] = {}
+    for state in states:
+        if state.name not in done:
+            left.setdefault(state.shape, []).append(state.name)
     for name, ids in finals.items():
-        alike = [s.name for s in states if s.shape == shape[name] and s.name not in done]
+        alike = left.get(shape[name], [])
         if name not in done and alike and (build.one_step or not started.isdisjoint(ids.tolist())):
-            names = " or ".join(f"'{state}'" for state in alike)
+            names = " or ".join(f"'{state}'" for state in alike[:MOST_NAMED])
             problems.refuse(
                 f"output '{name}' has the shape of state input {names} but other states at its positions, so it cannot be carried "
                 "to the next call; re-export with the final states in the order of the initial ones"

@@ -9,6 +9,9 @@ from qrnn.errors import UnsupportedError
 DEFAULT_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
+MOST_LISTED = 100
+"""Problems that are listed in full; a message of many thousands helps nobody."""
+
 
 class Problems:
     """Refusals so far. Operators without a handler are grouped; other refusals keep their own message."""
@@ -17,11 +20,10 @@ class Problems:
         self._model = model
         self._operators: dict[str, list[str]] = {}
         self._remedies: list[str] = []
-        self._messages: list[str] = []
+        self._messages: dict[str, None] = {}
 
     def refuse(self, message: str) -> None:
-        if message not in self._messages:
-            self._messages.append(message)
+        self._messages[message] = None
 
     def unsupported(self, proto: onnx.NodeProto) -> None:
         """A node whose operator has no handler."""
@@ -40,14 +42,18 @@ class Problems:
             self._remedies.append(remedy)
 
     def raise_if_any(self) -> None:
-        """Raise one `UnsupportedError` that lists every problem."""
+        """Raise one `UnsupportedError` that lists every problem, up to `MOST_LISTED` of one kind."""
         messages = list(self._messages)
+        total = len(messages) + bool(self._operators)
+        del messages[MOST_LISTED:]
         if self._operators:
             count = sum(len(names) for names in self._operators.values())
             groups = [
-                f"{op} {names[0]}" if len(names) == 1 else f"{op} ×{len(names)} ({', '.join(names)})"
-                for op, names in self._operators.items()
+                f"{op} {names[0]}" if len(names) == 1 else f"{op} ×{len(names)} ({_listed(names)})"
+                for op, names in list(self._operators.items())[:MOST_LISTED]
             ]
+            if len(self._operators) > MOST_LISTED:
+                groups.append(f"and {len(self._operators) - MOST_LISTED} operators more")
             nodes = "1 node is" if count == 1 else f"{count} nodes are"
             messages.insert(
                 0, f"model '{self._model}': {nodes} not supported: {', '.join(groups)}; {'; '.join(self._remedies)}"
@@ -55,4 +61,9 @@ class Problems:
         if len(messages) == 1:
             raise UnsupportedError(messages[0])
         if messages:
-            raise UnsupportedError(f"{len(messages)} problems: " + " | ".join(messages))
+            raise UnsupportedError(f"{total} problems: " + " | ".join(messages))
+
+
+def _listed(names: list[str]) -> str:
+    more = [f"and {len(names) - MOST_LISTED} more"] if len(names) > MOST_LISTED else []
+    return ", ".join([*names[:MOST_LISTED], *more])

@@ -67,8 +67,9 @@ class Roles:
         return Axis(f"an axis made by node '{node}'", size)
 
     def root(self, axis: Axis) -> Axis:
-        while axis in self._parent:
-            axis = self._parent[axis]
+        while (above := self._parent.get(axis)) is not None:
+            self._parent[axis] = self._parent.get(above, above)  # a shorter way for the next search
+            axis = above
         return axis
 
     def same(self, a: Axis, b: Axis, node: str = "") -> None:

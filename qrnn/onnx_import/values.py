@@ -18,14 +18,21 @@ import numpy.typing as npt
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.onnx_import.budget import ELEMENT_WORK, Budget
 
 Array = npt.NDArray[Any]
 
 LARGEST_FEATURES = 1 << 20
 """Most features of one step or one state."""
 
-LARGEST = 1 << 27
-"""Most elements that one value may have: a damaged or hostile file must not exhaust the memory."""
+SORT_WORK = 100
+"""Nominal nanoseconds to sort one of many features by its tensor."""
+
+LARGEST_SHAPE = 1 << 12
+"""Most elements of a value that holds symbols: a list of sizes."""
+
+MOST_AXES = 32
+"""Most axes of a value; NumPy before version 2 has no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +112,10 @@ class Part:
 class TensorBook:
     """All tensors by their id ranges."""
 
+    budget: Budget
     tensors: list[Tensor] = field(default_factory=list)
+    _starts: IndexArray = field(default_factory=lambda: np.empty(16, dtype=np.int64))
+    """The tensors' ``start``, with room for more."""
 
     def add(
         self,
@@ -118,25 +128,42 @@ class TensorBook:
     ) -> Tensor:
         check_size(features, f"tensor '{name}'", LARGEST_FEATURES)
         start = self.tensors[-1].start + self.tensors[-1].features if self.tensors else 0
+        self.budget.value(f"tensor '{name}'", features)
         tensor = Tensor(name, start, features, has_time, kind, values, steps)
+        if len(self.tensors) == self._starts.size:
+            self._starts = np.concatenate([self._starts, np.empty_like(self._starts)])
+        self._starts[len(self.tensors)] = start
         self.tensors.append(tensor)
         return tensor
 
     def parts(self, ids: IndexArray) -> list[Part]:
         """The tensors that ``ids`` (any shape, read row-major) belong to, by first appearance."""
         flat = ids.reshape(-1)
-        starts = np.array([t.start for t in self.tensors], dtype=np.int64)
-        owner = np.searchsorted(starts, flat, side="right") - 1
-        _, first = np.unique(owner, return_index=True)
+        if not flat.size:
+            return []
+        first, last = (self._owner(np.array([end]))[0] for end in (flat.min(), flat.max()))
+        if first == last:
+            self.budget.spend("looking up features", flat.size * ELEMENT_WORK)
+            tensor = self.tensors[first]
+            return [Part(tensor, flat - tensor.start, np.arange(flat.size, dtype=np.int64))]
+        self.budget.spend("looking up features", flat.size * SORT_WORK)
+        owner = self._owner(flat)
+        order = np.argsort(owner, kind="stable").astype(np.int64, copy=False)
+        groups = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1)
+        groups.sort(key=lambda positions: int(positions[0]))
         found = []
-        for position in np.sort(first):
-            tensor = self.tensors[owner[position]]
-            positions = np.flatnonzero(owner == owner[position]).astype(np.int64)
+        for positions in groups:
+            tensor = self.tensors[owner[positions[0]]]
             found.append(Part(tensor, flat[positions] - tensor.start, positions))
         return found
 
+    def _owner(self, flat: IndexArray) -> IndexArray:
+        """The tensor of each id, as its place among all."""
+        starts = self._starts[: len(self.tensors)]
+        return np.searchsorted(starts, flat, side="right").astype(np.int64, copy=False) - 1
 
-def check_size(elements: int, what: str, largest: int = LARGEST) -> None:
+
+def check_size(elements: int, what: str, largest: int) -> None:
     """Refuse to build a value of more elements than ``largest``."""
     if elements > largest:
         raise UnsupportedError(f"{what} would have {elements} elements; at most {largest} are supported")

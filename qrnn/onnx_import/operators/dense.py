@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from qrnn.model.float_model import Add, Dense, FloatArray, IndexArray
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value, check_size
+from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
+
+MULTIPLICATIONS = 2
+"""That a product of two constant matrices does in a nominal nanosecond."""
 
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
@@ -27,13 +31,22 @@ def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias
         )
     if not np.isfinite(weight).all() or not np.isfinite(bias).all():
         raise node.damaged("its weight or bias holds NaN or infinity after alpha and beta; check the trained weights")
-    if 0 in weight.shape:
-        raise node.damaged(f"weight '{node.input_names[1]}' is empty: {list(weight.shape)}")
     tensor, indices = build.operand(node, value)
     full = build.spread_columns(node, weight, tensor, indices)
     output = build.result(node, weight.shape[0], tensor.has_time)
-    build.layers.append(Dense(node.name, tensor.name, output.name, full, bias))
+    build.add_dense(Dense(node.name, tensor.name, output.name, full, bias))
     return Features(output.ids.reshape((*value.ids.shape[:-1], weight.shape[0])), value.axes)
+
+
+def _weight(node: Node, what: str) -> FloatArray:
+    """Input 1 as a weight of two axes, none of them empty; room for a copy of it is counted."""
+    weight = node.weights(1, what)
+    if weight.ndim != 2:
+        raise node.refuse(f"multiplies by a weight of shape {list(weight.shape)}; only [I, O] is supported")
+    if 0 in weight.shape:
+        raise node.damaged(f"weight '{node.input_names[1]}' is empty: {list(weight.shape)}")
+    node.reserve(weight.size)
+    return weight
 
 
 def _constants_only(node: Node, *operands: int) -> bool:
@@ -47,12 +60,11 @@ def matmul(node: Node, build: Builder) -> Value:
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
         if a.ndim > 2 or b.ndim > 2:
             raise node.refuse("multiplies constants of more than two axes; re-export with constants folded")
-        check_size(a.size // max(a.shape[-1], 1) * b.size // max(b.shape[0], 1), f"{node.where}: its result")
+        node.reserve(count(a.shape[:-1]) * count(b.shape[1:]))
+        node.budget.spend(node.where, count(a.shape) * count(b.shape[1:]) // MULTIPLICATIONS)
         return np.asarray(a @ b)
     value = node.features(0, "the first operand")
-    weight = node.weights(1, "the second operand")
-    if weight.ndim != 2:
-        raise node.refuse(f"multiplies by a weight of shape {list(weight.shape)}; only [I, O] is supported")
+    weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
 
 
@@ -64,9 +76,9 @@ def gemm(node: Node, build: Builder) -> Value:
     if trans_a:
         raise node.refuse("transA=1 is not supported; re-export with the batch as the first axis of A")
     value = node.features(0, "A")
-    weight = node.weights(1, "B")
-    if weight.ndim != 2 or value.ids.ndim != 2:
-        raise node.damaged(f"A {value.describe()} and B {list(weight.shape)} must have two axes each")
+    if value.ids.ndim != 2 or node.constant(1, "B").ndim != 2:
+        raise node.damaged(f"A {value.describe()} and B {list(node.constant(1, 'B').shape)} must have two axes each")
+    weight = _weight(node, "B")
     weight = alpha * (weight if trans_b else weight.T)
     bias = np.zeros(weight.shape[0])
     if node.has_input(2):
@@ -83,7 +95,7 @@ def add(node: Node, build: Builder) -> Value:
     The old Dense goes if unused."""
     if _constants_only(node, 0, 1):
         a, b = node.constant(0, "operand"), node.constant(1, "operand")
-        check_size(int(np.prod(np.broadcast_shapes(a.shape, b.shape), dtype=np.float64)), f"{node.where}: its result")
+        node.reserve(count(np.broadcast_shapes(a.shape, b.shape)))
         return np.asarray(a + b)
     if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
         return _add_features(node, build, node.input(0), node.input(1))
@@ -96,18 +108,21 @@ def add(node: Node, build: Builder) -> Value:
         )
     if not constant.any():
         return value
+    node.reserve(value.ids.size)
     offset = np.broadcast_to(constant, value.ids.shape).reshape(-1)
     tensor, indices = build.operand(node, value)
-    before = next((layer for layer in build.layers if isinstance(layer, Dense) and layer.output == tensor.name), None)
+    before = build.dense_that_writes(tensor)
     if before is not None:
+        node.reserve(indices.size * before.weight.shape[1])
         source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
         name = before.name if indices.size == tensor.features else node.name
     else:
-        check_size(indices.size * tensor.features, f"{node.where}: its identity weight")
-        source, weight, bias = tensor.name, np.eye(tensor.features)[indices], offset.copy()
-        name = node.name
+        node.reserve(indices.size * tensor.features)
+        weight = np.zeros((indices.size, tensor.features))
+        weight[np.arange(indices.size), indices] = 1.0
+        source, bias, name = tensor.name, offset.copy(), node.name
     output = build.result(node, indices.size, tensor.has_time)
-    build.layers.append(Dense(name, source, output.name, weight, bias))
+    build.add_dense(Dense(name, source, output.name, weight, bias))
     return Features(output.ids.reshape(value.ids.shape), value.axes)
 
 
@@ -137,7 +152,7 @@ def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Featu
 
 def _is_whole(tensor: Tensor, indices: IndexArray) -> bool:
     """Whether ``indices`` are all features of the tensor, each once."""
-    return np.array_equal(np.sort(indices), np.arange(tensor.features))
+    return indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(tensor.features))
 
 
 def _in_order(node: Node, build: Builder, tensor: Tensor, indices: IndexArray) -> Tensor:

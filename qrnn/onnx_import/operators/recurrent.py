@@ -53,8 +53,9 @@ def _weights(node: Node, cell: Cell, directions: int) -> tuple[FloatArray, Float
     return w, r, b
 
 
-def _reorder(cell: Cell, gates: tuple[str, ...], rows: FloatArray) -> FloatArray:
+def _reorder(node: Node, cell: Cell, gates: tuple[str, ...], rows: FloatArray) -> FloatArray:
     """Gate blocks [G·H, …] from the file's order to that of ``gates``, which may be fewer."""
+    node.reserve(rows.size, scratch=rows.size)
     order = [cell.file_gates.index(gate) for gate in gates]
     blocks = rows.reshape((len(cell.file_gates), -1, *rows.shape[1:]))[order]
     return np.ascontiguousarray(blocks.reshape((-1, *rows.shape[1:])))
@@ -187,17 +188,17 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
     if build.one_step and any(reverse):
         raise node.refuse("runs in reverse in a graph of one step per call; re-export with a dynamic time axis")
-    build.lengths_of[node.where] = (_lengths(node, build), any(reverse))
+    build.lengths_of.append((node.where, _lengths(node, build), any(reverse)))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
     directions = tuple(
         Direction(
             reverse=reverse[d],
-            weight_ih=build.spread_columns(node, _reorder(cell, gates, w[d]), tensor, indices),
-            weight_hh=_reorder(cell, gates, r[d]),
-            bias_ih=_reorder(cell, gates, b[d, :rows]),
-            bias_hh=_reorder(cell, gates, b[d, rows:]),
+            weight_ih=build.spread_columns(node, _reorder(node, cell, gates, w[d]), tensor, indices),
+            weight_hh=_reorder(node, cell, gates, r[d]),
+            bias_ih=_reorder(node, cell, gates, b[d, :rows]),
+            bias_hh=_reorder(node, cell, gates, b[d, rows:]),
             activations=attributes.activations[d],
             h_0=h_0[d],
             c_0=c_0[d],
@@ -240,11 +241,10 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
 
 def _record_carries(build: Builder, final: Tensor, initial: list[InitialState], hidden: int) -> None:
     """Which state input elements each final state would be carried to."""
-    by_name = {t.name: t for t in build.book.tensors if t.kind == "state"}
     for d, state in enumerate(initial):
         if state.source is None or state.indices is None:
             continue
-        source = by_name[state.source]
+        source = build.states[state.source]
         for unit, element in enumerate(state.indices):
             build.carries.setdefault(int(element) + source.start, set()).add(final.start + d * hidden + unit)
 

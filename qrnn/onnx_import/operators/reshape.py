@@ -11,7 +11,10 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.operators.shapes import known_sizes
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Array, Dim, Features, Symbol, Value, is_shape, product
+from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, is_shape, product
+
+ALIGN_WORK = 20_000
+"""Nominal nanoseconds to try one of the places that batch and time may take in a target shape."""
 
 
 def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
@@ -23,6 +26,8 @@ def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
         raise node.refuse(
             "its target shape is not a list of sizes known to the graph; re-export with a fixed target shape"
         )
+    if target.size > MOST_AXES:
+        raise node.damaged(f"its target shape has {target.size} axes, at most {MOST_AXES} are supported")
     allow_zero = node.take("allowzero", 0)
     result: list[Dim] = []
     for k, wanted in enumerate(target):
@@ -83,6 +88,7 @@ def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[in
 def reshape_features(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features:
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
+    node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
     resolved = align(value.shape, target, build.baked)
     if resolved is None and build.one_step and TIME in value.axes:
         hidden = [1 if d is TIME else d for d in value.shape]  # a time axis of one step may disappear
@@ -92,6 +98,7 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "
             "re-export with batch and time kept as separate axes, e.g. target [0, 0, -1]"
         )
+    node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
 
@@ -100,6 +107,8 @@ def reshape_array(node: Node, array: Array) -> Array:
     target = [d for d in _target(node, array.shape) if not isinstance(d, Symbol)]
     if is_shape(node.input(1)):
         raise node.refuse("reshapes a constant to a shape with batch or time sizes; re-export with constants folded")
+    if not array.flags.c_contiguous:  # then it is copied
+        node.reserve(array.size)
     return array.reshape(target)
 
 
@@ -171,6 +180,8 @@ def flatten(node: Node, build: Builder) -> Value:
     axis = int(node.take("axis", 1))
     if not isinstance(value, Features):
         split = _flatten_axis(node, axis, value.ndim)
+        if not value.flags.c_contiguous:
+            node.reserve(value.size)
         return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
     dims = [1 if build.one_step and d is TIME else d for d in value.shape]
     target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))

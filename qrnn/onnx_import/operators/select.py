@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from qrnn.model.float_model import Embedding
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Array, Features, Symbol, Value, is_shape
+from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
 
 _TO_THE_END = (1 << 31) - 1
 """Slice ends from here on mean the end of the axis, however long it is."""
@@ -116,16 +117,20 @@ def gather(node: Node, build: Builder) -> Value:
         raise node.damaged(f"indices '{node.input_names[1]}' have type {picks.dtype}, expected integers")
     ids: Array = data.ids if isinstance(data, Features) else data
     axis = node.axis(int(node.take("axis", 0)), ids.ndim)
+    taken = count((*ids.shape[:axis], *picks.shape, *ids.shape[axis + 1 :]))
     if not isinstance(data, Features):
+        node.reserve(taken)
         return np.take(ids, picks, axis=axis)
     symbol = data.axes[axis]
     if symbol is None:
+        node.reserve_features(taken)
         new = (None,) * picks.ndim
         return Features(np.take(ids, picks, axis=axis), (*data.axes[:axis], *new, *data.axes[axis + 1 :]))
     sizes = build.baked.get(symbol, set())
     if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
+        picked = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
         raise node.refuse(
-            f"takes {picks.tolist()} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
+            f"takes {picked} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
             "only the last step (index -1 of the time axis) is supported; run this part outside the model"
         )
     value = build.last_step(node, data)
@@ -151,7 +156,8 @@ def _embedding(node: Node, build: Builder) -> Features:
             f"token input '{source.name}' indexes tables of {known} and {table.shape[0]} rows; re-export with one input for each table"
         )
     output = build.result(node, table.shape[1], source.has_time)
-    build.layers.append(Embedding(node.name, source.name, output.name, table))
+    node.reserve(table.size)
+    build.layers.append(Embedding(node.name, source.name, output.name, table.copy()))
     return Features(output.ids.reshape((*tokens.ids.shape, table.shape[1])), (*tokens.axes, None))
 
 

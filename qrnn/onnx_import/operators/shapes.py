@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.model.float_model import FloatArray
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Array, Dim, Features, Symbol, Value, as_shape, check_size, is_shape
+from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, as_shape, is_shape
 
 
 @operator("Constant")
@@ -44,8 +46,10 @@ def shape_of_axes(node: Node, roles: Roles) -> Array:
 
 def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...]]:
     """Sizes with 1 for batch and time, and which axis is which."""
-    if dims.ndim != 1:
-        raise node.damaged(f"its shape operand has {dims.ndim} axes, expected 1")
+    if dims.ndim != 1 or dims.size > MOST_AXES:
+        raise node.damaged(
+            f"its shape operand has the shape {list(dims.shape)}, expected [axes] of at most {MOST_AXES}"
+        )
     axes = tuple(d if isinstance(d, Symbol) else None for d in dims)
     unknown = [str(a) for a in axes if a is not None and a is not BATCH and a is not TIME]
     if unknown or len({id(a) for a in axes if a is not None}) < sum(a is not None for a in axes):
@@ -53,7 +57,6 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
     sizes = [1 if isinstance(d, Symbol) else int(d) for d in dims]
     if min(sizes, default=0) < 0:
         raise node.damaged(f"shape {sizes} holds a negative size")
-    check_size(int(np.prod(sizes, dtype=np.float64)), f"{node.where}: its result")
     return sizes, axes
 
 
@@ -61,9 +64,10 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
 def constant_of_shape(node: Node, build: Builder) -> Value:
     value = np.asarray(node.take("value", np.zeros(1)))
     sizes, axes = _sizes(node, np.asarray(node.input(0)))
+    node.reserve(count(sizes))
     filled = np.full(sizes, value.reshape(-1)[0])
     if any(axes):
-        return build.constant(filled.astype(np.float64), axes)
+        return build.constant(_floats(node, filled), axes)
     return filled
 
 
@@ -76,7 +80,7 @@ def expand(node: Node, build: Builder) -> Value:
         return _expand_features(node, build, value, target)
     sizes, axes = _sizes(node, target)
     result = np.broadcast_shapes(value.shape, tuple(sizes))
-    check_size(int(np.prod(result, dtype=np.float64)), f"{node.where}: its result")
+    node.reserve(count(result))
     axes = (None,) * (len(result) - len(axes)) + axes
     broadcast = np.broadcast_to(value, result)
     if not any(axes):
@@ -85,14 +89,20 @@ def expand(node: Node, build: Builder) -> Value:
         raise node.refuse(
             f"expands a constant of shape {list(value.shape)} to {list(target)}; constants must not differ along the batch"
         )
-    return build.constant(broadcast.astype(np.float64), axes)
+    return build.constant(_floats(node, broadcast), axes)
+
+
+def _floats(node: Node, values: Array) -> FloatArray:
+    """A copy as float64."""
+    node.reserve(values.size)
+    return values.astype(np.float64)
 
 
 def _expand_features(node: Node, build: Builder, value: Features, target: Array) -> Features:
     sizes = []
     if target.shape != (value.ids.ndim,):
         raise node.refuse(
-            f"expands {value.describe()} to {list(target)}, another number of axes; run this part outside the model"
+            f"expands {value.describe()} to {list(target[:MOST_AXES])}, another number of axes; run this part outside the model"
         )
     for size, axis, wanted in zip(value.ids.shape, value.axes, target, strict=True):
         if axis is None and not isinstance(wanted, Symbol):
@@ -101,7 +111,7 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
             sizes.append(1)
         else:
             raise node.refuse(f"expands {value.describe()} to {list(target)}; run this part outside the model")
-    check_size(int(np.prod(sizes, dtype=np.float64)), f"{node.where}: its result")
+    node.reserve_features(count(sizes))
     return Features(np.broadcast_to(value.ids, sizes), value.axes)
 
 
@@ -134,7 +144,7 @@ def mul(node: Node, build: Builder) -> Value:
             "multiplies computed features; only a factor of 1 is supported; run this part outside the model"
         )
     result_shape = np.broadcast_shapes(a.shape, b.shape)
-    check_size(int(np.prod(result_shape, dtype=np.float64)), f"{node.where}: its result")
+    node.reserve(count(result_shape), scratch=count(result_shape))
     if not is_shape(a) and not is_shape(b):
         return canonical(np.asarray(a * b), f"the result of {node.where}")
     pairs = np.broadcast(a.astype(object), b.astype(object))

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node, axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Value, is_shape
+
+SOURCE_ELEMENTS = 16
+"""Numbers whose place and work the name of a graph input in a set is worth."""
 
 
 def _keep(node: Node, roles: Roles) -> AxisTensor:
@@ -60,8 +64,10 @@ def cast(node: Node, build: Builder) -> Value:
     if is_shape(value):
         return value
     assert isinstance(value, np.ndarray)
-    target = {"f": np.float64, "V": np.float64, "b": np.bool_}.get(kind, np.int64)
-    return value.astype(target)
+    target = np.dtype({"f": np.float64, "V": np.float64, "b": np.bool_}.get(kind, np.int64))
+    if value.dtype != target:
+        node.reserve(value.size)
+    return value.astype(target, copy=False)
 
 
 def permutation(node: Node, rank: int) -> list[int]:
@@ -164,6 +170,7 @@ def concat(node: Node, build: Builder) -> Value:
     values = [node.input(k) for k in range(len(node.inputs))]
     axis = int(node.take("axis", 0))
     if not any(isinstance(v, Features) for v in values):
+        node.reserve(sum(count(v.shape) for v in values))
         return np.concatenate(values, axis=node.axis(axis, values[0].ndim))
     parts = [node.features(k, "operand") for k in range(len(values))]
     first = parts[0]
@@ -179,6 +186,7 @@ def concat(node: Node, build: Builder) -> Value:
         raise node.refuse(
             f"concatenates along the {'batch' if symbol.name == 'N' else 'time'} axis; run this part outside the model"
         )
+    node.reserve_features(sum(count(part.ids.shape) for part in parts))
     return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
 
 
@@ -194,6 +202,7 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     joined: Axis = roles.made(total, node.name) if len(node.inputs) > 1 else values[0].axes[axis]
     axes = tuple(joined if k == axis else a for k, a in enumerate(values[0].axes))
+    node.reserve(SOURCE_ELEMENTS * sum(len(v.sources) for v in values))
     return AxisTensor(axes, frozenset().union(*(v.sources for v in values)))
 
 
@@ -206,7 +215,7 @@ def _pieces(node: Node, size: int) -> list[int]:
         piece = -(-size // count)
         given = [piece] * (count - 1) + [size - piece * (count - 1)]
     sizes = [int(s) for s in given]
-    if sum(sizes) != size or min(sizes) < 0 or len(sizes) != count:
+    if sum(sizes) != size or min(sizes, default=0) < 0 or len(sizes) != count:
         raise node.damaged(f"split={sizes} does not divide an axis of size {size} into {count} outputs")
     return sizes
 
