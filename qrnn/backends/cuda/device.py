@@ -46,11 +46,13 @@ def require_package() -> None:
 def find_device() -> Device:
     """The current device. BackendError where package, driver, device or libraries are missing, or the device is too old."""
     require_package()
-    from numba import cuda
-    from numba.cuda.core import config
+    from numba.core import config
 
     if config.ENABLE_CUDASIM:
         return SIMULATED_DEVICE
+    if (missing := missing_library()) is not None:
+        raise _problem(f"CUDA's library {missing} is not found", INSTALL)
+    from numba import cuda
     from numba.cuda.cudadrv.error import CudaDriverError, CudaSupportError
 
     try:
@@ -61,8 +63,6 @@ def find_device() -> Device:
     if found.capability < LEAST_CAPABILITY:
         have, need = (".".join(map(str, c)) for c in (found.capability, LEAST_CAPABILITY))
         raise _problem(f"{found.name} has compute capability {have}, at least {need} is needed", "use a newer device")
-    if (missing := missing_library()) is not None:
-        raise _problem(f"CUDA's compiler library {missing} is not found", INSTALL)
     return found
 
 
@@ -92,10 +92,13 @@ def describe(current: Any) -> Device:
 
 
 def missing_library() -> str | None:
-    """The library of the CUDA toolkit that compiling needs and that is not found: ``nvvm`` or ``nvrtc``; None when both are there."""
+    """The first library of the CUDA toolkit that is needed and not found, such as ``nvvm``; None when all are there.
+
+    Without ``cudart``, the import of numba.cuda fails with an error of its own.
+    """
     from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
 
-    for name in ("nvvm", "nvrtc"):
+    for name in ("cudart", "nvvm", "nvrtc"):
         try:
             load_nvidia_dynamic_lib(name)
         except DynamicLibNotFoundError:

@@ -16,13 +16,13 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (pip install -e '.[dev]')")
 
-from numba import cuda
-from numba.cuda import types
-
 from qrnn.backends.cuda import device
 
 if (missing := device.missing_library()) is not None:
-    pytest.skip(f"CUDA's compiler library {missing} is not found (pip install -e '.[dev]')", allow_module_level=True)
+    pytest.skip(f"CUDA's library {missing} is not found (pip install -e '.[dev]')", allow_module_level=True)
+
+from numba import cuda
+from numba.cuda import types
 
 Capability = tuple[int, int]
 TURING, AMPERE, HOPPER = (7, 5), (8, 0), (9, 0)

@@ -84,14 +84,27 @@ def test_an_old_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     from numba import cuda
 
     monkeypatch.setattr(cuda, "get_current_device", _Fake)
+    monkeypatch.setattr(device, "missing_library", lambda: None)
     with pytest.raises(BackendError, match=r"Old has compute capability 7\.0, at least 7\.5 is needed"):
         device.find_device()
-    _Fake.compute_capability = (8, 6)
-    monkeypatch.setattr(device, "missing_library", lambda: "nvvm")
-    with pytest.raises(BackendError, match="compiler library nvvm is not found; pip install"):
-        device.find_device()
-    monkeypatch.setattr(device, "missing_library", lambda: None)
+    monkeypatch.setattr(_Fake, "compute_capability", (8, 6))
     assert device.find_device() == device.Device("Old", (8, 6), 80, 98304 - 1024, 98304, cooperative=True)
+
+
+@pytest.mark.skipif(not HAS_PACKAGE, reason="numba-cuda is not installed (pip install -e '.[dev]')")
+@pytest.mark.parametrize("name", ["cudart", "nvvm", "nvrtc"])
+def test_a_missing_library_is_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of numba.cuda is imported before they are looked for: without cudart that import fails."""
+    from cuda import pathfinder
+
+    def load(wanted: str) -> None:
+        if wanted == name:
+            raise pathfinder.DynamicLibNotFoundError(wanted)
+
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
+    monkeypatch.setitem(sys.modules, "numba.cuda", None)  # an import of it fails
+    with pytest.raises(BackendError, match=rf"CUDA's library {name} is not found; pip install 'qrnn\[cuda13\]'"):
+        device.find_device()
 
 
 @pytest.mark.skipif(not HAS_PACKAGE, reason="numba-cuda is not installed (pip install -e '.[dev]')")
