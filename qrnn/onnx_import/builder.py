@@ -32,9 +32,13 @@ def unique_name(name: str, taken: Set[str]) -> str:
 
 @dataclass(eq=False)
 class Builder:
-    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any."""
+    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
+
+    ``one_step``: the graph runs one time step per call. ``stream``: its states are to be carried from step to step whatever it shows.
+    """
 
     one_step: bool
+    stream: bool
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     book: TensorBook = field(default_factory=TensorBook)

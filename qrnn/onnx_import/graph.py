@@ -15,6 +15,7 @@ from qrnn.onnx_import import operators
 from qrnn.onnx_import.builder import Builder, unique_name
 from qrnn.onnx_import.constants import FOLDABLE, fold, to_numpy
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
+from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import AXIS_RULES, DAMAGE, HANDLERS, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
@@ -27,8 +28,11 @@ OLDEST_OPSET = 7
 RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 
 
-def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> FloatModel:
-    """Import a model. Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented."""
+def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", stream: bool = False) -> FloatModel:
+    """Import a model; ``stream`` as for `load_onnx`.
+
+    Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented.
+    """
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
     constants = Constants(graph)
@@ -42,7 +46,8 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> 
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(
-        one_step=roles.one_step(),
+        one_step=roles.one_step(stream),
+        stream=stream,
         baked={BATCH: set(), TIME: set()},
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
     )
@@ -131,7 +136,7 @@ def find_roles(
     """First pass. Also whether an operator without a handler may have hidden the way from an input to a recurrent node."""
     roles = Roles()
     values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
-    scratch = Builder(one_step=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset())
+    scratch = Builder(one_step=False, stream=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset())
     lost = False
     for proto in nodes:
         operands = [_read(i, values, constants, proto) for i in proto.input]
@@ -243,7 +248,7 @@ def _finish(
         for t in build.book.tensors
         if t.kind in ("features", "tokens") or (t.name in named and t.kind in ("layer", "h_n", "c_n"))
     }
-    return FloatModel(
+    model = FloatModel(
         name=name,
         inputs=tuple(graph_inputs),
         layers=tuple(layers),
@@ -254,6 +259,7 @@ def _finish(
         one_step=build.one_step,
         notes=tuple(build.notes),
     )
+    return with_memory(model, build.stream)
 
 
 def _written(layer: Layer) -> tuple[str, ...]:

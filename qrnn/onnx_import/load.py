@@ -17,8 +17,11 @@ from qrnn.onnx_import.graph import import_model
 from qrnn.onnx_import.node import DAMAGE, first_line
 
 
-def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
+def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
+
+    ``stream`` matters for a graph that runs one time step per call. Without it, a layer remembers from step to step where its states are
+    inputs and outputs of the graph; any other begins every step with the same states, as the graph does. With it, all states are carried.
 
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, `UnsupportedError` with all that is not implemented.
     """
@@ -47,7 +50,7 @@ def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
             f"'{file}' keeps weights in external files ({', '.join(locations) or 'unnamed'}) that cannot be read: {first_line(error)}; "
             "keep them beside the model"
         ) from error
-    return import_model(model, file.stem, digest.hexdigest())
+    return import_model(model, file.stem, digest.hexdigest(), stream)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -186,7 +186,12 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
     if build.one_step and any(reverse):
-        raise node.refuse("runs in reverse in a graph of one step per call; re-export with a dynamic time axis")
+        if build.stream:
+            raise node.refuse(
+                "runs in reverse in a graph of one step per call, which cannot be streamed; leave out --stream, or re-export with a "
+                "dynamic time axis"
+            )
+        reverse = (False,) * count  # one step has the same result either way
     build.lengths_of[node.where] = (_lengths(node, build), any(reverse))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
