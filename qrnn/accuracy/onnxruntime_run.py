@@ -130,7 +130,11 @@ def _run_group(
 def _refuse_lost_states(model: FloatModel, pairs: dict[str, str]) -> None:
     """ValueError where the model remembers what the graph does not give from one call to the next."""
     for layer in model.layers:
-        if isinstance(layer, Recurrent) and layer.memory and any(s.source not in pairs for s, _, _ in initial_states(layer)):
+        if (
+            isinstance(layer, Recurrent)
+            and layer.memory
+            and any(s.source not in pairs for s, _, _ in initial_states(layer))
+        ):
             raise ValueError(
                 f"the graph starts layer {layer.name!r} anew at every call, the model, which was converted with --stream, carries its state on"
             )

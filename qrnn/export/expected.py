@@ -18,7 +18,6 @@ from qrnn.model.boundary import quantize_array
 from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
-
 ROWS = 64
 """Of a model without memory that make up a sequence, at most."""
 

@@ -31,6 +31,7 @@ from qrnn.model.quant_model import (
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
 
+
 @dataclass(frozen=True)
 class State:
     """Where h or c of a direction lies in C; and of one without memory how it is declared and what each step begins with."""

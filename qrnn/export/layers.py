@@ -123,9 +123,7 @@ def is_bounded(model: QuantModel) -> bool:
     return True
 
 
-def recurrent_direction(
-    code: Code, layer: QuantRecurrent, number: int, name: str, h: str, c: str, states: str
-) -> str:
+def recurrent_direction(code: Code, layer: QuantRecurrent, number: int, name: str, h: str, c: str, states: str) -> str:
     """Constants and the step function of a direction; returns its name: (``states``, x) → None, which updates ``h`` and ``c`` among these."""
     d = layer.directions[number]
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)

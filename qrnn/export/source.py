@@ -139,7 +139,11 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     else:
         lines += ["/* int16_t of room that a sequence of `length` steps needs. */"]
         lines += [f"#define {name.upper()}_WORK(length) ({flow.work_per_step}U * (length))", ""]
-        what = "`length` rows, each by itself." if model.rows else "A whole sequence: a layer that runs backwards begins at its end."
+        what = (
+            "`length` rows, each by itself."
+            if model.rows
+            else "A whole sequence: a layer that runs backwards begins at its end."
+        )
         lines += [f"/* {what} {unwanted} */", *prototypes]
     return [*lines, "", "#endif"]
 

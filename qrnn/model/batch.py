@@ -88,12 +88,10 @@ def _is_row(graph_input: GraphInput, shape: tuple[int, ...]) -> bool:
     for lead, features in ((1, own), (2, own), (1, whole), (2, whole)):
         if len(shape) == lead + len(features) and shape[lead:] == features and (lead == 1 or shape[1] == 1):
             return lead == 1
-    steps = len(shape) > 1 and shape[2:] in (own, whole)
-    remedy = (
-        "the model keeps nothing from step to step: give N·T rows, or convert with --stream for a model that remembers"
-        if steps
-        else "one row for each call (batch first, whatever the graph's own layout is)"
-    )
+    remedy = "one row for each call (batch first, whatever the graph's own layout is)"
+    if len(shape) > 1 and shape[2:] in (own, whole):
+        rows = [shape[0] * shape[1], *shape[2:]]
+        remedy = f"the model keeps nothing from step to step: give its rows as {rows}, or convert with --stream for a model that remembers"
     raise DataError(
         f"input {graph_input.name!r}: shape {list(shape)}, expected {_shape_text(graph_input)} (or [N, 1, …]); {remedy}"
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qrnn.errors import DataError
 from qrnn.model.float_model import FloatModel, InitialState, Recurrent
+from qrnn.model.quant_model import QuantModel
 
 
 def initial_states(layer: Recurrent) -> Iterator[tuple[InitialState, str, int]]:
@@ -44,6 +46,22 @@ def state_pairs(model: FloatModel) -> dict[str, str]:
         }
         pairs = _pairs(model, {key: place for key, place in steps.items() if key[0] in cells}) | pairs
     return pairs
+
+
+def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:
+    """DataError where one of two models of one graph remembers from step to step what the other does not."""
+    remembers = {layer.name: layer.memory for layer in real.layers if isinstance(layer, Recurrent)}
+    for layer in quantized.recurrent_layers:
+        if remembers.get(layer.name, layer.memory) != layer.memory:
+            which = (
+                ("the quantized model", "the float model")
+                if layer.memory
+                else ("the float model", "the quantized model")
+            )
+            raise DataError(
+                f"layer {layer.name!r} remembers from step to step in {which[0]} and not in {which[1]}; load the ONNX file with "
+                f"load_onnx(path, stream={layer.memory})"
+            )
 
 
 def _pairs(model: FloatModel, home: dict[tuple[str, int], tuple[str, int]]) -> dict[str, str]:

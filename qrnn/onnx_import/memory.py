@@ -42,11 +42,11 @@ def with_memory(model: FloatModel, stream: bool) -> FloatModel:
     sources = sorted(
         {s.source for layer in forgetful for s, _, _ in initial_states(layer) if s.source is not None} - pairs.keys()
     )
-    given = f"the values given for {', '.join(map(repr, sources))} (zeros where none are)" if sources else "the same state"
+    given = (
+        f"the values given for {', '.join(map(repr, sources))} (zeros where none are)" if sources else "the same state"
+    )
     if rows:
-        note = (
-            f"the graph runs one time step per call and keeps nothing between calls: every row [N, …] is computed by itself, from {given}"
-        )
+        note = f"the graph runs one time step per call and keeps nothing between calls: every row [N, …] is computed by itself, from {given}"
     else:
         listed = ", ".join(layer.name for layer in forgetful)
         note = (
