@@ -64,7 +64,7 @@ def convert(
     save(quantized, output)
     out = console()
     for note in float_model.notes:
-        out.print(f"note: {note}")
+        out.print(f"note: {note}", soft_wrap=True)
     for decision in quantized.provenance.decisions:
         out.print(f"  {decision}", soft_wrap=True, markup=False)
     if quantized.provenance.random_calibration:

@@ -50,6 +50,11 @@ def state_pairs(model: FloatModel) -> dict[str, str]:
 
 def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:
     """DataError where one of two models of one graph remembers from step to step what the other does not."""
+    outputs = [[(o.name, o.features, o.has_time) for o in m.outputs] for m in (real, quantized)]
+    if outputs[0] != outputs[1]:
+        raise DataError(
+            "the two models' outputs differ: an earlier version of qrnn read the one step of this graph as a sequence; convert it again"
+        )
     remembers = {layer.name: layer.memory for layer in real.layers if isinstance(layer, Recurrent)}
     for layer in quantized.recurrent_layers:
         if remembers.get(layer.name, layer.memory) != layer.memory:

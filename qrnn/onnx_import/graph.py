@@ -46,7 +46,7 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", str
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(
-        one_step=roles.one_step(stream),
+        one_step=roles.one_step(),
         stream=stream,
         baked={BATCH: set(), TIME: set()},
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),

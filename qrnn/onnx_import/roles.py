@@ -102,9 +102,6 @@ class Roles:
     def is_time(self, axis: Axis) -> bool:
         return self.root(axis) is self.root(self.time)
 
-    def has_states(self) -> bool:
-        return any(kind == "state" for kind, _ in self.kinds.values())
-
     def role(self, name: str) -> InputRole:
         """The role of a graph input as far as it was found."""
         axes = self.inputs[name].axes
@@ -120,12 +117,8 @@ class Roles:
                 batch = ones[0]
         return InputRole(kind, batch, time, node)
 
-    def one_step(self, stream: bool) -> bool:
-        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones.
-
-        A literal one beside no state input may be what the example had that the graph was exported with. Nobody can call the graph with
-        more steps, so it counts, but not where ``stream`` asks for a model that remembers: that reads sequences of any length.
-        """
+    def one_step(self) -> bool:
+        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones, so that no call can have more."""
         sizes = {
             axis.size
             for name, value in self.inputs.items()
@@ -137,4 +130,4 @@ class Roles:
             not sizes
         ):  # the time axis is made by a node, or it is one of the literal ones that `role` took for the batch
             return made_of_one or any(a.size == 1 and self.is_time(a) for v in self.inputs.values() for a in v.axes)
-        return sizes == {1} and (self.has_states() or not stream)
+        return sizes == {1}
