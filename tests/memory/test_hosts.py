@@ -11,7 +11,9 @@ from export.building import compiler, replayed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.qrnn_files import QrnnFile
-from onnx_import.running import data
+from onnx import TensorProto
+from onnx_import.builders import Graph
+from onnx_import.running import data, runtime
 
 import qrnn
 from memory.graphs import SHAPES, F, called, one_step, stacked
@@ -225,3 +227,50 @@ def test_files_that_contradict_themselves_are_refused(edit: str, tmp_path: Path)
         del file.structure["layers"][0]["memory"]
     with pytest.raises(ModelFileError, match=r"memory"):
         load(file.write(tmp_path / "edited.qrnn"))
+
+
+# --- beside ONNX Runtime --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("state_in", [False, True])
+def test_compare_runs_onnx_runtime_on_rows(shape: str, state_in: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(one_step("LSTM", shape, state_in=state_in).SerializeToString())
+    real = qrnn.load_onnx(path)
+    arrays = {"x": data(6, *real.inputs[0].shape)}
+    if state_in:
+        arrays |= {f"state_{s}": data(6, 1, 5, seed=k) for k, s in enumerate("hc")}
+    report = qrnn.compare(real, quantize(real, arrays, Scheme(activations=16)), arrays, onnx_path=path)
+    assert report.onnxruntime["y"].sqnr_db > 100.0
+    assert report.outputs["y"].sqnr_db > 30.0
+
+
+def test_models_of_other_memory_are_not_compared() -> None:
+    proto = one_step("GRU")
+    for stream in (False, True):
+        real, other = import_model(proto, "one", stream=stream), quantized(proto, not stream)
+        for measure in (qrnn.compare, qrnn.explain):
+            with pytest.raises(DataError, match=rf"load_onnx\(path, stream={not stream}\)"):
+                measure(real, other, {"x": data(4, F)})
+
+
+def test_tokens_and_lengths() -> None:
+    g = Graph()
+    ids, lens = g.input("ids", ["n"], TensorProto.INT64), g.input("lens", ["n"], TensorProto.INT32)
+    x = g.axes_op("Unsqueeze", g.node("Gather", [g.random(7, F), ids], axis=0), [0])
+    g.recurrent("GRU", x, F, 5, lengths=lens, outputs=["Y", "Y_h"])
+    g.node("Gemm", [g.axes_op("Squeeze", "Y_h", [0]), g.random(5, 3)], ["y"])
+    g.output("y", 2)
+    proto = g.model()
+    values = np.array([3, 0, 6, 6])
+    model = quantize(import_model(proto, "one"), {"ids": values}, Scheme(activations=16))
+    ones = np.ones(4, np.int32)
+    want = runtime(proto, {"ids": values, "lens": ones})["y"]
+    for ids_given in (values, values[:, None]):
+        got = Session(model).run({"ids": ids_given, "lens": ones}).outputs["y"]
+        assert got.shape == (4, *([1] if ids_given.ndim == 2 else []), 3)
+        np.testing.assert_allclose(got.reshape(want.shape), want, atol=0.01)
+    with pytest.raises(DataError, match=r"shape \[2, 2\].*give its rows as \[4\]"):
+        Session(model).run({"ids": values.reshape(2, 2)})

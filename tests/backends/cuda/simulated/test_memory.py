@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory.graphs import F, one_step, stacked
 from onnx_import.running import data
 
 from backends.cuda.simulated.test_arrays import assert_same, on_device, states
-from memory.graphs import F, one_step, stacked
 from qrnn.backends.base import Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import make_batch
