@@ -196,8 +196,8 @@ class Session:
         self._idle.setdefault(shape, []).append(io)
         if found is None:
             return None
-        begin = io.begin(state)
-        return RunResult(found[0], State({k: begin[k] if k in self._forgetful else v for k, v in found[1].items()}))
+        kept = {name: (h.copy(), c.copy()) for name, (h, c) in io.begin(state).items() if name in self._forgetful}
+        return RunResult(found[0], State(found[1] | kept))
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
         if self._forgetful and steps > 1:
