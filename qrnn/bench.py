@@ -222,17 +222,23 @@ class Plan:
     """As for `Session`."""
 
 
-def backward_layer(model: QuantModel) -> str | None:
-    """The name of a layer that reads sequences backwards, which no stream can; None where there is none."""
-    return next((layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions)), None)
+def not_streamed(model: QuantModel) -> str | None:
+    """Why a model cannot be streamed; None where it can."""
+    if model.rows:
+        return "the model keeps nothing from step to step"
+    backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
+    return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
 
 
 def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) -> dict[str, Any]:
-    """Inputs for trials without data: normal features that fill the inputs' ranges, uniform tokens; states start at their own values."""
+    """Inputs for trials without data: normal features that fill the inputs' ranges, uniform tokens; states start at their own values.
+
+    Of a model without memory, ``sequences`` rows.
+    """
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:
-        lead = (sequences, steps) if graph_input.has_time else (sequences,)
+        lead = (sequences, steps) if graph_input.has_time and not graph_input.rows else (sequences,)
         if graph_input.kind == "features":
             fmt = model.tensors[graph_input.name]
             spread = np.broadcast_to(fmt.limit * fmt.scales / 4, (graph_input.features,))
@@ -249,8 +255,8 @@ def bench_model(
     """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size. ``before``: resident bytes without the model."""
     from qrnn.session import Session
 
-    if plan.stream and (layer := backward_layer(model)) is not None:
-        raise DataError(f"layer {layer!r} reads the sequence backwards and cannot be streamed")
+    if plan.stream and (reason := not_streamed(model)) is not None:
+        raise DataError(f"{reason} and cannot be streamed")
     if not batch.lengths.all():
         batch = batch.take(np.nonzero(batch.lengths)[0])
         if batch.size == 0:

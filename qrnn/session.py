@@ -1,7 +1,8 @@
 """Sessions: a quantized model on a backend, with explicit state. Floats exist only outside the engine.
 
 The state of a stream is a value that ``run`` and ``step`` take and return; a session keeps none, so many threads may share one, and
-a sequence run in any chunks equals the whole run bit for bit.
+a sequence run in any chunks equals the whole run bit for bit. The state of a layer without memory is what each of its steps begins with:
+a run gives it back as it was.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import numpy.typing as npt
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch, on_cuda_device, shortest
+from qrnn.model.batch import (
+    Batch,
+    make_batch,
+    on_cuda_device,
+    shortest,
+    with_time_axis,
+    without_time_axis,
+)
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
@@ -70,6 +78,7 @@ class Session:
             for layer in model.recurrent_layers
             for number, d in enumerate(layer.directions)
         }
+        self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
@@ -101,7 +110,8 @@ class Session:
     ) -> RunResult:
         """Run whole sequences.
 
-        ``inputs`` maps graph input names to arrays, batch first ([N, T, …]); ``lengths`` [N] masks padding exactly; ``state`` carries
+        ``inputs`` maps graph input names to arrays, batch first ([N, T, …]; rows [N, …] or [N, 1, …] of a model without memory, whose
+        outputs then have as many axes); ``lengths`` [N] masks padding exactly; ``state`` carries
         on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
         the batch is then run in more pieces. Raises DataError for what does not fit.
 
@@ -110,6 +120,21 @@ class Session:
         """
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, lengths, state, one_step=False)
+        if self.model.rows:
+            inputs, without = with_time_axis(self.model.inputs, inputs)
+            result = self._run(inputs, lengths, state, progress)
+            outputs = without_time_axis(self.model.outputs, result.outputs) if without else result.outputs
+            return RunResult(outputs, result.state)
+        return self._run(inputs, lengths, state, progress)
+
+    def _run(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any,
+        state: State | None,
+        progress: Callable[[int, int], Any] | None,
+    ) -> RunResult:
+        """`run` of arrays of the host with all of their axes."""
         if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
             return found
         batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
@@ -169,9 +194,14 @@ class Session:
             return None
         found = io.run(inputs, state)
         self._idle.setdefault(shape, []).append(io)
-        return None if found is None else RunResult(found[0], State(found[1]))
+        if found is None:
+            return None
+        kept = {name: (h.copy(), c.copy()) for name, (h, c) in io.begin(state).items() if name in self._forgetful}
+        return RunResult(found[0], State(found[1] | kept))
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
+        if self._forgetful and steps > 1:
+            return None  # these carry every state on
         rows = self.engine.sequences(size, steps, np.dtype(kind))
         return None if rows is None else SequenceIO(self, rows)
 
@@ -197,8 +227,13 @@ class Session:
         return make()
 
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
-        """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start."""
+        """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start.
+
+        Of a model without memory, N rows, as `run`.
+        """
         check_streamable(self.model)
+        if self.model.rows:
+            return self.run(inputs, state=state)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, None, state, one_step=True)
         first = next(iter(inputs.values()), None)

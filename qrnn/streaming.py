@@ -36,13 +36,24 @@ def check_streamable(model: QuantModel) -> None:
             )
 
 
+def check_remembers(model: QuantModel) -> None:
+    """DataError where nothing is kept from step to step, so that there is nothing to stream."""
+    if model.rows:
+        raise DataError(
+            f"model {model.name!r} keeps nothing from step to step and cannot be streamed: use run with rows [N, …], or convert with "
+            "--stream for a model that remembers"
+        )
+
+
 class StreamIO:
     """Users' arrays in and out of a `StreamRows`."""
 
     def __init__(self, session: Session, capacity: int) -> None:
         check_streamable(session.model)
+        check_remembers(session.model)
         self.model = session.model
-        self.streams: StreamRows = session.engine.streams(capacity) or _SessionStreams(session, capacity)
+        own = session.engine.streams(capacity) if all(r.memory for r in self.model.recurrent_layers) else None
+        self.streams: StreamRows = own or _SessionStreams(session, capacity)
         self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
@@ -138,6 +149,10 @@ class SequenceIO:
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
         ]
 
+    def begin(self, state: State | None) -> Mapping[str, LayerState]:
+        """The states before the first step."""
+        return (self._start if state is None else state).layers
+
     def run(
         self, inputs: Mapping[str, Any], state: State | None
     ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
@@ -155,7 +170,7 @@ class SequenceIO:
                 value = view
             if not tokens:
                 rows.read_from(name, value)
-        begin = (self._start if state is None else state).layers
+        begin = self.begin(state)
         for name, h, c, has_c in self._states:
             given_h, given_c = begin[name]
             h[...] = given_h

@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 float32, far below what another computation would give."""
 
 
-def from_torch(module: Any, example: Any, name: str | None = None) -> FloatModel:
+def from_torch(module: Any, example: Any, name: str | None = None, stream: bool = False) -> FloatModel:
     """The float model that ``module`` computes in evaluation mode.
 
     ``example`` is what ``module`` is called with: a tensor, or a tuple of arguments (tensors, or tuples of tensors like an LSTM's (h, c)).
@@ -41,6 +41,8 @@ def from_torch(module: Any, example: Any, name: str | None = None) -> FloatModel
     ``forward`` (an LSTM's own: ``input``, ``h_0``, ``c_0``), outputs as the keys of a dict, else ``output`` or ``output_0``, ``output_1``, …
     (an LSTM's own: ``output``, ``h_n``, ``c_n``). Whatever the layout of the module (batch_first or not), the arrays that qrnn
     takes and gives are batch first.
+
+    ``stream`` as for `qrnn.load_onnx`: of a module that computes one time step, carry every state from step to step.
 
     Works for torch.nn.LSTM, GRU and RNN and what `qrnn.load_onnx` knows around them; a torch.nn.LSTM with proj_size only as the whole
     module. The module is left as it was, in training mode where it was. Finally both are run, on the example and on one twice as
@@ -65,7 +67,7 @@ def from_torch(module: Any, example: Any, name: str | None = None) -> FloatModel
         if isinstance(module, torch.nn.LSTM) and module.proj_size > 0:
             model = _projected(module, name, inputs)
         else:
-            model = _exported(module, arguments, name, inputs, list(outputs))
+            model = _exported(module, arguments, name, inputs, list(outputs), stream)
         _check(module, arguments, model, inputs)
     return model
 
@@ -183,7 +185,7 @@ def _flat(results: Any) -> Iterator[Any]:
 
 
 def _exported(
-    module: Any, arguments: tuple[Any, ...], name: str, inputs: dict[str, Any], outputs: list[str]
+    module: Any, arguments: tuple[Any, ...], name: str, inputs: dict[str, Any], outputs: list[str], stream: bool
 ) -> FloatModel:
     """Exported twice: first with every axis dynamic, to learn which are batch and time, then with these alone."""
     every = {key: {axis: f"{key}_{axis}" for axis in range(value.dim())} for key, value in inputs.items()}
@@ -197,7 +199,7 @@ def _exported(
         dynamic[key] = {axis: label for axis, label in ((role.batch, "N"), (role.time, "T")) if axis is not None}
         if role.batch is None:  # the importer says what is wrong; a batch baked in would hide it
             dynamic[key] = every[key]
-    return import_model(_export(module, arguments, name, list(inputs), outputs, dynamic), name)
+    return import_model(_export(module, arguments, name, list(inputs), outputs, dynamic), name, stream=stream)
 
 
 def _export(

@@ -14,9 +14,9 @@ from qrnn.bench import (
     Others,
     Plan,
     Timed,
-    backward_layer,
     bench_model,
     interleaved,
+    not_streamed,
     processor,
     random_arrays,
     resident_bytes,
@@ -118,12 +118,12 @@ def test_a_model(states: bool) -> None:
 
 def test_what_cannot_be_measured() -> None:
     model = quantized(Shape(directions=(False, True)))
-    assert backward_layer(model) == "layer0"
+    assert not_streamed(model) == "layer 'layer0' reads the sequence backwards"
     batch = make_batch(model.inputs, random_arrays(model, 2, 3))
     with pytest.raises(DataError, match="'layer0' reads the sequence backwards"):
         bench_model(model, batch, Plan(seconds=0.01))
     forward = quantized(Shape())
-    assert backward_layer(forward) is None
+    assert not_streamed(forward) is None
     empty = make_batch(forward.inputs, random_arrays(forward, 2, 3) | {"lengths": np.zeros(2, np.int64)})
     with pytest.raises(DataError, match="no steps"):
         bench_model(forward, empty, Plan(seconds=0.01))

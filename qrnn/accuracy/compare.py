@@ -20,6 +20,7 @@ from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
 from qrnn.model.quant_model import QuantModel, QuantPointwise
 from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.states import check_same_memory
 from qrnn.session import Session
 
 
@@ -188,6 +189,7 @@ def compare(
             f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {float_model.name!r} "
             f"({float_model.source_sha256[:12]}…); compare it with its own source"
         )
+    check_same_memory(float_model, quant_model)
     batch = make_batch(float_model.inputs, data)
     session = Session(quant_model, backend, isa=isa)
     outputs = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}

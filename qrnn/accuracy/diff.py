@@ -108,7 +108,7 @@ def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) ->
 
 def _facts(model: QuantModel) -> dict[str, Any]:
     """Everything small that a model says of itself, by name; matrices are looked at weight by weight."""
-    p = model.provenance
+    p, description = model.provenance, describe(model)
     facts: dict[str, Any] = {f"scheme {key}": value for key, value in p.scheme.items()}
     facts |= {
         "source SHA-256": p.source_sha256,
@@ -116,8 +116,8 @@ def _facts(model: QuantModel) -> dict[str, Any]:
         "calibration steps": p.calibration_steps,
         "target": p.target,
         "layers": ", ".join(layer.name for layer in model.layers),
+        "memory": description["memory"],
     }
-    description = describe(model)
     for t in description["tensors"]:
         facts[f"tensor {t['name']}"] = f"{t['shape']} {t['format']}, scale {t['scale']}, {t['range']}"
         facts[f"scales of {t['name']}"] = t["scales"] if len(t["scales"]) > 1 else None
@@ -183,6 +183,11 @@ def _bits(matrix: Matrix | None) -> int:
 
 def _outputs(a: QuantModel, b: QuantModel, data: Mapping[str, Any]) -> tuple[OutputChange, ...]:
     names = [[o.name for o in m.outputs] for m in (a, b)]
+    if a.rows != b.rows:
+        forgetful = a.name if a.rows else b.name
+        raise DataError(
+            f"of the two, {forgetful!r} keeps nothing from step to step (qrnn convert without --stream); leave --data out"
+        )
     shapes = [[(i.name, i.kind, i.shape, i.has_time) for i in m.inputs] for m in (a, b)]
     if names[0] != names[1] or shapes[0] != shapes[1]:
         raise DataError(f"{a.name!r} and {b.name!r} have other inputs or outputs; leave --data out to compare them")

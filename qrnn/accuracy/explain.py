@@ -30,6 +30,7 @@ from qrnn.model.float_model import FloatArray, FloatModel
 from qrnn.model.parts import QuantMatrix4
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.states import check_same_memory
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.refinement.evidence import evenly
 from qrnn.refinement.means import parse_refine
@@ -137,6 +138,7 @@ def explain(
         raise DataError(
             "--refine equalize scaled the channels between dense layers; convert without it to explain the rest"
         )
+    check_same_memory(float_model, model)
     batch = evenly(make_batch(float_model.inputs, data), STEPS)
     if not batch.size:
         raise DataError("every sequence has length 0; expected at least one step")

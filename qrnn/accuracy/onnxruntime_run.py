@@ -11,6 +11,7 @@ from qrnn.errors import QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
+from qrnn.model.states import initial_states, state_pairs
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -111,38 +112,29 @@ def _run_group(
         return call(feeds)
     collected: dict[str, list[FloatArray]] = {name: [] for name in names}
     pairs = state_pairs(model)
+    if steps > 1:
+        _refuse_lost_states(model, pairs)
     for t in range(steps):
         arrays = {k: v[:, t : t + 1] if by_name[k].has_time else v for k, v in feeds.items()}
         results = call(arrays)
         for name in names:
             collected[name].append(results[name])
         for state_input, state_output in pairs.items():
-            feeds[state_input] = results[state_output]
+            feeds[state_input] = results[state_output].reshape(len(group), *by_name[state_input].shape)
     return {
         o.name: np.concatenate(collected[o.name], axis=1) if o.has_time else collected[o.name][-1]
         for o in model.outputs
     }
 
 
-def state_pairs(model: FloatModel) -> dict[str, str]:
-    """Graph state input → the graph output that carries it on: the one whose final states lie at the input's positions."""
-    home: dict[tuple[str, int], tuple[str, int]] = {}  # (final-state tensor, feature) → (state input, position)
+def _refuse_lost_states(model: FloatModel, pairs: dict[str, str]) -> None:
+    """ValueError where the model remembers what the graph does not give from one call to the next."""
     for layer in model.layers:
-        if not isinstance(layer, Recurrent):
-            continue
-        for number, d in enumerate(layer.directions):
-            for state, tensor in ((d.h_0, layer.h_n), (d.c_0, layer.c_n or "")):
-                if state is not None and state.source is not None and state.indices is not None:
-                    for unit, position in enumerate(state.indices):
-                        home[tensor, number * len(state.indices) + unit] = (state.source, int(position))
-    pairs: dict[str, str] = {}
-    for output in model.outputs:
-        targets = {
-            (*home.get((tensor, int(index)), ("", -1)), int(position))
-            for tensor, indices, positions in output.parts
-            for index, position in zip(indices, positions, strict=True)
-        }
-        sources = {source for source, _, _ in targets}
-        if len(sources) == 1 and "" not in sources and all(a == b for _, a, b in targets):
-            pairs[sources.pop()] = output.name
-    return pairs
+        if (
+            isinstance(layer, Recurrent)
+            and layer.memory
+            and any(s.source not in pairs for s, _, _ in initial_states(layer))
+        ):
+            raise ValueError(
+                f"the graph starts layer {layer.name!r} anew at every call, the model, which was converted with --stream, carries its state on"
+            )

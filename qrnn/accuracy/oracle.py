@@ -7,13 +7,13 @@ Source: ONNX operator specification, LSTM-14, GRU-14, RNN-14, https://onnx.ai/on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, make_batch, with_time_axis, without_time_axis
 from qrnn.model.float_model import (
     GATE_ROLE,
     Activation,
@@ -116,7 +116,9 @@ def run_oracle(
     model: FloatModel, inputs: Mapping[str, Any], lengths: Any = None, observer: Observer | None = None
 ) -> OracleResult:
     """Run the float model on batch-first arrays, given as for `qrnn.Session.run`."""
-    return run_oracle_batch(model, make_batch(model.inputs, inputs, lengths), observer)
+    inputs, without = with_time_axis(model.inputs, inputs)
+    result = run_oracle_batch(model, make_batch(model.inputs, inputs, lengths), observer)
+    return replace(result, outputs=without_time_axis(model.outputs, result.outputs)) if without else result
 
 
 def run_oracle_batch(
@@ -219,16 +221,21 @@ def _run_recurrent(
 def _run_direction(
     layer: Recurrent, key: str, d: Direction, x: FloatArray, batch: Batch, instead: Substitutes
 ) -> dict[str, FloatArray]:
-    """Every quantity of one direction at every step, in the order of processing; states are frozen past a sequence's end."""
+    """Every quantity of one direction at every step, in the order of processing.
+
+    States are frozen past a sequence's end, or, of a layer without memory, what each step begins with.
+    """
     step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": _rnn_step}[layer.cell]
     cell = _Cell(layer, key, d, instead)
     N, T, _ = x.shape
-    h = initial_state(d.h_0, batch)
-    c = initial_state(d.c_0, batch) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
+    h = h_0 = initial_state(d.h_0, batch)
+    c = c_0 = initial_state(d.c_0, batch) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
     wx = x @ d.weight_ih.T + d.bias_ih
     out: dict[str, FloatArray] = {}
     for t in range(T):
         active = (t < batch.lengths)[:, None]
+        if not layer.memory:
+            h, c = h_0, c_0
         now = step(cell, wx[:, t], h, c)
         if d.projection is not None:
             now["hidden"] = instead.state(f"{key}.hidden", now["h"])

@@ -99,7 +99,7 @@ class StreamRows(ModelRows):
 
 
 class SequenceRows(ModelRows):
-    """Whole sequences of one shape."""
+    """Whole sequences of one shape; every layer's state is carried on."""
 
     @abstractmethod
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
@@ -139,11 +139,14 @@ class Engine(ABC):
         self.threads = threads
 
     def streams(self, capacity: int) -> StreamRows | None:
-        """So many streams, where the backend steps them in a way of its own; no layer reads backwards."""
+        """So many streams, where the backend steps them in a way of its own; no layer reads backwards, and each remembers."""
         return None
 
     def sequences(self, size: int, steps: int, real: Any) -> SequenceRows | None:
-        """So many whole sequences of so many steps, where the backend can run them at less cost than `run` and they are worth it."""
+        """So many whole sequences of so many steps, where the backend can run them at less cost than `run` and they are worth it.
+
+        It carries every state on: a model with a layer without memory is run by it in sequences of one step alone.
+        """
         return None
 
     @abstractmethod
@@ -201,7 +204,10 @@ class Engine(ABC):
         lengths: IndexArray,
         trace: Trace | None = None,
     ) -> tuple[Mapping[str, Int16Array | Int32Array], dict[str, LayerState]]:
-        """Every tensor of the model for quantized ``inputs``, and every recurrent layer's final state."""
+        """Every tensor of the model for quantized ``inputs``, and every recurrent layer's final state.
+
+        That of a layer without memory is the state which it was given, since each of its steps begins with it.
+        """
         tensors: dict[str, Int16Array | Int32Array] = {}
         final: dict[str, LayerState] = {}
         tokens = {name: value for name, value in inputs.items() if value.dtype == np.int64}
@@ -222,11 +228,12 @@ class Engine(ABC):
         for layer in self.model.layers:
             match layer:
                 case QuantRecurrent():
-                    y, (h, c) = self.recurrent(layer, read(layer.input), states[layer.name], lengths, trace)
+                    run = self.recurrent if layer.memory else self._forgetful
+                    y, (h, c) = run(layer, read(layer.input), states[layer.name], lengths, trace)
                     tensors[layer.output], tensors[layer.h_n] = y, stepped(h.reshape(h.shape[0], -1))
                     if layer.c_n is not None:
                         tensors[layer.c_n] = stepped(c.reshape(c.shape[0], -1))
-                    final[layer.name] = (h, c)
+                    final[layer.name] = (h, c) if layer.memory else states[layer.name]
                 case QuantDense():
                     x = read(layer.input)
                     tensors[layer.output] = self.dense(layer, flat(x)).reshape(*x.shape[:-1], -1)
@@ -251,3 +258,23 @@ class Engine(ABC):
                         parts.append(self.align(flat(x), part.in_frac, layer.out_frac).reshape(x.shape))
                     tensors[layer.output] = np.concatenate(parts, axis=-1)
         return tensors, final
+
+    def _forgetful(
+        self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+    ) -> tuple[Int16Array, LayerState]:
+        """`recurrent` of a layer without memory, and the states after each sequence's last step: each step is a sequence of its own."""
+        N, T, _ = x.shape
+        if T == 1:
+            return self.recurrent(layer, x, state, lengths, trace)
+        own = Trace()
+        y, (h, c) = self.recurrent(
+            layer,
+            np.ascontiguousarray(x.reshape(N * T, 1, -1)),
+            (np.repeat(state[0], T, axis=0), np.repeat(state[1], T, axis=0)),
+            (np.arange(T) < lengths[:, None]).reshape(-1).astype(np.int64),
+            None if trace is None else own,
+        )
+        if trace is not None:
+            trace.arrays.update({name: a.reshape(N, T, a.shape[-1]) for name, a in own.arrays.items()})
+        last = np.arange(N) * T + np.maximum(lengths, 1) - 1
+        return y.reshape(N, T, y.shape[-1]), (h[last], c[last])

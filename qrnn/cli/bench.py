@@ -38,7 +38,7 @@ def bench(
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
     from qrnn.atomic import write_atomically
     from qrnn.backends.cpu.pools import core_count
-    from qrnn.bench import Plan, backward_layer, bench_model, processor, resident_bytes
+    from qrnn.bench import Plan, bench_model, not_streamed, processor, resident_bytes
     from qrnn.errors import DataError
     from qrnn.model.describe import describe
     from qrnn.model.file import load
@@ -55,15 +55,19 @@ def bench(
             raise DataError(f"{name}={number:g}, expected more than 0")
     before = resident_bytes()
     quantized = load(model)
-    backward = backward_layer(quantized)
-    if stream and backward is not None:
+    reason = not_streamed(quantized)
+    if stream and reason is not None:
         raise DataError(
-            f"layer {backward!r} reads the sequence backwards and cannot be streamed; leave out --stream to time whole sequences"
+            f"{reason} and cannot be streamed; leave out --stream to time {'rows' if quantized.rows else 'whole sequences'}"
+        )
+    if quantized.rows and steps is not None and steps > 1:
+        raise DataError(
+            f"--steps={steps}: the model keeps nothing from step to step, so that there are no sequences; give --batch=N for N rows"
         )
     batches = tuple(dict.fromkeys(batch or (1, 32)))
     counts = tuple(dict.fromkeys(threads or (1, core_count())))
     inputs = _inputs(quantized, data, steps, max(batches))
-    plan = Plan(batches, counts, seconds, whole=not stream, stream=backward is None, step_ms=step_ms, isa=isa)
+    plan = Plan(batches, counts, seconds, whole=not stream, stream=reason is None, step_ms=step_ms, isa=isa)
     times = bench_model(quantized, inputs, plan, backend, before)
     measured = times.as_dict()
     report = {
@@ -76,7 +80,7 @@ def bench(
         "steps": measured["steps"],
         "whole": measured["whole"],
         "stream": measured["stream"],
-        "not_streamed": None if backward is None else f"layer {backward!r} reads the sequence backwards",
+        "not_streamed": reason,
         "memory": {**describe(quantized)["bytes"], **measured["memory"]},
     }
     if path is not None:

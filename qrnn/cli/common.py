@@ -21,8 +21,19 @@ from qrnn.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qrnn.model.float_model import FloatModel
+    from qrnn.model.quant_model import QuantModel
+
 IsaOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Instruction set of backend cpu; the best when left out.")
+]
+
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Of a graph that runs one step per call: carry every state from step to step, also one that is no input and output of the graph.",
+    ),
 ]
 
 
@@ -80,6 +91,13 @@ def read_arrays(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
     raise DataError(f"{path}: holds one unnamed array; expected an .npz file with one array per graph input")
+
+
+def load_source(path: Path, model: QuantModel) -> FloatModel:
+    """The float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
+    from qrnn.onnx_import import load_onnx
+
+    return load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:

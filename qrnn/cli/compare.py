@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, progress, read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, load_source, progress, read_arrays
 
 
 def compare(
@@ -34,7 +34,6 @@ def compare(
     from qrnn.atomic import write_atomically
     from qrnn.errors import DataError
     from qrnn.model.file import load
-    from qrnn.onnx_import import load_onnx
 
     for path in (json, plot):
         if path is not None:
@@ -43,7 +42,8 @@ def compare(
         raise DataError(f"--json and --plot both name {plot}; give two names")
     if plot is not None:
         require_matplotlib()
-    float_model, quantized, arrays = load_onnx(onnx), load(model), read_arrays(data)
+    quantized, arrays = load(model), read_arrays(data)
+    float_model = load_source(onnx, quantized)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
     if json is not None:

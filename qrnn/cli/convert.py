@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import check_output, console, progress, read_arrays, size_text
+from qrnn.cli.common import StreamOption, check_output, console, progress, read_arrays, size_text
 
 
 def convert(
@@ -37,6 +37,7 @@ def convert(
         ),
     ] = None,
     input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
+    stream: StreamOption = False,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
     from qrnn.model.file import save
@@ -56,14 +57,14 @@ def convert(
         "refine": refine,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    float_model = load_onnx(model)
+    float_model = load_onnx(model, stream)
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)
     save(quantized, output)
     out = console()
     for note in float_model.notes:
-        out.print(f"note: {note}")
+        out.print(f"note: {note}", soft_wrap=True)
     for decision in quantized.provenance.decisions:
         out.print(f"  {decision}", soft_wrap=True, markup=False)
     if quantized.provenance.random_calibration:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import console, print_json, progress, read_arrays
+from qrnn.cli.common import console, load_source, print_json, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.accuracy.explain import Explanation
@@ -27,10 +27,10 @@ def explain(
     """Say which layer, gate and tensor costs how much of the error, what to change, and what that costs."""
     from qrnn.accuracy.explain import explain as measure
     from qrnn.model.file import load
-    from qrnn.onnx_import import load_onnx
     from qrnn.quantization import random_inputs
 
-    float_model, quantized = load_onnx(onnx), load(model)
+    quantized = load(model)
+    float_model = load_source(onnx, quantized)
     arrays = random_inputs(float_model) if data is None else read_arrays(data)
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)

@@ -37,6 +37,7 @@ def _print(d: dict[str, Any]) -> None:
         f"calibrated on {p['calibration_sequences']} sequences, {p['calibration_steps']} steps, {p['calibrator']}",
         markup=False,
     )
+    out.print(f"memory: {d['memory']}", markup=False, soft_wrap=True)
     out.print(f"source SHA-256      {p['source_sha256']}", soft_wrap=True)
     out.print(f"calibration SHA-256 {p['calibration_sha256']}", soft_wrap=True)
     table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import console, progress, read_arrays
+from qrnn.cli.common import StreamOption, console, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.lab.sweep import SweepResult
@@ -64,6 +64,7 @@ def sweep(
     latency: Annotated[
         bool, typer.Option("--latency/--no-latency", help="Also measure latency on this machine.")
     ] = True,
+    stream: StreamOption = False,
 ) -> None:
     """Measure many configurations of a model: accuracy, drift, saturation against flash, RAM, instructions and latency."""
     from qrnn.backends.cpu.pools import core_count
@@ -102,6 +103,7 @@ def sweep(
             jobs=core_count() if jobs is None else jobs,
             executor=client,
             latency=latency,
+            stream=stream,
             progress=report,
         )
     paths = write_outputs(result, str(model), str(calibration), str(data))

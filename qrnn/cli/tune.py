@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import check_output, console, print_json, progress, read_arrays
+from qrnn.cli.common import StreamOption, check_output, console, print_json, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.lab.tune import TuneResult
@@ -44,6 +44,7 @@ def tune(
         ),
     ] = "instructions",
     most: Annotated[int, typer.Option("--most", help="Configurations to measure at most.")] = 150,
+    stream: StreamOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Find the cheapest configuration that meets every budget; exit status 1 where none does, and by how much."""
@@ -72,10 +73,14 @@ def tune(
         check_output(output, (model, calibration, data))
     arrays = read_arrays(calibration), read_arrays(data)
     with progress("searching") as report:
-        result = search(model, *arrays, budgets, target=device, cheapest=least, most=most, progress=report)
+        result = search(
+            model, *arrays, budgets, target=device, cheapest=least, most=most, stream=stream, progress=report
+        )
     if output is not None and result.met:
         save(result.model, output)
-    command = convert_command(result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"))
+    command = convert_command(
+        result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"), stream
+    )
     if json:
         print_json({**result.as_dict(), "command": command})
     else:

@@ -68,7 +68,8 @@ def verify(
         )
     else:
         out = console()
-        what = f"{result.sequences} sequences, {result.steps} steps on {hardware.name} ({result.compiler})"
+        amount = f"{result.steps} rows" if found.model.rows else f"{result.sequences} sequences, {result.steps} steps"
+        what = f"{amount} on {hardware.name} ({result.compiler})"
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
         if hardware.emulation is not None:
             out.print(

@@ -18,11 +18,17 @@ from qrnn.model.boundary import quantize_array
 from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
+ROWS = 64
+"""Of a model without memory that make up a sequence, at most."""
+
 
 def integer_sequences(
     model: QuantModel, exported: Exported, data: Mapping[str, Any], most: int | None = None
 ) -> list[Vectors]:
-    """The first ``most`` sequences of user data (as `qrnn.Session.run` takes it), cut to their lengths; those of no steps are left out."""
+    """The first ``most`` sequences of user data (as `qrnn.Session.run` takes it), cut to their lengths; those of no steps are left out.
+
+    Rows of a model without memory are sequences of up to `ROWS` steps, whose states a device must not carry on.
+    """
     batch = make_batch(model.inputs, data)
     if batch.states:
         raise DataError(
@@ -30,6 +36,10 @@ def integer_sequences(
         )
     arrays: dict[str, npt.NDArray[Any]] = dict(batch.tokens)
     arrays |= {name: quantize_array(value, model.tensors[name]) for name, value in batch.features.items()}
+    if model.rows:
+        real = np.flatnonzero(batch.lengths)[:most]
+        pieces = [real[k : k + ROWS] for k in range(0, len(real), ROWS)]
+        return [{p.name: _of_port(arrays[p.graph_name][k, 0], p, len(k)) for p in exported.inputs} for k in pieces]
     found: list[Vectors] = []
     for n, length in enumerate(batch.lengths.tolist()):
         if length == 0 or (most is not None and len(found) >= most):

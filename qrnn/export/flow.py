@@ -7,6 +7,7 @@ reads whole sequences: NAME_run goes through the layers one after the other, eac
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +30,16 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
+
+
+@dataclass(frozen=True)
+class State:
+    """Where h or c of a direction lies in C; and of one without memory how it is declared and what each step begins with."""
+
+    place: str
+    declared: str = ""
+    begin: str = ""
+
 
 Statements = tuple[frozenset[str], list[str]]
 """C statements, and the outputs that are all they are for (none: they are always done)."""
@@ -73,6 +84,7 @@ class Flow:
         code.names.take([*public, *named])  # parameters would hide what has their names
         self._locals = Names([*LOCALS, *named], (f"{name}_", "qrnn_"))
         self.fields: list[StateField] = []
+        self._states: dict[tuple[str, int, bool], State] = {}
         self._names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self._functions = {layer.name: self._emit(layer) for layer in model.layers}
         self._needed = self._needed_for()
@@ -121,17 +133,48 @@ class Flow:
             ending = f"_{'reverse' if d.reverse else 'forward'}"
             ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
             name, member = name + ending, member + ending
-        self.fields.append(StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, number, False))
+        fields = [StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, number, False)]
         if layer.cell == "lstm":
-            self.fields.append(StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, number, True))
-        return emit.recurrent_direction(
-            self.code, layer, number, name, f"h_{member}", f"c_{member}", f"{self.name}_state"
-        )
+            fields.append(StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, number, True))
+        for field in fields:
+            self._states[layer.name, number, field.is_cell] = self._state(layer, field)
+        if layer.memory:
+            return emit.recurrent_direction(
+                self.code, layer, number, name, f"state->h_{member}", f"state->c_{member}", f"{self.name}_state *state"
+            )
+        states = "int16_t *h, int32_t *c" if layer.cell == "lstm" else "int16_t *h"
+        return emit.recurrent_direction(self.code, layer, number, name, "h", "c", states)
 
-    def field(self, layer: QuantRecurrent, number: int, is_cell: bool) -> str:
-        """The state's member of a direction."""
-        wanted = (layer.name, number, is_cell)
-        return next(f.name for f in self.fields if (f.layer, f.direction, f.is_cell) == wanted)
+    def _state(self, layer: QuantRecurrent, field: StateField) -> State:
+        """Where a state lies. One without memory is a local, which each step begins with a constant, or with the member of the state that
+        stands for a graph state input."""
+        if layer.memory:
+            self.fields.append(field)
+            return State(f"state->{field.name}")
+        local = self._locals.new(field.name)
+        declared, size = f"{field.kind} {local}[{field.count}];", f"sizeof({local})"
+        d = layer.directions[field.direction]
+        initial = d.c_0 if field.is_cell else d.h_0
+        assert initial is not None
+        if initial.source is not None:
+            self.fields.append(field)
+            return State(local, declared, f"QRNN_COPY({local}, state->{field.name}, {size});")
+        if not initial.value.any():
+            return State(local, declared, f"QRNN_CLEAR({local}, {size});")
+        constant = self.code.shared_array(field.kind, f"initial_{field.name}", initial.value)
+        return State(local, declared, f"QRNN_COPY({local}, {constant}, {size});")
+
+    def _at(self, layer: QuantRecurrent, number: int, is_cell: bool) -> str:
+        """The C expression of a direction's h or c."""
+        return self._states[layer.name, number, is_cell].place
+
+    def _step_of(self, layer: QuantRecurrent, number: int) -> list[str]:
+        """Statements that take a direction one step further, from the state before it, or from its start where it has no memory."""
+        states = [s for k in (False, True) if (s := self._states.get((layer.name, number, k))) is not None]
+        begin = [s.begin for s in states if s.begin]
+        self._declared += [s.declared for s in states if s.declared and s.declared not in self._declared]
+        given = "state" if layer.memory else ", ".join(s.place for s in states)
+        return [*begin, f"{self._functions[layer.name][number]}({given}, {self._place(layer.input).at()});"]
 
     # Places
 
@@ -154,9 +197,9 @@ class Flow:
             places[tensor] = Place("work", f"{begin}U * length" if begin else "", stride)
         for layer in self.model.recurrent_layers:
             if len(layer.directions) == 1:
-                places[layer.h_n] = Place(f"state->{self.field(layer, 0, False)}")
+                places[layer.h_n] = Place(self._at(layer, 0, False))
                 if layer.c_n is not None:
-                    places[layer.c_n] = Place(f"state->{self.field(layer, 0, True)}")
+                    places[layer.c_n] = Place(self._at(layer, 0, True))
                 if self.streams:
                     places[layer.output] = places[layer.h_n]  # y of a step is the state after it
         return places
@@ -248,8 +291,7 @@ class Flow:
         statements: list[Statements] = []
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
-                (function,) = self._functions[layer.name]
-                statements.append((frozenset[str](), [f"{function}(state, {self._place(layer.input).at()});"]))
+                statements.append((frozenset[str](), self._step_of(layer, 0)))
             elif isinstance(layer, QuantLastStep):
                 self._places[layer.output] = self._place(layer.input)  # this step is the last one so far
             else:
@@ -286,13 +328,10 @@ class Flow:
     def _all_steps(self, layer: QuantRecurrent) -> list[str]:
         """Each direction in its own order; the states that it goes through are y."""
         found: list[str] = []
-        x, y, P = self._place(layer.input), self._place(layer.output), layer.output_size
+        y, P = self._place(layer.output), layer.output_size
         for number, d in enumerate(layer.directions):
-            h = f"state->{self.field(layer, number, False)}"
-            lines = [
-                f"{self._functions[layer.name][number]}(state, {x.at()});",
-                _copy(y.at("t", number * P), h, P, "int16_t"),
-            ]
+            h = self._at(layer, number, False)
+            lines = [*self._step_of(layer, number), _copy(y.at("t", number * P), h, P, "int16_t")]
             found += _loop(lines, d.reverse)
         return found
 
@@ -307,8 +346,8 @@ class Flow:
         ):
             if tensor is not None and tensor in read and len(layer.directions) > 1:
                 to = self._place(tensor, "", kind)
-                fields = [f"state->{self.field(layer, k, is_cell)}" for k in range(2)]
-                found += [_copy(to.at(element=k * size), f, size, kind) for k, f in enumerate(fields)]
+                states = [self._at(layer, k, is_cell) for k in range(2)]
+                found += [_copy(to.at(element=k * size), s, size, kind) for k, s in enumerate(states)]
         return found
 
     def _parameters(self, run: bool = False) -> str:
@@ -318,7 +357,8 @@ class Flow:
         return ", ".join(found + (["int16_t *work"] if run and not self.streams else []))
 
     def _function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
-        lines = [*self._declared, *([""] if self._declared else []), *body]
+        unused = ["(void)state;"] if not self.fields and not (self.streams and verb == "run") else []
+        lines = [*self._declared, *([""] if self._declared else []), *unused, *body]
         return "\n".join(
             [f"void {self.name}_{verb}({parameters})", "{", *(f"    {s}" if s else "" for s in lines), "}"]
         )

@@ -54,7 +54,8 @@ def export_model(
     exported = export_source(model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"])
     sequences = random_sequences(model, exported, golden.RANDOM_LENGTHS, golden.SEED)
     if data is not None:
-        real = integer_sequences(model, exported, data, golden.MOST_SEQUENCES)
+        most = golden.MOST_STEPS if model.rows else golden.MOST_SEQUENCES
+        real = integer_sequences(model, exported, data, most)
         timed = {p.name for p in exported.inputs if p.has_time}
         sequences += [{k: v[: golden.MOST_STEPS] if k in timed else v for k, v in s.items()} for s in real]
     results = host_results(model, exported, sequences, "reference")

@@ -123,10 +123,8 @@ def is_bounded(model: QuantModel) -> bool:
     return True
 
 
-def recurrent_direction(
-    code: Code, layer: QuantRecurrent, number: int, name: str, h: str, c: str, state_type: str
-) -> str:
-    """Constants and the step function of a direction; returns the function's name: (state, x) → None, which updates ``h`` and ``c``."""
+def recurrent_direction(code: Code, layer: QuantRecurrent, number: int, name: str, h: str, c: str, states: str) -> str:
+    """Constants and the step function of a direction; returns its name: (``states``, x) → None, which updates ``h`` and ``c`` among these."""
     d = layer.directions[number]
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)
     rows = unit_rows(H, G)
@@ -139,7 +137,7 @@ def recurrent_direction(
     x_words, h_words = operand_words(ih.columns, ih.wide), operand_words(hh.columns, hh.wide)
     lines = [
         f"/* One step: the input's {layer.input_size} features and the state before it give the state after it. */",
-        f"static void {name}_step({state_type} *state, const int16_t *x)",
+        f"static void {name}_step({states}, const int16_t *x)",
         "{",
         f"    const qrnn_operand_format x_format = {operand_format(layer.x_operand)};",
         f"    const qrnn_operand_format h_format = {operand_format(layer.h_operand)};",
@@ -147,12 +145,12 @@ def recurrent_direction(
         f"    uint32_t h_operand[{h_words}];",
     ]
     call: list[str]
-    hidden = f"state->{h}"
+    hidden = f"{h}"
     if d.projection is not None:
         lines.append(f"    int16_t hidden[{H}];")
         hidden = "hidden"
     if layer.cell == "lstm":
-        call = [f"    qrnn_lstm_step(&{name}, x_operand, h_operand, state->{c}, {hidden});"]
+        call = [f"    qrnn_lstm_step(&{name}, x_operand, h_operand, {c}, {hidden});"]
         code.headers.add("qrnn_lstm.h")
     elif layer.cell == "rnn":
         call = [f"    qrnn_rnn_step(&{name}, x_operand, h_operand, {hidden});"]
@@ -169,7 +167,7 @@ def recurrent_direction(
     lines += [
         "",
         f"    qrnn_to_operands(x, {layer.input_size}U, x_format, x_operand);",
-        f"    qrnn_to_operands(state->{h}, {P}U, h_format, h_operand);",
+        f"    qrnn_to_operands({h}, {P}U, h_format, h_operand);",
         *call,
     ]
     if d.projection is not None:
@@ -232,16 +230,16 @@ def _projection(code: Code, layer: QuantRecurrent, d: QuantDirection, name: str,
         f"        uint32_t operand[{words}];",
         "",
         f"        qrnn_to_operands(hidden, {layer.hidden_size}U, format, operand);",
-        f"        qrnn_dense(&{name}_projection, operand, {P}U, state->{h});",
+        f"        qrnn_dense(&{name}_projection, operand, {P}U, {h});",
     ]
     gate = "NULL"
     if p.table is not None:
         code.headers.add("qrnn_softmax.h")
         table = code.shared_array("uint16_t", "table_exp", p.table)
-        lines.append(f"        qrnn_softmax(state->{h}, {P}U, {p.in_frac}U, {table}, state->{h});")
+        lines.append(f"        qrnn_softmax({h}, {P}U, {p.in_frac}U, {table}, {h});")
     elif p.function is not None:
         gate = code.gates(f"{name}_projected", [p.function])
-    lines += [f"        qrnn_to_state({gate}, {P}U, {p.out_frac - layer.h_frac}U, state->{h});", "    }"]
+    lines += [f"        qrnn_to_state({gate}, {P}U, {p.out_frac - layer.h_frac}U, {h});", "    }"]
     return lines
 
 

@@ -76,6 +76,15 @@ def _calling(exported: Exported) -> str:
     name = exported.name
     state = f"`{name}_reset` begins a new sequence; without it the state is carried on, and nothing else resets it."
     null = "An output that is not wanted may be `NULL`, and what only serves it is not computed."
+    if exported.rows:
+        state = (
+            "The model keeps nothing from one call to the next: every row is computed by itself, in any order, "
+            f"and `{name}_reset` changes no result."
+        )
+        if exported.streams:
+            return f"One call of `{name}_step` computes one row; `{name}_run` is a loop over it. {state} {null}"
+        work = f"`work` is room for what lies between layers, {exported.work_per_step} `int16_t` a row."
+        return f"`{name}_run` computes `length` rows, one after the other. {work} {state} {null}"
     if exported.streams:
         return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
     why = "The model has a layer that runs backwards, from the end of a sequence: there is no step function."

@@ -47,6 +47,8 @@ class Exported:
     streams: bool
     work_per_step: int
     weight_bytes: int
+    rows: bool = False
+    """Every step is a row by itself: nothing is carried from one to the next."""
 
 
 def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = ()) -> Exported:
@@ -75,6 +77,7 @@ def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Seque
         streams=flow.streams,
         work_per_step=flow.work_per_step,
         weight_bytes=code.weight_bytes,
+        rows=model.rows,
     )
 
 
@@ -110,7 +113,10 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     lines.append("")
     for port in (*flow.inputs, *flow.outputs):
         lines.append(f"#define {name.upper()}_{port.name.upper()}_SIZE {port.count}")
-    lines += ["", "/* What the model remembers from step to step. */", "typedef struct {"]
+    kept = "What the model remembers from step to step."
+    if model.rows:
+        kept = "What every step begins with: 0." if flow.fields else "The model remembers nothing from step to step."
+    lines += ["", f"/* {kept} */", "typedef struct {"]
     lines += [f"    {f.kind} {f.name}[{f.count}];" for f in flow.fields] or ["    uint8_t nothing;"]
     lines += [
         f"}} {name}_state;",
@@ -119,24 +125,26 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         f"void {name}_init({name}_state *state);",
         "",
     ]
-    lines += ["/* Before each new sequence. */", f"void {name}_reset({name}_state *state);", ""]
+    when = "As init; no step changes the state." if model.rows else "Before each new sequence."
+    lines += [f"/* {when} */", f"void {name}_reset({name}_state *state);", ""]
     prototypes = [f"{p};" for p in flow.prototypes()]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
     if flow.streams:
-        lines += [
-            "/* One time step. Outputs without a time axis are those of a sequence that ends here.",
-            f" * {unwanted} */",
-        ]
-        lines += [
-            prototypes[0],
-            "",
-            "/* `length` steps, one after the other; the state is carried on. */",
-            prototypes[1],
-        ]
+        step = "One time step. Outputs without a time axis are those of a sequence that ends here."
+        steps = "`length` steps, one after the other; the state is carried on."
+        if model.rows:
+            step = "One row. Its outputs depend on nothing that was computed before."
+            steps = "`length` rows, each by itself. Outputs without a time axis are the last row's."
+        lines += [f"/* {step}", f" * {unwanted} */", prototypes[0], "", f"/* {steps} */", prototypes[1]]
     else:
         lines += ["/* int16_t of room that a sequence of `length` steps needs. */"]
         lines += [f"#define {name.upper()}_WORK(length) ({flow.work_per_step}U * (length))", ""]
-        lines += [f"/* A whole sequence: a layer that runs backwards begins at its end. {unwanted} */", *prototypes]
+        what = (
+            "`length` rows, each by itself."
+            if model.rows
+            else "A whole sequence: a layer that runs backwards begins at its end."
+        )
+        lines += [f"/* {what} {unwanted} */", *prototypes]
     return [*lines, "", "#endif"]
 
 

@@ -103,14 +103,16 @@ def label(scheme: Scheme) -> str:
     return " ".join(words + [f"{name}:{value}" for name, value in values.items() if value != defaults[name]])
 
 
-def convert_command(scheme: Scheme, model: str, calibration: str, target: str, output: str) -> str:
+def convert_command(
+    scheme: Scheme, model: str, calibration: str, target: str, output: str, stream: bool = False
+) -> str:
     """The ``qrnn convert`` that makes this configuration, for a shell."""
     words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
     defaults = choices(Scheme())
     for name, value in choices(scheme).items():
         if name in _ALWAYS_NAMED or value != defaults[name]:
             words += [f"--{_OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
-    return shlex.join([*words, "-o", output])
+    return shlex.join([*words, *(["--stream"] if stream else []), "-o", output])
 
 
 _ALWAYS_NAMED = ("weights", "activations", "gates", "calibrator", "input")

@@ -31,7 +31,7 @@ from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
 from qrnn.model.digest import array_digest
 from qrnn.model.file import save
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization import Scheme, quantize
 from qrnn.targets import Target
@@ -61,11 +61,13 @@ class Setting:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of model, calibration, data and target."""
+        """SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not say."""
         source = self.model.source_sha256 or model_digest(self.model)
         target = json.dumps(self.target.as_dict(), sort_keys=True, default=str)
+        forgetful = [layer.name for layer in self.model.layers if isinstance(layer, Recurrent) and not layer.memory]
         return {
             "model": source,
+            **({"without memory": ", ".join(forgetful)} if forgetful else {}),
             "calibration": array_digest(self.calibration),
             "data": array_digest(self.data),
             "target": hashlib.sha256(target.encode()).hexdigest(),

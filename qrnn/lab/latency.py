@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.bench import Plan, backward_layer, bench_model, processor
+from qrnn.bench import Plan, bench_model, not_streamed, processor
 from qrnn.lab.evaluate import Setting
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.file import load
@@ -25,7 +25,7 @@ def latency_batch(setting: Setting) -> Batch:
 def measure_latency(path: Path, batch: Batch) -> dict[str, Any]:
     """µs a step: the median of single steps of a stream, or of whole sequences where a layer reads them backwards. On one thread."""
     model = load(path)
-    streams = backward_layer(model) is None
+    streams = not_streamed(model) is None
     times = bench_model(model, batch, Plan((1,), (1,), SECONDS, whole=not streams, stream=streams))
     if streams:
         row = times.stream[0]

@@ -41,6 +41,8 @@ class SweepResult:
     sequences: int
     steps: int
     fresh: int
+    stream: bool = False
+    """As for `sweep`."""
 
     @property
     def front_records(self) -> list[Record]:
@@ -62,11 +64,13 @@ def sweep(
     jobs: int = 1,
     executor: Any = None,
     latency: bool = True,
+    stream: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> SweepResult:
     """Measure every combination of ``vary`` (fields of `Scheme` → values; None: the default grid of 80) on ``data``, and keep it in ``folder``.
 
-    ``model``: a float model, or an ONNX file's path. ``only_with``: only configurations whose fields have one of these values; ``limit``:
+    ``model``: a float model, or an ONNX file's path, then with ``stream`` as for `qrnn.load_onnx`.
+    ``only_with``: only configurations whose fields have one of these values; ``limit``:
     only the first so many. Other fields are the target's. ``executor``: an executor of concurrent.futures or a `distributed.Client` that
     measures in parallel; else ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). What ``folder`` has
     already is not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is told (done, all) of the
@@ -80,7 +84,7 @@ def sweep(
         raise DataError(f"jobs={jobs}, expected at least 1")
     schemes = configurations(device, vary, only_with, limit)
     path = None if isinstance(model, FloatModel) else model
-    float_model = model if isinstance(model, FloatModel) else load_onnx(model)
+    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream)
     make_batch(float_model.inputs, calibration)
     batch = make_batch(float_model.inputs, data)
     setting = Setting(float_model, dict(calibration), dict(data), device)
@@ -122,6 +126,7 @@ def sweep(
         batch.size,
         int(batch.lengths.sum()),
         len(missing),
+        stream,
     )
 
 

@@ -81,12 +81,14 @@ def tune(
     target: Target | str = "cortex-m4",
     cheapest: Cheapest = "instructions",
     most: int = 150,
+    stream: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> TuneResult:
     """Search widths, calibrator, input scheme and the function of each gate for the cheapest model that meets ``budgets`` on ``data``.
 
     Cheapest: the fewest ``instructions`` a step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine) put
-    another first (`qrnn.lab.budgets.ORDER`); of equals, the higher SQNR. ``most``: configurations to measure. The result is the same every
+    another first (`qrnn.lab.budgets.ORDER`); of equals, the higher SQNR. ``most``: configurations to measure.
+    ``stream``: as for `qrnn.load_onnx`, where ``model`` is a path. The result is the same every
     time, but for ``latency``, which is measured. ``progress`` is told (done, all at most). Raises DataError for budgets and data that do not
     fit (a drop of accuracy needs labels), DeviceError for a budget of instructions where nothing can tell them.
     """
@@ -101,7 +103,7 @@ def tune(
         raise DataError(
             "--max-accuracy-drop needs labels in the data; expected labels [N] or [N, T], or use --min-sqnr"
         )
-    float_model = model if isinstance(model, FloatModel) else load_onnx(model)
+    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream)
     make_batch(float_model.inputs, calibration)
     setting = with_reference(Setting(float_model, dict(calibration), dict(data), device))
     kinds = gate_kinds(float_model)

@@ -1,11 +1,12 @@
 """User arrays made into a checked batch: names, ranks, types, ranges and lengths, in one place for every consumer.
 
-Arrays are batch first: ``[N, T, *shape]`` or ``[N, *shape]`` under the graph input's name; ``lengths`` [N] may stand beside them.
+Arrays are batch first: ``[N, T, *shape]`` or ``[N, *shape]`` under the graph input's name; ``lengths`` [N] may stand beside them. A model
+without memory is given rows, ``[N, *shape]`` or ``[N, 1, *shape]`` (`with_time_axis`); here they are N sequences of one step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.float_model import FloatArray, GraphInput, IndexArray
+from qrnn.model.float_model import FloatArray, GraphInput, GraphOutput, IndexArray
 
 RESERVED = ("lengths", "labels")
 """Names in a data file that are not graph inputs."""
@@ -76,8 +77,57 @@ class Batch:
 
 
 def _shape_text(graph_input: GraphInput) -> str:
-    axes = ["N"] + (["T"] if graph_input.has_time else []) + [str(s) for s in graph_input.shape]
+    timed = graph_input.has_time and not graph_input.rows
+    axes = ["N"] + (["T"] if timed else []) + [str(s) for s in graph_input.shape]
     return "[" + ", ".join(axes) + "]"
+
+
+def _is_row(graph_input: GraphInput, shape: tuple[int, ...]) -> bool:
+    """Whether an array of rows is without the time axis of one step; of two readings, the graph input's own shape comes before F alone."""
+    own, whole = graph_input.shape, (graph_input.features,)
+    for lead, features in ((1, own), (2, own), (1, whole), (2, whole)):
+        if len(shape) == lead + len(features) and shape[lead:] == features and (lead == 1 or shape[1] == 1):
+            return lead == 1
+    remedy = "one row for each call (batch first, whatever the graph's own layout is)"
+    if len(shape) > 1 and shape[2:] in (own, whole):
+        rows = [shape[0] * shape[1], *shape[2:]]
+        remedy = f"the model keeps nothing from step to step: give its rows as {rows}, or convert with --stream for a model that remembers"
+    raise DataError(
+        f"input {graph_input.name!r}: shape {list(shape)}, expected {_shape_text(graph_input)} (or [N, 1, …]); {remedy}"
+    )
+
+
+def with_time_axis(
+    graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], arrays: Callable[[str, Any], Any] | None = None
+) -> tuple[dict[str, Any], bool]:
+    """``data`` with rows [N, …] of a model without memory as [N, 1, …], and whether no time axis was given.
+
+    ``arrays`` makes arrays of values: NumPy's without it. Other models' data comes back as it is, and False. DataError for arrays of more
+    than one step, and where some inputs have the axis and others have not.
+    """
+    found, without, having = dict(data), "", ""
+    for graph_input in graph_inputs:
+        name = graph_input.name
+        if not graph_input.rows or name not in data:
+            continue
+        array = (arrays or as_array)(f"input {name!r}", data[name])
+        shape = tuple(int(size) for size in array.shape)
+        if _is_row(graph_input, shape):
+            array, without = array.reshape(shape[0], 1, *shape[1:]), name
+        else:
+            having = name
+        found[name] = array
+    if without and having:
+        raise DataError(
+            f"input {having!r} has the axis of one step and input {without!r} has not; give both as [N, …] or both as [N, 1, …]"
+        )
+    return found, bool(without)
+
+
+def without_time_axis(graph_outputs: tuple[GraphOutput, ...], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs of rows, [N, 1, …] where over time, as [N, …]."""
+    timed = {o.name for o in graph_outputs if o.has_time}
+    return {k: v.reshape(v.shape[0], *v.shape[2:]) if k in timed else v for k, v in outputs.items()}
 
 
 def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int, ...]:
@@ -185,6 +235,7 @@ def make_batch(
     ``keep_float32``: features that are float32 are not copied into float64; for consumers whose arithmetic is float64 by itself.
     """
     check_names(graph_inputs, data)
+    data, _ = with_time_axis(graph_inputs, data)
     features: dict[str, FloatArray] = {}
     tokens: dict[str, IndexArray] = {}
     states: dict[str, FloatArray] = {}

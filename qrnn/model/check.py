@@ -56,6 +56,7 @@ def check_graph(model: QuantModel) -> None:
         _fail("layers", "two have the same name")  # backends keep their packed weights by it
     for graph_input in model.inputs:
         _check_input(f"input {graph_input.name}", graph_input, tensors)
+    _check_memory(model)
     for layer in model.layers:
         where = f"layer {layer.name}"
         for name in layer.inputs:
@@ -105,6 +106,17 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
         _fail(where, "shape and format disagree")
     elif graph_input.kind == "features" and not 1 <= fmt.limit <= 32767:
         _fail(where, f"limit {fmt.limit} out of 1…32767")
+
+
+def _check_memory(model: QuantModel) -> None:
+    """Layers without memory are for graphs of one step; the inputs are rows where no layer has memory, and only there."""
+    remembers = [layer.memory for layer in model.recurrent_layers]
+    if not all(remembers) and not model.one_step:
+        _fail("layers", "one has no memory in a graph that runs whole sequences")
+    rows = bool(remembers) and not any(remembers)
+    for i in model.inputs:
+        if i.rows != (rows and i.has_time):
+            _fail(f"input {i.name}", f"rows={i.rows}, but the layers {'have no' if rows else 'have'} memory")
 
 
 def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantModel) -> None:

@@ -19,11 +19,13 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 def encode(value: Any, tensors: Tensors, key: str, skip: frozenset[str] = frozenset()) -> Any:
-    """JSON for ``value``; its arrays go to ``tensors`` under keys that begin with ``key``. ``skip``: fields left out."""
+    """JSON for ``value``; its arrays go to ``tensors`` under keys that begin with ``key``. ``skip``: fields left out, beside those that
+    `qrnn.model.float_model.LEFT_OUT` marks and that have their default."""
     if is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {"type": type(value).__name__}
         for field in fields(value):
-            if field.name not in skip:
+            left_out = "left_out" in field.metadata and getattr(value, field.name) == field.default
+            if field.name not in skip and not left_out:
                 out[field.name] = encode(
                     getattr(value, field.name), tensors, f"{key}.{field.name}" if key else field.name
                 )

@@ -30,10 +30,11 @@ def describe(model: QuantModel) -> dict[str, Any]:
         "name": model.name,
         "contract": CONTRACT_VERSION,
         "one_step": model.one_step,
+        "memory": memory_text(model),
         "provenance": asdict(model.provenance),
         "inputs": [asdict(i) for i in model.inputs],
         "outputs": [{"name": o.name, "shape": list(o.shape), "has_time": o.has_time} for o in model.outputs],
-        "tensors": [_tensor(name, fmt) for name, fmt in model.tensors.items()],
+        "tensors": [_tensor(name, fmt, model.rows) for name, fmt in model.tensors.items()],
         "matrices": [{key: value for key, value in m.items() if key != "rows"} for m in matrices],
         "gates": sorted({f.name for f in functions.values()}),
         "roundings": list(_roundings(model)),
@@ -49,12 +50,23 @@ def describe(model: QuantModel) -> dict[str, Any]:
             "state": sum(
                 len(layer.directions) * (2 * layer.output_size + (4 * layer.hidden_size if layer.cell == "lstm" else 0))
                 for layer in model.recurrent_layers
+                if layer.memory
             ),
         },
     }
 
 
-def _tensor(name: str, fmt: TensorFormat) -> dict[str, Any]:
+def memory_text(model: QuantModel) -> str:
+    """What is kept from step to step."""
+    forgetful = [layer.name for layer in model.recurrent_layers if not layer.memory]
+    if not forgetful:
+        return "every recurrent layer remembers from step to step"
+    if model.rows:
+        return "none: every row is computed by itself"
+    return f"all but {', '.join(forgetful)}, whose every step begins with the same state"
+
+
+def _tensor(name: str, fmt: TensorFormat, rows: bool) -> dict[str, Any]:
     scale = fmt.scales
     exponent = np.log2(scale)
     if len(scale) == 1 and exponent[0] == round(exponent[0]):
@@ -66,7 +78,7 @@ def _tensor(name: str, fmt: TensorFormat) -> dict[str, Any]:
         form, text = f"int{fmt.bits} per feature", f"{scale.min():.3g}…{scale.max():.3g}"
     return {
         "name": name,
-        "shape": f"[N, T, {fmt.features}]" if fmt.has_time else f"[N, {fmt.features}]",
+        "shape": f"[N, T, {fmt.features}]" if fmt.has_time and not rows else f"[N, {fmt.features}]",
         "format": form,
         "bits": fmt.bits,
         "scale": text,

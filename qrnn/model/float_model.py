@@ -17,6 +17,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
 
+LEFT_OUT: Mapping[str, bool] = {"left_out": True}
+"""Metadata of a dataclass's field that a file leaves out where it has its default: files without it stay what they were."""
+
 CellKind = Literal["lstm", "gru", "rnn"]
 
 Forget = Literal["gate", "one", "coupled"]
@@ -120,6 +123,9 @@ class GraphInput:
     batch_axis: int = 0
     """Where the graph's own tensor has its batch axis; ``time_axis`` likewise, None where the graph has none."""
     time_axis: int | None = None
+    rows: bool = field(default=False, metadata=LEFT_OUT)
+    """Of an input with ``has_time``: every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
+    [N, *shape] or [N, 1, *shape]."""
 
     @property
     def features(self) -> int:
@@ -176,7 +182,8 @@ class Recurrent:
     d·P … (d+1)·P - 1. A reverse direction starts at each sequence's own last valid step. h_n and c_n of a sequence of no steps are
     zero, as in ONNX Runtime. ``clip``: the arguments of all gates and candidates are clamped to ±clip, but not the cell on its
     way to the output activation (so ONNX Runtime). ``update_keeps``: the GRU's h' = z·h + (1 - z)·n (Cho et al. 2014, ONNX,
-    PyTorch); False is h' = (1 - z)·h + z·n (Chung et al. 2014).
+    PyTorch); False is h' = (1 - z)·h + z·n (Chung et al. 2014). ``memory`` False: every time step begins with h_0 and c_0, not with the
+    states that the step before it ended with.
     """
 
     name: str
@@ -190,6 +197,7 @@ class Recurrent:
     forget: Forget = "gate"
     update_keeps: bool = True
     clip: float | None = None
+    memory: bool = True
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -355,6 +363,11 @@ class FloatModel:
     source_sha256: str = ""
     opset: int = 0
     one_step: bool = False
-    """True when the graph itself runs one time step per call; here it runs whole sequences all the same."""
+    """True when the graph itself runs one time step per call."""
     notes: tuple[str, ...] = field(default=())
     """What the importer decided that a reader of the graph could not see (baked sizes, zero states…)."""
+
+    @property
+    def rows(self) -> bool:
+        """Whether every call is one time step by itself; see `GraphInput.rows`. Else sequences of any length run."""
+        return any(i.rows for i in self.inputs)

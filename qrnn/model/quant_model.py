@@ -248,5 +248,10 @@ class QuantModel:
         return name if np.array_equal(indices, every) and np.array_equal(positions, every) else None
 
     @property
+    def rows(self) -> bool:
+        """Whether every call is one time step by itself; see `GraphInput.rows`. Else sequences of any length run."""
+        return any(i.rows for i in self.inputs)
+
+    @property
     def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
         return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))

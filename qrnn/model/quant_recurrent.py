@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from qrnn.model.float_model import GATES, CellKind, Forget, gate_blocks, gate_roles
+from qrnn.model.float_model import GATES, LEFT_OUT, CellKind, Forget, gate_blocks, gate_roles
 from qrnn.model.parts import (
     AnyMatrix,
     GateFunction,
@@ -132,7 +132,10 @@ class QuantDirection:
 
 @dataclass(frozen=True)
 class QuantRecurrent:
-    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says."""
+    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says.
+
+    ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
+    """
 
     name: str
     cell: CellKind
@@ -147,6 +150,7 @@ class QuantRecurrent:
     x_operand: Operand
     h_operand: Operand
     forget: Forget = "gate"
+    memory: bool = field(default=True, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         where = f"layer {self.name}"

@@ -52,9 +52,13 @@ class Names:
 
 @dataclass(eq=False)
 class Builder:
-    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any."""
+    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
+
+    ``one_step``: the graph runs one time step per call. ``stream``: its states are to be carried from step to step whatever it shows.
+    """
 
     one_step: bool
+    stream: bool
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     budget: Budget

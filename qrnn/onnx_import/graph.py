@@ -16,6 +16,7 @@ from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
+from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import AXIS_RULES, DAMAGE, HANDLERS, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
@@ -29,8 +30,8 @@ OLDEST_OPSET = 7
 RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 
 
-def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> FloatModel:
-    """Import a model whose external data, if any, is loaded.
+def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", stream: bool = False) -> FloatModel:
+    """Import a model whose external data, if any, is loaded; ``stream`` as for `load_onnx`.
 
     Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented, and `BudgetError`, which is one,
     when it takes more memory or work than a model of its size may.
@@ -39,10 +40,12 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "") -> 
     for tensor in check_structure(model, name, budget).tensors:
         refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
     budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
-    return import_checked(model, name, source_sha256, budget)
+    return import_checked(model, name, source_sha256, budget, stream)
 
 
-def import_checked(model: onnx.ModelProto, name: str, source_sha256: str, budget: Budget) -> FloatModel:
+def import_checked(
+    model: onnx.ModelProto, name: str, source_sha256: str, budget: Budget, stream: bool = False
+) -> FloatModel:
     """`import_model` for a model that went through `check_structure` with this budget."""
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
@@ -58,6 +61,7 @@ def import_checked(model: onnx.ModelProto, name: str, source_sha256: str, budget
         problems.refuse(conflict)
     build = Builder(
         one_step=roles.one_step(),
+        stream=stream,
         baked={BATCH: set(), TIME: set()},
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
         budget=budget,
@@ -157,7 +161,9 @@ def find_roles(
     roles = Roles()
     values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
     budget = constants.budget
-    scratch = Builder(one_step=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset(), budget=budget)
+    scratch = Builder(
+        one_step=False, stream=False, baked={BATCH: set(), TIME: set()}, value_names=frozenset(), budget=budget
+    )
     lost = False
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
@@ -277,7 +283,7 @@ def _finish(
         for t in build.book.tensors
         if t.kind in ("features", "tokens") or (t.name in named and t.kind in ("layer", "h_n", "c_n"))
     }
-    return FloatModel(
+    model = FloatModel(
         name=name,
         inputs=tuple(graph_inputs),
         layers=tuple(layers),
@@ -288,6 +294,7 @@ def _finish(
         one_step=build.one_step,
         notes=tuple(build.notes),
     )
+    return with_memory(model, build.stream)
 
 
 def _written(layer: Layer) -> tuple[str, ...]:

@@ -70,11 +70,6 @@ def place_inputs(
     values: dict[str, Any] = {}
     if build.one_step:
         build.baked[TIME].add(1)
-        build.notes.append("the graph runs one time step per call; here it runs whole sequences")
-        if not roles.has_states():
-            build.notes.append(
-                "the graph starts every call from the same state; here the state is carried along the sequence"
-            )
     for name, declared in inputs.items():
         values[name] = POISON
         if name not in used:

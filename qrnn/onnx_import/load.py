@@ -20,10 +20,13 @@ from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
 
 
-def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
+def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
 
     Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
+
+    ``stream`` matters for a graph that runs one time step per call. Without it, a layer remembers from step to step where its states are
+    inputs and outputs of the graph; any other begins every step with the same states, as the graph does. With it, all states are carried.
 
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, `UnsupportedError` with all that is not implemented.
     """
@@ -43,7 +46,7 @@ def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
     del content  # its values are in the model now
     tensors = check_structure(model, file.stem, budget).tensors
     budget.allow(size + load_external_data(tensors, file, size, digest))
-    return import_checked(model, file.stem, digest.hexdigest(), budget)
+    return import_checked(model, file.stem, digest.hexdigest(), budget, stream)
 
 
 def _content(file: Path) -> bytes:

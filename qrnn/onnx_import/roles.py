@@ -103,9 +103,6 @@ class Roles:
     def is_time(self, axis: Axis) -> bool:
         return self.root(axis) is self.root(self.time)
 
-    def has_states(self) -> bool:
-        return any(kind == "state" for kind, _ in self.kinds.values())
-
     def role(self, name: str) -> InputRole:
         """The role of a graph input as far as it was found."""
         axes = self.inputs[name].axes
@@ -122,7 +119,7 @@ class Roles:
         return InputRole(kind, batch, time, node)
 
     def one_step(self) -> bool:
-        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones and states are inputs."""
+        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones, so that no call can have more."""
         sizes = {
             axis.size
             for name, value in self.inputs.items()
@@ -134,4 +131,4 @@ class Roles:
             not sizes
         ):  # the time axis is made by a node, or it is one of the literal ones that `role` took for the batch
             return made_of_one or any(a.size == 1 and self.is_time(a) for v in self.inputs.values() for a in v.axes)
-        return sizes == {1} and self.has_states()
+        return sizes == {1}

@@ -180,11 +180,12 @@ def _split(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
-    """Standard normal features and uniform tokens, for trials without data."""
+    """Standard normal features and uniform tokens, for trials without data; as many rows of a model without memory."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:
         lead = (sequences, steps) if graph_input.has_time else (sequences,)
+        lead = (sequences * steps,) if model.rows else lead
         if graph_input.kind == "features":
             arrays[graph_input.name] = rng.standard_normal((*lead, *graph_input.shape))
         elif graph_input.kind == "tokens":

@@ -82,6 +82,7 @@ def build_recurrent(build: Builder, layer: Recurrent) -> QuantRecurrent:
         x_operand=x_operand,
         h_operand=h_operand,
         forget=layer.forget,
+        memory=layer.memory,
     )
 
 

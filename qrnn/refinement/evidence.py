@@ -1,6 +1,7 @@
 """What calibration shows of a layer: the operands that its matrices meet in the quantized model.
 
-The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1.
+The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1 (or, of
+a layer without memory, of its initial state).
 """
 
 from __future__ import annotations
@@ -46,10 +47,15 @@ def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
     return clipped
 
 
-def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch) -> Any:
-    """[N, T, H]: the state that each step reads, from those [N, T, H] that steps end with and the ``start`` [N, H] or [H]."""
+def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, memory: bool = True) -> Any:
+    """[N, T, H]: the state that each step reads, from those [N, T, H] that steps end with and the ``start`` [N, H] or [H].
+
+    ``memory`` is the layer's: without it every step reads ``start``.
+    """
     shifted = np.empty_like(state)
-    if reverse:
+    if not memory:
+        shifted[...] = start[..., None, :]
+    elif reverse:
         shifted[:, :-1] = state[:, 1:]
         shifted[np.arange(batch.size), np.maximum(batch.lengths, 1) - 1] = start
     else:
@@ -102,7 +108,7 @@ def _direction(
     batch: Batch,
 ) -> Seen:
     mask = batch.mask
-    h = before(trace.arrays[f"{key}.h"], start, d.reverse, batch)[mask]
+    h = before(trace.arrays[f"{key}.h"], start, d.reverse, batch, layer.memory)[mask]
     candidate = reset = None
     if layer.cell == "gru":
         r = gate_values(d.gates[0], trace.arrays[f"{key}.pre"][:, :, : layer.hidden_size])[mask]

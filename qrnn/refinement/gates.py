@@ -144,7 +144,7 @@ def _direction(
     def seen(name: str) -> FloatArray:
         return smooth[f"{key}.{name}"][mask]
 
-    h = before(smooth[f"{key}.h"], initial_state(d.h_0, batch), d.reverse, batch)[mask]
+    h = before(smooth[f"{key}.h"], initial_state(d.h_0, batch), d.reverse, batch, layer.memory)[mask]
     values = {gate: seen(gate) for gate in layer.gates} if layer.cell != "rnn" else {"h": _hidden(d, seen)}
     weights = _weights(layer, d, seen, h, smooth, key, batch)
     if not layer.update_keeps:  # the oracle shows 1 - z
@@ -192,7 +192,7 @@ def _weights(
     """Gate → ω [M, H]."""
     if layer.cell == "lstm":
         assert d.c_0 is not None
-        c = before(smooth[f"{key}.c"], initial_state(d.c_0, batch), d.reverse, batch)[batch.mask]
+        c = before(smooth[f"{key}.c"], initial_state(d.c_0, batch), d.reverse, batch, layer.memory)[batch.mask]
         moves = {"i": seen("g"), "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("c"))}
         if layer.forget == "coupled":
             moves["i"] = seen("g") - c

@@ -272,14 +272,6 @@ def test_constant_output() -> None:
     refused(proto, "output 'out' is a constant")
 
 
-def test_one_step_in_reverse() -> None:
-    g = Graph()
-    x = g.axes_op("Unsqueeze", g.input("x", ["n", 4]), [0])
-    g.recurrent("GRU", x, 4, 5, direction="reverse", outputs=["y", "h"])
-    g.output("h")
-    refused(g.model(), "runs in reverse in a graph of one step per call")
-
-
 def damage_weight(name: str, change: Callable[[np.ndarray], np.ndarray], op: str = "GRU") -> onnx.ModelProto:
     proto = head(op)
     tensor = next(t for t in proto.graph.initializer if t.name == name)

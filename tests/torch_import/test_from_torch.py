@@ -201,6 +201,27 @@ def test_a_module_of_one_step() -> None:
         close(got[:, t], y)
 
 
+def test_a_module_of_one_step_without_states() -> None:
+    """Rows of a table as sequences of one step: nothing is kept between them, unless a stream is asked for."""
+
+    class Rows(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(3, 5, batch_first=True), nn.Linear(5, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.rnn(x.unsqueeze(1))[0][:, -1])
+
+    module = Rows()
+    x = torch.randn(6, 3)
+    model = qrnn.from_torch(module, torch.randn(2, 3))
+    assert model.rows
+    close(qrnn.run_oracle(model, {"x": x.numpy()}).outputs["output"], exact(module, x))
+    stream = qrnn.from_torch(module, torch.randn(2, 3), stream=True)
+    carried = exact(module.head, exact(module.rnn, x[None])[0])
+    close(qrnn.run_oracle(stream, {"x": x[None].numpy()}).outputs["output"], carried)
+
+
 def test_sorted_packing_is_imported() -> None:
     class Packed(nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self, enforce_sorted: bool) -> None:

@@ -28,6 +28,7 @@ from qrnn.model.batch import (
     check_sizes,
     checked_lengths,
     on_cuda_device,
+    with_time_axis,
 )
 from qrnn.model.float_model import FloatArray, GraphInput
 
@@ -82,6 +83,7 @@ def run_arrays(
     """See `qrnn.backends.base.Engine.run_on_device`."""
     graph_inputs = model.model.inputs
     check_names(graph_inputs, inputs)
+    inputs, without = with_time_axis(graph_inputs, inputs, on_device)
     given: dict[str, Any] = {}
     states: dict[str, FloatArray] = {}
     sizes: dict[str, tuple[int, ...]] = {}
@@ -103,7 +105,7 @@ def run_arrays(
     integers = _integers(model, given)
     start = {name: (_state_on_device(h), _state_on_device(c)) for name, (h, c) in begin(count, states).items()}
     tensors, final = model.run(integers, start, known, None)
-    return _outputs(model, tensors, known, steps, one_step), final
+    return _outputs(model, tensors, known, steps, one_step or without), final
 
 
 def _with_time(graph_input: GraphInput, array: Any, one_step: bool) -> Any:

@@ -58,6 +58,15 @@ def flat(x: Any) -> Any:
     return x.reshape(x.size)
 
 
+def _repeated(state: Any, times: int) -> Any:
+    """[N, D, F] → [N · times, D, F], each row so many times in turn."""
+    N, D, F = state.shape
+    out = cuda.device_array((N, times * D * F), state.dtype)
+    for k in range(times):
+        for_each(heads.copy_columns, N * D * F, state.reshape(N, D * F), 0, out, k * D * F, D * F)
+    return out.reshape(N * times, D, F)
+
+
 class DeviceModel:
     """A model's parameters on the device, and its layers as functions of device arrays. Holds no state between calls."""
 
@@ -135,6 +144,32 @@ class DeviceModel:
                 trace.arrays[f"{layer.name}[{number}].h"] = whole[:, :, number * P : (number + 1) * P].copy()
         return y, (h_n, c_n)
 
+    def _forgetful(
+        self, layer: QuantRecurrent, x: Any, state: LayerState, lengths: Lengths, trace: Trace | None
+    ) -> tuple[Any, tuple[Any, Any]]:
+        """See `qrnn.backends.base.Engine._forgetful`."""
+        N, T = x.shape[0], x.shape[1]
+        if T == 1:
+            return self.recurrent(layer, x, state, lengths, trace)
+        own = Trace()
+        real = (np.arange(T) < lengths.device.copy_to_host()[:, None]).reshape(-1)
+        y, after = self.recurrent(
+            layer,
+            x.reshape(N * T, 1, x.shape[2]),
+            (_repeated(state[0], T), _repeated(state[1], T)),
+            Lengths.of(real.astype(np.int64)),
+            None if trace is None else own,
+        )
+        if trace is not None:
+            trace.arrays.update({name: a.reshape(N, T, a.shape[-1]) for name, a in own.arrays.items()})
+        last = []
+        for values in after:
+            D, F = values.shape[1], values.shape[2]
+            out = cuda.device_array((N, D * F), values.dtype)
+            for_each(heads.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
+            last.append(out.reshape(N, D, F))
+        return y.reshape(N, T, y.shape[2]), (last[0], last[1])
+
     def dense(self, layer: QuantDense, x: Any) -> Any:
         """x [M, K] → [M, R]: rows as the steps of one sequence."""
         w = self._parameters[layer.name]
@@ -178,12 +213,13 @@ class DeviceModel:
         for layer in self.model.layers:
             match layer:
                 case QuantRecurrent():
-                    y, (h, c) = self.recurrent(layer, tensors[layer.input], states[layer.name], lengths, trace)
+                    run = self.recurrent if layer.memory else self._forgetful
+                    y, (h, c) = run(layer, tensors[layer.input], states[layer.name], lengths, trace)
                     tensors[layer.output] = y
                     tensors[layer.h_n] = self._of_steps(h, lengths)
                     if layer.c_n is not None:
                         tensors[layer.c_n] = self._of_steps(c, lengths)
-                    final[layer.name] = (h, c)
+                    final[layer.name] = (h, c) if layer.memory else states[layer.name]
                 case QuantDense():
                     x = tensors[layer.input]
                     tensors[layer.output] = self.dense(layer, rows(x)).reshape(

@@ -186,12 +186,18 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
-    if build.one_step and any(reverse):
-        raise node.refuse("runs in reverse in a graph of one step per call; re-export with a dynamic time axis")
+    backwards = any(reverse)
+    if build.one_step:
+        reverse = (False,) * count  # one step has the same result either way
     build.lengths_of.append((node.where, _lengths(node, build), any(reverse)))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
+    if build.one_step and build.stream and backwards and any(s is not None and s.source is None for s in [*h_0, *c_0]):
+        raise node.refuse(
+            "runs in reverse in a graph of one step per call, which cannot be streamed; leave out --stream, or re-export "
+            "with a dynamic time axis"
+        )
     directions = tuple(
         Direction(
             reverse=reverse[d],
