@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import checker, external_data_helper
 
 from qrnn.errors import ModelFileError
+from qrnn.files import read_regular
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.graph import import_model
 from qrnn.onnx_import.node import DAMAGE, first_line
@@ -24,9 +25,9 @@ def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
     """
     file = Path(path)
     try:
-        content = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"cannot read '{file}': {first_line(error)}; give the path of an .onnx file") from error
+        content = read_regular(file)
+    except OSError as error:
+        raise ModelFileError(f"cannot read '{file}': {error.strerror}; give the path of an .onnx file") from error
     if not content:
         raise ModelFileError(f"'{file}' is empty; export the model again")
     model = onnx.ModelProto()
