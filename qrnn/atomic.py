@@ -238,6 +238,15 @@ def _sync(descriptor: int) -> None:
             raise
 
 
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Bring a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Bring the names in a folder to the disk, where the system can do that."""
     with contextlib.suppress(OSError):

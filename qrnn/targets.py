@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qrnn.errors import QuantizationError, TargetError
-from qrnn.files import read_regular
+from qrnn.files import read_regular, reason
 
 Kernels = Literal["plain", "dsp", "mve"]
 Board = Literal["arm_m", "riscv32", "host"]
@@ -152,7 +152,8 @@ def read_target(path: Path) -> Target:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TargetError(f"{path}: {error}") from None
     except OSError as error:
-        why = error.strerror[:1].upper() + error.strerror[1:]
+        why = reason(error)
+        why = why[:1].upper() + why[1:]
         raise TargetError(f"{path}: {why}; expected the .toml file of a target") from None
     target: Target = _section(path, Target, table, "")
     if target.name != path.stem:

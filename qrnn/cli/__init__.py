@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -15,6 +16,9 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells say it."""
 BROKEN_PIPE = 141
 """Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 and the number of SIGPIPE."""
+
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors that do not name their file: a stream without a buffer raises them where it is printed to."""
 
 
 def main() -> None:
@@ -57,7 +61,11 @@ def _failed_call(error: OSError) -> int:
         return _no_stdout(of_stdout)
     if isinstance(error, BrokenPipeError) and error.filename is None:
         return BROKEN_PIPE
-    return _fail(reason(error) if error.filename is None else f"{os.fsdecode(error.filename)}: {reason(error)}")
+    if error.filename is not None:
+        return _fail(f"{os.fsdecode(error.filename)}: {reason(error)}")
+    return _fail(
+        f"cannot print, or write a temporary file: {reason(error)}" if error.errno in _OF_WRITING else reason(error)
+    )
 
 
 def _finish(status: int) -> int:

@@ -147,6 +147,14 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:
     return path
 
 
+def check_folder_output(folder: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a folder that is written as a whole and holds an input."""
+    for other in inputs:
+        with suppress(OSError, ValueError):
+            if os.path.samefile(folder, os.path.dirname(os.path.realpath(other))):
+                raise DataError(f"cannot write {folder}: the input {other} lies in it; give another folder")
+
+
 def target_file(target: str | None) -> tuple[Path, ...]:
     """The file that ``--target`` names, as an input; none for the name of known hardware."""
     return (Path(target),) if target is not None and target.endswith(".toml") else ()
