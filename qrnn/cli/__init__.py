@@ -45,6 +45,8 @@ def _status() -> int:
         return _fail(
             f"not enough memory{f' ({error})' if str(error) else ''}; give smaller models, or fewer or shorter sequences"
         )
+    except EOFError:
+        return _fail("a file or stream ended too early; make it again")
     except RecursionError:
         return _fail("an input is nested too deeply; expected a file that qrnn or an exporter of ONNX made")
     except Warning as error:  # by python -W error or PYTHONWARNINGS

@@ -49,6 +49,8 @@ def _make(folder: Path) -> None:
         os.makedirs(os.path.realpath(folder), exist_ok=True)  # of a link to nothing, what it points to
     except (OSError, ValueError) as error:
         raise DataError(f"cannot write to {folder}: {reason(error)}; choose another folder") from None
+    except RecursionError:  # `os.makedirs` calls itself for every folder of the path
+        raise DataError(f"cannot write to {folder}: the path is too deep; choose another folder") from None
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -77,13 +77,13 @@ def tune(
         parse_amount("--ram", ram, "bytes"),
         parse_amount("--instructions", instructions, "instructions"),
     )
-    device = load_target(target)
     if output is not None:
         output = check_output(output, (model, calibration, data, *target_file(target)))
         if json and is_stdout(output):
             raise DataError(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
             )
+    device = load_target(target)
     arrays = read_arrays(calibration), read_arrays(data)
     with progress("searching") as report:
         result = search(model, *arrays, budgets, target=device, cheapest=least, most=most, progress=report)

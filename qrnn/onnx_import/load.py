@@ -48,7 +48,8 @@ def load_onnx(path: str | os.PathLike[str]) -> FloatModel:
             f"'{file}' keeps weights in external files ({', '.join(locations) or 'unnamed'}) that cannot be read: {first_line(error)}; "
             "keep them beside the model"
         ) from error
-    return import_model(model, file.stem, digest.hexdigest())
+    name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
+    return import_model(model, name, digest.hexdigest())
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
