@@ -46,7 +46,9 @@ class Destination:
         return self.descriptor is None and (self.found is None or stat.S_ISREG(self.found.st_mode))
 
     def is_same(self, other: Destination) -> bool:
-        """Whether both are one regular file, which the second output would write over."""
+        """Whether both are one regular file, which the second output would write over, or one stream, in which they would mix."""
+        if self.descriptor is not None and self.descriptor == other.descriptor:
+            return True
         if self.found is not None and other.found is not None:
             return stat.S_ISREG(self.found.st_mode) and os.path.samestat(self.found, other.found)
         missing = self.found is None and other.found is None

@@ -36,10 +36,8 @@ STDOUT = Path("/dev/stdout")
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for people; figures for programs go through `print_json`."""
-    return _console_type()(
-        stderr=stderr, highlight=False, markup=False, emoji=False
-    )  # names in models may look like markup
+    """A console for people; figures for programs go through `print_json`. Names in models may look like markup, and are not."""
+    return _console_type()(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 @cache

@@ -183,10 +183,15 @@ def _replace(place: Path, made: Path, before: Path) -> None:
     Other files in the folder stay. Where a move fails, those before it are taken back.
     """
     new = sorted((path.name for path in made.iterdir()), key=lambda name: (name == MANIFEST, name))
-    stale = sorted(name for name in (_earlier(place) or ()) if name not in new and (place / name).is_file())
+    old = _earlier(place) or frozenset()
+    stale = sorted(name for name in old if name not in new and (place / name).is_file())
     for name in new:
-        if os.path.lexists(place / name) and (words := kind_of((place / name).lstat())) is not None:
-            raise OSError(errno.EEXIST, f"{name} {words}")
+        if os.path.lexists(place / name):
+            words = kind_of((place / name).lstat())
+            if words is None and name not in old and name != MANIFEST:
+                words = "is there already, and not from an earlier export"
+            if words is not None:
+                raise OSError(errno.EEXIST, f"{name} {words}")
     before.mkdir()
     moved: list[tuple[Path, Path]] = []
     try:

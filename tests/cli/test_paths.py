@@ -331,6 +331,13 @@ def test_an_export_leaves_other_files_in_its_folder(place: Workplace) -> None:
     assert out.stat().st_ino == before
 
 
+def test_an_export_with_a_file_of_one_s_own_in_the_way(place: Workplace) -> None:
+    out = place.path("out")
+    assert place.cli("export", place.path(MODEL), "-o", out).status == 0
+    (out / "ids.c").write_text("mine")
+    refused(place, "export", place.path("ids.qrnn"), "-o", out, says="ids.c is there already, and not from an earlier")
+
+
 @pytest.mark.parametrize("make", [a_folder, fifo, circle])
 def test_an_export_with_something_else_in_a_file_s_place(place: Workplace, make: Make) -> None:
     out = place.path("out")

@@ -155,6 +155,13 @@ def test_reports_on_stdout(good_files: Path, cli: Cli, monkeypatch: pytest.Monke
         assert isinstance(json.loads(done.out), dict)
 
 
+def test_two_reports_on_stdout(good_files: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(good_files)
+    done = cli("compare", "gru.onnx", "gru.qrnn", "--data", "x.npz", "--json", "-", "--plot", "/dev/stdout")
+    assert (done.status, len(done.lines), done.out) == (2, 1, "")
+    assert "--json and --plot both name" in done.lines[0]
+
+
 TUNE = ["tune", "gru.onnx", "--calibration", "x.npz", "--data", "x.npz", "--min-sqnr", "1"]
 
 

@@ -15,15 +15,12 @@ import sys
 import warnings
 from pathlib import Path
 
+from qrnn.errors import CompileCacheWarning
 from qrnn.files import open_regular, reason
 
 _DIGEST = hashlib.sha256
 _DIGEST_BYTES = 32
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
-
-
-class CompileCacheWarning(UserWarning):
-    """Compiled code cannot be kept or read: every process compiles for some ten seconds. Results are the same."""
 
 
 _warned = False
