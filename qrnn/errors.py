@@ -39,11 +39,3 @@ class DeviceError(QrnnError):
 
 class MissingToolError(DeviceError):
     """A compiler or an emulator is not installed."""
-
-
-class CompileCacheWarning(UserWarning):
-    """Compiled code cannot be kept, or is not read for want of trust: every process compiles. Results are the same.
-
-    It is given once in a process. Where warnings are errors it is raised once, by the first call that compiles, and the next call works;
-    ``ignore::qrnn.errors.CompileCacheWarning`` as a filter lets it pass.
-    """

@@ -17,8 +17,7 @@ import pytest
 from places import NOT_ROOT, needs_root, open_to_all
 
 from qrnn.backends.cpu import code_cache, jit
-from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
-from qrnn.errors import CompileCacheWarning
+from qrnn.backends.cpu.code_cache import CodeFolder, CompileCacheWarning, cache_directory
 
 
 def double(x: int) -> int:

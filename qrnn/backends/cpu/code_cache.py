@@ -15,12 +15,19 @@ import sys
 import warnings
 from pathlib import Path
 
-from qrnn.errors import CompileCacheWarning
 from qrnn.files import open_regular, reason
 
 _DIGEST = hashlib.sha256
 _DIGEST_BYTES = 32
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class CompileCacheWarning(UserWarning):
+    """Compiled code cannot be kept, or is not read for want of trust: every process compiles. Results are the same.
+
+    It is given once in a process. Where warnings are errors it is raised once, by the first call that compiles, and the next call works;
+    ``ignore::qrnn.backends.cpu.code_cache.CompileCacheWarning`` as a filter lets it pass.
+    """
 
 
 _warned = False
