@@ -1,33 +1,259 @@
-"""Files appear whole or not at all: written beside their place under a temporary name, then renamed."""
+"""Files appear whole or not at all: they are written beside their place under a temporary name, then renamed.
+
+Only regular files are replaced. A symbolic link stays, and what it points to is written. A character device or a FIFO cannot be replaced
+without destroying it, so its bytes go straight into it; ``/dev/stdout`` and ``/dev/fd/N`` mean this process's own descriptors. A file that is
+replaced keeps its permissions and, where the system allows it, its owner; its other names (hard links) keep the old content.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import tempfile
-from pathlib import Path
+import re
+import select
+import stat
+import sys
+from dataclasses import dataclass
 
 from qrnn.errors import DataError
+from qrnn.files import kind_of, reason
+
+_MOST_LINKS = 40
+"""Links that lead to one file; Linux allows as many."""
+_MOST_TRIES = 100
+"""Temporary names that are tried before another process must be making them all."""
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS, errno.EBADF, errno.EACCES, errno.EPERM)
+"""What file systems answer that cannot be told to write to the disk now."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an output goes: ``place`` is the path with all links followed, and ``found`` what stands there, None for nothing.
+
+    ``descriptor`` is the number of this process's own descriptor where the path names one.
+    """
+
+    path: str | os.PathLike[str]
+    place: str
+    found: os.stat_result | None
+    descriptor: int | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a regular file is made or replaced here."""
+        return self.descriptor is None and (self.found is None or stat.S_ISREG(self.found.st_mode))
+
+    def is_same(self, other: Destination) -> bool:
+        """Whether both are one regular file, which the second output would write over, or one stream, in which they would mix."""
+        if self.descriptor is not None and self.descriptor == other.descriptor:
+            return True
+        if self.found is not None and other.found is not None:
+            return stat.S_ISREG(self.found.st_mode) and os.path.samestat(self.found, other.found)
+        missing = self.found is None and other.found is None
+        return missing and os.path.realpath(self.place) == os.path.realpath(other.place)
+
+
+def destination(path: str | os.PathLike[str]) -> Destination:
+    """Find out where an output goes; DataError names the path and the reason where it cannot be written. Nothing is opened or changed."""
+    try:
+        found = _follow(path)
+        if found.found is None:
+            folder = os.path.dirname(found.place) or os.curdir
+            if not stat.S_ISDIR(_stat(folder, found.path).st_mode):
+                raise _refusal(path, f"no folder {folder}", "make it first")
+        _check(found)
+    except (OSError, ValueError) as error:
+        raise _refusal(path, reason(error), "give another name") from None
+    return found
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path``; DataError names the path and the reason when that is not possible."""
-    target = Path(path)
+    """Write ``content`` to ``path``; DataError names the path and the reason when that is not possible.
+
+    A regular file has its old content or the new one at every moment, also when the disk is full or the process is stopped. What is no
+    regular file is written straight, as the module says; folders, block devices and sockets are refused, and a FIFO that nothing reads.
+    """
+    to = destination(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".qrnn.")
-    except OSError as error:
-        raise DataError(
-            f"cannot write {target}: {error.strerror}; choose a folder that exists and is writable"
-        ) from error
+        if to.descriptor is not None:
+            _flush_stream(to.descriptor)
+            _write_all(to.descriptor, content)
+        elif to.is_file:
+            _replace(to, content)
+        else:
+            _write_straight(to.place, content)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENXIO and to.found is not None:
+            raise _refusal(path, "it is a FIFO that no process reads", "start its reader first") from None
+        raise _refusal(path, reason(error), "give another name") from error
+
+
+def _refusal(path: str | os.PathLike[str], why: str, remedy: str) -> DataError:
+    return DataError(f"cannot write {os.fspath(path)}: {why}; {remedy}")
+
+
+def _follow(path: str | os.PathLike[str]) -> Destination:
+    """The destination behind all links, which need not exist."""
+    place = os.fspath(path)
+    for _ in range(_MOST_LINKS):
+        number = _descriptor(place)
+        if number is not None:
+            return Destination(path, place, os.fstat(number), number)
+        try:
+            link = os.readlink(place)
+        except OSError:  # not a link, or nothing there
+            break
+        place = os.path.join(os.path.dirname(place), link)
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # nothing is left to remove after the renaming
+        return Destination(path, place, os.stat(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return Destination(path, place, None)
+
+
+def _descriptor(place: str) -> int | None:
+    """The number in a name of one of this process's own descriptors, such as ``/dev/stdout`` or ``/proc/self/fd/1``."""
+    name = os.path.normpath(place).replace(os.sep, "/")
+    found = re.fullmatch(rf"/(?:dev|proc/(?:self|thread-self|{os.getpid()}))/fd/(\d{{1,9}})", name)
+    return int(found[1]) if found else _STREAMS.get(name)
+
+
+def _stat(folder: str, path: str | os.PathLike[str]) -> os.stat_result:
+    try:
+        return os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _refusal(path, f"no folder {folder}", "make it first") from None
+
+
+def _check(to: Destination) -> None:
+    """Refuse what cannot be written, as far as that can be known without opening it."""
+    if to.descriptor is not None:
+        return
+    if to.found is not None:
+        if stat.S_ISDIR(to.found.st_mode):
+            raise _refusal(to.path, "it is a folder", "give a file name")
+        if stat.S_ISBLK(to.found.st_mode) or stat.S_ISSOCK(to.found.st_mode):
+            raise _refusal(to.path, f"it {kind_of(to.found)}", "give a file name")
+        if not _allowed(to.place, os.W_OK):
+            raise _refusal(to.path, "it is write-protected", "give another name")
+    if to.is_file:
+        folder = os.path.dirname(to.place) or os.curdir
+        if not _allowed(folder, os.W_OK | os.X_OK):
+            raise _refusal(
+                to.path,
+                f"the folder {folder} may not be written, and files are made beside their place",
+                "choose another",
+            )
+
+
+def _allowed(place: str, mode: int) -> bool:
+    return os.access(place, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _replace(to: Destination, content: bytes) -> None:
+    folder = os.path.dirname(to.place) or os.curdir
+    # The kernel applies the umask to a new file. The temporary file of a private one is never open to others.
+    descriptor, temporary = _temporary(folder, 0o666 if to.found is None else 0o600)
+    try:
+        try:
+            _write_all(descriptor, content)
+            if to.found is not None:
+                _keep_owner_and_mode(descriptor, temporary, to.found)
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, to.place)
+    except BaseException:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        raise
+    sync_folder(folder)
+
+
+def _temporary(folder: str, mode: int) -> tuple[int, str]:
+    """A new file in ``folder``, open for writing. Its name is short whatever the target's is."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    for _ in range(_MOST_TRIES):
+        name = os.path.join(folder, f".qrnn.{os.urandom(8).hex()}")
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, flags, mode), name
+    raise FileExistsError(errno.EEXIST, "no temporary name is free")
+
+
+def _keep_owner_and_mode(descriptor: int, temporary: str, old: os.stat_result) -> None:
+    if not hasattr(os, "fchown"):  # Windows
+        os.chmod(temporary, stat.S_IMODE(old.st_mode))
+        return
+    owner = (old.st_uid, old.st_gid)
+    if _owner(descriptor) != owner:
+        for uid, gid in ((-1, old.st_gid), (old.st_uid, -1)):
+            with contextlib.suppress(OSError):  # only root gives files away
+                os.fchown(descriptor, uid, gid)
+    mode = stat.S_IMODE(old.st_mode)
+    os.fchmod(descriptor, mode if _owner(descriptor) == owner else mode & 0o777)  # set-user-id is the old owner's alone
+
+
+def _owner(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_uid, found.st_gid
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:  # a descriptor that was handed to this process may be one that does not wait
+            select.select([], [descriptor], [])
+
+
+def _write_straight(place: str, content: bytes) -> None:
+    """Write into a character device, or into a FIFO that a process reads (ENXIO where none does)."""
+    flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(place, flags)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EEXIST, "another file has taken its place")
+        os.set_blocking(descriptor, True)
+        _write_all(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_stream(descriptor: int) -> None:
+    """What was printed before stands before what is written now."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or no descriptor of its own
+            if stream.fileno() == descriptor:
+                stream.flush()
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Bring a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Bring the names in a folder to the disk, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -15,9 +15,13 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qrnn.errors import QuantizationError, TargetError
+from qrnn.files import read_regular, reason
 
 Kernels = Literal["plain", "dsp", "mve"]
 Board = Literal["arm_m", "riscv32", "host"]
+
+MOST_BYTES = 1 << 20
+"""Of a target's file; qrnn's own have about a thousand."""
 
 _SHIFTS = range(11)
 """Shifts that QEMU's ``-icount`` takes."""
@@ -144,11 +148,13 @@ def load_target(name: str) -> Target:
 def read_target(path: Path) -> Target:
     """Read and check a TOML file."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_regular(path, MOST_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TargetError(f"{path}: {error}") from None
     except OSError as error:
-        raise TargetError(f"{path}: {error.strerror}") from None
+        why = reason(error)
+        why = why[:1].upper() + why[1:]
+        raise TargetError(f"{path}: {why}; expected the .toml file of a target") from None
     target: Target = _section(path, Target, table, "")
     if target.name != path.stem:
         raise TargetError(f"{path}: name is {target.name!r}, expected the file's own name {path.stem!r}")

@@ -2,74 +2,137 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
-import typer
-
-from qrnn.cli import (
-    bench,
-    compare,
-    convert,
-    demo,
-    diff,
-    explain,
-    export,
-    fit,
-    gates,
-    inspect,
-    run,
-    sweep,
-    targets,
-    tune,
-    verify,
-)
 from qrnn.errors import QrnnError
 
-app = typer.Typer(
-    name="qrnn",
-    help="Integer-only recurrent networks: convert a trained ONNX model, run it, and measure it against float.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for _command in (
-    convert.convert,
-    run.run,
-    compare.compare,
-    explain.explain,
-    diff.diff,
-    bench.bench,
-    inspect.inspect,
-    gates.gates,
-    sweep.sweep,
-    tune.tune,
-    targets.targets,
-    export.export,
-    verify.verify,
-    fit.fit,
-    demo.demo,
-):
-    app.command()(_command)
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells say it."""
+BROKEN_PIPE = 141
+"""Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 and the number of SIGPIPE."""
 
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors that do not name their file: a stream without a buffer raises them where it is printed to."""
 
 
 def main() -> None:
     """Entry point of the ``qrnn`` command."""
     warnings.showwarning = _show_warning
+    _open_standard_streams()
+    sys.exit(_finish(_status()))
+
+
+def _status() -> int:
+    """Run the command and say in one line what stopped it. What is not foreseen here is a fault of qrnn, and keeps its traceback."""
+    try:
+        from qrnn.cli.commands import execute  # here, since Ctrl-C may come while it is imported
+
+        return execute(sys.argv[1:])
+    except QrnnError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except OSError as error:
+        return _failed_call(error)
+    except MemoryError as error:
+        return _fail(
+            f"not enough memory{f' ({error})' if str(error) else ''}; give smaller models, or fewer or shorter sequences"
+        )
+    except EOFError:
+        return _fail("a file or stream ended too early; make it again")
+    except RecursionError:
+        return _fail("an input is nested too deeply; expected a file that qrnn or an exporter of ONNX made")
+    except Warning as error:  # by python -W error or PYTHONWARNINGS
+        return _fail(str(error))
+
+
+def _failed_call(error: OSError) -> int:
+    """An error of the system that no command turned into words: of stdout, or of the file that it names."""
+    from qrnn.files import reason
+
+    try:
+        sys.stdout.flush()
+    except OSError as of_stdout:
+        return _no_stdout(of_stdout)
+    if isinstance(error, BrokenPipeError) and error.filename is None:
+        return BROKEN_PIPE
+    if error.filename is not None:
+        return _fail(f"{os.fsdecode(error.filename)}: {reason(error)}")
+    return _fail(
+        f"cannot print, or write a temporary file: {reason(error)}" if error.errno in _OF_WRITING else reason(error)
+    )
+
+
+def _finish(status: int) -> int:
+    """Print what is still to be printed; the exit status, which says so where that cannot be done."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = _no_stdout(error)
+    except KeyboardInterrupt:
+        _silence(sys.stdout)
+        status = INTERRUPTED
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+    return status
+
+
+def _no_stdout(error: OSError) -> int:
+    """Stdout takes nothing more. A reader that has gone wants to hear nothing more either."""
+    _silence(sys.stdout)
+    return BROKEN_PIPE if isinstance(error, BrokenPipeError) else _fail(f"cannot write to stdout: {error.strerror}")
+
+
+def _fail(text: str) -> int:
+    _say(f"error: {text}")
+    return 2
+
+
+def _say(text: str) -> None:
+    """One line on stderr. Characters that would break the line or steer the terminal are written as escapes."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _say(f"warning: {message}")
+
+
+def _open_standard_streams() -> None:
+    """Make the standard streams fit to be printed to, whatever the shell did with them.
+
+    A descriptor that was closed (``>&-``) would be given to the next file that is opened, which would then be printed into. It is opened for
+    reading alone, so that printing fails. A terminal or a pipe may know fewer characters than the report: others become question marks.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal or pipe may know fewer characters than the report
-    try:
-        app()
-    except QrnnError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what cannot be printed go nowhere; the interpreter would try once more at its end, and say so in its own words."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

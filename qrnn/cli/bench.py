@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, print_json, read_arrays, size_text
+from qrnn.cli.common import IsaOption, check_output, console, is_stdout, print_json, read_arrays, size_text
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch
@@ -33,7 +33,7 @@ def bench(
     ] = None,
     backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
     isa: IsaOption = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
     from qrnn.atomic import write_atomically
@@ -43,9 +43,8 @@ def bench(
     from qrnn.model.describe import describe
     from qrnn.model.file import load
 
-    path = None if json is None or json == "-" else Path(json)
-    if path is not None:
-        check_output(path, (model,) if data is None else (model, data))
+    if json is not None:
+        json = check_output(json, (model,) if data is None else (model, data))
     for name, values in (("--batch", batch), ("--threads", threads), ("--steps", steps)):
         for value in values if isinstance(values, list) else [] if values is None else [values]:
             if value < 1:
@@ -83,11 +82,11 @@ def bench(
         "not_streamed": reason,
         "memory": {**describe(quantized)["bytes"], **measured["memory"]},
     }
-    if path is not None:
-        write_atomically(path, (json_module.dumps(report, indent=2, allow_nan=False) + "\n").encode())
-    if json == "-":
+    if is_stdout(json):
         print_json(report)
         return
+    if json is not None:
+        write_atomically(json, (json_module.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     _print(report)
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import os
+import stat
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qrnn.atomic import destination
 from qrnn.errors import DataError
+from qrnn.files import open_regular
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,11 +42,35 @@ StreamOption = Annotated[
 ]
 
 
+STDOUT = Path("/dev/stdout")
+"""What ``-`` means as the name of an output; `qrnn.atomic` knows it on every system."""
+
+
 def console(stderr: bool = False) -> Console:
-    """A console for people; figures for programs go through `print_json`."""
+    """A console for people; figures for programs go through `print_json`. Names in models may look like markup, and are not."""
+    return _console_type()(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+@cache
+def _console_type() -> type[Console]:
+    """Rich's console, without its own way to end the process where the reader of stdout has gone: `qrnn.cli.main` has one for all."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)  # names in models may look like markup
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipedConsole
+
+
+def report_console(output: Path | None) -> Console:
+    """A console for what people read beside an output: stderr where the output itself goes to stdout."""
+    return console(stderr=is_stdout(output))
+
+
+def is_stdout(output: Path | None) -> bool:
+    """Whether an output is this process's stdout, by a name such as ``/dev/stdout``."""
+    return output is not None and destination(output).descriptor == 1
 
 
 def print_json(value: Any) -> None:
@@ -77,12 +106,12 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; DataError names the file and what is wrong with it."""
     import numpy as np
 
-    if not path.is_file():
-        raise DataError(
-            f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected an .npz file of arrays"
-        )
     try:
-        with path.open("rb") as file:
+        opened = open_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
+    try:
+        with opened as file:
             data = np.load(file, allow_pickle=False)
             if isinstance(data, np.lib.npyio.NpzFile):
                 with data:
@@ -119,15 +148,29 @@ def size_text(count: int) -> str:
     return f"{count / 1024:.1f} KiB" if count < 10_000_000 else f"{count / 1048576:.1f} MiB"
 
 
-def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
-    """Refuse an output that could not be written, before any work is done."""
-    try:
-        if not path.parent.is_dir():
-            raise DataError(f"cannot write {path}: no folder {path.parent}; make it first")
-        if path.is_dir():
-            raise DataError(f"cannot write {path}: it is a folder; give a file name")
-        for other in inputs:
-            if path.exists() and other.exists() and path.samefile(other):
+def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:
+    """Refuse an output that could not be written, or that is an input by any name, before any work is done.
+
+    Returns the path to write, which for ``-`` is stdout's.
+    """
+    if path == Path("-"):
+        return STDOUT
+    to = destination(path)
+    for other in inputs:
+        with suppress(OSError, ValueError):  # what cannot be read is said when it is read
+            if to.found is not None and stat.S_ISREG(to.found.st_mode) and os.path.samestat(to.found, os.stat(other)):
                 raise DataError(f"cannot write {path}: it is also an input; give another name")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; give another name") from None
+    return path
+
+
+def check_folder_output(folder: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a folder that is written as a whole and holds an input."""
+    for other in inputs:
+        with suppress(OSError, ValueError):
+            if os.path.samefile(folder, os.path.dirname(os.path.realpath(other))):
+                raise DataError(f"cannot write {folder}: the input {other} lies in it; give another folder")
+
+
+def target_file(target: str | None) -> tuple[Path, ...]:
+    """The file that ``--target`` names, as an input; none for the name of known hardware."""
+    return (Path(target),) if target is not None and target.endswith(".toml") else ()

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, load_source, progress, read_arrays
+from qrnn.cli.common import (
+    IsaOption,
+    check_output,
+    console,
+    is_stdout,
+    load_source,
+    print_json,
+    progress,
+    read_arrays,
+    report_console,
+)
 
 
 def compare(
@@ -17,7 +27,9 @@ def compare(
     ],
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="The .qrnn file.")],
     data: Annotated[Path, typer.Option(help="DATA.npz: inputs, optionally lengths [N] and labels [N] or [N, T].")],
-    json: Annotated[Path | None, typer.Option(help="Also write the whole report as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", help="Also write the whole report as JSON; - prints it instead.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
     backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
     isa: IsaOption = None,
@@ -31,14 +43,14 @@ def compare(
     from qrnn.accuracy.compare import compare as measure
     from qrnn.accuracy.plot import draw, require_matplotlib
     from qrnn.accuracy.report import render
-    from qrnn.atomic import write_atomically
+    from qrnn.atomic import destination, write_atomically
     from qrnn.errors import DataError
     from qrnn.model.file import load
 
-    for path in (json, plot):
-        if path is not None:
-            check_output(path, (onnx, model, data))
-    if json is not None and plot is not None and json.resolve() == plot.resolve():
+    inputs = (onnx, model, data)
+    json = None if json is None else check_output(json, inputs)
+    plot = None if plot is None else check_output(plot, inputs)
+    if json is not None and plot is not None and destination(json).is_same(destination(plot)):
         raise DataError(f"--json and --plot both name {plot}; give two names")
     if plot is not None:
         require_matplotlib()
@@ -46,11 +58,14 @@ def compare(
     float_model = load_source(onnx, quantized)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
-    if json is not None:
+    if is_stdout(json):
+        print_json(result.as_dict())
+    elif json is not None:
         write_atomically(json, (json_module.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n").encode())
     if plot is not None:
         write_atomically(plot, draw(result))
-    render(result, console())
+    if not is_stdout(json):
+        render(result, report_console(plot))
     problems = result.failures(min_sqnr, min_agreement, max_accuracy_drop)
     for problem in problems:
         console(stderr=True).print(f"failed: {problem}", markup=False)

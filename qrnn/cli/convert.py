@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import StreamOption, check_output, console, progress, read_arrays, size_text
+from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, size_text, target_file
 
 
 def convert(
@@ -45,7 +45,7 @@ def convert(
     from qrnn.quantization import RANDOM, Scheme, quantize
     from qrnn.targets import load_target
 
-    check_output(output, (model, Path(calibration)))
+    output = check_output(output, (model, Path(calibration), *target_file(target)))
     device = load_target(target)
     defaults = Scheme(**device.scheme)
     given = {
@@ -62,7 +62,7 @@ def convert(
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)
     save(quantized, output)
-    out = console()
+    out = report_console(output)
     for note in float_model.notes:
         out.print(f"note: {note}", soft_wrap=True)
     for decision in quantized.provenance.decisions:
@@ -71,4 +71,5 @@ def convert(
         typer.echo("warning: calibrated on random numbers; convert with real data before trusting any result", err=True)
     bound = max(quantized.proof.values())
     out.print(f"overflow proof: {len(quantized.proof)} matrices, largest accumulator {bound} < 2^31", markup=False)
-    out.print(f"wrote {output} ({size_text(output.stat().st_size)})", markup=False, soft_wrap=True)
+    size = f" ({size_text(output.stat().st_size)})" if output.is_file() else ""  # a pipe or a device has none
+    out.print(f"wrote {output}{size}", markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -19,18 +19,14 @@ def demo(
     from qrnn.cli.compare import compare
     from qrnn.cli.convert import convert
     from qrnn.cli.run import run
-    from qrnn.errors import DataError
     from qrnn.examples import digits_calibration, digits_model, digits_test
 
     out = console()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if output is None else output
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in (digits_model(), digits_calibration(), digits_test()):
-                shutil.copy(path, folder)
-        except OSError as error:
-            raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
+        _make(folder)
+        for path in (digits_model(), digits_calibration(), digits_test()):
+            _copy(path, folder / path.name)
         onnx, calibration, data = (folder / path.name for path in (digits_model(), digits_calibration(), digits_test()))
         model, result = folder / "digits_gru.qrnn", folder / "digits_out.npz"
         out.print(
@@ -43,3 +39,36 @@ def demo(
         compare(onnx, model, data)
         if output is not None:
             out.print(f"\nthe files are in {folder}", markup=False, soft_wrap=True)
+
+
+def _make(folder: Path) -> None:
+    from qrnn.errors import DataError
+    from qrnn.files import reason
+
+    try:
+        os.makedirs(os.path.realpath(folder), exist_ok=True)  # of a link to nothing, what it points to
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot write to {folder}: {reason(error)}; choose another folder") from None
+    except RecursionError:  # `os.makedirs` calls itself for every folder of the path
+        raise DataError(f"cannot write to {folder}: the path is too deep; choose another folder") from None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a bundled file; another file of its name is left alone."""
+    from qrnn.atomic import destination, write_atomically
+    from qrnn.errors import DataError
+    from qrnn.files import read_regular
+
+    content = source.read_bytes()
+    to = destination(target)
+    if to.found is not None:
+        if os.path.samestat(to.found, source.stat()):
+            raise DataError(f"cannot write {target}: it is the same file as the bundled one; choose another folder")
+        try:
+            same = read_regular(target, len(content)) == content
+        except OSError:
+            same = False
+        if not same:
+            raise DataError(f"cannot write {target}: another file of that name is there; choose another folder")
+        return
+    write_atomically(target, content)

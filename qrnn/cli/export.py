@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import console, read_arrays, size_text
+from qrnn.cli.common import check_folder_output, console, read_arrays, size_text, target_file
 
 
 def export(
@@ -28,6 +28,7 @@ def export(
     from qrnn.model.file import load
     from qrnn.targets import load_target
 
+    check_folder_output(output, (model, *target_file(target), *(() if data is None else (data,))))
     hardware = load_target(target)
     arrays = read_arrays(data) if data is not None else None
     exported = export_model(load(model), hardware, output, name or model.stem, arrays)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import check_output, console, print_json
+from qrnn.cli.common import check_output, is_stdout, print_json, report_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qrnn.accuracy.gate_errors import GateError
     from qrnn.model.float_model import Activation
     from qrnn.quantization.gate_choice import GateChoices
@@ -38,10 +40,13 @@ def gates(
     from qrnn.accuracy.gate_errors import draw, measure
     from qrnn.accuracy.plot import require_matplotlib
     from qrnn.atomic import write_atomically
+    from qrnn.errors import DataError
     from qrnn.quantization.gate_tables import gate_function, needs_input_range
 
     if plot is not None:
-        check_output(plot)
+        plot = check_output(plot)
+        if json and is_stdout(plot):
+            raise DataError("--plot and --json both go to stdout; leave out --json, or give --plot the name of a file")
         require_matplotlib()
     found = []
     for label, activation, gate, choices in _wanted(gates, [_parse_function(text) for text in function or ()]):
@@ -54,7 +59,7 @@ def gates(
     if json:
         print_json([one.as_dict() for one in found])
     else:
-        _print(found)
+        _print(found, report_console(plot))
 
 
 def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Activation, str, GateChoices]]:
@@ -101,7 +106,7 @@ def _parse_function(text: str) -> Activation:
     return Activation(kind, **dict(zip(parameters, values, strict=True)))
 
 
-def _print(found: list[GateError]) -> None:
+def _print(found: list[GateError], out: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -113,6 +118,5 @@ def _print(found: list[GateError]) -> None:
         answers = ["yes" if d[name] else "no" for name in ("monotone", "odd_symmetric")]
         error = (f"{d['max_error']:.2e}", f"{d['max_error_lsb']:.2f}", f"{d['max_error_at']:.4g}")
         table.add_row(d["label"], *formats, str(d["table_bytes"]), *error, *answers)
-    out = console()
     out.print(table)
     out.print("error: the largest over all 65536 inputs, against the true function, in real units and in output LSB")

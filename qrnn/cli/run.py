@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, npz_bytes, print_json, progress, read_arrays
+from qrnn.cli.common import (
+    IsaOption,
+    check_output,
+    is_stdout,
+    npz_bytes,
+    print_json,
+    progress,
+    read_arrays,
+    report_console,
+)
 
 
 def run(
@@ -22,11 +31,14 @@ def run(
 ) -> None:
     """Run a converted model on whole sequences."""
     from qrnn.atomic import write_atomically
+    from qrnn.errors import DataError
     from qrnn.model.batch import RESERVED, make_batch
     from qrnn.model.file import load
     from qrnn.session import Session
 
-    check_output(output, (model, input))
+    output = check_output(output, (model, input))
+    if json and is_stdout(output):
+        raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
     quantized = load(model)
     session = Session(quantized, backend, threads, isa)
     arrays = read_arrays(input)
@@ -44,7 +56,7 @@ def run(
             {"output": str(output), "outputs": shapes, "sequences": batch.size, "steps": steps, "seconds": seconds}
         )
         return
-    out = console()
+    out = report_console(output)
     for name, value in result.outputs.items():
         out.print(f"  {name}: {list(value.shape)}", markup=False)
     out.print(f"{batch.size} sequences, {steps} steps on backend {backend} in {seconds:.2f} s (compilation included)")

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import StreamOption, check_output, console, print_json, progress, read_arrays
+from qrnn.cli.common import (
+    StreamOption,
+    check_output,
+    is_stdout,
+    print_json,
+    progress,
+    read_arrays,
+    report_console,
+    target_file,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qrnn.lab.tune import TuneResult
 
 SHOWN = 12
@@ -68,9 +79,13 @@ def tune(
         parse_amount("--ram", ram, "bytes"),
         parse_amount("--instructions", instructions, "instructions"),
     )
-    device = load_target(target)
     if output is not None:
-        check_output(output, (model, calibration, data))
+        output = check_output(output, (model, calibration, data, *target_file(target)))
+        if json and is_stdout(output):
+            raise DataError(
+                "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
+            )
+    device = load_target(target)
     arrays = read_arrays(calibration), read_arrays(data)
     with progress("searching") as report:
         result = search(
@@ -84,19 +99,19 @@ def tune(
     if json:
         print_json({**result.as_dict(), "command": command})
     else:
-        _print(result, device.name, command)
+        out = report_console(output)
+        _print(result, device.name, command, out)
         if output is not None and result.met:
-            console().print(f"wrote {output}", soft_wrap=True)
+            out.print(f"wrote {output}", soft_wrap=True)
     if not result.met:
         raise typer.Exit(1)
 
 
-def _print(result: TuneResult, target: str, command: str) -> None:
+def _print(result: TuneResult, target: str, command: str, out: Console) -> None:
     from rich.table import Table
 
     from qrnn.lab.axes import label
 
-    out = console()
     changes = Table(
         "one change", box=None, padding=(0, 1, 0, 0), title="From the target's own scheme", title_justify="left"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +14,22 @@ from string import Template
 from typing import Any, get_args
 
 from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.atomic import sync_file, sync_folder
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
 from qrnn.export.names import model_identifier
 from qrnn.export.readme import readme_fields
 from qrnn.export.source import Exported, export_source
+from qrnn.files import kind_of, read_regular, reason
 from qrnn.model.file import load, save
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "qrnn-export-1"
+MOST_BYTES = 1 << 20
+"""Of a manifest; qrnn's own have about two thousand."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def export_model(
         **{header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime},
     }
     try:
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".qrnn.") as temporary:
+        # What is there already is not moved: it may be a mount point, or the folder in which a shell stands.
+        with tempfile.TemporaryDirectory(dir=place if place.exists() else place.parent, prefix=".qrnn.") as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
             for file, text in files.items():
@@ -88,10 +95,16 @@ def export_model(
                 "files": {path.name: _digest(path) for path in sorted(made.iterdir())},
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-            made.chmod(0o755)
-            _replace(place, made, Path(temporary) / "before")
+            for path in made.iterdir():
+                sync_file(path)
+            if place.exists():
+                _replace(place, made, Path(temporary) / "before")
+            else:
+                made.rename(place)
+        sync_folder(place)
+        sync_folder(place.parent)
     except OSError as error:
-        raise DataError(f"cannot write {folder}: {error.strerror}; give another folder") from None
+        raise DataError(f"cannot write {folder}: {reason(error)}; give another folder") from None
     return exported
 
 
@@ -99,7 +112,7 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     """An exported folder; ModelFileError names the file that is missing, damaged or changed. ``target`` in place of the export's own."""
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_regular(path, MOST_BYTES).decode())
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}; expected a folder made by qrnn export") from None
     except (ValueError, RecursionError) as error:
@@ -117,7 +130,7 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     ):
         raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     for file, digest in files.items():
-        if Path(file).name != file or not (folder / file).is_file() or _digest(folder / file) != digest:
+        if Path(file).name != file or not _is_as_exported(folder / file, digest):
             raise ModelFileError(f"{folder / file}: missing or changed since the export; export the model again")
     model = load(folder / f"{name}.qrnn")
     return ExportedFolder(
@@ -139,42 +152,73 @@ def _place(folder: Path) -> Path:
         place = folder.resolve()
         if place.exists() and not place.is_dir():
             raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
-        if place.is_dir() and any(place.iterdir()) and not _is_export(place):
+        if place.is_dir() and any(place.iterdir()) and _earlier(place) is None:
             raise DataError(
                 f"cannot write {folder}: it is not empty, and not from an earlier export; give another folder"
             )
         if not place.parent.is_dir():
             raise DataError(f"cannot write {folder}: no folder {place.parent}; make it first")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
-        raise DataError(f"cannot write {folder}: {error}; give another folder") from None
+    except RuntimeError:
+        raise DataError(f"cannot write {folder}: its links go round in circles; give another folder") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot write {folder}: {reason(error)}; give another folder") from None
     return place
 
 
-def _is_export(folder: Path) -> bool:
-    """Whether an earlier export, of any version, wrote a folder."""
+def _earlier(folder: Path) -> frozenset[str] | None:
+    """The names of the files that an earlier export, of any version, wrote to a folder; None where none did."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_regular(folder / MANIFEST, MOST_BYTES).decode())
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and str(manifest.get("format")).startswith("qrnn-export-")
+        return None
+    if not isinstance(manifest, dict) or not str(manifest.get("format")).startswith("qrnn-export-"):
+        return None
+    files = manifest.get("files")
+    names = files if isinstance(files, dict) else ()
+    return frozenset(name for name in names if name == Path(name).name)
 
 
 def _replace(place: Path, made: Path, before: Path) -> None:
-    """Move ``made`` to ``place``, and what was there to ``before``; it comes back where that fails."""
-    existed = place.exists()
-    if existed:
-        place.rename(before)
+    """Move the files of ``made`` to the folder ``place``, the manifest last, and what an earlier export left there to ``before``.
+
+    Other files in the folder stay. Where a move fails, those before it are taken back.
+    """
+    new = sorted((path.name for path in made.iterdir()), key=lambda name: (name == MANIFEST, name))
+    old = _earlier(place) or frozenset()
+    stale = sorted(name for name in old if name not in new and (place / name).is_file())
+    for name in new:
+        if os.path.lexists(place / name):
+            words = kind_of((place / name).lstat())
+            if words is None and name not in old and name != MANIFEST:
+                words = "is there already, and not from an earlier export"
+            if words is not None:
+                raise OSError(errno.EEXIST, f"{name} {words}")
+    before.mkdir()
+    moved: list[tuple[Path, Path]] = []
     try:
-        made.rename(place)
-    except OSError:
-        if existed:
-            before.rename(place)
+        for name in (*new, *stale):
+            steps = [(place / name, before / name)] if os.path.lexists(place / name) else []
+            if name in new:
+                steps.append((made / name, place / name))
+            for source, target in steps:
+                source.rename(target)
+                moved.append((source, target))
+    except BaseException:
+        for source, target in reversed(moved):
+            target.rename(source)
         raise
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
+
+
+def _is_as_exported(path: Path, digest: object) -> bool:
+    try:
+        return _digest(path) == digest
+    except OSError:
+        return False

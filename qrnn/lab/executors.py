@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import wait
@@ -29,6 +30,10 @@ def process_pool(jobs: int) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
     try:
         yield pool
+    except BaseException:  # what is being measured is of no use any more
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -84,6 +89,10 @@ def _collect(
     try:
         for future in as_completed(futures):
             yield futures[future], *future.result()
+    except BrokenExecutor:
+        raise BackendError(
+            "a process that measured configurations ended abruptly, as the system ends one for lack of memory; give fewer jobs"
+        ) from None
     finally:
         for future in futures:
             future.cancel()
@@ -101,7 +110,8 @@ def _setting(path: str) -> Setting:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """A worker whose parent was killed would wait for work for ever. Ctrl-C reaches all of them; only the parent is to say so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

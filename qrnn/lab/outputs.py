@@ -9,7 +9,7 @@ from qrnn.errors import DataError
 from qrnn.lab.effects import effects
 from qrnn.lab.pareto import csv_text
 from qrnn.lab.report import render, varied
-from qrnn.lab.results import FORMAT, SUMMARY, json_bytes
+from qrnn.lab.results import FORMAT, REPORT, SUMMARY, TABLES, json_bytes
 from qrnn.lab.sweep import SweepResult
 
 BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "refused")
@@ -23,8 +23,8 @@ def write_outputs(result: SweepResult, model: str, calibration: str, data: str) 
     """
     made = [r for r in result.records if "figures" in r]
     files = {
-        "table.csv": csv_text(result.records, result.front).encode(),
-        "front.csv": csv_text(result.front_records, range(len(result.front))).encode(),
+        TABLES[0]: csv_text(result.records, result.front).encode(errors="backslashreplace"),
+        TABLES[1]: csv_text(result.front_records, range(len(result.front))).encode(errors="backslashreplace"),
         SUMMARY: json_bytes(
             {
                 "format": FORMAT,
@@ -40,7 +40,7 @@ def write_outputs(result: SweepResult, model: str, calibration: str, data: str) 
                 "points": [{k: r[k] for k in BRIEF if k in r} for r in result.records],
             }
         ),
-        "report.html": render(result, model, calibration, data),
+        REPORT: render(result, model, calibration, data),
     }
     axes = [axis["name"] for axis in varied(made)]
     try:

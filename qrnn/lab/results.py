@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,18 @@ import numpy as np
 
 import qrnn
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.atomic import write_atomically
+from qrnn.atomic import destination, write_atomically
 from qrnn.devices.toolchain import find_toolchain
 from qrnn.errors import DataError, DeviceError
+from qrnn.files import read_regular, reason
 from qrnn.lab.axes import choices
 from qrnn.lab.evaluate import Record, Setting
 from qrnn.quantization import Scheme
 
 FORMAT = "qrnn-sweep-1"
 SUMMARY = "sweep.json"
+REPORT = "report.html"
+TABLES = ("table.csv", "front.csv")
 OWN = ("results", "models", SUMMARY)
 """What tells a sweep's folder from another."""
 
@@ -61,9 +66,9 @@ class Results:
         self._common = {**setting.digests, **self.versions}
         try:
             for part in ("results", "models"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
+                os.makedirs(os.path.realpath(folder / part), exist_ok=True)
         except OSError as error:
-            raise DataError(f"cannot write to {folder}: {error.strerror}; give another folder") from None
+            raise DataError(f"cannot write to {folder / part}: {reason(error)}; give another folder") from None
 
     def key(self, scheme: Scheme) -> str:
         """The configuration's digest, 16 hexadecimal digits."""
@@ -73,13 +78,13 @@ class Results:
     def read(self, key: str) -> Record | None:
         """A record, None where there is none. DataError for a damaged file, which only a hand can have made."""
         path = self._record(key)
-        if not path.is_file():
-            return None
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_regular(path).decode())
             if record["key"] == key:
                 return dict(record)
-        except (OSError, ValueError, LookupError, TypeError):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass
         raise DataError(f"{path}: not a record of qrnn sweep; delete it, and it is measured again")
 
@@ -100,17 +105,25 @@ class Results:
 
 
 def check_folder(folder: Path) -> None:
-    """DataError unless ``folder`` is new, empty or a sweep's, and can be made."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
-    if folder.is_dir():
-        found = {path.name for path in folder.iterdir()}
-        if found and not found & set(OWN):
-            raise DataError(
-                f"cannot write {folder}: it is not empty, and not from an earlier sweep; give another folder"
-            )
-    elif not folder.absolute().parent.is_dir():
-        raise DataError(f"cannot write {folder}: no folder {folder.absolute().parent}; make it first")
+    """DataError unless ``folder`` is new, empty or a sweep's, and can be made and written, with every file that a sweep always leaves."""
+    try:
+        place = Path(os.path.realpath(folder))  # of a link to nothing, what it points to
+        if os.path.lexists(place):
+            if not stat.S_ISDIR(os.stat(place).st_mode):
+                raise DataError(f"cannot write {folder}: it is a file; give the name of a folder")
+            found = {path.name for path in place.iterdir()}
+            if found and not found & set(OWN):
+                raise DataError(
+                    f"cannot write {folder}: it is not empty, and not from an earlier sweep; give another folder"
+                )
+            for name in (*TABLES, SUMMARY, REPORT):
+                destination(folder / name)
+        elif not stat.S_ISDIR(os.stat(place.parent).st_mode):
+            raise DataError(f"cannot write {folder}: no folder {place.parent}; make it first")
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"cannot write {folder}: no folder {place.parent}; make it first") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot write {folder}: {reason(error)}; give another folder") from None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -17,6 +17,7 @@ import safetensors.numpy
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.atomic import write_atomically
 from qrnn.errors import ModelFileError, QrnnError
+from qrnn.files import open_regular
 from qrnn.model.codec import Tensors, decode, encode
 from qrnn.model.digest import array_digest
 from qrnn.model.quant_model import QuantModel
@@ -54,10 +55,10 @@ def _in_order(content: bytes) -> bytes:
 def load(path: str | os.PathLike[str]) -> QuantModel:
     """Read and check a model; ModelFileError names the file and what is wrong with it."""
     file = Path(path)
-    if not file.is_file():
-        raise ModelFileError(
-            f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; expected a .qrnn file made by qrnn convert"
-        )
+    try:
+        open_regular(file).close()  # safetensors would wait for a FIFO's writer
+    except OSError as error:
+        raise ModelFileError(f"{file}: {error.strerror}; expected a .qrnn file made by qrnn convert") from None
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}

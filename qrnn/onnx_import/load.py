@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import stat
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from qrnn.errors import ModelFileError
+from qrnn.files import read_regular
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.budget import Budget
-from qrnn.onnx_import.external import LARGEST_FILE, load_external_data, read_exactly
+from qrnn.onnx_import.external import LARGEST_FILE, load_external_data
 from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.structure import check_structure
@@ -44,33 +45,21 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
             f"'{file}' is not an ONNX model or is cut off ({first_line(error)}); export the model again"
         ) from error
     del content  # its values are in the model now
-    tensors = check_structure(model, file.stem, budget).tensors
+    name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
+    tensors = check_structure(model, name, budget).tensors
     budget.allow(size + load_external_data(tensors, file, size, digest))
-    return import_checked(model, file.stem, digest.hexdigest(), budget, stream)
+    return import_checked(model, name, digest.hexdigest(), budget, stream)
 
 
 def _content(file: Path) -> bytes:
     """The bytes of a regular file; anything else is refused before it is opened."""
     try:
-        _check_regular(file, os.stat(file))
-        # what was put in the file's place meanwhile must not wait for a writer
-        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            found = os.fstat(handle)
-            _check_regular(file, found)
-            return read_exactly(handle, found.st_size)
-        finally:
-            os.close(handle)
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"cannot read '{file}': {first_line(error)}; give the path of an .onnx file") from error
-
-
-def _check_regular(file: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ModelFileError(f"cannot read '{file}': it is not a regular file; give the path of an .onnx file")
-    if found.st_size == 0:
+        content = read_regular(file, LARGEST_FILE)
+    except OSError as error:
+        remedy = "give the path of an .onnx file"
+        if error.errno == errno.EFBIG:
+            remedy = "protobuf reads no larger file, re-export with the weights in external files"
+        raise ModelFileError(f"cannot read '{file}': {error.strerror}; {remedy}") from error
+    if not content:
         raise ModelFileError(f"'{file}' is empty; export the model again")
-    if found.st_size > LARGEST_FILE:
-        raise ModelFileError(
-            f"'{file}' has {found.st_size} bytes; an ONNX file has at most {LARGEST_FILE}, re-export with weights in external files"
-        )
+    return content

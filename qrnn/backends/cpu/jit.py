@@ -1,43 +1,33 @@
 """How this backend compiles: options, the contract registered with Numba, and an on-disk cache keyed by every source it depends on.
 
 Numba's own cache looks at one file's change time and misses edits in the files that a kernel calls into; here the key is a digest of
-all of them. Where no directory is writable, kernels are compiled in every process.
+all of them. Where nothing can be kept, `qrnn.backends.cpu.code_cache` warns, and kernels are compiled in every process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
-import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numba
 from numba import types
 from numba.core import caching
 from numba.core.ccallback import CFunc
+from numba.core.serialize import dumps
 from numba.extending import register_jitable
 
 from qrnn import arithmetic
+from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
 from qrnn.model import boundary, cell_formats
 
 for _function in (*arithmetic.CONTRACT, boundary.to_integers, boundary.to_reals):
     register_jitable(_function)
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: ``QRNN_CACHE_DIR``, or the user's cache folder."""
-    if chosen := os.environ.get("QRNN_CACHE_DIR"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "qrnn" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "qrnn"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qrnn"
 
 
 def source_digest() -> str:
@@ -53,63 +43,56 @@ def source_digest() -> str:
 SOURCE_DIGEST = source_digest()
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """Numba's question where to keep a function and how fresh it is, answered as the module says."""
+class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    """Numba's way to turn a compiled function into something that can be pickled, and back. Where it is kept is not Numba's to choose."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = function.__qualname__
-        self._py_file = inspect.getfile(function)
-
-    def get_cache_path(self) -> str:
-        return str(cache_directory() / f"numba-{numba.__version__}-{SOURCE_DIGEST[:16]}")
-
-    def get_source_stamp(self) -> str:
-        return SOURCE_DIGEST
-
-    def get_disambiguator(self) -> str:
-        return self._name
-
-    @classmethod
-    def from_function(cls, function: Callable[..., Any], _file: str) -> _Locator | None:
-        locator = cls(function)
-        try:
-            locator.ensure_cache_path()
-        except (OSError, RuntimeError):  # RuntimeError: no home directory
-            return None
-        return locator
-
-
-class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_Locator]  # noqa: RUF012  # the name and type are Numba's
-
-
-class _Files(caching.IndexDataCacheFile):  # type: ignore[misc]
-    """A file for each signature, named by a digest of its key.
-
-    Numba's index of numbered files lets two processes that save different signatures at once take the same number: the index then names one
-    signature's code for the other.
-    """
-
-    def _path(self, key: object) -> str:
-        return str(self._data_name(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")))
-
-    def save(self, key: object, data: object) -> None:
-        self._save_data(self._path(key), (repr(key), data))
-
-    def load(self, key: object) -> object:
-        try:
-            kept, data = self._load_data(self._path(key))
-        except OSError:
-            return None
-        return data if kept == repr(key) else None
+        self._lineno = function.__code__.co_firstlineno
+        self._locator = SimpleNamespace(_py_file=inspect.getfile(function))  # for warnings
 
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
-    _impl_class = _CacheImpl
+    """A file for each signature of a function, named by a digest of its key.
+
+    Numba's index of numbered files lets two processes that save different signatures at once take the same number: the index then names one
+    signature's code for the other. Whatever cannot be read, unpickled or linked counts as not there, and is compiled and kept anew.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = _Files(self.cache_path, self._impl.filename_base, SOURCE_DIGEST)
+        self._py_func = function
+        self._name = repr(function)
+        self._impl = _Impl(function)
+        self._function = (
+            f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}-{sys.implementation.cache_tag}"
+        )
+        self._files = CodeFolder(cache_directory(), f"numba-{numba.__version__}-{SOURCE_DIGEST[:16]}")
+        self._cache_path = str(self._files.path)
+        self.enable()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function of a signature; None where it is to be compiled."""
+        target_context.refresh()
+        content = self._files.read(*self._place(sig, target_context.codegen()))
+        if content is None:
+            return None
+        try:
+            return self._impl.rebuild(target_context, pickle.loads(content))
+        except Exception:  # noqa: BLE001  # it was pickled or linked by other versions of what Numba needs
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function, where that is possible."""
+        if self._files.may_write() and self._impl.check_cachable(data):
+            self._files.write(*self._place(sig, data.codegen), dumps(self._impl.reduce(data)))
+
+    def flush(self) -> None:
+        """Numba's order to forget what is kept, by which it compiles a function anew; files are written over then."""
+
+    def _place(self, sig: Any, codegen: Any) -> tuple[str, str]:
+        """A file's name, and all that its code depends on."""
+        key = repr((self._function, SOURCE_DIGEST, numba.__version__, self._index_key(sig, codegen)))
+        name = f"{self._function.replace('<', '').replace('>', '')}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
+        return name, key
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -131,18 +114,13 @@ def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> A
 def jit_entry(function: Callable[..., Any]) -> Any:
     """`jit`, and kept on disk: for the few functions that Python calls (their callees are compiled into them)."""
     dispatcher = jit(function)
-    _keep(dispatcher, function)
+    dispatcher._cache = _Cache(function)
     return dispatcher
 
 
 def callback(function: Callable[..., Any], *kinds: Any) -> Any:
     """A function of nothing but numbers that compiled code calls by its ``address``; kept on disk."""
-    made = CFunc(function, (kinds, types.void), {}, {"nopython": True, "boundscheck": False})
-    _keep(made, function)
+    made: Any = CFunc(function, (kinds, types.void), {}, {"nopython": True, "boundscheck": False})
+    made._cache = _Cache(function)
     made.compile()
     return made
-
-
-def _keep(compiled: Any, function: Callable[..., Any]) -> None:
-    with contextlib.suppress(OSError, RuntimeError):  # no writable directory: compiled anew in each process
-        compiled._cache = _Cache(function)

@@ -45,7 +45,7 @@ def render(result: SweepResult, model: str, calibration: str, data: str) -> byte
         data=content.replace("<", "\\u003c"),  # nothing in a name can end the element that holds it
         script="\n".join((here / script).read_text(encoding="utf-8") for script in SCRIPTS),
     )
-    return page.encode()
+    return page.encode(errors="backslashreplace")  # names of files may be no Unicode
 
 
 def report_data(result: SweepResult, model: str, calibration: str, data: str) -> dict[str, Any]:
