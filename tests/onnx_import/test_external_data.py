@@ -297,4 +297,4 @@ def test_a_file_beyond_protobuf(tmp_path: Path) -> None:
     path = tmp_path / "huge.onnx"
     with path.open("wb") as file:
         file.truncate(1 << 34)  # a hole: nothing is on the disk
-    refused(path, f"at most {LARGEST}")
+    refused(path, f"is larger than {LARGEST} bytes; .* external files")
