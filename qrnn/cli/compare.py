@@ -29,12 +29,13 @@ def compare(
 ) -> None:
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""
     from qrnn.accuracy.compare import compare as measure
-    from qrnn.accuracy.plot import draw, require_matplotlib
+    from qrnn.accuracy.plot import draw
     from qrnn.accuracy.report import render
     from qrnn.atomic import write_atomically
     from qrnn.errors import DataError
     from qrnn.model.file import load
     from qrnn.onnx_import import load_onnx
+    from qrnn.pictures import require_matplotlib
 
     for path in (json, plot):
         if path is not None:
