@@ -10,6 +10,7 @@ from typing import Any
 
 from bench_gpu_rows import OURS, Facts, Row, summary
 from bench_picture import Bar, ratios
+from provenance import revision, when
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def as_json(result: Result) -> bytes:
     device = result.facts.device
     content = {
         "date": str(datetime.now(UTC).date()),
+        "revision": revision(),
         "command": result.command,
         "device": {
             "name": device.name,
@@ -76,7 +78,7 @@ def page(result: Result) -> str:
     lines = [
         "# Speed on an NVIDIA GPU, beside cuDNN and the device's floor",
         "",
-        f"Made by `{result.command}` on {datetime.now(UTC).date()}; all figures: [gpu.json](gpu.json).",
+        f"Made by `{result.command}` on {when()}; all figures: [gpu.json](gpu.json).",
         "",
         f"- {device.name}, compute capability {capability}, {device.processors} multiprocessors, {facts.megahertz:.0f} MHz",
         f"- {', '.join(f'{name} {version}' for name, version in result.versions.items())}",

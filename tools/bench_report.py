@@ -16,6 +16,7 @@ from bench_limits import peak
 from bench_picture import Bar, ratios
 from bench_rows import ORT, WAYS, Row, Settings, summary
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
+from provenance import revision, when
 
 from qrnn.backends.cpu.pools import core_count
 from qrnn.bench import LEAST_ROUNDS, processor
@@ -73,6 +74,7 @@ def as_json(result: Result) -> bytes:
     packages = dict.fromkeys(["numpy", "numba", *(runtime.package for runtime in result.runtimes)])
     content = {
         "date": str(datetime.now(UTC).date()),
+        "revision": revision(),
         "command": result.command,
         "machine": machine(),
         "load_before": result.load,
@@ -139,7 +141,7 @@ def page(result: Result, name: str) -> str:
     lines = [
         "# Speed on the CPU, beside other runtimes and the machine's limit",
         "",
-        f"Made by `{result.command}` on {datetime.now(UTC).date()} (`pip install 'qrnn[peers]'`); all figures: [{name}.json]({name}.json).",
+        f"Made by `{result.command}` on {when()} (`pip install 'qrnn[peers]'`); all figures: [{name}.json]({name}.json).",
         "",
         f"- {about['processor']}, {about['cores']} cores; {', '.join(about['instructions'])}; {', '.join(about['caches'])}",
         f"- {about['system']}, Python {about['python']}; " + ", ".join(f"{name} {version(name)}" for name in packages),
