@@ -59,6 +59,8 @@ def draw(title: str, records: Sequence[Record], quality: str, cost: str, colour_
         axes.set_ylabel(up.title)
         exact = f", and {len(known) - len(shown)} that are exact" if len(known) > len(shown) else ""
         axes.set_title(fitted(figure, [title], 10, 4.5)[0] + exact, fontsize=10)
+        if quality in ("accuracy", "agreement"):
+            axes.set_ylim(top=min(axes.get_ylim()[1], 101.0))  # percent
         axes.grid(alpha=0.3)
         if colour_by and groups:
             beside: dict[str, Any] = (
