@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import typer
 
 import qrnn
+from qrnn.backends.cpu.isa import ISAS
 from qrnn.cli import app
 from qrnn.examples import digits_calibration, digits_model, digits_test
 
@@ -242,6 +244,26 @@ def test_extending_names_what_the_code_has() -> None:
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_figures_of_the_demo(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "qrnn", "demo", "-o", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    claimed = re.search(
+        r"SQNR of ([\d.]+) dB for the logits, (\d+ of \d+) decisions.*? ([\d.]+ %) accuracy",
+        text(ROOT / "README.md"),
+        re.DOTALL,
+    )
+    assert claimed is not None
+    sqnr, decisions, accuracy = claimed.groups()
+    assert re.search(rf"logits.*{re.escape(sqnr)} dB", done.stdout)
+    assert f"{decisions} as in float" in done.stdout
+    assert done.stdout.count(accuracy) >= 2
+
+
+def test_the_readme_lists_the_instruction_sets() -> None:
+    names = ", ".join([*(isa.name for isa in ISAS), "plain"])
+    assert names in " ".join(text(ROOT / "README.md").split())
 
 
 @each_page
