@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import bench_devices
 import device_figures
 import device_page
+from provenance import when
 
 import qrnn
 from qrnn.devices.toolchain import toolchains
@@ -41,6 +42,7 @@ def run_of(layer: device_page.Layer) -> device_page.Measured:
     needs = layer.needs
     return device_page.Measured(
         command="python tools/bench_devices.py",
+        when=when(),
         emulator="QEMU",
         models=[
             device_page.Ran("net", "cortex-m4", 3, 20, needs=needs),

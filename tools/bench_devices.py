@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from device_figures import references
 from device_page import COMPILERS, Layer, Measured, Ran, page, write_costs
+from provenance import when
 
 import qrnn
 from qrnn import layers
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/devices.md"))
     parser.add_argument("--targets", default=",".join(TARGETS))
     arguments = parser.parse_args()
+    began = when()  # files may change while this runs
     targets = [load_target(name) for name in arguments.targets.split(",")]
     models = trained(arguments.shared) if arguments.shared is not None else {}
     with ThreadPoolExecutor(2) as pool:
@@ -161,6 +163,7 @@ def main() -> None:
         }
         run = Measured(
             command="python tools/bench_devices.py" + (" --shared DIR" if models else ""),
+            when=began,
             emulator=emulator(),
             models=[job.result() for job in ran],
             layers=[job.result() for job in own],

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from device_figures import DATA, LEAST, Reference, bound, data, reference_cycles_per_instruction, references, traced
-from provenance import when
 
 from qrnn.atomic import write_atomically
 from qrnn.devices.measure import Needs
@@ -53,9 +52,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Measured:
-    """A whole run. ``peers``: LSTM layers by the compilers of `COMPILERS`; ``code``: functions of a model with their bytes."""
+    """A whole run. ``when``: `provenance.when` as it began. ``peers``: LSTM layers by the compilers of `COMPILERS`; ``code``: functions of a model with their bytes."""
 
     command: str
+    when: str
     emulator: str
     models: Sequence[Ran]
     layers: Sequence[Layer]
@@ -73,7 +73,7 @@ def page(run: Measured) -> str:
     parts = [
         "# Exported models on emulated microcontrollers",
         "",
-        f"Made by `{run.command}` on {when()}; {'; '.join([*compilers, run.emulator])}.",
+        f"Made by `{run.command}` on {run.when}; {'; '.join([*compilers, run.emulator])}.",
         "",
         "Instructions are counted in the emulator, exactly and without the cost of counting (docs/add_a_target.md says how). **Cycles are",
         "estimates**: instructions times the cycles for one that the target states with its basis (`qrnn targets NAME`), without wait states",
