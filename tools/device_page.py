@@ -52,7 +52,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Measured:
-    """A whole run. ``when``: `provenance.when` as it began. ``peers``: LSTM layers by the compilers of `COMPILERS`; ``code``: functions of a model with their bytes."""
+    """A whole run. ``when``: `provenance.when` as it began. ``peers``: LSTM layers by the compilers of `COMPILERS`; ``code``: functions of a
+    model with their bytes.
+    """
 
     command: str
     when: str
