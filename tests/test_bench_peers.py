@@ -179,7 +179,7 @@ def test_a_run(peers: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFix
     found = json.loads(out.with_suffix(".json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert [(row["batch"], row["streaming"]) for row in found["rows"]] == [(1, False), (2, False), (1, True)]
     assert set(found) == {
-        *("date", "command", "machine", "load_before", "versions", "absent", "least_sqnr_db"),
+        *("date", "revision", "command", "machine", "load_before", "versions", "absent", "least_sqnr_db"),
         *("peak_macs_per_second", "summary", "rows"),
     }
     for row in found["rows"]:

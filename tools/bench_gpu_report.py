@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench_gpu_rows import OURS, Facts, Row, summary
+from bench_picture import Bar, ratios
+from provenance import revision, when
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def as_json(result: Result) -> bytes:
     device = result.facts.device
     content = {
         "date": str(datetime.now(UTC).date()),
+        "revision": revision(),
         "command": result.command,
         "device": {
             "name": device.name,
@@ -76,7 +78,7 @@ def page(result: Result) -> str:
     lines = [
         "# Speed on an NVIDIA GPU, beside cuDNN and the device's floor",
         "",
-        f"Made by `{result.command}` on {datetime.now(UTC).date()}; all figures: [gpu.json](gpu.json).",
+        f"Made by `{result.command}` on {when()}; all figures: [gpu.json](gpu.json).",
         "",
         f"- {device.name}, compute capability {capability}, {device.processors} multiprocessors, {facts.megahertz:.0f} MHz",
         f"- {', '.join(f'{name} {version}' for name, version in result.versions.items())}",
@@ -132,38 +134,12 @@ def _method(result: Result) -> list[str]:
 
 def plot(result: Result) -> bytes:
     """Ratios of every row, a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     batches = sorted({row.case.batch for row in result.rows})
-    sizes = [sum(row.case.batch == batch for row in result.rows) for batch in batches]
-    figure, axes = plt.subplots(
-        len(batches), 1, figsize=(8, 1.2 + 0.28 * sum(sizes) + 0.5 * len(batches)), sharex=True, layout="constrained",
-        squeeze=False, gridspec_kw={"height_ratios": sizes},
-    )  # fmt: skip
-    every: list[float] = []
-    for axis, batch in zip(axes[:, 0], batches, strict=True):
-        rows = [row for row in result.rows if row.case.batch == batch]
-        ratios = [row.ratio or float("nan") for row in rows]
-        every += [ratio for ratio in ratios if ratio == ratio]
-        colours = ["#2a7f62" if ratio >= 1.0 else "#b5483a" for ratio in ratios]
-        axis.barh(range(len(rows)), [ratio - 1.0 for ratio in ratios], left=1.0, color=colours)
-        for k, row in enumerate(rows):
-            if row.ratio is not None:
-                axis.text(row.ratio, k, f" {row.ratio:.2f} · {row.peer} ", va="center", fontsize=7)
-        axis.set_yticks(range(len(rows)), [row.case.label for row in rows], fontsize=8)
-        axis.invert_yaxis()
-        axis.axvline(1.0, color="black", linewidth=0.8)
-        axis.set_title(f"batch {batch}", fontsize=9, loc="left")
-        axis.set_xscale("log")
-    axes[-1, 0].set_xlim(min(0.5, *(every or [1.0])) / 4, 4 * max(2.0, *(every or [1.0])))
-    axes[-1, 0].set_xlabel(f"time of the best peer over time of {OURS} (above 1: qrnn is quicker)", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+    groups = {
+        f"batch {batch}": [Bar(row.case.label, row.ratio, row.peer) for row in result.rows if row.case.batch == batch]
+        for batch in batches
+    }
+    return ratios(groups, OURS)
 
 
 def versions(packages: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:

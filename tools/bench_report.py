@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_limits import peak
+from bench_picture import Bar, ratios
 from bench_rows import ORT, WAYS, Row, Settings, summary
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
+from provenance import revision, when
 
 from qrnn.backends.cpu.pools import core_count
 from qrnn.bench import LEAST_ROUNDS, processor
@@ -73,6 +74,7 @@ def as_json(result: Result) -> bytes:
     packages = dict.fromkeys(["numpy", "numba", *(runtime.package for runtime in result.runtimes)])
     content = {
         "date": str(datetime.now(UTC).date()),
+        "revision": revision(),
         "command": result.command,
         "machine": machine(),
         "load_before": result.load,
@@ -139,7 +141,7 @@ def page(result: Result, name: str) -> str:
     lines = [
         "# Speed on the CPU, beside other runtimes and the machine's limit",
         "",
-        f"Made by `{result.command}` on {datetime.now(UTC).date()} (`pip install 'qrnn[peers]'`); all figures: [{name}.json]({name}.json).",
+        f"Made by `{result.command}` on {when()} (`pip install 'qrnn[peers]'`); all figures: [{name}.json]({name}.json).",
         "",
         f"- {about['processor']}, {about['cores']} cores; {', '.join(about['instructions'])}; {', '.join(about['caches'])}",
         f"- {about['system']}, Python {about['python']}; " + ", ".join(f"{name} {version(name)}" for name in packages),
@@ -234,52 +236,12 @@ def _method(result: Result) -> list[str]:
 
 def plot(result: Result) -> bytes:
     """Ratios of every row, a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[Bar]] = {}
     for row in result.rows:
-        c = row.case
+        c, peer = row.case, row.peer()
         key = "streaming, one step a call" if c.streaming else f"whole sequences, batch {c.batch}"
-        groups.setdefault(key, []).append(row)
-    sizes = [len(rows) for rows in groups.values()]
-    figure, axes = plt.subplots(
-        len(groups),
-        1,
-        figsize=(8, 1.2 + 0.28 * sum(sizes) + 0.5 * len(groups)),
-        gridspec_kw={"height_ratios": sizes},
-        sharex=True,
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, (title, rows) in zip(axes[:, 0], groups.items(), strict=True):
-        ratios = [row.ratio() or float("nan") for row in rows]
-        colours = ["#2a7f62" if ratio >= 1.0 else "#b5483a" for ratio in ratios]
-        axis.barh(range(len(rows)), [ratio - 1.0 for ratio in ratios], left=1.0, color=colours)
-        for k, (row, at) in enumerate(zip(rows, ratios, strict=True)):
-            peer = row.peer()
-            if peer is not None:
-                right = at >= 1.0
-                text = f" {at:.2f} · {peer.name} " if right else f" {peer.name} · {at:.2f} "
-                axis.text(at, k, text, va="center", ha="left" if right else "right", fontsize=7)
-        axis.set_yticks(range(len(rows)), [row.case.label for row in rows], fontsize=8)
-        axis.invert_yaxis()
-        axis.axvline(1.0, color="black", linewidth=0.8)
-        axis.set_title(title, fontsize=9, loc="left")
-        axis.set_xscale("log")
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-    every = [ratio for row in result.rows if (ratio := row.ratio()) is not None] or [1.0]
-    axes[-1, 0].set_xlim(min(0.5, min(every) / 4), max(2.0, max(every) * 4))
-    axes[-1, 0].tick_params(axis="x", labelsize=8)
-    axes[-1, 0].xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[-1, 0].set_xlabel("time of the best peer over time of qrnn (above 1: qrnn is quicker)", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+        groups.setdefault(key, []).append(Bar(c.label, row.ratio(), peer.name if peer is not None else None))
+    return ratios(groups, "qrnn")
 
 
 def load_average() -> float | None:

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import numba
 import numpy as np
 from bench_limits import peak
 from bench_workloads import GATES, Cell, network
+from provenance import when
 
 import qrnn
 from qrnn.atomic import write_atomically
@@ -203,7 +203,7 @@ def main() -> None:
     ]
     page = PAGE.format(
         command=shlex.join(["python", "tools/bench_streams.py", *sys.argv[1:]]),
-        date=datetime.now(UTC).date(),
+        date=when(),
         processor=processor(),
         isa=available_isas()[0],
         python=platform.python_version(),

@@ -1,34 +1,74 @@
-"""What the page of tools/bench_devices.py compares with: a peer's figures, what is asked for, and lower bounds."""
+"""What the page of tools/bench_devices.py compares with: CMSIS-NN's figures, which others measured, and lower bounds."""
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-CMSIS_NN = {
-    ("cortex-m3", 32): 41_425,
-    ("cortex-m3", 64): 126_210,
-    ("cortex-m3", 128): 436_945,
-    ("cortex-m4", 32): 32_995,
-    ("cortex-m4", 64): 93_210,
-    ("cortex-m4", 128): 300_085,
-    ("cortex-m7", 32): 33_020,
-    ("cortex-m7", 64): 93_240,
-    ("cortex-m7", 128): 300_110,
-    ("cortex-m55", 32): 16_215,
-    ("cortex-m55", 64): 39_490,
-    ("cortex-m55", 128): 113_685,
-}
-"""(target, units) → instructions of an LSTM step, `arm_lstm_unidirectional_s8`, as many inputs as units."""
+KEYS = ("instructions", "qrnn_instructions", "flash_beyond_weights", "ram")
+DATA = Path(__file__).parent / "data" / "cmsis_nn_99f736a.toml"
 
-LIMITS = {
-    ("lstm", "cortex-m4", 128): 0.65,
-    ("lstm", "cortex-m4", 64): 0.65,
-    ("lstm", "cortex-m3", 128): 0.8,
-    ("lstm", "cortex-m3", 64): 0.8,
-    ("lstm", "cortex-m55", 128): 0.5,
-    **{("gru", name, units): 0.8 for name in ("cortex-m3", "cortex-m4", "cortex-m55") for units in (32, 64, 128)},
-}
-"""(cell, target, units) → the ratio that is asked for: of CMSIS-NN, and for a GRU of the own LSTM."""
+
+@dataclass(frozen=True)
+class Reference:
+    """An LSTM step of CMSIS-NN: instructions, and bytes of flash beyond the weights and of RAM with the stack, where they were measured.
+
+    ``qrnn_instructions``: what qrnn at 52895b5 took in the same run.
+    """
+
+    version: str
+    instructions: int
+    qrnn_instructions: int
+    flash_beyond_weights: int | None = None
+    ram: int | None = None
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Cycles of a step by the timings in the core's manual: the least, the middle and the most that the manual leaves open."""
+
+    core: str
+    code: str
+    units: int
+    instructions: int
+    cycles: tuple[int, int, int]
+
+    @property
+    def per_instruction(self) -> float:
+        """Cycles for an instruction, the middle."""
+        return self.cycles[1] / self.instructions
+
+
+@lru_cache
+def data() -> dict[str, Any]:
+    """The whole file, with its ``revision``, ``function`` and ``source``."""
+    return tomllib.loads(DATA.read_text(encoding="utf-8"))
+
+
+def references() -> dict[tuple[str, str, int], Reference]:
+    """(compiler with optimization, target, units) → CMSIS-NN's figures."""
+    found = {}
+    for table in data()["measured"]:
+        for k, units in enumerate(table["units"]):
+            figures = {key: table[key][k] for key in KEYS if key in table}
+            found[table["compiler"], table["core"], units] = Reference(table["version"], **figures)
+    return found
+
+
+def traced() -> list[Traced]:
+    """All steps whose cycles are known, in the order of the file."""
+    return [Traced(**{**entry, "cycles": tuple(entry["cycles"])}) for entry in data()["traced"]]
+
+
+def reference_cycles_per_instruction(target: str, units: int) -> float | None:
+    """CMSIS-NN's, from the traced step on that core with the nearest number of units; None where the core has none."""
+    known = [one for one in traced() if one.core == target and one.code == "CMSIS-NN"]
+    return min(known, key=lambda one: abs(one.units - units)).per_instruction if known else None
+
 
 LEAST = {
     "dsp": (

@@ -14,13 +14,13 @@ import gzip
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accuracy_lab import Results, results, section
 from accuracy_outcome import Truth
+from provenance import when
 
 import qrnn
 from qrnn.accuracy.compare import Comparison
@@ -241,7 +241,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [row(case) for case in cases(arguments.shared)]
     page = PAGE.format(
-        date=datetime.now(UTC).date(),
+        date=when(),
         machine=platform.machine(),
         python=platform.python_version(),
         numpy=np.__version__,

@@ -12,12 +12,12 @@ import platform
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cell_catalogue import catalogue
+from provenance import when
 
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db
@@ -174,7 +174,7 @@ def page(results: Mapping[str, Measured], steps: int, models: Mapping[str, Float
     first = next(iter(models.values()))
     layer = next(layer for layer in first.layers if isinstance(layer, Recurrent))
     return PAGE.format(
-        date=datetime.now(UTC).date(),
+        date=when(),
         machine=platform.machine(),
         python=platform.python_version(),
         numpy=np.__version__,

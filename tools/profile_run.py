@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from bench_limits import peak
 from bench_workloads import Case, work
+from provenance import when
 
 import qrnn
 from qrnn.atomic import write_atomically
@@ -91,7 +91,7 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     page = PAGE.format(
-        date=datetime.now(UTC).date(),
+        date=when(),
         processor=processor(),
         isa=available_isas()[0],
         rounds=ROUNDS,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qrnn.accuracy.oracle import activate
-from qrnn.accuracy.plot import require_matplotlib
 from qrnn.accuracy.probe import gate_values
 from qrnn.arithmetic import gates as g
 from qrnn.model.float_model import Activation, FloatArray
 from qrnn.model.parts import GateFunction
+from qrnn.pictures import fitted, png
 
 KIND_NAMES = {g.ODD: "odd", g.RAMP: "ramp", g.TABLE: "table", g.THRESHOLD: "threshold"}
 INPUTS = np.arange(-32768, 32768)
+ABREAST = 5
+"""Functions side by side in a picture."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +78,33 @@ def measure(label: str, activation: Activation, function: GateFunction, clip: fl
 
 
 def draw(found: list[GateError]) -> bytes:
-    """A PNG: one column a function, the function above and its error in output LSB below."""
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """A PNG: for each function its curve above and its error in output LSB below, `ABREAST` of them side by side."""
+    lines, columns = math.ceil(len(found) / ABREAST), min(len(found), ABREAST)
 
-    figure = Figure(figsize=(3.4 * len(found), 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(found), squeeze=False, sharex="col", height_ratios=[3, 2])
-    for column, one in enumerate(found):
-        top, bottom = axes[0, column], axes[1, column]
-        top.plot(one.x, one.true, color="#bbbbbb", linewidth=3.0, label=str(one.activation))
-        top.plot(one.x, one.values, color="#4477aa", linewidth=1.0, label=one.function.name)
-        top.set_title(one.label, fontsize=9)
-        top.legend(fontsize=6)
-        bottom.plot(one.x, one.error * 2.0**one.function.out_frac, color="#aa3377", linewidth=0.8)
-        bottom.set_ylabel(f"error, 2^-{one.function.out_frac}", fontsize=8)
-        bottom.set_xlabel("x")
-        for axis in (top, bottom):
-            axis.tick_params(labelsize=7)
-            axis.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    def paint(figure: Any) -> None:
+        axes = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[3, 2] * lines)
+        titles = fitted(figure, [one.label for one in found], 9, 2.8)
+        for k, (one, title) in enumerate(zip(found, titles, strict=True)):
+            line, column = divmod(k, columns)
+            _curve(axes[2 * line, column], axes[2 * line + 1, column], one)
+            axes[2 * line, column].set_title(title, fontsize=9)
+        for unused in range(len(found), lines * columns):
+            for half in (0, 1):
+                axes[2 * (unused // columns) + half, unused % columns].set_axis_off()
+
+    return png(paint, 3.4 * columns, 5.5 * lines, [one.label for one in found])
+
+
+def _curve(top: Any, bottom: Any, one: GateError) -> None:
+    """The function into the axes ``top``, its error into ``bottom``."""
+    top.plot(one.x, one.true, color="#bbbbbb", linewidth=3.0, label=str(one.activation))
+    top.plot(one.x, one.values, color="#4477aa", linewidth=1.0, label=one.function.name)
+    top.legend(fontsize=6)
+    bottom.plot(one.x, one.error * 2.0**one.function.out_frac, color="#aa3377", linewidth=0.8)
+    bottom.set_ylabel("error, LSB", fontsize=8)
+    bottom.set_xlabel(f"x (one LSB of the output is 2^-{one.function.out_frac})", fontsize=8)
+    bottom.sharex(top)
+    top.tick_params(labelbottom=False)
+    for axes in (top, bottom):
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)

@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
-import io
 import math
+from typing import Any
 
 import numpy as np
 
 from qrnn.accuracy.compare import Comparison
-from qrnn.errors import DataError
+from qrnn.accuracy.probe import ErrorSum
+from qrnn.pictures import fitted, legend, logarithmic, png
 
-
-def require_matplotlib() -> None:
-    """DataError with the remedy where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise DataError("--plot needs matplotlib; install it with: pip install 'qrnn[plot]'") from None
+TITLE_POINTS = 10
+NAME_POINTS = 7
+NAME_INCHES = 2.6
+"""The longest that a name may be beside an axis."""
+ROW_INCHES = 0.22
+FEW = 8
+"""Lines whose legend has room inside the axes."""
+STYLES = ("-", "--", ":", "-.")
+LEAST_RMSE = 1e-12
+"""Where an error of none is drawn on the logarithmic axis."""
 
 
 def draw(result: Comparison) -> bytes:
     """The picture as PNG bytes."""
-    require_matplotlib()
-    from matplotlib import rc_context
+    timed, rows = result.over_time(), result.layers | result.outputs
+    many = len(timed) > FEW
+    heights = (max(3.5, 0.8 + 0.15 * len(timed) if many else 0.0), 1 + ROW_INCHES * max(len(rows), 1))
 
-    with rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
-        return _draw(result)
+    def paint(figure: Any) -> None:
+        top, bottom = figure.subplots(2, 1, height_ratios=heights)
+        _over_time(top, figure, timed, many)
+        name = fitted(figure, [result.model], TITLE_POINTS, 3.0)[0]
+        top.set_title(f"{name}: error over time, {result.sequences} sequences", fontsize=TITLE_POINTS)
+        _by_part(bottom, figure, rows)
+
+    return png(paint, 11.0 if many else 8.0, 1.2 + sum(heights), [result.model, *timed, *rows])
 
 
-def _draw(result: Comparison) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _over_time(axes: Any, figure: Any, timed: dict[str, ErrorSum], many: bool) -> None:
+    from matplotlib import colormaps
 
-    timed = result.over_time()
-    bars = {name: e.sqnr_db for name, e in (result.layers | result.outputs).items() if math.isfinite(e.sqnr_db)}
-    figure = Figure(figsize=(8, 5 + 0.22 * len(bars)), layout="constrained")
-    FigureCanvasAgg(figure)
-    top, bottom = figure.subplots(2, 1, height_ratios=[3.5, 1 + 0.22 * len(bars)])
-    for name, error in timed.items():
+    lines = []
+    for k, error in enumerate(timed.values()):
         reached = np.nonzero(error.count_at)[0]
-        top.plot(reached + 1, np.maximum(error.rmse_at()[reached], 1e-12), label=name, linewidth=1.2)
-    top.set_yscale("log")
-    top.set_xlabel("time step")
-    top.set_ylabel("RMSE against float64")
-    top.set_title(f"{result.model}: error over time, {result.sequences} sequences")
-    top.grid(alpha=0.3)
-    if timed:
-        top.legend(fontsize=7, ncols=2)
-    names = list(bars)[::-1]
-    bottom.barh(names, [bars[name] for name in names], color="#4477aa")
-    bottom.set_xlabel("SQNR, dB")
-    bottom.tick_params(axis="y", labelsize=7)
-    bottom.grid(axis="x", alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+        colour = colormaps["viridis"](0.9 * k / (len(timed) - 1)) if many else f"C{k}"
+        rmse = np.maximum(error.rmse_at()[reached], LEAST_RMSE)
+        style = STYLES[k % len(STYLES)] if many else "-"
+        lines += axes.plot(reached + 1, rmse, linewidth=1.2, color=colour, linestyle=style)
+    axes.set_yscale("log")
+    logarithmic(axes.yaxis)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("time step")
+    axes.set_ylabel("RMSE against float64")
+    axes.grid(alpha=0.3)
+    if not timed:
+        axes.text(0.5, 0.5, "no output or state has more than one step", ha="center", transform=axes.transAxes)
+    else:
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        legend(axes, lines, fitted(figure, list(timed), NAME_POINTS, NAME_INCHES), fontsize=NAME_POINTS, **beside)
+
+
+def _by_part(axes: Any, figure: Any, rows: dict[str, ErrorSum]) -> None:
+    """A bar for each part; one of no error or no signal has no SQNR in dB, and a word instead."""
+    at = range(len(rows))
+    values = [e.sqnr_db for e in rows.values()]
+    axes.barh(at, [v if math.isfinite(v) else 0.0 for v in values], color="#4477aa")
+    for k, v in enumerate(values):
+        if not math.isfinite(v):
+            axes.text(0.0, k, " exact" if v == math.inf else " no signal", va="center", fontsize=NAME_POINTS)
+    axes.set_yticks(at, fitted(figure, list(rows), NAME_POINTS, NAME_INCHES), fontsize=NAME_POINTS)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    if not any(math.isfinite(v) for v in values):
+        axes.set_xlim(0.0, 1.0)
+        axes.set_xticks([])
+    axes.set_xlabel("SQNR, dB")
+    axes.grid(axis="x", alpha=0.3)

@@ -38,9 +38,9 @@ def gates(
 ) -> None:
     """Show the integer gate functions: formats, tables, and errors over all inputs."""
     from qrnn.accuracy.gate_errors import draw, measure
-    from qrnn.accuracy.plot import require_matplotlib
     from qrnn.atomic import write_atomically
     from qrnn.errors import DataError
+    from qrnn.pictures import require_matplotlib
     from qrnn.quantization.gate_tables import gate_function, needs_input_range
 
     if plot is not None:

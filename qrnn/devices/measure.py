@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qrnn.devices.emulator import run
-from qrnn.devices.toolchain import Toolchain, find_toolchain
+from qrnn.devices.toolchain import Family, Toolchain, find_toolchain
 from qrnn.devices.verify import build_replay
 from qrnn.errors import DeviceError
 from qrnn.export.expected import random_sequences
@@ -63,28 +62,46 @@ class Needs:
         return self.state_bytes + self.buffer_bytes + (self.stack_bytes or 0)
 
     @property
-    def seconds(self) -> float | None:
-        """Estimated time of a step: instructions, by the target's cycles for one, over its board's clock."""
-        cost, clock = self.target.cost, self.target.memory.clock_hz
-        if self.instructions is None or cost is None or cost.cycles_per_instruction is None or clock is None:
+    def cycles(self) -> float | None:
+        """Estimated cycles of a step: instructions by the target's cycles for one."""
+        cost = self.target.cost
+        if self.instructions is None or cost is None or cost.cycles_per_instruction is None:
             return None
-        return self.instructions * cost.cycles_per_instruction / clock
+        return self.instructions * cost.cycles_per_instruction
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of a step: cycles over the clock of the target's board."""
+        clock = self.target.memory.clock_hz
+        return None if self.cycles is None or clock is None else self.cycles / clock
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the target by its name."""
         return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
 
 
-def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = True) -> Needs:
-    """Build the folder's C for ``target``, run it in its emulator and count; the cost model in place of what cannot be had here."""
+def measure(
+    folder: ExportedFolder,
+    target: Target,
+    steps: int,
+    phases: bool = True,
+    family: Family | None = None,
+    optimization: str = OPTIMIZATION,
+) -> Needs:
+    """Build the folder's C for ``target``, run it in its emulator and count; the cost model in place of what cannot be had here.
+
+    ``family``: the compiler, the first that is installed when left out. ``phases``: count also what W·x, R·h, gates and the rest take.
+    """
     needs = sizes(folder.exported, target, steps)
     try:
-        toolchain = _toolchain(target)
+        toolchain = _toolchain(target, family)
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
             place = Path(temporary)
-            needs = replace(needs, flash_bytes=_flash(folder, target, toolchain, place), compiler=toolchain.version())
-            counts = _count(folder, target, toolchain, place)
-            split = _count(folder, target, toolchain, place, phases=True).phases if phases else ()
+            needs = replace(
+                needs, flash_bytes=_flash(folder, target, toolchain, place, optimization), compiler=toolchain.version()
+            )
+            counts = _count(folder, target, toolchain, place, optimization)
+            split = _count(folder, target, toolchain, place, optimization, phases=True).phases if phases else ()
     except DeviceError as error:
         return replace(needs, instructions=estimate(folder.model, target), problem=_in_short(error))
     return replace(
@@ -96,9 +113,9 @@ def measure(folder: ExportedFolder, target: Target, steps: int, phases: bool = T
     )
 
 
-def _toolchain(target: Target) -> Toolchain:
+def _toolchain(target: Target, family: Family | None) -> Toolchain:
     """A compiler for a target on which something can be counted."""
-    found = find_toolchain(target)
+    found = find_toolchain(target, family)
     if target.emulation is None:
         raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
     return found
@@ -149,14 +166,14 @@ def _bytes(port: Port, length: int) -> int:
     return ELEMENT_BYTES[port.kind] * port.count * (length if port.has_time else 1)
 
 
-def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path) -> int:
+def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path, optimization: str) -> int:
     """Bytes of flash that a program has more when it calls the model."""
     found = []
     for calls in (False, True):
         program = place / "footprint.c"
         program.write_text(_footprint(folder.exported, calls), encoding="utf-8")
         sources = [program, folder.source] if calls else [program]
-        image = toolchain.build(target, sources, [folder.path], output=place / "footprint.elf", flags=(OPTIMIZATION,))
+        image = toolchain.build(target, sources, [folder.path], output=place / "footprint.elf", flags=(optimization,))
         found.append(image.flash_bytes)
     return found[1] - found[0]
 
@@ -177,13 +194,20 @@ def _footprint(exported: Exported, calls: bool) -> str:
     return "\n".join([*lines, *(body if calls else []), "    return anywhere != 0;", "}", ""])
 
 
-def _count(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path, phases: bool = False) -> Counts:
+def _count(
+    folder: ExportedFolder,
+    target: Target,
+    toolchain: Toolchain,
+    place: Path,
+    optimization: str,
+    phases: bool = False,
+) -> Counts:
     """Run a random sequence of `STEPS` steps."""
-    flags: Sequence[str] = ()
+    flags: tuple[str, ...] = (optimization,)  # the last of several counts
     if phases:
         header = place / "phases.h"
         header.write_text(PHASES_HEADER, encoding="utf-8")
-        flags = ("-DREPLAY_PHASES", "-include", str(header))
+        flags += ("-DREPLAY_PHASES", "-include", str(header))
     image = build_replay(folder, target, toolchain, STEPS, place, flags)
     sequences = random_sequences(folder.model, folder.exported, [STEPS], seed=3)
     done = run(image, target, encode_sequences(folder.exported, sequences))

@@ -99,6 +99,66 @@ def quiet(page: Page) -> None:
     assert [url for url in page.requests() if not url.startswith("file:") or not url.endswith("report.html")] == []
 
 
+NAMES = (
+    "/enc/LSTM_%d[0]",
+    "$x_%d^2$ \\frac{",
+    "名前の層%d",
+    "encoder/block/" * 20 + "%d",
+    "W" * 200 + "%d",
+    "a b\tc_%d ",
+)
+
+LAYOUT = """JSON.stringify((() => {
+  const wrong = [];
+  if (document.documentElement.scrollWidth > innerWidth) wrong.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  for (const svg of document.querySelectorAll("svg")) {
+    const place = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
+    texts.forEach(([text, b], k) => {
+      const inside = Math.min(b.left - place.left, place.right - b.right, b.top - place.top, place.bottom - b.bottom);
+      if (inside < -1) wrong.push(`${text} is cut off`);
+      for (const [other, c] of texts.slice(k + 1)) {
+        const across = Math.min(b.right, c.right) - Math.max(b.left, c.left), down = Math.min(b.bottom, c.bottom) - Math.max(b.top, c.top);
+        if (Math.min(across, down) > 2) wrong.push(`${text} and ${other} are on top of each other`);
+      }
+    });
+  }
+  return wrong;
+})())"""
+"""What is cut off or drawn on top of something else."""
+
+
+def crowded(swept: SweepResult, name: str, layers: int) -> SweepResult:
+    """The sweep of a model of so many layers, all named so, which takes millions of bytes and instructions."""
+    records = json.loads(json.dumps(swept.records))
+    for r in records:
+        for key in ("layers", "drift", "ranges", "weight_ranges"):
+            r[key] = {f"{name % k}.{part.rsplit('.')[-1]}": v for k in range(layers) for part, v in r[key].items()}
+        for key, where in (("saturation", "where"), ("roundings", "where"), ("tensors", "name")):
+            r[key] = [{**row, where: f"{name % k}: {row[where]}"} for k in range(layers) for row in r[key]]
+        for gate in r["gates"]:
+            gate["where"] = [name % k for k in range(layers)]
+        for key in ("flash_bytes", "ram_bytes", "model_bytes", "instructions"):
+            if r["figures"].get(key):
+                r["figures"][key] *= 1009
+    return replace(swept, model=name % 0, records=records)
+
+
+@pytest.mark.parametrize(("name", "layers"), [*((name, 1) for name in NAMES), (NAMES[0], 40), (NAMES[3], 40)])
+def test_nothing_is_cut_off_or_covered(page: Page, swept: SweepResult, tmp_path: Path, name: str, layers: int) -> None:
+    (tmp_path / "report.html").write_bytes(render(crowded(swept, name, layers), *PATHS))
+    for width in (1200, 420):
+        page.events.clear()
+        page.size(width, 900)
+        page.open(tmp_path / "report.html")
+        for cost in ("size", "flash", "instructions", "latency"):
+            page.js(
+                f"(e => {{ e.value = '{cost}'; e.dispatchEvent(new Event('change')); }})(document.getElementById('x-axis'))"
+            )
+            assert json.loads(page.js(LAYOUT)) == [], (width, cost)
+        assert "mathdefault" not in page.js("document.body.innerText")
+        quiet(page)
+
+
 def centre(page: Page, key: str) -> tuple[float, float]:
     box = page.js(f"""JSON.stringify(document.querySelector('circle[data-key="{key}"]').getBoundingClientRect())""")
     found = json.loads(box)

@@ -62,7 +62,8 @@ function frame(svg, width, height, xRange, yRange, options) {
     : ticks(xRange[0], xRange[1], Math.max(3, Math.floor((box.right - box.left) / 90)));
   for (const v of across.values) {
     axes.append(el("line", { class: "gridline", x1: x(v), x2: x(v), y1: box.top, y2: box.bottom }));
-    axes.append(el("text", { x: x(v), y: box.bottom + 16, "text-anchor": "middle", text: number(v, across.digits) }));
+    const text = number(v, across.digits), half = 3.5 * text.length; /* about half of its width, so that none ends beyond the picture */
+    axes.append(el("text", { x: Math.max(half, Math.min(width - half, x(v))), y: box.bottom + 16, "text-anchor": "middle", text }));
   }
   axes.append(el("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
   if (options.xTitle) axes.append(el("text", { class: "title", x: box.right, y: height - 6, "text-anchor": "end", text: options.xTitle }));
