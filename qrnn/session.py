@@ -40,6 +40,10 @@ PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
 
 
+_STATE_TYPES: tuple[type[np.generic], ...] = (np.int16, np.int32)
+"""Of h and c."""
+
+
 @dataclass(frozen=True)
 class State:
     """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send.
@@ -337,7 +341,7 @@ class Session:
             if not isinstance(pair, tuple) or len(pair) != 2:
                 found = "missing" if name not in state.layers else f"{type(pair).__name__} of {len(pair)}"
                 raise DataError(f"state of layer {name!r} is {found}, expected the two arrays h and c")
-            for letter, array, shape, dtype in zip("hc", pair, shapes, (np.int16, np.int32), strict=True):
+            for letter, array, shape, dtype in zip("hc", pair, shapes, _STATE_TYPES, strict=True):
                 _check_state_array(name, letter, array, shape, dtype, on_device)
 
     def _of_host(self, state: State) -> State:

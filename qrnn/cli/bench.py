@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, print_json, read_arrays, size_text
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, print_json, size_text
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch
@@ -99,7 +100,7 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
 
     if data is None:
         return make_batch(model.inputs, random_arrays(model, min(largest, 32), steps or DEFAULT_STEPS))
-    batch = make_batch(model.inputs, read_arrays(data))
+    batch = make_batch(model.inputs, read_arrays(data, model.inputs))
     if steps is None:
         return batch
     if steps > batch.steps:

@@ -1,15 +1,9 @@
-"""What commands share: reading arrays, consoles, progress, writing reports."""
+"""What commands share: consoles, progress, writing reports."""
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,45 +47,6 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-_UNREADABLE = (
-    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
-)
-"""What NumPy and the zip reader raise on damaged, encrypted and impossible files."""
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz file; DataError names the file and what is wrong with it."""
-    import numpy as np
-
-    if not path.is_file():
-        raise DataError(
-            f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected an .npz file of arrays"
-        )
-    try:
-        with path.open("rb") as file:
-            data = np.load(file, allow_pickle=False)
-            if isinstance(data, np.lib.npyio.NpzFile):
-                with data:
-                    return {name: data[name] for name in data.files}
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
-    raise DataError(f"{path}: holds one unnamed array; expected an .npz file with one array per graph input")
-
-
-def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """An .npz file's content."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez takes no array named "file"
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def size_text(count: int) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, progress, read_arrays
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, progress
 
 
 def compare(
@@ -43,7 +44,8 @@ def compare(
         raise DataError(f"--json and --plot both name {plot}; give two names")
     if plot is not None:
         require_matplotlib()
-    float_model, quantized, arrays = load_onnx(onnx), load(model), read_arrays(data)
+    float_model, quantized = load_onnx(onnx), load(model)
+    arrays = read_arrays(data, float_model.inputs)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
     if json is not None:

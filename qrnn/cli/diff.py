@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import console, print_json, read_arrays, size_text
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import console, print_json, size_text
 
 if TYPE_CHECKING:
     from qrnn.accuracy.diff import Difference
@@ -24,7 +25,8 @@ def diff(
     from qrnn.accuracy.diff import diff as measure
     from qrnn.model.file import load
 
-    found = measure(load(a), load(b), None if data is None else read_arrays(data))
+    first, second = load(a), load(b)
+    found = measure(first, second, None if data is None else read_arrays(data, first.inputs))
     if json:
         print_json(found.as_dict())
     else:

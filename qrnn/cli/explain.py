@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import console, print_json, progress, read_arrays
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import console, print_json, progress
 
 if TYPE_CHECKING:
     from qrnn.accuracy.explain import Explanation
@@ -31,7 +32,7 @@ def explain(
     from qrnn.quantization import random_inputs
 
     float_model, quantized = load_onnx(onnx), load(model)
-    arrays = random_inputs(float_model) if data is None else read_arrays(data)
+    arrays = random_inputs(float_model) if data is None else read_arrays(data, float_model.inputs)
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)
     if json:

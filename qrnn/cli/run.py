@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, npz_bytes, print_json, progress, read_arrays
+from qrnn.cli.arrays import npz_bytes, read_arrays
+from qrnn.cli.common import IsaOption, check_output, console, print_json, progress
 
 
 def run(
@@ -29,7 +30,7 @@ def run(
     check_output(output, (model, input))
     quantized = load(model)
     session = Session(quantized, backend, threads, isa)
-    arrays = read_arrays(input)
+    arrays = read_arrays(input, quantized.inputs)
     batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()
     with progress("running") as report:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import check_output, console, print_json, progress, read_arrays
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import check_output, console, print_json, progress
 
 if TYPE_CHECKING:
     from qrnn.lab.tune import TuneResult
@@ -52,6 +53,7 @@ def tune(
     from qrnn.lab.budgets import ORDER, Budgets, parse_amount
     from qrnn.lab.tune import tune as search
     from qrnn.model.file import save
+    from qrnn.onnx_import import load_onnx
     from qrnn.targets import load_target
 
     least = next((name for name in ORDER if name == cheapest), None)
@@ -70,7 +72,8 @@ def tune(
     device = load_target(target)
     if output is not None:
         check_output(output, (model, calibration, data))
-    arrays = read_arrays(calibration), read_arrays(data)
+    graph_inputs = load_onnx(model).inputs
+    arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with progress("searching") as report:
         result = search(model, *arrays, budgets, target=device, cheapest=least, most=most, progress=report)
     if output is not None and result.met:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import console, print_json, read_arrays
+from qrnn.cli.arrays import read_arrays
+from qrnn.cli.common import console, print_json
 from qrnn.errors import QrnnError
 
 
@@ -45,7 +46,7 @@ def verify(
     found = read_folder(folder, load_target(target) if target is not None else None)
     hardware = found.target if emulate else load_target("host-cpu")
     if data is not None:
-        vectors = integer_sequences(found.model, found.exported, read_arrays(data), sequences)
+        vectors = integer_sequences(found.model, found.exported, read_arrays(data, found.model.inputs), sequences)
     else:
         vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
     result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]

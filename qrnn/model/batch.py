@@ -144,7 +144,7 @@ def as_array(where: str, value: Any) -> npt.NDArray[Any]:
         array = np.asanyarray(value)
     except ValueError:  # rows of different lengths
         raise DataError(f"{where}: not an array; expected rows of one length") from None
-    except Exception as error:  # whatever another library's conversion raises
+    except Exception as error:  # noqa: BLE001  # whatever another library's conversion raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{where}: {type(value).__name__} is not an array ({reason}); give a NumPy array") from None
     if _has_mask(value) or isinstance(array, np.ma.MaskedArray):
