@@ -141,11 +141,12 @@ def test_states_beyond_their_range() -> None:
     session = Session(model, "cuda")
     layers = dict(session.initial_state(2).layers)
     layers["layer1"][0][1, 0, 4] = -32768
-    for state in (State(layers), State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})):
-        with pytest.raises(DataError, match=r"state of layer 'layer1': 1 values of h are below -32767"):
-            session.run(on_device({"x": x}), state=state)
+    there = State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})
+    with pytest.raises(DataError, match=r"state of layer 'layer1': 1 values of h are below -32767"):
+        session.run(on_device({"x": x}), state=there)
+    for inputs, state in ((on_device({"x": x}), State(layers)), ({"x": x}, State(layers)), ({"x": x}, there)):
         with pytest.raises(DataError, match=r"state of layer 'layer1': h is -32768 at \[1, 0, 4\]"):
-            session.run({"x": x}, state=state)
+            session.run(inputs, state=state)
     layers["layer1"][0][1, 0, 4] = -32767
     on_host = session.run({"x": x}, state=State(layers))
     there = State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})
