@@ -54,7 +54,9 @@ def states(draw: st.DrawFn) -> tuple[str, int, State, dict[str, Any]]:
     for layer, (h, c) in session_of(name, "reference").initial_state(size).layers.items():
         drawn_h = rng.integers(-32767, 32768, h.shape)
         ends = rng.choice(ENDS if not whole else ENDS[1:], h.shape)
-        drawn_c = np.where(rng.random(c.shape) < 0.5, rng.integers(-(2**31), 2**31, c.shape), rng.choice(CELL_ENDS, c.shape))
+        drawn_c = np.where(
+            rng.random(c.shape) < 0.5, rng.integers(-(2**31), 2**31, c.shape), rng.choice(CELL_ENDS, c.shape)
+        )
         layers[layer] = (np.where(rng.random(h.shape) < 0.3, ends, drawn_h).astype(np.int16), drawn_c.astype(np.int32))
     return name, size, State(layers), {"x": rng.normal(size=(size, T, 3))}
 

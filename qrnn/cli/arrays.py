@@ -31,7 +31,9 @@ UNREADABLE = (
 )
 """What NumPy and the zip reader raise on damaged and impossible files."""
 
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Those that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: a few kilobytes could fill the memory."""
+
 ENCRYPTED = 1
 """The flag of a member that is."""
 
@@ -118,7 +120,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise DataError(f"array {name!r} is encrypted; save it without a password")
         if info.compress_type not in METHODS:
             raise DataError(
-                f"array {name!r} is compressed by method {info.compress_type}, which is unknown here; save it with numpy.savez"
+                f"array {name!r} is compressed by method {info.compress_type}, expected none or deflate; "
+                "save it with numpy.savez or numpy.savez_compressed"
             )
         found[name] = info
     end = 0
