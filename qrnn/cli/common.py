@@ -1,4 +1,4 @@
-"""What commands share: consoles, progress, writing reports."""
+"""What commands share: reading arrays, consoles, progress, writing reports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qrnn.cli.arrays import npz_bytes as npz_bytes
+from qrnn.cli.arrays import read_arrays as read_arrays
 from qrnn.errors import DataError
 
 if TYPE_CHECKING:

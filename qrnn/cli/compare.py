@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import IsaOption, check_output, console, progress
+from qrnn.cli.common import IsaOption, check_output, console, progress, read_arrays
 
 
 def compare(

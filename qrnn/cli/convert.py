@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import check_output, console, progress, size_text
+from qrnn.cli.common import check_output, console, progress, read_arrays, size_text
 
 
 def convert(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import console, print_json, size_text
+from qrnn.cli.common import console, print_json, read_arrays, size_text
 
 if TYPE_CHECKING:
     from qrnn.accuracy.diff import Difference

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import console, size_text
+from qrnn.cli.common import console, read_arrays, size_text
 
 
 def export(

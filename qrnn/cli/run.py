@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import npz_bytes, read_arrays
-from qrnn.cli.common import IsaOption, check_output, console, print_json, progress
+from qrnn.cli.common import IsaOption, check_output, console, npz_bytes, print_json, progress, read_arrays
 
 
 def run(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import console, progress
+from qrnn.cli.common import console, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.lab.sweep import SweepResult

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import check_output, console, print_json, progress
+from qrnn.cli.common import check_output, console, print_json, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.lab.tune import TuneResult

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import read_arrays
-from qrnn.cli.common import console, print_json
+from qrnn.cli.common import console, print_json, read_arrays
 from qrnn.errors import QrnnError
 
 
