@@ -27,6 +27,7 @@ from qrnn.accuracy.oracle import run_oracle
 from qrnn.backends import backend_names
 from qrnn.errors import BackendError, DataError, QrnnError
 from qrnn.model.axes import from_graph, to_graph
+from qrnn.model.batch import as_array
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.budget import Budget
@@ -144,10 +145,10 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
             unknown = sorted(set(inputs) - set(self._inputs))
             if unknown:
                 raise DataError(f"array {unknown[0]!r} is not an input of the model; expected {self._inputs}")
-            return {name: np.asarray(value) for name, value in inputs.items()}
+            return {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
         if isinstance(inputs, np.ndarray) or not isinstance(inputs, Iterable):
             inputs = [inputs]
-        values = [np.asarray(value) for value in inputs]
+        values = [as_array(f"input {number}", value) for number, value in enumerate(inputs)]
         wanted = [name for name in self._inputs if name not in self._initialized]
         # files before IR version 4 list their initializers as inputs: given them all, the values given count
         names = wanted if len(values) == len(wanted) else self._inputs
@@ -226,7 +227,7 @@ class QrnnBackend(Backend):  # type: ignore[misc]
             if len(values) != len(names):
                 raise DataError(f"{len(values)} arrays are given, expected {len(names)} in the order {names}")
             inputs = dict(zip(names, values, strict=True))
-        arrays = {name: np.asarray(inputs[name]) for name in names if name in inputs}
+        arrays = {name: as_array(f"input {name!r}", inputs[name]) for name in names if name in inputs}
         declared = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in arrays.items()

@@ -19,16 +19,21 @@ from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     Batch,
+    as_array,
+    check_fits,
+    check_mapping,
     make_batch,
     on_cuda_device,
+    real_values,
     shortest,
     with_time_axis,
     without_time_axis,
 )
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, QuantInitialState
+from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 IDLE_SHAPES = 8
@@ -38,9 +43,16 @@ PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
 
 
+_STATE_TYPES: tuple[type[np.generic], ...] = (np.int16, np.int32)
+"""Of h and c."""
+
+
 @dataclass(frozen=True)
 class State:
-    """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send."""
+    """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send.
+
+    h is within ±32767. Whatever takes a state checks its layers, types, shapes and values.
+    """
 
     layers: Mapping[str, LayerState]
 
@@ -79,6 +91,7 @@ class Session:
             for number, d in enumerate(layer.directions)
         }
         self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
+        self._state_shapes = [_state_shapes(layer) for layer in model.recurrent_layers]
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
@@ -87,17 +100,44 @@ class Session:
         self._whole = {o.name: model.whole_tensor(o) for o in model.outputs}
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
-        """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs, [N, F] each."""
+        """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs by name, [N, F] or [N, *shape] each.
+
+        Raises DataError for a state input that the model lacks, or one whose shape, type or values do not fit.
+        """
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise DataError(f"size={size!r}, expected a whole number of at least 1")
+        if states is not None:
+            states = self._checked_states(size, states)
+        return self._initial_state(size, states)
+
+    def _checked_states(self, size: int, states: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """Graph state inputs of a user, [size, F] float64 each."""
+        check_mapping(states)
+        known = {i.name: i for i in self.model.inputs if i.kind == "state"}
+        checked: dict[str, FloatArray] = {}
+        for name, value in states.items():
+            if name not in known:
+                raise DataError(f"state {name!r} is not a state input of the model; expected some of {sorted(known)}")
+            where = f"input {name!r}"
+            array = as_array(where, value)
+            (count,) = check_fits(known[name], array, np.floating)
+            if count != size:
+                raise DataError(f"{where} has {count} sequences, expected {size}")
+            checked[name] = real_values(where, array).reshape(size, known[name].features)
+        return checked
+
+    def _initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
+        """`initial_state` of checked states."""
         layers: dict[str, LayerState] = {}
         for layer in self.model.recurrent_layers:
-            h = np.zeros((size, len(layer.directions), layer.output_size), np.int16)
-            c = np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32)
+            _, D, P, H = _state_shapes(layer)
+            h, c = np.zeros((size, D, P), np.int16), np.zeros((size, D, H), np.int32)
             for number, d in enumerate(layer.directions):
                 if not self._begins[layer.name, number]:
                     continue
-                h[:, number] = _initial(d.h_0, states, layer.h_frac, 32767)
+                h[:, number] = _initial(d.h_0, states, layer.h_frac, STATE_MAX)
                 if d.c_0 is not None:
-                    c[:, number] = _initial(d.c_0, states, layer.c_frac, (1 << 31) - 1)
+                    c[:, number] = _initial(d.c_0, states, layer.c_frac, CELL_MAX)
             layers[layer.name] = (h, c)
         return State(layers)
 
@@ -118,6 +158,8 @@ class Session:
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
         """
+        if type(inputs) is not dict:
+            check_mapping(inputs)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, lengths, state, one_step=False)
         if self.model.rows:
@@ -135,6 +177,8 @@ class Session:
         progress: Callable[[int, int], Any] | None,
     ) -> RunResult:
         """`run` of arrays of the host with all of their axes."""
+        if state is not None:
+            state = self._of_host(state)
         if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
             return found
         batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
@@ -167,9 +211,9 @@ class Session:
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
             if state is None:
-                return self.initial_state(size, given).layers
+                return self._initial_state(size, given).layers
             self._check_one_state(given)
-            self.check_state(state, size)
+            self.check_state(state, size, on_device=True)
             return state.layers
 
         outputs, layers = self.engine.run_on_device(inputs, lengths, begin, one_step)
@@ -232,10 +276,13 @@ class Session:
         Of a model without memory, N rows, as `run`.
         """
         check_streamable(self.model)
+        check_mapping(inputs)
         if self.model.rows:
             return self.run(inputs, state=state)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, None, state, one_step=True)
+        if state is not None:
+            state = self._of_host(state)
         first = next(iter(inputs.values()), None)
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
@@ -244,8 +291,9 @@ class Session:
         if io is None:
             return self._step_as_run(inputs, state)
         if state is None:
-            state = self.initial_state(size)
-        self.check_state(state, size)
+            state = self._initial_state(size)
+        else:
+            self.check_state(state, size)
         rows = slice(None)
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
@@ -275,7 +323,7 @@ class Session:
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
         for name, value in batch.features.items():
             inputs[name] = self.engine.quantize(value, model.tensors[name])
-        state = state if state is not None else self.initial_state(batch.size, batch.states)
+        state = state if state is not None else self._initial_state(batch.size, batch.states)
         tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
         outputs: dict[str, FloatArray] = {}
         padded = shortest(batch.lengths) < batch.steps
@@ -304,16 +352,71 @@ class Session:
                 value[:, positions] = part
         return value
 
-    def check_state(self, state: State, size: int) -> None:
-        """DataError unless ``state`` is of ``size`` streams of this model."""
-        for layer in self.model.recurrent_layers:
-            h, c = state.layers.get(layer.name, (np.zeros(0), np.zeros(0)))
-            shape = (size, len(layer.directions), layer.output_size)
-            c_shape = (*shape[:2], layer.hidden_size if layer.cell == "lstm" else 0)
-            if h.shape != shape or c.shape != c_shape or h.dtype != np.int16 or c.dtype != np.int32:
-                raise DataError(
-                    f"state of layer {layer.name!r} is {h.dtype}{list(h.shape)}, expected int16{list(shape)} from this model's own run or step"
-                )
+    def check_state(self, state: State, size: int, on_device: bool = False) -> None:
+        """DataError unless ``state`` is of ``size`` streams of this model, with values that a run or an initial state may have.
+
+        ``on_device``: its arrays may lie on the device, where the backend checks their values.
+        """
+        if not isinstance(state, State) or not isinstance(state.layers, Mapping):
+            raise DataError(
+                f"state: {type(state).__name__}, expected a State from this model's own run, step, initial_state or stream"
+            )
+        if len(state.layers) > len(self.model.recurrent_layers):
+            known = [layer.name for layer in self.model.recurrent_layers]
+            extra = next(name for name in state.layers if name not in known)
+            raise DataError(f"state of layer {extra!r}: no recurrent layer of the model; expected {known}")
+        for name, directions, fed_back, cells in self._state_shapes:
+            shapes = (size, directions, fed_back), (size, directions, cells)
+            pair = state.layers.get(name, ())
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                found = "missing" if name not in state.layers else f"{type(pair).__name__} of {len(pair)}"
+                raise DataError(f"state of layer {name!r} is {found}, expected the two arrays h and c")
+            for letter, array, shape, dtype in zip("hc", pair, shapes, _STATE_TYPES, strict=True):
+                _check_state_array(name, letter, array, shape, dtype, on_device)
+
+    def _of_host(self, state: State) -> State:
+        """``state`` with arrays of the host, where the backend may have left it on the device."""
+        if not self.engine.takes_device_arrays or not isinstance(state, State):
+            return state
+        layers = state.layers
+        if not any(on_cuda_device(array) for pair in layers.values() for array in pair):
+            return state
+        return State({n: (self.engine.to_host(h), self.engine.to_host(c)) for n, (h, c) in layers.items()})
+
+
+def _state_shapes(layer: QuantRecurrent) -> tuple[str, int, int, int]:
+    """A layer's name and the sizes D, P, H of its state; H is 0 for cells without c."""
+    cells = layer.hidden_size if layer.cell == "lstm" else 0
+    return layer.name, len(layer.directions), layer.output_size, cells
+
+
+def _check_state_array(
+    layer: str, letter: str, array: Any, shape: tuple[int, ...], dtype: type[np.generic], on_device: bool
+) -> None:
+    """One array of a layer's state: its kind, type and shape, and that h is within ±32767. Every int32 is a value of c."""
+    if type(array) is not np.ndarray:
+        if on_device and on_cuda_device(array):
+            found_shape, found_dtype = tuple(array.shape), getattr(array, "dtype", None)
+            if found_shape != shape or found_dtype not in (np.int16, np.int32) or found_dtype != dtype:
+                _refuse_state(layer, letter, f"{found_dtype}{list(found_shape)}", dtype, shape)
+            return
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            _refuse_state(layer, letter, type(array).__name__, dtype, shape)
+    if array.shape != shape or array.dtype != dtype:
+        _refuse_state(layer, letter, f"{array.dtype}{list(array.shape)}", dtype, shape)
+    if letter == "h" and array.size and array.min() < -STATE_MAX:
+        position = [int(i) for i in np.argwhere(array < -STATE_MAX)[0]]
+        raise DataError(
+            f"state of layer {layer!r}: h is {int(array[tuple(position)])} at {position}, expected -{STATE_MAX}…{STATE_MAX}; "
+            "give a state from this model's own run, step, initial_state or stream"
+        )
+
+
+def _refuse_state(layer: str, letter: str, found: str, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    raise DataError(
+        f"state of layer {layer!r}: {letter} is {found}, expected {np.dtype(dtype)}{list(shape)} from this model's own run, step, "
+        "initial_state or stream"
+    )
 
 
 def _initial(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy import ndarray
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, as_array, make_batch
+from qrnn.model.batch import Batch, as_array, check_mapping, make_batch
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 
@@ -62,6 +63,8 @@ class StreamIO:
         if views.count != count:
             views = self._views = _Views(self.streams, count)
             self._run = self.streams.runner(count)
+        if type(inputs) is not dict:
+            check_mapping(inputs)
         for name, view, shape, kinds in views.inputs:
             value = inputs.get(name)
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
@@ -165,7 +168,9 @@ class SequenceIO:
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
                 return None
             tokens = view.dtype.char == _TOKENS
-            if tokens or value.dtype.char != view.dtype.char or not value.flags.carray:
+            # a type's character says nothing of its byte order, and `carray` neither
+            as_it_is = value.dtype.char == view.dtype.char and value.dtype.isnative and value.flags.carray
+            if tokens or not as_it_is:
                 view[...] = value
                 value = view
             if not tokens:
@@ -187,6 +192,7 @@ class SequenceIO:
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays of one step [N, …] with the time axis that sequences have. What has no batch axis is left as it is, to be refused."""
+    check_mapping(inputs)
     timed = {i.name for i in model.inputs if i.has_time}
     arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
     return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
@@ -229,9 +235,12 @@ class Stream:
         self._session, self.size = session, size
         self._io = StreamIO(session, size)
         self._run = self._io.streams.runner(size)
-        self.inputs, self.outputs = self._io.places(size)
-        """Where `advance` reads and writes: arrays [size, *shape] by graph input and output name, float64 (tokens int64), that stay the same
-        for as long as the stream. Write into the inputs; copy what is to outlive the next step from the outputs."""
+        inputs, outputs = self._io.places(size)
+        self.inputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(inputs)
+        """Where `advance` reads: arrays [size, *shape] by graph input name, float64 (tokens int64), that stay the same for as long as the
+        stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another array cannot take their place."""
+        self.outputs: Mapping[str, FloatArray] = MappingProxyType(outputs)
+        """Where `advance` writes, by graph output name; copy what is to outlive the next step."""
         self.reset(state)
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
@@ -258,7 +267,8 @@ class Stream:
         """Begin anew, from ``state`` or from the model's own start."""
         if state is None:
             state = self._session.initial_state(self.size)
-        self._session.check_state(state, self.size)
+        else:
+            self._session.check_state(state, self.size)
         self._io.set_state(slice(None), state)
 
 
@@ -327,7 +337,7 @@ class StreamPool:
 
     def _rows(self, streams: Any) -> IndexArray:
         numbers = as_array("streams", streams)
-        if numbers.ndim != 1 or (numbers.size and not np.issubdtype(numbers.dtype, np.integer)):
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")
         numbers = numbers.astype(np.int64, copy=False)
         rows: npt.NDArray[np.int64] = numbers & ((1 << _ROW_BITS) - 1)

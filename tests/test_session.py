@@ -168,20 +168,31 @@ def test_wrong_states() -> None:
     session = Session(small("lstm"))
     good = session.run({"x": X}).state
     (name, (h, c)) = next(iter(good.layers.items()))
-    wrong = {
-        "none": State({}),
-        "other layer": State({"other": (h, c)}),
-        "fewer streams": State({name: (h[:3], c[:3])}),
-        "wider": State({name: (np.repeat(h, 2, axis=2), c)}),
-        "c missing": State({name: (h, c[:, :, :0])}),
-        "float": State({name: (h.astype(np.float64), c)}),
-        "c narrow": State({name: (h, c.astype(np.int16))}),
+    wrong: dict[str, Any] = {
+        "is missing": State({}),
+        "is missing, expected": State({"other": (h, c)}),
+        "no recurrent layer of the model": State({name: (h, c), "other": (h, c)}),
+        r"h is int16\[3, 1, 5\], expected int16\[4, 1, 5\]": State({name: (h[:3], c[:3])}),
+        r"h is int16\[4, 1, 10\], expected int16\[4, 1, 5\]": State({name: (np.repeat(h, 2, axis=2), c)}),
+        r"c is int32\[4, 1, 0\], expected int32\[4, 1, 5\]": State({name: (h, c[:, :, :0])}),
+        "h is float64": State({name: (h.astype(np.float64), c)}),
+        r"h is >i2": State({name: (h.astype(">i2"), c)}),
+        "h is list": State({name: (h.tolist(), c)}),  # type: ignore[dict-item]
+        "h is MaskedArray": State({name: (np.ma.masked_array(h), c)}),
+        r"c is int16\[4, 1, 5\], expected int32": State({name: (h, c.astype(np.int16))}),  # type: ignore[dict-item]
+        "is ndarray of 4, expected the two arrays": State({name: h}),  # type: ignore[dict-item]
+        "state: dict, expected a State": {name: (h, c)},
+        "state: RunResult, expected a State": session.run({"x": X}),
     }
-    for state in wrong.values():
-        with pytest.raises(DataError, match=rf"state of layer '{name}' is .*expected int16\[4, 1, 5\]"):
+    for says, state in wrong.items():
+        with pytest.raises(DataError, match=says):
             session.run({"x": X}, state=state)
-        with pytest.raises(DataError, match="state of layer"):
+        with pytest.raises(DataError, match=says):
             session.step({"x": X[:, 0]}, state)
+        with pytest.raises(DataError, match=says):
+            session.stream(4, state)
+        with pytest.raises(DataError, match=says):
+            session.stream(4).reset(state)
 
 
 def test_reverse_models_cannot_step() -> None:

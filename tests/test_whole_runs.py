@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -10,13 +11,13 @@ import pytest
 from backends.generators import QUIET, Case, cases, eager_threads, quantized_or_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import Shape
+from models import Shape, make_model
 
 from qrnn import DataError, Session
 from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu import packed
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme
+from qrnn.quantization import Scheme, quantize
 from qrnn.session import RunResult
 
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
@@ -140,3 +141,15 @@ def test_float64_features_are_not_rounded_to_float32() -> None:
 def test_large_runs_take_the_general_way() -> None:
     session = Session(BOTH.quantized(), "cpu", 1)
     assert session.engine.sequences(64, 20000, np.float32) is None
+
+
+def test_outputs_that_are_called_as_inputs_are() -> None:
+    """A written network may call its output x too; each is read and written at its own place."""
+    model = make_model(Shape("gru", 3, 4), np.random.default_rng(0))
+    y, h = model.outputs
+    model = replace(model, outputs=(replace(y, name="h"), replace(h, name="x")))
+    data = {"x": np.random.default_rng(1).normal(size=(2, 5, 3))}
+    quantized = quantize(model, data, Scheme(input="8"))
+    want, session = Session(quantized, "reference").run(data), Session(quantized, "cpu")
+    for _ in range(3):
+        assert_same(session.run(data), want)

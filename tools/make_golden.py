@@ -37,14 +37,16 @@ from golden_primitives import gate_function_entries, gate_functions, primitive_c
 from golden_specs import SPECS
 
 from qrnn.arithmetic import CONTRACT_VERSION, gates
+from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.atomic import write_atomically
 from qrnn.backends import create_engine
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import GraphInput
-from qrnn.model.parts import Operand, TensorFormat, pack_gates
+from qrnn.model.parts import CELL_MAX, STATE_MAX, Operand, TensorFormat, pack_gates
 from qrnn.model.quant_model import (
     ConcatPart,
     Provenance,
+    QuantAdd,
     QuantConcat,
     QuantDense,
     QuantLayer,
@@ -84,12 +86,31 @@ _PROVENANCE = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
 
 def _model(layer: QuantLayer, features: int, width: int, has_time: bool) -> QuantModel:
     """One layer alone, from x (and what else it reads) [features] to y [width]."""
-    formats = {name: TensorFormat(features, has_time, 16, (1.0,), 32767) for name in layer.inputs}
-    formats["y"] = TensorFormat(width, has_time, 16, (1.0,), 32767)
+
+    def int16(frac: int, size: int, timed: bool, limit: int = STATE_MAX) -> TensorFormat:
+        return TensorFormat(size, timed, 16, (2.0**-frac,), limit)
+
+    reads, writes, limit = dict.fromkeys(layer.inputs, 0), 0, STATE_MAX
+    match layer:
+        case QuantRecurrent():
+            writes = layer.h_frac
+        case QuantPointwise():
+            reads, writes, limit = {layer.input: layer.in_frac}, layer.out_frac, layer.limit
+        case QuantSoftmax():
+            reads, writes, limit = {layer.input: layer.in_frac}, PROBABILITY_FRAC, 1 << PROBABILITY_FRAC
+        case QuantConcat():
+            reads, writes = {part.tensor: part.in_frac for part in layer.parts}, layer.out_frac
+        case QuantAdd():
+            reads, writes = {layer.left: layer.left_frac, layer.right: layer.right_frac}, layer.out_frac
+        case QuantDense():
+            writes = layer.out_frac
+    formats = {name: int16(frac, features, has_time) for name, frac in reads.items()}
+    formats["y"] = int16(writes, width, has_time, limit)
     if isinstance(layer, QuantRecurrent):
-        cells = layer.hidden_size * len(layer.directions)
-        formats["h_n"] = TensorFormat(width, False, 16, (1.0,), 32767)
-        formats["c_n"] = TensorFormat(cells, False, 32, (1.0,), (1 << 31) - 1)
+        formats[layer.h_n] = int16(writes, width, False)
+        if layer.c_n is not None:
+            cells = layer.hidden_size * len(layer.directions)
+            formats[layer.c_n] = TensorFormat(cells, False, 32, (2.0**-layer.c_frac,), CELL_MAX)
     inputs = tuple(GraphInput(name, "features", (features,), has_time) for name in layer.inputs)
     return QuantModel("golden", inputs, (layer,), (), formats, False, _PROVENANCE)
 

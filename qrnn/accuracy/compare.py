@@ -16,7 +16,7 @@ from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, as_array, check_type, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
 from qrnn.model.quant_model import QuantModel, QuantPointwise
 from qrnn.model.quant_recurrent import QuantRecurrent
@@ -195,7 +195,8 @@ def compare(
     outputs = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     probe = LayerProbe(quant_model, batch.steps)
-    decisions = _decisions(quant_model, data.get("labels"), batch)
+    labels = None if data.get("labels") is None else as_array("labels", data["labels"])
+    decisions = _decisions(quant_model, labels, batch)
     by_sequence = {o.name: SequenceErrors(*(np.zeros(batch.size) for _ in range(3))) for o in float_model.outputs}
     oracle = Runtime(onnx_path) if reference is None else reference.runtime
     for number, (start, stop, piece) in enumerate(batch.chunks(CHUNK)):
@@ -221,8 +222,8 @@ def compare(
             if use_runtime:
                 runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
         if decisions is not None:
-            labels = None if data.get("labels") is None else np.asarray(data["labels"])[start:stop]
-            _count(decisions, {s: arrays[decisions.output] for s, arrays in sources.items()}, labels, piece)
+            own = None if labels is None else labels[start:stop]
+            _count(decisions, {s: arrays[decisions.output] for s, arrays in sources.items()}, own, piece)
         if progress is not None:
             progress(stop, batch.size)
     return Comparison(
@@ -247,7 +248,7 @@ def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
     return array.reshape(*array.shape[: 2 if output.has_time else 1], output.features)
 
 
-def _decisions(model: QuantModel, labels: Any, batch: Batch) -> Decisions | None:
+def _decisions(model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
     """The first output that decides something: not one made of states. Sigmoid outputs decide per feature, others by argmax."""
     writers = {layer.output: layer for layer in model.layers}
     states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
@@ -265,14 +266,13 @@ def _decisions(model: QuantModel, labels: Any, batch: Batch) -> Decisions | None
             rule = "argmax"
         at = "each step" if output.has_time else "each sequence"
         if labels is not None:
-            shape = np.shape(labels)
+            shape = labels.shape
             per_step = shape == (batch.size, batch.steps) and output.has_time
             if not per_step and shape != (batch.size,):
                 raise DataError(
                     f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {batch.steps}]"
                 )
-            if not np.issubdtype(np.asarray(labels).dtype, np.integer):
-                raise DataError(f"labels: type {np.asarray(labels).dtype}, expected integers")
+            check_type("labels", labels.dtype, np.integer)
             if output.has_time and not per_step:
                 at = "last step of each sequence"
         return Decisions(output.name, rule, at)

@@ -189,6 +189,10 @@ class Engine(ABC):
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
 
+    def to_host(self, array: Any) -> Any:
+        """An array of a state, on the host."""
+        return array
+
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         """Real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
         return quantize_array(values, fmt)

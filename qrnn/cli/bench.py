@@ -102,7 +102,7 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
 
     if data is None:
         return make_batch(model.inputs, random_arrays(model, min(largest, 32), steps or DEFAULT_STEPS))
-    batch = make_batch(model.inputs, read_arrays(data))
+    batch = make_batch(model.inputs, read_arrays(data, model.inputs))
     if steps is None:
         return batch
     if steps > batch.steps:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
 import os
 import stat
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -20,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qrnn.atomic import destination
+from qrnn.cli.arrays import npz_bytes as npz_bytes
+from qrnn.cli.arrays import read_arrays as read_arrays
 from qrnn.errors import DataError
-from qrnn.files import open_regular
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,50 +90,11 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-_UNREADABLE = (
-    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
-)
-"""What NumPy and the zip reader raise on damaged, encrypted and impossible files."""
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz file; DataError names the file and what is wrong with it."""
-    import numpy as np
-
-    try:
-        opened = open_regular(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
-    try:
-        with opened as file:
-            data = np.load(file, allow_pickle=False)
-            if isinstance(data, np.lib.npyio.NpzFile):
-                with data:
-                    return {name: data[name] for name in data.files}
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
-    raise DataError(f"{path}: holds one unnamed array; expected an .npz file with one array per graph input")
-
-
 def load_source(path: Path, model: QuantModel) -> FloatModel:
     """The float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
     from qrnn.onnx_import import load_onnx
 
     return load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
-
-
-def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """An .npz file's content."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez takes no array named "file"
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def size_text(count: int) -> str:

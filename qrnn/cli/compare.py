@@ -55,8 +55,9 @@ def compare(
         raise DataError(f"--json and --plot both name {plot}; give two names")
     if plot is not None:
         require_matplotlib()
-    quantized, arrays = load(model), read_arrays(data)
+    quantized = load(model)
     float_model = load_source(onnx, quantized)
+    arrays = read_arrays(data, float_model.inputs)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
     if is_stdout(json):

@@ -58,7 +58,7 @@ def convert(
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     float_model = load_onnx(model, stream)
-    data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
+    data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration), float_model.inputs)
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)
     save(quantized, output)

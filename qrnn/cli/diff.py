@@ -24,7 +24,8 @@ def diff(
     from qrnn.accuracy.diff import diff as measure
     from qrnn.model.file import load
 
-    found = measure(load(a), load(b), None if data is None else read_arrays(data))
+    first, second = load(a), load(b)
+    found = measure(first, second, None if data is None else read_arrays(data, first.inputs))
     if json:
         print_json(found.as_dict())
     else:

@@ -31,7 +31,7 @@ def explain(
 
     quantized = load(model)
     float_model = load_source(onnx, quantized)
-    arrays = random_inputs(float_model) if data is None else read_arrays(data)
+    arrays = random_inputs(float_model) if data is None else read_arrays(data, float_model.inputs)
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)
     if json:

@@ -30,8 +30,9 @@ def export(
 
     check_folder_output(output, (model, *target_file(target), *(() if data is None else (data,))))
     hardware = load_target(target)
-    arrays = read_arrays(data) if data is not None else None
-    exported = export_model(load(model), hardware, output, name or model.stem, arrays)
+    quantized = load(model)
+    arrays = read_arrays(data, quantized.inputs) if data is not None else None
+    exported = export_model(quantized, hardware, output, name or model.stem, arrays)
     out = console()
     kind = "step by step" if exported.streams else "whole sequences, for it has a layer that runs backwards"
     out.print(f"wrote {output}: {exported.name}.c for {hardware.name}, {kind}", soft_wrap=True)

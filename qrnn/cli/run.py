@@ -41,7 +41,7 @@ def run(
         raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
     quantized = load(model)
     session = Session(quantized, backend, threads, isa)
-    arrays = read_arrays(input)
+    arrays = read_arrays(input, quantized.inputs)
     batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()
     with progress("running") as report:

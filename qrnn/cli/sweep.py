@@ -76,6 +76,7 @@ def sweep(
     from qrnn.lab.results import check_folder
     from qrnn.lab.sweep import configurations
     from qrnn.lab.sweep import sweep as measure
+    from qrnn.onnx_import import load_onnx
     from qrnn.targets import load_target
 
     device = load_target(target)
@@ -89,7 +90,8 @@ def sweep(
         raise DataError("--jobs and --dask are both given; expected one of them")
     count = len(configurations(device, axes, wanted, limit))
     check_folder(output)
-    arrays = read_arrays(calibration), read_arrays(data)
+    graph_inputs = load_onnx(model, stream).inputs
+    arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with nullcontext() if dask is None else dask_client(dask) as client, progress(f"{count} configurations") as report:
         result = measure(
             model,

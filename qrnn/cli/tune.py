@@ -64,6 +64,7 @@ def tune(
     from qrnn.lab.budgets import ORDER, Budgets, parse_amount
     from qrnn.lab.tune import tune as search
     from qrnn.model.file import save
+    from qrnn.onnx_import import load_onnx
     from qrnn.targets import load_target
 
     least = next((name for name in ORDER if name == cheapest), None)
@@ -86,7 +87,8 @@ def tune(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
             )
     device = load_target(target)
-    arrays = read_arrays(calibration), read_arrays(data)
+    graph_inputs = load_onnx(model, stream).inputs
+    arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with progress("searching") as report:
         result = search(
             model, *arrays, budgets, target=device, cheapest=least, most=most, stream=stream, progress=report

@@ -45,7 +45,7 @@ def verify(
     found = read_folder(folder, load_target(target) if target is not None else None)
     hardware = found.target if emulate else load_target("host-cpu")
     if data is not None:
-        vectors = integer_sequences(found.model, found.exported, read_arrays(data), sequences)
+        vectors = integer_sequences(found.model, found.exported, read_arrays(data, found.model.inputs), sequences)
     else:
         vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
     result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]

@@ -29,7 +29,9 @@ def real_array(where: str, what: str, value: Any) -> FloatArray:
         given = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; a tensor that keeps gradients
         raise DataError(f"{where}: {what} is not an array ({str(error).splitlines()[0]})") from None
-    if not (np.issubdtype(given.dtype, np.floating) or np.issubdtype(given.dtype, np.integer)):
+    if isinstance(value, np.ma.MaskedArray):
+        raise DataError(f"{where}: {what} is a masked array, whose mask would be lost; give filled(value)")
+    if given.dtype.kind not in "iuf":  # NumPy counts timedelta64 among its integers
         raise DataError(f"{where}: {what} has type {given.dtype}, expected real numbers")
     with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
         array = np.array(given, dtype=np.float64)

@@ -145,13 +145,21 @@ def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int,
         flat_ok = len(shape) == lead + 1 and shape[lead:] == (graph_input.features,)
         if not flat_ok:
             raise shape_error("(batch first, whatever the graph's own layout is)")
-    if array.size == 0:
+    if 0 in shape:
         raise shape_error("with N and T of at least 1")
-    if not issubclass(array.dtype.type, (expected, np.integer)):
-        raise DataError(
-            f"{where}: type {array.dtype}, expected {'real numbers' if expected is np.floating else 'integers'}"
-        )
+    check_type(where, array.dtype, expected)
     return shape[:lead]
+
+
+def check_type(where: str, dtype: Any, expected: Any) -> None:
+    """DataError unless arrays of ``dtype`` hold numbers of the kind ``expected``, np.floating or np.integer; integers serve as both.
+
+    Spans of time, dates, truth values, complex numbers, texts, objects and records are no such numbers. NumPy counts timedelta64 among its
+    integers, so the decision is by the kind's letter.
+    """
+    if dtype.kind not in ("iuf" if expected is np.floating else "iu"):
+        what = "real numbers" if expected is np.floating else "integers"
+        raise DataError(f"{where}: type {dtype}, expected {what}; convert the array, for example with astype")
 
 
 def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
@@ -176,14 +184,31 @@ def on_cuda_device(value: Any) -> bool:
 
 def as_array(where: str, value: Any) -> npt.NDArray[Any]:
     """NumPy's array of ``value``; DataError where it is none."""
+    if type(value) is np.ndarray:
+        return value
     if on_cuda_device(value):
         raise DataError(
             f"{where}: lies on a CUDA device; copy it to the host, or use backend 'cuda' and its run or step"
         )
     try:
-        return np.asarray(value)
+        array = np.asanyarray(value)
     except ValueError:  # rows of different lengths
         raise DataError(f"{where}: not an array; expected rows of one length") from None
+    except Exception as error:  # noqa: BLE001  # whatever another library's conversion raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{where}: {type(value).__name__} is not an array ({reason}); give a NumPy array") from None
+    if _has_mask(value) or isinstance(array, np.ma.MaskedArray):
+        raise DataError(
+            f"{where}: a masked array, whose mask would be lost; give filled(value), and lengths where the mask marks padding"
+        )
+    return np.asarray(array)
+
+
+def _has_mask(value: Any) -> bool:
+    """Whether a masked array is among nested lists; NumPy drops the masks of those when it makes one array of them."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_mask, value))
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str) -> None:
@@ -192,8 +217,18 @@ def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], 
         raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
 
 
+def check_mapping(data: Any) -> None:
+    """DataError unless ``data`` maps texts to what should be arrays."""
+    if not isinstance(data, Mapping):
+        raise DataError(f"inputs: {type(data).__name__}, expected a mapping from the names of graph inputs to arrays")
+    for name in data:
+        if not isinstance(name, str):
+            raise DataError(f"inputs: key {name!r} of type {type(name).__name__}, expected the name of a graph input")
+
+
 def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> None:
     """DataError where an array is no input of the model, or one that must be there is not."""
+    check_mapping(data)
     known = {i.name for i in graph_inputs}
     if unknown := sorted(data.keys() - known - set(RESERVED)):
         raise DataError(
@@ -227,6 +262,26 @@ def check_finite(where: str, real: FloatArray) -> None:
         _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
 
 
+def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False) -> FloatArray:
+    """``array``, whose type `check_type` accepts, as float64 in the machine's byte order; DataError where a value is not finite.
+
+    ``keep_float32``: an array of float32 that compiled code can read as it is comes back unchanged.
+    """
+    if keep_float32 and array.dtype == np.float32 and array.flags.aligned:
+        real: FloatArray = array
+    else:
+        with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
+            real = array.astype(np.float64)
+    check_finite(where, real)
+    return real
+
+
+def token_values(where: str, array: npt.NDArray[Any], vocabulary: int) -> IndexArray:
+    """``array`` of any type of integers as int64; DataError where a value is not in 0 … vocabulary - 1."""
+    _first_bad(where, array, (array < 0) | (array >= vocabulary), f"a token in 0…{vocabulary - 1}")
+    return array.astype(np.int64)
+
+
 def make_batch(
     graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None, keep_float32: bool = False
 ) -> Batch:
@@ -251,20 +306,12 @@ def make_batch(
         if name not in data:
             continue  # a state
         if graph_input.kind == "tokens":
-            ids = _checked(graph_input, data[name], np.integer)
-            vocabulary = graph_input.vocabulary
-            _first_bad(where, ids, (ids < 0) | (ids >= vocabulary), f"a token in 0…{vocabulary - 1}")
-            tokens[name] = ids.astype(np.int64)
-            lead = ids.shape
+            tokens[name] = token_values(where, _checked(graph_input, data[name], np.integer), graph_input.vocabulary)
+            lead = tokens[name].shape
         else:
             array = _checked(graph_input, data[name], np.floating)
             lead = array.shape[: 2 if graph_input.has_time else 1]
-            if keep_float32 and graph_input.kind == "features" and array.dtype == np.float32:
-                real = array
-            else:
-                with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
-                    real = array.astype(np.float64)
-            check_finite(where, real)
+            real = real_values(where, array, keep_float32 and graph_input.kind == "features")
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
         sizes[name] = lead
@@ -277,7 +324,7 @@ def checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
     if lengths is None:
         return np.full(count, steps, np.int64)
     array = as_array("lengths", lengths)
-    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+    if array.shape != (count,) or array.dtype.kind not in "iu":
         raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
     _first_bad("lengths", array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
     return array.astype(np.int64)

@@ -1,6 +1,7 @@
-"""Checks of a whole quantized model: every layer finds its tensors with the right shapes, and every accumulator is proved.
+"""Checks of a whole quantized model: its layers fit together, its tensors have the formats that the layers say, every sum is proved.
 
-Model files are untrusted: after these checks no backend can index outside an array.
+Model files are untrusted. A model that passes is one that `qrnn.quantize` could have made of an imported or written network: no backend can
+index outside an array, and all of them give the same values. Each dataclass has checked its own arrays before.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qrnn.errors import ModelFileError
-from qrnn.model.float_model import GraphInput
-from qrnn.model.parts import TensorFormat
+from qrnn.model.check_formats import check_formats
+from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.parts import QuantInitialState, TensorFormat
 from qrnn.model.quant_model import (
     QuantAdd,
     QuantConcat,
@@ -27,6 +31,9 @@ from qrnn.model.quant_recurrent import QuantRecurrent
 if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
 
+LARGEST_FEATURES = 1 << 20
+"""Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
+
 
 def _fail(where: str, problem: str) -> None:
     raise ModelFileError(f"{where}: {problem}; the model file is damaged or was not written by qrnn")
@@ -39,19 +46,27 @@ def written_tensors(layer: QuantLayer) -> tuple[str, ...]:
     return (layer.output,)
 
 
+def check_model(model: QuantModel) -> None:
+    """`check_graph` and then `check_formats`: all that a model must pass to exist."""
+    check_graph(model)
+    check_formats(model)
+
+
+def check_complete(model: QuantModel) -> None:
+    """A model as a file holds it has a recurrent layer and an output; parts of one, run alone in tests, need not."""
+    if not model.recurrent_layers:
+        _fail("layers", "none is recurrent")
+    if not model.outputs:
+        _fail("outputs", "there are none")
+
+
 def check_graph(model: QuantModel) -> None:
     """Every tensor is written once before it is read, with the shape that its reader needs; indices lie inside their tensors."""
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
     tokens = {i.name for i in model.inputs if i.kind == "tokens"}
     cells = {layer.c_n for layer in model.recurrent_layers}  # 32 bits wide: for outputs alone
-    states = {i.name: i.features for i in model.inputs if i.kind == "state"}
-    for side, values in (("input", model.inputs), ("output", model.outputs)):
-        for value in values:
-            if any(size < 1 for size in value.shape):
-                _fail(f"{side} {value.name}", f"shape {list(value.shape)}")
-        if len({value.name for value in values}) != len(values):
-            _fail(f"{side}s", "two have the same name")
+    _check_places(model)
     if len({layer.name for layer in model.layers}) != len(model.layers):
         _fail("layers", "two have the same name")  # backends keep their packed weights by it
     for graph_input in model.inputs:
@@ -70,32 +85,45 @@ def check_graph(model: QuantModel) -> None:
                 _fail(where, f"writes {name!r} twice or without a format")
             known.add(name)
         if isinstance(layer, QuantRecurrent):
-            for d in layer.directions:
-                for state in (d.h_0, d.c_0):
-                    if state is None or state.source is None or state.indices is None:
-                        continue
-                    if (
-                        state.source not in states
-                        or not ((state.indices >= 0) & (state.indices < states[state.source])).all()
-                    ):
-                        _fail(where, f"initial state reads outside {state.source!r}")
+            _check_states(where, layer, model)
+    if unwritten := sorted(tensors.keys() - known):
+        _fail(f"tensor {unwritten[0]}", "nothing writes it")
+    if model.one_step:
+        _check_one_step(model)
     for output in model.outputs:
-        filled: set[int] = set()
-        for name, indices, positions in output.parts:
-            fits = indices.ndim == 1 and indices.shape == positions.shape
-            if name not in known or name in tokens or tensors[name].has_time != output.has_time or not fits:
-                _fail(f"output {output.name}", f"cannot read {name!r}")
-            if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
-                _fail(f"output {output.name}", f"reads outside {name!r}")
-            if positions.min() < 0 or positions.max() >= output.features:
-                _fail(f"output {output.name}", "writes outside its shape")
-            filled |= set(positions.tolist())
-        if len(filled) != output.features:
-            _fail(f"output {output.name}", f"{len(filled)} of {output.features} features are written")
+        _check_output(output, known - tokens, tensors)
+
+
+def _check_places(model: QuantModel) -> None:
+    """Names, shapes and axes of the graph's inputs and outputs."""
+    places: tuple[tuple[str, tuple[GraphInput, ...] | tuple[GraphOutput, ...]], ...]
+    places = (("input", model.inputs), ("output", model.outputs))
+    for side, values in places:
+        for value in values:
+            where = f"{side} {value.name}"
+            if any(size < 1 for size in value.shape) or value.features > LARGEST_FEATURES:
+                _fail(
+                    where, f"shape {list(value.shape)}, expected sizes from 1 and at most {LARGEST_FEATURES} features"
+                )
+            axes = [axis for axis in (value.batch_axis, value.time_axis) if axis is not None]
+            rank = len(value.shape) + len(axes)
+            if len(set(axes)) != len(axes) or not all(0 <= axis < rank for axis in axes):
+                _fail(where, f"batch and time at the axes {axes} of {rank}")
+            if value.time_axis is not None and not value.has_time:
+                _fail(where, "has a time axis and no time")
+        if len({value.name for value in values}) != len(values):
+            _fail(f"{side}s", "two have the same name")
+    if sum(i.kind == "lengths" for i in model.inputs) > 1:
+        _fail("inputs", "two hold lengths")
 
 
 def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, TensorFormat]) -> None:
-    if graph_input.kind in ("state", "lengths"):
+    kind = graph_input.kind
+    if kind in ("tokens", "lengths") and graph_input.shape != ():
+        _fail(where, f"{kind} of shape {list(graph_input.shape)}, expected one for each place")
+    if (graph_input.vocabulary >= 1) != (kind == "tokens") or graph_input.vocabulary < 0:
+        _fail(where, f"vocabulary {graph_input.vocabulary} of an input of kind {kind}")
+    if kind in ("state", "lengths"):
         if graph_input.has_time:
             _fail(where, "has a time axis")
         return
@@ -104,8 +132,6 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
         _fail(where, "has no format")
     elif (fmt.features, fmt.has_time) != (graph_input.features, graph_input.has_time):
         _fail(where, "shape and format disagree")
-    elif graph_input.kind == "features" and not 1 <= fmt.limit <= 32767:
-        _fail(where, f"limit {fmt.limit} out of 1…32767")
 
 
 def _check_memory(model: QuantModel) -> None:
@@ -170,6 +196,57 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
         case QuantAdd():
             for name in (layer.right, layer.output):
                 expect(name, tensors[layer.left].features, tensors[layer.left].has_time)
+
+
+def _check_states(where: str, layer: QuantRecurrent, model: QuantModel) -> None:
+    """Initial states read inside state inputs, and begin at zero where those are left out."""
+    sizes = {i.name: i.features for i in model.inputs if i.kind == "state"}
+
+    def check(state: QuantInitialState) -> None:
+        if state.source is None or state.indices is None:
+            return
+        size = sizes.get(state.source, 0)
+        if not ((state.indices >= 0) & (state.indices < size)).all():
+            _fail(where, f"initial state reads outside {state.source!r}")
+        if state.value.any():
+            _fail(where, f"initial state has constants beside the state input {state.source!r}")
+
+    for d in layer.directions:
+        check(d.h_0)
+        if d.c_0 is not None:
+            check(d.c_0)
+
+
+def _check_one_step(model: QuantModel) -> None:
+    """A graph of one step per call runs forward, and its every step is its last."""
+    for i in model.inputs:
+        if i.kind in ("features", "tokens") and not i.has_time:
+            _fail(f"input {i.name}", "has no time in a graph of one step per call")
+    last = {layer.h_n for layer in model.recurrent_layers}
+    for layer in model.layers:
+        backwards = isinstance(layer, QuantRecurrent) and any(d.reverse for d in layer.directions)
+        if backwards or isinstance(layer, QuantLastStep) or last & set(layer.inputs):
+            _fail(f"layer {layer.name}", "needs whole sequences in a graph of one step per call")
+
+
+def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str, TensorFormat]) -> None:
+    """Its parts read inside their tensors, and write every feature once."""
+    where = f"output {output.name}"
+    written = np.zeros(output.features, np.int64)
+    for name, indices, positions in output.parts:
+        fits = indices.ndim == 1 and indices.shape == positions.shape
+        if name not in readable or tensors[name].has_time != output.has_time or not fits:
+            _fail(where, f"cannot read {name!r}")
+        if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
+            _fail(where, f"reads outside {name!r}")
+        if positions.min() < 0 or positions.max() >= output.features:
+            _fail(where, "writes outside its shape")
+        np.add.at(written, positions, 1)
+    if (written != 1).any():
+        _fail(
+            where,
+            f"{int((written > 0).sum())} of {output.features} features are written, {int((written > 1).sum())} more than once",
+        )
 
 
 def prove(model: QuantModel) -> dict[str, int]:

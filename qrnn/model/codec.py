@@ -52,6 +52,7 @@ def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
     if hasattr(origin, "__value__"):  # from Python 3.12 on, NumPy's NDArray[...] is a type alias: look behind it
         return decode(value, origin.__value__[arguments], tensors, where)
     if annotation is Any:
+        _expect_plain(value, where)
         return value
     if origin in (Union, types.UnionType):
         return _decode_union(value, arguments, tensors, where)
@@ -74,7 +75,10 @@ def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
         )
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), where, "an object", value)
-        return {name: decode(item, arguments[1], tensors, f"{where}.{name}") for name, item in value.items()}
+        return {
+            decode(name, str, tensors, where): decode(item, arguments[1], tensors, f"{where}.{name}")
+            for name, item in value.items()
+        }
     if is_dataclass(annotation):
         return _decode_dataclass(value, annotation, tensors, where)
     if annotation is float:
@@ -82,6 +86,8 @@ def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
         _expect(number, where, "a number", value)
         return float(value)
     _expect(type(value) is annotation, where, annotation.__name__, value)
+    if annotation is str:
+        _expect(value.encode("utf-8", "replace").decode() == value, where, "a text of Unicode", value)
     if annotation is int:
         _expect(abs(value) < 1 << 62, where, "a 62-bit integer", value)
     return value
@@ -111,6 +117,22 @@ def _decode_dataclass(value: Any, cls: Any, tensors: Tensors, where: str) -> Any
         return cls(**arguments)
     except TypeError as error:
         raise ModelFileError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
+
+
+def _expect_plain(value: Any, where: str) -> None:
+    """JSON without tensors: texts, finite numbers, truth values, nulls, lists and objects."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _expect_plain(name, where)
+            _expect_plain(item, f"{where}.{name}")
+    elif isinstance(value, list):
+        for k, item in enumerate(value):
+            _expect_plain(item, f"{where}[{k}]")
+    elif isinstance(value, str):
+        decode(value, str, {}, where)
+    elif not isinstance(value, bool) and isinstance(value, (int, float)):
+        decode(value, float, {}, where)
+        _expect(abs(value) <= 1e300, where, "a finite number", value)
 
 
 def _expect(condition: bool, where: str, expected: str, got: Any) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.numpy
@@ -18,6 +19,7 @@ from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.atomic import write_atomically
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.files import open_regular
+from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
 from qrnn.model.digest import array_digest
 from qrnn.model.quant_model import QuantModel
@@ -79,6 +81,15 @@ def load(path: str | os.PathLike[str]) -> QuantModel:
     return model
 
 
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ModelFileError where a name stands twice, of which readers take one or the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise ModelFileError(f"metadata: {twice!r} stands twice in one JSON object; convert the model again")
+    return found
+
+
 def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
     for name, expected in (("format", "qrnn"), ("schema", SCHEMA), ("contract", CONTRACT_VERSION)):
         if metadata.get(name) != expected:
@@ -90,11 +101,12 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
             "checksum does not match: the file is damaged; convert the model again or restore the file"
         )
     try:
-        parsed = json.loads(structure)
-        proof = json.loads(metadata.get("proof", ""))
+        parsed = json.loads(structure, object_pairs_hook=_unrepeated)
+        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=_unrepeated)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"metadata is not JSON ({error})") from None
     model: QuantModel = decode(parsed, QuantModel, tensors, "model")
+    check_complete(model)
     if dict(model.proof) != proof:
         raise ModelFileError("the stored overflow proof is not the model's; convert the model again")
     return model

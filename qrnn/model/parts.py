@@ -25,6 +25,13 @@ ACCUMULATOR_LIMIT = 1 << 31
 """What the magnitude of every accumulator, shifted left, stays below."""
 
 
+STATE_MAX = 32767
+"""No value of h, whether it begins or ends a step, is larger in magnitude (docs/arithmetic.md, section 4)."""
+
+CELL_MAX = (1 << 31) - 1
+"""Of an initial c; a step may end at -2^31, which is where `saturate32` stops."""
+
+
 def require(condition: bool, message: str) -> None:
     """ModelFileError with ``message`` unless ``condition``."""
     if not condition:

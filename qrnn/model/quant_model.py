@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import (
     GateFunction,
@@ -73,6 +74,12 @@ class QuantPointwise:
         )
 
     @property
+    def limit(self) -> int:
+        """The largest magnitude that it writes."""
+        low, high = self.function.bounds
+        return shift_right_round(max(-low, high), self.function.out_frac - self.out_frac)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
 
@@ -105,7 +112,8 @@ class QuantEmbedding:
     table: Int16Array
 
     def __post_init__(self) -> None:
-        require(self.table.dtype == np.int16 and self.table.ndim == 2, f"layer {self.name}: table is not int16[V, F]")
+        fits = self.table.dtype == np.int16 and self.table.ndim == 2 and self.table.size > 0
+        require(fits, f"layer {self.name}: table is not int16[V, F]")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -234,9 +242,9 @@ class QuantModel:
     proof: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from qrnn.model.check import check_graph, prove  # the checks read this module's types
+        from qrnn.model.check import check_model, prove  # the checks read this module's types
 
-        check_graph(self)
+        check_model(self)
         object.__setattr__(self, "proof", prove(self))
 
     def whole_tensor(self, output: GraphOutput) -> str | None:

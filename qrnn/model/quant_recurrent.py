@@ -8,6 +8,8 @@ import numpy as np
 
 from qrnn.model.float_model import GATES, LEFT_OUT, CellKind, Forget, gate_blocks, gate_roles
 from qrnn.model.parts import (
+    CELL_MAX,
+    STATE_MAX,
     AnyMatrix,
     GateFunction,
     Int8Array,
@@ -126,7 +128,9 @@ class QuantDirection:
         rows = self.hh.weight.shape[0]
         require(self.ih.weight.shape[0] == rows, f"ih {self.ih.weight.shape} and hh {self.hh.weight.shape} disagree")
         check_pre_shift("direction", self.pre_shift, rows)
-        require(bool((np.abs(self.h_0.value.astype(np.int64)) <= 32767).all()), "h_0 leaves ±32767")
+        for name, state, limit in (("h_0", self.h_0, STATE_MAX), ("c_0", self.c_0, CELL_MAX)):
+            fits = state is None or bool((np.abs(state.value.astype(np.int64)) <= limit).all())
+            require(fits, f"{name} leaves ±{limit}")
         require(self.peephole is None or self.peephole.weight.shape == (rows,), "peephole size")
 
 
@@ -156,7 +160,11 @@ class QuantRecurrent:
         where = f"layer {self.name}"
         require(self.cell in GATES, f"{where}: cell {self.cell!r} unknown")
         require(self.forget == "gate" or self.cell == "lstm", f"{where}: forget={self.forget} is for lstm")
-        require(1 <= len(self.directions) <= 2, f"{where}: {len(self.directions)} directions")
+        reverse = tuple(d.reverse for d in self.directions)
+        require(
+            reverse in ((False,), (True,), (False, True)),
+            f"{where}: {len(reverse)} directions, reverse {list(reverse)}, expected [False], [True] or [False, True]",
+        )
         require(0 <= self.h_frac <= 15 and 0 <= self.c_frac <= C_FRAC_MAX, f"{where}: h_frac or c_frac out of range")
         require((self.cell == "lstm") == (self.c_n is not None), f"{where}: c_n and cell disagree")
         for number, d in enumerate(self.directions):

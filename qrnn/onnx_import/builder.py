@@ -96,11 +96,14 @@ class Builder:
         """The Dense layer whose output a tensor is."""
         return self._dense.get(tensor.name)
 
-    def result(self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer") -> Tensor:
-        """The tensor of a node's output, named as in the graph."""
+    def result(
+        self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer", part: str = ""
+    ) -> Tensor:
+        """The tensor of a node's output, named as in the graph; of a ``part`` of an output that several layers write, with its name."""
         name = node.output_names[output] if output < len(node.output_names) else ""
         role = ("Y", "h_n", "c_n")[output]
-        return self.new_tensor(name or f"{node.name}.{role}", not name, features, has_time, kind)
+        made = not name or bool(part)
+        return self.new_tensor((name or f"{node.name}.{role}") + part, made, features, has_time, kind)
 
     def constant(self, values: FloatArray, axes: tuple[Symbol | None, ...]) -> Features:
         """Constants whose batch or time size is symbolic, as features of a tensor that only initial states may read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from qrnn.arithmetic import gates as g
 from qrnn.model.float_model import CellKind, Forget, GraphInput, gate_blocks
 from qrnn.model.parts import (
+    CELL_MAX,
     SCALE_COLUMNS,
     SCALE_LIMIT,
+    STATE_MAX,
     AnyMatrix,
     GateFunction,
     Operand,
@@ -166,7 +168,7 @@ def raw_model(rng: Rng) -> QuantModel:
                 _pre_shift(rng, len(blocks) * H),
                 functions,
                 QuantInitialState(ends(rng, -32767, 32767, P).astype(np.int32)),
-                QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
+                QuantInitialState(ends(rng, -CELL_MAX, CELL_MAX, H).astype(np.int32)) if cell == "lstm" else None,
                 peephole,
                 projection,
             )
@@ -249,7 +251,7 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
                 np.zeros(rows, np.int8) if shape.simple else _pre_shift(rng, rows),
                 tuple(functions),
                 QuantInitialState(ends(rng, -32767, 32767, H).astype(np.int32)),
-                QuantInitialState(ends(rng, -(1 << 31), (1 << 31) - 1, H).astype(np.int32)) if cell == "lstm" else None,
+                QuantInitialState(ends(rng, -CELL_MAX, CELL_MAX, H).astype(np.int32)) if cell == "lstm" else None,
             )
         )
     for d in directions if shape.tables else ():
@@ -268,19 +270,27 @@ def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
     """A dense layer of random integers, from x to y."""
     operand = Operand(_number(rng, 0, 15), limit)
     layer = QuantDense("dense", "x", "y", matrix(rng, rows, inputs, limit), _pre_shift(rng, rows), operand, 5)
-    return _model(layer, {"x": (inputs, True), "y": (rows, True)})
+    return _model(layer, {"x": int16(0, inputs), "y": int16(layer.out_frac, rows)})
 
 
 def _alone(layer: QuantRecurrent) -> QuantModel:
     """A model of this layer and nothing else."""
     D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size
-    return _model(layer, {"x": (I, True), "y": (D * P, True), "h_n": (D * P, False), "c_n": (D * H, False)})
+    y = int16(layer.h_frac, D * P)
+    tensors = {"x": int16(0, I), "y": y, "h_n": replace(y, has_time=False)}
+    if layer.c_n is not None:
+        tensors[layer.c_n] = TensorFormat(D * H, False, 32, (2.0**-layer.c_frac,), CELL_MAX)
+    return _model(layer, tensors)
 
 
-def _model(layer: QuantRecurrent | QuantDense, sizes: dict[str, tuple[int, bool]]) -> QuantModel:
-    """One layer with tensors of these sizes, with a time axis or without."""
-    tensors = {name: TensorFormat(size, timed, 32, (1.0,), 32767) for name, (size, timed) in sizes.items()}
+def int16(frac: int, features: int) -> TensorFormat:
+    """The format of a fixed-point tensor over time."""
+    return TensorFormat(features, True, 16, (2.0**-frac,), STATE_MAX)
+
+
+def _model(layer: QuantRecurrent | QuantDense, tensors: dict[str, TensorFormat]) -> QuantModel:
+    """One layer with its tensors."""
     provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
     return QuantModel(
-        "raw", (GraphInput("x", "features", (sizes["x"][0],), True),), (layer,), (), tensors, False, provenance
+        "raw", (GraphInput("x", "features", (tensors["x"].features,), True),), (layer,), (), tensors, False, provenance
     )

@@ -207,7 +207,7 @@ def test_data_missing_or_a_folder(place: Workplace, command: str) -> None:
 def test_member_that_is_no_array(place: Workplace) -> None:
     path = place.path("bad.npz")
     path.write_bytes(npz_of(b"hello", "x"))
-    place.refused(*reading(place, "run", path, "gru"), says="[N, T, 4]")
+    place.refused(*reading(place, "run", path, "gru"), says=("bad.npz", "member 'x' is no array"))
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------------------------

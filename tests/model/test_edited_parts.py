@@ -41,6 +41,15 @@ def value(part: str, **values: Any) -> Edit:
     return edit
 
 
+def coarsest_h(file: QrnnFile, layer: dict[str, Any]) -> None:
+    """h in whole units, and so its tensors and the layer that adds one of them."""
+    layer["h_frac"] = 0
+    for name in (layer["output"], layer["h_n"]):
+        file.structure["tensors"][name]["scale"] = [1.0]
+    add = next(other for other in file.structure["layers"] if other["type"] == "QuantAdd")
+    add |= {side: 0 for side in ("left_frac", "right_frac") if add[side.removesuffix("_frac")] == layer["output"]}
+
+
 def set_all(number: int) -> Callable[[Any], Any]:
     return lambda a: np.full_like(a, number)
 
@@ -286,7 +295,7 @@ def test_extreme_parts_that_fit_run_alike(tmp_path: Path) -> None:
         (PEEPHOLES, array("peephole", "weight", set_all(-32768))),
         (PROJECTION, value("projection", hidden_frac=0)),
         (PROJECTION, array("projection", "pre_shift", set_all(15))),
-        (FED_BACK, value("layer", h_frac=0)),
+        (FED_BACK, coarsest_h),
         (FED_BACK, array("projection", "table", set_all(32768))),
         (FED_BACK, value("projection", in_frac=0)),
         (NO_FORGET, gate(0, 3, 32767)),

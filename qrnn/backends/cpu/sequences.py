@@ -47,28 +47,32 @@ class CpuSequences(SequenceRows):
             for o in engine.model.outputs
             if len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features
         )
-        self._users = {
-            name: [place for share in self.shares for place in share.users(name)]
-            for name in (*self.inputs, *self.outputs)
-        }
-
-    def _put(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the calls that read an input, or write an output, do so there."""
-        address = address_of(values)
-        for words, word, offset in self._users[name]:
-            words[word] = address + offset
+        # apart, for an output may be called as an input is
+        self._readers = {name: [p for share in self.shares for p in share.readers(name)] for name in self.inputs}
+        self._writers = {name: [p for share in self.shares for p in share.writers(name)] for name in self.outputs}
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        self._put(name, values)
+        _put(self._readers[name], values)
 
     def write_to(self, name: str, values: FloatArray) -> None:
-        self._put(name, values)
+        _put(self._writers[name], values)
 
     def run(self, count: int) -> bool:
         if len(self.shares) == 1:
             self.shares[0].calls.wake()
             return self.shares[0].run()
         return all(list(shared_pool().map(_Share.run, self.shares)))
+
+
+Place = tuple[Int64Array, int, int]
+"""Where the address of a user's array is to be put, words and number, and the bytes before this share of it."""
+
+
+def _put(users: list[Place], values: npt.NDArray[Any]) -> None:
+    """Let calls read or write ``values``."""
+    address = address_of(values)
+    for words, word, offset in users:
+        words[word] = address + offset
 
 
 class _Share:
@@ -95,15 +99,20 @@ class _Share:
         writing = [call for part in self._writing.values() for call in part]
         self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True))
         self._rows = (last - first) * steps
-        self._offsets = {
-            name: first * (len(array) // rows.size) * array[:1].nbytes
-            for name, array in (*rows.inputs.items(), *rows.outputs.items())
-        }
+        self._first, self._of_all = first, rows
 
-    def users(self, name: str) -> list[tuple[Int64Array, int, int]]:
-        """Where the address of a user's array of an input or output is to be put, and the bytes before this share of it."""
-        calls = [self._reading[name]] if name in self._reading else self._writing[name]
-        return [(*call.frame.place(USERS), self._offsets[name]) for call in calls]
+    def _offset(self, array: npt.NDArray[Any]) -> int:
+        """Bytes before this share of an array of all sequences."""
+        return int(self._first * (len(array) // self._of_all.size) * array[:1].nbytes)
+
+    def readers(self, name: str) -> list[Place]:
+        """Of an input."""
+        return [(*self._reading[name].frame.place(USERS), self._offset(self._of_all.inputs[name]))]
+
+    def writers(self, name: str) -> list[Place]:
+        """Of an output."""
+        offset = self._offset(self._of_all.outputs[name])
+        return [(*call.frame.place(USERS), offset) for call in self._writing[name]]
 
     def run(self) -> bool:
         """False where an input is out of its range."""

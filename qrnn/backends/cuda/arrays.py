@@ -22,15 +22,17 @@ from qrnn.backends.cuda.weights import upload
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     as_array,
-    check_finite,
     check_fits,
     check_names,
     check_sizes,
     checked_lengths,
     on_cuda_device,
+    real_values,
+    token_values,
     with_time_axis,
 )
 from qrnn.model.float_model import FloatArray, GraphInput
+from qrnn.model.parts import STATE_MAX
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""
@@ -38,14 +40,20 @@ DLPACK_LEGACY_STREAM = 1
 
 def on_device(where: str, value: Any) -> Any:
     """``value`` as an array of Numba's on the device: itself or a view where it is on the device, else a copy."""
+    if not on_cuda_device(value):
+        return upload(as_array(where, value))
     if getattr(value, "__cuda_ndarray__", False):
         found = value
     elif hasattr(value, "__cuda_array_interface__"):
+        if value.__cuda_array_interface__.get("mask") is not None:
+            raise DataError(
+                f"{where}: an array with a mask, which would be lost; give its values, and lengths for padding"
+            )
         found = cuda.as_cuda_array(value)
-    elif on_cuda_device(value):
-        found = _from_dlpack(value)
     else:
-        return upload(as_array(where, value))
+        found = _from_dlpack(value)
+    if not found.dtype.isnative:
+        raise DataError(f"{where}: type {found.dtype} of the other byte order on the device; convert it on the host")
     if not found.is_c_contiguous():
         raise DataError(
             f"{where}: strides {list(found.strides)} of an array on the device; make it contiguous (row-major)"
@@ -68,9 +76,9 @@ def _from_dlpack(value: Any) -> Any:
     return cuda.from_cuda_array_interface(description, owner=view)
 
 
-def on_host(value: Any) -> Any:
+def on_host(where: str, value: Any) -> Any:
     """``value`` as NumPy's."""
-    return on_device("", value).copy_to_host() if on_cuda_device(value) else value
+    return on_device(where, value).copy_to_host() if on_cuda_device(value) else value
 
 
 def run_arrays(
@@ -83,7 +91,9 @@ def run_arrays(
     """See `qrnn.backends.base.Engine.run_on_device`."""
     graph_inputs = model.model.inputs
     check_names(graph_inputs, inputs)
-    inputs, without = with_time_axis(graph_inputs, inputs, on_device)
+    inputs, without = with_time_axis(
+        graph_inputs, inputs, lambda where, v: on_device(where, v) if on_cuda_device(v) else as_array(where, v)
+    )
     given: dict[str, Any] = {}
     states: dict[str, FloatArray] = {}
     sizes: dict[str, tuple[int, ...]] = {}
@@ -96,16 +106,34 @@ def run_arrays(
             if name in inputs:
                 states[name], sizes[name] = _state(graph_input, inputs[name])
         else:
-            given[name] = _with_time(graph_input, on_device(f"input {name!r}", inputs[name]), one_step)
-            sizes[name] = check_fits(
-                graph_input, given[name], np.integer if graph_input.kind == "tokens" else np.floating
-            )
+            given[name], sizes[name] = _values(graph_input, inputs[name], one_step)
     count, steps = check_sizes(sizes)
-    known = Lengths.of(checked_lengths(on_host(lengths), count, steps))
-    integers = _integers(model, given)
-    start = {name: (_state_on_device(h), _state_on_device(c)) for name, (h, c) in begin(count, states).items()}
+    known = Lengths.of(checked_lengths(on_host("lengths", lengths), count, steps))
+    start = {
+        name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
+        for name, (h, c) in begin(count, states).items()
+    }
+    integers = _integers(model, given, {name: h for name, (h, _) in start.items()})
     tensors, final = model.run(integers, start, known, None)
     return _outputs(model, tensors, known, steps, one_step or without), final
+
+
+def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
+    """An input's values on the device, still to be checked there, and its size [N] or [N, T].
+
+    An array of the host is checked on the host, and goes to the device in a type that the kernels read.
+    """
+    where, kind = f"input {graph_input.name!r}", np.integer if graph_input.kind == "tokens" else np.floating
+    if on_cuda_device(value):
+        array = _with_time(graph_input, on_device(where, value), one_step)
+        return array, check_fits(graph_input, array, kind)
+    array = as_array(where, value)
+    if one_step and graph_input.has_time and array.ndim:
+        array = array[:, None]
+    size = check_fits(graph_input, array, kind)
+    is_token = graph_input.kind == "tokens"
+    checked = token_values(where, array, graph_input.vocabulary) if is_token else real_values(where, array)
+    return upload(checked), size
 
 
 def _with_time(graph_input: GraphInput, array: Any, one_step: bool) -> Any:
@@ -117,21 +145,21 @@ def _with_time(graph_input: GraphInput, array: Any, one_step: bool) -> Any:
 def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, ...]]:
     """A graph state input, small, as the host's; and its size [N]."""
     where = f"input {graph_input.name!r}"
-    array = as_array(where, on_host(value))
+    array = as_array(where, on_host(where, value))
     size = check_fits(graph_input, array, np.floating)
-    real: FloatArray = array.astype(np.float64).reshape(size[0], graph_input.features)
-    check_finite(where, real)
-    return real, size
+    return real_values(where, array).reshape(size[0], graph_input.features), size
 
 
-def _state_on_device(array: Any) -> Any:
-    return on_device("state", array)
+def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
+    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's h in ``states``, is refused.
 
-
-def _integers(model: DeviceModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Features as int16, tokens as int64; DataError where any is refused."""
+    All are counted before the one wait for the device.
+    """
     integers: dict[str, Any] = {}
-    refused = {name: zeros((1,), np.int32) for name in given}
+    counts = zeros((len(given) + len(states),), np.int32)
+    refused = {name: counts[k : k + 1] for k, name in enumerate(given)}
+    for k, h in enumerate(states.values(), len(given)):
+        for_each(heads.check_state, h.size, STATE_MAX, h.reshape(h.size), counts[k : k + 1])
     for graph_input in model.model.inputs:
         name = graph_input.name
         if name not in given:
@@ -153,9 +181,16 @@ def _integers(model: DeviceModel, given: Mapping[str, Any]) -> dict[str, Any]:
             flat = x.reshape(x.size // graph_input.features, graph_input.features)
             for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), refused[name])
         integers[name] = out
+    found = dict(zip((*given, *(f"h {name}" for name in states)), counts.copy_to_host().tolist(), strict=True))
+    for name in states:
+        if count := found[f"h {name}"]:
+            raise DataError(
+                f"state of layer {name!r}: {count} values of h are below -{STATE_MAX}, expected -{STATE_MAX}…{STATE_MAX}; "
+                "give a state from this model's own run or step"
+            )
     for graph_input in model.model.inputs:
         name = graph_input.name
-        if name in refused and (count := int(refused[name].copy_to_host()[0])):
+        if name in refused and (count := found[name]):
             expected = (
                 f"tokens in 0…{graph_input.vocabulary - 1}"
                 if graph_input.kind == "tokens"

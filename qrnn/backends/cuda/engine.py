@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.backends.cuda.arrays import run_arrays
+from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.recurrent import Lengths
@@ -45,6 +45,9 @@ class CudaEngine(Engine):
         one_step: bool,
     ) -> tuple[dict[str, Any], dict[str, LayerState]]:
         return run_arrays(self.on_device, inputs, lengths, begin, one_step)
+
+    def to_host(self, array: Any) -> Any:
+        return on_host("state", array)
 
     def run(
         self,

@@ -124,6 +124,14 @@ def quantize(scale: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
 
 
 @kernel(THREADS)
+def check_state(largest: Any, h: Any, refused: Any) -> None:
+    """refused[0] counts values of h [M] int16 that are not within ±largest."""
+    m = cuda.grid(1)
+    if m < h.shape[0] and not -largest <= int64(h[m]) <= largest:
+        cuda.atomic.add(refused, 0, 1)
+
+
+@kernel(THREADS)
 def check_tokens(vocabulary: Any, x: Any, out: Any, refused: Any) -> None:
     """out [M] int64 = x [M] of any integer type; refused[0] counts those that are not in 0 … vocabulary - 1, which become 0."""
     m = cuda.grid(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -186,14 +187,16 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
-    backwards = any(reverse)
-    if build.one_step:
-        reverse = (False,) * count  # one step has the same result either way
-    build.lengths_of.append((node.where, _lengths(node, build), any(reverse)))
+    build.lengths_of.append((node.where, _lengths(node, build), any(reverse) and not build.one_step))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
-    if build.one_step and build.stream and backwards and any(s is not None and s.source is None for s in [*h_0, *c_0]):
+    if (
+        build.one_step
+        and build.stream
+        and any(reverse)
+        and any(s is not None and s.source is None for s in [*h_0, *c_0])
+    ):
         raise node.refuse(
             "runs in reverse in a graph of one step per call, which cannot be streamed; leave out --stream, or re-export "
             "with a dynamic time axis"
@@ -212,36 +215,40 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         )
         for d in range(count)
     )
-    y = build.result(node, count * hidden, True)
-    h_n = build.result(node, count * hidden, False, 1, "h_n")
-    h_n.steps = y
-    finals = [(h_n, h_0)]
-    c_n = None
-    if lstm:
-        c_n = build.result(node, count * hidden, False, 2, "c_n")
-        finals.append((c_n, [c for c in c_0 if c is not None]))
-    build.layers.append(
-        Recurrent(
-            name=node.name,
-            cell=cell.kind,
-            input=tensor.name,
-            output=y.name,
-            h_n=h_n.name,
-            c_n=c_n.name if c_n else None,
-            directions=directions,
-            linear_before_reset=attributes.linear_before_reset,
-            forget=attributes.forget,
-            clip=attributes.clip,
+    # one step has the same result either way, so that its directions are layers of their own, each with a memory or without
+    groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
+    written = []
+    for number, group in enumerate(groups):
+        size, part = len(group) * hidden, f".{number}" if len(groups) > 1 else ""
+        y = build.result(node, size, True, part=part)
+        h_n = build.result(node, size, False, 1, "h_n", part)
+        h_n.steps = y
+        c_n = build.result(node, size, False, 2, "c_n", part) if lstm else None
+        build.layers.append(
+            Recurrent(
+                name=node.name,
+                cell=cell.kind,
+                input=tensor.name,
+                output=y.name,
+                h_n=h_n.name,
+                c_n=c_n.name if c_n else None,
+                directions=group,
+                linear_before_reset=attributes.linear_before_reset,
+                forget=attributes.forget,
+                clip=attributes.clip,
+            )
         )
-    )
-    for final, initial in finals:
-        _record_carries(build, final, initial, hidden)
+        _record_carries(build, h_n, [d.h_0 for d in group], hidden)
+        if c_n is not None:
+            _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
+        written.append((y, h_n) if c_n is None else (y, h_n, c_n))
+    y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*written, strict=True))
     if attributes.batch_first:
-        outputs = [Features(y.ids.reshape(1, 1, count, hidden), (BATCH, TIME, None, None))]
-        outputs += [Features(f.ids.reshape(1, count, hidden), (BATCH, None, None)) for f, _ in finals]
+        outputs = [Features(y_ids.reshape(1, 1, count, hidden), (BATCH, TIME, None, None))]
+        outputs += [Features(ids.reshape(1, count, hidden), (BATCH, None, None)) for ids in final_ids]
     else:
-        outputs = [Features(y.ids.reshape(1, count, 1, hidden), (TIME, None, BATCH, None))]
-        outputs += [Features(f.ids.reshape(count, 1, hidden), (None, BATCH, None)) for f, _ in finals]
+        outputs = [Features(y_ids.reshape(1, count, 1, hidden), (TIME, None, BATCH, None))]
+        outputs += [Features(ids.reshape(count, 1, hidden), (None, BATCH, None)) for ids in final_ids]
     return tuple(outputs)
 
 

@@ -121,7 +121,7 @@ def test_refusals() -> None:
         session.run(on_device(data | {"z": data["x"]}))
     with pytest.raises(DataError, match=r"lengths: value 9"):
         session.run(on_device(data), [9, 1])
-    with pytest.raises(DataError, match=r"state of layer 'layer0' is int16\[3"):
+    with pytest.raises(DataError, match=r"state of layer 'layer0': h is int16\[3"):
         session.run(on_device(data), state=session.initial_state(3))
     with pytest.raises(DataError, match="input 'x': lies on a CUDA device"):
         Session(model, "cpu").run(on_device(data))
@@ -134,3 +134,55 @@ def test_a_state_is_given_once() -> None:
     session = Session(model, "cuda")
     with pytest.raises(DataError, match="both state= and the graph state input 'state'"):
         session.run(on_device(data), state=session.initial_state(2))
+
+
+def test_states_beyond_their_range() -> None:
+    model, x = STREAM.quantized(), STREAM.data()["x"]
+    session = Session(model, "cuda")
+    layers = dict(session.initial_state(2).layers)
+    layers["layer1"][0][1, 0, 4] = -32768
+    there = State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})
+    with pytest.raises(DataError, match=r"state of layer 'layer1': 1 values of h are below -32767"):
+        session.run(on_device({"x": x}), state=there)
+    for inputs, state in ((on_device({"x": x}), State(layers)), ({"x": x}, State(layers)), ({"x": x}, there)):
+        with pytest.raises(DataError, match=r"state of layer 'layer1': h is -32768 at \[1, 0, 4\]"):
+            session.run(inputs, state=state)
+    layers["layer1"][0][1, 0, 4] = -32767
+    on_host = session.run({"x": x}, state=State(layers))
+    there = State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})
+    assert_same(session.run(on_device({"x": x}), state=there).outputs, on_host.outputs)
+    np.testing.assert_array_equal(session.run({"x": x}, state=there).outputs["y"], on_host.outputs["y"])
+    floats = State({k: (cuda.to_device(h.astype(np.float32)), cuda.to_device(c)) for k, (h, c) in layers.items()})
+    with pytest.raises(DataError, match=r"state of layer 'layer0': h is float32\[2, 1, 6\], expected int16"):
+        session.run(on_device({"x": x}), state=floats)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", "f2", "g", ">i2", "u8"])
+def test_every_type_of_the_host_beside_the_device(kind: str) -> None:
+    """One input on the device sends the others there too, whatever their types."""
+    model, data = CASE.quantized(), CASE.data()
+    state = np.round(3 * data["state"]).clip(0, 3)
+    x = np.round(3 * data["x"]).clip(0, 9)
+    want = Session(model, "reference").run({"x": x, "state": state})
+    got = Session(model, "cuda").run({"x": x.astype(kind), "state": cuda.to_device(state)})
+    assert_same(got.outputs, want.outputs)
+
+
+def test_arrays_that_are_refused_wherever_they_lie() -> None:
+    model, data = CASE.quantized(), CASE.data()
+    session = Session(model, "cuda")
+    state = cuda.to_device(data["state"])
+    for value, says in (
+        (data["x"].astype("m8[s]"), "type timedelta64"),
+        (np.ma.masked_array(data["x"]), "masked array"),
+        (np.where(data["x"] > 0, np.inf, data["x"]).astype(">f4"), "value inf at"),
+        (data["x"] > 0, "type bool"),
+    ):
+        with pytest.raises(DataError, match=says):
+            session.run({"x": value, "state": state})
+    with pytest.raises(DataError, match="type timedelta64"):
+        session.run(on_device({"x": data["x"].astype("m8[s]")}))
+    with pytest.raises(DataError, match="other byte order"):
+        session.run({"x": cuda.to_device(data["x"].astype(">f8"))})
+    with pytest.raises(DataError, match="key 3 of type int"):
+        session.run({"x": cuda.to_device(data["x"]), 3: state})

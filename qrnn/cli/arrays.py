@@ -1,0 +1,239 @@
+"""Writing .npz files of arrays, and reading them, which may be damaged, hostile or meant for another model.
+
+Everything that can be known without unpacking is looked at first: the archive's directory, then each member's header, then whether names, types
+and shapes are those of the model, then whether there is room. Only then are values read.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import math
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from qrnn.errors import DataError
+from qrnn.files import open_regular
+
+if TYPE_CHECKING:
+    from qrnn.model.float_model import GraphInput
+
+UNREADABLE = (
+    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+"""What NumPy and the zip reader raise on damaged and impossible files."""
+
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Those that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: a few kilobytes could fill the memory."""
+
+ENCRYPTED = 1
+"""The flag of a member that is."""
+
+LARGEST_HEADER = 1 << 16
+"""Bytes of an array's header; NumPy itself writes a few hundred."""
+
+LOCAL_HEADER = 30
+"""Bytes before a member's name in the archive, the least that stands between two members."""
+
+SHARE_OF_MEMORY = 0.5
+"""Of the memory that is available: as much again is needed for what is made of the arrays."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an array's header says of it; has ``shape``, ``dtype``, ``size`` and `reshape` as an array does."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Any
+    header_bytes: int
+
+    def reshape(self, *shape: int) -> Declared:
+        """The same array seen with other axes."""
+        return replace(self, shape=shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * int(self.dtype.itemsize)
+
+
+def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) -> dict[str, Any]:
+    """The arrays of an .npz file; DataError names the file, the array and what is wrong with it.
+
+    ``graph_inputs``: of the model that the arrays are for. Those that do not fit it by name, shape or type are refused before they are read.
+    """
+    import numpy as np
+
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
+    with _refusing(path), opened as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
+        with zipfile.ZipFile(file) as archive:
+            members = _members(archive)
+            declared = {name: _declared(archive, name, info) for name, info in members.items()}
+            if graph_inputs is not None:
+                _check_fits(graph_inputs, declared)
+            _check_room(declared)
+            arrays = {}
+            for name, info in members.items():
+                with archive.open(info) as member, warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # of headers by Python 2
+                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+            return arrays
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a DataError that begins with the file."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The archive's members by the names of their arrays."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name == info.filename:
+            raise DataError(
+                f"member {info.filename!r} is no array (.npy); expected an .npz file as numpy.savez writes it"
+            )
+        if name in found:
+            raise DataError(f"holds array {name!r} twice; expected one array per graph input")
+        if info.flag_bits & ENCRYPTED:
+            raise DataError(f"array {name!r} is encrypted; save it without a password")
+        if info.compress_type not in METHODS:
+            raise DataError(
+                f"array {name!r} is compressed by method {info.compress_type}, expected none or deflate; "
+                "save it with numpy.savez or numpy.savez_compressed"
+            )
+        found[name] = info
+    end = 0
+    for name, info in sorted(found.items(), key=lambda item: item[1].header_offset):
+        if info.header_offset < end:
+            raise DataError(f"array {name!r} lies inside another one; the file is damaged")
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
+    return found
+
+
+def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Declared:
+    """What the header of an array says, which must agree with the size that the archive's directory says."""
+    with archive.open(info) as member:
+        shape, dtype, header_bytes = _header(name, member)
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise DataError(f"array {name!r}: shape {list(shape)}, expected sizes of at least 0")
+    if dtype.hasobject:
+        raise DataError(f"array {name!r}: type {dtype}, expected numbers; Python objects are not read")
+    found = Declared(name, tuple(shape), dtype, header_bytes)
+    if header_bytes + found.nbytes != info.file_size:
+        raise DataError(
+            f"array {name!r}: its header says {dtype}{list(shape)}, {header_bytes + found.nbytes} bytes in all, "
+            f"and the archive {info.file_size}; the file is damaged"
+        )
+    return found
+
+
+def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
+    """(shape, type, bytes of the header) of an array; no more is read than a header has."""
+    import numpy as np
+
+    start = member.read(8)
+    version = tuple(start[6:8])
+    if start[:6] != b"\x93NUMPY" or version not in ((1, 0), (2, 0)):
+        raise DataError(f"array {name!r} does not begin as an array of plain numbers does; save it with numpy.savez")
+    counter = member.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(counter, "little")
+    if length > LARGEST_HEADER:
+        raise DataError(f"array {name!r}: a header of {length} bytes, expected at most {LARGEST_HEADER}")
+    text = io.BytesIO(counter + member.read(length))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        shape, _, dtype = read(text)
+    return shape, dtype, len(start) + len(counter) + length
+
+
+def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:
+    """DataError for arrays that `make_batch` would refuse, as far as names, shapes and types say."""
+    import numpy as np
+
+    from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, with_time_axis
+
+    check_names(graph_inputs, declared)
+    declared, _ = with_time_axis(graph_inputs, declared, lambda _, array: array)
+    sizes = {}
+    known = {i.name: i for i in graph_inputs}
+    for name, array in declared.items():
+        if name in known and known[name].kind != "lengths":
+            kind = np.integer if known[name].kind == "tokens" else np.floating
+            sizes[name] = check_fits(known[name], array, kind)
+        else:
+            check_type(name, array.dtype, np.integer)
+    count, steps = check_sizes(sizes)
+    for name, array in declared.items():
+        fits = array.shape == (count,) or (name == "labels" and array.shape == (count, steps))
+        if name not in sizes and not fits:
+            expected = (
+                f"[{count}] or [{count}, {steps}]" if name == "labels" else f"integers [{count}], one per sequence"
+            )
+            raise DataError(f"{name}: shape {list(array.shape)}, expected {expected}")
+
+
+def _check_room(declared: Mapping[str, Declared]) -> None:
+    """DataError where the arrays would take more than `SHARE_OF_MEMORY` of the memory that is available."""
+    total, free = sum(array.nbytes for array in declared.values()), available_memory()
+    if free is not None and total > SHARE_OF_MEMORY * free:
+        from qrnn.cli.common import size_text
+
+        raise DataError(
+            f"its arrays take {size_text(total)}, and at most half of the memory that is free ({size_text(free)}) is used for them; "
+            "give fewer sequences at a time"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still have, by Linux and its control group; None where neither says."""
+    found: list[int] = []
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        group = Path("/sys/fs/cgroup")
+        most, used = ((group / f"memory.{what}").read_text("utf-8").strip() for what in ("max", "current"))
+        if most != "max":
+            found.append(max(0, int(most) - int(used)))
+    except (OSError, ValueError, LookupError):
+        pass
+    return min(found, default=None)
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """An .npz file's content."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez takes no array named "file"
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
