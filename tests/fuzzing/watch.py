@@ -1,0 +1,126 @@
+"""The watch over one case: limits of CPU time and memory, warnings, opened files, and a note of what the process was doing when it died."""
+
+from __future__ import annotations
+
+import mmap
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SECONDS = 5.0
+"""CPU time in which a small file must be imported or refused."""
+
+MEGABYTES = 1024
+"""Memory that a case may take beyond what the process had before it."""
+
+OTHER_SECONDS = 60.0
+"""CPU time for what is not promised to be quick: compiled kernels are made when a kind of layer is first run."""
+
+STUCK_SECONDS = 30.0
+"""Time by the clock after which a case is stuck: it waits for something that does not come."""
+
+STAGES = ("make", "load", "judge", "run", "oracle")
+"""What a case may be doing: it is made; the code under test reads it; the fuzzer looks at it; the model runs; another runtime runs it."""
+
+
+def address_space() -> int:
+    """Bytes of address space that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+class Watch:
+    """Limits and notes of the case that a process is at. The note survives the process: the one that forked it reads it."""
+
+    def __init__(self) -> None:
+        self._note = mmap.mmap(-1, 32)
+        self._base = 0
+        self._armed = False
+        self._allowed: tuple[str, ...] = ()
+        self.opened: list[str] = []
+        self.warned: list[str] = []
+        self.seconds = 0.0
+
+    @property
+    def case(self) -> int:
+        return int.from_bytes(self._note[:8], "little", signed=True)
+
+    @property
+    def stage(self) -> str:
+        return STAGES[self._note[8]]
+
+    def install(self) -> None:
+        """Prepare a process that is to run cases: it records warnings and opened files, and an alarm ends it."""
+        warnings.simplefilter("always")
+        warnings.showwarning = self._on_warning
+        sys.addaudithook(self._on_audit)
+        for number in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        self._base = address_space()
+
+    def begin(self, case: int) -> None:
+        """Start the watch over a case."""
+        self._note[:8] = case.to_bytes(8, "little", signed=True)
+        self.opened, self.warned, self.seconds = [], [], 0.0
+        self._enter("make", OTHER_SECONDS, False)
+        signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS)
+
+    def end(self) -> None:
+        """Stop every clock."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _enter(self, stage: str, seconds: float, limited: bool) -> None:
+        self._note[8] = STAGES.index(stage)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        most = self._base + (MEGABYTES << 20) if limited else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+    @contextmanager
+    def loading(self, *allowed: Path) -> Iterator[None]:
+        """The code under test reads a file: CPU time and memory are limited, and only paths in ``allowed`` may be opened."""
+        self._allowed = tuple(str(path) for path in allowed)
+        self._enter("load", SECONDS, True)
+        self._armed = True
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self._armed = False
+            self.seconds += time.process_time() - start
+            self._enter("judge", OTHER_SECONDS, False)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A model runs: memory is limited."""
+        self._enter("run", OTHER_SECONDS, True)
+        try:
+            yield
+        finally:
+            self._enter("judge", OTHER_SECONDS, False)
+
+    @contextmanager
+    def other_runtime(self) -> Iterator[None]:
+        """Another runtime is at work, whose faults are not the project's: its warnings are forgotten."""
+        before = len(self.warned)
+        self._enter("oracle", OTHER_SECONDS, False)
+        try:
+            yield
+        finally:
+            del self.warned[before:]
+            self._enter("judge", OTHER_SECONDS, False)
+
+    def _on_warning(self, message: Warning | str, category: type[Warning], *_: object) -> None:
+        if category.__name__ != "RandomCalibrationWarning":
+            self.warned.append(f"{category.__name__}: {message}")
+
+    def _on_audit(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self._armed and event == "open":
+            path = str(arguments[0])
+            module = path.endswith((".py", ".pyc", ".so")) or path.startswith("/proc/self")
+            if not module and not path.startswith(self._allowed):
+                self.opened.append(path)
