@@ -221,6 +221,57 @@ def edit_tensor(rng: Random, parts: Parts) -> None:
     parts.tensors[key] = np.ascontiguousarray(array)
 
 
+def within(name: str, rng: Random, array: Any) -> int:
+    """A value that the tensors of a name may hold."""
+    match name.rsplit(".", 1)[-1]:
+        case "weight" | "bias":
+            most = 127 if array.dtype == np.int8 else 32767
+            return rng.choice((-most, most, rng.randint(-most, most)))
+        case "multiplier":
+            return 2 * rng.choice((0, 1, (1 << 30) - 1, rng.randrange(1 << 30)))
+        case "left_shift" | "pre_shift":
+            return rng.randrange(8)
+        case "scale":
+            return rng.choice((-15, -1, 1, 15))
+        case "shift":
+            return rng.randint(0, 46)
+        case "value":
+            return rng.choice((-32767, 32767, rng.randint(-32767, 32767)))
+    old = array.reshape(-1)[rng.randrange(array.size)]
+    return int(old) + rng.choice((-1, 0, 1))
+
+
+def edit_values(rng: Random, parts: Parts) -> None:
+    """Some or all values of one tensor, by others that it may hold, so that the file mostly loads."""
+    key = rng.choice(sorted(parts.tensors))
+    array = parts.tensors[key].copy()
+    if not array.size or array.dtype.kind not in "iu":
+        return
+    limits = np.iinfo(array.dtype)
+    for _ in range(rng.choice((1, 4, min(array.size, 200)))):
+        new = within(key, rng, array)
+        array.reshape(-1)[rng.randrange(array.size)] = min(max(new, int(limits.min)), int(limits.max))
+    parts.tensors[key] = array
+
+
+def edit_choice(rng: Random, parts: Parts) -> None:
+    """A small integer, a flag or a choice of the layers, by a neighbour, so that the file often loads."""
+    found = [p for p in places(parts.structure) if p[0] != "provenance" and isinstance(at(parts.structure, p), int | float | str)]
+    flags = [p for p in found if isinstance(at(parts.structure, p), bool) or p[-1] in ("cell", "forget", "kind")]
+    path = rng.choice(flags if rng.random() < 0.5 else found)
+    where, key = owner(parts.structure, path), path[-1]
+    old = where[key]
+    if isinstance(old, bool):
+        where[key] = not old
+    elif isinstance(old, int):
+        where[key] = old + rng.choice((-2, -1, 1, 2))
+    elif isinstance(old, float):
+        where[key] = old * rng.choice((0.5, 2.0, 1.1, 1e6, 1e-6))
+    else:
+        words = {"cell": ("lstm", "gru", "rnn"), "forget": ("gate", "one", "coupled"), "kind": ("features", "tokens", "lengths", "state")}
+        where[key] = rng.choice(words.get(key, tuple(sorted(set(texts(parts.structure))))))
+
+
 def edit_metadata(rng: Random, parts: Parts) -> None:
     """The entries beside the model."""
     key = rng.choice(("format", "schema", "contract", "proof", "foo"))
@@ -254,7 +305,7 @@ def edit_header(rng: Random, content: bytes) -> bytes:
     return struct.pack("<Q", big if how == 6 else len(text)) + text + content[8 + size :]
 
 
-EDITS = ((12, edit_structure), (6, edit_tensor), (2, rename), (1, edit_metadata))
+EDITS = ((10, edit_structure), (4, edit_tensor), (8, edit_values), (8, edit_choice), (2, rename), (1, edit_metadata))
 
 
 def make_file(seed: int, case: int) -> bytes:
