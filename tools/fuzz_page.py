@@ -53,7 +53,8 @@ Files and arrays may come from anywhere. qrnn promises for every one of them, ho
 
 - It is taken and means what it says, or it is refused with one error, a subclass of `QrnnError`, that names the place. There is no crash
   of the process, no other exception, no traceback and no warning.
-- A file of up to 50 MB is read or refused within {SECONDS:g} s of CPU time, and within {MEGABYTES / 1024:g} GB of memory beyond what the process had.
+- A file of up to 50 MB is read or refused within {SECONDS:g} s of CPU time, and within {MEGABYTES / 1024:g} GB of memory beyond what the
+  process had.
 - Nothing is opened but the file itself and, for an ONNX model, weights in the folder that the file lies in.
 - What is taken is right: an imported model computes what ONNX Runtime computes from the same file, and every backend and stream gives the
   same bits.
@@ -168,5 +169,7 @@ def _version(name: str) -> str:
 
 
 def _revision() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return found.stdout.strip() or "unknown"

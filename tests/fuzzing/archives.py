@@ -15,9 +15,9 @@ import numpy as np
 
 from fuzzing.array_edits import OTHERS, REALS
 from fuzzing.bytes_edits import edit_bytes
-from fuzzing.outcome import Fault
+from fuzzing.outcome import FaultError
 from fuzzing.watch import Watch
-from qrnn.cli.common import read_arrays
+from qrnn.cli.run import read_arrays  # whatever module it lies in: the one that the command calls
 
 BOMB = 1536
 """Megabytes that the bomb unpacks to."""
@@ -60,7 +60,9 @@ def make(rng: Random) -> bytes:
         return bomb()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for name in rng.sample(("x.npy", "lengths.npy", "é.npy", "../x.npy", "x", "file.npy", ".npy"), rng.choice((0, 1, 1, 2))):
+        for name in rng.sample(
+            ("x.npy", "lengths.npy", "é.npy", "../x.npy", "x", "file.npy", ".npy"), rng.choice((0, 1, 1, 2))
+        ):
             archive.writestr(name, member(rng))
     content = buffer.getvalue()
     return edit_bytes(rng, content, content) if rng.random() < 0.4 else content
@@ -91,5 +93,5 @@ def judge(content: bytes, file: Path, watch: Watch, facts: list[str]) -> str:
         arrays = read_arrays(file)
     for name, value in arrays.items():
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise Fault(f"the reader gave {type(value).__name__} of Python's objects\narray {name}")
+            raise FaultError(f"the reader gave {type(value).__name__} of Python's objects\narray {name}")
     return "archive"

@@ -64,6 +64,8 @@ def transposed_memory(rng: Random, a: Any) -> Any:
 
 def unaligned(_: Random, a: Any) -> Any:
     """The same values at an odd address."""
+    if a.dtype.hasobject:
+        return a
     held = np.zeros(a.nbytes + 1, np.uint8)
     view = held[1:].view(a.dtype).reshape(a.shape)
     view[...] = a
@@ -136,7 +138,6 @@ def shape(rng: Random, a: Any) -> Any:
         lambda: np.float64(1.0),
         lambda: a[0] if a.ndim and len(a) else a,
         lambda: a.reshape(*a.shape[:2], -1) if a.ndim > 2 else a,
-        lambda: np.broadcast_to(np.float64(0), (1 << 40, *a.shape[1:])),
     ]
     return rng.choice(choices)()
 
@@ -165,7 +166,14 @@ def masked(_: Random, a: Any) -> Any:
     return np.ma.masked_array(a, mask)
 
 
-BREAKS: tuple[tuple[int, Edit], ...] = ((4, real_type), (4, other_type), (5, value), (5, shape), (4, wrapped), (1, masked))
+BREAKS: tuple[tuple[int, Edit], ...] = (
+    (4, real_type),
+    (4, other_type),
+    (5, value),
+    (5, shape),
+    (4, wrapped),
+    (1, masked),
+)
 """(weight, edit): what a consumer has to look at, to take or to refuse."""
 
 

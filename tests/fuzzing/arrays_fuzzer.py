@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fuzzing import array_edits, archives, quant_corpus
-from fuzzing.outcome import Fault
+from fuzzing import archives, array_edits, quant_corpus
+from fuzzing.outcome import FaultError
 from fuzzing.quant_corpus import Entry
 from fuzzing.watch import Watch
 from qrnn.errors import DataError
@@ -184,7 +184,9 @@ class ArraysFuzzer:
             if way == "run" and rng.random() < 0.25:
                 call.lengths, taken = some_lengths(rng, count, steps)
                 call.legal &= taken
-            states = isinstance(inputs, Mapping) and any(i.kind == "state" and i.name in plain for i in entry.model.inputs)
+            states = isinstance(inputs, Mapping) and any(
+                i.kind == "state" and i.name in plain for i in entry.model.inputs
+            )
             if rng.random() < 0.25:
                 call.state, taken = some_state(rng, entry, count)
                 call.legal &= taken and not states
@@ -276,7 +278,10 @@ def plain_state(made: Made, state: Any) -> State | None:
 
 def judge_calls(made: Made, facts: list[str]) -> str:
     """Every call beside its plain equivalent; the kind of the case is what the last one came to."""
-    session, plain_session = Session(made.entry.model, made.backend, 1), reference(quant_corpus.entries().index(made.entry))
+    session, plain_session = (
+        Session(made.entry.model, made.backend, 1),
+        reference(quant_corpus.entries().index(made.entry)),
+    )
     runner = Runner(session, made)
     refusal: DataError | None = None
     for number, call in enumerate(made.calls):
@@ -286,7 +291,7 @@ def judge_calls(made: Made, facts: list[str]) -> str:
             outputs, after = runner.call(call)
         except DataError as error:
             if call.legal:
-                raise Fault(f"{made.way} refused valid arrays\ncall {number}: {error}") from error
+                raise FaultError(f"{made.way} refused valid arrays\ncall {number}: {error}") from error
             refusal = error
             facts.append("call refused")
             continue
@@ -294,12 +299,12 @@ def judge_calls(made: Made, facts: list[str]) -> str:
         plain = plain_inputs(made, call.inputs)
         state = None if before is None else plain_state(made, before)
         if plain is None or (before is not None and state is None):
-            raise Fault(f"{made.way} took what holds no numbers\ncall {number}")
+            raise FaultError(f"{made.way} took what holds no numbers\ncall {number}")
         lengths = None if call.lengths is None else plain_array(call.lengths, None)
         try:
             want = plain_session.run(plain, None if lengths is None else lengths.astype(np.int64), state)
         except DataError as error:
-            raise Fault(f"{made.way} took what is refused plain\ncall {number}: {error}") from error
+            raise FaultError(f"{made.way} took what is refused plain\ncall {number}: {error}") from error
         _equal(made, number, want, outputs, after)
     if refusal is not None:
         raise refusal
@@ -312,10 +317,10 @@ def _equal(made: Made, number: int, want: Any, outputs: dict[str, Any], after: S
         expected = value[:, 0] if made.way != "run" and name in over_time else value
         got = outputs[name]
         if got.shape != expected.shape or not np.array_equal(got, expected):
-            raise Fault(f"{made.way}: another result than plain arrays give\ncall {number}, output {name}")
+            raise FaultError(f"{made.way}: another result than plain arrays give\ncall {number}, output {name}")
     for name, (h, c) in want.state.layers.items():
         if not (np.array_equal(h, after.layers[name][0]) and np.array_equal(c, after.layers[name][1])):
-            raise Fault(f"{made.way}: another state than plain arrays give\ncall {number}, layer {name}")
+            raise FaultError(f"{made.way}: another state than plain arrays give\ncall {number}, layer {name}")
 
 
 class Runner:

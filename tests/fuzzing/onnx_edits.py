@@ -225,55 +225,6 @@ def operator(rng: Random, model: onnx.ModelProto) -> None:
             del node.output[-1]
 
 
-@edit(14)
-def between(rng: Random, model: onnx.ModelProto) -> None:
-    """A standard node on an edge, which often changes nothing or the order of axes."""
-    graph = model.graph
-    places = [(k, j) for k, n in enumerate(graph.node) for j, i in enumerate(n.input) if i]
-    if not places:
-        return
-    k, j = rng.choice(places)
-    source, out, opset = graph.node[k].input[j], f"b{rng.getrandbits(40)}", opset_of(model)
-    axes = [rng.choice((-1, 0, 1, 2))]
-
-    def i64(*v: int) -> str:
-        return constant(rng, graph, np.array(v, np.int64))
-
-    def make(op: str, *inputs: str, **attributes: Any) -> list[onnx.NodeProto]:
-        return [helper.make_node(op, [source, *inputs], [out], **attributes)]
-
-    choices: list[Callable[[], list[onnx.NodeProto]]] = [
-        lambda: make("Identity"),
-        lambda: make("Dropout"),
-        lambda: make("Transpose", perm=rng.sample(range(3), 3)),
-        lambda: make("Transpose"),
-        lambda: make("Cast", to=rng.choice((1, 10, 11, 6, 7, 9, 3))),
-        lambda: make("Reshape", i64(*rng.choice(((0, 0, -1), (-1,), (0, -1), (1, -1, 4), (-1, 1, 5), (0, 0, 5), (1, 1, -1, 5))))),
-        lambda: make("Unsqueeze", axes=axes) if opset < 13 else make("Unsqueeze", i64(*axes)),
-        lambda: make("Squeeze", axes=axes) if opset < 13 else make("Squeeze", i64(*axes)),
-        lambda: make("Slice", i64(onnx_values.integer(rng)), i64(onnx_values.integer(rng)), i64(*axes), i64(rng.choice((1, 1, -1, 2)))),
-        lambda: make("Gather", i64(*(rng.choice((0, 1, -1, 3)) for _ in range(rng.choice((1, 2, 5))))), axis=rng.choice((0, 1, 2, -1))),
-        lambda: make("Concat", axis=rng.choice((0, -1))),
-        lambda: make("Concat", source, axis=rng.choice((0, 1, 2, -1))),
-        lambda: make("Expand", i64(*onnx_values.shape(rng))),
-        lambda: make("Expand", i64(1)),
-        lambda: make("Tile", i64(*onnx_values.shape(rng))),
-        lambda: make("Flatten", axis=rng.choice((0, 1, 2, -1))),
-        lambda: make(rng.choice(("Tanh", "Relu", "Sigmoid", "HardSigmoid", "LeakyRelu", "Elu", "Softsign", "Neg", "Abs", "Softplus"))),
-        lambda: make("ThresholdedRelu", alpha=rng.choice((0.0, 0.3, 1.0))),
-        lambda: make(rng.choice(("Add", "Mul", "Sub", "Div")), constant(rng, graph, onnx_values.numbers(rng, onnx_values.shape(rng, rng.choice((0, 1, 1, 2)))))),
-        lambda: make(rng.choice(("Add", "Mul", "Sub", "Max")), source),
-        lambda: make("MatMul", constant(rng, graph, onnx_values.numbers(rng, (rng.choice((3, 4, 5)), rng.choice((3, 4, 5)))))),
-        lambda: make("Softmax", axis=rng.choice((-1, 0, 1, 2))),
-        lambda: make("Pad", i64(*([0] * rng.choice((2, 4, 6)))), mode="constant"),
-        lambda: make("Clip"),
-        lambda: make("ReverseSequence", i64(3, 3), batch_axis=1, time_axis=0),
-    ]  # fmt: skip
-    made = rng.choice(choices)()
-    insert(graph, k, *made)
-    graph.node[k + len(made)].input[j] = out
-
-
 @edit(4)
 def opset(rng: Random, model: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
@@ -282,7 +233,9 @@ def opset(rng: Random, model: onnx.ModelProto) -> None:
         if model.opset_import:
             model.opset_import[0].version = version
     elif rng.random() < 0.7:
-        model.opset_import.add(domain=rng.choice(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "local")), version=rng.randint(1, 20))
+        model.opset_import.add(
+            domain=rng.choice(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "local")), version=rng.randint(1, 20)
+        )
     else:
         del model.opset_import[0]
 
@@ -304,20 +257,36 @@ def initial_state(rng: Random, model: onnx.ModelProto) -> None:
     if how == 0:
         node.input[slot] = ""
     elif how == 1:
-        node.input[slot] = constant(rng, graph, onnx_values.numbers(rng, (directions, rng.choice((1, 1, 2, 3)), hidden)))
+        node.input[slot] = constant(
+            rng, graph, onnx_values.numbers(rng, (directions, rng.choice((1, 1, 2, 3)), hidden))
+        )
     elif how == 2:
         name = f"s{rng.getrandbits(40)}"
-        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [directions, rng.choice(("n", 1)), hidden]))
+        graph.input.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [directions, rng.choice(("n", 1)), hidden])
+        )
         node.input[slot] = name
     elif how == 3:
-        out, shape = f"s{rng.getrandbits(40)}", constant(rng, graph, np.array([directions, rng.choice((1, 3)), hidden], np.int64))
-        insert(graph, k, helper.make_node("ConstantOfShape", [shape], [out], value=helper.make_tensor("v", 1, [1], [real_or_zero(rng)])))
+        out, shape = (
+            f"s{rng.getrandbits(40)}",
+            constant(rng, graph, np.array([directions, rng.choice((1, 3)), hidden], np.int64)),
+        )
+        insert(
+            graph,
+            k,
+            helper.make_node(
+                "ConstantOfShape", [shape], [out], value=helper.make_tensor("v", 1, [1], [real_or_zero(rng)])
+            ),
+        )
         node.input[slot] = out
     elif how == 4:
         known = known_before(graph, k)
         node.input[slot] = rng.choice(known) if known else ""
     else:
-        out, shape = f"s{rng.getrandbits(40)}", constant(rng, graph, np.array([directions, rng.choice((1, 3)), hidden], np.int64))
+        out, shape = (
+            f"s{rng.getrandbits(40)}",
+            constant(rng, graph, np.array([directions, rng.choice((1, 3)), hidden], np.int64)),
+        )
         value = constant(rng, graph, onnx_values.numbers(rng, (directions, 1, hidden)))
         insert(graph, k, helper.make_node("Expand", [value, shape], [out]))
         node.input[slot] = out
@@ -345,7 +314,9 @@ def lengths(rng: Random, model: onnx.ModelProto) -> None:
         node.input[4] = name
     elif how == 1:
         count = rng.choice((1, 2, 3))
-        node.input[4] = constant(rng, graph, np.array([integer_length(rng)] * count, rng.choice((np.int32, np.int32, np.int64))))
+        node.input[4] = constant(
+            rng, graph, np.array([integer_length(rng)] * count, rng.choice((np.int32, np.int32, np.int64)))
+        )
     elif how == 2:
         node.input[4] = rng.choice(known_before(graph, k) or [""])
     else:
@@ -424,26 +395,6 @@ def constant_or_input(rng: Random, model: onnx.ModelProto) -> None:
         sparse.dims.extend(t.dims or [1])
 
 
-@edit(8)
-def soup(rng: Random, model: onnx.ModelProto) -> None:
-    """One or several operators of any kind, read by a later node or as an output."""
-    graph = model.graph
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        k = rng.randint(0, len(graph.node))
-        new: list[onnx.TensorProto] = []
-        made = onnx_soup.node(rng, opset_of(model), known_before(graph, k), new)
-        if made is None:
-            continue
-        graph.initializer.extend(new)
-        insert(graph, k, made)
-        later = [n for n in graph.node[k + 1 :] if n.input]
-        if later and rng.random() < 0.7:
-            node = rng.choice(later)
-            node.input[rng.randrange(len(node.input))] = made.output[0]
-        elif rng.random() < 0.5:
-            graph.output.append(helper.make_tensor_value_info(made.output[0], TensorProto.FLOAT, ["a", "b", "c"]))
-
-
 @edit(2)
 def metadata(rng: Random, model: onnx.ModelProto) -> None:
     """What a reader may ignore, and what it must not."""
@@ -463,31 +414,3 @@ def metadata(rng: Random, model: onnx.ModelProto) -> None:
     else:
         for node in model.graph.node:
             node.name = "same"
-
-
-@edit(5)
-def crossed(rng: Random, model: onnx.ModelProto) -> None:
-    """The nodes of another model of the corpus behind this one."""
-    from fuzzing.onnx_corpus import corpus  # which is made of this module's neighbours
-
-    other = onnx.ModelProto()
-    other.ParseFromString(rng.choice(corpus()[:70])[1])
-    prefix = f"o{rng.getrandbits(20)}_"
-    graph, theirs = model.graph, other.graph
-    made = known_before(graph, len(graph.node))
-    inputs = {i.name for i in theirs.input}
-    joined = {i: (rng.choice(made) if rng.random() < 0.6 and made else prefix + i) for i in sorted(inputs)}
-    for value in theirs.input:
-        if joined[value.name] == prefix + value.name:
-            value.name = prefix + value.name
-            graph.input.append(value)
-    for tensor in theirs.initializer:
-        tensor.name = prefix + tensor.name
-    graph.initializer.extend(theirs.initializer)
-    for node in theirs.node:
-        node.input[:] = [joined.get(i, prefix + i) if i else "" for i in node.input]
-        node.output[:] = [prefix + o if o else "" for o in node.output]
-    graph.node.extend(theirs.node)
-    for value in theirs.output:
-        value.name = prefix + value.name
-        graph.output.append(value)

@@ -12,16 +12,19 @@ import numpy as np
 import onnx
 from onnx import checker
 
-from fuzzing import onnx_corpus, onnx_oracle, onnx_traps
+from fuzzing import onnx_corpus, onnx_insertions, onnx_oracle, onnx_traps
 from fuzzing.bytes_edits import edit_bytes
 from fuzzing.onnx_edits import EDITS
-from fuzzing.outcome import Fault
+from fuzzing.outcome import FaultError
 from fuzzing.watch import Watch
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization import Scheme, quantize, random_inputs
 from qrnn.session import Session
+
+assert onnx_insertions, "imported for its edits"
+assert onnx_traps, "imported for its edits"
 
 WEIGHTS = [weight for weight, _ in EDITS]
 
@@ -34,7 +37,13 @@ BYTES, COMPARED, QUANTIZED = 0.15, 0.6, 0.25
 LARGEST_RUN = 4096
 """Features and weights a row of a model that is still run: the reference backend is slow."""
 
-SCHEMES = (Scheme(input="8"), Scheme(input="8"), Scheme(activations=16), Scheme(input="16"), Scheme(input="8", weights=4))
+SCHEMES = (
+    Scheme(input="8"),
+    Scheme(input="8"),
+    Scheme(activations=16),
+    Scheme(input="16"),
+    Scheme(input="8", weights=4),
+)
 
 
 class OnnxFuzzer:
@@ -48,7 +57,7 @@ class OnnxFuzzer:
         for _, content in (*onnx_corpus.corpus()[:graphs:9], *onnx_corpus.corpus()[graphs::70]):
             try:
                 self._use(content, 0, watch, [], 1.0)
-            except (QrnnError, Fault):
+            except (QrnnError, FaultError):
                 continue
 
     def make(self, seed: int, case: int) -> bytes:
@@ -164,12 +173,9 @@ def run_quantized(model: FloatModel, rng: Random, watch: Any) -> str:
     want, got = results
     for name, value in want.outputs.items():
         if not np.array_equal(value, got.outputs[name]):
-            raise Fault(f"backends differ after import and quantization: output {name!r}")
+            raise FaultError(f"backends differ after import and quantization: output {name!r}")
     for name, (h, c) in want.state.layers.items():
         other = got.state.layers[name]
         if not (np.array_equal(h, other[0]) and np.array_equal(c, other[1])):
-            raise Fault("backends differ after import and quantization: state")
+            raise FaultError("backends differ after import and quantization: state")
     return "quantized and run"
-
-
-assert onnx_traps.TRAPS, "imported for its edits"

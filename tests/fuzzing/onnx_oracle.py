@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from fuzzing.outcome import Fault
+from fuzzing.outcome import FaultError
 from qrnn.accuracy.oracle import run_oracle
 from qrnn.errors import DataError
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
@@ -33,7 +33,7 @@ Arrays = dict[str, Any]
 
 
 def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Path) -> str:
-    """A fact for the report: compared, or why not. Raises Fault where the results differ."""
+    """A fact for the report: compared, or why not. Raises FaultError where the results differ."""
     proto = onnx.ModelProto()
     proto.ParseFromString(content)
     if _leaves_parameters_out(proto):
@@ -41,7 +41,7 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
     rng = np.random.default_rng(draw)
     try:
         feeds = _feeds(model, proto, rng)
-    except _TooLarge:
+    except _TooLargeError:
         return "not compared: large sizes"
     want = _runtime(content, feeds, watch, folder)
     if want is None:
@@ -54,12 +54,14 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
     for output in model.outputs:
         expected = want.get(output.name)
         if expected is None:
-            raise Fault(f"an output that the file has not: {output.name!r}")
+            raise FaultError(f"an output that the file has not: {output.name!r}")
         if not np.isfinite(expected).all() or np.abs(expected).max(initial=0) > 1e6:
             return "not compared: infinite"
         value, mine = _ours(output, expected, model.one_step), got[output.name]
         if value.shape != mine.shape:
-            raise Fault(f"wrong import: shape of an output\noutput {output.name}: {mine.shape}, ONNX Runtime {value.shape}")
+            raise FaultError(
+                f"wrong import: shape of an output\noutput {output.name}: {mine.shape}, ONNX Runtime {value.shape}"
+            )
         mask = _valid(model, feeds, output, value)
         error = np.abs(np.where(mask, value - mine, 0)).max(initial=0)
         if error <= TOLERANCE * max(1.0, np.abs(expected).max(initial=0)):
@@ -68,12 +70,14 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
             swayed = _runtime(content, _moved(feeds), watch, folder) or {}
         change = np.abs(swayed.get(output.name, expected) - expected).max(initial=0)
         if error > SWAYS * change:
-            raise Fault(f"wrong import: values of an output\noutput {output.name}: {error:.3g} from ONNX Runtime's, notes {model.notes}")
+            raise FaultError(
+                f"wrong import: values of an output\noutput {output.name}: {error:.3g} from ONNX Runtime's, notes {model.notes}"
+            )
         return "not compared: ill-conditioned"
     return "equals ONNX Runtime"
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """Sizes that would take too long."""
 
 
@@ -101,7 +105,7 @@ def _feeds(model: FloatModel, proto: onnx.ModelProto, rng: np.random.Generator) 
             batch, time = found is not None and k == found.batch_axis, found is not None and k == found.time_axis
             dims.append(size if size is not None else steps if time else N if batch else 2)
         if max(dims, default=1) > LARGEST_AXIS or len(dims) > 6:
-            raise _TooLarge
+            raise _TooLargeError
         feeds[info.name] = _values(found, info.type.tensor_type.elem_type, dims, rng)
     _agree(model, feeds)
     return feeds

@@ -9,10 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from fuzzing import onnx_values
-from fuzzing.onnx_edits import EDITS, constant, edit, insert, opset_of
-
-TRAPS = len(EDITS)
-"""Where the edits of this module begin in `EDITS`."""
+from fuzzing.onnx_edits import constant, edit, insert, opset_of
 
 
 @edit(1)
@@ -151,11 +148,15 @@ def nested(rng: Random, model: onnx.ModelProto) -> None:
     if rng.random() < 0.2:
         inner = onnx_values.subgraph(rng)
         for d in range(rng.choice((3, 20, 60, 200))):
-            cond = helper.make_node("Constant", [], [f"c{d}"], value=helper.make_tensor("", TensorProto.BOOL, [], [True]))
+            cond = helper.make_node(
+                "Constant", [], [f"c{d}"], value=helper.make_tensor("", TensorProto.BOOL, [], [True])
+            )
             node = helper.make_node("If", [f"c{d}"], [f"r{d}"], then_branch=inner, else_branch=inner)
             if inner.ByteSize() > 20_000:
                 break
-            inner = helper.make_graph([cond, node], f"g{d}", [], [helper.make_tensor_value_info(f"r{d}", 1, ["a", "b", "c"])])
+            inner = helper.make_graph(
+                [cond, node], f"g{d}", [], [helper.make_tensor_value_info(f"r{d}", 1, ["a", "b", "c"])]
+            )
         graph.node.extend(inner.node)
         return
     k = rng.randrange(len(graph.node))

@@ -96,7 +96,9 @@ def subgraph(rng: Random) -> onnx.GraphProto:
     """A small graph of its own, as If, Loop and Scan have."""
     name = f"sub{rng.getrandbits(30)}"
     node = helper.make_node("Constant", [], [name], value=tensor(rng))
-    return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["a", "b", "c"])])
+    return helper.make_graph(
+        [node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["a", "b", "c"])]
+    )
 
 
 def _values_of(tensor: TensorProto) -> Any:

@@ -47,7 +47,7 @@ class Outcome:
         return cls(**json.loads(line))
 
 
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """A broken promise that is no exception by itself: a wrong value, an opened file, backends that differ."""
 
 

@@ -16,7 +16,7 @@ from model.qrnn_files import digest_of
 
 from fuzzing import quant_corpus
 from fuzzing.bytes_edits import edit_bytes
-from fuzzing.outcome import Fault
+from fuzzing.outcome import FaultError
 from fuzzing.quant_corpus import Entry
 from fuzzing.watch import Watch
 from qrnn.errors import DataError, ModelFileError, QrnnError
@@ -52,7 +52,9 @@ class Parts:
     def content(self, rng: Random) -> bytes:
         """The file, mostly with a proof and a checksum that fit."""
         if rng.random() < FITTING_PROOF:
-            with contextlib.suppress(Exception):  # what cannot be decoded is refused, or found at fault, when it is loaded
+            with contextlib.suppress(
+                Exception
+            ):  # what cannot be decoded is refused, or found at fault, when it is loaded
                 made: QuantModel = decode(copy.deepcopy(self.structure), QuantModel, self.tensors, "model")
                 self.metadata["proof"] = json.dumps(dict(made.proof))
         text = json.dumps(self.structure, sort_keys=rng.random() < 0.9)
@@ -207,7 +209,9 @@ def edit_tensor(rng: Random, parts: Parts) -> None:
     elif draw < 0.65 and array.size:
         array = rng.choice([array[:-1], array[..., :-1], np.concatenate([array, array]), array[:1]])
     elif draw < 0.75:
-        array = rng.choice([array[None], array.reshape(-1), array.T, array[..., None], array.reshape(-1)[:1].reshape(())])
+        array = rng.choice(
+            [array[None], array.reshape(-1), array.T, array[..., None], array.reshape(-1)[:1].reshape(())]
+        )
     elif draw < 0.85:
         with np.errstate(all="ignore"):
             array = array.astype(rng.choice(DTYPES))
@@ -256,7 +260,11 @@ def edit_values(rng: Random, parts: Parts) -> None:
 
 def edit_choice(rng: Random, parts: Parts) -> None:
     """A small integer, a flag or a choice of the layers, by a neighbour, so that the file often loads."""
-    found = [p for p in places(parts.structure) if p[0] != "provenance" and isinstance(at(parts.structure, p), int | float | str)]
+    found = [
+        p
+        for p in places(parts.structure)
+        if p[0] != "provenance" and isinstance(at(parts.structure, p), int | float | str)
+    ]
     flags = [p for p in found if isinstance(at(parts.structure, p), bool) or p[-1] in ("cell", "forget", "kind")]
     path = rng.choice(flags if rng.random() < 0.5 else found)
     where, key = owner(parts.structure, path), path[-1]
@@ -268,7 +276,11 @@ def edit_choice(rng: Random, parts: Parts) -> None:
     elif isinstance(old, float):
         where[key] = old * rng.choice((0.5, 2.0, 1.1, 1e6, 1e-6))
     else:
-        words = {"cell": ("lstm", "gru", "rnn"), "forget": ("gate", "one", "coupled"), "kind": ("features", "tokens", "lengths", "state")}
+        words = {
+            "cell": ("lstm", "gru", "rnn"),
+            "forget": ("gate", "one", "coupled"),
+            "kind": ("features", "tokens", "lengths", "state"),
+        }
         where[key] = rng.choice(words.get(key, tuple(sorted(set(texts(parts.structure))))))
 
 
@@ -348,7 +360,7 @@ class QrnnFuzzer:
         except ModelFileError:
             raise
         except QrnnError as error:
-            raise Fault(f"refused as {type(error).__name__}, expected ModelFileError\n{error}") from error
+            raise FaultError(f"refused as {type(error).__name__}, expected ModelFileError\n{error}") from error
         facts.append("loaded")
         with watch.running():
             facts.append(run_alike(model, Random(len(made))))
@@ -374,7 +386,9 @@ def data_for(model: QuantModel, rng: Random, amplitude: float) -> dict[str, Any]
         if i.kind == "tokens":
             data[i.name] = draws.integers(0, max(1, min(i.vocabulary, 1 << 40)), lead)
         elif i.kind != "lengths":
-            data[i.name] = draws.normal(size=(*lead, i.features)) * amplitude * 10.0 ** draws.integers(-2, 3, (*lead, 1))
+            data[i.name] = (
+                draws.normal(size=(*lead, i.features)) * amplitude * 10.0 ** draws.integers(-2, 3, (*lead, 1))
+            )
     return data
 
 
@@ -406,9 +420,9 @@ def run_alike(model: QuantModel, rng: Random) -> str:
         for name, value in stream.step(inputs).items():
             if name in over_time:
                 if not np.array_equal(value, want[name][:, t]):
-                    raise Fault(f"a stream differs\noutput {name} at step {t}")
+                    raise FaultError(f"a stream differs\noutput {name} at step {t}")
             elif t == T - 1 and not np.array_equal(value, want[name]):
-                raise Fault(f"a stream differs\noutput {name}")
+                raise FaultError(f"a stream differs\noutput {name}")
     return "run and streamed"
 
 
@@ -440,11 +454,11 @@ def _run(session: Session | str, data: dict[str, Any], lengths: Any) -> Any:
 def _same(want: Any, got: Any, what: str) -> None:
     if isinstance(want, str) or isinstance(got, str):
         if isinstance(want, str) != isinstance(got, str):
-            raise Fault(f"{what}: one refuses\n{want} and {got}")
+            raise FaultError(f"{what}: one refuses\n{want} and {got}")
         return
     for name, value in want.outputs.items():
         if not np.array_equal(value, got.outputs[name]):
-            raise Fault(f"{what}\noutput {name}")
+            raise FaultError(f"{what}\noutput {name}")
     for name, (h, c) in want.state.layers.items():
         if not (np.array_equal(h, got.state.layers[name][0]) and np.array_equal(c, got.state.layers[name][1])):
-            raise Fault(f"{what}: state\nlayer {name}")
+            raise FaultError(f"{what}: state\nlayer {name}")

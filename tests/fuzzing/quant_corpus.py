@@ -40,7 +40,14 @@ CASES = {
     "gru, thresholds": Case(Shape("gru", update_keeps=False), head="step", scheme=Scheme(input="8", gates="step")),
 }  # fmt: skip
 
-GRAPHS = ("tokens", "two_ways", "one step LSTM", "exported states GRU", "head LSTM two ways", "single GRU 0 True forward")
+GRAPHS = (
+    "tokens",
+    "two_ways",
+    "one step LSTM",
+    "exported states GRU",
+    "head LSTM two ways",
+    "single GRU 0 True forward",
+)
 """Models of the ONNX corpus that are quantized as well: tokens, two inputs, states, lengths."""
 
 

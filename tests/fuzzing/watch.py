@@ -21,7 +21,7 @@ MEGABYTES = 1024
 OTHER_SECONDS = 60.0
 """CPU time for what is not promised to be quick: compiled kernels are made when a kind of layer is first run."""
 
-STUCK_SECONDS = 60.0
+STUCK_SECONDS = 120.0
 """Time by the clock after which a case is stuck: it waits for something that does not come."""
 
 STAGES = ("make", "load", "judge", "run", "oracle")

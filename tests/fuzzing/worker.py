@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from fuzzing.outcome import ACCEPTED, FAULT, REFUSED, Fault, Outcome, asked_for_too_much, error_kind, fault_kind
+from fuzzing.outcome import ACCEPTED, FAULT, REFUSED, FaultError, Outcome, asked_for_too_much, error_kind, fault_kind
 from fuzzing.outcome import message_kind as kind_of
 from fuzzing.watch import MEGABYTES, SECONDS, Watch
 from qrnn.errors import QrnnError
@@ -68,7 +68,7 @@ def run_case(chosen: Fuzzer, seed: int, case: int, watch: Watch) -> Outcome:
             outcome = Outcome(case, FAULT, f"asked for more than {MEGABYTES} MB: {error_kind(error)}", str(error))
         elif not str(error).strip():
             outcome = Outcome(case, FAULT, f"a refusal without words: {type(error).__name__}")
-    except Fault as error:
+    except FaultError as error:
         outcome = Outcome(case, FAULT, str(error).splitlines()[0], str(error))
     except BaseException as error:  # noqa: BLE001  # every other exception is what is looked for
         outcome = Outcome(case, FAULT, fault_kind(error), "".join(traceback.format_exception(error)))
@@ -101,12 +101,21 @@ def death(watch: Watch, status: int, text: str) -> Outcome:
 
 def child(chosen: Fuzzer, seed: int, first: int, last: int, watch: Watch, errors: int) -> None:
     """Run the cases in a process of their own, which ends with them; whatever it says on stderr goes to a file."""
-    os.dup2(errors, 2)
-    os.ftruncate(errors, 0)
-    os.lseek(errors, 0, os.SEEK_SET)
-    watch.install()
+    try:
+        os.dup2(errors, 2)
+        os.ftruncate(errors, 0)
+        os.lseek(errors, 0, os.SEEK_SET)
+        watch.install()
+        _run_cases(chosen, seed, range(first, last), watch, errors)
+    except BaseException:  # noqa: BLE001  # only the parent may clean up: this process ends here
+        os.write(2, traceback.format_exc().encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def _run_cases(chosen: Fuzzer, seed: int, cases: range, watch: Watch, errors: int) -> None:
     written = 0
-    for case in range(first, last):
+    for case in cases:
         outcome = run_case(chosen, seed, case, watch)
         said = os.fstat(errors).st_size
         if said > written and outcome.verdict != FAULT and "oracle" not in outcome.facts:
@@ -114,8 +123,6 @@ def child(chosen: Fuzzer, seed: int, first: int, last: int, watch: Watch, errors
             outcome = Outcome(case, FAULT, f"wrote to stderr: {kind_of(text)}", text, size=outcome.size)
         written = said
         os.write(1, outcome.line())
-    sys.stdout.flush()
-    os._exit(0)
 
 
 def main(name: str, seed: int) -> None:
