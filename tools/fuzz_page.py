@@ -44,6 +44,7 @@ FACTS = {
     "call taken": "calls whose result is that of the same values as plain arrays on `reference`",
     "call refused": "calls refused with a DataError",
     "archive": "cases that are .npz archives for the command line's reader",
+    "archive run": "archives whose arrays are run by `qrnn run`, with the result of the same values plain on `reference`",
 }
 """Fact → its words, in the order of the table."""
 

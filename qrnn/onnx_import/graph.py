@@ -80,6 +80,10 @@ def _checked_opset(model: onnx.ModelProto, name: str) -> int:
         raise ModelFileError(f"model '{name}' has no graph with outputs; it is not an ONNX model or is damaged")
     if not versions:
         raise ModelFileError(f"model '{name}' names no opset of the standard operators; export it again")
+    if len(set(versions)) > 1:
+        raise ModelFileError(
+            f"model '{name}' names the opsets {sorted(set(versions))} of the standard operators, expected one; export it again"
+        )
     if not OLDEST_OPSET <= versions[0] <= newest:
         raise UnsupportedError(
             f"model '{name}' has opset {versions[0]}; opsets {OLDEST_OPSET} to {newest} are supported, export it again with one of these"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zipfile
@@ -13,11 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from fuzzing import quant_corpus
 from fuzzing.array_edits import OTHERS, REALS
 from fuzzing.bytes_edits import edit_bytes
 from fuzzing.outcome import FaultError
 from fuzzing.watch import Watch
-from qrnn.cli.run import read_arrays  # whatever module it lies in: the one that the command calls
+from qrnn.cli import run
+from qrnn.errors import QrnnError
+from qrnn.session import Session
+
+MODEL = "rnn"
+"""The model that they are given to, which reads x [N, T, 3]."""
 
 BOMB = 1536
 """Megabytes that the bomb unpacks to."""
@@ -60,9 +67,9 @@ def make(rng: Random) -> bytes:
         return bomb()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for name in rng.sample(
-            ("x.npy", "lengths.npy", "é.npy", "../x.npy", "x", "file.npy", ".npy"), rng.choice((0, 1, 1, 2))
-        ):
+        others = ("lengths.npy", "labels.npy", "é.npy", "../x.npy", "x", "file.npy", ".npy")
+        names = ["x.npy"] if rng.random() < 0.9 else []
+        for name in names + rng.sample(others, rng.choice((0, 0, 0, 1, 2))):
             archive.writestr(name, member(rng))
     content = buffer.getvalue()
     return edit_bytes(rng, content, content) if rng.random() < 0.4 else content
@@ -71,13 +78,16 @@ def make(rng: Random) -> bytes:
 def member(rng: Random) -> bytes:
     """An .npy file, mostly right."""
     dtype = rng.choice((*REALS, *OTHERS))
-    array = np.zeros((2, 3), dtype) if dtype[0] != "O" else np.zeros((2, 3), "f4")
-    if rng.random() < 0.5:
+    size = rng.choice(((2, 4, 3), (2, 4, 3), (1, 1, 3), (2,), (3,), (0, 2, 3)))
+    array = np.zeros(size, dtype if dtype[0] != "O" else "f4")
+    if array.dtype.kind in "fiu":
+        array += rng.choice((0, 1, 3))
+    if rng.random() < 0.6:
         held = io.BytesIO()
         np.lib.format.write_array(held, np.asarray(array), allow_pickle=False)
         return held.getvalue()
     big = rng.choice((0, 1, 3, 1 << 20, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 64, -1))
-    shapes = ((big,), (big, big), (2, 3), (), [2, 3], "x", (True,), (2.0,), None, ((2,),))
+    shapes = ((big,), (big, 1, 3), (1, big, 3), array.shape, (), [2, 3], "x", (True,), (2.0,), None, ((2,),))
     kinds = (array.dtype.str, ">f8", "|O", "<U9", "<U1000000000", "V4", [("a", "<f8")], "x", 3, None, "|S0")
     text = header(rng.choice(kinds), rng.choice(shapes), rng.choice((False, True, 1, None)))
     if rng.random() < 0.1:
@@ -85,13 +95,31 @@ def member(rng: Random) -> bytes:
     return npy(text, array.tobytes(), rng.choice(((1, 0), (1, 0), (2, 0), (3, 0), (9, 9))))
 
 
-def judge(content: bytes, file: Path, watch: Watch, facts: list[str]) -> str:
-    """Read an archive as the command line does: arrays of plain numbers and text come out, or DataError."""
-    file.write_bytes(content)
-    facts.append("archive")
-    with watch.loading(file):
-        arrays = read_arrays(file)
-    for name, value in arrays.items():
-        if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise FaultError(f"the reader gave {type(value).__name__} of Python's objects\narray {name}")
-    return "archive"
+class CommandLine:
+    """``qrnn run`` on archives, in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model, self._input, self._output = (folder / name for name in ("m.qrnn", "case.npz", "out.npz"))
+        entry = next(e for e in quant_corpus.entries() if e.name == MODEL)
+        self._model.write_bytes(entry.content)
+        self._plain = Session(entry.model, "reference")
+
+    def judge(self, content: bytes, watch: Watch, facts: list[str]) -> str:
+        """Refused with DataError and nothing written, or the result is that of the same arrays, plain, on the reference."""
+        self._input.write_bytes(content)
+        self._output.unlink(missing_ok=True)
+        facts.append("archive")
+        try:
+            with watch.loading(self._input.parent), contextlib.redirect_stdout(io.StringIO()):
+                run.run(self._model, self._input, self._output, "cpu", 1, None, True)
+        except QrnnError:
+            if self._output.exists():
+                raise FaultError("qrnn run refused its data and wrote a file") from None
+            raise
+        facts.append("archive run")
+        with np.load(self._input) as given, np.load(self._output) as outputs:
+            plain = {k: given[k].astype(np.float64) if k == "x" else given[k] for k in given.files if k != "labels"}
+            want = self._plain.run(plain).outputs
+            if any(not np.array_equal(want[name], outputs[name]) for name in want):
+                raise FaultError("qrnn run: another result than plain arrays give")
+        return "archive run"

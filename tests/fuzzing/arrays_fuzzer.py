@@ -159,8 +159,8 @@ class ArraysFuzzer:
     """See the module."""
 
     def prepare(self, folder: Path) -> None:
-        self._file = folder / "case.npz"
         archives.bomb()
+        self._command = archives.CommandLine(folder)
         for k, entry in enumerate(quant_corpus.entries()):
             rng = Random(entry.name)
             for way in dict.fromkeys(WAYS):
@@ -198,7 +198,7 @@ class ArraysFuzzer:
 
     def judge(self, made: Any, watch: Watch, facts: list[str]) -> str:
         if isinstance(made, bytes):
-            return archives.judge(made, self._file, watch, facts)
+            return self._command.judge(made, watch, facts)
         with watch.running():
             return judge_calls(made, facts)
 

@@ -173,13 +173,12 @@ def _options() -> Any:
 
 
 def _runtime(content: bytes, feeds: Arrays, watch: Any, folder: Path) -> Arrays | None:
-    """ONNX Runtime's outputs; None where it refuses the file or the data."""
+    """ONNX Runtime's outputs; None where it refuses the file or the data. Names of nodes, which it wants to be unique, are left out."""
     import onnxruntime as ort
 
     with watch.other_runtime():
         try:
-            if b"weights.bin" in content:
-                content = _inlined(content, folder)
+            content = _nameless(content, folder)
             session = ort.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
             names = [o.name for o in session.get_outputs()]
             return dict(zip(names, session.run(None, feeds), strict=True))
@@ -187,12 +186,15 @@ def _runtime(content: bytes, feeds: Arrays, watch: Any, folder: Path) -> Arrays 
             return None
 
 
-def _inlined(content: bytes, folder: Path) -> bytes:
-    """The file with its external data inside, which ONNX Runtime does not find for a model in memory."""
+def _nameless(content: bytes, folder: Path) -> bytes:
+    """The file without names of nodes, and with its external data inside, which ONNX Runtime does not find for a model in memory."""
     model = onnx.ModelProto()
     model.ParseFromString(content)
-    onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-    for tensor in model.graph.initializer:
-        tensor.ClearField("external_data")
-        tensor.data_location = onnx.TensorProto.DEFAULT
+    for node in model.graph.node:
+        node.name = ""
+    if b"weights.bin" in content:
+        onnx.external_data_helper.load_external_data_for_model(model, str(folder))
+        for tensor in model.graph.initializer:
+            tensor.ClearField("external_data")
+            tensor.data_location = onnx.TensorProto.DEFAULT
     return bytes(model.SerializeToString())

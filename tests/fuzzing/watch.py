@@ -24,6 +24,9 @@ OTHER_SECONDS = 60.0
 STUCK_SECONDS = 120.0
 """Time by the clock after which a case is stuck: it waits for something that does not come."""
 
+SYSTEM = ("/proc/", "/sys/fs/cgroup")
+"""Where the kernel says how much memory there is; Python's own modules may be opened too."""
+
 STAGES = ("make", "load", "judge", "run", "oracle")
 """What a case may be doing: it is made; the code under test reads it; the fuzzer looks at it; the model runs; another runtime runs it."""
 
@@ -121,6 +124,6 @@ class Watch:
     def _on_audit(self, event: str, arguments: tuple[object, ...]) -> None:
         if self._armed and event == "open":
             path = str(arguments[0])
-            module = path.endswith((".py", ".pyc", ".so")) or path.startswith("/proc/self")
-            if not module and not path.startswith(self._allowed):
+            own = path.endswith((".py", ".pyc", ".so")) or path.startswith(SYSTEM)
+            if not own and not path.startswith(self._allowed):
                 self.opened.append(path)
