@@ -43,8 +43,8 @@ FACTS = {
     "too large to run": "loaded; an input has more than 1,000 features, so it is not run",
     "call taken": "calls whose result is that of the same values as plain arrays on `reference`",
     "call refused": "calls refused with a DataError",
-    "archive": "cases that are .npz archives for the command line's reader",
-    "archive run": "archives whose arrays are run by `qrnn run`, with the result of the same values plain on `reference`",
+    "archive": "cases that are .npz archives for `qrnn run`",
+    "archive run": "archives that it takes, with the result of the same values plain on `reference`",
 }
 """Fact → its words, in the order of the table."""
 
@@ -73,7 +73,7 @@ dies, takes too long or too much is noted as the fault of the case that it was a
   loads is run by every backend, whole and as a stream, on values of every size.
 - **Arrays.** Valid arrays are given other types, byte orders, layouts, shapes, values and wrappings, in mappings of every kind, with
   lengths and states, to `run`, `step`, `stream` and `pool`, three calls in a row. The result of a call that takes them is compared with
-  that of the same values as plain arrays. Archives go to the reader of the command line.
+  that of the same values as plain arrays. Archives, whole and damaged, go to `qrnn run`.
 
 The tests run some cases of each kind every time, always the same ones, and the full counts with `pytest -m long tests/fuzzing`.
 A case is made again by `python tools/fuzz.py onnx --seed S --case K --write case`.
@@ -171,6 +171,6 @@ def _version(name: str) -> str:
 
 def _revision() -> str:
     found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or "unknown"

@@ -14,7 +14,7 @@ import numpy as np
 from fuzzing import archives, array_edits, quant_corpus
 from fuzzing.outcome import FaultError
 from fuzzing.quant_corpus import Entry
-from fuzzing.watch import Watch
+from fuzzing.watch import Unwatched, Watch
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput
 from qrnn.session import Session, State
@@ -161,6 +161,8 @@ class ArraysFuzzer:
     def prepare(self, folder: Path) -> None:
         archives.bomb()
         self._command = archives.CommandLine(folder)
+        for dtype in ("f8", "f4", "i2"):
+            self._command.judge(archives.valid(dtype), Unwatched(), [])
         for k, entry in enumerate(quant_corpus.entries()):
             rng = Random(entry.name)
             for way in dict.fromkeys(WAYS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +15,7 @@ from fuzzing import onnx_corpus, onnx_insertions, onnx_oracle, onnx_traps
 from fuzzing.bytes_edits import edit_bytes
 from fuzzing.onnx_edits import EDITS
 from fuzzing.outcome import FaultError
-from fuzzing.watch import Watch
+from fuzzing.watch import Unwatched, Watch
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import load_onnx
@@ -53,7 +52,7 @@ class OnnxFuzzer:
         onnx_corpus.side_files(folder)
         self._file = folder / "models" / "case.onnx"
         onnx_corpus.shared_files()
-        watch, graphs = _Unwatched(), onnx_corpus.graph_count()
+        watch, graphs = Unwatched(), onnx_corpus.graph_count()
         for _, content in (*onnx_corpus.corpus()[:graphs:9], *onnx_corpus.corpus()[graphs::70]):
             try:
                 self._use(content, 0, watch, [], 1.0)
@@ -88,13 +87,6 @@ class OnnxFuzzer:
         path = stem.with_suffix(".onnx")
         path.write_bytes(made)
         return [path]
-
-
-class _Unwatched:
-    """In place of a watch, while the fuzzer is prepared."""
-
-    def __init__(self) -> None:
-        self.loading = self.running = self.other_runtime = lambda *_: nullcontext()
 
 
 FUZZER = OnnxFuzzer()

@@ -317,7 +317,7 @@ def edit_header(rng: Random, content: bytes) -> bytes:
     return struct.pack("<Q", big if how == 6 else len(text)) + text + content[8 + size :]
 
 
-EDITS = ((10, edit_structure), (4, edit_tensor), (8, edit_values), (8, edit_choice), (2, rename), (1, edit_metadata))
+EDITS = ((7, edit_structure), (3, edit_tensor), (12, edit_values), (8, edit_choice), (2, rename), (1, edit_metadata))
 
 
 def make_file(seed: int, case: int) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import os
 import resource
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 SECONDS = 5.0
@@ -25,7 +26,7 @@ STUCK_SECONDS = 120.0
 """Time by the clock after which a case is stuck: it waits for something that does not come."""
 
 SYSTEM = ("/proc/", "/sys/fs/cgroup")
-"""Where the kernel says how much memory there is; Python's own modules may be opened too."""
+"""Where the kernel says how much memory there is; Modules and compiled kernels may be opened too."""
 
 STAGES = ("make", "load", "judge", "run", "oracle")
 """What a case may be doing: it is made; the code under test reads it; the fuzzer looks at it; the model runs; another runtime runs it."""
@@ -86,7 +87,7 @@ class Watch:
     @contextmanager
     def loading(self, *allowed: Path) -> Iterator[None]:
         """The code under test reads a file: CPU time and memory are limited, and only paths in ``allowed`` may be opened."""
-        self._allowed = tuple(str(path) for path in allowed)
+        self._allowed = tuple(os.path.realpath(path) for path in allowed)
         self._enter("load", SECONDS, True)
         self._armed = True
         start = time.process_time()
@@ -122,8 +123,22 @@ class Watch:
             self.warned.append(f"{category.__name__}: {message}")
 
     def _on_audit(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self._armed and event == "open":
-            path = str(arguments[0])
-            own = path.endswith((".py", ".pyc", ".so")) or path.startswith(SYSTEM)
-            if not own and not path.startswith(self._allowed):
-                self.opened.append(path)
+        if not self._armed or event != "open":
+            return
+        path, _, flags = arguments
+        if isinstance(path, int):
+            return
+        # a name without a folder is opened within one that is open: in this process only the model's own
+        real = os.path.realpath(os.path.join(self._allowed[0], os.fsdecode(path)))  # type: ignore[arg-type]
+        refused_links = isinstance(flags, int) and flags & os.O_NOFOLLOW
+        own = real.endswith((".py", ".pyc", ".so", ".nbi", ".nbc")) or real.startswith(SYSTEM)
+        inside = any(real == allowed or real.startswith(allowed + os.sep) for allowed in self._allowed)
+        if not own and not inside and not refused_links:
+            self.opened.append(str(path))
+
+
+class Unwatched:
+    """In place of a watch while a fuzzer is prepared: nothing is limited."""
+
+    def __init__(self) -> None:
+        self.loading = self.running = self.other_runtime = lambda *_: nullcontext()

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,6 +129,9 @@ def _run_cases(chosen: Fuzzer, seed: int, cases: range, watch: Watch, errors: in
 def main(name: str, seed: int) -> None:
     """See the module."""
     chosen, watch = fuzzer(name), Watch()
+    warnings.filterwarnings(
+        "ignore", ".*multi-threaded.*", DeprecationWarning
+    )  # of fork: the threads of others are idle here
     folder = Path(tempfile.mkdtemp(prefix="qrnn-fuzz-"))
     try:
         chosen.prepare(folder)
