@@ -43,7 +43,7 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
         feeds = _feeds(model, proto, rng)
     except _TooLargeError:
         return "not compared: large sizes"
-    want = _runtime(content, feeds, watch, folder)
+    want = _runtime(content, feeds, watch, folder) if feeds else None
     if want is None:
         return "ONNX Runtime refuses it"
     try:
@@ -106,6 +106,8 @@ def _feeds(model: FloatModel, proto: onnx.ModelProto, rng: np.random.Generator) 
             dims.append(size if size is not None else steps if time else N if batch else 2)
         if max(dims, default=1) > LARGEST_AXIS or len(dims) > 6:
             raise _TooLargeError
+        if info.type.tensor_type.elem_type == onnx.TensorProto.UNDEFINED:
+            return {}  # ONNX Runtime refuses it
         feeds[info.name] = _values(found, info.type.tensor_type.elem_type, dims, rng)
     _agree(model, feeds)
     return feeds
