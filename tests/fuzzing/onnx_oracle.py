@@ -106,7 +106,7 @@ def _feeds(model: FloatModel, proto: onnx.ModelProto, rng: np.random.Generator) 
             dims.append(size if size is not None else steps if time else N if batch else 2)
         if max(dims, default=1) > LARGEST_AXIS or len(dims) > 6:
             raise _TooLargeError
-        if info.type.tensor_type.elem_type == onnx.TensorProto.UNDEFINED:
+        if info.type.tensor_type.elem_type not in list(helper.get_all_tensor_dtypes()):
             return {}  # ONNX Runtime refuses it
         feeds[info.name] = _values(found, info.type.tensor_type.elem_type, dims, rng)
     _agree(model, feeds)

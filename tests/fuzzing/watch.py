@@ -48,6 +48,8 @@ class Watch:
         self.opened: list[str] = []
         self.warned: list[str] = []
         self.seconds = 0.0
+        self.forgiven = 0
+        """Bytes on stderr that are another runtime's."""
 
     @property
     def case(self) -> int:
@@ -69,7 +71,7 @@ class Watch:
     def begin(self, case: int) -> None:
         """Start the watch over a case."""
         self._note[:8] = case.to_bytes(8, "little", signed=True)
-        self.opened, self.warned, self.seconds = [], [], 0.0
+        self.opened, self.warned, self.seconds, self.forgiven = [], [], 0.0, 0
         self._enter("make", OTHER_SECONDS, False)
         signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS)
 
@@ -109,13 +111,14 @@ class Watch:
 
     @contextmanager
     def other_runtime(self) -> Iterator[None]:
-        """Another runtime is at work, whose faults are not the project's: its warnings are forgotten."""
-        before = len(self.warned)
+        """Another runtime is at work, whose faults are not the project's: its warnings and words are forgotten."""
+        before, said = len(self.warned), os.fstat(2).st_size
         self._enter("oracle", OTHER_SECONDS, False)
         try:
             yield
         finally:
             del self.warned[before:]
+            self.forgiven += os.fstat(2).st_size - said
             self._enter("judge", OTHER_SECONDS, False)
 
     def _on_warning(self, message: Warning | str, category: type[Warning], *_: object) -> None:

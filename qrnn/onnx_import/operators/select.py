@@ -51,6 +51,10 @@ def _selection(node: Node, size: int, part: Range) -> slice:
         raise node.refuse(f"slices a feature axis of size {size} up to {end}; re-export with a fixed size")
     stop: int | None = end
     if step < 0:
+        if end >= _TO_THE_END:
+            raise node.refuse(
+                f"slices backwards from {start} to an end of {end}, which runtimes read differently; give an end below 0"
+            )
         start = max(start, -size)
         stop = None if end < -size else end
     return slice(start, stop, step)
