@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ EVERY = 10.0
 def one_case(name: str, seed: int, case: int, stem: Path | None) -> int:
     """Run a case by itself, print what it came to, and write what it was given."""
     if stem is not None:
-        import tempfile
-
         chosen = fuzzer(name)
         with tempfile.TemporaryDirectory() as folder:
             chosen.prepare(Path(folder))

@@ -161,9 +161,7 @@ def find_roles(
 def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
     """A node's outputs by its handler, or folded when it has none and reads constants."""
     if proto.op_type in HANDLERS:
-        with np.errstate(
-            all="ignore"
-        ):  # constants beyond float64 become infinite; whoever reads them as weights refuses them
+        with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
             result = HANDLERS[proto.op_type](node, build)
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()

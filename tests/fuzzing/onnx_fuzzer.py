@@ -34,7 +34,7 @@ BYTES, COMPARED, QUANTIZED = 0.15, 0.6, 0.25
 """Shares: of cases whose bytes are edited; of imported models compared with ONNX Runtime; of those quantized and run."""
 
 LARGEST_RUN = 4096
-"""Features and weights a row of a model that is still run: the reference backend is slow."""
+"""Features of the widest tensor of a model that is still compared and run: the reference backend is slow."""
 
 SCHEMES = (
     Scheme(input="8"),
@@ -146,7 +146,7 @@ def is_valid(content: bytes, watch: Any, facts: list[str]) -> bool:
 
 
 def model_size(model: FloatModel) -> int:
-    """The largest number of features of a tensor, or 0 rows where there is none."""
+    """The largest number of features of a tensor."""
     return max((info.features for info in model.tensors.values()), default=0)
 
 

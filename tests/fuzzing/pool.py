@@ -10,7 +10,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fuzzing.outcome import FAULT, ROOT, Outcome
 
@@ -65,7 +64,7 @@ def environment() -> dict[str, str]:
 class Worker:
     """A worker process."""
 
-    def __init__(self, name: str, seed: int, log: Path | None = None) -> None:
+    def __init__(self, name: str, seed: int) -> None:
         command = [sys.executable, "-m", "fuzzing.worker", name, str(seed)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True, bufsize=1

@@ -56,15 +56,16 @@ def _as_held(node: Node, to: int) -> Value:
         raise node.refuse(f"casts sizes to {name}, which may not hold them; re-export without this cast")
     if not isinstance(value, np.ndarray) or is_shape(value) or to == _TYPES.BOOL:
         return value
+    whole = name.startswith(("INT", "UINT"))
     with np.errstate(all="ignore"):
         held = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to)).astype(np.float64)
-        fits = held == np.trunc(value) if name.startswith(("INT", "UINT")) else np.isfinite(held)
+        fits = held == np.trunc(value) if whole else np.isfinite(held)
     if not fits.all():
         first = value[~fits].reshape(-1)[0]
         raise node.refuse(
             f"casts the constant {first} to {name}, which cannot hold it; re-export with constants folded"
         )
-    return held if value.dtype.kind == "f" else value
+    return value if whole and value.dtype.kind != "f" else held  # large integers are exact only as they are
 
 
 @operator("Cast")
