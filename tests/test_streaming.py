@@ -280,6 +280,12 @@ def test_tokens(backend: str) -> None:
     for wrong in (-1, 11):
         with pytest.raises(DataError, match=f"value {wrong} at .*, expected a token in 0…10"):
             stream.step({"x": np.array([3, wrong, 5])})
+    with pytest.raises(
+        DataError, match=r"input 'x': shape \[3, 1, 1\], expected \[N, T\]"
+    ):  # no features, as a flat input has
+        stream.step({"x": ids[:, :1]})
+    with pytest.raises(DataError, match=r"input 'x': shape \[3, 9, 1\], expected \[N, T\]"):
+        Session(model, backend).run({"x": ids[:, :, None]})
     assert_same_state(stream.state, state)
 
 

@@ -142,7 +142,7 @@ def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int,
         return DataError(f"{where}: shape {list(shape)}, expected {_shape_text(graph_input)} {more}")
 
     if len(shape) != lead + len(graph_input.shape) or shape[lead:] != graph_input.shape:
-        flat_ok = len(shape) == lead + 1 and shape[lead:] == (graph_input.features,)
+        flat_ok = graph_input.kind != "tokens" and len(shape) == lead + 1 and shape[lead:] == (graph_input.features,)
         if not flat_ok:
             raise shape_error("(batch first, whatever the graph's own layout is)")
     if 0 in shape:

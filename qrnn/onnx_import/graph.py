@@ -109,6 +109,10 @@ def _checked_opset(model: onnx.ModelProto, name: str) -> int:
         raise ModelFileError(f"model '{name}' has no graph with outputs; it is not an ONNX model or is damaged")
     if not versions:
         raise ModelFileError(f"model '{name}' names no opset of the standard operators; export it again")
+    if len(set(versions)) > 1:
+        raise ModelFileError(
+            f"model '{name}' names the opsets {sorted(set(versions))} of the standard operators, expected one; export it again"
+        )
     if not OLDEST_OPSET <= versions[0] <= newest:
         raise UnsupportedError(
             f"model '{name}' has opset {versions[0]}; opsets {OLDEST_OPSET} to {newest} are supported, export it again with one of these"
@@ -194,7 +198,8 @@ def find_roles(
 def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
     """A node's outputs by its handler, or folded when it has none and reads constants."""
     if proto.op_type in HANDLERS:
-        result = HANDLERS[proto.op_type](node, build)
+        with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
+            result = HANDLERS[proto.op_type](node, build)
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:

@@ -341,3 +341,24 @@ def test_invalid_graph() -> None:
     proto = head("GRU")
     proto.graph.node[1].input[0] = "nowhere"
     refused(proto, "not a valid ONNX model", "nowhere", error=ModelFileError)
+
+
+@pytest.mark.parametrize("domains", [("", ""), ("", "ai.onnx")])
+def test_two_opsets(domains: tuple[str, str]) -> None:
+    """Which of them holds would decide what Softmax means; runtimes take either."""
+    proto = head("GRU", 13)
+    del proto.opset_import[:]
+    proto.opset_import.extend([helper.make_opsetid(domains[0], 13), helper.make_opsetid(domains[1], 12)])
+    refused(proto, "names the opsets [12, 13]", error=ModelFileError)
+
+
+def test_constants_that_leave_float64() -> None:
+    """Without a warning; the weight that they become is refused."""
+
+    def build(g: Graph, y: str) -> str:
+        square = g.const(np.full((5, 5), 1e30))
+        for _ in range(5):
+            square = g.node("MatMul", [square, square])
+        return g.node("MatMul", [y, square])
+
+    refused(body(build), "NaN or infinity", error=ModelFileError)

@@ -43,13 +43,21 @@ def _ranges(node: Node, rank: int) -> dict[int, Range]:
 
 
 def _selection(node: Node, size: int, part: Range) -> slice:
-    """The Python slice of a feature axis. ONNX ends below -size on a negative step mean 'to the front'."""
+    """The Python slice of a feature axis.
+
+    On a negative step, ONNX takes an end below -size for 'to the front', and a start below -size for the first element; Python does not.
+    """
     start, end, step = part
     if isinstance(end, Symbol):
         raise node.refuse(f"slices a feature axis of size {size} up to {end}; re-export with a fixed size")
     stop: int | None = end
-    if step < 0 and end < -size:
-        stop = None
+    if step < 0:
+        if end >= _TO_THE_END:
+            raise node.refuse(
+                f"slices backwards from {start} to an end of {end}, which runtimes read differently; give an end below 0"
+            )
+        start = max(start, -size)
+        stop = None if end < -size else end
     return slice(start, stop, step)
 
 

@@ -44,6 +44,34 @@ def dropout(node: Node, build: Builder) -> Value:
     return value
 
 
+_TYPES = onnx.TensorProto
+REAL = frozenset([_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.FLOAT16, _TYPES.BFLOAT16])
+"""Types that hold computed features but for their rounding, which is that of floating point."""
+
+WIDE = frozenset([_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.INT32, _TYPES.INT64, _TYPES.UINT32, _TYPES.UINT64])
+"""Types that hold tokens, lengths and sizes, whatever they are."""
+
+
+def _as_held(node: Node, to: int) -> Value:
+    """Input 0; constants rounded as the type ``to`` rounds them. Refused where it cannot hold them, or where that is not known before a run."""
+    value: Value = node.input(0)
+    name = _TYPES.DataType.Name(to)
+    if is_shape(value) and to not in WIDE:
+        raise node.refuse(f"casts sizes to {name}, which may not hold them; re-export without this cast")
+    if not isinstance(value, np.ndarray) or is_shape(value) or to == _TYPES.BOOL:
+        return value
+    whole = name.startswith(("INT", "UINT"))
+    with np.errstate(all="ignore"):
+        held = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to)).astype(np.float64)
+        fits = held == np.trunc(value) if whole else np.isfinite(held)
+    if not fits.all():
+        first = value[~fits].reshape(-1)[0]
+        raise node.refuse(
+            f"casts the constant {first} to {name}, which cannot hold it; re-export with constants folded"
+        )
+    return value if whole and value.dtype.kind != "f" else held  # large integers are exact only as they are
+
+
 @operator("Cast")
 def cast(node: Node, build: Builder) -> Value:
     """Features keep float64 values; tokens and shapes pass; constants are converted."""
@@ -53,12 +81,16 @@ def cast(node: Node, build: Builder) -> Value:
     kind = onnx.helper.tensor_dtype_to_np_dtype(to).kind if to != onnx.TensorProto.BFLOAT16 else "f"
     if kind not in "fiubV":
         raise node.refuse(f"cast to {onnx.TensorProto.DataType.Name(to)} is not supported; re-export without it")
-    value: Value = node.input(0)
+    value = _as_held(node, to)
     if isinstance(value, Features):
         kinds = {part.tensor.kind for part in build.book.parts(value.ids)}
-        if kind not in "fV" and kinds - {"tokens", "lengths"}:
+        if to not in REAL and kinds - {"tokens", "lengths"}:
             raise node.refuse(
                 f"casts computed features to {onnx.TensorProto.DataType.Name(to)}, which rounds them; re-export without this cast"
+            )
+        if to not in WIDE and kinds & {"tokens", "lengths"}:
+            raise node.refuse(
+                f"casts tokens or lengths to {onnx.TensorProto.DataType.Name(to)}, which may not hold them; re-export without this cast"
             )
         return value
     if is_shape(value):
