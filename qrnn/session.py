@@ -7,7 +7,7 @@ a run gives it back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -369,7 +369,8 @@ class Session:
             shapes = (size, directions, fed_back), (size, directions, cells)
             pair = state.layers.get(name, ())
             if not isinstance(pair, tuple) or len(pair) != 2:
-                found = "missing" if name not in state.layers else f"{type(pair).__name__} of {len(pair)}"
+                length = f" of {len(pair)}" if isinstance(pair, Sized) else ""
+                found = f"{type(pair).__name__}{length}" if name in state.layers else "missing"
                 raise DataError(f"state of layer {name!r} is {found}, expected the two arrays h and c")
             for letter, array, shape, dtype in zip("hc", pair, shapes, _STATE_TYPES, strict=True):
                 _check_state_array(name, letter, array, shape, dtype, on_device)

@@ -181,6 +181,7 @@ def test_wrong_states() -> None:
         "h is MaskedArray": State({name: (np.ma.masked_array(h), c)}),
         r"c is int16\[4, 1, 5\], expected int32": State({name: (h, c.astype(np.int16))}),  # type: ignore[dict-item]
         "is ndarray of 4, expected the two arrays": State({name: h}),  # type: ignore[dict-item]
+        "is NoneType, expected the two arrays": State({name: None}),  # type: ignore[dict-item]
         "state: dict, expected a State": {name: (h, c)},
         "state: RunResult, expected a State": session.run({"x": X}),
     }

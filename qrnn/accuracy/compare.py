@@ -282,13 +282,17 @@ def _decisions(model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch)
 
 
 def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDArray[Any] | None, batch: Batch) -> None:
-    """Decide on [n, F] values of each source, where ``decisions.at`` says."""
+    """Decide on [n, F] values of each source, where ``decisions.at`` says; a sequence of no steps has no last step to decide at."""
+    at_last = decisions.at == "last step of each sequence"
+    rows = np.flatnonzero(batch.lengths)
+    if at_last and labels is not None:
+        labels = labels[rows]
     decided: dict[str, npt.NDArray[Any]] = {}
     for source, values in sources.items():
         if decisions.at == "each step":
             picked = values[batch.mask]
-        elif decisions.at == "last step of each sequence":
-            picked = values[np.arange(batch.size), batch.lengths - 1]
+        elif at_last:
+            picked = values[rows, batch.lengths[rows] - 1]
         else:
             picked = values
         picked = picked.reshape(len(picked), -1)

@@ -167,6 +167,18 @@ def test_decisions(head_size: int, sigmoid: bool, rule: str, per_step: bool) -> 
     assert accuracy["confidence_95"] == list(wilson_interval(right[1], len(truth)))
 
 
+def test_a_sequence_of_no_steps_decides_nothing() -> None:
+    """It has no last step: the label beside it counts neither as right nor as wrong."""
+    model, quantized = pair(Shape("gru", head=3), X)
+    labels, some = RNG.integers(0, 3, N), np.arange(N) % 2 == 0
+    lengths = np.where(some, LENGTHS, 0)
+    result = compare(model, quantized, {"x": X, "lengths": lengths, "labels": labels}).decisions
+    alone = compare(model, quantized, {"x": X[some], "lengths": lengths[some], "labels": labels[some]}).decisions
+    assert result is not None
+    assert result == alone
+    assert result.agreement.total == int(some.sum()) < N
+
+
 def test_models_of_states_alone_decide_nothing() -> None:
     model, quantized = pair(Shape("gru"), X)
     result = compare(model, quantized, {"x": X})
