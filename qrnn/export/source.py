@@ -61,6 +61,8 @@ def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Seque
     functions, reset = flow.functions(), initial_states(model, flow.fields, code)
     if 0 < code.longest_row <= SHORT_ROW:
         code.features.add("QRNN_SHORT_ROWS")
+    if code.even_rows:
+        code.features.add("QRNN_EVEN_ROWS")
     runtime = _runtime(code)
     top = [comment(line) for line in remarks]
     return Exported(

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dot products of four rows with a vector of operands, for Arm Helium (Cortex-M55, M85).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Gate functions, section 3 of docs/arithmetic.md, each lane an argument. Those that the model uses are compiled in.
  *
  * The contract gives them saturate16(x). Here they take any x with |x| < 2^31 and saturate themselves: for ODD and TABLE that is no

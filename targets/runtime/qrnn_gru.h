@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of a GRU direction, both forms, section 4 of docs/arithmetic.md. */
 #ifndef QRNN_GRU_H
 #define QRNN_GRU_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lanes: the int32 values that gate functions and cells compute at a time, one for each unit. They are four to a vector with Arm
  * Helium (Cortex-M55, M85), else one, an int32_t. The operators + - * & ^ of C act on each lane, in both; what has no operator is here.
@@ -270,7 +271,7 @@ static inline qrnn_lanes qrnn_lanes_state(qrnn_lanes x)
 /* min(x, 32767) for x >= 0 */
 static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
 {
-#if (QRNN_LANES == 1U) && defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+#if (QRNN_LANES == 1U) && defined(QRNN_HAS_SSAT)
     int32_t limited;
     __asm("usat %0, #15, %1" : "=r"(limited) : "r"(x));
     return limited;

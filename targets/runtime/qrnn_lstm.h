@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of an LSTM direction, section 4 of docs/arithmetic.md. */
 #ifndef QRNN_LSTM_H
 #define QRNN_LSTM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of a vanilla RNN direction, section 4 of docs/arithmetic.md. */
 #ifndef QRNN_RNN_H
 #define QRNN_RNN_H
