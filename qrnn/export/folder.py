@@ -23,7 +23,10 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
-FORMAT = "qrnn-export-1"
+FORMAT = "qrnn-export-2"
+
+TEST = "test"
+"""The subfolder of the self-test: a library's tests, which PlatformIO and Arduino leave out of a build by this name or by its depth."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ def export_model(
     """
     place = _place(folder)
     name = model_identifier(name)
-    exported = export_source(model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"])
+    exported = export_source(
+        model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target)
+    )
     sequences = random_sequences(model, exported, golden.RANDOM_LENGTHS, golden.SEED)
     if data is not None:
         real = integer_sequences(model, exported, data, golden.MOST_SEQUENCES)
@@ -62,15 +67,17 @@ def export_model(
     files = {
         f"{name}.h": exported.header,
         f"{name}.c": exported.source,
-        f"{name}_golden.h": golden.golden_header(exported, sequences, results),
-        f"{name}_selftest.c": golden.selftest_source(exported, sequences),
-        "main.c": golden.main_source(name),
+        f"{TEST}/{name}_golden.h": golden.golden_header(exported, sequences, results),
+        f"{TEST}/{name}_selftest.h": golden.selftest_header(name),
+        f"{TEST}/{name}_selftest.c": golden.selftest_source(exported, sequences),
+        f"{TEST}/main.c": golden.main_source(name),
+        "LICENSE": _licence(),
         **{header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime},
     }
     try:
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".qrnn.") as temporary:
             made = Path(temporary) / "made"
-            made.mkdir()
+            (made / TEST).mkdir(parents=True)
             for file, text in files.items():
                 _write(made / file, text)
             save(model, made / f"{name}.qrnn")
@@ -84,10 +91,15 @@ def export_model(
                 "target": target.name,
                 "kernels": exported.kernels,
                 "contract": CONTRACT_VERSION,
-                "files": {path.name: _digest(path) for path in sorted(made.iterdir())},
+                "files": {
+                    path.relative_to(made).as_posix(): _digest(path)
+                    for path in sorted(made.rglob("*"))
+                    if path.is_file()
+                },
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-            made.chmod(0o755)
+            for place_made in (made, made / TEST):
+                place_made.chmod(0o755)
             _replace(place, made, Path(temporary) / "before")
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}; give another folder") from None
@@ -116,12 +128,29 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     ):
         raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     for file, digest in files.items():
-        if Path(file).name != file or not (folder / file).is_file() or _digest(folder / file) != digest:
+        if not (_is_within(file) and (folder / file).is_file()) or _digest(folder / file) != digest:
             raise ModelFileError(f"{folder / file}: missing or changed since the export; export the model again")
     model = load(folder / f"{name}.qrnn")
     return ExportedFolder(
         folder, name, target or _own_target(path, manifest), model, export_source(model, name, kernels)
     )
+
+
+def _is_within(file: str) -> bool:
+    """Whether a manifest's name of a file is that of one in the folder itself or in `TEST`."""
+    return Path(file.removeprefix(f"{TEST}/")).name == file.removeprefix(f"{TEST}/") and "\\" not in file
+
+
+def _purpose(target: Target) -> str:
+    """What C for ``target`` is for and how to compile it."""
+    flags = " ".join(target.build.gnu_flags)
+    return f"{target.name} (compile it with {flags})" if flags else target.name
+
+
+def _licence() -> str:
+    """The text of the licence of exported code: in a wheel beside the targets, in a checkout beside their folder."""
+    places = (targets_folder() / "LICENSE", targets_folder().parent / "LICENSE")
+    return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
 
 
 def _own_target(path: Path, manifest: dict[str, Any]) -> Target:

@@ -33,14 +33,14 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
 def test_make_builds_a_library_and_the_self_test_passes(which: str, cc: str, tmp_path: Path) -> None:
     exported = export_model(kind(which), load_target("generic"), tmp_path / "out", "net")
-    done = make(tmp_path / "out", "libnet.a", "check", f"CC={compiler(cc)}")
+    done = make(tmp_path / "out", "libqrnn_net.a", "check", f"CC={compiler(cc)}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warning
     assert done.stdout.endswith("every bit is right\n")
     assert f"{cc} " in done.stdout.splitlines()[-2]
-    assert (tmp_path / "out" / "libnet.a").stat().st_size > exported.weight_bytes
+    assert (tmp_path / "out" / "libqrnn_net.a").stat().st_size > exported.weight_bytes
     assert make(tmp_path / "out", "clean").returncode == 0
-    assert not [p for p in (tmp_path / "out").iterdir() if p.suffix in (".o", ".a") or p.name == "selftest"]
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".o", ".a") or p.name == "selftest"]
 
 
 @pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m55", "rv32imc"])
@@ -51,7 +51,7 @@ def test_make_builds_for_a_device(name: str, tmp_path: Path) -> None:
         pytest.skip(f"no GNU compiler for {name} is installed")
     compiler("cc")
     export_model(kind("lstm"), target, tmp_path / "out", "net")
-    done = make(tmp_path / "out", "libnet.a", "check")
+    done = make(tmp_path / "out", "libqrnn_net.a", "check")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     says = "every bit is right" if target.core.kernels == "plain" else "qrnn verify . --emulate"
@@ -86,7 +86,7 @@ def flip(name: str) -> Callable[[str], str]:
     [
         *(("net.c", f"net_layer0_{name}") for name in ("ih_weight", "hh_weight", "ih_row")),
         *(
-            ("net_golden.h", f"golden_{name}")
+            ("test/net_golden.h", f"golden_{name}")
             for name in ("in_x", "out_y", "out_c", "state_h_layer0", "state_c_layer0")
         ),
     ],
@@ -109,7 +109,7 @@ def test_the_self_test_has_the_users_data(tmp_path: Path) -> None:
     model, rng = kind("embedded"), np.random.default_rng(0)
     data = {"ids": rng.integers(0, 11, (4, 20)), "profile": rng.normal(size=(4, 3)), "lengths": np.array([0, 20, 3, 9])}
     export_model(model, load_target("generic"), tmp_path / "out", "net", data)
-    text = (tmp_path / "out" / "net_golden.h").read_text()
+    text = (tmp_path / "out" / "test" / "net_golden.h").read_text()
     assert "golden_length[5] = {\n    1U, 2U, 5U, 16U, 3U,\n}" in text
     ids = re.search(r"golden_in_ids\[27\] = {\n([^}]*)}", text)
     assert ids is not None
@@ -134,5 +134,9 @@ def test_the_readme_s_example_compiles(tmp_path: Path) -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         export_model(kind("lstm"), load_target("generic"), tmp_path / name, "net")
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "ab")
+    first, second = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in "ab"
+    )
+    assert len(first) > 10
     assert first == second
