@@ -6,7 +6,9 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from qrnn.quantization import Scheme, quantize
 from qrnn.targets import Kernels, targets_folder
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
-SANITIZED = (*WARNINGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 COMPILERS = ("gcc", "clang")
 INTRINSICS = Path(__file__).parent / "dot"
 """Arm's intrinsics in plain C, for dot products of other cores on this machine."""
@@ -35,6 +37,15 @@ def compiler(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
+
+
+@cache
+def sanitizers(cc: str) -> tuple[str, ...]:
+    """The flags of `SANITIZERS`; none where the compiler comes without the libraries for them."""
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
+        (Path(folder) / "a.c").write_text("int main(void) { return 0; }\n")
+        done = subprocess.run([cc, *SANITIZERS, "a.c"], cwd=folder, capture_output=True, check=False)
+    return SANITIZERS if done.returncode == 0 else ()
 
 
 def write_sources(exported: Exported, folder: Path) -> Path:
@@ -63,7 +74,7 @@ def replayed(
     (folder / "replay.c").write_text(replay or replay_source(exported, max(lengths)))
     boards, program = boards_folder(), folder / "replay"
     include = [f"-I{folder}", f"-I{boards}", f"-I{INTRINSICS}", "-DQRNN_ANY_CORE"]
-    compile_program([cc, *SANITIZED, *include, source, folder / "replay.c", boards / "host.c", "-o", program])
+    compile_program([cc, *WARNINGS, "-O1", *sanitizers(cc), *include, source, folder / "replay.c", boards / "host.c", "-o", program])
     done = subprocess.run([program], input=encode_sequences(exported, sequences), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return decode_sequences(exported, lengths, done.stdout)[0]
