@@ -75,7 +75,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 
 /* The loops are assembly where the compiler takes GNU C's: from the C beside them it makes 70 % more instructions, since it does
  * not load four words by one instruction. */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_2)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_DSP_ASSEMBLY
 #define QRNN_SMLAD(sum, word, x) "smlad %[" sum "], " word ", " x ", %[" sum "]\n\t"
 #define QRNN_SMLALD(sum, word, x) "smlald %[" sum "], %[" sum "_high], " word ", " x "\n\t"
@@ -192,7 +192,7 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
 #endif
 #endif
 
-QRNN_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_WIDE_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     int32_t low0 = bias[0];

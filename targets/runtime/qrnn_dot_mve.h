@@ -30,7 +30,7 @@ static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uin
 
 /* The loops are assembly where the compiler takes GNU C's: GCC does not increment the addresses by the loads, which is half as many
  * instructions again. */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_2)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_ASSEMBLY
 #define QRNN_ROW(load, multiply, sum) load multiply " %[" sum "], q1, q0\n\t"
 #define QRNN_LOOP(load_operands, load, multiply, times)                                                              \

@@ -79,19 +79,29 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
  * needs a register no longer than the words:
  *     ODD     operands r4, r10; word r12 with r4
  *     EVEN    four words, of which r4 with r10; then again operands r4, r10, with r5 and r8 */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_2)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_LONG_ASSEMBLY
 #define QRNN_FOUR_ROWS(word, x)                                                                                      \
     "smlal %[all], %[all_high], " word ", " x "\n\tubfx " word ", " word ", #8, #16\n\t"                             \
     "mla %[middle], " word ", " x ", %[middle]\n\tuxtb " word ", " word "\n\t"                                       \
     "mla %[one], " word ", " x ", %[one]\n\t"
 #define QRNN_TWO_OPERANDS "ldrd r4, r10, [%[operand]], #8\n\t"
+#ifdef __clang__ /* It keeps more registers for itself: two words at a time, r4 with r10 and r8 with r4. */
+#define QRNN_LOOP_WORDS "r4", "r8", "r10"
+#define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r8}\n\t" QRNN_FOUR_ROWS("r4", "r10")
+#define QRNN_LOOP_TWO QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r8", "r4")
+#define QRNN_LOOP_ODD QRNN_LOOP_TWO QRNN_LOOP_EVEN QRNN_LOOP_TWO
+#define QRNN_LOOP_BEGIN "ldr r8, [%[weight]], #4\n\t"
+#define QRNN_LOOP_END "ldr r4, [%[weight]], #4\n\t" QRNN_FOUR_ROWS("r4", "r10")
+#else
+#define QRNN_LOOP_WORDS "r4", "r5", "r8", "r10", "r12"
 #define QRNN_THREE_COLUMNS                                                                                           \
     QRNN_FOUR_ROWS("r4", "r10") QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r5", "r4") QRNN_FOUR_ROWS("r8", "r10")
 #define QRNN_LOOP_ODD QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r12", "r4")
 #define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r5, r8, r12}\n\t" QRNN_THREE_COLUMNS
 #define QRNN_LOOP_BEGIN "ldr r12, [%[weight]], #4\n\t"
 #define QRNN_LOOP_END "ldmia %[weight]!, {r4, r5, r8}\n\t" QRNN_THREE_COLUMNS
+#endif
 #ifdef __OPTIMIZE_SIZE__ /* four columns at a time */
 #define QRNN_ROWS_LOOP QRNN_LOOP_BEGIN "b 2f\n1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD "subs %[chunk], %[chunk], #4\n\tbgt 1b\n\t" QRNN_LOOP_END
 #else /* eight, of which the first pass does four where the number of fours is odd */
@@ -123,7 +133,7 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
                          : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all_low),
                            [all_high] "+r"(all_high), [middle] "+r"(middle), [one] "+r"(one)
                          :
-                         : "r4", "r5", "r8", "r10", "r12", "cc", "memory");
+                         : QRNN_LOOP_WORDS, "cc", "memory");
         all = (int64_t)(((uint64_t)(uint32_t)all_high << 32) | all_low);
 #else
         for (; chunk != 0u; chunk--) {
@@ -149,7 +159,7 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
 #endif
 
 /* With -Os GCC gives no high registers away. */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_1) && (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_1) && (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
 #define QRNN_THUMB_1_ASSEMBLY
 #endif
 
@@ -180,7 +190,7 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
     }
 #endif
 
-QRNN_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t excess = *operand++;
@@ -225,7 +235,7 @@ QRNN_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint
  * Two rows are one number: the bits of 0x000F000F hold u[r + 1] 2^16 + u[r], whose products add up to
  *     8 (2^16 + 1) (sum of the operands) + S[r + 1] 2^16 + S[r]        modulo 2^32
  * and |S| <= 32 * 8 * 127 < 2^15, so that both can be told from each other. */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_2)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_TWO_COLUMNS_OF_FOUR(word)                                                                               \
     "ldrd %[x], %[next], [%[operand]], #8\n\t"                                                                      \
     "and %[t], %[mask], " word "\n\tmla %[p01], %[t], %[x], %[p01]\n\t"                                             \
@@ -310,7 +320,7 @@ QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint
 #ifdef QRNN_USE_FOUR_WIDE
 /* Of each 32 columns: the scales, then a halfword for each column, u0, u1, u2 and q3 from the lowest four bits on, u = q + 8. The
  * sums are taken as in qrnn_dot4_wide, 16 in place of 2^8, and |S| <= 32 * 8 * 32767 < 2^23. */
-QRNN_DOT void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                                 int32_t sums[4])
 {
     const uint32_t *group_sum = operand + 1 + columns;

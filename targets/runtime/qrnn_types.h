@@ -40,18 +40,28 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #endif
 #endif
 
-/* Loops are assembly where the compiler takes GNU C's. QRNN_NO_ASSEMBLY leaves them to the compiler. An assembly loop has at most 12
- * operands and clobbered registers, of which none is r6, r7, r9 or r11: every way of compiling leaves so many, also one that keeps a
- * frame pointer and r9. */
+/* Some instructions, and loops, are assembly where the compiler takes GNU C's. QRNN_NO_ASSEMBLY leaves them to the compiler.
+ *
+ * A loop has at most 12 operands and clobbered registers, and names none of r6, r7, r9 and r11: an optimizing compiler has so many left,
+ * also where it keeps a frame pointer and r9. One that does not optimize may need more of them for itself, and gets C. */
 #if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY)
 #define QRNN_GNU_ASSEMBLY
+#if defined(__OPTIMIZE__)
+#define QRNN_ASSEMBLY_LOOPS
+#endif
 #endif
 
-/* A dot product. It has a frame of its own with LLVM, whose allocator would not find the registers of an assembly loop in a large one. */
-#if defined(QRNN_GNU_ASSEMBLY) && defined(__clang__)
+/* A dot product. LLVM's allocator would not find the registers of an assembly loop in a large function. GCC finds those of the largest
+ * loop, QRNN_WIDE_DOT, in whatever way it is called where this keeps no frame pointer; that is GCC's default, but not everyone's. */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2) && defined(__clang__)
 #define QRNN_DOT static __attribute__((noinline))
+#define QRNN_WIDE_DOT QRNN_DOT
+#elif defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
+#define QRNN_DOT static
+#define QRNN_WIDE_DOT static __attribute__((optimize("omit-frame-pointer")))
 #else
 #define QRNN_DOT static
+#define QRNN_WIDE_DOT static
 #endif
 
 /* Compilers for bare cores may come without <string.h>. */

@@ -74,7 +74,9 @@ def replayed(
     (folder / "replay.c").write_text(replay or replay_source(exported, max(lengths)))
     boards, program = boards_folder(), folder / "replay"
     include = [f"-I{folder}", f"-I{boards}", f"-I{INTRINSICS}", "-DQRNN_ANY_CORE"]
-    compile_program([cc, *WARNINGS, "-O1", *sanitizers(cc), *include, source, folder / "replay.c", boards / "host.c", "-o", program])
+    compile_program(
+        [cc, *WARNINGS, "-O1", *sanitizers(cc), *include, source, folder / "replay.c", boards / "host.c", "-o", program]
+    )
     done = subprocess.run([program], input=encode_sequences(exported, sequences), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return decode_sequences(exported, lengths, done.stdout)[0]

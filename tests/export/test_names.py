@@ -44,6 +44,23 @@ LAYERS = (
 )
 MODELS = (
     *("main", "1x", "", "qrnn", "QRNN types", "qrnn_types", "string", "stdint", "int", "test", "t", "golden", "port"),
+    *(
+        "math",
+        "stdio",
+        "errno",
+        "m",
+        "c",
+        "gcc",
+        "pthread",
+        "stdc++",
+        "CON",
+        "aux",
+        "com1",
+        "Arduino",
+        "README",
+        "sem",
+        "unistd",
+    ),
     *("x\n#error", 'a"; int evil; /*', "../../up", "café", "$(shell rm -rf)", "a`b|c", "_x", "ﬁ", "board", "all"),
 )
 
@@ -100,6 +117,30 @@ def test_models_of_any_name(name: str, tmp_path: Path) -> None:
         assert "#error" not in text
         assert "int evil;" not in text
         assert "$(shell" not in text
+
+
+SYSTEM = [
+    "math.h",
+    "string.h",
+    "errno.h",
+    "stdio.h",
+    "unistd.h",
+    "pthread.h",
+    "semaphore.h",
+    "sched.h",
+    "elf.h",
+    "regex.h",
+    "malloc.h",
+]
+
+
+@pytest.mark.parametrize("header", SYSTEM)
+def test_a_models_header_hides_no_systems_header(header: str, tmp_path: Path) -> None:
+    exported = export_model(kind("lstm"), load_target("generic"), tmp_path / "out", header.removesuffix(".h"))
+    user = tmp_path / "user.c"
+    user.write_text(f'#include <{header}>\n#include "{exported.name}.h"\n{exported.name}_state user_state;\n')
+    compile_program([compiler("gcc"), "-std=gnu11", "-Wall", "-Werror", f"-I{tmp_path / 'out'}", "-fsyntax-only", user])
+    assert f"{exported.name}.h" != header
 
 
 @given(st.text())
