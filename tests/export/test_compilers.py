@@ -284,9 +284,8 @@ def test_helium_needs_no_gnu_c(which: str, tmp_path: Path) -> None:
         found, counts = decode_sequences(folder.exported, [9], done.output)
         assert first_difference(host_results(folder.model, folder.exported, sequences), found) is None
         counted.append(counts.instructions)
-    assert (
-        counted[1] < 1.6 * counted[0]
-    )  # the products' loops are the compiler's; scalar gates would take more than twice
+    # The products' loops are the compiler's here. Gates of single values would take it past 1.5.
+    assert counted[1] < 1.4 * counted[0]
 
 
 RUNS = {
