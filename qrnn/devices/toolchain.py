@@ -32,7 +32,7 @@ BOARD_SOURCES: dict[str, tuple[str, ...]] = {
 
 _BUILD_SECONDS = 300
 
-_COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-fomit-frame-pointer", "-g0")
+_COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-g0")
 _BARE = ("-ffreestanding", "-fno-exceptions", "-fno-asynchronous-unwind-tables")
 _LINK_BARE = ("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--entry=board_reset")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {"gnu": ("-nostdlib", "-lgcc"), "clang": ("-nostdlib", "-lgcc"), "zig": ()}

@@ -10,6 +10,19 @@ import numpy.typing as npt
 
 WIDTH = 118
 
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+"""The licence of the exported code, as tools read it."""
+
+LICENCE = (
+    f"/* {SPDX} */",
+    "/* The licence is that of the code. The numbers in it come from a trained model, whose owner keeps all rights to them. */",
+)
+"""The first lines of a file that is made from a model."""
+
+BEGIN_C = ("#ifdef __cplusplus", 'extern "C" {', "#endif", "")
+END_C = ("#ifdef __cplusplus", "}", "#endif", "")
+"""What a public header's declarations stand between, so that C++ links to them."""
+
 
 def array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "") -> str:
     """``static const kind name[] = {…};`` with as many values on a line as fit."""
@@ -44,8 +57,11 @@ def words(content: bytes) -> npt.NDArray[np.uint32]:
 
 
 def fields(values: Sequence[tuple[str, object]]) -> str:
-    """``.name = value`` lines of an initializer."""
-    return "\n".join(f"    .{name} = {value}," for name, value in values)
+    """Lines of an initializer, each with the member's name as a comment.
+
+    The members stand in the order in which the struct declares them: C++ has names in initializers only since C++20.
+    """
+    return "\n".join(f"    {value}, /* {name} */" for name, value in values)
 
 
 def comment(text: str) -> str:

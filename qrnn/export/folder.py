@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +29,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
-FORMAT = "qrnn-export-1"
+FORMAT = "qrnn-export-2"
 MOST_BYTES = 1 << 20
 """Of a manifest; qrnn's own have about two thousand."""
+
+TEST = "test"
+"""The subfolder of the self-test: a library's tests, which PlatformIO and Arduino leave out of a build by this name or by its depth."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def export_model(
     """
     place = _place(folder)
     name = model_identifier(name)
-    exported = export_source(model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"])
+    exported = export_source(
+        model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target)
+    )
     sequences = random_sequences(model, exported, golden.RANDOM_LENGTHS, golden.SEED)
     if data is not None:
         most = golden.MOST_STEPS if model.rows else golden.MOST_SEQUENCES
@@ -69,16 +76,18 @@ def export_model(
     files = {
         f"{name}.h": exported.header,
         f"{name}.c": exported.source,
-        f"{name}_golden.h": golden.golden_header(exported, sequences, results),
-        f"{name}_selftest.c": golden.selftest_source(exported, sequences),
-        "main.c": golden.main_source(name),
+        f"{TEST}/{name}_golden.h": golden.golden_header(exported, sequences, results),
+        f"{TEST}/{name}_selftest.h": golden.selftest_header(name),
+        f"{TEST}/{name}_selftest.c": golden.selftest_source(exported, sequences),
+        f"{TEST}/main.c": golden.main_source(name),
+        "LICENSE": _licence(),
         **{header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime},
     }
     try:
         # What is there already is not moved: it may be a mount point, or the folder in which a shell stands.
         with tempfile.TemporaryDirectory(dir=place if place.exists() else place.parent, prefix=".qrnn.") as temporary:
             made = Path(temporary) / "made"
-            made.mkdir()
+            (made / TEST).mkdir(parents=True)
             for file, text in files.items():
                 _write(made / file, text)
             save(model, made / f"{name}.qrnn")
@@ -92,15 +101,16 @@ def export_model(
                 "target": target.name,
                 "kernels": exported.kernels,
                 "contract": CONTRACT_VERSION,
-                "files": {path.name: _digest(path) for path in sorted(made.iterdir())},
+                "files": {file: _digest(made / file) for file in _files(made)},
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-            for path in made.iterdir():
-                sync_file(path)
+            for path in _files(made):
+                sync_file(made / path)
             if place.exists():
                 _replace(place, made, Path(temporary) / "before")
             else:
                 made.rename(place)
+        sync_folder(place / TEST)
         sync_folder(place)
         sync_folder(place.parent)
     except OSError as error:
@@ -130,12 +140,29 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     ):
         raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     for file, digest in files.items():
-        if Path(file).name != file or not _is_as_exported(folder / file, digest):
+        if not _is_within(file) or not _is_as_exported(folder / file, digest):
             raise ModelFileError(f"{folder / file}: missing or changed since the export; export the model again")
     model = load(folder / f"{name}.qrnn")
     return ExportedFolder(
         folder, name, target or _own_target(path, manifest), model, export_source(model, name, kernels)
     )
+
+
+def _is_within(file: str) -> bool:
+    """Whether a manifest's name of a file is that of one in the folder itself or in `TEST`."""
+    return Path(file.removeprefix(f"{TEST}/")).name == file.removeprefix(f"{TEST}/") and "\\" not in file
+
+
+def _purpose(target: Target) -> str:
+    """What C for ``target`` is for and how to compile it."""
+    flags = " ".join(target.build.gnu_flags)
+    return f"{target.name} (compile it with {flags})" if flags else target.name
+
+
+def _licence() -> str:
+    """The text of the licence of exported code: in a wheel beside the targets, in a checkout beside their folder."""
+    places = (targets_folder() / "LICENSE", targets_folder().parent / "LICENSE")
+    return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
 
 
 def _own_target(path: Path, manifest: dict[str, Any]) -> Target:
@@ -175,7 +202,12 @@ def _earlier(folder: Path) -> frozenset[str] | None:
         return None
     files = manifest.get("files")
     names = files if isinstance(files, dict) else ()
-    return frozenset(name for name in names if name == Path(name).name)
+    return frozenset(name for name in names if _is_within(name))
+
+
+def _files(folder: Path) -> list[str]:
+    """The names of all files in a folder and its subfolders, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _replace(place: Path, made: Path, before: Path) -> None:
@@ -183,9 +215,11 @@ def _replace(place: Path, made: Path, before: Path) -> None:
 
     Other files in the folder stay. Where a move fails, those before it are taken back.
     """
-    new = sorted((path.name for path in made.iterdir()), key=lambda name: (name == MANIFEST, name))
+    new = sorted(_files(made), key=lambda name: (name == MANIFEST, name))
     old = _earlier(place) or frozenset()
     stale = sorted(name for name in old if name not in new and (place / name).is_file())
+    if os.path.lexists(place / TEST) and not stat.S_ISDIR((place / TEST).lstat().st_mode):
+        raise OSError(errno.EEXIST, f"{TEST} is there already, and is not a folder")
     for name in new:
         if os.path.lexists(place / name):
             words = kind_of((place / name).lstat())
@@ -193,9 +227,11 @@ def _replace(place: Path, made: Path, before: Path) -> None:
                 words = "is there already, and not from an earlier export"
             if words is not None:
                 raise OSError(errno.EEXIST, f"{name} {words}")
-    before.mkdir()
+    (before / TEST).mkdir(parents=True)
+    had_test = (place / TEST).exists()
     moved: list[tuple[Path, Path]] = []
     try:
+        (place / TEST).mkdir(exist_ok=True)
         for name in (*new, *stale):
             steps = [(place / name, before / name)] if os.path.lexists(place / name) else []
             if name in new:
@@ -206,6 +242,9 @@ def _replace(place: Path, made: Path, before: Path) -> None:
     except BaseException:
         for source, target in reversed(moved):
             target.rename(source)
+        if not had_test:
+            with contextlib.suppress(OSError):  # it was not made, or others have filled it
+                (place / TEST).rmdir()
         raise
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.export.c_text import array
+from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, array
 from qrnn.export.ports import Port
 from qrnn.export.replay import Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
@@ -21,7 +21,12 @@ SEED = 20
 
 def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
     """Inputs, outputs and final states of all sequences, one array each."""
-    lines = ["/* Sequences with the outputs and states that qrnn's reference gives. */", "#include <stdint.h>", ""]
+    lines = [
+        *LICENCE,
+        "/* Sequences with the outputs and states that qrnn's reference gives. */",
+        "#include <stdint.h>",
+        "",
+    ]
     lines.append(array("uint16_t", "golden_length", np.array([sequence_length(model, s) for s in sequences])))
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
@@ -58,10 +63,10 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     ]
     return "\n".join(
         [
-            f'#include "{name}.h"',
+            *LICENCE,
+            f'#include "{name}_selftest.h"',
+            f'#include "../{name}.h"',
             f'#include "{name}_golden.h"',
-            "",
-            f"int {name}_selftest(void);",
             "",
             "static int differ(const void *a, const void *b, uint32_t bytes)",
             "{",
@@ -75,7 +80,6 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
             "    return found;",
             "}",
             "",
-            "/* 0 where every output and state of every golden sequence has the bits that it should. */",
             f"int {name}_selftest(void)",
             "{",
             *(f"    {line}" for line in (*out, *room, f"static {name}_state state;")),
@@ -98,10 +102,18 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     )
 
 
+def selftest_header(name: str) -> str:
+    """The declaration of ``int NAME_selftest(void)``."""
+    guard = f"{name.upper()}_SELFTEST_H"
+    what = "/* 0 where every output and state of every golden sequence has the bits that it should, else 1. */"
+    lines = [*LICENCE, f"#ifndef {guard}", f"#define {guard}", "", *BEGIN_C, what, f"int {name}_selftest(void);", ""]
+    return "\n".join([*lines, *END_C, "#endif", ""])
+
+
 def main_source(name: str) -> str:
-    """A ``main`` that returns the self-test's result."""
-    lines = [f"int {name}_selftest(void);", "", "int main(void)", "{", f"    return {name}_selftest();", "}", ""]
-    return "\n".join(lines)
+    """A ``main`` that returns the self-test's result; none for Arduino, whose builds compile whatever lies in a sketch's folders."""
+    lines = [*LICENCE, f'#include "{name}_selftest.h"', "", "#if !defined(ARDUINO)"]
+    return "\n".join([*lines, "int main(void)", "{", f"    return {name}_selftest();", "}", "#endif", ""])
 
 
 def _golden(way: str, port: Port) -> str:

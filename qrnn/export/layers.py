@@ -10,6 +10,7 @@ import numpy as np
 from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.export.c_text import array, comment, fields
+from qrnn.export.layout import COLUMNS
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
@@ -44,6 +45,8 @@ class Code:
     functions: list[str] = field(default_factory=list)
     weight_bytes: int = 0
     longest_row: int = 0
+    even_rows: bool = True
+    """Whether each row has an even number of the kernels' steps of columns."""
     _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def define(self, text: str) -> None:
@@ -63,6 +66,7 @@ class Code:
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
+        self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
         kind = "WIDE" if found.wide else "NARROW"
         self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()

@@ -11,21 +11,36 @@ KEYWORDS = frozenset(
     auto break case char const continue default do double else enum extern float for goto if inline int long register restrict return
     short signed sizeof static struct switch typedef union unsigned void volatile while
     asm bool true false alignas alignof constexpr nullptr static_assert thread_local typeof typeof_unqual
-    and bitand bitor catch class compl delete explicit export friend mutable namespace new not operator or private protected public
-    template this throw try typeid typename using virtual wchar_t xor
-    main NULL linux unix size_t
+    and and_eq bitand bitor catch char8_t char16_t char32_t class compl concept const_cast consteval constinit co_await co_return co_yield
+    decltype delete dynamic_cast explicit export final friend import module mutable namespace new noexcept not not_eq operator or or_eq
+    override private protected public reinterpret_cast requires static_cast template this throw try typeid typename using virtual wchar_t
+    xor xor_eq
+    main NULL size_t ptrdiff_t errno stdin stdout stderr EOF I complex imaginary noreturn assert offsetof INFINITY NAN
+    linux unix i386 mips sparc sun vax arm PPC near far huge interrupt
+    PI HIGH LOW INPUT OUTPUT DEFAULT EXTERNAL INTERNAL SERIAL DISPLAY
     """.split()  # noqa: SIM905
 )
-"""Words of C and, for it may read the header, of C++; and what compilers and their headers define."""
+"""Words of C and, for it may read the header, of C++; and what compilers, standard headers and Arduino define as macros."""
 
 FILES = frozenset(
     """
-    assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio
-    stdlib stdnoreturn string tgmath threads time uchar wchar wctype board
-    all clean help install package test edit_cache rebuild_cache
+    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbit stdbool stdckdint
+    stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar wchar wctype
+    aio alloca ar argz byteswap cpio dirent dlfcn elf endian envz err error execinfo fcntl features fnmatch ftw getopt glob grp iconv ifaddrs
+    langinfo libgen link malloc memory mqueue ndbm netdb newlib nl_types paths poll pthread pty pwd reent regex resolv sched search semaphore
+    spawn stropts syscall sysexits syslog tar termios trace ucontext ulimit unistd unwind utime utmp utmpx values wait wordexp
+    arm_acle arm_mve arm_neon arduino board cmsis_gcc config conio core_cm0 core_cm4 core_cm7 cpuid dos freertos immintrin io intrin main
+    platform process stdafx task windows wire
+    all check clean default_target help install package test edit_cache rebuild_cache
+    con prn aux nul com0 com1 com2 com3 com4 com5 com6 com7 com8 com9 lpt0 lpt1 lpt2 lpt3 lpt4 lpt5 lpt6 lpt7 lpt8 lpt9
+    cnd mtx res sem
     """.split()  # noqa: SIM905
 )
-"""What a model cannot be called: its header would hide a system's or a board's, or CMake has a target of that name."""
+"""What a model cannot be called. Its header would hide one of C, a system, a compiler or a board; CMake or Make has a target of that name;
+Windows has a device of it; or a system's function begins with it and ends as one of the model's (``sem_init``)."""
+
+SYSTEM_PREFIXES = ("pthread", "posix", "cmsis")
+"""Whatever begins so is a system's, too."""
 
 LOCALS = ("state", "length", "work", "t", "k")
 """Variables of the exported functions."""
@@ -38,19 +53,23 @@ DERIVED = frozenset(
 
 def identifier(text: str) -> str:
     """``text`` as a C identifier: what C does not take becomes an underscore."""
-    found = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "model"
+    found = _plain(text)
     if found[0].isdigit():
         return f"n{found}"
     known = found in KEYWORDS or re.fullmatch(r"u?int\d+_\w+", found, re.IGNORECASE)  # int16_t, INT32_MIN, UINT32_C
     return f"{found}_" if known else found
 
 
+def _plain(text: str) -> str:
+    """``text`` with an underscore in place of what no identifier of C has."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "model"
+
+
 def model_identifier(text: str) -> str:
     """The same for a model, whose name begins what is public and its files': nothing of the runtime's or of a system's."""
-    found = identifier(text)
-    if found.lower().startswith("qrnn"):
-        return f"model_{found}"
-    return f"{found}_" if found.lower() in FILES else found
+    plain = _plain(text)
+    taken = plain.lower().startswith(("qrnn", *SYSTEM_PREFIXES)) or plain.lower() in FILES or identifier(plain) != plain
+    return f"model_{plain}" if taken else plain
 
 
 class Names:

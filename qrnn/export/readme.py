@@ -22,9 +22,8 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
     name, build = exported.name, target.build
     runs_here = exported.kernels == "plain"
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
-    check = (
-        f"$(HOST_CC) $(CFLAGS) {name}.c {name}_selftest.c main.c -o selftest && ./selftest && echo every bit is right"
-    )
+    sources = f"{name}.c test/{name}_selftest.c test/main.c"
+    check = f"$(HOST_CC) $(CFLAGS) {sources} -o test/selftest && ./test/selftest && echo every bit is right"
     return {
         "name": name,
         "NAME": name.upper(),
@@ -48,7 +47,7 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
             [*build.gnu_flags, *(["-ffreestanding"] if build.gnu else [])]
         ),  # <stdint.h> without a C library
         "optimization": OPTIMIZATION,
-        "headers": " ".join([f"{name}.h", f"{name}_golden.h", *exported.runtime]),
+        "headers": " ".join([f"{name}.h", f"test/{name}_selftest.h", f"test/{name}_golden.h", *exported.runtime]),
         "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qrnn.errors import UnsupportedError
-from qrnn.export.c_text import comment
+from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
 from qrnn.export.flow import Flow, initial_states
 from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
 from qrnn.export.names import model_identifier
@@ -26,6 +27,15 @@ NEEDS = {
     "qrnn_vectors.h": (),
 }
 """Headers of the runtime that a layer's own header includes."""
+
+CORES = {
+    "qrnn_dot_dsp.h": (
+        "!defined(__ARM_FEATURE_SIMD32) || ((__ARM_ARCH_ISA_THUMB == 1) && defined(__thumb__))",
+        "Arm's DSP extension",
+    ),
+    "qrnn_dot_mve.h": ("!defined(__ARM_FEATURE_MVE)", "Arm Helium"),
+}
+"""Dot products → the condition under which a compiler cannot make them, and the instructions that they are made of."""
 
 MOST_FEATURES = 0xFFFF
 """Indices of features are 16 bits wide in C."""
@@ -51,8 +61,13 @@ class Exported:
     """Every step is a row by itself: nothing is carried from one to the next."""
 
 
-def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = ()) -> Exported:
-    """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files."""
+def export_source(
+    model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = (), target: str = ""
+) -> Exported:
+    """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
+
+    ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
+    """
     _check(model)
     name, code = model_identifier(name), Code(kernels)
     if is_unit(model):
@@ -63,13 +78,16 @@ def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Seque
     functions, reset = flow.functions(), initial_states(model, flow.fields, code)
     if 0 < code.longest_row <= SHORT_ROW:
         code.features.add("QRNN_SHORT_ROWS")
+    if code.even_rows:
+        code.features.add("QRNN_EVEN_ROWS")
     runtime = _runtime(code)
-    top = [comment(line) for line in remarks]
+    top = [*LICENCE, *(comment(line) for line in remarks)]
     return Exported(
         name=name,
         kernels=kernels,
         header="\n".join([*top, *_header(model, flow)]) + "\n",
-        source="\n".join([*top, *_source(name, code, runtime, reset, functions)]) + "\n",
+        source="\n".join([*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, functions)])
+        + "\n",
         runtime=runtime,
         inputs=flow.inputs,
         outputs=flow.outputs,
@@ -79,6 +97,21 @@ def export_source(model: QuantModel, name: str, kernels: Kernels, remarks: Seque
         weight_bytes=code.weight_bytes,
         rows=model.rows,
     )
+
+
+def _core_check(name: str, runtime: Sequence[str], target: str) -> list[str]:
+    """Lines that stop a compiler that is told of another core, before it stumbles over the first instruction."""
+    for header, (condition, what) in CORES.items():
+        if header in runtime:
+            purpose = re.sub(r"[^A-Za-z0-9 ,.=+_()-]", "?", target) or what
+            text = f"{name}: exported for {purpose}; this compiler is told of a core without {what}."
+            return [
+                f"#if ({condition}) && !defined(QRNN_ANY_CORE)",
+                f'#error "{text} Name the core to it (-mcpu=...), or export the model for your core (qrnn export --target)."',
+                "#endif",
+                "",
+            ]
+    return []
 
 
 def _check(model: QuantModel) -> None:
@@ -105,7 +138,7 @@ def _runtime(code: Code) -> tuple[str, ...]:
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
-    lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", ""]
+    lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
     for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
         lines.append(f"/* {title}:")
         lines += [f" *   {line}" for port in ports for line in _port_lines(model, port)]
@@ -145,7 +178,7 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
             else "A whole sequence: a layer that runs backwards begins at its end."
         )
         lines += [f"/* {what} {unwanted} */", *prototypes]
-    return [*lines, "", "#endif"]
+    return [*lines, "", *END_C, "#endif"]
 
 
 def _port_lines(model: QuantModel, port: Port) -> list[str]:

@@ -1,14 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The contract's primitives, section 2 of docs/arithmetic.md: one rounding (half up), one requantization, three saturations. */
 #ifndef QRNN_ARITHMETIC_H
 #define QRNN_ARITHMETIC_H
 
 #include "qrnn_types.h"
 
-#if defined(__ARM_ARCH_ISA_THUMB) && (__ARM_ARCH_ISA_THUMB == 1)
-#define QRNN_HALFWORD_PRODUCTS /* Cortex-M0: a multiplication has 32 bits of result */
+#if defined(QRNN_ARM_THUMB_1)
+#define QRNN_HALFWORD_PRODUCTS /* a multiplication has 32 bits of result */
 #endif
 
 /* Single instructions of Arm stand here in place of what they compute: compilers do not find them by themselves. */
+#if defined(QRNN_GNU_ASSEMBLY) && (defined(QRNN_ARM_THUMB_2) || defined(QRNN_ARM_ARM))
+#if defined(__ARM_FEATURE_SAT)
+#define QRNN_HAS_SSAT
+#endif
+#if defined(__ARM_FEATURE_DSP)
+#define QRNN_HAS_QADD
+#if __ARM_ARCH >= 6
+#define QRNN_HAS_SMMULR
+#endif
+#endif
+#endif
 
 static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
 {
@@ -17,7 +29,7 @@ static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
 
 static inline int32_t qrnn_saturate16(int32_t x)
 {
-#if defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+#if defined(QRNN_HAS_SSAT)
     int32_t limited;
     __asm("ssat %0, #16, %1" : "=r"(limited) : "r"(x));
     return limited;
@@ -29,7 +41,7 @@ static inline int32_t qrnn_saturate16(int32_t x)
 /* a + b, saturated to int32. */
 static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
 {
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+#if defined(QRNN_HAS_QADD)
     int32_t sum;
     __asm("qadd %0, %1, %2" : "=r"(sum) : "r"(a), "r"(b));
     return sum;
@@ -83,7 +95,7 @@ static inline int32_t qrnn_within_int32(int64_t x)
 /* round(acc * multiplier / 2^32) */
 static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier)
 {
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+#if defined(QRNN_HAS_SMMULR)
     int32_t high;
     __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(acc), "r"(multiplier));
     return high;

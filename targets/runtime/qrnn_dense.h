@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A dense layer, section 5 of docs/arithmetic.md; also the linear part of a projection. */
 #ifndef QRNN_DENSE_H
 #define QRNN_DENSE_H

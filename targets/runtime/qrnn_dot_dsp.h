@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dot products of four rows with a vector of operands, for the Arm DSP extension (Cortex-M4, M7, M33).
  *
@@ -32,7 +33,7 @@
  * min(v, limit) is (v + up) - up where the sum saturates at 32767 = limit + up, and max(v, -limit) likewise. */
 static inline uint32_t qrnn_operands(int32_t low, int32_t high, uint32_t shift, int32_t limit)
 {
-    const int32_t rounding = (1 << shift) >> 1;
+    const int32_t rounding = (INT32_C(1) << shift) >> 1;
     const int32_t up = (32767 - limit) * 0x10001;
     const int32_t down = (32768 - limit) * 0x10001;
     uint32_t pair = (uint32_t)((low + rounding) >> shift) & 0xFFFFu;
@@ -73,28 +74,28 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #endif
 
 /* The loops are assembly where the compiler takes GNU C's: from the C beside them it makes 70 % more instructions, since it does
- * not load four words by one instruction. QRNN_NO_ASSEMBLY leaves it to the compiler. */
-#if defined(__GNUC__) && defined(__arm__) && !defined(QRNN_NO_ASSEMBLY)
-#define QRNN_ASSEMBLY
-#define QRNN_SMLAD(both, word, x) "smlad %[" both "], " word ", %[" x "], %[" both "]\n\t"
-#define QRNN_SMLALD(both, word, x) "smlald %Q[" both "], %R[" both "], " word ", %[" x "]\n\t"
-#define QRNN_ROWS(mac, both, low, word, x) mac(both, word, x) "sxtb16 " word ", " word "\n\t" QRNN_SMLAD(low, word, x)
-#endif
-
-#ifdef QRNN_ASSEMBLY
+ * not load four words by one instruction. */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
+#define QRNN_DSP_ASSEMBLY
+#define QRNN_SMLAD(sum, word, x) "smlad %[" sum "], " word ", " x ", %[" sum "]\n\t"
+#define QRNN_SMLALD(sum, word, x) "smlald %[" sum "], %[" sum "_high], " word ", " x "\n\t"
+/* Two columns of all rows. A product follows none of its own sum, and no SXTB16 of its own word, directly: Cortex-M7 would wait. */
+#define QRNN_TWO_COLUMNS(mac, word0, word2, x)                                                                       \
+    mac("both0", word0, x) mac("both2", word2, x) "sxtb16 " word0 ", " word0 "\n\tsxtb16 " word2 ", " word2 "\n\t"    \
+    QRNN_SMLAD("low0", word0, x) QRNN_SMLAD("low2", word2, x)
 #define QRNN_TWO_COLUMNS_OF_FOUR(word, x)                                                                            \
-    QRNN_SMLAD("all", word, x) "and r6, " word ", #0x0F000F00\n\t" QRNN_SMLAD("r2", "r6", x)                         \
-    "and r6, " word ", #0x00F000F0\n\t" QRNN_SMLAD("r1", "r6", x)                                                   \
-    "and r6, " word ", #0x000F000F\n\t" QRNN_SMLAD("r0", "r6", x)
+    QRNN_SMLAD("all", word, x) "and %[t], " word ", #0x0F000F00\n\t" QRNN_SMLAD("r2", "%[t]", x)                     \
+    "and %[t], " word ", #0x00F000F0\n\t" QRNN_SMLAD("r1", "%[t]", x)                                               \
+    "and %[t], " word ", #0x000F000F\n\t" QRNN_SMLAD("r0", "%[t]", x)
 #define QRNN_TWO_COLUMNS_OF_FOUR_WIDE(word)                                                                          \
-    "ldr %[x], [%[operand]], #4\n\tand %[t], %[mask], " word "\n\t" QRNN_SMLAD("r0", "%[t]", "x")                    \
-    "and %[t], %[mask], " word ", lsr #4\n\t" QRNN_SMLAD("r1", "%[t]", "x")                                          \
-    "and %[t], %[mask], " word ", lsr #8\n\t" QRNN_SMLAD("r2", "%[t]", "x")                                          \
-    "and %[t], %[mask], " word ", lsr #12\n\t" QRNN_SMLAD("r3", "%[t]", "x")
+    "ldr %[x], [%[operand]], #4\n\tand %[t], %[mask], " word "\n\t" QRNN_SMLAD("r0", "%[t]", "%[x]")                 \
+    "and %[t], %[mask], " word ", lsr #4\n\t" QRNN_SMLAD("r1", "%[t]", "%[x]")                                       \
+    "and %[t], %[mask], " word ", lsr #8\n\t" QRNN_SMLAD("r2", "%[t]", "%[x]")                                       \
+    "and %[t], %[mask], " word ", lsr #12\n\t" QRNN_SMLAD("r3", "%[t]", "%[x]")
 #define QRNN_FOUR_COLUMNS_OF_FOUR                                                                                    \
-    "ldmia %[weight]!, {r4, r5}\n\t"                                                                                \
-    "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                       \
-    QRNN_TWO_COLUMNS_OF_FOUR("r4", "x0") QRNN_TWO_COLUMNS_OF_FOUR("r5", "x1")
+    "ldrd %[w0], %[w1], [%[weight]], #8\n\t"                                                                         \
+    "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                        \
+    QRNN_TWO_COLUMNS_OF_FOUR("%[w0]", "%[x0]") QRNN_TWO_COLUMNS_OF_FOUR("%[w1]", "%[x1]")
 #endif
 
 #ifdef QRNN_USE_NARROW
@@ -105,15 +106,31 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #define QRNN_CHUNK 512u
 #endif
 
-#ifdef QRNN_ASSEMBLY
-#define QRNN_FOUR_COLUMNS                                                                                            \
-    "ldmia %[weight]!, {r4, r5, r6, r8}\n\t"                                                                         \
-    "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                        \
-    QRNN_ROWS(QRNN_SMLAD, "both0", "low0", "r4", "x0") QRNN_ROWS(QRNN_SMLAD, "both2", "low2", "r5", "x0")            \
-    QRNN_ROWS(QRNN_SMLAD, "both0", "low0", "r6", "x1") QRNN_ROWS(QRNN_SMLAD, "both2", "low2", "r8", "x1")
+#ifdef QRNN_DSP_ASSEMBLY
+/* A row of words w0, w1, … for two columns by two columns, and of operands x0, x1, …. Two words of weights are loaded before the loop,
+ * and then four at a time, so that of two operands that are loaded at once the first one needs a register no longer than the words:
+ *     ODD     operands r4, r10; words r8, r12 with r4
+ *     EVEN    four words; r4, r5 with r10 */
+#define QRNN_LOOP_ODD "ldrd r4, r10, [%[operand]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r8", "r12", "r4")
+#define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r5, r8, r12}\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r4", "r5", "r10")
+#define QRNN_LOOP_BEGIN "ldrd r8, r12, [%[weight]], #8\n\t"
+#define QRNN_LOOP_END "ldrd r4, r5, [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r4", "r5", "r10")
+#ifdef __OPTIMIZE_SIZE__ /* eight columns at a time */
+#define QRNN_ROWS_LOOP                                                                                               \
+    QRNN_LOOP_BEGIN "b 2f\n1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD "subs %[chunk], %[chunk], #8\n\tbgt 1b\n\t" QRNN_LOOP_END
+#else /* sixteen, of which the first pass does eight where the number of eights is odd */
+#ifdef QRNN_EVEN_ROWS
+#define QRNN_LOOP_ENTER "b 2f\n"
+#else
+#define QRNN_LOOP_ENTER "tst %[chunk], #8\n\tbeq 2f\n\tb 3f\n"
+#endif
+#define QRNN_ROWS_LOOP                                                                                               \
+    QRNN_LOOP_BEGIN QRNN_LOOP_ENTER "1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD QRNN_LOOP_EVEN   \
+    "3:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD "subs %[chunk], %[chunk], #16\n\tbgt 1b\n\t" QRNN_LOOP_END
+#endif
 #endif
 
-static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                       int32_t sums[4])
 {
     do {
@@ -123,14 +140,12 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
         int32_t both0 = low0;
         int32_t both2 = low2;
         columns -= chunk;
-#ifdef QRNN_ASSEMBLY
-        uint32_t x0;
-        uint32_t x1;
-        __asm__("1:\n\t" QRNN_FOUR_COLUMNS QRNN_FOUR_COLUMNS "subs %[chunk], %[chunk], #8\n\tbne 1b"
-                : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [both0] "+r"(both0),
-                  [both2] "+r"(both2), [low0] "+r"(low0), [low2] "+r"(low2), [x0] "=&r"(x0), [x1] "=&r"(x1)
-                :
-                : "r4", "r5", "r6", "r8", "cc", "memory");
+#ifdef QRNN_DSP_ASSEMBLY
+        __asm__(QRNN_ROWS_LOOP
+                         : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [both0] "+r"(both0),
+                           [both2] "+r"(both2), [low0] "+r"(low0), [low2] "+r"(low2)
+                         :
+                         : "r4", "r5", "r8", "r10", "r12", "cc", "memory");
 #else
         for (; chunk != 0u; chunk -= 2u) {
             const int32_t x = (int32_t)*operand++;
@@ -154,31 +169,56 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 
 #ifdef QRNN_USE_WIDE
 /* Here both takes 64 bits: |both| <= 257 * 2^31. */
-#ifdef QRNN_ASSEMBLY
+#ifdef QRNN_DSP_ASSEMBLY
 #define QRNN_FOUR_COLUMNS_WIDE                                                                                       \
     "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                        \
-    "ldmia %[weight]!, {r4, r5}\n\t"                                                                                 \
-    QRNN_ROWS(QRNN_SMLALD, "both0", "low0", "r4", "x0") QRNN_ROWS(QRNN_SMLALD, "both2", "low2", "r5", "x0")          \
-    "ldmia %[weight]!, {r4, r5}\n\t"                                                                                 \
-    QRNN_ROWS(QRNN_SMLALD, "both0", "low0", "r4", "x1") QRNN_ROWS(QRNN_SMLALD, "both2", "low2", "r5", "x1")
+    "ldrd %[w0], %[w1], [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLALD, "%[w0]", "%[w1]", "%[x0]")                \
+    "ldrd %[w0], %[w1], [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLALD, "%[w0]", "%[w1]", "%[x1]")
+#define QRNN_EIGHT_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE
+/* Where the loop ends is on the stack, since the sums leave no register for it. It comes in x0, and the number of columns in x1. */
+#define QRNN_LOOP_BEGIN_WIDE "push {%[x0]}\n\t"
+#define QRNN_LOOP_END_WIDE "ldr %[x0], [sp]\n\tcmp %[operand], %[x0]\n\tbne 1b\n\tadd sp, sp, #4"
+#ifdef __OPTIMIZE_SIZE__ /* eight columns at a time */
+#define QRNN_ROWS_LOOP_WIDE QRNN_LOOP_BEGIN_WIDE "1:\n\t" QRNN_EIGHT_COLUMNS_WIDE QRNN_LOOP_END_WIDE
+#else /* sixteen, of which the first pass does eight where the number of eights is odd */
+#ifdef QRNN_EVEN_ROWS
+#define QRNN_LOOP_ENTER_WIDE
+#else
+#define QRNN_LOOP_ENTER_WIDE "tst %[x1], #8\n\tbne 2f\n"
+#endif
+#define QRNN_ROWS_LOOP_WIDE                                                                                          \
+    QRNN_LOOP_BEGIN_WIDE QRNN_LOOP_ENTER_WIDE "1:\n\t" QRNN_EIGHT_COLUMNS_WIDE                                       \
+    "2:\n\t" QRNN_EIGHT_COLUMNS_WIDE QRNN_LOOP_END_WIDE
+#endif
 #endif
 
-static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_WIDE_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     int32_t low0 = bias[0];
     int32_t low2 = bias[2];
+#ifdef QRNN_DSP_ASSEMBLY
+    const uint8_t *x0 = (const uint8_t *)operand + 2u * columns;
+    uint32_t x1 = columns;
+    uint32_t w0;
+    uint32_t w1;
+    uint32_t sum0 = (uint32_t)low0;
+    uint32_t sum2 = (uint32_t)low2;
+    int32_t sum0_high = low0 >> 31;
+    int32_t sum2_high = low2 >> 31;
+    int64_t both0;
+    int64_t both2;
+    __asm__(QRNN_ROWS_LOOP_WIDE
+                     : [weight] "+r"(weight), [operand] "+r"(operand), [both0] "+r"(sum0), [both0_high] "+r"(sum0_high),
+                       [both2] "+r"(sum2), [both2_high] "+r"(sum2_high), [low0] "+r"(low0), [low2] "+r"(low2), [x0] "+r"(x0),
+                       [x1] "+r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1)
+                     :
+                     : "cc", "memory");
+    both0 = (int64_t)(((uint64_t)(uint32_t)sum0_high << 32) | sum0);
+    both2 = (int64_t)(((uint64_t)(uint32_t)sum2_high << 32) | sum2);
+#else
     int64_t both0 = low0;
     int64_t both2 = low2;
-#ifdef QRNN_ASSEMBLY
-    uint32_t x0;
-    uint32_t x1;
-    __asm__("1:\n\t" QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE "subs %[columns], %[columns], #8\n\tbne 1b"
-            : [weight] "+r"(weight), [operand] "+r"(operand), [columns] "+r"(columns), [both0] "+r"(both0),
-              [both2] "+r"(both2), [low0] "+r"(low0), [low2] "+r"(low2), [x0] "=&r"(x0), [x1] "=&r"(x1)
-            :
-            : "r4", "r5", "cc", "memory");
-#else
     for (; columns != 0u; columns -= 2u) {
         const int32_t x = (int32_t)*operand++;
         int32_t word[2];
@@ -203,7 +243,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
 #ifdef QRNN_USE_FOUR_NARROW
 /* Here the highest four bits are q3, so that the halfword is h = 2^12 q3 + 2^8 u2 + 2^4 u1 + u0, a signed number. Where R_r are sums of
  * u_r x, `all` are sums of h x, |all| <= 32 * 2^15 * 127 < 2^31, and the other three are 2^8 R2, 2^4 R1 and R0. */
-static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t *group_sum = operand + columns / 2u;
@@ -220,15 +260,19 @@ static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32
         int32_t r1 = 0;
         int32_t r2 = 0;
         weight += 4;
-#ifdef QRNN_ASSEMBLY
+#ifdef QRNN_DSP_ASSEMBLY
+        uint32_t w0;
+        uint32_t w1;
         uint32_t x0;
         uint32_t x1;
+        uint32_t t;
         uint32_t pairs = 16;
         __asm__("1:\n\t" QRNN_FOUR_COLUMNS_OF_FOUR QRNN_FOUR_COLUMNS_OF_FOUR "subs %[pairs], %[pairs], #4\n\tbne 1b"
-                : [weight] "+r"(weight), [operand] "+r"(operand), [pairs] "+r"(pairs), [all] "+r"(all), [r0] "+r"(r0),
-                  [r1] "+r"(r1), [r2] "+r"(r2), [x0] "=&r"(x0), [x1] "=&r"(x1)
-                :
-                : "r4", "r5", "r6", "cc", "memory");
+                         : [weight] "+r"(weight), [operand] "+r"(operand), [pairs] "+r"(pairs), [all] "+r"(all),
+                           [r0] "+r"(r0), [r1] "+r"(r1), [r2] "+r"(r2), [w0] "=&r"(w0), [w1] "=&r"(w1), [x0] "=&r"(x0),
+                           [x1] "=&r"(x1), [t] "=&r"(t)
+                         :
+                         : "cc", "memory");
 #else
         for (uint32_t pairs = 16; pairs != 0u; pairs--) {
             const int32_t x = (int32_t)*operand++;
@@ -254,7 +298,7 @@ static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32
 #endif
 
 #ifdef QRNN_USE_FOUR_WIDE
-static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                                 int32_t sums[4])
 {
     const uint32_t *group_sum = operand + columns / 2u;
@@ -272,15 +316,17 @@ static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, u
         int32_t r2 = offset;
         int32_t r3 = offset;
         weight += 4;
-#ifdef QRNN_ASSEMBLY
+#ifdef QRNN_DSP_ASSEMBLY
+        uint32_t w0;
+        uint32_t w1;
         uint32_t x;
         uint32_t t;
-        __asm__("1:\n\tldmia %[weight]!, {r4, r5}\n\t" QRNN_TWO_COLUMNS_OF_FOUR_WIDE("r4")
-                QRNN_TWO_COLUMNS_OF_FOUR_WIDE("r5") "cmp %[operand], %[end]\n\tbne 1b"
-                : [weight] "+r"(weight), [operand] "+r"(operand), [r0] "+r"(r0), [r1] "+r"(r1), [r2] "+r"(r2),
-                  [r3] "+r"(r3), [x] "=&r"(x), [t] "=&r"(t)
-                : [end] "r"(group_end), [mask] "r"(0x000F000F)
-                : "r4", "r5", "cc", "memory");
+        __asm__("1:\n\tldrd %[w0], %[w1], [%[weight]], #8\n\t" QRNN_TWO_COLUMNS_OF_FOUR_WIDE("%[w0]")
+                             QRNN_TWO_COLUMNS_OF_FOUR_WIDE("%[w1]") "cmp %[operand], %[end]\n\tbne 1b"
+                         : [weight] "+r"(weight), [operand] "+r"(operand), [r0] "+r"(r0), [r1] "+r"(r1), [r2] "+r"(r2),
+                           [r3] "+r"(r3), [w0] "=&r"(w0), [w1] "=&r"(w1), [x] "=&r"(x), [t] "=&r"(t)
+                         : [end] "r"(group_end), [mask] "r"(0x000F000F)
+                         : "cc", "memory");
 #else
         do {
             const int32_t x = (int32_t)*operand++;

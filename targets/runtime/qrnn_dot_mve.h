@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dot products of four rows with a vector of operands, for Arm Helium (Cortex-M55, M85).
  *
@@ -9,6 +10,7 @@
 
 #include <arm_mve.h>
 #include <stdint.h>
+#include "qrnn_types.h"
 
 #define QRNN_COLUMNS 16u
 #ifdef QRNN_USE_FOUR
@@ -27,8 +29,8 @@ static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uin
 }
 
 /* The loops are assembly where the compiler takes GNU C's: GCC does not increment the addresses by the loads, which is half as many
- * instructions again. QRNN_NO_ASSEMBLY leaves it to the compiler. */
-#if defined(__GNUC__) && defined(__arm__) && !defined(QRNN_NO_ASSEMBLY)
+ * instructions again. */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_ASSEMBLY
 #define QRNN_ROW(load, multiply, sum) load multiply " %[" sum "], q1, q0\n\t"
 #define QRNN_LOOP(load_operands, load, multiply, times)                                                              \

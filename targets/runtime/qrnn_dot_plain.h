@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dot products of four rows with a vector of operands, in C99 for any processor.
  *
@@ -27,7 +28,7 @@
 /* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) */
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
-    const int32_t rounding = (1 << shift) >> 1;
+    const int32_t rounding = (INT32_C(1) << shift) >> 1;
     uint32_t sum = 0;
     uint32_t k;
     for (k = 0; k < count; k++) {
@@ -56,7 +57,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #define qrnn_encode_wide qrnn_encode
 #endif
 
-#if defined(QRNN_USE_NARROW) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
+#if defined(QRNN_USE_NARROW) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_LONG_MULTIPLY /* Cortex-M3, and M33 without the DSP extension: SMLAL */
 #endif
 
@@ -72,48 +73,68 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #else
 #define QRNN_CHUNK 256u
 #endif
-/* The loop is assembly where the compiler takes GNU C's: from C it makes 40 % more instructions. QRNN_NO_ASSEMBLY leaves it. */
-#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY)
-#define QRNN_ASSEMBLY
+/* The loop is assembly where the compiler takes GNU C's: from C it makes 40 % more instructions.
+ *
+ * A word of weights is loaded before the loop, and then four at a time, so that of two operands that are loaded at once the first one
+ * needs a register no longer than the words:
+ *     ODD     operands r4, r10; word r12 with r4
+ *     EVEN    four words, of which r4 with r10; then again operands r4, r10, with r5 and r8 */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
+#define QRNN_LONG_ASSEMBLY
 #define QRNN_FOUR_ROWS(word, x)                                                                                      \
-    "smlal %Q[all], %R[all], " word ", %[" x "]\n\tubfx " word ", " word ", #8, #16\n\t"                             \
-    "mla %[middle], " word ", %[" x "], %[middle]\n\tuxtb " word ", " word "\n\t"                                    \
-    "mla %[one], " word ", %[" x "], %[one]\n\t"
-#ifdef __clang__ /* it keeps two registers for itself: two words at a time */
-#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5}\n\t"
-#define QRNN_LOAD_REST QRNN_LOAD_WORDS
-#define QRNN_WORD_2 "r4"
-#define QRNN_WORD_3 "r5"
+    "smlal %[all], %[all_high], " word ", " x "\n\tubfx " word ", " word ", #8, #16\n\t"                             \
+    "mla %[middle], " word ", " x ", %[middle]\n\tuxtb " word ", " word "\n\t"                                       \
+    "mla %[one], " word ", " x ", %[one]\n\t"
+#define QRNN_TWO_OPERANDS "ldrd r4, r10, [%[operand]], #8\n\t"
+#ifdef __clang__ /* It keeps more registers for itself: two words at a time, r4 with r10 and r8 with r4. */
+#define QRNN_LOOP_WORDS "r4", "r8", "r10"
+#define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r8}\n\t" QRNN_FOUR_ROWS("r4", "r10")
+#define QRNN_LOOP_TWO QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r8", "r4")
+#define QRNN_LOOP_ODD QRNN_LOOP_TWO QRNN_LOOP_EVEN QRNN_LOOP_TWO
+#define QRNN_LOOP_BEGIN "ldr r8, [%[weight]], #4\n\t"
+#define QRNN_LOOP_END "ldr r4, [%[weight]], #4\n\t" QRNN_FOUR_ROWS("r4", "r10")
 #else
-#define QRNN_LOAD_WORDS "ldmia %[weight]!, {r4, r5, r6, r8}\n\t"
-#define QRNN_LOAD_REST
-#define QRNN_WORD_2 "r6"
-#define QRNN_WORD_3 "r8"
+#define QRNN_LOOP_WORDS "r4", "r5", "r8", "r10", "r12"
+#define QRNN_THREE_COLUMNS                                                                                           \
+    QRNN_FOUR_ROWS("r4", "r10") QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r5", "r4") QRNN_FOUR_ROWS("r8", "r10")
+#define QRNN_LOOP_ODD QRNN_TWO_OPERANDS QRNN_FOUR_ROWS("r12", "r4")
+#define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r5, r8, r12}\n\t" QRNN_THREE_COLUMNS
+#define QRNN_LOOP_BEGIN "ldr r12, [%[weight]], #4\n\t"
+#define QRNN_LOOP_END "ldmia %[weight]!, {r4, r5, r8}\n\t" QRNN_THREE_COLUMNS
+#endif
+#ifdef __OPTIMIZE_SIZE__ /* four columns at a time */
+#define QRNN_ROWS_LOOP QRNN_LOOP_BEGIN "b 2f\n1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD "subs %[chunk], %[chunk], #4\n\tbgt 1b\n\t" QRNN_LOOP_END
+#else /* eight, of which the first pass does four where the number of fours is odd */
+#ifdef QRNN_EVEN_ROWS
+#define QRNN_LOOP_ENTER "b 2f\n"
+#else
+#define QRNN_LOOP_ENTER "tst %[chunk], #4\n\tbeq 2f\n\tb 3f\n"
+#endif
+#define QRNN_ROWS_LOOP                                                                                               \
+    QRNN_LOOP_BEGIN QRNN_LOOP_ENTER "1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN "3:\n\t" QRNN_LOOP_ODD     \
+    "subs %[chunk], %[chunk], #8\n\tbgt 1b\n\t" QRNN_LOOP_END
 #endif
 #endif
 
-static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                       int32_t sums[4])
 {
     uint32_t excess = *operand++;
     do {
         uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
-        int64_t all = 1 << 23;
+        int64_t all = INT32_C(1) << 23;
         uint32_t middle = 0;
         uint32_t one = 0;
         columns -= chunk;
-#ifdef QRNN_ASSEMBLY
-        uint32_t x0;
-        uint32_t x1;
-        __asm__("1:\n\t" QRNN_LOAD_WORDS
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS("r4", "x0") QRNN_FOUR_ROWS("r5", "x1")
-                QRNN_LOAD_REST
-                "ldrd %[x0], %[x1], [%[operand]], #8\n\t" QRNN_FOUR_ROWS(QRNN_WORD_2, "x0") QRNN_FOUR_ROWS(QRNN_WORD_3, "x1")
-                "subs %[chunk], %[chunk], #4\n\tbne 1b"
-                : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all),
-                  [middle] "+r"(middle), [one] "+r"(one), [x0] "=&r"(x0), [x1] "=&r"(x1)
-                :
-                : "r4", "r5", QRNN_WORD_2, QRNN_WORD_3, "cc", "memory");
+#ifdef QRNN_LONG_ASSEMBLY
+        uint32_t all_low = UINT32_C(1) << 23;
+        int32_t all_high = 0;
+        __asm__(QRNN_ROWS_LOOP
+                         : [weight] "+r"(weight), [operand] "+r"(operand), [chunk] "+r"(chunk), [all] "+r"(all_low),
+                           [all_high] "+r"(all_high), [middle] "+r"(middle), [one] "+r"(one)
+                         :
+                         : QRNN_LOOP_WORDS, "cc", "memory");
+        all = (int64_t)(((uint64_t)(uint32_t)all_high << 32) | all_low);
 #else
         for (; chunk != 0u; chunk--) {
             const uint32_t x = *operand++;
@@ -127,7 +148,7 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
         }
 #endif
         all -= (int64_t)(int32_t)middle * 256;
-        sums[0] = (int32_t)((uint32_t)bias[0] + ((uint32_t)all & 0xFFFFFFu) - (excess + (1u << 23)));
+        sums[0] = (int32_t)((uint32_t)bias[0] + ((uint32_t)all & 0xFFFFFFu) - (excess + (UINT32_C(1) << 23)));
         sums[1] = (int32_t)((uint32_t)bias[1] + one - excess);
         sums[2] = (int32_t)((uint32_t)bias[2] + (uint32_t)((int32_t)(middle - one) >> 8) - excess);
         sums[3] = (int32_t)((uint32_t)bias[3] + (uint32_t)(all >> 24));
@@ -137,6 +158,11 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
 }
 #endif
 
+/* With -Os GCC gives no high registers away. */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_1) && (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+#define QRNN_THUMB_1_ASSEMBLY
+#endif
+
 #if defined(QRNN_USE_WIDE) || (defined(QRNN_USE_NARROW) && !defined(QRNN_LONG_MULTIPLY))
 /* Modulo 2^32, where the word is w3 2^24 + u2 2^16 + u1 2^8 + u0 and >> keeps its sign:
  *     p0 += word x           S3 2^24 + R2 2^16 + R1 2^8 + R0, with R_r = S_r + 128 (sum of the operands)
@@ -144,10 +170,8 @@ static void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t co
  *     p2 += (word >> 16) x   S3 2^8 + R2
  *     p3 += (word >> 24) x   S3
  * so that R2 = p2 - 2^8 p3, R1 = p1 - 2^8 p2, R0 = p0 - 2^8 p1. No byte is extracted, and no load is narrower than a word. */
-#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(QRNN_NO_ASSEMBLY) &&     \
-    (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
-/* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. (With -Os GCC gives no
- * high registers away.) */
+#if defined(QRNN_THUMB_1_ASSEMBLY)
+/* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. */
 #define QRNN_PART(word, shift, sum)                                                                                  \
     "asrs %[t], " word ", #" shift "\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
 #define QRNN_COLUMN(word)                                                                                            \
@@ -211,7 +235,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
  * Two rows are one number: the bits of 0x000F000F hold u[r + 1] 2^16 + u[r], whose products add up to
  *     8 (2^16 + 1) (sum of the operands) + S[r + 1] 2^16 + S[r]        modulo 2^32
  * and |S| <= 32 * 8 * 127 < 2^15, so that both can be told from each other. */
-#if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2 && !defined(QRNN_NO_ASSEMBLY)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_TWO_COLUMNS_OF_FOUR(word)                                                                               \
     "ldrd %[x], %[next], [%[operand]], #8\n\t"                                                                      \
     "and %[t], %[mask], " word "\n\tmla %[p01], %[t], %[x], %[p01]\n\t"                                             \
@@ -228,8 +252,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
               [next] "=&r"(next), [t] "=&r"(t)                                                                       \
             : [end] "r"(group_end), [mask] "r"(0x000F000Fu)                                                          \
             : "r4", "r5", "cc", "memory");
-#elif defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && !defined(QRNN_NO_ASSEMBLY) &&                            \
-    (defined(__clang__) || !defined(__OPTIMIZE_SIZE__))
+#elif defined(QRNN_THUMB_1_ASSEMBLY)
 #define QRNN_TWO_ROWS_OF_FOUR(sum)                                                                                   \
     "ands %[t], %[mask]\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
 #define QRNN_TWO_COLUMNS_OF_FOUR                                                                                     \
@@ -264,7 +287,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     } while (operand != group_end);
 #endif
 
-static void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t *group_sum = operand + 1 + columns;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Gate functions, section 3 of docs/arithmetic.md, each lane an argument. Those that the model uses are compiled in.
  *
  * The contract gives them saturate16(x). Here they take any x with |x| < 2^31 and saturate themselves: for ODD and TABLE that is no
@@ -10,8 +11,9 @@
 /* from + round((to - from) * fraction): between two entries of a table; bits of x below segment_bits are the fraction, in Q0.15 */
 static inline qrnn_lanes qrnn_interpolate(qrnn_lanes x, uint32_t segment_bits, qrnn_lanes from, qrnn_lanes to)
 {
-    const qrnn_lanes fraction = qrnn_lanes_shift_left(x, 15U - segment_bits) & qrnn_lanes_all(32767);
-    return from + qrnn_lanes_shift_right_round((to - from) * fraction, 15U);
+    const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
+    const qrnn_lanes rise = qrnn_lanes_multiply(qrnn_lanes_subtract(to, from), fraction);
+    return qrnn_lanes_add(from, qrnn_lanes_shift_right_round(rise, 15U));
 }
 
 #if defined(QRNN_GATE_ODD)
@@ -29,8 +31,8 @@ static inline qrnn_lanes qrnn_odd(const qrnn_gate *gate, qrnn_lanes x)
     const qrnn_lanes from = qrnn_lanes_entry16(gate->table, k);
     const qrnn_lanes to = qrnn_lanes_entry16(&gate->table[1], k);
     const qrnn_lanes p = qrnn_interpolate(m, segment_bits, from, to);
-    return (offset < 0) ? (qrnn_lanes_all(-offset) - qrnn_lanes_with_sign(p, x))
-                        : (qrnn_lanes_all(offset) + qrnn_lanes_with_sign(p, x));
+    return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(-offset), qrnn_lanes_with_sign(p, x))
+                        : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
 }
 #endif
 
@@ -38,7 +40,8 @@ static inline qrnn_lanes qrnn_odd(const qrnn_gate *gate, qrnn_lanes x)
 /* y = saturate(round((x * slope + intercept) / 2^shift), low, high) */
 static inline qrnn_lanes qrnn_ramp(const qrnn_gate *gate, qrnn_lanes x)
 {
-    const qrnn_lanes line = (qrnn_lanes_saturate16(x) * qrnn_lanes_all(gate->value[0])) + qrnn_lanes_all(gate->value[1]);
+    const qrnn_lanes rise = qrnn_lanes_multiply(qrnn_lanes_saturate16(x), qrnn_lanes_all(gate->value[0]));
+    const qrnn_lanes line = qrnn_lanes_add(rise, qrnn_lanes_all(gate->value[1]));
     const qrnn_lanes y = qrnn_lanes_shift_right_round(line, (uint32_t)gate->value[2]);
     return qrnn_lanes_min(qrnn_lanes_max(y, gate->value[3]), gate->value[4]);
 }
@@ -49,7 +52,8 @@ static inline qrnn_lanes qrnn_ramp(const qrnn_gate *gate, qrnn_lanes x)
 static inline qrnn_lanes qrnn_table(const qrnn_gate *gate, qrnn_lanes x)
 {
     const uint32_t segment_bits = (uint32_t)gate->value[1];
-    const qrnn_lanes m = qrnn_lanes_min(qrnn_lanes_max(x, gate->value[0]), gate->value[2]) + qrnn_lanes_all(32768);
+    const qrnn_lanes within = qrnn_lanes_min(qrnn_lanes_max(x, gate->value[0]), gate->value[2]);
+    const qrnn_lanes m = qrnn_lanes_add(within, qrnn_lanes_all(32768));
     const qrnn_lanes k = qrnn_lanes_shift_right(m, segment_bits);
     const qrnn_lanes from = qrnn_lanes_entry32(gate->wide_table, k);
     const qrnn_lanes to = qrnn_lanes_entry32(&gate->wide_table[1], k);
@@ -62,7 +66,8 @@ static inline qrnn_lanes qrnn_table(const qrnn_gate *gate, qrnn_lanes x)
 static inline qrnn_lanes qrnn_threshold(const qrnn_gate *gate, qrnn_lanes x)
 {
     const qrnn_lanes argument = qrnn_lanes_saturate16(x);
-    const qrnn_lanes line = (argument * qrnn_lanes_all(gate->value[1])) + qrnn_lanes_all(gate->value[2]);
+    const qrnn_lanes rise = qrnn_lanes_multiply(argument, qrnn_lanes_all(gate->value[1]));
+    const qrnn_lanes line = qrnn_lanes_add(rise, qrnn_lanes_all(gate->value[2]));
     return qrnn_lanes_choose(argument, gate->value[0], gate->value[4], qrnn_lanes_min(line, gate->value[3]));
 }
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of a GRU direction, both forms, section 4 of docs/arithmetic.md. */
 #ifndef QRNN_GRU_H
 #define QRNN_GRU_H
@@ -10,8 +11,9 @@ static inline qrnn_lanes qrnn_gru_hidden_state(const qrnn_cell *cell, qrnn_lanes
 {
     const qrnn_lanes candidate = qrnn_lanes_shift_right_round(n, cell->candidate_shift);
 #if defined(QRNN_UNIT_GATES) /* z in [0, 1] with 15 fraction bits: a mean, which stays between n and h */
-    const qrnn_lanes one = qrnn_lanes_all(INT32_C(1) << 15);
-    return qrnn_lanes_shift_right_round((z * h) + ((one - z) * candidate), 15U);
+    const qrnn_lanes rest = qrnn_lanes_subtract(qrnn_lanes_all(INT32_C(1) << 15), z);
+    const qrnn_lanes blend = qrnn_lanes_add(qrnn_lanes_multiply(z, h), qrnn_lanes_multiply(rest, candidate));
+    return qrnn_lanes_shift_right_round(blend, 15U);
 #else
     const int64_t one = INT64_C(1) << cell->update_frac;
     const int64_t blend = ((int64_t)z * h) + ((one - z) * candidate);
@@ -25,7 +27,7 @@ static inline qrnn_lanes qrnn_gru_hidden_state(const qrnn_cell *cell, qrnn_lanes
 static inline qrnn_lanes qrnn_candidate_after_reset(const qrnn_cell *cell, uint32_t row, qrnn_lanes x, qrnn_lanes h, qrnn_lanes r)
 {
 #if defined(QRNN_UNIT_GATES)
-    return qrnn_to_argument(&cell->hh, row, x + qrnn_lanes_multiply_q15(h, r));
+    return qrnn_to_argument(&cell->hh, row, qrnn_lanes_add(x, qrnn_lanes_multiply_q15(h, r)));
 #else
     return qrnn_to_argument(&cell->hh, row, qrnn_within_int32(x + qrnn_shift_right_round64((int64_t)h * r, cell->reset_frac)));
 #endif
@@ -51,9 +53,9 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
             const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
             const uint32_t z_row = row + QRNN_BLOCK_ROWS;
             const uint32_t n_row = z_row + QRNN_BLOCK_ROWS;
-            const qrnn_lanes r_sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes r_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
-            const qrnn_lanes z_sum = qrnn_lanes_of(&xs[1][k]) + qrnn_lanes_of(&hs[1][k]);
+            const qrnn_lanes z_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
             const qrnn_lanes z = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, z_row, z_sum));
             const qrnn_lanes n_x = qrnn_lanes_of(&xs[2][k]);
             const qrnn_lanes n_h = qrnn_lanes_of(&hs[2][k]);
@@ -96,9 +98,9 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
             const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
-            const qrnn_lanes r_sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes r_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
-            const qrnn_lanes z_sum = qrnn_lanes_of(&xs[1][k]) + qrnn_lanes_of(&hs[1][k]);
+            const qrnn_lanes z_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
             const qrnn_lanes update = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, row + QRNN_BLOCK_ROWS, z_sum));
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
             qrnn_lanes_write16(&reset[first + k], qrnn_reset_operand(cell, r, old), count);
@@ -119,7 +121,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
         qrnn_rows(&cell->hh, block, 1U, encoded, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-            const qrnn_lanes sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, sum);
             const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], argument);
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lanes: the int32 values that gate functions and cells compute at a time, one for each unit. They are four to a vector with Arm
- * Helium (Cortex-M55, M85), else one, an int32_t. The operators + - * & ^ of C act on each lane, in both; what has no operator is here.
+ * Helium (Cortex-M55, M85), else one, an int32_t. Not every compiler has C's operators for vectors; all operations are functions here.
  *
  * `count` is how many lanes of a vector exist in memory, from the first on; those beyond are read as 0 and not written.
  */
@@ -10,7 +11,7 @@
 #include "qrnn_arithmetic.h"
 
 /* What needs 64 bits is written for one lane only. */
-#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && defined(QRNN_UNIT_GATES) && !defined(QRNN_USE_PEEPHOLE)
+#if defined(__ARM_FEATURE_MVE) && defined(QRNN_UNIT_GATES) && !defined(QRNN_USE_PEEPHOLE)
 #define QRNN_LANES 4U
 #include <arm_mve.h>
 
@@ -19,6 +20,38 @@ typedef int32x4_t qrnn_lanes;
 static inline qrnn_lanes qrnn_lanes_all(int32_t x)
 {
     return vdupq_n_s32(x);
+}
+
+/* GCC makes more of its own operators than of the intrinsics. */
+#if defined(__GNUC__)
+#define QRNN_LANES_OPERATION(a, sign, b, intrinsic) ((a)sign(b))
+#else
+#define QRNN_LANES_OPERATION(a, sign, b, intrinsic) intrinsic((a), (b))
+#endif
+
+static inline qrnn_lanes qrnn_lanes_add(qrnn_lanes a, qrnn_lanes b)
+{
+    return QRNN_LANES_OPERATION(a, +, b, vaddq_s32);
+}
+
+static inline qrnn_lanes qrnn_lanes_subtract(qrnn_lanes a, qrnn_lanes b)
+{
+    return QRNN_LANES_OPERATION(a, -, b, vsubq_s32);
+}
+
+static inline qrnn_lanes qrnn_lanes_multiply(qrnn_lanes a, qrnn_lanes b)
+{
+    return QRNN_LANES_OPERATION(a, *, b, vmulq_s32);
+}
+
+static inline qrnn_lanes qrnn_lanes_and(qrnn_lanes a, qrnn_lanes b)
+{
+    return QRNN_LANES_OPERATION(a, &, b, vandq_s32);
+}
+
+static inline qrnn_lanes qrnn_lanes_xor(qrnn_lanes a, qrnn_lanes b)
+{
+    return QRNN_LANES_OPERATION(a, ^, b, veorq_s32);
 }
 
 static inline qrnn_lanes qrnn_lanes_read32(const int32_t *from, uint32_t count)
@@ -140,6 +173,31 @@ static inline qrnn_lanes qrnn_lanes_all(int32_t x)
     return x;
 }
 
+static inline qrnn_lanes qrnn_lanes_add(qrnn_lanes a, qrnn_lanes b)
+{
+    return a + b;
+}
+
+static inline qrnn_lanes qrnn_lanes_subtract(qrnn_lanes a, qrnn_lanes b)
+{
+    return a - b;
+}
+
+static inline qrnn_lanes qrnn_lanes_multiply(qrnn_lanes a, qrnn_lanes b)
+{
+    return a * b;
+}
+
+static inline qrnn_lanes qrnn_lanes_and(qrnn_lanes a, qrnn_lanes b)
+{
+    return a & b;
+}
+
+static inline qrnn_lanes qrnn_lanes_xor(qrnn_lanes a, qrnn_lanes b)
+{
+    return a ^ b;
+}
+
 static inline qrnn_lanes qrnn_lanes_read32(const int32_t *from, uint32_t count)
 {
     (void)count;
@@ -238,7 +296,7 @@ static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t mul
 static inline qrnn_lanes qrnn_lanes_with_sign(qrnn_lanes x, qrnn_lanes sign)
 {
     const qrnn_lanes flip = qrnn_lanes_shift_right(sign, 31U); /* 0 or -1; ~x + 1 = -x */
-    return (x ^ flip) - flip;
+    return qrnn_lanes_subtract(qrnn_lanes_xor(x, flip), flip);
 }
 
 /* clamp to 16 bits */
@@ -270,7 +328,7 @@ static inline qrnn_lanes qrnn_lanes_state(qrnn_lanes x)
 /* min(x, 32767) for x >= 0 */
 static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
 {
-#if (QRNN_LANES == 1U) && defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+#if (QRNN_LANES == 1U) && defined(QRNN_HAS_SSAT)
     int32_t limited;
     __asm("usat %0, #15, %1" : "=r"(limited) : "r"(x));
     return limited;
@@ -284,8 +342,8 @@ static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
 static inline qrnn_lanes qrnn_lanes_multiply_q15(qrnn_lanes x, qrnn_lanes q)
 {
     const qrnn_lanes high = qrnn_lanes_shift_right(x, 15U);
-    const qrnn_lanes low = x & qrnn_lanes_all(32767);
-    return (high * q) + qrnn_lanes_shift_right_round(low * q, 15U);
+    const qrnn_lanes low = qrnn_lanes_and(x, qrnn_lanes_all(32767));
+    return qrnn_lanes_add(qrnn_lanes_multiply(high, q), qrnn_lanes_shift_right_round(qrnn_lanes_multiply(low, q), 15U));
 }
 
 #endif

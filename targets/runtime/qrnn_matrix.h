@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix times vector, requantized: four rows at a time through the dot product of the target. */
 #ifndef QRNN_MATRIX_H
 #define QRNN_MATRIX_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Functions of single values, section 5 of docs/arithmetic.md. */
 #ifndef QRNN_POINTWISE_H
 #define QRNN_POINTWISE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a projection, section 4 of docs/arithmetic.md: what a dense product becomes before it is fed back. */
 #ifndef QRNN_PROJECTION_H
 #define QRNN_PROJECTION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One step of a vanilla RNN direction, section 4 of docs/arithmetic.md. */
 #ifndef QRNN_RNN_H
 #define QRNN_RNN_H
@@ -22,7 +23,7 @@ QRNN_FOR_EACH_LAYER void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x,
         qrnn_rows(&cell->hh, block, 1U, h, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-            const qrnn_lanes sum = qrnn_lanes_of(&xs[0][k]) + qrnn_lanes_of(&hs[0][k]);
+            const qrnn_lanes sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes value = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, first + k, sum));
             const qrnn_lanes next = qrnn_lanes_state(qrnn_lanes_shift_right_round(value, cell->hidden_shift));
             qrnn_lanes_write16(&hidden[first + k], next, count);

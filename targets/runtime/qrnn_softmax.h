@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The integer softmax, section 3 of docs/arithmetic.md. */
 #ifndef QRNN_SOFTMAX_H
 #define QRNN_SOFTMAX_H

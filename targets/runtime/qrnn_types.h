@@ -1,18 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What an exported model is made of. Words and letters are those of qrnn's docs/arithmetic.md ("the contract"). */
 #ifndef QRNN_TYPES_H
 #define QRNN_TYPES_H
+
+#if !defined(__cplusplus) && !defined(_MSC_VER)
+#if !defined(__STDC_VERSION__) || (__STDC_VERSION__ < 199901L)
+#error "qrnn: this is C99; compile it with -std=c99 or newer"
+#endif
+#elif defined(__cplusplus) && !defined(_MSC_VER)
+#if __cplusplus < 201103L
+#error "qrnn: as C++ this needs C++11; compile it with -std=c++11 or newer, or as C"
+#endif
+#endif
 
 #include <stddef.h>
 #include <stdint.h>
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_LITTLE_ENDIAN__)
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "weights are packed for little-endian processors"
+#error "qrnn: the weights are packed for little-endian processors, and this one is compiled as big-endian"
+#endif
+#elif defined(__BIG_ENDIAN__) || defined(__ARM_BIG_ENDIAN) || defined(__BIG_ENDIAN)
+#error "qrnn: the weights are packed for little-endian processors, and this one is compiled as big-endian"
+#endif
+
+/* The code relies on 8-bit bytes and on integers in two's complement, which <stdint.h> guarantees where it has int8_t, int16_t and int32_t.
+ * C leaves >> of a negative number to the compiler; the contract needs floor(x / 2^s). An array of -1 elements does not compile. */
+typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 : -1];
+
+/* The Arm instruction set that this file is compiled for, where it is a 32-bit one. What a core could execute in another state does not
+ * count: a Cortex-A in Arm state has Thumb-2, but its assembler takes none of it now. */
+#if defined(__ARM_ARCH_ISA_THUMB) && !defined(__aarch64__) && !defined(__ARM_64BIT_STATE)
+#if (__ARM_ARCH_ISA_THUMB == 1) && (defined(__thumb__) || !defined(__ARM_ARCH_ISA_ARM))
+#define QRNN_ARM_THUMB_1 /* Cortex-M0, M0+, M23; Arm926 and Arm1176 in Thumb state */
+#elif (__ARM_ARCH_ISA_THUMB >= 2) && (defined(__thumb__) || !defined(__ARM_ARCH_ISA_ARM))
+#define QRNN_ARM_THUMB_2 /* Cortex-M3 and up; Cortex-A and Cortex-R in Thumb state */
+#else
+#define QRNN_ARM_ARM /* Arm state */
 #endif
 #endif
 
-/* C leaves >> of a negative number to the compiler; the contract needs floor(x / 2^s). An array of -1 elements does not compile. */
-typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 : -1];
+/* Some instructions, and loops, are assembly where the compiler takes GNU C's. QRNN_NO_ASSEMBLY leaves them to the compiler.
+ *
+ * A loop has at most 12 operands and clobbered registers, and names none of r6, r7, r9 and r11: an optimizing compiler has so many left,
+ * also where it keeps a frame pointer and r9. One that does not optimize may need more of them for itself, and gets C. */
+#if defined(__GNUC__) && !defined(QRNN_NO_ASSEMBLY)
+#define QRNN_GNU_ASSEMBLY
+#if defined(__OPTIMIZE__)
+#define QRNN_ASSEMBLY_LOOPS
+#endif
+#endif
+
+/* A dot product. LLVM's allocator would not find the registers of an assembly loop in a large function. GCC finds those of the largest
+ * loop, QRNN_WIDE_DOT, in whatever way it is called where this keeps no frame pointer; that is GCC's default, but not everyone's. */
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2) && defined(__clang__)
+#define QRNN_DOT static __attribute__((noinline))
+#define QRNN_WIDE_DOT QRNN_DOT
+#elif defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
+#define QRNN_DOT static
+#define QRNN_WIDE_DOT static __attribute__((optimize("omit-frame-pointer")))
+#else
+#define QRNN_DOT static
+#define QRNN_WIDE_DOT static
+#endif
 
 /* Compilers for bare cores may come without <string.h>. */
 #if defined(__GNUC__)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Vectors between layers: sums and selections, section 5 of docs/arithmetic.md. */
 #ifndef QRNN_VECTORS_H
 #define QRNN_VECTORS_H

@@ -55,7 +55,7 @@ def emulator() -> None:
 @pytest.mark.parametrize("name", ["gru", "ids"])
 def test_what_is_exported_is_verified(place: Workplace, name: str) -> None:
     folder = export(place, name=name)
-    assert {"README.md", "main.c", f"{name}.c", f"{name}.h"} < {p.name for p in folder.iterdir()}
+    assert {"README.md", "LICENSE", f"{name}.c", f"{name}.h"} < {p.name for p in folder.iterdir()}
     done = place.cli("verify", folder)
     assert (done.status, done.lines) == (0, []), done.err
     assert "4 sequences, 40 steps on host-cpu" in done.out

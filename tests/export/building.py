@@ -55,7 +55,7 @@ def replayed(
     lengths = [sequence_length(exported, s) for s in sequences]
     (folder / "replay.c").write_text(replay or replay_source(exported, max(lengths)))
     boards, program = boards_folder(), folder / "replay"
-    include = [f"-I{folder}", f"-I{boards}", f"-I{INTRINSICS}"]
+    include = [f"-I{folder}", f"-I{boards}", f"-I{INTRINSICS}", "-DQRNN_ANY_CORE"]
     compile_program([cc, *SANITIZED, *include, source, folder / "replay.c", boards / "host.c", "-o", program])
     done = subprocess.run([program], input=encode_sequences(exported, sequences), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")

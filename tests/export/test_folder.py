@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from installed import tool
 
-from export.building import COMPILERS, compiler
+from export.building import COMPILERS, WARNINGS, compile_program, compiler
 from export.kinds import kind
 from qrnn.devices.toolchain import toolchains
-from qrnn.export.folder import export_model
+from qrnn.errors import ModelFileError
+from qrnn.export.folder import export_model, read_folder
 from qrnn.targets import load_target
 
 
@@ -26,14 +28,14 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
 def test_make_builds_a_library_and_the_self_test_passes(which: str, cc: str, tmp_path: Path) -> None:
     exported = export_model(kind(which), load_target("generic"), tmp_path / "out", "net")
-    done = make(tmp_path / "out", "libnet.a", "check", f"CC={compiler(cc)}")
+    done = make(tmp_path / "out", "libqrnn_net.a", "check", f"CC={compiler(cc)}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warning
     assert done.stdout.endswith("every bit is right\n")
     assert f"{cc} " in done.stdout.splitlines()[-2]
-    assert (tmp_path / "out" / "libnet.a").stat().st_size > exported.weight_bytes
+    assert (tmp_path / "out" / "libqrnn_net.a").stat().st_size > exported.weight_bytes
     assert make(tmp_path / "out", "clean").returncode == 0
-    assert not [p for p in (tmp_path / "out").iterdir() if p.suffix in (".o", ".a") or p.name == "selftest"]
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".o", ".a") or p.name == "selftest"]
 
 
 @pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m55", "rv32imc"])
@@ -44,7 +46,7 @@ def test_make_builds_for_a_device(name: str, tmp_path: Path) -> None:
         pytest.skip(f"no GNU compiler for {name} is installed")
     compiler("cc")
     export_model(kind("lstm"), target, tmp_path / "out", "net")
-    done = make(tmp_path / "out", "libnet.a", "check")
+    done = make(tmp_path / "out", "libqrnn_net.a", "check")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     says = "every bit is right" if target.core.kernels == "plain" else "qrnn verify . --emulate"
@@ -58,6 +60,77 @@ def test_cmake_builds_the_self_test(tmp_path: Path) -> None:
     for command in (configure, [tool("cmake"), "--build", tmp_path / "build"], [tmp_path / "build" / "net_selftest"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_cmake_optimizes_without_touching_the_project_around_it(tmp_path: Path) -> None:
+    """By itself: Release. Within a project of no build type, or of Debug: -O2 for the model alone. Within MinSizeRel: nothing."""
+    compiler("cc")
+    export_model(kind("lstm"), load_target("generic"), tmp_path / "out", "m")
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    (parent / "app.c").write_text('#include "m.h"\nint main(void) { static m_state s; m_init(&s); return 0; }\n')
+    (parent / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(app C)\nadd_subdirectory(../out m)\nadd_executable(app app.c)\n"
+        "target_link_libraries(app PRIVATE qrnn::m m)\n"  # the model, and the system's library of that name
+    )
+
+    def flags(source: Path, *options: str) -> dict[str, list[str]]:
+        build = tmp_path / f"build{len(list(tmp_path.iterdir()))}"
+        configure = ["-S", str(source), "-B", str(build), "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options]
+        for arguments in (configure, ["--build", str(build)]):
+            done = subprocess.run([tool("cmake"), *arguments], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        commands = json.loads((build / "compile_commands.json").read_text())
+        return {Path(c["file"]).name: [w for w in c["command"].split() if w.startswith("-O")] for c in commands}
+
+    assert flags(tmp_path / "out") == {"m.c": ["-O3"]}
+    assert flags(tmp_path / "out", "-DM_OPTIMIZATION=-Os") == {"m.c": ["-O3", "-Os"]}
+    assert flags(parent) == {"m.c": ["-O2"], "app.c": []}
+    assert flags(parent, "-DCMAKE_BUILD_TYPE=Debug") == {"m.c": ["-O2"], "app.c": []}
+    assert flags(parent, "-DCMAKE_BUILD_TYPE=MinSizeRel") == {"m.c": ["-Os"], "app.c": ["-Os"]}
+
+
+@pytest.mark.parametrize("name", ["generic", "cortex-m4", "cortex-m55"])
+def test_every_file_has_a_licence_line(name: str, tmp_path: Path) -> None:
+    export_model(kind("embedded"), load_target(name), tmp_path / "out", "net")
+    files = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert {"LICENSE", "net.qrnn", "manifest.json"} < {p.name for p in files}
+    for path in files:
+        if path.name not in ("LICENSE", "net.qrnn", "manifest.json"):
+            assert "SPDX-License-Identifier: Apache-2.0" in path.read_text().splitlines()[0], path
+    assert "Apache License" in (tmp_path / "out" / "LICENSE").read_text()
+
+
+def test_all_sources_of_the_folder_and_a_main_make_one_program(tmp_path: Path) -> None:
+    """What build systems do that compile a folder; with Arduino's macro also its subfolder."""
+    export_model(kind("lstm"), load_target("generic"), tmp_path / "out", "net")
+    main = tmp_path / "main.c"
+    main.write_text('#include "net.h"\nint main(void) { static net_state s; net_init(&s); return 0; }\n')
+    for sources in ((tmp_path / "out").glob("*.c"), (tmp_path / "out").rglob("*.c")):
+        flags = ["-DARDUINO=10819", f"-I{tmp_path / 'out'}", "-o", tmp_path / "program"]
+        compile_program([compiler("gcc"), *WARNINGS, *flags, main, *sources])
+        assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
+
+
+def test_a_folder_of_an_earlier_layout_says_so(tmp_path: Path) -> None:
+    export_model(kind("lstm"), load_target("generic"), tmp_path / "out", "net")
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("qrnn-export-2", "qrnn-export-1"))
+    with pytest.raises(ModelFileError, match=r"format 'qrnn-export-1', .*; export the model again"):
+        read_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "file", ["../net.c", "test/../net.c", "/etc/passwd", "test/a/b", "..", "test/", "test\\main.c"]
+)
+def test_files_elsewhere_are_not_read(file: str, tmp_path: Path) -> None:
+    export_model(kind("lstm"), load_target("generic"), tmp_path / "out", "net")
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"][file] = manifest["files"]["net.c"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelFileError, match="missing or changed since the export"):
+        read_folder(tmp_path / "out")
 
 
 def flip(name: str) -> Callable[[str], str]:
@@ -79,7 +152,7 @@ def flip(name: str) -> Callable[[str], str]:
     [
         *(("net.c", f"net_layer0_{name}") for name in ("ih_weight", "hh_weight", "ih_row")),
         *(
-            ("net_golden.h", f"golden_{name}")
+            ("test/net_golden.h", f"golden_{name}")
             for name in ("in_x", "out_y", "out_c", "state_h_layer0", "state_c_layer0")
         ),
     ],
@@ -102,7 +175,7 @@ def test_the_self_test_has_the_users_data(tmp_path: Path) -> None:
     model, rng = kind("embedded"), np.random.default_rng(0)
     data = {"ids": rng.integers(0, 11, (4, 20)), "profile": rng.normal(size=(4, 3)), "lengths": np.array([0, 20, 3, 9])}
     export_model(model, load_target("generic"), tmp_path / "out", "net", data)
-    text = (tmp_path / "out" / "net_golden.h").read_text()
+    text = (tmp_path / "out" / "test" / "net_golden.h").read_text()
     assert "golden_length[5] = {\n    1U, 2U, 5U, 16U, 3U,\n}" in text
     ids = re.search(r"golden_in_ids\[27\] = {\n([^}]*)}", text)
     assert ids is not None
@@ -127,5 +200,9 @@ def test_the_readme_s_example_compiles(tmp_path: Path) -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         export_model(kind("lstm"), load_target("generic"), tmp_path / name, "net")
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "ab")
+    first, second = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in "ab"
+    )
+    assert len(first) > 10
     assert first == second

@@ -105,7 +105,7 @@ def test_two_models_in_one_program(cc: str, tmp_path: Path) -> None:
     declared = "".join(f"int {name}_selftest(void);\n" for name in names)
     main = tmp_path / "main.c"
     main.write_text(f"{declared}int main(void) {{ return {calls}; }}\n")
-    sources = [tmp_path / name / f"{name}{end}.c" for name in names for end in ("", "_selftest")]
+    sources = [tmp_path / name / file for name in names for file in (f"{name}.c", f"test/{name}_selftest.c")]
     compile_program([compiler(cc), *WARNINGS, main, *sources, "-o", tmp_path / "program"])
     assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
 
