@@ -105,7 +105,7 @@ class CpuEngine(Engine):
             size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
-                    if can_fuse(layer, d):
+                    if can_fuse(d):
                         self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size)
         self._packed = {
             (layer.name, number): (

@@ -27,6 +27,7 @@ from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.steps import Form
+from qrnn.model.quant_recurrent import QuantRecurrent
 
 GROUP_LEAST = 3
 """So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
@@ -416,6 +417,14 @@ CELLS = {
 }
 """(cell, linear_before_reset) → the phases of a step."""
 
+FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
+"""The same of an LSTM whose forget gate is not a gate of its own."""
+
+
+def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:
+    """The phases of a layer's steps."""
+    return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
+
 
 @cache
 def framed_entry(called: Any, fixed: Any, scratch: Any) -> Any:
@@ -439,14 +448,13 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
 
 
 @cache
-def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, ih: Form, hh: Form) -> Any:
+def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: Form, hh: Form) -> Any:
     """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
     Form ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
-    isa = isa.in_words() if hh.simple else isa
-    phases = CELLS[cell, linear_before_reset]
+    isa = isa.in_words() if hh.lookup.in_words else isa
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
     step, group = blocks.emit_step, matrix.emit_group_step

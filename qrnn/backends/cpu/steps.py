@@ -12,7 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from qrnn.arithmetic import fixedpoint, gates
+from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cpu.functions import GATE_WORDS, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
@@ -24,20 +25,12 @@ from qrnn.backends.cpu.parts import (
     low_halves,
     vector_type,
 )
-from qrnn.backends.cpu.table import Table
-from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
+from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.vector import Vec, lift
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
-BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
-ROW_PARAMS = 5
-"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: those of the odd lanes, in the even ones."""
-
-GATE_WORDS = 8
-"""int64 per gate function in the packed gates: kind, then up to five parameters, then the address of the table."""
-TABLE_AT = 6
-
-RAMP_INTERCEPT = (1 << 30) - (1 << 16)
-"""Of ramps that are computed in 32-bit lanes."""
+BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
+"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: the multipliers of the odd lanes, in the even ones."""
 
 DOTS_IN_FLIGHT = 8
 """Accumulators that keep a processor's dot products busy."""
@@ -45,8 +38,8 @@ DOTS_IN_FLIGHT = 8
 INT32 = (-(1 << 31), (1 << 31) - 1)
 REQUANTIZED = (-(1 << 30) + 1, (1 << 30) - 1)
 FRAC, SHIFT = (0, 15), (0, 30)
-UNIT, SIGNED = (0, 1 << 15), (-32767, 32767)
-"""Gate values in Q0.15: of i f o r z, and of the candidates and the cell's activation."""
+UNIT, SIGNED, EITHER = (0, 1 << 15), (-32767, 32767), (-(1 << 15), 1 << 15)
+"""Gate values: of i f o r z in Q0.15, of candidates and of the cell's activation, and of any function."""
 Q15 = 15
 
 
@@ -57,16 +50,31 @@ class Form:
     simple: bool = False
     """See `qrnn.backends.cpu.packed.is_simple`."""
     tables: bool = False
-    """Every gate function is a table; else each is looked at, again and again."""
+    """Every gate function is a plain table (`qrnn.backends.cpu.functions`); else each step branches on the kind of each function."""
     shifts: bool = True
     """Rows have a left_shift."""
     bits: int = 8
     """Of the packed weights."""
+    lookup: Lookup = Lookup.PAIRS
+    """Of the gate functions' tables, which says whether lanes have 16 bits."""
+    bounded: bool = True
+    """See `qrnn.backends.cpu.packed.is_bounded`."""
+    rescaled: bool = False
+    """Of a simple form: h has not the fraction bits of the function that it is made of, the LSTM's of the cell or the GRU's of n."""
+    peephole: bool = False
+    """Rows have a peephole."""
 
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        return "s" * self.simple + "t" * self.tables + "l" * self.shifts + str(self.bits)
+        flags = (self.simple, self.tables, self.shifts, not self.bounded, self.rescaled, self.peephole)
+        marks = (mark for mark, flag in zip("stlucp", flags, strict=True) if flag)
+        return f"{''.join(marks)}{self.bits}{self.lookup.value}"
+
+    @property
+    def row_params(self) -> int:
+        """int32 vectors per gate in a block's parameters."""
+        return 1 + (PEEPHOLE_SHIFT if self.peephole else ODD_MULTIPLIER)
 
 
 class Step:
@@ -78,7 +86,7 @@ class Step:
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
-        self._functions: dict[int, list[Any]] = {}
+        self._functions: dict[int, Function] = {}
 
     def read_ahead(self, roles: int) -> None:
         """Read formats and gate functions once, before the loop over blocks."""
@@ -86,9 +94,8 @@ class Step:
         for place in range(FORMATS):
             self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
         for role in range(roles):
-            base = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
-            words = [load(b, b.add(base, const(8 * k)), I64, 8) for k in range(GATE_WORDS)]
-            self._functions[role] = [b.trunc(w, I32) for w in words[:TABLE_AT]] + [words[TABLE_AT]]
+            record = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
+            self._functions[role] = Function(b, record, self.isa.units, self.form.lookup, self.form.tables)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """base + index · size + offset."""
@@ -218,40 +225,22 @@ class Step:
         """The pre_shift of a gate's rows."""
         return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
 
+    def gate_bounds(self) -> tuple[int, int]:
+        """Of the values of i f o r z."""
+        return UNIT if self.form.bounded else EITHER
+
+    def value_bounds(self) -> tuple[int, int]:
+        """Of the values of candidates and of the cell's activation."""
+        return SIGNED if self.form.bounded else EITHER
+
+    def gate_frac(self, place: int) -> Any:
+        """Fraction bits of a gate: an entry of the direction's formats."""
+        return Q15 if self.form.bounded else self.format(place, *FRAC)
+
     def activate(self, role: int, x: Vec, bounds: tuple[int, int]) -> Vec:
-        """The gate function ``role``, a table or a ramp, whichever the model says; its values lie within ``bounds``."""
-        b = self.builder
+        """The gate function ``role``, of whatever kind; its values lie within ``bounds``."""
         # An argument is an int16, which its bounds do not say where it was shifted left.
-        x = x.proved(-32768, 32767)
-        kind, *words, table_at = self._functions[role]
-
-        def scalar(k: int, low: int, high: int) -> Vec:
-            return Vec.scalar(b, words[k], self.isa.units, low, high)
-
-        def from_table() -> Vec:
-            offset = scalar(0, 0 if self.simple else -(1 << 14), 1 << 14)
-            cut = 0 if self.simple else scalar(2, 0, 32767)
-            shape = (x, offset, scalar(1, *FRAC), cut, Table(b, table_at))
-            if x.lanes == WORDS:
-                return evaluate_odd_words(*shape, bounds)
-            found: Vec = lift(gates.evaluate_odd)(*shape)
-            return found.proved(*bounds)
-
-        if self.form.tables:
-            return from_table()
-        with b.if_else(b.icmp_signed("==", kind, ir.Constant(I32, gates.ODD))) as (odd, ramp):
-            with odd:
-                one, table_block = from_table().parts, b.basic_block
-            with ramp:
-                line = (scalar(0, -32767, 32767), scalar(1, -RAMP_INTERCEPT, RAMP_INTERCEPT), scalar(2, *FRAC))
-                ends = (scalar(3, -32768, 32768), scalar(4, -32768, 32768))
-                found = lift(gates.evaluate_ramp)(x, *line, *ends)
-                other, ramp_block = found.proved(*bounds).parts, b.basic_block
-        value = tuple(b.phi(part.type) for part in one)
-        for phi, u, v in zip(value, one, other, strict=True):
-            phi.add_incoming(u, table_block)
-            phi.add_incoming(v, ramp_block)
-        return Vec(b, value, *bounds)
+        return self._functions[role](x.proved(-32768, 32767), bounds)
 
     def store_operand(self, h: Vec, block: Any) -> None:
         """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""
@@ -284,4 +273,4 @@ def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
 
 def block_params(step: Step, block: Any) -> Any:
     """Address of a block's row parameters."""
-    return step.at(step.args["params"], block, 4 * ROW_PARAMS * step.gates * step.isa.units)
+    return step.at(step.args["params"], block, 4 * step.form.row_params * step.gates * step.isa.units)
