@@ -41,7 +41,7 @@ def kernel(lanes: int, lookup: Lookup, bounds: Bounds, plain: bool) -> Kernel:
     """A packed function, which is read where the kernel has its table."""
 
     def body(builder: Any, arguments: list[Vec], record: Any) -> list[Vec]:
-        return [Function(builder, record, lanes, lookup, plain)(arguments[0], bounds)]
+        return [Function.packed(builder, record, lanes, lookup, plain)(arguments[0], bounds)]
 
     return Kernel(lanes, [INT16], body)
 

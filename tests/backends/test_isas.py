@@ -66,9 +66,7 @@ def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
     with mock.patch.object(kernels, "run_sequences", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
         yield
     want = Counter(
-        "fused" if packed.can_fuse(d) else "kernels"
-        for layer in model.recurrent_layers
-        for d in layer.directions
+        "fused" if packed.can_fuse(d) else "kernels" for layer in model.recurrent_layers for d in layer.directions
     )
     assert seen == Counter({name: runs * count for name, count in want.items()})
     SEEN.update(seen)

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
-from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.vector import Vec, lift
-from qrnn.model.parts import GateFunction
 
 INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
 SUM = (-(1 << 30) + 1, (1 << 30) - 1)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from numba.core import cgutils
 
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import table as tables
-from qrnn.backends.cpu.isa import const, load
-from qrnn.backends.cpu.parts import I32, I64
+from qrnn.backends.cpu.isa import const, load, store
+from qrnn.backends.cpu.parts import I32, I64, vector_type
 from qrnn.backends.cpu.table import Lookup, Table
 from qrnn.backends.cpu.vector import INT16, INT32, Vec, lift
 from qrnn.model.parts import GateFunction
@@ -81,14 +82,28 @@ class _Row:
 
 
 class Function:
-    """A packed gate function, read once before the loop over blocks."""
+    """A gate function whose kind and columns were read from memory, before any loop over lanes."""
 
-    def __init__(self, builder: Any, address: Any, lanes: int, lookup: Lookup, plain: bool) -> None:
-        words = [load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_WORDS)]
+    def __init__(
+        self, builder: Any, columns: list[Any], table: tuple[Any, Any], lanes: int, lookup: Lookup, plain: bool
+    ) -> None:
+        """``columns`` (kind, those from `FIRST_COLUMN` on) and ``table`` (address, tilt): int64."""
         self._builder, self._lanes, self._lookup, self._plain = builder, lanes, lookup, plain
-        self._kind, self._table = builder.trunc(words[0], I32), words[TABLE_AT]
-        self._words = [builder.trunc(word, I32) for word in words[1:TABLE_AT]]
-        self._tilt = builder.trunc(words[TILT_AT], I32)
+        self._kind, *self._words = (builder.trunc(word, I32) for word in columns)
+        self._table, self._tilt = table[0], builder.trunc(table[1], I32)
+
+    @classmethod
+    def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, plain: bool) -> Function:
+        """From a record; ``plain``: of a plain table (`is_plain_table`)."""
+        *columns, table, tilt = (load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_WORDS))
+        return cls(builder, columns, (table, tilt), lanes, lookup, plain)
+
+    @classmethod
+    def of_params(cls, builder: Any, params: Any, table: Any, lanes: int) -> Function:
+        """From the addresses of a row of the contract's ``params`` and of its ``tables``."""
+        places = (g.KIND, *range(FIRST_COLUMN, g.PARAMS))
+        columns = [load(builder, builder.add(params, const(8 * column)), I64, 8) for column in places]
+        return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, False)
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
         """The function at x, int16; its values lie within ``bounds``."""
@@ -164,7 +179,28 @@ def pack_function(function: GateFunction, lookup: Lookup) -> tuple[list[int], np
     elif kind == g.THRESHOLD:
         column = g.THRESHOLD_HIGH - FIRST_COLUMN + 1
         record[column] = min(high, max(low, record[column]))
+    if lookup is Lookup.WIDE:
+        return record, function.table
     entries, differences = _segments(function)
     offset = int(function.params[g.OFFSET]) if kind == g.ODD else 0
     packed, record[TILT_AT] = tables.pack(entries, differences, offset, lookup)
     return record, packed
+
+
+LANES = 16
+"""Arguments that `emit_rows` takes at once: in a register of AVX-512, in several of others."""
+
+
+def emit_rows(builder: Any, bits: int, values: Any, blocks: Any) -> None:
+    """``blocks`` times `LANES` values of a function, int32, on whatever processor; from int16 arguments, in ``bits``.
+
+    ``values``: addresses of its row of the contract's ``params`` and of ``tables``, of the arguments, and of the results, which may be in
+    the place of arguments of 32 bits.
+    """
+    params, table, x, out = values
+    function = Function.of_params(builder, params, table, LANES)
+    with cgutils.for_range_slice(builder, const(0), blocks, const(1)) as (k, _):
+        read = load(builder, builder.add(x, builder.mul(k, const(LANES * bits // 8))), vector_type(LANES, bits))
+        argument = Vec(builder, read if bits == 32 else builder.sext(read, vector_type(LANES, 32)), *INT16)
+        (found,) = function(argument, (-(1 << 15), 1 << 15)).parts
+        store(builder, found, builder.add(out, builder.mul(k, const(LANES * 4))))

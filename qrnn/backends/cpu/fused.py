@@ -10,21 +10,17 @@ the same order would evict each block just before it is needed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import arrive, fetch, wait, wait_for_all
 from qrnn.backends.cpu.calls import address, digest, reader
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
-from qrnn.backends.cpu.jit import jit, jit_entry, renamed
+from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.steps import Form
 from qrnn.model.quant_recurrent import QuantRecurrent
@@ -37,26 +33,6 @@ AHEAD = 64
 
 ROWS_AHEAD = 64
 """Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
-
-
-def emitted(emit: Callable[..., None], arity: int) -> Any:
-    """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        unpacked = [
-            cgutils.unpack_tuple(builder, a) if isinstance(kind, types.BaseTuple) else a
-            for kind, a in zip(signature.args, args, strict=True)
-        ]
-        emit(builder, *unpacked)
-        return context.get_dummy_value()
-
-    if arity == 1:
-        return intrinsic(lambda _context, a: (types.void(a), codegen))
-    if arity == 2:
-        return intrinsic(lambda _context, a, b: (types.void(a, b), codegen))
-    if arity == 4:
-        return intrinsic(lambda _context, a, b, c, d: (types.void(a, b, c, d), codegen))
-    return intrinsic(lambda _context, a, b, c, d, e: (types.void(a, b, c, d, e), codegen))
 
 
 @jit

@@ -95,7 +95,7 @@ class Step:
             self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
         for role in range(roles):
             record = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
-            self._functions[role] = Function(b, record, self.isa.units, self.form.lookup, self.form.tables)
+            self._functions[role] = Function.packed(b, record, self.isa.units, self.form.lookup, self.form.tables)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """base + index · size + offset."""

@@ -31,7 +31,7 @@ class Lookup(Enum):
     PAIRS = "p"
     """The same in 32-bit lanes."""
     WIDE = "x"
-    """In 32-bit lanes: two gathered loads, of an entry and of the next, which take more than 16 bits or lie farther apart."""
+    """In 32-bit lanes: two gathered loads, of an entry and of the next, from the contract's own table, whatever it holds."""
 
     @property
     def in_words(self) -> bool:
@@ -56,25 +56,21 @@ def fits_pairs(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> bool
 def pack(
     entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int, lookup: Lookup
 ) -> tuple[npt.NDArray[np.int32], int]:
-    """A table as `Table` reads it, and its tilt (of 16-bit lanes; else 0); entries and differences int64 of as many segments.
+    """A table as `Table` reads it but for `Lookup.WIDE`, and its tilt; entries and differences int64 of as many segments.
 
     For 16-bit lanes (`Table.negative`): -(offset + entry), with the difference added to odd entries, and the differences less tilt · `TILT`.
     """
-    size = len(entries)
-    if lookup is Lookup.WIDE:
-        both = np.stack((entries, entries + differences), axis=1)
-        return both.reshape(-1).astype(np.int32), 0
-    if not lookup.in_words:
+    if lookup is Lookup.PAIRS:
         return ((entries & 0xFFFF) | (differences << 16)).astype(np.int32), 0
     tilt = tilt_of(differences)
     if tilt is None:
         raise AssertionError("a table's differences do not fit 16-bit lanes")
-    low = -(offset + entries + np.arange(size) % 2 * differences) & 0xFFFF
+    low = -(offset + entries + np.arange(len(entries)) % 2 * differences) & 0xFFFF
     high = (differences - tilt * TILT) & 0xFFFF
     if lookup is Lookup.WORDS:
         return (low | (high << 16)).astype(np.uint32).view(np.int32), tilt
     found = np.zeros((2, SMALL_TABLE), np.uint16)
-    found[:, :size] = low, high
+    found[:, : len(entries)] = low, high
     return found.reshape(-1).view(np.int32), tilt
 
 
@@ -106,24 +102,24 @@ class Table:
         return entry
 
     def _pair(self, k: Vec) -> tuple[Vec, Vec]:
-        (pair,) = self._gathered(k, 4)
+        (pair,) = self._gathered(k)
         sixteen = constant(pair.type, 16)
         low, high = self.builder.ashr(self.builder.shl(pair, sixteen), sixteen), self.builder.ashr(pair, sixteen)
         return Vec(self.builder, low, *self.bounds), Vec(self.builder, high, -32767, 32767)
 
     def _wide(self, k: Vec) -> tuple[Vec, Vec]:
-        (entry,), (after,) = self._gathered(k, 8), self._gathered(k, 8, 4)
+        (entry,), (after,) = self._gathered(k), self._gathered(k, 4)
         found = Vec(self.builder, entry, *self.bounds)
         return found, (Vec(self.builder, after, *self.bounds) - found).proved(-65534, 65534)
 
-    def _gathered(self, k: Vec, size: int, first: int = 0) -> Parts:
-        """One load a lane, of the int32 that is ``first`` bytes into the segment's ``size``."""
-        return tuple(self._gathered_part(index, size, first) for index in k.like(32))
+    def _gathered(self, k: Vec, beyond: int = 0) -> Parts:
+        """One load a lane, of the int32 that lies so many bytes beyond the segment's own."""
+        return tuple(self._gathered_part(index, beyond) for index in k.like(32))
 
-    def _gathered_part(self, index: Any, size: int, first: int) -> Any:
+    def _gathered_part(self, index: Any, beyond: int) -> Any:
         b, lanes = self.builder, index.type.count
-        offsets = b.mul(b.sext(index, vector_type(lanes, 64)), constant(vector_type(lanes, 64), size))
-        base = b.add(self.address, const(first)) if first else self.address
+        offsets = b.shl(b.sext(index, vector_type(lanes, 64)), constant(vector_type(lanes, 64), 2))
+        base = b.add(self.address, const(beyond)) if beyond else self.address
         addresses = b.add(offsets, splat(b, base, lanes))
         pointers = b.inttoptr(addresses, ir.VectorType(I32.as_pointer(), lanes))
         kind, mask = vector_type(lanes, 32), ir.VectorType(ir.IntType(1), lanes)
@@ -147,7 +143,7 @@ class Table:
         return minus if self._tilt is None else b.sub(minus, b.mul(self._tilt.like(16)[0], fraction))
 
     def _pair_of_words(self, k: Vec) -> tuple[Any, Any]:
-        b, parts = self.builder, self._gathered(k, 4)
+        b, parts = self.builder, self._gathered(k)
         low = p.convert(b, parts, 16, -(1 << 31), (1 << 31) - 1)
         high = tuple(b.lshr(part, constant(part.type, 16)) for part in parts)
         return low[0], p.convert(b, high, 16, 0, 65535)[0]
