@@ -127,6 +127,11 @@ class CpuEngine(Engine):
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
 
+    def plain_directions(self) -> tuple[str, ...]:
+        """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
+        every = ((layer.name, k) for layer in self.model.recurrent_layers for k in range(len(layer.directions)))
+        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self._fused)
+
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
