@@ -251,7 +251,7 @@ def test_emulated_steps_of_cells_of_every_kind(executables: Executables) -> None
         ("gru_reset_after", False),
         ("rnn", False),
     }
-    for seed in range(200):
+    for seed in range(1000):
         rng = np.random.default_rng(seed)
         model = raw_model(rng)
         layer, d = model.recurrent_layers[0], model.recurrent_layers[0].directions[0]
