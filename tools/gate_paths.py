@@ -4,13 +4,14 @@
 
 The gate functions are the choices of ``--gates`` and every activation of the float model, in each role that takes it. Three uses of a
 model are timed: one sequence, 32 sequences at once, and a step of one stream. A session is compared with the reference before it is timed.
-Rounds are interleaved; a figure is the ratio of two minima, the time with the gate function over that with tables of 128 segments.
+Rounds are interleaved, and every call is timed for itself: a figure is the ratio of two minima over all calls, which other users of the machine
+disturb least, the time with the gate function over that with tables of 128 segments.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ import numpy as np
 import qrnn
 from qrnn import layers
 from qrnn.backends.cpu.isa import choose_isa
-from qrnn.bench import Timed, interleaved, processor
+from qrnn.bench import processor, seconds
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import Activation, ActivationKind
 
@@ -115,6 +116,11 @@ def float_model(cell: Cell, gate: Gate, hidden: int) -> Any:
     return layers.model("timed", outputs={"y": getattr(layers, cell.kind)(x, *weights, **settings).output})
 
 
+def calibration(hidden: int) -> Any:
+    """Sequences to calibrate with and to time."""
+    return np.random.default_rng(1).normal(size=(BATCH, STEPS, hidden)).astype(np.float32)
+
+
 def quantized(cell: Cell, gate: Gate, hidden: int, x: Any) -> Any:
     """The quantized model; None where the activation is refused in this role."""
     try:
@@ -139,21 +145,31 @@ def check(name: str, model: Any, session: Any, x: Any) -> None:
             raise SystemExit(f"{name}, {use}: other results than the reference: not timed")
 
 
-def timed_uses(session: Any, x: Any) -> dict[str, Timed]:
+def uses_of(session: Any, x: Any) -> dict[str, Callable[[], Any]]:
     """What is timed of a session."""
     stream, frame = session.stream(1), x[:1, 0]
     return {
-        USES[0]: Timed(partial(session.run, {"x": x[:1]})),
-        USES[1]: Timed(partial(session.run, {"x": x})),
-        USES[2]: Timed(partial(stream.step, {"x": frame})),
+        USES[0]: partial(session.run, {"x": x[:1]}),
+        USES[1]: partial(session.run, {"x": x}),
+        USES[2]: partial(stream.step, {"x": frame}),
     }
+
+
+def minima(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """The least seconds of each call."""
+    least = {name: min(seconds(call) for _ in range(2)) for name, call in calls.items()}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            repeats = max(1, round(SAMPLE_SECONDS / least[name]))
+            least[name] = min(least[name], *(seconds(call) for _ in range(repeats)))
+    return least
 
 
 def measure(name: str, wanted: set[str], hidden: int, rounds: int, isa: str | None) -> Iterator[str]:
     """The table's rows for one cell."""
     cell = CELLS[name]
-    x = np.random.default_rng(1).normal(size=(BATCH, STEPS, hidden)).astype(np.float32)
-    timed: dict[str, Timed] = {}
+    x = calibration(hidden)
+    calls: dict[str, Callable[[], Any]] = {}
     gates = []
     for gate in gates_of(cell):
         chosen = (
@@ -167,14 +183,12 @@ def measure(name: str, wanted: set[str], hidden: int, rounds: int, isa: str | No
         session = qrnn.Session(model, "cpu", 1, isa)
         check(f"{name}, {gate.name}", model, session, x)
         gates.append(gate.name)
-        for use, one in timed_uses(session, x).items():
-            timed[f"{gate.name}: {use}"] = one
-    samples = interleaved(timed, rounds, SAMPLE_SECONDS)
-    least = {key: min(values) for key, values in samples.items()}
+        calls |= {f"{gate.name}: {use}": call for use, call in uses_of(session, x).items()}
+    least = minima(calls, rounds)
     for gate_name in gates:
         ratios = [f"{least[f'{gate_name}: {use}'] / least[f'{BASE}: {use}']:.2f}" for use in USES]
         if gate_name == BASE:
-            ratios = [f"{1e6 * least[f'{BASE}: {use}']:.0f} µs" for use in USES]
+            ratios = [f"{1e6 * least[f'{BASE}: {use}']:.1f} µs" for use in USES]
         yield f"| {name} | {gate_name} | {' | '.join(ratios)} |"
 
 
@@ -186,7 +200,7 @@ def main() -> None:
         "--gates", default="", help="choices and kinds of activations, separated by ';'; all where empty"
     )
     parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--isa", default=None, help="the instruction set; the best one where it is left out")
     parser.add_argument("--output", type=Path, default=None, help="a page to write; else the table is printed")
     arguments = parser.parse_args()

@@ -274,7 +274,8 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         for part in (d.ih, d.hh):
             part.left_shift[:] = 0
     c_n = "c_n" if cell == "lstm" else None
-    h_frac = 15 if shape.simple and cell != "rnn" else _number(rng, 0, out_frac)
+    usual = shape.simple and cell != "rnn" and (shape.tables or rng.random() < 0.7)
+    h_frac = 15 if usual else _number(rng, 0, out_frac)
     layer = QuantRecurrent(
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
         h_frac, c_frac, x_op, h_op,
