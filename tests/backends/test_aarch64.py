@@ -81,7 +81,8 @@ def dots(rows: int, vectors: int) -> int:
 @pytest.mark.parametrize("phases", sorted({*STEPS.values(), *FORGETS.values()}))
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
     """Nothing but loads, sdot and the loop's own count; no calls but for copies; requantization by widening multiplication."""
-    assembly, _ = built(phases, Form(simple))
+    spans = {"l": "uusus", "g": "uus", "r": "s"}[phases[0][0]] if simple else ""
+    assembly, _ = built(phases, Form(simple, spans=spans))
     first, second = PHASES[phases[0]], PHASES[phases[-1]]
     alone = {"step": first.count, "second_step": second.count}
     several = {"group_step": first.count, "second_group_step": second.count, "product": first.gates, "dense": PARTS}
@@ -112,7 +113,7 @@ class _Layer:
         self.phases = phases_of(self.layer)
         d = self.layer.directions[0]
         _, form = packed.forms_of(NEON, self.layer, d, (8, 8))
-        self.program, self.form = Program(), replace(form, shifts=True, tables=False)  # fewer forms
+        self.program, self.form = Program(), replace(form, shifts=True, variants=())  # fewer forms
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.x_shape = x.shape
         p = packed.pack_direction(NEON, self.layer, d, lookup=form.lookup)

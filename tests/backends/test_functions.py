@@ -13,7 +13,7 @@ from backends.raw_layers import Rng, fusable_function, gate_function
 from qrnn import arithmetic
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import functions
-from qrnn.backends.cpu.functions import Function, is_plain_table, lookup_of, pack_function
+from qrnn.backends.cpu.functions import PLAIN, Function, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.parts import WORDS
 from qrnn.backends.cpu.steps import EITHER, SIGNED, UNIT
 from qrnn.backends.cpu.table import SMALL_TABLE, Lookup
@@ -37,11 +37,11 @@ pytestmark = pytest.mark.skipif(not LANES, reason="this processor has no instruc
 
 
 @cache
-def kernel(lanes: int, lookup: Lookup, bounds: Bounds, plain: bool) -> Kernel:
+def kernel(lanes: int, lookup: Lookup, bounds: Bounds, variant: int | None) -> Kernel:
     """A packed function, which is read where the kernel has its table."""
 
     def body(builder: Any, arguments: list[Vec], record: Any) -> list[Vec]:
-        return [Function.packed(builder, record, lanes, lookup, plain)(arguments[0], bounds)]
+        return [Function.packed(builder, record, lanes, lookup, variant)(arguments[0], bounds)]
 
     return Kernel(lanes, [INT16], body)
 
@@ -63,10 +63,10 @@ def check(function: GateFunction, lanes: int, x: Any) -> set[Lookup]:
     record[functions.TABLE_AT] = entries.ctypes.data
     packed, seen = np.array(record, np.int64), set()
     for bounds in (UNIT, SIGNED) if lanes == WORDS else (UNIT, SIGNED, EITHER):
-        for plain in (False, True) if is_plain_table(function) else (False,):
+        for variant in (None, variant_of(function)):
             if bounds[0] <= low and high <= bounds[1]:
-                (got,) = kernel(lanes, lookup, bounds, plain)([x], packed)
-                np.testing.assert_array_equal(got, want, err_msg=f"{function.name} in {bounds} by {lookup}, {plain=}")
+                (got,) = kernel(lanes, lookup, bounds, variant)([x], packed)
+                np.testing.assert_array_equal(got, want, err_msg=f"{function.name} in {bounds} by {lookup}, {variant=}")
                 seen.add(lookup)
     return seen
 
@@ -153,7 +153,7 @@ def test_how_tables_are_looked_up() -> None:
     assert lookup_of((small, wild), words=True) is Lookup.WIDE
     assert lookup_of((small, large), words=False) is Lookup.PAIRS
     assert lookup_of((steep,), words=False) is Lookup.WIDE
-    assert [is_plain_table(f) for f in (small, large, steep, step)] == [True, True, False, False]
+    assert [variant_of(f) for f in (small, large, steep, step)] == [PLAIN, PLAIN, g.ODD, g.THRESHOLD]
     rng = np.random.default_rng(0)
     for lanes in LANES:
         for function in (small, large, steep, wild):

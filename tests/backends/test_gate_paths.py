@@ -126,7 +126,7 @@ def test_every_kind_is_emitted_as_vectors(lookup: Lookup, lanes: int) -> None:
         return
 
     def emit(builder: Any, record: Any, at: Any) -> None:
-        function = functions.Function.packed(builder, record, lanes, lookup, plain=False)
+        function = functions.Function.packed(builder, record, lanes, lookup, None)
         kind = ir.VectorType(ir.IntType(16 if lanes == WORDS else 32), lanes)
         x = Vec(builder, load(builder, at, kind), *INT16)
         for part in function(x, UNIT if lookup.in_words else EITHER).parts:

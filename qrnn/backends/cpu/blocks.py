@@ -17,7 +17,6 @@ from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
 from qrnn.backends.cpu.parts import I32, vector_type
 from qrnn.backends.cpu.steps import (
-    EITHER,
     FRAC,
     INT32,
     PEEPHOLE,
@@ -104,25 +103,21 @@ def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
     pre = [argument(k, None if k == g else old) for k in range(o)]
     if not step.form.peephole:
         pre.append(argument(o))
-    i = step.activate(0, pre[0], step.gate_bounds())
+    i = step.activate(0, pre[0])
     f: Any = fixedpoint.Q15_ONE
     frac: Any = Q15
     if forget != "one":
         own = forget == "gate"
-        f = (
-            step.activate(1, pre[1], step.gate_bounds())
-            if own
-            else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
-        )
+        f = step.activate(1, pre[1]) if own else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
         frac = step.gate_frac(FORGET_FRAC)
-    candidate = step.activate(g, pre[g], step.value_bounds())
-    out = None if step.form.peephole else step.activate(o, pre[o], step.gate_bounds())
+    candidate = step.activate(g, pre[g])
+    out = None if step.form.peephole else step.activate(o, pre[o])
     c = lift(cells.lstm_cell_state)(i, f, candidate, step.vector(c_at, *INT32), frac, step.format(PRODUCT))
     step.store(c, c_at)
     if out is None:
-        out = step.activate(o, argument(o, c), step.gate_bounds())
-    finer = 2 if step.simple else 1 if step.form.bounded else 0
-    a = step.activate(o + 1, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, finer)), step.value_bounds())
+        out = step.activate(o, argument(o, c))
+    finer = 2 if step.simple else 1 if step.form.spans else 0
+    a = step.activate(o + 1, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, finer)))
     shift = Q15 if step.simple and not step.form.rescaled else step.format(HIDDEN)
     _finish(step, block, lift(cells.lstm_hidden_state)(out, a, shift))
 
@@ -137,18 +132,18 @@ def gru_reset_after_block(step: Step, block: Any) -> None:
     """linear_before_reset = 1: gates r, z, n."""
     xs, hs, shifts = _sums(step, block, 0, 3)
     pre = [lift(cells.preactivation)(xs[k], hs[k], shifts[k]) for k in range(2)]
-    r = step.activate(0, pre[0], step.gate_bounds())
-    z = step.activate(1, pre[1], step.gate_bounds())
+    r = step.activate(0, pre[0])
+    z = step.activate(1, pre[1])
     pre_n = lift(cells.candidate_after_reset)(xs[2], hs[2], r, step.gate_frac(RESET_FRAC), shifts[2])
-    n = step.activate(2, pre_n, step.value_bounds())
+    n = step.activate(2, pre_n)
     _blend(step, block, z, n)
 
 
 def gru_reset_before_r_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, first phase: r and z; the operands of r·h go to ``reset``, z to ``z``."""
     pre = _preactivations(step, block, 0, 2)
-    r = step.activate(0, pre[0], step.gate_bounds())
-    z = step.activate(1, pre[1], step.gate_bounds())
+    r = step.activate(0, pre[0])
+    z = step.activate(1, pre[1])
     h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
     formats = (step.gate_frac(RESET_FRAC), step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
     operand = lift(cells.reset_operand)(r, h, *formats)
@@ -159,15 +154,15 @@ def gru_reset_before_r_block(step: Step, block: Any) -> None:
 def gru_reset_before_n_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, given as ``now``."""
     (pre,) = _preactivations(step, block, 2, 1)
-    n = step.activate(2, pre, step.value_bounds())
-    z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *step.gate_bounds())
+    n = step.activate(2, pre)
+    z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *step.bounds(1))
     _blend(step, block, z.narrowed(), n)
 
 
 def rnn_block(step: Step, block: Any) -> None:
     """The one gate h."""
     (pre,) = _preactivations(step, block, 0, 1)
-    h = step.activate(0, pre, SIGNED if step.simple else EITHER)
+    h = step.activate(0, pre)
     _finish(step, block, lift(cells.rnn_hidden_state)(h, step.format(HIDDEN)))
 
 

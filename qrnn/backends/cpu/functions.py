@@ -43,8 +43,11 @@ COLUMNS: dict[int, dict[int, Bounds | None]] = {
 }
 """Of each kind of the contract the columns that it uses, with what `GateFunction` lets them hold."""
 
+PLAIN = -1
+"""What `variant_of` calls an odd table as most are: neither turned round nor clipped, with differences that need no tilt."""
+
 PLAIN_COLUMNS: dict[int, Bounds] = {g.OFFSET: (0, 1 << 14), g.CUT: (0, 0)}
-"""Those of `is_plain_table`, where they are less."""
+"""The columns of `PLAIN` that hold less."""
 
 LINES: dict[int, Bounds] = {
     g.RAMP: (-(1 << 31) + (1 << 15), (1 << 31) - 1 - (1 << 15)),
@@ -60,9 +63,9 @@ TABLE_AT, TILT_AT = 6, 7
 class _Row:
     """A row of the contract's ``params``, of one kind: its other columns are run-time numbers, the same in every lane."""
 
-    def __init__(self, builder: Any, lanes: int, kind: int, words: list[Any], values: Bounds, plain: bool) -> None:
-        self._builder, self._lanes, self._kind, self._words = builder, lanes, kind, words
-        self._values, self._plain = values, plain
+    def __init__(self, builder: Any, lanes: int, variant: int, words: list[Any], values: Bounds) -> None:
+        self._builder, self._lanes, self._words, self._values = builder, lanes, words, values
+        self._plain, self._kind = variant == PLAIN, g.ODD if variant == PLAIN else variant
         self._low: Vec | None = None
 
     def __getitem__(self, column: int) -> Any:
@@ -82,33 +85,39 @@ class _Row:
 
 
 class Function:
-    """A gate function whose kind and columns were read from memory, before any loop over lanes."""
+    """A gate function whose columns were read from memory, before any loop over lanes; ``variant``: see `variant_of`, None: read as well."""
 
     def __init__(
-        self, builder: Any, columns: list[Any], table: tuple[Any, Any], lanes: int, lookup: Lookup, plain: bool
+        self,
+        builder: Any,
+        columns: list[Any],
+        table: tuple[Any, Any],
+        lanes: int,
+        lookup: Lookup,
+        variant: int | None,
     ) -> None:
         """``columns`` (kind, those from `FIRST_COLUMN` on) and ``table`` (address, tilt): int64."""
-        self._builder, self._lanes, self._lookup, self._plain = builder, lanes, lookup, plain
+        self._builder, self._lanes, self._lookup, self._variant = builder, lanes, lookup, variant
         self._kind, *self._words = (builder.trunc(word, I32) for word in columns)
         self._table, self._tilt = table[0], builder.trunc(table[1], I32)
 
     @classmethod
-    def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, plain: bool) -> Function:
-        """From a record; ``plain``: of a plain table (`is_plain_table`)."""
+    def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, variant: int | None) -> Function:
+        """From a record."""
         *columns, table, tilt = (load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_WORDS))
-        return cls(builder, columns, (table, tilt), lanes, lookup, plain)
+        return cls(builder, columns, (table, tilt), lanes, lookup, variant)
 
     @classmethod
     def of_params(cls, builder: Any, params: Any, table: Any, lanes: int) -> Function:
         """From the addresses of a row of the contract's ``params`` and of its ``tables``."""
         places = (g.KIND, *range(FIRST_COLUMN, g.PARAMS))
         columns = [load(builder, builder.add(params, const(8 * column)), I64, 8) for column in places]
-        return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, False)
+        return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, None)
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
         """The function at x, int16; its values lie within ``bounds``."""
-        if self._plain:
-            return self._of_kind(g.ODD, x, bounds)
+        if self._variant is not None:
+            return self._of(self._variant, x, bounds)
         b, (first, *others) = self._builder, COLUMNS
         done, default = (b.append_basic_block(name) for name in ("evaluated", "kind"))
         choice, found = b.switch(self._kind, default), []
@@ -117,7 +126,7 @@ class Function:
             if kind != first:
                 choice.add_case(ir.Constant(I32, kind), block)
             b.position_at_end(block)
-            found.append((self._of_kind(kind, x, bounds).parts, b.basic_block))
+            found.append((self._of(kind, x, bounds).parts, b.basic_block))
             b.branch(done)
         b.position_at_end(done)
         values = tuple(b.phi(part.type) for part in found[0][0])
@@ -126,20 +135,20 @@ class Function:
                 phi.add_incoming(part, block)
         return Vec(b, values, *bounds)
 
-    def _of_kind(self, kind: int, x: Vec, bounds: Bounds) -> Vec:
-        tilted = self._lookup.in_words and not self._plain
+    def _of(self, variant: int, x: Vec, bounds: Bounds) -> Vec:
+        tilted = self._lookup.in_words and variant != PLAIN
         tilt = Vec.scalar(self._builder, self._tilt, self._lanes, -1, 1) if tilted else None
         table = Table(self._builder, self._table, self._lookup, bounds, tilt)
-        row = _Row(self._builder, self._lanes, kind, self._words, bounds, self._plain)
+        row = _Row(self._builder, self._lanes, variant, self._words, bounds)
         found: Vec = lift(g.evaluate)(x, [row], [table], 0)
         return found.proved(*bounds)
 
 
-def is_plain_table(function: GateFunction) -> bool:
-    """Whether a function is as most are: an odd table, neither turned round nor clipped, whose differences need no tilt."""
-    if int(function.params[g.KIND]) != g.ODD or int(function.params[g.OFFSET]) < 0 or int(function.params[g.CUT]) != 0:
-        return False
-    return tables.tilt_of(_segments(function)[1]) == 0
+def variant_of(function: GateFunction) -> int:
+    """What code may be compiled for: the function's kind, or `PLAIN`."""
+    kind = int(function.params[g.KIND])
+    usual = kind == g.ODD and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
+    return PLAIN if usual and tables.tilt_of(_segments(function)[1]) == 0 else kind
 
 
 def lookup_of(functions: tuple[GateFunction, ...], words: bool) -> Lookup:

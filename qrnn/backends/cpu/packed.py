@@ -15,7 +15,7 @@ from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, CallList, Frame
 from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, is_plain_table, lookup_of, pack_function
+from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.fused import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry, phases_of
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
@@ -92,45 +92,52 @@ def can_fuse(d: QuantDirection) -> bool:
     return d.projection is None
 
 
-def is_bounded(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether gates lie in [0, 1] with 15 fraction bits and candidates within ±32767, and an LSTM's cell is finer than its function's argument;
-    of an RNN any function will do. Else products are wider."""
-    if layer.cell == "rnn":
-        return True
-    if layer.cell == "lstm" and layer.shifts(d).argument < 1:
-        return False
+def spans_of(layer: QuantRecurrent, d: QuantDirection) -> str:
+    """`steps.Form.spans` of a direction: where both fit, `UNIT` of a gate and `SIGNED` of others; empty where neither fits some function."""
+    found = ""
     for role, function in zip(layer.roles, d.gates, strict=True):
-        is_gate = role in "iforz"
-        low, high = steps.UNIT if is_gate else steps.SIGNED
-        inside = low <= function.bounds[0] and function.bounds[1] <= high
-        if not inside or (is_gate and function.out_frac != steps.Q15):
-            return False
-    return True
+        spans = {"u": steps.UNIT, "s": steps.SIGNED}
+        inside = [s for s, (low, high) in spans.items() if low <= function.bounds[0] and function.bounds[1] <= high]
+        if not inside:
+            return ""
+        found += inside[0 if role in "iforz" else -1]
+    return found
+
+
+def variants_of(d: QuantDirection) -> tuple[int, ...]:
+    """What the steps of a simple direction are compiled for: the variants of its functions."""
+    return tuple(variant_of(function) for function in d.gates)
 
 
 def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether a direction is as most are: bounded, no pre_shift, a cell two bits or more finer than its function's argument. Its steps are
-    compiled without what it does not need, and in 16-bit lanes where the instruction set has them and the tables fit them."""
-    if layer.cell == "rnn":
-        usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
-    else:
-        usual = is_bounded(layer, d) and (layer.cell != "lstm" or layer.shifts(d).argument > 1)
-    return usual and not d.pre_shift.any()
+    """Whether a direction is as most are: the values of each gate function in [0, 32768] or within ±32767, no pre_shift, a cell two bits or
+    more finer than its function's argument. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction
+    set has them and the tables fit them."""
+    finer = layer.cell != "lstm" or layer.shifts(d).argument > 1
+    return finer and spans_of(layer, d) != "" and not d.pre_shift.any()
 
 
 def forms_of(
     isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int]
 ) -> tuple[steps.Form, steps.Form]:
     """For the products of the inputs and for the steps, of a direction whose matrices are packed in so many bits."""
-    simple, bounded, shifts = is_simple(layer, d), is_bounded(layer, d), layer.shifts(d)
+    simple, spans, shifts = is_simple(layer, d), spans_of(layer, d), layer.shifts(d)
     lookup = lookup_of(d.gates, simple and isa.words)
-    usual = {"lstm": shifts.hidden == steps.Q15, "gru": shifts.candidate == 0, "rnn": True}[layer.cell]
-    tables = simple and all(map(is_plain_table, d.gates))
-    # what is not simple has few forms
-    ih, hh = (not simple or bool(m.left_shift.any()) for m in (d.ih, d.hh))
+    gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
+    q15 = all(f.out_frac == steps.Q15 for f in gates.values())
+    ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.hh))
+    if not simple:  # what is not has few forms: of usual functions, and of any
+        usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
+        narrow = usual and layer.cell != "rnn" and (layer.cell != "lstm" or shifts.argument > 0)
+        own = (lookup, spans if narrow else "", narrow)
+        return (
+            steps.Form(lookup=lookup, bits=bits[0]),
+            steps.Form(False, (), True, bits[1], *own, peephole=d.peephole is not None),
+        )
+    rescaled = {"lstm": shifts.hidden != steps.Q15, "gru": shifts.candidate != 0, "rnn": False}[layer.cell]
     return (
-        steps.Form(simple, tables, ih, bits[0], lookup),
-        steps.Form(simple, tables, hh, bits[1], lookup, bounded, simple and not usual, d.peephole is not None),
+        steps.Form(True, (), ih, bits[0], lookup),
+        steps.Form(True, variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
-from qrnn.backends.cpu.functions import GATE_WORDS, Function
+from qrnn.backends.cpu.functions import GATE_WORDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
@@ -49,16 +49,18 @@ class Form:
 
     simple: bool = False
     """See `qrnn.backends.cpu.packed.is_simple`."""
-    tables: bool = False
-    """Every gate function is a plain table (`qrnn.backends.cpu.functions`); else each step branches on the kind of each function."""
+    variants: tuple[int, ...] = ()
+    """Of each role's function (`qrnn.backends.cpu.functions.variant_of`); empty: each step branches on the kind of each function."""
     shifts: bool = True
     """Rows have a left_shift."""
     bits: int = 8
     """Of the packed weights."""
     lookup: Lookup = Lookup.PAIRS
     """Of the gate functions' tables, which says whether lanes have 16 bits."""
-    bounded: bool = True
-    """See `qrnn.backends.cpu.packed.is_bounded`."""
+    spans: str = ""
+    """Of each role's values "u" for `UNIT` or "s" for `SIGNED`; empty: any values, in wider products."""
+    q15: bool = True
+    """Values of i f o r z have 15 fraction bits."""
     rescaled: bool = False
     """Of a simple form: h has not the fraction bits of the function that it is made of, the LSTM's of the cell or the GRU's of n."""
     peephole: bool = False
@@ -67,9 +69,10 @@ class Form:
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        flags = (self.simple, self.tables, self.shifts, not self.bounded, self.rescaled, self.peephole)
-        marks = (mark for mark, flag in zip("stlucp", flags, strict=True) if flag)
-        return f"{''.join(marks)}{self.bits}{self.lookup.value}"
+        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15)
+        marks = "".join(mark for mark, flag in zip("slcpf", flags, strict=True) if flag)
+        variants = "".join("p" if variant == PLAIN else str(variant) for variant in self.variants)
+        return f"{marks}{self.bits}{self.lookup.value}{variants}{self.spans}"
 
     @property
     def row_params(self) -> int:
@@ -95,7 +98,8 @@ class Step:
             self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
         for role in range(roles):
             record = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
-            self._functions[role] = Function.packed(b, record, self.isa.units, self.form.lookup, self.form.tables)
+            variant = self.form.variants[role] if self.form.variants else None
+            self._functions[role] = Function.packed(b, record, self.isa.units, self.form.lookup, variant)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """base + index · size + offset."""
@@ -225,22 +229,20 @@ class Step:
         """The pre_shift of a gate's rows."""
         return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
 
-    def gate_bounds(self) -> tuple[int, int]:
-        """Of the values of i f o r z."""
-        return UNIT if self.form.bounded else EITHER
-
-    def value_bounds(self) -> tuple[int, int]:
-        """Of the values of candidates and of the cell's activation."""
-        return SIGNED if self.form.bounded else EITHER
+    def bounds(self, role: int) -> tuple[int, int]:
+        """Of the values of a role's function."""
+        if not self.form.spans:
+            return EITHER
+        return UNIT if self.form.spans[role] == "u" else SIGNED
 
     def gate_frac(self, place: int) -> Any:
         """Fraction bits of a gate: an entry of the direction's formats."""
-        return Q15 if self.form.bounded else self.format(place, *FRAC)
+        return Q15 if self.form.q15 else self.format(place, *FRAC)
 
-    def activate(self, role: int, x: Vec, bounds: tuple[int, int]) -> Vec:
-        """The gate function ``role``, of whatever kind; its values lie within ``bounds``."""
+    def activate(self, role: int, x: Vec) -> Vec:
+        """The gate function ``role``, of whatever kind."""
         # An argument is an int16, which its bounds do not say where it was shifted left.
-        return self._functions[role](x.proved(-32768, 32767), bounds)
+        return self._functions[role](x.proved(-32768, 32767), self.bounds(role))
 
     def store_operand(self, h: Vec, block: Any) -> None:
         """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""
