@@ -11,6 +11,8 @@ disturb least, the time with the gate function over that with tables of 128 segm
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -208,7 +210,7 @@ def main() -> None:
     lines = [
         "# Gate functions on the CPU",
         "",
-        f"Made by `python tools/gate_paths.py` on {datetime.now(UTC):%Y-%m-%d}: {processor()}, one core, instruction set "
+        f"Made by `{' '.join(['python', 'tools/gate_paths.py', *map(shlex.quote, sys.argv[1:])])}` on {datetime.now(UTC):%Y-%m-%d}: {processor()}, one core, instruction set "
         f"{isa.name if isa else 'plain'}, H = inputs = {arguments.hidden}, {STEPS} steps.",
         "",
         f"A figure is the time with the gate function over the time of the same cell with {BASE} (whose own rows show times). Every "

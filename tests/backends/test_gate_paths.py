@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from typing import Any, get_args
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 from models import ROLE_ACTIVATIONS, Shape
 
+from backends.conftest import VARIANTS_OF
 from backends.generators import GATES, QUIET, Case, activations, assert_equal, integers, quantized_or_refused
 from backends.raw_layers import raw_model
 from backends.test_isas import FUSED_ISAS, check_raw
@@ -193,3 +195,34 @@ def check_layer_of_integers(seed: int, isas: tuple[str, ...]) -> None:
 def test_layers_of_integers_of_every_cell(seed: int) -> None:
     """By each instruction set in turn, as every kind of cell takes seconds to compile; `test_isas` has a long test of all."""
     check_layer_of_integers(seed, FUSED_ISAS[seed % max(1, len(FUSED_ISAS)) :][:1])
+
+
+SPECIALIZED = [
+    ("lstm", "step"),
+    ("lstm", "forget=step,candidate=hard"),
+    ("gru", "hard"),
+    ("gru", "sigmoid=step,tanh=pwl:1024"),
+    ("rnn", "hard"),
+]
+
+
+@pytest.mark.skipif(not FUSED_ISAS, reason="this processor has no instruction set with fused steps")
+@pytest.mark.parametrize("number", range(len(SPECIALIZED)))
+def test_steps_compiled_for_their_functions(number: int) -> None:
+    """What sessions use, and other tests do without (`few_forms`); by each instruction set in turn. Runs of one sequence and of a group."""
+    cell, gates = SPECIALIZED[number]
+    name = FUSED_ISAS[number % len(FUSED_ISAS)]
+    case = Case(Shape(cell, 3, 33, weight=3.0), sequences=3, lengths=(5, 4, 2), scheme=Scheme(gates=gates, input="8"))  # type: ignore[arg-type]
+    model, x = case.quantized(), case.data()["x"]
+    want = Session(model, "reference").run({"x": x}).outputs["y"]
+    with mock.patch.object(packed, "variants_of", VARIANTS_OF):
+        layer, isa = model.recurrent_layers[0], choose_isa(name)
+        assert isa is not None
+        _, form = packed.forms_of(isa, layer, layer.directions[0], (8, 8))
+        assert form.variants == tuple(map(functions.variant_of, layer.directions[0].gates))
+        session = Session(model, "cpu", 1, name)
+        np.testing.assert_array_equal(session.run({"x": x}).outputs["y"], want)
+        np.testing.assert_array_equal(session.run({"x": x[1:2]}).outputs["y"], want[1:2])
+        stream = session.stream(2)
+        for t in range(5):
+            np.testing.assert_array_equal(stream.step({"x": x[:2, t]})["y"], want[:2, t])
