@@ -207,11 +207,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None, help="a page to write; else the table is printed")
     arguments = parser.parse_args()
     isa = choose_isa(arguments.isa)
+    command = shlex.join(["python", "tools/gate_paths.py", *sys.argv[1:]])
     lines = [
         "# Gate functions on the CPU",
         "",
-        f"Made by `{' '.join(['python', 'tools/gate_paths.py', *map(shlex.quote, sys.argv[1:])])}` on {datetime.now(UTC):%Y-%m-%d}: {processor()}, one core, instruction set "
-        f"{isa.name if isa else 'plain'}, H = inputs = {arguments.hidden}, {STEPS} steps.",
+        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {processor()}, one core, instruction set {isa.name if isa else 'plain'}, "
+        f"H = inputs = {arguments.hidden}, {STEPS} steps.",
         "",
         f"A figure is the time with the gate function over the time of the same cell with {BASE} (whose own rows show times). Every "
         "session was compared with the reference before it was timed.",
