@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def step_module(isa: Isa, phases: tuple[str, ...], form: Form) -> ir.Module:
         module,
         "product",
         (len(matrix.PRODUCT_ARGS), 0, 0, 0),
-        lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=form),
+        lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=replace(form, peephole=False)),
     )
     dense = (len(matrix.PRODUCT_ARGS), 0, 0, 0)
     _entry(module, "dense", dense, lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, form=Form(), dense=True))

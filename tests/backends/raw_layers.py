@@ -195,7 +195,7 @@ class FusableShape:
     simple: bool = False
     """What `qrnn.backends.cpu.packed.is_simple` means."""
     tables: bool = False
-    """No gate function is a ramp, no row has a left_shift."""
+    """Every gate function is an odd table, neither turned round nor clipped, and no row has a left_shift."""
     weights: int = 8
     """Bits of the weights."""
 
@@ -203,25 +203,43 @@ class FusableShape:
 def fusable_function(
     rng: Rng, low: int, high: int, in_frac: int, out_frac: int = 15, simple: bool = False, tables: bool = False
 ) -> GateFunction:
-    """An odd table or a ramp with values in ``low`` … ``high``, up to the ends of what fused steps take."""
-    table = np.zeros(0, np.int32)
-    params = np.zeros(g.PARAMS, np.int64)
-    values: tuple[int, ...]
-    if tables or rng.random() < 0.7:
+    """A function of any kind, an odd table most often or, with ``tables``, always; with values in ``low`` … ``high``, up to both ends.
+
+    ``simple``: a table's segments are no more than are looked up in registers.
+    """
+    kind = g.ODD if tables or rng.random() < 0.4 else int(rng.choice([g.RAMP, g.TABLE, g.THRESHOLD]))
+    table, values = np.zeros(0, np.int32), (0,)
+    if kind == g.ODD:
         bits = int(rng.choice([8, 8, 9, 12, 15] if simple else [5, 8, 8, 9, 12, 15, 15]))
-        offset = 0 if low < 0 else int(rng.choice([1 << 14, (1 << 14) if simple else -(1 << 14)]))
-        most, entries = abs(offset) or 32767, [_number(rng, -200, 200)]
-        for step in ends(rng, -32767, 32767, 1 << (15 - bits)).tolist():
-            entries.append(min(most, max(-most, entries[-1] + (step if rng.random() < 0.5 else step >> 9))))
-        table = np.array(entries, np.int32)
-        kind, values = g.ODD, (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 and not simple else 0)
+        offset = 0 if low < 0 else int(rng.choice([1 << 14, (1 << 14) if tables else -(1 << 14)]))
+        most = abs(offset) or 32767
+        table = _walk(rng, -most, most, 1 << (15 - bits))
+        values = (offset, bits, _number(rng, 0, 32767) if rng.random() < 0.5 and not tables else 0)
+    elif kind == g.TABLE:
+        bits = int(rng.choice([9, 9, 10, 13, 15] if simple else [6, 9, 9, 10, 13, 15, 15]))
+        table = _walk(rng, max(low, -32767), min(high, 32767), 1 << (16 - bits))
+        first, last = np.sort(ends(rng, -32768, 32767, 2)).tolist()
+        values = (first, bits, last)
     else:
         slope = _number(rng, -32767, 32767)
-        room = min((1 << 30) - (1 << 16), (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768)
-        kind, values = g.RAMP, (slope, _number(rng, -room, room), _number(rng, 0, 15))
-        values = (*values, *np.sort(ends(rng, low, high, 2)).tolist())
+        room = (1 << 31) - 1 - (1 << 15) - abs(slope) * 32768
+        first, last = np.sort(ends(rng, low, high, 2)).tolist()
+        values = (slope, _number(rng, -room, room), _number(rng, 0, 15), first, last)
+        if kind == g.THRESHOLD:  # a line that falls may leave its bounds, and one that rises begins anywhere
+            at, rises = _number(rng, -32768, 32766), int(rng.integers(2))
+            begin = _number(rng, low, last)
+            values = (at, rises, begin - rises * (at + 1), last, first)
+    params = np.zeros(g.PARAMS, np.int64)
     params[: 3 + len(values)] = kind, in_frac, out_frac, *values
     return GateFunction("drawn", params, table)
+
+
+def _walk(rng: Rng, low: int, high: int, segments: int) -> Any:
+    """Entries within low … high, each less than 32768 from the next: small steps and large ones."""
+    entries = [_number(rng, max(low, -200), min(high, 200))]
+    for step in ends(rng, -32767, 32767, segments).tolist():
+        entries.append(min(high, max(low, entries[-1] + (step if rng.random() < 0.5 else step >> 9))))
+    return np.array(entries, np.int32)
 
 
 def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
@@ -258,7 +276,8 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         for part in (d.ih, d.hh):
             part.left_shift[:] = 0
     c_n = "c_n" if cell == "lstm" else None
-    h_frac = 15 if shape.simple and cell != "rnn" else _number(rng, 0, out_frac)
+    usual = shape.simple and cell != "rnn" and (shape.tables or rng.random() < 0.7)
+    h_frac = 15 if usual else _number(rng, 0, out_frac)
     layer = QuantRecurrent(
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
         h_frac, c_frac, x_op, h_op,

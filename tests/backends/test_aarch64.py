@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,26 @@ import pytest
 
 from backends.cross import COMPILER, EMULATOR, ENTRIES, NEON, Program, compiled, link, step_module
 from backends.generators import assert_equal
-from backends.raw_layers import FusableShape, dense_model, ends, fusable_model
+from backends.raw_layers import FusableShape, dense_model, ends, fusable_model, raw_model
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.dense import PARTS, DenseRun
-from qrnn.backends.cpu.fused import AHEAD, ROWS_AHEAD, encode
+from qrnn.backends.cpu.functions import TABLE_AT
+from qrnn.backends.cpu.fused import AHEAD, FORGETS, ROWS_AHEAD, encode, phases_of
 from qrnn.backends.cpu.fused import CELLS as STEPS
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.matrix import MOVING, TILE
-from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, TABLE_AT, Form
+from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
 from qrnn.model.float_model import CellKind
 from qrnn.model.quant_model import QuantDense, QuantModel
 
 WEIGHTS = ("ldr", "ldp", "ldur")
 LOADS, COUNTING = ("ld1r", *WEIGHTS), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
-Executables = Callable[[tuple[str, ...], bool], Path]
+Executables = Callable[[tuple[str, ...], Form], Path]
 
 emulated = pytest.mark.skipif(
     COMPILER is None or EMULATOR is None, reason="needs aarch64-linux-gnu-gcc and qemu-aarch64 (qemu-user)"
@@ -39,16 +41,16 @@ emulated = pytest.mark.skipif(
 
 
 @cache
-def built(phases: tuple[str, ...], simple: bool) -> tuple[str, bytes]:
+def built(phases: tuple[str, ...], form: Form) -> tuple[str, bytes]:
     """Assembly and object code of a cell's steps."""
-    return compiled(step_module(NEON, phases, Form(simple)))
+    return compiled(step_module(NEON, phases, form))
 
 
 @pytest.fixture(scope="module")
 def executables(tmp_path_factory: pytest.TempPathFactory) -> Executables:
     @cache
-    def made(phases: tuple[str, ...], simple: bool) -> Path:
-        return link(built(phases, simple)[1], tmp_path_factory.mktemp(phases[0]))
+    def made(phases: tuple[str, ...], form: Form) -> Path:
+        return link(built(phases, form)[1], tmp_path_factory.mktemp(phases[0]))
 
     return made
 
@@ -76,10 +78,11 @@ def dots(rows: int, vectors: int) -> int:
 
 
 @pytest.mark.parametrize("simple", [False, True])
-@pytest.mark.parametrize("phases", sorted(set(STEPS.values())))
+@pytest.mark.parametrize("phases", sorted({*STEPS.values(), *FORGETS.values()}))
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
     """Nothing but loads, sdot and the loop's own count; no calls but for copies; requantization by widening multiplication."""
-    assembly, _ = built(phases, simple)
+    spans = {"l": "uusus", "g": "uus", "r": "s"}[phases[0][0]] if simple else ""
+    assembly, _ = built(phases, Form(simple, spans=spans))
     first, second = PHASES[phases[0]], PHASES[phases[-1]]
     alone = {"step": first.count, "second_step": second.count}
     several = {"group_step": first.count, "second_group_step": second.count, "product": first.gates, "dense": PARTS}
@@ -107,12 +110,13 @@ class _Layer:
 
     def __init__(self, model: QuantModel, x: Any, h: Any, c: Any) -> None:
         self.layer = model.recurrent_layers[0]
-        self.phases = STEPS[self.layer.cell, self.layer.linear_before_reset]
+        self.phases = phases_of(self.layer)
         d = self.layer.directions[0]
-        self.program, self.simple = Program(), packed.is_simple(self.layer, d)
+        _, form = packed.forms_of(NEON, self.layer, d, (8, 8))
+        self.program, self.form = Program(), replace(form, shifts=True, variants=())  # fewer forms
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.x_shape = x.shape
-        p = packed.pack_direction(NEON, self.layer, d)
+        p = packed.pack_direction(NEON, self.layer, d, lookup=form.lookup)
         scratch = packed.group_scratch(NEON, self.layer)
         operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
         ih_weights, ih_params, *self.x_sizes = p.ih
@@ -202,7 +206,7 @@ class _Layer:
             self.together()
         else:
             self.one_by_one()
-        self.program.run(executables(self.phases, self.simple))
+        self.program.run(executables(self.phases, self.form))
         N, _, H = self.y.shape
         C = H if self.layer.cell == "lstm" else 0
         return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, self.c_places[:C]]}
@@ -238,6 +242,33 @@ def test_emulated_steps_equal_the_reference(
 
 
 @emulated
+def test_emulated_steps_of_cells_of_every_kind(executables: Executables) -> None:
+    """Gate functions without bounds, peepholes, forget gates that are not gates of their own."""
+    left = {
+        ("lstm", True),
+        ("lstm", False),
+        ("lstm_one", True),
+        ("lstm_coupled", False),
+        ("gru_reset_after", False),
+        ("rnn", False),
+    }
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        model = raw_model(rng)
+        layer, d = model.recurrent_layers[0], model.recurrent_layers[0].directions[0]
+        key = phases_of(layer)[0], d.peephole is not None
+        if key not in left or d.reverse or len(layer.directions) > 1 or not packed.can_fuse(d):
+            continue
+        left.remove(key)
+        H = layer.hidden_size
+        x = ends(rng, -32768, 32767, 3, 5, layer.input_size).astype(np.int16)
+        h = ends(rng, -32767, 32767, 3, 1, H).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, 3, 1, H if layer.cell == "lstm" else 0).astype(np.int32)
+        check(executables, model, x, h, c)
+    assert not left
+
+
+@emulated
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign: int) -> None:
@@ -269,7 +300,7 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     program.call(
         "dense", (*fixed, at_operands, row, *out, groups, planes, program.place(sums)), vectors, 0, len(params)
     )
-    program.run(executables(STEPS["rnn", True], True))
+    program.run(executables(STEPS["rnn", True], Form(True)))
     want = create_engine("reference", model).dense(layer, x)
     np.testing.assert_array_equal(results[:vectors, :rows], want)
 

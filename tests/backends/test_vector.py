@@ -15,12 +15,7 @@ from hypothesis import strategies as st
 
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
 from qrnn.arithmetic import cells, fixedpoint, gates
-from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.parts import WORDS
-from qrnn.backends.cpu.steps import RAMP_INTERCEPT
-from qrnn.backends.cpu.table import SMALL_TABLE, Table
-from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
-from qrnn.model.parts import GateFunction
+from qrnn.backends.cpu.vector import Vec, lift
 
 INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
 SUM = (-(1 << 30) + 1, (1 << 30) - 1)
@@ -106,11 +101,8 @@ SPECS = {
     "gru_hidden_state-0": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, 0)),
     "gru_hidden_state": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, FRAC)),
     "rnn_hidden_state": Spec(cells.rnn_hidden_state, (EITHER, SHIFT)),
-    "evaluate_ramp": Spec(
-        gates.evaluate_ramp,
-        (INT16, SIGNED, (-RAMP_INTERCEPT, RAMP_INTERCEPT), FRAC, EITHER, EITHER),
-        ordered,
-    ),
+    "evaluate_ramp": Spec(gates.evaluate_ramp, (INT16, SIGNED, (-(1 << 29), 1 << 29), FRAC, EITHER, EITHER), ordered),
+    "evaluate_threshold": Spec(gates.evaluate_threshold, (INT16, INT16, SIGNED, (-(1 << 29), 1 << 29), EITHER, EITHER)),
 }  # fmt: skip
 
 
@@ -207,105 +199,3 @@ def test_every_value_of_one_factor(lanes: int) -> None:
         units = np.arange(32769)
         (got,) = kernel("lstm_hidden_state-15", lanes)([units, np.full_like(units, value)])
         np.testing.assert_array_equal(got, (units * value + 16384) >> 15)
-
-
-@cache
-def odd_kernel(lanes: int, unit: bool) -> Kernel:
-    """``unit``: the offset is that of values in [0, 32768], which 16-bit lanes want to know."""
-    bounds: list[Bounds] = [INT16, (-(1 << 14), 1 << 14), FRAC, (0, 32767)]
-
-    def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
-        if lanes == WORDS:
-            return [evaluate_odd_words(*arguments, Table(builder, address), UNIT if unit else SIGNED)]
-        return [lift(gates.evaluate_odd)(*arguments, Table(builder, address))]
-
-    return Kernel(lanes, bounds, body)
-
-
-def check_odd(lanes: int, offset: int, bits: int, cut: int, table: list[int], inputs: Any = EVERY_INT16) -> None:
-    params = np.array([gates.ODD, 12, 15, offset, bits, cut, 0, 0], np.int64)
-    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
-    want = [gates.evaluate_odd(x, offset, bits, cut, table) for x in inputs.tolist()]
-    columns = [inputs, *(np.full_like(inputs, v) for v in (offset, bits, cut))]
-    (got,) = odd_kernel(lanes, offset > 0)(columns, packed_table)
-    np.testing.assert_array_equal(got, want)
-
-
-def fewest_bits(lanes: int, bits: int) -> int:
-    """Segment bits with no more segments than the lookups of these lanes take."""
-    return max(bits, 16 - SMALL_TABLE.bit_length()) if lanes == WORDS else bits
-
-
-def offset_for(lanes: int, offset: int) -> int:
-    """Tables that are turned round are not looked up in words (`packed.is_simple`)."""
-    return abs(offset) if lanes == WORDS else offset
-
-
-def drawn_table(rng: random.Random, offset: int, bits: int) -> list[int]:
-    """Entries of the whole range, neighbours at most 32767 apart: what the packing takes."""
-    most, table = abs(offset) or 32767, [rng.randint(-100, 100)]
-    for _ in range(1 << (15 - bits)):
-        jump = rng.choice((rng.randint(-300, 300), rng.randint(-32767, 32767), 32767, -32767))
-        table.append(min(most, max(-most, table[-1] + jump)))
-    return table
-
-
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize(
-    ("offset", "bits", "cut"), [(0, 8, 0), (1 << 14, 8, 0), (1 << 14, 5, 3), (-(1 << 14), 10, 12345), (0, 12, 0)]
-)
-def test_odd_tables(lanes: int, offset: int, bits: int, cut: int) -> None:
-    """All 65,536 inputs."""
-    bits, offset = fewest_bits(lanes, bits), offset_for(lanes, offset)
-    check_odd(lanes, offset, bits, cut, drawn_table(random.Random(bits), offset, bits))
-
-
-@pytest.mark.parametrize("lanes", LANES)
-def test_odd_tables_of_every_size(lanes: int) -> None:
-    rng = random.Random(7)
-    some = np.array(sorted({*edges(*INT16), *rng.sample(range(-32768, 32768), 500)}))
-    for bits in range(fewest_bits(lanes, 0), 16):
-        for offset in {offset_for(lanes, offset) for offset in (0, 1 << 14, -(1 << 14))}:
-            for cut in (0, 1, rng.randint(2, 32766), 32767):
-                check_odd(lanes, offset, bits, cut, drawn_table(rng, offset, bits), some)
-
-
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize(
-    "line",
-    [
-        (6554, 1 << 14, 3, 0, 1 << 15),
-        (32767, RAMP_INTERCEPT, 15, -32768, 32768),
-        (-32767, -RAMP_INTERCEPT, 0, -32767, 5),
-        (1, 0, 0, 0, 32767),
-        (0, 7, 3, 1, 1),
-    ],
-)
-def test_ramps(lanes: int, line: tuple[int, ...]) -> None:
-    """All 65,536 inputs."""
-    want = [gates.evaluate_ramp(x, *line) for x in EVERY_INT16.tolist()]
-    (got,) = kernel("evaluate_ramp", lanes)([EVERY_INT16, *(np.full_like(EVERY_INT16, v) for v in line)])
-    np.testing.assert_array_equal(got, want)
-
-
-@pytest.mark.parametrize("lanes", LANES)
-def test_a_gate_of_a_sum(lanes: int) -> None:
-    """Functions of each other's results: bounds that were computed, not given."""
-    line, bits, cut = (6554, 1 << 14, 3, 0, 1 << 15), 8 if lanes == WORDS else 7, 5
-    table = drawn_table(random.Random(1), 0, bits)
-    params = np.array([gates.ODD, 12, 15, 0, bits, cut, 0, 0], np.int64)
-    _, packed_table = packed.pack_function(GateFunction("drawn", params, np.array(table, np.int32)), lanes == WORDS)
-
-    def body(builder: Any, arguments: list[Vec], address: Any) -> list[Vec]:
-        pre = lift(cells.preactivation)(*arguments)
-        shape = (pre, 0, bits, cut, Table(builder, address))
-        return [
-            lift(gates.evaluate_ramp)(pre, *line),
-            evaluate_odd_words(*shape, SIGNED) if lanes == WORDS else lift(gates.evaluate_odd)(*shape),
-        ]
-
-    columns = columns_of((SUM, SUM, FRAC), 5000, 3)
-    ramps, odds = Kernel(lanes, (SUM, SUM, FRAC), body)(columns, packed_table)
-    for row, ramp, odd in zip(zip(*columns, strict=True), ramps.tolist(), odds.tolist(), strict=True):
-        pre = cells.preactivation(*row)
-        assert (ramp, odd) == (gates.evaluate_ramp(pre, *line), gates.evaluate_odd(pre, 0, bits, cut, table)), row

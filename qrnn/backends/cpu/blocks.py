@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -18,17 +19,31 @@ from qrnn.backends.cpu.parts import I32, vector_type
 from qrnn.backends.cpu.steps import (
     FRAC,
     INT32,
+    PEEPHOLE,
+    PEEPHOLE_SHIFT,
     Q15,
     REQUANTIZED,
     SIGNED,
-    UNIT,
     Form,
     Step,
     block_params,
     panels,
 )
-from qrnn.backends.cpu.vector import Vec, lift
-from qrnn.model.cell_formats import ARGUMENT, CANDIDATE, H_LIMIT, H_SHIFT, HIDDEN, PRODUCT
+from qrnn.backends.cpu.vector import INT16, Vec, lift
+from qrnn.model.cell_formats import (
+    ARGUMENT,
+    CANDIDATE,
+    FORGET_FRAC,
+    H_LIMIT,
+    H_SHIFT,
+    HIDDEN,
+    INPUT_FRAC,
+    PRODUCT,
+    RESET_FRAC,
+    UPDATE_FRAC,
+)
+from qrnn.model.float_model import Forget
+from qrnn.model.quant_recurrent import PEEPHOLE_SHIFT_MAX
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:
@@ -64,46 +79,74 @@ def _finish(step: Step, block: Any, h: Vec) -> None:
     step.store_operand(h, block)
 
 
-def lstm_block(step: Step, block: Any) -> None:
-    """Gates i, f, g, o."""
-    pre = _preactivations(step, block, 0, 4)
-    i = step.activate(0, pre[0], UNIT)
-    f = step.activate(1, pre[1], UNIT)
-    g = step.activate(2, pre[2], SIGNED)
-    o = step.activate(3, pre[3], UNIT)
+def _peephole(step: Step, block: Any, gate: int, c: Vec) -> Vec:
+    """What a gate sees of the cell."""
+    params = block_params(step, block)
+    weight = step.row_param(params, gate, PEEPHOLE, *INT16)
+    shift = step.row_param(params, gate, PEEPHOLE_SHIFT, 0, PEEPHOLE_SHIFT_MAX)
+    found: Vec = lift(cells.peephole)(c, weight, shift)
+    return found
+
+
+def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
+    """Gates i, f, g, o; without f unless it is a gate of its own. A peephole of o sees the new cell, those of i and f the old one."""
+    g, o = (2, 3) if forget == "gate" else (1, 2)
+    xs, hs, shifts = _sums(step, block, 0, o + 1)
     c_at = step.at(step.args["c"], block, 4 * step.isa.units)
-    c = lift(cells.lstm_cell_state)(i, f, g, step.vector(c_at, *INT32), Q15, step.format(PRODUCT))
+
+    def argument(k: int, cell: Vec | None = None) -> Vec:
+        x = xs[k] if cell is None else xs[k] + _peephole(step, block, k, cell)
+        found: Vec = lift(cells.preactivation)(x, hs[k], shifts[k])
+        return found
+
+    old = step.vector(c_at, *INT32) if step.form.peephole else None
+    pre = [argument(k, None if k == g else old) for k in range(o)]
+    if not step.form.peephole:
+        pre.append(argument(o))
+    i = step.activate(0, pre[0])
+    f: Any = fixedpoint.Q15_ONE
+    frac: Any = Q15
+    if forget != "one":
+        own = forget == "gate"
+        f = step.activate(1, pre[1]) if own else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
+        frac = step.gate_frac(FORGET_FRAC)
+    candidate = step.activate(g, pre[g])
+    out = None if step.form.peephole else step.activate(o, pre[o])
+    c = lift(cells.lstm_cell_state)(i, f, candidate, step.vector(c_at, *INT32), frac, step.format(PRODUCT))
     step.store(c, c_at)
-    argument = lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, 2 if step.simple else 1))
-    a = step.activate(4, argument, SIGNED)
-    shift = Q15 if step.simple else step.format(HIDDEN)
-    _finish(step, block, lift(cells.lstm_hidden_state)(o, a, shift))
+    if out is None:
+        out = step.activate(o, argument(o, c))
+    finer = 2 if step.simple else 1 if step.form.spans else 0
+    a = step.activate(o + 1, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, finer)))
+    shift = Q15 if step.simple and not step.form.rescaled else step.format(HIDDEN)
+    _finish(step, block, lift(cells.lstm_hidden_state)(out, a, shift))
 
 
 def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
     h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
-    shift = 0 if step.simple else step.format(CANDIDATE, *FRAC)
-    _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, Q15, shift))
+    shift = 0 if step.simple and not step.form.rescaled else step.format(CANDIDATE, *FRAC)
+    _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, step.gate_frac(UPDATE_FRAC), shift))
 
 
 def gru_reset_after_block(step: Step, block: Any) -> None:
     """linear_before_reset = 1: gates r, z, n."""
     xs, hs, shifts = _sums(step, block, 0, 3)
     pre = [lift(cells.preactivation)(xs[k], hs[k], shifts[k]) for k in range(2)]
-    r = step.activate(0, pre[0], UNIT)
-    z = step.activate(1, pre[1], UNIT)
-    pre_n = lift(cells.candidate_after_reset)(xs[2], hs[2], r, Q15, shifts[2])
-    n = step.activate(2, pre_n, SIGNED)
+    r = step.activate(0, pre[0])
+    z = step.activate(1, pre[1])
+    pre_n = lift(cells.candidate_after_reset)(xs[2], hs[2], r, step.gate_frac(RESET_FRAC), shifts[2])
+    n = step.activate(2, pre_n)
     _blend(step, block, z, n)
 
 
 def gru_reset_before_r_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, first phase: r and z; the operands of r·h go to ``reset``, z to ``z``."""
     pre = _preactivations(step, block, 0, 2)
-    r = step.activate(0, pre[0], UNIT)
-    z = step.activate(1, pre[1], UNIT)
+    r = step.activate(0, pre[0])
+    z = step.activate(1, pre[1])
     h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
-    operand = lift(cells.reset_operand)(r, h, Q15, step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
+    formats = (step.gate_frac(RESET_FRAC), step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
+    operand = lift(cells.reset_operand)(r, h, *formats)
     step.store_encoded(operand, step.args["reset"], block)
     step.store(z, step.at(step.args["z"], block, 4 * step.isa.units))
 
@@ -111,15 +154,15 @@ def gru_reset_before_r_block(step: Step, block: Any) -> None:
 def gru_reset_before_n_block(step: Step, block: Any) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, given as ``now``."""
     (pre,) = _preactivations(step, block, 2, 1)
-    n = step.activate(2, pre, SIGNED)
-    z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *UNIT)
+    n = step.activate(2, pre)
+    z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *step.bounds(1))
     _blend(step, block, z.narrowed(), n)
 
 
 def rnn_block(step: Step, block: Any) -> None:
     """The one gate h."""
     (pre,) = _preactivations(step, block, 0, 1)
-    h = step.activate(0, pre, SIGNED if step.simple else (-32768, 32768))
+    h = step.activate(0, pre)
     _finish(step, block, lift(cells.rnn_hidden_state)(h, step.format(HIDDEN)))
 
 
@@ -137,6 +180,8 @@ class Phase:
 
 PHASES = {
     "lstm": Phase(lstm_block, 5, 4, 0, 4),
+    "lstm_one": Phase(partial(lstm_block, forget="one"), 4, 3, 0, 3),
+    "lstm_coupled": Phase(partial(lstm_block, forget="coupled"), 4, 3, 0, 3),
     "gru_reset_after": Phase(gru_reset_after_block, 3, 3, 0, 3),
     "gru_reset_before_r": Phase(gru_reset_before_r_block, 3, 3, 0, 2),
     "gru_reset_before_n": Phase(gru_reset_before_n_block, 3, 3, 2, 1),

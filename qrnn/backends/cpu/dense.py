@@ -16,14 +16,13 @@ from qrnn.backends.cpu.calls import FIRST, LAST, Call, address
 from qrnn.backends.cpu.fused import (
     AHEAD,
     configure,
-    emitted,
     encode_vectors,
     input_product,
     release,
     shared_parts,
 )
 from qrnn.backends.cpu.isa import ISAS, Isa
-from qrnn.backends.cpu.jit import jit, jit_entry, renamed
+from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
 from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix, take
 from qrnn.backends.cpu.steps import Form
 from qrnn.model.parts import QuantMatrix

@@ -105,7 +105,7 @@ class CpuEngine(Engine):
             size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
-                    if can_fuse(layer, d):
+                    if can_fuse(d):
                         self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size)
         self._packed = {
             (layer.name, number): (
@@ -126,6 +126,11 @@ class CpuEngine(Engine):
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
+
+    def plain_directions(self) -> tuple[str, ...]:
+        """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
+        every = ((layer.name, k) for layer in self.model.recurrent_layers for k in range(len(layer.directions)))
+        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self._fused)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))

@@ -10,23 +10,20 @@ the same order would evict each block just before it is needed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.barrier import arrive, fetch, wait, wait_for_all
 from qrnn.backends.cpu.calls import address, digest, reader
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
-from qrnn.backends.cpu.jit import jit, jit_entry, renamed
+from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.steps import Form
+from qrnn.model.quant_recurrent import QuantRecurrent
 
 GROUP_LEAST = 3
 """So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
@@ -36,26 +33,6 @@ AHEAD = 64
 
 ROWS_AHEAD = 64
 """Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
-
-
-def emitted(emit: Callable[..., None], arity: int) -> Any:
-    """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        unpacked = [
-            cgutils.unpack_tuple(builder, a) if isinstance(kind, types.BaseTuple) else a
-            for kind, a in zip(signature.args, args, strict=True)
-        ]
-        emit(builder, *unpacked)
-        return context.get_dummy_value()
-
-    if arity == 1:
-        return intrinsic(lambda _context, a: (types.void(a), codegen))
-    if arity == 2:
-        return intrinsic(lambda _context, a, b: (types.void(a, b), codegen))
-    if arity == 4:
-        return intrinsic(lambda _context, a, b, c, d: (types.void(a, b, c, d), codegen))
-    return intrinsic(lambda _context, a, b, c, d, e: (types.void(a, b, c, d, e), codegen))
 
 
 @jit
@@ -416,6 +393,14 @@ CELLS = {
 }
 """(cell, linear_before_reset) → the phases of a step."""
 
+FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
+"""The same of an LSTM whose forget gate is not a gate of its own."""
+
+
+def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:
+    """The phases of a layer's steps."""
+    return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
+
 
 @cache
 def framed_entry(called: Any, fixed: Any, scratch: Any) -> Any:
@@ -439,14 +424,13 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
 
 
 @cache
-def compiled(template: str, isa_name: str, cell: str, linear_before_reset: bool, ih: Form, hh: Form) -> Any:
+def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: Form, hh: Form) -> Any:
     """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
 
     Form ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
-    isa = isa.in_words() if hh.simple else isa
-    phases = CELLS[cell, linear_before_reset]
+    isa = isa.in_words() if hh.lookup.in_words else isa
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
     step, group = blocks.emit_step, matrix.emit_group_step

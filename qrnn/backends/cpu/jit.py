@@ -17,10 +17,10 @@ from typing import Any
 
 import numba
 from numba import types
-from numba.core import caching
+from numba.core import caching, cgutils
 from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
-from numba.extending import register_jitable
+from numba.extending import intrinsic, register_jitable
 
 from qrnn import arithmetic
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
@@ -98,6 +98,26 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 def jit(function: Callable[..., Any]) -> Any:
     """Compile for nopython use without the GIL. No fastmath: the contract is integers, and exact."""
     return numba.njit(nogil=True, boundscheck=False)(function)
+
+
+def emitted(emit: Callable[..., None], arity: int) -> Any:
+    """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        unpacked = [
+            cgutils.unpack_tuple(builder, a) if isinstance(kind, types.BaseTuple) else a
+            for kind, a in zip(signature.args, args, strict=True)
+        ]
+        emit(builder, *unpacked)
+        return context.get_dummy_value()
+
+    if arity == 1:
+        return intrinsic(lambda _context, a: (types.void(a), codegen))
+    if arity == 2:
+        return intrinsic(lambda _context, a, b: (types.void(a, b), codegen))
+    if arity == 4:
+        return intrinsic(lambda _context, a, b, c, d: (types.void(a, b, c, d), codegen))
+    return intrinsic(lambda _context, a, b, c, d, e: (types.void(a, b, c, d, e), codegen))
 
 
 def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> Any:

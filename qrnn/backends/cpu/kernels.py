@@ -32,21 +32,11 @@ from qrnn.arithmetic.fixedpoint import (
     shift_right_round,
     to_operand,
 )
-from qrnn.arithmetic.gates import (
-    KIND,
-    ODD,
-    RAMP,
-    TABLE,
-    evaluate,
-    evaluate_odd,
-    evaluate_ramp,
-    evaluate_table,
-    evaluate_threshold,
-    exp_weight,
-    softmax_divide,
-)
+from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
 from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.jit import jit, jit_entry
+from qrnn.backends.cpu.calls import address
+from qrnn.backends.cpu.functions import LANES, emit_rows
+from qrnn.backends.cpu.jit import emitted, jit, jit_entry
 from qrnn.backends.cpu.real_rows import quantize_rows
 from qrnn.model.boundary import to_reals
 from qrnn.model.cell_formats import (
@@ -72,6 +62,9 @@ OWN_GATE, ONE, COUPLED = 0, 1, 2
 
 IDENTITY, FUNCTION, SOFTMAX = 0, 1, 2
 """What a projection does to its sums."""
+
+POINTWISE_BLOCK = 256
+"""Values of a pointwise layer that are computed together."""
 
 BLOCK = 64
 """Steps whose input products W·x are computed ahead in one go."""
@@ -99,23 +92,29 @@ def requantized_rows(matrix: Any, x: Any, out: Any, r0: int, r1: int) -> None:
         out[r] = requantize(out[r] + bias[r], multiplier[r], left_shift[r])
 
 
+_evaluate_int16 = emitted(lambda b, values, blocks: emit_rows(b, 16, values, blocks), 2)
+_evaluate_int32 = emitted(lambda b, values, blocks: emit_rows(b, 32, values, blocks), 2)
+
+
 @jit
-def activate(gates: Any, role: int, pre: Any, out: Any, r0: int, r1: int) -> None:
-    """out[r] = gate function ``role`` at pre[r]; its parameters are read once, so that the loop is nothing but arithmetic."""
-    params, table = gates[1][role], gates[2][role]
-    kind, a, b, c, d, e = params[KIND], params[3], params[4], params[5], params[6], params[7]
-    if kind == ODD:
-        for r in range(r0, r1):
-            out[r] = evaluate_odd(pre[r], a, b, c, table)
-    elif kind == RAMP:
-        for r in range(r0, r1):
-            out[r] = evaluate_ramp(pre[r], a, b, c, d, e)
-    elif kind == TABLE:
-        for r in range(r0, r1):
-            out[r] = evaluate_table(pre[r], a, c, b, table)
-    else:
-        for r in range(r0, r1):
-            out[r] = evaluate_threshold(pre[r], a, b, c, d, e)
+def activate(params: Any, tables: Any, role: int, pre: Any, out: Any, r0: int, r1: int) -> None:
+    """out[r] = gate function ``role`` at pre[r], int32 from int16, `LANES` at once; see `activate_in_place`."""
+    whole = (r1 - r0) // LANES
+    values = (address(params) + role * params.strides[0], address(tables) + role * tables.strides[0])
+    _evaluate_int16((*values, address(pre) + r0 * pre.itemsize, address(out) + r0 * out.itemsize), whole)
+    for r in range(r0 + whole * LANES, r1):
+        out[r] = evaluate(pre[r], params, tables, role)
+
+
+@jit
+def activate_in_place(params: Any, tables: Any, role: int, out: Any, r0: int, r1: int) -> None:
+    """out[r] = gate function ``role`` at out[r], int32 that hold int16."""
+    whole = (r1 - r0) // LANES
+    values = (address(params) + role * params.strides[0], address(tables) + role * tables.strides[0])
+    at = address(out) + r0 * out.itemsize
+    _evaluate_int32((*values, at, at), whole)
+    for r in range(r0 + whole * LANES, r1):
+        out[r] = evaluate(out[r], params, tables, role)
 
 
 @jit
@@ -126,7 +125,7 @@ def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, H: i
     requantized_rows(hh, now, hs, a, b)
     for r in range(a, b):
         pre[r] = preactivation(xs[r], hs[r], gates[0][r])
-    activate(gates, gate, pre, out, a, b)
+    activate(gates[1], gates[2], gate, pre, out, a, b)
 
 
 @jit
@@ -163,7 +162,7 @@ def lstm_step(
     gate_rows(hh, gates, o, xs, now, work, H, u0, u1)
     for u in range(u0, u1):  # i is used up: its places serve the output activation
         out[u] = lstm_output_argument(c[u], formats[ARGUMENT])
-    activate(gates, o + 1, out, out, u0, u1)
+    activate_in_place(gates[1], gates[2], o + 1, out, u0, u1)
     for u in range(u0, u1):
         h[u] = lstm_hidden_state(out[o * H + u], out[u], formats[HIDDEN])
 
@@ -181,7 +180,7 @@ def gru_reset_after_step(
     for u in range(u0, u1):
         row = 2 * H + u
         pre[row] = candidate_after_reset(xs[row], hs[row], out[u], formats[RESET_FRAC], gates[0][row])
-    activate(gates, 2, pre, out, 2 * H + u0, 2 * H + u1)
+    activate(gates[1], gates[2], 2, pre, out, 2 * H + u0, 2 * H + u1)
     for u in range(u0, u1):
         h[u] = gru_hidden_state(out[H + u], out[2 * H + u], h[u], formats[UPDATE_FRAC], formats[CANDIDATE])
 
@@ -247,8 +246,7 @@ def project(projection: Any, hidden: Any, operand: Any, sums: Any, h: Any) -> No
     for r in range(P):
         sums[r] = saturate16_shifted(sums[r], pre_shift[r])
     if kind == FUNCTION:
-        for r in range(P):
-            sums[r] = evaluate(sums[r], params, tables, 0)
+        activate_in_place(params, tables, 0, sums, 0, P)
     elif kind == SOFTMAX:
         softmax_rows(tables[0], in_frac, sums, sums)
     for r in range(P):
@@ -358,8 +356,14 @@ def run_dense(matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: 
 @jit_entry
 def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
     """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat int16 arrays."""
-    for i in range(x.shape[0]):
-        out[i] = shift_right_round(evaluate(align16(x[i], in_frac, params[0, 1]), params, tables, 0), out_shift)
+    values = np.empty(POINTWISE_BLOCK, np.int32)
+    for first in range(0, x.shape[0], POINTWISE_BLOCK):
+        count = min(POINTWISE_BLOCK, x.shape[0] - first)
+        for k in range(count):
+            values[k] = align16(x[first + k], in_frac, params[0, 1])
+        activate_in_place(params, tables, 0, values, 0, count)
+        for k in range(count):
+            out[first + k] = shift_right_round(values[k], out_shift)
 
 
 @jit_entry

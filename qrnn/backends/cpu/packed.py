@@ -10,21 +10,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.calls import Call, CallList, Frame
 from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.fused import AHEAD, CACHE_LINE, CELLS, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry
+from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
+from qrnn.backends.cpu.fused import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry, phases_of
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
-from qrnn.backends.cpu.parts import WORDS
-from qrnn.backends.cpu.table import SMALL_TABLE
-from qrnn.backends.cpu.table import words as table_words
+from qrnn.backends.cpu.table import Lookup
 from qrnn.model.cell_formats import pack_formats
-from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
+from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantRecurrent
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
@@ -48,7 +46,13 @@ def operand_bytes(isa: Isa, columns: int, planes: int, bits: int = 8) -> int:
 
 
 def pack_matrix(
-    isa: Isa, matrix: Matrix, pre_shift: Int8Array, phases: tuple[int, ...], operand: Operand, bits: int = 8
+    isa: Isa,
+    matrix: Matrix,
+    pre_shift: Int8Array,
+    phases: tuple[int, ...],
+    operand: Operand,
+    bits: int = 8,
+    peephole: QuantPeephole | None = None,
 ) -> tuple[Any, ...]:
     """(weights, params, groups, planes): blocks of units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
 
@@ -65,9 +69,17 @@ def pack_matrix(
     sums = matrix.weight.astype(np.int64).sum(axis=1)
     bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    values = (wrapped, matrix.multiplier, matrix.left_shift, pre_shift)
-    params = aligned((blocks_count, steps.ROW_PARAMS, G, units), np.int32)
-    for which, value in enumerate(values):
+    values = {
+        steps.BIAS: wrapped,
+        steps.MULTIPLIER: matrix.multiplier,
+        steps.LEFT_SHIFT: matrix.left_shift,
+        steps.PRE_SHIFT: pre_shift,
+    }
+    if peephole is not None:
+        values |= {steps.PEEPHOLE: peephole.weight, steps.PEEPHOLE_SHIFT: peephole.shift}
+    row_params = steps.Form(peephole=peephole is not None).row_params
+    params = aligned((blocks_count, row_params, G, units), np.int32)
+    for which, value in values.items():
         padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
         params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
@@ -75,69 +87,58 @@ def pack_matrix(
     return packed, params, groups, planes
 
 
-def pack_function(function: GateFunction, words: bool) -> tuple[list[int], npt.NDArray[Any]]:
-    """Kind and parameters, and the table: pairs of an entry in the low and the difference to the next in the high 16 bits.
-
-    With ``words``, for `SMALL_TABLE` segments at most, as `qrnn.backends.cpu.table.words`.
-    """
-    numbers = [int(v) for v in (function.params[g.KIND], *function.params[3:])]
-    table, size = function.table.astype(np.int64), max(1, function.table.size - 1)
-    entries, differences = (aligned((max(size, SMALL_TABLE),), np.int64) for _ in range(2))
-    if table.size:
-        entries[:size], differences[:size] = table[:-1], np.diff(table)
-    packed = aligned(entries.shape, np.int32)
-    if words:
-        packed.view(np.int16)[:] = table_words(entries, differences, numbers[1])
-    else:
-        packed[:] = (entries & 0xFFFF) | (differences << 16)
-    return numbers, packed
+def can_fuse(d: QuantDirection) -> bool:
+    """Whether fused steps have what this direction needs: all but a projection, which is left to `qrnn.backends.cpu.kernels`."""
+    return d.projection is None
 
 
-def can_fuse(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether fused steps have what this direction needs: the cells of ONNX without peepholes, with gates in [0, 1] and candidates in
-    [-1, 1] (an RNN: any), each an odd table or a ramp. The rest is left to `qrnn.backends.cpu.kernels`."""
-    if layer.forget != "gate" or d.peephole is not None or d.projection is not None:
-        return False
-    if layer.cell == "lstm" and layer.shifts(d).argument < 1:
-        return False
+def spans_of(layer: QuantRecurrent, d: QuantDirection) -> str:
+    """`steps.Form.spans` of a direction: where both fit, `UNIT` of a gate and `SIGNED` of others; empty where neither fits some function."""
+    found = ""
     for role, function in zip(layer.roles, d.gates, strict=True):
-        low, high = steps.UNIT if role in "iforz" else steps.SIGNED
-        inside = function.out_frac == 15 and low <= function.bounds[0] and function.bounds[1] <= high
-        if not (_lifted(function) and (inside or layer.cell == "rnn")):
-            return False
-    return True
+        spans = {"u": steps.UNIT, "s": steps.SIGNED}
+        inside = [s for s, (low, high) in spans.items() if low <= function.bounds[0] and function.bounds[1] <= high]
+        if not inside:
+            return ""
+        found += inside[0 if role in "iforz" else -1]
+    return found
+
+
+def variants_of(d: QuantDirection) -> tuple[int, ...]:
+    """What the steps of a simple direction are compiled for: the variants of its functions."""
+    return tuple(variant_of(function) for function in d.gates)
 
 
 def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
-    """Whether a direction is as most are: no pre_shift, states in Q0.15, a cell two bits or more finer than its function's argument, and tables
-    of at most `SMALL_TABLE` segments that are neither turned round nor clipped. Its steps are compiled without what it does not need, and in
-    16-bit lanes where the instruction set has them."""
-    shifts = layer.shifts(d)
-    if layer.cell == "rnn":
-        usual = all(abs(end) <= 32767 for end in d.gates[0].bounds)
-    else:
-        usual = shifts.hidden == steps.Q15 and shifts.argument > 1 if layer.cell == "lstm" else shifts.candidate == 0
-    return usual and not d.pre_shift.any() and all(_is_simple(f) for f in d.gates)
+    """Whether a direction is as most are: the values of each gate function in [0, 32768] or within ±32767, no pre_shift, a cell two bits or
+    more finer than its function's argument. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction
+    set has them and the tables fit them."""
+    finer = layer.cell != "lstm" or layer.shifts(d).argument > 1
+    return finer and spans_of(layer, d) != "" and not d.pre_shift.any()
 
 
-def _is_simple(function: GateFunction) -> bool:
-    if int(function.params[g.KIND]) != g.ODD:
-        return True
-    short = function.table.size <= SMALL_TABLE + 1
-    return short and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
-
-
-def form_of(d: QuantDirection, matrix: Matrix, bits: int, simple: bool) -> steps.Form:
-    """For the products of a direction's matrix that is packed in so many bits, and what follows them. What is not simple has one form."""
-    tables = all(int(f.params[g.KIND]) == g.ODD for f in d.gates)
-    return steps.Form(simple, simple and tables, not simple or bool(matrix.left_shift.any()), bits)
-
-
-def _lifted(function: GateFunction) -> bool:
-    if int(function.params[g.KIND]) == g.ODD:
-        table = function.table.astype(np.int64)
-        return bool((np.abs(table) <= 32767).all() and (np.abs(np.diff(table)) <= 32767).all())
-    return int(function.params[g.KIND]) == g.RAMP and abs(int(function.params[g.INTERCEPT])) <= steps.RAMP_INTERCEPT
+def forms_of(
+    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int]
+) -> tuple[steps.Form, steps.Form]:
+    """For the products of the inputs and for the steps, of a direction whose matrices are packed in so many bits."""
+    simple, spans, shifts = is_simple(layer, d), spans_of(layer, d), layer.shifts(d)
+    lookup = lookup_of(d.gates, simple and isa.words)
+    gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
+    q15 = all(f.out_frac == steps.Q15 for f in gates.values())
+    ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.hh))
+    if not simple:  # what is not has few forms: of usual functions, and of any
+        usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
+        narrow = usual and layer.cell != "rnn" and (layer.cell != "lstm" or shifts.argument > 0)
+        own = (lookup, spans if narrow else "", narrow)
+        return (
+            steps.Form(lookup=lookup, bits=bits[0]),
+            steps.Form(False, (), True, bits[1], *own, peephole=d.peephole is not None),
+        )
+    rescaled = {"lstm": shifts.hidden != steps.Q15, "gru": shifts.candidate != 0, "rnn": False}[layer.cell]
+    return (
+        steps.Form(True, (), ih, bits[0], lookup),
+        steps.Form(True, variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None),
+    )
 
 
 @dataclass(frozen=True)
@@ -154,21 +155,23 @@ class FusedDirection:
 
 
 def pack_direction(
-    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)
+    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8), lookup: Lookup = Lookup.PAIRS
 ) -> FusedDirection:
-    """Everything of one direction, the weights of ih and hh packed in so many bits."""
-    phases = [blocks.PHASES[name] for name in CELLS[layer.cell, layer.linear_before_reset]]
-    functions = np.zeros((len(d.gates), steps.GATE_WORDS), np.int64)
+    """Everything of one direction, the weights of ih and hh packed in so many bits; ``isa``: with blocks for the lanes of ``lookup``."""
+    phases = [blocks.PHASES[name] for name in phases_of(layer)]
+    functions = np.zeros((len(d.gates), GATE_WORDS), np.int64)
     tables = []
-    for row, gate in zip(functions, d.gates, strict=True):
-        row[:6], table = pack_function(gate, isa.units == WORDS)
-        row[steps.TABLE_AT] = table.ctypes.data
+    for record, gate in zip(functions, d.gates, strict=True):
+        record[:], values = pack_function(gate, lookup)
+        table = aligned(values.shape, np.int32)
+        table[:] = values
+        record[TABLE_AT] = table.ctypes.data
         tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
         (isa.operand_bits == 16, (isa.offset, isa.low_offset)),
         pack_matrix(isa, d.ih, d.pre_shift, (phases[0].gates,), x, bits[0]),
-        pack_matrix(isa, d.hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1]),
+        pack_matrix(isa, d.hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1], d.peephole),
         functions,
         pack_formats(layer, d),
         tuple(tables),
@@ -247,15 +250,14 @@ class FusedRun:
     """
 
     def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
-        simple = is_simple(layer, d)
         self.direction = d
-        self.isa, self.layer, self.bits = isa.in_words() if simple else isa, layer, bits
-        p = pack_direction(self.isa, layer, d, bits)
+        ih, hh = forms_of(isa, layer, d, bits)
+        self.isa, self.layer, self.bits = isa.in_words() if hh.lookup.in_words else isa, layer, bits
+        p = pack_direction(self.isa, layer, d, bits, hh.lookup)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
-        ih, hh = (form_of(d, m, own, simple) for m, own in zip((d.ih, d.hh), bits, strict=True))
-        self._key = (isa.name, layer.cell, layer.linear_before_reset and layer.cell == "gru", ih, hh)
+        self._key = (isa.name, phases_of(layer), ih, hh)
         self._idle: list[Frame] = []
         self._idle_groups: list[Frame] = []
         self._idle_gangs: dict[tuple[int, int], list[tuple[SharedCall, CallList]]] = {}

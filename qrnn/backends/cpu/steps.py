@@ -12,7 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from qrnn.arithmetic import fixedpoint, gates
+from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cpu.functions import GATE_WORDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
@@ -24,20 +25,12 @@ from qrnn.backends.cpu.parts import (
     low_halves,
     vector_type,
 )
-from qrnn.backends.cpu.table import Table
-from qrnn.backends.cpu.vector import Vec, evaluate_odd_words, lift
+from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.vector import Vec, lift
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
-BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER = 0, 1, 2, 3, 4
-ROW_PARAMS = 5
-"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: those of the odd lanes, in the even ones."""
-
-GATE_WORDS = 8
-"""int64 per gate function in the packed gates: kind, then up to five parameters, then the address of the table."""
-TABLE_AT = 6
-
-RAMP_INTERCEPT = (1 << 30) - (1 << 16)
-"""Of ramps that are computed in 32-bit lanes."""
+BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
+"""int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: the multipliers of the odd lanes, in the even ones."""
 
 DOTS_IN_FLIGHT = 8
 """Accumulators that keep a processor's dot products busy."""
@@ -45,8 +38,8 @@ DOTS_IN_FLIGHT = 8
 INT32 = (-(1 << 31), (1 << 31) - 1)
 REQUANTIZED = (-(1 << 30) + 1, (1 << 30) - 1)
 FRAC, SHIFT = (0, 15), (0, 30)
-UNIT, SIGNED = (0, 1 << 15), (-32767, 32767)
-"""Gate values in Q0.15: of i f o r z, and of the candidates and the cell's activation."""
+UNIT, SIGNED, EITHER = (0, 1 << 15), (-32767, 32767), (-(1 << 15), 1 << 15)
+"""Gate values: of i f o r z in Q0.15, of candidates and of the cell's activation, and of any function."""
 Q15 = 15
 
 
@@ -56,17 +49,35 @@ class Form:
 
     simple: bool = False
     """See `qrnn.backends.cpu.packed.is_simple`."""
-    tables: bool = False
-    """Every gate function is a table; else each is looked at, again and again."""
+    variants: tuple[int, ...] = ()
+    """Of each role's function (`qrnn.backends.cpu.functions.variant_of`); empty: each step branches on the kind of each function."""
     shifts: bool = True
     """Rows have a left_shift."""
     bits: int = 8
     """Of the packed weights."""
+    lookup: Lookup = Lookup.PAIRS
+    """Of the gate functions' tables, which says whether lanes have 16 bits."""
+    spans: str = ""
+    """Of each role's values "u" for `UNIT` or "s" for `SIGNED`; empty: any values, in wider products."""
+    q15: bool = True
+    """Values of i f o r z have 15 fraction bits."""
+    rescaled: bool = False
+    """Of a simple form: h has not the fraction bits of the function that it is made of, the LSTM's of the cell or the GRU's of n."""
+    peephole: bool = False
+    """Rows have a peephole."""
 
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        return "s" * self.simple + "t" * self.tables + "l" * self.shifts + str(self.bits)
+        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15)
+        marks = "".join(mark for mark, flag in zip("slcpf", flags, strict=True) if flag)
+        variants = "".join("p" if variant == PLAIN else str(variant) for variant in self.variants)
+        return f"{marks}{self.bits}{self.lookup.value}{variants}{self.spans}"
+
+    @property
+    def row_params(self) -> int:
+        """int32 vectors per gate in a block's parameters."""
+        return 1 + (PEEPHOLE_SHIFT if self.peephole else ODD_MULTIPLIER)
 
 
 class Step:
@@ -78,7 +89,7 @@ class Step:
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
-        self._functions: dict[int, list[Any]] = {}
+        self._functions: dict[int, Function] = {}
 
     def read_ahead(self, roles: int) -> None:
         """Read formats and gate functions once, before the loop over blocks."""
@@ -86,9 +97,9 @@ class Step:
         for place in range(FORMATS):
             self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
         for role in range(roles):
-            base = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
-            words = [load(b, b.add(base, const(8 * k)), I64, 8) for k in range(GATE_WORDS)]
-            self._functions[role] = [b.trunc(w, I32) for w in words[:TABLE_AT]] + [words[TABLE_AT]]
+            record = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
+            variant = self.form.variants[role] if self.form.variants else None
+            self._functions[role] = Function.packed(b, record, self.isa.units, self.form.lookup, variant)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """base + index · size + offset."""
@@ -218,40 +229,20 @@ class Step:
         """The pre_shift of a gate's rows."""
         return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
 
-    def activate(self, role: int, x: Vec, bounds: tuple[int, int]) -> Vec:
-        """The gate function ``role``, a table or a ramp, whichever the model says; its values lie within ``bounds``."""
-        b = self.builder
+    def bounds(self, role: int) -> tuple[int, int]:
+        """Of the values of a role's function."""
+        if not self.form.spans:
+            return EITHER
+        return UNIT if self.form.spans[role] == "u" else SIGNED
+
+    def gate_frac(self, place: int) -> Any:
+        """Fraction bits of a gate: an entry of the direction's formats."""
+        return Q15 if self.form.q15 else self.format(place, *FRAC)
+
+    def activate(self, role: int, x: Vec) -> Vec:
+        """The gate function ``role``, of whatever kind."""
         # An argument is an int16, which its bounds do not say where it was shifted left.
-        x = x.proved(-32768, 32767)
-        kind, *words, table_at = self._functions[role]
-
-        def scalar(k: int, low: int, high: int) -> Vec:
-            return Vec.scalar(b, words[k], self.isa.units, low, high)
-
-        def from_table() -> Vec:
-            offset = scalar(0, 0 if self.simple else -(1 << 14), 1 << 14)
-            cut = 0 if self.simple else scalar(2, 0, 32767)
-            shape = (x, offset, scalar(1, *FRAC), cut, Table(b, table_at))
-            if x.lanes == WORDS:
-                return evaluate_odd_words(*shape, bounds)
-            found: Vec = lift(gates.evaluate_odd)(*shape)
-            return found.proved(*bounds)
-
-        if self.form.tables:
-            return from_table()
-        with b.if_else(b.icmp_signed("==", kind, ir.Constant(I32, gates.ODD))) as (odd, ramp):
-            with odd:
-                one, table_block = from_table().parts, b.basic_block
-            with ramp:
-                line = (scalar(0, -32767, 32767), scalar(1, -RAMP_INTERCEPT, RAMP_INTERCEPT), scalar(2, *FRAC))
-                ends = (scalar(3, -32768, 32768), scalar(4, -32768, 32768))
-                found = lift(gates.evaluate_ramp)(x, *line, *ends)
-                other, ramp_block = found.proved(*bounds).parts, b.basic_block
-        value = tuple(b.phi(part.type) for part in one)
-        for phi, u, v in zip(value, one, other, strict=True):
-            phi.add_incoming(u, table_block)
-            phi.add_incoming(v, ramp_block)
-        return Vec(b, value, *bounds)
+        return self._functions[role](x.proved(-32768, 32767), self.bounds(role))
 
     def store_operand(self, h: Vec, block: Any) -> None:
         """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""
@@ -284,4 +275,4 @@ def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
 
 def block_params(step: Step, block: Any) -> Any:
     """Address of a block's row parameters."""
-    return step.at(step.args["params"], block, 4 * ROW_PARAMS * step.gates * step.isa.units)
+    return step.at(step.args["params"], block, 4 * step.form.row_params * step.gates * step.isa.units)

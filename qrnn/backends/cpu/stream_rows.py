@@ -47,8 +47,9 @@ def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: An
 @jit
 def pointwise(place: Any, params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
     """`kernels.run_pointwise`."""
-    for m in range(place[FIRST], place[LAST]):
-        kernels.run_pointwise(params, tables, in_frac, out_shift, x[m], out[m])
+    first, last, features = place[FIRST], place[LAST], x.shape[1]
+    flat = slice(first * features, last * features)
+    kernels.run_pointwise(params, tables, in_frac, out_shift, x.reshape(-1)[flat], out.reshape(-1)[flat])
 
 
 @jit

@@ -2,34 +2,90 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
+from qrnn.backends.cpu import parts as p
 from qrnn.backends.cpu.isa import const, load
-from qrnn.backends.cpu.parts import I32, WORDS, call, constant, multiplied_q15_words, permuted_words, splat, vector_type
+from qrnn.backends.cpu.parts import I32, WORDS, Parts, call, constant, splat, vector_type
 from qrnn.backends.cpu.vector import Vec
 
 SMALL_TABLE = 128
 """Segments of a table that is looked up in registers, where the instruction set can."""
 
+TILT = 1 << 15
+"""A table's differences less this, or plus this, may fit 16 bits where the differences do not."""
 
-def words(entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int) -> npt.NDArray[Any]:
-    """int16 of `SMALL_TABLE` segments for `Table.negative`: -(offset + entry), with the difference added to odd entries; the differences."""
-    odd = np.arange(SMALL_TABLE) % 2
-    both = np.concatenate((-(offset + entries + odd * differences), differences))
-    return (both & 0xFFFF).astype(np.uint16).view(np.int16)
+
+class Lookup(Enum):
+    """How tables lie in memory and are looked up; the value is for the names of compiled functions."""
+
+    REGISTERS = "r"
+    """In 16-bit lanes: `SMALL_TABLE` segments at most, permuted in registers."""
+    WORDS = "w"
+    """In 16-bit lanes: one gathered load a lane, of an entry and a difference of 16 bits."""
+    PAIRS = "p"
+    """The same in 32-bit lanes."""
+    WIDE = "x"
+    """In 32-bit lanes: two gathered loads, of an entry and of the next, from the contract's own table, whatever it holds."""
+
+    @property
+    def in_words(self) -> bool:
+        """Whether lanes have 16 bits."""
+        return self in (Lookup.REGISTERS, Lookup.WORDS)
+
+
+def tilt_of(differences: npt.NDArray[Any]) -> int | None:
+    """0, 1 or -1: so many times `TILT` taken off the differences leaves what 16 bits hold; None where nothing does."""
+    for tilt in (0, 1, -1):
+        rest = differences - tilt * TILT
+        if (rest >= -(1 << 15)).all() and (rest < 1 << 15).all():
+            return tilt
+    return None
+
+
+def fits_pairs(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> bool:
+    """Whether entries and differences are int16, the differences within ±32767."""
+    return bool((entries >= -(1 << 15)).all() and (entries < 1 << 15).all() and (np.abs(differences) < 1 << 15).all())
+
+
+def pack(
+    entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int, lookup: Lookup
+) -> tuple[npt.NDArray[np.int32], int]:
+    """A table as `Table` reads it but for `Lookup.WIDE`, and its tilt; entries and differences int64 of as many segments.
+
+    For 16-bit lanes (`Table.negative`): -(offset + entry), with the difference added to odd entries, and the differences less tilt · `TILT`.
+    """
+    if lookup is Lookup.PAIRS:
+        return ((entries & 0xFFFF) | (differences << 16)).astype(np.int32), 0
+    tilt = tilt_of(differences)
+    if tilt is None:
+        raise AssertionError("a table's differences do not fit 16-bit lanes")
+    low = -(offset + entries + np.arange(len(entries)) % 2 * differences) & 0xFFFF
+    high = (differences - tilt * TILT) & 0xFFFF
+    if lookup is Lookup.WORDS:
+        return (low | (high << 16)).astype(np.uint32).view(np.int32), tilt
+    found = np.zeros((2, SMALL_TABLE), np.uint16)
+    found[:, : len(entries)] = low, high
+    return found.reshape(-1).view(np.int32), tilt
 
 
 class Table:
-    """A gate's table for `gates.piecewise_linear`: entries and differences side by side, so that one lookup brings both."""
+    """A gate's table for `gates.piecewise_linear`: an entry and the difference to the next are found by one lookup.
 
-    bounds = (-32768, 32767)
+    ``outputs``: the bounds of the gate function's values, which 16-bit lanes are read by. ``tilt``: of those, where it is not known to be 0.
+    """
 
-    def __init__(self, builder: Any, address: Any) -> None:
-        self.builder, self.address = builder, address
+    def __init__(
+        self, builder: Any, address: Any, lookup: Lookup, outputs: tuple[int, int], tilt: Vec | None = None
+    ) -> None:
+        self.builder, self.address, self.lookup, self.outputs, self._tilt = builder, address, lookup, outputs, tilt
+        self.bounds = (-32768, 32768 if lookup is Lookup.WIDE else 32767)
+        """Of entries in 32-bit lanes."""
         self._last: tuple[Vec, Vec, Vec] | None = None
 
     def __getitem__(self, k: Vec) -> Vec:
@@ -41,47 +97,66 @@ class Table:
                 after = entry + difference
                 after.difference = (entry, difference)
                 return after
-        low, high = self._gathered(k)
-        entry, difference = Vec(self.builder, low, *self.bounds), Vec(self.builder, high, *self.bounds)
+        entry, difference = self._wide(k) if self.lookup is Lookup.WIDE else self._pair(k)
         self._last = (k, entry, difference)
         return entry
 
-    def _gathered(self, k: Vec) -> tuple[Any, Any]:
-        """One load a lane, of an entry in the low and a difference in the high 16 bits."""
-        b, lanes = self.builder, k.lanes
-        (index,) = k.like(32)
+    def _pair(self, k: Vec) -> tuple[Vec, Vec]:
+        (pair,) = self._gathered(k)
+        sixteen = constant(pair.type, 16)
+        low, high = self.builder.ashr(self.builder.shl(pair, sixteen), sixteen), self.builder.ashr(pair, sixteen)
+        return Vec(self.builder, low, *self.bounds), Vec(self.builder, high, -32767, 32767)
+
+    def _wide(self, k: Vec) -> tuple[Vec, Vec]:
+        (entry,), (after,) = self._gathered(k), self._gathered(k, 4)
+        found = Vec(self.builder, entry, *self.bounds)
+        return found, (Vec(self.builder, after, *self.bounds) - found).proved(-65534, 65534)
+
+    def _gathered(self, k: Vec, beyond: int = 0) -> Parts:
+        """One load a lane, of the int32 that lies so many bytes beyond the segment's own."""
+        return tuple(self._gathered_part(index, beyond) for index in k.like(32))
+
+    def _gathered_part(self, index: Any, beyond: int) -> Any:
+        b, lanes = self.builder, index.type.count
         offsets = b.shl(b.sext(index, vector_type(lanes, 64)), constant(vector_type(lanes, 64), 2))
-        addresses = b.add(offsets, splat(b, self.address, lanes))
+        base = b.add(self.address, const(beyond)) if beyond else self.address
+        addresses = b.add(offsets, splat(b, base, lanes))
         pointers = b.inttoptr(addresses, ir.VectorType(I32.as_pointer(), lanes))
         kind, mask = vector_type(lanes, 32), ir.VectorType(ir.IntType(1), lanes)
         name = f"masked.gather.v{lanes}i32.v{lanes}p0"
         every = constant(mask, 1)
-        pair = call(b, name, kind, pointers, ir.Constant(I32, 4), every, ir.Constant(kind, ir.Undefined))
-        sixteen = constant(kind, 16)
-        return b.ashr(b.shl(pair, sixteen), sixteen), b.ashr(pair, sixteen)
+        return call(b, name, kind, pointers, ir.Constant(I32, 4), every, ir.Constant(kind, ir.Undefined))
 
     def negative(self, m: Vec, segment_bits: Any) -> Any:
-        """-(offset + p(m)) in 16-bit lanes, modulo 2^16, for m in 0 … 32767; from what `words` packs.
+        """-(offset + p(m)) in 16-bit lanes, modulo 2^16, for m in 0 … 65535; from what `pack` makes.
 
         p(m) = table[k] + ((D · fraction + 2^14) >> 15) with D = table[k+1] - table[k], and fraction the low 15 bits of
         m << (15 - segment_bits). Of these words bit 15 is the lowest bit of k: as int16 they are fraction where k is even, and
         fraction - 2^15 where it is odd. There the product comes out less by D exactly, and the table has offset + table[k] + D. vpmulhrsw
-        rounds as the contract does; |D| ≤ 32767.
+        rounds as the contract does. A D of more than 16 bits is tilt · 2^15 + d: the product is tilt · fraction more than that of d.
         """
         b = self.builder
         fraction = b.shl(m.like(16)[0], (15 - m._other(segment_bits)).like(16)[0])
-        entry, difference = self._permuted(m >> segment_bits)
-        return b.sub(entry, multiplied_q15_words(b, difference, fraction))
+        k = m >> segment_bits
+        entry, difference = self._permuted(k) if self.lookup is Lookup.REGISTERS else self._pair_of_words(k)
+        minus = b.sub(entry, p.multiplied_q15_words(b, difference, fraction))
+        return minus if self._tilt is None else b.sub(minus, b.mul(self._tilt.like(16)[0], fraction))
+
+    def _pair_of_words(self, k: Vec) -> tuple[Any, Any]:
+        b, parts = self.builder, self._gathered(k)
+        low = p.convert(b, parts, 16, -(1 << 31), (1 << 31) - 1)
+        high = tuple(b.lshr(part, constant(part.type, 16)) for part in parts)
+        return low[0], p.convert(b, high, 16, 0, 65535)[0]
 
     def _permuted(self, k: Vec) -> tuple[Any, Any]:
-        """From registers: entries of `words`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
+        """From registers: entries of `pack`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
         b, kind = self.builder, vector_type(WORDS, 16)
         (index,) = k.like(16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))
 
         def found(first: int) -> Any:
             parts = [load(b, b.add(self.address, const(64 * (first + j))), kind) for j in range(4)]
-            low, high = (permuted_words(b, parts[j], index, parts[j + 1]) for j in (0, 2))
+            low, high = (p.permuted_words(b, parts[j], index, parts[j + 1]) for j in (0, 2))
             return b.select(upper, high, low)
 
         return found(0), found(4)

@@ -69,15 +69,21 @@ class Vec:
         """Two vectors of int16 whose product this is."""
         self.terms: tuple[Vec, Vec] | None = None
         """Two vectors of int32 whose sum this is, where it takes more."""
+        self.sums: tuple[int, int] | None = None
+        """What is proved of any sum with this value, where that is less than its bounds say."""
+        self.least: Vec | None = None
+        """A value that this one is proved to be nowhere below."""
 
     @classmethod
     def scalar(cls, builder: Any, scalar: Any, lanes: int, low: int, high: int) -> Vec:
         """A run-time i32 in every lane."""
-        bits = _bits(low, high, lanes)
-        if bits == 16:
-            return cls(builder, splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes), low, high)
+        words = splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes) if lanes == WORDS else None
+        if _bits(low, high, lanes) == 16:
+            return cls(builder, words, low, high)
         count = p.count_of(lanes, 32)
-        return cls(builder, (splat(builder, scalar, lanes // count),) * count, low, high)
+        found = cls(builder, (splat(builder, scalar, lanes // count),) * count, low, high)
+        found.low_words = words
+        return found
 
     @property
     def lanes(self) -> int:
@@ -131,7 +137,7 @@ class Vec:
         o = self._other(other)
         result = self._sum_of_products(o)
         if result is None:
-            result = self._low_bits("add", o, self.low + o.low, self.high + o.high)
+            result = self._low_bits("add", o, *(self.sums or o.sums or (self.low + o.low, self.high + o.high)))
         if isinstance(other, int) and other == 1:
             result.successor_of = self
         if result.bits == 64 and self.bits == o.bits == 32:
@@ -336,7 +342,8 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
             words = p.saturated_words(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
             x = Vec(x.builder, words, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
     least, most = x._other(low), x._other(high)
-    found = _clamped(x, least, most) if least.high <= most.low else _SATURATE(x, low, high)
+    in_order = least.high <= most.low or most.least is least
+    found = _clamped(x, least, most) if in_order else _SATURATE(x, low, high)
     low_end, high_end = max(found.low, least.low), min(found.high, most.high)
     return found.proved(low_end, max(low_end, high_end))
 
@@ -407,23 +414,36 @@ def _rounded_words(x: Vec, s: Vec) -> Vec | None:
 
 
 def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
-    """`gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15."""
+    """`gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15.
+
+    In 16-bit lanes the table is that of a gate function whose values these are (`evaluate_odd` has its own).
+    """
+    if isinstance(x, Vec) and table.lookup.in_words:
+        return negative_of(Vec(x.builder, table.negative(x, segment_bits), *INT16), table.outputs)
     found = _PIECEWISE_LINEAR(x, table, segment_bits)
     return found.proved(*table.bounds) if isinstance(found, Vec) else found
 
 
-def evaluate_odd_words(x: Vec, offset: Any, segment_bits: Any, cut: Any, table: Any, bounds: tuple[int, int]) -> Vec:
-    """`gates.evaluate_odd` for offset ≥ 0 by a table of words, which brings -(offset + p) of a magnitude (`Table.negative`).
+def evaluate_odd(x: Any, offset: Any, segment_bits: Any, cut: Any, table: Any) -> Any:
+    """`gates.evaluate_odd`; in 16-bit lanes by a table that brings v = -(offset + p) of a magnitude (`Table.negative`).
 
-    y is offset + p, or offset - p = 2 · offset - (offset + p) where x < 0. All modulo 2^16: y lies within ``bounds``, of uint16 or int16.
-    -y is an int16 whichever they are, and what y is multiplied by wants that one (`_factors`).
+    What an offset ≥ 0 makes of it is -y = v where x ≥ 0, and -2 · offset - v elsewhere; a negative one makes y of it. All modulo 2^16: y
+    lies within ``table.outputs``, of uint16 or int16. -y is an int16 whichever they are, and what y is multiplied by wants that one
+    (`_factors`).
     """
-    b, words = x.builder, x.like(16)[0]
+    if not isinstance(x, Vec) or not table.lookup.in_words:
+        return _EVALUATE_ODD(x, offset, segment_bits, cut, table)
+    b, words, offset = x.builder, x.like(16)[0], x._other(offset)
     zero = ir.Constant(words.type, None)
     minus = table.negative(saturate(magnitude(x), 0, 32767 - cut), segment_bits)
-    twice = b.shl(x._other(offset).like(16)[0], p.constant(words.type, 1))
+    twice = b.shl(offset.like(16)[0], p.constant(words.type, 1))
     minus = b.select(b.icmp_signed("<", words, zero), b.sub(b.sub(zero, twice), minus), minus)
-    return negative_of(Vec(b, minus, -32768, 32767), bounds)
+    turned = offset < 0
+    if isinstance(turned, Mask):
+        minus = b.select(turned.like(16)[0], b.sub(zero, minus), minus)
+    elif turned:
+        raise AssertionError("no table is turned round everywhere")
+    return negative_of(Vec(b, minus, *INT16), table.outputs)
 
 
 def negative_of(minus: Vec, bounds: tuple[int, int]) -> Vec:
@@ -457,7 +477,9 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     fixedpoint.magnitude: magnitude,
     fixedpoint.shift_right_round: shift_right_round,
     gates.piecewise_linear: piecewise_linear,
+    gates.evaluate_odd: evaluate_odd,
 }
 _SATURATE = _rebound(fixedpoint.saturate)
 _SHIFT_RIGHT_ROUND = _rebound(fixedpoint.shift_right_round)
 _PIECEWISE_LINEAR = _rebound(gates.piecewise_linear)
+_EVALUATE_ODD = _rebound(gates.evaluate_odd)
