@@ -44,7 +44,7 @@ PROGRESS_PIECES = 40
 
 
 _STATE_TYPES: tuple[type[np.generic], ...] = (np.int16, np.int32)
-"""Of h and c."""
+"""The types of h and c."""
 
 
 @dataclass(frozen=True)

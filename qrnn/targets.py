@@ -21,7 +21,7 @@ Kernels = Literal["plain", "dsp", "mve"]
 Board = Literal["arm_m", "riscv32", "host"]
 
 MOST_BYTES = 1 << 20
-"""Of a target's file; qrnn's own have about a thousand."""
+"""The most bytes that a target's file may have; qrnn's own have about a thousand."""
 
 _SHIFTS = range(11)
 """Shifts that QEMU's ``-icount`` takes."""

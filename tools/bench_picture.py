@@ -10,7 +10,7 @@ from typing import Any
 from qrnn.pictures import fitted, logarithmic, png
 
 TEXT_SHARE = 0.36
-"""Of the axis' length, for a bar's text beside it."""
+"""The share of the axis' length that is kept free for a bar's text."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def one_case(name: str, seed: int, case: int, stem: Path | None) -> int:
 
 
 def run(name: str, seed: int, cases: int, workers: int) -> Run:
-    """So many cases, with a line of progress now and then."""
+    """Run ``cases`` cases, with a line of progress every `EVERY` seconds."""
     start = last = time.monotonic()
 
     def progress(tally: Tally) -> None:

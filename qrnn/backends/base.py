@@ -139,11 +139,11 @@ class Engine(ABC):
         self.threads = threads
 
     def streams(self, capacity: int) -> StreamRows | None:
-        """So many streams, where the backend steps them in a way of its own; no layer reads backwards, and each remembers."""
+        """Rows for ``capacity`` streams, where the backend steps them in a way of its own; no layer reads backwards, and each remembers."""
         return None
 
     def sequences(self, size: int, steps: int, real: Any) -> SequenceRows | None:
-        """So many whole sequences of so many steps, where the backend can run them at less cost than `run` and they are worth it.
+        """Rows for ``size`` sequences of ``steps`` steps, where the backend has a way to run them that costs less than `run`.
 
         It carries every state on: a model with a layer without memory is run by it in sequences of one step alone.
         """

@@ -45,7 +45,7 @@ LOCAL_HEADER = 30
 """Bytes before a member's name in the archive, the least that stands between two members."""
 
 SHARE_OF_MEMORY = 0.5
-"""Of the memory that is available: as much again is needed for what is made of the arrays."""
+"""The share of the available memory that arrays may take; what is made of them needs as much again."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
 ROWS = 64
-"""Of a model without memory that make up a sequence, at most."""
+"""The most rows of a model without memory that are put together as a sequence."""
 
 
 def integer_sequences(

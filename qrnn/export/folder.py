@@ -31,7 +31,7 @@ from qrnn.targets import Kernels, Target, load_target, target_names, targets_fol
 MANIFEST = "manifest.json"
 FORMAT = "qrnn-export-2"
 MOST_BYTES = 1 << 20
-"""Of a manifest; qrnn's own have about two thousand."""
+"""The most bytes that a manifest may have; qrnn's own have about two thousand."""
 
 TEST = "test"
 """The subfolder of the self-test: a library's tests, which PlatformIO and Arduino leave out of a build by this name or by its depth."""

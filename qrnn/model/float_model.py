@@ -124,7 +124,7 @@ class GraphInput:
     """Where the graph's own tensor has its batch axis; ``time_axis`` likewise, None where the graph has none."""
     time_axis: int | None = None
     rows: bool = field(default=False, metadata=LEFT_OUT)
-    """Of an input with ``has_time``: every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
+    """Whether, for an input with ``has_time``, every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
     [N, *shape] or [N, 1, *shape]."""
 
     @property

@@ -29,7 +29,7 @@ STATE_MAX = 32767
 """No value of h, whether it begins or ends a step, is larger in magnitude (docs/arithmetic.md, section 4)."""
 
 CELL_MAX = (1 << 31) - 1
-"""Of an initial c; a step may end at -2^31, which is where `saturate32` stops."""
+"""No initial c is larger in magnitude; a step may end at -2^31, which is where `saturate32` stops."""
 
 
 def require(condition: bool, message: str) -> None:

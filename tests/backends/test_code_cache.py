@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(place: Path) -> list[Path]:
-    """Of `double` and `triple`, by their names."""
+    """The files of `double` and `triple`, in the order of their names."""
     return sorted(place.rglob("*.nbc"))
 
 

@@ -18,7 +18,7 @@ from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 N, T = 2, 3
 
 LARGEST_AXIS = 64
-"""Of a size that the file fixes; a model with larger ones is not compared."""
+"""The largest size fixed by a file that is compared with ONNX Runtime."""
 
 TOLERANCE = 1e-4
 """Relative to the largest value, but no less than 1."""

@@ -17,7 +17,7 @@ CHUNK = 1000
 """Cases that a worker is given at a time."""
 
 KEPT_CASES = 5
-"""Of each kind of fault, cases that are named."""
+"""How many cases are named for each kind of fault."""
 
 
 @dataclass

@@ -232,7 +232,7 @@ def test_all_of_two_gigabytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_tensors_of_every_place_are_loaded_and_hashed(tmp_path: Path) -> None:
-    """Of constants, of subgraphs and of functions: each by its own file."""
+    """Tensors of constants, subgraphs and functions are each read from a file of their own."""
     g = Graph(17)
     x = g.input("x", ["t", "n", 4])
     y = g.node("Squeeze", [g.recurrent("GRU", x, 4, 5)[0], g.const(np.array([1]))])

@@ -121,7 +121,7 @@ class CodeFolder:
 
 
 def _digest(key: str, body: bytes) -> bytes:
-    """Of the code and of what it is the code of, so that a file under another's name is seen."""
+    """The digest covers the code and its key, so that a file under another file's name is noticed."""
     return _DIGEST(_DIGEST(key.encode()).digest() + body).digest()
 
 

@@ -27,7 +27,7 @@ Bounds = tuple[int, int]
 FRAC: Bounds = (0, 15)
 SLOPES: Bounds = (-32767, 32767)
 VALUES: Bounds | None = None
-"""Of columns that are values of the function: the bounds that the function's values have in its role."""
+"""Marks columns that hold values of the function. Their bounds are those that the function's values have in its role."""
 
 COLUMNS: dict[int, dict[int, Bounds | None]] = {
     g.ODD: {g.OFFSET: (-(1 << 14), 1 << 14), g.SEGMENT_BITS: FRAC, g.CUT: (0, 32767)},
@@ -41,7 +41,7 @@ COLUMNS: dict[int, dict[int, Bounds | None]] = {
         g.THRESHOLD_BELOW: VALUES,
     },
 }
-"""Of each kind of the contract the columns that it uses, with what `GateFunction` lets them hold."""
+"""The columns that each kind of the contract uses, with the bounds that `GateFunction` enforces."""
 
 PLAIN = -1
 """What `variant_of` calls an odd table as most are: neither turned round nor clipped, with differences that need no tilt."""

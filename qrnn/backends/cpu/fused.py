@@ -394,7 +394,7 @@ CELLS = {
 """(cell, linear_before_reset) → the phases of a step."""
 
 FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
-"""The same of an LSTM whose forget gate is not a gate of its own."""
+"""forget → the phases of a step, for an LSTM whose forget gate is not a gate of its own."""
 
 
 def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:

@@ -106,11 +106,11 @@ class _Share:
         return int(self._first * (len(array) // self._of_all.size) * array[:1].nbytes)
 
     def readers(self, name: str) -> list[Place]:
-        """Of an input."""
+        """Where an input's values are read."""
         return [(*self._reading[name].frame.place(USERS), self._offset(self._of_all.inputs[name]))]
 
     def writers(self, name: str) -> list[Place]:
-        """Of an output."""
+        """Where an output's values are written."""
         offset = self._offset(self._of_all.outputs[name])
         return [(*call.frame.place(USERS), offset) for call in self._writing[name]]
 

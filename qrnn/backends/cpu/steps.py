@@ -50,19 +50,19 @@ class Form:
     simple: bool = False
     """See `qrnn.backends.cpu.packed.is_simple`."""
     variants: tuple[int, ...] = ()
-    """Of each role's function (`qrnn.backends.cpu.functions.variant_of`); empty: each step branches on the kind of each function."""
+    """The variant of each role's function (`functions.variant_of`). Where empty, each step branches on the kinds of the functions."""
     shifts: bool = True
     """Rows have a left_shift."""
     bits: int = 8
-    """Of the packed weights."""
+    """Width of the packed weights."""
     lookup: Lookup = Lookup.PAIRS
-    """Of the gate functions' tables, which says whether lanes have 16 bits."""
+    """How the gate functions' tables are read; it also says whether lanes have 16 bits."""
     spans: str = ""
-    """Of each role's values "u" for `UNIT` or "s" for `SIGNED`; empty: any values, in wider products."""
+    """The range of each role's values, "u" for `UNIT` or "s" for `SIGNED`. Where empty, values may be any and products are wider."""
     q15: bool = True
     """Values of i f o r z have 15 fraction bits."""
     rescaled: bool = False
-    """Of a simple form: h has not the fraction bits of the function that it is made of, the LSTM's of the cell or the GRU's of n."""
+    """In a simple form, h has other fraction bits than the function that it is made of (the LSTM's of the cell, the GRU's of n)."""
     peephole: bool = False
     """Rows have a peephole."""
 
@@ -230,7 +230,7 @@ class Step:
         return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
 
     def bounds(self, role: int) -> tuple[int, int]:
-        """Of the values of a role's function."""
+        """The least and the largest value of a role's function."""
         if not self.form.spans:
             return EITHER
         return UNIT if self.form.spans[role] == "u" else SIGNED

@@ -85,7 +85,7 @@ class Table:
     ) -> None:
         self.builder, self.address, self.lookup, self.outputs, self._tilt = builder, address, lookup, outputs, tilt
         self.bounds = (-32768, 32768 if lookup is Lookup.WIDE else 32767)
-        """Of entries in 32-bit lanes."""
+        """The bounds of a table's entries in 32-bit lanes."""
         self._last: tuple[Vec, Vec, Vec] | None = None
 
     def __getitem__(self, k: Vec) -> Vec:
