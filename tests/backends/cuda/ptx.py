@@ -61,6 +61,7 @@ HEADS = {
     "zero_empty": (LONGS, WORDS2, WORDS2),
     "copy_columns": (WORDS2, N, WORDS2, N, N),
     "quantize": (REALS, N, types.float32[:, ::1], SHORTS2, WORDS),
+    "check_state": (N, SHORTS, WORDS),
     "check_tokens": (N, LONGS, LONGS, WORDS),
     "write_output": (WORDS2, REALS, LONGS, LONGS, LONGS, N, REALS2),
 }
