@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def as_user(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
 
 def open_to_all(folder: Path) -> Path:
     """Let every user reach a test's folder."""
-    for each in (folder, *folder.parents[:2]):
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for each in (folder, *folder.parents):
+        if each.resolve() == temporary or temporary not in each.resolve().parents:
+            break
         each.chmod(each.stat().st_mode | 0o055)
     return folder

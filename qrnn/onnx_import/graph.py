@@ -297,7 +297,7 @@ def _finish(
         source_sha256=source_sha256,
         opset=opset,
         one_step=build.one_step,
-        notes=tuple(build.notes),
+        notes=tuple(dict.fromkeys(build.notes)),
     )
     return with_memory(model, build.stream)
 

@@ -139,8 +139,15 @@ class _Walk:
             for kind in attribute.type_protos:
                 self._type(kind)
 
+    def texts(self, texts: Iterable[str | bytes]) -> None:
+        """Refuse what protobuf hands out as bytes, since it is not UTF-8."""
+        for text in texts:
+            if isinstance(text, bytes):
+                raise ModelFileError(f"{self._what} has a text that is not UTF-8 ({text[:40]!r}); export it again")
+
     def names(self, names: Iterable[str]) -> None:
         for name in names:
+            self.texts([name])
             if len(name) > LONGEST_NAME:
                 raise UnsupportedError(
                     f"{self._what} has a name of {len(name)} characters ('{name[:40]}…'); at most {LONGEST_NAME} are supported; "
@@ -150,6 +157,7 @@ class _Walk:
     def _tensor(self, tensor: onnx.TensorProto) -> None:
         self._spend(1)
         self.names([tensor.name])
+        self.texts(text for entry in tensor.external_data for text in (entry.key, entry.value))
         self._found.tensors.append(tensor)
 
     def _sparse(self, sparse: onnx.SparseTensorProto) -> None:

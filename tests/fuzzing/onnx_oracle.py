@@ -82,7 +82,7 @@ class _TooLargeError(Exception):
 
 
 def _leaves_parameters_out(proto: onnx.ModelProto) -> bool:
-    for node in proto.graph.node:
+    for node in (n for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for n in nodes):
         names = [a for a in node.attribute if a.name == "activations"]
         if names and any(s.decode("utf-8", "replace").lower() in {u.lower() for u in UNTOLD} for s in names[0].strings):
             return True

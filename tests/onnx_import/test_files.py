@@ -11,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.onnx_import import load_onnx
@@ -132,3 +133,38 @@ def test_damaged_bytes(flips: list[tuple[int, int]], length: int) -> None:
             load_onnx(path)
         except QrnnError as error:
             assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("text", [b"rnn1", b"rnn1_W", b"logits", b"batch", b"hidden_size", b"MatMul"])
+def test_texts_that_are_not_utf_8(text: bytes, tmp_path: Path) -> None:
+    """Protobuf reads them as bytes, on which code that expects text would stumble."""
+    assert text in CONTENT
+    path = tmp_path / "bytes.onnx"
+    path.write_bytes(CONTENT.replace(text, b"\xff" * len(text)))
+    with pytest.raises(ModelFileError, match="not UTF-8"):
+        load_onnx(path)
+
+
+def test_a_location_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (place,) = {
+        e.value
+        for t in onnx.load(path, load_external_data=False).graph.initializer
+        for e in t.external_data
+        if e.key == "location"
+    }
+    path.write_bytes(path.read_bytes().replace(place.encode(), b"\xff" * len(place)))
+    with pytest.raises(ModelFileError, match="not UTF-8"):
+        load_onnx(path)
+
+
+def test_the_mean_of_nothing_is_folded_without_a_warning(tmp_path: Path) -> None:
+    """NumPy warns of it; nothing that a file holds may reach the user as a warning."""
+    model = head("GRU")
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((0, 3), np.float32), "nothing"))
+    model.graph.node.insert(0, helper.make_node("ReduceMean", ["nothing"], ["mean"], axes=[0], keepdims=0))
+    add = next(node for node in model.graph.node if node.op_type == "Add")
+    add.input[1] = "mean"
+    onnx.save(model, tmp_path / "mean.onnx")
+    with pytest.raises(QrnnError, match="holds nan"):
+        load_onnx(tmp_path / "mean.onnx")
