@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from fuzzing.outcome import Outcome
 from fuzzing.pool import Tally
 from fuzzing.watch import MEGABYTES, SECONDS
+from provenance import when
 
 from qrnn.bench import processor
-
-ROOT = Path(__file__).resolve().parents[1]
 
 KINDS_SHOWN = 40
 """Kinds of refusals in a table; the rest are counted together."""
@@ -103,7 +99,7 @@ def faults_text(run: Run) -> str:
 def page(runs: Sequence[Run]) -> str:
     """The whole page."""
     packages = " · ".join(f"{name} {_version(name)}" for name in ("numpy", "onnx", "onnxruntime", "protobuf"))
-    made = f"\n## Result\n\nMade by `python tools/fuzz.py --output docs/robustness.md` on {datetime.now(UTC).date()}, revision {_revision()},"
+    made = f"\n## Result\n\nMade by `python tools/fuzz.py --output docs/robustness.md` on {when()},"
     made += f" on {processor()}, Python {platform.python_version()} · {packages}.\n\n"
     return PROMISE + made + _summary(runs) + "".join(_section(run) for run in runs)
 
@@ -167,10 +163,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "absent"
-
-
-def _revision() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"

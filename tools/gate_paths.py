@@ -15,12 +15,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from provenance import when
 
 import qrnn
 from qrnn import layers
@@ -211,7 +211,7 @@ def main() -> None:
     lines = [
         "# Gate functions on the CPU",
         "",
-        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {processor()}, one core, instruction set {isa.name if isa else 'plain'}, "
+        f"Made by `{command}` on {when()}: {processor()}, one core, instruction set {isa.name if isa else 'plain'}, "
         f"H = inputs = {arguments.hidden}, {STEPS} steps.",
         "",
         f"A figure is the time with the gate function over the time of the same cell with {BASE} (whose own rows show times). Every "
