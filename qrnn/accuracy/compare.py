@@ -20,7 +20,7 @@ from qrnn.model.batch import Batch, as_array, check_type, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
 from qrnn.model.quant_model import QuantModel, QuantPointwise
 from qrnn.model.quant_recurrent import QuantRecurrent
-from qrnn.model.states import check_same_memory
+from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.session import Session
 
 
@@ -183,12 +183,7 @@ def compare(
     sequences. ``reference``: what `qrnn.accuracy.float_run.run_float` made of the same model and data, which is then not run again.
     Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
     """
-    source = quant_model.provenance.source_sha256
-    if source and float_model.source_sha256 and source != float_model.source_sha256:
-        raise DataError(
-            f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {float_model.name!r} "
-            f"({float_model.source_sha256[:12]}…); compare it with its own source"
-        )
+    check_same_source(float_model, quant_model)
     check_same_memory(float_model, quant_model)
     batch = make_batch(float_model.inputs, data)
     session = Session(quant_model, backend, isa=isa)

@@ -30,7 +30,7 @@ from qrnn.model.float_model import FloatArray, FloatModel
 from qrnn.model.parts import QuantMatrix4
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
-from qrnn.model.states import check_same_memory
+from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.refinement.evidence import evenly
 from qrnn.refinement.means import parse_refine
@@ -129,11 +129,7 @@ def explain(
 
     ``progress`` is told (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
     """
-    source = model.provenance.source_sha256
-    if source and float_model.source_sha256 and source != float_model.source_sha256:
-        raise DataError(
-            f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {float_model.name!r}; explain it by its own source"
-        )
+    check_same_source(float_model, model)
     if "equalize" in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
         raise DataError(
             "--refine equalize scaled the channels between dense layers; convert without it to explain the rest"

@@ -92,9 +92,12 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def load_source(path: Path, model: QuantModel) -> FloatModel:
     """The float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
+    from qrnn.model.states import check_same_source
     from qrnn.onnx_import import load_onnx
 
-    return load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
+    source = load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
+    check_same_source(source, model)  # before data are read, which may not fit another model
+    return source
 
 
 def size_text(count: int) -> str:

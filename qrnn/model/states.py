@@ -48,6 +48,16 @@ def state_pairs(model: FloatModel) -> dict[str, str]:
     return pairs
 
 
+def check_same_source(real: FloatModel, quantized: QuantModel) -> None:
+    """DataError where ``quantized`` was converted from another file than ``real`` was read from, as far as both name theirs."""
+    source = quantized.provenance.source_sha256
+    if source and real.source_sha256 and source != real.source_sha256:
+        raise DataError(
+            f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {real.name!r} "
+            f"({real.source_sha256[:12]}…); give its own source"
+        )
+
+
 def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:
     """DataError where one of two models of one graph remembers from step to step what the other does not."""
     outputs = [[(o.name, o.features, o.has_time) for o in m.outputs] for m in (real, quantized)]

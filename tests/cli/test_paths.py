@@ -342,9 +342,11 @@ def test_an_export_with_a_file_of_one_s_own_in_the_way(place: Workplace) -> None
 def test_an_export_with_something_else_in_a_file_s_place(place: Workplace, make: Make) -> None:
     out = place.path("out")
     assert place.cli("export", place.path(MODEL), "-o", out).status == 0
-    (out / "main.c").unlink()
-    make(out, "").rename(out / "main.c")
-    refused(place, "export", place.path("ids.qrnn"), "-o", out, says="main.c")
+    for file in (out / MODEL, out / "test" / "main.c"):
+        file.unlink()
+        made = make(out, "").rename(file)
+        refused(place, "export", place.path(MODEL), "-o", out, says=file.name)
+        made.rmdir() if made.is_dir() else made.unlink()
 
 
 def test_an_export_into_the_folder_of_its_model(place: Workplace) -> None:
