@@ -398,7 +398,7 @@ def _check_state_array(
     if type(array) is not np.ndarray:
         if on_device and on_cuda_device(array):
             found_shape, found_dtype = tuple(array.shape), getattr(array, "dtype", None)
-            if found_shape != shape or found_dtype not in (np.int16, np.int32) or found_dtype != dtype:
+            if found_shape != shape or found_dtype != dtype:
                 _refuse_state(layer, letter, f"{found_dtype}{list(found_shape)}", dtype, shape)
             return
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):

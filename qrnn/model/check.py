@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qrnn.errors import ModelFileError
-from qrnn.model.check_formats import check_formats
+from qrnn.model.check_formats import check_formats, fail
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import QuantInitialState, TensorFormat
 from qrnn.model.quant_model import (
@@ -35,10 +34,6 @@ LARGEST_FEATURES = 1 << 20
 """Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
 
 
-def _fail(where: str, problem: str) -> None:
-    raise ModelFileError(f"{where}: {problem}; the model file is damaged or was not written by qrnn")
-
-
 def written_tensors(layer: QuantLayer) -> tuple[str, ...]:
     """Names of the tensors that a layer writes."""
     if isinstance(layer, QuantRecurrent):
@@ -55,9 +50,9 @@ def check_model(model: QuantModel) -> None:
 def check_complete(model: QuantModel) -> None:
     """A model as a file holds it has a recurrent layer and an output; parts of one, run alone in tests, need not."""
     if not model.recurrent_layers:
-        _fail("layers", "none is recurrent")
+        fail("layers", "none is recurrent")
     if not model.outputs:
-        _fail("outputs", "there are none")
+        fail("outputs", "there are none")
 
 
 def check_graph(model: QuantModel) -> None:
@@ -68,7 +63,7 @@ def check_graph(model: QuantModel) -> None:
     cells = {layer.c_n for layer in model.recurrent_layers}  # 32 bits wide: for outputs alone
     _check_places(model)
     if len({layer.name for layer in model.layers}) != len(model.layers):
-        _fail("layers", "two have the same name")  # backends keep their packed weights by it
+        fail("layers", "two have the same name")  # backends keep their packed weights by it
     for graph_input in model.inputs:
         _check_input(f"input {graph_input.name}", graph_input, tensors)
     _check_memory(model)
@@ -76,18 +71,18 @@ def check_graph(model: QuantModel) -> None:
         where = f"layer {layer.name}"
         for name in layer.inputs:
             if name not in known:
-                _fail(where, f"reads {name!r} before it is written")
+                fail(where, f"reads {name!r} before it is written")
             if name in cells or (name in tokens and not isinstance(layer, QuantEmbedding)):
-                _fail(where, f"cannot read {name!r}")
+                fail(where, f"cannot read {name!r}")
         _check_layer(where, layer, tensors, model)
         for name in written_tensors(layer):
             if name in known or name not in tensors:
-                _fail(where, f"writes {name!r} twice or without a format")
+                fail(where, f"writes {name!r} twice or without a format")
             known.add(name)
         if isinstance(layer, QuantRecurrent):
             _check_states(where, layer, model)
     if unwritten := sorted(tensors.keys() - known):
-        _fail(f"tensor {unwritten[0]}", "nothing writes it")
+        fail(f"tensor {unwritten[0]}", "nothing writes it")
     if model.one_step:
         _check_one_step(model)
     for output in model.outputs:
@@ -102,54 +97,52 @@ def _check_places(model: QuantModel) -> None:
         for value in values:
             where = f"{side} {value.name}"
             if any(size < 1 for size in value.shape) or value.features > LARGEST_FEATURES:
-                _fail(
-                    where, f"shape {list(value.shape)}, expected sizes from 1 and at most {LARGEST_FEATURES} features"
-                )
+                fail(where, f"shape {list(value.shape)}, expected sizes from 1 and at most {LARGEST_FEATURES} features")
             axes = [axis for axis in (value.batch_axis, value.time_axis) if axis is not None]
             rank = len(value.shape) + len(axes)
             if len(set(axes)) != len(axes) or not all(0 <= axis < rank for axis in axes):
-                _fail(where, f"batch and time at the axes {axes} of {rank}")
+                fail(where, f"batch and time at the axes {axes} of {rank}")
             if value.time_axis is not None and not value.has_time:
-                _fail(where, "has a time axis and no time")
+                fail(where, "has a time axis and no time")
         if len({value.name for value in values}) != len(values):
-            _fail(f"{side}s", "two have the same name")
+            fail(f"{side}s", "two have the same name")
     if sum(i.kind == "lengths" for i in model.inputs) > 1:
-        _fail("inputs", "two hold lengths")
+        fail("inputs", "two hold lengths")
 
 
 def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, TensorFormat]) -> None:
     kind = graph_input.kind
     if kind in ("tokens", "lengths") and graph_input.shape != ():
-        _fail(where, f"{kind} of shape {list(graph_input.shape)}, expected one for each place")
+        fail(where, f"{kind} of shape {list(graph_input.shape)}, expected one for each place")
     if (graph_input.vocabulary >= 1) != (kind == "tokens") or graph_input.vocabulary < 0:
-        _fail(where, f"vocabulary {graph_input.vocabulary} of an input of kind {kind}")
+        fail(where, f"vocabulary {graph_input.vocabulary} of an input of kind {kind}")
     if kind in ("state", "lengths"):
         if graph_input.has_time:
-            _fail(where, "has a time axis")
+            fail(where, "has a time axis")
         return
     fmt = tensors.get(graph_input.name)
     if fmt is None:
-        _fail(where, "has no format")
+        fail(where, "has no format")
     elif (fmt.features, fmt.has_time) != (graph_input.features, graph_input.has_time):
-        _fail(where, "shape and format disagree")
+        fail(where, "shape and format disagree")
 
 
 def _check_memory(model: QuantModel) -> None:
     """Layers without memory are for graphs of one step; the inputs are rows where no layer has memory, and only there."""
     remembers = [layer.memory for layer in model.recurrent_layers]
     if not all(remembers) and not model.one_step:
-        _fail("layers", "one has no memory in a graph that runs whole sequences")
+        fail("layers", "one has no memory in a graph that runs whole sequences")
     rows = bool(remembers) and not any(remembers)
     for i in model.inputs:
         if i.rows != (rows and i.has_time):
-            _fail(f"input {i.name}", f"rows={i.rows}, but the layers {'have no' if rows else 'have'} memory")
+            fail(f"input {i.name}", f"rows={i.rows}, but the layers {'have no' if rows else 'have'} memory")
 
 
 def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantModel) -> None:
     def expect(name: str, features: int, has_time: bool) -> None:
         fmt = tensors.get(name)
         if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
-            _fail(where, f"tensor {name!r} does not have {features} features{' over time' if has_time else ''}")
+            fail(where, f"tensor {name!r} does not have {features} features{' over time' if has_time else ''}")
 
     match layer:
         case QuantRecurrent():
@@ -160,16 +153,16 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
                 expect(layer.c_n, layer.hidden_size * len(layer.directions), False)
             for d in layer.directions:
                 if d.projection is not None and d.projection.table is not None and layer.output_size > 65535:
-                    _fail(where, f"softmax over {layer.output_size} features, at most 65535 sum within 32 bits")
+                    fail(where, f"softmax over {layer.output_size} features, at most 65535 sum within 32 bits")
         case QuantDense():
             rows, columns = layer.matrix.weight.shape
             expect(layer.input, columns, tensors[layer.input].has_time)
             expect(layer.output, rows, tensors[layer.input].has_time)
         case QuantPointwise() | QuantSoftmax():
             if not (0 <= layer.in_frac <= 15):
-                _fail(where, f"in_frac {layer.in_frac} out of 0…15")
+                fail(where, f"in_frac {layer.in_frac} out of 0…15")
             if isinstance(layer, QuantSoftmax) and tensors[layer.input].features > 65535:
-                _fail(where, f"{tensors[layer.input].features} features, at most 65535 sum within 32 bits")
+                fail(where, f"{tensors[layer.input].features} features, at most 65535 sum within 32 bits")
             expect(layer.output, tensors[layer.input].features, tensors[layer.input].has_time)
         case QuantLastStep():
             expect(layer.input, tensors[layer.input].features, True)
@@ -177,11 +170,11 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
         case QuantEmbedding():
             vocabulary = {i.name: i.vocabulary for i in model.inputs if i.kind == "tokens"}
             if vocabulary.get(layer.input) != layer.table.shape[0]:
-                _fail(where, f"table has {layer.table.shape[0]} rows, expected the vocabulary of {layer.input!r}")
+                fail(where, f"table has {layer.table.shape[0]} rows, expected the vocabulary of {layer.input!r}")
             expect(layer.output, layer.table.shape[1], tensors[layer.input].has_time)
         case QuantConcat():
             if not layer.parts or layer.output not in tensors:
-                _fail(where, f"reads nothing or writes {layer.output!r} without a format")
+                fail(where, f"reads nothing or writes {layer.output!r} without a format")
             for part in layer.parts:
                 outside = (
                     part.indices.ndim != 1
@@ -190,7 +183,7 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
                     or part.indices.max() >= tensors[part.tensor].features
                 )
                 if outside or not 0 <= part.in_frac <= 15 or not 0 <= layer.out_frac <= 15:
-                    _fail(where, f"reads outside {part.tensor!r}")
+                    fail(where, f"reads outside {part.tensor!r}")
                 expect(part.tensor, tensors[part.tensor].features, tensors[layer.output].has_time)
             expect(layer.output, sum(len(p.indices) for p in layer.parts), tensors[layer.output].has_time)
         case QuantAdd():
@@ -207,9 +200,9 @@ def _check_states(where: str, layer: QuantRecurrent, model: QuantModel) -> None:
             return
         size = sizes.get(state.source, 0)
         if not ((state.indices >= 0) & (state.indices < size)).all():
-            _fail(where, f"initial state reads outside {state.source!r}")
+            fail(where, f"initial state reads outside {state.source!r}")
         if state.value.any():
-            _fail(where, f"initial state has constants beside the state input {state.source!r}")
+            fail(where, f"initial state has constants beside the state input {state.source!r}")
 
     for d in layer.directions:
         check(d.h_0)
@@ -221,12 +214,12 @@ def _check_one_step(model: QuantModel) -> None:
     """A graph of one step per call runs forward, and its every step is its last."""
     for i in model.inputs:
         if i.kind in ("features", "tokens") and not i.has_time:
-            _fail(f"input {i.name}", "has no time in a graph of one step per call")
+            fail(f"input {i.name}", "has no time in a graph of one step per call")
     last = {layer.h_n for layer in model.recurrent_layers}
     for layer in model.layers:
         backwards = isinstance(layer, QuantRecurrent) and any(d.reverse for d in layer.directions)
         if backwards or isinstance(layer, QuantLastStep) or last & set(layer.inputs):
-            _fail(f"layer {layer.name}", "needs whole sequences in a graph of one step per call")
+            fail(f"layer {layer.name}", "needs whole sequences in a graph of one step per call")
 
 
 def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str, TensorFormat]) -> None:
@@ -236,14 +229,14 @@ def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str,
     for name, indices, positions in output.parts:
         fits = indices.ndim == 1 and indices.shape == positions.shape
         if name not in readable or tensors[name].has_time != output.has_time or not fits:
-            _fail(where, f"cannot read {name!r}")
+            fail(where, f"cannot read {name!r}")
         if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
-            _fail(where, f"reads outside {name!r}")
+            fail(where, f"reads outside {name!r}")
         if positions.min() < 0 or positions.max() >= output.features:
-            _fail(where, "writes outside its shape")
+            fail(where, "writes outside its shape")
         np.add.at(written, positions, 1)
     if (written != 1).any():
-        _fail(
+        fail(
             where,
             f"{int((written > 0).sum())} of {output.features} features are written, {int((written > 1).sum())} more than once",
         )

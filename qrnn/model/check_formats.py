@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 INT16_MAX = 32767
 
 
-def _fail(where: str, problem: str) -> None:
+def fail(where: str, problem: str) -> None:
+    """Raise ModelFileError for a structure that no conversion makes."""
     raise ModelFileError(f"{where}: {problem}; the model file is damaged or was not written by qrnn")
 
 
@@ -67,7 +68,7 @@ def check_formats(model: QuantModel) -> None:
             if _source_is_scaled(where, fmt):
                 scaled.add(layer.output)
             if int(np.abs(layer.table.astype(np.int64)).max()) > fmt.limit:
-                _fail(where, f"its table leaves ±{fmt.limit}, the range of {layer.output!r}")
+                fail(where, f"its table leaves ±{fmt.limit}, the range of {layer.output!r}")
             continue
         for name, (frac, limit) in _written_formats(layer, tensors).items():
             fmt = tensors[name]
@@ -76,12 +77,12 @@ def check_formats(model: QuantModel) -> None:
     for output in model.outputs:
         for name, _, _ in output.parts:
             if name in scaled:
-                _fail(f"output {output.name}", f"reads {name!r}, whose scale only matrix products know")
+                fail(f"output {output.name}", f"reads {name!r}, whose scale only matrix products know")
 
 
 def _expect(where: str, name: str, fmt: TensorFormat, wanted: TensorFormat) -> None:
     if fmt != wanted:
-        _fail(where, f"{name!r} is {_text(fmt)}, expected {_text(wanted)}")
+        fail(where, f"{name!r} is {_text(fmt)}, expected {_text(wanted)}")
 
 
 def _text(fmt: TensorFormat) -> str:
@@ -97,7 +98,7 @@ def _source_is_scaled(where: str, fmt: TensorFormat) -> bool:
     narrow = fmt.bits == 8 and fmt.limit == 127
     wide = fmt.bits == 16 and 127 <= fmt.limit <= INT16_MAX and fmt.limit & (fmt.limit + 1) == 0
     if not (narrow or (wide and len(fmt.scale) == 1)):
-        _fail(where, f"format {_text(fmt)}, expected int8 within ±127, or int16 within ±(2^k - 1) of one scale")
+        fail(where, f"format {_text(fmt)}, expected int8 within ±127, or int16 within ±(2^k - 1) of one scale")
     return True
 
 
@@ -108,7 +109,7 @@ def _check_readings(where: str, layer: QuantLayer, tensors: Mapping[str, TensorF
             operand = layer.x_operand if isinstance(layer, QuantRecurrent) else layer.operand
             as_it_is = Operand(0, tensors[layer.input].limit)
             if layer.input in scaled and operand != as_it_is:
-                _fail(where, f"reads {layer.input!r} through {operand}, expected {as_it_is}")
+                fail(where, f"reads {layer.input!r} through {operand}, expected {as_it_is}")
         case QuantPointwise() | QuantSoftmax():
             _check_frac(where, layer.input, layer.in_frac, tensors, scaled)
         case QuantConcat():
@@ -119,13 +120,13 @@ def _check_readings(where: str, layer: QuantLayer, tensors: Mapping[str, TensorF
             _check_frac(where, layer.right, layer.right_frac, tensors, scaled)
         case QuantLastStep():
             if layer.input in scaled:
-                _fail(where, f"reads {layer.input!r}, whose scale only matrix products know")
+                fail(where, f"reads {layer.input!r}, whose scale only matrix products know")
 
 
 def _check_frac(where: str, name: str, frac: int, tensors: Mapping[str, TensorFormat], scaled: set[str]) -> None:
     found = None if name in scaled else fraction_bits_of(tensors[name])
     if found != frac:
-        _fail(where, f"reads {name!r} with {frac} fraction bits, but it is {_text(tensors[name])}")
+        fail(where, f"reads {name!r} with {frac} fraction bits, but it is {_text(tensors[name])}")
 
 
 def _written_formats(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> dict[str, tuple[int, int]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from installed import cross_compiler, tool
 
 from export.building import WARNINGS, compile_program, compiler, write_sources
 from export.kinds import kind
@@ -73,6 +73,12 @@ LOOPS: tuple[tuple[str, Kernels], ...] = (
 )
 """A model for each assembly loop of Thumb-2."""
 
+BOTH_STATES = (
+    *("cortex-a5", "cortex-a7", "cortex-a9", "cortex-a53", "cortex-r4", "cortex-r5", "cortex-r52"),
+    *("arm926ej-s", "arm1176jzf-s"),
+)
+"""Arm cores that run code in Thumb state and in Arm state."""
+
 ARM_CORES = {
     "-mthumb": (
         *(
@@ -86,30 +92,10 @@ ARM_CORES = {
             "cortex-m33",
             "cortex-m35p",
         ),
-        *(
-            "cortex-a5",
-            "cortex-a7",
-            "cortex-a9",
-            "cortex-a53",
-            "cortex-r4",
-            "cortex-r5",
-            "cortex-r52",
-            "arm926ej-s",
-            "arm1176jzf-s",
-        ),
+        *BOTH_STATES,
     ),
     "-marm": (
-        *(
-            "cortex-a5",
-            "cortex-a7",
-            "cortex-a9",
-            "cortex-a53",
-            "cortex-r4",
-            "cortex-r5",
-            "cortex-r52",
-            "arm926ej-s",
-            "arm1176jzf-s",
-        ),
+        *BOTH_STATES,
         "arm7tdmi",
     ),
 }
@@ -146,7 +132,9 @@ def sources(which: str, kernels: Kernels, folder: Path) -> Path:
 def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_path: Path) -> None:
     source = sources(which, kernels, tmp_path)
     for level in LEVELS["gcc"]:
-        compiles(source, compiler(GCC), "-mcpu=cortex-m4", "-mthumb", "-std=c99", *FLAGS["gcc"][number], level)
+        compiles(
+            source, cross_compiler(GCC, "-c"), "-mcpu=cortex-m4", "-mthumb", "-std=c99", *FLAGS["gcc"][number], level
+        )
 
 
 @pytest.mark.parametrize("number", range(len(FLAGS["clang"])))
@@ -163,7 +151,7 @@ def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_
 def test_plain_kernels_compile_for_every_arm_core(which: str, state: str, tmp_path: Path) -> None:
     source, (cc, *own) = sources(which, "plain", tmp_path), CLANG
     for core in ARM_CORES[state]:
-        compiles(source, compiler(GCC), f"-mcpu={core}", state, "-O2", "-std=c99")
+        compiles(source, cross_compiler(GCC, "-c"), f"-mcpu={core}", state, "-O2", "-std=c99")
         compiles(source, compiler(cc), *own, "--target=arm-none-eabi", f"-mcpu={core}", state, "-O2", "-std=c99")
 
 
@@ -208,7 +196,7 @@ def test_c_before_c99_is_refused(tmp_path: Path) -> None:
 )
 def test_a_folder_for_another_core_says_so_first(target: str, core: str, says: str, tmp_path: Path) -> None:
     export_model(kind("lstm"), load_target(target), tmp_path / "out", "net")
-    command = [compiler(GCC), f"-mcpu={core}", "-mthumb", "-fsyntax-only", tmp_path / "out" / "net.c"]
+    command = [cross_compiler(GCC, "-c"), f"-mcpu={core}", "-mthumb", "-fsyntax-only", tmp_path / "out" / "net.c"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     first = next(line for line in done.stderr.splitlines() if "error:" in line)
     assert says in first
@@ -263,7 +251,9 @@ def test_a_model_for_a_device_compiles_as_cxx(name: str, tmp_path: Path) -> None
     export_model(kind("lstm"), target, tmp_path / "out", "net")
     for file in (tmp_path / "out" / "net.c", tmp_path / "out" / "test" / "net_selftest.c"):
         own = [*target.build.gnu_flags, "-O2", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-        compile_program([compiler("arm-none-eabi-g++"), *own, "-x", "c++", "-c", file, "-o", tmp_path / "a.o"])
+        compile_program(
+            [cross_compiler("arm-none-eabi-g++", "-c"), *own, "-x", "c++", "-c", file, "-o", tmp_path / "a.o"]
+        )
 
 
 @pytest.mark.parametrize("which", ["lstm", "gru after", "four bits"])
@@ -271,7 +261,7 @@ def test_helium_needs_no_gnu_c(which: str, tmp_path: Path) -> None:
     """Without __GNUC__ the intrinsics are enough: the bits, with gates in vectors and nearly as few instructions."""
     target = load_target("cortex-m55")
     for name in (GCC, "qemu-system-arm"):
-        compiler(name)
+        tool(name)
     export_model(kind(which), target, tmp_path / "out", "net")
     folder, tools = read_folder(tmp_path / "out"), find_toolchain(target, "gnu")
     sequences = random_sequences(folder.model, folder.exported, (9,), seed=1)
@@ -305,8 +295,7 @@ RUNS = {
 def test_other_arm_cores_have_the_bits(core: str, which: str, level: str, tmp_path: Path) -> None:
     """The self-test, run by QEMU in user mode: programs that end by Linux's call, without a library."""
     kernels, cpu, state = RUNS[core]
-    if shutil.which("qemu-arm") is None:
-        pytest.skip("qemu-arm is not installed")
+    tool("qemu-arm")
     export_model(kind(which), load_target("cortex-m4" if kernels == "dsp" else "generic"), tmp_path / "out", "net")
     start = tmp_path / "start.c"
     start.write_text(
@@ -316,6 +305,8 @@ def test_other_arm_cores_have_the_bits(core: str, which: str, level: str, tmp_pa
     )
     end = ["-nostartfiles", "-Wl,--entry=begin", "-o", tmp_path / "program"]
     files = [start, tmp_path / "out" / "net.c", tmp_path / "out" / "test" / "net_selftest.c"]
-    compile_program([compiler(GCC), f"-mcpu={cpu}", state, level, "-fomit-frame-pointer", *end, *files, "-lc", "-lgcc"])
+    compile_program(
+        [cross_compiler(GCC, "-c"), f"-mcpu={cpu}", state, level, "-fomit-frame-pointer", *end, *files, "-lc", "-lgcc"]
+    )
     done = subprocess.run(["qemu-arm", tmp_path / "program"], timeout=60, check=False)
     assert done.returncode == 0
