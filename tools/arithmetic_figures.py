@@ -34,7 +34,8 @@ from qrnn.model.float_model import (
     TensorInfo,
 )
 from qrnn.model.parts import Operand, pack_gates
-from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.model.quant_graph import Provenance
+from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.gate_choice import GateChoice

@@ -28,7 +28,8 @@ from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel
 from qrnn.model.parts import QuantMatrix4
-from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_layers import QuantDense
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates

@@ -18,7 +18,8 @@ from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
 from qrnn.model.gate_values import gate_values
 from qrnn.model.parts import GateFunction, Operand
-from qrnn.model.quant_model import QuantAdd, QuantConcat, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_layers import QuantAdd, QuantConcat, QuantDense, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 

@@ -17,7 +17,8 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray
 from qrnn.model.gate_values import gate_values
 from qrnn.model.parts import Int16Array, Int32Array, Operand
-from qrnn.model.quant_model import QuantDense, QuantModel, named_matrices
+from qrnn.model.quant_layers import QuantDense, named_matrices
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 Mask = npt.NDArray[np.bool_]

@@ -18,7 +18,8 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray
 from qrnn.model.gate_values import gate_values
 from qrnn.model.parts import Operand
-from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_layers import QuantDense
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.running.session import Session
 

@@ -40,7 +40,8 @@ from qrnn.model.parts import (
     QuantMatrix4,
     pack_nibbles,
 )
-from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_layers import QuantDense
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT

@@ -17,7 +17,8 @@ from qrnn.conversion import quantize
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, Embedding, GraphInput, InitialState, Projection, Recurrent, TensorInfo
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import State
 
 OTHERS = tuple(name for name in available_backends() if name != "reference")
 

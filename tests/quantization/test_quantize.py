@@ -16,7 +16,8 @@ from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError, QuantizationError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, FloatModel, InitialState, Recurrent
-from qrnn.model.quant_model import QuantDense, QuantModel
+from qrnn.model.quant_layers import QuantDense
+from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 

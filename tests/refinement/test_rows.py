@@ -16,7 +16,7 @@ from qrnn.errors import QuantizationError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import Activation
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
-from qrnn.model.quant_model import named_matrices
+from qrnn.model.quant_layers import named_matrices
 from qrnn.quantization.means import MEANS, parse_refine
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
