@@ -11,7 +11,7 @@ from golden_specs import Projected, Spec
 
 from qrnn.model.float_model import CellKind, FloatArray, gate_blocks
 from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix
-from qrnn.model.quant_model import QuantAdd
+from qrnn.model.quant_layers import QuantAdd
 from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.matrix import bounded_rows, quantize_matrix
 

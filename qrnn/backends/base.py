@@ -18,16 +18,16 @@ from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int16Array, Int32Array, Int64Array, TensorFormat
-from qrnn.model.quant_model import (
+from qrnn.model.quant_layers import (
     QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
-    QuantModel,
     QuantPointwise,
     QuantSoftmax,
 )
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 StateArray = TypeVar("StateArray", Int16Array, Int32Array)

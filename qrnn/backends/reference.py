@@ -11,7 +11,7 @@ from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.float_model import CellKind, IndexArray
 from qrnn.model.parts import GateFunction, Int16Array, Matrix, Operand, pack_gates
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_layers import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
 from qrnn.model.quant_recurrent import QuantDirection, QuantProjection, QuantRecurrent
 
 

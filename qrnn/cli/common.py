@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.atomic import destination
 from qrnn.cli.arrays import npz_bytes as npz_bytes
 from qrnn.cli.arrays import read_arrays as read_arrays
 from qrnn.errors import DataError
+from qrnn.system.atomic import destination
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ StreamOption = Annotated[
 
 
 STDOUT = Path("/dev/stdout")
-"""What ``-`` means as the name of an output; `qrnn.atomic` knows it on every system."""
+"""What ``-`` means as the name of an output; `qrnn.system.atomic` knows it on every system."""
 
 
 def console(stderr: bool = False) -> Console:
@@ -98,13 +98,6 @@ def load_source(path: Path, model: QuantModel) -> FloatModel:
     source = load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
-
-
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    if count < 10_000:
-        return f"{count} B"
-    return f"{count / 1024:.1f} KiB" if count < 10_000_000 else f"{count / 1048576:.1f} MiB"
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, size_text, target_file
+from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, target_file
+from qrnn.cli.sizes import size_text
 
 
 def convert(
@@ -40,9 +41,10 @@ def convert(
     stream: StreamOption = False,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
+    from qrnn.conversion import RANDOM, quantize
     from qrnn.model.file import save
     from qrnn.onnx_import import load_onnx
-    from qrnn.quantization import RANDOM, Scheme, quantize
+    from qrnn.quantization.scheme import Scheme
     from qrnn.targets import load_target
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))

@@ -12,7 +12,8 @@ from qrnn.devices.measure import Needs, measure
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.layout import padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, QuantMatrix
-from qrnn.model.quant_model import QuantModel, named_matrices
+from qrnn.model.quant_layers import named_matrices
+from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target
 
 CODE_BYTES = 4096

@@ -22,7 +22,8 @@ from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
 from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
 from qrnn.export.source import Exported
-from qrnn.model.quant_model import QuantModel, named_matrices
+from qrnn.model.quant_layers import named_matrices
+from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
 STEPS = 12

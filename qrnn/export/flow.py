@@ -18,17 +18,17 @@ from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_model import (
+from qrnn.model.quant_layers import (
     QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
     QuantLayer,
-    QuantModel,
     QuantPointwise,
     QuantSoftmax,
 )
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 

@@ -14,15 +14,8 @@ from qrnn.export.layout import COLUMNS
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
-from qrnn.model.quant_model import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantModel,
-    QuantPointwise,
-    QuantSoftmax,
-)
+from qrnn.model.quant_layers import QuantAdd, QuantConcat, QuantDense, QuantEmbedding, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.targets import Kernels
 

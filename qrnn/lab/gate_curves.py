@@ -8,7 +8,8 @@ import numpy as np
 
 from qrnn.accuracy.gate_errors import measure
 from qrnn.model.float_model import GATE_ROLE, FloatModel, Pointwise, Recurrent
-from qrnn.model.quant_model import QuantModel, QuantPointwise
+from qrnn.model.quant_layers import QuantPointwise
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 POINTS = 161

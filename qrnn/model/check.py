@@ -7,14 +7,14 @@ index outside an array, and all of them give the same values. Each dataclass has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qrnn.model.check_formats import check_formats, fail
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import QuantInitialState, TensorFormat
-from qrnn.model.quant_model import (
+from qrnn.model.quant_graph import QuantGraph
+from qrnn.model.quant_layers import (
     QuantAdd,
     QuantConcat,
     QuantDense,
@@ -27,9 +27,6 @@ from qrnn.model.quant_model import (
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
 
-if TYPE_CHECKING:
-    from qrnn.model.quant_model import QuantModel
-
 LARGEST_FEATURES = 1 << 20
 """Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
 
@@ -41,13 +38,13 @@ def written_tensors(layer: QuantLayer) -> tuple[str, ...]:
     return (layer.output,)
 
 
-def check_model(model: QuantModel) -> None:
+def check_model(model: QuantGraph) -> None:
     """`check_graph` and then `check_formats`: all that a model must pass to exist."""
     check_graph(model)
     check_formats(model)
 
 
-def check_complete(model: QuantModel) -> None:
+def check_complete(model: QuantGraph) -> None:
     """A model as a file holds it has a recurrent layer and an output; parts of one, run alone in tests, need not."""
     if not model.recurrent_layers:
         fail("layers", "none is recurrent")
@@ -55,7 +52,7 @@ def check_complete(model: QuantModel) -> None:
         fail("outputs", "there are none")
 
 
-def check_graph(model: QuantModel) -> None:
+def check_graph(model: QuantGraph) -> None:
     """Every tensor is written once before it is read, with the shape that its reader needs; indices lie inside their tensors."""
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
@@ -89,7 +86,7 @@ def check_graph(model: QuantModel) -> None:
         _check_output(output, known - tokens, tensors)
 
 
-def _check_places(model: QuantModel) -> None:
+def _check_places(model: QuantGraph) -> None:
     """Names, shapes and axes of the graph's inputs and outputs."""
     places: tuple[tuple[str, tuple[GraphInput, ...] | tuple[GraphOutput, ...]], ...]
     places = (("input", model.inputs), ("output", model.outputs))
@@ -127,7 +124,7 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
         fail(where, "shape and format disagree")
 
 
-def _check_memory(model: QuantModel) -> None:
+def _check_memory(model: QuantGraph) -> None:
     """Layers without memory are for graphs of one step; the inputs are rows where no layer has memory, and only there."""
     remembers = [layer.memory for layer in model.recurrent_layers]
     if not all(remembers) and not model.one_step:
@@ -138,7 +135,7 @@ def _check_memory(model: QuantModel) -> None:
             fail(f"input {i.name}", f"rows={i.rows}, but the layers {'have no' if rows else 'have'} memory")
 
 
-def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantModel) -> None:
+def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantGraph) -> None:
     def expect(name: str, features: int, has_time: bool) -> None:
         fmt = tensors.get(name)
         if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
@@ -191,7 +188,7 @@ def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorForm
                 expect(name, tensors[layer.left].features, tensors[layer.left].has_time)
 
 
-def _check_states(where: str, layer: QuantRecurrent, model: QuantModel) -> None:
+def _check_states(where: str, layer: QuantRecurrent, model: QuantGraph) -> None:
     """Initial states read inside state inputs, and begin at zero where those are left out."""
     sizes = {i.name: i.features for i in model.inputs if i.kind == "state"}
 
@@ -210,7 +207,7 @@ def _check_states(where: str, layer: QuantRecurrent, model: QuantModel) -> None:
             check(d.c_0)
 
 
-def _check_one_step(model: QuantModel) -> None:
+def _check_one_step(model: QuantGraph) -> None:
     """A graph of one step per call runs forward, and its every step is its last."""
     for i in model.inputs:
         if i.kind in ("features", "tokens") and not i.has_time:
@@ -242,6 +239,6 @@ def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str,
         )
 
 
-def prove(model: QuantModel) -> dict[str, int]:
+def prove(model: QuantGraph) -> dict[str, int]:
     """Layer and matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
     return {name: matrix.prove(f"layer {name}", rows) for name, matrix, rows in named_matrices(model.layers)}

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import ModelFileError
 from qrnn.model.parts import CELL_MAX, Operand, TensorFormat
-from qrnn.model.quant_model import (
+from qrnn.model.quant_graph import QuantGraph
+from qrnn.model.quant_layers import (
     QuantAdd,
     QuantConcat,
     QuantDense,
@@ -29,9 +29,6 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
-
-if TYPE_CHECKING:
-    from qrnn.model.quant_model import QuantModel
 
 INT16_MAX = 32767
 
@@ -49,7 +46,7 @@ def fraction_bits_of(fmt: TensorFormat) -> int | None:
     return 1 - exponent if mantissa == 0.5 else None
 
 
-def check_formats(model: QuantModel) -> None:
+def check_formats(model: QuantGraph) -> None:
     """ModelFileError where a tensor's format is not the one that its writer gives it, or that a reader was made for."""
     tensors = model.tensors
     scaled: set[str] = set()

@@ -10,15 +10,8 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import GateFunction, Int8Array, Int64Array, Matrix, QuantMatrix4, TensorFormat
-from qrnn.model.quant_model import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantModel,
-    QuantPointwise,
-    QuantSoftmax,
-)
+from qrnn.model.quant_layers import QuantAdd, QuantConcat, QuantDense, QuantEmbedding, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 

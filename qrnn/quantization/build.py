@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,38 +10,33 @@ from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import QuantizationError
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import (
-    Activation,
     Add,
     Concat,
     Dense,
     Embedding,
-    FloatArray,
-    FloatModel,
     LastStep,
     Layer,
     Pointwise,
     Recurrent,
     Softmax,
 )
-from qrnn.model.parts import GateFunction, Int8Array, Operand, TensorFormat
-from qrnn.model.quant_model import (
+from qrnn.model.parts import TensorFormat
+from qrnn.model.quant_graph import Provenance
+from qrnn.model.quant_layers import (
     ConcatPart,
-    Provenance,
     QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
     QuantLayer,
-    QuantModel,
     QuantPointwise,
     QuantSoftmax,
 )
-from qrnn.quantization.calibrate import Ranges
-from qrnn.quantization.gate_choice import parse_gates
-from qrnn.quantization.gate_tables import exp_table, gate_function, needs_input_range
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.formats import Formats, fitting_limit
+from qrnn.quantization.gate_tables import exp_table, needs_input_range
 from qrnn.quantization.inputs import (
-    InputScheme,
     fraction_bits,
     input_format,
     power_of_two_format,
@@ -51,27 +45,10 @@ from qrnn.quantization.inputs import (
 )
 from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix
 from qrnn.quantization.recurrent import build_recurrent
-from qrnn.quantization.scheme import Scheme
 
 
-class Builder:
-    """One conversion: tensor formats are decided in the order of the layers; ``decisions`` says what and why."""
-
-    def __init__(
-        self, model: FloatModel, ranges: Ranges, scheme: Scheme, inputs: Mapping[str, InputScheme], reasons: list[str]
-    ) -> None:
-        self.model, self.ranges, self.scheme, self.input_schemes = model, ranges, scheme, inputs
-        self.tensors: dict[str, TensorFormat] = {}
-        self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
-        self.decisions: list[str] = list(reasons)
-        self.choices = parse_gates(scheme.gates)
-
-    def gate_function(
-        self, gate: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
-    ) -> GateFunction:
-        """The function of a gate (or ``head``) by the scheme's choices; ``in_frac`` where `needs_input_range` asks for it."""
-        chosen, choice = self.choices.resolve(gate, activation)
-        return gate_function(chosen, choice, in_frac=in_frac, clip=clip)
+class Builder(Formats):
+    """One conversion: tensor formats are decided in the order of the layers."""
 
     def build(self, provenance: Provenance) -> QuantModel:
         """The quantized model; QuantizationError names the layer that does not fit."""
@@ -120,10 +97,6 @@ class Builder:
                 f"gates {self.scheme.gates!r}: the model has no {' and no '.join(unused)} gate; leave {'them' if len(unused) > 1 else 'it'} out"
             )
 
-    @property
-    def _operand_limit(self) -> int:
-        return 127 if self.scheme.activations == 8 else 32767
-
     def _is_output(self, name: str) -> bool:
         return any(name == part[0] for output in self.model.outputs for part in output.parts)
 
@@ -135,15 +108,10 @@ class Builder:
                 sums += [largest_row_sum(d.weight_ih, self.scheme.weights) for d in reader.directions]
             else:
                 sums.append(largest_row_sum(reader.weight))
-        limit = _fitting_limit(32767, max(sums))
+        limit = fitting_limit(32767, max(sums))
         if limit < 127:
             raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
         return limit
-
-    def set_format(self, name: str, frac: int, features: int, has_time: bool, limit: int = 32767) -> None:
-        """Tensor ``name`` is int16 with ``frac`` fraction bits."""
-        self.fracs[name] = frac
-        self.tensors[name] = TensorFormat(features, has_time, 16, (2.0**-frac,), limit)
 
     def _frac(self, name: str, layer: Layer) -> int:
         if not 0 <= self.fracs[name] <= 15:
@@ -151,25 +119,6 @@ class Builder:
                 f"layer {layer.name!r}: its input {name!r} needs {self.fracs[name]} fraction bits, expected 0…15"
             )
         return self.fracs[name]
-
-    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
-        """How a matvec reads tensor ``name``: sources as they are, int16 tensors narrowed by the least shift that covers ``largest``."""
-        if name not in self.fracs:
-            return Operand(0, self.tensors[name].limit)
-        return self.narrowing(self.fracs[name], largest, row_sum)
-
-    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
-        """How a matvec reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
-        q = largest * 2.0**frac
-        limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
-        # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
-        while (limit + 1) * 2**shift < q and shift < 15:
-            shift += 1
-        return Operand(shift, limit)
-
-    def unit(self, name: str, operand: Operand) -> FloatArray:
-        """Real value of one operand unit of tensor ``name``, [1] or [F]."""
-        return self.tensors[name].scales * 2.0**operand.shift
 
     def _layer(self, layer: Layer) -> QuantLayer:
         match layer:
@@ -231,12 +180,6 @@ class Builder:
         matrix = quantize_matrix(weight, layer.bias, fracs, pre_shift, operand.limit)
         return QuantDense(layer.name, layer.input, layer.output, matrix, pre_shift, operand, frac)
 
-    def observed(self, name: str) -> float:
-        """The largest magnitude of an int16 tensor that a matvec operand should cover, by the calibrator."""
-        if name not in self.ranges.total:
-            return 0.0
-        return float(self.ranges.total[name].threshold(self.scheme.calibrator, self._operand_limit)[0])
-
     def _pointwise(self, layer: Pointwise) -> QuantPointwise:
         in_frac = self._frac(layer.input, layer)
         function = self.gate_function("head", layer.activation, in_frac)
@@ -251,17 +194,3 @@ class Builder:
         info = self.model.tensors[layer.output]
         self.set_format(layer.output, out_frac, info.features, info.has_time, limit)
         return QuantPointwise(layer.name, layer.input, layer.output, function, in_frac, out_frac)
-
-    def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
-        """Say so where rows are computed coarser."""
-        if pre_shift.any():
-            self.decisions.append(
-                f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
-            )
-
-
-def _fitting_limit(limit: int, row_sum: float) -> int:
-    """``limit``, or the next of its halves with which a row of that sum stays below 2^30; the other bit is for bias and left shift."""
-    while row_sum * limit >= 2.0**30:
-        limit >>= 1
-    return limit

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from qrnn.errors import QuantizationError
@@ -24,15 +22,13 @@ from qrnn.model.quant_recurrent import (
     QuantProjection,
     QuantRecurrent,
 )
+from qrnn.quantization.formats import Formats
 from qrnn.quantization.gate_tables import complement, exp_table, needs_input_range
 from qrnn.quantization.inputs import fraction_bits
 from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
 
-if TYPE_CHECKING:
-    from qrnn.quantization.build import Builder
 
-
-def build_recurrent(build: Builder, layer: Recurrent) -> QuantRecurrent:
+def build_recurrent(build: Formats, layer: Recurrent) -> QuantRecurrent:
     """Decide every format of ``layer`` and make its integers; QuantizationError names what does not fit."""
     numbered = list(enumerate(layer.directions))
     functions = [_gate_functions(build, layer, number, d) for number, d in numbered]
@@ -95,7 +91,7 @@ def _check_fits(layer: Recurrent, state: str, largest: float, frac: int, bits: i
         )
 
 
-def _gate_functions(build: Builder, layer: Recurrent, number: int, d: Direction) -> dict[str, GateFunction]:
+def _gate_functions(build: Formats, layer: Recurrent, number: int, d: Direction) -> dict[str, GateFunction]:
     """Role → gate function of one direction."""
     functions = {}
     for role in layer.roles:
@@ -109,7 +105,7 @@ def _gate_functions(build: Builder, layer: Recurrent, number: int, d: Direction)
 
 
 def _in_frac(
-    build: Builder, layer: Recurrent, key: str, role: str, activation: Activation, projected: bool
+    build: Formats, layer: Recurrent, key: str, role: str, activation: Activation, projected: bool
 ) -> int | None:
     """Fraction bits of a function's argument, from calibration; None where the function itself says them."""
     if not needs_input_range(activation):
@@ -129,7 +125,7 @@ def _bound(function: GateFunction) -> float:
     return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
 
 
-def _cell_frac(build: Builder, layer: Recurrent, functions: list[dict[str, GateFunction]]) -> int:
+def _cell_frac(build: Formats, layer: Recurrent, functions: list[dict[str, GateFunction]]) -> int:
     """Fraction bits of c: four times the largest seen fits, and no finer than i·g, no coarser than the output function's input."""
     if layer.cell != "lstm":
         return C_FRAC_MAX
@@ -147,7 +143,7 @@ def _cell_frac(build: Builder, layer: Recurrent, functions: list[dict[str, GateF
     return c_frac
 
 
-def _hidden_frac(build: Builder, layer: Recurrent, number: int, functions: dict[str, GateFunction]) -> int:
+def _hidden_frac(build: Formats, layer: Recurrent, number: int, functions: dict[str, GateFunction]) -> int:
     """Fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
     if layer.cell == "lstm":
         bounded = _bound(functions["o"]) <= 1 and _bound(functions["output"]) <= 1
@@ -165,7 +161,7 @@ def _hidden_frac(build: Builder, layer: Recurrent, number: int, functions: dict[
     return min(fraction_bits(largest, 15), most)
 
 
-def _state_frac(build: Builder, layer: Recurrent, number: int, d: Direction, hidden_frac: int) -> int:
+def _state_frac(build: Formats, layer: Recurrent, number: int, d: Direction, hidden_frac: int) -> int:
     """Fraction bits of what is fed back: h, or what the projection makes of it."""
     if d.projection is None:
         return hidden_frac
@@ -179,14 +175,14 @@ def _state_frac(build: Builder, layer: Recurrent, number: int, d: Direction, hid
     return min(fraction_bits(largest, 15), most)
 
 
-def _projection_function(build: Builder, owner: str, activation: Activation) -> GateFunction:
+def _projection_function(build: Formats, owner: str, activation: Activation) -> GateFunction:
     in_frac = None
     if needs_input_range(activation):
         in_frac = fraction_bits(build.ranges.largest(f"{owner}.pre_s"), 15)
     return build.gate_function("head", activation, in_frac)
 
 
-def _projection(build: Builder, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
+def _projection(build: Formats, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
     function = _projection_function(build, owner, p.function) if isinstance(p.function, Activation) else None
     softmax = p.function == "softmax"
     if function is not None:
@@ -204,7 +200,7 @@ def _projection(build: Builder, owner: str, p: Projection, hidden_frac: int, h_f
 
 
 def _direction(
-    build: Builder,
+    build: Formats,
     layer: Recurrent,
     owner: str,
     d: Direction,

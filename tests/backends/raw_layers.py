@@ -23,7 +23,9 @@ from qrnn.model.parts import (
     TensorFormat,
     pack_nibbles,
 )
-from qrnn.model.quant_model import Provenance, QuantDense, QuantModel
+from qrnn.model.quant_graph import Provenance
+from qrnn.model.quant_layers import QuantDense
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 

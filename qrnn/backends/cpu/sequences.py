@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,12 @@ import numpy.typing as npt
 from qrnn.backends.base import ModelRows, SequenceRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import STATUS, Call, CallList, address_of
-from qrnn.backends.cpu.layer_calls import USERS, LayerCalls
+from qrnn.backends.cpu.layer_calls import USERS, CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import Int64Array, TensorFormat
-from qrnn.model.quant_model import QuantLastStep
+from qrnn.model.quant_layers import QuantLastStep
 from qrnn.model.quant_recurrent import QuantRecurrent
-
-if TYPE_CHECKING:
-    from qrnn.backends.cpu.engine import CpuEngine
 
 SEQUENCE_ELEMENTS = 1 << 21
 """Larger tensors are not kept."""
@@ -33,7 +30,7 @@ SEQUENCE_ELEMENTS = 1 << 21
 class CpuSequences(SequenceRows):
     """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
-    def __init__(self, engine: CpuEngine, size: int, steps: int, real: Any, threads: int) -> None:
+    def __init__(self, engine: CallMaker, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
             name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
@@ -80,7 +77,7 @@ class _Share:
 
     def __init__(
         self,
-        engine: CpuEngine,
+        engine: CallMaker,
         rows: ModelRows,
         tensors: dict[str, Any],
         steps: int,
@@ -148,7 +145,7 @@ def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
 
 
 class _SequenceCalls(LayerCalls):
-    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
+    def __init__(self, engine: CallMaker, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
         super().__init__(engine, rows, tensors)
         self._steps, self._gangs = steps, gangs
         self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}

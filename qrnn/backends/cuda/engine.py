@@ -17,7 +17,8 @@ from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int16Array
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_layers import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 

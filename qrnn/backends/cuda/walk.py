@@ -17,16 +17,16 @@ from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, run_d
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import pack_gates
-from qrnn.model.quant_model import (
+from qrnn.model.quant_layers import (
     QuantAdd,
     QuantConcat,
     QuantDense,
     QuantEmbedding,
     QuantLastStep,
-    QuantModel,
     QuantPointwise,
     QuantSoftmax,
 )
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from qrnn.model.float_model import Activation, ActivationKind, Pointwise, Softmax
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Tensor
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.model.float_model import Direction, FloatArray, InitialState, Recurrent, gate_blocks
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
     CELLS,
@@ -25,6 +25,7 @@ from qrnn.onnx_import.operators.recurrent_attributes import (
     X,
     attributes_of,
 )
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 
