@@ -5,8 +5,8 @@ Each file ``part_NAME.py`` of this folder is a part. It has
 - ``ORDER``, an integer: parts run in this order;
 - ``SECONDS``, the part's limit: its process and all processes that it started are killed then;
 - ``TITLE``, the heading of its section;
-- ``measure(options, write)``, which does the work and calls ``write`` with the whole result so far, a dictionary that JSON can hold, as often as
-  there is something new;
+- ``measure(options, write)``, which does the work and calls ``write`` with the whole result so far, a dictionary that JSON can hold, as often
+  as there is something new;
 - ``page(result)``, which returns the Markdown of the section, without its heading.
 
 ``measure`` runs in a process of its own; ``page`` runs in the process that all parts have in common, which must not fail. So nothing of CUDA is
