@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import subprocess
-import sys
 import tempfile
+import time
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from gpu_check.frame import ROOT, CheckError, Options, Result, Write
+from gpu_check.pool import Events, Pool, function_of
 
 ORDER = 20
 SECONDS = 170.0
@@ -41,9 +37,17 @@ DRY_TESTS = (
 )
 """Of a dry run: one of each kind, since a simulated step takes long."""
 
-MOST_PROCESSES = 12
-"""They compile most of the time, and a core is left for the driver's threads."""
+LONG = (
+    "test_backend_equals_reference",
+    "test_a_ragged_batch_equals_each_sequence_alone",
+    "test_chunks_and_steps_equal_the_whole_run",
+)
+"""Functions that run in processes of their own."""
 
+MOST_PROCESSES = 14
+"""They compile most of the time, and a core or two are left for the driver's threads."""
+
+COLLECT_SECONDS = 60.0
 TEST_SECONDS = 100.0
 """A test that takes longer hangs: its process is ended and another one started."""
 
@@ -57,104 +61,59 @@ SHOWN = 40
 
 def measure(options: Options, write: Write) -> None:
     """See `gpu_check.frame`."""
+    tests = DRY_TESTS if options.dry_run else TESTS
+    processes = 2 if options.dry_run else max(2, min(MOST_PROCESSES, (os.cpu_count() or 2) - 2))
     with tempfile.TemporaryDirectory(prefix="exactness-") as folder:
-        record = Path(folder) / "record.jsonl"
-        record.touch()
-        processes = 2 if options.dry_run else max(2, min(MOST_PROCESSES, (os.cpu_count() or 2) - 2))
-        environment = dict(os.environ) | {
-            "GPU_CHECK_RECORD": str(record),
-            "GPU_CHECK_TEST_SECONDS": str(TEST_SECONDS),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "CI": "1",  # the same random cases each time
-        }
-        command = pytest_command(DRY_TESTS if options.dry_run else TESTS, processes)
-        child = subprocess.Popen(command, cwd=ROOT, env=environment)
-        late = False
-        while child.poll() is None:
-            try:
-                child.wait(WRITE_SECONDS)
-            except subprocess.TimeoutExpired:
-                write(summary(record, processes, None))
-            if options.left() < SPARE_SECONDS and not late:
-                late = True
-                child.kill()  # its workers are ended with this part's session
-        result = summary(record, processes, child.returncode)
+        pool = Pool(Path(folder), ROOT, processes, TEST_SECONDS)
+        status = pool.collect("cuda", tests, COLLECT_SECONDS)
+        write(summary(pool.events, processes))
+        written = time.monotonic()
+        for _ in pool.run(together, lambda: options.left() > SPARE_SECONDS):
+            if time.monotonic() - written > WRITE_SECONDS:
+                write(summary(pool.events, processes))
+                written = time.monotonic()
+        result = summary(pool.events, processes)
         write(result)
-    if late:
+    if not pool.events.groups:
+        raise CheckError(f"no tests were found: pytest ended with {status}")
+    if result["failures"]:
+        raise CheckError(f"{len(result['failures'])} tests failed, {result['not_run']} did not run")
+    if result["not_run"]:
         raise CheckError(f"not all tests ran within {options.seconds:.0f} s: {result['not_run']} are left")
-    if result["failures"] or child.returncode != 0:
-        raise CheckError(f"{len(result['failures'])} tests failed; pytest ended with {child.returncode}")
 
 
-def pytest_command(tests: tuple[str, ...], processes: int) -> list[str]:
-    """No plugins but those needed, and none of the project's settings: a warning of a newer package is reported and is no failure."""
-    settings = ["addopts=", "filterwarnings=default", "xfail_strict=true"]
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "gpu_check.recorder"]
-    command += ["-p", "xdist.plugin", "-n", str(processes), "--dist", "loadgroup", "--max-worker-restart", "1000"]
-    if _has_reorder():
-        command.append("--no-loadscope-reorder")
-    for setting in settings:
-        command += ["-o", setting]
-    return [*command, "-m", "not long", "-k", "cuda", *tests]
+def together(test: str, group: str) -> str:
+    """Tests of a group run in one process, and those of a file that are of none, but for the longest: each compiles kernels anew."""
+    name = function_of(test)
+    return group or (name if name.partition("::")[2] in LONG else test.partition("::")[0])
 
 
-def _has_reorder() -> bool:
-    """Whether pytest-xdist (from 3.7 on) would start groups of many tests first, and can be told not to."""
-    try:
-        numbers = version("pytest-xdist").split(".")
-        return (int(numbers[0]), int(numbers[1])) >= (3, 7)
-    except (PackageNotFoundError, ValueError, IndexError):
-        return False
-
-
-def summary(record: Path, processes: int, status: int | None) -> Result:
-    """What the recorder has written so far."""
-    outcomes: dict[str, dict[str, Any]] = {}
-    began: dict[str, None] = {}
-    warnings: Counter[str] = Counter()
-    collected = 0
-    for line in record.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a line of which half is written
-        if event["event"] == "collected":
-            collected = max(collected, event["count"])
-        elif event["event"] == "began":
-            began[event["test"]] = None
-        elif event["event"] == "warning":
-            warnings[event["text"]] += 1
-        elif outcomes.get(event["test"], {}).get("outcome") != "failed":  # a failure stays one
-            outcomes[event["test"]] = event
+def summary(events: Events, processes: int) -> Result:
+    """What is known so far."""
     groups: dict[str, Counter[str]] = {}
-    for name, outcome in outcomes.items():
-        group = groups.setdefault(group_of(name), Counter())
-        group[outcome["outcome"]] += 1
-        group["seconds"] += outcome["seconds"]
-    skipped = Counter(line for o in outcomes.values() if o["outcome"] == "skipped" for line in o["lines"])
+    seconds: Counter[str] = Counter()
+    for name, outcome in events.outcomes.items():
+        groups.setdefault(group_of(name), Counter())[outcome["outcome"]] += 1
+        seconds[group_of(name)] += outcome["seconds"]
+    found = [{"name": name, **outcome} for name, outcome in events.outcomes.items()]
     return {
         "processes": processes,
-        "status": status,
-        "collected": collected,
-        "not_run": max(0, collected - len(outcomes)),
-        "groups": {name: dict(counts) for name, counts in sorted(groups.items())},
-        "failures": [
-            {"test": name, "lines": outcome["lines"]}
-            for name, outcome in outcomes.items()
-            if outcome["outcome"] == "failed"
-        ],
-        "unfinished": [name for name in began if name not in outcomes],
-        "skipped": dict(skipped),
-        "warnings": dict(warnings.most_common(40)),
-        "properties": {name: o["properties"] for name, o in outcomes.items() if o.get("properties")},
-        "slowest": dict(sorted(((name, o["seconds"]) for name, o in outcomes.items()), key=lambda item: -item[1])[:10]),
+        "collected": len(events.groups),
+        "not_run": sum(test not in events.outcomes for test in events.groups),
+        "groups": {name: {**counts, "seconds": seconds[name]} for name, counts in sorted(groups.items())},
+        "failures": [{"test": o["name"], "lines": o["lines"]} for o in found if o["outcome"] == "failed"],
+        "unfinished": sorted(events.began - events.outcomes.keys()),
+        "skipped": Counter(line for o in found if o["outcome"] == "skipped" for line in o["lines"]),
+        "warnings": dict(Counter(events.warnings).most_common(40)),
+        "properties": {o["name"]: o["properties"] for o in found if o.get("properties")},
+        "slowest": {o["name"]: o["seconds"] for o in sorted(found, key=lambda o: -o["seconds"])[:10]},
     }
 
 
 def group_of(test: str) -> str:
-    """A test's file and function."""
-    path, _, name = test.partition("::")
-    return f"{Path(path).stem}: {re.split(r'[[@]', name)[0]}" if name else Path(path).stem
+    """A test's file and function, for the page."""
+    path, _, name = function_of(test).partition("::")
+    return f"{Path(path).stem}: {name}" if name else Path(path).stem
 
 
 def page(result: Result) -> str:

@@ -102,6 +102,7 @@ def run_limited(
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(DEATH_SECONDS)
         output.wait(2.0)
+        child.stdout.close()
     return Ended(status, time.monotonic() - began, output.end.decode(errors="replace"))
 
 

@@ -1,9 +1,8 @@
 """A plugin of pytest that writes each test's outcome to a file as it comes, so that a run that is killed has told what it knew.
 
-``pytest -p gpu_check.recorder`` with GPU_CHECK_RECORD naming the file, which gets one JSON object a line. With pytest-xdist the process that
-hands out tests writes the file. Each process that runs tests has two rules more: a test that takes longer than GPU_CHECK_TEST_SECONDS ends
-its process, after printing where it was; and so does one that leaves the device's context broken, in which every later test would fail too.
-pytest-xdist then starts another process.
+``pytest -p gpu_check.recorder`` with GPU_CHECK_RECORD naming the file, to which each event is appended as one line of JSON; several processes
+may share it. A test that takes longer than GPU_CHECK_TEST_SECONDS ends its process, after printing where it was; and so does one that leaves
+the device's context broken, in which every later test would fail too.
 """
 
 from __future__ import annotations
@@ -27,26 +26,23 @@ BROKEN = (
 LINES = 30
 """The last lines of a failure that are kept."""
 
+ENDED = 70
+"""The exit status of a process whose context is broken."""
+
 
 class Recorder:
-    """The hooks; ``file`` is None in a process that only runs tests."""
+    """The hooks."""
 
-    def __init__(self, file: Path | None, seconds: float, alone: bool) -> None:
-        self._file, self._seconds, self._broken, self._alone = file, seconds, False, alone
+    def __init__(self, file: Path, seconds: float) -> None:
+        self._file, self._seconds, self._broken = file, seconds, False
         self._stderr = os.dup(2)  # pytest puts a file in its place while a test runs
 
     def _write(self, **event: Any) -> None:
-        if self._file is not None:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+        append(self._file, event)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self._alone:
-            self._write(event="collected", count=len(session.items))
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
-        self._write(event="collected", count=len(ids))
+        groups = {item.nodeid: _group(item) for item in session.items}
+        self._write(event="collected", groups=groups)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -86,30 +82,41 @@ class Recorder:
             faulthandler.cancel_dump_traceback_later()
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
         report = yield
         if report.failed and any(text in report.longreprtext for text in BROKEN):
             self._broken = True
         return report
 
     def pytest_runtest_logfinish(self) -> None:
-        if self._broken and not self._alone:
+        if self._broken:
             os.write(self._stderr, b"the device's context is broken: this process ends\n")
-            os._exit(70)
+            os._exit(ENDED)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the hooks: in the process that hands out tests, and in each that runs them."""
-    worker = hasattr(config, "workerinput")
-    distributes = not worker and bool(getattr(config.option, "numprocesses", None))
-    place = os.environ.get("GPU_CHECK_RECORD")
-    seconds = 0.0 if distributes else float(os.environ.get("GPU_CHECK_TEST_SECONDS", "0"))
-    file = Path(place) if place and not worker else None
-    config.pluginmanager.register(Recorder(file, seconds, not worker and not distributes), "gpu_check_recorder")
+    """Register the hooks, and the marker that pytest-xdist would register."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that run in one process")
+    recorder = Recorder(Path(os.environ["GPU_CHECK_RECORD"]), float(os.environ.get("GPU_CHECK_TEST_SECONDS", "0")))
+    config.pluginmanager.register(recorder, "gpu_check_recorder")
+
+
+def append(file: Path, event: dict[str, Any]) -> None:
+    """One line, by one call of the system: lines of several processes do not mix."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, (json.dumps(event) + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker is not None and marker.args else ""
 
 
 def _end(text: str) -> list[str]:
-    return text.splitlines()[-LINES:]
+    return [line[:400] for line in text.splitlines()[-LINES:]]
 
 
 def _reason(report: Any) -> str:

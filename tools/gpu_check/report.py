@@ -122,6 +122,8 @@ def read_results(path: Path) -> dict[str, Any]:
     document: Any = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckError(f"it is no file of results of this command, whose format is {FORMAT!r}")
+    if document["dry_run"]:
+        raise CheckError("it is of a dry run, whose figures are of no GPU; give a file of a run on a GPU")
     return document
 
 

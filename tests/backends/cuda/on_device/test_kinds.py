@@ -29,7 +29,7 @@ from qrnn.backends.cuda.plan import Plan
 from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
-BATCHES = (1, 2, 9) if SIMULATED else (1, 2, 40)
+BATCHES = (2, 9) if SIMULATED else (1, 2, 40)
 """For `dp4a` of one and two sequences, and for one tile of sequences, two and four."""
 
 STEPS = 2 if SIMULATED else 4
