@@ -5,7 +5,7 @@
 
 Each part runs in a process of its own and within a limit of its own; its results are written as they come; a part that fails, crashes or hangs
 does not stop the next. ``--dry-run`` runs the smallest sizes in Numba's CUDA simulator. ``--page`` makes the page that is kept in docs/ from a
-JSON file. The exit status is 0 where all went well, 1 where a part did not, 2 where there is no GPU or the command line is wrong.
+JSON file. What a part leaves of its time is added to the next one's. The exit status is 0 where all went well, 1 where a part did not, 2 where there is no GPU or the command line is wrong.
 """
 
 from __future__ import annotations
@@ -131,8 +131,11 @@ def check(options: argparse.Namespace) -> int:
             return 2
         report = begin(chosen, command_line(options), device, options.dry_run)
         report.write(folder)
+        spare = 0.0
         for part in sorted(report.pages.values(), key=lambda part: part.order):
+            report.parts[part.name].limit += spare
             run(part, report, folder, work, environment)
+            spare = max(0.0, report.parts[part.name].limit - report.parts[part.name].seconds)
         shutil.copy(folder / "gpu_check.md", work)  # a folder that has gone is an error here and not later
     if not options.dry_run and found.status != 0:
         return 2

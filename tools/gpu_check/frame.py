@@ -3,7 +3,8 @@
 Each file ``part_NAME.py`` of this folder is a part. It has
 
 - ``ORDER``, an integer: parts run in this order;
-- ``SECONDS``, the part's limit: its process and all processes that it started are killed then;
+- ``SECONDS``, the part's limit: its process and all processes that it started are killed then. What earlier parts have left of their time is
+  added: ``Options.seconds`` is the whole;
 - ``TITLE``, the heading of its section;
 - ``measure(options, write)``, which does the work and calls ``write`` with the whole result so far, a dictionary that JSON can hold, as often
   as there is something new;

@@ -17,7 +17,7 @@ from typing import Any
 from gpu_check.frame import CheckError, Options, Result, Write
 
 ORDER = 10
-SECONDS = 25.0
+SECONDS = 20.0
 TITLE = "Device and versions"
 
 PACKAGES = (

@@ -12,7 +12,7 @@ from gpu_check.frame import ROOT, CheckError, Options, Result, Write
 from gpu_check.pool import Events, Pool, function_of
 
 ORDER = 20
-SECONDS = 170.0
+SECONDS = 130.0
 TITLE = "Exactness"
 
 CUDA = "tests/backends/cuda"
@@ -37,18 +37,14 @@ DRY_TESTS = (
 )
 """Of a dry run: one of each kind, since a simulated step takes long."""
 
-LONG = (
-    "test_backend_equals_reference",
-    "test_a_ragged_batch_equals_each_sequence_alone",
-    "test_chunks_and_steps_equal_the_whole_run",
-)
+LONG = ("test_backend_equals_reference",)
 """Functions that run in processes of their own."""
 
 MOST_PROCESSES = 14
 """They compile most of the time, and a core or two are left for the driver's threads."""
 
 COLLECT_SECONDS = 60.0
-TEST_SECONDS = 100.0
+TEST_SECONDS = 90.0
 """A test that takes longer hangs: its process is ended and another one started."""
 
 WRITE_SECONDS = 1.0

@@ -15,7 +15,7 @@ from typing import Any
 from gpu_check.frame import CheckError, Options, Result, Write
 
 ORDER = 40
-SECONDS = 35.0
+SECONDS = 25.0
 TITLE = "Latencies"
 
 THREADS = 256

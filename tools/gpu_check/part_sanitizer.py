@@ -17,7 +17,7 @@ from typing import Any
 from gpu_check.frame import ROOT, CheckError, Options, Result, Write
 
 ORDER = 30
-SECONDS = 60.0
+SECONDS = 45.0
 TITLE = "compute-sanitizer"
 
 PROGRAM = "compute-sanitizer"

@@ -198,6 +198,7 @@ def test_no_part_stops_the_next(made_up: Path, tmp_path: Path) -> None:
     assert "about to crash" in parts["crashes"]["said"]
     assert parts["raises"]["result"] == {"kept": True}
     assert "CUDA_ERROR_ILLEGAL_ADDRESS" in parts["raises"]["said"]
+    assert parts["raises"]["limit"] > 40, "what is left of a part's time goes to the next"
     assert parts["finds"]["said"] == "finds: 3 of 5 are wrong\n"
     assert "a_module_that_does_not_exist" in parts["import_fails"]["said"]
     assert parts["works"]["result"] == {

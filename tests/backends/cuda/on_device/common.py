@@ -44,7 +44,7 @@ CELLS = {
 
 
 def compiled_together(*names: object) -> pytest.MarkDecorator:
-    """Tests of one such group run in one process, since each process compiles the kernels that it uses."""
+    """Tests of one such group run in one process, since each process compiles the kernels that it uses; so does backend cpu."""
     return pytest.mark.xdist_group(" ".join(map(str, names)))
 
 
@@ -83,7 +83,7 @@ _KEPT: dict[Any, tuple[QuantModel, dict[str, Any]]] = {}
 
 
 def expected(model: QuantModel, size: int, steps: int, backend: str = "reference") -> dict[str, Any]:
-    """Every tensor and final state, by the reference, or for large sizes by backend cpu, which other tests hold to it."""
+    """Every tensor and final state, by the reference, or for the largest sizes by backend cpu, which other tests hold to it."""
     key = id(model), size, steps, backend
     if key not in _KEPT:
         _KEPT[key] = model, integers(Session(model, backend, threads=1), ragged(model, size, steps))[0]

@@ -106,6 +106,7 @@ def test_large_batches_go_through_in_waves() -> None:
                 assert_same(model, 40, 3)
 
 
+@compiled_together("cpu")
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_the_grid_meets_for_long(cell: str) -> None:
     """Thousands of barriers of as many blocks as the device has processors: a block ahead of the others would spoil all that follows."""
