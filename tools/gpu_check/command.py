@@ -3,9 +3,10 @@
     python tools/gpu_check [--output FOLDER] [--parts device exactness …] [--dry-run]
     python tools/gpu_check --page FOLDER/gpu_check.json [--output docs/benchmarks/gpu-check.md]
 
-Each part runs in a process of its own and within a limit of its own; its results are written as they come; a part that fails, crashes or hangs
-does not stop the next. ``--dry-run`` runs the smallest sizes in Numba's CUDA simulator. ``--page`` makes the page that is kept in docs/ from a
-JSON file. What a part leaves of its time is added to the next one's. The exit status is 0 where all went well, 1 where a part did not, 2 where there is no GPU or the command line is wrong.
+Each part runs in a process of its own and within a limit of its own; what it leaves of its time is added to the next one's. Its results are
+written as they come, and a part that fails, crashes or hangs does not stop the next. ``--dry-run`` runs the smallest sizes in Numba's CUDA
+simulator. ``--page`` makes the page that is kept in docs/ from a JSON file. The exit status is 0 where all went well, 1 where a part did not, 2
+where there is no GPU or the command line is wrong.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from models import Shape
 
 from backends.cuda.on_device.common import BOTH, CELLS, SIMULATED, assert_same, compiled_together, quantized
 from qrnn.backends.cuda.kinds import BLOCK
+from qrnn.session import Session
 
 HIDDEN = (1, 7, 8, 9, 31, 32, 33, 64, 127, 200, 257)
 BATCHES = (1, 2, 3, 8, 33) if SIMULATED else (1, 2, 3, 7, 8, 9, 16, 17, 31, 33, 65)
@@ -21,6 +22,7 @@ BATCHES = (1, 2, 3, 8, 33) if SIMULATED else (1, 2, 3, 7, 8, 9, 16, 17, 31, 33, 
 def test_units_and_sequences(cell: str, bits: int, hidden: int) -> None:
     model = quantized(replace(CELLS[cell], hidden_size=hidden), bits)
     for size in BATCHES:
+        assert all(Session(model, "cuda").engine.plans(size).values()), "a fused kernel runs"  # type: ignore[attr-defined]
         assert_same(model, size, 3)
 
 
