@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,19 @@ def _or_problem(find: Callable[[], Any]) -> Any:
 def _nvidia_smi() -> dict[str, str] | str:
     if shutil.which("nvidia-smi") is None:
         return "nvidia-smi is not found"
-    found = {}
-    for name in QUERY:  # one by one: a driver that does not know one of them answers the others
-        command = ["nvidia-smi", f"--query-gpu={name}", "--format=csv,noheader", "--id=0"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-        found[name] = done.stdout.strip() if done.returncode == 0 else "unknown"
-    return found
+    every = _ask(",".join(QUERY))
+    if len(values := every.split(", ")) == len(QUERY):
+        return dict(zip(QUERY, values, strict=True))
+    return {
+        name: _ask(name) or "unknown" for name in QUERY
+    }  # a driver that does not know one of them answers the others
+
+
+def _ask(fields: str) -> str:
+    """What nvidia-smi says of the first device; nothing where it does not know one of the fields."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _libraries() -> dict[str, str]:
@@ -168,8 +176,13 @@ def _device() -> dict[str, Any]:
     found = dict(vars(find_device()))
     current = cuda.get_current_device()
     for name in ATTRIBUTES:
-        found[name.lower()] = getattr(current, name, None)
-    free, total = cuda.current_context().get_memory_info()
-    found["free_memory"], found["total_memory"] = int(free), int(total)
-    found["driver_of_cuda"] = ".".join(map(str, cuda.cudadrv.driver.driver.get_version()))
+        found[name.lower()] = _or_problem(partial(getattr, current, name))
+    found["memory"] = _or_problem(lambda: [int(size) for size in cuda.current_context().get_memory_info()])
+    found["cuda_of_driver"] = _or_problem(_driver_version)
     return found
+
+
+def _driver_version() -> str:
+    from numba.cuda.cudadrv.driver import driver
+
+    return ".".join(map(str, driver.get_version()))

@@ -303,7 +303,7 @@ def test_what_each_test_did_is_recorded_as_it_ends(tmp_path: Path, capfd: pytest
         "def test_skips(): pytest.skip('no torch')\n",
         encoding="utf-8",
     )
-    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "tools")):
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (ROOT, ROOT / "tools")))):
         tests = pool.Pool(tmp_path, tmp_path, 2, 3.0)
     assert tests.collect("test", (str(tmp_path / "test_some.py"),), 60) == 0
     for _ in tests.run(part_exactness.together, lambda: True):
