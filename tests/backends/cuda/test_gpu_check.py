@@ -111,6 +111,28 @@ def test_what_is_found_without_a_gpu_but_with_a_driver(tmp_path: Path, monkeypat
     assert results(tmp_path)["device"] == "no device"
 
 
+def test_a_toolkit_that_no_variable_names_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba-cuda looks for NVVM where CUDA_HOME says, and an image may have `nvcc` on the path alone."""
+    compiler = tmp_path / "cuda" / "bin" / "nvcc"
+    for folder in (compiler.parent, tmp_path / "cuda" / "nvvm", tmp_path / "links"):
+        folder.mkdir(parents=True)
+    compiler.touch(mode=0o755)
+    (tmp_path / "links" / "nvcc").symlink_to(compiler)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(command, "TOOLKITS", ())
+    monkeypatch.setenv("PATH", str(tmp_path / "links"))
+    found = command.child_environment(dry_run=False)
+    assert found["CUDA_HOME"] == found["CUDA_PATH"] == str(tmp_path / "cuda")
+    assert found["PYTHONPATH"].split(os.pathsep)[:2] == [str(ROOT), str(ROOT / "tools")]
+    assert "NUMBA_ENABLE_CUDASIM" not in found or "NUMBA_ENABLE_CUDASIM" in os.environ
+    monkeypatch.setenv("CUDA_PATH", "/theirs")
+    assert command.child_environment(dry_run=True).get("CUDA_HOME") is None
+    assert command.child_environment(dry_run=True)["NUMBA_ENABLE_CUDASIM"] == "1"
+    (tmp_path / "cuda" / "nvvm").rmdir()
+    assert command.find_toolkit() is None
+
+
 def test_a_part_that_does_not_exist_is_refused() -> None:
     done = check("--parts", "devices")
     assert done.returncode == 2
