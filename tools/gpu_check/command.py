@@ -42,7 +42,7 @@ PAGE = Path("docs/benchmarks/gpu-check.md")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python tools/gpu_check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, help="folder of results, build/gpu_check unless given")
     parser.add_argument("--parts", nargs="+", choices=part_names(), default=part_names(), help="run only these")
@@ -100,7 +100,7 @@ def child(options: argparse.Namespace) -> int:
 
 
 def command_line(options: argparse.Namespace) -> str:
-    """What was asked for, for the page: without the folder, which is of this machine."""
+    """Return the command for the page's head, without the folder, which is a path of this machine."""
     some = [] if options.parts == part_names() else ["--parts", *options.parts]
     return shlex.join(["python", "tools/gpu_check", *some, *(["--dry-run"] if options.dry_run else [])])
 
@@ -146,7 +146,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def begin(names: Sequence[str], command: str, device: str, dry_run: bool) -> Report:
-    """The report before the first part; a part that cannot be imported has failed already."""
+    """Make the report as it is before the first part; a part that cannot be imported has failed already."""
     parts: dict[str, Part] = {}
     broken: dict[str, Record] = {}
     for name in names:
@@ -200,12 +200,12 @@ def _self() -> list[str]:
 
 
 def has_driver() -> bool:
-    """Whether the machine looks as though it had an NVIDIA GPU."""
+    """Tell whether the machine looks as though it had an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists()
 
 
 def child_environment(dry_run: bool) -> dict[str, str]:
-    """The environment of parts: this checkout first on the path, the simulator if asked for, and a CUDA toolkit where one lies."""
+    """Return the environment of parts: this checkout first on the path, the simulator if asked for, and a CUDA toolkit if there is one."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "tools"), kept.get("PYTHONPATH"))))
     added = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -217,7 +217,7 @@ def child_environment(dry_run: bool) -> dict[str, str]:
 
 
 def find_toolkit() -> str | None:
-    """A CUDA toolkit with NVVM: numba-cuda looks for libraries that are not of PyPI where CUDA_HOME says."""
+    """Find a CUDA toolkit with NVVM: numba-cuda looks where CUDA_HOME says for libraries that are not installed from PyPI."""
     compiler = shutil.which("nvcc")
     places = [str(Path(compiler).resolve().parents[1])] if compiler else []
     return next((place for place in (*places, *TOOLKITS) if Path(place, "nvvm").is_dir()), None)

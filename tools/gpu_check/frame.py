@@ -50,7 +50,7 @@ class Options:
     began: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
-        """Seconds that are left before the part is killed."""
+        """Return the seconds that are left before the part is killed."""
         return self.seconds - (time.monotonic() - self.began)
 
 
@@ -66,7 +66,7 @@ class Part:
 
 
 def part_names(folder: Path = FOLDER) -> list[str]:
-    """The parts that the folder holds, by their names alone."""
+    """Return the names of the parts that the folder holds."""
     return sorted(path.stem.removeprefix("part_") for path in folder.glob("part_*.py"))
 
 
@@ -88,12 +88,12 @@ def run_part(name: str, given: Path, written: Path) -> None:
 
 
 def options_file(options: Options) -> bytes:
-    """What `run_part` reads."""
+    """Return the content of the file that `run_part` reads."""
     return as_json({key: value for key, value in asdict(options).items() if key != "began"})
 
 
 def as_json(value: Any) -> bytes:
-    """JSON; NumPy's numbers become Python's, and infinities and NaN, which JSON lacks, become null."""
+    """Return JSON text. NumPy's numbers become Python's; infinities and NaN, which JSON lacks, become null."""
     return (json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

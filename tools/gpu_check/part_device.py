@@ -110,7 +110,7 @@ def _version(name: str) -> str | None:
 
 
 def _or_problem(find: Callable[[], Any]) -> Any:
-    """What ``find`` finds, or a line that says what went wrong."""
+    """Return what ``find`` finds, or a line that says what went wrong."""
     try:
         return find()
     except Exception as error:  # noqa: BLE001  (the next fact is looked for whatever this is)
@@ -130,7 +130,7 @@ def _nvidia_smi() -> dict[str, str] | str:
 
 
 def _ask(fields: str) -> str:
-    """What nvidia-smi says of the first device; nothing where it does not know one of the fields."""
+    """Return what nvidia-smi says of the first device, an empty text where it does not know one of the fields."""
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""

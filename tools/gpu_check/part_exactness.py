@@ -27,7 +27,7 @@ TESTS = (
     "tests/test_session.py",
     "tests/layers/test_quantized.py",
 )
-"""Files and folders, those that take longest first; of them the tests with ``cuda`` in their names or folders."""
+"""Files and folders, those that take longest first. Tests run that have ``cuda`` in their names or in those of their folders."""
 
 DRY_TESTS = (
     f"{CUDA}/on_device/test_kinds.py::test_every_kind[9-rnn-8-block]",
@@ -35,13 +35,13 @@ DRY_TESTS = (
     f"{CUDA}/on_device/test_runs.py::test_jordans_network",
     f"{CUDA}/on_device/test_libraries.py",
 )
-"""Of a dry run: one of each kind, since a simulated step takes long."""
+"""The tests of a dry run are one of each sort, since a simulated step takes long."""
 
 LONG = ("test_backend_equals_reference",)
 """Functions that run in processes of their own."""
 
 MOST_PROCESSES = 14
-"""They compile most of the time, and a core or two are left for the driver's threads."""
+"""The processes compile most of the time, and two cores are left for the driver's threads."""
 
 COLLECT_SECONDS = 60.0
 TEST_SECONDS = 90.0
@@ -49,10 +49,10 @@ TEST_SECONDS = 90.0
 
 WRITE_SECONDS = 1.0
 SPARE_SECONDS = 5.0
-"""At the end, for the report to be written."""
+"""The time that is left at the end for the report to be written."""
 
 SHOWN = 40
-"""Failures that the page shows."""
+"""The number of failures that the page shows."""
 
 
 def measure(options: Options, write: Write) -> None:
@@ -79,13 +79,13 @@ def measure(options: Options, write: Write) -> None:
 
 
 def together(test: str, group: str) -> str:
-    """Tests of a group run in one process, and those of a file that are of none, but for the longest: each compiles kernels anew."""
+    """Name the process that a test runs in: its group's, or its file's where it has no group, or its own where it takes long."""
     name = function_of(test)
     return group or (name if name.partition("::")[2] in LONG else test.partition("::")[0])
 
 
 def summary(events: Events, processes: int) -> Result:
-    """What is known so far."""
+    """Count what is known so far."""
     groups: dict[str, Counter[str]] = {}
     seconds: Counter[str] = Counter()
     for name, outcome in events.outcomes.items():
@@ -107,7 +107,7 @@ def summary(events: Events, processes: int) -> Result:
 
 
 def group_of(test: str) -> str:
-    """A test's file and function, for the page."""
+    """Return a test's file and function, as the page names them."""
     path, _, name = function_of(test).partition("::")
     return f"{Path(path).stem}: {name}" if name else Path(path).stem
 
@@ -144,5 +144,5 @@ def page(result: Result) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that is not read as Markdown."""
+    """Return text that is not read as Markdown."""
     return text.replace("|", "/").replace("_", "\\_").replace("*", "\\*").replace("`", "'")

@@ -20,10 +20,10 @@ TITLE = "Latencies"
 
 THREADS = 256
 BLOCKS = (2, 8, 16, 33, 66, 132)
-"""Of a grid; and as many as the device has processors."""
+"""The sizes of grids that are measured, besides that of as many blocks as the device has multiprocessors."""
 
 READS = (16 << 10, 1 << 20, 16 << 20, 512 << 20)
-"""Bytes: within the first-level cache, the second-level cache, near its size, and beyond it."""
+"""Bytes that reads are spread over: within the first-level cache, within the second-level cache, near its size, and beyond it."""
 
 
 def measure(options: Options, write: Write) -> None:
@@ -78,7 +78,7 @@ def measure(options: Options, write: Write) -> None:
 
 
 def _calls(keep: Callable[[str, object, Callable[[], Any]], None], count: int) -> None:
-    """Whole calls of a small model: what a frame costs that is not arithmetic."""
+    """Time whole calls of a small model, which shows what a frame costs besides arithmetic."""
     from bench_workloads import inputs, network
     from numba import cuda
 
@@ -108,7 +108,7 @@ def _fail(result: Result) -> None:
 
 
 def _clock() -> float | None:
-    """The multiprocessors' clock at this moment, MHz, as nvidia-smi says."""
+    """Return the multiprocessors' clock at this moment in MHz, as nvidia-smi says it."""
     command = ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader,nounits", "--id=0"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)

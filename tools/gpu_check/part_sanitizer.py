@@ -84,12 +84,12 @@ def measure(options: Options, write: Write) -> None:
 
 
 def is_bad(found: dict[str, Any] | None) -> bool:
-    """Whether a run is a reason to look: also where it was not done in time."""
+    """Tell whether a run is a reason to look, which it is also where it was not done in time."""
     return found is None or found["state"] not in (CLEAN, UNAVAILABLE)
 
 
 def command_of(tool: str | None, test: str, program: str | None) -> list[str]:
-    """The test, with the tool around it. It prints at most so many findings."""
+    """Return the command that runs a test, by itself or under a tool of compute-sanitizer."""
     pytest = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-o", "addopts="]
     pytest += ["-o", "filterwarnings=default", f"{FILE}::{test}"]
     if tool is None or program is None:
@@ -111,7 +111,7 @@ def _said(run: Run) -> str:
 
 
 def outcome(status: int, said: str, seconds: float) -> dict[str, Any]:
-    """What a run's exit status and output mean."""
+    """Tell what a run's exit status and output mean."""
     summary = re.findall(r"^=+ (?:ERROR|RACECHECK) SUMMARY: .*$", said, re.MULTILINE)
     if re.search(r"Device not supported|[Uu]nsupported (?:device|driver)|does not support", said):
         state = UNAVAILABLE
@@ -128,7 +128,7 @@ def outcome(status: int, said: str, seconds: float) -> dict[str, Any]:
 
 
 def with_runs(result: Result, every: list[Run]) -> Result:
-    """The result with what is known of each run."""
+    """Return the result with what is known of each run."""
     found: dict[str, dict[str, Any]] = {}
     for run in every:
         found.setdefault(run.tool or "alone", {})[run.test] = run.result or {

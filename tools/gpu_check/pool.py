@@ -81,7 +81,7 @@ class Pool:
         return subprocess.Popen([*pytest_command(), *more], cwd=self._root, env=self._environment)
 
     def collect(self, keyword: str, places: tuple[str, ...], seconds: float) -> int:
-        """Find the tests whose names hold ``keyword``; pytest's exit status."""
+        """Find the tests whose names hold ``keyword``, and return pytest's exit status."""
         with self._start("--collect-only", "-q", "-q", "-k", keyword, *places) as collecting:
             try:
                 status = collecting.wait(seconds)
@@ -118,7 +118,7 @@ class Pool:
         self.events.read()
 
     def _rest(self, ended: Running) -> list[str]:
-        """The tests that a process has left. That at which it ended has failed; so have all where it did not come to the first."""
+        """Return the tests that a process has left. The one at which it ended has failed; so have all if it did not come to the first."""
         left = [test for test in ended.tests if test not in self.events.outcomes]
         failed = [test for test in left if test in self.events.began] or (left if left == ended.tests else [])
         for test in failed:
@@ -130,7 +130,7 @@ class Pool:
 
 
 def pytest_command() -> list[str]:
-    """No plugins but the recorder, and none of the project's settings: a warning of a newer package is reported and is no failure."""
+    """Return pytest's command, with no plugin but the recorder and with settings in which a newer package's warning is no failure."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "gpu_check.recorder"]
     for setting in ("addopts=", "filterwarnings=default", "xfail_strict=true"):
         command += ["-o", setting]
@@ -138,5 +138,5 @@ def pytest_command() -> list[str]:
 
 
 def function_of(test: str) -> str:
-    """A test's name without its parameters."""
+    """Return a test's name without its parameters."""
     return test.partition("[")[0]

@@ -91,7 +91,7 @@ def _registers(count: int) -> Any:
 
 
 def dot_products() -> str:
-    """`dp4a`, signed and unsigned, against its definition."""
+    """Compare `dp4a`, signed and unsigned, with its definition."""
     words, out = _registers(3), cuda.to_device(np.zeros((2, LANES), np.int32))
     configured(_dots, 1, LANES)(cuda.to_device(words), out)
     want = [[dot4(int(a), int(b), int(c), signed) for a, b, c in words.T] for signed in (True, False)]
@@ -100,7 +100,7 @@ def dot_products() -> str:
 
 
 def tensor_cores() -> str:
-    """`mma.sync.m16n8k32`, signed and unsigned, against its definition."""
+    """Compare `mma.sync.m16n8k32`, signed and unsigned, with its definition."""
     words, out = (
         _registers(fragments.A_REGISTERS + fragments.B_REGISTERS + fragments.C_REGISTERS),
         np.zeros((2, 4, LANES), np.int32),
@@ -115,7 +115,7 @@ def tensor_cores() -> str:
 
 
 def shuffles() -> str:
-    """`shfl.sync.bfly`."""
+    """Compare `shfl.sync.bfly` with its definition."""
     words, out = _registers(1), cuda.to_device(np.zeros((2, LANES), np.int32))
     configured(_shuffle, 1, LANES)(cuda.to_device(words), out)
     lanes = np.arange(LANES)
@@ -124,7 +124,7 @@ def shuffles() -> str:
 
 
 def shared_memory() -> str:
-    """As much shared memory as a block may ask for."""
+    """Use as much shared memory as a block may ask for."""
     size = find_device().shared_per_block // 4 * 4
     count = size // 4
     words = cuda.to_device(np.zeros(count, np.int32))
@@ -151,7 +151,7 @@ def grid_barrier() -> str:
 
 
 def fused_step() -> str:
-    """A small LSTM, against the reference."""
+    """Compare a small LSTM with the reference."""
     from bench_workloads import inputs, network
 
     from qrnn import Session
@@ -172,7 +172,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "an LSTM": fused_step,
     "grid barrier": grid_barrier,
 }
-"""In this order: the one that may hang is the last."""
+"""The probes in the order in which they run: the one that may hang is the last."""
 
 SIMULATED = ("a kernel", "byte dot products", "tensor cores", "shuffles", "an LSTM")
-"""Those that Numba's simulator has."""
+"""The probes that Numba's simulator can run."""

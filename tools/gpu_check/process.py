@@ -34,7 +34,7 @@ class Ended:
 
     @property
     def state(self) -> str:
-        """One word, or a few, for the report."""
+        """Return one word, or a few, for the report."""
         if self.status is None:
             return "killed at its limit"
         if self.status < 0:
@@ -117,7 +117,7 @@ def kill_session(leader: int) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """The processes of a session, where the system lists processes in /proc."""
+    """Return the processes of a session, if the system lists processes in /proc."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):

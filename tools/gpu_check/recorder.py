@@ -31,7 +31,7 @@ ENDED = 70
 
 
 class Recorder:
-    """The hooks."""
+    """The hooks of the plugin."""
 
     def __init__(self, file: Path, seconds: float) -> None:
         self._file, self._seconds, self._broken = file, seconds, False
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def append(file: Path, event: dict[str, Any]) -> None:
-    """One line, by one call of the system: lines of several processes do not mix."""
+    """Append one line by one call of the system, so that lines of several processes do not mix."""
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, (json.dumps(event) + "\n").encode())

@@ -32,7 +32,7 @@ class Record:
     result: Result = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """Return what the JSON file holds of the part."""
         return dict(vars(self))
 
 
@@ -51,7 +51,7 @@ class Report:
         write_whole(folder / "gpu_check.md", page(document, self.pages).encode())
 
     def as_dict(self) -> dict[str, Any]:
-        """What the JSON file holds."""
+        """Return what the JSON file holds."""
         return {"format": FORMAT, **self.head, "parts": {name: part.as_dict() for name, part in self.parts.items()}}
 
 
@@ -107,7 +107,7 @@ def _unfenced(line: str) -> str:
 
 
 def code_digest(root: Path = ROOT) -> str:
-    """SHA-256 of the code's files, which tells the same code where there is no Git."""
+    """Return the SHA-256 of the code's files, by which the same code is known where there is no Git."""
     total = hashlib.sha256()
     for folder in CODE:
         for path in sorted((root / folder).rglob("*")):
@@ -118,7 +118,7 @@ def code_digest(root: Path = ROOT) -> str:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A JSON file that `Report.write` wrote. CheckError, OSError or ValueError where it is none."""
+    """Read a JSON file that `Report.write` wrote. CheckError, OSError or ValueError if it is none."""
     document: Any = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckError(f"it is no file of results of this command, whose format is {FORMAT!r}")
@@ -128,7 +128,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def with_revision(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the revision that it was measured from; where it was measured without Git, this checkout must hold the same code."""
+    """Return the document with the revision that it was measured from. CheckError if it names none and this checkout has other code."""
     if re.match(r"[0-9a-f]{7}", document["revision"]):
         return document
     here = revision()

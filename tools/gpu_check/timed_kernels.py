@@ -17,7 +17,7 @@ from numba.cuda import int32
 from qrnn.backends.cuda.launch import configured, kernel
 
 ROUNDS = 7
-"""Times of which the median is taken."""
+"""The number of times of which the median is taken."""
 
 
 @kernel(256)
@@ -69,7 +69,7 @@ def chase(links: Any, count: Any, out: Any) -> None:
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
-    """Of work on the default stream, by CUDA's events."""
+    """Time work on the default stream by CUDA's events."""
     begin, end = cuda.event(), cuda.event()
     begin.record()
     run()
@@ -79,7 +79,7 @@ def milliseconds(run: Callable[[], Any]) -> float:
 
 
 def slope_us(run: Callable[[int], Any], few: int, many: int) -> float:
-    """µs of one repetition: the difference between ``many`` and ``few`` of them in one launch, medians."""
+    """Return the µs of one repetition, from the medians of launches with ``many`` and with ``few`` of them."""
     run(few)
     run(many)
     times = [median(milliseconds(lambda n=n: run(n)) for _ in range(ROUNDS)) for n in (few, many)]  # type: ignore[misc]
@@ -87,24 +87,24 @@ def slope_us(run: Callable[[int], Any], few: int, many: int) -> float:
 
 
 def block_barrier_us(threads: int) -> float:
-    """µs of a barrier of a block's threads."""
+    """Return the µs of a barrier of a block's threads."""
     return slope_us(configured(block_barriers, 1, threads), 2000, 20000)
 
 
 def grid_barrier_us(blocks: int, threads: int) -> float:
-    """µs that a cooperative grid takes to meet."""
+    """Return the µs that a cooperative grid takes to meet."""
     return slope_us(configured(grid_barriers, blocks, threads), 200, 2200)
 
 
 def grid_exchange_us(blocks: int, threads: int) -> float:
-    """µs of a write, a meeting, and a read of what another block has written."""
+    """Return the µs of a write, a meeting of the grid, and a read of what another block has written."""
     values = cuda.to_device(np.zeros((2, blocks), np.int32))
     launch = configured(grid_exchanges, blocks, threads)
     return slope_us(lambda count: launch(count, values), 200, 2200)
 
 
 def read_us(size: int) -> float:
-    """µs of a read that waits for the one before, of words spread over ``size`` bytes in an order without pattern."""
+    """Return the µs of a read that waits for the one before; the words are spread over ``size`` bytes in an order without pattern."""
     stride = 32  # words: a line of its own for each
     count = max(2, size // (4 * stride))
     order = np.random.default_rng(0).permutation(count)
@@ -116,7 +116,7 @@ def read_us(size: int) -> float:
 
 
 def launches_us(run: Callable[[], Any], count: int) -> tuple[float, float]:
-    """(µs of the host for a launch, µs until the device has done it), of ``count`` launches in a row; medians."""
+    """Return the medians of a launch's µs on the host and of its µs until the device has done it, of ``count`` launches in a row."""
     host, whole = [], []
     run()
     for _ in range(ROUNDS):
@@ -132,7 +132,7 @@ def launches_us(run: Callable[[], Any], count: int) -> tuple[float, float]:
 
 
 def round_trip_us(run: Callable[[], Any], count: int) -> float:
-    """µs of a launch that the host waits for."""
+    """Return the median µs of a launch that the host waits for."""
     run()
     times = []
     for _ in range(count):
@@ -145,7 +145,7 @@ def round_trip_us(run: Callable[[], Any], count: int) -> float:
 
 
 def call_us(run: Callable[[], Any], count: int) -> float:
-    """µs of a call that ends with the host, median."""
+    """Return the median µs of a call that returns when its work is done."""
     run()
     times = []
     for _ in range(count):

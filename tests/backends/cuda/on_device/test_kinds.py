@@ -30,7 +30,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.session import Session
 
 BATCHES = (2, 9) if SIMULATED else (1, 2, 40)
-"""For `dp4a` of one and two sequences, and for one tile of sequences, two and four."""
+"""Batches for `dp4a` with one sequence and with two, and for blocks with one tile of sequences, two and four."""
 
 STEPS = 2 if SIMULATED else 4
 KINDS = [(cell, bits, barrier) for cell in CELLS for bits in (8, 16) for barrier in (BLOCK, GRID)]
@@ -44,7 +44,7 @@ def layout_of(model: QuantModel) -> plans.Layout:
 
 
 def every_plan(model: QuantModel, size: int, barrier: str) -> Iterator[Plan]:
-    """Of each kind of kernel the plan of fewest blocks and that of most."""
+    """Yield, for each kind of kernel, the plan of fewest blocks and that of most."""
     device = find_device()
     wanted = BLOCK if barrier == BLOCK else GRID if device.cooperative else LAUNCH
     kinds: dict[Any, list[Plan]] = {}

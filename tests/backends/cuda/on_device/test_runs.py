@@ -74,7 +74,7 @@ def test_jordans_network() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_state_goes_from_call_to_call(cell: str) -> None:
-    """Ragged chunks, single steps and a stream equal the whole run."""
+    """Chunks, single steps, streams and a pool of streams equal the whole run."""
     model = quantized(replace(CELLS[cell], hidden_size=33, directions=(False,)))
     x, ours = drawn(model, 3, 12)["x"], Session(model, "cuda")
     want = Session(model, "reference").run({"x": x})
@@ -83,11 +83,13 @@ def test_the_state_goes_from_call_to_call(cell: str) -> None:
         result = ours.run({"x": x[:, begin:end]}, state=state)
         np.testing.assert_array_equal(result.outputs["y"], want.outputs["y"][:, begin:end])
         state = result.state
-    state, stream = None, ours.stream(3)
+    state, stream, pool = None, ours.stream(3), ours.pool(3)
+    opened = [pool.open() for _ in range(3)]
     for t in range(12):
         result = ours.step({"x": x[:, t]}, state)
         state = result.state
-        for found in (result.outputs["y"], stream.step({"x": x[:, t]})["y"]):
+        frame = {"x": x[:, t]}
+        for found in (result.outputs["y"], stream.step(frame)["y"], pool.step(opened, frame)["y"]):
             np.testing.assert_array_equal(found, want.outputs["y"][:, t])
     for name, (h, c) in want.state.layers.items():
         np.testing.assert_array_equal(state.layers[name][0], h)
