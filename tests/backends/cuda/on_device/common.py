@@ -22,6 +22,7 @@ from qrnn.backends import available_backends
 if "cuda" not in available_backends():
     pytest.skip("no NVIDIA GPU that backend cuda can use", allow_module_level=True)
 
+from qrnn import Session
 from qrnn.backends.cuda import walk
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.plan import Plan
@@ -30,7 +31,6 @@ from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
 
 BOTH = (False, True)
 CELLS = {

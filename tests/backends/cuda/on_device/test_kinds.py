@@ -21,13 +21,13 @@ from backends.cuda.on_device.common import (
     ragged,
 )
 from backends.generators import assert_equal, integers
+from qrnn import Session
 from qrnn.backends.cuda import plan as plans
 from qrnn.backends.cuda import recurrent
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH
 from qrnn.backends.cuda.plan import Plan
 from qrnn.model.quant_model import QuantModel
-from qrnn.session import Session
 
 BATCHES = (2, 9) if SIMULATED else (1, 2, 40)
 """Batches for `dp4a` with one sequence and with two, and for blocks with one tile of sequences, two and four."""

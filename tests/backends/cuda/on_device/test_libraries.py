@@ -10,8 +10,8 @@ import pytest
 from numba import cuda
 
 from backends.cuda.on_device.common import CELLS, drawn, quantized
+from qrnn import Session, State
 from qrnn.backends.cuda.arrays import on_device
-from qrnn.session import Session, State
 
 
 class OnlyDlpack:

@@ -13,13 +13,13 @@ from numba import cuda
 
 from backends.cuda.on_device.common import CELLS, SIMULATED, compiled_together, drawn, planned, quantized
 from backends.cuda.on_device.test_kinds import every_plan
+from qrnn import Session
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.kinds import BLOCK, GRID
 from qrnn.backends.cuda.launch import for_each, kernel
 from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.weights import upload
 from qrnn.model.batch import make_batch
-from qrnn.session import Session
 
 REPETITIONS = 2 if SIMULATED else 10_000
 PATIENCE_SECONDS = 45.0

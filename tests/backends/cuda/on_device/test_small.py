@@ -12,8 +12,8 @@ from models import Shape
 from backends.cuda.on_device.common import CELLS, assert_same, planned, quantized
 from backends.cuda.on_device.test_kinds import every_plan
 from backends.generators import Case, assert_equal, integers
+from qrnn import Session
 from qrnn.backends.cuda.kinds import BLOCK, GRID
-from qrnn.session import Session
 
 PLANS: dict[str, tuple[str, int, int, str, Callable[[Any], float]]] = {
     "block": ("lstm", 8, 9, BLOCK, lambda plan: plan.kind.resident),
