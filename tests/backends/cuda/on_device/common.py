@@ -22,7 +22,7 @@ from qrnn.backends import available_backends
 if "cuda" not in available_backends():
     pytest.skip("no NVIDIA GPU that backend cuda can use", allow_module_level=True)
 
-from qrnn import Session
+from qrnn import Scheme, Session, quantize
 from qrnn.backends.cuda import walk
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.plan import Plan
@@ -30,7 +30,6 @@ from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
 
 BOTH = (False, True)
 CELLS = {

@@ -13,11 +13,9 @@ from models import Shape, make_model
 
 from backends.cuda.on_device.common import CELLS, assert_same, drawn, quantized
 from backends.generators import Case, assert_equal, integers
-from qrnn import Session, layers
+from qrnn import Scheme, Session, layers, load_onnx, quantize
 from qrnn.errors import UnsupportedError
 from qrnn.model.quant_model import QuantModel
-from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
 
 MODELS = Path(__file__).parents[5] / "shared" / "models"
 PATHS = sorted(MODELS.rglob("*.onnx"))
