@@ -126,10 +126,12 @@ def check_command(words: list[str]) -> None:
         if any(not w.startswith("-") for w in given):  # a whole command line, whose values the parser counts
             parser = command.make_parser(command.context_class(command))
             assert parser.parse_args(given)[1] == [], f"{shlex.join(words)}: too many arguments"
-    elif program in ("python", "python3") and words[1:2] != ["-m"] and len(words) > 1 and words[1].endswith(".py"):
+    elif program in ("python", "python3") and len(words) > 1 and words[1].startswith(("tools/", "./tools/")):
         tool = ROOT / words[1]
-        assert tool.is_file(), words[1]
-        source = tool.read_text(encoding="utf-8")
+        assert tool.is_file() or (tool / "__main__.py").is_file(), words[1]
+        source = "".join(
+            path.read_text(encoding="utf-8") for path in ([tool] if tool.is_file() else sorted(tool.glob("*.py")))
+        )
         for word in words[2:]:
             if word.startswith("-"):
                 assert f'"{word}"' in source, f"{shlex.join(words)}: no option {word}"
@@ -161,6 +163,8 @@ def test_wrong_commands_are_found() -> None:
         "qrnn convart x",
         "qrnn run --inputs x",
         "python tools/none.py",
+        "python tools/none",
+        "python tools/gpu_check --wet-run",
         "python tools/bench_devices.py --no",
     ):
         with pytest.raises(AssertionError):
