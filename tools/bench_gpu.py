@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from bench_gpu_report import Result, as_json, page, plot, times_line, versions
-from bench_gpu_rows import BATCHES, OURS, SIZES, STEPS, Facts, Row, cases, floor_of, plan_of, slope_us
+from bench_gpu_rows import BATCHES, OURS, SIZES, STEPS, Facts, Row, cases, choice_of, floor_of, slope_us
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB
 from bench_workloads import GATES, Case, Float32Array, inputs, network
 
@@ -186,7 +186,7 @@ def measure(case: Case, facts: Facts, rounds: int, makers: dict[str, Callable[[C
             name = names[(turn + k) % len(names)]
             samples[name].append(milliseconds(runners[name].run))
     us = {name: 1000 * median(found) / case.steps for name, found in samples.items()}
-    plan = plan_of(case, facts.device)
+    plan = choice_of(case, facts.device).plan
     return Row(case, us, sqnr, floor_of(case, facts), "general" if plan is None else plan.name, left_out)
 
 

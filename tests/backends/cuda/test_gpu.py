@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +19,9 @@ from models import Shape, make_model
 
 from backends.generators import assert_equal, integers
 from qrnn.backends import available_backends
+from qrnn.backends.cuda.plan import plans
+from qrnn.backends.cuda.proofs import Proofs
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import QuantizationError, UnsupportedError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
@@ -32,6 +34,9 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif("cuda" not in available_backends(), reason="no NVIDIA GPU that backend cuda can use"),
 ]
+
+FAST, PLAIN = Tuning(unproved=True), Tuning(proofs=Proofs())
+"""Kernels that no GPU may have confirmed yet, and the general kernel alone."""
 
 MODELS = Path(__file__).parents[4] / "shared" / "models"
 PATHS = sorted(MODELS.rglob("*.onnx"))
@@ -59,13 +64,13 @@ def drawn(model: FloatModel | QuantModel, size: int, steps: int) -> dict[str, An
     return data
 
 
-def assert_same(model: QuantModel, size: int, steps: int, backend: str = "cpu", ours: str = "cuda") -> None:
+def assert_same(model: QuantModel, size: int, steps: int, backend: str = "cpu", tuning: Tuning = FAST) -> None:
     """Every tensor and state, of a ragged batch of which a sequence has no steps where there are several."""
     lengths = np.random.default_rng(size + 1).integers(0, steps + 1, size)
     lengths[-1] = steps
     batch = make_batch(model.inputs, drawn(model, size, steps), lengths if size > 1 else None)
-    want, got = (integers(Session(model, name), batch)[0] for name in (backend, ours))
-    assert_equal(want, got)
+    want = integers(Session(model, backend), batch)[0]
+    assert_equal(want, integers(Session(model, "cuda", tuning=tuning), batch)[0])
 
 
 @cache
@@ -104,32 +109,31 @@ def test_awkward_sizes(cell: str, hidden: int, activations: int) -> None:
         pytest.skip("has no 16-bit format")
     for size in (1, 2, 3, 9, 33, 300):
         assert_same(model, size, 5)
+        assert_same(model, size, 5, tuning=PLAIN)
 
 
 @pytest.mark.parametrize("hidden", [40, 300])
 @pytest.mark.parametrize("cell", ["lstm", "gru_after", "gru_before", "rnn"])
 def test_every_kind_of_plan(cell: str, hidden: int) -> None:
     """Also those that are never the best: barriers, products, tiles, R in shared memory or not, few blocks and many."""
-    from qrnn.backends.cuda import plan, walk
-
     for activations in (8, 16):
         model = small_model(cell, hidden, activations)
         session = Session(model, "cuda")
         layout = next(iter(session.engine.on_device.directions.values())).layout  # type: ignore[attr-defined]
         for size in (2, 40):
             kinds: dict[Any, list[Any]] = {}
-            for one in plan.plans(layout, size, session.engine.device):  # type: ignore[attr-defined]
+            for one in plans(layout, size, session.engine.device):  # type: ignore[attr-defined]
                 kinds.setdefault(one.kind, []).append(one)
             for several in kinds.values():
                 for chosen in {several[0], several[-1]}:
-                    with mock.patch.object(walk, "choose_plan", lambda *_, chosen=chosen: chosen):
-                        assert_same(model, size, 4)
+                    tuning = Tuning(unproved=True, choose=lambda *_, chosen=chosen: chosen)
+                    assert_same(model, size, 4, tuning=tuning)
 
 
 def test_steps_and_long_sequences() -> None:
     model = quantize(make_model(Shape("gru", 3, 64), np.random.default_rng(0)), {"x": np.ones((1, 3, 3))}, Scheme())
     x = drawn(model, 4, 2000)["x"]
-    ours, cpu = Session(model, "cuda"), Session(model, "cpu")
+    ours, cpu = Session(model, "cuda", tuning=FAST), Session(model, "cpu")
     want = cpu.run({"x": x})
     np.testing.assert_array_equal(ours.run({"x": x}).outputs["y"], want.outputs["y"])
     state = None
