@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ class CudaEngine(Engine):
         super().__init__(model, threads, isa, tuning)
         self.device = find_device()
         self.on_device = DeviceModel(model, self.device, tuning if isinstance(tuning, Tuning) else Tuning())
+
+    def tuned(self, tuning: Tuning) -> CudaEngine:
+        """The same engine with another tuning: the model's parameters on the device are shared."""
+        other = copy(self)
+        other.on_device = copy(self.on_device)
+        other.on_device.tuning = tuning
+        return other
 
     def plans(self, batch: int) -> dict[tuple[str, int], Choice]:
         """What runs each direction of each recurrent layer with so many sequences, and why; a plan of None is the general kernel."""
