@@ -1,8 +1,8 @@
 """`python tools/gpu_check --fit FOLDER`: the constants of the estimate that kernels are chosen by, from the times that the sweep measured.
 
 The estimate of a step is a sum of counts times prices, but for one place where the longest of three sums counts (`Work` of
-`qrnn.backends.cuda.costs`). For a given guess of which of the three is the longest in each run, the best prices are a nonnegative least-squares problem; the prices that it
-gives make the next guess. What the runs say nothing of stays as it was.
+`qrnn.backends.cuda.costs`). For a given guess of which of the three is the longest in each run, the best prices are a nonnegative
+least-squares problem; the prices that it gives make the next guess. What the runs say nothing of stays as it was.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gpu_check.sweep_jobs import COMPILE_SECONDS, RUN_SECONDS, Case, Job, cases, dry_cases, jobs
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import ProductKind, StepKind
+from qrnn.backends.cuda.kinds import Kind, StepKind
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 
@@ -22,9 +22,6 @@ SECONDS = 100
 TITLE = "Which kernel for which shape"
 
 Write = Callable[[dict[str, Any]], None]
-
-INPUT_BYTES = 1
-"""Bytes of an operand of x in every layer of the sweep."""
 
 MARGIN = 3.0
 """Seconds that are left unused before the part's limit."""
@@ -45,12 +42,14 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """A run's outcome: µs a step by the slope between two numbers of steps, the spread of its repetitions, and whether all bits were right."""
+    """A run's outcome: µs a step by the slope between two numbers of steps, the spread of its repetitions, whether all bits were right, and
+    which kernels ran: the step kernel is not the plan's where the device does not hold all blocks of a grid at once."""
 
     exact: bool
     us_per_step: float | None
     steps: tuple[int, int]
     spread: float | None
+    kinds: tuple[Kind, ...]
 
 
 class Runner(Protocol):
@@ -111,9 +110,10 @@ class Sweep:
                     if not self.runner.alive():
                         return
                     break
-                self.evidence.add(job.kind, timing.exact)
-                if timing.exact:  # where it is not, the step kernel is suspected, and not the product before it
-                    self.evidence.add(ProductKind(INPUT_BYTES, False, self.device.capability), True)
+                for kind in timing.kinds:
+                    if timing.exact or isinstance(kind, StepKind):  # the product before the steps is not suspected
+                        self.evidence.add(kind, timing.exact)
+                        plan = replace(plan, kind=kind) if isinstance(kind, StepKind) else plan
                 self.runs.append(self._record(case, plan, timing))
                 if not timing.exact:
                     broken.add(job.kind)

@@ -18,8 +18,9 @@ from gpu_check.sweep_layers import DISTINCT, SMALL, Layer, random_layer
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.engine import CudaEngine
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.kinds import ProductKind, StepKind
+from qrnn.backends.cuda.kinds import Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.proofs import watched_kernels
 from qrnn.backends.cuda.recurrent import FusedSteps, Lengths, multiply_inputs, zeros
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import upload
@@ -85,8 +86,12 @@ class DeviceRunner:
     def run(self, case: Case, plan: Plan) -> Timing:
         """Verifies every sequence of a batch, then times the steps alone, without W·x."""
         short, long = (1, 2) if self.dry_run else timed_steps(case.batch, case.layout.gates * case.hidden)
-        if not self._exact(case, plan):
-            return Timing(False, None, (short, long), None)
+        seen: dict[Kind, None] = {}
+        with watched_kernels(lambda kind: seen.setdefault(kind)):
+            exact = self._exact(case, plan)
+        kinds = tuple(seen)
+        if not exact:
+            return Timing(False, None, (short, long), None, kinds)
         run = self._steps(case, plan, long)
         times: dict[int, list[float]] = {short: [], long: []}
         run(short)
@@ -96,7 +101,7 @@ class DeviceRunner:
         slopes = [1000.0 * (b - a) / (long - short) for a, b in zip(times[short], times[long], strict=True)]
         middle = median(slopes)
         spread = (max(slopes) - min(slopes)) / middle if middle > 0 else None
-        return Timing(True, middle if middle > 0 else None, (short, long), spread)
+        return Timing(True, middle if middle > 0 else None, (short, long), spread, kinds)
 
     def alive(self) -> bool:
         """See `gpu_check.part_sweep.Runner`."""
@@ -127,5 +132,5 @@ class DeviceRunner:
         xs = xs.reshape(steps, N, w.size)
         h, c = zeros((N, H), np.int16), zeros((N, H if case.cell == "lstm" else 0), np.int32)
         y = zeros((N, steps, H), np.int16)
-        fused = FusedSteps(w, plan, N)
+        fused = FusedSteps(w, plan, N, UNPROVED)
         return lambda count: fused(xs, h, c, lengths, y, 0, 0, count)

@@ -36,7 +36,9 @@ class CudaEngine(Engine):
     ) -> None:
         super().__init__(model, threads, isa, tuning)
         self.device = find_device()
-        self.on_device = DeviceModel(model, self.device, tuning if isinstance(tuning, Tuning) else Tuning())
+        self.on_device = DeviceModel(
+            model, self.device, tuning if isinstance(tuning, Tuning) else Tuning.of_environment()
+        )
 
     def tuned(self, tuning: Tuning) -> CudaEngine:
         """The same engine with another tuning: the model's parameters on the device are shared."""

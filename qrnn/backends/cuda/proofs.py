@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -198,6 +199,25 @@ def bare_code(source: str) -> str:
             continue
         line.append(token)
     return "\n".join(kept)
+
+
+_WATCHERS: list[Callable[[Kind], None]] = []
+
+
+@contextmanager
+def watched_kernels(see: Callable[[Kind], None]) -> Iterator[None]:
+    """Calls ``see`` with the kind of each step kernel and product that is about to be launched meanwhile, by any thread."""
+    _WATCHERS.append(see)
+    try:
+        yield
+    finally:
+        _WATCHERS.remove(see)
+
+
+def note_launch(kind: Kind) -> None:
+    """Tells those who watch; whoever launches a kernel calls it."""
+    for see in _WATCHERS:
+        see(kind)
 
 
 @dataclass

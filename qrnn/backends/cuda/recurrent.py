@@ -22,6 +22,7 @@ from qrnn.backends.cuda.inputs import (
 from qrnn.backends.cuda.kinds import GRID, LAUNCH, ProductKind
 from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
+from qrnn.backends.cuda.proofs import note_launch
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
@@ -88,6 +89,7 @@ def multiply_inputs(
         out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
         for_each(run_plain_product, out.size, weights.columns, weights.rows, operands, dense, out)
         return out
+    note_launch(kind)
     tiles = PRODUCT_TILES // planes
     blocks = -(-items // (TILE_COLUMNS * tiles))
     words = cuda.device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
@@ -120,12 +122,17 @@ def run_direction(
     """
     N, R = lengths.count, w.size
     piece = max(1, min(lengths.longest, tuning.input_bytes // (4 * N * R)))
-    run = _general(w, N, traces, tuning) if plan is None else FusedSteps(w, plan, N)
+    run = _general(w, N, traces, tuning) if plan is None else FusedSteps(w, plan, N, tuning)
     kind = ProductKind(w.inputs.planes, False, capability)
     for begin in range(0, lengths.longest, piece):
         steps = min(piece, lengths.longest - begin)
         xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, steps, kind, tuning)
-        run(xs.reshape(steps, N, R), h, c, lengths, y, column, begin, begin + steps)
+        arguments = xs.reshape(steps, N, R), h, c, lengths, y, column, begin, begin + steps
+        try:
+            run(*arguments)
+        except CannotMeetError:  # nothing has been launched
+            run = _general(w, N, traces, tuning)
+            run(*arguments)
 
 
 def _general(w: DirectionWeights, N: int, traces: Traces, tuning: Tuning) -> Any:
@@ -147,11 +154,15 @@ def _general(w: DirectionWeights, N: int, traces: Traces, tuning: Tuning) -> Any
     return run
 
 
+class CannotMeetError(Exception):
+    """The device does not hold all blocks of a grid at once, and the kernel that takes a launch a step may not run."""
+
+
 class FusedSteps:
     """The fused steps of a direction, launched as its plan says."""
 
-    def __init__(self, w: DirectionWeights, plan: Plan, N: int) -> None:
-        self.w, self.plan, self.kind = w, plan, plan.kind
+    def __init__(self, w: DirectionWeights, plan: Plan, N: int, tuning: Tuning) -> None:
+        self.w, self.plan, self.kind, self.tuning = w, plan, plan.kind, tuning
         depth = depth_tiles(w.hidden)
         self.depth, tile = depth, w.planes * depth * B_WORDS
         self.batch_blocks = -(-N // (TILE_COLUMNS * self.kind.tiles))
@@ -161,7 +172,7 @@ class FusedSteps:
         self.nothing = cuda.device_array(0, np.int16)
 
     def __call__(self, xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
-        """Steps begin … end - 1."""
+        """Steps begin … end - 1. CannotMeetError comes before the first launch, which has the most blocks."""
         w, ticks = self.w, self.kind.barriers_per_step
         first, operand = begin * ticks, w.h_operand
         now = self.operands[(first & 1) * self.half : ((first & 1) + 1) * self.half]
@@ -183,6 +194,7 @@ class FusedSteps:
             last = end * ticks
             kernel = self._kernel(arguments(first, last), blocks)
             grid, block = (self.plan.unit_blocks, blocks), (32, self.plan.warps)
+            note_launch(self.kind)
             run = configured(kernel, grid, block, self.plan.shared_bytes)
             stride = 1 if self.kind.barrier == LAUNCH else last - first
             for tick in range(first, last, stride):
@@ -194,6 +206,9 @@ class FusedSteps:
         made = sized(step_kernel(self.kind), plan.shared_bytes, arguments)
         wanted = plan.unit_blocks * blocks
         if self.kind.barrier == GRID and wanted > most_blocks_that_meet(made, 32 * plan.warps, plan.shared_bytes):
-            self.kind = replace(self.kind, barrier=LAUNCH)
+            launched = replace(self.kind, barrier=LAUNCH)
+            if not self.tuning.allows(launched):
+                raise CannotMeetError
+            self.kind = launched
             made = sized(step_kernel(self.kind), plan.shared_bytes, arguments)
         return made

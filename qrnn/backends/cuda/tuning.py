@@ -1,7 +1,12 @@
-"""How the CUDA backend chooses kernels, for those who measure or test it: ``qrnn.Session(model, "cuda", tuning=Tuning(unproved=True))``."""
+"""How the CUDA backend chooses kernels, for those who measure or test it: ``qrnn.Session(model, "cuda", tuning=Tuning(unproved=True))``.
+
+Without a tuning, the environment's ``QRNN_CUDA_UNPROVED=1`` allows kernels that no GPU has confirmed, for programs that make sessions of their
+own: the command line, and tests of every backend that `tools/gpu_check` runs on a GPU.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +15,10 @@ from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import Kind
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, committed_proofs
+from qrnn.errors import BackendError
+
+UNPROVED = "QRNN_CUDA_UNPROVED"
+"""The variable of the environment."""
 
 INPUT_BYTES = 1 << 28
 SCRATCH_BYTES = 1 << 28
@@ -32,6 +41,14 @@ class Tuning:
     """Bytes of W·x that are kept at a time: longer batches go through in pieces of some steps."""
     scratch_bytes: int = SCRATCH_BYTES
     """Bytes of scratch memory of the general kernel: larger batches go through in pieces of some sequences."""
+
+    @classmethod
+    def of_environment(cls) -> Tuning:
+        """The tuning of a session that is given none. BackendError where the variable is neither 0 nor 1."""
+        found = os.environ.get(UNPROVED, "")
+        if found not in ("", "0", "1"):
+            raise BackendError(f"the environment's {UNPROVED} is {found!r}, expected 1 to allow unproved kernels, or 0")
+        return cls(unproved=found == "1")
 
     def allows(self, kind: Kind) -> bool:
         """Whether a kernel may run."""
