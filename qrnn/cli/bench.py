@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, is_stdout, print_json, read_arrays, size_text
+from qrnn.cli.common import BackendOption, IsaOption, check_output, console, is_stdout, print_json, read_arrays, size_text
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch
@@ -31,7 +31,7 @@ def bench(
     step_ms: Annotated[
         float | None, typer.Option(help="Milliseconds that a step stands for: also gives real-time factors.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
+    backend: BackendOption = "cpu",
     isa: IsaOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:

@@ -183,7 +183,10 @@ _BREAKS = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, toke
 
 
 def bare_code(source: str) -> str:
-    """Python's tokens without comments, without strings that are statements of their own, and without the spaces between them."""
+    """Python's tokens without comments, without strings that are statements of their own, and without any spaces.
+
+    Spaces within strings go too: Python 3.11 and 3.12 take f-strings apart differently, and so have the same text.
+    """
     kept: list[str] = []
     line: list[tokenize.TokenInfo] = []
     depth = 0
@@ -194,7 +197,7 @@ def bare_code(source: str) -> str:
             depth += {tokenize.INDENT: 1, tokenize.DEDENT: -1}.get(token.type, 0)
             if token.type == tokenize.NEWLINE:
                 if any(t.type != tokenize.STRING for t in line):
-                    kept.append(f"{depth}:" + "".join(t.string for t in line))
+                    kept.append(f"{depth}:" + "".join("".join(t.string for t in line).split()))
                 line = []
             continue
         line.append(token)
