@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import BackendOption, IsaOption, check_output, console, is_stdout, print_json, read_arrays, size_text
+from qrnn.cli.common import (
+    BackendOption,
+    IsaOption,
+    check_output,
+    console,
+    is_stdout,
+    print_json,
+    read_arrays,
+    size_text,
+)
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch

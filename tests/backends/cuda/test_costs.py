@@ -71,9 +71,7 @@ def test_the_formula_of_a_grid() -> None:
     longest = max(reading, fragments * 4 * c.tensor_cycles, 8 * c.tensor_latency_cycles)
     exchange = 2 * 2 * 2 * 8 * 256 / c.cache_bytes_per_cycle
     waves = math.ceil(4 / plan.batch_blocks)
-    assert plan.cycles == pytest.approx(
-        waves * (longest + 4 * c.update_cycles + 2 * c.grid_barrier_cycles + exchange)
-    )
+    assert plan.cycles == pytest.approx(waves * (longest + 4 * c.update_cycles + 2 * c.grid_barrier_cycles + exchange))
 
 
 def test_other_constants_give_other_choices() -> None:

@@ -142,9 +142,16 @@ def test_a_damaged_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     assert "proved.json" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"), [(None, "no such file"), (b"{", "not JSON"), (b"\xff", "not JSON"), (b"[" * 100_000, "not JSON"), (b"[]", "expected an object")]
-)  # fmt: skip
+NO_FILES = {
+    "none": (None, "no such file"),
+    "half": (b"{", "not JSON"),
+    "text": (b"\xff", "not JSON"),
+    "deep": (b"[" * 100_000, "not JSON"),
+    "list": (b"[]", "expected an object"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), NO_FILES.values(), ids=NO_FILES)
 def test_what_is_no_such_file_is_refused(content: bytes | None, says: str, tmp_path: Path) -> None:
     path = tmp_path / "proved.json"
     if content is not None:
@@ -159,7 +166,12 @@ def test_the_digest_is_of_code_alone() -> None:
     one = 'def f(a):\n    """Says."""\n    # why\n    return a + 1\n\n\nX = 1\n"""What it is."""\n'
     two = 'def f(a):  # why not\n\n    "Other words."\n    return a+1\nX = 1\n'
     assert bare_code(one) == bare_code(two) == "0:deff(a):\n1:returna+1\n0:X=1"
-    for old, new in (("+ 1", "+ 2"), ("X = 1", "X = 'a'"), ("X = 1", "X = 1; Y = 1"), ("a + 1\n\n\n", "a + 1\n\n\n    ")):
+    for old, new in (
+        ("+ 1", "+ 2"),
+        ("X = 1", "X = 'a'"),
+        ("X = 1", "X = 1; Y = 1"),
+        ("a + 1\n\n\n", "a + 1\n\n\n    "),
+    ):
         assert bare_code(one.replace(old, new).replace('    X = 1\n"""What it is."""', "    X = 1")) != bare_code(one)
     assert bare_code('x = f"{a + 1} of {b if c else d!r}"\n') == '0:x=f"{a+1}of{bifcelsed!r}"'
     assert len(code_digest()) == 16
