@@ -16,7 +16,7 @@ from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import BackendError
 from sweep.made_up import H100, OLD, document, folder_of, sweep_result
 
-from gpu_check.adopt import adopt  # isort: skip
+from gpu_check.adopt import adopt, command  # isort: skip
 from gpu_check.sweep_jobs import Case  # isort: skip
 
 EMPTY = as_json(document_of([]))
@@ -95,6 +95,15 @@ def test_what_proves_nothing_is_refused(name: str, tmp_path: Path, proved: Path,
         adopt(folder_of(tmp_path / "results", content), proved)
     assert "\n" not in str(error.value)
     assert proved.read_bytes() == EMPTY
+
+
+def test_as_a_command(tmp_path: Path, proved: Path, result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = folder_of(tmp_path / "results", document(sweep=result))
+    assert command(lambda given: adopt(given, proved), folder) == 0
+    assert "kernels added" in capsys.readouterr().out
+    assert command(lambda given: adopt(given, proved), tmp_path / "nowhere") == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
 
 
 def test_no_folder(tmp_path: Path, proved: Path) -> None:

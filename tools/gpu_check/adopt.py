@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from qrnn.atomic import write_atomically
 from qrnn.backends.cuda.device import SIMULATED_DEVICE, Device
 from qrnn.backends.cuda.proofs import PROVED, DeviceProofs, Evidence, code_digest, document_of, promoted, read_proofs
 from qrnn.backends.cuda.records import as_json, capability_of, checked, read_json, require
-from qrnn.errors import BackendError
+from qrnn.errors import BackendError, QrnnError
 
 RESULTS = "gpu_check.json"
 MOST_BYTES = 1 << 26
@@ -58,6 +60,16 @@ def part_results(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What each part wrote."""
     found = {name: part.get("result") for name, part in document["parts"].items() if isinstance(part, dict)}
     return {name: result for name, result in found.items() if isinstance(result, dict)}
+
+
+def command(work: Callable[[Path], str], folder: Path) -> int:
+    """Print what ``work`` says of a folder, `adopt` or `gpu_check.fit.fit_folder`; one line on stderr and 2 where it refuses."""
+    try:
+        print(work(folder))
+    except (QrnnError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def adopt(folder: Path, path: Path = PROVED) -> str:

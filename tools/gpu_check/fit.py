@@ -264,7 +264,10 @@ def fit_folder(folder: Path, data: Path = DATA) -> str:
     before, after = quality(runs, old), quality(runs, made.constants)
     text = report(before, after, old, made)
     if after.mean_regret > NOISE * before.mean_regret:
-        raise BackendError(f"{folder}: the fit chooses worse than the present constants; they stay\n{text}")
+        raise BackendError(
+            f"{folder}: the fit chooses worse than the present constants (regret {after.mean_regret:.3f}, at present "
+            f"{before.mean_regret:.3f}); they stay"
+        )
     kept = f"; the runs say little of {', '.join(made.undetermined)}" if made.undetermined else ""
     source = f"least squares over {len(runs)} runs of tools/gpu_check on {device.name}{kept}"
     path = costs_path(device.capability, data)

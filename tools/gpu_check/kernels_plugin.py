@@ -2,7 +2,8 @@
 
 ``pytest -p gpu_check.kernels_plugin`` with GPU_CHECK_KERNELS naming a file, to which all processes of a run append one JSON object a line: a
 kernel when a test first launches it, before it runs, and the test's outcome at its end. So a test that hangs or kills its process leaves the
-names of its kernels and no outcome, and `summary` counts them as wrong, as it does those of a test that failed.
+names of its kernels and no outcome, and `summary` counts them as wrong, as it does those of a test that failed. A test that was skipped says
+nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Watcher:
 def summary(file: Path) -> dict[str, Any]:
     """What a part adds to its result: ``kernels`` and ``evidence``, as `gpu_check.adopt` reads them. Empty where no kernel ran."""
     ran: dict[str, list[Kind]] = {}
-    passed: dict[str, bool] = {}
+    outcomes: dict[str, set[str]] = {}
     head: dict[str, Any] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         event = json.loads(line)
@@ -79,11 +80,12 @@ def summary(file: Path) -> dict[str, Any]:
             kind = kind_of(str(file), event["kernel"], capability_of(str(file), event["capability"]))
             ran.setdefault(event["test"], []).append(kind)
         else:
-            passed[event["test"]] = passed.get(event["test"], True) and event["outcome"] == "passed"
+            outcomes.setdefault(event["test"], set()).add(event["outcome"])
     evidence = Evidence()
     for test, kinds in ran.items():
-        for kind in dict.fromkeys(kinds):
-            evidence.add(kind, passed.get(test, False))
+        found = outcomes.get(test, {"none"}) - {"skipped"}
+        for kind in dict.fromkeys(kinds) if found else ():
+            evidence.add(kind, found == {"passed"})
     return head | {"kernels": evidence.records()} if head else {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -64,9 +64,9 @@ def timed_steps(batch: int, rows: int) -> tuple[int, int]:
     return long // 4, long
 
 
-@lru_cache(maxsize=6)
+@cache
 def layer_on_device(cell: str, hidden: int, operand_bytes: int) -> tuple[Layer, CudaEngine]:
-    """A layer with its parameters on the device."""
+    """A layer with its parameters on the device, where all layers of the sweep have room."""
     layer = random_layer(cell, hidden, operand_bytes)
     return layer, CudaEngine(layer.model)
 

@@ -77,12 +77,13 @@ def _matrix(rng: np.random.Generator, old: Any, rows: int, columns: int) -> Quan
     """Random weights as large as the overflow proof allows, no bias, and the small matrix's size of requantized sums."""
     limit = old.operand_limit
     largest = min(127, int(2.0**31 * 0.8 / (columns * limit / 2)))
-    weight = rng.integers(-largest, largest + 1, (rows, columns)).astype(np.int8)
+    weight = rng.integers(-largest, largest + 1, (rows, columns), dtype=np.int8)
     repeat = rows // len(old.multiplier)
     size = np.sqrt(np.square(old.weight.astype(np.float64)).sum(axis=1)).repeat(repeat)
     scale = (old.multiplier.astype(np.float64) * 2.0**old.left_shift).repeat(repeat)
-    scale *= size / np.sqrt(np.square(weight.astype(np.float64)).sum(axis=1))
-    bound = np.abs(weight.astype(np.int64)).sum(axis=1) * limit
+    wide = weight.astype(np.int32)
+    scale *= size / np.sqrt(np.einsum("ij,ij->i", wide, wide).astype(np.float64))
+    bound = np.abs(wide).sum(axis=1, dtype=np.int64) * limit
     shift = np.floor(np.log2((2.0**31 - 1) / bound)).clip(0, 30)
     multiplier = 2 * np.floor((scale / 2.0**shift / 2).clip(1, 2.0**30 - 1))
     return QuantMatrix(weight, np.zeros(rows, np.int32), multiplier.astype(np.int32), shift.astype(np.int8), limit)

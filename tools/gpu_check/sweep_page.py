@@ -30,7 +30,7 @@ def section(result: dict[str, Any]) -> str:
     left = result["left"]
     count = sum(one["runs"] for one in left)
     text += _lines(
-        f"There was no time for {count} runs of {len({one['kernel'] for one in left})} kernels",
+        f"Not run: {count} runs of {len({one['kernel'] for one in left})} kernels",
         [f"{one['kernel']}: {one['runs']} runs{'' if one['compiled'] else ', not compiled'}" for one in left],
     )
     return "\n".join(text)
