@@ -3,7 +3,8 @@
     pip install -e '.[cuda13]' torch matplotlib
     python tools/bench_gpu.py [--cells lstm gru] [--sizes 128 256] [--batches 1 32] [--output docs/benchmarks/gpu.md]
 
-Writes the page, and beside it gpu.json and gpu.png. Ends with one line where there is no GPU.
+Writes the page, and beside it gpu.json and gpu.png. Ends with one line where there is no GPU. With QRNN_CUDA_UNPROVED=1 in the environment also
+kernels run that `python tools/gpu_check --adopt` has not recorded as proved; without it the general kernel runs in their place.
 """
 
 from __future__ import annotations

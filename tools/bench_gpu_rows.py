@@ -103,9 +103,9 @@ def cases(cells: Sequence[str], sizes: Sequence[int], batches: Sequence[int], st
 
 
 def choice_of(case: Case, device: Device, tuning: Tuning | None = None) -> Choice:
-    """How qrnn runs a case, operands of 8 bits."""
+    """How qrnn runs a case, operands of 8 bits: as a session does that is given this tuning."""
     code, gates = CODES[case.cell]
-    return choose_plan(Layout(code, gates, case.hidden, 1), case.batch, device, tuning or Tuning())
+    return choose_plan(Layout(code, gates, case.hidden, 1), case.batch, device, tuning or Tuning.of_environment())
 
 
 def floor_of(case: Case, facts: Facts) -> Floor:

@@ -83,7 +83,7 @@ def multiply_inputs(
     planes, depth, dense = weights.planes, weights.depth, kind.dense
     items = steps * x.shape[0]
     operand = weights.operand
-    if not tuning.allows(kind):
+    if weights.plain_only or not tuning.allows(kind):
         operands = cuda.device_array((items, x.shape[2]), np.int16)
         for_each(order_operands, operands.size, x, lengths, reverse, operand.shift, operand.limit, begin, operands)
         out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)

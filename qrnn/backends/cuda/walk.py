@@ -83,9 +83,7 @@ class DeviceModel:
         for layer in model.layers:
             match layer:
                 case QuantDense():
-                    self._parameters[layer.name] = ProductWeights(
-                        f"layer {layer.name}", layer.matrix, layer.pre_shift, layer.operand
-                    )
+                    self._parameters[layer.name] = ProductWeights(layer.matrix, layer.pre_shift, layer.operand)
                 case QuantPointwise():
                     self._parameters[layer.name] = tuple(upload(v) for v in pack_gates((layer.function,)))
                 case QuantSoftmax() | QuantEmbedding():

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from models import Shape
+from numba import cuda
 
 from backends.cuda.simulated.test_arrays import assert_same, on_device
 from backends.generators import Case, assert_equal, integers
+from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.backends.cuda import plan, recurrent
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import GRID, LAUNCH, Kind, StepKind
+from qrnn.backends.cuda.kinds import GRID, LAUNCH, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, watched_kernels
 from qrnn.backends.cuda.tuning import Tuning
+from qrnn.backends.cuda.weights import MOST_COLUMNS, ProductWeights
 from qrnn.errors import BackendError
+from qrnn.model.parts import Operand, QuantMatrix
 from qrnn.quantization import Scheme
 from qrnn.session import Session
 
@@ -145,6 +149,23 @@ def test_a_grid_that_cannot_meet(unproved: bool, monkeypatch: pytest.MonkeyPatch
     (got, _), seen = launched(lambda: integers(session, batch))
     assert_equal(integers(Session(model, "reference"), batch)[0], got)
     assert {kind.barrier for kind in seen if isinstance(kind, StepKind)} == ({LAUNCH} if unproved else set())
+
+
+def test_rows_that_are_too_long_for_the_tensor_cores() -> None:
+    """The sum of the low bytes' products would leave 32 bits: plain loops run, whatever the tuning allows."""
+    columns, limit = MOST_COLUMNS + 1, 32767
+    weight = np.zeros((1, columns), np.int8)
+    weight[0, :: columns // 200] = 127
+    ones = np.ones(1, np.int32)
+    matrix = QuantMatrix(weight, 5 * ones, (1 << 30) * ones, np.zeros(1, np.int8), limit)
+    x = np.full((1, 1, columns), 32767, np.int16)
+    weights = ProductWeights(matrix, np.zeros(1, np.int8), Operand(0, limit))
+    args = cuda.to_device(x), cuda.to_device(np.ones(1, np.int64)), False, 0, 1
+    product = ProductKind(2, False, (9, 0))
+    got, seen = launched(lambda: recurrent.multiply_inputs(weights, *args, product, Tuning(unproved=True)))
+    assert seen == []
+    total = int(weight.astype(np.int64).sum()) * 32767 + 5
+    assert got.copy_to_host().tolist() == [[requantize(total, 1 << 30, 0)]]
 
 
 def test_another_backends_tuning_is_refused() -> None:
