@@ -16,6 +16,7 @@ from backends.generators import Case, assert_equal, integers
 from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.backends.cuda import plan, recurrent
 from qrnn.backends.cuda.device import Device
+from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.kinds import GRID, LAUNCH, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, watched_kernels
@@ -137,6 +138,7 @@ def grid_plan(layout: Layout, batch: int, device: Device) -> Plan:
     return replace(found, kind=replace(found.kind, barrier=GRID))
 
 
+@pytest.mark.skipif(not SIMULATED, reason="stands for a grid's kernel that the simulator does not have")
 @pytest.mark.parametrize("unproved", [False, True])
 def test_a_grid_that_cannot_meet(unproved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the device does not hold all blocks at once, a launch a step stands in for the barrier, if that kernel may run."""
