@@ -166,7 +166,7 @@ def test_a_kernel_with_wrong_bits_runs_no_more() -> None:
     assert one.evidence.wrong == {bad: 1}, "the product before it is not suspected"
     assert bad not in one.evidence.exact
     assert "1 not, 0 failed" in page(last)
-    assert "Gave other bits than backend cpu:\n\n- LSTM" in page(last)
+    assert "Gave other bits than the reference:\n\n- LSTM" in page(last)
 
 
 def test_a_kernel_that_fails_is_left_out_and_named() -> None:

@@ -1,4 +1,4 @@
-"""Which kernel is best for which shape: plans of `qrnn.backends.cuda.plan` run, compared bit for bit with backend cpu, and timed.
+"""Which kernel is best for which shape: plans of `qrnn.backends.cuda.plan` run, compared bit for bit with the reference, and timed.
 
 `python tools/gpu_check --fit FOLDER` makes the constants of the estimate from the figures.
 """
@@ -189,7 +189,7 @@ def measure(options: Options, write: Write) -> None:
     sweep.go(wanted, DRY_RUNS if options.dry_run else None, lambda result: write(head | result))
     wrong = [run["plan"] for run in sweep.runs if not run["exact"]] + [run["why"] for run in sweep.failed]
     if wrong:
-        raise RuntimeError(f"{len(wrong)} kernels failed or gave other bits than backend cpu; the first: {wrong[0]}")
+        raise RuntimeError(f"{len(wrong)} kernels failed or gave other bits than the reference; the first: {wrong[0]}")
 
 
 def page(result: dict[str, Any]) -> str:

@@ -111,7 +111,7 @@ class DeviceRunner:
             return False
 
     def _exact(self, case: Case, plan: Plan) -> bool:
-        """Whether every state and output of every sequence is that of backend cpu. A large batch has each sequence at many places."""
+        """Whether every state and output of every sequence is that of the reference. A large batch has each sequence at many places."""
         layer, engine = layer_on_device(case.cell, case.hidden, case.operand_bytes)
         own = engine.tuned(replace(UNPROVED, choose=lambda *_: plan))
         at = np.random.default_rng(case.batch).permutation(np.arange(case.batch) % DISTINCT)

@@ -16,14 +16,14 @@ def section(result: dict[str, Any]) -> str:
     wrong = [run for run in runs if not run["exact"]]
     compiled = [one["seconds"] for one in result["compiled"]]
     text = [
-        f"{len(runs)} runs of {len(compiled)} step kernels, each compared with backend cpu bit for bit: "
+        f"{len(runs)} runs of {len(compiled)} step kernels, each compared with the reference bit for bit: "
         f"{len(runs) - len(wrong)} exact, {len(wrong)} not, {len(result['failed'])} failed. Times are of the steps alone, without W·x: "
         "medians of the slope between two numbers of steps, by events on the device. "
         f"Estimates are by constants of this source: {result['costs']['source']}."
     ]
     if compiled:
         text.append(f"\nA kernel took {sum(compiled) / len(compiled):.2f} s to compile, at most {max(compiled):.2f} s.")
-    text += _lines("Gave other bits than backend cpu", [f"{_name(run)}: {run['plan']}" for run in wrong])
+    text += _lines("Gave other bits than the reference", [f"{_name(run)}: {run['plan']}" for run in wrong])
     text += _lines("Failed", [f"{_name(run)}: {run['plan']}: {run['why']}" for run in result["failed"]])
     if timed:
         text += ["", *_table(timed)]

@@ -1,4 +1,4 @@
-"""The part of tools/gpu_check that sweeps over plans, as its dry run does: every plan is compared with backend cpu."""
+"""The part of tools/gpu_check that sweeps over plans, as its dry run does: every plan is compared with the reference."""
 
 from __future__ import annotations
 
