@@ -16,11 +16,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
 import bench_gpu
 import bench_gpu_report
-from bench_gpu_rows import BATCHES, OURS, SIZES, Facts, Floor, Row, cases, floor_of, plan_of, slope_us, summary
+from bench_gpu_rows import BATCHES, OURS, SIZES, Facts, Floor, Row, cases, choice_of, floor_of, slope_us, summary
 from bench_workloads import Case
 
 from qrnn.backends import available_backends
 from qrnn.backends.cuda.device import Device
+from qrnn.backends.cuda.tuning import Tuning
 
 H100 = Device("Made-up H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
 FACTS = Facts(H100, 1000.0, 0.02, 1.5)
@@ -38,7 +39,7 @@ def test_rows_are_those_asked_for() -> None:
 def test_the_floor_of_a_layer_in_one_block() -> None:
     """R of LSTM 128 is 64 KiB: 512 cycles at 128 bytes each, 0.512 µs at 1 GHz; its 131072 multiply-adds take far less."""
     case = Case("lstm", 128, 1)
-    plan = plan_of(case, H100)
+    plan = choice_of(case, H100, Tuning(unproved=True)).plan
     assert plan is not None
     assert plan.unit_blocks == 1
     floor = floor_of(case, FACTS)
@@ -50,7 +51,7 @@ def test_the_floor_of_a_layer_in_one_block() -> None:
 
 def test_the_floor_of_a_layer_over_blocks() -> None:
     case = Case("gru", 1024, 1024)
-    plan = plan_of(case, H100)
+    plan = choice_of(case, H100, Tuning(unproved=True)).plan
     assert plan is not None
     assert plan.unit_blocks > 1
     floor = floor_of(case, FACTS)

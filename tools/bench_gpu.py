@@ -3,7 +3,8 @@
     pip install -e '.[cuda13]' torch matplotlib
     python tools/bench_gpu.py [--cells lstm gru] [--sizes 128 256] [--batches 1 32] [--output docs/benchmarks/gpu.md]
 
-Writes the page, and beside it gpu.json and gpu.png. Ends with one line where there is no GPU.
+Writes the page, and beside it gpu.json and gpu.png. Ends with one line where there is no GPU. With QRNN_CUDA_UNPROVED=1 in the environment also
+kernels run that `python tools/gpu_check --adopt` has not recorded as proved; without it the general kernel runs in their place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from bench_gpu_report import Result, as_json, page, plot, times_line, versions
-from bench_gpu_rows import BATCHES, OURS, SIZES, STEPS, Facts, Row, cases, floor_of, plan_of, slope_us
+from bench_gpu_rows import BATCHES, OURS, SIZES, STEPS, Facts, Row, cases, choice_of, floor_of, slope_us
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB
 from bench_workloads import GATES, Case, Float32Array, inputs, network
 
@@ -186,7 +187,7 @@ def measure(case: Case, facts: Facts, rounds: int, makers: dict[str, Callable[[C
             name = names[(turn + k) % len(names)]
             samples[name].append(milliseconds(runners[name].run))
     us = {name: 1000 * median(found) / case.steps for name, found in samples.items()}
-    plan = plan_of(case, facts.device)
+    plan = choice_of(case, facts.device).plan
     return Row(case, us, sqnr, floor_of(case, facts), "general" if plan is None else plan.name, left_out)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from bench_workloads import Case
 
+from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK, GRU_RESET_AFTER, LSTM
-from qrnn.backends.cuda.plan import CACHE_BYTES, SHARED_BYTES, Layout, Plan, choose_plan, tensor_cycles
+from qrnn.backends.cuda.plan import Choice, Layout, choose_plan
+from qrnn.backends.cuda.tuning import Tuning
 
 OURS = "qrnn int8"
 SIZES = (128, 256, 512, 1024, 2048)
@@ -100,29 +102,32 @@ def cases(cells: Sequence[str], sizes: Sequence[int], batches: Sequence[int], st
     return [Case(cell, H, N, steps) for N in batches for cell in cells for H in sizes]  # type: ignore[arg-type]
 
 
-def plan_of(case: Case, device: Device) -> Plan | None:
-    """How qrnn runs a case, operands of 8 bits."""
+def choice_of(case: Case, device: Device, tuning: Tuning | None = None) -> Choice:
+    """How qrnn runs a case, operands of 8 bits: as a session does that is given this tuning."""
     code, gates = CODES[case.cell]
-    return choose_plan(Layout(code, gates, case.hidden, 1), case.batch, device)
+    return choose_plan(Layout(code, gates, case.hidden, 1), case.batch, device, tuning or Tuning.of_environment())
 
 
 def floor_of(case: Case, facts: Facts) -> Floor:
     """Formulas: the meeting measured on the device; R's bytes of the fullest block at its shared memory's rate, or the cache's where R
     does not stay; all multiply-adds at the tensor cores' rate by the data sheet.
 
+    The plan is the best by estimate, whether or not a GPU has confirmed its kernel.
+
     Of R alone: W·x of all steps is one product before them, whose multiply-adds count and whose bytes are read once.
     """
     device, hertz = facts.device, 1e6 * facts.megahertz
-    plan = plan_of(case, device)
-    macs_a_second = device.processors * hertz * 4096 / tensor_cycles(device.capability)
+    plan = choice_of(case, device, Tuning(unproved=True)).plan
+    constants = costs_of(device.capability).constants
+    macs_a_second = device.processors * hertz * 4096 / constants.tensor_cycles
     arithmetic = 1e6 * case.step_macs / macs_a_second
     if plan is None:
-        reading = case.matrix_bytes / device.processors / CACHE_BYTES
+        reading = case.matrix_bytes / device.processors / constants.cache_bytes_per_cycle
         return Floor(facts.block_barrier_us, 1e6 * reading / hertz, arithmetic)
     share = case.matrix_bytes / plan.unit_blocks
-    reading = share / (SHARED_BYTES if plan.kind.resident else CACHE_BYTES)
+    reading = share / (constants.shared_bytes_per_cycle if plan.kind.resident else constants.cache_bytes_per_cycle)
     barrier = facts.block_barrier_us if plan.kind.barrier == BLOCK else facts.grid_barrier_us
-    return Floor(plan.kind.ticks * barrier, 1e6 * reading / hertz, arithmetic)
+    return Floor(plan.kind.barriers_per_step * barrier, 1e6 * reading / hertz, arithmetic)
 
 
 def slope_us(short: float, long: float, short_count: int, long_count: int) -> float:

@@ -23,7 +23,7 @@ def backend_names() -> tuple[str, ...]:
 
 @cache
 def available_backends() -> tuple[str, ...]:
-    """Those of `backend_names` that can run here: cuda needs its package, a driver and a device."""
+    """Those of `backend_names` that can run here: cuda, which is experimental (docs/cuda.md), needs its package, a driver and a device."""
     return tuple(name for name in backend_names() if _problem(name) is None)
 
 
@@ -35,9 +35,14 @@ def _problem(name: str) -> str | None:
     return None
 
 
-def create_engine(name: str, model: QuantModel, threads: int | None = None, isa: str | None = None) -> Engine:
-    """The engine of backend ``name`` with the model's weights laid out for it; ``isa`` forces an instruction set of the cpu backend."""
+def create_engine(
+    name: str, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+) -> Engine:
+    """The engine of backend ``name`` with the model's weights laid out for it.
+
+    ``isa`` forces an instruction set of the cpu backend; ``tuning`` is of the class that the backend's engine names.
+    """
     if name not in backend_names():
         raise BackendError(f"backend {name!r} is unknown; expected one of {', '.join(backend_names())}")
     engine: type[Engine] = importlib.import_module(f"qrnn.backends.{name}").ENGINE
-    return engine(model, threads, isa)
+    return engine(model, threads, isa, tuning)

@@ -126,11 +126,19 @@ class Engine(ABC):
     takes_device_arrays: ClassVar[bool] = False
     """Whether `run_on_device` reads arrays that lie on a CUDA device."""
 
-    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
+    tuning_type: ClassVar[type | None] = None
+    """The class of the ``tuning`` that the backend takes; None where it takes none."""
+
+    def __init__(
+        self, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+    ) -> None:
         """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway.
 
-        ``isa``: the instruction set, for a backend that has a choice.
+        ``isa``: the instruction set, for a backend that has a choice. ``tuning``: thresholds, of the backend's own class.
         """
+        if tuning is not None and (self.tuning_type is None or not isinstance(tuning, self.tuning_type)):
+            expected = "leave it out" if self.tuning_type is None else f"expected a {self.tuning_type.__name__}"
+            raise BackendError(f"tuning={tuning!r}: backend {self.name!r} takes no such tuning; {expected}")
         if isa is not None and not self.takes_isa:
             raise BackendError(
                 f"isa={isa!r}: backend {self.name!r} has no instruction sets to choose from; leave it out"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import IsaOption, check_output, console, is_stdout, print_json, read_arrays
+from qrnn.cli.common import (
+    BackendOption,
+    IsaOption,
+    check_output,
+    console,
+    is_stdout,
+    print_json,
+    read_arrays,
+)
 from qrnn.cli.sizes import size_text
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ def bench(
     step_ms: Annotated[
         float | None, typer.Option(help="Milliseconds that a step stands for: also gives real-time factors.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
+    backend: BackendOption = "cpu",
     isa: IsaOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:

@@ -28,6 +28,10 @@ IsaOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Instruction set of backend cpu; the best when left out.")
 ]
 
+BackendOption = Annotated[
+    str, typer.Option(help="cpu; cuda, which is experimental (docs/cuda.md); or reference, slow, the definition.")
+]
+
 StreamOption = Annotated[
     bool,
     typer.Option(

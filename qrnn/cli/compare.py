@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qrnn.cli.common import (
+    BackendOption,
     IsaOption,
     check_output,
     console,
@@ -31,7 +32,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE|-", help="Also write the whole report as JSON; - prints it instead.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
-    backend: Annotated[str, typer.Option(help="cpu, cuda or reference.")] = "cpu",
+    backend: BackendOption = "cpu",
     isa: IsaOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many percent.")] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qrnn.cli.common import (
+    BackendOption,
     IsaOption,
     check_output,
     is_stdout,
@@ -24,7 +25,7 @@ def run(
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A .qrnn file.")],
     input: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: one array per graph input, batch first.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npz: one array per graph output, batch first.")],
-    backend: Annotated[str, typer.Option(help="cpu, cuda, or reference (slow, the definition).")] = "cpu",
+    backend: BackendOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Cores to use; all when left out.")] = None,
     isa: IsaOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,

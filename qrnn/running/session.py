@@ -52,16 +52,21 @@ class Session:
 
     ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used. ``isa`` forces
     an instruction set of the cpu backend (`qrnn.backends.cpu.isa.available_isas`), as does the environment's ``QRNN_CPU_ISA``; the best is
-    taken without it.
+    taken without it. ``tuning`` sets thresholds of a backend that has a class of them (cuda: `qrnn.backends.cuda.tuning.Tuning`).
     """
 
     def __init__(
-        self, model: QuantModel, backend: str = DEFAULT_BACKEND, threads: int | None = None, isa: str | None = None
+        self,
+        model: QuantModel,
+        backend: str = DEFAULT_BACKEND,
+        threads: int | None = None,
+        isa: str | None = None,
+        tuning: object | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
-        self.engine = create_engine(backend, model, threads, isa)
+        self.engine = create_engine(backend, model, threads, isa, tuning)
         self._begins = {
             (layer.name, number): any(v is not None and (v.source or v.value.any()) for v in (d.h_0, d.c_0))
             for layer in model.recurrent_layers

@@ -94,8 +94,10 @@ class CpuEngine(Engine):
     name = "cpu"
     takes_isa = True
 
-    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
-        super().__init__(model, threads, isa)
+    def __init__(
+        self, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+    ) -> None:
+        super().__init__(model, threads, isa, tuning)
         self.workers = min(threads or core_count(), core_count())
         self.isa = choose_isa(isa)
         self._fused: dict[tuple[str, int], FusedForms] = {}

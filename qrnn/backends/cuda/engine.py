@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from numba import cuda
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import Choice
 from qrnn.backends.cuda.recurrent import Lengths
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
 from qrnn.model.float_model import FloatArray, IndexArray
@@ -23,20 +25,32 @@ from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 class CudaEngine(Engine):
-    """See the module. ``threads`` is of no meaning here."""
+    """See the module. ``threads`` is of no meaning here; ``tuning`` is a `qrnn.backends.cuda.tuning.Tuning`."""
 
     name = "cuda"
     chunk_elements = 1 << 28
     takes_device_arrays = True
+    tuning_type = Tuning
 
-    def __init__(self, model: QuantModel, threads: int | None = None, isa: str | None = None) -> None:
-        super().__init__(model, threads, isa)
+    def __init__(
+        self, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+    ) -> None:
+        super().__init__(model, threads, isa, tuning)
         self.device = find_device()
-        self.on_device = DeviceModel(model, self.device)
+        self.on_device = DeviceModel(
+            model, self.device, tuning if isinstance(tuning, Tuning) else Tuning.of_environment()
+        )
 
-    def plans(self, batch: int) -> dict[tuple[str, int], Plan | None]:
-        """How each direction of each recurrent layer runs with so many sequences; None: by the general kernel."""
-        return {key: self.on_device.plan(w, batch) for key, w in self.on_device.directions.items()}
+    def tuned(self, tuning: Tuning) -> CudaEngine:
+        """The same engine with another tuning: the model's parameters on the device are shared."""
+        other = copy(self)
+        other.on_device = copy(self.on_device)
+        other.on_device.tuning = tuning
+        return other
+
+    def plans(self, batch: int) -> dict[tuple[str, int], Choice]:
+        """What runs each direction of each recurrent layer with so many sequences, and why; a plan of None is the general kernel."""
+        return {key: self.on_device.choice(w, batch) for key, w in self.on_device.directions.items()}
 
     def run_on_device(
         self,

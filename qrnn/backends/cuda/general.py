@@ -1,7 +1,8 @@
 """The general kernel: a block a sequence, plain loops, every cell of the contract, traces, projections of any kind.
 
-What the fused steps of `steps` do not take runs here. Weights are [K, R] int8, so that neighbouring threads, which have neighbouring rows, read
-neighbouring bytes.
+It uses no instruction that Numba has no name for, no shared memory and no barrier of a grid. What the step kernels of `steps` do not take, and
+everything whose step kernel no GPU has confirmed (`proofs`), runs here. Weights are [K, R] int8, so that neighbouring threads, which have
+neighbouring rows, read neighbouring bytes.
 """
 
 from __future__ import annotations
@@ -89,18 +90,19 @@ def project(
 def run_general(
     cell: Any, forget: Any, reverse: Any, weight: Any, rows: Any, params: Any, tables: Any, peephole: Any, formats: Any,
     v_weight: Any, v_rows: Any, v_params: Any, v_tables: Any, v_formats: Any, xs: Any, lengths: Any, h: Any, c: Any,
-    y: Any, column: Any, pre: Any, c_trace: Any, nothing: Any, hidden: Any, operand: Any, sums: Any, begin: Any, end: Any,
+    y: Any, column: Any, pre: Any, c_trace: Any, nothing: Any, hidden: Any, operand: Any, sums: Any, first: Any, begin: Any, end: Any,
 ) -> None:  # fmt: skip
-    """Steps begin … end - 1 of sequence blockIdx.x, for one direction.
+    """Steps begin … end - 1 of sequence first + blockIdx.x, for one direction; gridDim.x is at most the scratch's first axis.
 
     weight [P, R] int8; v_… a projection, of no columns where there is none; xs [steps, N, R] int32, requantized, from step ``begin`` on;
     h [N, P] int16, c [N, H or 0] int32: states, replaced; y [N, T, …] int16, written from feature ``column`` on; pre [N, T or 0, R], c_trace
-    [N, T or 0, H]; nothing [0] int16; scratch: hidden [N, H] int16, operand [N, 2, max(P, H)] int32, sums [N, max(R, P)] int32.
+    [N, T or 0, H]; nothing [0] int16; scratch for M sequences: hidden [M, H] int16, operand [M, 2, max(P, H)] int32, sums [M, max(R, P)] int32.
     """
-    n, me, threads = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
+    place, me, threads = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
+    n = first + place
     R, P, H = weight.shape[1], h.shape[1], hidden.shape[1]
     projected = v_formats[KIND] != NONE
-    now, other, own = operand[n, 0], operand[n, 1], sums[n]
+    now, other, own, inner = operand[place, 0], operand[place, 1], sums[place], hidden[place]
     h_shift, h_limit = formats[H_SHIFT], formats[H_LIMIT]
     length = lengths[n]
     traced = pre.shape[1] > 0
@@ -128,30 +130,30 @@ def run_general(
                 x3, h3 = int64(0), int64(0)
                 if R == 4 * H:
                     x3, h3 = int64(x[3 * H + u]), int64(own[3 * H + u])
-                c[n, u], hidden[n, u] = lstm_unit(
+                c[n, u], inner[u] = lstm_unit(
                     forget, int64(x[u]), int64(x[H + u]), int64(x[2 * H + u]), x3,
                     int64(own[u]), int64(own[H + u]), int64(own[2 * H + u]), h3, int64(c[n, u]), u, H,
                     rows, params, tables, peephole, formats, places,
                 )  # fmt: skip
             elif cell == GRU_RESET_AFTER:
-                hidden[n, u] = gru_after_unit(
+                inner[u] = gru_after_unit(
                     int64(x[u]), int64(x[H + u]), int64(x[2 * H + u]), int64(own[u]), int64(own[H + u]), int64(own[2 * H + u]),
                     int64(h[n, u]), u, H, rows, params, tables, formats, places,
                 )  # fmt: skip
             elif cell == GRU_RESET_BEFORE:
-                hidden[n, u] = gru_before_unit(
+                inner[u] = gru_before_unit(
                     int64(x[2 * H + u]), int64(own[2 * H + u]), int64(own[H + u]), int64(h[n, u]), u, H,
                     rows, params, tables, formats, places,
                 )  # fmt: skip
             else:
-                hidden[n, u] = rnn_unit(int64(x[u]), int64(own[u]), u, rows, params, tables, formats, places)
+                inner[u] = rnn_unit(int64(x[u]), int64(own[u]), u, rows, params, tables, formats, places)
             if traced and cell == LSTM:
                 c_trace[n, t, u] = c[n, u]
         cuda.syncthreads()
         if projected:
-            project(v_weight, v_rows, v_params, v_tables, v_formats, hidden[n], other, own, h[n])
+            project(v_weight, v_rows, v_params, v_tables, v_formats, inner, other, own, h[n])
         for k in range(me, P, threads):
-            value = int64(h[n, k]) if projected else int64(hidden[n, k])
+            value = int64(h[n, k]) if projected else int64(inner[k])
             h[n, k] = value
             y[n, t, column + k] = value
             now[k] = to_operand(value, h_shift, h_limit)

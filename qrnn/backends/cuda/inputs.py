@@ -1,6 +1,7 @@
-"""What comes before the steps: operands in fragments, and one matrix product W·x for all steps of all sequences, on the tensor cores.
+"""What comes before the steps: operands, and one matrix product W·x for all steps of all sequences.
 
-The product serves dense layers too. Item m of it is step m // N of sequence m % N, in the order in which a direction reads.
+The product serves dense layers too. Item m of it is step m // N of sequence m % N, in the order in which a direction reads. It runs on the
+tensor cores, from operands in fragments, where a GPU has confirmed that kernel, and by plain loops elsewhere.
 """
 
 from __future__ import annotations
@@ -58,6 +59,39 @@ def pack_operands(
                     value >>= 8
                 word |= (value & 255) << (8 * byte)
     words[i] = int32(word - 4294967296 if word > 2147483647 else word)
+
+
+@kernel(THREADS)
+def order_operands(x: Any, lengths: Any, reverse: Any, shift: Any, limit: Any, begin: Any, out: Any) -> None:
+    """out[m] = the operands of item m, [items, K] int16: what `pack_operands` packs, in plain order. A thread each."""
+    N, T, K = x.shape[0], x.shape[1], x.shape[2]
+    i = cuda.grid(1)
+    if i >= out.shape[0] * K:
+        return
+    m, k = i // K, i % K
+    n, step = m % N, begin + m // N
+    value = int64(0)
+    if step < T and step < lengths[n]:
+        t = lengths[n] - 1 - step if reverse else step
+        value = to_operand(int64(x[n, t, k]), shift, limit)
+    out[m, k] = value
+
+
+@kernel(THREADS)
+def run_plain_product(weight: Any, rows: Any, operands: Any, dense: Any, out: Any) -> None:
+    """out [items, R] as `product_kernel` has it, by plain loops: a thread each. weight [K, R] int8, operands [items, K] int16."""
+    R = out.shape[1]
+    i = cuda.grid(1)
+    if i >= out.shape[0] * R:
+        return
+    m, r = i // R, i % R
+    total = int64(0)
+    for k in range(weight.shape[0]):
+        total += int64(weight[k, r]) * int64(operands[m, k])
+    value = requantized(total, rows, r)
+    if dense:
+        value = saturate16_shifted(value, rows[PRE_SHIFT, r])
+    out[m, r] = value
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What step kernels are made for; of this `plan` chooses and `steps` compiles."""
+"""What kernels are made for: `plan` chooses among them, `steps` and `inputs` compile them, `proofs` names those that a GPU confirmed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,42 @@ from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cell codes: the two GRU forms are linear_before_reset 1 and 0."""
 
+CELL_NAMES = {
+    LSTM: "lstm",
+    GRU_RESET_AFTER: "gru_reset_after",
+    GRU_RESET_BEFORE: "gru_reset_before",
+    RNN: "rnn",
+}
+"""Cell codes as data files name them."""
+
 OWN_GATE, ONE, COUPLED = 0, 1, 2
 """Codes of the LSTM's forget gate."""
 
 BLOCK, GRID, LAUNCH = "block", "grid", "launch"
 """Barriers."""
 
+BARRIERS = (BLOCK, GRID, LAUNCH)
+
 MOST_THREADS = 256
-"""Of a block: each then has up to 255 registers."""
+"""The largest number of threads of a block: each thread then has up to 255 registers."""
 
 
 @dataclass(frozen=True)
 class StepKind:
-    """What a step kernel is made for: planes of operands, tiles of sequences that a block has; ``dot``: sequences that dp4a serves, or 0."""
+    """What a step kernel is made for."""
 
     cell: int
     gates: int
-    planes: int
+    """Gates that have rows in R."""
+    operand_bytes: int
+    """Bytes of an operand of h: 1, or 2 for a signed high and an unsigned low byte."""
     tiles: int
+    """Tiles of 8 sequences that a block works on."""
     barrier: str
     resident: bool
-    dot: int
+    """Whether the block keeps its rows of R in shared memory for the whole sequence."""
+    dp4a_sequences: int
+    """1 or 2 sequences whose products are byte dot products (`dp4a`); 0 where the tensor cores multiply."""
     capability: tuple[int, int]
 
     @property
@@ -38,12 +53,42 @@ class StepKind:
         return -(-self.gates // 2)
 
     @property
-    def ticks(self) -> int:
-        """Of a step."""
+    def barriers_per_step(self) -> int:
+        """2 where linear_before_reset = 0: r and z, then n from all of r·h."""
         return 2 if self.cell == GRU_RESET_BEFORE else 1
+
+    @property
+    def name(self) -> str:
+        """One line for people."""
+        product = f"dp4a for {self.dp4a_sequences}" if self.dp4a_sequences else f"tensor cores, {self.tiles} tiles"
+        where = "shared memory" if self.resident else "cache"
+        return (
+            f"{CELL_NAMES[self.cell]} of {self.gates} gates, {8 * self.operand_bytes}-bit operands, {product}, "
+            f"{self.barrier} barrier, R in {where}, compute capability {self.capability[0]}.{self.capability[1]}"
+        )
+
+
+@dataclass(frozen=True)
+class ProductKind:
+    """What a kernel of W·x on the tensor cores is made for: bytes of an operand, and whether a dense layer or a direction reads the sums."""
+
+    operand_bytes: int
+    dense: bool
+    capability: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """One line for people."""
+        return (
+            f"W·x of a {'dense layer' if self.dense else 'direction'}, {8 * self.operand_bytes}-bit operands, tensor cores, "
+            f"compute capability {self.capability[0]}.{self.capability[1]}"
+        )
+
+
+Kind = StepKind | ProductKind
 
 
 def shared_words(kind: StepKind, groups: int, depth: int) -> int:
-    """32-bit words of shared memory that a block with so many groups of units needs."""
-    operands = (1 if kind.barrier != BLOCK else 2) * kind.tiles * kind.planes * depth * B_WORDS
+    """32-bit words of shared memory that a block with so many groups of 8 units needs."""
+    operands = (1 if kind.barrier != BLOCK else 2) * kind.tiles * kind.operand_bytes * depth * B_WORDS
     return operands + (groups * kind.pairs * depth * A_WORDS if kind.resident else 0)

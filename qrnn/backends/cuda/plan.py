@@ -1,9 +1,8 @@
-"""Which kernel runs a layer: one function of its shape, the batch and the device (docs/cuda.md).
+"""Which kernel runs a direction: one function of its shape, the batch, the device and a tuning (docs/cuda.md).
 
-Every way to lay a direction over the device that fits its shared memory is given a cost in cycles a step, and the least is taken. The
-formulas count bytes and operations; the constants beside them are what data sheets say or guesses of a barrier's latency. NOTHING HERE HAS
-BEEN MEASURED: no GPU was to be had. Where the choice goes over from one kernel to another is an estimate until tools/bench_gpu.py has run.
-The choice never changes a bit of the result.
+Every way to lay a direction over the device that fits its shared memory is given an estimate of its time, and the least of those whose kernel
+a GPU has confirmed is taken; where there is none, the general kernel runs. The estimate counts bytes, operations and barriers; what each costs
+is data (`costs`), which says whether it was measured. The choice never changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -12,57 +11,46 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from qrnn.backends.cuda.costs import Costs, Term, Work, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS, TILE_COLUMNS, depth_tiles
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
 
-DOT_SEQUENCES = 2
-"""A batch of so many has the choice of `dp4a`."""
+if TYPE_CHECKING:
+    from qrnn.backends.cuda.tuning import Tuning
+
+MOST_DP4A_SEQUENCES = 2
+"""The largest batch for which `dp4a` is considered: its kernel has a sum for each sequence, written out for 1 and 2."""
 
 MOST_REGISTER_TILES = 4
-"""Of tiles times planes: sums that a lane keeps in registers."""
+"""The largest product of tiles and operand bytes: a lane keeps their sums in registers."""
 
 MOST_GRID_Y = 65535
-"""Blocks on a grid's second axis; more batch blocks go in several launches."""
+"""CUDA's limit of blocks on a grid's second axis; more batch blocks go in several launches."""
 
-SHARED_BYTES, CACHE_BYTES = 128, 40
-"""Bytes a cycle that a multiprocessor reads from its shared memory, and from the second-level cache when all of them do."""
-
-BLOCK_CYCLES, GRID_CYCLES, EXCHANGE_CYCLES, LAUNCH_CYCLES = 40, 1500, 700, 6000
-"""A block's barrier; a grid's; the latency of a read of what another block has written; a launch."""
-
-UPDATE_CYCLES = 500
-"""A warp's requantizations, gates and cell of one column of its unit."""
-
-DOT_CYCLES = 0.5
-"""A warp's `dp4a`, where a multiprocessor does nothing else."""
-
-TENSOR_LATENCY, DOT_LATENCY, SHUFFLE_LATENCY = 33, 10, 60
-"""From one product of a row to the next, which adds to it: `mma.sync`; two of `dp4a`. And the shuffles that end the latter."""
-
-
-def tensor_cycles(capability: tuple[int, int]) -> float:
-    """Of one m16n8k32 (4096 multiply-adds), where a multiprocessor's tensor cores have nothing else to do."""
-    return 4096 / {7: 1024, 8: 2048}.get(capability[0], 4096)
+MOST_BLOCKS_TOGETHER = 8
+"""Blocks that the estimate takes a multiprocessor to hold at once, where shared memory would allow more."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What of a direction matters: its cell, gates with rows, hidden size and the planes of h's operands."""
+    """What of a direction the choice depends on: its cell, gates with rows, hidden size and bytes of h's operands."""
 
     cell: int
     gates: int
     hidden: int
-    planes: int
+    operand_bytes: int
 
     @property
     def groups(self) -> int:
-        """Of 8 units."""
+        """Groups of 8 units."""
         return -(-self.hidden // TILE_COLUMNS)
 
     @property
     def depth(self) -> int:
+        """Tiles of 32 columns of R."""
         return depth_tiles(self.hidden)
 
 
@@ -76,39 +64,76 @@ class Plan:
     warps: int
     shared_bytes: int
     cycles: float
-    """A step of the whole batch, by the estimate."""
+    """The estimate for a step of the whole batch."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """One line for people."""
         where = "shared memory" if self.kind.resident else "cache"
-        product = "dp4a" if self.kind.dot else "tensor cores"
+        product = "dp4a" if self.kind.dp4a_sequences else "tensor cores"
         return f"{self.kind.barrier} barrier, {self.unit_blocks} × {self.batch_blocks} blocks, {product}, R in {where}"
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What runs a direction: a plan, or None for the general kernel; and why, in a phrase."""
+
+    plan: Plan | None
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'general kernel' if self.plan is None else self.plan.name}: {self.why}"
+
+
 @lru_cache(maxsize=1024)
-def choose_plan(layout: Layout, batch: int, device: Device) -> Plan | None:
-    """The plan of least cost for ``batch`` sequences; None where none fits: the general kernel then."""
-    return min(plans(layout, batch, device), key=lambda plan: plan.cycles, default=None)
+def choose_plan(layout: Layout, batch: int, device: Device, tuning: Tuning) -> Choice:
+    """The plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
+    if tuning.choose is not None:
+        return Choice(tuning.choose(layout, batch, device), "chosen by the tuning")
+    costs = tuning.costs_for(device)
+    every = sorted(plans(layout, batch, device, costs), key=lambda plan: plan.cycles)
+    if not every:
+        return Choice(None, "no step kernel fits the device's shared memory")
+    by = f"estimated {'by measured constants' if costs.device else 'without measurement'}"
+    allowed = [plan for plan in every if tuning.allows(plan.kind)]
+    if not allowed:
+        lapsed = any(plan.kind in tuning.known_proofs.lapsed for plan in every)
+        state = "its code has changed since a GPU confirmed it" if lapsed else "no GPU has confirmed it"
+        return Choice(None, f"the step kernel is unproved, {state}; the best one, {by}, is {every[0].name}")
+    best = allowed[0]
+    if best is every[0]:
+        proved = "proved" if best.kind in tuning.known_proofs else "unproved, as the tuning allows"
+        return Choice(best, f"the best of {len(every)} plans, {by}; {proved}")
+    return Choice(best, f"the best of {len(allowed)} plans with proved kernels, {by}; {every[0].name} is unproved")
 
 
-def plans(layout: Layout, batch: int, device: Device) -> Iterator[Plan]:
-    """Every plan that fits the device."""
+def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[Plan]:
+    """Every plan that fits the device, with its estimate by ``costs`` or by those of the device's family."""
+    prices = (costs or costs_of(device.capability)).constants.prices()
     every_tile = -(-batch // TILE_COLUMNS)
-    for dot in (batch, 0) if batch <= DOT_SEQUENCES else (0,):
-        for tiles in (1,) if dot else (1, 2, 4):
-            if tiles * layout.planes > MOST_REGISTER_TILES or tiles >= 2 * every_tile:
+    for dp4a in (batch, 0) if batch <= MOST_DP4A_SEQUENCES else (0,):
+        for tiles in (1,) if dp4a else (1, 2, 4):
+            if tiles * layout.operand_bytes > MOST_REGISTER_TILES or tiles >= 2 * every_tile:
                 continue
             for resident in (True, False):
                 for barrier in (BLOCK, GRID if device.cooperative else LAUNCH):
                     kind = StepKind(
-                        layout.cell, layout.gates, layout.planes, tiles, barrier, resident, dot, device.capability
+                        layout.cell,
+                        layout.gates,
+                        layout.operand_bytes,
+                        tiles,
+                        barrier,
+                        resident,
+                        dp4a,
+                        device.capability,
                     )
-                    yield from _layouts(kind, layout, every_tile, device)
+                    for plan in _launches(kind, layout, every_tile, device):
+                        cycles = work_of(plan, layout, batch, device).cycles(prices)
+                        yield Plan(kind, plan.unit_blocks, plan.batch_blocks, plan.warps, plan.shared_bytes, cycles)
 
 
-def _layouts(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[Plan]:
-    """The ways to spread units over blocks."""
+def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[Plan]:
+    """The ways to spread units over blocks, without an estimate."""
     batch_blocks = -(-every_tile // kind.tiles)
     most = 1 if kind.barrier == BLOCK else min(layout.groups, device.processors)
     least = 1 if kind.barrier == BLOCK else 2
@@ -122,28 +147,40 @@ def _layouts(kind: StepKind, layout: Layout, every_tile: int, device: Device) ->
         if shared > device.shared_per_block:
             continue
         together = min(batch_blocks, MOST_GRID_Y if kind.barrier == BLOCK else device.processors // unit_blocks)
-        warps = min(MOST_THREADS // 32, groups)
-        cycles = _cycles(kind, layout, groups, warps, shared, batch_blocks, together, device)
-        yield Plan(kind, unit_blocks, together, warps, shared, cycles)
+        yield Plan(kind, unit_blocks, together, min(MOST_THREADS // 32, groups), shared, 0.0)
 
 
-def _cycles(
-    kind: StepKind, layout: Layout, groups: int, warps: int, shared: int, batch_blocks: int, together: int, device: Device
-) -> float:  # fmt: skip
-    depth, planes, tiles = layout.depth, layout.planes, kind.tiles
+def work_of(plan: Plan, layout: Layout, batch: int, device: Device) -> Work:
+    """What a step of a plan does, in units of the constants of `costs`: the block with the most units is counted."""
+    kind, depth = plan.kind, layout.depth
+    operand_bytes, tiles = layout.operand_bytes, kind.tiles
+    groups = -(-layout.groups // plan.unit_blocks)
+    every_tile = -(-batch // TILE_COLUMNS)
+    batch_blocks = -(-every_tile // tiles)
     fragments = groups * kind.pairs * depth
-    weights = 4 * fragments * A_WORDS / (SHARED_BYTES if kind.resident else CACHE_BYTES)
-    operands = 4 * groups * depth * planes * tiles * B_WORDS / SHARED_BYTES
-    if kind.dot:
-        multiply, latency = fragments * planes * 4 * kind.dot * DOT_CYCLES, depth * DOT_LATENCY + SHUFFLE_LATENCY
+    rounds = -(-groups // plan.warps)
+    weights = "shared_bytes_per_cycle" if kind.resident else "cache_bytes_per_cycle"
+    reading = (
+        (weights, 4.0 * fragments * A_WORDS),
+        ("shared_bytes_per_cycle", 4.0 * groups * depth * operand_bytes * tiles * B_WORDS),
+    )
+    multiplying: tuple[Term, ...]
+    waiting: tuple[Term, ...]
+    rest: tuple[Term, ...]
+    if kind.dp4a_sequences:
+        multiplying = (("dp4a_cycles", 4.0 * fragments * operand_bytes * kind.dp4a_sequences),)
+        waiting = (("dp4a_latency_cycles", float(rounds * depth)), ("shuffle_latency_cycles", float(rounds)))
     else:
-        multiply, latency = fragments * planes * tiles * tensor_cycles(kind.capability), depth * TENSOR_LATENCY
-    rounds = -(-groups // warps)
-    update = rounds * (kind.dot or 2 * tiles) * UPDATE_CYCLES
-    step = max(weights + operands, multiply, rounds * latency) + update
+        multiplying = (("tensor_cycles", float(fragments * operand_bytes * tiles)),)
+        waiting = (("tensor_latency_cycles", float(rounds * depth)),)
+    update = ("update_cycles", float(rounds * (kind.dp4a_sequences or 2 * tiles)))
+    barriers = float(kind.barriers_per_step)
     if kind.barrier == BLOCK:
-        at_once = device.processors * max(1, min(8, device.shared_per_processor // max(shared, 1)))
-        return math.ceil(batch_blocks / at_once) * (step + kind.ticks * BLOCK_CYCLES)
-    exchange = EXCHANGE_CYCLES + 4 * tiles * planes * depth * B_WORDS / CACHE_BYTES
-    meeting = GRID_CYCLES if kind.barrier == GRID else LAUNCH_CYCLES
-    return math.ceil(batch_blocks / together) * (step + kind.ticks * (exchange + meeting))
+        fit = device.shared_per_processor // max(plan.shared_bytes, 1)
+        at_once = device.processors * max(1, min(MOST_BLOCKS_TOGETHER, fit))
+        waves, rest = math.ceil(batch_blocks / at_once), (update, ("block_barrier_cycles", barriers))
+    else:
+        meeting = "grid_barrier_cycles" if kind.barrier == GRID else "launch_cycles"
+        exchanged = ("cache_bytes_per_cycle", 4.0 * barriers * tiles * operand_bytes * depth * B_WORDS)
+        waves, rest = math.ceil(batch_blocks / plan.batch_blocks), (update, (meeting, barriers), exchanged)
+    return Work(waves, reading, multiplying, waiting, rest)

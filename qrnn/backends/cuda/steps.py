@@ -116,12 +116,12 @@ def _hidden_sum(tiles: int, planes: int) -> Any:
 @cache
 def step_kernel(kind: StepKind) -> Any:
     """The kernel of a kind, launched with [unit blocks, batch blocks] blocks of [32, warps] threads and `shared_bytes` of shared memory."""
-    cell, gates, planes, tiles, pairs = kind.cell, kind.gates, kind.planes, kind.tiles, kind.pairs
-    per_tick = pairs // kind.ticks
+    cell, gates, planes, tiles, pairs = kind.cell, kind.gates, kind.operand_bytes, kind.tiles, kind.pairs
+    per_tick = pairs // kind.barriers_per_step
     staged, resident = kind.barrier != BLOCK, kind.resident
     multiply = (
-        dot_product(per_tick, planes, kind.dot)
-        if kind.dot
+        dot_product(per_tick, planes, kind.dp4a_sequences)
+        if kind.dp4a_sequences
         else tensor_product(per_tick, tiles, planes, kind.capability)
     )
     put, meet = operand_writer(planes), _BARRIERS[kind.barrier]

@@ -11,9 +11,11 @@ from numba import cuda
 from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cuda import heads
 from qrnn.backends.cuda.device import Device
+from qrnn.backends.cuda.kinds import ProductKind
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.plan import Plan, choose_plan
+from qrnn.backends.cuda.plan import Choice, choose_plan
 from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, run_direction, zeros
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import pack_gates
@@ -70,8 +72,8 @@ def _repeated(state: Any, times: int) -> Any:
 class DeviceModel:
     """A model's parameters on the device, and its layers as functions of device arrays. Holds no state between calls."""
 
-    def __init__(self, model: QuantModel, device: Device) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: QuantModel, device: Device, tuning: Tuning) -> None:
+        self.model, self.device, self.tuning = model, device, tuning
         self.directions = {
             (layer.name, number): DirectionWeights(layer, number)
             for layer in model.recurrent_layers
@@ -81,9 +83,7 @@ class DeviceModel:
         for layer in model.layers:
             match layer:
                 case QuantDense():
-                    self._parameters[layer.name] = ProductWeights(
-                        f"layer {layer.name}", layer.matrix, layer.pre_shift, layer.operand
-                    )
+                    self._parameters[layer.name] = ProductWeights(layer.matrix, layer.pre_shift, layer.operand)
                 case QuantPointwise():
                     self._parameters[layer.name] = tuple(upload(v) for v in pack_gates((layer.function,)))
                 case QuantSoftmax() | QuantEmbedding():
@@ -108,9 +108,13 @@ class DeviceModel:
             self._parameters[key] = upload(make())
         return self._parameters[key]
 
-    def plan(self, w: DirectionWeights, batch: int, traced: bool = False) -> Plan | None:
-        """How a direction runs; None: by the general kernel."""
-        return choose_plan(w.layout, batch, self.device) if w.fused and not traced else None
+    def choice(self, w: DirectionWeights, batch: int, traced: bool = False) -> Choice:
+        """What runs a direction, and why."""
+        if traced:
+            return Choice(None, "only it writes traces")
+        if not w.fused:
+            return Choice(None, w.not_fused)
+        return choose_plan(w.layout, batch, self.device, self.tuning)
 
     def recurrent(
         self, layer: QuantRecurrent, x: Any, state: LayerState, lengths: Lengths, trace: Trace | None
@@ -128,8 +132,8 @@ class DeviceModel:
             for_each(heads.copy_columns, N * P, state[0].reshape(N, D * P), number * P, h, 0, P)
             for_each(heads.copy_columns, N * C, state[1].reshape(N, D * C), number * C, c, 0, C)
             traces = Traces(zeros((N, steps, w.size), np.int16), zeros((N, steps, C), np.int32))
-            plan = self.plan(w, N, trace is not None)
-            run_direction(w, plan, x, h, c, lengths, y, number * P, traces, self.device.capability)
+            plan = self.choice(w, N, trace is not None).plan
+            run_direction(w, plan, x, h, c, lengths, y, number * P, traces, self.device.capability, self.tuning)
             for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
             for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
             if trace is not None:
@@ -175,9 +179,8 @@ class DeviceModel:
         w = self._parameters[layer.name]
         M = x.shape[0]
         every = cuda.to_device(np.array([M], np.int64))
-        return multiply_inputs(
-            w, x.reshape(1, M, x.shape[1]), every, False, 0, M, dense=True, capability=self.device.capability
-        )
+        kind = ProductKind(w.planes, True, self.device.capability)
+        return multiply_inputs(w, x.reshape(1, M, x.shape[1]), every, False, 0, M, kind, self.tuning)
 
     def pointwise(self, layer: QuantPointwise, x: Any) -> Any:
         """Of the same shape."""

@@ -15,13 +15,12 @@ from qrnn.backends.cuda.general import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
 from qrnn.backends.cuda.kinds import COUPLED, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, RNN
 from qrnn.backends.cuda.plan import Layout
-from qrnn.errors import BackendError
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
-"""Of a row whose operands are split into bytes: the sum of the low ones then is an int32."""
+"""The most columns of a row whose operands are split into two bytes: the sum of the low bytes' products then is an int32."""
 
 CELLS = {
     ("lstm", False): LSTM, ("lstm", True): LSTM, ("gru", False): GRU_RESET_BEFORE, ("gru", True): GRU_RESET_AFTER,
@@ -49,19 +48,26 @@ def row_parameters(matrix: Matrix, pre_shift: Int8Array) -> Int32Array:
 
 
 class ProductWeights:
-    """A matrix for `inputs.product_kernel`: W of a direction, or a dense layer's."""
+    """A matrix that all steps are multiplied by at once: W of a direction, or a dense layer's."""
 
-    def __init__(self, where: str, matrix: Matrix, pre_shift: Int8Array, operand: Operand) -> None:
-        self.size, columns = matrix.weight.shape
+    def __init__(self, matrix: Matrix, pre_shift: Int8Array, operand: Operand) -> None:
+        self.matrix, (self.size, columns) = matrix, matrix.weight.shape
         self.planes, self.depth, self.operand = planes_of(operand), depth_tiles(columns), operand
-        if self.planes == 2 and columns > MOST_COLUMNS:
-            raise BackendError(
-                f"{where}: {columns} columns with 16-bit operands, backend 'cuda' takes at most {MOST_COLUMNS}; use backend 'cpu'"
-            )
+        self.plain_only = self.planes == 2 and columns > MOST_COLUMNS
+        """Whether the rows are too long for the tensor cores' sums."""
+        self.rows = upload(row_parameters(matrix, pre_shift))
+
+    @cached_property
+    def fragments(self) -> Any:
+        """The weights for `inputs.product_kernel`."""
         order = plain_order(self.size)
         order = np.pad(order, ((0, -len(order) % PRODUCT_PAIRS), (0, 0)), constant_values=-1)
-        self.weight = upload(pack_weights(matrix.weight, order))
-        self.rows = upload(row_parameters(matrix, pre_shift))
+        return upload(pack_weights(self.matrix.weight, order))
+
+    @cached_property
+    def columns(self) -> Any:
+        """The weights [K, R] int8 for `inputs.run_plain_product`."""
+        return upload(self.matrix.weight.T)
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,16 @@ class DirectionWeights:
         self.direction, self.reverse = d, d.reverse
         self.cell, self.forget = CELLS[layer.cell, layer.linear_before_reset], FORGET[layer.forget]
         self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, d.hh.weight.shape[0]
-        where = f"layer {layer.name}[{number}]"
-        self.inputs = ProductWeights(where, d.ih, d.pre_shift, layer.x_operand)
+        self.inputs = ProductWeights(d.ih, d.pre_shift, layer.x_operand)
         self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)
         self.layout = Layout(self.cell, len(layer.gates), layer.hidden_size, self.planes)
-        self.fused = d.projection is None and (self.planes == 1 or self.hidden <= MOST_COLUMNS)
+        self.not_fused = ""
+        """Why no step kernel takes the direction, where none does."""
+        if d.projection is not None:
+            self.not_fused = "the step kernels take no projection"
+        elif self.planes == 2 and self.hidden > MOST_COLUMNS:
+            self.not_fused = f"the step kernels take at most {MOST_COLUMNS} units with 16-bit operands"
+        self.fused = not self.not_fused
         self.rows = upload(row_parameters(d.hh, d.pre_shift))
         self.params, self.tables = (upload(v) for v in pack_gates(d.gates))
         self.formats = upload(pack_formats(layer, d))

@@ -10,7 +10,9 @@ import pytest
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 from qrnn.backends.cuda.kinds import BLOCK, GRID, GRU_RESET_BEFORE, LAUNCH, LSTM, MOST_THREADS, StepKind, shared_words
-from qrnn.backends.cuda.plan import Layout, Plan, choose_plan, plans
+from qrnn.backends.cuda.plan import Choice, Layout, Plan, choose_plan, plans
+from qrnn.backends.cuda.proofs import Proofs
+from qrnn.backends.cuda.tuning import Tuning
 
 T4 = Device("T4", (7, 5), 40, 64 << 10, 64 << 10, cooperative=True)
 A100 = Device("A100", (8, 0), 108, 163 << 10, 164 << 10, cooperative=True)
@@ -19,7 +21,7 @@ DEVICES = (T4, A100, H100)
 
 
 def best(layout: Layout, batch: int, device: Device) -> Plan:
-    plan = choose_plan(layout, batch, device)
+    plan = choose_plan(layout, batch, device, Tuning(unproved=True)).plan
     assert plan is not None
     return plan
 
@@ -29,11 +31,11 @@ def check(plan: Plan, layout: Layout, batch: int, device: Device) -> None:
     groups = -(-layout.groups // plan.unit_blocks)
     assert plan.shared_bytes == 4 * shared_words(kind, groups, layout.depth) <= device.shared_per_block
     assert 1 <= plan.warps <= MOST_THREADS // 32
-    assert kind.tiles * kind.planes <= 4
-    assert kind.dot in (0, batch) if batch <= 2 else kind.dot == 0
-    assert not kind.dot or kind.tiles == 1
-    assert (kind.cell, kind.gates, kind.planes, kind.capability) == (
-        layout.cell, layout.gates, layout.planes, device.capability
+    assert kind.tiles * kind.operand_bytes <= 4
+    assert kind.dp4a_sequences in (0, batch) if batch <= 2 else kind.dp4a_sequences == 0
+    assert not kind.dp4a_sequences or kind.tiles == 1
+    assert (kind.cell, kind.gates, kind.operand_bytes, kind.capability) == (
+        layout.cell, layout.gates, layout.operand_bytes, device.capability
     )  # fmt: skip
     if kind.barrier == BLOCK:
         assert plan.unit_blocks == 1
@@ -73,13 +75,13 @@ def test_what_fits_nowhere_is_read_each_step() -> None:
 
 def test_one_sequence_uses_dot_products() -> None:
     for hidden in (64, 1024):
-        assert best(Layout(LSTM, 4, hidden, 1), 1, H100).kind.dot == 1
+        assert best(Layout(LSTM, 4, hidden, 1), 1, H100).kind.dp4a_sequences == 1
 
 
 def test_large_batches_use_the_tensor_cores() -> None:
     for hidden in (64, 512, 2048):
         plan = best(Layout(LSTM, 4, hidden, 1), 1024, H100)
-        assert not plan.kind.dot
+        assert not plan.kind.dp4a_sequences
         assert plan.batch_blocks > 1
 
 
@@ -92,7 +94,56 @@ def test_a_device_whose_blocks_cannot_meet_gets_launches() -> None:
 
 def test_nothing_fits_a_tiny_device() -> None:
     """The operands of one tile alone are too much: the general kernel runs then."""
-    assert choose_plan(Layout(LSTM, 4, 4096, 1), 1, replace(T4, shared_per_block=1024)) is None
+    tiny = replace(T4, shared_per_block=1024)
+    choice = choose_plan(Layout(LSTM, 4, 4096, 1), 1, tiny, Tuning(unproved=True))
+    assert choice == Choice(None, "no step kernel fits the device's shared memory")
+
+
+def test_without_proofs_the_general_kernel_runs() -> None:
+    """Whatever the shape; the choice says so and names what would have run."""
+    for layout in (Layout(LSTM, 4, 64, 1), Layout(GRU_RESET_BEFORE, 3, 2048, 2)):
+        for batch in (1, 32, 1024):
+            for device in DEVICES:
+                choice = choose_plan(layout, batch, device, Tuning(proofs=Proofs()))
+                assert choice.plan is None
+                assert "no GPU has confirmed it" in choice.why
+                assert best(layout, batch, device).name in choice.why
+
+
+def test_a_proved_kernel_runs_although_it_is_not_the_best() -> None:
+    layout = Layout(LSTM, 4, 1024, 1)
+    every = sorted(plans(layout, 32, H100), key=lambda plan: plan.cycles)
+    slow = next(plan for plan in every if plan.kind.barrier == BLOCK)
+    assert slow.kind != every[0].kind
+    choice = choose_plan(layout, 32, H100, Tuning(proofs=Proofs(frozenset({slow.kind}))))
+    assert choice.plan is not None
+    assert choice.plan.kind == slow.kind
+    assert choice.plan.cycles == min(plan.cycles for plan in every if plan.kind == slow.kind)
+    assert f"{every[0].name} is unproved" in choice.why
+    both = choose_plan(layout, 32, H100, Tuning(proofs=Proofs(frozenset({slow.kind, every[0].kind}))))
+    assert both.plan == every[0]
+    assert both.why.endswith("proved")
+
+
+def test_a_proof_holds_for_its_compute_capability_alone() -> None:
+    layout = Layout(LSTM, 4, 64, 1)
+    kinds = frozenset(plan.kind for plan in plans(layout, 8, H100))
+    assert choose_plan(layout, 8, A100, Tuning(proofs=Proofs(kinds))).plan is None
+
+
+def test_a_lapsed_proof_is_none() -> None:
+    layout = Layout(LSTM, 4, 64, 1)
+    kinds = frozenset(plan.kind for plan in plans(layout, 8, H100))
+    choice = choose_plan(layout, 8, H100, Tuning(proofs=Proofs(lapsed=kinds)))
+    assert choice.plan is None
+    assert "its code has changed since a GPU confirmed it" in choice.why
+
+
+def test_a_tuning_may_choose_itself() -> None:
+    layout = Layout(LSTM, 4, 64, 1)
+    plan = best(layout, 8, H100)
+    assert choose_plan(layout, 8, H100, Tuning(choose=lambda *_: plan)).plan == plan
+    assert choose_plan(layout, 8, H100, Tuning(unproved=True, choose=lambda *_: None)).plan is None
 
 
 def test_costs_rise_with_the_work() -> None:
@@ -122,7 +173,7 @@ def table() -> list[str]:
         cells = []
         for batch in batches:
             plan = best(Layout(LSTM, 4, hidden, 1), batch, H100)
-            product = "dp4a" if plan.kind.dot else "mma"
+            product = "dp4a" if plan.kind.dp4a_sequences else "mma"
             where = "" if plan.kind.resident else ", R in cache"
             cells.append(f"{plan.kind.barrier} {plan.unit_blocks}×{plan.batch_blocks} {product}{where}")
         lines.append(f"| {hidden} | " + " | ".join(cells) + " |")

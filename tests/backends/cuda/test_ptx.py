@@ -14,7 +14,10 @@ from backends.cuda.ptx import (
     GENERAL,
     HEADS,
     HOPPER,
+    ORDER,
     PACK,
+    PLAIN_DENSE,
+    PLAIN_PRODUCT,
     PTXAS,
     SHORTS2,
     STEPS,
@@ -55,7 +58,7 @@ FEW = (
     (LSTM, 4, 2, 2, GRID, True, 0),
     (GRU_RESET_AFTER, 3, 1, 1, GRID, True, 1),
 )
-"""Cell, gates, planes, tiles, barrier, resident, dot; for every device."""
+"""Cell, gates, bytes of an operand, tiles, barrier, resident, sequences of dp4a; for every device."""
 
 MORE = (
     (LSTM, 4, 1, 1, BLOCK, True, 0),
@@ -86,15 +89,15 @@ def check(ptx: str, capability: Capability, folder: Path) -> None:
 
 
 def label(kind: StepKind) -> str:
-    product = "dp4a" if kind.dot else f"{kind.tiles}tiles"
-    return f"{NAMES[kind.capability]}-{kind.cell}-{kind.planes}-{product}-{kind.barrier}"
+    product = "dp4a" if kind.dp4a_sequences else f"{kind.tiles}tiles"
+    return f"{NAMES[kind.capability]}-{kind.cell}-{kind.operand_bytes}-{product}-{kind.barrier}"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=label)
 def test_steps(kind: StepKind, tmp_path: Path) -> None:
     ptx = ptx_of(steps.step_kernel(kind), STEPS, kind.capability)
-    operands = {"s8", "u8"} if kind.planes == 2 else {"s8"}
-    if kind.dot:
+    operands = {"s8", "u8"} if kind.operand_bytes == 2 else {"s8"}
+    if kind.dp4a_sequences:
         assert instructions(ptx, "dp4a") == {f"dp4a.s32.{sign.replace('8', '32')}" for sign in operands}
         assert instructions(ptx, "shfl.sync") == {"shfl.sync.bfly.b32"}
         assert not instructions(ptx, "mma")
@@ -138,6 +141,9 @@ def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Pa
 PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "general": (general.run_general, GENERAL),
     "pack": (inputs.pack_operands, PACK),
+    "order": (inputs.order_operands, ORDER),
+    "plain_product": (inputs.run_plain_product, PLAIN_PRODUCT),
+    "plain_dense": (inputs.run_plain_product, PLAIN_DENSE),
     **{name: (getattr(heads, name), arguments) for name, arguments in HEADS.items()},
 }
 

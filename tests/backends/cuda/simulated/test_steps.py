@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import pytest
 from models import Shape
 
 from backends.generators import Case, assert_equal, integers
-from qrnn.backends.cuda import plan, recurrent, walk
+from qrnn.backends.cuda import plan
 from qrnn.backends.cuda.device import SIMULATED_DEVICE, Device
 from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 Pick = Callable[[Plan], bool]
+FAST = Tuning(unproved=True)
 CELLS = {
     "lstm": Shape("lstm", 3),
     "gru_after": Shape("gru", 3),
@@ -26,10 +27,10 @@ CELLS = {
     "rnn": Shape("rnn", 3),
 }
 PLANS: dict[str, tuple[int, tuple[int, ...], Pick]] = {
-    "dp4a": (13, (3, 1), lambda p: p.kind.dot == 2 and p.kind.barrier == BLOCK and p.kind.resident),
-    "dp4a_one": (9, (2,), lambda p: p.kind.dot == 1 and p.kind.barrier == LAUNCH and p.unit_blocks == 2),
-    "block": (9, (2, 0, 3), lambda p: not p.kind.dot and p.kind.barrier == BLOCK and p.kind.resident),
-    "streamed": (34, (2,), lambda p: not p.kind.dot and p.kind.barrier == BLOCK and not p.kind.resident),
+    "dp4a": (13, (3, 1), lambda p: p.kind.dp4a_sequences == 2 and p.kind.barrier == BLOCK and p.kind.resident),
+    "dp4a_one": (9, (2,), lambda p: p.kind.dp4a_sequences == 1 and p.kind.barrier == LAUNCH and p.unit_blocks == 2),
+    "block": (9, (2, 0, 3), lambda p: not p.kind.dp4a_sequences and p.kind.barrier == BLOCK and p.kind.resident),
+    "streamed": (34, (2,), lambda p: not p.kind.dp4a_sequences and p.kind.barrier == BLOCK and not p.kind.resident),
     "blocks": (20, (2, *[1] * 8), lambda p: p.kind.tiles == 2 and p.kind.barrier == LAUNCH and p.unit_blocks == 3),
 }
 """Hidden size (none a multiple of what a tile holds), lengths, and which plans. LAUNCH stands for the grid's barrier: there is none here."""
@@ -43,21 +44,17 @@ KINDS = [
 """Plans, and the bits of operands: one plane of bytes or two."""
 
 
-def planned(pick: Pick, **changes: Any) -> Any:
-    """The best plan among those picked, in the place of the best of all."""
+def check(case: Case, pick: Pick, tuning: Tuning = FAST, **changes: Any) -> None:
+    """By the best plan among those picked, in the place of the best of all."""
 
     def choose(layout: Layout, batch: int, device: Device) -> Plan:
         return replace(min(filter(pick, plan.plans(layout, batch, device)), key=lambda p: p.cycles), **changes)
 
-    return mock.patch.object(walk, "choose_plan", choose)
-
-
-def check(case: Case, pick: Pick, **changes: Any) -> None:
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
-    with planned(pick, **changes):
-        assert_equal(want, integers(Session(model, "cuda"), batch)[0])
+    session = Session(model, "cuda", tuning=replace(tuning, choose=choose))
+    assert_equal(want, integers(session, batch)[0])
 
 
 def case_of(shape: Shape, lengths: tuple[int, ...], activations: int = 8) -> Case:
@@ -96,12 +93,15 @@ def test_turing_has_smaller_products(cell: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
-def test_long_inputs_go_through_in_pieces(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_inputs_go_through_in_pieces(cell: str) -> None:
     """W·x of one step at a time: the state goes from launch to launch, and odd steps begin in the other half of the operands."""
-    monkeypatch.setattr(recurrent, "INPUT_BYTES", 1)
     for name, reverse in (("block", True), ("blocks", False)):
         hidden, lengths, pick = PLANS[name]
-        check(case_of(replace(CELLS[cell], hidden_size=hidden, directions=(reverse,)), lengths), pick)
+        check(
+            case_of(replace(CELLS[cell], hidden_size=hidden, directions=(reverse,)), lengths),
+            pick,
+            replace(FAST, input_bytes=1),
+        )
 
 
 def test_large_batches_go_through_in_waves() -> None:
@@ -114,6 +114,6 @@ def test_the_best_plan_of_a_whole_network() -> None:
     shape = Shape("gru", 3, 12, (False, True), layers=2)
     case = replace(case_of(shape, (3, 2)), head="softmax", last_step=True, concat=True)
     model = case.quantized()
-    session, batch = Session(model, "cuda"), case.batch(model)
-    assert all(session.engine.plans(2).values())  # type: ignore[attr-defined]
+    session, batch = Session(model, "cuda", tuning=FAST), case.batch(model)
+    assert all(choice.plan for choice in session.engine.plans(2).values())  # type: ignore[attr-defined]
     assert_equal(integers(Session(model, "reference"), batch)[0], integers(session, batch)[0])

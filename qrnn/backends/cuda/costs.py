@@ -1,0 +1,144 @@
+"""The constants of `plan`'s estimate of a step's time, read from data/costs_sm_….json: one file for each family of devices.
+
+`tools/gpu_check` measures steps on a device and fits the constants to them. Until then a file's ``source`` says that its constants are
+estimates. They decide which kernel runs, and never a bit of its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from qrnn.backends.cuda.records import DATA, check_date, check_schema, checked, read_json, require
+from qrnn.errors import BackendError
+
+Term = tuple[str, float]
+"""A constant's name, and how often a step pays it."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a step's parts cost, in cycles of a multiprocessor's clock where a name does not say otherwise."""
+
+    shared_bytes_per_cycle: float
+    """What a multiprocessor reads from its shared memory."""
+    cache_bytes_per_cycle: float
+    """What a multiprocessor reads from the second-level cache while all others do."""
+    tensor_cycles: float
+    """One m16n8k32 (4096 multiply-adds) where a multiprocessor's tensor cores have nothing else to do."""
+    dp4a_cycles: float
+    """One warp's `dp4a` where a multiprocessor does nothing else."""
+    tensor_latency_cycles: float
+    """From one product of a row by the tensor cores to the next, which adds to it."""
+    dp4a_latency_cycles: float
+    """From one pair of a row's `dp4a` to the next, which adds to it."""
+    shuffle_latency_cycles: float
+    """The shuffles that end a row's `dp4a`."""
+    update_cycles: float
+    """A warp's requantizations, gates and cell of one column of its unit."""
+    block_barrier_cycles: float
+    """A block's barrier."""
+    grid_barrier_cycles: float
+    """A grid's barrier, and the latency of the read, after it, of what another block has written."""
+    launch_cycles: float
+    """A launch in place of a grid's barrier, and the same latency."""
+
+    def prices(self) -> dict[str, float]:
+        """Each constant as cycles for one: of a rate, its inverse."""
+        return {name: 1.0 / value if name in RATES else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_prices(cls, prices: Mapping[str, float]) -> Constants:
+        """The constants whose `prices` these are."""
+        return cls(**{name: 1.0 / prices[name] if name in RATES else prices[name] for name in NAMES})
+
+
+NAMES = tuple(field.name for field in fields(Constants))
+RATES = ("shared_bytes_per_cycle", "cache_bytes_per_cycle")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step does: of three things at once the longest counts, ``rest`` comes on top, and all of it once for each wave of blocks."""
+
+    waves: int
+    reading: tuple[Term, ...]
+    multiplying: tuple[Term, ...]
+    waiting: tuple[Term, ...]
+    rest: tuple[Term, ...]
+
+    @property
+    def overlapping(self) -> tuple[tuple[Term, ...], ...]:
+        """The three of which the longest counts."""
+        return self.reading, self.multiplying, self.waiting
+
+    def cycles(self, prices: Mapping[str, float]) -> float:
+        """The estimate."""
+        return self.waves * (max(_sum(terms, prices) for terms in self.overlapping) + _sum(self.rest, prices))
+
+    def longest(self, prices: Mapping[str, float]) -> int:
+        """Which of the three counts."""
+        return max(range(3), key=lambda k: _sum(self.overlapping[k], prices))
+
+
+def _sum(terms: tuple[Term, ...], prices: Mapping[str, float]) -> float:
+    return sum(count * prices[name] for name, count in terms)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A family's constants and where they are from: ``device`` and ``date`` of a measurement, None for an estimate."""
+
+    constants: Constants
+    source: str
+    device: str | None = None
+    date: str | None = None
+    revision: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of a data file."""
+        found = asdict(self)
+        constants = found.pop("constants")
+        return {"schema": 1, **found, "constants": constants}
+
+
+def family(capability: tuple[int, int]) -> str:
+    """The name of a family of devices: sm_9x for compute capability 9.0."""
+    return f"sm_{capability[0]}x"
+
+
+def costs_path(capability: tuple[int, int], folder: Path = DATA) -> Path:
+    """Where a family's constants lie."""
+    return folder / f"costs_{family(capability)}.json"
+
+
+@cache
+def costs_of(capability: tuple[int, int]) -> Costs:
+    """The constants for a device: its family's, or the next older family's where it has none of its own."""
+    for major in range(capability[0], 0, -1):
+        path = costs_path((major, 0))
+        if path.is_file():
+            return load_costs(path)
+    raise BackendError(f"{DATA}: no constants for compute capability {capability[0]}.{capability[1]} or an older one")
+
+
+def load_costs(path: Path) -> Costs:
+    """Read and check a file of constants; BackendError names what does not fit."""
+    where = str(path)
+    text = (str, type(None))
+    found = checked(
+        where,
+        read_json(path),
+        {"schema": int, "source": str, "device": text, "date": text, "revision": text, "constants": dict},
+    )
+    check_schema(where, found["schema"])
+    if found["date"] is not None:
+        check_date(where, found["date"])
+    values = checked(f"{where}: constants", found["constants"], dict.fromkeys(NAMES, float))
+    for name, value in values.items():
+        require(0 < value < 1e9, f"{where}: constants", name, value, "a number above 0 and below 1e9")
+    constants = Constants(**{name: float(value) for name, value in values.items()})
+    return Costs(constants, found["source"], found["device"], found["date"], found["revision"])
