@@ -2,6 +2,8 @@
 
     python tools/gpu_check [--output FOLDER] [--parts device exactness …] [--dry-run]
     python tools/gpu_check --page FOLDER/gpu_check.json [--output docs/benchmarks/gpu-check.md]
+    python tools/gpu_check --adopt FOLDER
+    python tools/gpu_check --fit FOLDER
 
 Each part runs in a process of its own and within a limit of its own; what it leaves of its time is added to the next one's. Its results are
 written as they come, and a part that fails, crashes or hangs does not stop the next. ``--dry-run`` runs the smallest sizes in Numba's CUDA
@@ -26,6 +28,7 @@ from pathlib import Path
 
 from provenance import revision
 
+from gpu_check import adopt, fit
 from gpu_check.frame import ROOT, CheckError, Options, Part, load_part, options_file, part_names, run_part, write_whole
 from gpu_check.process import run_limited
 from gpu_check.report import Record, Report, code_digest, page, read_results, with_revision
@@ -48,6 +51,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=part_names(), default=part_names(), help="run only these")
     parser.add_argument("--dry-run", action="store_true", help="smallest sizes in Numba's simulator, without a GPU")
     parser.add_argument("--page", type=Path, metavar="JSON", help=f"make {PAGE} from a file of results")
+    parser.add_argument(
+        "--adopt", type=Path, metavar="FOLDER", help="record the kernels that were exact in these results"
+    )
+    parser.add_argument(
+        "--fit", type=Path, metavar="FOLDER", help="fit the constants of the choice of kernels to these results"
+    )
     parser.add_argument("--look", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--part", choices=part_names(), help=argparse.SUPPRESS)
     parser.add_argument("--given", type=Path, help=argparse.SUPPRESS)
@@ -62,6 +71,10 @@ def main(arguments: Sequence[str]) -> int:
         return look()
     if options.part:
         return child(options)
+    if options.adopt:
+        return adopt.command(adopt.adopt, options.adopt)
+    if options.fit:
+        return adopt.command(fit.fit_folder, options.fit)
     if options.page:
         return make_page(options.page, options.output or PAGE)
     return check(options)
@@ -208,7 +221,8 @@ def child_environment(dry_run: bool) -> dict[str, str]:
     """Return the environment of parts: this checkout first on the path, the simulator if asked for, and a CUDA toolkit if there is one."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "tools"), kept.get("PYTHONPATH"))))
-    added = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # What no GPU has confirmed yet is what the parts are there to confirm.
+    added = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "QRNN_CUDA_UNPROVED": "1"}
     if dry_run:
         added["NUMBA_ENABLE_CUDASIM"] = "1"
     if "CUDA_HOME" not in kept and "CUDA_PATH" not in kept and (toolkit := find_toolkit()) is not None:

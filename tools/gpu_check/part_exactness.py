@@ -68,7 +68,7 @@ def measure(options: Options, write: Write) -> None:
             if time.monotonic() - written > WRITE_SECONDS:
                 write(summary(pool.events, processes))
                 written = time.monotonic()
-        result = summary(pool.events, processes)
+        result = summary(pool.events, processes) | pool.kernels()
         write(result)
     if not pool.events.groups:
         raise CheckError(f"no tests were found: pytest ended with {status}")

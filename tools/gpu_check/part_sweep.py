@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from gpu_check.frame import CheckError
 from gpu_check.sweep_jobs import COMPILE_SECONDS, RUN_SECONDS, Case, Job, cases, dry_cases, jobs
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
@@ -189,7 +190,7 @@ def measure(options: Options, write: Write) -> None:
     sweep.go(wanted, DRY_RUNS if options.dry_run else None, lambda result: write(head | result))
     wrong = [run["plan"] for run in sweep.runs if not run["exact"]] + [run["why"] for run in sweep.failed]
     if wrong:
-        raise RuntimeError(f"{len(wrong)} kernels failed or gave other bits than the reference; the first: {wrong[0]}")
+        raise CheckError(f"{len(wrong)} kernels failed or gave other bits than the reference; the first: {wrong[0]}")
 
 
 def page(result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpu_check import kernels_plugin
 from gpu_check.recorder import append
 
 POLL_SECONDS = 0.1
@@ -70,12 +71,18 @@ class Pool:
     def __init__(self, folder: Path, root: Path, processes: int, test_seconds: float) -> None:
         self.events = Events(folder / "record.jsonl")
         self._root, self._processes = root, processes
+        self._kernels = folder / "kernels.jsonl"
         self._environment = dict(os.environ) | {
             "GPU_CHECK_RECORD": str(self.events.file),
             "GPU_CHECK_TEST_SECONDS": str(test_seconds),
+            kernels_plugin.VARIABLE: str(folder / "kernels.jsonl"),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "CI": "1",  # the same random cases each time
         }
+
+    def kernels(self) -> dict[str, Any]:
+        """Which kernels ran in tests that passed, and in others: see `gpu_check.kernels_plugin`."""
+        return kernels_plugin.summary(self._kernels)
 
     def _start(self, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*pytest_command(), *more], cwd=self._root, env=self._environment)
@@ -132,6 +139,7 @@ class Pool:
 def pytest_command() -> list[str]:
     """Return pytest's command, with no plugin but the recorder and with settings in which a newer package's warning is no failure."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "gpu_check.recorder"]
+    command += ["-p", "gpu_check.kernels_plugin"]
     for setting in ("addopts=", "filterwarnings=default", "xfail_strict=true"):
         command += ["-o", setting]
     return [*command, "-m", "not long"]

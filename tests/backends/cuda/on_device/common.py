@@ -25,7 +25,8 @@ if "cuda" not in available_backends():
 from qrnn import Scheme, Session, quantize
 from qrnn.backends.cuda import walk
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import Choice, Plan
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel
@@ -89,15 +90,18 @@ def expected(model: QuantModel, size: int, steps: int, backend: str = "reference
     return _KEPT[key][1]
 
 
-def assert_same(model: QuantModel, size: int, steps: int, backend: str = "reference") -> None:
+def assert_same(
+    model: QuantModel, size: int, steps: int, backend: str = "reference", tuning: Tuning | None = None
+) -> None:
     """Backend cuda gives every tensor and state of ``backend``."""
-    assert_equal(expected(model, size, steps, backend), integers(Session(model, "cuda"), ragged(model, size, steps))[0])
+    session = Session(model, "cuda", tuning=tuning)
+    assert_equal(expected(model, size, steps, backend), integers(session, ragged(model, size, steps))[0])
 
 
 @contextmanager
 def planned(plan: Plan) -> Iterator[None]:
     """Directions run by this plan, whatever is the best."""
-    with mock.patch.object(walk, "choose_plan", return_value=plan):
+    with mock.patch.object(walk, "choose_plan", return_value=Choice(plan, "asked for")):
         yield
 
 

@@ -27,6 +27,7 @@ from qrnn.backends.cuda import recurrent
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH
 from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.quant_model import QuantModel
 
 BATCHES = (2, 9) if SIMULATED else (1, 2, 40)
@@ -86,15 +87,14 @@ def test_where_blocks_cannot_meet(cell: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
-def test_long_inputs_go_through_in_pieces(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_inputs_go_through_in_pieces(cell: str) -> None:
     """The state goes from launch to launch, and odd steps begin in the other half of the operands."""
     model = quantized(replace(CELLS[cell], hidden_size=40))
-    monkeypatch.setattr(recurrent, "INPUT_BYTES", 1)
     for barrier in (BLOCK, GRID):
         for plan in every_plan(model, 9, barrier):
             if plan.kind.tiles == 1 and plan.kind.resident:
                 with planned(plan):
-                    assert_same(model, 9, 5)
+                    assert_same(model, 9, 5, tuning=Tuning(unproved=True, input_bytes=1))
 
 
 def test_large_batches_go_through_in_waves() -> None:

@@ -35,7 +35,7 @@ def count_differences(want: Any, got: Any, count: Any) -> None:
 
 CASES: dict[str, tuple[str, int, str, Callable[[Any], float]]] = {
     "grid": ("gru_before", 16, GRID, lambda plan: plan.unit_blocks * plan.batch_blocks),
-    "grid_dp4a": ("lstm", 8, GRID, lambda plan: plan.unit_blocks + 1000 * plan.kind.dot),
+    "grid_dp4a": ("lstm", 8, GRID, lambda plan: plan.unit_blocks + 1000 * plan.kind.dp4a_sequences),
     "block": ("gru_before", 8, BLOCK, lambda plan: plan.warps + 100 * plan.kind.resident),
 }
 """Cell, bits of operands, barrier, and which plan: the greatest by this. Two barriers a step, or the shortest steps."""

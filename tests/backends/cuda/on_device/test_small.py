@@ -19,7 +19,7 @@ PLANS: dict[str, tuple[str, int, int, str, Callable[[Any], float]]] = {
     "block": ("lstm", 8, 9, BLOCK, lambda plan: plan.kind.resident),
     "block_cache": ("gru_before", 16, 9, BLOCK, lambda plan: not plan.kind.resident),
     "grid": ("gru_before", 8, 9, GRID, lambda plan: plan.unit_blocks),
-    "grid_dp4a": ("lstm", 16, 2, GRID, lambda plan: plan.unit_blocks + 1000 * plan.kind.dot),
+    "grid_dp4a": ("lstm", 16, 2, GRID, lambda plan: plan.unit_blocks + 1000 * plan.kind.dp4a_sequences),
 }
 """Cell, bits of operands, sequences, barrier, and which plan: the greatest by this."""
 

@@ -17,7 +17,7 @@ from qrnn.backends import available_backends
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 ON_GPU = not SIMULATED and "cuda" in available_backends()
-collect_ignore_glob = [] if SIMULATED else ["test_steps.py"] if ON_GPU else ["test_*.py"]
+collect_ignore_glob = [] if SIMULATED else ["test_steps.py", "test_sweep.py"] if ON_GPU else ["test_*.py"]
 
 if SIMULATED:
     sys.setswitchinterval(3e-4)  # the simulator's threads wait for each other all the time
