@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,10 @@ from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
-from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
+from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_remembers, check_streamable, one_step
+
+if TYPE_CHECKING:
+    from qrnn.backends.cuda.stream import DeviceStream
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""
@@ -310,6 +313,16 @@ class Session:
     def stream(self, size: int = 1, state: State | None = None) -> Stream:
         """``size`` streams that keep their state; the least cost a step."""
         return Stream(self, size, state)
+
+    def device_stream(self, size: int = 1, state: State | None = None, real: str = "float32") -> DeviceStream:
+        """``size`` streams whose inputs, outputs and state stay on the CUDA device; a step is one launch of a captured CUDA graph.
+
+        Only with backend cuda (docs/cuda.md). ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not
+        fit, and BackendError with any other backend.
+        """
+        check_streamable(self.model)
+        check_remembers(self.model)
+        return self.engine.device_stream(self, size, state, real)
 
     def pool(self, capacity: int = 64) -> StreamPool:
         """Streams that open, close and step independently of each other."""

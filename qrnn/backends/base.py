@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,10 @@ from qrnn.model.quant_model import (
     QuantSoftmax,
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
+
+if TYPE_CHECKING:
+    from qrnn.backends.cuda.stream import DeviceStream
+    from qrnn.session import Session, State
 
 StateArray = TypeVar("StateArray", Int16Array, Int32Array)
 
@@ -188,6 +192,10 @@ class Engine(ABC):
         arrays have no time axis.
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
+
+    def device_stream(self, session: Session, size: int, state: State | None, real: str) -> DeviceStream:
+        """See `qrnn.session.Session.device_stream`."""
+        raise BackendError(f"backend {self.name!r} keeps no streams on a device; use Session.stream, or backend 'cuda'")
 
     def to_host(self, array: Any) -> Any:
         """An array of a state, on the host."""

@@ -17,6 +17,8 @@ from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks
 from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
+from qrnn.backends.cuda.work import device_array, new_array
+from qrnn.model.batch import shortest
 
 INPUT_BYTES = 1 << 28
 """Of requantized W·x that are kept at a time: longer batches go through in pieces of so many steps."""
@@ -27,11 +29,12 @@ PRODUCT_WARPS = 1 if THREADS < 128 else 4
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of N sequences: on the device, as many ones, and the longest."""
+    """The lengths of N sequences on the device, as many ones, and the shortest and the longest."""
 
     device: Any
     ones: Any
     count: int
+    shortest: int
     longest: int
 
     @classmethod
@@ -41,21 +44,27 @@ class Lengths:
             cuda.to_device(np.ascontiguousarray(lengths, np.int64)),
             ones(len(lengths)),
             len(lengths),
+            shortest(lengths),
             int(lengths.max(initial=0)),
         )
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """On the device."""
-    array = cuda.device_array(shape, dtype)
-    for_each(heads.fill_zero, array.size, array.reshape(array.size))
+    """An array of zeros on the device.
+
+    In a run that is done again, what the run before wrote is still there: whoever writes into it writes the same places in every run.
+    """
+    array, new = new_array(shape, dtype)
+    if new:
+        for_each(heads.fill_zero, array.size, array.reshape(array.size))
     return array
 
 
 def ones(count: int) -> Any:
     """[count] int64 on the device."""
-    array = cuda.device_array(count, np.int64)
-    for_each(heads.fill_one, count, array)
+    array, new = new_array(count, np.int64)
+    if new:
+        for_each(heads.fill_one, count, array)
     return array
 
 
@@ -75,10 +84,10 @@ def multiply_inputs(
     tiles = PRODUCT_TILES // planes
     items = steps * x.shape[0]
     blocks = -(-items // (TILE_COLUMNS * tiles))
-    words = cuda.device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
+    words = device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
     operand = weights.operand
     for_each(pack_operands, words.size, x, lengths, reverse, operand.shift, operand.limit, planes, begin, depth, words)
-    out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
+    out = device_array((items, weights.size), np.int16 if dense else np.int32)
     pairs = -(-weights.size // (16 * PRODUCT_PAIRS))
     for first in range(0, blocks, MOST_GRID_Y):
         count = min(MOST_GRID_Y, blocks - first)
@@ -110,8 +119,8 @@ def run_direction(
 
 def _general(w: DirectionWeights, N: int, traces: Traces) -> Any:
     H, P, R = w.hidden, w.fed_back, w.size
-    hidden, operand = cuda.device_array((N, H), np.int16), cuda.device_array((N, 2, max(P, H)), np.int32)
-    sums, nothing = cuda.device_array((N, max(R, P)), np.int32), cuda.device_array(0, np.int16)
+    hidden, operand = device_array((N, H), np.int16), device_array((N, 2, max(P, H)), np.int32)
+    sums, nothing = device_array((N, max(R, P)), np.int32), device_array(0, np.int16)
     v = w.projection
 
     def run(xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
@@ -134,8 +143,8 @@ class _Steps:
         self.batch_blocks = -(-N // (TILE_COLUMNS * self.kind.tiles))
         self.half = self.batch_blocks * self.kind.tiles * tile
         self.operands = zeros((2 * self.half,), np.int32)
-        self.z = cuda.device_array((N, w.hidden if self.kind.ticks == 2 else 0), np.int32)
-        self.nothing = cuda.device_array(0, np.int16)
+        self.z = device_array((N, w.hidden if self.kind.ticks == 2 else 0), np.int32)
+        self.nothing = device_array(0, np.int16)
 
     def __call__(self, xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
         """Steps begin … end - 1."""

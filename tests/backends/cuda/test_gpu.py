@@ -139,6 +139,28 @@ def test_steps_and_long_sequences() -> None:
         state = result.state
 
 
+@pytest.mark.parametrize("size", [1, 3, 40])
+@pytest.mark.parametrize(("cell", "hidden"), [("lstm", 64), ("gru_after", 64), ("gru_before", 300), ("lstm", 640)])
+def test_device_streams_are_captured(cell: str, hidden: int, size: int) -> None:
+    """With the barrier of a block, of a grid, and the bits of whole runs; on the default stream and on another."""
+    from numba import cuda
+
+    shape = replace(CELLS[cell], hidden_size=hidden, weight=1.0 / hidden**0.5)
+    model = quantize(make_model(shape, np.random.default_rng(hidden)), {"x": np.ones((1, 3, 5))}, Scheme(input="8"))
+    x = drawn(model, size, 12)["x"]
+    want = Session(model, "cpu").run({"x": x}).outputs["y"]
+    stream = Session(model, "cuda").device_stream(size)
+    assert stream.not_captured is None
+    own = cuda.stream()  # one that waits for the default stream, and that the default stream waits for
+    for number in (0, int(own.handle)):
+        for t in range(12):
+            stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t]))
+            stream.advance(number)
+            np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want[:, t])
+        stream.check()
+        stream.reset()
+
+
 class OnlyDlpack:
     """A tensor that shows nothing but DLPack, as other libraries' do."""
 

@@ -1,0 +1,194 @@
+"""Streams on the device have the bits of the reference's steps, in arrays that are allocated once. The simulator launches without a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from memory.graphs import F, stacked
+from models import Shape
+from numba import cuda
+from onnx_import.running import data as drawn
+
+from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_device, states, token_model
+from backends.generators import Case
+from qrnn.backends.cuda import recurrent, walk
+from qrnn.backends.cuda.device import SIMULATED_DEVICE
+from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
+from qrnn.backends.cuda.plan import plans
+from qrnn.backends.cuda.stream import SIMULATOR, DeviceStream
+from qrnn.errors import BackendError, DataError
+from qrnn.model.quant_model import QuantModel
+from qrnn.onnx_import import import_model
+from qrnn.quantization import Scheme, quantize
+from qrnn.session import Session, State
+
+FULL = (5, 5)
+"""Lengths of the calibration data."""
+
+SHAPES = {
+    "lstm": Shape("lstm", 3, 9),
+    "gru_after": Shape("gru", 3, 9),
+    "gru_before": Shape("gru", 3, 9, linear_before_reset=False),
+    "rnn": Shape("rnn", 3, 9),
+    "coupled": Shape("lstm", 3, 9, forget="coupled", peephole=0.5),
+    "projection": Shape("lstm", 3, 6, projection=5, projected="softmax"),
+    "stack": Shape("gru", 3, 6, layers=2),
+}
+
+
+def follow(model: QuantModel, size: int, steps: int, state: State | None = None, real: str = "float64") -> DeviceStream:
+    """Step a stream and the reference side by side, with the inputs of `given`."""
+    stream, reference = Session(model, "cuda").device_stream(size, state, real), Session(model, "reference")
+    inputs, outputs = dict(stream.inputs), dict(stream.outputs)
+    for t in range(steps):
+        frames = given(model, size, t)
+        for name, frame in frames.items():
+            stream.inputs[name].copy_to_device(frame.astype(stream.inputs[name].dtype))
+        stream.advance()
+        rounded = {
+            name: np.asarray(frame, real) if frame.dtype.kind == "f" else frame for name, frame in frames.items()
+        }
+        want = reference.step(rounded, state)
+        state = want.state
+        assert_same(dict(stream.outputs), want.outputs)
+    assert all(stream.inputs[name] is array for name, array in inputs.items())
+    assert all(stream.outputs[name] is array for name, array in outputs.items())
+    assert_same(states(stream.state), states(want.state))
+    return stream
+
+
+def given(model: QuantModel, size: int, t: int) -> dict[str, Any]:
+    rng, frames = np.random.default_rng([size, t]), {}
+    for i in model.inputs:
+        if i.kind == "tokens":
+            frames[i.name] = rng.integers(0, i.vocabulary, (size, *i.shape))
+        elif i.kind == "features":
+            frames[i.name] = rng.normal(size=(size, *i.shape)) * 3
+    return frames
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_cells(name: str, bits: int) -> None:
+    model = Case(SHAPES[name], "none", lengths=FULL, scheme=Scheme(bits, input="8")).quantized()
+    stream = follow(model, 3, 4)
+    assert stream.not_captured == SIMULATOR
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_sizes_and_types(size: int) -> None:
+    model = STREAM.quantized()
+    follow(model, size, 2, real="float32")
+
+
+def test_heads_and_several_outputs() -> None:
+    follow(Case(Shape("lstm", 3, 6, states=True), "softmax", lengths=FULL, concat=True).quantized(), 2, 3)
+    follow(Case(Shape("gru", 3, 6), "tanh", lengths=FULL).quantized(), 2, 3)
+
+
+def test_tokens() -> None:
+    model, _ = token_model()
+    stream = follow(model, 2, 3)
+    stream.inputs["x"].copy_to_device(np.array([11, -1]))
+    stream.advance()
+    with pytest.raises(DataError, match=r"input 'x': 2 of its values are not tokens in 0…10"):
+        stream.check()
+
+
+def test_a_layer_without_memory_among_others() -> None:
+    model = quantize(import_model(stacked("LSTM", True, False), "two"), {"x": drawn(4, 5, F)}, Scheme(input="8"))
+    follow(model, 2, 3)
+
+
+@pytest.mark.parametrize("barrier", [BLOCK, LAUNCH])
+@pytest.mark.parametrize("name", ["lstm", "gru_before"])
+def test_every_barrier(name: str, barrier: str) -> None:
+    model = Case(SHAPES[name], "none", lengths=FULL).quantized()
+    layout = next(iter(Session(model, "cuda").engine.on_device.directions.values())).layout  # type: ignore[attr-defined]
+    chosen = next(p for p in plans(layout, 2, SIMULATED_DEVICE) if p.kind.barrier == barrier)
+    with mock.patch.object(walk, "choose_plan", return_value=chosen):
+        follow(model, 2, 3)
+
+
+def test_states_begin_and_begin_anew() -> None:
+    model = STREAM.quantized()
+    session = Session(model, "cuda")
+    x = STREAM.data()["x"]
+    begun = session.run({"x": x}).state
+    on_host = follow(model, 2, 2, begun)
+    there = session.run(on_device({"x": x})).state
+    stream = session.device_stream(2, there)
+    frame = x[:, 0].astype(np.float32)
+    stream.inputs["x"].copy_to_device(frame)
+    stream.advance()
+    want = session.step({"x": frame}, begun)
+    assert_same(dict(stream.outputs), want.outputs)
+    kept = stream.state
+    stream.advance()
+    assert_same(states(kept), states(want.state))  # a copy
+    stream.reset(kept)
+    assert_same(states(stream.state), states(want.state))
+    on_host.reset()
+    assert_same(states(on_host.state), states(session.initial_state(2)))
+
+
+def test_nothing_is_allocated_after_the_first_step() -> None:
+    model = CASE_ONE_WAY.quantized()
+    stream = Session(model, "cuda").device_stream(2)
+    with (
+        mock.patch.object(cuda, "device_array", side_effect=AssertionError("allocated")),
+        mock.patch.object(cuda, "to_device", side_effect=AssertionError("copied")),
+        mock.patch.object(recurrent.Lengths, "of", side_effect=AssertionError("copied")),
+    ):
+        stream.advance()
+        stream.advance()
+
+
+CASE_ONE_WAY = Case(Shape("lstm", 3, 6, layers=2), "softmax", lengths=FULL, concat=True)
+
+
+def test_values_that_are_refused_are_told_once_asked() -> None:
+    model = STREAM.quantized()
+    session = Session(model, "cuda")
+    stream = session.device_stream(2)
+    bad = np.zeros((2, 3), np.float32)
+    bad[0, 1], bad[1, 2] = np.nan, np.inf
+    stream.inputs["x"].copy_to_device(bad)
+    stream.advance()
+    stream.advance()
+    with pytest.raises(
+        DataError, match=r"input 'x': 4 of its values are not finite .* took them as 0, begin anew with reset"
+    ):
+        _ = stream.state
+    stream.check()
+    zero = session.step({"x": np.zeros((2, 3))}, session.step({"x": np.zeros((2, 3))}).state)
+    assert_same(dict(stream.outputs), zero.outputs)
+    stream.advance()
+    stream.reset()
+    stream.check()
+
+
+def test_refusals() -> None:
+    model = STREAM.quantized()
+    session = Session(model, "cuda")
+    for size in (0, -1, True, 1.5):
+        with pytest.raises(DataError, match="expected a whole number of at least 1"):
+            session.device_stream(size)  # type: ignore[arg-type]
+    for real in ("float16", "int8", "nonsense"):
+        with pytest.raises(DataError, match=f"real='{real}', expected one of 'float32', 'float64'"):
+            session.device_stream(1, None, real)
+    with pytest.raises(DataError, match=r"state of layer 'layer0': h is int16\[3"):
+        session.device_stream(2, session.initial_state(3))
+    layers = dict(session.initial_state(2).layers)
+    layers["layer1"][0][1, 0, 4] = -32768
+    there = State({k: (cuda.to_device(h), cuda.to_device(c)) for k, (h, c) in layers.items()})
+    stream = session.device_stream(2)
+    with pytest.raises(DataError, match=r"state of layer 'layer1': 1 values of h are below -32767"):
+        stream.reset(there)
+    with pytest.raises(DataError, match="reads the sequence backwards"):
+        Session(CASE.quantized(), "cuda").device_stream()
+    with pytest.raises(BackendError, match="backend 'cpu' keeps no streams on a device"):
+        Session(model, "cpu").device_stream()
