@@ -314,15 +314,17 @@ class Session:
         """``size`` streams that keep their state; the least cost a step."""
         return Stream(self, size, state)
 
-    def device_stream(self, size: int = 1, state: State | None = None, real: str = "float32") -> DeviceStream:
-        """``size`` streams whose inputs, outputs and state stay on the CUDA device; a step is one launch of a captured CUDA graph.
+    def device_stream(
+        self, size: int = 1, state: State | None = None, steps: int | None = None, real: str = "float32"
+    ) -> DeviceStream:
+        """``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
 
-        Only with backend cuda (docs/cuda.md). ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not
-        fit, and BackendError with any other backend.
+        Only with backend cuda (docs/cuda.md). Each call takes one time step, or so many ``steps``, and then arrays have an axis of time.
+        ``real`` is the type of the real inputs, float32 or float64. DataError for what does not fit, BackendError with another backend.
         """
         check_streamable(self.model)
         check_remembers(self.model)
-        return self.engine.device_stream(self, size, state, real)
+        return self.engine.device_stream(self, size, state, steps, real)
 
     def pool(self, capacity: int = 64) -> StreamPool:
         """Streams that open, close and step independently of each other."""

@@ -193,7 +193,9 @@ class Engine(ABC):
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
 
-    def device_stream(self, session: Session, size: int, state: State | None, real: str) -> DeviceStream:
+    def device_stream(
+        self, session: Session, size: int, state: State | None, steps: int | None, real: str
+    ) -> DeviceStream:
         """See `qrnn.session.Session.device_stream`."""
         raise BackendError(f"backend {self.name!r} keeps no streams on a device; use Session.stream, or backend 'cuda'")
 

@@ -50,8 +50,10 @@ class CudaEngine(Engine):
     ) -> tuple[dict[str, Any], dict[str, LayerState]]:
         return run_arrays(self.on_device, inputs, lengths, begin, one_step)
 
-    def device_stream(self, session: Session, size: int, state: State | None, real: str) -> DeviceStream:
-        return DeviceStream(session, self.on_device, size, state, real)
+    def device_stream(
+        self, session: Session, size: int, state: State | None, steps: int | None, real: str
+    ) -> DeviceStream:
+        return DeviceStream(session, self.on_device, size, state, steps, real)
 
     def to_host(self, array: Any) -> Any:
         return on_host("state", array)

@@ -41,7 +41,7 @@ SHAPES = {
 
 def follow(model: QuantModel, size: int, steps: int, state: State | None = None, real: str = "float64") -> DeviceStream:
     """Step a stream and the reference side by side, with the inputs of `given`."""
-    stream, reference = Session(model, "cuda").device_stream(size, state, real), Session(model, "reference")
+    stream, reference = Session(model, "cuda").device_stream(size, state, real=real), Session(model, "reference")
     inputs, outputs = dict(stream.inputs), dict(stream.outputs)
     for t in range(steps):
         frames = given(model, size, t)
@@ -101,6 +101,13 @@ def test_tokens() -> None:
 def test_a_layer_without_memory_among_others() -> None:
     model = quantize(import_model(stacked("LSTM", True, False), "two"), {"x": drawn(4, 5, F)}, Scheme(input="8"))
     follow(model, 2, 3)
+    x = drawn(2, 6, F).astype(np.float32)
+    want = Session(model, "reference").run({"x": x}).outputs
+    stream = Session(model, "cuda").device_stream(2, steps=3)
+    for t in (0, 3):
+        stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t : t + 3]))
+        stream.advance()
+        np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want["y"][:, t : t + 3])
 
 
 @pytest.mark.parametrize("barrier", [BLOCK, LAUNCH])
@@ -133,6 +140,31 @@ def test_states_begin_and_begin_anew() -> None:
     assert_same(states(stream.state), states(want.state))
     on_host.reset()
     assert_same(states(on_host.state), states(session.initial_state(2)))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_before", "projection"])
+def test_chunks_of_several_steps(name: str) -> None:
+    """A call of several steps; with lengths, which end at different steps, outputs beyond them are zero."""
+    model = Case(SHAPES[name], "none", lengths=FULL).quantized()
+    session, reference = Session(model, "cuda"), Session(model, "reference")
+    x = np.random.default_rng(5).normal(size=(2, 9, 3)).astype(np.float32)
+    want = reference.run({"x": x})
+    stream = session.device_stream(2, steps=3)
+    for t in range(0, 9, 3):
+        stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t : t + 3]))
+        stream.advance()
+        np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want.outputs["y"][:, t : t + 3])
+    assert_same(states(stream.state), states(want.state))
+    lengths = np.array([1, 3])
+    ragged = DeviceStream(session, session.engine.on_device, 2, None, 3, "float32", lengths)  # type: ignore[attr-defined]
+    state = None
+    for t in range(0, 9, 3):
+        ragged.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t : t + 3]))
+        ragged.advance()
+        expected = reference.run({"x": x[:, t : t + 3]}, lengths, state)
+        state = expected.state
+        assert_same(dict(ragged.outputs), expected.outputs)
+    assert_same(states(ragged.state), states(expected.state))
 
 
 def test_nothing_is_allocated_after_the_first_step() -> None:
@@ -177,9 +209,12 @@ def test_refusals() -> None:
     for size in (0, -1, True, 1.5):
         with pytest.raises(DataError, match="expected a whole number of at least 1"):
             session.device_stream(size)  # type: ignore[arg-type]
+    for steps in (0, 2.0):
+        with pytest.raises(DataError, match=f"steps={steps}, expected a whole number of at least 1"):
+            session.device_stream(steps=steps)  # type: ignore[arg-type]
     for real in ("float16", "int8", "nonsense"):
         with pytest.raises(DataError, match=f"real='{real}', expected one of 'float32', 'float64'"):
-            session.device_stream(1, None, real)
+            session.device_stream(real=real)
     with pytest.raises(DataError, match=r"state of layer 'layer0': h is int16\[3"):
         session.device_stream(2, session.initial_state(3))
     layers = dict(session.initial_state(2).layers)
