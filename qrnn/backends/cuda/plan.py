@@ -2,7 +2,7 @@
 
 Every way to lay a direction over the device that fits its shared memory is given a cost in cycles a step, and the least is taken. The
 formulas count bytes and operations; the constants beside them are what data sheets say or guesses of a barrier's latency. NOTHING HERE HAS
-BEEN MEASURED: no GPU was to be had. Where the choice goes over from one kernel to another is an estimate until tools/bench_gpu.py has run.
+BEEN MEASURED: no GPU was to be had. Where the choice goes over from one kernel to another is an estimate until tools/gpu_check has run.
 The choice never changes a bit of the result.
 """
 
