@@ -343,6 +343,15 @@ def test_layers_are_made_in_processes() -> None:
         assert sqnr_db(layer.want, layer.bits) > 20
 
 
+def test_a_layer_that_cannot_be_made_costs_its_own_rows() -> None:
+    specs = [Spec(SEQUENCE, "gru", 8, 1, 3), Spec(SEQUENCE, "nonsense", 8, 1, 3)]  # type: ignore[arg-type]
+    layers = Layers(specs, 2)
+    layers.wait()
+    assert layers.of(specs[0]).want.shape == (DISTINCT, 3, 8)
+    with pytest.raises(RuntimeError, match="its layer could not be made: KeyError: 'nonsense'"):
+        layers.of(specs[1])
+
+
 def test_answers_are_zero_past_the_end(layer: Layer) -> None:
     data = data_of(Spec(RAGGED, "gru", 8, 20, 4), layer)
     lengths = data.spec.lengths

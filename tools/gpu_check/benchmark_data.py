@@ -88,7 +88,7 @@ class Layers:
 
     def __init__(self, specs: Iterable[Spec], processes: int = PROCESSES) -> None:
         wanted = dict.fromkeys((spec.cell, spec.hidden, spec.steps) for spec in specs)
-        self._made: dict[tuple[str, int], Layer | Future[Layer]] = {}
+        self._made: dict[tuple[str, int], Layer | Future[Layer] | Exception] = {}
         self._pool: ProcessPoolExecutor | None = None
         if processes == 0:
             self._made = {(cell, hidden): make_layer(cell, hidden, steps) for cell, hidden, steps in wanted}
@@ -110,12 +110,17 @@ class Layers:
         """Until all are made."""
         for key, made in self._made.items():
             if isinstance(made, Future):
-                self._made[key] = made.result()
+                try:
+                    self._made[key] = made.result()
+                except Exception as error:  # noqa: BLE001  (the rows of this layer fail by it, the others are measured)
+                    self._made[key] = error
         if self._pool is not None:
             self._pool.shutdown()
 
     def of(self, spec: Spec) -> Layer:
-        """A row's layer."""
+        """A row's layer; RuntimeError where it could not be made."""
         made = self._made[spec.cell, spec.hidden]
-        assert isinstance(made, Layer), "wait for them first"
-        return made
+        if isinstance(made, Layer):
+            return made
+        assert isinstance(made, Exception), "wait for them first"
+        raise RuntimeError(f"its layer could not be made: {type(made).__name__}: {made}") from made

@@ -68,6 +68,10 @@ def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
 
     began = time.monotonic()
     device, specs = find_device(), dry_rows() if options.dry_run else all_rows()
+    if (
+        not benchmark_ours.alive()
+    ):  # also: the compiler's libraries are numba-cuda's own, and not those that PyTorch brings
+        raise WrongError("the device does not run a kernel of one line")
     facts = benchmark_ours.facts_of(device, options.results.get("latency", {}))
     peers, result = _peers(options.dry_run)
     result |= {

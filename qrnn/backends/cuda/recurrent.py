@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import heads, work
 from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles
 from qrnn.backends.cuda.general import run_general
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS, PRODUCT_TILES, pack_operands, product_kernel
@@ -111,10 +111,9 @@ def run_direction(
     N, R = lengths.count, w.size
     piece = max(1, min(lengths.longest, INPUT_BYTES // (4 * N * R)))
     run = _general(w, N, traces) if plan is None else _Steps(w, plan, N)
-    for begin in range(0, lengths.longest, piece):
-        steps = min(piece, lengths.longest - begin)
-        xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, steps, False, capability)
-        run(xs.reshape(steps, N, R), h, c, lengths, y, column, begin, begin + steps)
+    for begin, end in work.pieces(lengths.longest, piece):
+        xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, end - begin, False, capability)
+        run(xs.reshape(end - begin, N, R), h, c, lengths, y, column, begin, end)
 
 
 def _general(w: DirectionWeights, N: int, traces: Traces) -> Any:

@@ -6,6 +6,7 @@ Without `on`, work goes to the legacy default stream and every array is new.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,11 +26,21 @@ class Buffers:
 
     def __init__(self) -> None:
         self._arrays: list[Any] = []
-        self._next = 0
+        self._next = self._end = (
+            0  # of this run: the array that is handed out next, and the first that has not been handed out
+        )
 
     def rewind(self) -> None:
         """Begin a run."""
-        self._next = 0
+        self._next = self._end = 0
+
+    def pieces(self, total: int, size: int) -> Iterator[tuple[int, int]]:
+        """See the function `pieces`."""
+        place = self._next
+        for begin in range(0, total, size):
+            self._next = place
+            yield begin, min(begin + size, total)
+        self._next = self._end
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> tuple[Any, bool]:
         """The run's next array, and whether it is new."""
@@ -38,8 +49,12 @@ class Buffers:
             self._arrays.append(cuda.device_array(shape, dtype))
         array = self._arrays[self._next]
         self._next += 1
-        found, wanted = (tuple(array.shape), array.dtype), (shape, np.dtype(dtype))
-        assert found == wanted, f"a run asks for {wanted} where the first run asked for {found}"
+        self._end = max(self._end, self._next)
+        size = math.prod(shape)
+        fits = array.dtype == np.dtype(dtype) and size <= array.size
+        assert fits, f"a run asks for {np.dtype(dtype)}{shape} where it had {array.dtype}{tuple(array.shape)} before"
+        if tuple(array.shape) != shape:  # what is left over of pieces
+            array = array.reshape(array.size)[:size].reshape(shape)
         return array, new
 
 
@@ -62,6 +77,12 @@ def on(stream: Any, buffers: Buffers) -> Iterator[None]:
         yield
     finally:
         _WORK.reset(token)
+
+
+def pieces(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of pieces of at most ``size``. A run that is done again has the same arrays for each: none may outlive its piece."""
+    buffers = _WORK.get().buffers
+    return (Buffers() if buffers is None else buffers).pieces(total, size)
 
 
 def stream() -> Any:

@@ -167,6 +167,27 @@ def test_chunks_of_several_steps(name: str) -> None:
     assert_same(states(ragged.state), states(expected.state))
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru_before", "projection"])
+def test_pieces_share_their_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W·x of two steps at a time, and of what is left over: one array serves all, and more steps take no more arrays."""
+    model = Case(SHAPES[name], "none", lengths=FULL).quantized()
+    session = Session(model, "cuda")
+    rows = model.recurrent_layers[0].directions[0].hh.weight.shape[0]
+    monkeypatch.setattr(recurrent, "INPUT_BYTES", 2 * 4 * 2 * rows)
+    x = np.random.default_rng(5).normal(size=(2, 5, 3)).astype(np.float32)
+    want = Session(model, "reference").run({"x": x})
+    counts = []
+    for steps in (5, 3):
+        stream = session.device_stream(2, steps=steps)
+        counts.append(len(stream._buffers._arrays))
+        for _ in range(2):
+            stream.reset()
+            stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, :steps]))
+            stream.advance()
+            np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want.outputs["y"][:, :steps])
+    assert counts[0] == counts[1]
+
+
 def test_nothing_is_allocated_after_the_first_step() -> None:
     model = CASE_ONE_WAY.quantized()
     stream = Session(model, "cuda").device_stream(2)
