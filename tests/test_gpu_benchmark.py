@@ -323,7 +323,7 @@ def test_columns_of_torch_compile(layer: Layer, monkeypatch: pytest.MonkeyPatch)
     assert row["us_per_step"]["compiled"] == 1.0
     assert row["quartiles"]["compiled"] == [0.5, 2.0]
     assert row["left_out"] == {"other": "no compiler"}
-    assert "- torch.compile: stopped after 20 s" in page(written[-1])
+    assert "- torch.compile: stopped after 20 s, 2 of 2 columns measured" in page(written[-1])
     compile_columns(bench, lambda s: data_of(s, layer), 3.0, start)
     assert written[-1]["compile"]["ended"] == "not started: 1 rows, 3 s left"
 
@@ -436,6 +436,7 @@ def test_a_dry_run() -> None:
         assert set(row["us_per_step"]) >= ({OURS} if row["kind"] == RAGGED else {OURS, OURS_LAUNCHED})
         assert not any(name.startswith("qrnn") for name in row["left_out"])
         assert row["notes"][OURS] == "launched one by one: Numba's CUDA simulator has no graphs"
+    assert padding_cost(result["rows"][2], result["rows"]) is not None
     assert "The simulator's figures mean nothing" in page(result)
 
 

@@ -150,7 +150,7 @@ def release() -> None:
     """Give the memory of a row's columns back, ours and PyTorch's, which both keep some for later."""
     gc.collect()
     if not SIMULATED:
-        cuda.current_context().deallocations.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 

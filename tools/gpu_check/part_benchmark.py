@@ -240,11 +240,13 @@ def compile_columns(
             data = data_of(Spec(row["kind"], row["cell"], row["hidden"], row["batch"], row["steps"]))
             want = data.of_verified(data.layer.want)
             benchmark_compile.save_row(folder, number, data.layer.arrays, data.x, want, data.verified)
+        every, measured = len(rows) * len(benchmark_compile.PRECISIONS), 0
         for said in (start or benchmark_compile.measured)(folder, rows, limit):
             if "ended" in said:
-                bench.result["compile"]["ended"] = said["ended"]
+                bench.result["compile"]["ended"] = f"{said['ended']}, {measured} of {every} columns measured"
             else:
                 _add_column(rows[said["row"]], said)
+                measured += 1
             bench.publish()
 
 

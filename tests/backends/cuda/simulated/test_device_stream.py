@@ -14,7 +14,7 @@ from onnx_import.running import data as drawn
 
 from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_device, states, token_model
 from backends.generators import Case
-from qrnn.backends.cuda import recurrent, walk
+from qrnn.backends.cuda import recurrent, walk, work
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
 from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import plans
@@ -186,6 +186,15 @@ def test_pieces_share_their_memory(name: str, monkeypatch: pytest.MonkeyPatch) -
             stream.advance()
             np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want.outputs["y"][:, :steps])
     assert counts[0] == counts[1]
+
+
+def test_the_kernels_of_a_step() -> None:
+    """Inputs to integers, operands of x, W·x, operands of h, the step; and each output to reals. `Session.step` also copies and clears."""
+    model = Case(SHAPES["lstm"], "none", lengths=FULL).quantized()
+    stream = Session(model, "cuda").device_stream(2)
+    with mock.patch.object(work, "stream", return_value=0) as asked:
+        stream.advance()
+    assert asked.call_count == 5 + len(model.outputs)
 
 
 def test_nothing_is_allocated_after_the_first_step() -> None:
