@@ -42,7 +42,6 @@ from gpu_check.benchmark_rows import (
     padding_cost,
     plan_of,
     ratio,
-    slope_us,
     summary,
 )
 from gpu_check.benchmark_timing import FEWEST, Runner, host_clock, take_samples
@@ -53,7 +52,7 @@ from qrnn.backends.cuda.device import Device
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 H100 = Device("Made-up H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
-FACTS = Facts(H100, 1000.0, 0.02, 1.5)
+FACTS = Facts(H100, 1000.0, 0.02, {66: 1.25, 132: 1.5})
 
 
 # --- rows and floors -------------------------------------------------------------------------------------------------------------------
@@ -119,8 +118,16 @@ def test_the_floor_without_a_plan() -> None:
     assert floor_of(Spec(STEP, "lstm", 128, 1), tiny).barrier == 0.0
 
 
-def test_a_barrier_is_a_slope() -> None:
-    assert slope_us(0.5 + 0.002, 0.5 + 0.012, 2, 12) == pytest.approx(1.0)
+def test_barriers_are_those_of_the_part_before() -> None:
+    latency = {"block_barrier_us": {"32": 0.01, "256": 0.02}, "grid_barrier_us": {"2": 0.5, "132": 1.5}}
+    facts = Facts.of(H100, 1000.0, latency)
+    plan = plan_of(Spec(SEQUENCE, "lstm", 1024, 1), H100)
+    assert plan is not None
+    few, many = (replace(plan, unit_blocks=blocks, batch_blocks=1) for blocks in (2, 3))
+    assert [facts.barrier_us(one) for one in (few, many, replace(few, unit_blocks=200))] == [0.5, 1.5, 1.5]
+    assert facts.block_barrier_us == 0.02
+    assert floor_of(Spec(SEQUENCE, "lstm", 128, 1), Facts.of(H100, 1000.0, {})).barrier == 0.0
+    assert Facts.of(H100, 1000.0, {}).barrier_us(plan) == 0.0
 
 
 # --- figures of rows -------------------------------------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ def test_summary() -> None:
 def result_of(rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {
         "device": {"name": "Made-up H100", "megahertz": 1000.0, "processors": 132},
-        "barrier_us": {"block": 0.02, "grid": 1.5}, "rounds": 15, "dry_run": False, "versions": {"torch": "0"},
+        "barrier_us": {"block": 0.02, "grid": {"66": 1.25, "132": 1.5}}, "rounds": 15, "dry_run": False, "versions": {"torch": "0"},
         "absent": {}, "rows": rows, "left_out_rows": ["GRU 64, batch 8, 100 steps"], "failed_rows": {},
         "aims": aims(rows), "summary": summary(rows), **more,
     }  # fmt: skip
@@ -186,7 +193,10 @@ def test_the_page_is_made_from_json_alone() -> None:
     result = result_of(ROWS, stopped="no time was left", compile={"ended": "stopped after 40 s"})
     text = page(json.loads(json.dumps(result, allow_nan=False)))
     assert "Made-up H100, 132 multiprocessors, 1000 MHz; torch 0" in text
-    assert "a block meet in 0.020 µs, the blocks of a grid in 1.500 µs" in text
+    assert (
+        "256 threads of a block meet in 0.020 µs, 66 blocks of a grid in 1.250 µs, 132 blocks of a grid in 1.500 µs"
+        in text
+    )
     assert "8 rows measured, 1 left out: no time was left" in text
     assert "| LSTM 128 | 0.80 | 1.00 | 8.00 | 4.00 | cuDNN fp16 | **5.00** | 1.500 | 0.5 | a plan |" in text
     assert "| GRU 128 | 9.00 (7.0) | 1.00 (7.0) | 18.00 (7.0) | cuDNN fp16 | **2.00** |" in text
@@ -196,7 +206,9 @@ def test_the_page_is_made_from_json_alone() -> None:
     assert "- GRU 128, batch 1, 100 steps: cuDNN bf16: not today" in text
     assert "- torch.compile: stopped after 40 s" in text
     assert "- rows without figures: GRU 64, batch 8, 100 steps" in text
-    assert "No row has been measured" in page(result_of([]))
+    bare = page(result_of([], barrier_us={"block": None, "grid": {}}))
+    assert "No row has been measured" in bare
+    assert "barriers were not measured (part latency): the floors are without them" in bare
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
-"""qrnn's columns of the benchmark, and what the floor needs to know of the device. Only the process of a part may import this module."""
+"""qrnn's columns of the benchmark. This module imports numba.cuda: only the process of a part may import it."""
 
 from __future__ import annotations
 
 import gc
 import sys
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,16 @@ from numba import cuda
 
 import qrnn
 from gpu_check.benchmark_data import Data
-from gpu_check.benchmark_rows import OURS, OURS_LAUNCHED, RAGGED, STEP, Facts, slope_us
+from gpu_check.benchmark_rows import OURS, OURS_LAUNCHED, RAGGED, STEP
 from gpu_check.benchmark_timing import Runner, host_clock, numba_clock
-from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.launch import configured
 from qrnn.backends.cuda.recurrent import ones
 from qrnn.backends.cuda.stream import DeviceStream
 from qrnn.model.float_model import FloatArray
 
 CLOCK = host_clock if SIMULATED else numba_clock
-SIMULATED_MEGAHERTZ, SIMULATED_BARRIER_US = 1000.0, 1.0
-"""The simulator has neither: its figures mean nothing."""
-
-BARRIERS = (2000, 12000)
-"""Barriers of the two kernels whose times give one's."""
+SIMULATED_MEGAHERTZ = 1000.0
+"""The simulator has no clock: its figures mean nothing."""
 
 
 class WrongBitsError(Exception):
@@ -109,41 +103,9 @@ def _same_bits(y: FloatArray, data: Data) -> FloatArray:
     return y
 
 
-def facts_of(device: Device, latency: dict[str, Any]) -> Facts:
-    """What the floor needs; ``latency`` is what another part has measured, with ``block_barrier_us`` and ``grid_barrier_us``."""
-    if SIMULATED:
-        return Facts(device, SIMULATED_MEGAHERTZ, SIMULATED_BARRIER_US, SIMULATED_BARRIER_US)
-    known = [latency.get(name) for name in ("block_barrier_us", "grid_barrier_us")]
-    block, grid = (
-        float(value) if isinstance(value, int | float) else barrier_us(blocks)
-        for value, blocks in zip(known, (0, device.processors), strict=True)
-    )
-    return Facts(device, cuda.get_current_device().CLOCK_RATE / 1000, block, grid)
-
-
-def barrier_us(blocks: int) -> float:
-    """µs that ``blocks`` blocks take to meet; 0: the threads of one block alone."""
-
-    @cuda.jit  # type: ignore[untyped-decorator]
-    def alone(count: int) -> None:
-        for _ in range(count):
-            cuda.syncthreads()
-
-    @cuda.jit  # type: ignore[untyped-decorator]
-    def together(count: int) -> None:
-        grid = cuda.cg.this_grid()
-        for _ in range(count):
-            grid.sync()
-
-    kernel = together if blocks else alone
-
-    def time(count: int) -> float:
-        launch = configured(kernel, max(1, blocks), 256)
-        launch(count)
-        return median(CLOCK(lambda: launch(count), 1)[0] for _ in range(9))
-
-    short, long = BARRIERS
-    return slope_us(time(short), time(long), short, long)
+def clock_megahertz() -> float:
+    """The greatest clock of the multiprocessors, by the driver."""
+    return SIMULATED_MEGAHERTZ if SIMULATED else float(cuda.get_current_device().CLOCK_RATE / 1000)
 
 
 def release() -> None:

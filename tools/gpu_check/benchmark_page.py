@@ -41,12 +41,21 @@ def _head(result: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return [
         f"- {device['name']}, {device['processors']} multiprocessors, {device['megahertz']:.0f} MHz; {versions or 'no PyTorch'}",
-        f"- the threads of a block meet in {barrier['block']:.3f} µs, the blocks of a grid in {barrier['grid']:.3f} µs",
+        f"- {_barriers(barrier)}",
         *(f"- left out: {name}: {why}" for name, why in result["absent"].items()),
         f"- {len(result['rows'])} rows measured, {len(result['left_out_rows'])} left out"
         + (f": {result['stopped']}" if "stopped" in result else ""),
         "",
     ]
+
+
+def _barriers(barrier: dict[str, Any]) -> str:
+    """The measured barriers, from JSON, whose keys are text."""
+    if barrier["block"] is None and not barrier["grid"]:
+        return "barriers were not measured (part latency): the floors are without them"
+    grid = ", ".join(f"{blocks} blocks of a grid in {us:.3f} µs" for blocks, us in barrier["grid"].items())
+    block = "not measured" if barrier["block"] is None else f"{barrier['block']:.3f} µs"
+    return f"256 threads of a block meet in {block}, {grid or 'a grid: not measured'}"
 
 
 def _aims(result: dict[str, Any]) -> list[str]:
@@ -125,7 +134,7 @@ def _method(result: dict[str, Any]) -> list[str]:
         "rotating order. Calls that are launched one by one include the waits of the device for the host. All calls use the same buffers, so",
         "weights and inputs stay in the second-level cache as far as they fit, as in continuous use.",
         "",
-        "Floor: the barrier of qrnn's kernel (measured), and the longer of two times by formula: the bytes of R of the fullest block at 128",
-        "bytes a cycle of shared memory (40 where they come from the cache; of a lone step also those of W), and all multiply-adds at the",
-        "tensor cores' int8 rate by the data sheet.",
+        "Floor: the barrier of qrnn's kernel (measured by the part latency), and the longer of two times by formula: the bytes of R of the",
+        "fullest block at 128 bytes a cycle of shared memory (40 where they come from the cache; of a lone step also those of W), and all",
+        "multiply-adds at the tensor cores' int8 rate by the data sheet.",
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -117,12 +117,27 @@ def dry_rows() -> list[Spec]:
 
 @dataclass(frozen=True)
 class Facts:
-    """The device, its clock, and µs that the threads of a block and the blocks of a grid take to meet there."""
+    """The device, its clock, and µs that 256 threads of a block, and so many blocks of a grid, take to meet; empty where not measured."""
 
     device: Device
     megahertz: float
-    block_barrier_us: float
-    grid_barrier_us: float
+    block_barrier_us: float | None = None
+    grid_barrier_us: Mapping[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, device: Device, megahertz: float, latency: Mapping[str, Any]) -> Facts:
+        """With the barriers that `gpu_check.part_latency` has measured."""
+        grid = {int(blocks): float(us) for blocks, us in latency.get("grid_barrier_us", {}).items()}
+        return cls(device, megahertz, latency.get("block_barrier_us", {}).get("256"), grid)
+
+    def barrier_us(self, plan: Plan) -> float:
+        """µs that a plan's blocks take to meet, by the least number of blocks measured that is not smaller; 0 where none was measured."""
+        if plan.kind.barrier == BLOCK:
+            return self.block_barrier_us or 0.0
+        blocks = plan.unit_blocks * plan.batch_blocks
+        fits = [count for count in self.grid_barrier_us if count >= blocks]
+        most = min(fits) if fits else max(self.grid_barrier_us, default=0)
+        return self.grid_barrier_us.get(most, 0.0)
 
 
 @dataclass(frozen=True)
@@ -161,11 +176,10 @@ def floor_of(spec: Spec, facts: Facts) -> Floor:
         return Floor(0.0, 1e6 * reading / hertz, arithmetic)
     if plan is None:
         reading = spec.matrix_bytes / device.processors / CACHE_BYTES
-        return Floor(facts.block_barrier_us, 1e6 * reading / hertz, arithmetic)
+        return Floor(facts.block_barrier_us or 0.0, 1e6 * reading / hertz, arithmetic)
     share = spec.matrix_bytes / plan.unit_blocks
     reading = share / (SHARED_BYTES if plan.kind.resident else CACHE_BYTES)
-    barrier = facts.block_barrier_us if plan.kind.barrier == BLOCK else facts.grid_barrier_us
-    return Floor(plan.kind.ticks * barrier, 1e6 * reading / hertz, arithmetic)
+    return Floor(plan.kind.ticks * facts.barrier_us(plan), 1e6 * reading / hertz, arithmetic)
 
 
 @dataclass(frozen=True)
@@ -323,8 +337,3 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def slope_us(short: float, long: float, short_count: int, long_count: int) -> float:
-    """µs of one barrier from the ms of two kernels with so many each: what both have in common falls out."""
-    return 1000.0 * (long - short) / (long_count - short_count)

@@ -72,7 +72,7 @@ def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
         not benchmark_ours.alive()
     ):  # also: the compiler's libraries are numba-cuda's own, and not those that PyTorch brings
         raise WrongError("the device does not run a kernel of one line")
-    facts = benchmark_ours.facts_of(device, options.results.get("latency", {}))
+    facts = Facts.of(device, benchmark_ours.clock_megahertz(), options.results.get("latency", {}))
     peers, result = _peers(options.dry_run)
     result |= {
         "device": {"name": device.name, "megahertz": facts.megahertz, "processors": device.processors},
