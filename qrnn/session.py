@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +34,7 @@ from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
-from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_remembers, check_streamable, one_step
-
-if TYPE_CHECKING:
-    from qrnn.backends.cuda.stream import DeviceStream
+from qrnn.streaming import DeviceStream, SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""
@@ -322,9 +319,7 @@ class Session:
         Only with backend cuda (docs/cuda.md). Each call takes one time step, or so many ``steps``, and then arrays have an axis of time.
         ``real`` is the type of the real inputs, float32 or float64. DataError for what does not fit, BackendError with another backend.
         """
-        check_streamable(self.model)
-        check_remembers(self.model)
-        return self.engine.device_stream(self, size, state, steps, real)
+        return DeviceStream(self, size, state, steps, real)
 
     def pool(self, capacity: int = 64) -> StreamPool:
         """Streams that open, close and step independently of each other."""

@@ -17,8 +17,8 @@ from gpu_check.benchmark_rows import OURS, OURS_LAUNCHED, RAGGED, STEP
 from gpu_check.benchmark_timing import Runner, host_clock, numba_clock
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.recurrent import ones
-from qrnn.backends.cuda.stream import DeviceStream
 from qrnn.model.float_model import FloatArray
+from qrnn.streaming import DeviceStream
 
 CLOCK = host_clock if SIMULATED else numba_clock
 SIMULATED_MEGAHERTZ = 1000.0
@@ -40,7 +40,7 @@ def graph_runner(data: Data) -> Runner:
     """`qrnn.Session.device_stream`: a call is one launch of a captured graph."""
     spec, session = data.spec, session_of(data)
     steps = None if spec.kind == STEP else data.steps
-    stream = DeviceStream(session, session.engine.on_device, spec.batch, None, steps, "float32", spec.lengths)
+    stream = DeviceStream(session, spec.batch, steps=steps, lengths=spec.lengths)
 
     def give(t: int) -> None:
         frames = data.x[:, t] if steps is None else data.x

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
+from qrnn.backends.cuda.device_rows import CapturedRows
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.recurrent import Lengths
-from qrnn.backends.cuda.stream import DeviceStream
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int16Array
 from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
 from qrnn.model.quant_recurrent import QuantRecurrent
-
-if TYPE_CHECKING:
-    from qrnn.session import Session, State
 
 
 class CudaEngine(Engine):
@@ -50,10 +47,10 @@ class CudaEngine(Engine):
     ) -> tuple[dict[str, Any], dict[str, LayerState]]:
         return run_arrays(self.on_device, inputs, lengths, begin, one_step)
 
-    def device_stream(
-        self, session: Session, size: int, state: State | None, steps: int | None, real: str
-    ) -> DeviceStream:
-        return DeviceStream(session, self.on_device, size, state, steps, real)
+    def device_rows(
+        self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
+    ) -> DeviceRows:
+        return CapturedRows(self.on_device, size, steps, real, start, lengths)
 
     def to_host(self, array: Any) -> Any:
         return on_host("state", array)

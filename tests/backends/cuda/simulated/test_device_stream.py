@@ -16,14 +16,15 @@ from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_de
 from backends.generators import Case
 from qrnn.backends.cuda import recurrent, walk, work
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
+from qrnn.backends.cuda.device_rows import SIMULATOR
 from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import plans
-from qrnn.backends.cuda.stream import SIMULATOR, DeviceStream
 from qrnn.errors import BackendError, DataError
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
 from qrnn.quantization import Scheme, quantize
 from qrnn.session import Session, State
+from qrnn.streaming import DeviceStream
 
 FULL = (5, 5)
 """Lengths of the calibration data."""
@@ -156,7 +157,7 @@ def test_chunks_of_several_steps(name: str) -> None:
         np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want.outputs["y"][:, t : t + 3])
     assert_same(states(stream.state), states(want.state))
     lengths = np.array([1, 3])
-    ragged = DeviceStream(session, session.engine.on_device, 2, None, 3, "float32", lengths)  # type: ignore[attr-defined]
+    ragged = DeviceStream(session, 2, steps=3, lengths=lengths)
     state = None
     for t in range(0, 9, 3):
         ragged.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t : t + 3]))
@@ -179,7 +180,7 @@ def test_pieces_share_their_memory(name: str, monkeypatch: pytest.MonkeyPatch) -
     counts = []
     for steps in (5, 3):
         stream = session.device_stream(2, steps=steps)
-        counts.append(len(stream._buffers._arrays))
+        counts.append(len(stream._rows._buffers._arrays))
         for _ in range(2):
             stream.reset()
             stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, :steps]))
