@@ -43,6 +43,10 @@ class Layer:
         """What backend cpu answers, [DISTINCT, T, H]."""
         return qrnn.Session(self.quantized, "cpu").run({"x": self.x}).outputs["y"]
 
+    def answer(self) -> None:
+        """Have ``bits`` made now: a first run compiles backend cpu."""
+        _ = self.bits
+
 
 @dataclass(frozen=True)
 class Data:
@@ -107,13 +111,15 @@ class Layers:
                     os.environ[name] = value
 
     def wait(self) -> None:
-        """Until all are made."""
+        """Until all are made, and backend cpu, whose first run compiles it, has answered each."""
         for key, made in self._made.items():
-            if isinstance(made, Future):
-                try:
-                    self._made[key] = made.result()
-                except Exception as error:  # noqa: BLE001  (the rows of this layer fail by it, the others are measured)
-                    self._made[key] = error
+            try:
+                layer = made.result() if isinstance(made, Future) else made
+                if isinstance(layer, Layer):
+                    layer.answer()
+                self._made[key] = layer
+            except Exception as error:  # noqa: BLE001  (the rows of this layer fail by it, the others are measured)
+                self._made[key] = error
         if self._pool is not None:
             self._pool.shutdown()
 

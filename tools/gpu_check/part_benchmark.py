@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,8 +35,8 @@ TITLE = "Speed beside cuDNN, torch.compile and the floor"
 MARGIN = 4.0
 """Seconds that are left unused before the part's limit."""
 
-ROW_SECONDS = 4.0
-"""What a row is taken to need before one has been measured; after that, as much as the longest of its like."""
+ROW_SECONDS, LIKE_ROWS = 4.0, 4
+"""What a row is taken to need before one of its like has been measured; after that, as much as the longest of the last ``LIKE_ROWS``."""
 
 COMPILE_SECONDS = 40.0
 """The limit of torch.compile's process, which comes last. It needs ``LEAST_COMPILE_SECONDS`` to be started at all."""
@@ -68,9 +69,8 @@ def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
 
     began = time.monotonic()
     device, specs = find_device(), dry_rows() if options.dry_run else all_rows()
-    if (
-        not benchmark_ours.alive()
-    ):  # also: the compiler's libraries are numba-cuda's own, and not those that PyTorch brings
+    # Before PyTorch is imported: the compiler's libraries are then those that numba-cuda finds, and not those that PyTorch brings.
+    if not benchmark_ours.alive():
         raise WrongError("the device does not run a kernel of one line")
     facts = Facts.of(device, benchmark_ours.clock_megahertz(), options.results.get("latency", {}))
     peers, result = _peers(options.dry_run)
@@ -98,7 +98,7 @@ def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
     if "torch" in result["versions"] and not options.dry_run:
         compile_columns(bench, lambda spec: make(spec)[0], options.left() - MARGIN)
     if bench.wrong:
-        raise WrongError("; ".join(bench.wrong))
+        raise WrongError(f"{len(bench.wrong)} faults, the first: {bench.wrong[0]}")
 
 
 def _peers(dry_run: bool) -> tuple[Callable[[Any], Makers], dict[str, Any]]:
@@ -135,7 +135,7 @@ class Benchmark:
         self.rounds, self.now = rounds, now
         self.done: list[Spec] = []
         self.wrong: list[str] = []
-        self._longest: dict[str, float] = {}
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LIKE_ROWS))
         result |= {"rows": [], "left_out_rows": [], "failed_rows": {}}
 
     def publish(self) -> None:
@@ -165,7 +165,7 @@ class Benchmark:
             else:
                 self.result["rows"].append(row.as_dict())
                 failed = bool(row.left_out)
-            self._longest[_like(spec)] = max(self.now() - began, self._longest.get(_like(spec), 0.0))
+            self._seconds[_like(spec)].append(self.now() - began)
             self.publish()
             if failed and not alive():
                 self.result["stopped"] = f"the device runs nothing more after {spec.name}"
@@ -174,8 +174,8 @@ class Benchmark:
         self.publish()
 
     def _need(self, spec: Spec) -> float:
-        """Seconds that a row may take."""
-        return self._longest.get(_like(spec), ROW_SECONDS)
+        """Seconds that a row may take: as many as the longest of the last of its like."""
+        return max(self._seconds[_like(spec)], default=ROW_SECONDS)
 
 
 def _like(spec: Spec) -> str:
