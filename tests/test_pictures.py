@@ -16,7 +16,6 @@ import pytest
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-import bench_gpu_report
 import bench_picture
 import bench_report
 import matplotlib as mpl
@@ -207,8 +206,8 @@ def test_bench(ratios: list[float | None], drawn: list[Drawn]) -> None:
 
 
 def test_the_bench_tools_draw_it() -> None:
-    """tests/test_bench_peers.py and test_bench_gpu.py draw whole results; nothing else in tools/ draws."""
-    assert bench_report.ratios is bench_gpu_report.ratios is bench_picture.ratios
+    """tests/test_bench_peers.py draws whole results; nothing else in tools/ draws."""
+    assert bench_report.ratios is bench_picture.ratios
     tools = Path(__file__).parents[1] / "tools"
     code = [*tools.glob("*.py"), *Path(pictures.__file__).parent.rglob("*.py")]
     assert {p.name for p in code if "savefig" in p.read_text() or "pyplot" in p.read_text()} == {"pictures.py"}

@@ -1,4 +1,4 @@
-"""The picture of ratios that tools/bench_peers.py and tools/bench_gpu.py write."""
+"""The picture of ratios that tools/bench_peers.py writes."""
 
 from __future__ import annotations
 

@@ -113,6 +113,36 @@ class SequenceRows(ModelRows):
     """Outputs of which a run writes every value."""
 
 
+class DeviceRows(ABC):
+    """Places on a device for the inputs, outputs and states of streams, and `advance`, which goes from the ones to the others.
+
+    ``steps`` None: a call is one time step, and arrays are [size, *shape]; else tensors over time are [size, steps, *shape]. ``inputs`` and
+    ``outputs`` are arrays on the device that stay the same. For one thread at a time.
+    """
+
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+    not_captured: str | None
+    """Why a call is launched kernel by kernel; None where it is one CUDA graph."""
+
+    @abstractmethod
+    def advance(self, stream: int) -> None:
+        """Queue a call on a CUDA stream, by its number, without waiting for the device."""
+
+    @abstractmethod
+    def refused(self) -> str | None:
+        """Wait for the device, and say which values since the last time were out of their range and taken as 0; None where all were in it."""
+
+    @abstractmethod
+    def layers(self) -> dict[str, LayerState]:
+        """Copies of the states, on the device."""
+
+    @abstractmethod
+    def set_layers(self, layers: Mapping[str, LayerState]) -> None:
+        """Begin anew with these states, on the device or the host. DataError, and no state changed, for values that no step ends at."""
+
+
 class Engine(ABC):
     """A model laid out for one backend. Engines hold no state between calls: many threads may use one at once."""
 
@@ -196,6 +226,15 @@ class Engine(ABC):
         arrays have no time axis.
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
+
+    def device_rows(
+        self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
+    ) -> DeviceRows:
+        """Rows on the device for ``size`` streams, whose states begin with ``start``; see `DeviceRows`.
+
+        ``real`` is the type of real inputs, ``lengths`` [size] the steps of a call that each stream takes.
+        """
+        raise BackendError(f"backend {self.name!r} keeps no streams on a device; use Session.stream, or backend 'cuda'")
 
     def to_host(self, array: Any) -> Any:
         """An array of a state, on the host."""

@@ -34,7 +34,7 @@ from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantI
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.running.state import RunResult, State
-from qrnn.running.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
+from qrnn.running.streaming import DeviceStream, SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""
@@ -292,6 +292,16 @@ class Session:
     def stream(self, size: int = 1, state: State | None = None) -> Stream:
         """``size`` streams that keep their state; the least cost a step."""
         return Stream(self, size, state)
+
+    def device_stream(
+        self, size: int = 1, state: State | None = None, steps: int | None = None, real: str = "float32"
+    ) -> DeviceStream:
+        """``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
+
+        Only with backend cuda (docs/cuda.md). Each call takes one time step, or so many ``steps``, and then arrays have an axis of time.
+        ``real`` is the type of the real inputs, float32 or float64. DataError for what does not fit, BackendError with another backend.
+        """
+        return DeviceStream(self, size, state, steps, real)
 
     def pool(self, capacity: int = 64) -> StreamPool:
         """Streams that open, close and step independently of each other."""

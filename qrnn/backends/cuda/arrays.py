@@ -7,7 +7,7 @@ the device. Outputs are Numba's device arrays, float64 like the host's, which ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.recurrent import Lengths, zeros
 from qrnn.backends.cuda.walk import DeviceModel, rows
 from qrnn.backends.cuda.weights import upload
+from qrnn.backends.cuda.work import device_array
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     as_array,
@@ -115,7 +116,7 @@ def run_arrays(
     }
     integers = _integers(model, given, {name: h for name, (h, _) in start.items()})
     tensors, final = model.run(integers, start, known, None)
-    return _outputs(model, tensors, known, steps, one_step or without), final
+    return outputs_of(model, tensors, known, steps, one_step or without), final
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
@@ -155,54 +156,68 @@ def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str,
 
     All are counted before the one wait for the device.
     """
-    integers: dict[str, Any] = {}
     counts = zeros((len(given) + len(states),), np.int32)
-    refused = {name: counts[k : k + 1] for k, name in enumerate(given)}
-    for k, h in enumerate(states.values(), len(given)):
+    integers = quantized(model, given, counts)
+    count_states(states, counts[len(given) :])
+    found = counts.copy_to_host().tolist()
+    refuse_states(states, found[len(given) :])
+    if (refused := refusal(model, given, found)) is not None:
+        raise DataError(refused)
+    return integers
+
+
+def count_states(states: Mapping[str, Any], counts: Any) -> None:
+    """Count in counts[k] the values of the k-th h of ``states`` that no step ends at."""
+    for k, h in enumerate(states.values()):
         for_each(heads.check_state, h.size, STATE_MAX, h.reshape(h.size), counts[k : k + 1])
-    for graph_input in model.model.inputs:
-        name = graph_input.name
-        if name not in given:
-            continue
-        x = given[name]
-        if graph_input.kind == "tokens":
-            out = cuda.device_array(x.shape, np.int64)
-            for_each(
-                heads.check_tokens,
-                x.size,
-                graph_input.vocabulary,
-                x.reshape(x.size),
-                out.reshape(x.size),
-                refused[name],
-            )
-        else:
-            fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
-            out = cuda.device_array((*lead, graph_input.features), np.int16)
-            flat = x.reshape(x.size // graph_input.features, graph_input.features)
-            for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), refused[name])
-        integers[name] = out
-    found = dict(zip((*given, *(f"h {name}" for name in states)), counts.copy_to_host().tolist(), strict=True))
-    for name in states:
-        if count := found[f"h {name}"]:
+
+
+def refuse_states(states: Iterable[str], counts: Sequence[int]) -> None:
+    """DataError by the counts of `count_states`."""
+    for name, count in zip(states, counts, strict=True):
+        if count:
             raise DataError(
                 f"state of layer {name!r}: {count} values of h are below -{STATE_MAX}, expected -{STATE_MAX}…{STATE_MAX}; "
                 "give a state from this model's own run or step"
             )
-    for graph_input in model.model.inputs:
-        name = graph_input.name
-        if name in refused and (count := found[name]):
+
+
+def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict[str, Any]:
+    """Real values as int16, tokens as int64. Values that are refused become 0, and are added to counts[k] for the k-th input of ``given``."""
+    integers: dict[str, Any] = {}
+    for k, (name, x) in enumerate(given.items()):
+        graph_input = next(i for i in model.model.inputs if i.name == name)
+        count = counts[k : k + 1]
+        if graph_input.kind == "tokens":
+            out = device_array(x.shape, np.int64)
+            for_each(heads.check_tokens, x.size, graph_input.vocabulary, x.reshape(x.size), out.reshape(x.size), count)
+        else:
+            fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
+            out = device_array((*lead, graph_input.features), np.int16)
+            flat = x.reshape(x.size // graph_input.features, graph_input.features)
+            for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
+        integers[name] = out
+    return integers
+
+
+def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> str | None:
+    """What to say of the first input some of whose values were refused, by the counts of `quantized`; None where there is none."""
+    for name, count in zip(given, counts, strict=False):
+        if count:
+            graph_input = next(i for i in model.model.inputs if i.name == name)
             expected = (
                 f"tokens in 0…{graph_input.vocabulary - 1}"
                 if graph_input.kind == "tokens"
                 else "finite numbers of float32's range"
             )
-            raise DataError(f"input {name!r}: {count} of its values are not {expected}")
-    return integers
+            return f"input {name!r}: {count} of its values are not {expected}"
+    return None
 
 
-def _outputs(
+def outputs_of(
     model: DeviceModel, tensors: Mapping[str, Any], lengths: Lengths, steps: int, one_step: bool
 ) -> dict[str, Any]:
+    """Graph outputs as float64, on the device; zero past a sequence's length."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
         lead: tuple[int, ...] = (lengths.count, steps) if output.has_time else (lengths.count,)

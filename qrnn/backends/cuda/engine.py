@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
+from qrnn.backends.cuda.device_rows import CapturedRows
 from qrnn.backends.cuda.plan import Choice
 from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.tuning import Tuning
@@ -60,6 +61,11 @@ class CudaEngine(Engine):
         one_step: bool,
     ) -> tuple[dict[str, Any], dict[str, LayerState]]:
         return run_arrays(self.on_device, inputs, lengths, begin, one_step)
+
+    def device_rows(
+        self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
+    ) -> DeviceRows:
+        return CapturedRows(self.on_device, size, steps, real, start, lengths)
 
     def to_host(self, array: Any) -> Any:
         return on_host("state", array)

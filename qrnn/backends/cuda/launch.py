@@ -8,6 +8,7 @@ from typing import Any
 from numba import cuda
 from numba.cuda.core import config
 
+from qrnn.backends.cuda import work
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.errors import BackendError
 
@@ -27,7 +28,7 @@ _SETTING = threading.Lock()
 
 
 def configured(declared: Any, grid: Any, block: Any, shared_bytes: int = 0) -> Any:
-    """The kernel with its grid and blocks, to be called with its arguments.
+    """The kernel with its grid and blocks, to be called with its arguments; it goes to the stream of `work.stream`.
 
     Numba warns of grids of fewer than 128 blocks, which here are meant so; its setting is put back at once, for kernels of the user's own.
     """
@@ -35,7 +36,7 @@ def configured(declared: Any, grid: Any, block: Any, shared_bytes: int = 0) -> A
         before = config.CUDA_LOW_OCCUPANCY_WARNINGS
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
         try:
-            return declared[grid, block, 0, shared_bytes]
+            return declared[grid, block, work.stream(), shared_bytes]
         finally:
             config.CUDA_LOW_OCCUPANCY_WARNINGS = before
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import heads, work
 from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles
 from qrnn.backends.cuda.general import run_general
 from qrnn.backends.cuda.inputs import (
@@ -26,6 +26,8 @@ from qrnn.backends.cuda.proofs import note_launch
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights
+from qrnn.backends.cuda.work import device_array, new_array
+from qrnn.model.batch import shortest
 
 GENERAL_THREADS = 32 if THREADS < 128 else 256
 PRODUCT_WARPS = 1 if THREADS < 128 else 4
@@ -33,11 +35,12 @@ PRODUCT_WARPS = 1 if THREADS < 128 else 4
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of N sequences: on the device, as many ones, and the longest."""
+    """The lengths of N sequences on the device, as many ones, and the shortest and the longest."""
 
     device: Any
     ones: Any
     count: int
+    shortest: int
     longest: int
 
     @classmethod
@@ -47,21 +50,27 @@ class Lengths:
             cuda.to_device(np.ascontiguousarray(lengths, np.int64)),
             ones(len(lengths)),
             len(lengths),
+            shortest(lengths),
             int(lengths.max(initial=0)),
         )
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """On the device."""
-    array = cuda.device_array(shape, dtype)
-    for_each(heads.fill_zero, array.size, array.reshape(array.size))
+    """An array of zeros on the device.
+
+    In a run that is done again, what the run before wrote is still there: whoever writes into it writes the same places in every run.
+    """
+    array, new = new_array(shape, dtype)
+    if new:
+        for_each(heads.fill_zero, array.size, array.reshape(array.size))
     return array
 
 
 def ones(count: int) -> Any:
     """[count] int64 on the device."""
-    array = cuda.device_array(count, np.int64)
-    for_each(heads.fill_one, count, array)
+    array, new = new_array(count, np.int64)
+    if new:
+        for_each(heads.fill_one, count, array)
     return array
 
 
@@ -84,17 +93,17 @@ def multiply_inputs(
     items = steps * x.shape[0]
     operand = weights.operand
     if weights.plain_only or not tuning.allows(kind):
-        operands = cuda.device_array((items, x.shape[2]), np.int16)
+        operands = device_array((items, x.shape[2]), np.int16)
         for_each(order_operands, operands.size, x, lengths, reverse, operand.shift, operand.limit, begin, operands)
-        out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
+        out = device_array((items, weights.size), np.int16 if dense else np.int32)
         for_each(run_plain_product, out.size, weights.columns, weights.rows, operands, dense, out)
         return out
     note_launch(kind)
     tiles = PRODUCT_TILES // planes
     blocks = -(-items // (TILE_COLUMNS * tiles))
-    words = cuda.device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
+    words = device_array(blocks * tiles * planes * depth * B_WORDS, np.int32)
     for_each(pack_operands, words.size, x, lengths, reverse, operand.shift, operand.limit, planes, begin, depth, words)
-    out = cuda.device_array((items, weights.size), np.int16 if dense else np.int32)
+    out = device_array((items, weights.size), np.int16 if dense else np.int32)
     pairs = -(-weights.size // (16 * PRODUCT_PAIRS))
     for first in range(0, blocks, MOST_GRID_Y):
         count = min(MOST_GRID_Y, blocks - first)
@@ -124,10 +133,9 @@ def run_direction(
     piece = max(1, min(lengths.longest, tuning.input_bytes // (4 * N * R)))
     run = _general(w, N, traces, tuning) if plan is None else FusedSteps(w, plan, N, tuning)
     kind = ProductKind(w.inputs.planes, False, capability)
-    for begin in range(0, lengths.longest, piece):
-        steps = min(piece, lengths.longest - begin)
-        xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, steps, kind, tuning)
-        arguments = xs.reshape(steps, N, R), h, c, lengths, y, column, begin, begin + steps
+    for begin, end in work.pieces(lengths.longest, piece):
+        xs = multiply_inputs(w.inputs, x, lengths.device, w.reverse, begin, end - begin, kind, tuning)
+        arguments = xs.reshape(end - begin, N, R), h, c, lengths, y, column, begin, end
         try:
             run(*arguments)
         except CannotMeetError:  # nothing has been launched
@@ -139,8 +147,8 @@ def _general(w: DirectionWeights, N: int, traces: Traces, tuning: Tuning) -> Any
     H, P, R = w.hidden, w.fed_back, w.size
     row_bytes = 2 * H + 8 * max(P, H) + 4 * max(R, P)
     M = max(1, min(N, tuning.scratch_bytes // row_bytes))  # sequences of one launch
-    hidden, operand = cuda.device_array((M, H), np.int16), cuda.device_array((M, 2, max(P, H)), np.int32)
-    sums, nothing = cuda.device_array((M, max(R, P)), np.int32), cuda.device_array(0, np.int16)
+    hidden, operand = device_array((M, H), np.int16), device_array((M, 2, max(P, H)), np.int32)
+    sums, nothing = device_array((M, max(R, P)), np.int32), device_array(0, np.int16)
     v = w.projection
 
     def run(xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
@@ -168,8 +176,8 @@ class FusedSteps:
         self.batch_blocks = -(-N // (TILE_COLUMNS * self.kind.tiles))
         self.half = self.batch_blocks * self.kind.tiles * tile
         self.operands = zeros((2 * self.half,), np.int32)
-        self.z = cuda.device_array((N, w.hidden if self.kind.barriers_per_step == 2 else 0), np.int32)
-        self.nothing = cuda.device_array(0, np.int16)
+        self.z = device_array((N, w.hidden if self.kind.barriers_per_step == 2 else 0), np.int32)
+        self.nothing = device_array(0, np.int16)
 
     def __call__(self, xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
         """Steps begin … end - 1. CannotMeetError comes before the first launch, which has the most blocks."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
 from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cuda import heads
@@ -14,9 +13,10 @@ from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import ProductKind
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.plan import Choice, choose_plan
-from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, run_direction, zeros
+from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, ones, run_direction, zeros
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload
+from qrnn.backends.cuda.work import device_array
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import pack_gates
 from qrnn.model.quant_layers import (
@@ -60,10 +60,18 @@ def flat(x: Any) -> Any:
     return x.reshape(x.size)
 
 
+def copied(state: Any) -> Any:
+    """A copy of a state [N, D, F]."""
+    N, D, F = state.shape
+    out = device_array((N, D, F), state.dtype)
+    for_each(heads.copy_columns, N * D * F, state.reshape(N, D * F), 0, out.reshape(N, D * F), 0, D * F)
+    return out
+
+
 def _repeated(state: Any, times: int) -> Any:
     """[N, D, F] → [N · times, D, F], each row so many times in turn."""
     N, D, F = state.shape
-    out = cuda.device_array((N, times * D * F), state.dtype)
+    out = device_array((N, times * D * F), state.dtype)
     for k in range(times):
         for_each(heads.copy_columns, N * D * F, state.reshape(N, D * F), 0, out, k * D * F, D * F)
     return out.reshape(N * times, D, F)
@@ -117,25 +125,35 @@ class DeviceModel:
         return choose_plan(w.layout, batch, self.device, self.tuning)
 
     def recurrent(
-        self, layer: QuantRecurrent, x: Any, state: LayerState, lengths: Lengths, trace: Trace | None
+        self,
+        layer: QuantRecurrent,
+        x: Any,
+        state: LayerState,
+        lengths: Lengths,
+        trace: Trace | None,
+        in_place: bool = False,
     ) -> tuple[Any, tuple[Any, Any]]:
-        """x [N, T, I] → Y [N, T, D·P] and the final state; ``state`` is left alone."""
+        """x [N, T, I] → Y [N, T, D·P] and the final state, which with ``in_place`` replaces ``state``, and else leaves it alone."""
         N, T = x.shape[0], x.shape[1]
         D, P, H = len(layer.directions), layer.output_size, layer.hidden_size
         C = H if layer.cell == "lstm" else 0
         y = zeros((N, T, D * P), np.int16)
-        h_n, c_n = cuda.device_array((N, D, P), np.int16), cuda.device_array((N, D, C), np.int32)
+        h_n, c_n = state if in_place else (copied(state[0]), copied(state[1]))
         steps = T if trace is not None else 0
         for number in range(D):
             w = self.directions[layer.name, number]
-            h, c = cuda.device_array((N, P), np.int16), cuda.device_array((N, C), np.int32)
-            for_each(heads.copy_columns, N * P, state[0].reshape(N, D * P), number * P, h, 0, P)
-            for_each(heads.copy_columns, N * C, state[1].reshape(N, D * C), number * C, c, 0, C)
+            if D == 1:
+                h, c = h_n.reshape(N, P), c_n.reshape(N, C)
+            else:
+                h, c = device_array((N, P), np.int16), device_array((N, C), np.int32)
+                for_each(heads.copy_columns, N * P, h_n.reshape(N, D * P), number * P, h, 0, P)
+                for_each(heads.copy_columns, N * C, c_n.reshape(N, D * C), number * C, c, 0, C)
             traces = Traces(zeros((N, steps, w.size), np.int16), zeros((N, steps, C), np.int32))
             plan = self.choice(w, N, trace is not None).plan
             run_direction(w, plan, x, h, c, lengths, y, number * P, traces, self.device.capability, self.tuning)
-            for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
-            for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
+            if D > 1:
+                for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
+                for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
             if trace is not None:
                 key = f"{layer.name}[{number}]"
                 trace.arrays[f"{key}.pre"], trace.arrays[f"{key}.c"] = (
@@ -169,22 +187,21 @@ class DeviceModel:
         last = []
         for values in after:
             D, F = values.shape[1], values.shape[2]
-            out = cuda.device_array((N, D * F), values.dtype)
+            out = device_array((N, D * F), values.dtype)
             for_each(heads.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
             last.append(out.reshape(N, D, F))
         return y.reshape(N, T, y.shape[2]), (last[0], last[1])
 
     def dense(self, layer: QuantDense, x: Any) -> Any:
-        """x [M, K] → [M, R]: rows as the steps of one sequence."""
+        """x [M, K] → [M, R]: rows as sequences of one step."""
         w = self._parameters[layer.name]
         M = x.shape[0]
-        every = cuda.to_device(np.array([M], np.int64))
         kind = ProductKind(w.planes, True, self.device.capability)
-        return multiply_inputs(w, x.reshape(1, M, x.shape[1]), every, False, 0, M, kind, self.tuning)
+        return multiply_inputs(w, x.reshape(M, 1, x.shape[1]), ones(M), False, 0, 1, kind, self.tuning)
 
     def pointwise(self, layer: QuantPointwise, x: Any) -> Any:
         """Of the same shape."""
-        out = cuda.device_array(x.shape, np.int16)
+        out = device_array(x.shape, np.int16)
         parameters = self._parameters[layer.name]
         shift = layer.function.out_frac - layer.out_frac
         for_each(heads.pointwise, x.size, *parameters, layer.in_frac, shift, flat(x), flat(out))
@@ -192,13 +209,13 @@ class DeviceModel:
 
     def softmax(self, layer: QuantSoftmax, x: Any) -> Any:
         """x [M, F] → [M, F]."""
-        out = cuda.device_array(x.shape, np.int16)
+        out = device_array(x.shape, np.int16)
         for_each(heads.softmax, x.shape[0], self._parameters[layer.name], layer.in_frac, x, out)
         return out
 
     def add(self, layer: QuantAdd, a: Any, b: Any) -> Any:
         """Of the same shape."""
-        out = cuda.device_array(a.shape, np.int16)
+        out = device_array(a.shape, np.int16)
         for_each(heads.add, a.size, *layer.shifts, flat(a), flat(b), flat(out))
         return out
 
@@ -208,16 +225,27 @@ class DeviceModel:
         for_each(heads.align_part, count, from_frac, to_frac, indices, x, column, out)
 
     def run(
-        self, inputs: Mapping[str, Any], states: Mapping[str, LayerState], lengths: Lengths, trace: Trace | None
+        self,
+        inputs: Mapping[str, Any],
+        states: Mapping[str, LayerState],
+        lengths: Lengths,
+        trace: Trace | None,
+        in_place: bool = False,
     ) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-        """Every tensor, and every recurrent layer's final state; ``inputs``: int16, or int64 tokens."""
+        """Every tensor, and every recurrent layer's final state; ``inputs``: int16, or int64 tokens.
+
+        With ``in_place`` the final states are in the arrays of ``states``.
+        """
         tensors = {name: value for name, value in inputs.items() if value.dtype == np.int16}
         final: dict[str, tuple[Any, Any]] = {}
         for layer in self.model.layers:
             match layer:
                 case QuantRecurrent():
-                    run = self.recurrent if layer.memory else self._forgetful
-                    y, (h, c) = run(layer, tensors[layer.input], states[layer.name], lengths, trace)
+                    x, state = tensors[layer.input], states[layer.name]
+                    if layer.memory:
+                        y, (h, c) = self.recurrent(layer, x, state, lengths, trace, in_place)
+                    else:
+                        y, (h, c) = self._forgetful(layer, x, state, lengths, trace)
                     tensors[layer.output] = y
                     tensors[layer.h_n] = self._of_steps(h, lengths)
                     if layer.c_n is not None:
@@ -235,12 +263,12 @@ class DeviceModel:
                     tensors[layer.output] = self.softmax(layer, rows(x)).reshape(*x.shape)
                 case QuantEmbedding():
                     tokens, features = inputs[layer.input], layer.table.shape[1]
-                    out = cuda.device_array((tokens.size, features), np.int16)
+                    out = device_array((tokens.size, features), np.int16)
                     for_each(heads.embedding, out.size, self._parameters[layer.name], flat(tokens), out)
                     tensors[layer.output] = out.reshape(*tokens.shape, features)
                 case QuantLastStep():
                     x = tensors[layer.input]
-                    out = cuda.device_array((x.shape[0], x.shape[2]), np.int16)
+                    out = device_array((x.shape[0], x.shape[2]), np.int16)
                     for_each(heads.last_step, out.size, lengths.device, x, out)
                     tensors[layer.output] = out
                 case QuantAdd():
@@ -252,7 +280,7 @@ class DeviceModel:
     def _concat(self, layer: QuantConcat, tensors: Mapping[str, Any]) -> Any:
         first = tensors[layer.parts[0].tensor]
         lead, column = first.shape[: len(first.shape) - 1], 0
-        out = cuda.device_array((rows(first).shape[0], sum(len(part.indices) for part in layer.parts)), np.int16)
+        out = device_array((rows(first).shape[0], sum(len(part.indices) for part in layer.parts)), np.int16)
         for part, indices in zip(layer.parts, self._parameters[layer.name], strict=True):
             self.align(rows(tensors[part.tensor]), indices, part.in_frac, layer.out_frac, out, column)
             column += len(part.indices)
@@ -262,6 +290,8 @@ class DeviceModel:
         """A final state [N, D, F] as a graph reads it, [N, D·F]: zero for sequences of no steps."""
         N = state.shape[0]
         given = state.reshape(N, state.size // N)
-        out = cuda.device_array(given.shape, state.dtype)
+        if lengths.shortest > 0:
+            return given
+        out = device_array(given.shape, state.dtype)
         for_each(heads.zero_empty, out.size, lengths.device, given, out)
         return out

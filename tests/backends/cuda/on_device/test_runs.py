@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from models import Shape, make_model
+from numba import cuda
 
 from backends.cuda.on_device.common import CELLS, assert_same, drawn, quantized
 from backends.generators import Case, assert_equal, integers
 from qrnn import Scheme, Session, layers, load_onnx, quantize
+from qrnn.backends.cuda.intrinsics import SIMULATED
+from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import UnsupportedError
 from qrnn.model.quant_model import QuantModel
 
@@ -98,3 +101,24 @@ def test_a_long_sequence() -> None:
     x = drawn(model, 4, 2000)
     want, got = (Session(model, name).run(x).outputs["y"] for name in ("reference", "cuda"))
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator captures nothing")
+@pytest.mark.parametrize("size", [1, 3, 40])
+@pytest.mark.parametrize(("cell", "hidden"), [("lstm", 64), ("gru_after", 64), ("gru_before", 300), ("lstm", 640)])
+def test_device_streams_are_captured(cell: str, hidden: int, size: int) -> None:
+    """With the barrier of a block, of a grid, and the bits of whole runs; on the default stream and on another."""
+    shape = replace(CELLS[cell], hidden_size=hidden, weight=1.0 / hidden**0.5, directions=(False,))
+    model = quantize(make_model(shape, np.random.default_rng(hidden)), {"x": np.ones((1, 3, 5))}, Scheme(input="8"))
+    x = drawn(model, size, 12)["x"]
+    want = Session(model, "cpu").run({"x": x}).outputs["y"]
+    stream = Session(model, "cuda", tuning=Tuning(unproved=True)).device_stream(size)
+    assert stream.not_captured is None
+    own = cuda.stream()  # one that waits for the default stream, and that the default stream waits for
+    for number in (0, int(own.handle)):
+        for t in range(12):
+            stream.inputs["x"].copy_to_device(np.ascontiguousarray(x[:, t]))
+            stream.advance(number)
+            np.testing.assert_array_equal(stream.outputs["y"].copy_to_host(), want[:, t])
+        stream.check()
+        stream.reset()

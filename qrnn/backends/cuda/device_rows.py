@@ -1,0 +1,102 @@
+"""A call that is repeated: a fixed row of kernels over arrays that are allocated once, launched as one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from qrnn.backends.base import DeviceRows, LayerState
+from qrnn.backends.cuda import heads, work
+from qrnn.backends.cuda.arrays import count_states, on_device, outputs_of, quantized, refusal, refuse_states
+from qrnn.backends.cuda.graph import CapturedGraph
+from qrnn.backends.cuda.intrinsics import SIMULATED
+from qrnn.backends.cuda.launch import for_each
+from qrnn.backends.cuda.recurrent import Lengths, zeros
+from qrnn.backends.cuda.walk import DeviceModel, copied
+from qrnn.model.float_model import IndexArray
+
+SIMULATOR = "Numba's CUDA simulator has no graphs"
+
+
+class CapturedRows(DeviceRows):
+    """See `qrnn.backends.base.DeviceRows`."""
+
+    def __init__(
+        self,
+        model: DeviceModel,
+        size: int,
+        steps: int | None,
+        real: str,
+        start: Mapping[str, LayerState],
+        lengths: IndexArray,
+    ) -> None:
+        self._model, self._steps, self._one_step = model, steps or 1, steps is None
+        self.inputs: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}
+        for i in model.model.inputs:
+            if i.kind in ("features", "tokens"):
+                shape = (size, self._steps, *i.shape) if i.has_time else (size, *i.shape)
+                given = zeros(shape, np.int64 if i.kind == "tokens" else real)
+                self._given[i.name] = given
+                self.inputs[i.name] = given.reshape(size, *i.shape) if self._one_step else given
+        self._lengths = Lengths.of(lengths)
+        self._refused = zeros((len(self._given),), np.int32)
+        self._layers: dict[str, LayerState] = {
+            name: (on_device(name, h), on_device(name, c)) for name, (h, c) in start.items()
+        }
+        self._buffers = work.Buffers()
+        self.outputs: dict[str, Any] = self._launch(0)  # compiles the kernels and allocates the arrays
+        cuda.synchronize()
+        self._graph: CapturedGraph | None = None
+        self.not_captured: str | None = None
+        if SIMULATED:
+            self.not_captured = SIMULATOR
+        else:
+            try:
+                self._graph = CapturedGraph(self._launch)
+            except Exception as error:  # noqa: BLE001  (whatever the driver or Numba cannot do: the same launches do without a graph)
+                self.not_captured = f"{type(error).__name__}: {error}"
+        self.set_layers(start)
+
+    def _launch(self, stream: Any) -> dict[str, Any]:
+        """Launch everything on one of Numba's streams, and return the outputs."""
+        with work.on(stream, self._buffers):
+            integers = quantized(self._model, self._given, self._refused)
+            tensors, _ = self._model.run(integers, self._layers, self._lengths, None, in_place=True)
+            return outputs_of(self._model, tensors, self._lengths, self._steps, self._one_step)
+
+    def advance(self, stream: int) -> None:
+        if self._graph is not None:
+            self._graph.launch(stream)
+        else:
+            self._launch(cuda.external_stream(stream) if stream else 0)
+
+    def refused(self) -> str | None:
+        found = self._refused.copy_to_host().tolist()
+        self._forget_refused()
+        return refusal(self._model, self._given, found)
+
+    def _forget_refused(self) -> None:
+        for_each(heads.fill_zero, self._refused.size, self._refused)
+
+    def layers(self) -> dict[str, LayerState]:
+        return {name: (copied(h), copied(c)) for name, (h, c) in self._layers.items()}
+
+    def set_layers(self, layers: Mapping[str, LayerState]) -> None:
+        given: dict[str, Any] = {
+            name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
+            for name, (h, c) in layers.items()
+        }
+        hidden = {name: h for name, (h, _) in given.items()}
+        counts = zeros((len(hidden),), np.int32)
+        count_states(hidden, counts)
+        refuse_states(hidden, counts.copy_to_host().tolist())
+        for name, pair in given.items():
+            targets: Any = self._layers[name]
+            for source, target in zip(pair, targets, strict=True):
+                count = source.size
+                for_each(heads.copy_columns, count, source.reshape(1, count), 0, target.reshape(1, count), 0, count)
+        self._forget_refused()
