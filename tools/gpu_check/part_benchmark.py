@@ -29,7 +29,7 @@ from gpu_check.benchmark_rows import (
 from gpu_check.benchmark_timing import ROUNDS, Runner, take_samples, verified_sqnr
 
 ORDER = 50
-SECONDS = 170.0
+SECONDS = 140.0
 TITLE = "Speed beside cuDNN, torch.compile and the floor"
 
 MARGIN = 4.0

@@ -19,7 +19,7 @@ from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 
 ORDER = 60
-SECONDS = 100
+SECONDS = 85.0
 TITLE = "Which kernel for which shape"
 
 Write = Callable[[dict[str, Any]], None]
