@@ -233,6 +233,7 @@ def layouts_for(a: Any) -> list[str]:
     return [name for name in LAYOUTS if a.dtype.kind != "T" or name not in ("unaligned", "memory map")]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("char", REAL + WHOLE)
 def test_types_of_numbers(take: str, char: str) -> None:
@@ -253,6 +254,7 @@ def test_types_of_numbers(take: str, char: str) -> None:
                     assert "expected integers" in refused(lambda v=given_value: function("cpu", v))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("dtype", OTHERS, ids=str)
 def test_types_that_are_no_numbers(take: str, dtype: Any) -> None:

@@ -56,6 +56,7 @@ def check(model: QuantModel, name: str, folder: Path, family: Family = "gnu") ->
     assert 0 < result.counts.stack_bytes < 2000
 
 
+@pytest.mark.wide("name")
 @pytest.mark.parametrize(("which", "name"), PAIRS)
 def test_every_kind_has_the_hosts_bits(which: str, name: str, tmp_path: Path) -> None:
     check(kind(which), name, tmp_path)

@@ -79,6 +79,7 @@ def sqnr(name: str, activations: Any = 8) -> float:
     return sqnr_db(want, qrnn.Session(quantized).run({"x": data()}).outputs["y"])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("activations", [8, 16])
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_backends_agree(name: str, activations: int) -> None:
@@ -102,6 +103,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
     assert sqnr(name, 16) >= 38.0
 
 
+@pytest.mark.wide(cover=False, keep=10)
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
@@ -118,6 +120,7 @@ def test_padding_is_not_seen(name: str) -> None:
         np.testing.assert_array_equal(together[n, :length] if has_time else together[n], alone)
 
 
+@pytest.mark.wide(cover=False, keep=10)
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
@@ -188,6 +191,7 @@ def test_files(name: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.wide(cover=False, keep=10)
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""

@@ -14,7 +14,12 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (pip insta
 FOLDER = Path(__file__).parent / "simulated"
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
+NAMES = sorted(path.name for path in FOLDER.glob("test_*.py"))
+SLOW = ("test_arrays.py",)
+
+
+@pytest.mark.time_limit(600)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in NAMES])
 def test_in_the_simulator(name: str) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name)]
