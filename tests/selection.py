@@ -92,9 +92,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_key(item: pytest.Item, values: Values) -> str:
-    """What stays in one shard: a function, or its cases with the same values of the parameters in its mark ``shard_by``."""
+    """What stays in one shard: a function, or a file's cases with the same values of the parameters in their mark ``shard_by``."""
     mark = item.get_closest_marker("shard_by")
-    return f"{function_of(item)} {[values[name] for name in mark.args] if mark else []}"
+    if mark is None or not set(mark.args) <= values.keys():
+        return function_of(item)
+    return f"{item.nodeid.partition('::')[0]} {[values[name] for name in mark.args]}"
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -233,6 +233,7 @@ def layouts_for(a: Any) -> list[str]:
     return [name for name in LAYOUTS if a.dtype.kind != "T" or name not in ("unaligned", "memory map")]
 
 
+@pytest.mark.shard_by("take")
 @pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("char", REAL + WHOLE)
@@ -254,6 +255,7 @@ def test_types_of_numbers(take: str, char: str) -> None:
                     assert "expected integers" in refused(lambda v=given_value: function("cpu", v))
 
 
+@pytest.mark.shard_by("take")
 @pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("dtype", OTHERS, ids=str)

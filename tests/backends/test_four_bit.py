@@ -29,6 +29,7 @@ def outgrown() -> Iterator[None]:
         yield
 
 
+@pytest.mark.shard_by("cell", "after")
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.usefixtures("outgrown")
 @pytest.mark.parametrize("limit", [127, 32767])

@@ -193,6 +193,7 @@ def check_layer_of_integers(seed: int, isas: tuple[str, ...]) -> None:
     check_raw(model, rng, rng.integers(0, 7, int(rng.integers(1, 5))), isas)
 
 
+@pytest.mark.shard_by("seed")
 @pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("seed", range(16))
 def test_layers_of_integers_of_every_cell(seed: int) -> None:
@@ -209,6 +210,7 @@ SPECIALIZED = [
 ]
 
 
+@pytest.mark.shard_by("number")
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.skipif(not FUSED_ISAS, reason="this processor has no instruction set with fused steps")
 @pytest.mark.parametrize("number", range(len(SPECIALIZED)))

@@ -174,12 +174,15 @@ def test_raw_layers_long(block: int) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.shard_by("cell", "after")
+@pytest.mark.shard_by("isa", "cell", "after")
 @pytest.mark.time_limit(900)
+@pytest.mark.parametrize("isa", FUSED_ISAS)
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_all_isas_for_every_cell(cell: CellKind, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests below with what they leave out."""
-    monkeypatch.setitem(globals(), "some_isas", lambda *_: FUSED_ISAS)
+    if isa == usual_isa(cell, after):
+        pytest.skip("done by the tests below")
+    monkeypatch.setitem(globals(), "some_isas", lambda *_: (isa,))
     for limit, bits, flag in ((127, 8, False), (32767, 16, True)):
         test_awkward_sizes(cell, after, bits)
         test_lengths_around_the_steps_computed_ahead(cell, after, flag)
@@ -280,6 +283,7 @@ def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
 
 
+@pytest.mark.shard_by("case")
 @pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize(
     "case",

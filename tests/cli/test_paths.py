@@ -197,6 +197,7 @@ def refused_by_typer(place: Workplace, *arguments: Any) -> None:
 NOT_PASSED = ("NUL", "no characters")
 
 
+@pytest.mark.shard_by("reader")
 @pytest.mark.wide
 @pytest.mark.parametrize("kind", BAD_INPUTS)
 @pytest.mark.parametrize("reader", READERS)

@@ -37,6 +37,7 @@ def assert_integers(result: Result) -> None:
     assert bool(reason(result)) == (result.relative > NEAR)
 
 
+@pytest.mark.shard_by("case")
 @pytest.mark.wide(cover=False, keep=60)
 @pytest.mark.parametrize("case", OWN, ids=name)
 def test_own_case(case: Case) -> None:
@@ -49,6 +50,7 @@ def test_own_case(case: Case) -> None:
     assert all((o.peak == 0.0) == ends for o in result.outputs)  # a case of zeros would show nothing
 
 
+@pytest.mark.shard_by("case")
 @pytest.mark.wide(cover=False, keep=20)
 @needs_vectors
 @pytest.mark.parametrize("case", GOLDEN, ids=name)

@@ -145,6 +145,7 @@ def test_the_cores_instructions_run(probe: tuple[Target, Image], ask: Ask) -> No
     assert number(ask("v")) == (10 if probe[0].core.kernels == "plain" else 12)
 
 
+@pytest.mark.shard_by("probe")
 @pytest.mark.wide
 @every_build
 @pytest.mark.parametrize("order", MEMORY_ORDERS)

@@ -127,6 +127,7 @@ def sources(which: str, kernels: Kernels, folder: Path) -> Path:
     return write_sources(export_source(kind(which), "net", kernels), folder)
 
 
+@pytest.mark.shard_by("which")
 @pytest.mark.wide
 @pytest.mark.parametrize("number", range(len(FLAGS["gcc"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
@@ -138,6 +139,7 @@ def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_pa
         )
 
 
+@pytest.mark.shard_by("which")
 @pytest.mark.wide
 @pytest.mark.parametrize("number", range(len(FLAGS["clang"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
@@ -295,6 +297,7 @@ RUNS = {
 }
 
 
+@pytest.mark.shard_by("which")
 @pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
 @pytest.mark.parametrize("which", ["lstm", "gru of 16 bits", "four bits", "four bits of 16", "unbounded gates"])

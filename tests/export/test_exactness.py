@@ -93,11 +93,12 @@ def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 7, 3)), tmp_path, compiler(cc))
 
 
-@pytest.mark.long
+@pytest.mark.matrix
+@pytest.mark.shard_by("name")
 @pytest.mark.parametrize("kernels", ["plain", *EMULATED])
 @pytest.mark.parametrize("scheme", [Scheme(), Scheme(16, input="16"), Scheme(weights=4)], ids=["8", "16", "four bits"])
 @pytest.mark.parametrize("name", CATALOGUE.CELLS)
-def test_every_cell_long(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
+def test_every_cell_with_every_scheme(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 37, 9), scheme), tmp_path, compiler("gcc"), kernels)
 
 
