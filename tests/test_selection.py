@@ -135,6 +135,7 @@ def test_a_covering_depends_on_the_cases_alone() -> None:
 
 
 def test_a_slow_test_fails_and_the_next_is_run(tmp_path: Path) -> None:
+    """Also on a busy machine, where its limit is longer."""
     done = run(tmp_path, SLOW)
     assert "Failed: call took more than 0.5 s" in done.stdout
     assert "time.sleep(60)" in done.stdout

@@ -28,6 +28,7 @@ from fuzzing.watch import Unwatched, Watch
 from fuzzing.worker import NAMES, child, death
 
 SEED = 1
+FEWEST = {"onnx": 200, "qrnn": 100, "arrays": 100}
 FEW = {"onnx": 600, "qrnn": 300, "arrays": 300}
 MANY = {"onnx": 200_000, "qrnn": 100_000, "arrays": 100_000}
 
@@ -39,13 +40,23 @@ def told(tally: Tally) -> str:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_some_cases(name: str) -> None:
-    tally = fuzz(name, SEED, range(FEW[name]))
-    assert tally.count == FEW[name]
+def check_cases(name: str, count: int) -> None:
+    tally = fuzz(name, SEED, range(count))
+    assert tally.count == count
     assert not tally.faults, told(tally)
     assert tally.verdicts[ACCEPTED] > 0.05 * tally.count
     assert tally.verdicts[REFUSED] > 0.05 * tally.count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_cases(name: str) -> None:
+    check_cases(name, FEWEST[name])
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", NAMES)
+def test_some_cases(name: str) -> None:
+    check_cases(name, FEW[name])
 
 
 @pytest.mark.long

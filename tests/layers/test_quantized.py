@@ -35,10 +35,7 @@ def _load_tool() -> ModuleType:
 
 TOOL = _load_tool()
 pytestmark = pytest.mark.shard_by("name")
-USUAL = (
-    "lstm", "lstm_projection", "gru", "gru_cho_2014", "gru_bidirectional", "rnn_tanh", "elman_tanh_linear", "jordan_sigmoid_softmax",
-    "many_to_one",
-)  # fmt: skip
+USUAL = ("lstm", "gru", "rnn_tanh", "elman_tanh_linear", "many_to_one")
 """Cells of the default run: each kind of recurrence and of what follows it, with few kernels to compile."""
 
 

@@ -18,13 +18,24 @@ NAMES = sorted(path.name for path in FOLDER.glob("test_*.py"))
 SLOW = ("test_arrays.py",)
 
 
-@pytest.mark.time_limit(600)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in NAMES])
-def test_in_the_simulator(name: str) -> None:
+def run(name: str, *options: str) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name), *options]
     done = subprocess.run(
         command, env=kept | {"NUMBA_ENABLE_CUDASIM": "1"}, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
+
+
+@pytest.mark.time_limit(600)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in NAMES])
+def test_in_the_simulator(name: str) -> None:
+    run(name)
+
+
+@pytest.mark.matrix
+@pytest.mark.time_limit(600)
+@pytest.mark.parametrize("name", ["test_contract.py", "test_steps.py"])
+def test_the_wide_products_in_the_simulator(name: str) -> None:
+    run(name, "-m", "matrix")
