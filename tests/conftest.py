@@ -1,11 +1,22 @@
-"""Hypothesis draws anew at a desk, so that every run looks elsewhere, and the same every time in CI."""
+"""Options and limits of every run. Hypothesis draws anew at a desk, so that every run looks elsewhere, and the same every time in CI."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
+import selection
+import time_limit
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+pytest_addoption = selection.add_options
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every test of every run has a time limit, and is chosen by its marks."""
+    for plugin in (selection, time_limit):
+        config.pluginmanager.register(plugin)

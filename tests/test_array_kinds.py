@@ -234,6 +234,8 @@ def layouts_for(a: Any) -> list[str]:
     return [name for name in LAYOUTS if a.dtype.kind != "T" or name not in ("unaligned", "memory map")]
 
 
+@pytest.mark.shard_by("take")
+@pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("char", REAL + WHOLE)
 def test_types_of_numbers(take: str, char: str) -> None:
@@ -254,6 +256,8 @@ def test_types_of_numbers(take: str, char: str) -> None:
                     assert "expected integers" in refused(lambda v=given_value: function("cpu", v))
 
 
+@pytest.mark.shard_by("take")
+@pytest.mark.wide
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("dtype", OTHERS, ids=str)
 def test_types_that_are_no_numbers(take: str, dtype: Any) -> None:

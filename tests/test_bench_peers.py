@@ -146,6 +146,7 @@ def test_workloads_are_the_same_every_time() -> None:
     assert work(Case("gru", 8, 3, 10)).want.shape == (3, 10, 8)
 
 
+@pytest.mark.wide(cover=False, keep=12)
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("number", range(len(bench_runtimes.runtimes())))

@@ -8,14 +8,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from backends.generators import QUIET, Case, cases, quantized_or_refused
+from backends.generators import Case, cases, few, fewest, quantized_or_refused
+from backends.isa_choice import isas_and_cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn import DataError, Session, State, StreamPool
 from qrnn.backends.cpu import engine, packed, streams
-from qrnn.backends.cpu.isa import available_isas
 from qrnn.conversion import quantize
 from qrnn.model.float_model import Activation, Embedding, GraphInput, Recurrent, TensorInfo
 from qrnn.model.quant_model import QuantModel
@@ -74,18 +74,30 @@ def check_pool(session: Session, seed: int, ticks: int, most: int, capacity: int
         assert_same_state(pool.state(stream), state)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
-@given(case=cases(forward=True), seed=st.integers(0, 1 << 16))
-def test_pools_of_any_model(backend: str, case: Case, seed: int) -> None:
+def check_any_pool(backend: str, case: Case, seed: int) -> None:
     model = quantized_or_refused(case)
     if model is not None:
         check_pool(Session(model, backend), seed, ticks=4, most=5)
 
 
-@pytest.mark.parametrize("isa", available_isas())
-@pytest.mark.parametrize("hidden", [1, 3, 17, 63, 65, 130])
-@pytest.mark.parametrize(("cell", "after"), [("lstm", True), ("gru", True), ("gru", False), ("rnn", True)])
+@pytest.mark.parametrize("backend", BACKENDS)
+@fewest
+@given(case=cases(forward=True, usual=True), seed=st.integers(0, 1 << 16))
+def test_pools_of_usual_models(backend: str, case: Case, seed: int) -> None:
+    check_any_pool(backend, case, seed)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(few, max_examples=40)
+@given(case=cases(forward=True), seed=st.integers(0, 1 << 16))
+def test_pools_of_any_model(backend: str, case: Case, seed: int) -> None:
+    check_any_pool(backend, case, seed)
+
+
+@pytest.mark.shard_by("isa", "cell", "after")
+@isas_and_cells
+@pytest.mark.parametrize("hidden", [pytest.param(n, marks=pytest.mark.matrix) for n in (1, 3, 17, 63, 130)] + [65])
 def test_pools_of_any_size(cell: Any, after: bool, hidden: int, isa: str) -> None:
     """Alone, in groups of vectors and of tiles, more than one group, 8-bit and 16-bit operands."""
     shape = Shape(cell, 64 if hidden == 63 else 5, hidden, linear_before_reset=after, weight=0.3)
@@ -98,9 +110,10 @@ def test_pools_of_any_size(cell: Any, after: bool, hidden: int, isa: str) -> Non
     check_pool(session, hidden, ticks=5, most=2)
 
 
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.shard_by("isa", "cell", "after")
+@pytest.mark.wide(cover=False, keep=1)
+@isas_and_cells
 @pytest.mark.parametrize("outgrown", [False, True])
-@pytest.mark.parametrize(("cell", "after"), [("lstm", True), ("gru", True), ("gru", False), ("rnn", True)])
 def test_four_bit_weights(cell: Any, after: bool, outgrown: bool, isa: str) -> None:
     """Streams alone read packed four bits where the model outgrows the cache, several together read bytes."""
     for hidden, activations in ((17, 8), (70, 16)):

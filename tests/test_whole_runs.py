@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from backends.generators import QUIET, Case, cases, eager_threads, quantized_or_refused
+from backends.generators import Case, cases, eager_threads, few, fewest, quantized_or_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
@@ -48,12 +48,23 @@ def check_runs(model: QuantModel, session: Session, seed: int, kind: Any) -> Non
         assert_same(got, want)  # nothing of it was overwritten
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
-@given(case=cases(), seed=st.integers(0, 1 << 16), kind=st.sampled_from([np.float32, np.float64]))
-def test_any_model(case: Case, seed: int, kind: Any) -> None:
+def check_any_runs(case: Case, seed: int, kind: Any) -> None:
     model = quantized_or_refused(case)
     if model is not None:
         check_runs(model, Session(model, "cpu", 1), seed, kind)
+
+
+@fewest
+@given(case=cases(usual=True), seed=st.integers(0, 1 << 16), kind=st.sampled_from([np.float32, np.float64]))
+def test_usual_models(case: Case, seed: int, kind: Any) -> None:
+    check_any_runs(case, seed, kind)
+
+
+@pytest.mark.matrix
+@settings(few, max_examples=40)
+@given(case=cases(), seed=st.integers(0, 1 << 16), kind=st.sampled_from([np.float32, np.float64]))
+def test_any_model(case: Case, seed: int, kind: Any) -> None:
+    check_any_runs(case, seed, kind)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -55,6 +55,7 @@ def check(
         assert error.rmse_at()[t] == pytest.approx(np.sqrt(np.mean(at**2)) if at.size else 0.0, rel=1e-9)
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize(
     ("cell", "directions", "gates"),
     [("lstm", (False, True), "ifgo"), ("gru", (True,), "rzn"), ("rnn", (False,), ""), ("gru", (False,), "rzn")],

@@ -40,6 +40,7 @@ def data_for(shape: Shape) -> dict[str, Any]:
     return DATA | {"x": np.random.default_rng(0).normal(size=(24, 11, shape.input_size))}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize(
     "scheme", [Scheme(input="8"), Scheme(input="8-per-feature", weights=4, gates="pwl:8")], ids=str

@@ -44,6 +44,7 @@ def float_side(name: str) -> tuple[FloatModel, Any]:
     return model, run_oracle(model, {"x": x}, lengths).outputs["logits"]
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("name", MEASURED)
 @pytest.mark.parametrize("case", range(3))
 def test_spoken_digits(name: str, case: int) -> None:

@@ -78,6 +78,7 @@ def fsdd(name: str) -> tuple[FloatModel, QuantModel]:
     return model, quantize(model, {"x": x, "lengths": lengths})
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", FSDD)
 def test_fsdd(name: str) -> None:
     sqnr, last_sqnr, agreement, float_right, right = FSDD[name]
@@ -109,6 +110,7 @@ def test_fsdd_report_is_of_these_figures() -> None:
     assert result.decisions.correct["quantized"].agree == (got[ends].argmax(axis=1) == labels).sum()
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("name", FSDD)
 def test_fsdd_reference_equals_cpu(name: str) -> None:
     x, lengths, _ = clips(test=True)

@@ -49,10 +49,14 @@ HEADS: tuple[ActivationKind | Literal["none", "dense", "softmax"], ...] = (
 GATES = ("pwl:8", "pwl:32", "pwl:128", "pwl:1024", "step", "hard", "hard:0.3,0.4", "candidate=pwl:64,sigmoid=hard")
 ALPHAS = (0.2, 1 / 6, 0.001, 1.0, 2.0, -0.7, 30.0)
 BETAS = (0.5, 0.0, -1.25, 3.0)
+WILD = (1e-3, 0.1, 0.5, 1.0, 4.0, 50.0)
+PEEPHOLES = [0.0, 0.0, 0.3, 3.0, 1e3]
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "step", "softsign")
 
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 few = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+fewest = settings(few, max_examples=20)
+"""For the default run, where nearly every example compiles something at first."""
 many = settings(max_examples=3000, deadline=None, database=None, suppress_health_check=QUIET)
 
 
@@ -134,14 +138,14 @@ def activations(draw: st.DrawFn, kinds: tuple[ActivationKind, ...]) -> Activatio
 
 
 @st.composite
-def shapes(draw: st.DrawFn, forward: bool, most_hidden: int) -> Shape:
-    """A stack of recurrent layers of any kind."""
+def shapes(draw: st.DrawFn, forward: bool, most_hidden: int, usual: bool = False) -> Shape:
+    """A stack of recurrent layers of any kind; ``usual``: with each cell's own functions, no clip and moderate weights."""
     cell: CellKind = draw(st.sampled_from(["lstm", "gru", "rnn"]))
     ways = [(False,)] if forward else [(False,), (True,), (False, True)]
-    update_keeps = cell != "gru" or draw(st.integers(0, 3)) > 0
+    update_keeps = cell != "gru" or usual or draw(st.integers(0, 3)) > 0
     functions: dict[str, Activation] = {}
     for role in sorted(ROLE_ACTIVATIONS[cell]):
-        if draw(st.integers(0, 2)) == 0:
+        if not usual and draw(st.integers(0, 2)) == 0:
             share = role == "gate" and not update_keeps  # 1 - z is made for a z in [0, 1] alone
             functions[role] = draw(activations(("hard_sigmoid", "step") if share else get_args(ActivationKind)))
     bounded = all(f.kind in BOUNDED for f in functions.values())
@@ -151,6 +155,8 @@ def shapes(draw: st.DrawFn, forward: bool, most_hidden: int) -> Shape:
     projection = draw(st.integers(1, most_hidden)) if cell != "gru" and draw(st.integers(0, 3)) == 0 else 0
     hidden, directions = draw(st.integers(1, most_hidden)), draw(st.sampled_from(ways))
     residual = draw(st.booleans())
+    forget: Forget = draw(st.sampled_from(get_args(Forget))) if cell == "lstm" else "gate"
+    peepholes = [0.0] if cell != "lstm" else PEEPHOLES if wild and not usual else [0.0, 0.1]
     return Shape(
         cell=cell,
         input_size=len(directions) * (projection or hidden) if residual else draw(st.integers(1, 9)),
@@ -158,24 +164,28 @@ def shapes(draw: st.DrawFn, forward: bool, most_hidden: int) -> Shape:
         directions=directions,
         layers=draw(st.integers(1, 2)),
         linear_before_reset=draw(st.booleans()),
-        weight=draw(st.sampled_from([1e-3, 0.1, 0.5, 1.0, 4.0, 50.0] if wild else [1e-3, 0.05, 0.2])),
-        bias=draw(st.sampled_from([0.0, 0.3, 10.0, 1000.0] if wild else [0.0, 0.3])),
+        weight=draw(st.sampled_from([0.5, 1.0] if usual else WILD if wild else [1e-3, 0.05, 0.2])),
+        bias=0.3 if usual else draw(st.sampled_from([0.0, 0.3, 10.0, 1000.0] if wild else [0.0, 0.3])),
         activations=functions,
         states=draw(st.booleans()),
-        forget=draw(st.sampled_from(get_args(Forget))) if cell == "lstm" else "gate",
-        peephole=draw(st.sampled_from([0.0, 0.0, 0.3, 3.0, 1e3] if wild else [0.0, 0.1])) if cell == "lstm" else 0.0,
+        forget=forget,
+        peephole=draw(st.sampled_from(peepholes)),
         projection=projection,
         projected=draw(st.one_of(st.none(), st.just("softmax"), activations(get_args(ActivationKind)))),
-        clip=draw(st.sampled_from([None, None, None, 1e-3, 0.5, 3.0, 50.0])),
+        clip=None if usual else draw(st.sampled_from([None, None, None, 1e-3, 0.5, 3.0, 50.0])),
         update_keeps=update_keeps,
         residual=residual,
     )
 
 
 @st.composite
-def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40) -> Case:
-    """A case of any kind; ``forward``: without reverse directions."""
-    shape = draw(shapes(forward, most_hidden))
+def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40, usual: bool = False) -> Case:
+    """A case of any kind; ``forward``: without reverse directions.
+
+    ``usual``: each cell as most models have it, so that few kernels are compiled, with all sizes, heads, lengths and states. The default
+    run draws these; every kind of gate, range and scale is drawn by the tests marked ``matrix``.
+    """
+    shape = draw(shapes(forward, most_hidden, usual))
     sequences, steps = draw(st.integers(1, 3)), draw(st.integers(1, 8))
     lengths = draw(st.lists(st.integers(0, steps), min_size=sequences, max_size=sequences).filter(any))
     wild = shape.weight > 0.2 or all(f.kind in BOUNDED for f in (shape.activations or {}).values())
@@ -190,7 +200,7 @@ def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40) -> Case
         amplitude=draw(st.sampled_from([1e-3, 1.0, 30.0, 1e4] if wild else [1e-3, 1.0])),
         scheme=Scheme(
             activations=draw(st.sampled_from([8, 16])),
-            gates=draw(st.sampled_from(GATES)),
+            gates="pwl:32" if usual else draw(st.sampled_from(GATES)),
             calibrator=draw(st.sampled_from(["minmax", "percentile", "mse"])),
             input=draw(st.sampled_from(["8", "8-per-feature", "16"])),
             weights=draw(st.sampled_from([8, 8, 4])),

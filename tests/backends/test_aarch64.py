@@ -78,6 +78,7 @@ def dots(rows: int, vectors: int) -> int:
     return 2 * count if count < DOTS_IN_FLIGHT else count
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("phases", sorted({*STEPS.values(), *FORGETS.values()}))
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
@@ -222,6 +223,7 @@ def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any) -
         assert_equal({name: want[name] for name in got}, got)
 
 
+@pytest.mark.wide
 @emulated
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("limit", [127, 32767])
@@ -279,6 +281,7 @@ def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign
     check(executables, model, x, h, c)
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @emulated
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(

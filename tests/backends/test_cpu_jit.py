@@ -66,6 +66,7 @@ for isa in sys.argv[1:]:
 """
 
 
+@pytest.mark.matrix
 def test_code_kept_by_different_processes_stays_apart(tmp_path: Path) -> None:
     """Each counts its functions for itself, so that functions of two processes may have the same number."""
     isas = [isa for isa in available_isas() if isa != PLAIN]

@@ -24,15 +24,16 @@ from backends.generators import (
     cases,
     eager_threads,
     few,
+    fewest,
     integers,
     many,
     quantized_or_refused,
 )
+from backends.isa_choice import isas_and_cells
 from qrnn.backends.cpu import crew, engine, packed, pools
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.isa import available_isas
 from qrnn.backends.cpu.jit import jit
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
@@ -57,9 +58,9 @@ def eager() -> Iterator[None]:
 
 @pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("hidden", [1, 2, 7, 16, 40])
-@pytest.mark.parametrize(("cell", "after"), CELLS)
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.shard_by("isa", "cell", "after")
+@pytest.mark.parametrize("hidden", [pytest.param(size, marks=pytest.mark.matrix) for size in (1, 2, 16)] + [7, 40])
+@isas_and_cells
 def test_a_gang_equals_the_reference(isa: str, cell: str, after: bool, hidden: int) -> None:
     """Odd sizes, fewer units than threads, more steps than a block of input products; traced runs use the plain kernels."""
     case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
@@ -154,9 +155,16 @@ def check_threads(case: Case) -> None:
             assert_equal(*(integers(session, batch, traced=traced)[0] for session in sessions))
 
 
+@fewest
+@given(case=cases(most_hidden=12, usual=True))
+def test_one_thread_equals_two(case: Case) -> None:
+    check_threads(case)
+
+
+@pytest.mark.matrix
 @few
 @given(case=cases(most_hidden=12))
-def test_one_thread_equals_two(case: Case) -> None:
+def test_one_thread_equals_two_for_any_model(case: Case) -> None:
     check_threads(case)
 
 

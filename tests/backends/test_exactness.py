@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
 
-from backends.generators import DRAWN, Case, assert_equal, cases, few, integers, many, quantized_or_refused
+from backends.generators import DRAWN, Case, assert_equal, cases, few, fewest, integers, many, quantized_or_refused
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.model.batch import make_batch
@@ -142,10 +142,8 @@ def test_a_sequence_of_no_steps(backend: str) -> None:
     assert not np.any(empty["layer1.y"])
 
 
-@pytest.mark.parametrize("backend", OTHERS)
-@few
-@given(case=cases(most_hidden=12))
-def test_a_ragged_batch_equals_each_sequence_alone(backend: str, case: Case) -> None:
+def check_ragged(backend: str, case: Case) -> None:
+    """A ragged batch gives what each of its sequences gives alone."""
     model = quantized_or_refused(case)
     if model is None:
         return
@@ -160,9 +158,21 @@ def test_a_ragged_batch_equals_each_sequence_alone(backend: str, case: Case) -> 
 
 
 @pytest.mark.parametrize("backend", OTHERS)
+@fewest
+@given(case=cases(most_hidden=12, usual=True))
+def test_a_ragged_batch_equals_each_sequence_alone(backend: str, case: Case) -> None:
+    check_ragged(backend, case)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", OTHERS)
 @few
-@given(case=cases(forward=True, most_hidden=12), data=st.data())
-def test_chunks_and_steps_equal_the_whole_run(backend: str, case: Case, data: st.DataObject) -> None:
+@given(case=cases(most_hidden=12))
+def test_a_ragged_batch_of_any_model_equals_each_sequence_alone(backend: str, case: Case) -> None:
+    check_ragged(backend, case)
+
+
+def check_chunks(backend: str, case: Case, data: st.DataObject) -> None:
     """Chunks of a ragged batch, in which a sequence may have no steps; and all sequences step by step."""
     case = replace(case, last_step=False)
     model = quantized_or_refused(case)
@@ -187,6 +197,21 @@ def test_chunks_and_steps_equal_the_whole_run(backend: str, case: Case, data: st
         state = piece.state
     np.testing.assert_array_equal(np.stack(stepped, axis=1), whole.outputs["y"])
     assert_same_state(state, whole.state)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@fewest
+@given(case=cases(forward=True, most_hidden=12, usual=True), data=st.data())
+def test_chunks_and_steps_equal_the_whole_run(backend: str, case: Case, data: st.DataObject) -> None:
+    check_chunks(backend, case, data)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", OTHERS)
+@few
+@given(case=cases(forward=True, most_hidden=12), data=st.data())
+def test_chunks_and_steps_of_any_model_equal_the_whole_run(backend: str, case: Case, data: st.DataObject) -> None:
+    check_chunks(backend, case, data)
 
 
 def assert_same_state(got: State | None, want: State) -> None:

@@ -29,6 +29,8 @@ def outgrown() -> Iterator[None]:
         yield
 
 
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.usefixtures("outgrown")
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -43,6 +45,7 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
             check_raw(model, rng, lengths)
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.usefixtures("outgrown")
 @pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -54,6 +57,7 @@ def test_gangs(cell: CellKind, after: bool) -> None:
         check_raw(model, rng, (steps,), threads=2)
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
 def test_groups_by_four_bits(isa: Any) -> None:
     """Which `FusedForms` does not choose, but `FusedRun` can."""
@@ -105,6 +109,7 @@ def test_the_form_that_is_chosen() -> None:
     assert chosen(eight, 1, many, 1) == chosen(eight, 1, 1, 1) == (8, 8)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("isa", sorted(LAYOUTS, key=str), ids=lambda i: f"{i.name}-{i.units}")
 @pytest.mark.parametrize("phases", [(4,), (2, 1), (1,)])
 @pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 64), (5, 250)])

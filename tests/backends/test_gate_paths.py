@@ -63,6 +63,7 @@ def models(shape: Shape) -> list[QuantModel]:
     return found
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.skipif(not FUSED_ISAS, reason="this processor has no instruction set with fused steps")
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_every_gate_goes_by_fused_steps(shape: Shape) -> None:
@@ -172,6 +173,7 @@ def gate_cases(draw: st.DrawFn) -> Case:
     )
 
 
+@pytest.mark.matrix
 @FEW
 @given(case=gate_cases())
 def test_every_gate_beside_every_other(case: Case) -> None:
@@ -191,6 +193,8 @@ def check_layer_of_integers(seed: int, isas: tuple[str, ...]) -> None:
     check_raw(model, rng, rng.integers(0, 7, int(rng.integers(1, 5))), isas)
 
 
+@pytest.mark.shard_by("seed")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("seed", range(16))
 def test_layers_of_integers_of_every_cell(seed: int) -> None:
     """By each instruction set in turn, as every kind of cell takes seconds to compile; `test_isas` has a long test of all."""
@@ -206,6 +210,8 @@ SPECIALIZED = [
 ]
 
 
+@pytest.mark.shard_by("number")
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.skipif(not FUSED_ISAS, reason="this processor has no instruction set with fused steps")
 @pytest.mark.parametrize("number", range(len(SPECIALIZED)))
 def test_steps_compiled_for_their_functions(number: int) -> None:

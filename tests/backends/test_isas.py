@@ -26,21 +26,20 @@ from backends.generators import (
     integers,
     quantized_or_refused,
 )
+from backends.isa_choice import CELLS, FUSED_ISAS, usual_isa
 from backends.raw_layers import FusableShape, ends, fusable_model, raw_model
 from qrnn.backends import create_engine
 from qrnn.backends.base import LayerState
 from qrnn.backends.cpu import kernels, packed
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.fused import AHEAD
-from qrnn.backends.cpu.isa import ISAS, PLAIN, available_isas
+from qrnn.backends.cpu.isa import ISAS, PLAIN
 from qrnn.model.float_model import Activation, CellKind
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import State
 
-FUSED_ISAS = tuple(name for name in available_isas() if name != PLAIN)
-CELLS: tuple[tuple[CellKind, bool], ...] = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))
 SIZES = (1, 3, 17, 63, 65, 250)
 
 short = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
@@ -74,11 +73,8 @@ def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
 
 
 def some_isas(cell: str, after: bool = True) -> tuple[str, ...]:
-    """The first two for an LSTM, another one for each other cell: each takes seconds to compile. The long tests take all."""
-    if cell == "lstm" or not FUSED_ISAS:
-        return FUSED_ISAS[:2]
-    number = 0 if cell == "rnn" else 2 if after else 3
-    return (FUSED_ISAS[number % len(FUSED_ISAS)],)
+    """One for each cell, where there is any; `test_all_isas_for_every_cell` takes all."""
+    return (usual_isa(cell, after),) if FUSED_ISAS else ()
 
 
 def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
@@ -123,6 +119,7 @@ def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] |
     assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, PLAIN))
 
 
+@pytest.mark.matrix
 @short
 @given(case=cases())
 def test_every_isa_equals_the_reference(case: Case) -> None:
@@ -177,11 +174,16 @@ def test_raw_layers_long(block: int) -> None:
         check_raw(raw_model(rng), rng, rng.integers(0, 7, int(rng.integers(1, 4))), FUSED_ISAS)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
+@pytest.mark.shard_by("isa", "cell", "after")
+@pytest.mark.time_limit(900)
+@pytest.mark.parametrize("isa", FUSED_ISAS)
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_all_isas_for_every_cell_long(cell: CellKind, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests below with what they leave out."""
-    monkeypatch.setitem(globals(), "some_isas", lambda *_: FUSED_ISAS)
+    if isa == usual_isa(cell, after):
+        pytest.skip("done by the tests below")
+    monkeypatch.setitem(globals(), "some_isas", lambda *_: (isa,))
     for limit, bits, flag in ((127, 8, False), (32767, 16, True)):
         test_awkward_sizes(cell, after, bits)
         test_lengths_around_the_steps_computed_ahead(cell, after, flag)
@@ -191,6 +193,7 @@ def test_all_isas_for_every_cell_long(cell: CellKind, after: bool, monkeypatch: 
             test_gangs(cell, after, 2)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
@@ -203,6 +206,7 @@ def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
         check_raw(model, rng, (2, 0, 3) if hidden < 64 else (2,))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, reverse: bool) -> None:
@@ -211,6 +215,7 @@ def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, re
     check_raw(model, rng, (AHEAD - 1, 0, AHEAD, AHEAD + 1, 2 * AHEAD + 2, 1, 2, 3, 5))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -227,6 +232,7 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
             check_raw(model, rng, lengths, threads=2)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None:
@@ -237,6 +243,7 @@ def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None
         check_raw(fusable_model(rng, shape), rng, rng.choice([0, 1, 2, 15, 33], sequences) if sequences > 1 else (9,))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -277,6 +284,8 @@ def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
 
 
+@pytest.mark.shard_by("case")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -294,6 +303,7 @@ def test_gate_functions(case: Case) -> None:
     assert not SEEN["kernels"]
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("gates", ["pwl:8", "pwl:1024"])
 @pytest.mark.parametrize("isa", FUSED_ISAS)
 def test_steps_equal_the_whole_run(isa: str, gates: str) -> None:
@@ -338,6 +348,7 @@ def test_arrays_of_any_layout(isa: str) -> None:
     assert_equal(want, run_raw(model, (h, c), x, np.repeat(lengths, 2)[::2], "cpu", 1, isa))
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -371,6 +382,7 @@ def test_two_sessions_at_once(sequences: int) -> None:
 LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.in_words())}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("isa", sorted(LAYOUTS, key=str), ids=lambda i: f"{i.name}-{i.units}")
 @pytest.mark.parametrize(("phases", "rows"), [((4,), 4), ((2, 1), 3), ((1,), 1)])
 @pytest.mark.parametrize("limit", [127, 32767])

@@ -35,6 +35,7 @@ def arguments(place: Workplace, command: str) -> list[Any]:
     }[command]
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("command", ["run", "compare", "bench"])
 @pytest.mark.parametrize("isa", available_isas())
 def test_the_option_names_an_instruction_set(place: Workplace, command: str, isa: str) -> None:
@@ -63,6 +64,7 @@ def test_an_instruction_set_that_is_not_to_be_had(place: Workplace, command: str
     place.refused(*arguments(place, command), "--isa", PLAIN, "--backend", "reference", says="leave it out")
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("isa", [*available_isas(), "mmx"])
 def test_the_environment_names_an_instruction_set(place: Workplace, isa: str) -> None:
     command = [sys.executable, "-m", "qrnn", *map(str, arguments(place, "run"))]

@@ -197,6 +197,8 @@ def refused_by_typer(place: Workplace, *arguments: Any) -> None:
 NOT_PASSED = ("NUL", "no characters")
 
 
+@pytest.mark.shard_by("reader")
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", BAD_INPUTS)
 @pytest.mark.parametrize("reader", READERS)
 def test_inputs(place: Workplace, exported: Path, reader: str, kind: str) -> None:
@@ -355,6 +357,7 @@ def test_an_export_into_the_folder_of_its_model(place: Workplace) -> None:
     refused(place, "export", out / MODEL, "-o", out, "--name", "other", says="lies in it")
 
 
+@pytest.mark.wide(cover=False, keep=6)
 @pytest.mark.parametrize("nth", range(1, 30))
 def test_an_export_that_fails_at_any_step(place: Workplace, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     out = place.path("out")

@@ -190,6 +190,7 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("kind", ERRORS)
 def test_errors_of_the_system(cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     make, status, says = ERRORS[kind]

@@ -37,6 +37,8 @@ def assert_integers(result: Result) -> None:
     assert bool(reason(result)) == (result.relative > NEAR)
 
 
+@pytest.mark.shard_by("case")
+@pytest.mark.wide(cover=False, keep=60)
 @pytest.mark.parametrize("case", OWN, ids=name)
 def test_own_case(case: Case) -> None:
     result = measure(case)
@@ -48,6 +50,8 @@ def test_own_case(case: Case) -> None:
     assert all((o.peak == 0.0) == ends for o in result.outputs)  # a case of zeros would show nothing
 
 
+@pytest.mark.shard_by("case")
+@pytest.mark.wide(cover=False, keep=20)
 @needs_vectors
 @pytest.mark.parametrize("case", GOLDEN, ids=name)
 def test_golden_case(case: Case) -> None:

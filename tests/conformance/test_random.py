@@ -56,6 +56,8 @@ def check(seed: int) -> None:
     assert within_bound(result), (result.outputs, reason(result))
 
 
+@pytest.mark.shard_by("seed")
+@pytest.mark.wide(cover=False, keep=6)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("seed", range(30))
 def test_random(seed: int) -> None:

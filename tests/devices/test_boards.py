@@ -21,8 +21,19 @@ WARNINGS = ("-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 TARGETS = [name for name in target_names() if load_target(name).build.board is not None and name != "generic"]
 BARE = [name for name in TARGETS if name != "host-cpu"]
-BUILDS = [(name, family) for name in TARGETS for family in FAMILIES]
-BARE_BUILDS = [(name, family) for name in BARE for family in FAMILIES]
+
+
+def usual(name: str, family: Family) -> bool:
+    """Whether the default run has this build: the usual compiler for every target, the others for one."""
+    return family == "gnu" or name == "cortex-m4"
+
+
+BUILDS = [
+    pytest.param((name, family), id=f"{name}-{family}", marks=() if usual(name, family) else pytest.mark.matrix)
+    for name in TARGETS
+    for family in FAMILIES
+]
+BARE_BUILDS = [build for build in BUILDS if build.values[0][0] in BARE]
 
 MEMORY_ORDERS = [
     *((0, 3, 20, 9), (0, 0, 32, 31), (1, 5, 3, 40), (1, 3, 5, 40)),
@@ -78,8 +89,8 @@ def number(answer: bytes) -> int:
     return int(struct.unpack("<I", answer)[0])
 
 
-every_build = pytest.mark.parametrize("probe", BUILDS, indirect=True, ids=name_of)
-every_bare_build = pytest.mark.parametrize("probe", BARE_BUILDS, indirect=True, ids=name_of)
+every_build = pytest.mark.parametrize("probe", BUILDS, indirect=True)
+every_bare_build = pytest.mark.parametrize("probe", BARE_BUILDS, indirect=True)
 
 
 @every_build
@@ -95,6 +106,7 @@ def test_start_up_fills_memory(ask: Ask) -> None:
     assert ask("m") == bytes([1, 2, 3]) + bytes(997) + bytes([4, 5, 6]) + bytes(197) + bytes(3000)
 
 
+@pytest.mark.wide
 @every_bare_build
 @pytest.mark.parametrize("turns", [1, 2, 3, 1000, 3_000_001])
 def test_instructions_are_exact(ask: Ask, turns: int) -> None:
@@ -108,6 +120,7 @@ def test_a_reading_costs_nothing(ask: Ask) -> None:
     assert number(ask("b")) <= 2
 
 
+@pytest.mark.wide
 @every_bare_build
 @pytest.mark.parametrize("turns", [1, 1_000_000])
 def test_instructions_while_the_stack_is_painted(ask: Ask, turns: int) -> None:
@@ -119,6 +132,7 @@ def test_a_hundred_million_instructions(ask: Ask) -> None:
     assert number(ask("c", 50_000_000)) == 100_000_000
 
 
+@pytest.mark.wide
 @every_bare_build
 @pytest.mark.parametrize("depth", [4, 8, 512, 4096])
 def test_stack_to_the_word(ask: Ask, depth: int) -> None:
@@ -131,6 +145,8 @@ def test_the_cores_instructions_run(probe: tuple[Target, Image], ask: Ask) -> No
     assert number(ask("v")) == (10 if probe[0].core.kernels == "plain" else 12)
 
 
+@pytest.mark.shard_by("probe")
+@pytest.mark.wide
 @every_build
 @pytest.mark.parametrize("order", MEMORY_ORDERS)
 def test_memory_functions(ask: Ask, order: tuple[int, ...]) -> None:
@@ -144,6 +160,7 @@ def test_memory_functions(ask: Ask, order: tuple[int, ...]) -> None:
     assert ask("a", data=bytes(order) + before) == bytes(after) + bytes(4)
 
 
+@pytest.mark.wide
 @every_build
 @pytest.mark.parametrize(("to", "source", "result"), [(0, 20, 1), (20, 0, 2), (0, 40, 0)])
 def test_memory_comparison(ask: Ask, to: int, source: int, result: int) -> None:

@@ -127,6 +127,8 @@ def sources(which: str, kernels: Kernels, folder: Path) -> Path:
     return write_sources(export_source(kind(which), "net", kernels), folder)
 
 
+@pytest.mark.shard_by("which")
+@pytest.mark.wide
 @pytest.mark.parametrize("number", range(len(FLAGS["gcc"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
 def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_path: Path) -> None:
@@ -137,6 +139,8 @@ def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_pa
         )
 
 
+@pytest.mark.shard_by("which")
+@pytest.mark.wide
 @pytest.mark.parametrize("number", range(len(FLAGS["clang"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
 def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_path: Path) -> None:
@@ -146,6 +150,7 @@ def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_
         compiles(source, compiler(cc), *own, *core, *FLAGS["clang"][number], level)
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("state", ARM_CORES)
 @pytest.mark.parametrize("which", ["lstm", "four bits", "gru of 16 bits"])
 def test_plain_kernels_compile_for_every_arm_core(which: str, state: str, tmp_path: Path) -> None:
@@ -155,6 +160,7 @@ def test_plain_kernels_compile_for_every_arm_core(which: str, state: str, tmp_pa
         compiles(source, compiler(cc), *own, "--target=arm-none-eabi", f"-mcpu={core}", state, "-O2", "-std=c99")
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("which", ["lstm", "four bits", "gru of 16 bits"])
 @pytest.mark.parametrize("core", OTHER_CORES)
 def test_plain_kernels_compile_for_other_cores(core: str, which: str, tmp_path: Path) -> None:
@@ -217,6 +223,7 @@ int main()
 """
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("source", ["C", "C++"])
 @pytest.mark.parametrize("standard", ["c++11", "c++17", "c++20"])
 @pytest.mark.parametrize("which", ["lstm", "embedded"])
@@ -256,6 +263,7 @@ def test_a_model_for_a_device_compiles_as_cxx(name: str, tmp_path: Path) -> None
         )
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("which", ["lstm", "gru after", "four bits"])
 def test_helium_needs_no_gnu_c(which: str, tmp_path: Path) -> None:
     """Without __GNUC__ the intrinsics are enough: the bits, with gates in vectors and nearly as few instructions."""
@@ -289,6 +297,8 @@ RUNS = {
 }
 
 
+@pytest.mark.shard_by("which")
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
 @pytest.mark.parametrize("which", ["lstm", "gru of 16 bits", "four bits", "four bits of 16", "unbounded gates"])
 @pytest.mark.parametrize("core", RUNS)

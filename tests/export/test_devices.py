@@ -56,6 +56,7 @@ def check(model: QuantModel, name: str, folder: Path, family: Family = "gnu") ->
     assert 0 < result.counts.stack_bytes < 2000
 
 
+@pytest.mark.wide("name")
 @pytest.mark.parametrize(("which", "name"), PAIRS)
 def test_every_kind_has_the_hosts_bits(which: str, name: str, tmp_path: Path) -> None:
     check(kind(which), name, tmp_path)
@@ -66,7 +67,8 @@ def test_other_compilers_give_the_same_bits(which: str, name: str, family: Famil
     check(kind(which), name, tmp_path, family)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
+@pytest.mark.shard_by("which")
 @pytest.mark.parametrize("family", ["gnu", "clang", "zig"])
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("which", KINDS)
@@ -74,7 +76,8 @@ def test_every_kind_everywhere(which: str, name: str, family: Family, tmp_path: 
     check(kind(which), name, tmp_path, family)
 
 
-@pytest.mark.long
+@pytest.mark.matrix
+@pytest.mark.shard_by("cell")
 @pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m4", "cortex-m55", "rv32imc"])
 @pytest.mark.parametrize("cell", load_tool("cell_catalogue").CELLS)
 def test_every_cell_on_devices(cell: str, name: str, tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sour
     return str(program)
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("host", list(HOSTS))
 def test_host(host: str, cc: str) -> None:
@@ -158,6 +159,7 @@ def test_host(host: str, cc: str) -> None:
     check()
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("optimization", ["-O0", "-Os", "-O2", "-O3"])
 @pytest.mark.parametrize("core", list(CORES))
 def test_emulated(core: str, optimization: str) -> None:

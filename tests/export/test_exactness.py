@@ -78,6 +78,7 @@ def test_random_graphs_long(kernels: Kernels, model: FloatModel | None, cc: str,
     check_graph(model, cc, kernels, scheme)
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize(
     ("case", "cc"),
     [pytest.param(c, COMPILERS[n % 2], id=f"{n}-{c.shape.cell}-{c.head}") for n, c in enumerate(CORNERS)],
@@ -86,22 +87,25 @@ def test_corners(case: Case, cc: str) -> None:
     check_case(case, cc)
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize(("name", "cc"), [(n, COMPILERS[k % 2]) for k, n in enumerate(CATALOGUE.CELLS)])
 def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 7, 3)), tmp_path, compiler(cc))
 
 
-@pytest.mark.long
+@pytest.mark.matrix
+@pytest.mark.shard_by("name")
 @pytest.mark.parametrize("kernels", ["plain", *EMULATED])
 @pytest.mark.parametrize("scheme", [Scheme(), Scheme(16, input="16"), Scheme(weights=4)], ids=["8", "16", "four bits"])
 @pytest.mark.parametrize("name", CATALOGUE.CELLS)
-def test_every_cell_long(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
+def test_every_cell_with_every_scheme(name: str, scheme: Scheme, kernels: Kernels, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 37, 9), scheme), tmp_path, compiler("gcc"), kernels)
 
 
 ODD_KINDS = ("embedded", "long rows", "long rows of a gru", "left shift", "pre-shift", "steps")
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize(("which", "kernels"), list(zip(ODD_KINDS * 2, cycle(("plain", "dsp", "mve", "plain")))))
 def test_kinds_that_random_models_hardly_are(which: str, kernels: Kernels, tmp_path: Path) -> None:
     check(kind(which), tmp_path, compiler("clang" if kernels == "plain" else "gcc"), kernels)

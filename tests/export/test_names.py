@@ -87,6 +87,7 @@ def test_layers_of_any_name(number: int, tmp_path: Path) -> None:
     check((("ids", "profile", "y"), LAYERS[number]), tmp_path, compiler(COMPILERS[number % 2]))
 
 
+@pytest.mark.wide(cover=False, keep=6)
 @pytest.mark.parametrize("name", MODELS, ids=range(len(MODELS)))
 def test_models_of_any_name(name: str, tmp_path: Path) -> None:
     """The folder holds what it should, each in a file of its own, and its program compiles beside the system's headers."""

@@ -28,6 +28,7 @@ from fuzzing.watch import Unwatched, Watch
 from fuzzing.worker import NAMES, child, death
 
 SEED = 1
+FEWEST = {"onnx": 200, "qrnn": 100, "arrays": 100}
 FEW = {"onnx": 600, "qrnn": 300, "arrays": 300}
 MANY = {"onnx": 200_000, "qrnn": 100_000, "arrays": 100_000}
 
@@ -39,13 +40,23 @@ def told(tally: Tally) -> str:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_some_cases(name: str) -> None:
-    tally = fuzz(name, SEED, range(FEW[name]))
-    assert tally.count == FEW[name]
+def check_cases(name: str, count: int) -> None:
+    tally = fuzz(name, SEED, range(count))
+    assert tally.count == count
     assert not tally.faults, told(tally)
     assert tally.verdicts[ACCEPTED] > 0.05 * tally.count
     assert tally.verdicts[REFUSED] > 0.05 * tally.count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_cases(name: str) -> None:
+    check_cases(name, FEWEST[name])
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", NAMES)
+def test_some_cases(name: str) -> None:
+    check_cases(name, FEW[name])
 
 
 @pytest.mark.long
@@ -82,21 +93,21 @@ class Planted:
         return []
 
 
-def outcomes(deeds: list[Callable[[Watch, Path], Any]], folder: Path) -> list[Outcome]:
-    """What each deed comes to, each in a process of its own."""
+def outcomes(deeds: list[Callable[[Watch, Path], Any]], folder: Path, together: int = 1) -> list[Outcome]:
+    """What each deed comes to, with ``together`` of them in each process."""
     found = []
-    for case in range(len(deeds)):
+    for case in range(0, len(deeds), together):
         watch, (reader, writer) = Watch(), os.pipe()
         with (folder / "errors").open("w+b") as errors:
             pid = os.fork()
             if pid == 0:
                 os.dup2(writer, 1)
-                child(Planted(deeds, folder), 0, case, case + 1, watch, errors.fileno())
+                child(Planted(deeds, folder), 0, case, case + together, watch, errors.fileno())
             os.close(writer)
             _, status = os.waitpid(pid, 0)
             with os.fdopen(reader, "rb") as pipe:
-                line = pipe.read()
-        found.append(Outcome.read(line) if status == 0 else death(watch, status, ""))
+                lines = pipe.read().splitlines()
+        found += [Outcome.read(line) for line in lines] if status == 0 else [death(watch, status, "")]
     return found
 
 
@@ -141,6 +152,19 @@ def test_every_kind_of_fault_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = outcomes([deed for deed, _, _ in deeds.values()], inside)
     for outcome, (name, (_, verdict, kind)) in zip(found, deeds.items(), strict=True):
         assert (outcome.verdict, outcome.kind[: len(kind)]) == (verdict, kind), (name, outcome)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_every_case_that_takes_much_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what the first process once held nor the case before hides what a case takes."""
+    monkeypatch.setattr("fuzzing.worker.MEGABYTES", 200)
+    held = np.ones(600 << 20, np.uint8)
+    del held
+    large = [lambda *_: np.ones(300 << 20, np.uint8).size] * 2
+    small: list[Callable[[Watch, Path], Any]] = [lambda *_: np.ones(100 << 20, np.uint8).size]
+    found = outcomes([*large, *small], tmp_path, together=3)
+    assert [outcome.kind for outcome in found] == ["took more than 200 MB"] * 2 + ["done"]
+    assert 90 << 10 < found[2].kilobytes < 200 << 10
 
 
 def test_kinds_of_messages_have_no_names_and_numbers() -> None:

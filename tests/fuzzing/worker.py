@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -18,6 +17,8 @@ import traceback
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
+
+from peak import forget_peak, peak
 
 from fuzzing.outcome import ACCEPTED, FAULT, REFUSED, FaultError, Outcome, asked_for_too_much, error_kind, fault_kind
 from fuzzing.outcome import message_kind as kind_of
@@ -57,7 +58,7 @@ def fuzzer(name: str) -> Fuzzer:
 def run_case(chosen: Fuzzer, seed: int, case: int, watch: Watch) -> Outcome:
     """The outcome of a case, where the process survives it."""
     facts: list[str] = []
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()  # a case before this one, in the same process, may have taken much
     watch.begin(case)
     made = chosen.make(seed, case)
     size = chosen.size(made)
@@ -79,7 +80,7 @@ def run_case(chosen: Fuzzer, seed: int, case: int, watch: Watch) -> Outcome:
         outcome = Outcome(case, FAULT, "opened a file outside of the model's folder", watch.opened[0])
     if outcome.verdict != FAULT and watch.warned:
         outcome = Outcome(case, FAULT, f"warning: {kind_of(watch.warned[0])}", watch.warned[0])
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = (peak() - before) >> 10
     if outcome.verdict != FAULT and grown > MEGABYTES << 10:
         outcome = Outcome(case, FAULT, f"took more than {MEGABYTES} MB")
     outcome.facts, outcome.seconds, outcome.kilobytes, outcome.size = facts, watch.seconds, grown, size

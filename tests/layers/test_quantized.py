@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,19 @@ def _load_tool() -> ModuleType:
 
 
 TOOL = _load_tool()
+pytestmark = pytest.mark.shard_by("name")
+USUAL = ("lstm", "gru", "rnn_tanh", "elman_tanh_linear", "many_to_one")
+"""Cells of the default run: each kind of recurrence and of what follows it, with few kernels to compile."""
+
+
+def cells(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A parameter ``name``; all but the usual cells are marked ``matrix``."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=() if name in USUAL else pytest.mark.matrix) for name in names]
+    )
+
+
+every_cell = cells(TOOL.CELLS)
 HIDDEN, INPUTS = 12, 4
 LENGTHS = np.array([40, 0, 23, 1, 37])
 
@@ -79,8 +93,8 @@ def sqnr(name: str, activations: Any = 8) -> float:
     return sqnr_db(want, qrnn.Session(quantized).run({"x": data()}).outputs["y"])
 
 
-@pytest.mark.parametrize("activations", [8, 16])
-@pytest.mark.parametrize("name", TOOL.CELLS)
+@pytest.mark.parametrize("activations", [8, pytest.param(16, marks=pytest.mark.matrix)])
+@every_cell
 def test_backends_agree(name: str, activations: int) -> None:
     _, quantized = models(name, activations)
     results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in available_backends()]
@@ -90,7 +104,7 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
-@pytest.mark.parametrize("name", [name for name in TOOL.CELLS if bound(name) is not None])
+@cells([name for name in TOOL.CELLS if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
     assert least is not None
@@ -102,7 +116,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
     assert sqnr(name, 16) >= 38.0
 
 
-@pytest.mark.parametrize("name", TOOL.CELLS)
+@every_cell
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
     _, quantized = models(name)
@@ -118,7 +132,7 @@ def test_padding_is_not_seen(name: str) -> None:
         np.testing.assert_array_equal(together[n, :length] if has_time else together[n], alone)
 
 
-@pytest.mark.parametrize("name", TOOL.CELLS)
+@every_cell
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
     session, x = qrnn.Session(quantized), data()[:, :12]
@@ -178,7 +192,7 @@ def test_states_carried_through_graph_inputs(name: str) -> None:
         assert sqnr_db(want["y"], whole.outputs["y"]) >= RELU_BOUND
 
 
-@pytest.mark.parametrize("name", TOOL.CELLS)
+@every_cell
 def test_files(name: str, tmp_path: Path) -> None:
     _, quantized = models(name)
     path = tmp_path / "model.qrnn"
@@ -188,7 +202,7 @@ def test_files(name: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", TOOL.CELLS)
+@every_cell
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""
     model, quantized = models(name)

@@ -150,6 +150,7 @@ def assert_exported(model: QuantModel, place: Path) -> None:
     assert first_difference(host_results(model, exported, sequences, "reference"), got) is None
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("initial", [False, True])
 @pytest.mark.parametrize("directions", [1, 2])
@@ -235,6 +236,7 @@ def test_files_that_contradict_themselves_are_refused(edit: str, tmp_path: Path)
 # --- beside ONNX Runtime --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("state_in", [False, True])
 def test_compare_runs_onnx_runtime_on_rows(shape: str, state_in: bool, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from peak import peak
 
 from qrnn.errors import QrnnError
 from qrnn.onnx_import import load_onnx
@@ -323,11 +324,6 @@ def _layers(count: int) -> onnx.ModelProto:
         y = g.node("Squeeze", [g.recurrent("RNN", y, 2, 2, name=f"r{k}")[0], one])
     g.node("Identity", [y], [g.output("out")])
     return g.model()
-
-
-def peak() -> int:
-    """The most memory that this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main(paths: list[str]) -> None:

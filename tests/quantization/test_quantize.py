@@ -271,6 +271,7 @@ SHAPES = (
 )
 
 
+@pytest.mark.wide(cover=False, keep=10)
 @pytest.mark.parametrize(
     "shape", SHAPES, ids=lambda s: f"{s.cell}-{len(s.directions)}x{s.layers}-{s.linear_before_reset}"
 )

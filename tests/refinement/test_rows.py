@@ -51,6 +51,7 @@ def integers(model: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.wide(cover=False, keep=6)
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("bits", [8, 4])
 def test_every_cell(name: str, bits: int) -> None:

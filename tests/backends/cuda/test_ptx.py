@@ -93,6 +93,7 @@ def label(kind: StepKind) -> str:
     return f"{NAMES[kind.capability]}-{kind.cell}-{kind.operand_bytes}-{product}-{kind.barrier}"
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("kind", KINDS, ids=label)
 def test_steps(kind: StepKind, tmp_path: Path) -> None:
     ptx = ptx_of(steps.step_kernel(kind), STEPS, kind.capability)

@@ -38,6 +38,7 @@ def test_golden_vectors(kind: str, most: int) -> None:
     assert seen > len(DOCUMENT[kind]) / 2
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("case", CORNERS, ids=lambda c: f"{c.shape.cell}-{c.head}")
 def test_corners(case: Case) -> None:
     """With traces. Small: a simulated step takes long."""
