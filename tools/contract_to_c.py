@@ -189,6 +189,8 @@ class Scalar:
             return Value(f"qrnn_at_most{wide}({ends[0]}, {ends[2]})", kind, *bounds)
         if x.high <= high.low:
             return Value(f"qrnn_at_least{wide}({ends[0]}, {ends[1]})", kind, *bounds)
+        if not wide and high.kind != NUMBER and low.text == f"-{high.text}":  # in order: two steps, which take fewer instructions
+            return Value(f"qrnn_at_least(qrnn_at_most({ends[0]}, {ends[2]}), {ends[1]})", kind, *bounds)
         return Value(f"qrnn_saturate{wide}({', '.join(ends)})", kind, *bounds)
 
     def shift_right_round(self, x: Value, shift: Value, low: int, high: int) -> Value:

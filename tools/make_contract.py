@@ -210,7 +210,7 @@ def dispatch() -> list[str]:
         call = f"return qrnn_{name}({', '.join(written)});"
         if kind == cases[0][0]:
             lines += ["    default:", f"#if defined(QRNN_GATE_{kind})", f"        {call}", "#else"]
-            lines += ["        return qrnn_lanes_all(0); /* the exporter writes no other kind */", "#endif"]
+            lines += ["        (void)x;", "        return qrnn_lanes_all(0); /* the exporter writes no other kind */", "#endif"]
         else:
             lines += [f"#if defined(QRNN_GATE_{kind})", f"    case QRNN_{kind}:", f"        {call}", "#endif"]
     return [*lines, "    }", "}"]

@@ -70,7 +70,10 @@ static inline int32_t qrnn_within_int32(int64_t x)
 }
 
 /* qrnn_requantize: with a carry from the low word to the high one, it would be longer where registers have 32 bits. */
-#if defined(QRNN_HAS_SMMULR) || defined(QRNN_HALFWORD_PRODUCTS) || (SIZE_MAX <= 0xFFFFFFFFU)
+#if SIZE_MAX <= 0xFFFFFFFFU
+#define QRNN_HAS_NARROW_REGISTERS
+#endif
+#if defined(QRNN_HAS_SMMULR) || defined(QRNN_HALFWORD_PRODUCTS) || defined(QRNN_HAS_NARROW_REGISTERS)
 #define QRNN_HAS_REQUANTIZE
 static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t left_shift)
 {

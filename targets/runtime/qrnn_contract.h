@@ -112,7 +112,7 @@ static inline int32_t qrnn_add16(int32_t a, int32_t b, uint32_t a_shift, uint32_
  * Section 2 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, shift 0 ... 15, limit 1 ... 2^15 - 1. */
 static inline int32_t qrnn_to_operand(int32_t x, uint32_t shift, int32_t limit)
 {
-    return qrnn_saturate(qrnn_shift_right_round(x, shift), -limit, limit);
+    return qrnn_at_least(qrnn_at_most(qrnn_shift_right_round(x, shift), limit), -limit);
 }
 
 /* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.

@@ -237,6 +237,7 @@ static inline qrnn_lanes qrnn_evaluate(const qrnn_gate *gate, qrnn_lanes x)
 #if defined(QRNN_GATE_ODD)
         return qrnn_evaluate_odd(x, gate->value[0], (uint32_t)gate->value[1], gate->value[2], gate->table);
 #else
+        (void)x;
         return qrnn_lanes_all(0); /* the exporter writes no other kind */
 #endif
     }

@@ -61,8 +61,9 @@ QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x
             const qrnn_lanes o = qrnn_evaluate(&cell->gate[o_gate], o_argument);
             const qrnn_lanes argument = qrnn_lstm_output_argument(next, cell->argument_shift);
             const qrnn_lanes activated = qrnn_evaluate(&cell->gate[gates], argument);
+            const qrnn_lanes state = qrnn_lstm_hidden_state(o, activated, cell->hidden_shift);
             qrnn_lanes_write32(&cells[unit], next, count);
-            qrnn_lanes_write16(&hidden[unit], qrnn_lstm_hidden_state(o, activated, cell->hidden_shift), count);
+            qrnn_lanes_write16(&hidden[unit], state, count);
         }
         block += gates;
     }
