@@ -1,4 +1,7 @@
-"""Which functions of the contract the runtime in C has, under which name, and for arguments within which bounds (docs/arithmetic.md, section 9)."""
+"""Which functions of the contract the runtime in C has, under which names, and within which bounds their arguments lie.
+
+The bounds are those of docs/arithmetic.md, section 9.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,9 @@ class TableArgument:
 class Function:
     """A function of the contract as the runtime has it.
 
-    ``only_if``: the condition of the preprocessor under which it is there, or not there where that begins with "!". ``facts``: bounds of
-    expressions that intervals do not see (each has its reason in ``note``). ``leave``: the saturation at the end that is left to a gate function.
-    ``saturated``: arguments that are saturated to int16 before anything else.
+    ``only_if``: the condition of the preprocessor under which it is compiled. ``facts``: bounds of expressions that intervals do not see; each
+    has its reason in ``note``. ``leave``: the saturation at the end that is left to a gate function. ``saturated``: arguments that are
+    saturated to int16 before anything else.
     """
 
     function: Callable[..., Any]
@@ -101,8 +104,14 @@ CELL = {
     "f_frac": bits(*FRAC),
     "product_shift": bits(0, 30),
 }
-RESET = {"x_part": lane(PARTIAL), "h_part": lane(PARTIAL), "r": lane(GATE), "r_frac": bits(*FRAC), "pre_shift": fixed(0)}
-ODD = {
+RESET = {
+    "x_part": lane(PARTIAL),
+    "h_part": lane(PARTIAL),
+    "r": lane(GATE),
+    "r_frac": bits(*FRAC),
+    "pre_shift": fixed(0),
+}
+ODD: dict[str, Argument | TableArgument] = {
     "x": lane(MAGNITUDES),
     "offset": signed((-(1 << 14), 1 << 14)),
     "segment_bits": bits(*FRAC),

@@ -1,8 +1,9 @@
 """Translate functions of the contract (`qrnn.arithmetic`) from their Python source to C99.
 
-A `Translator` walks the syntax tree of one function and carries an interval for every value: the bounds of an operation follow from the bounds
-of its arguments. An operation is written in 32 bits where its result is proved to fit, in 64 bits where it must be, and the translation stops with
-an error where even these do not hold it. What intervals cannot see (a mean of two values lies between them) is stated as a ``fact``.
+A `Translator` walks the syntax tree of one function and carries an interval for every value: the bounds of an operation follow from the
+bounds of its arguments. An operation is written in 32 bits where its result is proved to fit, and in 64 bits where it must be; the
+translation stops with an error where even these do not hold it. What intervals cannot see (a mean of two values lies between them) is
+stated as a ``fact``.
 
 There are two dialects. `Scalar` writes C's operators. `Lanes` writes calls of targets/runtime/qrnn_lanes.h, which are one value or four.
 """
@@ -14,7 +15,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from qrnn import arithmetic
 from qrnn.arithmetic import cells, fixedpoint
@@ -94,6 +95,8 @@ class Scope:
     space: Mapping[str, Any]
     facts: dict[str, tuple[int, int]]
     lines: list[str] = field(default_factory=list)
+    entries: dict[str, str] = field(default_factory=dict)
+    """Variables that hold entries of a table, and the expressions that read these."""
 
 
 def number(n: int) -> Value:
@@ -140,9 +143,9 @@ class Scalar:
 
     def _kind(self, a: Value, b: Value, low: int, high: int) -> str:
         unsigned = UNSIGNED in (a.kind, b.kind) or not high <= INT32[1]
-        if unsigned and min(a.low, b.low, low) >= 0 and max(a.high, b.high, high) <= UINT32[1]:
-            if LONG not in (a.kind, b.kind) and SIGNED not in (a.kind, b.kind):
-                return UNSIGNED
+        fits = min(a.low, b.low, low) >= 0 and max(a.high, b.high, high) <= UINT32[1]
+        if unsigned and fits and not {LONG, SIGNED} & {a.kind, b.kind}:
+            return UNSIGNED
         if INT32[0] <= low and high <= INT32[1] and a.within(INT32) and b.within(INT32):
             return SIGNED
         return LONG
@@ -157,7 +160,11 @@ class Scalar:
                 raise TranslationError(f"{a.text} << {by.text}: a negative number of 64 bits is shifted left")
             if not fits or a.kind == NUMBER:
                 kind = SIGNED if fits else LONG
-                left = f"{'INT32_C' if fits else 'INT64_C'}({a.low})" if a.kind == NUMBER else self.as_kind(a, kind).operand
+                left = (
+                    f"{'INT32_C' if fits else 'INT64_C'}({a.low})"
+                    if a.kind == NUMBER
+                    else self.as_kind(a, kind).operand
+                )
                 return Value(f"{left} << {count.operand}", kind, low, high, atom=False)
             return Value(f"qrnn_shift_left({self.as_kind(a, SIGNED).text}, {count.text})", SIGNED, low, high)
         kind = a.kind if a.kind != NUMBER else SIGNED
@@ -189,7 +196,9 @@ class Scalar:
             return Value(f"qrnn_at_most{wide}({ends[0]}, {ends[2]})", kind, *bounds)
         if x.high <= high.low:
             return Value(f"qrnn_at_least{wide}({ends[0]}, {ends[1]})", kind, *bounds)
-        if not wide and high.kind != NUMBER and low.text == f"-{high.text}":  # in order: two steps, which take fewer instructions
+        if (
+            not wide and high.kind != NUMBER and low.text == f"-{high.text}"
+        ):  # in order: two steps, which take fewer instructions
             return Value(f"qrnn_at_least(qrnn_at_most({ends[0]}, {ends[2]}), {ends[1]})", kind, *bounds)
         return Value(f"qrnn_saturate{wide}({', '.join(ends)})", kind, *bounds)
 
@@ -214,7 +223,14 @@ class Lanes(Scalar):
     leaving = False
     """Whether the result is saturated to 16 bits by whoever gets it."""
 
-    CALLS = {"+": "add", "-": "subtract", "*": "multiply", "&": "and", "<<": "shift_left", ">>": "shift_right"}
+    CALLS: ClassVar[dict[str, str]] = {
+        "+": "add",
+        "-": "subtract",
+        "*": "multiply",
+        "&": "and",
+        "<<": "shift_left",
+        ">>": "shift_right",
+    }
 
     def vector(self, v: Value) -> Value:
         if v.kind == LANES:
@@ -244,7 +260,9 @@ class Lanes(Scalar):
             return super().either(condition, yes, no)
         low, high = min(yes.low, no.low), max(yes.high, no.high)
         if not condition.lanes:
-            return Value(f"({condition.text}) ? {self.vector(yes).text} : {self.vector(no).text}", LANES, low, high, False)
+            return Value(
+                f"({condition.text}) ? {self.vector(yes).text} : {self.vector(no).text}", LANES, low, high, False
+            )
         if condition.sign == ">" and condition.left == no and condition.right == yes:  # the smaller of two
             text = f"qrnn_lanes_min({no.text}, {self.as_kind(yes, SIGNED).text})"
             return Value(text, LANES, low, min(high, yes.high))
@@ -281,7 +299,7 @@ class Lanes(Scalar):
             return super().shift_right_round(x, shift, low, high)
         if x.factors is not None:
             a, q = x.factors
-            if not (shift.low == shift.high == 15 and a.within(INT32) and 0 <= q.low and q.high <= 1 << 15):
+            if not (shift.low == shift.high == 15 and a.within(INT32) and q.low >= 0 and q.high <= 1 << 15):
                 raise TranslationError(f"round({a.text} * {q.text} / 2^{shift.text}) takes more than 32 bits")
             return Value(f"qrnn_lanes_multiply_q15({a.text}, {q.text})", LANES, low, high)
         full = ""
@@ -310,7 +328,7 @@ class Lanes(Scalar):
         return Value(f"{table.entry}({at}, {index.text})", LANES, table.low, table.high)
 
 
-_OPERATORS = {
+_OPERATORS: dict[type, tuple[str, Callable[[int, int], int]]] = {
     ast.Add: ("+", lambda a, b: a + b),
     ast.Sub: ("-", lambda a, b: a - b),
     ast.Mult: ("*", lambda a, b: a * b),
@@ -365,7 +383,9 @@ class Translator:
                 if not statement.orelse:
                     rest = statements[place + 1 :]
                     return self._two(condition, self._branch(statement.body, yes), self._branch(rest, no))
-                names = {ast.unparse(s.targets[0]) for s in (*statement.body, *statement.orelse) if isinstance(s, ast.Assign)}
+                names = {
+                    ast.unparse(s.targets[0]) for s in (*statement.body, *statement.orelse) if isinstance(s, ast.Assign)
+                }
                 if len(names) != 1 or len(statement.body) != 1 or len(statement.orelse) != 1:
                     raise TranslationError("branches that do more than to assign one variable are not translated")
                 sides = [self.value(s[0].value, side) for s, side in ((statement.body, yes), (statement.orelse, no))]  # type: ignore[attr-defined]
@@ -478,7 +498,12 @@ class Translator:
             raise TranslationError(f"{a.text} {sign} {b.text} has values in [{ends[0]}, {ends[1]}]: more than 64 bits")
         if op is ast.Mult and number(0) == a:
             return a
-        if op is ast.Sub and a.kind == NUMBER and a.low == 0 and b.kind in (SIGNED, LONG):
+        if (
+            op is ast.Sub
+            and a == number(0)
+            and b.kind in (SIGNED, LONG)
+            and ends[1] <= {SIGNED: INT32, LONG: INT64}[b.kind][1]
+        ):
             return Value(f"-{b.operand}", b.kind, *ends, atom=False)
         if op in (ast.LShift, ast.RShift) and b.kind == NUMBER and b.low == 0:
             return a
@@ -488,12 +513,17 @@ class Translator:
         table = scope.names[ast.unparse(node.value)]
         assert isinstance(table, Table)
         index, offset = node.slice, 0
-        if isinstance(index, ast.BinOp) and isinstance(index.op, ast.Add) and isinstance(index.right, ast.Constant):
-            index, offset = index.left, int(str(index.right.value))
-        found = self.d.entry(table, self.value(index, scope), offset)
+        if isinstance(index, ast.BinOp) and isinstance(index.op, ast.Add):
+            index, offset = index.left, self.value(index.right, scope).low
+        at = self.value(index, scope)
+        found = self.d.entry(table, at, offset)
         name = {0: "from", 1: "to"}[offset]
-        if name not in scope.names:  # an entry is read once, into a variable of 32 bits
+        if scope.entries.setdefault(name, found.text) != found.text:
+            raise TranslationError("a function that reads two places of a table is not translated")
+        if name not in scope.names:  # an entry is read once, into a variable of 32 bits, and as soon as its place is known
+            place = next(n for n, line in enumerate(scope.lines) if f" {at.text} = " in line) + 1 + offset
             self._assign(name, found, scope)
+            scope.lines.insert(place, scope.lines.pop())
         return replace(found, text=name)
 
     def condition(self, node: ast.expr, scope: Scope) -> Condition:
@@ -526,7 +556,9 @@ class Translator:
             return self.d.magnitude(x, 0 if x.low < 0 < x.high else min(ends), max(ends))
         if function is fixedpoint.shift_right_round:
             x, shift = values
-            rounded = [fixedpoint.shift_right_round(end, by) for end in (x.low, x.high) for by in (shift.low, shift.high)]
+            rounded = [
+                fixedpoint.shift_right_round(end, by) for end in (x.low, x.high) for by in (shift.low, shift.high)
+            ]
             return x if shift.low == shift.high == 0 else self.d.shift_right_round(x, shift, min(rounded), max(rounded))
         return self._inner(function, arguments, scope)
 
@@ -573,6 +605,15 @@ class Translator:
                 and ast.dump(yes_node.right) == ast.dump(no_node.right)
             ):
                 signed = self.d.with_sign(self.value(yes_node.right, scope), condition.left)  # type: ignore[attr-defined]
-                return self._operation(ast.Add, self.value(yes_node.left, scope), signed)
+                start = self.value(yes_node.left, scope)
+                return replace(self._operation(ast.Add, start, signed), terms=(start, signed))
             raise TranslationError(f"no operation of lanes chooses by {condition.text}")
-        return self.d.either(condition, self.value(yes_node, scope), self.value(no_node, scope))
+        yes, no = self.value(yes_node, scope), self.value(no_node, scope)
+        if not condition.lanes and no.terms is not None and ast.unparse(yes_node) == f"0 - {ast.unparse(no_node)}":
+            # -(a + b) or a + b: each written for itself, so that -a is a number where a is
+            assert scope.lines[-1].startswith(f"const {LANES} {no.text} = ")
+            scope.lines.pop()
+            a, b = no.terms
+            no = self._operation(ast.Add, a, b)
+            yes = self._operation(ast.Sub, self._operation(ast.Sub, number(0), a), b)
+        return self.d.either(condition, yes, no)

@@ -13,11 +13,26 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, TableArgument
-from contract_to_c import LANES, LONG, NUMBER, SIGNED, UNSIGNED, Lanes, Scalar, Table, Translator, Value, literal, tree_of
+from contract_to_c import (
+    LANES,
+    LONG,
+    NUMBER,
+    SIGNED,
+    UNSIGNED,
+    Lanes,
+    Scalar,
+    Table,
+    Translator,
+    Value,
+    literal,
+    tree_of,
+)
 
 from qrnn.arithmetic import gates
 from qrnn.atomic import write_atomically
@@ -48,6 +63,9 @@ def plain(text: str) -> str:
         raise ValueError(f"no ASCII for {[c for c in text if not c.isascii()]}")
     return text
 
+
+KINDS = ("ODD", "RAMP", "TABLE", "THRESHOLD")
+"""Kinds of gate functions, the usual one first."""
 
 KEPT = "\x1f"
 """A space at which no line ends."""
@@ -121,7 +139,16 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
     if wide:  # one lane, an int32_t, and what needs 64 bits
         dialect = Scalar
         values = {k: as_scalar(v) for k, v in values.items()}
-    body = [f"(void){name};" for name in unused]
+    if function.function in columns():
+        places = {n: column(text, function.arguments[n]) for n, text in columns()[function.function].items()}
+        parameters = ["const qrnn_gate *gate", f"{LANES} x"]
+        body = [
+            f"const {kind_of(function.arguments[n])}{n} = {place};"
+            for n, place in places.items()
+            if n != "x" and n not in unused
+        ]
+    else:
+        body = [f"(void){name};" for name in unused]
     for name in function.saturated:
         old = values[name]
         assert isinstance(old, Value)
@@ -134,8 +161,17 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
     said = [" ".join(p.split()) for p in plain(inspect.getdoc(function.function) or "").split("\n\n")]
     if brief:
         said = said[:1]
-    known = [bounds_text(n, function.arguments[n]) for n in function.arguments if not getattr(function.arguments[n], "fixed", False)]
-    notes = [f"Section {function.section} of docs/arithmetic.md. Here " + ", ".join(known) + "." + (f" {function.note}" if function.note else "")]
+    known = [
+        bounds_text(n, function.arguments[n])
+        for n in function.arguments
+        if not getattr(function.arguments[n], "fixed", False)
+    ]
+    notes = [
+        f"Section {function.section} of docs/arithmetic.md. Here "
+        + ", ".join(known)
+        + "."
+        + (f" {function.note}" if function.note else "")
+    ]
     if function.leave:
         notes.append(f"{function.leave} is left to the gate function, which saturates its argument itself.")
     if function.saturated:
@@ -143,6 +179,11 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
     head = f"static inline {function.result} {function.c_name}({', '.join(parameters)})"
     lines = [line for text in body for line in wrap_code(f"    {text}", " " * 8)]
     return [*comment([*said, *notes]), *wrap_code(head, " " * (head.index("(") + 1)), "{", *lines, "}"]
+
+
+def kind_of(argument: Argument | TableArgument) -> str:
+    """The type of a variable that holds an argument, up to its name."""
+    return f"{argument.kind} *" if isinstance(argument, TableArgument) else f"{argument.kind} "
 
 
 def as_scalar(v: Value | Table) -> Value | Table:
@@ -178,23 +219,38 @@ def definitions(functions: Sequence[Function], dialect: type[Scalar]) -> list[st
 
 def kinds() -> list[str]:
     """The codes of the kinds of gate functions."""
-    names = {name: getattr(gates, name) for name in ("ODD", "RAMP", "TABLE", "THRESHOLD")}
-    each = ", ".join(f"QRNN_{name} = {code}" for name, code in names.items())
-    return ["", "/* The kinds of gate functions, section 3 of docs/arithmetic.md. */", f"typedef enum {{ {each} }} qrnn_gate_kind;"]
+    each = ", ".join(f"QRNN_{name} = {getattr(gates, name)}" for name in KINDS)
+    return [
+        "",
+        "/* The kinds of gate functions, section 3 of docs/arithmetic.md. */",
+        f"typedef enum {{ {each} }} qrnn_gate_kind;",
+    ]
+
+
+@cache
+def columns() -> dict[Callable[..., Any], dict[str, str]]:
+    """Gate function → its arguments' names → where `gates.evaluate` takes them from, in the order of the kinds' branches."""
+    found = {}
+    for node in ast.walk(tree_of(gates.evaluate)):
+        if isinstance(node, ast.Return):
+            name, texts = called(node)
+            function = getattr(gates, name)
+            found[function] = dict(zip(inspect.signature(function).parameters, texts, strict=True))
+    return found
 
 
 def dispatch() -> list[str]:
     """`gates.evaluate`: a gate function of the model, by its kind."""
-    cases: list[tuple[str, str, list[str]]] = []
-    for node in ast.walk(tree_of(gates.evaluate)):
-        if isinstance(node, ast.If):
-            assert isinstance(node.test, ast.Compare)
-            assert isinstance(node.body[0], ast.Return)
-            cases.append((ast.unparse(node.test.comparators[0]), *called(node.body[0])))
+    branches = [node for node in tree_of(gates.evaluate).body if isinstance(node, ast.If)]
+    kinds_of = {}
+    for branch in branches:
+        assert isinstance(branch.test, ast.Compare)
+        assert isinstance(branch.body[0], ast.Return)
+        kinds_of[ast.unparse(branch.test.comparators[0])] = called(branch.body[0])[0]
     last = tree_of(gates.evaluate).body[-1]
     assert isinstance(last, ast.Return)
-    cases.append(("RAMP", *called(last)))
-    by_name = {f.function.__name__: f for f in VECTORS}
+    (rest,) = set(KINDS) - set(kinds_of)
+    kinds_of[rest] = called(last)[0]
     lines = [
         "",
         *comment([plain("The gate function at x, by its kind; those that the model uses are compiled in. x is any number with |x| < 2^31:"
@@ -203,16 +259,13 @@ def dispatch() -> list[str]:
         "{",
         "    switch (gate->kind) {",
     ]  # fmt: skip
-    for kind, name, texts in (*cases[1:], cases[0]):
-        taken = by_name[name].arguments
-        names = [a.arg for a in tree_of(by_name[name].function).args.args]
-        written = [column(text, taken[n]) for text, n in zip(texts, names, strict=True)]
-        call = f"return qrnn_{name}({', '.join(written)});"
-        if kind == cases[0][0]:
-            lines += ["    default:", f"#if defined(QRNN_GATE_{kind})", f"        {call}", "#else"]
-            lines += ["        (void)x;", "        return qrnn_lanes_all(0); /* the exporter writes no other kind */", "#endif"]
+    for kind in (*KINDS[1:], KINDS[0]):
+        call = f"        return qrnn_{kinds_of[kind]}(gate, x);"
+        if kind != KINDS[0]:
+            lines += [f"#if defined(QRNN_GATE_{kind})", f"    case QRNN_{kind}:", call, "#endif"]
         else:
-            lines += [f"#if defined(QRNN_GATE_{kind})", f"    case QRNN_{kind}:", f"        {call}", "#endif"]
+            none = ["        (void)x;", "        return qrnn_lanes_all(0); /* the exporter writes no other kind */"]
+            lines += ["    default:", f"#if defined(QRNN_GATE_{kind})", call, "#else", *none, "#endif"]
     return [*lines, "    }", "}"]
 
 
@@ -246,7 +299,9 @@ def files() -> dict[str, str]:
     )
     return {
         "qrnn_contract.h": "\n".join([scalars.rstrip(), *kinds(), *definitions(SCALARS, Scalar), "", "#endif", ""]),
-        "qrnn_contract_lanes.h": "\n".join([lanes.rstrip(), *definitions(VECTORS, Lanes), *dispatch(), "", "#endif", ""]),
+        "qrnn_contract_lanes.h": "\n".join(
+            [lanes.rstrip(), *definitions(VECTORS, Lanes), *dispatch(), "", "#endif", ""]
+        ),
     }
 
 

@@ -123,9 +123,9 @@ static inline int32_t qrnn_to_operand(int32_t x, uint32_t shift, int32_t limit)
 static inline int32_t qrnn_piecewise_linear(int32_t x, const uint16_t *table, uint32_t segment_bits)
 {
     const int32_t k = x >> segment_bits;
-    const int32_t fraction = qrnn_shift_left(x, 15U - segment_bits) & 32767;
     const int32_t from = table[k];
     const int32_t to = table[k + 1];
+    const int32_t fraction = qrnn_shift_left(x, 15U - segment_bits) & 32767;
     return from + qrnn_shift_right_round((to - from) * fraction, 15U);
 }
 

@@ -16,9 +16,9 @@
 static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *table, uint32_t segment_bits)
 {
     const qrnn_lanes k = qrnn_lanes_shift_right(x, segment_bits);
-    const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
     const qrnn_lanes from = qrnn_lanes_entry16(table, k);
     const qrnn_lanes to = qrnn_lanes_entry16(&table[1], k);
+    const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
     return qrnn_lanes_add(from, qrnn_lanes_shift_right_round(qrnn_lanes_multiply(qrnn_lanes_subtract(to, from), fraction), 15U));
 }
 
@@ -27,9 +27,9 @@ static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *ta
 static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *table, uint32_t segment_bits)
 {
     const qrnn_lanes k = qrnn_lanes_shift_right(x, segment_bits);
-    const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
     const qrnn_lanes from = qrnn_lanes_entry32(table, k);
     const qrnn_lanes to = qrnn_lanes_entry32(&table[1], k);
+    const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
     return qrnn_lanes_add(from, qrnn_lanes_shift_right_round(qrnn_lanes_multiply(qrnn_lanes_subtract(to, from), fraction), 15U));
 }
 
@@ -39,22 +39,28 @@ static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *ta
  * the opposite sign would not, since halves are rounded up whatever the sign. cut 0 ... 32767 clips the argument.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15,
  * cut 0 ... 2^15 - 1, entries of table -2^15 ... 2^15 - 1. */
-static inline qrnn_lanes qrnn_evaluate_odd(qrnn_lanes x, int32_t offset, uint32_t segment_bits, int32_t cut, const int16_t *table)
+static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
 {
+    const int32_t offset = gate->value[0];
+    const uint32_t segment_bits = (uint32_t)gate->value[1];
+    const int32_t cut = gate->value[2];
+    const int16_t *table = gate->table;
     const qrnn_lanes p = qrnn_piecewise_linear16(qrnn_lanes_min(qrnn_lanes_size(x), 32767 - cut), table, segment_bits);
-    const qrnn_lanes y = qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
-    return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(0), y) : y;
+    return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(-offset), qrnn_lanes_with_sign(p, x))
+        : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
 }
 #else
 /* y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15, cut = 0,
  * entries of table -2^15 ... 2^15 - 1. */
-static inline qrnn_lanes qrnn_evaluate_odd(qrnn_lanes x, int32_t offset, uint32_t segment_bits, int32_t cut, const int16_t *table)
+static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
 {
-    (void)cut;
+    const int32_t offset = gate->value[0];
+    const uint32_t segment_bits = (uint32_t)gate->value[1];
+    const int16_t *table = gate->table;
     const qrnn_lanes p = qrnn_piecewise_linear16(qrnn_lanes_at_most_32767(qrnn_lanes_size(x)), table, segment_bits);
-    const qrnn_lanes y = qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
-    return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(0), y) : y;
+    return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(-offset), qrnn_lanes_with_sign(p, x))
+        : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
 }
 #endif
 
@@ -63,9 +69,13 @@ static inline qrnn_lanes qrnn_evaluate_odd(qrnn_lanes x, int32_t offset, uint32_
  * shift 0 ... 15, low -2^15 ... 2^15, high -2^15 ... 2^15. |x * slope + intercept| + 2^15 < 2^31 is checked for every gate
  * function.
  * Saturates its argument to int16 itself. */
-static inline qrnn_lanes qrnn_evaluate_ramp(qrnn_lanes x, int32_t slope, int32_t intercept, uint32_t shift, int32_t low,
-                                            int32_t high)
+static inline qrnn_lanes qrnn_evaluate_ramp(const qrnn_gate *gate, qrnn_lanes x)
 {
+    const int32_t slope = gate->value[0];
+    const int32_t intercept = gate->value[1];
+    const uint32_t shift = (uint32_t)gate->value[2];
+    const int32_t low = gate->value[3];
+    const int32_t high = gate->value[4];
     const qrnn_lanes x16 = qrnn_lanes_saturate16(x);
     return qrnn_lanes_min(qrnn_lanes_max(qrnn_lanes_shift_right_round(qrnn_lanes_add(qrnn_lanes_multiply(x16,
         qrnn_lanes_all(slope)), qrnn_lanes_all(intercept)), shift), low), high);
@@ -75,9 +85,12 @@ static inline qrnn_lanes qrnn_evaluate_ramp(qrnn_lanes x, int32_t slope, int32_t
  * -32768 <= lowest <= highest <= 32767; entries within +-32768.
  * Section 3 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, lowest -2^15 ... 2^15 - 1, highest -2^15 ... 2^15 - 1,
  * segment_bits 0 ... 15, entries of table -2^15 ... 2^15. */
-static inline qrnn_lanes qrnn_evaluate_table(qrnn_lanes x, int32_t lowest, int32_t highest, uint32_t segment_bits,
-                                             const int32_t *table)
+static inline qrnn_lanes qrnn_evaluate_table(const qrnn_gate *gate, qrnn_lanes x)
 {
+    const int32_t lowest = gate->value[0];
+    const int32_t highest = gate->value[2];
+    const uint32_t segment_bits = (uint32_t)gate->value[1];
+    const int32_t *table = gate->wide_table;
     return qrnn_piecewise_linear32(qrnn_lanes_add(qrnn_lanes_min(qrnn_lanes_max(x, lowest), highest), qrnn_lanes_all(32768)), table,
         segment_bits);
 }
@@ -87,9 +100,13 @@ static inline qrnn_lanes qrnn_evaluate_table(qrnn_lanes x, int32_t lowest, int32
  * intercept -2^31 ... 2^31 - 1, high -2^15 ... 2^15, below -2^15 ... 2^15. |x * slope + intercept| < 2^31 is checked for every gate
  * function.
  * Saturates its argument to int16 itself. */
-static inline qrnn_lanes qrnn_evaluate_threshold(qrnn_lanes x, int32_t threshold, int32_t slope, int32_t intercept, int32_t high,
-                                                 int32_t below)
+static inline qrnn_lanes qrnn_evaluate_threshold(const qrnn_gate *gate, qrnn_lanes x)
 {
+    const int32_t threshold = gate->value[0];
+    const int32_t slope = gate->value[1];
+    const int32_t intercept = gate->value[2];
+    const int32_t high = gate->value[3];
+    const int32_t below = gate->value[4];
     const qrnn_lanes x16 = qrnn_lanes_saturate16(x);
     const qrnn_lanes line = qrnn_lanes_add(qrnn_lanes_multiply(x16, qrnn_lanes_all(slope)), qrnn_lanes_all(intercept));
     return qrnn_lanes_choose(x16, threshold, below, qrnn_lanes_min(line, high));
@@ -221,21 +238,21 @@ static inline qrnn_lanes qrnn_rnn_hidden_state(qrnn_lanes activated, uint32_t sh
 static inline qrnn_lanes qrnn_evaluate(const qrnn_gate *gate, qrnn_lanes x)
 {
     switch (gate->kind) {
+#if defined(QRNN_GATE_RAMP)
+    case QRNN_RAMP:
+        return qrnn_evaluate_ramp(gate, x);
+#endif
 #if defined(QRNN_GATE_TABLE)
     case QRNN_TABLE:
-        return qrnn_evaluate_table(x, gate->value[0], gate->value[2], (uint32_t)gate->value[1], gate->wide_table);
+        return qrnn_evaluate_table(gate, x);
 #endif
 #if defined(QRNN_GATE_THRESHOLD)
     case QRNN_THRESHOLD:
-        return qrnn_evaluate_threshold(x, gate->value[0], gate->value[1], gate->value[2], gate->value[3], gate->value[4]);
-#endif
-#if defined(QRNN_GATE_RAMP)
-    case QRNN_RAMP:
-        return qrnn_evaluate_ramp(x, gate->value[0], gate->value[1], (uint32_t)gate->value[2], gate->value[3], gate->value[4]);
+        return qrnn_evaluate_threshold(gate, x);
 #endif
     default:
 #if defined(QRNN_GATE_ODD)
-        return qrnn_evaluate_odd(x, gate->value[0], (uint32_t)gate->value[1], gate->value[2], gate->table);
+        return qrnn_evaluate_odd(gate, x);
 #else
         (void)x;
         return qrnn_lanes_all(0); /* the exporter writes no other kind */
