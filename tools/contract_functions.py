@@ -5,11 +5,12 @@ The bounds are those of docs/arithmetic.md, section 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract_to_c import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
+from contract_to_c import INT32, LANES, SIGNED, UNSIGNED, Callee, Lanes, Scalar
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 
@@ -159,7 +160,10 @@ SCALARS: tuple[Function, ...] = (
         gates.piecewise_linear, 3,
         {"x": signed((0, 32767)), "table": TableArgument("uint16_t", 0, 1 << 15), "segment_bits": bits(*FRAC)},
     ),
-    Function(gates.exp_weight, 3, {"d": signed((0, 65535)), "frac": bits(*FRAC), "table": TableArgument("uint16_t", 0, 1 << 15)}),
+    Function(
+        gates.exp_weight, 3, {"d": signed((0, 65535)), "frac": bits(*FRAC), "table": TableArgument("uint16_t", 0, 1 << 15)},
+        only_if="!defined(QRNN_HAS_EXP_WEIGHT)",
+    ),
     Function(
         gates.softmax_divide, 3, {"weight": Argument(UNSIGNED, *UNIT), "total": Argument(UNSIGNED, 1, INT32[1])}, result=UNSIGNED,
     ),
@@ -236,11 +240,21 @@ VECTORS: tuple[Function, ...] = (
 )  # fmt: skip
 """The functions of qrnn_contract_lanes.h."""
 
-CALLS: dict[type[Scalar], dict[Any, str]] = {
-    Scalar: {
-        gates.piecewise_linear: "qrnn_piecewise_linear",
-        fixedpoint.saturate16: "qrnn_saturate16",
-    },
-    Lanes: {gates.piecewise_linear: "qrnn_piecewise_linear"},
+
+def callees(functions: Sequence[Function], *names: str) -> dict[Any, list[Callee]]:
+    """Those of ``functions`` with these names in C, as `Translator` takes them."""
+    found: dict[Any, list[Callee]] = {}
+    for f in functions:
+        if f.c_name in names:
+            own = [f.arguments[a] for a in inspect.signature(f.function).parameters]
+            entry = next((a.entry for a in own if isinstance(a, TableArgument)), "")
+            callee = Callee(f.c_name, tuple(a.kind for a in own), tuple((a.low, a.high) for a in own), entry)
+            found.setdefault(f.function, []).append(callee)
+    return found
+
+
+CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
+    Scalar: callees(SCALARS, "qrnn_piecewise_linear", "qrnn_saturate16"),
+    Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
 }
-"""Functions that others call by a name; the rest is written in place of the call."""
+"""Functions that others call; the rest is written in place of the call."""

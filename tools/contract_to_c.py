@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -85,6 +85,23 @@ class Table:
     high: int
     entry: str = ""
     """The function of `Lanes` that reads entries; "": ``[k]``."""
+
+
+@dataclass(frozen=True)
+class Callee:
+    """A function of the contract that C has under ``name``, for arguments of these types within these bounds."""
+
+    name: str
+    kinds: tuple[str, ...]
+    bounds: tuple[tuple[int, int], ...]
+    entry: str = ""
+    """`Table.entry` of its table."""
+
+    def takes(self, arguments: list[Value | Table]) -> bool:
+        """Whether these arguments are within its bounds."""
+        tables = all(a.entry == self.entry for a in arguments if isinstance(a, Table))
+        pairs = zip(arguments, self.bounds, strict=True)
+        return tables and all(low <= a.low and a.high <= high for a, (low, high) in pairs)
 
 
 @dataclass
@@ -286,6 +303,9 @@ class Lanes(Scalar):
         if ends == (-cells.STATE_LIMIT, cells.STATE_LIMIT):
             named = "state" if not x.within(ends) else ""
             return Value(f"qrnn_lanes_{named}({text})", LANES, *bounds) if named else x
+        if low.text == f"-{high.text}":  # in order, as in `Scalar.saturate`
+            end = self.as_kind(high, SIGNED)
+            return Value(f"qrnn_lanes_max(qrnn_lanes_min({text}, {end.text}), {low.text})", LANES, *bounds)
         if x.low < low.high:
             text = f"qrnn_lanes_max({text}, {self.as_kind(low, SIGNED).text})"
         if x.high > high.low:
@@ -350,11 +370,11 @@ def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
 class Translator:
     """The body of one function in one dialect.
 
-    ``calls``: functions of the contract that are called by a name in C, with what they need (`Callee`); others are written out in place.
+    ``calls``: functions of the contract that are called in C; others are written out in place.
     ``leave``: the outermost saturation is left to whoever gets the value (a gate function saturates its argument itself).
     """
 
-    def __init__(self, dialect: Scalar, calls: Mapping[Any, str], leave: str | None = None) -> None:
+    def __init__(self, dialect: Scalar, calls: Mapping[Any, Sequence[Callee]], leave: str | None = None) -> None:
         self.d, self.calls, self.leave = dialect, calls, leave
         if leave is not None and isinstance(dialect, Lanes):
             dialect.leaving = True
@@ -514,13 +534,16 @@ class Translator:
         assert isinstance(table, Table)
         index, offset = node.slice, 0
         if isinstance(index, ast.BinOp) and isinstance(index.op, ast.Add):
-            index, offset = index.left, self.value(index.right, scope).low
+            offset = self.value(index.right, scope).low
+            index = index.left
         at = self.value(index, scope)
         found = self.d.entry(table, at, offset)
         name = {0: "from", 1: "to"}[offset]
         if scope.entries.setdefault(name, found.text) != found.text:
             raise TranslationError("a function that reads two places of a table is not translated")
-        if name not in scope.names:  # an entry is read once, into a variable of 32 bits, and as soon as its place is known
+        if (
+            name not in scope.names
+        ):  # an entry is read once, into a variable of 32 bits, and as soon as its place is known
             place = next(n for n, line in enumerate(scope.lines) if f" {at.text} = " in line) + 1 + offset
             self._assign(name, found, scope)
             scope.lines.insert(place, scope.lines.pop())
@@ -575,19 +598,18 @@ class Translator:
         names = [a.arg for a in tree_of(function).args.args]
         inner = Translator(self.d, self.calls)
         lines, value = inner.function(function, dict(zip(names, arguments, strict=True)), {})
-        if (name := self.calls.get(function)) is not None:
-            for argument in arguments:
-                if isinstance(argument, Table):
-                    name += {"qrnn_lanes_entry16": "16", "qrnn_lanes_entry32": "32"}.get(argument.entry, "")
-            texts = [a.text if isinstance(a, Table) else self._argument(a) for a in arguments]
-            return replace(value, text=f"{name}({', '.join(texts)})", atom=True, factors=None, terms=None)
+        if (callees := self.calls.get(function)) is not None:
+            callee = next((c for c in callees if c.takes(arguments)), None)
+            if callee is None:
+                raise TranslationError(f"no {function.__name__} in C takes these arguments")
+            texts = [
+                self.d.as_kind(a, kind).text if isinstance(a, Value) else a.text
+                for a, kind in zip(arguments, callee.kinds, strict=True)
+            ]
+            return replace(value, text=f"{callee.name}({', '.join(texts)})", atom=True, factors=None, terms=None)
         if lines:
             raise TranslationError(f"{function.__name__} has variables of its own; let it be called")
         return value
-
-    def _argument(self, v: Value) -> str:
-        """As the functions that are called take it: what is a number when the code is written counts bits."""
-        return literal(v.low, UNSIGNED) if v.kind == NUMBER else v.text
 
     def _choose(self, node: ast.Call, scope: Scope) -> Value:
         test, yes_node, no_node = node.args

@@ -129,6 +129,7 @@ static inline int32_t qrnn_piecewise_linear(int32_t x, const uint16_t *table, ui
     return from + qrnn_shift_right_round((to - from) * fraction, 15U);
 }
 
+#if !defined(QRNN_HAS_EXP_WEIGHT)
 /* exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments.
  * Section 3 of docs/arithmetic.md. Here d 0 ... 2^16 - 1, frac 0 ... 15, entries of table 0 ... 2^15. */
 static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *table)
@@ -136,6 +137,7 @@ static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *
     const int32_t d_ = (frac > 11U) ? qrnn_shift_right_round(d, frac - 11U) : qrnn_shift_left(d, 11U - frac);
     return qrnn_piecewise_linear(qrnn_at_most(d_, 32767), table, 8U);
 }
+#endif
 
 /* round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31.
  * Section 3 of docs/arithmetic.md. Here weight 0 ... 2^15, total 1 ... 2^31 - 1. */

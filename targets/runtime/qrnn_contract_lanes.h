@@ -155,7 +155,7 @@ static inline qrnn_lanes qrnn_candidate_after_reset(qrnn_lanes x_part, qrnn_lane
  * limit 1 ... 2^15 - 1. */
 static inline qrnn_lanes qrnn_reset_operand(qrnn_lanes r, qrnn_lanes h, uint32_t r_frac, uint32_t shift, int32_t limit)
 {
-    return qrnn_lanes_min(qrnn_lanes_max(qrnn_lanes_shift_right_round(qrnn_lanes_multiply(r, h), r_frac + shift), -limit), limit);
+    return qrnn_lanes_max(qrnn_lanes_min(qrnn_lanes_shift_right_round(qrnn_lanes_multiply(r, h), r_frac + shift), limit), -limit);
 }
 
 /* f = 1 - i, exactly; i_frac fraction bits.

@@ -7,6 +7,7 @@
 #define QRNN_USE_WIDE
 #include HEADER
 #include "qrnn_contract_lanes.h"
+#include "qrnn_softmax.h"
 
 #define plain_shift_left qrnn_shift_left
 #define plain_within_int32 qrnn_within_int32
@@ -142,6 +143,23 @@ static int lanes(void)
     return 0;
 }
 
+/* Every argument of the softmax's exp, with tables that leap and that fall. */
+static int exp_weights(void)
+{
+    static uint16_t table[129];
+    for (uint32_t round = 0; round < 2U; round++) {
+        for (uint32_t k = 0; k < 129U; k++) {
+            table[k] = (uint16_t)((round == 0U) ? (next() % 32769U) : (32768U - 256U * k));
+        }
+        for (uint32_t frac = 0; frac < 16U; frac++) {
+            for (int32_t d = 0; d < 65536; d++) {
+                EXPECT(60, qrnn_exp_weight(d, frac, table), plain_exp_weight(d, frac, table));
+            }
+        }
+    }
+    return 0;
+}
+
 /* Every int16 at every shift. */
 static int operands(void)
 {
@@ -187,5 +205,6 @@ int main(void)
 {
     int wrong = scalars();
     wrong = (wrong != 0) ? wrong : lanes();
+    wrong = (wrong != 0) ? wrong : exp_weights();
     return (wrong != 0) ? wrong : operands();
 }
