@@ -304,8 +304,8 @@ class Lanes(Scalar):
             named = "state" if not x.within(ends) else ""
             return Value(f"qrnn_lanes_{named}({text})", LANES, *bounds) if named else x
         if low.text == f"-{high.text}":  # in order, as in `Scalar.saturate`
-            end = self.as_kind(high, SIGNED)
-            return Value(f"qrnn_lanes_max(qrnn_lanes_min({text}, {end.text}), {low.text})", LANES, *bounds)
+            most = self.as_kind(high, SIGNED).text
+            return Value(f"qrnn_lanes_max(qrnn_lanes_min({text}, {most}), {low.text})", LANES, *bounds)
         if x.low < low.high:
             text = f"qrnn_lanes_max({text}, {self.as_kind(low, SIGNED).text})"
         if x.high > high.low:
