@@ -18,6 +18,7 @@ import numpy.typing as npt
 from qrnn.accuracy.gate_errors import measure
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.arithmetic import CONTRACT_VERSION, cells, gates
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import (
@@ -319,7 +320,7 @@ def biases() -> None:
         scales = [row_scales(w, np.zeros(128)) for w in (d.weight_ih * largest / 127, d.weight_hh / 127)]
 
         def error(bias: FloatArray, scale: FloatArray) -> FloatArray:
-            rounded: FloatArray = np.floor(bias / scale + 0.5) * scale - bias
+            rounded: FloatArray = round_half_up(bias / scale) * scale - bias
             return rounded * 2.0**SIGMOID_FRAC
 
         apart = np.abs(error(d.bias_ih, scales[0]) + error(d.bias_hh, scales[1])).max()
@@ -341,7 +342,7 @@ def nibbles() -> None:
         """The best scale of each group, the row's largest weight standing at ``largest``."""
         rows = weight / np.abs(weight).max(axis=1, keepdims=True) * largest
         blocks = rows.reshape(len(rows), -1, group)
-        tried = [np.clip(np.floor(blocks / s + 0.5), least, 7) * s - blocks for s in scales]
+        tried = [np.clip(round_half_up(blocks / s), least, 7) * s - blocks for s in scales]
         error = np.min([(e**2).sum(axis=2) for e in tried], axis=0)
         return float(10 * np.log10((rows**2).sum() / error.sum()))
 

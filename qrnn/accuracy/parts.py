@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import Substitutes
+from qrnn.model.boundary import to_integers
 from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
 from qrnn.model.gate_values import gate_values
@@ -139,7 +141,7 @@ class Integers(Substitutes):
         if name not in self._functions:
             return value
         function, turned = self._functions[name]
-        integers = np.clip(np.floor(argument * 2.0**function.in_frac + 0.5), -32768, 32767)
+        integers = np.clip(round_half_up(argument * 2.0**function.in_frac), -32768, 32767)
         values = gate_values(function, integers)
         return 1.0 - values if turned else values
 
@@ -217,5 +219,5 @@ class Integers(Substitutes):
 
 
 def _rounded(values: FloatArray, unit: FloatArray | float, limit: int) -> FloatArray:
-    result: FloatArray = np.clip(np.floor(values / unit + 0.5), -limit, limit) * unit
+    result: FloatArray = to_integers(values, unit, limit) * unit
     return result

@@ -16,14 +16,14 @@ from qrnn.model.quant_layers import QuantConcat
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
-RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h")
+RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h", "qrnn_contract.h")
 NEEDS = {
     "qrnn_dense.h": ("qrnn_matrix.h",),
-    "qrnn_gru.h": ("qrnn_gates.h", "qrnn_matrix.h"),
-    "qrnn_lstm.h": ("qrnn_gates.h", "qrnn_matrix.h"),
-    "qrnn_pointwise.h": ("qrnn_gates.h",),
-    "qrnn_projection.h": ("qrnn_gates.h",),
-    "qrnn_rnn.h": ("qrnn_gates.h", "qrnn_matrix.h"),
+    "qrnn_gru.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
+    "qrnn_lstm.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
+    "qrnn_pointwise.h": ("qrnn_contract_lanes.h",),
+    "qrnn_projection.h": ("qrnn_contract_lanes.h",),
+    "qrnn_rnn.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
     "qrnn_softmax.h": (),
     "qrnn_vectors.h": (),
 }
@@ -131,7 +131,7 @@ def _runtime(code: Code) -> tuple[str, ...]:
     for header in code.headers:
         found.update(NEEDS[header])
     dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
-    first = ["qrnn_gates.h", "qrnn_matrix.h"]
+    first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
     rest = sorted(found - set(first))
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
     return (*RUNTIME_BASE, *lanes, *dot, *(h for h in first if h in found), *rest)

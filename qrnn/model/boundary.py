@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import Int16Array, TensorFormat
 
 
 def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:
     """clamp(floor(x / scale + 1/2), ±limit): whole numbers, still float64, for the caller to cast. Also compiled, for one value."""
-    q: FloatArray = np.minimum(np.maximum(np.floor(values / scale + 0.5), -limit), limit)
+    q: FloatArray = np.minimum(np.maximum(round_half_up(values / scale), -limit), limit)
     return q
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, Int8Array
 
@@ -36,7 +37,7 @@ def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
         block = padded[part].reshape(-1, groups, SCALE_COLUMNS)
         scale[part] = best = _best_scales(block)
         sign = np.sign(best)[:, :, None]
-        nearest = np.floor(block * (1 / np.abs(best.astype(np.float64)))[:, :, None] + 0.5)
+        nearest = round_half_up(block * (1 / np.abs(best.astype(np.float64)))[:, :, None])
         q[part] = np.clip(sign * nearest, -8, 7).reshape(len(block), -1).astype(np.int8)
     return q[:, :K], scale
 
@@ -45,10 +46,9 @@ def _best_scales(block: FloatArray) -> Int8Array:
     """[R, G] for weights [R, G, 32]: among equally good ones the smallest, then the positive one; so 1 for groups of zeros."""
     best = np.ones(block.shape[:2], np.int8)
     least = np.full(block.shape[:2], np.inf)
-    nearest, error = np.empty_like(block), np.empty_like(block)
+    error = np.empty_like(block)
     for size in range(1, SCALE_LIMIT + 1):
-        np.multiply(block, 1 / size, out=nearest)
-        np.floor(np.add(nearest, 0.5, out=nearest), out=nearest)
+        nearest = round_half_up(block * (1 / size))
         for sign, (low, high) in ENDS.items():
             np.minimum(np.maximum(nearest, low, out=error), high, out=error)
             np.subtract(np.multiply(error, size, out=error), block, out=error)

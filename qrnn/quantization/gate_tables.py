@@ -9,6 +9,7 @@ import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import Q15_ONE
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import ModelFileError, QuantizationError
 from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import GateFunction, Int32Array, Int64Array
@@ -107,7 +108,7 @@ def _odd(
 ) -> GateFunction:
     """offset + sign · half(|x|) for x ≥ 0, and mirrored; ``half`` is concave and rises from half(0) = 0."""
     knots = fit_knots(half, 2.0**15 / segments / 2**in_frac, segments)
-    table = np.clip(np.floor(knots * 2.0**out_frac + 0.5), 0, offset or 32767).astype(np.int32)
+    table = np.clip(round_half_up(knots * 2.0**out_frac), 0, offset or 32767).astype(np.int32)
     table = np.maximum.accumulate(table)
     return _function(name, g.ODD, in_frac, out_frac, offset, 16 - segments.bit_length(), table=sign * table)
 
@@ -156,7 +157,7 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
         knots = np.maximum(knots, 0.0)  # few fraction bits make wide segments, whose fit would pass below 0
         largest = float(np.logaddexp(0.0, reach))
     out_frac = _out_frac(activation, largest)
-    table = np.clip(np.floor(knots * 2.0**out_frac + 0.5), -32768, 32768).astype(np.int32)
+    table = np.clip(round_half_up(knots * 2.0**out_frac), -32768, 32768).astype(np.int32)
     if rises:
         table = np.maximum.accumulate(table)
     return _function(name, g.TABLE, in_frac, out_frac, -32767, 16 - segments.bit_length(), 32767, table=table)
@@ -165,7 +166,8 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
 def exp_table() -> Int32Array:
     """exp(-d) in Q0.15 over d in [0, 16), 128 segments, for the integer softmax."""
     knots = fit_knots(lambda d: np.exp(-d), 16 / 128, 128)
-    return np.clip(np.floor(knots * Q15_ONE + 0.5), 0, Q15_ONE).astype(np.int32)
+    table: Int32Array = np.clip(round_half_up(knots * Q15_ONE), 0, Q15_ONE).astype(np.int32)
+    return table
 
 
 # --- ramps and thresholds -------------------------------------------------------------------------------------------------------
@@ -223,7 +225,7 @@ def _clip_units(clip: float | None, in_frac: int) -> int:
         return 32767
     if not clip >= 0:
         raise QuantizationError(f"clip={clip!r}, expected a number ≥ 0")
-    return int(min(32767.0, math.floor(min(clip, 2.0**16) * 2.0**in_frac + 0.5)))
+    return int(min(32767.0, round_half_up(min(clip, 2.0**16) * 2.0**in_frac)))
 
 
 def _clipped(function: GateFunction, clip: float | None) -> GateFunction:

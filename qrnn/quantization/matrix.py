@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatArray
@@ -59,7 +60,7 @@ def left_shifts(real: FloatArray) -> Int64Array:
 
 def _multipliers(real: FloatArray, shift: Int64Array) -> Int64Array:
     """[R] even integers nearest to real · 2^(32 - shift)."""
-    result: Int64Array = 2 * np.floor(real * 2.0 ** (31.0 - shift) + 0.5).astype(np.int64)
+    result: Int64Array = 2 * round_half_up(real * 2.0 ** (31.0 - shift)).astype(np.int64)
     return result
 
 
@@ -90,7 +91,7 @@ def bounded_rows(
 def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limit: int, bits: int) -> Int64Array:
     bound: Int64Array = np.minimum(
         np.abs(integer_weights(weight, scale, bits)).sum(axis=1) * limit
-        + np.abs(np.floor(bias / scale + 0.5)).astype(np.int64),
+        + np.abs(round_half_up(bias / scale)).astype(np.int64),
         1 << 31,
     )
     return bound
@@ -122,5 +123,5 @@ def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> tu
     """bias, multiplier and left_shift of rows whose accumulators count in ``scale`` and whose sums have ``frac`` fraction bits."""
     real = scale * 2.0**frac
     shift = left_shifts(real)
-    integer_bias = np.floor(bias / scale + 0.5).astype(np.int32)
+    integer_bias = round_half_up(bias / scale).astype(np.int32)
     return integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import GATE_ROLE, Activation, Direction, FloatArray, InitialState, Projection, Recurrent
@@ -245,7 +246,7 @@ def _peephole(owner: str, weight: FloatArray, c_frac: int, out_frac: Int64Array)
         raise QuantizationError(
             f"{owner}, row {row}: peephole weight {weight[row]:.3g} is too large for 16 bits; scale it down"
         )
-    integers = np.clip(np.floor(weight * 2.0**weight_frac + 0.5), -32767, 32767)
+    integers = np.clip(round_half_up(weight * 2.0**weight_frac), -32767, 32767)
     return QuantPeephole(integers.astype(np.int16), shift.astype(np.int8))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.arithmetic.fixedpoint import shift_right_round
+from qrnn.arithmetic.reals import operands, round_half_up
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray
@@ -43,9 +43,7 @@ class Seen:
 
 def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
     """The integers that a matrix reads of int16 values, as float64."""
-    shifted: Any = shift_right_round(q.astype(np.int64), operand.shift)  # type: ignore[arg-type]
-    clipped: FloatArray = np.clip(shifted, -operand.limit, operand.limit).astype(np.float64)
-    return clipped
+    return operands(q, operand.shift, operand.limit).astype(np.float64)
 
 
 def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, memory: bool = True) -> Any:
@@ -106,7 +104,7 @@ def _direction(
         if layer.linear_before_reset:
             candidate, reset = operand_values(h, layer.h_operand), r
         else:
-            product = np.floor(r * h * 2.0**-layer.h_operand.shift + 0.5)
+            product = round_half_up(r * h * 2.0**-layer.h_operand.shift)
             candidate = np.clip(product, -layer.h_operand.limit, layer.h_operand.limit)
     return Seen(operand_values(x[mask], layer.x_operand), operand_values(h, layer.h_operand), candidate, reset)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.float_model import FloatArray
 
 DAMPENING = 0.1
@@ -49,7 +50,7 @@ class Grid:
     def nearest(self, value: FloatArray, columns: slice | int = slice(None)) -> FloatArray:
         """The grid points, as real values, nearest to ``value`` in those columns; halves up."""
         step = self.step[:, columns]
-        n = np.floor(value / step + 0.5)
+        n = round_half_up(value / step)
         result: FloatArray = step * np.clip(n, self.low[:, columns], self.high[:, columns])
         return result
 
@@ -59,7 +60,8 @@ class Grid:
 
     def integers(self, value: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
         """n [R, K] of grid points."""
-        return np.floor(value / self.step + 0.5).astype(np.int64)
+        integers: np.ndarray[tuple[int, int], np.dtype[np.int64]] = round_half_up(value / self.step).astype(np.int64)
+        return integers
 
 
 def objective(weight: FloatArray, value: FloatArray, hessian: FloatArray) -> FloatArray:

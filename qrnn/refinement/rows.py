@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch, evenly
 from qrnn.model.describe import row_scale
@@ -153,7 +154,7 @@ def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
 
 def with_bias(matrix: AnyMatrix, correction: FloatArray, scale: FloatArray) -> AnyMatrix:
     """The matrix with real ``correction`` [R] added to its biases."""
-    integers = matrix.bias + np.floor(correction / scale + 0.5)
+    integers = matrix.bias + round_half_up(correction / scale)
     return replace(matrix, bias=np.clip(integers, -(1 << 30), 1 << 30).astype(np.int32))
 
 

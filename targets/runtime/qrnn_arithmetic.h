@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The contract's primitives, section 2 of docs/arithmetic.md: one rounding (half up), one requantization, three saturations. */
+/* Special forms of the contract's functions, by single instructions or without a sum that is wider than its terms. What each computes is
+ * the function of qrnn_contract.h that its comment names, and tests compare the two. */
 #ifndef QRNN_ARITHMETIC_H
 #define QRNN_ARITHMETIC_H
 
@@ -9,7 +10,7 @@
 #define QRNN_HALFWORD_PRODUCTS /* a multiplication has 32 bits of result */
 #endif
 
-/* Single instructions of Arm stand here in place of what they compute: compilers do not find them by themselves. */
+/* Compilers do not find these instructions of Arm by themselves. */
 #if defined(QRNN_GNU_ASSEMBLY) && (defined(QRNN_ARM_THUMB_2) || defined(QRNN_ARM_ARM))
 #if defined(__ARM_FEATURE_SAT)
 #define QRNN_HAS_SSAT
@@ -22,23 +23,28 @@
 #endif
 #endif
 
-static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
+/* RISC-V takes fewer instructions for the form in qrnn_softmax.h. */
+#if defined(__riscv)
+#define QRNN_HAS_EXP_WEIGHT
+#endif
+
+/* x * 2^shift for x of either sign; the product fits an int32. C does not define << of a negative number. */
+static inline int32_t qrnn_shift_left(int32_t x, uint32_t shift)
 {
-    return (x < low) ? low : ((x > high) ? high : x);
+    return (int32_t)((uint32_t)x << shift);
 }
 
+#if defined(QRNN_HAS_SSAT)
+/* qrnn_saturate16 */
 static inline int32_t qrnn_saturate16(int32_t x)
 {
-#if defined(QRNN_HAS_SSAT)
     int32_t limited;
     __asm("ssat %0, #16, %1" : "=r"(limited) : "r"(x));
     return limited;
-#else
-    return qrnn_saturate(x, -32768, 32767);
-#endif
 }
+#endif
 
-/* a + b, saturated to int32. */
+/* qrnn_saturate32(a + b), whose argument takes 33 bits */
 static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
 {
 #if defined(QRNN_HAS_QADD)
@@ -53,26 +59,8 @@ static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
 #endif
 }
 
-/* x * 2^shift for x of either sign; the product fits an int32. */
-static inline int32_t qrnn_shift_left(int32_t x, uint32_t shift)
-{
-    return (int32_t)((uint32_t)x << shift);
-}
-
-/* clamp to 16 - shift bits, then * 2^shift */
-static inline int32_t qrnn_saturate16_shifted(int32_t x, uint32_t shift)
-{
-    return qrnn_shift_left(qrnn_saturate(x, INT32_C(-32768) >> shift, INT32_C(32767) >> shift), shift);
-}
-
-/* round(x / 2^shift), shift 0...30, where x + 2^(shift - 1) fits an int32 */
-static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
-{
-    return (x + ((INT32_C(1) << shift) >> 1)) >> shift;
-}
-
-/* The same for any int32 x, without a sum that is wider than x: floor(x / 2^shift), and 1 more where the highest bit below is 1.
- * -2^31 is taken for -2^31 + 1 where shift is 0, so that the result has a size. */
+/* qrnn_shift_right_round64 of any int32 x: floor(x / 2^shift), and 1 more where the highest bit below is 1. -2^31 is taken for -2^31 + 1
+ * where shift is 0, so that the result has a size. */
 static inline int32_t qrnn_shift_right_round_full(int32_t x, uint32_t shift)
 {
     const int32_t doubled = x >> ((shift == 0U) ? 0U : (shift - 1U));
@@ -80,46 +68,40 @@ static inline int32_t qrnn_shift_right_round_full(int32_t x, uint32_t shift)
     return (shift == 0U) ? whole : ((doubled >> 1) + (doubled & 1));
 }
 
-/* The same in 64 bits, shift 0...46. */
-static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
-{
-    return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
-}
-
-/* clamp to within +-(2^31 - 1): for sums that are saturated to 16 bits next */
+/* Clamp to +-(2^31 - 1): for sums that are saturated to 16 bits next. */
 static inline int32_t qrnn_within_int32(int64_t x)
 {
     return (int32_t)((x < -INT32_MAX) ? -INT32_MAX : ((x > INT32_MAX) ? INT32_MAX : x));
 }
 
-/* round(acc * multiplier / 2^32) */
-static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier)
+/* qrnn_requantize: with a carry from the low word to the high one, it would be longer where registers have 32 bits. */
+#if SIZE_MAX <= 0xFFFFFFFFU
+#define QRNN_HAS_NARROW_REGISTERS
+#endif
+#if defined(QRNN_HAS_SMMULR) || defined(QRNN_HALFWORD_PRODUCTS) || defined(QRNN_HAS_NARROW_REGISTERS)
+#define QRNN_HAS_REQUANTIZE
+static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t left_shift)
 {
+    const int32_t shifted = qrnn_shift_left(acc, left_shift);
 #if defined(QRNN_HAS_SMMULR)
     int32_t high;
-    __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(acc), "r"(multiplier));
+    __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(shifted), "r"(multiplier));
     return high;
 #elif defined(QRNN_HALFWORD_PRODUCTS)
-    /* acc = 2^16 ah + al, multiplier = 2^16 mh + ml, with signed ah and 0 <= al, ml < 2^16, 0 <= mh < 2^15. The product is
+    /* shifted = 2^16 ah + al, multiplier = 2^16 mh + ml, with signed ah and 0 <= al, ml < 2^16, 0 <= mh < 2^15. The product is
      * 2^32 ah mh + 2^16 (ah ml + al mh) + al ml; of its lower words `middle` and `low` hold what the next sum up needs. */
-    const int32_t ah = acc >> 16;
-    const uint32_t al = (uint32_t)acc & 0xFFFFU;
+    const int32_t ah = shifted >> 16;
+    const uint32_t al = (uint32_t)shifted & 0xFFFFU;
     const int32_t mh = multiplier >> 16;
     const uint32_t ml = (uint32_t)multiplier & 0xFFFFU;
     const int32_t middle = (ah * (int32_t)ml) + (int32_t)((al * ml) >> 16);
     const uint32_t low = (al * (uint32_t)mh) + ((uint32_t)middle & 0xFFFFU) + 0x8000U;
     return (ah * mh) + (middle >> 16) + (int32_t)(low >> 16);
 #else
-    const int64_t product = (int64_t)acc * multiplier; /* rounding carries into the high word where bit 31 is 1 */
+    const int64_t product = (int64_t)shifted * multiplier; /* rounding carries into the high word where bit 31 is 1 */
     return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 #endif
 }
-
-/* An int16 with from_frac fraction bits as one with to_frac. */
-static inline int32_t qrnn_align16(int32_t x, uint32_t from_frac, uint32_t to_frac)
-{
-    return (to_frac >= from_frac) ? qrnn_saturate16(qrnn_shift_left(x, to_frac - from_frac))
-                                  : qrnn_shift_right_round(x, from_frac - to_frac);
-}
+#endif
 
 #endif

@@ -13,7 +13,7 @@
 #define QRNN_DOT_H
 
 #include <stdint.h>
-#include "qrnn_types.h"
+#include "qrnn_contract.h"
 
 #define QRNN_COLUMNS 4u
 #ifdef QRNN_USE_FOUR
@@ -25,16 +25,13 @@
 #endif
 #define QRNN_WIDE_OPERAND_WORDS(columns) QRNN_OPERAND_WORDS(columns)
 
-/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) */
+/* to_operand(v_k, shift, limit) of every k */
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
-    const int32_t rounding = (INT32_C(1) << shift) >> 1;
     uint32_t sum = 0;
     uint32_t k;
     for (k = 0; k < count; k++) {
-        int32_t x = (values[k] + rounding) >> shift;
-        x = x < limit ? x : limit;
-        x = x > -limit ? x : -limit;
+        const int32_t x = qrnn_to_operand(values[k], shift, limit);
         operand[k + 1u] = (uint32_t)x;
         sum += (uint32_t)x;
     }

@@ -3,37 +3,11 @@
 #ifndef QRNN_GRU_H
 #define QRNN_GRU_H
 
-#include "qrnn_gates.h"
+#include "qrnn_contract_lanes.h"
 #include "qrnn_matrix.h"
 
-/* h' = saturate(round(z * h + (1 - z) * n), 32767); n is first rounded to the state's fraction bits */
-static inline qrnn_lanes qrnn_gru_hidden_state(const qrnn_cell *cell, qrnn_lanes z, qrnn_lanes n, qrnn_lanes h)
-{
-    const qrnn_lanes candidate = qrnn_lanes_shift_right_round(n, cell->candidate_shift);
-#if defined(QRNN_UNIT_GATES) /* z in [0, 1] with 15 fraction bits: a mean, which stays between n and h */
-    const qrnn_lanes rest = qrnn_lanes_subtract(qrnn_lanes_all(INT32_C(1) << 15), z);
-    const qrnn_lanes blend = qrnn_lanes_add(qrnn_lanes_multiply(z, h), qrnn_lanes_multiply(rest, candidate));
-    return qrnn_lanes_shift_right_round(blend, 15U);
-#else
-    const int64_t one = INT64_C(1) << cell->update_frac;
-    const int64_t blend = ((int64_t)z * h) + ((one - z) * candidate);
-    const int64_t rounded = qrnn_shift_right_round64(blend, cell->update_frac);
-    return qrnn_lanes_symmetric16(qrnn_within_int32(rounded));
-#endif
-}
-
 #if defined(QRNN_USE_GRU_RESET_AFTER)
-/* linear_before_reset = 1: the argument saturate16_shifted(x + round(h * r)) */
-static inline qrnn_lanes qrnn_candidate_after_reset(const qrnn_cell *cell, uint32_t row, qrnn_lanes x, qrnn_lanes h, qrnn_lanes r)
-{
-#if defined(QRNN_UNIT_GATES)
-    return qrnn_to_argument(&cell->hh, row, qrnn_lanes_add(x, qrnn_lanes_multiply_q15(h, r)));
-#else
-    return qrnn_to_argument(&cell->hh, row, qrnn_within_int32(x + qrnn_shift_right_round64((int64_t)h * r, cell->reset_frac)));
-#endif
-}
-
-/* x and operand: of the input and of the old state; h [H] is updated. */
+/* linear_before_reset = 1. x and operand: of the input and of the old state; h [H] is updated. */
 QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
 {
     int32_t xs[3][QRNN_BLOCK_ROWS];
@@ -53,15 +27,17 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
             const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
             const uint32_t z_row = row + QRNN_BLOCK_ROWS;
             const uint32_t n_row = z_row + QRNN_BLOCK_ROWS;
-            const qrnn_lanes r_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
+            const qrnn_lanes r_sum = qrnn_preactivation(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
-            const qrnn_lanes z_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
+            const qrnn_lanes z_sum = qrnn_preactivation(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
             const qrnn_lanes z = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, z_row, z_sum));
             const qrnn_lanes n_x = qrnn_lanes_of(&xs[2][k]);
             const qrnn_lanes n_h = qrnn_lanes_of(&hs[2][k]);
-            const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], qrnn_candidate_after_reset(cell, n_row, n_x, n_h, r));
+            const qrnn_lanes n_sum = qrnn_candidate_after_reset(n_x, n_h, r, cell->reset_frac);
+            const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], qrnn_to_argument(&cell->hh, n_row, n_sum));
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
-            qrnn_lanes_write16(&h[first + k], qrnn_gru_hidden_state(cell, z, n, old), count);
+            const qrnn_lanes next = qrnn_gru_hidden_state(z, n, old, cell->update_frac, cell->candidate_shift);
+            qrnn_lanes_write16(&h[first + k], next, count);
         }
         block += 3U;
     }
@@ -70,14 +46,6 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
 #endif
 
 #if defined(QRNN_USE_GRU_RESET_BEFORE)
-/* saturate(round(r * h), limit), rounded once from the full product */
-static inline qrnn_lanes qrnn_reset_operand(const qrnn_cell *cell, qrnn_lanes r, qrnn_lanes h)
-{
-    const int32_t limit = cell->h_limit;
-    const qrnn_lanes rounded = qrnn_lanes_shift_right_round(r * h, (uint32_t)cell->reset_frac + cell->h_shift);
-    return qrnn_lanes_max(qrnn_lanes_min(rounded, limit), -limit);
-}
-
 /* linear_before_reset = 0: r and z of all units, then n from the operand of r*h. Room: z [H], reset [H], `encoded` as `operand`. */
 QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
                                               int32_t *z, int16_t *reset, uint32_t *encoded)
@@ -98,12 +66,13 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
             const uint32_t row = (QRNN_BLOCK_ROWS * block) + k;
-            const qrnn_lanes r_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
+            const qrnn_lanes r_sum = qrnn_preactivation(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes r = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, row, r_sum));
-            const qrnn_lanes z_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
+            const qrnn_lanes z_sum = qrnn_preactivation(qrnn_lanes_of(&xs[1][k]), qrnn_lanes_of(&hs[1][k]));
             const qrnn_lanes update = qrnn_evaluate(&cell->gate[1], qrnn_to_argument(&cell->hh, row + QRNN_BLOCK_ROWS, z_sum));
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
-            qrnn_lanes_write16(&reset[first + k], qrnn_reset_operand(cell, r, old), count);
+            const qrnn_lanes product = qrnn_reset_operand(r, old, cell->reset_frac, cell->h_shift, cell->h_limit);
+            qrnn_lanes_write16(&reset[first + k], product, count);
             qrnn_lanes_write32(&z[first + k], update, count);
         }
         block += 3U;
@@ -121,12 +90,13 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
         qrnn_rows(&cell->hh, block, 1U, encoded, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-            const qrnn_lanes sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
+            const qrnn_lanes sum = qrnn_preactivation(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes argument = qrnn_to_argument(&cell->hh, (QRNN_BLOCK_ROWS * block) + k, sum);
             const qrnn_lanes n = qrnn_evaluate(&cell->gate[2], argument);
             const qrnn_lanes old = qrnn_lanes_read16(&h[first + k], count);
             const qrnn_lanes update = qrnn_lanes_read32(&z[first + k], count);
-            qrnn_lanes_write16(&h[first + k], qrnn_gru_hidden_state(cell, update, n, old), count);
+            const qrnn_lanes next = qrnn_gru_hidden_state(update, n, old, cell->update_frac, cell->candidate_shift);
+            qrnn_lanes_write16(&h[first + k], next, count);
         }
         block += 3U;
     }

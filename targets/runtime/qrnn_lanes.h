@@ -8,7 +8,7 @@
 #ifndef QRNN_LANES_H
 #define QRNN_LANES_H
 
-#include "qrnn_arithmetic.h"
+#include "qrnn_contract.h"
 
 /* What needs 64 bits is written for one lane only. */
 #if defined(__ARM_FEATURE_MVE) && defined(QRNN_UNIT_GATES) && !defined(QRNN_USE_PEEPHOLE)
@@ -167,6 +167,9 @@ typedef int32_t qrnn_lanes;
 #define qrnn_lanes_shift_right_round qrnn_shift_right_round
 #define qrnn_lanes_shift_right_round_full qrnn_shift_right_round_full
 #define qrnn_lanes_add_saturate32 qrnn_add_saturate32
+#define qrnn_lanes_min qrnn_at_most
+#define qrnn_lanes_max qrnn_at_least
+#define qrnn_lanes_size qrnn_magnitude /* |x| < 2^31 */
 
 static inline qrnn_lanes qrnn_lanes_all(int32_t x)
 {
@@ -238,22 +241,6 @@ static inline qrnn_lanes qrnn_lanes_entry32(const int32_t *table, qrnn_lanes ind
     return table[index];
 }
 
-static inline qrnn_lanes qrnn_lanes_min(qrnn_lanes x, int32_t high)
-{
-    return (x > high) ? high : x;
-}
-
-static inline qrnn_lanes qrnn_lanes_max(qrnn_lanes x, int32_t low)
-{
-    return (x < low) ? low : x;
-}
-
-/* |x|, |x| < 2^31 */
-static inline qrnn_lanes qrnn_lanes_size(qrnn_lanes x)
-{
-    return (x < 0) ? -x : x;
-}
-
 /* below where x <= threshold, else above */
 static inline qrnn_lanes qrnn_lanes_choose(qrnn_lanes x, int32_t threshold, int32_t below, qrnn_lanes above)
 {
@@ -285,10 +272,10 @@ static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t mul
         s2 = qrnn_shift_left(s2, left_shift[2]);
         s3 = qrnn_shift_left(s3, left_shift[3]);
     }
-    y[0] = qrnn_requantize(s0, multiplier[0]);
-    y[1] = qrnn_requantize(s1, multiplier[1]);
-    y[2] = qrnn_requantize(s2, multiplier[2]);
-    y[3] = qrnn_requantize(s3, multiplier[3]);
+    y[0] = qrnn_requantize(s0, multiplier[0], 0U);
+    y[1] = qrnn_requantize(s1, multiplier[1], 0U);
+    y[2] = qrnn_requantize(s2, multiplier[2], 0U);
+    y[3] = qrnn_requantize(s3, multiplier[3], 0U);
 }
 #endif
 
@@ -337,7 +324,7 @@ static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
 #endif
 }
 
-/* round(x * q / 2^15) for any x and q in [0, 2^15], in 32 bits: with x = 2^15 high + low, 0 <= low < 2^15, it is
+/* qrnn_multiply_q15: round(x * q / 2^15), of any x and q in [0, 2^15], in 32 bits: with x = 2^15 high + low, 0 <= low < 2^15, it is
  * high * q + round(low * q / 2^15). Here -2^31 <= high * q <= 2^31 - 2^15, low * q + 2^14 < 2^31, and their sum lies between 0 and x. */
 static inline qrnn_lanes qrnn_lanes_multiply_q15(qrnn_lanes x, qrnn_lanes q)
 {

@@ -3,37 +3,21 @@
 #ifndef QRNN_LSTM_H
 #define QRNN_LSTM_H
 
-#include "qrnn_gates.h"
+#include "qrnn_contract_lanes.h"
 #include "qrnn_matrix.h"
-
-/* c' = saturate32(round(c * f) + round(i * g)) */
-static inline qrnn_lanes qrnn_lstm_cell_state(const qrnn_cell *cell, qrnn_lanes i, qrnn_lanes f, qrnn_lanes g, qrnn_lanes c)
-{
-#if defined(QRNN_UNIT_GATES) /* f in [0, 1] with 15 fraction bits: both roundings fit an int32 */
-    const qrnn_lanes kept = qrnn_lanes_multiply_q15(c, f);
-    return qrnn_lanes_add_saturate32(kept, qrnn_lanes_shift_right_round(qrnn_lanes_multiply(i, g), cell->product_shift));
-#else
-    const int64_t kept = qrnn_shift_right_round64((int64_t)c * f, cell->forget_frac);
-    const int64_t sum = kept + qrnn_shift_right_round64((int64_t)i * g, cell->product_shift);
-    return (int32_t)((sum < INT32_MIN) ? INT32_MIN : ((sum > INT32_MAX) ? INT32_MAX : sum));
-#endif
-}
 
 /* The argument of a gate, of the units of rows from `row` on; c is what its peephole reads. */
 static inline qrnn_lanes qrnn_lstm_argument(const qrnn_cell *cell, uint32_t row, const int32_t *x, const int32_t *h, qrnn_lanes c)
 {
 #if defined(QRNN_USE_PEEPHOLE)
     if (cell->peephole != NULL) {
-        const int64_t product = (int64_t)c * cell->peephole[row];
-        const int64_t part = qrnn_shift_right_round64(product, cell->peephole_shift[row]);
-        const int64_t most = INT64_C(1) << 30;
-        const int64_t sum = (int64_t)*x + ((part < -most) ? -most : ((part > most) ? most : part)) + *h;
-        return qrnn_to_argument(&cell->hh, row, qrnn_within_int32(sum));
+        const int32_t part = qrnn_peephole(c, cell->peephole[row], cell->peephole_shift[row]);
+        return qrnn_to_argument(&cell->hh, row, qrnn_within_int32((int64_t)*x + part + *h));
     }
 #else
     (void)c;
 #endif
-    return qrnn_to_argument(&cell->hh, row, qrnn_lanes_add(qrnn_lanes_of(x), qrnn_lanes_of(h)));
+    return qrnn_to_argument(&cell->hh, row, qrnn_preactivation(qrnn_lanes_of(x), qrnn_lanes_of(h)));
 }
 
 /* x and h: operands of the input and of the old state. cells [H] are updated; hidden [H] is what the cell puts out. */
@@ -66,19 +50,18 @@ QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x
             if (cell->forget == (uint8_t)QRNN_FORGET_GATE) {
                 f = qrnn_evaluate(&cell->gate[1], qrnn_lstm_argument(cell, row + QRNN_BLOCK_ROWS, &xs[1][k], &hs[1][k], c));
             } else if (cell->forget == (uint8_t)QRNN_FORGET_COUPLED) {
-                f = qrnn_lanes_subtract(qrnn_lanes_all(INT32_C(1) << cell->input_frac), i);
+                f = qrnn_coupled_forget(i, cell->input_frac);
             } else {
                 /* f is 1 */
             }
-            const qrnn_lanes g_sum = qrnn_lanes_add(qrnn_lanes_of(&xs[g_gate][k]), qrnn_lanes_of(&hs[g_gate][k]));
+            const qrnn_lanes g_sum = qrnn_preactivation(qrnn_lanes_of(&xs[g_gate][k]), qrnn_lanes_of(&hs[g_gate][k]));
             const qrnn_lanes g = qrnn_evaluate(&cell->gate[g_gate], qrnn_to_argument(&cell->hh, g_row, g_sum));
-            const qrnn_lanes next = qrnn_lstm_cell_state(cell, i, f, g, c);
+            const qrnn_lanes next = qrnn_lstm_cell_state(i, f, g, c, cell->forget_frac, cell->product_shift);
             const qrnn_lanes o_argument = qrnn_lstm_argument(cell, o_row, &xs[o_gate][k], &hs[o_gate][k], next);
             const qrnn_lanes o = qrnn_evaluate(&cell->gate[o_gate], o_argument);
-            const qrnn_lanes argument = qrnn_lanes_shift_right_round_full(next, cell->argument_shift);
+            const qrnn_lanes argument = qrnn_lstm_output_argument(next, cell->argument_shift);
             const qrnn_lanes activated = qrnn_evaluate(&cell->gate[gates], argument);
-            const qrnn_lanes product = qrnn_lanes_multiply(o, activated);
-            const qrnn_lanes state = qrnn_lanes_state(qrnn_lanes_shift_right_round(product, cell->hidden_shift));
+            const qrnn_lanes state = qrnn_lstm_hidden_state(o, activated, cell->hidden_shift);
             qrnn_lanes_write32(&cells[unit], next, count);
             qrnn_lanes_write16(&hidden[unit], state, count);
         }

@@ -3,7 +3,7 @@
 #ifndef QRNN_PROJECTION_H
 #define QRNN_PROJECTION_H
 
-#include "qrnn_gates.h"
+#include "qrnn_contract_lanes.h"
 
 /* s = saturate(round(f(v) / 2^shift), 32767), f a gate function, or the identity where gate is NULL; in place */
 static void qrnn_to_state(const qrnn_gate *gate, uint32_t count, uint32_t shift, int16_t *v)

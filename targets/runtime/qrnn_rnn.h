@@ -3,7 +3,7 @@
 #ifndef QRNN_RNN_H
 #define QRNN_RNN_H
 
-#include "qrnn_gates.h"
+#include "qrnn_contract_lanes.h"
 #include "qrnn_matrix.h"
 
 /* h' = saturate(round(f(pre)), 32767); x and h: operands of the input and of the old state; hidden [H] is what the cell puts out. */
@@ -23,10 +23,9 @@ QRNN_FOR_EACH_LAYER void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x,
         qrnn_rows(&cell->hh, block, 1U, h, hs);
         QRNN_PHASE(QRNN_PHASE_GATES);
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
-            const qrnn_lanes sum = qrnn_lanes_add(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
+            const qrnn_lanes sum = qrnn_preactivation(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes value = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, first + k, sum));
-            const qrnn_lanes next = qrnn_lanes_state(qrnn_lanes_shift_right_round(value, cell->hidden_shift));
-            qrnn_lanes_write16(&hidden[first + k], next, count);
+            qrnn_lanes_write16(&hidden[first + k], qrnn_rnn_hidden_state(value, cell->hidden_shift), count);
         }
         block++;
     }

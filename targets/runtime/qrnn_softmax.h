@@ -3,16 +3,18 @@
 #ifndef QRNN_SOFTMAX_H
 #define QRNN_SOFTMAX_H
 
-#include "qrnn_arithmetic.h"
+#include "qrnn_contract.h"
 
-/* exp(-d) in Q0.15 from a table over [0, 16); d >= 0 with frac fraction bits */
+#if defined(QRNN_HAS_EXP_WEIGHT)
+/* qrnn_exp_weight: both entries from one address, and a mask that an instruction holds */
 static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *table)
 {
     const int32_t scaled = (frac > 11U) ? qrnn_shift_right_round(d, frac - 11U) : qrnn_shift_left(d, 11U - frac);
-    const int32_t m = (scaled > 32767) ? 32767 : scaled;
+    const int32_t m = qrnn_at_most(scaled, 32767);
     const uint16_t *entry = &table[m >> 8];
     return entry[0] + qrnn_shift_right_round(((int32_t)entry[1] - entry[0]) * ((m & 255) * 128), 15U);
 }
+#endif
 
 /* y_k = round(2^14 * w_k / total), w_k = exp(x_k - max x): probabilities in Q1.14; x and y may be one array */
 static void qrnn_softmax(const int16_t *x, uint32_t count, uint32_t frac, const uint16_t *table, int16_t *y)
@@ -28,7 +30,7 @@ static void qrnn_softmax(const int16_t *x, uint32_t count, uint32_t frac, const 
     }
     for (uint32_t k = 0U; k < count; k++) {
         const uint32_t weight = (uint32_t)qrnn_exp_weight(largest - x[k], frac, table);
-        y[k] = (int16_t)(((weight << 15U) + total) / (2U * total));
+        y[k] = (int16_t)qrnn_softmax_divide(weight, total);
     }
 }
 

@@ -112,13 +112,11 @@ typedef struct {
 } qrnn_operand_format;
 
 /* A gate function, section 3 of the contract. */
-typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3 } qrnn_gate_kind;
-
 typedef struct {
     const int16_t *table;      /* ODD */
     const int32_t *wide_table; /* TABLE */
     int32_t value[5];          /* the five parameters of the kind, in the contract's order */
-    uint8_t kind;
+    uint8_t kind;              /* a qrnn_gate_kind */
 } qrnn_gate;
 
 /* One direction of a recurrent layer. Blocks of its matrices: [unit / 4][gate][unit % 4]. */

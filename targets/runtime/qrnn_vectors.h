@@ -3,16 +3,15 @@
 #ifndef QRNN_VECTORS_H
 #define QRNN_VECTORS_H
 
-#include "qrnn_arithmetic.h"
+#include "qrnn_contract.h"
 
 #if defined(QRNN_USE_ADD)
-/* y = saturate16(round((a * 2^a_shift + b * 2^b_shift) / 2^shift)) */
+/* y = add16(a, b, a_shift, b_shift, shift) */
 static void qrnn_add(const int16_t *a, const int16_t *b, uint32_t count, uint32_t a_shift, uint32_t b_shift, uint32_t shift,
                      int16_t *y)
 {
     for (uint32_t k = 0U; k < count; k++) {
-        const int32_t sum = qrnn_shift_left(a[k], a_shift) + qrnn_shift_left(b[k], b_shift);
-        y[k] = (int16_t)qrnn_saturate16(qrnn_shift_right_round(sum, shift));
+        y[k] = (int16_t)qrnn_add16(a[k], b[k], a_shift, b_shift, shift);
     }
 }
 #endif

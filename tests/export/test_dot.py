@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from installed import SANITIZERS, compiler, cross_compiler, tool
 
 from export.building import COMPILERS
+from qrnn.arithmetic.reals import operands
 from qrnn.export.layout import COLUMNS, Kernels, pack_block, pack_block_four, padded_columns
 
 HERE = Path(__file__).parent / "dot"
@@ -71,11 +72,10 @@ class Case:
     wide: bool
 
     def sums(self) -> list[int]:
-        rounded = (self.values.astype(np.int64) + ((1 << self.shift) >> 1)) >> self.shift
         weight = self.weight.astype(np.int64)
         if self.scale is not None:
             weight *= np.repeat(self.scale, 32, axis=1)[:, : len(self.values)]
-        sums = self.bias + weight @ np.clip(rounded, -self.limit, self.limit)
+        sums = self.bias + weight @ operands(self.values, self.shift, self.limit)
         assert (np.abs(sums) < 2**31).all()
         return [int(s) for s in sums]
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import sweep.made_up  # noqa: F401  (puts tools on the path)
-from qrnn.backends.cuda.kinds import BLOCK, LSTM, StepKind
+from qrnn.backends.codes import LSTM
+from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 
 from gpu_check import kernels_plugin  # isort: skip
@@ -18,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 TESTS = """
 import os
 import pytest
-from qrnn.backends.cuda.kinds import BLOCK, LSTM, StepKind
+from qrnn.backends.codes import LSTM
+from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import note_launch
 
 def kind(tiles):

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qrnn.backends.codes import GRU_RESET_AFTER, LSTM
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, GRU_RESET_AFTER, LSTM
+from qrnn.backends.cuda.kinds import BLOCK
 from qrnn.backends.cuda.plan import Layout, Plan, choose_plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.float_model import IndexArray

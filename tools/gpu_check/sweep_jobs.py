@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qrnn.backends.codes import GRU_RESET_AFTER, LSTM
 from qrnn.backends.cuda.costs import Costs
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, GRU_RESET_AFTER, LSTM, StepKind
+from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan, plans
 
 CELLS = {"lstm": (LSTM, 4), "gru": (GRU_RESET_AFTER, 3)}

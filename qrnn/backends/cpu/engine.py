@@ -16,6 +16,7 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.calls import Call, CallList
@@ -78,12 +79,12 @@ def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
     )
     params, tables, pre_shift = np.zeros((0, PARAMS), np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int8)
     if p is None:
-        return matrix, pre_shift, params, tables, (kernels.IDENTITY, 0, 0, 0, 0)
-    kind = kernels.IDENTITY
+        return matrix, pre_shift, params, tables, (NONE, 0, 0, 0, 0)
+    kind = IDENTITY
     if p.function is not None:
-        kind, (params, tables) = kernels.FUNCTION, pack_gates((p.function,))
+        kind, (params, tables) = FUNCTION, pack_gates((p.function,))
     elif p.table is not None:
-        kind, tables = kernels.SOFTMAX, p.table[None]
+        kind, tables = SOFTMAX, p.table[None]
     formats = (kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - h_frac)
     return _pack(p.matrix), p.pre_shift, params, tables, formats
 
@@ -202,7 +203,7 @@ class CpuEngine(Engine):
         elif forms is not None:
             self._spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
         else:
-            fixed = (*_codes(layer), d.reverse, *self._packed[layer.name, number], *data, traces)
+            fixed = (*codes_of(layer), d.reverse, *self._packed[layer.name, number], *data, traces)
 
             def run(n0: int, n1: int) -> None:
                 kernels.run_sequences(*fixed, _scratch(layer, d, 1), (n0, n1, 0, 1))
@@ -245,7 +246,7 @@ class CpuEngine(Engine):
         forms = self._fused.get((layer.name, 0))
         if forms is not None:
             return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
-        codes, traces = _codes(layer), _traces(d, c, M, 0)
+        codes, traces = codes_of(layer), _traces(d, c, M, 0)
         own = (np.zeros_like(h), np.zeros_like(c))
         return Call(
             stream_rows.sequences, place, rows, *codes, *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
@@ -283,7 +284,7 @@ class CpuEngine(Engine):
                 fused.whole_call(*data) if members == 1 else fused.shared_call(data, members, _patience(T * _macs(d)))
             )
         own = _scratch(layer, d, members)
-        fixed = (*_codes(layer), d.reverse, *self._packed[layer.name, number], *data, traces, own)
+        fixed = (*codes_of(layer), d.reverse, *self._packed[layer.name, number], *data, traces, own)
         alone = Call(kernels.run_sequences, *fixed, (0, N, 0, 1))
         if members == 1:
             return alone
@@ -340,26 +341,6 @@ class CpuEngine(Engine):
         out = np.empty_like(x)
         kernels.run_align(from_frac, to_frac, x.reshape(-1), out.reshape(-1))
         return out
-
-
-_CELLS = {
-    ("lstm", False): kernels.LSTM,
-    ("lstm", True): kernels.LSTM,
-    ("gru", False): kernels.GRU_RESET_BEFORE,
-    ("gru", True): kernels.GRU_RESET_AFTER,
-    ("rnn", False): kernels.RNN,
-    ("rnn", True): kernels.RNN,
-}
-"""(cell, linear_before_reset) → the kernels' code."""
-
-
-_FORGET = {"gate": kernels.OWN_GATE, "one": kernels.ONE, "coupled": kernels.COUPLED}
-"""The LSTM's forget gate → the kernels' code."""
-
-
-def _codes(layer: QuantRecurrent) -> tuple[int, int]:
-    """Of the cell and its forget gate, for `kernels.run_sequences`."""
-    return _CELLS[layer.cell, layer.linear_before_reset], _FORGET[layer.forget]
 
 
 def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tuple[Int16Array, Int32Array]:

@@ -23,19 +23,21 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic, register_jitable
 
 from qrnn import arithmetic
+from qrnn.arithmetic.reals import round_half_up
+from qrnn.backends import codes
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
 from qrnn.model import boundary, cell_formats
 
-for _function in (*arithmetic.CONTRACT, boundary.to_integers, boundary.to_reals):
+for _function in (*arithmetic.CONTRACT, round_half_up, boundary.to_integers, boundary.to_reals):
     register_jitable(_function)
 
 
 def source_digest() -> str:
-    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats and this package."""
+    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats, the codes, and this package."""
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats))):
+    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, codes))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -33,6 +33,7 @@ from qrnn.arithmetic.fixedpoint import (
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
+from qrnn.backends.codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.backends.cpu.barrier import wait_for_all
 from qrnn.backends.cpu.calls import address
 from qrnn.backends.cpu.functions import LANES, emit_rows
@@ -53,15 +54,6 @@ from qrnn.model.cell_formats import (
     X_LIMIT,
     X_SHIFT,
 )
-
-LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
-"""Cell codes of `run_sequences`: the two GRU forms are linear_before_reset 1 and 0."""
-
-OWN_GATE, ONE, COUPLED = 0, 1, 2
-"""Forget codes of `lstm_step`."""
-
-IDENTITY, FUNCTION, SOFTMAX = 0, 1, 2
-"""What a projection does to its sums."""
 
 POINTWISE_BLOCK = 256
 """Values of a pointwise layer that are computed together."""

@@ -13,6 +13,7 @@ from numba import cuda
 from numba.cuda import int64
 
 from qrnn.arithmetic import fixedpoint, gates
+from qrnn.backends.codes import FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, NONE, SOFTMAX
 from qrnn.backends.cuda.cells import (
     PRE_SHIFT,
     evaluate,
@@ -26,12 +27,8 @@ from qrnn.backends.cuda.cells import (
     to_operand,
 )
 from qrnn.backends.cuda.contract import device
-from qrnn.backends.cuda.kinds import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.launch import kernel
 from qrnn.model.cell_formats import H_LIMIT, H_SHIFT
-
-NONE, IDENTITY, FUNCTION, SOFTMAX = 0, 1, 2, 3
-"""What a projection does to its sums; NONE where there is no projection."""
 
 KIND, OPERAND_SHIFT, OPERAND_LIMIT, IN_FRAC, OUT_SHIFT = 0, 1, 2, 3, 4
 """Places of a projection's formats."""

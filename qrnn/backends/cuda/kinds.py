@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qrnn.backends.codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
-
-LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
-"""Cell codes: the two GRU forms are linear_before_reset 1 and 0."""
 
 CELL_NAMES = {
     LSTM: "lstm",
@@ -16,9 +14,6 @@ CELL_NAMES = {
     RNN: "rnn",
 }
 """Cell codes as data files name them."""
-
-OWN_GATE, ONE, COUPLED = 0, 1, 2
-"""Codes of the LSTM's forget gate."""
 
 BLOCK, GRID, LAUNCH = "block", "grid", "launch"
 """Barriers."""

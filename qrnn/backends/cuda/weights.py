@@ -10,10 +10,9 @@ import numpy as np
 from numba import cuda
 
 from qrnn.arithmetic.gates import PARAMS
+from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.backends.cuda.fragments import depth_tiles, gate_order, pack_weights, plain_order
-from qrnn.backends.cuda.general import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
-from qrnn.backends.cuda.kinds import COUPLED, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, RNN
 from qrnn.backends.cuda.plan import Layout
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
@@ -21,15 +20,6 @@ from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
 """The most columns of a row whose operands are split into two bytes: the sum of the low bytes' products then is an int32."""
-
-CELLS = {
-    ("lstm", False): LSTM, ("lstm", True): LSTM, ("gru", False): GRU_RESET_BEFORE, ("gru", True): GRU_RESET_AFTER,
-    ("rnn", False): RNN, ("rnn", True): RNN,
-}  # fmt: skip
-"""(cell, linear_before_reset) → the kernels' code."""
-
-FORGET = {"gate": OWN_GATE, "one": ONE, "coupled": COUPLED}
-"""The LSTM's forget gate → the kernels' code."""
 
 
 def upload(array: Any) -> Any:
@@ -87,7 +77,7 @@ class DirectionWeights:
     def __init__(self, layer: QuantRecurrent, number: int) -> None:
         d = layer.directions[number]
         self.direction, self.reverse = d, d.reverse
-        self.cell, self.forget = CELLS[layer.cell, layer.linear_before_reset], FORGET[layer.forget]
+        self.cell, self.forget = codes_of(layer)
         self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, d.hh.weight.shape[0]
         self.inputs = ProductWeights(d.ih, d.pre_shift, layer.x_operand)
         self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)

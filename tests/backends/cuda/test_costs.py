@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from qrnn.backends.codes import GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.costs import NAMES, RATES, Constants, Costs, costs_of, costs_path, family, load_costs
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, GRID, GRU_RESET_BEFORE, LSTM
+from qrnn.backends.cuda.kinds import BLOCK, GRID
 from qrnn.backends.cuda.plan import Layout, plans, work_of
 from qrnn.backends.cuda.records import DATA, as_json
 from qrnn.errors import BackendError

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from qrnn.backends.codes import LSTM, RNN
 from qrnn.backends.cuda import proofs
-from qrnn.backends.cuda.kinds import BLOCK, CELL_NAMES, GRID, LSTM, RNN, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kinds import BLOCK, CELL_NAMES, GRID, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.proofs import (
     PROVED,
     DeviceProofs,

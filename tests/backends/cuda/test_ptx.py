@@ -32,18 +32,9 @@ from backends.cuda.ptx import (
     linker,
     ptx_of,
 )
+from qrnn.backends.codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 from qrnn.backends.cuda import general, heads, inputs, steps
-from qrnn.backends.cuda.kinds import (
-    BLOCK,
-    GRID,
-    GRU_RESET_AFTER,
-    GRU_RESET_BEFORE,
-    LAUNCH,
-    LSTM,
-    MOST_THREADS,
-    RNN,
-    StepKind,
-)
+from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
 PRODUCTS = {

@@ -1,0 +1,329 @@
+"""The contract in C: generated functions are current and have the contract's values, and special forms equal what they replace."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from installed import cross_compiler, tool
+
+from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
+from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates
+from qrnn.targets import targets_folder
+
+TO_C, FUNCTIONS, MAKE = (load_tool(name) for name in ("contract_to_c", "contract_functions", "make_contract"))
+RUNTIME = targets_folder() / "runtime"
+HERE = Path(__file__).parent
+ENTRIES = 65538
+
+
+def test_the_files_are_what_the_contract_says() -> None:
+    """``python tools/make_contract.py`` writes them; the same text comes again."""
+    files = MAKE.files()
+    assert files == MAKE.files()
+    for name, text in files.items():
+        assert (RUNTIME / name).read_text(encoding="utf-8") == text, f"run python tools/make_contract.py for {name}"
+
+
+def test_every_function_of_the_contract_is_in_c() -> None:
+    """Except those that are written out wherever they are called, and the one that chooses."""
+    made = {f.function for f in (*FUNCTIONS.SCALARS, *FUNCTIONS.VECTORS)} | {gates.evaluate}
+    within = {fixedpoint.choose, fixedpoint.saturate32, fixedpoint.multiply_q15}
+    assert made | within == set(CONTRACT)
+    assert not made & within
+
+
+# --- the translator proves widths, or refuses ---
+
+
+def translate(function: Callable[..., int], dialect: str = "Scalar", facts: Any = (), **bounds: tuple[int, int]) -> str:
+    """The value of a function of arguments within ``bounds``, as C."""
+    kind = TO_C.SIGNED if dialect == "Scalar" else TO_C.LANES
+    counts = ("shift", "segment_bits", "pre_shift")
+    values = {k: TO_C.Value(k, TO_C.UNSIGNED if k in counts else kind, *b) for k, b in bounds.items()}
+    translator = TO_C.Translator(getattr(TO_C, dialect)(), {})
+    return str(translator.function(function, values, dict(facts))[1].text)
+
+
+def test_a_product_has_64_bits_where_it_must_and_32_where_it_fits() -> None:
+    fits = translate(cells.lstm_hidden_state, o=(0, 32768), activated_c=(-32768, 32768), shift=(0, 15))
+    assert "int64" not in fits
+    assert "int64_t" in translate(cells.lstm_hidden_state, o=(0, 65536), activated_c=(-32768, 32768), shift=(0, 15))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "function", "bounds"),
+    [
+        ("Lanes", cells.preactivation, {"x_part": (-(1 << 31), 0), "h_part": (-1, 0), "pre_shift": (0, 15)}),
+        ("Lanes", cells.lstm_output_argument, {"c": (-(1 << 31), (1 << 31) - 1), "shift": (0, 23)}),
+        ("Lanes", cells.reset_operand, {"r": (0, 1 << 16), "h": (-32767, 32767), "shift": (0, 15), "r_frac": (0, 15), "limit": (1, 127)}),
+        ("Scalar", gates.softmax_divide, {"weight": (0, 1 << 15), "total": (0, 1 << 30)}),
+        ("Scalar", fixedpoint.shift_right_round, {"x": (0, 1), "shift": (0, 63)}),
+        ("Scalar", fixedpoint.shift_right_round, {"x": (-(1 << 63), (1 << 63) - 1), "shift": (0, 15)}),
+    ],
+)  # fmt: skip
+def test_what_is_not_proved_is_refused(dialect: str, function: Any, bounds: dict[str, tuple[int, int]]) -> None:
+    with pytest.raises(TO_C.TranslationError):
+        translate(function, dialect, **bounds)
+
+
+def test_the_blend_of_a_gru_lies_where_the_generator_says() -> None:
+    """It is linear in z, in n and in h, so that its ends are at their ends."""
+    (function,) = (
+        f for f in FUNCTIONS.VECTORS if f.function is cells.gru_hidden_state and f.only_if == FUNCTIONS.UNIT_GATES
+    )
+    assert "blend = z * h + ((1 << z_frac) - z) * shift_right_round(n, n_shift)" in inspect.getsource(function.function)
+    ends = (-32767, 32767)
+    blends = [z * h + ((1 << 15) - z) * n for z in (0, 1 << 15) for h in ends for n in ends]
+    assert function.facts["blend"] == (min(blends), max(blends))
+
+
+# --- what is generated has the contract's values ---
+
+GATES = tuple(f"QRNN_GATE_{kind}" for kind in MAKE.KINDS)
+UNIT = {True: ("QRNN_UNIT_GATES", *GATES), False: ("QRNN_USE_CUT", *GATES)}
+
+
+def included(function: Any, unit: bool) -> bool:
+    """Whether a build of `UNIT` has the function."""
+    has = {"defined(QRNN_UNIT_GATES)": unit, "defined(QRNN_USE_CUT)": not unit}
+    condition = function.only_if
+    return has.get(condition) is True or (
+        not has.get(condition.removeprefix("!"), False) and condition[:1] in ("", "!")
+    )
+
+
+def wrapper(function: Any) -> str:
+    """A function that ctypes calls, and that calls the inline one."""
+    parameters, names = [], []
+    for name in inspect.signature(function.function).parameters:
+        argument = function.arguments[name]
+        if getattr(argument, "fixed", False):
+            continue
+        table = isinstance(argument, FUNCTIONS.TableArgument)
+        parameters.append(f"const {argument.kind} *{name}" if table else f"{argument.kind} {name}")
+        names.append(name)
+    head = f"int64_t call_{function.c_name}({', '.join(parameters)})"
+    if function.function not in MAKE.columns():
+        return f"{head};\n{head} {{ return {function.c_name}({', '.join(names)}); }}\n"
+    lines = [f"qrnn_gate gate = {{NULL, NULL, {{0}}, QRNN_{function.c_name.rpartition('_')[2].upper()}}};"]
+    for name, text in MAKE.columns()[function.function].items():
+        if name != "x":
+            place = MAKE.column(text, function.arguments[name]).replace("(uint32_t)", "").replace("->", ".")
+            lines.append(f"{place} = {'' if 'table' in name else '(int32_t)'}{name};")
+    return f"{head};\n{head} {{ {' '.join(lines)} return qrnn_evaluate(&gate, x); }}\n"
+
+
+@cache
+def library(cc: str, unit: bool, folder: Path) -> ctypes.CDLL:
+    """The generated functions, compiled so that an overflow is said on stderr."""
+    functions = [f for f in (*FUNCTIONS.SCALARS, *FUNCTIONS.VECTORS) if included(f, unit)]
+    source = folder / f"{cc}{unit}.c"
+    defines = "".join(f"#define {name}\n" for name in UNIT[unit])
+    source.write_text(f'{defines}#include "qrnn_contract_lanes.h"\n' + "".join(map(wrapper, functions)))
+    flags = ["-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", f"-I{RUNTIME}"]
+    compile_program([compiler(cc), *WARNINGS, *flags, source, "-o", source.with_suffix(".so")])
+    return ctypes.CDLL(str(source.with_suffix(".so")))
+
+
+CTYPES = {
+    "int32_t": ctypes.c_int32,
+    "uint32_t": ctypes.c_uint32,
+    "int64_t": ctypes.c_int64,
+    "qrnn_lanes": ctypes.c_int32,
+}
+TYPES = {"int16_t": np.int16, "uint16_t": np.uint16, "int32_t": np.int32}
+
+
+@cache
+def tables(kind: str, low: int, high: int) -> list[Any]:
+    """A table of random entries, and one that leaps from end to end."""
+    random = np.random.default_rng(0).integers(low, high + 1, ENTRIES)
+    return [random.astype(TYPES[kind]), np.where(np.arange(ENTRIES) % 2, low, high).astype(TYPES[kind])]
+
+
+def ends_and_between(low: int, high: int) -> Any:
+    return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
+
+
+@st.composite
+def arguments(draw: Any, function: Any) -> dict[str, Any]:
+    """Arguments within the bounds, and with the facts, that the generator takes for granted."""
+    found: dict[str, Any] = {}
+    for name, argument in function.arguments.items():
+        if isinstance(argument, FUNCTIONS.TableArgument):
+            found[name] = tables(argument.kind, argument.low, argument.high)[draw(st.integers(0, 1))]
+        else:
+            found[name] = draw(ends_and_between(argument.low, argument.high))
+    if function.function is fixedpoint.requantize:
+        found["acc"] = int(found["acc"] / (1 << found["left_shift"]))
+    if function.function is fixedpoint.add16:
+        found[draw(st.sampled_from(["a_shift", "b_shift"]))] = 0
+    if function.function is gates.evaluate_table and found["lowest"] > found["highest"]:
+        found["lowest"], found["highest"] = found["highest"], found["lowest"]
+    if function.function in (gates.evaluate_ramp, fixedpoint.saturate) and found["low"] > found["high"]:
+        found["low"], found["high"] = found["high"], found["low"]
+    space = {**function.function.__globals__, **found}
+    if function.saturated:
+        space["x"] = fixedpoint.saturate16(found["x"])
+    for fact, (low, high) in function.facts.items():
+        if fact not in ("blend",):  # that one is no condition: it is proved above
+            assume(low <= eval(fact, space) <= high)
+    return found
+
+
+def expected(function: Any, values: dict[str, Any]) -> int:
+    """The contract's value; a gate function's of the argument that is saturated first."""
+    own = {name: Entries(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
+    if function.function in MAKE.columns():
+        own["x"] = fixedpoint.saturate16(own["x"])
+    return int(function.function(**own))
+
+
+class Entries:
+    """A table as the contract reads it: unbounded integers."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __getitem__(self, k: int) -> int:
+        return int(self._values[k])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("contract")
+
+
+EVERY = [
+    pytest.param(f, unit, cc, id=f"{f.c_name}-{'unit' if unit else 'any'}-{cc}")
+    for unit, cc in zip(UNIT, COMPILERS, strict=True)
+    for f in (*FUNCTIONS.SCALARS, *FUNCTIONS.VECTORS)
+    if included(f, unit)
+]
+
+
+@pytest.mark.parametrize(("function", "unit", "cc"), EVERY)
+def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool, cc: str, folder: Path) -> None:
+    """Within the bounds that its comment names; an overflow of a signed integer ends the program."""
+    call = getattr(library(cc, unit, folder), f"call_{function.c_name}")
+    call.restype = ctypes.c_int64
+    names = list(inspect.signature(function.function).parameters)
+
+    @settings(deadline=None, max_examples=150)
+    @given(arguments(function))
+    def check(values: dict[str, Any]) -> None:
+        given = []
+        for name in names:
+            argument, value = function.arguments[name], values[name]
+            if isinstance(argument, FUNCTIONS.TableArgument):
+                given.append(value.ctypes.data_as(ctypes.c_void_p))
+            elif not argument.fixed:
+                given.append(CTYPES[argument.kind](value))
+        got = int(call(*given))
+        assert (fixedpoint.saturate16(got) if function.leave else got) == expected(function, values)
+
+    check()
+
+
+# --- special forms ---
+
+HOSTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "64-bit registers": ("plain", ()),
+    "registers of 32 bits": ("plain", ("-DQRNN_HAS_NARROW_REGISTERS", "-DQRNN_HAS_EXP_WEIGHT")),
+    "halfword products": ("plain", ("-DQRNN_HALFWORD_PRODUCTS",)),
+    "DSP": ("dsp", ("-DOPERANDS_OF_DSP",)),
+    "Helium's operands": ("mve", ("-DOPERANDS_OF_HELIUM",)),
+}
+
+ARM: dict[str, tuple[str, tuple[str, ...]]] = {
+    "SSAT, QADD, SMMULR in Arm state": ("dsp", ("-mcpu=cortex-a7", "-marm", "-DOPERANDS_OF_DSP")),
+    "SSAT, QADD, SMMULR in Thumb state": ("dsp", ("-mcpu=cortex-a7", "-mthumb", "-DOPERANDS_OF_DSP")),
+    "QADD": ("plain", ("-mcpu=arm926ej-s", "-marm")),
+    "Thumb-1": ("plain", ("-mcpu=arm926ej-s", "-mthumb")),
+}
+
+
+START = """extern int main(void);
+void begin(void);
+void begin(void) { register int status __asm__("r0") = main();
+__asm__ volatile("mov r7, #1\\n\\tsvc #0" : : "r"(status) : "r7"); for (;;) { } }
+"""
+"""A program for Linux on Arm that needs no library's start."""
+
+
+def plain_contract(folder: Path) -> None:
+    """The generated scalar functions under other names, which no special form takes."""
+    text = MAKE.files()["qrnn_contract.h"].replace("qrnn_", "plain_").replace("QRNN_", "PLAIN_")
+    (folder / "plain_contract.h").write_text(text.replace('#include "plain_arithmetic.h"\n', ""))
+
+
+def forms_command(kernels: str, folder: Path, count: int) -> list[object]:
+    plain_contract(folder)
+    return [
+        *WARNINGS[:-1], "-Wno-unused-function", "-Werror", f"-I{RUNTIME}", f"-I{folder}", f'-DHEADER="qrnn_dot_{kernels}.h"',
+        f"-DCOUNT={count}", "-DQRNN_UNIT_GATES", HERE / "contract" / "forms.c", "-o", folder / "forms",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+@pytest.mark.parametrize("host", HOSTS)
+def test_special_forms_on_this_machine(host: str, cc: str, tmp_path: Path) -> None:
+    kernels, flags = HOSTS[host]
+    checked = ("-O1", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", f"-I{HERE / 'dot'}")
+    compile_program([compiler(cc), *checked, *flags, *forms_command(kernels, tmp_path, 400_000)])
+    assert subprocess.run([tmp_path / "forms"], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("core", ARM)
+def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
+    """By QEMU in user mode: a program that ends by Linux's call, without a library's start."""
+    kernels, flags = ARM[core]
+    (start := tmp_path / "start.c").write_text(START)
+    cc = cross_compiler("arm-none-eabi-gcc", "-c")
+    end = ["-nostartfiles", "-Wl,--entry=begin", start]
+    compile_program([cc, "-O2", *flags, *forms_command(kernels, tmp_path, 200_000), *end, "-lc", "-lgcc"])
+    assert subprocess.run([tool("qemu-arm"), tmp_path / "forms"], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("-DQRNN_NO_ASSEMBLY",)], ids=["assembly", "C"])
+def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Four lanes, in a Cortex-M55 that QEMU has."""
+    emulator = tool("qemu-system-arm")
+    cc = cross_compiler("arm-none-eabi-gcc", "--specs=rdimon.specs")
+    core = ["-O2", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-DOPERANDS_OF_HELIUM", *flags]
+    end = ["--specs=rdimon.specs", "-nostartfiles", f"-T{HERE / 'dot' / 'ram.ld'}", HERE / "dot" / "start.c"]
+    compile_program([cc, *core, *forms_command("mve", tmp_path, 200_000), "-Wno-pedantic", *end])
+    command = [emulator, "-M", "mps3-an547", "-nographic", "-monitor", "none", "-serial", "null"]
+    command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(tmp_path / "forms")]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "right", "wrong"),
+    [
+        (1, "ssat %0, #16", "ssat %0, #15"),
+        (2, "qadd %0", "qsub %0"),
+        (5, "smmulr %0", "smmul %0"),
+    ],
+)
+def test_a_wrong_instruction_is_found(form: int, right: str, wrong: str, tmp_path: Path) -> None:
+    header = (RUNTIME / "qrnn_arithmetic.h").read_text(encoding="utf-8")
+    assert right in header
+    (tmp_path / "qrnn_arithmetic.h").write_text(header.replace(right, wrong))
+    for name in ("qrnn_contract.h", "qrnn_contract_lanes.h", "qrnn_lanes.h", "qrnn_types.h", "qrnn_dot_plain.h"):
+        (tmp_path / name).write_text((RUNTIME / name).read_text(encoding="utf-8"))
+    (start := tmp_path / "start.c").write_text(START)
+    cc = cross_compiler("arm-none-eabi-gcc", "-c")
+    command = [cc, "-O2", "-mcpu=cortex-a7", "-marm", f"-I{tmp_path}", *forms_command("plain", tmp_path, 1000)]
+    compile_program([*command, "-nostartfiles", "-Wl,--entry=begin", start, "-lc", "-lgcc"])
+    assert subprocess.run([tool("qemu-arm"), tmp_path / "forms"], timeout=60, check=False).returncode == form

@@ -1,0 +1,260 @@
+"""Which functions of the contract the runtime in C has, under which names, and within which bounds their arguments lie.
+
+The bounds are those of docs/arithmetic.md, section 9.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract_to_c import INT32, LANES, SIGNED, UNSIGNED, Callee, Lanes, Scalar
+
+from qrnn.arithmetic import cells, fixedpoint, gates
+
+INT16 = (-32768, 32767)
+GATE = (-32768, 32768)
+"""What a gate function's values lie within."""
+UNIT = (0, 1 << 15)
+"""The same for one that scales a state, under QRNN_UNIT_GATES: with 15 fraction bits within [0, 1]."""
+STATE = (-cells.STATE_LIMIT, cells.STATE_LIMIT)
+PARTIAL = (-(1 << 30) + 1, (1 << 30) - 1)
+"""A requantized sum."""
+FRAC = (0, 15)
+MAGNITUDES = (-INT32[1], INT32[1])
+"""Every int32 that has a magnitude."""
+LINE = (-(1 << 31) + (1 << 15), (1 << 31) - 1 - (1 << 15))
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument: its type in C, and its bounds. One that can be only one number is written as that number; ``fixed``: and is no parameter."""
+
+    kind: str
+    low: int
+    high: int
+    fixed: bool = False
+
+
+@dataclass(frozen=True)
+class TableArgument:
+    """A table: the type of its entries in C, their bounds, and the function that reads one for each lane."""
+
+    kind: str
+    low: int
+    high: int
+    entry: str = ""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the contract as the runtime has it.
+
+    ``only_if``: the condition of the preprocessor under which it is compiled. ``facts``: bounds of expressions that intervals do not see; each
+    has its reason in ``note``. ``leave``: the saturation at the end that is left to a gate function. ``saturated``: arguments that are
+    saturated to int16 before anything else.
+    """
+
+    function: Callable[..., Any]
+    section: int
+    arguments: Mapping[str, Argument | TableArgument]
+    name: str = ""
+    result: str = SIGNED
+    only_if: str = ""
+    facts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    note: str = ""
+    leave: str | None = None
+    saturated: tuple[str, ...] = ()
+
+    @property
+    def c_name(self) -> str:
+        return "qrnn_" + (self.name or self.function.__name__)
+
+
+def lane(bounds: tuple[int, int]) -> Argument:
+    return Argument(LANES, *bounds)
+
+
+def signed(bounds: tuple[int, int]) -> Argument:
+    return Argument(SIGNED, *bounds)
+
+
+def bits(low: int, high: int) -> Argument:
+    """A number of bits."""
+    return Argument(UNSIGNED, low, high)
+
+
+def fixed(n: int) -> Argument:
+    return Argument(SIGNED, n, n, fixed=True)
+
+
+def long(bounds: tuple[int, int]) -> Argument:
+    return Argument("int64_t", *bounds)
+
+
+WIDE = (-(1 << 62), 1 << 62)
+INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
+GRU = {"z": lane(GATE), "n": lane(GATE), "h": lane(STATE), "z_frac": bits(*FRAC), "n_shift": bits(*FRAC)}
+CELL = {
+    "i": lane(GATE),
+    "f": lane((-(1 << 15), 1 << 16)),
+    "g": lane(GATE),
+    "c": lane(INT32),
+    "f_frac": bits(*FRAC),
+    "product_shift": bits(0, 30),
+}
+RESET = {
+    "x_part": lane(PARTIAL),
+    "h_part": lane(PARTIAL),
+    "r": lane(GATE),
+    "r_frac": bits(*FRAC),
+    "pre_shift": fixed(0),
+}
+ODD: dict[str, Argument | TableArgument] = {
+    "x": lane(MAGNITUDES),
+    "offset": signed((-(1 << 14), 1 << 14)),
+    "segment_bits": bits(*FRAC),
+    "cut": signed((0, 32767)),
+    "table": TableArgument("int16_t", *INT16, entry="qrnn_lanes_entry16"),
+}
+UNIT_GATES, NOT_UNIT_GATES = "defined(QRNN_UNIT_GATES)", "!defined(QRNN_UNIT_GATES)"
+
+SCALARS: tuple[Function, ...] = (
+    Function(fixedpoint.magnitude, 2, {"x": signed(MAGNITUDES)}),
+    Function(
+        fixedpoint.saturate, 2, {"x": signed(INT32), "low": fixed(INT32[0]), "high": signed(INT32)}, "at_most",
+        note="There is no lower end.",
+    ),
+    Function(
+        fixedpoint.saturate, 2, {"x": signed(INT32), "low": signed(INT32), "high": fixed(INT32[1])}, "at_least",
+        note="There is no upper end.",
+    ),
+    Function(fixedpoint.saturate, 2, {"x": signed(INT32), "low": signed(INT32), "high": signed(INT32)}),
+    Function(fixedpoint.saturate, 2, {"x": long(WIDE), "low": long(WIDE), "high": long(WIDE)}, "saturate64", "int64_t"),
+    Function(fixedpoint.saturate16, 2, {"x": signed(INT32)}, only_if="!defined(QRNN_HAS_SSAT)"),
+    Function(fixedpoint.saturate16_shifted, 2, {"x": signed(INT32), "left_shift": bits(*FRAC)}),
+    Function(
+        fixedpoint.shift_right_round, 2, {"x": signed(INT32), "shift": bits(0, 30)},
+        facts={"x + (1 << shift >> 1)": INT32}, note="x + 2^(shift - 1) fits 32 bits wherever this is called.",
+    ),
+    Function(
+        fixedpoint.shift_right_round, 2, {"x": long((-(1 << 62), (1 << 62) - 1)), "shift": bits(0, 46)},
+        "shift_right_round64", "int64_t",
+    ),
+    Function(
+        fixedpoint.requantize, 2, {"acc": signed(MAGNITUDES), "multiplier": signed((0, (1 << 31) - 2)), "left_shift": bits(0, 30)},
+        only_if="!defined(QRNN_HAS_REQUANTIZE)", facts={"acc << left_shift": MAGNITUDES},
+        note="|acc| * 2^left_shift < 2^31 is proved for every row when a model is made and when it is loaded.",
+    ),
+    Function(fixedpoint.align16, 2, {"x": signed(INT16), **INPUTS}),
+    Function(
+        fixedpoint.add16, 2,
+        {"a": signed(INT16), "b": signed(INT16), "a_shift": bits(*FRAC), "b_shift": bits(*FRAC), "out_shift": bits(*FRAC)},
+        facts={"(a << a_shift) + (b << b_shift)": (-(1 << 30) - (1 << 15), (1 << 30) + (1 << 15))},
+        note="One of a_shift and b_shift is 0.",
+    ),
+    Function(fixedpoint.to_operand, 2, {"x": signed(INT16), "shift": bits(*FRAC), "limit": signed((1, 32767))}),
+    Function(
+        gates.piecewise_linear, 3,
+        {"x": signed((0, 32767)), "table": TableArgument("uint16_t", 0, 1 << 15), "segment_bits": bits(*FRAC)},
+    ),
+    Function(
+        gates.exp_weight, 3, {"d": signed((0, 65535)), "frac": bits(*FRAC), "table": TableArgument("uint16_t", 0, 1 << 15)},
+        only_if="!defined(QRNN_HAS_EXP_WEIGHT)",
+    ),
+    Function(
+        gates.softmax_divide, 3, {"weight": Argument(UNSIGNED, *UNIT), "total": Argument(UNSIGNED, 1, INT32[1])}, result=UNSIGNED,
+    ),
+    Function(
+        cells.peephole, 4, {"c": signed(INT32), "weight": signed(INT16), "shift": bits(0, 46)},
+    ),
+)  # fmt: skip
+"""The functions of qrnn_contract.h, each after those it calls."""
+
+VECTORS: tuple[Function, ...] = (
+    *(
+        Function(
+            gates.piecewise_linear, 3,
+            {"x": lane((0, 65535)), "table": TableArgument(kind, *bounds, entry=f"qrnn_lanes_entry{width}"), "segment_bits": bits(*FRAC)},
+            f"piecewise_linear{width}", LANES,
+        )
+        for width, kind, bounds in ((16, "int16_t", INT16), (32, "int32_t", GATE))
+    ),
+    Function(gates.evaluate_odd, 3, ODD, result=LANES, only_if="defined(QRNN_USE_CUT)"),
+    Function(gates.evaluate_odd, 3, ODD | {"cut": signed((0, 0))}, result=LANES, only_if="!defined(QRNN_USE_CUT)"),
+    Function(
+        gates.evaluate_ramp, 3,
+        {
+            "x": lane(INT32), "slope": signed((-32767, 32767)), "intercept": signed(INT32), "shift": bits(*FRAC),
+            "low": signed(GATE), "high": signed(GATE),
+        },
+        result=LANES, saturated=("x",), facts={"x * slope + intercept": LINE},
+        note="|x * slope + intercept| + 2^15 < 2^31 is checked for every gate function.",
+    ),
+    Function(
+        gates.evaluate_table, 3,
+        {
+            "x": lane(INT32), "lowest": signed(INT16), "highest": signed(INT16), "segment_bits": bits(*FRAC),
+            "table": TableArgument("int32_t", *GATE, entry="qrnn_lanes_entry32"),
+        },
+        result=LANES,
+    ),
+    Function(
+        gates.evaluate_threshold, 3,
+        {
+            "x": lane(INT32), "threshold": signed(INT16), "slope": signed((-32767, 32767)), "intercept": signed(INT32),
+            "high": signed(GATE), "below": signed(GATE),
+        },
+        result=LANES, saturated=("x",), facts={"x * slope + intercept": MAGNITUDES},
+        note="|x * slope + intercept| < 2^31 is checked for every gate function.",
+    ),
+    Function(fixedpoint.align16, 2, {"x": lane(INT16), **INPUTS}, "align16_argument", LANES, leave="saturate16"),
+    Function(
+        cells.preactivation, 4, {"x_part": lane(PARTIAL), "h_part": lane(PARTIAL), "pre_shift": fixed(0)}, result=LANES,
+        leave="saturate16_shifted",
+    ),
+    Function(cells.candidate_after_reset, 4, RESET | {"r": lane(UNIT), "r_frac": bits(15, 15)}, result=LANES,
+             only_if=UNIT_GATES, leave="saturate16_shifted"),
+    Function(cells.candidate_after_reset, 4, RESET, result=LANES, only_if=NOT_UNIT_GATES, leave="saturate16_shifted"),
+    Function(
+        cells.reset_operand, 4,
+        {"r": lane(GATE), "h": lane(STATE), "r_frac": bits(*FRAC), "shift": bits(*FRAC), "limit": signed((1, 32767))}, result=LANES,
+    ),
+    Function(cells.coupled_forget, 4, {"i": lane(GATE), "i_frac": bits(*FRAC)}, result=LANES),
+    Function(cells.lstm_cell_state, 4, CELL | {"f": lane(UNIT), "f_frac": bits(15, 15)}, result=LANES, only_if=UNIT_GATES),
+    Function(cells.lstm_cell_state, 4, CELL, result=LANES, only_if=NOT_UNIT_GATES),
+    Function(cells.lstm_output_argument, 4, {"c": lane(INT32), "shift": bits(0, 23)}, result=LANES, leave="saturate16"),
+    Function(cells.lstm_hidden_state, 4, {"o": lane(GATE), "activated_c": lane(GATE), "shift": bits(0, 30)}, result=LANES),
+    Function(
+        cells.gru_hidden_state, 4, GRU | {"z": lane(UNIT), "z_frac": bits(15, 15), "n": lane(STATE)}, result=LANES,
+        only_if=UNIT_GATES,
+        facts={
+            "blend": (-32767 << 15, 32767 << 15),
+        },
+        note="z lies in [0, 1]: the blend is 2^15 times a mean of n and h.",
+    ),
+    Function(cells.gru_hidden_state, 4, GRU, result=LANES, only_if=NOT_UNIT_GATES),
+    Function(cells.rnn_hidden_state, 4, {"activated": lane(GATE), "shift": bits(*FRAC)}, result=LANES),
+)  # fmt: skip
+"""The functions of qrnn_contract_lanes.h."""
+
+
+def callees(functions: Sequence[Function], *names: str) -> dict[Any, list[Callee]]:
+    """Those of ``functions`` with these names in C, as `Translator` takes them."""
+    found: dict[Any, list[Callee]] = {}
+    for f in functions:
+        if f.c_name in names:
+            own = [f.arguments[a] for a in inspect.signature(f.function).parameters]
+            entry = next((a.entry for a in own if isinstance(a, TableArgument)), "")
+            callee = Callee(f.c_name, tuple(a.kind for a in own), tuple((a.low, a.high) for a in own), entry)
+            found.setdefault(f.function, []).append(callee)
+    return found
+
+
+CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
+    Scalar: callees(SCALARS, "qrnn_piecewise_linear", "qrnn_saturate16"),
+    Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
+}
+"""Functions that others call; the rest is written in place of the call."""

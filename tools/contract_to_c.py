@@ -1,0 +1,641 @@
+"""Translate functions of the contract (`qrnn.arithmetic`) from their Python source to C99.
+
+A `Translator` walks the syntax tree of one function and carries an interval for every value: the bounds of an operation follow from the
+bounds of its arguments. An operation is written in 32 bits where its result is proved to fit, and in 64 bits where it must be; the
+translation stops with an error where even these do not hold it. What intervals cannot see (a mean of two values lies between them) is
+stated as a ``fact``.
+
+There are two dialects. `Scalar` writes C's operators. `Lanes` writes calls of targets/runtime/qrnn_lanes.h, which are one value or four.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from qrnn import arithmetic
+from qrnn.arithmetic import cells, fixedpoint
+
+INT32 = (-(1 << 31), (1 << 31) - 1)
+UINT32 = (0, (1 << 32) - 1)
+INT64 = (-(1 << 63), (1 << 63) - 1)
+SIGNED, UNSIGNED, LONG, LANES, NUMBER = "int32_t", "uint32_t", "int64_t", "qrnn_lanes", "number"
+"""Kinds of values: the types of C, and numbers that are known when the code is written."""
+
+
+class TranslationError(Exception):
+    """A function uses what is not translated, or a value is not proved to fit its type."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression of C and the interval in which its values lie. ``atom``: it needs no parentheses as an operand."""
+
+    text: str
+    kind: str
+    low: int
+    high: int
+    atom: bool = True
+    factors: tuple[Value, Value] | None = None
+    """The two lanes whose product this is, where the product does not fit 32 bits and is not yet written."""
+    terms: tuple[Value, Value] | None = None
+    """The same of a sum."""
+
+    @property
+    def operand(self) -> str:
+        """The text as an operand of an operator."""
+        return self.text if self.atom else f"({self.text})"
+
+    def within(self, bounds: tuple[int, int]) -> bool:
+        """Whether every value lies within ``bounds``."""
+        return bounds[0] <= self.low and self.high <= bounds[1]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison. ``lanes``: it may differ from lane to lane. ``decided``: the bounds say what it is."""
+
+    left: Value
+    sign: str
+    right: Value
+    text: str
+
+    @property
+    def lanes(self) -> bool:
+        return LANES in (self.left.kind, self.right.kind)
+
+    @property
+    def decided(self) -> bool | None:
+        a, b = self.left, self.right
+        always = {"<": a.high < b.low, "<=": a.high <= b.low, ">": a.low > b.high, ">=": a.low >= b.high}
+        never = {"<": a.low >= b.high, "<=": a.low > b.high, ">": a.high <= b.low, ">=": a.high < b.low}
+        return True if always[self.sign] else False if never[self.sign] else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """An argument that is a table: ``name`` in C, and the bounds of its entries."""
+
+    text: str
+    low: int
+    high: int
+    entry: str = ""
+    """The function of `Lanes` that reads entries; "": ``[k]``."""
+
+
+@dataclass(frozen=True)
+class Callee:
+    """A function of the contract that C has under ``name``, for arguments of these types within these bounds."""
+
+    name: str
+    kinds: tuple[str, ...]
+    bounds: tuple[tuple[int, int], ...]
+    entry: str = ""
+    """`Table.entry` of its table."""
+
+    def takes(self, arguments: list[Value | Table]) -> bool:
+        """Whether these arguments are within its bounds."""
+        tables = all(a.entry == self.entry for a in arguments if isinstance(a, Table))
+        pairs = zip(arguments, self.bounds, strict=True)
+        return tables and all(low <= a.low and a.high <= high for a, (low, high) in pairs)
+
+
+@dataclass
+class Scope:
+    """What a function's code sees: its arguments and variables, and facts about expressions (their Python text → bounds)."""
+
+    names: dict[str, Value | Table]
+    space: Mapping[str, Any]
+    facts: dict[str, tuple[int, int]]
+    lines: list[str] = field(default_factory=list)
+    entries: dict[str, str] = field(default_factory=dict)
+    """Variables that hold entries of a table, and the expressions that read these."""
+
+
+def number(n: int) -> Value:
+    """A number that is known when the code is written."""
+    return Value(str(n), NUMBER, n, n)
+
+
+def literal(n: int, kind: str) -> str:
+    """A number as C writes it in an expression of ``kind``."""
+    if kind == UNSIGNED:
+        return f"{n}U" if n < 1 << 16 else f"UINT32_C({n})"
+    if kind == LONG:
+        return f"INT64_C({n})" if n != INT64[0] else "INT64_MIN"
+    named = {INT32[0]: "INT32_MIN", INT32[1]: "INT32_MAX"}
+    return named.get(n) or (str(n) if abs(n) < 1 << 16 else f"INT32_C({n})")
+
+
+class Scalar:
+    """C's operators on int32_t, uint32_t and int64_t."""
+
+    def as_kind(self, v: Value, kind: str) -> Value:
+        """The same value with another type."""
+        if v.kind == kind:
+            return v
+        if v.kind == NUMBER:
+            return replace(v, text=literal(v.low, kind), kind=kind, atom=v.low >= 0)
+        return replace(v, text=f"({kind}){v.operand}", kind=kind)
+
+    def name(self, v: Value) -> str:
+        """The type of a variable that holds ``v``."""
+        return SIGNED if v.kind == NUMBER else v.kind
+
+    def binary(self, op: str, a: Value, b: Value, low: int, high: int) -> Value:
+        """a op b, within [low, high]."""
+        if op in ("<<", ">>"):
+            return self.shift(op, a, b, low, high)
+        kind = self._kind(a, b, low, high)
+        first = self.as_kind(a, kind)
+        # The usual conversions widen the other operand, or it is a number in any of the types.
+        second = b if kind == LONG and b.kind == SIGNED and first.kind == LONG else self.as_kind(b, kind)
+        if kind == LONG and a.kind != LONG and b.kind == LONG:
+            first = a if a.kind == SIGNED else self.as_kind(a, LONG)
+        return Value(f"{first.operand} {op} {second.operand}", kind, low, high, atom=False)
+
+    def _kind(self, a: Value, b: Value, low: int, high: int) -> str:
+        unsigned = UNSIGNED in (a.kind, b.kind) or not high <= INT32[1]
+        fits = min(a.low, b.low, low) >= 0 and max(a.high, b.high, high) <= UINT32[1]
+        if unsigned and fits and not {LONG, SIGNED} & {a.kind, b.kind}:
+            return UNSIGNED
+        if INT32[0] <= low and high <= INT32[1] and a.within(INT32) and b.within(INT32):
+            return SIGNED
+        return LONG
+
+    def shift(self, op: str, a: Value, by: Value, low: int, high: int) -> Value:
+        count = self.as_kind(by, UNSIGNED)
+        fits = INT32[0] <= low and high <= INT32[1] and by.high < 32
+        if a.kind == UNSIGNED and op == "<<" and high <= UINT32[1] and by.high < 32:
+            return Value(f"{a.operand} << {count.operand}", UNSIGNED, low, high, atom=False)
+        if op == "<<":
+            if not fits and a.low < 0:
+                raise TranslationError(f"{a.text} << {by.text}: a negative number of 64 bits is shifted left")
+            if not fits or a.kind == NUMBER:
+                kind = SIGNED if fits else LONG
+                left = (
+                    f"{'INT32_C' if fits else 'INT64_C'}({a.low})"
+                    if a.kind == NUMBER
+                    else self.as_kind(a, kind).operand
+                )
+                return Value(f"{left} << {count.operand}", kind, low, high, atom=False)
+            return Value(f"qrnn_shift_left({self.as_kind(a, SIGNED).text}, {count.text})", SIGNED, low, high)
+        kind = a.kind if a.kind != NUMBER else SIGNED
+        left = f"INT32_C({a.low})" if a.kind == NUMBER else a.operand
+        return Value(f"{left} >> {count.operand}", kind, low, high, atom=False)
+
+    def divide(self, a: Value, b: Value, low: int, high: int) -> Value:
+        kind = self._kind(a, b, low, high)
+        return Value(f"{self.as_kind(a, kind).operand} / {self.as_kind(b, kind).operand}", kind, low, high, atom=False)
+
+    def compare(self, a: Value, sign: str, b: Value) -> str:
+        kind = LONG if LONG in (a.kind, b.kind) else UNSIGNED if UNSIGNED in (a.kind, b.kind) else SIGNED
+        return f"{self.as_kind(a, kind).operand} {sign} {self.as_kind(b, kind).operand}"
+
+    def either(self, condition: Condition, yes: Value, no: Value) -> Value:
+        """yes where the condition holds, else no."""
+        low, high = min(yes.low, no.low), max(yes.high, no.high)
+        kind = self._kind(yes, no, low, high)
+        text = f"({condition.text}) ? {self.as_kind(yes, kind).operand} : {self.as_kind(no, kind).operand}"
+        return Value(text, kind, low, high, atom=False)
+
+    def saturate(self, x: Value, low: Value, high: Value) -> Value:
+        """x clamped to [low, high]; an end that x cannot pass is left out."""
+        bounds = max(x.low, low.low), min(x.high, high.high)
+        wide = "" if all(v.within(INT32) for v in (x, low, high)) else "64"
+        kind = LONG if wide else SIGNED
+        ends = [self.as_kind(v, kind).text for v in (x, low, high)]
+        if x.low >= low.high:
+            return Value(f"qrnn_at_most{wide}({ends[0]}, {ends[2]})", kind, *bounds)
+        if x.high <= high.low:
+            return Value(f"qrnn_at_least{wide}({ends[0]}, {ends[1]})", kind, *bounds)
+        if (
+            not wide and high.kind != NUMBER and low.text == f"-{high.text}"
+        ):  # in order: two steps, which take fewer instructions
+            return Value(f"qrnn_at_least(qrnn_at_most({ends[0]}, {ends[2]}), {ends[1]})", kind, *bounds)
+        return Value(f"qrnn_saturate{wide}({', '.join(ends)})", kind, *bounds)
+
+    def shift_right_round(self, x: Value, shift: Value, low: int, high: int) -> Value:
+        half = (1 << shift.high) >> 1
+        wide = "" if x.within(INT32) and x.high + half <= INT32[1] and shift.high < 32 else "64"
+        kind = LONG if wide else SIGNED
+        text = f"qrnn_shift_right_round{wide}({self.as_kind(x, kind).text}, {self.as_kind(shift, UNSIGNED).text})"
+        return Value(text, kind, low, high)
+
+    def magnitude(self, x: Value, low: int, high: int) -> Value:
+        return Value(f"qrnn_magnitude({self.as_kind(x, SIGNED).text})", SIGNED, low, high)
+
+    def entry(self, table: Table, index: Value, offset: int) -> Value:
+        at = index.text if not offset else f"{index.operand} + {offset}"
+        return Value(f"{table.text}[{at}]", SIGNED, table.low, table.high)
+
+
+class Lanes(Scalar):
+    """Calls of targets/runtime/qrnn_lanes.h; operators where no argument is a vector."""
+
+    leaving = False
+    """Whether the result is saturated to 16 bits by whoever gets it."""
+
+    CALLS: ClassVar[dict[str, str]] = {
+        "+": "add",
+        "-": "subtract",
+        "*": "multiply",
+        "&": "and",
+        "<<": "shift_left",
+        ">>": "shift_right",
+    }
+
+    def vector(self, v: Value) -> Value:
+        if v.kind == LANES:
+            if not v.within(INT32) and v.text == "":
+                raise TranslationError("a product or a sum of lanes is not proved to fit 32 bits")
+            return v
+        return Value(f"qrnn_lanes_all({self.as_kind(v, SIGNED).text})", LANES, v.low, v.high)
+
+    def binary(self, op: str, a: Value, b: Value, low: int, high: int) -> Value:
+        if LANES not in (a.kind, b.kind):
+            return super().binary(op, a, b, low, high)
+        if op in ("<<", ">>"):
+            text = f"qrnn_lanes_{self.CALLS[op]}({self.vector(a).text}, {self.as_kind(b, UNSIGNED).text})"
+            self._fits(op, low, high)
+            return Value(text, LANES, low, high)
+        if not (INT32[0] <= low and high <= INT32[1]):
+            pair = self.vector(a), self.vector(b)
+            return Value("", LANES, low, high, factors=pair if op == "*" else None, terms=pair if op == "+" else None)
+        return Value(f"qrnn_lanes_{self.CALLS[op]}({self.vector(a).text}, {self.vector(b).text})", LANES, low, high)
+
+    def _fits(self, op: str, low: int, high: int) -> None:
+        if not (INT32[0] <= low and high <= INT32[1]):
+            raise TranslationError(f"a lane of {op} has values in [{low}, {high}], which are not proved to fit 32 bits")
+
+    def either(self, condition: Condition, yes: Value, no: Value) -> Value:
+        if LANES not in (yes.kind, no.kind) and not condition.lanes:
+            return super().either(condition, yes, no)
+        low, high = min(yes.low, no.low), max(yes.high, no.high)
+        if not condition.lanes:
+            return Value(
+                f"({condition.text}) ? {self.vector(yes).text} : {self.vector(no).text}", LANES, low, high, False
+            )
+        if condition.sign == ">" and condition.left == no and condition.right == yes:  # the smaller of two
+            text = f"qrnn_lanes_min({no.text}, {self.as_kind(yes, SIGNED).text})"
+            return Value(text, LANES, low, min(high, yes.high))
+        if condition.sign == "<=" and condition.left.kind == LANES and yes.kind != LANES:
+            ends = [self.as_kind(v, SIGNED).text for v in (condition.right, yes)]
+            text = f"qrnn_lanes_choose({condition.left.text}, {ends[0]}, {ends[1]}, {self.vector(no).text})"
+            return Value(text, LANES, low, high)
+        raise TranslationError(f"no operation of lanes chooses by {condition.text}")
+
+    def saturate(self, x: Value, low: Value, high: Value) -> Value:
+        if x.kind != LANES:
+            return super().saturate(x, low, high)
+        bounds = max(x.low, low.low), min(x.high, high.high)
+        ends = (low.low, high.low) if low.kind == high.kind == NUMBER else None
+        if ends == INT32 and x.terms is not None:
+            a, b = x.terms
+            return Value(f"qrnn_lanes_add_saturate32({a.text}, {b.text})", LANES, *bounds)
+        text = self.vector(x).text
+        if ends == (-32768, 32767):
+            return Value(f"qrnn_lanes_saturate16({text})", LANES, *bounds)
+        if ends == (-cells.STATE_LIMIT, cells.STATE_LIMIT):
+            named = "state" if not x.within(ends) else ""
+            return Value(f"qrnn_lanes_{named}({text})", LANES, *bounds) if named else x
+        if low.text == f"-{high.text}":  # in order, as in `Scalar.saturate`
+            most = self.as_kind(high, SIGNED).text
+            return Value(f"qrnn_lanes_max(qrnn_lanes_min({text}, {most}), {low.text})", LANES, *bounds)
+        if x.low < low.high:
+            text = f"qrnn_lanes_max({text}, {self.as_kind(low, SIGNED).text})"
+        if x.high > high.low:
+            least = "at_most_32767" if high.low == high.high == 32767 and x.low >= 0 else "min"
+            end = "" if least != "min" else f", {self.as_kind(high, SIGNED).text}"
+            text = f"qrnn_lanes_{least}({text}{end})"
+        return Value(text, LANES, *bounds)
+
+    def shift_right_round(self, x: Value, shift: Value, low: int, high: int) -> Value:
+        if x.kind != LANES:
+            return super().shift_right_round(x, shift, low, high)
+        if x.factors is not None:
+            a, q = x.factors
+            if not (shift.low == shift.high == 15 and a.within(INT32) and q.low >= 0 and q.high <= 1 << 15):
+                raise TranslationError(f"round({a.text} * {q.text} / 2^{shift.text}) takes more than 32 bits")
+            return Value(f"qrnn_lanes_multiply_q15({a.text}, {q.text})", LANES, low, high)
+        full = ""
+        if x.high + ((1 << shift.high) >> 1) > INT32[1]:
+            if not self.leaving:
+                raise TranslationError(f"{x.text} with its rounding takes more than 32 bits")
+            full, low = "_full", max(low, -INT32[1])  # it takes -2^31 for -2^31 + 1, which saturates to the same
+        text = f"qrnn_lanes_shift_right_round{full}({self.vector(x).text}, {self.as_kind(shift, UNSIGNED).text})"
+        return Value(text, LANES, low, high)
+
+    def magnitude(self, x: Value, low: int, high: int) -> Value:
+        if x.kind != LANES:
+            return super().magnitude(x, low, high)
+        self._fits("magnitude", low, high)
+        return Value(f"qrnn_lanes_size({x.text})", LANES, low, high)
+
+    def with_sign(self, p: Value, sign: Value) -> Value:
+        """p where sign ≥ 0, else -p."""
+        end = max(abs(p.low), abs(p.high))
+        return Value(f"qrnn_lanes_with_sign({p.text}, {sign.text})", LANES, -end, end)
+
+    def entry(self, table: Table, index: Value, offset: int) -> Value:
+        if index.kind != LANES:
+            return super().entry(table, index, offset)
+        at = table.text if not offset else f"&{table.text}[{offset}]"
+        return Value(f"{table.entry}({at}, {index.text})", LANES, table.low, table.high)
+
+
+_OPERATORS: dict[type, tuple[str, Callable[[int, int], int]]] = {
+    ast.Add: ("+", lambda a, b: a + b),
+    ast.Sub: ("-", lambda a, b: a - b),
+    ast.Mult: ("*", lambda a, b: a * b),
+    ast.LShift: ("<<", lambda a, b: a << b),
+    ast.RShift: (">>", lambda a, b: a >> b),
+}
+_SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_CONTRACT = frozenset(arithmetic.CONTRACT)
+
+
+def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The syntax tree of a function of the contract."""
+    found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(found, ast.FunctionDef)
+    return found
+
+
+class Translator:
+    """The body of one function in one dialect.
+
+    ``calls``: functions of the contract that are called in C; others are written out in place.
+    ``leave``: the outermost saturation is left to whoever gets the value (a gate function saturates its argument itself).
+    """
+
+    def __init__(self, dialect: Scalar, calls: Mapping[Any, Sequence[Callee]], leave: str | None = None) -> None:
+        self.d, self.calls, self.leave = dialect, calls, leave
+        if leave is not None and isinstance(dialect, Lanes):
+            dialect.leaving = True
+
+    def function(
+        self, function: Callable[..., Any], arguments: Mapping[str, Value | Table], facts: Mapping[str, tuple[int, int]]
+    ) -> tuple[list[str], Value]:
+        """The statements of a function without its last, and the value that it returns."""
+        scope = Scope(dict(arguments), function.__globals__, dict(facts))
+        value = self._body(tree_of(function).body, scope)
+        return scope.lines, value
+
+    def _body(self, statements: list[ast.stmt], scope: Scope) -> Value:
+        for place, statement in enumerate(statements):
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                continue  # the docstring
+            if isinstance(statement, ast.Return) and statement.value is not None:
+                return self.value(statement.value, scope, last=True)
+            if isinstance(statement, ast.Assign):
+                (target,) = statement.targets
+                assert isinstance(target, ast.Name)
+                self._assign(target.id, self.value(statement.value, scope), scope)
+            elif isinstance(statement, ast.If):
+                condition = self.condition(statement.test, scope)
+                yes, no = self._facts(statement.test, scope, True), self._facts(statement.test, scope, False)
+                if not statement.orelse:
+                    rest = statements[place + 1 :]
+                    return self._two(condition, self._branch(statement.body, yes), self._branch(rest, no))
+                names = {
+                    ast.unparse(s.targets[0]) for s in (*statement.body, *statement.orelse) if isinstance(s, ast.Assign)
+                }
+                if len(names) != 1 or len(statement.body) != 1 or len(statement.orelse) != 1:
+                    raise TranslationError("branches that do more than to assign one variable are not translated")
+                sides = [self.value(s[0].value, side) for s, side in ((statement.body, yes), (statement.orelse, no))]  # type: ignore[attr-defined]
+                self._assign(names.pop(), self._two(condition, *sides), scope)
+            else:
+                raise TranslationError(f"not translated: {ast.unparse(statement)}")
+        raise TranslationError("a function ends without a value")
+
+    def _branch(self, statements: list[ast.stmt], scope: Scope) -> Value:
+        value = self._body(statements, scope)
+        if scope.lines:
+            raise TranslationError("a branch that has variables of its own is not translated")
+        return value
+
+    def _two(self, condition: Condition, yes: Value, no: Value) -> Value:
+        if condition.decided is not None:
+            return yes if condition.decided else no
+        return self.d.either(condition, yes, no)
+
+    def _facts(self, test: ast.expr, scope: Scope, holds: bool) -> Scope:
+        """The scope of a branch: what the condition says of a name's bounds, or of the difference of two names."""
+        assert isinstance(test, ast.Compare)
+        sign = _SIGNS[type(test.ops[0])]
+        sign = sign if holds else _OPPOSITE[sign]
+        left, right = test.left, test.comparators[0]
+        if sign in ("<", "<="):
+            left, right, sign = right, left, {"<": ">", "<=": ">="}[sign]
+        least = 1 if sign == ">" else 0
+        found = Scope(dict(scope.names), scope.space, dict(scope.facts))
+        a, b = self.value(left, scope), self.value(right, scope)
+        found.facts[f"{ast.unparse(left)} - {ast.unparse(right)}"] = (least, a.high - b.low)
+        for node, low, high in ((left, b.low + least, a.high), (right, b.low, a.high - least)):
+            if isinstance(node, ast.Name) and isinstance(v := found.names.get(node.id), Value):
+                found.names[node.id] = replace(v, low=max(v.low, low), high=min(v.high, high))
+        return found
+
+    def _assign(self, name: str, value: Value, scope: Scope) -> None:
+        if name in scope.facts:
+            low, high = scope.facts[name]
+            value = self._known(value, low, high)
+        if value.kind == NUMBER:
+            scope.names[name] = value
+            return
+        own = name
+        while any(isinstance(v, Value | Table) and v.text == own for v in scope.names.values()):
+            own += "_"
+        if value.kind == LANES:
+            value = self.d.vector(value)  # type: ignore[attr-defined]
+        scope.lines.append(f"const {self.d.name(value)} {own} = {value.text};")
+        scope.names[name] = replace(value, text=own, atom=True)
+
+    def _known(self, value: Value, low: int, high: int) -> Value:
+        """A value of which more is known than its bounds say. A sum that was too wide for lanes is written now."""
+        if value.kind == LANES and value.terms is not None:
+            return self.d.binary("+", *value.terms, low, high)
+        return replace(value, low=max(low, value.low), high=min(high, value.high))
+
+    def value(self, node: ast.expr, scope: Scope, last: bool = False) -> Value:
+        """An expression of Python as one of C."""
+        found = self._value(node, scope, last)
+        if (bounds := scope.facts.get(ast.unparse(node))) is not None and not isinstance(node, ast.Name):
+            found = self._known(found, *bounds)
+        return found
+
+    def _value(self, node: ast.expr, scope: Scope, last: bool) -> Value:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return number(node.value)
+        if isinstance(node, ast.Name):
+            found = scope.names.get(node.id, scope.space.get(node.id))
+            if isinstance(found, int):
+                return number(found)
+            if isinstance(found, Value):
+                return number(found.low) if found.low == found.high and found.kind != LANES else found
+            raise TranslationError(f"{node.id} is no integer")
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return self._operation(ast.Sub, number(0), self.value(node.operand, scope))
+        if isinstance(node, ast.BinOp):
+            a, b = self.value(node.left, scope), self.value(node.right, scope)
+            if isinstance(node.op, ast.Sub) and (bounds := scope.facts.get(ast.unparse(node))) is not None:
+                return self._operation(ast.Sub, a, b, bounds)
+            return self._operation(type(node.op), a, b, scope.facts.get(ast.unparse(node)))
+        if isinstance(node, ast.Subscript):
+            return self._entry(node, scope)
+        if isinstance(node, ast.Call):
+            return self._call(node, scope, last)
+        raise TranslationError(f"not translated: {ast.unparse(node)}")
+
+    def _operation(self, op: type, a: Value, b: Value, known: tuple[int, int] | None = None) -> Value:
+        if op is ast.BitAnd:
+            if b.kind != NUMBER or b.low < 0:
+                raise TranslationError("only masks of low bits are translated")
+            return self.d.binary("&", a, b, 0, b.low)
+        if op is ast.FloorDiv:
+            if a.low < 0 or b.low <= 0:
+                raise TranslationError("only positive numbers are divided")
+            return self.d.divide(a, b, a.low // b.high, a.high // b.low)
+        sign, compute = _OPERATORS[op]
+        if sign in ("<<", ">>") and not 0 <= b.low <= b.high <= 62:
+            raise TranslationError(f"a shift by {b.low} to {b.high} bits is not translated")
+        if op in (ast.Add, ast.Sub):
+            ends = (a.low + b.low, a.high + b.high) if op is ast.Add else (a.low - b.high, a.high - b.low)
+        else:
+            corners = [compute(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+            ends = min(corners), max(corners)
+        if a.kind == b.kind == NUMBER:
+            return number(ends[0])
+        if known is not None:
+            ends = max(ends[0], known[0]), min(ends[1], known[1])
+        if not (INT64[0] <= ends[0] and ends[1] <= INT64[1]):
+            raise TranslationError(f"{a.text} {sign} {b.text} has values in [{ends[0]}, {ends[1]}]: more than 64 bits")
+        if op is ast.Mult and number(0) == a:
+            return a
+        if (
+            op is ast.Sub
+            and a == number(0)
+            and b.kind in (SIGNED, LONG)
+            and ends[1] <= {SIGNED: INT32, LONG: INT64}[b.kind][1]
+        ):
+            return Value(f"-{b.operand}", b.kind, *ends, atom=False)
+        if op in (ast.LShift, ast.RShift) and b.kind == NUMBER and b.low == 0:
+            return a
+        return self.d.binary(sign, a, b, *ends)
+
+    def _entry(self, node: ast.Subscript, scope: Scope) -> Value:
+        table = scope.names[ast.unparse(node.value)]
+        assert isinstance(table, Table)
+        index, offset = node.slice, 0
+        if isinstance(index, ast.BinOp) and isinstance(index.op, ast.Add):
+            offset = self.value(index.right, scope).low
+            index = index.left
+        at = self.value(index, scope)
+        found = self.d.entry(table, at, offset)
+        name = {0: "from", 1: "to"}[offset]
+        if scope.entries.setdefault(name, found.text) != found.text:
+            raise TranslationError("a function that reads two places of a table is not translated")
+        if (
+            name not in scope.names
+        ):  # an entry is read once, into a variable of 32 bits, and as soon as its place is known
+            place = next(n for n, line in enumerate(scope.lines) if f" {at.text} = " in line) + 1 + offset
+            self._assign(name, found, scope)
+            scope.lines.insert(place, scope.lines.pop())
+        return replace(found, text=name)
+
+    def condition(self, node: ast.expr, scope: Scope) -> Condition:
+        """A comparison of Python as one of C."""
+        if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+            raise TranslationError(f"not translated: {ast.unparse(node)}")
+        left, right = self.value(node.left, scope), self.value(node.comparators[0], scope)
+        sign = _SIGNS[type(node.ops[0])]
+        return Condition(left, sign, right, self.d.compare(left, sign, right))
+
+    def _call(self, node: ast.Call, scope: Scope, last: bool) -> Value:
+        assert isinstance(node.func, ast.Name)
+        function = scope.space.get(node.func.id)
+        if function not in _CONTRACT:
+            raise TranslationError(f"{node.func.id} is no function of the contract")
+        if last and self.leave == node.func.id:
+            return self._left(self.value(node.args[0], scope))
+        if function is fixedpoint.choose:
+            return self._choose(node, scope)
+        arguments: list[Value | Table] = []
+        for argument in node.args:
+            table = scope.names.get(argument.id) if isinstance(argument, ast.Name) else None
+            arguments.append(table if isinstance(table, Table) else self.value(argument, scope))
+        values = [v for v in arguments if isinstance(v, Value)]
+        if function is fixedpoint.saturate:
+            return self.d.saturate(*values)
+        if function is fixedpoint.magnitude:
+            (x,) = values
+            ends = abs(x.low), abs(x.high)
+            return self.d.magnitude(x, 0 if x.low < 0 < x.high else min(ends), max(ends))
+        if function is fixedpoint.shift_right_round:
+            x, shift = values
+            rounded = [
+                fixedpoint.shift_right_round(end, by) for end in (x.low, x.high) for by in (shift.low, shift.high)
+            ]
+            return x if shift.low == shift.high == 0 else self.d.shift_right_round(x, shift, min(rounded), max(rounded))
+        return self._inner(function, arguments, scope)
+
+    def _left(self, x: Value) -> Value:
+        """What is saturated to 16 bits by whoever gets it: within ±(2^31 - 1), so that it has a magnitude."""
+        if x.within((-INT32[1], INT32[1])):
+            return x
+        if x.kind == LANES:
+            raise TranslationError(f"{x.text} may be -2^31, which has no magnitude")
+        return Value(f"qrnn_within_int32({x.text})", SIGNED, -INT32[1], INT32[1])
+
+    def _inner(self, function: Callable[..., Any], arguments: list[Value | Table], scope: Scope) -> Value:
+        """A function of the contract: called, where ``calls`` names it, else its own expression in place of the call."""
+        names = [a.arg for a in tree_of(function).args.args]
+        inner = Translator(self.d, self.calls)
+        lines, value = inner.function(function, dict(zip(names, arguments, strict=True)), {})
+        if (callees := self.calls.get(function)) is not None:
+            callee = next((c for c in callees if c.takes(arguments)), None)
+            if callee is None:
+                raise TranslationError(f"no {function.__name__} in C takes these arguments")
+            texts = [
+                self.d.as_kind(a, kind).text if isinstance(a, Value) else a.text
+                for a, kind in zip(arguments, callee.kinds, strict=True)
+            ]
+            return replace(value, text=f"{callee.name}({', '.join(texts)})", atom=True, factors=None, terms=None)
+        if lines:
+            raise TranslationError(f"{function.__name__} has variables of its own; let it be called")
+        return value
+
+    def _choose(self, node: ast.Call, scope: Scope) -> Value:
+        test, yes_node, no_node = node.args
+        condition = self.condition(test, scope)
+        if condition.decided is not None:
+            return self.value(yes_node if condition.decided else no_node, scope)
+        if condition.lanes and condition.sign == "<" and condition.right == number(0):
+            # a - p or a + p, by the sign of x
+            if (
+                isinstance(yes_node, ast.BinOp)
+                and isinstance(no_node, ast.BinOp)
+                and isinstance(yes_node.op, ast.Sub)
+                and isinstance(no_node.op, ast.Add)
+                and ast.dump(yes_node.left) == ast.dump(no_node.left)
+                and ast.dump(yes_node.right) == ast.dump(no_node.right)
+            ):
+                signed = self.d.with_sign(self.value(yes_node.right, scope), condition.left)  # type: ignore[attr-defined]
+                start = self.value(yes_node.left, scope)
+                return replace(self._operation(ast.Add, start, signed), terms=(start, signed))
+            raise TranslationError(f"no operation of lanes chooses by {condition.text}")
+        yes, no = self.value(yes_node, scope), self.value(no_node, scope)
+        if not condition.lanes and no.terms is not None and ast.unparse(yes_node) == f"0 - {ast.unparse(no_node)}":
+            # -(a + b) or a + b: each written for itself, so that -a is a number where a is
+            assert scope.lines[-1].startswith(f"const {LANES} {no.text} = ")
+            scope.lines.pop()
+            a, b = no.terms
+            no = self._operation(ast.Add, a, b)
+            yes = self._operation(ast.Sub, self._operation(ast.Sub, number(0), a), b)
+        return self.d.either(condition, yes, no)
