@@ -1,0 +1,110 @@
+"""Dense layers: y = weight · x + bias over the last axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qrnn.model.formats import fraction_bits
+from qrnn.model.layer import Checks, Equations, Layer, LayerMatrix, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.parts import (
+    STATE_MAX,
+    FloatArray,
+    Int8Array,
+    Operand,
+    QuantMatrix,
+    TensorFormat,
+    check_pre_shift,
+    require,
+)
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """y = weight · x + bias; weight [O, I], bias [O]; over the last axis."""
+
+    name: str
+    input: str
+    output: str
+    weight: FloatArray
+    bias: FloatArray
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def equation(self, run: Equations) -> None:
+        x = run.operand(f"{self.name}.x", run.read(self.input))
+        run.write(self.output, x @ self.weight.T + self.bias)
+
+    def input_row_sum(self, plan: Plan) -> float:
+        return plan.row_sum(self.weight)
+
+    def quantize(self, plan: Plan) -> QuantDense:
+        frac, reason = self._out_frac(plan)
+        operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(self.weight))
+        weight = self.weight * plan.unit(self.input, operand)
+        fracs = np.full(len(weight), frac, np.int64)
+        pre_shift = plan.pre_shift(f"layer {self.name}", weight, self.bias, fracs, operand.limit)
+        plan.decide(f"{self.output}: int16 with {frac} fraction bits ({reason})")
+        plan.note_shift(self.name, pre_shift)
+        plan.set_format(self.output, frac)
+        matrix = plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit)
+        return QuantDense(self.name, self.input, self.output, matrix, pre_shift, operand, frac)
+
+    def _out_frac(self, plan: Plan) -> tuple[int, str]:
+        """The fraction bits of y and why: what its only reader wants, where that has a wish, else what calibration showed."""
+        readers = plan.readers(self.output)
+        if len(readers) == 1 and not plan.is_output(self.output):
+            wanted = readers[0].wanted_frac(plan)
+            if wanted is not None:
+                return wanted[0], f"the input format of {wanted[1]}"
+        largest = plan.largest(self.output)
+        least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
+        return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
+
+
+@dataclass(frozen=True)
+class QuantDense(QuantLayer):
+    """y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+
+    name: str
+    input: str
+    output: str
+    matrix: QuantMatrix
+    pre_shift: Int8Array
+    operand: Operand
+    out_frac: int
+
+    def __post_init__(self) -> None:
+        check_pre_shift(self.name, self.pre_shift, self.matrix.weight.shape[0])
+        require(
+            self.matrix.operand_limit == self.operand.limit, f"layer {self.name}: matrix proved for another operand"
+        )
+        require(-16 <= self.out_frac <= 15, f"layer {self.name}: out_frac {self.out_frac} not in -16…15")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def check(self, checks: Checks) -> None:
+        rows, columns = self.matrix.weight.shape
+        has_time = checks.tensors[self.input].has_time
+        checks.expect(self.input, columns, has_time)
+        checks.expect(self.output, rows, has_time)
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.input, operand=self.operand),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        return {self.output: Written(self.out_frac, STATE_MAX)}
+
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        fracs = np.full(len(self.pre_shift), self.out_frac, np.int64)
+        return (LayerMatrix(f"{self.name}.weight", self.matrix, self.pre_shift, fracs),)
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        rounded = f"sum, once, to {self.out_frac} bits"
+        return (Rounding(self.name, rounded, f"int16; operand ±{self.operand.limit}"),)

@@ -1,0 +1,330 @@
+"""Quantized recurrent layers. Each dataclass checks its own arrays and formats, so a layer that exists is well formed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, gate_blocks, gate_roles
+from qrnn.model.layer import Bytes, Checks, LayerMatrix, QuantLayer, Reading, Rounding, Written
+from qrnn.model.kinds.softmax import MOST_FEATURES
+from qrnn.model.parts import (
+    CELL_MAX,
+    LEFT_OUT,
+    STATE_MAX,
+    AnyMatrix,
+    GateFunction,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Operand,
+    QuantInitialState,
+    QuantMatrix,
+    TensorFormat,
+    check_array,
+    check_exp_table,
+    check_pre_shift,
+    require,
+)
+
+C_FRAC_MAX = 23
+PEEPHOLE_SHIFT_MAX = 46
+
+
+@dataclass(frozen=True)
+class QuantPeephole:
+    """What the cell adds to each row's partial sums, round(c · weight / 2^shift): weight [G·H] int16, shift [G·H] int8."""
+
+    weight: Int16Array
+    shift: Int8Array
+
+    def __post_init__(self) -> None:
+        check_array("peephole", "weight", self.weight, np.int16, self.weight.shape[:1])
+        check_array("peephole", "shift", self.shift, np.int8, self.weight.shape)
+        fits = (self.shift >= 0) & (self.shift <= PEEPHOLE_SHIFT_MAX)
+        require(bool(fits.all()), f"peephole: shift out of 0…{PEEPHOLE_SHIFT_MAX}")
+
+
+@dataclass(frozen=True)
+class QuantProjection:
+    """s = f(saturate16_shifted(requantize(weight · operand + bias), pre_shift)): what is fed back in place of h.
+
+    h before it has ``hidden_frac`` fraction bits and is read through ``operand``; matrix [P, H]. One of: ``function`` f, a softmax with
+    its exp ``table`` (argument with ``in_frac`` bits), or neither for the identity.
+    """
+
+    matrix: QuantMatrix
+    pre_shift: Int8Array
+    operand: Operand
+    hidden_frac: int
+    in_frac: int
+    function: GateFunction | None = None
+    table: Int32Array | None = None
+
+    def __post_init__(self) -> None:
+        check_pre_shift("projection", self.pre_shift, self.matrix.weight.shape[0])
+        require(self.matrix.operand_limit == self.operand.limit, "projection: matrix proved for another operand")
+        require(0 <= self.hidden_frac <= 15 and 0 <= self.in_frac <= 15, "projection: fraction bits not in 0…15")
+        require(self.function is None or self.table is None, "projection: both a function and a softmax")
+        require(self.function is None or self.function.in_frac == self.in_frac, "projection: in_frac and function")
+        if self.table is not None:
+            check_exp_table("projection", self.table)
+
+    @property
+    def out_frac(self) -> int:
+        """Fraction bits of f's value."""
+        if self.table is not None:
+            return 14
+        return self.in_frac if self.function is None else self.function.out_frac
+
+
+@dataclass(frozen=True)
+class CellShifts:
+    """The shifts in the formulas of one direction's cell, all derived from formats; those that a cell does not use are 0."""
+
+    input_frac: int = 0
+    """LSTM: i's fraction bits (for f = 1 - i)."""
+    forget_frac: int = 0
+    """LSTM: f's fraction bits."""
+    product: int = 0
+    """LSTM: i·g to c's fraction bits."""
+    argument: int = 0
+    """LSTM: c to the output activation's input."""
+    reset_frac: int = 0
+    """GRU: r's fraction bits."""
+    update_frac: int = 0
+    """GRU: z's fraction bits."""
+    candidate: int = 0
+    """GRU: n to h's fraction bits."""
+    hidden: int = 0
+    """LSTM: o·activation(c), and RNN: f's value, to h's fraction bits."""
+
+
+@dataclass(frozen=True)
+class QuantDirection:
+    """One direction: ih [G·H, I], hh [G·H, P], pre_shift [G·H] int8, one gate function per gate, and for LSTM one more, of the cell."""
+
+    reverse: bool
+    ih: AnyMatrix
+    hh: AnyMatrix
+    pre_shift: Int8Array
+    gates: tuple[GateFunction, ...]
+    h_0: QuantInitialState
+    c_0: QuantInitialState | None = None
+    peephole: QuantPeephole | None = None
+    projection: QuantProjection | None = None
+
+    def __post_init__(self) -> None:
+        rows = self.hh.weight.shape[0]
+        require(self.ih.weight.shape[0] == rows, f"ih {self.ih.weight.shape} and hh {self.hh.weight.shape} disagree")
+        check_pre_shift("direction", self.pre_shift, rows)
+        for name, state, limit in (("h_0", self.h_0, STATE_MAX), ("c_0", self.c_0, CELL_MAX)):
+            fits = state is None or bool((np.abs(state.value.astype(np.int64)) <= limit).all())
+            require(fits, f"{name} leaves ±{limit}")
+        require(self.peephole is None or self.peephole.weight.shape == (rows,), "peephole size")
+
+
+@dataclass(frozen=True)
+class QuantRecurrent(QuantLayer):
+    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says.
+
+    ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
+    """
+
+    name: str
+    cell: CellKind
+    input: str
+    output: str
+    h_n: str
+    c_n: str | None
+    directions: tuple[QuantDirection, ...]
+    linear_before_reset: bool
+    h_frac: int
+    c_frac: int
+    x_operand: Operand
+    h_operand: Operand
+    forget: Forget = "gate"
+    memory: bool = field(default=True, metadata=LEFT_OUT)
+
+    def __post_init__(self) -> None:
+        where = f"layer {self.name}"
+        require(self.cell in GATES, f"{where}: cell {self.cell!r} unknown")
+        require(self.forget == "gate" or self.cell == "lstm", f"{where}: forget={self.forget} is for lstm")
+        reverse = tuple(d.reverse for d in self.directions)
+        require(
+            reverse in ((False,), (True,), (False, True)),
+            f"{where}: {len(reverse)} directions, reverse {list(reverse)}, expected [False], [True] or [False, True]",
+        )
+        require(0 <= self.h_frac <= 15 and 0 <= self.c_frac <= C_FRAC_MAX, f"{where}: h_frac or c_frac out of range")
+        require((self.cell == "lstm") == (self.c_n is not None), f"{where}: c_n and cell disagree")
+        for number, d in enumerate(self.directions):
+            self._check_direction(f"{where}[{number}]", d)
+
+    def _check_direction(self, where: str, d: QuantDirection) -> None:
+        H, P = self.hidden_size, self.output_size
+        require(d.hh.weight.shape == (len(self.gates) * H, P), f"{where}: hh shape")
+        require(H > 0, f"{where}: fewer rows than gates")
+        require(d.ih.weight.shape[1] == self.input_size, f"{where}: directions read different inputs")
+        if d.projection is None:
+            require(P == H, f"{where}: h has {P} features, expected {H}")
+        else:
+            require(d.projection.matrix.weight.shape == (P, H), f"{where}: projection shape")
+            require(self.cell != "gru", f"{where}: a GRU has no projection")
+        require(len(d.gates) == len(self.roles), f"{where}: {len(d.gates)} gate functions")
+        require((self.cell == "lstm") == (d.c_0 is not None), f"{where}: c_0 and cell disagree")
+        require(d.peephole is None or self.cell == "lstm", f"{where}: peepholes are for lstm")
+        require(
+            d.h_0.value.shape == (P,) and (d.c_0 is None or d.c_0.value.shape == (H,)), f"{where}: initial state size"
+        )
+        require(d.ih.operand_limit == self.x_operand.limit, f"{where}: ih proved for another operand")
+        require(d.hh.operand_limit == self.h_operand.limit, f"{where}: hh proved for another operand")
+        shifts = self.shifts(d)
+        for name in ("product", "argument", "candidate", "hidden"):
+            require(0 <= getattr(shifts, name) <= 30, f"{where}: formats of {name} do not fit each other")
+        require(
+            d.projection is None or d.projection.out_frac >= self.h_frac, f"{where}: h_frac finer than the projection"
+        )
+
+    def shifts(self, d: QuantDirection) -> CellShifts:
+        """The shifts of direction ``d``."""
+        fracs = dict(zip(self.roles, (f.out_frac for f in d.gates), strict=True))
+        hidden_frac = self.h_frac if d.projection is None else d.projection.hidden_frac
+        if self.cell == "lstm":
+            return CellShifts(
+                input_frac=fracs["i"],
+                forget_frac={"gate": fracs.get("f", 0), "one": 15, "coupled": fracs["i"]}[self.forget],
+                product=fracs["i"] + fracs["g"] - self.c_frac,
+                argument=self.c_frac - d.gates[-1].in_frac,
+                hidden=fracs["o"] + fracs["output"] - hidden_frac,
+            )
+        if self.cell == "gru":
+            return CellShifts(reset_frac=fracs["r"], update_frac=fracs["z"], candidate=fracs["n"] - self.h_frac)
+        return CellShifts(hidden=fracs["h"] - hidden_frac)
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that have rows, in the rows' order."""
+        return gate_blocks(self.cell, self.forget)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What a direction's gate functions are for; see `gate_roles`."""
+        return gate_roles(self.cell, self.forget)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.directions[0].hh.weight.shape[0]) // len(self.gates)
+
+    @property
+    def output_size(self) -> int:
+        """P: of what is fed back and written, per direction."""
+        return int(self.directions[0].hh.weight.shape[1])
+
+    @property
+    def input_size(self) -> int:
+        return int(self.directions[0].ih.weight.shape[1])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
+
+    @property
+    def last_steps(self) -> tuple[str, ...]:
+        return self.outputs[1:]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.outputs[2:]
+
+    @property
+    def whole_sequences(self) -> bool:
+        return any(d.reverse for d in self.directions)
+
+    def check(self, checks: Checks) -> None:
+        D = len(self.directions)
+        checks.expect(self.input, self.input_size, True)
+        checks.expect(self.output, self.output_size * D, True)
+        checks.expect(self.h_n, self.output_size * D, False)
+        if self.c_n is not None:
+            checks.expect(self.c_n, self.hidden_size * D, False)
+        for d in self.directions:
+            if d.projection is not None and d.projection.table is not None and self.output_size > MOST_FEATURES:
+                checks.fail(f"softmax over {self.output_size} features, at most {MOST_FEATURES} sum within 32 bits")
+            for state in (d.h_0, d.c_0):
+                if state is not None:
+                    _check_source(checks, state)
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.input, operand=self.x_operand),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        h, c = Written(self.h_frac, STATE_MAX), Written(self.c_frac, CELL_MAX)
+        return {self.output: h, self.h_n: h, **dict.fromkeys(self.cells, c)}
+
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        found = []
+        for number, d in enumerate(self.directions):
+            key = f"{self.name}[{number}]"
+            fracs = np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)
+            found.append(LayerMatrix(f"{key}.weight_ih", d.ih, d.pre_shift, fracs, self.gates))
+            found.append(LayerMatrix(f"{key}.weight_hh", d.hh, d.pre_shift, fracs, self.gates))
+            if (p := d.projection) is not None:
+                out = np.full(self.output_size, p.in_frac, np.int64)
+                found.append(LayerMatrix(f"{key}.projection", p.matrix, p.pre_shift, out))
+        return tuple(found)
+
+    def functions(self) -> tuple[GateFunction, ...]:
+        gates = [f for d in self.directions for f in d.gates]
+        projections = [d.projection.function for d in self.directions if d.projection is not None]
+        return tuple(gates + [f for f in projections if f is not None])
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        x, h = self.x_operand, self.h_operand
+        functions = zip(self.roles, self.directions[0].gates, strict=True)
+        gates = ", ".join(f"{role} Q{15 - f.in_frac}.{f.in_frac}" for role, f in functions)
+        sums = "W·x and R·h, once each"
+        if any(d.peephole is not None for d in self.directions):
+            sums = "W·x, R·h and the peephole's part, once each"
+        bounded = self.h_frac == 15 and all(d.projection is None for d in self.directions)
+        found = [
+            Rounding(
+                f"{self.name}: operands",
+                f"x by {x.shift} bits, h by {h.shift} bits",
+                f"x ±{x.limit}, h ±{h.limit}",
+            ),
+            Rounding(f"{self.name}: gates", sums, f"int16: {gates}"),
+        ]
+        if self.cell == "lstm":
+            found.append(Rounding(f"{self.name}: c", f"f·c and i·g to {self.c_frac} bits", "int32"))
+        found.append(
+            Rounding(
+                f"{self.name}: h", f"once, to {self.h_frac} bits", "never (proved)" if bounded else f"±{STATE_MAX}"
+            )
+        )
+        for number, d in enumerate(self.directions):
+            if (p := d.projection) is not None:
+                where, rounded = f"{self.name}[{number}]: projection", f"sum, once, to {p.in_frac} bits"
+                found.append(Rounding(where, rounded, f"int16; operand ±{p.operand.limit}"))
+        return tuple(found)
+
+    def own_bytes(self) -> Bytes:
+        peepholes = sum(3 * d.peephole.weight.size for d in self.directions if d.peephole is not None)
+        cells = 4 * self.hidden_size if self.cell == "lstm" else 0
+        state = len(self.directions) * (2 * self.output_size + cells) if self.memory else 0
+        return Bytes(rows=peepholes, state=state)
+
+
+def _check_source(checks: Checks, state: QuantInitialState) -> None:
+    """An initial state that is given reads inside its state input, and begins at zero where that is left out."""
+    if state.source is None or state.indices is None:
+        return
+    if not ((state.indices >= 0) & (state.indices < checks.state_features(state.source))).all():
+        checks.fail(f"initial state reads outside {state.source!r}")
+    if state.value.any():
+        checks.fail(f"initial state has constants beside the state input {state.source!r}")

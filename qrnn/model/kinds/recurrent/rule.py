@@ -1,0 +1,263 @@
+"""The rule by which a recurrent layer is quantized: formats of its gate functions, states, matrices, peepholes and projection."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation
+from qrnn.model.boundary import to_integers
+from qrnn.model.formats import fraction_bits
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, InitialState, Projection, RecurrentDefinition
+from qrnn.model.kinds.recurrent.quantized import (
+    C_FRAC_MAX,
+    PEEPHOLE_SHIFT_MAX,
+    QuantDirection,
+    QuantPeephole,
+    QuantProjection,
+    QuantRecurrent,
+)
+from qrnn.model.layer import Plan
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
+
+
+def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
+    """Decide every format of ``layer`` and make its integers; QuantizationError names what does not fit."""
+    numbered = list(enumerate(layer.directions))
+    functions = [_gate_functions(plan, layer, number, d) for number, d in numbered]
+    c_frac = _cell_frac(plan, layer, functions)
+    hidden_fracs = [_hidden_frac(plan, layer, number, functions[number]) for number, _ in numbered]
+    h_frac = min(_state_frac(plan, layer, number, d, hidden_fracs[number]) for number, d in numbered)
+    h_largest = max(plan.largest(f"{layer.name}[{number}].h") for number, _ in numbered)
+    _check_fits(layer, "h", h_largest, h_frac, 15)
+    reason = "bounded by its activation" if h_frac == 15 else f"|h| ≤ {h_largest:.3g} in calibration"
+    plan.decide(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
+    plan.set_format(layer.output, h_frac)
+    plan.set_format(layer.h_n, h_frac)
+    if layer.c_n is not None:
+        plan.set_cells(layer.c_n, c_frac)
+    # r·h is read through the operand of h; with r in [0, 1] it is never the larger
+    observed = max(
+        plan.observed(f"{layer.name}[{number}].{read}") for number, _ in numbered for read in ("h", "reset_h")
+    )
+    bits = plan.weight_bits
+    x_rows = max(plan.row_sum(d.weight_ih, bits) for d in layer.directions)
+    h_rows = max(plan.row_sum(d.weight_hh, bits) for d in layer.directions)
+    x_operand = plan.operand(layer.input, plan.observed(layer.input), x_rows)
+    h_operand = plan.operand(layer.output, observed, h_rows)
+    plan.decide(
+        f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
+    )
+    directions = []
+    for number, d in numbered:
+        owner = f"{layer.name}[{number}]"
+        hidden_frac = hidden_fracs[number] if d.projection is not None else h_frac
+        projection = None if d.projection is None else _projection(plan, owner, d.projection, hidden_frac, h_frac)
+        directions.append(
+            _direction(plan, layer, owner, d, functions[number], (x_operand, h_operand), h_frac, c_frac, projection)
+        )
+    return QuantRecurrent(
+        name=layer.name,
+        cell=layer.cell,
+        input=layer.input,
+        output=layer.output,
+        h_n=layer.h_n,
+        c_n=layer.c_n,
+        directions=tuple(directions),
+        linear_before_reset=layer.linear_before_reset,
+        h_frac=h_frac,
+        c_frac=c_frac,
+        x_operand=x_operand,
+        h_operand=h_operand,
+        forget=layer.forget,
+        memory=layer.memory,
+    )
+
+
+def _check_fits(layer: RecurrentDefinition, state: str, largest: float, frac: int, bits: int) -> None:
+    """A state whose calibrated values its integers cannot hold would be clamped at every step."""
+    if largest * 2.0**frac > 2.0**bits:
+        raise QuantizationError(
+            f"layer {layer.name!r}: |{state}| reaches {largest:.4g} in calibration, beyond {2.0 ** (bits - frac):.4g}, the most that its "
+            f"{bits + 1} bits hold; scale the inputs or weights down, or calibrate on shorter sequences"
+        )
+
+
+def _gate_functions(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction) -> dict[str, GateFunction]:
+    """Role → gate function of one direction."""
+    functions = {}
+    for role in layer.roles:
+        activation = d.activations[GATE_ROLE[role]]
+        in_frac = _in_frac(plan, layer, f"{layer.name}[{number}]", role, activation, d.projection is not None)
+        clip = None if role == "output" else layer.clip  # the cell is not clipped; see `Recurrent`
+        functions[role] = plan.gate_function(role, activation, in_frac, clip)
+    if not layer.update_keeps:  # h' = (1 - z)·h + z·n: the same as z·h + (1 - z)·n with 1 - z for z
+        functions["z"] = plan.complement(functions["z"])
+    return functions
+
+
+def _in_frac(
+    plan: Plan, layer: RecurrentDefinition, key: str, role: str, activation: Activation, projected: bool
+) -> int | None:
+    """Fraction bits of a function's argument, from calibration; None where the function itself says them."""
+    if not plan.needs_input_range(activation):
+        return None
+    if role == "output":
+        return fraction_bits(plan.largest(f"{key}.c"), 15)
+    if activation.kind in ("relu", "thresholded_relu"):  # what they cut off may saturate
+        quantity = role if layer.cell != "rnn" else "hidden" if projected else "h"
+    else:
+        quantity = f"pre_{role}"
+    largest = plan.largest(f"{key}.{quantity}")
+    return fraction_bits(largest if layer.clip is None else min(largest, layer.clip), 15)
+
+
+def _bound(function: GateFunction) -> float:
+    """The largest magnitude of a function's value."""
+    return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
+
+
+def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str, GateFunction]]) -> int:
+    """Fraction bits of c: four times the largest seen fits, and no finer than i·g, no coarser than the output function's input."""
+    if layer.cell != "lstm":
+        return C_FRAC_MAX
+    largest = max(plan.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
+    least = max(f["output"].in_frac for f in functions)
+    most = min(C_FRAC_MAX, *(f["i"].out_frac + f["g"].out_frac for f in functions))
+    if most < least:
+        raise QuantizationError(
+            f"layer {layer.name!r}: i·g reaches values of which {most} fraction bits are left, but {layer.directions[0].activations['output']} "
+            f"of the cell needs {least}; scale the weights of i and g down"
+        )
+    c_frac = fraction_bits(largest, most, least, headroom=4.0, width=32)
+    _check_fits(layer, "c", largest, c_frac, 31)
+    plan.decide(f"{layer.name}: c int32 with {c_frac} fraction bits (|c| ≤ {largest:.3g} in calibration)")
+    return c_frac
+
+
+def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions: dict[str, GateFunction]) -> int:
+    """Fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
+    if layer.cell == "lstm":
+        bounded = _bound(functions["o"]) <= 1 and _bound(functions["output"]) <= 1
+        most = functions["o"].out_frac + functions["output"].out_frac
+    elif layer.cell == "gru":
+        bounded = _bound(functions["n"]) <= 1 and functions["z"].bounds[0] >= 0 and _bound(functions["z"]) <= 1
+        most = functions["n"].out_frac
+    else:
+        bounded, most = _bound(functions["h"]) <= 1, functions["h"].out_frac
+    key = f"{layer.name}[{number}]"
+    projected = layer.directions[number].projection is not None
+    largest = plan.largest(f"{key}.hidden" if projected else f"{key}.h")
+    if bounded and largest <= 1.0:  # an initial state may lie beyond 1
+        return min(15, most)
+    return min(fraction_bits(largest, 15), most)
+
+
+def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction, hidden_frac: int) -> int:
+    """Fraction bits of what is fed back: h, or what the projection makes of it."""
+    if d.projection is None:
+        return hidden_frac
+    most = 14 if d.projection.function == "softmax" else 15
+    largest = plan.largest(f"{layer.name}[{number}].h")
+    if isinstance(d.projection.function, Activation):
+        function = _projection_function(plan, f"{layer.name}[{number}]", d.projection.function)
+        if _bound(function) <= 1 and largest <= 1.0:
+            return min(15, function.out_frac)
+        most = function.out_frac
+    return min(fraction_bits(largest, 15), most)
+
+
+def _projection_function(plan: Plan, owner: str, activation: Activation) -> GateFunction:
+    in_frac = None
+    if plan.needs_input_range(activation):
+        in_frac = fraction_bits(plan.largest(f"{owner}.pre_s"), 15)
+    return plan.gate_function("head", activation, in_frac)
+
+
+def _projection(plan: Plan, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
+    function = _projection_function(plan, owner, p.function) if isinstance(p.function, Activation) else None
+    softmax = p.function == "softmax"
+    if function is not None:
+        in_frac = function.in_frac
+    else:
+        in_frac = fraction_bits(plan.largest(f"{owner}.pre_s"), 15) if softmax else h_frac
+    operand = plan.narrowing(hidden_frac, plan.observed(f"{owner}.hidden"), plan.row_sum(p.weight))
+    weight = p.weight * 2.0 ** (operand.shift - hidden_frac)
+    fracs = np.full(len(weight), in_frac, np.int64)
+    pre_shift = plan.pre_shift(f"{owner}.projection", weight, p.bias, fracs, operand.limit)
+    plan.note_shift(f"{owner}.projection", pre_shift)
+    matrix = plan.matrix(weight, p.bias, fracs, pre_shift, operand.limit)
+    table = plan.exp_table() if softmax else None
+    return QuantProjection(matrix, pre_shift, operand, hidden_frac, in_frac, function, table)
+
+
+def _direction(
+    plan: Plan,
+    layer: RecurrentDefinition,
+    owner: str,
+    d: Direction,
+    functions: dict[str, GateFunction],
+    operands: tuple[Operand, Operand],
+    h_frac: int,
+    c_frac: int,
+    projection: QuantProjection | None,
+) -> QuantDirection:
+    x_operand, h_operand = operands
+    fracs = np.repeat([functions[gate].in_frac for gate in layer.gates], layer.hidden_size).astype(np.int64)
+    weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
+    weight_hh = d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
+    bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
+    bits = plan.weight_bits
+    pre_shift = np.maximum(
+        plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits),
+        plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits),
+    )
+    plan.note_shift(owner, pre_shift)
+    return QuantDirection(
+        reverse=d.reverse,
+        ih=plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
+        hh=plan.recurrent_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
+        pre_shift=pre_shift,
+        gates=tuple(functions[role] for role in layer.roles),
+        h_0=_initial_state(d.h_0, h_frac, 32767),
+        c_0=None if d.c_0 is None else _initial_state(d.c_0, c_frac, (1 << 31) - 1),
+        peephole=None if d.peephole is None else _peephole(owner, d.peephole, c_frac, fracs - pre_shift),
+        projection=projection,
+    )
+
+
+def _peephole(owner: str, weight: FloatArray, c_frac: int, out_frac: Int64Array) -> QuantPeephole:
+    """weight [R] as int16 mantissas, each with the most bits it can have, and the shift from c's format to out_frac [R]."""
+    _, exponent = np.frexp(np.maximum(np.abs(weight), 2.0**-60))
+    weight_frac = np.minimum(15 - exponent, PEEPHOLE_SHIFT_MAX + out_frac - c_frac)
+    shift = c_frac + weight_frac - out_frac
+    if (shift < 0).any():
+        row = int(np.argmax(shift < 0))
+        raise QuantizationError(
+            f"{owner}, row {row}: peephole weight {weight[row]:.3g} is too large for 16 bits; scale it down"
+        )
+    integers = np.clip(np.floor(weight * 2.0**weight_frac + 0.5), -32767, 32767)
+    return QuantPeephole(integers.astype(np.int16), shift.astype(np.int8))
+
+
+def _split_bias(
+    plan: Plan, layer: RecurrentDefinition, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The biases as each matvec adds them.
+
+    They are summed and given to whichever accumulator is finer, row by row; but the candidate of a GRU with linear_before_reset = 1
+    multiplies its recurrent bias by r, so its two stay apart.
+    """
+    total = d.bias_ih + d.bias_hh
+    to_ih = plan.row_scales(weight_ih) <= plan.row_scales(weight_hh)
+    bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
+    if layer.cell == "gru" and layer.linear_before_reset:
+        candidate = slice(2 * layer.hidden_size, None)
+        bias_ih[candidate], bias_hh[candidate] = d.bias_ih[candidate], d.bias_hh[candidate]
+    return bias_ih, bias_hh
+
+
+def _initial_state(state: InitialState, frac: int, limit: int) -> QuantInitialState:
+    value = to_integers(state.value, 2.0**-frac, limit).astype(np.int32)
+    indices: Int64Array | None = None if state.indices is None else state.indices.astype(np.int64)
+    return QuantInitialState(value, state.source, indices)
