@@ -15,12 +15,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from qrnn.system.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from qrnn import layers as layers
     from qrnn.accuracy.compare import Comparison, compare
     from qrnn.accuracy.diff import Difference, diff
     from qrnn.accuracy.explain import Explanation, explain
-    from qrnn.accuracy.oracle import run_oracle
+    from qrnn.conversion import quantize
+    from qrnn.equations.oracle import run_oracle
     from qrnn.errors import (
         BackendError,
         DataError,
@@ -39,19 +42,17 @@ if TYPE_CHECKING:
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import load_onnx
-    from qrnn.quantization import Scheme, quantize
-    from qrnn.session import RunResult, Session, State
-    from qrnn.streaming import Stream, StreamPool
+    from qrnn.quantization.scheme import Scheme
+    from qrnn.running.session import RunResult, Session, State
+    from qrnn.running.streaming import Stream, StreamPool
     from qrnn.targets import Target, load_target
     from qrnn.torch_import import from_torch
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "qrnn.accuracy.compare": ("Comparison", "compare"),
     "qrnn.accuracy.diff": ("Difference", "diff"),
     "qrnn.accuracy.explain": ("Explanation", "explain"),
-    "qrnn.accuracy.oracle": ("run_oracle",),
+    "qrnn.equations.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
         "DataError",
@@ -70,9 +71,10 @@ _HOMES = {
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
     "qrnn.onnx_import": ("load_onnx",),
-    "qrnn.quantization": ("Scheme", "quantize"),
-    "qrnn.session": ("RunResult", "Session", "State"),
-    "qrnn.streaming": ("Stream", "StreamPool"),
+    "qrnn.quantization.scheme": ("Scheme",),
+    "qrnn.conversion": ("quantize",),
+    "qrnn.running.session": ("RunResult", "Session", "State"),
+    "qrnn.running.streaming": ("Stream", "StreamPool"),
     "qrnn.targets": ("Target", "load_target"),
     "qrnn.torch_import": ("from_torch",),
 }

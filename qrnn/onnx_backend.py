@@ -23,8 +23,9 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 from onnx.backend.base import Backend, BackendRep
 
-from qrnn.accuracy.oracle import run_oracle
 from qrnn.backends import backend_names
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import BackendError, DataError, QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import as_array
@@ -32,7 +33,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.structure import LONGEST_NAME, check_structure
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 __all__ = ["Bound", "QrnnBackend", "QrnnRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -108,7 +109,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
         if self.engine == FLOAT:
             outputs = run_oracle(bound.model, bound.data).outputs
         else:
-            from qrnn.session import Session  # sessions pull in the compiler, which the oracle does not need
+            from qrnn.running.session import Session  # sessions pull in the compiler, which the oracle does not need
 
             quantized = quantize(bound.model, bound.calibration, self._scheme)
             outputs = Session(quantized, self.engine).run(bound.data).outputs

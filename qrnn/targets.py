@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qrnn.errors import QuantizationError, TargetError
-from qrnn.files import read_regular, reason
+from qrnn.system.files import read_regular, reason
 
 Kernels = Literal["plain", "dsp", "mve"]
 Board = Literal["arm_m", "riscv32", "host"]
@@ -194,7 +194,7 @@ def _check_clockwork(path: Path, board: Board | None, emulation: Emulation) -> N
 
 def _complete_scheme(path: Path, scheme: dict[str, Any]) -> None:
     """Check the scheme and fill its defaults in."""
-    from qrnn.quantization import Scheme  # costly to import, and only needed to check
+    from qrnn.quantization.scheme import Scheme  # costly to import, and only needed to check
 
     try:
         scheme.update(Scheme(**scheme).as_dict())

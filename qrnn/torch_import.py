@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from qrnn import layers
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, InitialState, Layer, Recurrent
 from qrnn.onnx_import.budget import Budget

@@ -40,7 +40,7 @@ def as_user(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
     drop = (
         f"import os, sys\nos.setgroups([])\nos.setgid({NOT_ROOT})\nos.setuid({NOT_ROOT})\n" if os.geteuid() == 0 else ""
     )
-    source = f"import sys, qrnn.atomic, qrnn.files\n{drop}{code}"  # imported while that may be read
+    source = f"import sys, qrnn.system.atomic, qrnn.system.files\n{drop}{code}"  # imported while that may be read
     return subprocess.run(
         [sys.executable, "-c", source, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
     )

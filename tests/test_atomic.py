@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from places import NOT_ROOT, as_user, full, needs_root, null, open_to_all
 
-from qrnn import atomic
-from qrnn.atomic import destination, write_atomically
 from qrnn.errors import DataError
+from qrnn.system import atomic
+from qrnn.system.atomic import destination, write_atomically
 
 OLD, NEW = b"old content", b"new"
 
@@ -245,7 +245,7 @@ def test_threads_that_write_one_file_leave_one_whole_content(tmp_path: Path) -> 
 WRITE = """
 from qrnn.errors import DataError
 try:
-    qrnn.atomic.write_atomically(sys.argv[1], b"new")
+    qrnn.system.atomic.write_atomically(sys.argv[1], b"new")
 except DataError as error:
     print(error)
 """
@@ -398,7 +398,9 @@ def test_names_of_a_stream_of_this_process(tmp_path: Path, name: str) -> None:
     if name == "link":
         (tmp_path / "link").symlink_to("/dev/stdout")
         name = str(tmp_path / "link")
-    code = f"from qrnn.atomic import write_atomically\nprint('a')\nwrite_atomically({name!r}, b'b\\n')\nprint('c')"
+    code = (
+        f"from qrnn.system.atomic import write_atomically\nprint('a')\nwrite_atomically({name!r}, b'b\\n')\nprint('c')"
+    )
     piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
     with (tmp_path / "file").open("wb") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True, timeout=60)

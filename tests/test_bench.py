@@ -10,7 +10,13 @@ import pytest
 from model.qrnn_files import token_model
 from models import Shape, make_model
 
-from qrnn.bench import (
+from qrnn.conversion import quantize
+from qrnn.errors import DataError
+from qrnn.model.batch import make_batch
+from qrnn.model.quant_model import QuantModel
+from qrnn.onnx_import import load_onnx
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.bench import (
     Others,
     Plan,
     Timed,
@@ -23,11 +29,6 @@ from qrnn.bench import (
     seconds,
     settle,
 )
-from qrnn.errors import DataError
-from qrnn.model.batch import make_batch
-from qrnn.model.quant_model import QuantModel
-from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
 
 
 def quantized(shape: Shape) -> QuantModel:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from places import as_user, null, open_to_all
 
-from qrnn.files import open_regular, read_regular
+from qrnn.system.files import open_regular, read_regular
 
 OLD = b"old content"
 
@@ -72,7 +72,7 @@ def test_a_fifo_that_took_the_files_place(tmp_path: Path, monkeypatch: pytest.Mo
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").write_bytes(OLD)
     regular = os.stat(tmp_path / "file")
-    monkeypatch.setattr("qrnn.files.os.stat", lambda _: regular)
+    monkeypatch.setattr("qrnn.system.files.os.stat", lambda _: regular)
     with pytest.raises(OSError, match="is a FIFO"):
         open_regular(tmp_path / "fifo")
 
@@ -82,6 +82,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     (folder / "secret").write_bytes(OLD)
     (folder / "secret").chmod(0)
     done = as_user(
-        "try:\n    qrnn.files.open_regular(sys.argv[1])\nexcept OSError as e: print(e.strerror)", folder / "secret"
+        "try:\n    qrnn.system.files.open_regular(sys.argv[1])\nexcept OSError as e: print(e.strerror)",
+        folder / "secret",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "Permission denied\n", "")

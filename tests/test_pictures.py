@@ -23,8 +23,7 @@ import matplotlib as mpl
 from accuracy.test_compare import some_report
 from matplotlib.backends.backend_agg import RendererAgg
 
-from qrnn import pictures
-from qrnn.accuracy import gate_errors, plot
+from qrnn.accuracy import gate_errors, pictures, plot
 from qrnn.accuracy.compare import Comparison
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.lab import plot as lab_plot

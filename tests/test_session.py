@@ -13,13 +13,14 @@ from models import Shape, make_model
 
 import qrnn
 from qrnn.backends import available_backends
+from qrnn.conversion import quantize
 from qrnn.errors import BackendError, DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import RunResult, Session, State
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import RunResult, Session, State
 
 DTLN = Path(__file__).parents[2] / "shared" / "models" / "thirdparty" / "dtln_model_1.onnx"
 DTLN_DATA = Path(__file__).parents[2] / "shared" / "data" / "dtln_model_1_io.npz"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn import DataError, Session, State
+from qrnn.conversion import quantize
 from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 T = 3
 SHAPES = {

@@ -16,9 +16,10 @@ from models import Shape, make_model
 from qrnn import DataError, Session, State, StreamPool
 from qrnn.backends.cpu import engine, packed, streams
 from qrnn.backends.cpu.isa import available_isas
+from qrnn.conversion import quantize
 from qrnn.model.float_model import Activation, Embedding, GraphInput, Recurrent, TensorInfo
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 LSTM = Case(Shape("lstm", 3, 19, layers=2, states=True), sequences=3, steps=7, lengths=(7, 7, 7))
 BACKENDS = ["reference", "cpu"]

@@ -11,7 +11,7 @@ import pytest
 
 from qrnn.devices.toolchain import linker_script
 from qrnn.errors import TargetError
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import (
     Build,
     Core,

@@ -16,9 +16,10 @@ from models import Shape, make_model
 from qrnn import DataError, Session
 from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu import packed
+from qrnn.conversion import quantize
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import RunResult
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import RunResult
 
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import RESERVED, Batch, make_batch
 from qrnn.model.float_model import FloatArray
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from qrnn.accuracy.gate_errors import measure
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.arithmetic import CONTRACT_VERSION, cells, gates
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import (
     GATES,
@@ -42,7 +42,7 @@ from qrnn.quantization.gate_fit import fit_knots
 from qrnn.quantization.gate_tables import SIGMOID_FRAC, TANH_FRAC, exp_table, gate_function, needs_input_range
 from qrnn.quantization.matrix import bounded_rows, row_scales
 from qrnn.quantization.scheme import Scheme
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 INPUTS = np.arange(-32768, 32768)

@@ -24,7 +24,6 @@ from provenance import when
 
 import qrnn
 from qrnn import layers
-from qrnn.atomic import write_atomically
 from qrnn.devices.image import read_image
 from qrnn.devices.measure import measure, work
 from qrnn.devices.toolchain import find_toolchain
@@ -33,6 +32,7 @@ from qrnn.errors import DeviceError
 from qrnn.export.expected import integer_sequences
 from qrnn.export.folder import ExportedFolder, export_model, read_folder
 from qrnn.model.quant_model import QuantModel
+from qrnn.system.atomic import write_atomically
 from qrnn.targets import Target, load_target, targets_folder
 
 TARGETS = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")

@@ -25,10 +25,10 @@ from bench_workloads import GATES, Case, Float32Array, inputs, network
 
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.atomic import write_atomically
 from qrnn.backends.cuda.device import Device, find_device
 from qrnn.errors import BackendError
 from qrnn.model.float_model import FloatArray
+from qrnn.system.atomic import write_atomically
 
 VERIFIED = 2
 """Sequences of a batch that are compared: the oracle takes long."""

@@ -20,7 +20,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from qrnn.bench import seconds, settle
+from qrnn.running.bench import seconds, settle
 
 ROUNDS = 15
 SAMPLE_SECONDS = 0.005

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qrnn.pictures import fitted, logarithmic, png
+from qrnn.accuracy.pictures import fitted, logarithmic, png
 
 TEXT_SHARE = 0.36
 """The share of the axis' length that is kept free for a bar's text."""

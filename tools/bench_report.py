@@ -19,7 +19,7 @@ from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
 from provenance import revision, when
 
 from qrnn.backends.cpu.pools import core_count
-from qrnn.bench import LEAST_ROUNDS, processor
+from qrnn.running.bench import LEAST_ROUNDS, processor
 
 INSTRUCTIONS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),

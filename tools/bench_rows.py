@@ -15,7 +15,7 @@ from bench_runtimes import LeftOutError, Runner, Runtime
 from bench_workloads import Case, Work, work
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.bench import Others, Timed, interleaved, settle
+from qrnn.running.bench import Others, Timed, interleaved, settle
 
 OURS, ORT = "qrnn", "ONNX Runtime"
 

@@ -29,9 +29,9 @@ from bench_workloads import GATES, Cell, network
 from provenance import when
 
 import qrnn
-from qrnn.atomic import write_atomically
 from qrnn.backends.cpu.isa import available_isas
-from qrnn.bench import Others, processor
+from qrnn.running.bench import Others, processor
+from qrnn.system.atomic import write_atomically
 
 TRIAL_TICKS = 100
 STEP = 1.02

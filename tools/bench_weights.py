@@ -21,9 +21,9 @@ from bench_limits import read_rate
 
 import qrnn
 from qrnn import layers
-from qrnn.bench import Timed, interleaved, processor
 from qrnn.model.parts import AnyMatrix, QuantMatrix
 from qrnn.model.quant_model import QuantModel
+from qrnn.running.bench import Timed, interleaved, processor
 
 STEPS = 64
 SAMPLE_SECONDS = 0.05

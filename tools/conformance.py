@@ -20,7 +20,7 @@ from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
 from conformance_refusals import refusal, refused_models
 
-from qrnn.atomic import write_atomically
+from qrnn.system.atomic import write_atomically
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "conformance.md"
 

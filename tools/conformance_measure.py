@@ -18,16 +18,16 @@ import onnx
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle
 from qrnn.backends import available_backends
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import QrnnError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Direction, FloatArray, FloatModel, Layer, Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.onnx_backend import Bound, prepare
-from qrnn.quantization import quantize
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 DRAWS = 16
 FRACTION = 8

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from device_figures import DATA, LEAST, Reference, bound, data, reference_cycles_per_instruction, references, traced
 
-from qrnn.atomic import write_atomically
 from qrnn.devices.measure import Needs
 from qrnn.devices.toolchain import Family
 from qrnn.export.readme import OPTIMIZATION
 from qrnn.export.replay import PHASES
+from qrnn.system.atomic import write_atomically
 
 COMPILERS: dict[str, tuple[Family, str]] = {
     "gcc -O3": ("gnu", "-O3"),

@@ -15,8 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from qrnn.atomic import write_atomically
 from qrnn.model.quant_model import QuantModel
+from qrnn.system.atomic import write_atomically
 
 PAGE = Path(__file__).parents[1] / "docs" / "file_format.md"
 BEGIN, END = "<!-- types: made by `python tools/file_format.py --write` -->\n", "<!-- end of types -->\n"

@@ -12,7 +12,7 @@ from fuzzing.pool import Tally
 from fuzzing.watch import MEGABYTES, SECONDS
 from provenance import when
 
-from qrnn.bench import processor
+from qrnn.running.bench import processor
 
 KINDS_SHOWN = 40
 """Kinds of refusals in a table; the rest are counted together."""

@@ -25,9 +25,9 @@ from provenance import when
 import qrnn
 from qrnn import layers
 from qrnn.backends.cpu.isa import choose_isa
-from qrnn.bench import processor, seconds
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import Activation, ActivationKind
+from qrnn.running.bench import processor, seconds
 
 STEPS = 32
 BATCH = 32

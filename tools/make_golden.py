@@ -38,7 +38,6 @@ from golden_specs import SPECS
 
 from qrnn.arithmetic import CONTRACT_VERSION, gates
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
-from qrnn.atomic import write_atomically
 from qrnn.backends import create_engine
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import GraphInput
@@ -56,6 +55,7 @@ from qrnn.model.quant_model import (
 )
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
+from qrnn.system.atomic import write_atomically
 
 FORMAT = "qrnn golden vectors"
 FORMAT_VERSION = 1

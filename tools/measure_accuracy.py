@@ -26,10 +26,10 @@ import qrnn
 from qrnn.accuracy.compare import Comparison
 from qrnn.accuracy.metrics import wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle_batch
-from qrnn.atomic import write_atomically
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
+from qrnn.system.atomic import write_atomically
 
 Arrays = dict[str, Any]
 

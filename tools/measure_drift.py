@@ -21,8 +21,8 @@ from provenance import when
 
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.atomic import write_atomically
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.system.atomic import write_atomically
 
 SEQUENCES = 4
 FALL_DB = 3.0

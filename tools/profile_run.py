@@ -23,10 +23,10 @@ from bench_workloads import Case, work
 from provenance import when
 
 import qrnn
-from qrnn.atomic import write_atomically
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import available_isas
-from qrnn.bench import processor
+from qrnn.running.bench import processor
+from qrnn.system.atomic import write_atomically
 
 CASES = tuple(Case(cell, H, N) for N in (1, 32) for cell in ("lstm", "gru") for H in (64, 256, 512))
 ROUNDS, SAMPLE_SECONDS = 15, 0.02

@@ -21,7 +21,7 @@ from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
 from qrnn.model.quant_model import QuantModel, QuantPointwise
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.model.states import check_same_memory, check_same_source
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 @dataclass

@@ -17,7 +17,7 @@ from qrnn.model.describe import describe
 from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import Matrix, QuantMatrix4
 from qrnn.model.quant_model import QuantModel, named_matrices
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 CHUNK = 64
 """Sequences that run at a time."""

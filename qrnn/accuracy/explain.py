@@ -22,19 +22,18 @@ from typing import Any
 import numpy as np
 
 from qrnn.accuracy.metrics import decibels
-from qrnn.accuracy.oracle import Substitutes, run_oracle_batch
 from qrnn.accuracy.parts import Integers, Part, model_parts
+from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
-from qrnn.model.batch import make_batch
+from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatArray, FloatModel
 from qrnn.model.parts import QuantMatrix4
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
-from qrnn.refinement.evidence import evenly
-from qrnn.refinement.means import parse_refine
-from qrnn.session import Session
+from qrnn.quantization.means import parse_refine
+from qrnn.running.session import Session
 
 STEPS = 4096
 """Steps that are looked at, about; sequences are taken evenly from all."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.accuracy.oracle import Substitutes
-from qrnn.accuracy.probe import gate_values
+from qrnn.equations.oracle import Substitutes
 from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
+from qrnn.model.gate_values import gate_values
 from qrnn.model.parts import GateFunction, Operand
 from qrnn.model.quant_model import QuantAdd, QuantConcat, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent

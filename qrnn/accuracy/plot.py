@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.accuracy.compare import Comparison
+from qrnn.accuracy.pictures import fitted, legend, logarithmic, png
 from qrnn.accuracy.probe import ErrorSum
-from qrnn.pictures import fitted, legend, logarithmic, png
 
 TITLE_POINTS = 10
 NAME_POINTS = 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ import numpy.typing as npt
 
 from qrnn.accuracy.metrics import decibels
 from qrnn.arithmetic.fixedpoint import shift_right_round
-from qrnn.arithmetic.gates import evaluate
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import GateFunction, Int16Array, Int32Array, Operand, pack_gates
+from qrnn.model.gate_values import gate_values
+from qrnn.model.parts import Int16Array, Int32Array, Operand
 from qrnn.model.quant_model import QuantDense, QuantModel, named_matrices
 from qrnn.model.quant_recurrent import QuantRecurrent
 
@@ -83,24 +82,6 @@ class Saturation:
     total: int = 0
 
 
-@functools.lru_cache(maxsize=64)
-def _gate_values(params: bytes, table: bytes) -> FloatArray:
-    """The real output of a gate function for every int16, from -32768 up."""
-    function = GateFunction("probe", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
-    packed_params, packed_tables = pack_gates((function,))
-    tables = packed_tables.astype(object)  # plain integers: no wrap, and quick to index
-    return (
-        np.array([evaluate(x, packed_params, tables, 0) for x in range(-32768, 32768)], np.float64)
-        * 2.0**-function.out_frac
-    )
-
-
-def gate_values(function: GateFunction, pre: npt.NDArray[Any]) -> FloatArray:
-    """Real gate outputs of pre-activations."""
-    values: FloatArray = _gate_values(function.params.tobytes(), function.table.tobytes())[pre.astype(np.int64) + 32768]
-    return values
-
-
 class LayerProbe:
     """Collects an oracle's observations and an engine's trace of the same batch, and keeps sums of their differences."""
 
@@ -116,7 +97,7 @@ class LayerProbe:
         self._observed = {}
 
     def observe(self, name: str, values: FloatArray, _mask: Mask | None) -> None:
-        """The oracle's side; see `qrnn.accuracy.oracle.Observer`."""
+        """The oracle's side; see `qrnn.equations.oracle.Observer`."""
         self._observed[name] = values
 
     def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:

@@ -55,7 +55,7 @@ def _status() -> int:
 
 def _failed_call(error: OSError) -> int:
     """An error of the system that no command turned into words: of stdout, or of the file that it names."""
-    from qrnn.files import reason
+    from qrnn.system.files import reason
 
     try:
         sys.stdout.flush()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from qrnn.errors import DataError
-from qrnn.files import open_regular
+from qrnn.system.files import open_regular
 
 if TYPE_CHECKING:
     from qrnn.model.float_model import GraphInput

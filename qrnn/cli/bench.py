@@ -36,12 +36,12 @@ def bench(
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
-    from qrnn.atomic import write_atomically
     from qrnn.backends.cpu.pools import core_count
-    from qrnn.bench import Plan, bench_model, not_streamed, processor, resident_bytes
     from qrnn.errors import DataError
     from qrnn.model.describe import describe
     from qrnn.model.file import load
+    from qrnn.running.bench import Plan, bench_model, not_streamed, processor, resident_bytes
+    from qrnn.system.atomic import write_atomically
 
     if json is not None:
         json = check_output(json, (model,) if data is None else (model, data))
@@ -96,9 +96,9 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
 
     import numpy as np
 
-    from qrnn.bench import random_arrays
     from qrnn.errors import DataError
     from qrnn.model.batch import make_batch
+    from qrnn.running.bench import random_arrays
 
     if data is None:
         return make_batch(model.inputs, random_arrays(model, min(largest, 32), steps or DEFAULT_STEPS))

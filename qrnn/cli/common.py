@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.atomic import destination
 from qrnn.cli.arrays import npz_bytes as npz_bytes
 from qrnn.cli.arrays import read_arrays as read_arrays
 from qrnn.errors import DataError
+from qrnn.system.atomic import destination
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ StreamOption = Annotated[
 
 
 STDOUT = Path("/dev/stdout")
-"""What ``-`` means as the name of an output; `qrnn.atomic` knows it on every system."""
+"""What ``-`` means as the name of an output; `qrnn.system.atomic` knows it on every system."""
 
 
 def console(stderr: bool = False) -> Console:

@@ -41,12 +41,12 @@ def compare(
 ) -> None:
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""
     from qrnn.accuracy.compare import compare as measure
+    from qrnn.accuracy.pictures import require_matplotlib
     from qrnn.accuracy.plot import draw
     from qrnn.accuracy.report import render
-    from qrnn.atomic import destination, write_atomically
     from qrnn.errors import DataError
     from qrnn.model.file import load
-    from qrnn.pictures import require_matplotlib
+    from qrnn.system.atomic import destination, write_atomically
 
     inputs = (onnx, model, data)
     json = None if json is None else check_output(json, inputs)

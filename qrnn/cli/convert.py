@@ -40,9 +40,10 @@ def convert(
     stream: StreamOption = False,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
+    from qrnn.conversion import RANDOM, quantize
     from qrnn.model.file import save
     from qrnn.onnx_import import load_onnx
-    from qrnn.quantization import RANDOM, Scheme, quantize
+    from qrnn.quantization.scheme import Scheme
     from qrnn.targets import load_target
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))

@@ -43,7 +43,7 @@ def demo(
 
 def _make(folder: Path) -> None:
     from qrnn.errors import DataError
-    from qrnn.files import reason
+    from qrnn.system.files import reason
 
     try:
         os.makedirs(os.path.realpath(folder), exist_ok=True)  # of a link to nothing, what it points to
@@ -55,9 +55,9 @@ def _make(folder: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a bundled file; another file of its name is left alone."""
-    from qrnn.atomic import destination, write_atomically
     from qrnn.errors import DataError
-    from qrnn.files import read_regular
+    from qrnn.system.atomic import destination, write_atomically
+    from qrnn.system.files import read_regular
 
     content = source.read_bytes()
     to = destination(target)

@@ -26,8 +26,8 @@ def explain(
 ) -> None:
     """Say which layer, gate and tensor costs how much of the error, what to change, and what that costs."""
     from qrnn.accuracy.explain import explain as measure
+    from qrnn.conversion import random_inputs
     from qrnn.model.file import load
-    from qrnn.quantization import random_inputs
 
     quantized = load(model)
     float_model = load_source(onnx, quantized)

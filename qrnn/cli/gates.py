@@ -38,10 +38,10 @@ def gates(
 ) -> None:
     """Show the integer gate functions: formats, tables, and errors over all inputs."""
     from qrnn.accuracy.gate_errors import draw, measure
-    from qrnn.atomic import write_atomically
+    from qrnn.accuracy.pictures import require_matplotlib
     from qrnn.errors import DataError
-    from qrnn.pictures import require_matplotlib
     from qrnn.quantization.gate_tables import gate_function, needs_input_range
+    from qrnn.system.atomic import write_atomically
 
     if plot is not None:
         plot = check_output(plot)

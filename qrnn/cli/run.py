@@ -30,11 +30,11 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Run a converted model on whole sequences."""
-    from qrnn.atomic import write_atomically
     from qrnn.errors import DataError
     from qrnn.model.batch import RESERVED, make_batch
     from qrnn.model.file import load
-    from qrnn.session import Session
+    from qrnn.running.session import Session
+    from qrnn.system.atomic import write_atomically
 
     output = check_output(output, (model, input))
     if json and is_stdout(output):

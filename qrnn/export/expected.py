@@ -16,7 +16,7 @@ from qrnn.export.source import Exported
 from qrnn.model.batch import make_batch
 from qrnn.model.boundary import quantize_array
 from qrnn.model.quant_model import QuantModel
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 ROWS = 64
 """The most rows of a model without memory that are put together as a sequence."""

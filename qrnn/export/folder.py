@@ -16,16 +16,16 @@ from string import Template
 from typing import Any, get_args
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.atomic import sync_file, sync_folder
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
 from qrnn.export.names import model_identifier
 from qrnn.export.readme import readme_fields
 from qrnn.export.source import Exported, export_source
-from qrnn.files import kind_of, read_regular, reason
 from qrnn.model.file import load, save
 from qrnn.model.quant_model import QuantModel
+from qrnn.system.atomic import sync_file, sync_folder
+from qrnn.system.files import kind_of, read_regular, reason
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"

@@ -20,6 +20,7 @@ from qrnn.accuracy.compare import Comparison, compare
 from qrnn.accuracy.float_run import FloatRun, run_float
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.probe import ErrorSum
+from qrnn.conversion import quantize
 from qrnn.devices.fit import CODE_BYTES
 from qrnn.devices.measure import Needs, estimate, measure, sizes
 from qrnn.errors import QuantizationError, UnsupportedError
@@ -33,7 +34,7 @@ from qrnn.model.digest import array_digest
 from qrnn.model.file import save
 from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target
 
 WINDOWS = 32

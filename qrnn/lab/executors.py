@@ -18,7 +18,7 @@ from typing import Any
 
 from qrnn.errors import BackendError
 from qrnn.lab.evaluate import Record, Setting, evaluate
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 
 Done = tuple[int, Record, bytes | None]
 

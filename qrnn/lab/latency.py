@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.bench import Plan, bench_model, not_streamed, processor
 from qrnn.lab.evaluate import Setting
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.file import load
+from qrnn.running.bench import Plan, bench_model, not_streamed, processor
 
 SECONDS = 0.15
 """Of measuring, for each model."""

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from qrnn.accuracy.pictures import fitted, legend, png
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES, front, value
-from qrnn.pictures import fitted, legend, png
 
 COLOURS = ("#0b62c4", "#d55e00", "#008f68", "#a0459a", "#8a6d00", "#4a5568", "#c2185b", "#00838f")
 MARKERS = "osD^vP*"

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-import qrnn
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.atomic import destination, write_atomically
 from qrnn.devices.toolchain import find_toolchain
 from qrnn.errors import DataError, DeviceError
-from qrnn.files import read_regular, reason
 from qrnn.lab.axes import choices
 from qrnn.lab.evaluate import Record, Setting
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
+from qrnn.system.atomic import destination, write_atomically
+from qrnn.system.files import read_regular, reason
+from qrnn.system.version import __version__
 
 FORMAT = "qrnn-sweep-1"
 SUMMARY = "sweep.json"
@@ -48,7 +48,7 @@ def versions(setting: Setting) -> dict[str, str]:
     emulator = target.emulation.command if target.emulation is not None and which(target.emulation.command) else "none"
     return {
         "format": FORMAT,
-        "qrnn": qrnn.__version__,
+        "qrnn": __version__,
         "contract": CONTRACT_VERSION,
         "numpy": np.__version__,
         "compiler": compiler,

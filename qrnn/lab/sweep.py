@@ -18,7 +18,7 @@ from qrnn.lab.pareto import DEFAULT_FRONT, front, known_figures
 from qrnn.lab.results import Results
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qrnn.accuracy.compare import compare
+from qrnn.conversion import quantize
 from qrnn.devices.fit import CODE_BYTES
 from qrnn.devices.measure import Needs
 from qrnn.errors import QuantizationError
@@ -19,7 +20,7 @@ from qrnn.lab.latency import latency_batch, measure_latency
 from qrnn.lab.moves import gates_of
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 
 @dataclass

@@ -16,7 +16,7 @@ from qrnn.lab.trials import Trial, Trials, changes
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
 
 MOST_COUNTED = 12

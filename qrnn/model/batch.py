@@ -328,3 +328,13 @@ def checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
         raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
     _first_bad("lengths", array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
     return array.astype(np.int64)
+
+
+def evenly(batch: Batch, steps: int) -> Batch:
+    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
+    total = int(batch.lengths.sum())
+    batch = batch.take(np.flatnonzero(batch.lengths))
+    if total <= steps:
+        return batch
+    count = max(1, batch.size * steps // total)
+    return batch.take(np.arange(count) * batch.size // count)

@@ -16,13 +16,13 @@ import safetensors
 import safetensors.numpy
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.atomic import write_atomically
 from qrnn.errors import ModelFileError, QrnnError
-from qrnn.files import open_regular
 from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
 from qrnn.model.digest import array_digest
 from qrnn.model.quant_model import QuantModel
+from qrnn.system.atomic import write_atomically
+from qrnn.system.files import open_regular
 
 SCHEMA = "1"
 

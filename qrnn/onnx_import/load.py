@@ -11,7 +11,6 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from qrnn.errors import ModelFileError
-from qrnn.files import read_regular
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.external import LARGEST_FILE, load_external_data
@@ -19,6 +18,7 @@ from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
+from qrnn.system.files import read_regular
 
 
 def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:

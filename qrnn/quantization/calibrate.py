@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.oracle import initial_state, run_oracle_batch
+from qrnn.equations.oracle import initial_state, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import GATE_ROLE, Direction, FloatArray, FloatModel, Recurrent
@@ -113,7 +113,7 @@ class Ranges:
         self.steps = 0
 
     def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
-        """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.accuracy.oracle.Observer`."""
+        """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.equations.oracle.Observer`."""
         if name not in self._wanted:  # most gates and their arguments: their formats follow from their functions
             return
         flat = values[mask] if mask is not None else values

@@ -9,7 +9,7 @@ from qrnn.errors import QuantizationError
 from qrnn.quantization.calibrate import CALIBRATORS
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
 from qrnn.quantization.inputs import InputScheme
-from qrnn.refinement.means import parse_refine
+from qrnn.quantization.means import parse_refine
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
@@ -22,7 +22,7 @@ class Scheme:
     layers, 8 or 4; all others have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
     scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
-    ``refine``: the means by which accuracy is won back without training, names of `qrnn.refinement.means.MEANS` separated by commas,
+    ``refine``: the means by which accuracy is won back without training, names of `qrnn.quantization.means.MEANS` separated by commas,
     ``all`` or ``none``.
     """
 

@@ -29,7 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import Dense, FloatArray, FloatModel, LastStep, Layer, Pointwise, Recurrent
 

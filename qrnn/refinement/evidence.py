@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.probe import gate_values
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatArray
+from qrnn.model.gate_values import gate_values
 from qrnn.model.parts import Operand
 from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 CHUNK = 64
 """Sequences that run at a time."""
@@ -61,16 +61,6 @@ def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, mem
     else:
         shifted[:, 1:], shifted[:, 0] = state[:, :-1], start
     return shifted
-
-
-def evenly(batch: Batch, steps: int) -> Batch:
-    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
-    total = int(batch.lengths.sum())
-    batch = batch.take(np.flatnonzero(batch.lengths))
-    if total <= steps:
-        return batch
-    count = max(1, batch.size * steps // total)
-    return batch.take(np.arange(count) * batch.size // count)
 
 
 def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:

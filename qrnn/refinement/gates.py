@@ -33,11 +33,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from qrnn.accuracy.oracle import activate, initial_state, run_oracle_batch
-from qrnn.model.batch import Batch
+from qrnn.equations.oracle import activate, initial_state, run_oracle_batch
+from qrnn.model.batch import Batch, evenly
 from qrnn.model.float_model import GATE_ROLE, Activation, Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
 from qrnn.quantization.gate_choice import GateChoices
-from qrnn.refinement.evidence import before, evenly
+from qrnn.refinement.evidence import before
 
 RIDGE = 0.01
 SHARE = 0.05

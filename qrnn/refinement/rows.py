@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qrnn.accuracy.oracle import run_oracle_batch
-from qrnn.model.batch import Batch
+from qrnn.equations.oracle import run_oracle_batch
+from qrnn.model.batch import Batch, evenly
 from qrnn.model.describe import row_scale
 from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
 from qrnn.model.parts import (
@@ -44,9 +44,9 @@ from qrnn.model.quant_model import QuantDense, QuantModel
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
-from qrnn.refinement.evidence import CHUNK, Seen, evenly, gather
+from qrnn.refinement.evidence import CHUNK, Seen, gather
 from qrnn.refinement.rounding import Grid, objective, round_rows
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 STEPS = 16384
 """Calibration steps that are looked at, about; sequences are taken evenly from all."""

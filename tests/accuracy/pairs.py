@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from models import Shape, make_model
 
+from qrnn.conversion import quantize
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 RNG = np.random.default_rng(0)
 N, T = 130, 7

@@ -20,20 +20,22 @@ from accuracy.pairs import LENGTHS, MASK, RNG, N, T, X, pair
 from qrnn.accuracy.compare import Agreement, Comparison, Decisions, compare
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle, run_oracle_batch
 from qrnn.accuracy.plot import draw
-from qrnn.accuracy.probe import ErrorSum, gate_values
+from qrnn.accuracy.probe import ErrorSum
 from qrnn.accuracy.report import render
 from qrnn.backends.base import Trace
+from qrnn.conversion import RANDOM, quantize
+from qrnn.equations.oracle import run_oracle, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, FloatModel, GraphOutput, Pointwise, TensorInfo
+from qrnn.model.gate_values import gate_values
 from qrnn.model.quant_model import QuantModel, QuantRecurrent
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import RANDOM, Scheme, quantize
 from qrnn.quantization.gate_tables import gate_function
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 
 def check(

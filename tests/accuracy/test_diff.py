@@ -12,10 +12,11 @@ import pytest
 from models import Shape, make_model
 
 from qrnn.accuracy.diff import diff
+from qrnn.conversion import quantize
 from qrnn.errors import DataError
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 SHAPE = Shape("lstm", 4, 6, head=3)
 DATA: dict[str, Any] = {

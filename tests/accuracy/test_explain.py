@@ -12,13 +12,14 @@ from models import Shape, make_model
 
 from qrnn.accuracy.explain import advice, explain, part_text
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.parts import Integers, Part, model_parts
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 SHAPES: dict[str, Any] = {
     "lstm": Shape("lstm", 6, 9, head=3),

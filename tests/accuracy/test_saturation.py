@@ -9,14 +9,15 @@ from models import Shape, make_model
 
 from accuracy.pairs import LENGTHS, MASK, X, pair
 from qrnn.accuracy.compare import compare
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.accuracy.probe import LayerProbe
 from qrnn.backends.base import Trace
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantRecurrent
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 
 def test_saturation_of_inputs_by_hand() -> None:

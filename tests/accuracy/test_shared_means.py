@@ -13,11 +13,12 @@ import pytest
 
 from accuracy.test_shared_models import SHARED, THIRD_PARTY, clips
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here")
 

@@ -16,13 +16,13 @@ import pytest
 from qrnn.accuracy.compare import compare
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import quantize
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 SHARED = Path(__file__).parents[3] / "shared"
 THIRD_PARTY = SHARED / "models" / "thirdparty"

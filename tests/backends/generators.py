@@ -21,6 +21,7 @@ from qrnn.backends.cpu import crew, engine, packed
 from qrnn.backends.cpu.calls import Call, CallList, call_at
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.conversion import quantize
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
@@ -39,8 +40,8 @@ from qrnn.model.float_model import (
     TensorInfo,
 )
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 HEADS: tuple[ActivationKind | Literal["none", "dense", "softmax"], ...] = (
     "none", "dense", "softmax", *get_args(ActivationKind)

@@ -10,10 +10,10 @@ from models import Shape, make_model
 
 from qrnn.backends.cpu import engine
 from qrnn.backends.cpu.real_rows import quantize_rows, scaling
+from qrnn.conversion import quantize
 from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
 from qrnn.model.parts import TensorFormat
-from qrnn.quantization import quantize
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 @pytest.fixture(scope="module")

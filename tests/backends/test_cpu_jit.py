@@ -56,7 +56,7 @@ RUN_ISAS = """
 import sys
 from models import Shape
 from backends.generators import Case
-from qrnn.session import Session
+from qrnn.running.session import Session
 import numpy as np
 case = Case(Shape("lstm", 20, 33), steps=3, lengths=(3, 3))
 model, x = case.quantized(), case.data()["x"]

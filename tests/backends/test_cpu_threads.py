@@ -34,8 +34,8 @@ from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.backends.cpu.jit import jit
-from qrnn.quantization import Scheme
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 CELLS = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))
 

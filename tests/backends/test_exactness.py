@@ -13,10 +13,11 @@ from models import Shape, make_model
 
 from backends.generators import DRAWN, Case, assert_equal, cases, few, integers, many, quantized_or_refused
 from qrnn.backends import available_backends
+from qrnn.conversion import quantize
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, Embedding, GraphInput, InitialState, Projection, Recurrent, TensorInfo
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session, State
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session, State
 
 OTHERS = tuple(name for name in available_backends() if name != "reference")
 

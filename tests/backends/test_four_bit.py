@@ -19,7 +19,7 @@ from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.packed import FEW_STEPS, FusedForms, FusedRun
 from qrnn.model.float_model import CellKind
 from qrnn.model.parts import Operand
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 @pytest.fixture

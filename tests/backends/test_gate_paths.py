@@ -29,9 +29,9 @@ from qrnn.backends.cpu.vector import INT16, Vec
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import Activation, ActivationKind, Forget
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme
 from qrnn.quantization.gate_choice import SEGMENTS
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 CHOICES = (*GATES, *(f"pwl:{n}" for n in SEGMENTS), "sigmoid=step,tanh=pwl:1024", "sigmoid=pwl:64,tanh=hard")
 FEW = settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)

@@ -16,7 +16,7 @@ from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.isa import PLAIN, available_isas, choose_isa
 from qrnn.errors import BackendError
 from qrnn.model.quant_model import QuantModel
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 def small_model() -> QuantModel:

@@ -35,8 +35,8 @@ from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import ISAS, PLAIN, available_isas
 from qrnn.model.float_model import Activation, CellKind
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme
-from qrnn.session import Session, State
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session, State
 
 FUSED_ISAS = tuple(name for name in available_isas() if name != PLAIN)
 CELLS: tuple[tuple[CellKind, bool], ...] = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))

@@ -13,7 +13,7 @@ from backends.raw_layers import ends, raw_model
 from qrnn.backends import available_backends, create_engine
 from qrnn.backends.base import Trace
 from qrnn.model.quant_model import QuantModel
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 OTHERS = tuple(name for name in available_backends() if name != "reference")
 

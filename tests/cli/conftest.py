@@ -11,9 +11,10 @@ from model.qrnn_files import token_model
 from onnx_import.builders import head
 
 from cli.running import Cli, Workplace, make_cli
+from qrnn.conversion import quantize
 from qrnn.model.file import save
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 
 @pytest.fixture(scope="session")

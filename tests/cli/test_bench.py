@@ -12,8 +12,9 @@ from models import Shape, make_model
 
 from cli.running import Workplace
 from qrnn.backends.cpu.pools import core_count
+from qrnn.conversion import quantize
 from qrnn.model.file import save
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 
 QUICK = ("--seconds", "0.01", "--steps", "4", "--threads", "1")
 WHOLE = {"batch", "threads", "us_per_step", "steps_per_second", "sequences_per_second", "real_time_factor", "rounds"}

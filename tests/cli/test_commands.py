@@ -17,12 +17,13 @@ from model.qrnn_files import differences
 
 from cli.running import Cli, Workplace
 from qrnn.accuracy.compare import compare
+from qrnn.conversion import quantize
 from qrnn.errors import QrnnError
 from qrnn.examples import digits_calibration, digits_model, digits_test
 from qrnn.model.file import load, save
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 from qrnn.targets import target_names, targets_folder
 
 

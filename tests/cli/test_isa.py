@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from cli.running import Workplace
-from qrnn import session as session_module
 from qrnn.backends import create_engine
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.model.file import load
-from qrnn.session import Session
+from qrnn.running import session as session_module
+from qrnn.running.session import Session
 
 
 def expected(place: Workplace) -> Any:

@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_nothing(place: Workplace, monkeypatch: pytest.Monkey
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("qrnn.atomic.os.replace", fail)
+    monkeypatch.setattr("qrnn.system.atomic.os.replace", fail)
     place.refused(*writing(place, "run", place.path("out.npz")), says="No space left on device")
 
 

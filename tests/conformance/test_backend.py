@@ -119,7 +119,7 @@ def test_layout_of_the_graph() -> None:
     rep = prepare(model)
     x = draw(3, 7, 4)
     (logits,) = rep.run(x)
-    want = qrnn.accuracy.oracle.run_oracle(rep.bind([x]).model, {"x": x}).outputs["logits"]
+    want = qrnn.equations.oracle.run_oracle(rep.bind([x]).model, {"x": x}).outputs["logits"]
     assert logits.shape == (3, 7, 3)
     np.testing.assert_allclose(logits, want, atol=1e-6)
 

@@ -14,7 +14,7 @@ from conformance_cases import Shape, own_case
 from conformance_measure import Result, measure
 from conformance_refusals import refusal, refused_models
 
-from qrnn.quantization import quantize
+from qrnn.conversion import quantize
 
 pytest.importorskip("onnxruntime")
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 from models import Shape, make_model
 
+from qrnn.conversion import quantize
 from qrnn.devices.fit import judge
 from qrnn.devices.measure import Needs, sizes
 from qrnn.export.source import export_source
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import load_target
 
 TARGET = load_target("cortex-m4")

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from installed import SANITIZERS, compiler
 
+from qrnn.conversion import quantize
 from qrnn.devices.toolchain import boards_folder
 from qrnn.export.expected import first_difference, host_results, random_sequences
 from qrnn.export.replay import Replayed, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
 from qrnn.export.source import Exported, export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Kernels, targets_folder
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")

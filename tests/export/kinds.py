@@ -13,7 +13,7 @@ from export.building import quantized
 from qrnn import layers
 from qrnn.model.float_model import Activation, FloatModel
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 
 WIDE = Scheme(16, input="16")
 LINEAR = {"gate": Activation("affine", 0.5, 0.5), "candidate": Activation("elu", 1.0), "output": Activation("softplus")}

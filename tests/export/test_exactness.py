@@ -16,7 +16,7 @@ from export.building import COMPILERS, check, compiler, load_tool, quantized
 from export.graphs import graphs
 from export.kinds import kind
 from qrnn.model.float_model import FloatModel
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Kernels
 
 CATALOGUE = load_tool("cell_catalogue")

@@ -21,7 +21,7 @@ from fuzzing.outcome import FaultError
 from fuzzing.watch import Unwatched, Watch
 from qrnn.cli import run
 from qrnn.errors import QrnnError
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 MODEL = "rnn"
 """The model that they are given to, which reads x [N, T, 3]."""

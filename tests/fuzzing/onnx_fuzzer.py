@@ -16,11 +16,12 @@ from fuzzing.bytes_edits import edit_bytes
 from fuzzing.onnx_edits import EDITS
 from fuzzing.outcome import FaultError
 from fuzzing.watch import Unwatched, Watch
+from qrnn.conversion import quantize, random_inputs
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize, random_inputs
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 assert onnx_insertions, "imported for its edits"
 assert onnx_traps, "imported for its edits"

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from fuzzing.outcome import FaultError
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 

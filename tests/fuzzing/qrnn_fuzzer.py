@@ -23,8 +23,8 @@ from qrnn.errors import DataError, ModelFileError, QrnnError
 from qrnn.model.codec import decode
 from qrnn.model.file import load
 from qrnn.model.quant_model import QuantModel
-from qrnn.session import Session
-from qrnn.streaming import check_streamable
+from qrnn.running.session import Session
+from qrnn.running.streaming import check_streamable
 
 N, T = 2, 3
 

@@ -17,11 +17,12 @@ from model.qrnn_files import QrnnFile
 from models import Shape
 
 from fuzzing import onnx_corpus
+from qrnn.conversion import quantize, random_inputs
 from qrnn.model.file import save
 from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
-from qrnn.quantization import Scheme, quantize, random_inputs
+from qrnn.quantization.scheme import Scheme
 
 UNBOUNDED = {"gate": Activation("softplus"), "candidate": Activation("elu", 1.0), "output": Activation("relu")}
 

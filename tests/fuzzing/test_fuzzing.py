@@ -179,7 +179,7 @@ def test_a_wrong_import_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
     model = import_model(onnx.ModelProto.FromString(content), "m")
     assert onnx_oracle.compare(model, content, 1, Unwatched(), tmp_path) == "equals ONNX Runtime"
-    monkeypatch.setattr("qrnn.accuracy.oracle.np.tanh", np.arctan)
+    monkeypatch.setattr("qrnn.equations.oracle.np.tanh", np.arctan)
     with pytest.raises(FaultError, match="wrong import: values"):
         onnx_oracle.compare(model, content, 1, Unwatched(), tmp_path)
 

@@ -9,7 +9,7 @@ import pytest
 
 from qrnn.errors import QuantizationError
 from qrnn.lab.axes import AXES, DEFAULT_GRID, TUNED, convert_command, grid, label, only, parse_axes, parse_axis
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 
 
 def test_the_default_grid() -> None:

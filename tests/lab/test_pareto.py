@@ -14,7 +14,7 @@ from qrnn.errors import DataError
 from qrnn.lab.axes import choices
 from qrnn.lab.effects import effects
 from qrnn.lab.pareto import csv_text, front
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 
 
 def record(sqnr: float | None, flash: float | None, exact: bool = False, **scheme: Any) -> dict[str, Any]:

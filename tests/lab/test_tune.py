@@ -14,7 +14,7 @@ from qrnn.errors import DataError, DeviceError
 from qrnn.lab.budgets import Budgets, parse_amount
 from qrnn.lab.moves import gate_kinds, gates_of, moves, with_gates
 from qrnn.lab.tune import tune
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qrnn import layers
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatArray, FloatModel
 
 from . import naive

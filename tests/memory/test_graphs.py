@@ -13,7 +13,7 @@ from onnx_import.builders import Graph, outputs_of
 from onnx_import.running import data
 
 from memory.graphs import SHAPES, F, H, called, features, one_step, place, stacked, states
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.model.float_model import FloatModel, Recurrent
 from qrnn.onnx_import import import_model

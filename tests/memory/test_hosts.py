@@ -17,14 +17,15 @@ from onnx_import.running import data, runtime
 
 import qrnn
 from memory.graphs import SHAPES, F, called, one_step, stacked
+from qrnn.conversion import quantize
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export.expected import first_difference, host_results, integer_sequences, random_sequences
 from qrnn.export.source import export_source
 from qrnn.model.file import load, save
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 OPS = ("LSTM", "GRU", "RNN")
 BACKENDS = ("reference", "cpu")

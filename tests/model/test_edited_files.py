@@ -19,6 +19,7 @@ from models import Shape
 
 from model.qrnn_files import QrnnFile, token_model
 from qrnn.backends import available_backends
+from qrnn.conversion import quantize
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.codec import decode
 from qrnn.model.describe import describe
@@ -26,8 +27,8 @@ from qrnn.model.file import load, save
 from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 UNBOUNDED = {"gate": Activation("softplus"), "candidate": Activation("elu", 1.0), "output": Activation("relu")}
 CASES = {

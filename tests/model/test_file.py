@@ -18,11 +18,11 @@ from model.qrnn_files import QrnnFile, differences
 from model.test_edited_files import CASES, NAMES, good
 from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.backends import available_backends
+from qrnn.conversion import RANDOM, quantize
 from qrnn.errors import DataError, ModelFileError
 from qrnn.model.batch import make_batch
 from qrnn.model.file import RandomCalibrationWarning, load, save
-from qrnn.quantization import RANDOM, quantize
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 @pytest.mark.parametrize("name", CASES)

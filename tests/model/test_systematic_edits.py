@@ -22,12 +22,13 @@ import qrnn.layers as ql
 from model.mutations import Edit, edits
 from model.qrnn_files import QrnnFile, digest_of
 from model.test_edited_files import CASES, data_for, fit_proof, good
+from qrnn.conversion import quantize
 from qrnn.errors import ModelFileError
 from qrnn.model.file import load, save
 from qrnn.model.float_model import FloatModel, GraphInput
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import RunResult, Session, State
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import RunResult, Session, State
 
 FEW, T, N = 100, 3, 2
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from qrnn.accuracy.oracle import Observer, run_oracle
+from qrnn.equations.oracle import Observer, run_oracle
 from qrnn.errors import QrnnError
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 from qrnn.onnx_import import import_model

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import Add, Concat, Dense, Recurrent
 from qrnn.onnx_import import import_model

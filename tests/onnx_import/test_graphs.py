@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import Concat, Dense, LastStep, Pointwise, Recurrent, Softmax
 from qrnn.onnx_import import import_model
 

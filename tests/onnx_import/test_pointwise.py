@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError
 from qrnn.model.float_model import Pointwise
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.operators.pointwise import FUNCTIONS
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 from .builders import Graph
 from .running import agree, data

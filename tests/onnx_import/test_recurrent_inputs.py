@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, run_onnxruntime
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.model.batch import make_batch
 from qrnn.onnx_import import import_model

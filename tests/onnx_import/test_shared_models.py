@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import Concat, Dense, Embedding, FloatModel, LastStep, Pointwise, Recurrent
 from qrnn.onnx_import import load_onnx

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
 from qrnn.model.parts import QuantMatrix, QuantMatrix4, pack_nibbles
-from qrnn.quantization import Scheme, quantize
 from qrnn.quantization.four_bit import four_bit_rows
 from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix4, row_scales
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 

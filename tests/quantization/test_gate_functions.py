@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from arithmetic.evaluation import Array, outputs
 
-from qrnn.accuracy.oracle import activate
+from qrnn.equations.oracle import activate
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import GateFunction

@@ -10,14 +10,15 @@ import pytest
 from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle_batch
 from qrnn.backends.base import Trace
+from qrnn.conversion import RANDOM, quantize
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError, QuantizationError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation, FloatModel, InitialState, Recurrent
 from qrnn.model.quant_model import QuantDense, QuantModel
-from qrnn.quantization import RANDOM, Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 RELU = {"candidate": Activation("relu")}
 

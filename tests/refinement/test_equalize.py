@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Dense, FloatModel, GraphOutput
-from qrnn.quantization import Scheme, quantize
+from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.equalize import equalize
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 
 def network(seed: int, function: str = "relu", spread: float = 2.0, reads: str = "dense") -> FloatModel:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import activate, run_oracle_batch
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import activate, run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import Activation
-from qrnn.quantization import Scheme, quantize
 from qrnn.quantization.gate_choice import parse_gates
+from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.gates import fit_row, ramp_ends, refit_gates, with_choices
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 RAMPS = (Activation("hard_tanh"), Activation("hard_sigmoid"), Activation("hard_sigmoid", 1 / 6, 0.5))
 

@@ -10,17 +10,18 @@ import pytest
 from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.accuracy.oracle import run_oracle_batch
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
-from qrnn.model.batch import make_batch
+from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import Activation
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
 from qrnn.model.quant_model import named_matrices
-from qrnn.quantization import Scheme, quantize
-from qrnn.refinement.evidence import before, evenly
-from qrnn.refinement.means import MEANS, parse_refine
+from qrnn.quantization.means import MEANS, parse_refine
+from qrnn.quantization.scheme import Scheme
+from qrnn.refinement.evidence import before
 from qrnn.refinement.rows import grid, provable, with_bias, with_weights
-from qrnn.session import Session
+from qrnn.running.session import Session
 
 SHAPES = {
     "lstm": Shape("lstm", 6, 9, head=3),

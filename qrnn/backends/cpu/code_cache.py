@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from qrnn.files import open_regular, reason
+from qrnn.system.files import open_regular, reason
 
 _DIGEST = hashlib.sha256
 _DIGEST_BYTES = 32

@@ -15,7 +15,7 @@ from qrnn.lab.effects import effects
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES
 from qrnn.lab.sweep import SweepResult
-from qrnn.quantization import Scheme
+from qrnn.quantization.scheme import Scheme
 
 SCRIPTS = ("charts.js", "details.js", "main.js")
 DETAILS = (

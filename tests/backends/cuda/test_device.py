@@ -128,7 +128,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_nothing_of_cuda_is_imported_unasked() -> None:
-    code = "import qrnn, qrnn.session, qrnn.backends.cuda, qrnn.backends.cpu.engine, qrnn.backends\nqrnn.backends.backend_names()"
+    code = "import qrnn, qrnn.running.session, qrnn.backends.cuda, qrnn.backends.cpu.engine, qrnn.backends\nqrnn.backends.backend_names()"
     modules: Any = loaded(code)
     assert "qrnn.backends.cuda" in modules
     assert not {m for m in modules if m.startswith(("numba_cuda", "numba.cuda", "cuda."))}

@@ -20,13 +20,14 @@ from models import Shape, make_model
 
 from backends.generators import assert_equal, integers
 from qrnn.backends import available_backends
+from qrnn.conversion import quantize
 from qrnn.errors import QuantizationError, UnsupportedError
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 pytestmark = [
     pytest.mark.cuda,

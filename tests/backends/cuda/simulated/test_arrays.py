@@ -10,11 +10,12 @@ from models import Shape, make_model
 from numba import cuda
 
 from backends.generators import Case
+from qrnn.conversion import quantize
 from qrnn.errors import DataError
 from qrnn.model.batch import on_cuda_device
 from qrnn.model.float_model import Embedding, GraphInput, Recurrent, TensorInfo
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session, State
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session, State
 
 CASE = Case(
     Shape("lstm", 3, 6, (False, True), states=True), "softmax", sequences=2, steps=4, lengths=(4, 2), concat=True

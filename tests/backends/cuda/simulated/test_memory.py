@@ -11,11 +11,12 @@ from onnx_import.running import data
 
 from backends.cuda.simulated.test_arrays import assert_same, on_device, states
 from qrnn.backends.base import Trace
+from qrnn.conversion import quantize
 from qrnn.errors import DataError
 from qrnn.model.batch import make_batch
 from qrnn.onnx_import import import_model
-from qrnn.quantization import Scheme, quantize
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])

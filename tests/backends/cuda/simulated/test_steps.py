@@ -15,8 +15,8 @@ from qrnn.backends.cuda import plan, recurrent, walk
 from qrnn.backends.cuda.device import SIMULATED_DEVICE, Device
 from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import Layout, Plan
-from qrnn.quantization import Scheme
-from qrnn.session import Session
+from qrnn.quantization.scheme import Scheme
+from qrnn.running.session import Session
 
 Pick = Callable[[Plan], bool]
 CELLS = {

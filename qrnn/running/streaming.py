@@ -21,7 +21,7 @@ from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 
 if TYPE_CHECKING:
-    from qrnn.session import Session, State
+    from qrnn.running.session import Session, State
 
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
@@ -108,7 +108,7 @@ class StreamIO:
 
     def state(self, rows: slice | IndexArray) -> State:
         """The states of those rows, copied."""
-        from qrnn.session import State
+        from qrnn.running.session import State
 
         return State({name: (h[rows].copy(), c[rows].copy()) for name, (h, c) in self.streams.layers.items()})
 
@@ -206,7 +206,7 @@ class _SessionStreams(StreamRows):
         self._session = session
 
     def run(self, count: int) -> bool:
-        from qrnn.session import State
+        from qrnn.running.session import State
 
         try:
             batch = make_batch(self.model.inputs, one_step(self.model, {k: v[:count] for k, v in self.inputs.items()}))

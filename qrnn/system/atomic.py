@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 
 from qrnn.errors import DataError
-from qrnn.files import kind_of, reason
+from qrnn.system.files import kind_of, reason
 
 _MOST_LINKS = 40
 """Links that lead to one file; Linux allows as many."""

@@ -22,7 +22,7 @@ from qrnn.errors import DataError
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch
     from qrnn.model.quant_model import QuantModel
-    from qrnn.session import Session
+    from qrnn.running.session import Session
 
 IDLE_SHARE = 0.2
 """A process that used less than so much of one core counts as idle."""
@@ -253,7 +253,7 @@ def bench_model(
     model: QuantModel, batch: Batch, plan: Plan, backend: str = "cpu", before: int | None = None
 ) -> ModelTimes:
     """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size. ``before``: resident bytes without the model."""
-    from qrnn.session import Session
+    from qrnn.running.session import Session
 
     if plan.stream and (reason := not_streamed(model)) is not None:
         raise DataError(f"{reason} and cannot be streamed")

@@ -34,7 +34,7 @@ from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.quant_recurrent import QuantRecurrent
-from qrnn.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
+from qrnn.running.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""

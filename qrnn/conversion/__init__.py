@@ -1,0 +1,193 @@
+"""From a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qrnn.accuracy.metrics import sqnr_db
+from qrnn.equations.oracle import run_oracle_batch
+from qrnn.errors import QuantizationError
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.digest import array_digest
+from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.quant_model import Provenance, QuantModel
+from qrnn.quantization.build import Builder
+from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.gate_choice import parse_gates
+from qrnn.quantization.inputs import InputScheme, source_tensors
+from qrnn.quantization.scheme import Scheme
+
+__all__ = ["RANDOM", "Scheme", "quantize"]
+
+RANDOM = "random"
+"""In place of calibration data: random inputs, recorded in the model and warned of at every use."""
+
+TRIAL_SEQUENCES = 48
+"""Calibration sequences on which input schemes are compared; as many again give the ranges for it."""
+
+TRIAL_TOLERANCE_DB = 3.0
+"""A cheaper input scheme is taken when no output loses more than so much against the best one: half its noise power again."""
+
+_CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
+
+
+def quantize(
+    model: FloatModel,
+    calibration: Mapping[str, Any] | str,
+    scheme: Scheme | None = None,
+    target: str = "generic",
+    progress: Callable[[int, int], Any] | None = None,
+) -> QuantModel:
+    """Quantize ``model`` with ranges measured on ``calibration``.
+
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or the word ``"random"``. ``scheme`` as
+    `Scheme` says. ``progress`` is told (done, all) sequences, trials of input schemes included. Raises DataError for data that do
+    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    """
+    scheme = scheme or Scheme()
+    if not any(isinstance(layer, Recurrent) for layer in model.layers):
+        raise QuantizationError(f"model {model.name!r} has no recurrent layer")
+    random = isinstance(calibration, str)
+    if isinstance(calibration, str):
+        if calibration != RANDOM:
+            raise QuantizationError(
+                f"calibration={calibration!r}, expected arrays by input name, or the word {RANDOM!r}"
+            )
+        calibration = random_inputs(model)
+    batch = make_batch(model.inputs, calibration)
+    names = source_tensors(model)
+    trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
+    trial_size = min(batch.size, TRIAL_SEQUENCES)
+    # What is quantized, and what the oracle runs in its place for ranges: the same, but for refitted gates.
+    model, shown, refined = _prepared(model, batch, scheme)
+
+    def report(done: int, trials_done: int = 0) -> None:
+        if progress is not None:
+            progress(done + trials_done * trial_size, batch.size + trials * trial_size)
+
+    ranges = calibrate(shown, batch, progress=lambda done, _: report(done))
+    provenance = Provenance(
+        source_sha256=model.source_sha256,
+        opset=model.opset,
+        calibration_sha256=array_digest(calibration),
+        calibration_sequences=ranges.sequences,
+        calibration_steps=ranges.steps,
+        calibrator=scheme.calibrator,
+        random_calibration=random,
+        target=target,
+        scheme=scheme.as_dict(),
+        notes=model.notes,
+    )
+    forced: InputScheme = "16" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
+    chosen = dict.fromkeys(names, forced)
+    reasons: list[str] = []
+    if trials:
+        chosen, reasons = choose_input_schemes(
+            model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
+        )
+    quantized = Builder(model, ranges, scheme, chosen, refined + reasons).build(provenance)
+    if {"rounding", "bias"} & set(scheme.means):
+        from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
+
+        quantized = refine_rows(model, quantized, batch, scheme.means, shown)
+    return quantized
+
+
+def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
+    """The model whose weights are quantized, the one that the oracle runs for ranges, and what was done: the means that change real weights."""
+    shown, notes = model, []
+
+    def changed(before: FloatModel, after: FloatModel) -> str:
+        pairs = zip(before.layers, after.layers, strict=True)
+        return ", ".join(old.name for old, new in pairs if old is not new)
+
+    if "equalize" in scheme.means:
+        from qrnn.refinement.equalize import equalize
+
+        equalized = equalize(model, batch)
+        notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
+        shown = model = equalized
+    if "gates" in scheme.means:
+        from qrnn.refinement.gates import refit_gates, with_choices
+
+        choices = parse_gates(scheme.gates)
+        refit = refit_gates(model, batch, choices)
+        notes.append(
+            f"gates: weights fitted to ramps in the layers {changed(model, refit) or '(no ramp stands for a smooth gate)'}"
+        )
+        if refit is not model:
+            model, shown = refit, with_choices(refit, choices)
+    return model, shown, notes
+
+
+def choose_input_schemes(
+    model: FloatModel,
+    shown: FloatModel,
+    scheme: Scheme,
+    batch: Batch,
+    provenance: Provenance,
+    progress: Callable[[int], Any],
+) -> tuple[dict[str, InputScheme], list[str]]:
+    """Source tensor → scheme, and why: each is tried on calibration data held out from the ranges, and outputs are compared.
+
+    Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
+    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``shown``: what the float64 oracle runs for
+    ``model``. ``progress`` is told how many trials are done.
+    """
+    names = source_tensors(model)
+    from qrnn.running.session import Session  # sessions pull in the compiler, which forced schemes do not need
+
+    fitted, trial = _split(batch)
+    ranges = calibrate(shown, fitted)
+    want = run_oracle_batch(shown, trial).outputs
+    states = {name for layer in model.layers if isinstance(layer, Recurrent) for name in (layer.h_n, layer.c_n)}
+    results = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
+    want = {key: want[key] for key in results} or want  # carried states count only where nothing else comes out
+    chosen: dict[str, InputScheme] = {}
+    reasons: list[str] = []
+    for name in names:
+        measured: dict[InputScheme, dict[str, float]] = {}
+        for candidate in _CANDIDATES:
+            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16"), **chosen, name: candidate}
+            session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
+            got = session.run_batch(trial)[0].outputs
+            measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
+            progress(len(chosen) * len(_CANDIDATES) + len(measured))
+        best = {key: max(m[key] for m in measured.values()) for key in want}
+        chosen[name] = next(
+            c
+            for c in _CANDIDATES
+            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == "16"
+        )
+        worst = {c: min(m.values()) for c, m in measured.items()}
+        listed = ", ".join(f"{c}: {db:.1f} dB" for c, db in worst.items())
+        reasons.append(f"{name}: input scheme {chosen[name]} chosen by SQNR on held-out calibration data ({listed})")
+    return chosen, reasons
+
+
+def _split(batch: Batch) -> tuple[Batch, Batch]:
+    """Every other sequence for ranges, the rest for errors; a single sequence gives its first half, and the whole for errors."""
+    batch = batch.take(np.nonzero(batch.lengths)[0])
+    if batch.size > 1:
+        size = min(batch.size, 2 * TRIAL_SEQUENCES)
+        return batch.take(np.arange(0, size, 2)), batch.take(np.arange(1, size, 2))
+    half = replace(batch, lengths=np.maximum(batch.lengths // 2, 1))
+    return half.take(np.arange(1)), batch
+
+
+def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
+    """Standard normal features and uniform tokens, for trials without data; as many rows of a model without memory."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {}
+    for graph_input in model.inputs:
+        lead = (sequences, steps) if graph_input.has_time else (sequences,)
+        lead = (sequences * steps,) if model.rows else lead
+        if graph_input.kind == "features":
+            arrays[graph_input.name] = rng.standard_normal((*lead, *graph_input.shape))
+        elif graph_input.kind == "tokens":
+            arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)
+    return arrays

@@ -1,0 +1,31 @@
+"""The real values of a gate function, for measures and for refinement."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.arithmetic.gates import evaluate
+from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import GateFunction, pack_gates
+
+
+@functools.lru_cache(maxsize=64)
+def _gate_values(params: bytes, table: bytes) -> FloatArray:
+    """The real output of a gate function for every int16, from -32768 up."""
+    function = GateFunction("probe", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
+    packed_params, packed_tables = pack_gates((function,))
+    tables = packed_tables.astype(object)  # plain integers: no wrap, and quick to index
+    return (
+        np.array([evaluate(x, packed_params, tables, 0) for x in range(-32768, 32768)], np.float64)
+        * 2.0**-function.out_frac
+    )
+
+
+def gate_values(function: GateFunction, pre: npt.NDArray[Any]) -> FloatArray:
+    """Real gate outputs of pre-activations."""
+    values: FloatArray = _gate_values(function.params.tobytes(), function.table.tobytes())[pre.astype(np.int64) + 32768]
+    return values

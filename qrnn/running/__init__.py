@@ -1,0 +1,1 @@
+"""Running a quantized model: sessions, streams, and how long they take."""
