@@ -27,7 +27,7 @@ import qrnn
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.backends.cuda.device import Device, find_device
 from qrnn.errors import BackendError
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 from qrnn.system.atomic import write_atomically
 
 VERIFIED = 2

@@ -17,9 +17,11 @@ from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_type, make_batch
-from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
-from qrnn.model.quant_model import QuantModel, QuantPointwise
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import FloatArray
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.running.session import Session
 

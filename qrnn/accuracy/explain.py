@@ -26,10 +26,11 @@ from qrnn.accuracy.parts import Integers, Part, model_parts
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
-from qrnn.model.float_model import FloatArray, FloatModel
-from qrnn.model.parts import QuantMatrix4
-from qrnn.model.quant_model import QuantDense, QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import FloatArray, QuantMatrix4
+from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.means import parse_refine

@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 
 from qrnn.equations.oracle import Substitutes
-from qrnn.model.describe import row_scale
-from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
+from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
-from qrnn.model.parts import GateFunction, Operand
-from qrnn.model.quant_model import QuantAdd, QuantConcat, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import Dense, QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.layer import Layer, row_scale
+from qrnn.model.parts import FloatArray, GateFunction, Operand
+from qrnn.model.quant_model import QuantModel
 
 
 @dataclass(frozen=True)

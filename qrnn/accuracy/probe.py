@@ -14,11 +14,11 @@ from qrnn.accuracy.metrics import decibels
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray
 from qrnn.model.gate_values import gate_values
-from qrnn.model.parts import Int16Array, Int32Array, Operand
-from qrnn.model.quant_model import QuantDense, QuantModel, named_matrices
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
+from qrnn.model.quant_model import QuantModel
 
 Mask = npt.NDArray[np.bool_]
 
@@ -163,8 +163,7 @@ class LayerProbe:
     def weight_ranges(self) -> dict[str, float]:
         """Matrix → root mean square of its integer weights, as a fraction of 127: how well the rows' scales fill int8."""
         return {
-            name: float(np.sqrt(np.mean(matrix.weight.astype(np.float64) ** 2))) / 127
-            for name, matrix, _ in named_matrices(self.model.layers)
+            m.name: float(np.sqrt(np.mean(m.matrix.weight.astype(np.float64) ** 2))) / 127 for m in self.model.matrices
         }
 
     def ranges(self) -> dict[str, float]:

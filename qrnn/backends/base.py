@@ -16,19 +16,16 @@ import numpy.typing as npt
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, Int64Array, TensorFormat
-from qrnn.model.quant_model import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantModel,
-    QuantPointwise,
-    QuantSoftmax,
-)
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
+from qrnn.model.quant_model import QuantModel
 
 StateArray = TypeVar("StateArray", Int16Array, Int32Array)
 

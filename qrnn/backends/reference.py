@@ -9,10 +9,14 @@ import numpy as np
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.model.float_model import CellKind, IndexArray
-from qrnn.model.parts import GateFunction, Int16Array, Matrix, Operand, pack_gates
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
-from qrnn.model.quant_recurrent import QuantDirection, QuantProjection, QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.definition import CellKind
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantProjection
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import GateFunction, IndexArray, Int16Array, Matrix, Operand, pack_gates
 
 
 def matvec(matrix: Matrix, operand: list[int], rows: slice = slice(None)) -> list[int]:

@@ -12,7 +12,8 @@ from qrnn.export.flow import Flow, initial_states
 from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
-from qrnn.model.quant_model import QuantConcat, QuantModel
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h")

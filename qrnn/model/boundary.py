@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import Int16Array, TensorFormat
+from qrnn.model.parts import FloatArray, Int16Array, TensorFormat
 
 
 def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:

@@ -1,16 +1,16 @@
 """What every kind of layer offers. A walk through a model is a loop that calls the layers; no walk asks of which kind a layer is.
 
-A kind is one module of `qrnn.model.kinds` (docs/extending.md). It holds the float layer, a `Layer`, with its equation in float64 and the rule by
-which it is quantized; and the integer layer, a `QuantLayer`, with its checks, its formats, its matrices and what it says about itself. Backends
-and the C export add a module of the same name each, with loops for speed.
+A kind is one module of `qrnn.model.kinds` (docs/extending.md). It holds the float layer, a `Layer`, with its equation in float64 and the rule
+by which it is quantized; and the integer layer, a `QuantLayer`, with its checks, its formats, its matrices and what it says about itself.
+Backends and the C export add a module of the same name each, with loops for speed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -165,9 +165,6 @@ class Plan(Protocol):
     ) -> AnyMatrix:
         """The same with weights of `weight_bits`."""
 
-    def to_integers(self, values: FloatArray, scale: float, limit: int) -> Int32Array:
-        """round(values / scale) within ±limit."""
-
 
 class Layer(ABC):
     """A layer of a float model. It reads and writes named tensors, [N, T, F] or [N, F]."""
@@ -193,6 +190,15 @@ class Layer(ABC):
     def outputs(self) -> tuple[str, ...]:
         """The tensors that it writes."""
         return (self.output,)
+
+    def renamed(self, name: str) -> Self:
+        """The same layer of another name."""
+        return replace(self, name=name)  # type: ignore[type-var]  # every kind is a dataclass
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What its scalar functions are for, in the words by which a scheme chooses gates; ``head`` for one that is no gate."""
+        return ()
 
     @abstractmethod
     def equation(self, run: Equations) -> None:
@@ -242,8 +248,11 @@ class Written:
 
 @dataclass(frozen=True)
 class LayerMatrix:
-    """A matrix of a layer: its ``name`` in the model, ``layer.weight`` or ``layer[d].weight_ih``; its rows' shifts and fraction bits, [R]; and the
-    names of the gates whose rows it holds, in equal blocks."""
+    """A matrix of a layer.
+
+    ``name``: in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``pre_shift`` and ``fracs``: its rows' shifts and fraction bits, [R];
+    ``gates``: the names of the gates whose rows it holds, in equal blocks.
+    """
 
     name: str
     matrix: Matrix
@@ -275,7 +284,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Bytes that a layer holds beside its matrices and gate tables: ``weights`` (tables of numbers), ``rows`` (what each row has of its own) and
+    """Bytes that a layer holds beside its matrices and gate tables: ``weights`` (tables of numbers), ``rows`` (what rows have of their own) and
     ``state``."""
 
     weights: int = 0
@@ -284,11 +293,13 @@ class Bytes:
 
 
 class Checks(Protocol):
-    """The model around a layer, as its checks see it. Each method raises ModelFileError, which names the layer, where something does not fit."""
+    """The model around a layer, as its checks see it. Each method raises ModelFileError where something does not fit."""
 
-    tensors: Mapping[str, TensorFormat]
+    @property
+    def tensors(self) -> Mapping[str, TensorFormat]:
+        """The formats of all tensors."""
 
-    def fail(self, problem: str) -> None:
+    def fail(self, problem: str) -> NoReturn:
         """Refuse the layer."""
 
     def expect(self, tensor: str, features: int, has_time: bool) -> None:
@@ -356,7 +367,7 @@ class QuantLayer(ABC):
 
     def check_source(self, checks: Checks) -> None:
         """Refuse an output whose format is free and not that of a graph input."""
-        return None
+        return
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Its matrices, for the overflow proof, sizes, refinement and descriptions."""

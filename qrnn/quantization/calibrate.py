@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.equations.oracle import initial_state, run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import GATE_ROLE, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
+from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_tables import needs_input_range
 
 CALIBRATORS = ("minmax", "percentile", "mse")
@@ -137,7 +140,7 @@ def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> 
         if isinstance(layer, Recurrent):
             for number, d in enumerate(layer.directions):
                 for name, state in (("h", d.h_0), ("c", d.c_0)):
-                    values = initial_state(state, batch) if state is not None else np.zeros(1)
+                    values = state.of(batch.size, batch.states) if state is not None else np.zeros(1)
                     if values.any():
                         ranges.observe(f"{layer.name}[{number}].{name}", values, None)
 

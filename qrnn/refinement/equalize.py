@@ -31,7 +31,13 @@ import numpy as np
 
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import Dense, FloatArray, FloatModel, LastStep, Layer, Pointwise, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 
 HOMOGENEOUS = ("relu", "leaky_relu")
 

@@ -13,10 +13,9 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation
 from qrnn.model.batch import evenly, make_batch
-from qrnn.model.float_model import Activation
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
-from qrnn.model.quant_model import named_matrices
 from qrnn.quantization.means import MEANS, parse_refine
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
@@ -45,8 +44,8 @@ def data_for(shape: Shape, seed: int = 0) -> dict[str, Any]:
 
 def integers(model: Any) -> dict[str, Any]:
     return {
-        f"{name}.{f}": getattr(m, f)
-        for name, m, _ in named_matrices(model.layers)
+        f"{m.name}.{f}": getattr(m.matrix, f)
+        for m in model.matrices
         for f in ("weight", "bias", "multiplier")
     }
 

@@ -31,10 +31,24 @@ from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
 from qrnn.model.cell_formats import pack_formats
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax, named_matrices
-from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import (
+    FloatArray,
+    IndexArray,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+    Matrix,
+    TensorFormat,
+    pack_gates,
+)
+from qrnn.model.quant_model import QuantModel
 
 GANG_MACS = 1 << 17
 """Multiply-adds of a step for each member of a gang, at least; below, the barrier costs more than a further member saves."""
@@ -102,7 +116,7 @@ class CpuEngine(Engine):
         self.isa = choose_isa(isa)
         self._fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
-            size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
+            size = sum(m.matrix.weight.size for m in model.matrices)
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(d):

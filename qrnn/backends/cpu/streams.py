@@ -13,9 +13,9 @@ from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call, CallList, list_runner
 from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_model import QuantLastStep
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 if TYPE_CHECKING:
     from qrnn.backends.cpu.engine import CpuEngine

@@ -15,10 +15,13 @@ from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array
-from qrnn.model.quant_model import QuantAdd, QuantDense, QuantModel, QuantPointwise, QuantSoftmax
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array
+from qrnn.model.quant_model import QuantModel
 
 
 class CudaEngine(Engine):

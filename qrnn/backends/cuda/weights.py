@@ -17,8 +17,9 @@ from qrnn.backends.cuda.kinds import COUPLED, GRU_RESET_AFTER, GRU_RESET_BEFORE,
 from qrnn.backends.cuda.plan import Layout
 from qrnn.errors import BackendError
 from qrnn.model.cell_formats import pack_formats
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
 """Of a row whose operands are split into bytes: the sum of the low ones then is an int32."""

@@ -31,9 +31,7 @@ class Concat(Layer):
     def quantize(self, plan: Plan) -> QuantConcat:
         fracs = [plan.frac(tensor, self.name) for tensor, _ in self.parts]
         plan.set_format(self.output, min(fracs))
-        parts = (
-            ConcatPart(tensor, indices, frac) for (tensor, indices), frac in zip(self.parts, fracs, strict=True)
-        )
+        parts = (ConcatPart(tensor, indices, frac) for (tensor, indices), frac in zip(self.parts, fracs, strict=True))
         return QuantConcat(self.name, self.output, tuple(parts), min(fracs))
 
 

@@ -29,6 +29,10 @@ class Pointwise(Layer):
         return (self.input,)
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        return ("head",)
+
+    @property
     def homogeneous(self) -> bool:
         return self.activation.kind in HOMOGENEOUS
 

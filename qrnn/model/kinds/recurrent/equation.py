@@ -16,6 +16,7 @@ from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, Recurren
 from qrnn.model.layer import Equations
 from qrnn.model.parts import FloatArray
 
+
 def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
     """Compute ``output``, ``h_n`` and ``c_n`` of a layer, and show each direction's quantities at every step."""
     x = run.operand(f"{layer.name}.x", run.read(layer.input))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, gate_blocks, gate_roles
-from qrnn.model.layer import Bytes, Checks, LayerMatrix, QuantLayer, Reading, Rounding, Written
 from qrnn.model.kinds.softmax import MOST_FEATURES
+from qrnn.model.layer import Bytes, Checks, LayerMatrix, QuantLayer, Reading, Rounding, Written
 from qrnn.model.parts import (
     CELL_MAX,
     LEFT_OUT,

@@ -1,0 +1,67 @@
+"""A quantized graph as it is given: layers, tensors and where they came from. `qrnn.model.check` reads it, `QuantModel` is a checked one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.layer import LayerMatrix, QuantLayer
+from qrnn.model.parts import TensorFormat
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model came from and how its formats were chosen; kept in the file, shown by ``qrnn inspect``."""
+
+    source_sha256: str
+    opset: int
+    calibration_sha256: str
+    calibration_sequences: int
+    calibration_steps: int
+    calibrator: str
+    random_calibration: bool
+    target: str
+    scheme: Mapping[str, Any]
+    decisions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantGraph:
+    """What a quantized model consists of, not yet checked; see `qrnn.model.quant_model.QuantModel`."""
+
+    name: str
+    inputs: tuple[GraphInput, ...]
+    layers: tuple[QuantLayer, ...]
+    outputs: tuple[GraphOutput, ...]
+    tensors: Mapping[str, TensorFormat]
+    one_step: bool
+    provenance: Provenance
+    proof: Mapping[str, int] = field(default_factory=dict)
+
+    def whole_tensor(self, output: GraphOutput) -> str | None:
+        """The tensor that a graph output is, feature for feature; None for one put together otherwise."""
+        if len(output.parts) != 1:
+            return None
+        name, indices, positions = output.parts[0]
+        every = np.arange(self.tensors[name].features)
+        return name if np.array_equal(indices, every) and np.array_equal(positions, every) else None
+
+    @property
+    def rows(self) -> bool:
+        """Whether every call is one time step by itself; see `GraphInput.rows`. Else sequences of any length run."""
+        return any(i.rows for i in self.inputs)
+
+    @property
+    def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
+        return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))
+
+    @property
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        """Every matrix of every layer."""
+        return tuple(matrix for layer in self.layers for matrix in layer.matrices())
