@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization.scheme import Scheme
-    from qrnn.running.session import RunResult, Session, State
+    from qrnn.running.session import Session
+    from qrnn.running.state import RunResult, State
     from qrnn.running.streaming import Stream, StreamPool
     from qrnn.targets import Target, load_target
     from qrnn.torch_import import from_torch
@@ -73,7 +74,8 @@ _HOMES = {
     "qrnn.onnx_import": ("load_onnx",),
     "qrnn.quantization.scheme": ("Scheme",),
     "qrnn.conversion": ("quantize",),
-    "qrnn.running.session": ("RunResult", "Session", "State"),
+    "qrnn.running.session": ("Session",),
+    "qrnn.running.state": ("RunResult", "State"),
     "qrnn.running.streaming": ("Stream", "StreamPool"),
     "qrnn.targets": ("Target", "load_target"),
     "qrnn.torch_import": ("from_torch",),

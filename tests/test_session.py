@@ -20,7 +20,8 @@ from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import RunResult, Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import RunResult, State
 
 DTLN = Path(__file__).parents[2] / "shared" / "models" / "thirdparty" / "dtln_model_1.onnx"
 DTLN_DATA = Path(__file__).parents[2] / "shared" / "data" / "dtln_model_1_io.npz"

@@ -19,7 +19,7 @@ from qrnn.backends.cpu import packed
 from qrnn.conversion import quantize
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import RunResult
+from qrnn.running.state import RunResult
 
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from qrnn.cli.sizes import size_text
 from qrnn.errors import DataError
 from qrnn.system.files import open_regular
 
@@ -204,8 +205,6 @@ def _check_room(declared: Mapping[str, Declared]) -> None:
     """DataError where the arrays would take more than `SHARE_OF_MEMORY` of the memory that is available."""
     total, free = sum(array.nbytes for array in declared.values()), available_memory()
     if free is not None and total > SHARE_OF_MEMORY * free:
-        from qrnn.cli.common import size_text
-
         raise DataError(
             f"its arrays take {size_text(total)}, and at most half of the memory that is free ({size_text(free)}) is used for them; "
             "give fewer sequences at a time"

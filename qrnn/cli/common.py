@@ -100,13 +100,6 @@ def load_source(path: Path, model: QuantModel) -> FloatModel:
     return source
 
 
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    if count < 10_000:
-        return f"{count} B"
-    return f"{count / 1024:.1f} KiB" if count < 10_000_000 else f"{count / 1048576:.1f} MiB"
-
-
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:
     """Refuse an output that could not be written, or that is an input by any name, before any work is done.
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, size_text, target_file
+from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, target_file
+from qrnn.cli.sizes import size_text
 
 
 def convert(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import console, print_json, read_arrays, size_text
+from qrnn.cli.common import console, print_json, read_arrays
+from qrnn.cli.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.accuracy.diff import Difference

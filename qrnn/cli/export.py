@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import check_folder_output, console, read_arrays, size_text, target_file
+from qrnn.cli.common import check_folder_output, console, read_arrays, target_file
+from qrnn.cli.sizes import size_text
 
 
 def export(

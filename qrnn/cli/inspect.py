@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from qrnn.cli.common import console, print_json, size_text
+from qrnn.cli.common import console, print_json
+from qrnn.cli.sizes import size_text
 
 
 def inspect(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.common import console, print_json, size_text
+from qrnn.cli.common import console, print_json
+from qrnn.cli.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.targets import Target

@@ -23,7 +23,7 @@ from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import InputScheme, source_tensors
 from qrnn.quantization.scheme import Scheme
 
-__all__ = ["RANDOM", "Scheme", "quantize"]
+__all__ = ["RANDOM", "quantize", "random_inputs"]
 
 RANDOM = "random"
 """In place of calibration data: random inputs, recorded in the model and warned of at every use."""

@@ -19,9 +19,10 @@ from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
 from qrnn.onnx_import.memory import with_memory
-from qrnn.onnx_import.node import AXIS_RULES, DAMAGE, HANDLERS, Node, first_line
+from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
+from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS
 from qrnn.onnx_import.roles import Roles
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size

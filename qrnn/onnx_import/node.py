@@ -1,9 +1,8 @@
-"""One ONNX node as its handler sees it, and the registry of handlers."""
+"""One ONNX node as its handler sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,20 +11,7 @@ from onnx import helper
 from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.constants import to_numpy
-from qrnn.onnx_import.values import LARGEST_FEATURES, LARGEST_SHAPE, Array, Features, Value, check_size, is_shape
-
-if TYPE_CHECKING:
-    from qrnn.onnx_import.builder import Builder
-    from qrnn.onnx_import.roles import AxisTensor, Roles
-
-Handler = Callable[["Node", "Builder"], "Value | tuple[Value, ...]"]
-AxisRule = Callable[["Node", "Roles"], "AxisTensor | Array | tuple[AxisTensor | None, ...]"]
-
-HANDLERS: dict[str, Handler] = {}
-AXIS_RULES: dict[str, AxisRule] = {}
-
-H = TypeVar("H", bound=Handler)
-R = TypeVar("R", bound=AxisRule)
+from qrnn.onnx_import.values import LARGEST_FEATURES, LARGEST_SHAPE, Array, Features, check_size, is_shape
 
 DAMAGE = (
     ArithmeticError,
@@ -39,27 +25,6 @@ DAMAGE = (
     ValueError,
 )
 """What NumPy, onnx and protobuf raise on malformed operands (AxisError and UnicodeError are among them)."""
-
-
-def operator(*ops: str) -> Callable[[H], H]:
-    """Register the handler of ONNX operators: it turns a node's input values into its output values."""
-
-    def register(handler: H) -> H:
-        HANDLERS.update(dict.fromkeys(ops, handler))
-        return handler
-
-    return register
-
-
-def axis_rule(*ops: str) -> Callable[[R], R]:
-    """Register how operators carry axes from input to output, for finding which axes are batch and time (`roles.py`)."""
-
-    def register(rule: R) -> R:
-        AXIS_RULES.update(dict.fromkeys(ops, rule))
-        return rule
-
-    return register
-
 
 LONGEST_MESSAGE = 2000
 

@@ -8,7 +8,6 @@ a run gives it back as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, IndexArray, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
+from qrnn.running.state import RunResult, State
 from qrnn.running.streaming import SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 
 IDLE_SHAPES = 8
@@ -45,29 +45,6 @@ PROGRESS_PIECES = 40
 
 _STATE_TYPES: tuple[type[np.generic], ...] = (np.int16, np.int32)
 """The types of h and c."""
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send.
-
-    h is within ±32767. Whatever takes a state checks its layers, types, shapes and values.
-    """
-
-    layers: Mapping[str, LayerState]
-
-    @property
-    def size(self) -> int:
-        """Number of streams N."""
-        return int(next(iter(self.layers.values()))[0].shape[0])
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``."""
-
-    outputs: dict[str, FloatArray]
-    state: State
 
 
 class Session:

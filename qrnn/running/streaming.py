@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
-
-if TYPE_CHECKING:
-    from qrnn.running.session import Session, State
+from qrnn.running.state import Runner, State
 
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
@@ -49,7 +47,7 @@ def check_remembers(model: QuantModel) -> None:
 class StreamIO:
     """Users' arrays in and out of a `StreamRows`."""
 
-    def __init__(self, session: Session, capacity: int) -> None:
+    def __init__(self, session: Runner, capacity: int) -> None:
         check_streamable(session.model)
         check_remembers(session.model)
         self.model = session.model
@@ -108,8 +106,6 @@ class StreamIO:
 
     def state(self, rows: slice | IndexArray) -> State:
         """The states of those rows, copied."""
-        from qrnn.running.session import State
-
         return State({name: (h[rows].copy(), c[rows].copy()) for name, (h, c) in self.streams.layers.items()})
 
     def set_state(self, rows: slice | IndexArray, state: State) -> None:
@@ -144,7 +140,7 @@ class _Views:
 class SequenceIO:
     """Users' arrays in and out of a backend's way of its own to run whole sequences of one shape."""
 
-    def __init__(self, session: Session, rows: SequenceRows) -> None:
+    def __init__(self, session: Runner, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
         self._states = [(name, h, c, c.size > 0) for name, (h, c) in rows.layers.items()]
@@ -201,13 +197,11 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
 class _SessionStreams(StreamRows):
     """Streams of any backend, each step a batch of one."""
 
-    def __init__(self, session: Session, capacity: int) -> None:
+    def __init__(self, session: Runner, capacity: int) -> None:
         super().__init__(session.model, capacity)
         self._session = session
 
     def run(self, count: int) -> bool:
-        from qrnn.running.session import State
-
         try:
             batch = make_batch(self.model.inputs, one_step(self.model, {k: v[:count] for k, v in self.inputs.items()}))
         except DataError:
@@ -228,7 +222,7 @@ class Stream:
     Not for several threads at once; a `Session` makes as many as are wanted.
     """
 
-    def __init__(self, session: Session, size: int = 1, state: State | None = None) -> None:
+    def __init__(self, session: Runner, size: int = 1, state: State | None = None) -> None:
         """``state``: of ``size`` streams, from `Session.initial_state`, `Session.run` or another stream; the model's own start without it."""
         if size < 1:
             raise DataError(f"size={size}, expected at least 1")
@@ -282,7 +276,7 @@ class StreamPool:
     over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
     """
 
-    def __init__(self, session: Session, capacity: int = 64) -> None:
+    def __init__(self, session: Runner, capacity: int = 64) -> None:
         """``capacity``: streams to make room for; it grows as they open."""
         if capacity < 1:
             raise DataError(f"capacity={capacity}, expected at least 1")

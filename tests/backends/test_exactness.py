@@ -21,7 +21,8 @@ from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import InitialState, Projection
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import State
 
 OTHERS = tuple(name for name in available_backends() if name != "reference")
 

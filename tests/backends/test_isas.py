@@ -37,7 +37,8 @@ from qrnn.model.activation import Activation
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import State
 
 FUSED_ISAS = tuple(name for name in available_isas() if name != PLAIN)
 CELLS: tuple[tuple[CellKind, bool], ...] = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))

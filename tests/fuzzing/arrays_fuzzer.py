@@ -17,7 +17,8 @@ from fuzzing.quant_corpus import Entry
 from fuzzing.watch import Unwatched, Watch
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput
-from qrnn.running.session import Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import State
 
 ARCHIVES = 0.1
 """Share of cases that are .npz files for the command line's reader."""

@@ -28,7 +28,8 @@ from qrnn.model.file import load, save
 from qrnn.model.float_model import FloatModel, GraphInput
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import RunResult, Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import RunResult, State
 
 FEW, T, N = 100, 3, 2
 

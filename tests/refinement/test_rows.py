@@ -43,11 +43,7 @@ def data_for(shape: Shape, seed: int = 0) -> dict[str, Any]:
 
 
 def integers(model: Any) -> dict[str, Any]:
-    return {
-        f"{m.name}.{f}": getattr(m.matrix, f)
-        for m in model.matrices
-        for f in ("weight", "bias", "multiplier")
-    }
+    return {f"{m.name}.{f}": getattr(m.matrix, f) for m in model.matrices for f in ("weight", "bias", "multiplier")}
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -23,6 +23,7 @@ from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import choose_isa
+from qrnn.backends.cpu.layer_calls import SequenceData
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.pools import core_count, shared_pool
@@ -98,10 +99,6 @@ def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
         kind, tables = kernels.SOFTMAX, p.table[None]
     formats = (kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - h_frac)
     return _pack(p.matrix), p.pre_shift, params, tables, formats
-
-
-SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
-"""x, lengths, h, c, y."""
 
 
 class CpuEngine(Engine):

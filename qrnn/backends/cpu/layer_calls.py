@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,20 +19,41 @@ from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.softmax import QuantSoftmax
-from qrnn.model.parts import Int64Array
-
-if TYPE_CHECKING:
-    from qrnn.backends.cpu.engine import CpuEngine
-
+from qrnn.model.parts import IndexArray, Int16Array, Int32Array, Int64Array
+from qrnn.model.quant_model import QuantModel
 
 USERS = 1
 """Which argument of the calls of `LayerCalls.input_call` and `LayerCalls.output_calls` is the user's array."""
+
+SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
+"""x, lengths, h, c, y."""
+
+
+class CallMaker(Protocol):
+    """What makes the calls of layers with weights: the engine, as far as streams and whole sequences know it."""
+
+    model: QuantModel
+    workers: int
+
+    def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A dense layer over rows."""
+
+    def pointwise_parts(self, layer: QuantPointwise) -> tuple[Any, ...]:
+        """The parameters of a pointwise layer, before its arrays."""
+
+    def step_call(
+        self, layer: QuantRecurrent, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
+    ) -> Call:  # fmt: skip
+        """One step of a layer's one direction for streams ``rows``."""
+
+    def sequence_call(self, layer: QuantRecurrent, number: int, data: SequenceData, gangs: bool) -> Call:
+        """One direction over whole sequences."""
 
 
 class LayerCalls(ABC):
     """Calls over the rows of ``tensors`` [rows, F], by name; `place` says which rows."""
 
-    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any]) -> None:
+    def __init__(self, engine: CallMaker, rows: ModelRows, tensors: dict[str, Any]) -> None:
         self.engine, self.rows, self.tensors = engine, rows, tensors
 
     @abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,11 @@ import numpy.typing as npt
 from qrnn.backends.base import ModelRows, SequenceRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import STATUS, Call, CallList, address_of
-from qrnn.backends.cpu.layer_calls import USERS, LayerCalls
+from qrnn.backends.cpu.layer_calls import USERS, CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
-
-if TYPE_CHECKING:
-    from qrnn.backends.cpu.engine import CpuEngine
 
 SEQUENCE_ELEMENTS = 1 << 21
 """Larger tensors are not kept."""
@@ -32,7 +29,7 @@ SEQUENCE_ELEMENTS = 1 << 21
 class CpuSequences(SequenceRows):
     """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
-    def __init__(self, engine: CpuEngine, size: int, steps: int, real: Any, threads: int) -> None:
+    def __init__(self, engine: CallMaker, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
             name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
@@ -79,7 +76,7 @@ class _Share:
 
     def __init__(
         self,
-        engine: CpuEngine,
+        engine: CallMaker,
         rows: ModelRows,
         tensors: dict[str, Any],
         steps: int,
@@ -147,7 +144,7 @@ def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
 
 
 class _SequenceCalls(LayerCalls):
-    def __init__(self, engine: CpuEngine, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
+    def __init__(self, engine: CallMaker, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
         super().__init__(engine, rows, tensors)
         self._steps, self._gangs = steps, gangs
         self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qrnn.backends.base import StreamRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call, CallList, list_runner
-from qrnn.backends.cpu.layer_calls import LayerCalls
+from qrnn.backends.cpu.layer_calls import CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import Int64Array
-
-if TYPE_CHECKING:
-    from qrnn.backends.cpu.engine import CpuEngine
 
 STREAM_TASK_MACS = 1 << 20
 """A thread's share of a step does at least about so many multiply-adds."""
@@ -27,7 +24,7 @@ STREAM_TASK_MACS = 1 << 20
 class CpuStreams(StreamRows):
     """See `StreamRows`. Rows are shared out over threads, each with calls and scratch of its own."""
 
-    def __init__(self, engine: CpuEngine, capacity: int) -> None:
+    def __init__(self, engine: CallMaker, capacity: int) -> None:
         super().__init__(engine.model, capacity)
         self._engine = engine
         self._tensors: dict[str, Any] = {}
@@ -71,7 +68,7 @@ class CpuStreams(StreamRows):
 class _Worker(LayerCalls):
     """One thread's calls, on rows place[0] … place[1] - 1."""
 
-    def __init__(self, streams: CpuStreams, engine: CpuEngine, tensors: dict[str, Any]) -> None:
+    def __init__(self, streams: CpuStreams, engine: CallMaker, tensors: dict[str, Any]) -> None:
         super().__init__(engine, streams, tensors)
         self._streams, self._place = streams, np.zeros(3, np.int64)
         self._read_out = {tensor for output in engine.model.outputs for tensor, _, _ in output.parts}

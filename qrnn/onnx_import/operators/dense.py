@@ -9,7 +9,8 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
 

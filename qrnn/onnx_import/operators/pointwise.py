@@ -8,7 +8,8 @@ from qrnn.model.activation import Activation, ActivationKind
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Tensor
 

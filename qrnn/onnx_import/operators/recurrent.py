@@ -11,7 +11,7 @@ from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
     CELLS,
@@ -27,6 +27,7 @@ from qrnn.onnx_import.operators.recurrent_attributes import (
     X,
     attributes_of,
 )
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 

@@ -8,8 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, is_shape, product
 

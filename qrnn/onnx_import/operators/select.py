@@ -7,7 +7,8 @@ import numpy as np
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.node import Node, axis_rule, operator
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
 

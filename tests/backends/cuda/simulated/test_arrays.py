@@ -17,7 +17,8 @@ from qrnn.model.float_model import GraphInput, TensorInfo
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.quantization.scheme import Scheme
-from qrnn.running.session import Session, State
+from qrnn.running.session import Session
+from qrnn.running.state import State
 
 CASE = Case(
     Shape("lstm", 3, 6, (False, True), states=True), "softmax", sequences=2, steps=4, lengths=(4, 2), concat=True
