@@ -15,7 +15,6 @@ from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
-from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
 from qrnn.model.quant_model import QuantModel
@@ -114,7 +113,7 @@ class LayerProbe:
                 for number in range(len(layer.directions)):
                     self._initial_states(layer, number, batch)
                     self._recurrent(layer, number, trace, mask)
-            elif isinstance(layer, QuantDense):
+            elif layer.clamps_output:
                 y = tensors[layer.output].astype(np.int64)
                 y = y[mask] if self.model.tensors[layer.output].has_time else y
                 self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))

@@ -8,9 +8,9 @@ Backends and the C export add a module of the same name each, with loops for spe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -191,6 +191,16 @@ class Layer(ABC):
         """The tensors that it writes."""
         return (self.output,)
 
+    @property
+    def decides_by_half(self) -> bool:
+        """Whether its output is the probability of a yes for each feature by itself, so that 0.5 is the threshold."""
+        return False
+
+    @property
+    def complemented(self) -> tuple[str, ...]:
+        """The names of its functions, as in `Equations.gate`, whose integer functions are 1 - f."""
+        return ()
+
     def renamed(self, name: str) -> Self:
         """The same layer of another name."""
         return replace(self, name=name)  # type: ignore[type-var]  # every kind is a dataclass
@@ -247,17 +257,54 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One thing that is an integer in a quantized model, and that can be put in the place of the float model's.
+
+    ``where``: the layer, with the direction's number for what is a direction's own. ``kind``: ``input weights``, ``recurrent weights``,
+    ``biases``, ``gate function`` (each of one ``gate``), ``peepholes``, ``projection``, ``x operand``, ``h operand``, ``h state``, ``c state``;
+    ``weights`` and ``biases`` of a dense layer, ``function`` of a pointwise one, ``output`` of any other.
+    """
+
+    where: str
+    kind: str
+    gate: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.gate + ', ' if self.gate else ''}{self.kind}"
+
+
+Chosen = Collection[Part]
+"""The parts that stand in for the float model's."""
+
+
+@dataclass
+class StandIns:
+    """What the integers of chosen parts do to the numbers of a run in float64, by the names of `Equations`.
+
+    ``operands``: reader → (real value of one unit, limit); ``functions``: name → (integer function, whether it stands for 1 - f); ``states``:
+    name → (fraction bits, limit); ``tensors``: those that are kept as integers.
+    """
+
+    operands: dict[str, tuple[FloatArray, int]] = field(default_factory=dict)
+    functions: dict[str, tuple[GateFunction, bool]] = field(default_factory=dict)
+    states: dict[str, tuple[int, int]] = field(default_factory=dict)
+    tensors: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
 class LayerMatrix:
     """A matrix of a layer.
 
-    ``name``: in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``pre_shift`` and ``fracs``: its rows' shifts and fraction bits, [R];
-    ``gates``: the names of the gates whose rows it holds, in equal blocks.
+    ``name``: in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``part``: its weights; ``pre_shift`` and ``fracs``: its rows' shifts and
+    fraction bits, [R]; ``operand``: how it reads its input; ``gates``: the names of the gates whose rows it holds, in equal blocks.
     """
 
     name: str
+    part: Part
     matrix: Matrix
     pre_shift: Int8Array
     fracs: Int64Array
+    operand: Operand
     gates: tuple[str, ...] = ()
 
     @property
@@ -344,6 +391,11 @@ class QuantLayer(ABC):
         return (self.output,)
 
     @property
+    def clamps_output(self) -> bool:
+        """Whether its output holds sums that were saturated to int16, so that a value at a rail may be a value lost."""
+        return False
+
+    @property
     def last_steps(self) -> tuple[str, ...]:
         """Those of its outputs that hold a sequence's last step, [N, F], while its input goes over time."""
         return ()
@@ -376,6 +428,18 @@ class QuantLayer(ABC):
     def functions(self) -> tuple[GateFunction, ...]:
         """Its scalar functions."""
         return ()
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        """What is an integer in it and can stand alone in a float model (`qrnn.accuracy.explain`)."""
+        return (Part(self.name, "output"),)
+
+    def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        """What those of its `integer_parts` that are chosen do to the numbers of a run of the float model."""
+        return StandIns(tensors={self.output} if Part(self.name, "output") in chosen else set())
+
+    def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
+        """The float layer ``real`` with the weights and biases that are chosen as the real numbers that their integers are worth."""
+        return real
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Where it rounds and saturates."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qrnn.model.formats import fraction_bits
-from qrnn.model.layer import Checks, Equations, Layer, LayerMatrix, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import (
+    Checks,
+    Chosen,
+    Equations,
+    Layer,
+    LayerMatrix,
+    Part,
+    Plan,
+    QuantLayer,
+    Reading,
+    Rounding,
+    StandIns,
+    Written,
+)
 from qrnn.model.parts import (
     STATE_MAX,
     FloatArray,
@@ -89,6 +102,10 @@ class QuantDense(QuantLayer):
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
 
+    @property
+    def clamps_output(self) -> bool:
+        return True
+
     def check(self, checks: Checks) -> None:
         rows, columns = self.matrix.weight.shape
         has_time = checks.tensors[self.input].has_time
@@ -103,7 +120,29 @@ class QuantDense(QuantLayer):
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
         fracs = np.full(len(self.pre_shift), self.out_frac, np.int64)
-        return (LayerMatrix(f"{self.name}.weight", self.matrix, self.pre_shift, fracs),)
+        part = Part(self.name, "weights")
+        return (LayerMatrix(f"{self.name}.weight", part, self.matrix, self.pre_shift, fracs, self.operand),)
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        return tuple(Part(self.name, kind) for kind in ("weights", "biases", "x operand", "output"))
+
+    def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        found = super().stand_ins(chosen, tensors)
+        if Part(self.name, "x operand") in chosen:
+            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
+        return found
+
+    def worth(self, real: Dense, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Dense:
+        (found,) = self.matrices()
+        if found.part in chosen:
+            real = replace(real, weight=self.matrix.weight * found.row_scale[:, None] / self._unit(tensors))
+        if Part(self.name, "biases") in chosen:
+            real = replace(real, bias=self.matrix.bias * found.row_scale)
+        return real
+
+    def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
+        """The real value of one operand unit, [1] or [F]."""
+        return tensors[self.input].scales * 2.0**self.operand.shift
 
     def roundings(self) -> tuple[Rounding, ...]:
         rounded = f"sum, once, to {self.out_frac} bits"

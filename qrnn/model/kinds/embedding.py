@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from qrnn.model.layer import Bytes, Checks, Equations, Layer, Plan, QuantLayer, Reading, Written
+from qrnn.model.layer import Bytes, Checks, Equations, Layer, Part, Plan, QuantLayer, Reading, Written
 from qrnn.model.parts import FloatArray, Int16Array, TensorFormat, require
 
 
@@ -61,6 +61,9 @@ class QuantEmbedding(QuantLayer):
         checks.expect(self.output, self.table.shape[1], checks.tensors[self.input].has_time)
 
     def readings(self) -> tuple[Reading, ...]:
+        return ()
+
+    def integer_parts(self) -> tuple[Part, ...]:
         return ()
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:

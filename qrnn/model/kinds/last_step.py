@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import Checks, Equations, Layer, Plan, QuantLayer, Reading, Written
+from qrnn.model.layer import Checks, Equations, Layer, Part, Plan, QuantLayer, Reading, Written
 from qrnn.model.parts import FloatArray, TensorFormat
 
 
@@ -65,6 +65,9 @@ class QuantLastStep(QuantLayer):
 
     def readings(self) -> tuple[Reading, ...]:
         return (Reading(self.input),)
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        return ()
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         source = tensors[self.input]

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation, activate
-from qrnn.model.layer import Checks, Equations, Layer, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import (
+    Checks,
+    Chosen,
+    Equations,
+    Layer,
+    Part,
+    Plan,
+    QuantLayer,
+    Reading,
+    Rounding,
+    StandIns,
+    Written,
+)
 from qrnn.model.parts import GateFunction, TensorFormat, require
 
 HOMOGENEOUS = ("relu", "leaky_relu")
@@ -31,6 +43,10 @@ class Pointwise(Layer):
     @property
     def roles(self) -> tuple[str, ...]:
         return ("head",)
+
+    @property
+    def decides_by_half(self) -> bool:
+        return self.activation.kind in ("sigmoid", "hard_sigmoid")
 
     @property
     def homogeneous(self) -> bool:
@@ -101,6 +117,14 @@ class QuantPointwise(QuantLayer):
 
     def functions(self) -> tuple[GateFunction, ...]:
         return (self.function,)
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        return (Part(self.name, "function"),)
+
+    def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        if Part(self.name, "function") not in chosen:
+            return StandIns()
+        return StandIns(functions={self.name: (self.function, False)}, tensors={self.output})
 
     def roundings(self) -> tuple[Rounding, ...]:
         return (Rounding(self.name, f"to {self.out_frac} bits", "argument, int16"),)

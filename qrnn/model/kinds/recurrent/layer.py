@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.equation import run_equation
-from qrnn.model.kinds.recurrent.quantized import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.kinds.recurrent.rule import quantize
 from qrnn.model.layer import Equations, Plan
 
@@ -23,3 +23,7 @@ class Recurrent(RecurrentDefinition):
 
     def quantize(self, plan: Plan) -> QuantRecurrent:
         return quantize(plan, self)
+
+    @property
+    def complemented(self) -> tuple[str, ...]:
+        return () if self.update_keeps else tuple(f"{key}.z" for key in self.keys)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, gate_blocks, gate_roles
-from qrnn.model.kinds.softmax import MOST_FEATURES
-from qrnn.model.layer import Bytes, Checks, LayerMatrix, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
     LEFT_OUT,
@@ -19,10 +17,10 @@ from qrnn.model.parts import (
     Int8Array,
     Int16Array,
     Int32Array,
+    Int64Array,
     Operand,
     QuantInitialState,
     QuantMatrix,
-    TensorFormat,
     check_array,
     check_exp_table,
     check_pre_shift,
@@ -127,11 +125,8 @@ class QuantDirection:
 
 
 @dataclass(frozen=True)
-class QuantRecurrent(QuantLayer):
-    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says.
-
-    ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
-    """
+class QuantRecurrentDefinition(QuantLayer):
+    """The definition of integer recurrent layers; see `QuantRecurrent`, which is this with what it checks and says about itself."""
 
     name: str
     cell: CellKind
@@ -235,96 +230,10 @@ class QuantRecurrent(QuantLayer):
         return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
 
     @property
-    def last_steps(self) -> tuple[str, ...]:
-        return self.outputs[1:]
+    def keys(self) -> tuple[str, ...]:
+        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
+        return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        return self.outputs[2:]
-
-    @property
-    def whole_sequences(self) -> bool:
-        return any(d.reverse for d in self.directions)
-
-    def check(self, checks: Checks) -> None:
-        D = len(self.directions)
-        checks.expect(self.input, self.input_size, True)
-        checks.expect(self.output, self.output_size * D, True)
-        checks.expect(self.h_n, self.output_size * D, False)
-        if self.c_n is not None:
-            checks.expect(self.c_n, self.hidden_size * D, False)
-        for d in self.directions:
-            if d.projection is not None and d.projection.table is not None and self.output_size > MOST_FEATURES:
-                checks.fail(f"softmax over {self.output_size} features, at most {MOST_FEATURES} sum within 32 bits")
-            for state in (d.h_0, d.c_0):
-                if state is not None:
-                    _check_source(checks, state)
-
-    def readings(self) -> tuple[Reading, ...]:
-        return (Reading(self.input, operand=self.x_operand),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        h, c = Written(self.h_frac, STATE_MAX), Written(self.c_frac, CELL_MAX)
-        return {self.output: h, self.h_n: h, **dict.fromkeys(self.cells, c)}
-
-    def matrices(self) -> tuple[LayerMatrix, ...]:
-        found = []
-        for number, d in enumerate(self.directions):
-            key = f"{self.name}[{number}]"
-            fracs = np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)
-            found.append(LayerMatrix(f"{key}.weight_ih", d.ih, d.pre_shift, fracs, self.gates))
-            found.append(LayerMatrix(f"{key}.weight_hh", d.hh, d.pre_shift, fracs, self.gates))
-            if (p := d.projection) is not None:
-                out = np.full(self.output_size, p.in_frac, np.int64)
-                found.append(LayerMatrix(f"{key}.projection", p.matrix, p.pre_shift, out))
-        return tuple(found)
-
-    def functions(self) -> tuple[GateFunction, ...]:
-        gates = [f for d in self.directions for f in d.gates]
-        projections = [d.projection.function for d in self.directions if d.projection is not None]
-        return tuple(gates + [f for f in projections if f is not None])
-
-    def roundings(self) -> tuple[Rounding, ...]:
-        x, h = self.x_operand, self.h_operand
-        functions = zip(self.roles, self.directions[0].gates, strict=True)
-        gates = ", ".join(f"{role} Q{15 - f.in_frac}.{f.in_frac}" for role, f in functions)
-        sums = "W·x and R·h, once each"
-        if any(d.peephole is not None for d in self.directions):
-            sums = "W·x, R·h and the peephole's part, once each"
-        bounded = self.h_frac == 15 and all(d.projection is None for d in self.directions)
-        found = [
-            Rounding(
-                f"{self.name}: operands",
-                f"x by {x.shift} bits, h by {h.shift} bits",
-                f"x ±{x.limit}, h ±{h.limit}",
-            ),
-            Rounding(f"{self.name}: gates", sums, f"int16: {gates}"),
-        ]
-        if self.cell == "lstm":
-            found.append(Rounding(f"{self.name}: c", f"f·c and i·g to {self.c_frac} bits", "int32"))
-        found.append(
-            Rounding(
-                f"{self.name}: h", f"once, to {self.h_frac} bits", "never (proved)" if bounded else f"±{STATE_MAX}"
-            )
-        )
-        for number, d in enumerate(self.directions):
-            if (p := d.projection) is not None:
-                where, rounded = f"{self.name}[{number}]: projection", f"sum, once, to {p.in_frac} bits"
-                found.append(Rounding(where, rounded, f"int16; operand ±{p.operand.limit}"))
-        return tuple(found)
-
-    def own_bytes(self) -> Bytes:
-        peepholes = sum(3 * d.peephole.weight.size for d in self.directions if d.peephole is not None)
-        cells = 4 * self.hidden_size if self.cell == "lstm" else 0
-        state = len(self.directions) * (2 * self.output_size + cells) if self.memory else 0
-        return Bytes(rows=peepholes, state=state)
-
-
-def _check_source(checks: Checks, state: QuantInitialState) -> None:
-    """An initial state that is given reads inside its state input, and begins at zero where that is left out."""
-    if state.source is None or state.indices is None:
-        return
-    if not ((state.indices >= 0) & (state.indices < checks.state_features(state.source))).all():
-        checks.fail(f"initial state reads outside {state.source!r}")
-    if state.value.any():
-        checks.fail(f"initial state has constants beside the state input {state.source!r}")
+    def row_fracs(self, d: QuantDirection) -> Int64Array:
+        """[G·H]: the fraction bits of each row's pre-activation in direction ``d``."""
+        return np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)

@@ -15,8 +15,8 @@ from qrnn.model.kinds.recurrent.quantized import (
     QuantDirection,
     QuantPeephole,
     QuantProjection,
-    QuantRecurrent,
 )
+from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.layer import Plan
 from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
 
