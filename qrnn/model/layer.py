@@ -81,7 +81,14 @@ class Equations(Protocol):
         """Show a quantity inside a layer, [N, T, …], to whoever watches."""
 
 
-class Plan(Protocol):
+class InputRanges(Protocol):
+    """What says which functions' arguments have formats that follow from calibration."""
+
+    def needs_input_range(self, activation: Activation) -> bool:
+        """Whether the format of a function's argument follows from calibration, not from the function."""
+
+
+class Plan(InputRanges, Protocol):
     """One conversion, as the rule of a layer sees it: what was measured, what was decided so far, and what integers can hold."""
 
     @property
@@ -117,9 +124,6 @@ class Plan(Protocol):
 
     def to_format(self, tensor: str, values: FloatArray) -> Int16Array:
         """Real values as integers of a tensor's format."""
-
-    def needs_input_range(self, activation: Activation) -> bool:
-        """Whether the format of a function's argument follows from calibration, not from the function."""
 
     def gate_function(
         self, role: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
@@ -224,6 +228,27 @@ class Layer(ABC):
 
     least_frac: ClassVar[int] = -16
     """The least number of fraction bits of its input that is of use to it; below 0, units are larger than 1."""
+
+    @property
+    def input_weights(self) -> tuple[FloatArray, ...]:
+        """The matrices that multiply its input, [R, F] each; none for a layer that reads tensors in another way."""
+        return ()
+
+    def with_input_divided(self, scale: FloatArray) -> Self:
+        """The same function of x · ``scale`` [F], for a layer with `input_weights`."""
+        raise NotImplementedError(f"a layer of kind {type(self).__name__} has no matrix that multiplies its input")
+
+    def with_output_scaled(self, scale: FloatArray) -> Self | None:
+        """The layer that writes y · ``scale`` [F] instead; None where a scale cannot become a part of its weights."""
+        return None
+
+    def quantities(self, plan: InputRanges) -> tuple[str, ...]:
+        """The quantities inside it, as it shows them to `Equations.observe`, whose ranges decide formats."""
+        return ()
+
+    def initial_values(self, size: int, states: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """What its states hold before the first step of ``size`` sequences, by the names that they have in `quantities`."""
+        return {}
 
     def input_row_sum(self, plan: Plan) -> float | None:
         """The largest sum of a row of the integer weights that multiply its input; None for a layer that reads tensors in another way."""

@@ -52,6 +52,16 @@ class Dense(Layer):
         x = run.operand(f"{self.name}.x", run.read(self.input))
         run.write(self.output, x @ self.weight.T + self.bias)
 
+    @property
+    def input_weights(self) -> tuple[FloatArray, ...]:
+        return (self.weight,)
+
+    def with_input_divided(self, scale: FloatArray) -> Dense:
+        return replace(self, weight=self.weight / scale)
+
+    def with_output_scaled(self, scale: FloatArray) -> Dense:
+        return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale)
+
     def input_row_sum(self, plan: Plan) -> float:
         return plan.row_sum(self.weight)
 
