@@ -8,7 +8,7 @@ Backends and the C export add a module of the same name each, with loops for spe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self
 
@@ -387,6 +387,24 @@ class Checks(Protocol):
         """Refuse a tensor whose format no graph input could have; note those with scales that only matrix products can read."""
 
 
+Loop = Callable[..., None]
+"""loop(first, last, *parameters, *inputs, out) sets rows first … last - 1 of out [M, F'] from those of the inputs, [M, F] (tokens: [M])."""
+
+
+@dataclass(frozen=True)
+class RowLoop:
+    """A loop over rows, the definition that every backend is held to.
+
+    ``make(contract)`` gives the `Loop`, with the functions of `qrnn.arithmetic` as attributes of ``contract``: the reference runs it on
+    Python's unbounded integers, and a backend without loops of its own compiles it. ``parameters`` are integers and arrays of integers;
+    ``inputs`` are the names of tensors.
+    """
+
+    make: Callable[[Any], Loop]
+    parameters: tuple[Any, ...]
+    inputs: tuple[str, ...]
+
+
 class QuantLayer(ABC):
     """An integer layer. It exists only with arrays of the right types, shapes and ranges; `check` sees to the tensors around it."""
 
@@ -414,6 +432,15 @@ class QuantLayer(ABC):
     def outputs(self) -> tuple[str, ...]:
         """The tensors that it writes."""
         return (self.output,)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether every time step is computed from the same step of its inputs alone: rows [M, F] in, rows [M, F'] out."""
+        return True
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        """The loops that compute its output, one after the other, for a layer with `by_rows`."""
+        raise NotImplementedError(f"a layer of kind {type(self).__name__} is not computed by rows")
 
     @property
     def clamps_output(self) -> bool:

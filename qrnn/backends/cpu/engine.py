@@ -33,7 +33,9 @@ from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
@@ -347,10 +349,18 @@ class CpuEngine(Engine):
         kernels.run_add(*layer.shifts, a.reshape(-1), b.reshape(-1), out.reshape(-1))
         return out
 
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        out = np.empty_like(x)
-        kernels.run_align(from_frac, to_frac, x.reshape(-1), out.reshape(-1))
-        return out
+    def concat(self, layer: QuantConcat, *parts: Int16Array) -> Int16Array:
+        found = []
+        for part, x in zip(layer.parts, parts, strict=True):
+            picked = np.ascontiguousarray(x[:, part.indices])
+            out = np.empty_like(picked)
+            kernels.run_align(part.in_frac, layer.out_frac, picked.reshape(-1), out.reshape(-1))
+            found.append(out)
+        return np.concatenate(found, axis=1)
+
+    def embedding(self, layer: QuantEmbedding, tokens: IndexArray) -> Int16Array:
+        rows: Int16Array = layer.table[tokens]
+        return rows
 
 
 _CELLS = {

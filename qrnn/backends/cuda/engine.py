@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-from numba import cuda
-
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
@@ -82,11 +79,6 @@ class CudaEngine(Engine):
 
     def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
         return self._back(self.on_device.add(layer, upload(a), upload(b)))
-
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        out = cuda.device_array(x.shape, np.int16)
-        self.on_device.align(upload(x), upload(np.arange(x.shape[1])), from_frac, to_frac, out, 0)
-        return self._back(out)
 
     def _back(self, out: Any) -> Int16Array:
         found: Int16Array = out.copy_to_host()

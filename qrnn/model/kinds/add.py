@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qrnn.model.formats import fraction_bits
-from qrnn.model.layer import Checks, Equations, Layer, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, TensorFormat, require
 
 
@@ -33,6 +34,18 @@ class Add(Layer):
         plan.set_format(self.output, frac)
         plan.decide(f"{self.output}: int16 with {frac} fraction bits (|y| ≤ {largest:.3g} in calibration)")
         return QuantAdd(self.name, self.left, self.right, self.output, left, right, frac)
+
+
+def add_rows(contract: Any) -> Loop:
+    """out = `add16` of a and b, element by element."""
+    add16 = contract.add16
+
+    def rows(first: int, last: int, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
+        for m in range(first, last):
+            for k in range(out.shape[1]):
+                out[m, k] = add16(a[m, k], b[m, k], a_shift, b_shift, out_shift)
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,9 @@ class QuantAdd(QuantLayer):
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         return {self.output: Written(self.out_frac, STATE_MAX)}
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        return (RowLoop(add_rows, self.shifts, self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         return (Rounding(self.name, f"the sum, once, to {self.out_frac} bits", "int16"),)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from qrnn.model.layer import Checks, Equations, Layer, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, IndexArray, Int64Array, TensorFormat
 
 
@@ -33,6 +34,18 @@ class Concat(Layer):
         plan.set_format(self.output, min(fracs))
         parts = (ConcatPart(tensor, indices, frac) for (tensor, indices), frac in zip(self.parts, fracs, strict=True))
         return QuantConcat(self.name, self.output, tuple(parts), min(fracs))
+
+
+def concat_rows(contract: Any) -> Loop:
+    """out[:, begin …] = the features ``indices`` of x, aligned."""
+    align16 = contract.align16
+
+    def rows(first: int, last: int, begin: int, indices: Any, in_frac: int, out_frac: int, x: Any, out: Any) -> None:
+        for m in range(first, last):
+            for k in range(len(indices)):
+                out[m, begin + k] = align16(x[m, indices[k]], in_frac, out_frac)
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,13 @@ class QuantConcat(QuantLayer):
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         return {self.output: Written(self.out_frac, STATE_MAX)}
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        begins = np.cumsum([0, *(len(part.indices) for part in self.parts)]).tolist()
+        return tuple(
+            RowLoop(concat_rows, (begin, part.indices, part.in_frac, self.out_frac), (part.tensor,))
+            for begin, part in zip(begins, self.parts, strict=False)
+        )
 
     def roundings(self) -> tuple[Rounding, ...]:
         return (Rounding(self.name, f"parts to {self.out_frac} bits", "int16"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from qrnn.model.layer import (
     Equations,
     Layer,
     LayerMatrix,
+    Loop,
     Part,
     Plan,
     QuantLayer,
     Reading,
     Rounding,
+    RowLoop,
     StandIns,
     Written,
 )
@@ -89,6 +92,33 @@ class Dense(Layer):
         return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
 
 
+def dense_rows(contract: Any) -> Loop:
+    """out_r = the requantized sum of weight[r] · operand(x) + bias[r], saturated."""
+    to_operand, requantize, saturate = contract.to_operand, contract.requantize, contract.saturate16_shifted
+
+    def rows(
+        first: int,
+        last: int,
+        weight: Any,
+        bias: Any,
+        multiplier: Any,
+        left_shift: Any,
+        pre_shift: Any,
+        shift: int,
+        limit: int,
+        x: Any,
+        out: Any,
+    ) -> None:
+        for m in range(first, last):
+            for r in range(out.shape[1]):
+                total = bias[r]
+                for k in range(x.shape[1]):
+                    total += weight[r, k] * to_operand(x[m, k], shift, limit)
+                out[m, r] = saturate(requantize(total, multiplier[r], left_shift[r]), pre_shift[r])
+
+    return rows
+
+
 @dataclass(frozen=True)
 class QuantDense(QuantLayer):
     """y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
@@ -153,6 +183,11 @@ class QuantDense(QuantLayer):
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
         """The real value of one operand unit, [1] or [F]."""
         return tensors[self.input].scales * 2.0**self.operand.shift
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        m = self.matrix
+        numbers = (m.weight, m.bias, m.multiplier, m.left_shift, self.pre_shift)
+        return (RowLoop(dense_rows, (*numbers, self.operand.shift, self.operand.limit), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         rounded = f"sum, once, to {self.out_frac} bits"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.layer import Bytes, Checks, Equations, Layer, Part, Plan, QuantLayer, Reading, Written
+from qrnn.model.layer import Bytes, Checks, Equations, Layer, Loop, Part, Plan, QuantLayer, Reading, RowLoop, Written
 from qrnn.model.parts import FloatArray, Int16Array, TensorFormat, require
 
 
@@ -34,6 +34,17 @@ class Embedding(Layer):
 
     def quantize(self, plan: Plan) -> QuantEmbedding:
         return QuantEmbedding(self.name, self.input, self.output, plan.to_format(self.output, self.table))
+
+
+def embedding_rows(contract: Any) -> Loop:
+    """out = the row of the table that each token names."""
+
+    def rows(first: int, last: int, table: Any, tokens: Any, out: Any) -> None:
+        for m in range(first, last):
+            for k in range(out.shape[1]):
+                out[m, k] = table[tokens[m], k]
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,9 @@ class QuantEmbedding(QuantLayer):
         limit = checks.tensors[self.output].limit
         if int(np.abs(self.table.astype(np.int64)).max()) > limit:
             checks.fail(f"its table leaves ±{limit}, the range of {self.output!r}")
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        return (RowLoop(embedding_rows, (self.table,), self.inputs),)
 
     def own_bytes(self) -> Bytes:
         return Bytes(weights=self.table.nbytes)

@@ -55,6 +55,10 @@ class QuantLastStep(QuantLayer):
         return (self.input,)
 
     @property
+    def by_rows(self) -> bool:
+        return False
+
+    @property
     def whole_sequences(self) -> bool:
         return True
 

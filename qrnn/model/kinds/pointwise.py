@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.errors import QuantizationError
@@ -13,15 +14,17 @@ from qrnn.model.layer import (
     Chosen,
     Equations,
     Layer,
+    Loop,
     Part,
     Plan,
     QuantLayer,
     Reading,
     Rounding,
+    RowLoop,
     StandIns,
     Written,
 )
-from qrnn.model.parts import GateFunction, TensorFormat, require
+from qrnn.model.parts import GateFunction, TensorFormat, pack_gates, require
 
 HOMOGENEOUS = ("relu", "leaky_relu")
 """Functions with f(s·x) = s·f(x) for s > 0."""
@@ -72,6 +75,21 @@ class Pointwise(Layer):
             raise QuantizationError(f"layer {self.name!r}: values of {self.activation} up to {limit} do not fit int16")
         plan.set_format(self.output, out_frac, limit)
         return QuantPointwise(self.name, self.input, self.output, function, in_frac, out_frac)
+
+
+def pointwise_rows(contract: Any) -> Loop:
+    """out = the gate function of x aligned to its input format, rounded to the output's."""
+    align16, evaluate, shift_right_round = contract.align16, contract.evaluate, contract.shift_right_round
+
+    def rows(
+        first: int, last: int, params: Any, tables: Any, in_frac: int, function_frac: int, shift: int, x: Any, out: Any
+    ) -> None:
+        for m in range(first, last):
+            for k in range(out.shape[1]):
+                argument = align16(x[m, k], in_frac, function_frac)
+                out[m, k] = shift_right_round(evaluate(argument, params, tables, 0), shift)
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,11 @@ class QuantPointwise(QuantLayer):
         if Part(self.name, "function") not in chosen:
             return StandIns()
         return StandIns(functions={self.name: (self.function, False)}, tensors={self.output})
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        params, tables = pack_gates((self.function,))
+        formats = (self.in_frac, self.function.in_frac, self.function.out_frac - self.out_frac)
+        return (RowLoop(pointwise_rows, (params, tables, *formats), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         return (Rounding(self.name, f"to {self.out_frac} bits", "argument, int16"),)

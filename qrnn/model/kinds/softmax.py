@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.model.activation import softmax
-from qrnn.model.layer import Checks, Equations, Layer, Plan, QuantLayer, Reading, Rounding, Written
+from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import Int32Array, TensorFormat, check_exp_table
 
 MOST_FEATURES = 65535
@@ -35,6 +35,24 @@ class Softmax(Layer):
     def quantize(self, plan: Plan) -> QuantSoftmax:
         plan.set_format(self.output, PROBABILITY_FRAC, 1 << PROBABILITY_FRAC)
         return QuantSoftmax(self.name, self.input, self.output, plan.exp_table(), plan.frac(self.input, self.name))
+
+
+def softmax_rows(contract: Any) -> Loop:
+    """out_k = `exp_weight` of the distance of x_k from the largest, over the sum of all, in Q1.14."""
+    exp_weight, softmax_divide = contract.exp_weight, contract.softmax_divide
+
+    def rows(first: int, last: int, table: Any, in_frac: int, x: Any, out: Any) -> None:
+        for m in range(first, last):
+            top = x[m, 0]
+            for k in range(x.shape[1]):
+                top = max(top, x[m, k])
+            total = 0
+            for k in range(x.shape[1]):
+                total += exp_weight(top - x[m, k], in_frac, table)
+            for k in range(x.shape[1]):
+                out[m, k] = softmax_divide(exp_weight(top - x[m, k], in_frac, table), total)
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,9 @@ class QuantSoftmax(QuantLayer):
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         return {self.output: Written(PROBABILITY_FRAC, 1 << PROBABILITY_FRAC)}
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        return (RowLoop(softmax_rows, (self.table, self.in_frac), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         return (Rounding(self.name, "each probability, once, to 14 bits", "exp argument at 16"),)

@@ -31,6 +31,10 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return self.outputs[2:]
 
     @property
+    def by_rows(self) -> bool:
+        return False
+
+    @property
     def whole_sequences(self) -> bool:
         return any(d.reverse for d in self.directions)
 
