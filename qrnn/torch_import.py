@@ -20,7 +20,10 @@ import onnx
 from qrnn import layers
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, QrnnError, UnsupportedError
-from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, InitialState, Layer, Recurrent
+from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import InitialState
+from qrnn.model.layer import Layer
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.graph import Constants, find_roles, import_model, live_nodes
 from qrnn.onnx_import.inputs import declared_inputs

@@ -7,24 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from qrnn.model.float_model import (
-    Activation,
-    Add,
-    CellKind,
-    Dense,
-    Direction,
-    FloatArray,
-    FloatModel,
-    Forget,
-    GraphInput,
-    GraphOutput,
-    InitialState,
-    Layer,
-    Projection,
-    Recurrent,
-    TensorInfo,
-    gate_blocks,
-)
+from qrnn.model.activation import Activation
+from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
+from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection, gate_blocks
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 
 ROLE_ACTIVATIONS = {
     "lstm": {"gate": Activation("sigmoid"), "candidate": Activation("tanh"), "output": Activation("tanh")},

@@ -26,7 +26,7 @@ from qrnn.accuracy import gate_errors, pictures, plot
 from qrnn.accuracy.compare import Comparison
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.lab import plot as lab_plot
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.gate_tables import gate_function
 

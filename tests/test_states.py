@@ -13,7 +13,7 @@ from models import Shape, make_model
 
 from qrnn import DataError, Session, State
 from qrnn.conversion import quantize
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 

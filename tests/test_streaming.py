@@ -17,7 +17,10 @@ from models import Shape, make_model
 from qrnn import DataError, Session, State, StreamPool
 from qrnn.backends.cpu import engine, packed, streams
 from qrnn.conversion import quantize
-from qrnn.model.float_model import Activation, Embedding, GraphInput, Recurrent, TensorInfo
+from qrnn.model.activation import Activation
+from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 

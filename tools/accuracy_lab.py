@@ -10,7 +10,7 @@ from accuracy_outcome import Arrays, Outcome, Truth
 from accuracy_peers import AbsentError, onnxruntime_int8, pytorch_int8
 
 import qrnn
-from qrnn.model.float_model import Recurrent
+from qrnn.model.kinds.recurrent import Recurrent
 
 EIGHT = {
     "8 bits": qrnn.Scheme(),

@@ -14,7 +14,7 @@ import qrnn
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import RESERVED, Batch, make_batch
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 Arrays = dict[str, Any]
 

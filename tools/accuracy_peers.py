@@ -11,7 +11,11 @@ import numpy as np
 from accuracy_outcome import Outcome, Truth
 
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, run_onnxruntime
-from qrnn.model.float_model import Dense, Direction, FloatArray, LastStep, Recurrent
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction
+from qrnn.model.parts import FloatArray
 
 GATE_ORDER = {"lstm": (0, 1, 2, 3), "gru": (0, 1, 2), "rnn": (0,)}
 """PyTorch's gate blocks by canonical position: i f g o, r z n."""

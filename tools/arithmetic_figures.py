@@ -20,21 +20,12 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.arithmetic import CONTRACT_VERSION, cells, gates
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import run_oracle_batch
+from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import (
-    GATES,
-    Activation,
-    CellKind,
-    Direction,
-    FloatArray,
-    FloatModel,
-    GraphInput,
-    GraphOutput,
-    InitialState,
-    Recurrent,
-    TensorInfo,
-)
-from qrnn.model.parts import Operand, pack_gates
+from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Direction, InitialState
+from qrnn.model.parts import FloatArray, Operand, pack_gates
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder

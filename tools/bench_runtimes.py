@@ -20,7 +20,7 @@ import numpy as np
 from bench_workloads import Work, onnx_model, state_names
 
 import qrnn
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 F32_DB, BF16_DB, INT8_DB = 60.0, 35.0, 20.0
 """Least SQNR of an output against the float64 oracle: for 32-bit floats, bfloat16, and 8-bit integers."""

@@ -11,7 +11,7 @@ import numpy as np
 from bench_runtimes import LeftOutError, Runner
 from bench_workloads import Work
 
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 
 def pytorch(precision: str) -> Callable[[Work, int], Runner]:

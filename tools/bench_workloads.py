@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qrnn
 from qrnn import layers
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 Cell = Literal["lstm", "gru"]
 Float32Array = npt.NDArray[np.float32]

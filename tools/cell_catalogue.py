@@ -21,7 +21,9 @@ from functools import partial
 import numpy as np
 
 from qrnn import layers
-from qrnn.model.float_model import FloatArray, FloatModel, Forget, gate_blocks
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent.definition import Forget, gate_blocks
+from qrnn.model.parts import FloatArray
 
 STATE_RADIUS, GATE_RADIUS = 0.95, 0.5
 FORGET_BIAS, UPDATE_BIAS = 1.5, 1.0

@@ -23,9 +23,12 @@ from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import QrnnError
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Direction, FloatArray, FloatModel, Layer, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.onnx_backend import Bound, prepare
 from qrnn.running.session import Session
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from qrnn.model.kinds import quantized_kinds
+from qrnn.model.layer import QuantLayer
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
 
@@ -32,6 +34,9 @@ def reachable(annotation: Any = QuantModel) -> dict[str, Any]:
 
 
 def _collect(annotation: Any, found: dict[str, Any]) -> None:
+    if annotation is QuantLayer:
+        for kind in quantized_kinds().values():
+            _collect(kind, found)
     for argument in get_args(annotation):
         _collect(argument, found)
     if isinstance(annotation, type) and is_dataclass(annotation) and annotation.__name__ not in found:
@@ -59,6 +64,8 @@ def written(annotation: Any) -> str:
         return f"object of {written(arguments[1])}"
     if annotation is Any:
         return "JSON"
+    if annotation is QuantLayer:
+        return " or ".join(quantized_kinds())
     plain: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
     return plain.get(annotation) or str(annotation.__name__)
 

@@ -26,7 +26,7 @@ import qrnn
 from qrnn import layers
 from qrnn.backends.cpu.isa import choose_isa
 from qrnn.errors import QrnnError
-from qrnn.model.float_model import Activation, ActivationKind
+from qrnn.model.activation import Activation, ActivationKind
 from qrnn.running.bench import processor, seconds
 
 STEPS = 32

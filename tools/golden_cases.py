@@ -9,10 +9,11 @@ import numpy as np
 from golden_primitives import edge_values, sample
 from golden_specs import Projected, Spec
 
-from qrnn.model.float_model import CellKind, FloatArray, gate_blocks
-from qrnn.model.parts import GateFunction, Operand, QuantInitialState, QuantMatrix
-from qrnn.model.quant_layers import QuantAdd
-from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.definition import CellKind, gate_blocks
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.parts import FloatArray, GateFunction, Operand, QuantInitialState, QuantMatrix
 from qrnn.quantization.matrix import bounded_rows, quantize_matrix
 
 # --- recurrent layers -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic import cells, fixedpoint, gates
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 from qrnn.model.parts import GateFunction
 from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_tables import complement, exp_table, gate_function

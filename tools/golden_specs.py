@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qrnn.model.float_model import CellKind, Forget, gate_blocks
+from qrnn.model.kinds.recurrent.definition import CellKind, Forget, gate_blocks
 
 AFFINE, WHOLE = "affine(-1.5, 0.25) frac 9", "affine(2, 0) frac 1"
 ELU, LEAKY, SOFTPLUS = "elu(1.5) frac 11 pwl:8", "leaky_relu(0.1) frac 10", "softplus frac 11 pwl:8"

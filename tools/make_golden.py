@@ -41,19 +41,16 @@ from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.backends import create_engine
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import GraphInput
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import ConcatPart, QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import CELL_MAX, STATE_MAX, Operand, TensorFormat, pack_gates
 from qrnn.model.quant_graph import Provenance
-from qrnn.model.quant_layers import (
-    ConcatPart,
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantLayer,
-    QuantPointwise,
-    QuantSoftmax,
-)
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 from qrnn.system.atomic import write_atomically
 

@@ -21,7 +21,11 @@ from provenance import when
 
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction
+from qrnn.model.parts import FloatArray
 from qrnn.system.atomic import write_atomically
 
 SEQUENCES = 4

@@ -17,10 +17,9 @@ from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_type, make_batch
-from qrnn.model.float_model import FloatArray, FloatModel, GraphOutput
-from qrnn.model.quant_layers import QuantPointwise
+from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.running.session import Session
 
@@ -192,7 +191,7 @@ def compare(
     runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
     probe = LayerProbe(quant_model, batch.steps)
     labels = None if data.get("labels") is None else as_array("labels", data["labels"])
-    decisions = _decisions(quant_model, labels, batch)
+    decisions = _decisions(float_model, quant_model, labels, batch)
     by_sequence = {o.name: SequenceErrors(*(np.zeros(batch.size) for _ in range(3))) for o in float_model.outputs}
     oracle = Runtime(onnx_path) if reference is None else reference.runtime
     for number, (start, stop, piece) in enumerate(batch.chunks(CHUNK)):
@@ -244,18 +243,15 @@ def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
     return array.reshape(*array.shape[: 2 if output.has_time else 1], output.features)
 
 
-def _decisions(model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
+def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
     """The first output that decides something: not one made of states. Sigmoid outputs decide per feature, others by argmax."""
-    writers = {layer.output: layer for layer in model.layers}
-    states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
+    halves = {layer.output for layer in real.layers if layer.decides_by_half}
+    states = {tensor for layer in model.recurrent_layers for tensor in layer.outputs}
     for output in model.outputs:
         names = {name for name, _, _ in output.parts}
-        if names & states or any(isinstance(writers.get(name), QuantRecurrent) for name in names):
+        if names & states:
             continue
-        sigmoid = all(
-            isinstance(writer := writers.get(name), QuantPointwise) and "sigmoid" in writer.function.name
-            for name in names
-        )
+        sigmoid = names <= halves
         if sigmoid or output.features == 1:
             rule = "threshold 0.5" if sigmoid else "threshold 0"
         else:

@@ -14,9 +14,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.codec import Tensors, encode
 from qrnn.model.describe import describe
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import Matrix, QuantMatrix4
-from qrnn.model.quant_layers import named_matrices
+from qrnn.model.parts import FloatArray, Matrix, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
@@ -136,8 +134,8 @@ def _facts(model: QuantModel) -> dict[str, Any]:
 
 def _matrices(a: QuantModel, b: QuantModel) -> list[MatrixChange]:
     """Matrices of one name and shape that differ; others are in the facts by their layer's name or shape."""
-    left = {name: m for name, m, _ in named_matrices(a.layers)}
-    right = {name: m for name, m, _ in named_matrices(b.layers)}
+    left = {m.name: m.matrix for m in a.matrices}
+    right = {m.name: m.matrix for m in b.matrices}
     found = []
     for name in dict.fromkeys([*left, *right]):
         m, n = left.get(name), right.get(name)

@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 
 from qrnn.accuracy.metrics import decibels
-from qrnn.accuracy.parts import Integers, Part, model_parts
+from qrnn.accuracy.parts import Integers, model_parts
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
-from qrnn.model.float_model import FloatArray, FloatModel
-from qrnn.model.parts import QuantMatrix4
-from qrnn.model.quant_layers import QuantDense
+from qrnn.model.float_model import FloatModel
+from qrnn.model.layer import LayerMatrix, Part
+from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.means import parse_refine
@@ -188,55 +187,49 @@ def _output(model: QuantModel) -> str:
 
 def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     """What to change for less of a part's noise, and what that costs."""
-    by_name = {layer.name: layer for layer in model.layers}
-    name, _, number = ("", "", "") if part.where in by_name else part.where.removesuffix("]").rpartition("[")
-    layer = by_name[name or part.where]
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
-    if part.kind in ("input weights", "recurrent weights", "weights", "projection"):
-        return _weight_advice(layer, part, number, refined)
+    weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
+    if weights is not None:
+        return _weight_advice(weights, refined)
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
-        return _operand_advice(model, layer, part)
-    if part.kind == "gate function" and isinstance(layer, QuantRecurrent):
-        return _gate_advice(model, layer, part, refined)
+        return _operand_advice(model, part)
+    if part.kind == "gate function":
+        return _gate_advice(model, part, refined)
     return "nothing: the contract's width", ""
 
 
-def _weight_advice(layer: Any, part: Part, number: str, refined: tuple[str, ...]) -> tuple[str, str]:
-    if part.kind != "projection" and "rounding" not in refined:
+def _weight_advice(found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
+    if found.part.kind == "projection":
+        return "nothing: weights have 8 bits at most", ""
+    if "rounding" not in refined:
         return "--refine rounding", "nothing at run time"
-    if isinstance(layer, QuantRecurrent) and number:
-        d = layer.directions[int(number)]
-        matrix = d.ih if part.kind == "input weights" else d.hh
-        if part.kind != "projection" and isinstance(matrix, QuantMatrix4):
-            return (
-                "--weights 8",
-                f"{matrix.weight.size - matrix.weight_bytes} bytes more for this matrix; all have one width",
-            )
+    if isinstance(found.matrix, QuantMatrix4):
+        more = found.matrix.weight.size - found.matrix.weight_bytes
+        return "--weights 8", f"{more} bytes more for this matrix; all have one width"
     return "nothing: weights have 8 bits at most", ""
 
 
-def _operand_advice(model: QuantModel, layer: Any, part: Part) -> tuple[str, str]:
-    assert isinstance(layer, QuantRecurrent | QuantDense)
-    hidden = part.kind == "h operand" and isinstance(layer, QuantRecurrent)
-    operand = layer.h_operand if isinstance(layer, QuantRecurrent) and hidden else _x_operand(layer)
-    if operand.limit > 127:
+def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
+    """``part`` is the operand of a layer's input, or of a direction's h."""
+    kinds = ("recurrent weights",) if part.kind == "h operand" else ("weights", "input weights")
+    of_layer = (m for m in model.matrices if m.name.startswith((f"{part.where}.", f"{part.where}[")))
+    found = next(m for m in of_layer if m.part.kind in kinds)
+    if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    size = layer.output_size if isinstance(layer, QuantRecurrent) and hidden else model.tensors[layer.input].features
-    source = not hidden and model.tensors[layer.input].bits == 8
-    one_scale = len(model.tensors[layer.input].scale) == 1
-    option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}" if source else "--activations 16"
+    layer = next((layer for layer in model.layers if layer.name == part.where), None)
+    option = "--activations 16"
+    if layer is not None and model.tensors[layer.inputs[0]].bits == 8:
+        one_scale = len(model.tensors[layer.inputs[0]].scale) == 1
+        option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}"
+    size = found.matrix.weight.shape[1]
     return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
 
 
-def _x_operand(layer: QuantRecurrent | QuantDense) -> Any:
-    return layer.x_operand if isinstance(layer, QuantRecurrent) else layer.operand
-
-
-def _gate_advice(model: QuantModel, layer: QuantRecurrent, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:
-    number = int(part.where.removesuffix("]").rpartition("[")[2])
-    function = layer.directions[number].gates[layer.roles.index(part.gate)]
+def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:
+    stand_ins = [layer.stand_ins({part}, model.tensors) for layer in model.layers]
+    ((function, _),) = (found for own in stand_ins for found in own.functions.values())
     choices = str(parse_gates(str(model.provenance.scheme.get("gates", "pwl:128"))))
     key = GATE_KEYS[part.gate]
     if function.table.size:

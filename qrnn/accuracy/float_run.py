@@ -10,7 +10,9 @@ from typing import Any
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.parts import FloatArray
 
 CHUNK = 64
 """Sequences compared at a time; bounds the memory of traces."""

@@ -10,10 +10,9 @@ import numpy as np
 
 from qrnn.accuracy.pictures import fitted, png
 from qrnn.arithmetic import gates as g
-from qrnn.equations.oracle import activate
-from qrnn.model.float_model import Activation, FloatArray
+from qrnn.model.activation import Activation, activate
 from qrnn.model.gate_values import gate_values
-from qrnn.model.parts import GateFunction
+from qrnn.model.parts import FloatArray, GateFunction
 
 KIND_NAMES = {g.ODD: "odd", g.RAMP: "ramp", g.TABLE: "table", g.THRESHOLD: "threshold"}
 INPUTS = np.arange(-32768, 32768)

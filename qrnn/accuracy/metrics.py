@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 
 def sqnr_db(want: FloatArray, got: FloatArray) -> float:

@@ -10,7 +10,9 @@ import numpy as np
 from qrnn.errors import QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.parts import FloatArray
 from qrnn.model.states import initial_states, state_pairs
 
 _TYPES = {

@@ -14,12 +14,10 @@ from qrnn.accuracy.metrics import decibels
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray
 from qrnn.model.gate_values import gate_values
-from qrnn.model.parts import Int16Array, Int32Array, Operand
-from qrnn.model.quant_layers import QuantDense, named_matrices
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 Mask = npt.NDArray[np.bool_]
 
@@ -115,7 +113,7 @@ class LayerProbe:
                 for number in range(len(layer.directions)):
                     self._initial_states(layer, number, batch)
                     self._recurrent(layer, number, trace, mask)
-            elif isinstance(layer, QuantDense):
+            elif layer.clamps_output:
                 y = tensors[layer.output].astype(np.int64)
                 y = y[mask] if self.model.tensors[layer.output].has_time else y
                 self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
@@ -164,8 +162,7 @@ class LayerProbe:
     def weight_ranges(self) -> dict[str, float]:
         """Matrix → root mean square of its integer weights, as a fraction of 127: how well the rows' scales fill int8."""
         return {
-            name: float(np.sqrt(np.mean(matrix.weight.astype(np.float64) ** 2))) / 127
-            for name, matrix, _ in named_matrices(self.model.layers)
+            m.name: float(np.sqrt(np.mean(m.matrix.weight.astype(np.float64) ** 2))) / 127 for m in self.model.matrices
         }
 
     def ranges(self) -> dict[str, float]:

@@ -8,27 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.arithmetic import CONTRACT
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, Int64Array, TensorFormat
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantPointwise,
-    QuantSoftmax,
-)
+from qrnn.model.kinds import module_name
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.layer import QuantLayer
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 StateArray = TypeVar("StateArray", Int16Array, Int32Array)
 
@@ -44,6 +38,10 @@ class Trace:
     """
 
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
+
+
+PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT})
+"""The functions of the contract by name, on Python's integers."""
 
 
 class ModelRows(ABC):
@@ -193,25 +191,22 @@ class Engine(ABC):
     ) -> tuple[Int16Array, LayerState]:
         """x [N, T, I] int16 → Y [N, T, D·H] int16 and the final state."""
 
-    @abstractmethod
-    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
-        """x [M, K] int16 → [M, R] int16."""
+    def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """The rows of a layer's output, [M, F'], of the rows of its inputs, [M, F], or [M] tokens; for a layer with `by_rows`.
 
-    @abstractmethod
-    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        """x [M, F] int16 → [M, F] int16."""
+        A backend has a method with the name of each kind of layer for which it has loops of its own.
+        """
+        own = getattr(self, module_name(layer), None)
+        return own(layer, *inputs) if own is not None else self.row_loops(layer, *inputs)
 
-    @abstractmethod
-    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        """x [M, F] int16 → [M, F] int16, Q1.14."""
-
-    @abstractmethod
-    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
-        """a, b [M, F] int16 → [M, F] int16."""
-
-    @abstractmethod
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        """x [M, F] int16 with from_frac → to_frac fraction bits."""
+    def row_loops(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """`rows` by the layer's own definition, on Python's integers."""
+        given = dict(zip(layer.inputs, (x.astype(object) for x in inputs), strict=True))
+        out = np.zeros((len(inputs[0]), self.model.tensors[layer.output].features), object)
+        for found in layer.row_loops():
+            values = (p.astype(object) if isinstance(p, np.ndarray) else p for p in found.parameters)
+            found.make(PLAIN)(0, len(out), *values, *(given[name] for name in found.inputs), out)
+        return out.astype(np.int16)
 
     def run_on_device(
         self,
@@ -259,17 +254,8 @@ class Engine(ABC):
 
         That of a layer without memory is the state which it was given, since each of its steps begins with it.
         """
-        tensors: dict[str, Int16Array | Int32Array] = {}
+        tensors: dict[str, Any] = dict(inputs)
         final: dict[str, LayerState] = {}
-        tokens = {name: value for name, value in inputs.items() if value.dtype == np.int64}
-        tensors.update({name: value for name, value in inputs.items() if value.dtype == np.int16})  # type: ignore[misc]
-
-        def read(name: str) -> Int16Array:
-            return tensors[name]  # type: ignore[return-value]  # c_n is never read by a layer (checked with the model)
-
-        def flat(x: Int16Array) -> Int16Array:
-            return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
-
         none_empty = shortest(lengths) > 0
 
         def stepped(x: StateArray) -> StateArray:
@@ -277,38 +263,23 @@ class Engine(ABC):
             return x if none_empty else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
 
         for layer in self.model.layers:
-            match layer:
-                case QuantRecurrent():
-                    run = self.recurrent if layer.memory else self._forgetful
-                    y, (h, c) = run(layer, read(layer.input), states[layer.name], lengths, trace)
-                    tensors[layer.output], tensors[layer.h_n] = y, stepped(h.reshape(h.shape[0], -1))
-                    if layer.c_n is not None:
-                        tensors[layer.c_n] = stepped(c.reshape(c.shape[0], -1))
-                    final[layer.name] = (h, c) if layer.memory else states[layer.name]
-                case QuantDense():
-                    x = read(layer.input)
-                    tensors[layer.output] = self.dense(layer, flat(x)).reshape(*x.shape[:-1], -1)
-                case QuantPointwise():
-                    x = read(layer.input)
-                    tensors[layer.output] = self.pointwise(layer, flat(x)).reshape(x.shape)
-                case QuantSoftmax():
-                    x = read(layer.input)
-                    tensors[layer.output] = self.softmax(layer, flat(x)).reshape(x.shape)
-                case QuantEmbedding():
-                    tensors[layer.output] = layer.table[tokens[layer.input]]
-                case QuantLastStep():
-                    x = read(layer.input)
-                    tensors[layer.output] = stepped(x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1])
-                case QuantAdd():
-                    a, b = read(layer.left), read(layer.right)
-                    tensors[layer.output] = self.add(layer, flat(a), flat(b)).reshape(a.shape)
-                case QuantConcat():
-                    parts = []
-                    for part in layer.parts:
-                        x = read(part.tensor)[..., part.indices]
-                        parts.append(self.align(flat(x), part.in_frac, layer.out_frac).reshape(x.shape))
-                    tensors[layer.output] = np.concatenate(parts, axis=-1)
-        return tensors, final
+            if layer.by_rows:
+                given = [tensors[name] for name in layer.inputs]
+                lead = given[0].shape[:2] if self.model.tensors[layer.output].has_time else given[0].shape[:1]
+                rows = (np.ascontiguousarray(x.reshape(-1, *x.shape[len(lead) :])) for x in given)
+                features = self.model.tensors[layer.output].features
+                tensors[layer.output] = self.rows(layer, *rows).reshape(*lead, features)
+            elif isinstance(layer, QuantRecurrent):
+                run = self.recurrent if layer.memory else self._forgetful
+                y, (h, c) = run(layer, tensors[layer.input], states[layer.name], lengths, trace)
+                tensors[layer.output], tensors[layer.h_n] = y, stepped(h.reshape(h.shape[0], -1))
+                if layer.c_n is not None:
+                    tensors[layer.c_n] = stepped(c.reshape(c.shape[0], -1))
+                final[layer.name] = (h, c) if layer.memory else states[layer.name]
+            else:
+                x = tensors[layer.inputs[0]]
+                tensors[layer.output] = stepped(x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1])
+        return {name: value for name, value in tensors.items() if value.dtype != np.int64}, final
 
     def _forgetful(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None

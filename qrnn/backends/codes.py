@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent import QuantRecurrent
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cells. The two GRU forms are linear_before_reset 1 and 0."""

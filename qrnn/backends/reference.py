@@ -9,10 +9,11 @@ import numpy as np
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.model.float_model import CellKind, IndexArray
-from qrnn.model.parts import GateFunction, Int16Array, Matrix, Operand, pack_gates
-from qrnn.model.quant_layers import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
-from qrnn.model.quant_recurrent import QuantDirection, QuantProjection, QuantRecurrent
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.definition import CellKind
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantProjection
+from qrnn.model.parts import GateFunction, IndexArray, Int16Array, Matrix, Operand, pack_gates
 
 
 def matvec(matrix: Matrix, operand: list[int], rows: slice = slice(None)) -> list[int]:
@@ -177,29 +178,6 @@ class ReferenceEngine(Engine):
             sums = matvec(layer.matrix, to_operands(operand, layer.operand))
             rows.append([fixedpoint.saturate16_shifted(s, shift) for s, shift in zip(sums, shifts, strict=True)])
         return np.array(rows, np.int16).reshape(len(rows), len(shifts))
-
-    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        params, tables = gate_integers((layer.function,))
-        function, out = layer.function, np.empty_like(x)
-        for index, value in np.ndenumerate(x):
-            y = gates.evaluate(fixedpoint.align16(int(value), layer.in_frac, function.in_frac), params, tables, 0)
-            out[index] = fixedpoint.shift_right_round(y, function.out_frac - layer.out_frac)
-        return out
-
-    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        rows = [softmax(row, layer.in_frac, layer.table.tolist()) for row in x.tolist()]
-        return np.array(rows, np.int16).reshape(x.shape)
-
-    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
-        pairs = zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)
-        return np.array([fixedpoint.add16(left, right, *layer.shifts) for left, right in pairs], np.int16).reshape(
-            a.shape
-        )
-
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        return np.array(
-            [[fixedpoint.align16(v, from_frac, to_frac) for v in row] for row in x.tolist()], np.int16
-        ).reshape(x.shape)
 
 
 ENGINE = ReferenceEngine

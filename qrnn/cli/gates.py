@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qrnn.accuracy.gate_errors import GateError
-    from qrnn.model.float_model import Activation
+    from qrnn.model.activation import Activation
     from qrnn.quantization.gate_choice import GateChoices
 
 _IN_FRAC = 11
@@ -64,7 +64,7 @@ def gates(
 
 def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Activation, str, GateChoices]]:
     """Label, real function, gate, and the choices that it is resolved with."""
-    from qrnn.model.float_model import Activation
+    from qrnn.model.activation import Activation
     from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoices, parse_gates
 
     sigmoid, tanh = Activation("sigmoid"), Activation("tanh")
@@ -86,7 +86,7 @@ def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Ac
 def _parse_function(text: str) -> Activation:
     """An activation from NAME[:ALPHA[,BETA]]; parameters that are left out are those of ONNX, where it has any."""
     from qrnn.errors import QuantizationError
-    from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
+    from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
     from qrnn.onnx_import.operators.recurrent_attributes import PARAMETER_DEFAULTS
 
     known = {str(name): (name, parameters) for name, parameters in ACTIVATION_PARAMETERS.items()}

@@ -13,7 +13,8 @@ from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.digest import array_digest
-from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder

@@ -12,7 +12,6 @@ from qrnn.devices.measure import Needs, measure
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.layout import padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, QuantMatrix
-from qrnn.model.quant_layers import named_matrices
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target
 
@@ -93,7 +92,7 @@ def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list
     matrices = [m for layer in model.recurrent_layers for d in layer.directions for m in (d.ih, d.hh)]
     saved = sum(_saved_by_four_bits(m.weight.shape, kernels) for m in matrices if isinstance(m, QuantMatrix))
     found = ["weights of four bits (qrnn convert --weights 4)"] if saved and flash - saved <= most else []
-    weights = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
+    weights = sum(m.matrix.weight.size for m in model.matrices)
     left = most - (flash - weights)
     return [*found, f"layers of about {(left / weights) ** 0.5:.0%} of the units"] if left > 0 else found
 

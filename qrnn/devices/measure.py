@@ -22,7 +22,6 @@ from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
 from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
 from qrnn.export.source import Exported
-from qrnn.model.quant_layers import named_matrices
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
@@ -159,7 +158,7 @@ def estimate(model: QuantModel, target: Target) -> float | None:
 
 def work(model: QuantModel) -> tuple[int, int]:
     """(multiply-adds, values of gate functions) of a time step, all layers together."""
-    macs = sum(matrix.weight.size for _, matrix, _ in named_matrices(model.layers))
+    macs = sum(m.matrix.weight.size for m in model.matrices)
     return macs, sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
 
 

@@ -17,19 +17,17 @@ from qrnn.export.layers import Code
 from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.model.float_model import GraphOutput
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantLayer,
-    QuantPointwise,
-    QuantSoftmax,
-)
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,7 @@ class Flow:
                 return [emit.concat(code, layer, name)]
             case QuantLastStep():
                 return []
+        raise AssertionError(f"a layer of kind {type(layer).__name__} has no C")
 
     def _direction(self, layer: QuantRecurrent, number: int, name: str) -> str:
         d = layer.directions[number]

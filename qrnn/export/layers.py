@@ -13,10 +13,16 @@ from qrnn.export.c_text import array, comment, fields
 from qrnn.export.layout import COLUMNS
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.names import Names
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.kinds.softmax import QuantSoftmax
 from qrnn.model.parts import GateFunction, Int32Array, Operand
-from qrnn.model.quant_layers import QuantAdd, QuantConcat, QuantDense, QuantEmbedding, QuantPointwise, QuantSoftmax
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.targets import Kernels
 
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}

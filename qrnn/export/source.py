@@ -12,7 +12,7 @@ from qrnn.export.flow import Flow, initial_states
 from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
-from qrnn.model.quant_layers import QuantConcat
+from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 

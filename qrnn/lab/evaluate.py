@@ -32,7 +32,8 @@ from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
 from qrnn.model.digest import array_digest
 from qrnn.model.file import save
-from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target

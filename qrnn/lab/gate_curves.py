@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from qrnn.accuracy.gate_errors import measure
-from qrnn.model.float_model import GATE_ROLE, FloatModel, Pointwise, Recurrent
-from qrnn.model.quant_layers import QuantPointwise
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.pointwise import Pointwise, QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 POINTS = 161
 SPAN = 8.0

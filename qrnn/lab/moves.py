@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qrnn.lab.axes import TUNED
-from qrnn.model.float_model import GATE_ROLE, FloatModel, Pointwise, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE
 from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, GateChoices, parse_gates
 from qrnn.quantization.scheme import Scheme
 

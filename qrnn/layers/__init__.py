@@ -18,7 +18,7 @@ from qrnn.layers.feedforward import activation, add, concat, dense, embedding, l
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 
 TWO_SIGMOID_MINUS_ONE = Activation("scaled_tanh", 1.0, 0.5)
 """2·sigmoid(x) - 1 = tanh(x/2), the output function of the LSTM of 1997."""

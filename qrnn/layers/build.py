@@ -10,10 +10,10 @@ import numpy as np
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import place
 from qrnn.layers.tensors import Network, Node, Recurrent, Tensor, Tokens, tensor_name
-from qrnn.model import float_model as ir
+from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
 
 
-def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> ir.FloatModel:
+def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> FloatModel:
     """The model that computes ``outputs``, by graph output name: a tensor, or several whose features stand side by side.
 
     Its graph inputs are those that the outputs depend on. Layers keep their names; those without one are called by their kind and
@@ -29,12 +29,12 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> ir.F
         raise UnsupportedError(f"{where} has no recurrent layer (lstm, gru, rnn) on the way to its outputs")
 
     def tensor(t: Tensor | Tokens) -> str:
-        if isinstance(t, Tokens) or isinstance(t.source, ir.GraphInput):
+        if isinstance(t, Tokens) or isinstance(t.source, GraphInput):
             return t.name
         return tensor_name(names[t.source], t.slot)
 
     layers = tuple(node.make(names[node], tuple(tensor(t) for t in node.inputs)) for node in nodes)
-    shapes = {i.name: ir.TensorInfo(i.features, i.has_time) for i in graph_inputs if i.kind == "features"}
+    shapes = {i.name: TensorInfo(i.features, i.has_time) for i in graph_inputs if i.kind == "features"}
     for node in nodes:
         for slot, info in node.writes.items():
             written = tensor_name(names[node], slot)
@@ -42,7 +42,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> ir.F
                 raise DataError(f"{where}: two tensors are called {written!r}; give their layers other names")
             shapes[written] = info
     graph_outputs = tuple(_output(key, [(tensor(t), t) for t in tensors]) for key, tensors in parts.items())
-    return ir.FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
+    return FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
 
 
 def _parts(where: str, key: Any, value: Any) -> tuple[Tensor, ...]:
@@ -54,20 +54,20 @@ def _parts(where: str, key: Any, value: Any) -> tuple[Tensor, ...]:
             raise DataError(f"{where}: output {key!r} is a whole layer; give one of its tensors, as .output")
         if not isinstance(t, Tensor):
             raise DataError(f"{where}: output {key!r} is {type(t).__name__}, expected a Tensor of qrnn.layers")
-        if isinstance(t.source, ir.GraphInput):
+        if isinstance(t.source, GraphInput):
             raise UnsupportedError(f"{where}: output {key!r} passes the input {t.name!r} through; leave it out")
     if len({t.has_time for t in tensors}) != 1:
         raise UnsupportedError(f"{where}: output {key!r} joins tensors with and without a time axis, or none")
     return tensors
 
 
-def _collect(tensors: Iterable[Tensor]) -> tuple[list[Node], list[ir.GraphInput]]:
+def _collect(tensors: Iterable[Tensor]) -> tuple[list[Node], list[GraphInput]]:
     """What ``tensors`` depend on, each after what it reads."""
     nodes: list[Node] = []
-    graph_inputs: list[ir.GraphInput] = []
+    graph_inputs: list[GraphInput] = []
     seen: set[int] = set()
     # A stack of its own: recursion would limit the number of layers.
-    stack: list[Node | ir.GraphInput] = [t.source for t in reversed(list(tensors))]
+    stack: list[Node | GraphInput] = [t.source for t in reversed(list(tensors))]
     while stack:
         source = stack[-1]
         needed = [t.source for t in (*source.inputs, *source.states)] if isinstance(source, Node) else []
@@ -86,7 +86,7 @@ def _collect(tensors: Iterable[Tensor]) -> tuple[list[Node], list[ir.GraphInput]
     return nodes, graph_inputs
 
 
-def _names(where: str, nodes: list[Node], graph_inputs: list[ir.GraphInput]) -> dict[Node, str]:
+def _names(where: str, nodes: list[Node], graph_inputs: list[GraphInput]) -> dict[Node, str]:
     """Every layer's name, apart from all others and from the graph inputs."""
     taken: set[str] = set()
     for given in (*(i.name for i in graph_inputs), *(node.name for node in nodes if node.name is not None)):
@@ -104,10 +104,10 @@ def _names(where: str, nodes: list[Node], graph_inputs: list[ir.GraphInput]) -> 
     return names
 
 
-def _output(name: str, tensors: list[tuple[str, Tensor]]) -> ir.GraphOutput:
+def _output(name: str, tensors: list[tuple[str, Tensor]]) -> GraphOutput:
     parts, start = [], 0
     for tensor, t in tensors:
         parts.append((tensor, np.arange(t.features), np.arange(start, start + t.features)))
         start += t.features
     has_time = tensors[0][1].has_time
-    return ir.GraphOutput(name, (start,), has_time, tuple(parts), time_axis=1 if has_time else None)
+    return GraphOutput(name, (start,), has_time, tuple(parts), time_axis=1 if has_time else None)

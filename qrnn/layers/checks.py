@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import DataError
-from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation, FloatArray
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.parts import FloatArray
 
 _BY_NAME = (*(kind for kind, parameters in ACTIVATION_PARAMETERS.items() if not parameters), "hard_sigmoid")
 """Functions that a plain name says; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""

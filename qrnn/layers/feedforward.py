@@ -9,7 +9,15 @@ import numpy as np
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import function, matrix, place, shaped_or_zeros
 from qrnn.layers.tensors import Tensor, Tokens, readable, sequence, simple_layer
-from qrnn.model import float_model as ir
+from qrnn.model.activation import Activation
+from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.softmax import Softmax
+from qrnn.model.layer import Layer
 
 
 def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
@@ -21,26 +29,24 @@ def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) 
         raise DataError(f"{where}: weight has shape {list(w.shape)}, expected [O, F] = [{w.shape[0]}, {t.features}]")
     b = shaped_or_zeros(where, "bias", bias, (w.shape[0],), "[O]")
     return simple_layer(
-        "dense", name, (t,), (w.shape[0], t.has_time), lambda own, names: ir.Dense(own, names[0], own, w, b)
+        "dense", name, (t,), (w.shape[0], t.has_time), lambda own, names: Dense(own, names[0], own, w, b)
     )
 
 
-def activation(t: Tensor, kind: ir.Activation | str, *, name: str | None = None) -> Tensor:
-    """y = kind(t), element by element; see `qrnn.model.float_model.Activation` for the functions."""
+def activation(t: Tensor, kind: Activation | str, *, name: str | None = None) -> Tensor:
+    """y = kind(t), element by element; see `qrnn.model.activation.Activation` for the functions."""
     where = place("activation", name)
     t = readable(where, t)
     chosen = function(where, "kind", kind)
     return simple_layer(
-        chosen.kind, name, (t,), (t.features, t.has_time), lambda own, names: ir.Pointwise(own, names[0], own, chosen)
+        chosen.kind, name, (t,), (t.features, t.has_time), lambda own, names: Pointwise(own, names[0], own, chosen)
     )
 
 
 def softmax(t: Tensor, *, name: str | None = None) -> Tensor:
     """y_k = e^(t_k) / Σ_j e^(t_j) over all features of each step."""
     t = readable(place("softmax", name), t)
-    return simple_layer(
-        "softmax", name, (t,), (t.features, t.has_time), lambda own, names: ir.Softmax(own, names[0], own)
-    )
+    return simple_layer("softmax", name, (t,), (t.features, t.has_time), lambda own, names: Softmax(own, names[0], own))
 
 
 def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:
@@ -54,16 +60,14 @@ def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:
             f"{where}: table has shape {list(rows.shape)}, expected [V, F] = [{t.vocabulary}, {rows.shape[1]}]"
         )
     return simple_layer(
-        "embedding", name, (t,), (rows.shape[1], t.has_time), lambda own, names: ir.Embedding(own, names[0], own, rows)
+        "embedding", name, (t,), (rows.shape[1], t.has_time), lambda own, names: Embedding(own, names[0], own, rows)
     )
 
 
 def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
     """[N, T, F] → [N, F]: each sequence's own last valid step; zero for a sequence of no steps."""
     t = sequence(place("last_step", name), t)
-    return simple_layer(
-        "last_step", name, (t,), (t.features, False), lambda own, names: ir.LastStep(own, names[0], own)
-    )
+    return simple_layer("last_step", name, (t,), (t.features, False), lambda own, names: LastStep(own, names[0], own))
 
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
@@ -73,7 +77,7 @@ def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
     if (a.features, a.has_time) != (b.features, b.has_time):
         raise DataError(f"{where}: a is {_shape(a)}, b is {_shape(b)}, expected equal shapes")
     return simple_layer(
-        "add", name, (a, b), (a.features, a.has_time), lambda own, names: ir.Add(own, names[0], names[1], own)
+        "add", name, (a, b), (a.features, a.has_time), lambda own, names: Add(own, names[0], names[1], own)
     )
 
 
@@ -88,8 +92,8 @@ def concat(*tensors: Tensor, name: str | None = None) -> Tensor:
             f"{where}: joins tensors with and without a time axis ({', '.join(map(_shape, parts))}); take last_step of the sequences"
         )
 
-    def make(own: str, names: tuple[str, ...]) -> ir.Layer:
-        return ir.Concat(own, own, tuple((n, np.arange(t.features)) for n, t in zip(names, parts, strict=True)))
+    def make(own: str, names: tuple[str, ...]) -> Layer:
+        return Concat(own, own, tuple((n, np.arange(t.features)) for n, t in zip(names, parts, strict=True)))
 
     return simple_layer("concat", name, parts, (sum(t.features for t in parts), parts[0].has_time), make)
 

@@ -11,7 +11,7 @@ from qrnn.layers.checks import function, matrix, place, shaped, shaped_or_zeros
 from qrnn.layers.feedforward import activation, dense, last_step, softmax
 from qrnn.layers.recurrent import projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, Tensor
-from qrnn.model import float_model as ir
+from qrnn.model.activation import Activation
 
 
 def elman(
@@ -22,8 +22,8 @@ def elman(
     V: Any,
     c: Any,
     *,
-    hidden: ir.Activation | str = "tanh",
-    output: ir.Activation | str = "linear",
+    hidden: Activation | str = "tanh",
+    output: Activation | str = "linear",
     h_0: Any = None,
     name: str | None = None,
 ) -> Network:
@@ -52,8 +52,8 @@ def jordan(
     V: Any,
     c: Any,
     *,
-    hidden: ir.Activation | str = "sigmoid",
-    output: ir.Activation | str = "linear",
+    hidden: Activation | str = "sigmoid",
+    output: Activation | str = "linear",
     y_0: Any = None,
     name: str | None = None,
 ) -> Network:

@@ -16,7 +16,12 @@ from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import clip_limit, matrix, place, real_array, shaped, shaped_or_zeros
 from qrnn.layers.checks import function as checked_function
 from qrnn.layers.tensors import Node, Recurrent, Slot, State, Tensor, sequence, tensor_name
-from qrnn.model import float_model as ir
+from qrnn.model.activation import Activation
+from qrnn.model.float_model import TensorInfo
+from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
+from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection, gate_blocks
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 
 UNIT_INTERVAL = ("sigmoid", "hard_sigmoid", "step")
 """Functions with values in [0, 1]."""
@@ -29,10 +34,10 @@ def lstm(
     bias_ih: Any = None,
     bias_hh: Any = None,
     *,
-    forget: ir.Forget = "gate",
-    gate: ir.Activation | str = "sigmoid",
-    candidate: ir.Activation | str = "tanh",
-    output: ir.Activation | str = "tanh",
+    forget: Forget = "gate",
+    gate: Activation | str = "sigmoid",
+    candidate: Activation | str = "tanh",
+    output: Activation | str = "tanh",
     peephole: Mapping[str, Any] | None = None,
     projection: Any = None,
     clip: float | None = None,
@@ -58,8 +63,8 @@ def lstm(
     Senior, Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
     """
     where = place("lstm", name)
-    if forget not in get_args(ir.Forget):
-        raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(ir.Forget))}")
+    if forget not in get_args(Forget):
+        raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(Forget))}")
     roles = {"gate": gate, "candidate": candidate, "output": output}
     settings = {"forget": forget, "clip": clip}
     arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
@@ -75,8 +80,8 @@ def gru(
     *,
     linear_before_reset: bool = True,
     update_keeps: bool = True,
-    gate: ir.Activation | str = "sigmoid",
-    candidate: ir.Activation | str = "tanh",
+    gate: Activation | str = "sigmoid",
+    candidate: Activation | str = "tanh",
     clip: float | None = None,
     reverse: bool = False,
     h_0: Any = None,
@@ -112,7 +117,7 @@ def rnn(
     bias_ih: Any = None,
     bias_hh: Any = None,
     *,
-    activation: ir.Activation | str = "tanh",
+    activation: Activation | str = "tanh",
     projection: Any = None,
     clip: float | None = None,
     reverse: bool = False,
@@ -131,7 +136,7 @@ def rnn(
     return _layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
 
 
-def projection(weight: Any, bias: Any = None, *, function: ir.Activation | str | None = None) -> ir.Projection:
+def projection(weight: Any, bias: Any = None, *, function: Activation | str | None = None) -> Projection:
     """s' = function(weight · h' + bias), fed back and written in place of h'; weight [P, H], bias [P].
 
     ``function``: None for the identity, ``softmax`` over all P, or an activation. The identity and no bias are Sak, Senior, Beaufays
@@ -140,8 +145,8 @@ def projection(weight: Any, bias: Any = None, *, function: ir.Activation | str |
     w = matrix("projection", "weight", weight, "[P, H]")
     b = shaped_or_zeros("projection", "bias", bias, (w.shape[0],), "[P]")
     if function is None or function == "softmax":
-        return ir.Projection(w, b, "softmax" if function else None)
-    return ir.Projection(w, b, checked_function("projection", "function", function))
+        return Projection(w, b, "softmax" if function else None)
+    return Projection(w, b, checked_function("projection", "function", function))
 
 
 def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None = None) -> Recurrent:
@@ -178,7 +183,7 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
 
 
 def _layer(
-    cell: ir.CellKind,
+    cell: CellKind,
     name: str | None,
     x: Tensor,
     arrays: tuple[Any, Any, Any, Any],
@@ -193,7 +198,7 @@ def _layer(
     where = place(cell, name)
     x = sequence(where, x)
     functions = {role: checked_function(where, "activation" if cell == "rnn" else role, f) for role, f in roles.items()}
-    gates = ir.gate_blocks(cell, settings.get("forget", "gate"))
+    gates = gate_blocks(cell, settings.get("forget", "gate"))
     G = len(gates)
     blocks = f"{G}·H" if G > 1 else "H"
     w = matrix(where, "weight_ih", arrays[0], f"[{blocks}, I] with I = {x.features}")
@@ -207,7 +212,7 @@ def _layer(
     P = H if fed_back is None else len(fed_back.bias)
     h_0, h_source = _initial(where, "h_0", initial[0], P, "[P]" if fed_back else "[H]")
     c_0, c_source = _initial(where, "c_0", initial[1], H, "[H]") if cell == "lstm" else (None, None)
-    direction = ir.Direction(
+    direction = Direction(
         reverse=bool(reverse),
         weight_ih=w,
         weight_hh=shaped(where, "weight_hh", arrays[1], (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
@@ -220,19 +225,19 @@ def _layer(
         projection=fed_back,
     )
     named = {**settings, "clip": clip_limit(where, settings["clip"])}
-    layer = ir.Recurrent("", cell, "", "", "", "" if cell == "lstm" else None, (direction,), **named)
+    layer = RecurrentLayer("", cell, "", "", "", "" if cell == "lstm" else None, (direction,), **named)
     return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
 
 
-def _handle(layer: ir.Recurrent, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
+def _handle(layer: RecurrentLayer, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
     """The handle of a layer whose tensors have no names yet."""
     directions = len(layer.directions)
     fed_back = directions * layer.output_size
-    writes: dict[Slot, ir.TensorInfo] = {"": ir.TensorInfo(fed_back, True), "h_n": ir.TensorInfo(fed_back, False)}
+    writes: dict[Slot, TensorInfo] = {"": TensorInfo(fed_back, True), "h_n": TensorInfo(fed_back, False)}
     if layer.c_n is not None:
-        writes["c_n"] = ir.TensorInfo(directions * layer.hidden_size, False)
+        writes["c_n"] = TensorInfo(directions * layer.hidden_size, False)
 
-    def make(own: str, names: tuple[str, ...]) -> ir.Layer:
+    def make(own: str, names: tuple[str, ...]) -> Layer:
         c_n = None if layer.c_n is None else tensor_name(own, "c_n")
         return replace(layer, name=own, input=names[0], output=own, h_n=tensor_name(own, "h_n"), c_n=c_n)
 
@@ -241,27 +246,27 @@ def _handle(layer: ir.Recurrent, name: str | None, x: Tensor, states: tuple[Stat
 
 
 def _kind(value: Any) -> Any:
-    return value.kind if isinstance(value, ir.Activation) else value
+    return value.kind if isinstance(value, Activation) else value
 
 
-def _initial(where: str, what: str, value: Any, size: int, meaning: str) -> tuple[ir.InitialState, State | None]:
+def _initial(where: str, what: str, value: Any, size: int, meaning: str) -> tuple[InitialState, State | None]:
     if isinstance(value, State):
         if value.size != size:
             raise DataError(f"{where}: {what} is the state input {value.name!r} of size {value.size}, expected {size}")
-        return ir.InitialState(np.zeros(size), value.name, np.arange(size)), value
+        return InitialState(np.zeros(size), value.name, np.arange(size)), value
     if isinstance(value, (Tensor, Recurrent)):
         raise UnsupportedError(
             f"{where}: {what} is computed; it may be an array {meaning} or a graph input, by state()"
         )
-    return ir.InitialState(shaped_or_zeros(where, what, value, (size,), meaning)), None
+    return InitialState(shaped_or_zeros(where, what, value, (size,), meaning)), None
 
 
-def _projection(where: str, value: Any, hidden: int) -> ir.Projection:
-    if isinstance(value, ir.Projection):
+def _projection(where: str, value: Any, hidden: int) -> Projection:
+    if isinstance(value, Projection):
         given = value
     else:
         w = matrix(where, "projection", value, f"[P, H] with H = {hidden}")
-        given = ir.Projection(w, np.zeros(len(w)))
+        given = Projection(w, np.zeros(len(w)))
     if given.weight.shape[1] != hidden:
         raise DataError(
             f"{where}: projection has shape {list(given.weight.shape)}, expected [P, H] = [{len(given.weight)}, {hidden}]"
@@ -269,7 +274,7 @@ def _projection(where: str, value: Any, hidden: int) -> ir.Projection:
     return given
 
 
-def _peephole(where: str, given: Mapping[str, Any], gates: tuple[str, ...], hidden: int) -> ir.FloatArray:
+def _peephole(where: str, given: Mapping[str, Any], gates: tuple[str, ...], hidden: int) -> FloatArray:
     allowed = [gate for gate in gates if gate != "g"]
     if not isinstance(given, Mapping) or not set(given) <= set(allowed):
         found = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import count, place
-from qrnn.model import float_model as ir
 from qrnn.model.batch import RESERVED
+from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
+from qrnn.model.layer import Layer
 
 Slot = Literal["", "h_n", "c_n"]
 """Which tensor of its layer: the output, or a recurrent layer's last state."""
@@ -25,8 +27,8 @@ class Node:
     kind: str
     name: str | None
     inputs: tuple[Tensor | Tokens, ...]
-    make: Callable[[str, tuple[str, ...]], ir.Layer]
-    writes: Mapping[Slot, ir.TensorInfo]
+    make: Callable[[str, tuple[str, ...]], Layer]
+    writes: Mapping[Slot, TensorInfo]
     states: tuple[State, ...] = ()
 
     def tensor(self, slot: Slot = "") -> Tensor:
@@ -40,13 +42,13 @@ class Tensor:
 
     features: int
     has_time: bool
-    source: ir.GraphInput | Node = field(repr=False)
+    source: GraphInput | Node = field(repr=False)
     slot: Slot = ""
 
     @property
     def name(self) -> str:
         """Its name in the model; `qrnn.layers.model` numbers layers that were given no name of their own (lstm, lstm_2, …)."""
-        if isinstance(self.source, ir.GraphInput):
+        if isinstance(self.source, GraphInput):
             return self.source.name
         return tensor_name(self.source.name or self.source.kind, self.slot)
 
@@ -55,7 +57,7 @@ class Tensor:
 class Tokens:
     """A graph input of integers in [0, vocabulary), ``[N, T]`` when ``has_time``, else ``[N]``; `embedding` reads it."""
 
-    source: ir.GraphInput
+    source: GraphInput
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ class Tokens:
 class State:
     """A graph state input ``[N, size]``, for h_0 or c_0 of a layer; zeros where it is not given at run time."""
 
-    source: ir.GraphInput
+    source: GraphInput
 
     @property
     def name(self) -> str:
@@ -93,7 +95,7 @@ class Recurrent:
     output: Tensor
     h_n: Tensor
     c_n: Tensor | None
-    layer: ir.Recurrent = field(repr=False)
+    layer: RecurrentLayer = field(repr=False)
     input: Tensor = field(repr=False)
 
 
@@ -117,10 +119,10 @@ def simple_layer(
     name: str | None,
     inputs: tuple[Tensor | Tokens, ...],
     shape: tuple[int, bool],
-    make: Callable[[str, tuple[str, ...]], ir.Layer],
+    make: Callable[[str, tuple[str, ...]], Layer],
 ) -> Tensor:
     """The one tensor of a layer without a state; ``shape`` is (features, has_time)."""
-    return Node(kind, name, inputs, make, {"": ir.TensorInfo(*shape)}).tensor()
+    return Node(kind, name, inputs, make, {"": TensorInfo(*shape)}).tensor()
 
 
 def readable(where: str, value: Any, what: str = "its input") -> Tensor:
@@ -161,7 +163,7 @@ def input(name: str, features: int, *, has_time: bool = True) -> Tensor:
     """A graph input of real values, [N, T, features], or [N, features] without ``has_time``."""
     name = _input_name("input", name)
     features = count(place("input", name), "features", features)
-    source = ir.GraphInput(name, "features", (features,), has_time, time_axis=1 if has_time else None)
+    source = GraphInput(name, "features", (features,), has_time, time_axis=1 if has_time else None)
     return Tensor(features, has_time, source)
 
 
@@ -169,10 +171,10 @@ def tokens(name: str, vocabulary: int, *, has_time: bool = True) -> Tokens:
     """A graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``."""
     name = _input_name("tokens", name)
     vocabulary = count(place("tokens", name), "vocabulary", vocabulary)
-    return Tokens(ir.GraphInput(name, "tokens", (), has_time, vocabulary, time_axis=1 if has_time else None))
+    return Tokens(GraphInput(name, "tokens", (), has_time, vocabulary, time_axis=1 if has_time else None))
 
 
 def state(name: str, size: int) -> State:
     """A graph state input [N, size]: give it as h_0 or c_0 of a layer, and carry h_n or c_n to it from call to call."""
     name = _input_name("state", name)
-    return State(ir.GraphInput(name, "state", (count(place("state", name), "size", size),), False))
+    return State(GraphInput(name, "state", (count(place("state", name), "size", size),), False))

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.float_model import FloatArray, GraphInput, GraphOutput, IndexArray
+from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.parts import FloatArray, IndexArray
 
 RESERVED = ("lengths", "labels")
 """Names in a data file that are not graph inputs."""

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic.reals import round_half_up
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import Int16Array, TensorFormat
+from qrnn.model.parts import FloatArray, Int16Array, TensorFormat
 
 
 def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:

@@ -6,12 +6,13 @@ from dataclasses import astuple
 
 import numpy as np
 
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 H_SHIFT, H_LIMIT, X_SHIFT, X_LIMIT = 0, 1, 2, 3
 INPUT_FRAC, FORGET_FRAC, PRODUCT, ARGUMENT, RESET_FRAC, UPDATE_FRAC, CANDIDATE, HIDDEN = 4, 5, 6, 7, 8, 9, 10, 11
-"""Places: the operands of h and x, then `qrnn.model.quant_recurrent.CellShifts` in its order."""
+"""Places: the operands of h and x, then `qrnn.model.kinds.recurrent.quantized.CellShifts` in its order."""
 
 FORMATS = 12
 

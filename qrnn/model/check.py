@@ -10,32 +10,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qrnn.model.check_formats import check_formats, fail
+from qrnn.model.check_formats import LayerChecks, check_formats, fail
 from qrnn.model.float_model import GraphInput, GraphOutput
-from qrnn.model.parts import QuantInitialState, TensorFormat
+from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_graph import QuantGraph
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantLayer,
-    QuantPointwise,
-    QuantSoftmax,
-    named_matrices,
-)
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 LARGEST_FEATURES = 1 << 20
 """Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
-
-
-def written_tensors(layer: QuantLayer) -> tuple[str, ...]:
-    """Names of the tensors that a layer writes."""
-    if isinstance(layer, QuantRecurrent):
-        return (layer.output, layer.h_n) + ((layer.c_n,) if layer.c_n is not None else ())
-    return (layer.output,)
 
 
 def check_model(model: QuantGraph) -> None:
@@ -57,7 +38,7 @@ def check_graph(model: QuantGraph) -> None:
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
     tokens = {i.name for i in model.inputs if i.kind == "tokens"}
-    cells = {layer.c_n for layer in model.recurrent_layers}  # 32 bits wide: for outputs alone
+    cells = {name for layer in model.layers for name in layer.cells}
     _check_places(model)
     if len({layer.name for layer in model.layers}) != len(model.layers):
         fail("layers", "two have the same name")  # backends keep their packed weights by it
@@ -69,15 +50,13 @@ def check_graph(model: QuantGraph) -> None:
         for name in layer.inputs:
             if name not in known:
                 fail(where, f"reads {name!r} before it is written")
-            if name in cells or (name in tokens and not isinstance(layer, QuantEmbedding)):
+            if name in cells or (name in tokens and not layer.reads_tokens):
                 fail(where, f"cannot read {name!r}")
-        _check_layer(where, layer, tensors, model)
-        for name in written_tensors(layer):
+        layer.check(LayerChecks(where, model))
+        for name in layer.outputs:
             if name in known or name not in tensors:
                 fail(where, f"writes {name!r} twice or without a format")
             known.add(name)
-        if isinstance(layer, QuantRecurrent):
-            _check_states(where, layer, model)
     if unwritten := sorted(tensors.keys() - known):
         fail(f"tensor {unwritten[0]}", "nothing writes it")
     if model.one_step:
@@ -135,87 +114,14 @@ def _check_memory(model: QuantGraph) -> None:
             fail(f"input {i.name}", f"rows={i.rows}, but the layers {'have no' if rows else 'have'} memory")
 
 
-def _check_layer(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], model: QuantGraph) -> None:
-    def expect(name: str, features: int, has_time: bool) -> None:
-        fmt = tensors.get(name)
-        if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
-            fail(where, f"tensor {name!r} does not have {features} features{' over time' if has_time else ''}")
-
-    match layer:
-        case QuantRecurrent():
-            expect(layer.input, layer.input_size, True)
-            expect(layer.output, layer.output_size * len(layer.directions), True)
-            expect(layer.h_n, layer.output_size * len(layer.directions), False)
-            if layer.c_n is not None:
-                expect(layer.c_n, layer.hidden_size * len(layer.directions), False)
-            for d in layer.directions:
-                if d.projection is not None and d.projection.table is not None and layer.output_size > 65535:
-                    fail(where, f"softmax over {layer.output_size} features, at most 65535 sum within 32 bits")
-        case QuantDense():
-            rows, columns = layer.matrix.weight.shape
-            expect(layer.input, columns, tensors[layer.input].has_time)
-            expect(layer.output, rows, tensors[layer.input].has_time)
-        case QuantPointwise() | QuantSoftmax():
-            if not (0 <= layer.in_frac <= 15):
-                fail(where, f"in_frac {layer.in_frac} out of 0…15")
-            if isinstance(layer, QuantSoftmax) and tensors[layer.input].features > 65535:
-                fail(where, f"{tensors[layer.input].features} features, at most 65535 sum within 32 bits")
-            expect(layer.output, tensors[layer.input].features, tensors[layer.input].has_time)
-        case QuantLastStep():
-            expect(layer.input, tensors[layer.input].features, True)
-            expect(layer.output, tensors[layer.input].features, False)
-        case QuantEmbedding():
-            vocabulary = {i.name: i.vocabulary for i in model.inputs if i.kind == "tokens"}
-            if vocabulary.get(layer.input) != layer.table.shape[0]:
-                fail(where, f"table has {layer.table.shape[0]} rows, expected the vocabulary of {layer.input!r}")
-            expect(layer.output, layer.table.shape[1], tensors[layer.input].has_time)
-        case QuantConcat():
-            if not layer.parts or layer.output not in tensors:
-                fail(where, f"reads nothing or writes {layer.output!r} without a format")
-            for part in layer.parts:
-                outside = (
-                    part.indices.ndim != 1
-                    or len(part.indices) == 0
-                    or part.indices.min() < 0
-                    or part.indices.max() >= tensors[part.tensor].features
-                )
-                if outside or not 0 <= part.in_frac <= 15 or not 0 <= layer.out_frac <= 15:
-                    fail(where, f"reads outside {part.tensor!r}")
-                expect(part.tensor, tensors[part.tensor].features, tensors[layer.output].has_time)
-            expect(layer.output, sum(len(p.indices) for p in layer.parts), tensors[layer.output].has_time)
-        case QuantAdd():
-            for name in (layer.right, layer.output):
-                expect(name, tensors[layer.left].features, tensors[layer.left].has_time)
-
-
-def _check_states(where: str, layer: QuantRecurrent, model: QuantGraph) -> None:
-    """Initial states read inside state inputs, and begin at zero where those are left out."""
-    sizes = {i.name: i.features for i in model.inputs if i.kind == "state"}
-
-    def check(state: QuantInitialState) -> None:
-        if state.source is None or state.indices is None:
-            return
-        size = sizes.get(state.source, 0)
-        if not ((state.indices >= 0) & (state.indices < size)).all():
-            fail(where, f"initial state reads outside {state.source!r}")
-        if state.value.any():
-            fail(where, f"initial state has constants beside the state input {state.source!r}")
-
-    for d in layer.directions:
-        check(d.h_0)
-        if d.c_0 is not None:
-            check(d.c_0)
-
-
 def _check_one_step(model: QuantGraph) -> None:
     """A graph of one step per call runs forward, and its every step is its last."""
     for i in model.inputs:
         if i.kind in ("features", "tokens") and not i.has_time:
             fail(f"input {i.name}", "has no time in a graph of one step per call")
-    last = {layer.h_n for layer in model.recurrent_layers}
+    last = {name for layer in model.layers for name in layer.last_steps}
     for layer in model.layers:
-        backwards = isinstance(layer, QuantRecurrent) and any(d.reverse for d in layer.directions)
-        if backwards or isinstance(layer, QuantLastStep) or last & set(layer.inputs):
+        if layer.whole_sequences or last & set(layer.inputs):
             fail(f"layer {layer.name}", "needs whole sequences in a graph of one step per call")
 
 
@@ -240,5 +146,5 @@ def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str,
 
 
 def prove(model: QuantGraph) -> dict[str, int]:
-    """Layer and matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
-    return {name: matrix.prove(f"layer {name}", rows) for name, matrix, rows in named_matrices(model.layers)}
+    """Matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
+    return {m.name: m.matrix.prove(f"layer {m.name}", m.gates) for m in model.matrices}

@@ -9,41 +9,75 @@ scales, folded into the matrices that read them, so that nothing but a matrix pr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
 
-import numpy as np
-
-from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import ModelFileError
-from qrnn.model.parts import CELL_MAX, Operand, TensorFormat
+from qrnn.model.formats import fraction_bits_of
+from qrnn.model.layer import QuantLayer, Reading
+from qrnn.model.parts import CELL_MAX, STATE_MAX, Operand, TensorFormat
 from qrnn.model.quant_graph import QuantGraph
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantLayer,
-    QuantPointwise,
-    QuantSoftmax,
-)
-from qrnn.model.quant_recurrent import QuantRecurrent
-
-INT16_MAX = 32767
 
 
-def fail(where: str, problem: str) -> None:
+def fail(where: str, problem: str) -> NoReturn:
     """Raise ModelFileError for a structure that no conversion makes."""
     raise ModelFileError(f"{where}: {problem}; the model file is damaged or was not written by qrnn")
 
 
-def fraction_bits_of(fmt: TensorFormat) -> int | None:
-    """The fraction bits of a fixed-point tensor, negative ones too; None for a format that is not fixed-point."""
-    if fmt.bits != 16 or len(fmt.scale) != 1:
-        return None
-    mantissa, exponent = math.frexp(fmt.scale[0])
-    return 1 - exponent if mantissa == 0.5 else None
+@dataclass
+class LayerChecks:
+    """The model around the layer that ``where`` names (`qrnn.model.layer.Checks`); ``scaled``: the scaled tensors found so far."""
+
+    where: str
+    model: QuantGraph
+    scaled: set[str] = field(default_factory=set)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorFormat]:
+        return self.model.tensors
+
+    def fail(self, problem: str) -> NoReturn:
+        fail(self.where, problem)
+
+    def expect(self, tensor: str, features: int, has_time: bool) -> None:
+        fmt = self.tensors.get(tensor)
+        if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
+            self.fail(f"tensor {tensor!r} does not have {features} features{' over time' if has_time else ''}")
+
+    def vocabulary(self, tensor: str) -> int | None:
+        return next((i.vocabulary for i in self.model.inputs if i.kind == "tokens" and i.name == tensor), None)
+
+    def state_features(self, source: str) -> int:
+        return next((i.features for i in self.model.inputs if i.kind == "state" and i.name == source), 0)
+
+    def as_source(self, tensor: str) -> None:
+        if _source_is_scaled(self.where, self.tensors[tensor]):
+            self.scaled.add(tensor)
+
+    def check_reading(self, reading: Reading) -> None:
+        """The layer reads a tensor with the fraction bits that it has, or by a matrix product as it is."""
+        fmt, scaled = self.tensors[reading.tensor], reading.tensor in self.scaled
+        if reading.operand is not None:
+            as_it_is = Operand(0, fmt.limit)
+            if scaled and reading.operand != as_it_is:
+                self.fail(f"reads {reading.tensor!r} through {reading.operand}, expected {as_it_is}")
+        elif reading.frac is not None:
+            if (None if scaled else fraction_bits_of(fmt)) != reading.frac:
+                self.fail(f"reads {reading.tensor!r} with {reading.frac} fraction bits, but it is {_text(fmt)}")
+        elif scaled:
+            self.fail(f"reads {reading.tensor!r}, whose scale only matrix products know")
+
+    def check_formats(self, layer: QuantLayer) -> None:
+        """The formats of what a layer reads and writes."""
+        for reading in layer.readings():
+            self.check_reading(reading)
+        layer.check_source(self)
+        for name, written in layer.formats(self.tensors).items():
+            fmt = self.tensors[name]
+            bits = 32 if written.limit == CELL_MAX else 16
+            scale = (2.0**-written.frac,)
+            _expect(self.where, name, fmt, TensorFormat(fmt.features, fmt.has_time, bits, scale, written.limit))
 
 
 def check_formats(model: QuantGraph) -> None:
@@ -51,26 +85,14 @@ def check_formats(model: QuantGraph) -> None:
     tensors = model.tensors
     scaled: set[str] = set()
     for graph_input in model.inputs:
-        name = graph_input.name
+        name, where = graph_input.name, f"input {graph_input.name}"
         if graph_input.kind == "tokens":
             wanted = TensorFormat(1, graph_input.has_time, 32, (1.0,), graph_input.vocabulary - 1)
-            _expect(f"input {name}", name, tensors[name], wanted)
-        elif graph_input.kind == "features" and _source_is_scaled(f"input {name}", tensors[name]):
+            _expect(where, name, tensors[name], wanted)
+        elif graph_input.kind == "features" and _source_is_scaled(where, tensors[name]):
             scaled.add(name)
     for layer in model.layers:
-        where = f"layer {layer.name}"
-        _check_readings(where, layer, tensors, scaled)
-        if isinstance(layer, QuantEmbedding):
-            fmt = tensors[layer.output]
-            if _source_is_scaled(where, fmt):
-                scaled.add(layer.output)
-            if int(np.abs(layer.table.astype(np.int64)).max()) > fmt.limit:
-                fail(where, f"its table leaves ±{fmt.limit}, the range of {layer.output!r}")
-            continue
-        for name, (frac, limit) in _written_formats(layer, tensors).items():
-            fmt = tensors[name]
-            bits = 32 if limit == CELL_MAX else 16
-            _expect(where, name, fmt, TensorFormat(fmt.features, fmt.has_time, bits, (2.0**-frac,), limit))
+        LayerChecks(f"layer {layer.name}", model, scaled).check_formats(layer)
     for output in model.outputs:
         for name, _, _ in output.parts:
             if name in scaled:
@@ -90,58 +112,10 @@ def _text(fmt: TensorFormat) -> str:
 def _source_is_scaled(where: str, fmt: TensorFormat) -> bool:
     """Whether the format of a graph input or an embedding is scaled and not fixed-point; one that is neither is refused."""
     frac = fraction_bits_of(fmt)
-    if frac is not None and 0 <= frac <= 15 and fmt.limit == INT16_MAX:
+    if frac is not None and 0 <= frac <= 15 and fmt.limit == STATE_MAX:
         return False
     narrow = fmt.bits == 8 and fmt.limit == 127
-    wide = fmt.bits == 16 and 127 <= fmt.limit <= INT16_MAX and fmt.limit & (fmt.limit + 1) == 0
+    wide = fmt.bits == 16 and 127 <= fmt.limit <= STATE_MAX and fmt.limit & (fmt.limit + 1) == 0
     if not (narrow or (wide and len(fmt.scale) == 1)):
         fail(where, f"format {_text(fmt)}, expected int8 within ±127, or int16 within ±(2^k - 1) of one scale")
     return True
-
-
-def _check_readings(where: str, layer: QuantLayer, tensors: Mapping[str, TensorFormat], scaled: set[str]) -> None:
-    """The layer reads its inputs with the fraction bits that they have, or by a matrix product as they are."""
-    match layer:
-        case QuantRecurrent() | QuantDense():
-            operand = layer.x_operand if isinstance(layer, QuantRecurrent) else layer.operand
-            as_it_is = Operand(0, tensors[layer.input].limit)
-            if layer.input in scaled and operand != as_it_is:
-                fail(where, f"reads {layer.input!r} through {operand}, expected {as_it_is}")
-        case QuantPointwise() | QuantSoftmax():
-            _check_frac(where, layer.input, layer.in_frac, tensors, scaled)
-        case QuantConcat():
-            for part in layer.parts:
-                _check_frac(where, part.tensor, part.in_frac, tensors, scaled)
-        case QuantAdd():
-            _check_frac(where, layer.left, layer.left_frac, tensors, scaled)
-            _check_frac(where, layer.right, layer.right_frac, tensors, scaled)
-        case QuantLastStep():
-            if layer.input in scaled:
-                fail(where, f"reads {layer.input!r}, whose scale only matrix products know")
-
-
-def _check_frac(where: str, name: str, frac: int, tensors: Mapping[str, TensorFormat], scaled: set[str]) -> None:
-    found = None if name in scaled else fraction_bits_of(tensors[name])
-    if found != frac:
-        fail(where, f"reads {name!r} with {frac} fraction bits, but it is {_text(tensors[name])}")
-
-
-def _written_formats(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> dict[str, tuple[int, int]]:
-    """Tensor → (fraction bits, limit) as the layer writes it."""
-    match layer:
-        case QuantRecurrent():
-            found = {layer.output: (layer.h_frac, INT16_MAX), layer.h_n: (layer.h_frac, INT16_MAX)}
-            return found if layer.c_n is None else found | {layer.c_n: (layer.c_frac, CELL_MAX)}
-        case QuantDense() | QuantConcat() | QuantAdd():
-            return {layer.output: (layer.out_frac, INT16_MAX)}
-        case QuantPointwise():
-            return {layer.output: (layer.out_frac, layer.limit)}
-        case QuantSoftmax():
-            return {layer.output: (PROBABILITY_FRAC, 1 << PROBABILITY_FRAC)}
-        case QuantLastStep():
-            fmt = tensors[layer.input]
-            frac = fraction_bits_of(fmt)
-            assert frac is not None, "a tensor that is read is fixed-point or scaled"
-            return {layer.output: (frac, fmt.limit)}
-        case QuantEmbedding():
-            return {}

@@ -14,13 +14,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from qrnn.errors import ModelFileError
+from qrnn.model.kinds import quantized_kinds
+from qrnn.model.layer import QuantLayer
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 def encode(value: Any, tensors: Tensors, key: str, skip: frozenset[str] = frozenset()) -> Any:
     """JSON for ``value``; its arrays go to ``tensors`` under keys that begin with ``key``. ``skip``: fields left out, beside those that
-    `qrnn.model.float_model.LEFT_OUT` marks and that have their default."""
+    `qrnn.model.parts.LEFT_OUT` marks and that have their default."""
     if is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {"type": type(value).__name__}
         for field in fields(value):
@@ -79,6 +81,8 @@ def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
             decode(name, str, tensors, where): decode(item, arguments[1], tensors, f"{where}.{name}")
             for name, item in value.items()
         }
+    if annotation is QuantLayer:
+        return _decode_named(value, quantized_kinds(), tensors, where)
     if is_dataclass(annotation):
         return _decode_dataclass(value, annotation, tensors, where)
     if annotation is float:
@@ -98,12 +102,18 @@ def _decode_union(value: Any, choices: tuple[Any, ...], tensors: Tensors, where:
         return None
     named = {choice.__name__: choice for choice in choices if isinstance(choice, type) and is_dataclass(choice)}
     if named and isinstance(value, dict) and "type" in value:
-        kind = value["type"]
-        _expect(isinstance(kind, str) and kind in named, where, f"one of {sorted(named)}", kind)
-        return decode(value, named[kind], tensors, where)
+        return _decode_named(value, named, tensors, where)
     rest = [choice for choice in choices if choice is not type(None)]
     _expect(len(rest) == 1, where, "a value of a known type", value)
     return decode(value, rest[0], tensors, where)
+
+
+def _decode_named(value: Any, named: Mapping[str, Any], tensors: Tensors, where: str) -> Any:
+    """An object of one of several dataclasses, by the name that it gives as its type."""
+    _expect(isinstance(value, dict) and "type" in value, where, "a value of a known type", value)
+    kind = value["type"]
+    _expect(isinstance(kind, str) and kind in named, where, f"one of {sorted(named)}", kind)
+    return decode(value, named[kind], tensors, where)
 
 
 def _decode_dataclass(value: Any, cls: Any, tensors: Tensors, where: str) -> Any:

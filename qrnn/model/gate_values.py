@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic.gates import evaluate
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import GateFunction, pack_gates
+from qrnn.model.parts import FloatArray, GateFunction, pack_gates
 
 
 @functools.lru_cache(maxsize=64)

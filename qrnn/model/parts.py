@@ -5,6 +5,7 @@ Each checks its own arrays, so one that exists is well formed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ Int8Array = npt.NDArray[np.int8]
 Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.int64]
+
+LEFT_OUT: Mapping[str, bool] = {"left_out": True}
+"""Metadata of a dataclass's field that a file leaves out where it has its default: files without it stay what they were."""
 
 ACCUMULATOR_LIMIT = 1 << 31
 """What the magnitude of every accumulator, shifted left, stays below."""
@@ -347,3 +353,19 @@ class TensorFormat:
     def scales(self) -> npt.NDArray[np.float64]:
         """``scale`` as an array, [1] or [F]."""
         return np.array(self.scale)
+
+
+EXP_TABLE_SIZE = 129
+"""Entries of the softmax's exp(-d) table."""
+
+
+def check_exp_table(owner: str, table: Int32Array) -> None:
+    """ModelFileError unless ``table`` can serve `qrnn.arithmetic.gates.exp_weight`."""
+    check_array(owner, "table", table, np.int32, (EXP_TABLE_SIZE,))
+    require(bool(table[0] == 32768 and table.min() >= 0 and table.max() <= 32768), f"layer {owner}: exp table")
+
+
+def check_pre_shift(owner: str, pre_shift: Int8Array, rows: int) -> None:
+    """ModelFileError unless ``pre_shift`` has one value in 0…15 per row."""
+    check_array(owner, "pre_shift", pre_shift, np.int8, (rows,))
+    require(bool(((pre_shift >= 0) & (pre_shift <= 15)).all()), f"{owner}: pre_shift out of 0…15")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.layer import LayerMatrix, QuantLayer
 from qrnn.model.parts import TensorFormat
-from qrnn.model.quant_layers import QuantLayer
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,8 @@ class QuantGraph:
     @property
     def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
         return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))
+
+    @property
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        """Every matrix of every layer."""
+        return tuple(matrix for layer in self.layers for matrix in layer.matrices())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qrnn.errors import DataError
-from qrnn.model.float_model import FloatModel, InitialState, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import InitialState
 from qrnn.model.quant_model import QuantModel
 
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import Concat, Dense, FloatArray, GraphInput, IndexArray, LastStep, Layer
+from qrnn.model.float_model import GraphInput
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind

@@ -10,7 +10,9 @@ import onnx
 from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
-from qrnn.model.float_model import FloatModel, LastStep, Layer, Recurrent, TensorInfo
+from qrnn.model.float_model import FloatModel, TensorInfo
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.layer import Layer
 from qrnn.onnx_import import operators
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -279,11 +281,11 @@ def _finish(
     _check_lengths(build, problems)
     problems.raise_if_any()
     layers = _live_layers(build.layers, {tensor for o in outputs for tensor, _, _ in o.parts})
-    named = {t for layer in layers for t in _written(layer)} | {t for o in outputs for t, _, _ in o.parts}
+    named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
     layer_names = Names()
     for k, layer in enumerate(layers):
-        layers[k] = replace(layer, name=layer_names.unique(layer.name))
+        layers[k] = layer.renamed(layer_names.unique(layer.name))
     tensors = {
         t.name: TensorInfo(t.features, t.has_time)
         for t in build.book.tensors
@@ -303,17 +305,11 @@ def _finish(
     return with_memory(model, build.stream)
 
 
-def _written(layer: Layer) -> tuple[str, ...]:
-    if isinstance(layer, Recurrent):
-        return (layer.output, layer.h_n) if layer.c_n is None else (layer.output, layer.h_n, layer.c_n)
-    return (layer.output,)
-
-
 def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
     """The layers that the outputs depend on: a Dense whose bias moved into its successor goes here."""
     live = []
     for layer in reversed(layers):
-        if wanted.intersection(_written(layer)):
+        if wanted.intersection(layer.outputs):
             live.append(layer)
             wanted.update(layer.inputs)
     return live[::-1]

@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import replace
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.states import initial_states, state_pairs
 
 REMEDY = "convert with --stream (load_onnx(…, stream=True)) for a model that remembers from step to step"

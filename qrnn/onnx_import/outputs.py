@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import GraphOutput, IndexArray
+from qrnn.model.float_model import GraphOutput
+from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor

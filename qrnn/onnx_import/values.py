@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import ELEMENT_WORK, Budget
 
 Array = npt.NDArray[Any]

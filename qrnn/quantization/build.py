@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation
 from qrnn.model.boundary import quantize_array
-from qrnn.model.float_model import (
-    Add,
-    Concat,
-    Dense,
-    Embedding,
-    LastStep,
-    Layer,
-    Pointwise,
-    Recurrent,
-    Softmax,
+from qrnn.model.float_model import FloatModel
+from qrnn.model.layer import Layer
+from qrnn.model.parts import (
+    CELL_MAX,
+    AnyMatrix,
+    FloatArray,
+    GateFunction,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+    Operand,
+    QuantMatrix,
+    TensorFormat,
 )
-from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_graph import Provenance
-from qrnn.model.quant_layers import (
-    ConcatPart,
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantLayer,
-    QuantPointwise,
-    QuantSoftmax,
-)
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization.formats import Formats, fitting_limit
-from qrnn.quantization.gate_tables import exp_table, needs_input_range
+from qrnn.quantization.calibrate import Ranges
+from qrnn.quantization.gate_choice import parse_gates
+from qrnn.quantization.gate_tables import complement, exp_table, gate_function, needs_input_range
 from qrnn.quantization.inputs import (
-    fraction_bits,
+    InputScheme,
     input_format,
     power_of_two_format,
     source_histograms,
     source_tensors,
 )
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix
-from qrnn.quantization.recurrent import build_recurrent
+from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
+from qrnn.quantization.scheme import Scheme
 
 
-class Builder(Formats):
-    """One conversion: tensor formats are decided in the order of the layers."""
+class Builder:
+    """One conversion. Tensor formats are decided in the order of the layers; ``decisions`` says what was decided and why.
+
+    It is the plan (`qrnn.model.layer.Plan`) that the layers' rules ask.
+    """
+
+    def __init__(
+        self, model: FloatModel, ranges: Ranges, scheme: Scheme, inputs: Mapping[str, InputScheme], reasons: list[str]
+    ) -> None:
+        self.model, self.ranges, self.scheme, self.input_schemes = model, ranges, scheme, inputs
+        self.tensors: dict[str, TensorFormat] = {}
+        self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
+        self.decisions: list[str] = list(reasons)
+        self.choices = parse_gates(scheme.gates)
+
+    def gate_function(
+        self, gate: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
+    ) -> GateFunction:
+        """The function of a gate (or ``head``) by the scheme's choices; ``in_frac`` where `needs_input_range` asks for it."""
+        chosen, choice = self.choices.resolve(gate, activation)
+        return gate_function(chosen, choice, in_frac=in_frac, clip=clip)
 
     def build(self, provenance: Provenance) -> QuantModel:
         """The quantized model; QuantizationError names the layer that does not fit."""
@@ -60,9 +73,9 @@ class Builder(Formats):
         histograms = source_histograms(self.model, self.ranges)
         for name in source_tensors(self.model):
             info = self.model.tensors[name]
-            readers = [layer for layer in self.model.layers if name in layer.inputs]
-            if all(isinstance(reader, Recurrent | Dense) for reader in readers) and not self._is_output(name):
-                limit = self._widest_limit(name, [r for r in readers if isinstance(r, Recurrent | Dense)])
+            sums = [reader.input_row_sum(self) for reader in self.readers(name)]
+            if None not in sums and not self.is_output(name):
+                limit = _widest_limit(name, [s for s in sums if s is not None])
                 chosen = self.input_schemes[name]
                 fmt = input_format(
                     histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
@@ -76,7 +89,7 @@ class Builder(Formats):
                 )
             self.tensors[name] = fmt
         self._check_choices()
-        layers = tuple(self._layer(layer) for layer in self.model.layers)
+        layers = tuple(layer.quantize(self) for layer in self.model.layers)
         return QuantModel(
             name=self.model.name,
             inputs=self.model.inputs,
@@ -89,108 +102,131 @@ class Builder(Formats):
 
     def _check_choices(self) -> None:
         """A gate chosen by name that the model lacks is a mistake."""
-        seen = {role for layer in self.model.layers if isinstance(layer, Recurrent) for role in layer.roles}
-        if any(isinstance(layer, Pointwise) for layer in self.model.layers):
-            seen.add("head")
+        seen = {role for layer in self.model.layers for role in layer.roles}
         if unused := self.choices.unused(seen):
             raise QuantizationError(
                 f"gates {self.scheme.gates!r}: the model has no {' and no '.join(unused)} gate; leave {'them' if len(unused) > 1 else 'it'} out"
             )
 
-    def _is_output(self, name: str) -> bool:
-        return any(name == part[0] for output in self.model.outputs for part in output.parts)
+    @property
+    def _operand_limit(self) -> int:
+        return 127 if self.scheme.activations == 8 else 32767
 
-    def _widest_limit(self, name: str, readers: list[Recurrent | Dense]) -> int:
-        """The largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
-        sums = [0.0]
-        for reader in readers:
-            if isinstance(reader, Recurrent):
-                sums += [largest_row_sum(d.weight_ih, self.scheme.weights) for d in reader.directions]
-            else:
-                sums.append(largest_row_sum(reader.weight))
-        limit = fitting_limit(32767, max(sums))
-        if limit < 127:
-            raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
-        return limit
+    # What the layers' rules ask (`qrnn.model.layer.Plan`)
 
-    def _frac(self, name: str, layer: Layer) -> int:
-        if not 0 <= self.fracs[name] <= 15:
+    @property
+    def weight_bits(self) -> int:
+        return self.scheme.weights
+
+    def readers(self, tensor: str) -> list[Layer]:
+        return [layer for layer in self.model.layers if tensor in layer.inputs]
+
+    def is_output(self, tensor: str) -> bool:
+        return any(tensor == part[0] for output in self.model.outputs for part in output.parts)
+
+    def largest(self, quantity: str) -> float:
+        return self.ranges.largest(quantity)
+
+    def observed(self, quantity: str) -> float:
+        if quantity not in self.ranges.total:
+            return 0.0
+        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, self._operand_limit)[0])
+
+    def decide(self, decision: str) -> None:
+        self.decisions.append(decision)
+
+    def frac(self, tensor: str, layer: str) -> int:
+        if not 0 <= self.fracs[tensor] <= 15:
             raise QuantizationError(
-                f"layer {layer.name!r}: its input {name!r} needs {self.fracs[name]} fraction bits, expected 0…15"
+                f"layer {layer!r}: its input {tensor!r} needs {self.fracs[tensor]} fraction bits, expected 0…15"
             )
-        return self.fracs[name]
+        return self.fracs[tensor]
 
-    def _layer(self, layer: Layer) -> QuantLayer:
-        match layer:
-            case Recurrent():
-                return build_recurrent(self, layer)
-            case Dense():
-                return self._dense(layer)
-            case Pointwise():
-                return self._pointwise(layer)
-            case Softmax():
-                info = self.model.tensors[layer.output]
-                self.set_format(layer.output, PROBABILITY_FRAC, info.features, info.has_time, 1 << PROBABILITY_FRAC)
-                return QuantSoftmax(layer.name, layer.input, layer.output, exp_table(), self._frac(layer.input, layer))
-            case Embedding():
-                table = quantize_array(layer.table, self.tensors[layer.output])
-                return QuantEmbedding(layer.name, layer.input, layer.output, table)
-            case LastStep():
-                source = self.tensors[layer.input]
-                self.tensors[layer.output] = replace(source, has_time=False)
-                if layer.input in self.fracs:
-                    self.fracs[layer.output] = self.fracs[layer.input]
-                return QuantLastStep(layer.name, layer.input, layer.output)
-            case Concat():
-                frac = min(self._frac(name, layer) for name, _ in layer.parts)
-                info = self.model.tensors[layer.output]
-                self.set_format(layer.output, frac, info.features, info.has_time)
-                parts = tuple(ConcatPart(name, indices, self.fracs[name]) for name, indices in layer.parts)
-                return QuantConcat(layer.name, layer.output, parts, frac)
-            case Add():
-                left, right = self._frac(layer.left, layer), self._frac(layer.right, layer)
-                largest = self.ranges.largest(layer.output)
-                frac = min(fraction_bits(largest, 15), max(left, right))
-                info = self.model.tensors[layer.output]
-                self.set_format(layer.output, frac, info.features, info.has_time)
-                self.decisions.append(
-                    f"{layer.output}: int16 with {frac} fraction bits (|y| ≤ {largest:.3g} in calibration)"
-                )
-                return QuantAdd(layer.name, layer.left, layer.right, layer.output, left, right, frac)
+    def set_format(self, tensor: str, frac: int, limit: int = 32767) -> None:
+        info = self.model.tensors[tensor]
+        self.fracs[tensor] = frac
+        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 16, (2.0**-frac,), limit)
 
-    def _dense(self, layer: Dense) -> QuantDense:
-        largest = self.ranges.largest(layer.output)
-        consumers = [reader for reader in self.model.layers if layer.output in reader.inputs]
-        # Whole units serve a softmax: it takes logits that are 16 apart as certain.
-        least = 0 if any(isinstance(reader, Softmax) for reader in consumers) else -16
-        frac = fraction_bits(largest, 15, least=least)
-        reason = f"|y| ≤ {largest:.3g} in calibration"
-        if len(consumers) == 1 and isinstance(consumers[0], Pointwise) and not self._is_output(layer.output):
-            activation = consumers[0].activation
-            if not needs_input_range(activation):
-                frac, reason = self.gate_function("head", activation).in_frac, f"the input format of {activation}"
-        operand = self.operand(layer.input, self.observed(layer.input), largest_row_sum(layer.weight))
-        weight = layer.weight * self.unit(layer.input, operand)
-        fracs = np.full(len(weight), frac, np.int64)
-        pre_shift = bounded_rows(f"layer {layer.name}", weight, layer.bias, fracs, operand.limit)
-        self.decisions.append(f"{layer.output}: int16 with {frac} fraction bits ({reason})")
-        self.note_shift(layer.name, pre_shift)
-        info = self.model.tensors[layer.output]
-        self.set_format(layer.output, frac, info.features, info.has_time)
-        matrix = quantize_matrix(weight, layer.bias, fracs, pre_shift, operand.limit)
-        return QuantDense(layer.name, layer.input, layer.output, matrix, pre_shift, operand, frac)
+    def set_cells(self, tensor: str, frac: int) -> None:
+        info = self.model.tensors[tensor]
+        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 32, (2.0**-frac,), CELL_MAX)
 
-    def _pointwise(self, layer: Pointwise) -> QuantPointwise:
-        in_frac = self._frac(layer.input, layer)
-        function = self.gate_function("head", layer.activation, in_frac)
-        low, high = function.bounds
-        limit, out_frac = max(-low, high), function.out_frac
-        if limit > 32767:  # a value of 1 in Q0.15, or another that needs 17 bits
-            limit, out_frac = limit // 2, out_frac - 1
-        if out_frac < 0:
-            raise QuantizationError(
-                f"layer {layer.name!r}: values of {layer.activation} up to {limit} do not fit int16"
+    def copy_format(self, source: str, tensor: str) -> None:
+        self.tensors[tensor] = replace(self.tensors[source], has_time=self.model.tensors[tensor].has_time)
+        if source in self.fracs:
+            self.fracs[tensor] = self.fracs[source]
+
+    def to_format(self, tensor: str, values: FloatArray) -> Int16Array:
+        return quantize_array(values, self.tensors[tensor])
+
+    def needs_input_range(self, activation: Activation) -> bool:
+        return needs_input_range(activation)
+
+    def complement(self, function: GateFunction) -> GateFunction:
+        return complement(function)
+
+    def exp_table(self) -> Int32Array:
+        return exp_table()
+
+    def row_sum(self, weight: FloatArray, bits: int = 8) -> float:
+        return largest_row_sum(weight, bits)
+
+    def row_scales(self, weight: FloatArray) -> FloatArray:
+        return row_scales(weight, np.zeros(len(weight)))
+
+    def pre_shift(
+        self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
+    ) -> Int8Array:
+        return bounded_rows(owner, weight, bias, fracs, limit, bits)
+
+    def matrix(
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+    ) -> QuantMatrix:
+        return quantize_matrix(weight, bias, fracs, pre_shift, limit)
+
+    def recurrent_matrix(
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+    ) -> AnyMatrix:
+        make = quantize_matrix if self.weight_bits == 8 else quantize_matrix4
+        return make(weight, bias, fracs, pre_shift, limit)
+
+    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+        """How a matvec reads tensor ``name``: sources as they are, int16 tensors narrowed by the least shift that covers ``largest``."""
+        if name not in self.fracs:
+            return Operand(0, self.tensors[name].limit)
+        return self.narrowing(self.fracs[name], largest, row_sum)
+
+    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
+        """How a matvec reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
+        q = largest * 2.0**frac
+        limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
+        # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
+        while (limit + 1) * 2**shift < q and shift < 15:
+            shift += 1
+        return Operand(shift, limit)
+
+    def unit(self, name: str, operand: Operand) -> FloatArray:
+        """Real value of one operand unit of tensor ``name``, [1] or [F]."""
+        return self.tensors[name].scales * 2.0**operand.shift
+
+    def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
+        """Say so where rows are computed coarser."""
+        if pre_shift.any():
+            self.decisions.append(
+                f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
             )
-        info = self.model.tensors[layer.output]
-        self.set_format(layer.output, out_frac, info.features, info.has_time, limit)
-        return QuantPointwise(layer.name, layer.input, layer.output, function, in_frac, out_frac)
+
+
+def _widest_limit(name: str, row_sums: list[float]) -> int:
+    """The largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
+    limit = _fitting_limit(32767, max([0.0, *row_sums]))
+    if limit < 127:
+        raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
+    return limit
+
+
+def _fitting_limit(limit: int, row_sum: float) -> int:
+    """``limit``, or the next of its halves with which a row of that sum stays below 2^30; the other bit is for bias and left shift."""
+    while row_sum * limit >= 2.0**30:
+        limit >>= 1
+    return limit

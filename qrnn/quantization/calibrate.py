@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.equations.oracle import initial_state, run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
+from qrnn.model.activation import Activation
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import GATE_ROLE, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_tables import needs_input_range
 
 CALIBRATORS = ("minmax", "percentile", "mse")
@@ -80,16 +82,6 @@ def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> 
     return int(np.argmin(error[: used[-1] + 1])) if used.size else 0
 
 
-def _arguments(layer: Recurrent, d: Direction) -> Iterator[str]:
-    """Arguments and values of the gates whose functions have no input range of their own."""
-    for gate in layer.gates:
-        if needs_input_range(d.activations[GATE_ROLE[gate]]):
-            yield f"pre_{gate}"
-            yield gate
-    if d.projection is not None:
-        yield "pre_s"
-
-
 class Ranges:
     """Histograms of what formats are chosen for: every tensor between layers, and inside recurrent layers the states ``<layer>[d].h``,
     ``.c``, ``.hidden`` and ``.reset_h``, and the arguments of gates that need a range.
@@ -101,16 +93,14 @@ class Ranges:
         self.total: dict[str, Histogram] = {}
         self.per_feature: dict[str, Histogram] = {}
         self._inputs = frozenset(i.name for i in model.inputs if i.kind == "features")
-        inside = (
-            f"{layer.name}[{number}].{quantity}"
-            for layer in model.layers
-            if isinstance(layer, Recurrent)
-            for number, d in enumerate(layer.directions)
-            for quantity in ("h", "c", "hidden", "reset_h", *_arguments(layer, d))
-        )
+        inside = (quantity for layer in model.layers for quantity in layer.quantities(self))
         self._wanted = frozenset(model.tensors).union(inside)
         self.sequences = 0
         self.steps = 0
+
+    def needs_input_range(self, activation: Activation) -> bool:
+        """See `qrnn.quantization.gate_tables.needs_input_range`."""
+        return needs_input_range(activation)
 
     def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
         """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.equations.oracle.Observer`."""
@@ -134,12 +124,9 @@ class Ranges:
 def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> None:
     """Initial states count as states: the first step reads them, and the oracle shows only what follows a step."""
     for layer in model.layers:
-        if isinstance(layer, Recurrent):
-            for number, d in enumerate(layer.directions):
-                for name, state in (("h", d.h_0), ("c", d.c_0)):
-                    values = initial_state(state, batch) if state is not None else np.zeros(1)
-                    if values.any():
-                        ranges.observe(f"{layer.name}[{number}].{name}", values, None)
+        for name, values in layer.initial_values(batch.size, batch.states).items():
+            if values.any():
+                ranges.observe(name, values, None)
 
 
 def calibrate(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, Int8Array
+from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, FloatArray, Int8Array
 
 LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
 """What the largest weight of a row stands at, one step below the end: its group, too, may choose among scales."""

@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Literal
 
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 
 DEFAULT_GATES = "pwl:128"
 SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 RealFunction = Callable[[FloatArray], FloatArray]
 

@@ -11,7 +11,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import Q15_ONE
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import ModelFileError, QuantizationError
-from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import GateFunction, Int32Array, Int64Array
 from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_fit import RealFunction, fit_knots, fit_with_kink

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from qrnn.model.float_model import Embedding, FloatModel
+from qrnn.model.float_model import FloatModel
+from qrnn.model.formats import fraction_bits
 from qrnn.model.parts import TensorFormat
 from qrnn.quantization.calibrate import Histogram, Ranges
 
@@ -20,18 +21,18 @@ costs more than the half bit of room. docs/accuracy.md has such a case, the nois
 
 def source_tensors(model: FloatModel) -> tuple[str, ...]:
     """Names of the tensors that `input_format` is asked for."""
-    embedded = tuple(layer.output for layer in model.layers if isinstance(layer, Embedding))
-    return tuple(i.name for i in model.inputs if i.kind == "features") + embedded
+    inputs = tuple(i.name for i in model.inputs if i.kind == "features")
+    return inputs + tuple(layer.output for layer in model.layers if layer.source_values is not None)
 
 
 def source_histograms(model: FloatModel, ranges: Ranges) -> dict[str, tuple[Histogram, Histogram]]:
     """Source tensor → its histogram over all features and per feature; an embedding's from its table, not from the data."""
     found = {name: (ranges.total[name], ranges.per_feature[name]) for name in ranges.per_feature}
     for layer in model.layers:
-        if isinstance(layer, Embedding):
-            total, per_feature = Histogram(1), Histogram(layer.table.shape[1])
-            total.add(layer.table.reshape(-1, 1))
-            per_feature.add(layer.table)
+        if (values := layer.source_values) is not None:
+            total, per_feature = Histogram(1), Histogram(values.shape[1])
+            total.add(values.reshape(-1, 1))
+            per_feature.add(values)
             found[layer.output] = (total, per_feature)
     return found
 
@@ -60,11 +61,3 @@ def power_of_two_format(largest: float, features: int, has_time: bool) -> tuple[
     """int16 with a power-of-two scale for a source that is not read by a matvec alone; returns the format and its fraction bits."""
     frac = fraction_bits(largest, 15)
     return TensorFormat(features, has_time, 16, (2.0**-frac,), 32767), frac
-
-
-def fraction_bits(largest: float, most: int, least: int = 0, headroom: float = 2.0, width: int = 16) -> int:
-    """The most fraction bits with which ``headroom`` · largest still fits a signed ``width``-bit integer, within [least, most]."""
-    if largest <= 0.0:
-        return most
-    whole = int(np.ceil(np.log2(headroom * largest)))
-    return max(least, min(most, width - 1 - whole))

@@ -7,10 +7,10 @@ import numpy as np
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.boundary import to_integers
-from qrnn.model.float_model import FloatArray
 from qrnn.model.parts import (
     ACCUMULATOR_LIMIT,
     SCALE_COLUMNS,
+    FloatArray,
     Int8Array,
     Int32Array,
     Int64Array,

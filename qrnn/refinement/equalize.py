@@ -31,9 +31,9 @@ import numpy as np
 
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import Dense, FloatArray, FloatModel, LastStep, Layer, Pointwise, Recurrent
-
-HOMOGENEOUS = ("relu", "leaky_relu")
+from qrnn.model.float_model import FloatModel
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 
 
 def equalize(model: FloatModel, batch: Batch) -> FloatModel:
@@ -45,53 +45,37 @@ def equalize(model: FloatModel, batch: Batch) -> FloatModel:
             values = values[mask]
         largest[name] = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0, initial=0.0)
 
-    chains = [
-        (p, chain)
-        for p, layer in enumerate(model.layers)
-        if isinstance(layer, Dense) and (chain := _chain(model, layer)) is not None
-    ]
+    chains = [(p, chain) for p, layer in enumerate(model.layers) if (chain := _chain(model, layer)) is not None]
     if not chains:
         return model
     run_oracle_batch(model, batch, see)
     layers = list(model.layers)
     for place, (tensor, readers) in chains:
-        dense = layers[place]
-        assert isinstance(dense, Dense)
-        columns = np.max([np.abs(w).max(axis=0) for p in readers for w in _weights(layers[p])], axis=0)
+        columns = np.max([np.abs(w).max(axis=0) for p in readers for w in layers[p].input_weights], axis=0)
         scale = _scales(columns, largest[tensor])
-        layers[place] = replace(dense, weight=dense.weight * scale[:, None], bias=dense.bias * scale)
+        scaled = layers[place].with_output_scaled(scale)
+        assert scaled is not None  # `_chain` has asked
+        layers[place] = scaled
         for p in readers:
-            layers[p] = _divided(layers[p], scale)
+            layers[p] = layers[p].with_input_divided(scale)
     return replace(model, layers=tuple(layers))
 
 
-def _chain(model: FloatModel, dense: Dense) -> tuple[str, list[int]] | None:
+def _chain(model: FloatModel, layer: Layer) -> tuple[str, list[int]] | None:
     """The tensor that V's read, and where those are; None where a channel may not be scaled."""
-    tensor = dense.output
+    tensor = layer.output
+    if layer.with_output_scaled(np.ones(model.tensors[tensor].features)) is None:
+        return None
     while True:
         if any(tensor == part[0] for output in model.outputs for part in output.parts):
             return None
         places = [p for p, layer in enumerate(model.layers) if tensor in layer.inputs]
         readers = [model.layers[p] for p in places]
-        if readers and all(isinstance(r, Dense | Recurrent) for r in readers):
+        if readers and all(reader.input_weights for reader in readers):
             return tensor, places
-        if len(readers) != 1:
+        if len(readers) != 1 or not readers[0].homogeneous:
             return None
-        reader = readers[0]
-        passes = isinstance(reader, LastStep) or (
-            isinstance(reader, Pointwise) and reader.activation.kind in HOMOGENEOUS
-        )
-        if not passes:
-            return None
-        assert isinstance(reader, LastStep | Pointwise)
-        tensor = reader.output
-
-
-def _weights(layer: Layer) -> list[FloatArray]:
-    if isinstance(layer, Dense):
-        return [layer.weight]
-    assert isinstance(layer, Recurrent)
-    return [d.weight_ih for d in layer.directions]
+        tensor = readers[0].output
 
 
 def _scales(columns: FloatArray, largest: FloatArray) -> FloatArray:
@@ -102,11 +86,3 @@ def _scales(columns: FloatArray, largest: FloatArray) -> FloatArray:
     scale = np.sqrt(np.where(used, columns, 1.0) / np.where(used, largest, 1.0))
     result: FloatArray = np.where(used, scale / np.exp(np.log(scale[used]).mean()), 1.0)
     return result
-
-
-def _divided(layer: Layer, scale: FloatArray) -> Layer:
-    """V S⁻¹."""
-    if isinstance(layer, Dense):
-        return replace(layer, weight=layer.weight / scale)
-    assert isinstance(layer, Recurrent)
-    return replace(layer, directions=tuple(replace(d, weight_ih=d.weight_ih / scale) for d in layer.directions))

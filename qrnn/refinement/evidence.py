@@ -15,12 +15,12 @@ import numpy.typing as npt
 from qrnn.arithmetic.reals import operands, round_half_up
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray
 from qrnn.model.gate_values import gate_values
-from qrnn.model.parts import Operand
-from qrnn.model.quant_layers import QuantDense
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.parts import FloatArray, Operand
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.running.session import Session
 
 CHUNK = 64

@@ -33,9 +33,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from qrnn.equations.oracle import activate, initial_state, run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
+from qrnn.model.activation import Activation, activate
 from qrnn.model.batch import Batch, evenly
-from qrnn.model.float_model import GATE_ROLE, Activation, Dense, Direction, FloatArray, FloatModel, Layer, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_choice import GateChoices
 from qrnn.refinement.evidence import before
 
@@ -144,7 +150,7 @@ def _direction(
     def seen(name: str) -> FloatArray:
         return smooth[f"{key}.{name}"][mask]
 
-    h = before(smooth[f"{key}.h"], initial_state(d.h_0, batch), d.reverse, batch, layer.memory)[mask]
+    h = before(smooth[f"{key}.h"], d.h_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[mask]
     values = {gate: seen(gate) for gate in layer.gates} if layer.cell != "rnn" else {"h": _hidden(d, seen)}
     weights = _weights(layer, d, seen, h, smooth, key, batch)
     if not layer.update_keeps:  # the oracle shows 1 - z
@@ -192,7 +198,7 @@ def _weights(
     """Gate → ω [M, H]."""
     if layer.cell == "lstm":
         assert d.c_0 is not None
-        c = before(smooth[f"{key}.c"], initial_state(d.c_0, batch), d.reverse, batch, layer.memory)[batch.mask]
+        c = before(smooth[f"{key}.c"], d.c_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[batch.mask]
         moves = {"i": seen("g"), "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("c"))}
         if layer.forget == "coupled":
             moves["i"] = seen("g") - c

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 DAMPENING = 0.1
 """λ over the mean of H's diagonal: directions that calibration has hardly seen stay near plain rounding. Ten times what GPTQ takes, since

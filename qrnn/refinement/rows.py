@@ -30,20 +30,23 @@ import numpy as np
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch, evenly
-from qrnn.model.describe import row_scale
-from qrnn.model.float_model import Dense, Direction, FloatArray, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import Dense, QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.layer import row_scale
 from qrnn.model.parts import (
     ACCUMULATOR_LIMIT,
     SCALE_COLUMNS,
     AnyMatrix,
+    FloatArray,
     Int64Array,
     QuantMatrix,
     QuantMatrix4,
     pack_nibbles,
 )
-from qrnn.model.quant_layers import QuantDense
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
 from qrnn.refinement.evidence import CHUNK, Seen, gather

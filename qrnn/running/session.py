@@ -29,10 +29,10 @@ from qrnn.model.batch import (
     without_time_axis,
 )
 from qrnn.model.boundary import to_integers
-from qrnn.model.float_model import FloatArray, GraphOutput, IndexArray
-from qrnn.model.parts import CELL_MAX, STATE_MAX, Int16Array, Int32Array, QuantInitialState
+from qrnn.model.float_model import GraphOutput
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, IndexArray, Int16Array, Int32Array, QuantInitialState
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.running.state import RunResult, State
 from qrnn.running.streaming import DeviceStream, SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
 

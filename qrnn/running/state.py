@@ -8,8 +8,7 @@ from typing import Protocol
 
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import Int16Array, Int32Array
+from qrnn.model.parts import FloatArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 
 

@@ -17,7 +17,7 @@ from numpy import ndarray
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, checked_lengths, make_batch
-from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.state import Runner, State
 

@@ -28,11 +28,13 @@ from qrnn.conversion import RANDOM, quantize
 from qrnn.equations.oracle import run_oracle, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.examples import digits_calibration, digits_model, digits_test
+from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Activation, FloatModel, GraphOutput, Pointwise, TensorInfo
+from qrnn.model.float_model import FloatModel, GraphOutput, TensorInfo
 from qrnn.model.gate_values import gate_values
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.gate_tables import gate_function
 from qrnn.quantization.scheme import Scheme

@@ -16,8 +16,8 @@ from qrnn.accuracy.parts import Integers, Part, model_parts
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
+from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Activation
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 

@@ -15,7 +15,7 @@ from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 

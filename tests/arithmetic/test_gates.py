@@ -11,7 +11,7 @@ import pytest
 from arithmetic.evaluation import Array, X, outputs
 from qrnn.arithmetic import gates as g
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 from qrnn.model.parts import GateFunction
 from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_fit import fit_knots

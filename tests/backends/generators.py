@@ -23,22 +23,16 @@ from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
 from qrnn.conversion import quantize
 from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation, ActivationKind
 from qrnn.model.batch import Batch, make_batch
-from qrnn.model.float_model import (
-    Activation,
-    ActivationKind,
-    CellKind,
-    Concat,
-    Dense,
-    FloatModel,
-    Forget,
-    GraphOutput,
-    LastStep,
-    Layer,
-    Pointwise,
-    Softmax,
-    TensorInfo,
-)
+from qrnn.model.float_model import FloatModel, GraphOutput, TensorInfo
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent.definition import CellKind, Forget
+from qrnn.model.kinds.softmax import Softmax
+from qrnn.model.layer import Layer
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session

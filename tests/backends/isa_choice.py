@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.model.float_model import CellKind
+from qrnn.model.kinds.recurrent.definition import CellKind
 
 FUSED_ISAS = tuple(name for name in available_isas() if name != PLAIN)
 CELLS: tuple[tuple[CellKind, bool], ...] = (("lstm", True), ("gru", True), ("gru", False), ("rnn", True))

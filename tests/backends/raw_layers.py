@@ -8,7 +8,11 @@ from typing import Any, get_args
 import numpy as np
 
 from qrnn.arithmetic import gates as g
-from qrnn.model.float_model import CellKind, Forget, GraphInput, gate_blocks
+from qrnn.model.float_model import GraphInput
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.definition import CellKind, Forget, gate_blocks
+from qrnn.model.kinds.recurrent.quantized import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection
 from qrnn.model.parts import (
     CELL_MAX,
     SCALE_COLUMNS,
@@ -24,9 +28,7 @@ from qrnn.model.parts import (
     pack_nibbles,
 )
 from qrnn.model.quant_graph import Provenance
-from qrnn.model.quant_layers import QuantDense
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import C_FRAC_MAX, QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 from qrnn.quantization.gate_tables import exp_table
 
 Rng = np.random.Generator

@@ -27,8 +27,8 @@ from qrnn.backends.cpu.fused import CELLS as STEPS
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.matrix import MOVING, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
-from qrnn.model.float_model import CellKind
-from qrnn.model.quant_layers import QuantDense
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
 
 WEIGHTS = ("ldr", "ldp", "ldur")

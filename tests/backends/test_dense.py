@@ -19,7 +19,7 @@ from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.engine import DENSE_MACS
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.model.quant_layers import QuantDense
+from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.quant_model import QuantModel
 
 LIMITS = (1, 126, 127, 128, 255, 8191, 32767)

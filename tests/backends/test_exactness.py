@@ -14,8 +14,12 @@ from models import Shape, make_model
 from backends.generators import DRAWN, Case, assert_equal, cases, few, fewest, integers, many, quantized_or_refused
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
+from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Activation, Embedding, GraphInput, InitialState, Projection, Recurrent, TensorInfo
+from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import InitialState, Projection
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import State

@@ -17,7 +17,7 @@ from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.fused import GROUP_LEAST
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.packed import FEW_STEPS, FusedForms, FusedRun
-from qrnn.model.float_model import CellKind
+from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.parts import Operand
 from qrnn.running.session import Session
 

@@ -19,7 +19,7 @@ from qrnn.backends.cpu.steps import EITHER, SIGNED, UNIT
 from qrnn.backends.cpu.table import SMALL_TABLE, Lookup
 from qrnn.backends.cpu.vector import INT16, Vec
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation, ActivationKind
+from qrnn.model.activation import Activation, ActivationKind
 from qrnn.model.parts import GateFunction
 from qrnn.quantization.gate_choice import SEGMENTS, GateChoice
 from qrnn.quantization.gate_tables import complement

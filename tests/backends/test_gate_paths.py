@@ -27,7 +27,8 @@ from qrnn.backends.cpu.steps import EITHER, UNIT
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import INT16, Vec
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation, ActivationKind, Forget
+from qrnn.model.activation import Activation, ActivationKind
+from qrnn.model.kinds.recurrent.definition import Forget
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.gate_choice import SEGMENTS
 from qrnn.quantization.scheme import Scheme

@@ -34,7 +34,8 @@ from qrnn.backends.cpu import kernels, packed
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import ISAS, PLAIN
-from qrnn.model.float_model import Activation, CellKind
+from qrnn.model.activation import Activation
+from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session

@@ -11,7 +11,8 @@ from models import Shape
 
 from export.building import quantized
 from qrnn import layers
-from qrnn.model.float_model import Activation, FloatModel
+from qrnn.model.activation import Activation
+from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 

@@ -18,8 +18,8 @@ from models import Shape
 
 from fuzzing import onnx_corpus
 from qrnn.conversion import quantize, random_inputs
+from qrnn.model.activation import Activation
 from qrnn.model.file import save
-from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
 from qrnn.quantization.scheme import Scheme

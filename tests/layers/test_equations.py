@@ -10,7 +10,8 @@ import pytest
 
 from qrnn import layers
 from qrnn.equations.oracle import run_oracle
-from qrnn.model.float_model import FloatArray, FloatModel
+from qrnn.model.float_model import FloatModel
+from qrnn.model.parts import FloatArray
 
 from . import naive
 

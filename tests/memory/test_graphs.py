@@ -15,7 +15,8 @@ from onnx_import.running import data
 from memory.graphs import SHAPES, F, H, called, features, one_step, place, stacked, states
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, UnsupportedError
-from qrnn.model.float_model import FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import import_model
 
 OPS = ("LSTM", "GRU", "RNN")

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from model.qrnn_files import QrnnFile
-from qrnn.model.float_model import CellKind, Forget
+from qrnn.model.kinds.recurrent.definition import CellKind, Forget
 
 Path = tuple[Any, ...]
 

@@ -21,10 +21,10 @@ from model.qrnn_files import QrnnFile, token_model
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.errors import ModelFileError, QrnnError
+from qrnn.model.activation import Activation
 from qrnn.model.codec import decode
 from qrnn.model.describe import describe
 from qrnn.model.file import load, save
-from qrnn.model.float_model import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import Scheme

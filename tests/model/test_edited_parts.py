@@ -14,7 +14,7 @@ from model.qrnn_files import QrnnFile
 from model.test_edited_files import check_harmless, fit_proof, good
 from qrnn.errors import ModelFileError
 from qrnn.model.file import load
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent import QuantRecurrent
 
 Edit = Callable[[QrnnFile, dict[str, Any]], None]
 

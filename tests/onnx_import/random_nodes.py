@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from qrnn.model.float_model import ACTIVATION_PARAMETERS
+from qrnn.model.activation import ACTIVATION_PARAMETERS
 from qrnn.onnx_import.operators.recurrent_attributes import ACTIVATIONS, CELLS
 
 from .builders import GATES, Graph, outputs_of

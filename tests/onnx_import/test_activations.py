@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
-from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.operators.recurrent_attributes import ACTIVATIONS, CELLS, PARAMETER_DEFAULTS
 

@@ -11,7 +11,10 @@ import pytest
 
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import Add, Concat, Dense, Recurrent
+from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.operators.recurrent_attributes import CELLS
 

@@ -10,7 +10,12 @@ import pytest
 from onnx import TensorProto
 
 from qrnn.equations.oracle import run_oracle
-from qrnn.model.float_model import Concat, Dense, LastStep, Pointwise, Recurrent, Softmax
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.softmax import Softmax
 from qrnn.onnx_import import import_model
 
 from .builders import Graph, head

@@ -11,7 +11,7 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError
-from qrnn.model.float_model import Pointwise
+from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.operators.pointwise import FUNCTIONS
 from qrnn.quantization.scheme import Scheme

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from qrnn.model.float_model import GATE_ROLE, FloatModel, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE
 from qrnn.onnx_import import import_model
 
 from .random_nodes import RandomNode, random_nodes

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from qrnn.errors import ModelFileError
-from qrnn.model.float_model import Recurrent
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import import_model
 
 from .builders import Graph, outputs_of, single

@@ -9,7 +9,13 @@ import pytest
 
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import Concat, Dense, Embedding, FloatModel, LastStep, Pointwise, Recurrent
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import load_onnx
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qrnn.model.formats import fraction_bits
 from qrnn.quantization.calibrate import BINS, PERCENTILE, Histogram
-from qrnn.quantization.inputs import PER_FEATURE_HEADROOM, fraction_bits, input_format, power_of_two_format
+from qrnn.quantization.inputs import PER_FEATURE_HEADROOM, input_format, power_of_two_format
 
 DISTRIBUTIONS = {
     "normal": lambda rng, n: rng.normal(size=n),

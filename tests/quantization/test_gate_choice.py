@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import Activation
+from qrnn.model.activation import Activation
 from qrnn.quantization.gate_choice import DEFAULT_GATES, GATE_KEYS, GateChoice, GateChoices, parse_gates
 from qrnn.quantization.scheme import Scheme
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from arithmetic.evaluation import Array, outputs
 
-from qrnn.equations.oracle import activate
 from qrnn.errors import QuantizationError
-from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation, activate
 from qrnn.model.parts import GateFunction
 from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_fit import fit_knots, fit_with_kink

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.errors import ModelFileError, QuantizationError
-from qrnn.model.float_model import GATES
+from qrnn.model.kinds.recurrent.definition import GATES
 from qrnn.model.parts import QuantMatrix
 from qrnn.quantization.matrix import bounded_rows, left_shifts, quantize_matrix, row_scales
 

@@ -14,9 +14,12 @@ from qrnn.backends.base import Trace
 from qrnn.conversion import RANDOM, quantize
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError, QuantizationError
+from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Activation, FloatModel, InitialState, Recurrent
-from qrnn.model.quant_layers import QuantDense
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import InitialState
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session

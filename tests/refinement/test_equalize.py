@@ -15,7 +15,8 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Dense, FloatModel, GraphOutput
+from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.kinds.dense import Dense
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.equalize import equalize
 from qrnn.running.session import Session

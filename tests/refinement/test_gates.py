@@ -12,9 +12,9 @@ from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
-from qrnn.equations.oracle import activate, run_oracle_batch
+from qrnn.equations.oracle import run_oracle_batch
+from qrnn.model.activation import Activation, activate
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import Activation
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.gates import fit_row, ramp_ends, refit_gates, with_choices

@@ -13,10 +13,9 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation
 from qrnn.model.batch import evenly, make_batch
-from qrnn.model.float_model import Activation
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
-from qrnn.model.quant_layers import named_matrices
 from qrnn.quantization.means import MEANS, parse_refine
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
@@ -44,11 +43,7 @@ def data_for(shape: Shape, seed: int = 0) -> dict[str, Any]:
 
 
 def integers(model: Any) -> dict[str, Any]:
-    return {
-        f"{name}.{f}": getattr(m, f)
-        for name, m, _ in named_matrices(model.layers)
-        for f in ("weight", "bias", "multiplier")
-    }
+    return {f"{m.name}.{f}": getattr(m.matrix, f) for m in model.matrices for f in ("weight", "bias", "multiplier")}
 
 
 @pytest.mark.wide(cover=False, keep=6)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpu_check.benchmark_timing import Runner, host_clock, take_samples, torch_clock, verified_sqnr
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 TOOLS = Path(__file__).resolve().parents[1]
 PRECISIONS = ("bf16", "fp32")

@@ -15,7 +15,7 @@ from bench_workloads import Float32Array, inputs, network
 
 import qrnn
 from gpu_check.benchmark_rows import Spec
-from qrnn.model.float_model import FloatArray, IndexArray
+from qrnn.model.parts import FloatArray, IndexArray
 
 DISTINCT = 13
 """Sequences that differ; a larger batch repeats them. Not a multiple of what a tile holds."""

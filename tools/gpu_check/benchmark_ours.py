@@ -18,7 +18,7 @@ from gpu_check.benchmark_timing import Runner, host_clock, numba_clock
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.recurrent import ones
 from qrnn.backends.cuda.tuning import Tuning
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 from qrnn.running.streaming import DeviceStream
 
 CLOCK = host_clock if SIMULATED else numba_clock

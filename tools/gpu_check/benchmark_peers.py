@@ -14,7 +14,7 @@ from bench_runtimes import BF16_DB, F32_DB
 from gpu_check.benchmark_data import Data
 from gpu_check.benchmark_rows import RAGGED, STEP
 from gpu_check.benchmark_timing import Runner, host_clock, torch_clock
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 F16_DB, TF32_DB = 45.0, 40.0
 PRECISIONS = {"fp32": F32_DB, "tf32": TF32_DB, "fp16": F16_DB, "bf16": BF16_DB}

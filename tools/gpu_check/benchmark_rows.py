@@ -15,7 +15,7 @@ from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK
 from qrnn.backends.cuda.plan import Layout, Plan, choose_plan
 from qrnn.backends.cuda.tuning import Tuning
-from qrnn.model.float_model import IndexArray
+from qrnn.model.parts import IndexArray
 
 OURS = "qrnn int8"
 OURS_LAUNCHED = "qrnn int8, launched"

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpu_check.benchmark_rows import Times
 from qrnn.accuracy.metrics import sqnr_db
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 ROUNDS = 15
 SAMPLE_MS = 0.3

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from bench_workloads import inputs, network
 
 import qrnn
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.parts import Int16Array, QuantInitialState, QuantMatrix
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 SMALL = 8
 """Units and input features of the layer that is quantized."""

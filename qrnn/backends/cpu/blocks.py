@@ -42,8 +42,8 @@ from qrnn.model.cell_formats import (
     RESET_FRAC,
     UPDATE_FRAC,
 )
-from qrnn.model.float_model import Forget
-from qrnn.model.quant_recurrent import PEEPHOLE_SHIFT_MAX
+from qrnn.model.kinds.recurrent.definition import Forget
+from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:

@@ -25,8 +25,8 @@ from qrnn.backends.cpu.isa import ISAS, Isa
 from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
 from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix, take
 from qrnn.backends.cpu.steps import Form
+from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.parts import QuantMatrix
-from qrnn.model.quant_layers import QuantDense
 
 PARTS = 4
 """Blocks of rows that are multiplied together: as many as AMX has tiles for sums."""

@@ -33,11 +33,26 @@ from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
 from qrnn.model.cell_formats import pack_formats
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates
-from qrnn.model.quant_layers import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax, named_matrices
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import (
+    FloatArray,
+    IndexArray,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+    Matrix,
+    TensorFormat,
+    pack_gates,
+)
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantProjection, QuantRecurrent
 
 GANG_MACS = 1 << 17
 """Multiply-adds of a step for each member of a gang, at least; below, the barrier costs more than a further member saves."""
@@ -103,7 +118,7 @@ class CpuEngine(Engine):
         self.isa = choose_isa(isa)
         self._fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
-            size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
+            size = sum(m.matrix.weight.size for m in model.matrices)
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(d):
@@ -337,10 +352,18 @@ class CpuEngine(Engine):
         kernels.run_add(*layer.shifts, a.reshape(-1), b.reshape(-1), out.reshape(-1))
         return out
 
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        out = np.empty_like(x)
-        kernels.run_align(from_frac, to_frac, x.reshape(-1), out.reshape(-1))
-        return out
+    def concat(self, layer: QuantConcat, *parts: Int16Array) -> Int16Array:
+        found = []
+        for part, x in zip(layer.parts, parts, strict=True):
+            picked = np.ascontiguousarray(x[:, part.indices])
+            out = np.empty_like(picked)
+            kernels.run_align(part.in_frac, layer.out_frac, picked.reshape(-1), out.reshape(-1))
+            found.append(out)
+        return np.concatenate(found, axis=1)
+
+    def embedding(self, layer: QuantEmbedding, tokens: IndexArray) -> Int16Array:
+        rows: Int16Array = layer.table[tokens]
+        return rows
 
 
 def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tuple[Int16Array, Int32Array]:

@@ -23,7 +23,7 @@ from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.steps import Form
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent import QuantRecurrent
 
 GROUP_LEAST = 3
 """So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""

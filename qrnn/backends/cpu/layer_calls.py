@@ -11,19 +11,16 @@ from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.real_rows import scaling
-from qrnn.model.float_model import IndexArray
-from qrnn.model.parts import Int16Array, Int32Array, Int64Array
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantPointwise,
-    QuantSoftmax,
-)
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import IndexArray, Int16Array, Int32Array, Int64Array
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 USERS = 1
 """Which argument of the calls of `LayerCalls.input_call` and `LayerCalls.output_calls` is the user's array."""

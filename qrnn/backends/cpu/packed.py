@@ -21,8 +21,9 @@ from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.table import Lookup
 from qrnn.model.cell_formats import pack_formats
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole
 from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
-from qrnn.model.quant_recurrent import QuantDirection, QuantPeephole, QuantRecurrent
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

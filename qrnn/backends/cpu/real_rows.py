@@ -14,7 +14,7 @@ import numpy.typing as npt
 from qrnn.backends.cpu.jit import jit
 from qrnn.model.batch import FLOAT32_MAX
 from qrnn.model.boundary import to_integers
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 
 STRETCH = 256
 """Values that are converted again together."""

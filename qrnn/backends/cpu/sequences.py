@@ -18,10 +18,9 @@ from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import STATUS, Call, CallList, address_of
 from qrnn.backends.cpu.layer_calls import USERS, CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
-from qrnn.model.float_model import FloatArray
-from qrnn.model.parts import Int64Array, TensorFormat
-from qrnn.model.quant_layers import QuantLastStep
-from qrnn.model.quant_recurrent import QuantRecurrent
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
 
 SEQUENCE_ELEMENTS = 1 << 21
 """Larger tensors are not kept."""

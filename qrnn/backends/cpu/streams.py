@@ -13,9 +13,9 @@ from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call, CallList, list_runner
 from qrnn.backends.cpu.layer_calls import CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import Int64Array
-from qrnn.model.quant_layers import QuantLastStep
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 STREAM_TASK_MACS = 1 << 20
 """A thread's share of a step does at least about so many multiply-adds."""

@@ -32,8 +32,8 @@ from qrnn.model.batch import (
     token_values,
     with_time_axis,
 )
-from qrnn.model.float_model import FloatArray, GraphInput
-from qrnn.model.parts import STATE_MAX
+from qrnn.model.float_model import GraphInput
+from qrnn.model.parts import STATE_MAX, FloatArray
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""

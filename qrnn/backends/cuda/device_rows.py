@@ -16,7 +16,7 @@ from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.recurrent import Lengths, zeros
 from qrnn.backends.cuda.walk import DeviceModel, copied
-from qrnn.model.float_model import IndexArray
+from qrnn.model.parts import IndexArray
 
 SIMULATOR = "Numba's CUDA simulator has no graphs"
 

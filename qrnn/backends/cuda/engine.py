@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-import numpy as np
-from numba import cuda
-
 from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.device import find_device
@@ -18,11 +15,13 @@ from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
-from qrnn.model.float_model import FloatArray, IndexArray
-from qrnn.model.parts import Int16Array
-from qrnn.model.quant_layers import QuantAdd, QuantDense, QuantPointwise, QuantSoftmax
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 class CudaEngine(Engine):
@@ -100,11 +99,6 @@ class CudaEngine(Engine):
 
     def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
         return self._back(self.on_device.add(layer, upload(a), upload(b)))
-
-    def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        out = cuda.device_array(x.shape, np.int16)
-        self.on_device.align(upload(x), upload(np.arange(x.shape[1])), from_frac, to_frac, out, 0)
-        return self._back(out)
 
     def _back(self, out: Any) -> Int16Array:
         found: Int16Array = out.copy_to_host()

@@ -18,18 +18,16 @@ from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload
 from qrnn.backends.cuda.work import device_array
 from qrnn.model.float_model import GraphOutput
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.kinds.embedding import QuantEmbedding
+from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.pointwise import QuantPointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import QuantSoftmax
 from qrnn.model.parts import pack_gates
-from qrnn.model.quant_layers import (
-    QuantAdd,
-    QuantConcat,
-    QuantDense,
-    QuantEmbedding,
-    QuantLastStep,
-    QuantPointwise,
-    QuantSoftmax,
-)
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.quant_recurrent import QuantRecurrent
 
 
 class HostCopies(Mapping[str, Any]):

@@ -15,8 +15,9 @@ from qrnn.backends.cuda.fragments import depth_tiles, gate_order, pack_weights, 
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
 from qrnn.backends.cuda.plan import Layout
 from qrnn.model.cell_formats import pack_formats
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
-from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent
 
 MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
 """The most columns of a row whose operands are split into two bytes: the sum of the low bytes' products then is an int32."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.float_model import Add, Dense, FloatArray, IndexArray
+from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node

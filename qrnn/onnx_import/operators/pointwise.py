@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.float_model import Activation, ActivationKind, Pointwise, Softmax
+from qrnn.model.activation import Activation, ActivationKind
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.softmax import Softmax
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -27,7 +29,7 @@ FUNCTIONS: dict[str, tuple[ActivationKind, dict[str, float]]] = {
 
 @operator(*FUNCTIONS)
 def pointwise(node: Node, build: Builder) -> Features:
-    """y = f(x), element by element; see `qrnn.model.float_model.Activation` for the functions."""
+    """y = f(x), element by element; see `qrnn.model.activation.Activation` for the functions."""
     kind, defaults = FUNCTIONS[node.op]
     values = {name: float(node.take(name, default)) for name, default in defaults.items()}
     if not np.isfinite(list(values.values())).all():

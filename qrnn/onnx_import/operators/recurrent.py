@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.float_model import Direction, FloatArray, InitialState, Recurrent, gate_blocks
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
+from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qrnn.model.float_model import ACTIVATION_PARAMETERS, Activation, ActivationKind, CellKind, Forget
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation, ActivationKind
+from qrnn.model.kinds.recurrent.definition import CellKind, Forget
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.float_model import Embedding
+from qrnn.model.kinds.embedding import Embedding
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node

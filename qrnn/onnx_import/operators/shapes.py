@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.float_model import FloatArray
+from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical

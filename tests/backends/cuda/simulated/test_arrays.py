@@ -13,7 +13,9 @@ from backends.generators import Case
 from qrnn.conversion import quantize
 from qrnn.errors import DataError
 from qrnn.model.batch import on_cuda_device
-from qrnn.model.float_model import Embedding, GraphInput, Recurrent, TensorInfo
+from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import State

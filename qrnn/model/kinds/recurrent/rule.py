@@ -1,4 +1,4 @@
-"""Formats of a recurrent layer: its gate functions, states, matrices, peepholes and projection."""
+"""The rule by which a recurrent layer is quantized: formats of its gate functions, states, matrices, peepholes and projection."""
 
 from __future__ import annotations
 
@@ -6,64 +6,56 @@ import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
+from qrnn.model.activation import Activation
 from qrnn.model.boundary import to_integers
-from qrnn.model.float_model import GATE_ROLE, Activation, Direction, FloatArray, InitialState, Projection, Recurrent
-from qrnn.model.parts import (
-    GateFunction,
-    Int64Array,
-    Operand,
-    QuantInitialState,
-    TensorFormat,
-)
-from qrnn.model.quant_recurrent import (
+from qrnn.model.formats import fraction_bits
+from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, InitialState, Projection, RecurrentDefinition
+from qrnn.model.kinds.recurrent.quantized import (
     C_FRAC_MAX,
     PEEPHOLE_SHIFT_MAX,
     QuantDirection,
     QuantPeephole,
     QuantProjection,
-    QuantRecurrent,
 )
-from qrnn.quantization.formats import Formats
-from qrnn.quantization.gate_tables import complement, exp_table, needs_input_range
-from qrnn.quantization.inputs import fraction_bits
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
+from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
+from qrnn.model.layer import Plan
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
 
 
-def build_recurrent(build: Formats, layer: Recurrent) -> QuantRecurrent:
+def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
     """Decide every format of ``layer`` and make its integers; QuantizationError names what does not fit."""
     numbered = list(enumerate(layer.directions))
-    functions = [_gate_functions(build, layer, number, d) for number, d in numbered]
-    c_frac = _cell_frac(build, layer, functions)
-    hidden_fracs = [_hidden_frac(build, layer, number, functions[number]) for number, _ in numbered]
-    h_frac = min(_state_frac(build, layer, number, d, hidden_fracs[number]) for number, d in numbered)
-    h_largest = max(build.ranges.largest(f"{layer.name}[{number}].h") for number, _ in numbered)
+    functions = [_gate_functions(plan, layer, number, d) for number, d in numbered]
+    c_frac = _cell_frac(plan, layer, functions)
+    hidden_fracs = [_hidden_frac(plan, layer, number, functions[number]) for number, _ in numbered]
+    h_frac = min(_state_frac(plan, layer, number, d, hidden_fracs[number]) for number, d in numbered)
+    h_largest = max(plan.largest(f"{layer.name}[{number}].h") for number, _ in numbered)
     _check_fits(layer, "h", h_largest, h_frac, 15)
     reason = "bounded by its activation" if h_frac == 15 else f"|h| ≤ {h_largest:.3g} in calibration"
-    build.decisions.append(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
-    D, H, P = len(layer.directions), layer.hidden_size, layer.output_size
-    build.set_format(layer.output, h_frac, D * P, True)
-    build.set_format(layer.h_n, h_frac, D * P, False)
+    plan.decide(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
+    plan.set_format(layer.output, h_frac)
+    plan.set_format(layer.h_n, h_frac)
     if layer.c_n is not None:
-        build.tensors[layer.c_n] = TensorFormat(D * H, False, 32, (2.0**-c_frac,), (1 << 31) - 1)
+        plan.set_cells(layer.c_n, c_frac)
     # r·h is read through the operand of h; with r in [0, 1] it is never the larger
     observed = max(
-        build.observed(f"{layer.name}[{number}].{read}") for number, _ in numbered for read in ("h", "reset_h")
+        plan.observed(f"{layer.name}[{number}].{read}") for number, _ in numbered for read in ("h", "reset_h")
     )
-    bits = build.scheme.weights
-    x_rows = max(largest_row_sum(d.weight_ih, bits) for d in layer.directions)
-    h_rows = max(largest_row_sum(d.weight_hh, bits) for d in layer.directions)
-    x_operand = build.operand(layer.input, build.observed(layer.input), x_rows)
-    h_operand = build.operand(layer.output, observed, h_rows)
-    build.decisions.append(
+    bits = plan.weight_bits
+    x_rows = max(plan.row_sum(d.weight_ih, bits) for d in layer.directions)
+    h_rows = max(plan.row_sum(d.weight_hh, bits) for d in layer.directions)
+    x_operand = plan.operand(layer.input, plan.observed(layer.input), x_rows)
+    h_operand = plan.operand(layer.output, observed, h_rows)
+    plan.decide(
         f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
     )
     directions = []
     for number, d in numbered:
         owner = f"{layer.name}[{number}]"
         hidden_frac = hidden_fracs[number] if d.projection is not None else h_frac
-        projection = None if d.projection is None else _projection(build, owner, d.projection, hidden_frac, h_frac)
+        projection = None if d.projection is None else _projection(plan, owner, d.projection, hidden_frac, h_frac)
         directions.append(
-            _direction(build, layer, owner, d, functions[number], (x_operand, h_operand), h_frac, c_frac, projection)
+            _direction(plan, layer, owner, d, functions[number], (x_operand, h_operand), h_frac, c_frac, projection)
         )
     return QuantRecurrent(
         name=layer.name,
@@ -83,7 +75,7 @@ def build_recurrent(build: Formats, layer: Recurrent) -> QuantRecurrent:
     )
 
 
-def _check_fits(layer: Recurrent, state: str, largest: float, frac: int, bits: int) -> None:
+def _check_fits(layer: RecurrentDefinition, state: str, largest: float, frac: int, bits: int) -> None:
     """A state whose calibrated values its integers cannot hold would be clamped at every step."""
     if largest * 2.0**frac > 2.0**bits:
         raise QuantizationError(
@@ -92,32 +84,32 @@ def _check_fits(layer: Recurrent, state: str, largest: float, frac: int, bits: i
         )
 
 
-def _gate_functions(build: Formats, layer: Recurrent, number: int, d: Direction) -> dict[str, GateFunction]:
+def _gate_functions(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction) -> dict[str, GateFunction]:
     """Role → gate function of one direction."""
     functions = {}
     for role in layer.roles:
         activation = d.activations[GATE_ROLE[role]]
-        in_frac = _in_frac(build, layer, f"{layer.name}[{number}]", role, activation, d.projection is not None)
+        in_frac = _in_frac(plan, layer, f"{layer.name}[{number}]", role, activation, d.projection is not None)
         clip = None if role == "output" else layer.clip  # the cell is not clipped; see `Recurrent`
-        functions[role] = build.gate_function(role, activation, in_frac, clip)
+        functions[role] = plan.gate_function(role, activation, in_frac, clip)
     if not layer.update_keeps:  # h' = (1 - z)·h + z·n: the same as z·h + (1 - z)·n with 1 - z for z
-        functions["z"] = complement(functions["z"])
+        functions["z"] = plan.complement(functions["z"])
     return functions
 
 
 def _in_frac(
-    build: Formats, layer: Recurrent, key: str, role: str, activation: Activation, projected: bool
+    plan: Plan, layer: RecurrentDefinition, key: str, role: str, activation: Activation, projected: bool
 ) -> int | None:
     """Fraction bits of a function's argument, from calibration; None where the function itself says them."""
-    if not needs_input_range(activation):
+    if not plan.needs_input_range(activation):
         return None
     if role == "output":
-        return fraction_bits(build.ranges.largest(f"{key}.c"), 15)
+        return fraction_bits(plan.largest(f"{key}.c"), 15)
     if activation.kind in ("relu", "thresholded_relu"):  # what they cut off may saturate
         quantity = role if layer.cell != "rnn" else "hidden" if projected else "h"
     else:
         quantity = f"pre_{role}"
-    largest = build.ranges.largest(f"{key}.{quantity}")
+    largest = plan.largest(f"{key}.{quantity}")
     return fraction_bits(largest if layer.clip is None else min(largest, layer.clip), 15)
 
 
@@ -126,11 +118,11 @@ def _bound(function: GateFunction) -> float:
     return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
 
 
-def _cell_frac(build: Formats, layer: Recurrent, functions: list[dict[str, GateFunction]]) -> int:
+def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str, GateFunction]]) -> int:
     """Fraction bits of c: four times the largest seen fits, and no finer than i·g, no coarser than the output function's input."""
     if layer.cell != "lstm":
         return C_FRAC_MAX
-    largest = max(build.ranges.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
+    largest = max(plan.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
     least = max(f["output"].in_frac for f in functions)
     most = min(C_FRAC_MAX, *(f["i"].out_frac + f["g"].out_frac for f in functions))
     if most < least:
@@ -140,11 +132,11 @@ def _cell_frac(build: Formats, layer: Recurrent, functions: list[dict[str, GateF
         )
     c_frac = fraction_bits(largest, most, least, headroom=4.0, width=32)
     _check_fits(layer, "c", largest, c_frac, 31)
-    build.decisions.append(f"{layer.name}: c int32 with {c_frac} fraction bits (|c| ≤ {largest:.3g} in calibration)")
+    plan.decide(f"{layer.name}: c int32 with {c_frac} fraction bits (|c| ≤ {largest:.3g} in calibration)")
     return c_frac
 
 
-def _hidden_frac(build: Formats, layer: Recurrent, number: int, functions: dict[str, GateFunction]) -> int:
+def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions: dict[str, GateFunction]) -> int:
     """Fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
     if layer.cell == "lstm":
         bounded = _bound(functions["o"]) <= 1 and _bound(functions["output"]) <= 1
@@ -156,53 +148,53 @@ def _hidden_frac(build: Formats, layer: Recurrent, number: int, functions: dict[
         bounded, most = _bound(functions["h"]) <= 1, functions["h"].out_frac
     key = f"{layer.name}[{number}]"
     projected = layer.directions[number].projection is not None
-    largest = build.ranges.largest(f"{key}.hidden" if projected else f"{key}.h")
+    largest = plan.largest(f"{key}.hidden" if projected else f"{key}.h")
     if bounded and largest <= 1.0:  # an initial state may lie beyond 1
         return min(15, most)
     return min(fraction_bits(largest, 15), most)
 
 
-def _state_frac(build: Formats, layer: Recurrent, number: int, d: Direction, hidden_frac: int) -> int:
+def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction, hidden_frac: int) -> int:
     """Fraction bits of what is fed back: h, or what the projection makes of it."""
     if d.projection is None:
         return hidden_frac
     most = 14 if d.projection.function == "softmax" else 15
-    largest = build.ranges.largest(f"{layer.name}[{number}].h")
+    largest = plan.largest(f"{layer.name}[{number}].h")
     if isinstance(d.projection.function, Activation):
-        function = _projection_function(build, f"{layer.name}[{number}]", d.projection.function)
+        function = _projection_function(plan, f"{layer.name}[{number}]", d.projection.function)
         if _bound(function) <= 1 and largest <= 1.0:
             return min(15, function.out_frac)
         most = function.out_frac
     return min(fraction_bits(largest, 15), most)
 
 
-def _projection_function(build: Formats, owner: str, activation: Activation) -> GateFunction:
+def _projection_function(plan: Plan, owner: str, activation: Activation) -> GateFunction:
     in_frac = None
-    if needs_input_range(activation):
-        in_frac = fraction_bits(build.ranges.largest(f"{owner}.pre_s"), 15)
-    return build.gate_function("head", activation, in_frac)
+    if plan.needs_input_range(activation):
+        in_frac = fraction_bits(plan.largest(f"{owner}.pre_s"), 15)
+    return plan.gate_function("head", activation, in_frac)
 
 
-def _projection(build: Formats, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
-    function = _projection_function(build, owner, p.function) if isinstance(p.function, Activation) else None
+def _projection(plan: Plan, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
+    function = _projection_function(plan, owner, p.function) if isinstance(p.function, Activation) else None
     softmax = p.function == "softmax"
     if function is not None:
         in_frac = function.in_frac
     else:
-        in_frac = fraction_bits(build.ranges.largest(f"{owner}.pre_s"), 15) if softmax else h_frac
-    operand = build.narrowing(hidden_frac, build.observed(f"{owner}.hidden"), largest_row_sum(p.weight))
+        in_frac = fraction_bits(plan.largest(f"{owner}.pre_s"), 15) if softmax else h_frac
+    operand = plan.narrowing(hidden_frac, plan.observed(f"{owner}.hidden"), plan.row_sum(p.weight))
     weight = p.weight * 2.0 ** (operand.shift - hidden_frac)
     fracs = np.full(len(weight), in_frac, np.int64)
-    pre_shift = bounded_rows(f"{owner}.projection", weight, p.bias, fracs, operand.limit)
-    build.note_shift(f"{owner}.projection", pre_shift)
-    matrix = quantize_matrix(weight, p.bias, fracs, pre_shift, operand.limit)
-    table = exp_table() if softmax else None
+    pre_shift = plan.pre_shift(f"{owner}.projection", weight, p.bias, fracs, operand.limit)
+    plan.note_shift(f"{owner}.projection", pre_shift)
+    matrix = plan.matrix(weight, p.bias, fracs, pre_shift, operand.limit)
+    table = plan.exp_table() if softmax else None
     return QuantProjection(matrix, pre_shift, operand, hidden_frac, in_frac, function, table)
 
 
 def _direction(
-    build: Formats,
-    layer: Recurrent,
+    plan: Plan,
+    layer: RecurrentDefinition,
     owner: str,
     d: Direction,
     functions: dict[str, GateFunction],
@@ -213,20 +205,19 @@ def _direction(
 ) -> QuantDirection:
     x_operand, h_operand = operands
     fracs = np.repeat([functions[gate].in_frac for gate in layer.gates], layer.hidden_size).astype(np.int64)
-    weight_ih = d.weight_ih * build.unit(layer.input, x_operand)
+    weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
     weight_hh = d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
-    bias_ih, bias_hh = _split_bias(layer, d, weight_ih, weight_hh)
-    bits = build.scheme.weights
+    bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
+    bits = plan.weight_bits
     pre_shift = np.maximum(
-        bounded_rows(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits),
-        bounded_rows(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits),
+        plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits),
+        plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits),
     )
-    build.note_shift(owner, pre_shift)
-    make = quantize_matrix if bits == 8 else quantize_matrix4
+    plan.note_shift(owner, pre_shift)
     return QuantDirection(
         reverse=d.reverse,
-        ih=make(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
-        hh=make(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
+        ih=plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
+        hh=plan.recurrent_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
         pre_shift=pre_shift,
         gates=tuple(functions[role] for role in layer.roles),
         h_0=_initial_state(d.h_0, h_frac, 32767),
@@ -251,7 +242,7 @@ def _peephole(owner: str, weight: FloatArray, c_frac: int, out_frac: Int64Array)
 
 
 def _split_bias(
-    layer: Recurrent, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
+    plan: Plan, layer: RecurrentDefinition, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """The biases as each matvec adds them.
 
@@ -259,8 +250,7 @@ def _split_bias(
     multiplies its recurrent bias by r, so its two stay apart.
     """
     total = d.bias_ih + d.bias_hh
-    zero = np.zeros_like(total)
-    to_ih = row_scales(weight_ih, zero) <= row_scales(weight_hh, zero)
+    to_ih = plan.row_scales(weight_ih) <= plan.row_scales(weight_hh)
     bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
     if layer.cell == "gru" and layer.linear_before_reset:
         candidate = slice(2 * layer.hidden_size, None)

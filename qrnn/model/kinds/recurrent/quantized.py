@@ -6,39 +6,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qrnn.model.float_model import GATES, LEFT_OUT, CellKind, Forget, gate_blocks, gate_roles
+from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, gate_blocks, gate_roles
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
+    LEFT_OUT,
     STATE_MAX,
     AnyMatrix,
     GateFunction,
     Int8Array,
     Int16Array,
     Int32Array,
+    Int64Array,
     Operand,
     QuantInitialState,
     QuantMatrix,
     check_array,
+    check_exp_table,
+    check_pre_shift,
     require,
 )
 
 C_FRAC_MAX = 23
 PEEPHOLE_SHIFT_MAX = 46
-
-EXP_TABLE_SIZE = 129
-"""Entries of the softmax's exp(-d) table."""
-
-
-def check_exp_table(owner: str, table: Int32Array) -> None:
-    """ModelFileError unless ``table`` can serve `qrnn.arithmetic.gates.exp_weight`."""
-    check_array(owner, "table", table, np.int32, (EXP_TABLE_SIZE,))
-    require(bool(table[0] == 32768 and table.min() >= 0 and table.max() <= 32768), f"layer {owner}: exp table")
-
-
-def check_pre_shift(owner: str, pre_shift: Int8Array, rows: int) -> None:
-    """ModelFileError unless ``pre_shift`` has one value in 0…15 per row."""
-    check_array(owner, "pre_shift", pre_shift, np.int8, (rows,))
-    require(bool(((pre_shift >= 0) & (pre_shift <= 15)).all()), f"{owner}: pre_shift out of 0…15")
 
 
 @dataclass(frozen=True)
@@ -135,11 +125,8 @@ class QuantDirection:
 
 
 @dataclass(frozen=True)
-class QuantRecurrent:
-    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says.
-
-    ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
-    """
+class QuantRecurrentDefinition(QuantLayer):
+    """The definition of integer recurrent layers; see `QuantRecurrent`, which is this with what it checks and says about itself."""
 
     name: str
     cell: CellKind
@@ -237,3 +224,16 @@ class QuantRecurrent:
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
+        return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))
+
+    def row_fracs(self, d: QuantDirection) -> Int64Array:
+        """[G·H]: the fraction bits of each row's pre-activation in direction ``d``."""
+        return np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)

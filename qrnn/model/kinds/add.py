@@ -1,0 +1,95 @@
+"""Layers that add two tensors, element by element: residual connections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qrnn.model.formats import fraction_bits
+from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
+from qrnn.model.parts import STATE_MAX, TensorFormat, require
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """out = left + right, element by element: residual connections."""
+
+    name: str
+    left: str
+    right: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.left, self.right)
+
+    def equation(self, run: Equations) -> None:
+        run.write(self.output, run.read(self.left) + run.read(self.right))
+
+    def quantize(self, plan: Plan) -> QuantAdd:
+        left, right = plan.frac(self.left, self.name), plan.frac(self.right, self.name)
+        largest = plan.largest(self.output)
+        frac = min(fraction_bits(largest), max(left, right))
+        plan.set_format(self.output, frac)
+        plan.decide(f"{self.output}: int16 with {frac} fraction bits (|y| ≤ {largest:.3g} in calibration)")
+        return QuantAdd(self.name, self.left, self.right, self.output, left, right, frac)
+
+
+def add_rows(contract: Any) -> Loop:
+    """out = `add16` of a and b, element by element."""
+    add16 = contract.add16
+
+    def rows(first: int, last: int, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
+        for m in range(first, last):
+            for k in range(out.shape[1]):
+                out[m, k] = add16(a[m, k], b[m, k], a_shift, b_shift, out_shift)
+
+    return rows
+
+
+@dataclass(frozen=True)
+class QuantAdd(QuantLayer):
+    """y = `add16` of two int16 tensors: brought to the finer of left_frac and right_frac, added, rounded once to out_frac."""
+
+    name: str
+    left: str
+    right: str
+    output: str
+    left_frac: int
+    right_frac: int
+    out_frac: int
+
+    def __post_init__(self) -> None:
+        fracs = (self.left_frac, self.right_frac, self.out_frac)
+        require(
+            min(fracs) >= 0 and max(fracs) <= 15 and self.out_frac <= max(fracs[:2]),
+            f"layer {self.name}: fraction bits {fracs} not in 0…15, or out_frac finer than both inputs",
+        )
+
+    @property
+    def shifts(self) -> tuple[int, int, int]:
+        """a_shift, b_shift, out_shift of `add16`."""
+        finer = max(self.left_frac, self.right_frac)
+        return finer - self.left_frac, finer - self.right_frac, finer - self.out_frac
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.left, self.right)
+
+    def check(self, checks: Checks) -> None:
+        source = checks.tensors[self.left]
+        for tensor in (self.right, self.output):
+            checks.expect(tensor, source.features, source.has_time)
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.left, self.left_frac), Reading(self.right, self.right_frac))
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        return {self.output: Written(self.out_frac, STATE_MAX)}
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        return (RowLoop(add_rows, self.shifts, self.inputs),)
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        return (Rounding(self.name, f"the sum, once, to {self.out_frac} bits", "int16"),)

@@ -1,0 +1,137 @@
+"""The integer layer of recurrent layers: what it checks, and what it says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
+from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
+from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
+from qrnn.model.kinds.softmax import MOST_FEATURES
+from qrnn.model.layer import Bytes, Checks, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
+from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
+
+
+@dataclass(frozen=True)
+class QuantRecurrent(QuantRecurrentDefinition):
+    """A recurrent layer. h is int16 with h_frac fraction bits, c int32 with c_frac; operands as `Operand` says.
+
+    ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
+    """
+
+    @property
+    def last_steps(self) -> tuple[str, ...]:
+        return self.outputs[1:]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.outputs[2:]
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+    @property
+    def whole_sequences(self) -> bool:
+        return any(d.reverse for d in self.directions)
+
+    def check(self, checks: Checks) -> None:
+        D = len(self.directions)
+        checks.expect(self.input, self.input_size, True)
+        checks.expect(self.output, self.output_size * D, True)
+        checks.expect(self.h_n, self.output_size * D, False)
+        if self.c_n is not None:
+            checks.expect(self.c_n, self.hidden_size * D, False)
+        for d in self.directions:
+            if d.projection is not None and d.projection.table is not None and self.output_size > MOST_FEATURES:
+                checks.fail(f"softmax over {self.output_size} features, at most {MOST_FEATURES} sum within 32 bits")
+            for state in (d.h_0, d.c_0):
+                if state is not None:
+                    _check_source(checks, state)
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.input, operand=self.x_operand),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        h, c = Written(self.h_frac, STATE_MAX), Written(self.c_frac, CELL_MAX)
+        return {self.output: h, self.h_n: h, **dict.fromkeys(self.cells, c)}
+
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        found = []
+        for key, d in zip(self.keys, self.directions, strict=True):
+            for name, kind, matrix, operand in (
+                ("weight_ih", "input weights", d.ih, self.x_operand),
+                ("weight_hh", "recurrent weights", d.hh, self.h_operand),
+            ):
+                part = Part(key, kind)
+                found.append(
+                    LayerMatrix(f"{key}.{name}", part, matrix, d.pre_shift, self.row_fracs(d), operand, self.gates)
+                )
+            if (p := d.projection) is not None:
+                part, fracs = Part(key, "projection"), np.full(self.output_size, p.in_frac, np.int64)
+                found.append(LayerMatrix(f"{key}.projection", part, p.matrix, p.pre_shift, fracs, p.operand))
+        return tuple(found)
+
+    def functions(self) -> tuple[GateFunction, ...]:
+        gates = [f for d in self.directions for f in d.gates]
+        projections = [d.projection.function for d in self.directions if d.projection is not None]
+        return tuple(gates + [f for f in projections if f is not None])
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        return quantized_parts(self)
+
+    def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        return direction_stand_ins(self, chosen, tensors)
+
+    def worth(
+        self, real: RecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
+    ) -> RecurrentDefinition:
+        return real_worth(self, real, chosen, tensors)
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        x, h = self.x_operand, self.h_operand
+        functions = zip(self.roles, self.directions[0].gates, strict=True)
+        gates = ", ".join(f"{role} Q{15 - f.in_frac}.{f.in_frac}" for role, f in functions)
+        sums = "W·x and R·h, once each"
+        if any(d.peephole is not None for d in self.directions):
+            sums = "W·x, R·h and the peephole's part, once each"
+        bounded = self.h_frac == 15 and all(d.projection is None for d in self.directions)
+        found = [
+            Rounding(
+                f"{self.name}: operands",
+                f"x by {x.shift} bits, h by {h.shift} bits",
+                f"x ±{x.limit}, h ±{h.limit}",
+            ),
+            Rounding(f"{self.name}: gates", sums, f"int16: {gates}"),
+        ]
+        if self.cell == "lstm":
+            found.append(Rounding(f"{self.name}: c", f"f·c and i·g to {self.c_frac} bits", "int32"))
+        found.append(
+            Rounding(
+                f"{self.name}: h", f"once, to {self.h_frac} bits", "never (proved)" if bounded else f"±{STATE_MAX}"
+            )
+        )
+        for number, d in enumerate(self.directions):
+            if (p := d.projection) is not None:
+                where, rounded = f"{self.name}[{number}]: projection", f"sum, once, to {p.in_frac} bits"
+                found.append(Rounding(where, rounded, f"int16; operand ±{p.operand.limit}"))
+        return tuple(found)
+
+    def own_bytes(self) -> Bytes:
+        peepholes = sum(3 * d.peephole.weight.size for d in self.directions if d.peephole is not None)
+        cells = 4 * self.hidden_size if self.cell == "lstm" else 0
+        state = len(self.directions) * (2 * self.output_size + cells) if self.memory else 0
+        return Bytes(rows=peepholes, state=state)
+
+
+def _check_source(checks: Checks, state: QuantInitialState) -> None:
+    """An initial state that is given reads inside its state input, and begins at zero where that is left out."""
+    if state.source is None or state.indices is None:
+        return
+    if not ((state.indices >= 0) & (state.indices < checks.state_features(state.source))).all():
+        checks.fail(f"initial state reads outside {state.source!r}")
+    if state.value.any():
+        checks.fail(f"initial state has constants beside the state input {state.source!r}")

@@ -1,0 +1,114 @@
+"""The parts of an integer recurrent layer, one by one, in the place of the float layer's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition
+from qrnn.model.layer import Chosen, Part, StandIns, row_scale
+from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, TensorFormat
+
+
+def quantized_parts(layer: QuantRecurrentDefinition) -> tuple[Part, ...]:
+    """Every part of a layer: the operand of x, and then each direction's own."""
+    found = [Part(layer.name, "x operand")]
+    for key, d in zip(layer.keys, layer.directions, strict=True):
+        found += _direction_parts(layer, key, d)
+    return tuple(found)
+
+
+def _direction_parts(layer: QuantRecurrentDefinition, key: str, d: QuantDirection) -> Iterator[Part]:
+    for kind in ("input weights", "recurrent weights", "biases"):
+        for gate in layer.gates:
+            yield Part(key, kind, gate)
+    for role in layer.roles:
+        yield Part(key, "gate function", role)
+    if d.peephole is not None:
+        yield Part(key, "peepholes")
+    if d.projection is not None:
+        yield Part(key, "projection")
+    yield Part(key, "h operand")
+    yield Part(key, "h state")
+    if layer.cell == "lstm":
+        yield Part(key, "c state")
+
+
+def direction_stand_ins(
+    layer: QuantRecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
+) -> StandIns:
+    """What the chosen operands, gate functions, projections and states do to the numbers of a run."""
+    found = StandIns()
+    if Part(layer.name, "x operand") in chosen:
+        found.operands[f"{layer.name}.x"] = _x_unit(layer, tensors), layer.x_operand.limit
+    for key, d in zip(layer.keys, layer.directions, strict=True):
+        for role, function in zip(layer.roles, d.gates, strict=True):
+            if Part(key, "gate function", role) in chosen:
+                found.functions[f"{key}.{role}"] = function, False
+        if d.projection is not None and Part(key, "projection") in chosen:
+            p = d.projection
+            found.operands[f"{key}.hidden"] = np.array([2.0 ** (p.operand.shift - p.hidden_frac)]), p.operand.limit
+            found.states[f"{key}.hidden"] = p.hidden_frac, STATE_MAX
+            if p.function is not None:
+                found.functions[f"{key}.s"] = p.function, False
+        if Part(key, "h operand") in chosen:
+            unit = np.array([2.0 ** (layer.h_operand.shift - layer.h_frac)])
+            found.operands[f"{key}.h"] = unit, layer.h_operand.limit
+        if Part(key, "h state") in chosen:
+            found.states[f"{key}.h"] = layer.h_frac, STATE_MAX
+        if Part(key, "c state") in chosen:
+            found.states[f"{key}.c"] = layer.c_frac, CELL_MAX
+    return found
+
+
+def real_worth(
+    layer: QuantRecurrentDefinition, real: RecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
+) -> RecurrentDefinition:
+    """``real`` with the chosen weights, biases, peepholes and projections as the real numbers that their integers are worth."""
+    unit = _x_unit(layer, tensors)
+    directions = zip(layer.keys, real.directions, layer.directions, strict=True)
+    return replace(real, directions=tuple(_direction(layer, key, r, d, unit, chosen) for key, r, d in directions))
+
+
+def _x_unit(layer: QuantRecurrentDefinition, tensors: Mapping[str, TensorFormat]) -> FloatArray:
+    """The real value of one operand unit of x, [1] or [I]."""
+    return tensors[layer.input].scales * 2.0**layer.x_operand.shift
+
+
+def _direction(
+    layer: QuantRecurrentDefinition, key: str, real: Direction, d: QuantDirection, unit: FloatArray, chosen: Chosen
+) -> Direction:
+    H = layer.hidden_size
+    fracs = layer.row_fracs(d)
+    scale_ih, scale_hh = (row_scale(m, d.pre_shift, fracs) for m in (d.ih, d.hh))
+    integers: dict[str, FloatArray] = {
+        "weight_ih": d.ih.weight * scale_ih[:, None] / unit,
+        "weight_hh": d.hh.weight * scale_hh[:, None] * 2.0 ** (layer.h_frac - layer.h_operand.shift),
+        "bias_ih": d.ih.bias * scale_ih,
+        "bias_hh": d.hh.bias * scale_hh,
+    }
+    kinds = {"weight_ih": "input weights", "weight_hh": "recurrent weights"}
+    arrays = {name: getattr(real, name).copy() for name in integers}
+    for name, values in integers.items():
+        for block, gate in enumerate(layer.gates):
+            if Part(key, kinds.get(name, "biases"), gate) in chosen:
+                rows = slice(block * H, (block + 1) * H)
+                arrays[name][rows] = values[rows]
+    result = replace(real, **arrays)
+    if d.peephole is not None and Part(key, "peepholes") in chosen:
+        worth = 2.0 ** (layer.c_frac - d.peephole.shift.astype(np.float64) - fracs + d.pre_shift)
+        result = replace(result, peephole=d.peephole.weight * worth)
+    if d.projection is not None and real.projection is not None and Part(key, "projection") in chosen:
+        p = d.projection
+        scale = row_scale(p.matrix, p.pre_shift, np.full(len(p.pre_shift), p.in_frac, np.int64))
+        per_unit = 2.0 ** (p.hidden_frac - p.operand.shift)
+        result = replace(
+            result,
+            projection=replace(
+                real.projection, weight=p.matrix.weight * scale[:, None] * per_unit, bias=p.matrix.bias * scale
+            ),
+        )
+    return result

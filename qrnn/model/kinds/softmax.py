@@ -1,0 +1,93 @@
+"""Softmax layers: y_k = e^(x_k) / Σ_j e^(x_j) over all features of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qrnn.arithmetic.gates import PROBABILITY_FRAC
+from qrnn.model.activation import softmax
+from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
+from qrnn.model.parts import Int32Array, TensorFormat, check_exp_table
+
+MOST_FEATURES = 65535
+"""The most features whose weights, 2^15 each at most, sum within 32 bits."""
+
+
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """Softmax over all features of each step."""
+
+    name: str
+    input: str
+    output: str
+
+    least_frac: ClassVar[int] = 0  # it takes logits that are 16 apart as certain, so whole units serve it
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def equation(self, run: Equations) -> None:
+        run.write(self.output, softmax(run.read(self.input)))
+
+    def quantize(self, plan: Plan) -> QuantSoftmax:
+        plan.set_format(self.output, PROBABILITY_FRAC, 1 << PROBABILITY_FRAC)
+        return QuantSoftmax(self.name, self.input, self.output, plan.exp_table(), plan.frac(self.input, self.name))
+
+
+def softmax_rows(contract: Any) -> Loop:
+    """out_k = `exp_weight` of the distance of x_k from the largest, over the sum of all, in Q1.14."""
+    exp_weight, softmax_divide = contract.exp_weight, contract.softmax_divide
+
+    def rows(first: int, last: int, table: Any, in_frac: int, x: Any, out: Any) -> None:
+        for m in range(first, last):
+            top = x[m, 0]
+            for k in range(x.shape[1]):
+                top = max(top, x[m, k])
+            total = 0
+            for k in range(x.shape[1]):
+                total += exp_weight(top - x[m, k], in_frac, table)
+            for k in range(x.shape[1]):
+                out[m, k] = softmax_divide(exp_weight(top - x[m, k], in_frac, table), total)
+
+    return rows
+
+
+@dataclass(frozen=True)
+class QuantSoftmax(QuantLayer):
+    """Integer softmax to Q1.14; exp(-d) from ``table`` [129], d with in_frac fraction bits."""
+
+    name: str
+    input: str
+    output: str
+    table: Int32Array
+    in_frac: int
+
+    def __post_init__(self) -> None:
+        check_exp_table(self.name, self.table)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def check(self, checks: Checks) -> None:
+        source = checks.tensors[self.input]
+        if not 0 <= self.in_frac <= 15:
+            checks.fail(f"in_frac {self.in_frac} out of 0…15")
+        if source.features > MOST_FEATURES:
+            checks.fail(f"{source.features} features, at most {MOST_FEATURES} sum within 32 bits")
+        checks.expect(self.output, source.features, source.has_time)
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.input, self.in_frac),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        return {self.output: Written(PROBABILITY_FRAC, 1 << PROBABILITY_FRAC)}
+
+    def row_loops(self) -> tuple[RowLoop, ...]:
+        return (RowLoop(softmax_rows, (self.table, self.in_frac), self.inputs),)
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        return (Rounding(self.name, "each probability, once, to 14 bits", "exp argument at 16"),)
