@@ -18,9 +18,11 @@ from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
 from qrnn.backends.cpu import crew, engine, packed
-from qrnn.backends.cpu.calls import Call, CallList, call_at
+from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.memory import call_at
+from qrnn.backends.cpu.native import DEFAULT, Kernel
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import (
@@ -261,7 +263,8 @@ class GangOfThreads(SharedCall):
 
     def __init__(self, members: Sequence[Call], _alone: Call, flags: Any, patience: int) -> None:
         self._go, self._flags, self._running = np.zeros(1, np.int64), flags, list[threading.Thread]()
-        self._beginning = Call(_begin, self._go, *members[0].addresses)
+        DEFAULT.addresses(members[0].wanted)
+        self._beginning = Call(Kernel(__name__, "_begin"), self._go, *members[0].link(DEFAULT))
         super().__init__(members, self._beginning, flags, patience)
         self._calls = tuple(members)  # those that work on arrays
         self._others = [CallList((member,), np.zeros(3, np.int64)) for member in members[1:]]

@@ -34,6 +34,7 @@ from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.isa import available_isas
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.native import Kernel
 from qrnn.quantization import Scheme
 from qrnn.session import Session
 
@@ -101,7 +102,7 @@ def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     class NeverAlone(SharedCall):
         def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
-            self.counting = Call(_count, alone)
+            self.counting = Call(Kernel(__name__, "_count"), alone)
             super().__init__(members, self.counting, *arguments)
             self._calls = tuple(members)  # those that work on arrays
 
@@ -124,7 +125,7 @@ def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(want, integers(session, batch)[0])
     assert crew._POSTS[0] == crew.TAKEN
     crew._POSTS[0] = crew.FREE
-    with mock.patch.object(crew, "wake"):
+    with mock.patch.object(crew.Expecting, "wake"):
         assert_equal(want, integers(session, batch)[0])
     assert crew._POSTS[0] == crew.FREE
 

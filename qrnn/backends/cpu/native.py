@@ -1,0 +1,236 @@
+"""Machine code: compiled by LLVM from what `qrnn.backends.cpu.jit` makes of a kernel, kept on disk, and brought into this process.
+
+What is kept is an object file for each `Kernel` and types of arguments, which LLVM's linker loads. Numba, whose import takes longer than
+everything else together, is needed only where a kernel is compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import inspect
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite.binding import ffi
+
+from qrnn import arithmetic
+from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
+from qrnn.backends.cpu.isa import Target
+from qrnn.backends.cpu.pools import core_count
+from qrnn.model import boundary, cell_formats
+
+ENTRY = "qrnn_entry_"
+"""What the names of the functions in object files begin with; the digest of their key follows."""
+
+C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "floor", "floorf"})
+"""The functions that object files may need. The linker ends the process where one cannot be found."""
+
+Kinds = str | tuple["Kinds", ...]
+"""Types of arguments: of an array its NumPy character and its axes, as in ``h2``; ``int``, ``bool``; and tuples of these."""
+
+
+def source_digest() -> str:
+    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats and this package."""
+    digest = hashlib.sha256()
+    folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats))):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCE_DIGEST = source_digest()
+
+
+@cache
+def versions() -> str:
+    """Of what compiles."""
+    return f"numba-{importlib.metadata.version('numba')}-llvmlite-{llvmlite.__version__}"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function of a module of compiled functions, or what its function ``name`` makes of ``variant``."""
+
+    module: str
+    name: str
+    variant: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A kernel, the types of its arguments, and what it is compiled for."""
+
+    kernel: Kernel
+    kinds: Kinds
+    target: Target
+
+    @property
+    def key(self) -> str:
+        """All that its code depends on. Of the processor, that is the features that the code may use and not its name."""
+        return repr((self.kernel, self.kinds, self.target, llvm.get_process_triple(), SOURCE_DIGEST, versions()))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A kernel as LLVM's bitcode, not optimized, with the function ``symbol`` (address of the arguments' words) → nothing."""
+
+    symbol: str
+    bitcode: bytes
+
+
+class Code:
+    """Compiled kernels, kept in the folder ``chosen`` or in the user's (`cache_directory`)."""
+
+    def __init__(self, chosen: Path | None = None) -> None:
+        self._chosen = chosen
+
+    def addresses(self, wanted: Sequence[Wanted]) -> list[int]:
+        """The addresses of their functions. What is not kept is compiled, by several threads, and kept."""
+        with _lock:
+            missing = [w for w in dict.fromkeys(wanted) if w not in _loaded]
+            if missing:
+                self._bring(missing)
+        return [_loaded[w] for w in wanted]
+
+    def _bring(self, missing: Sequence[Wanted]) -> None:
+        folder = self.folder()
+        objects: dict[Wanted, bytes] = {}
+        for w in missing:
+            found = folder.read(*_place(w))
+            if found is not None and is_object(found, symbol_of(w)):
+                objects[w] = found
+        compiled = compile_all([w for w in missing if w not in objects])
+        _load(objects | compiled)
+        if compiled and folder.may_write():
+            for w, content in compiled.items():
+                folder.write(*_place(w), content)
+
+    def folder(self) -> CodeFolder:
+        """Where the object files are."""
+        return CodeFolder(self._chosen or cache_directory(), f"{versions()}-{SOURCE_DIGEST[:16]}")
+
+
+DEFAULT = Code()
+
+compilations = 0
+"""Kernels that this process has compiled."""
+
+_lock = threading.RLock()
+_loaded: dict[Wanted, int] = {}
+
+
+def _place(wanted: Wanted) -> tuple[str, str]:
+    """A file's name, and the key of what is in it."""
+    key = wanted.key
+    return f"{wanted.kernel.name}-{_hash(key)}.o", key
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def is_object(content: bytes, symbol: str) -> bool:
+    """Whether LLVM reads an object file with this function in it."""
+    try:
+        found = llvm.ObjectFileRef.from_data(content)
+    except (RuntimeError, ValueError):
+        return False
+    return found is not None and symbol.encode() in content
+
+
+def symbol_of(wanted: Wanted) -> str:
+    """The name of a kernel's function in its object file, which no other has."""
+    return ENTRY + _hash(wanted.key)
+
+
+def compile_all(wanted: Iterable[Wanted]) -> dict[Wanted, bytes]:
+    """Their object files. Numba works in this thread, which holds the GIL, and LLVM in others meanwhile, which do not."""
+    global compilations
+    todo = list(wanted)
+    if not todo:
+        return {}
+    from qrnn.backends.cpu import jit
+
+    with ThreadPoolExecutor(core_count(), thread_name_prefix="qrnn-compile") as pool:
+        done: dict[Wanted, Future[bytes]] = {}
+        for w in todo:
+            done[w] = pool.submit(emit, jit.unit_of(w), w.target)
+            compilations += 1
+        return {w: future.result() for w, future in done.items()}
+
+
+# --- LLVM ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def machine_of(target: Target) -> Any:
+    """LLVM's machine for a target, for one thread."""
+    _initialize()
+    x86 = llvm.Target.from_default_triple().name.startswith("x86")
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=target.cpu,
+        features=target.text,
+        opt=3,
+        reloc="static" if x86 else "default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+def _unlocked(name: str) -> Any:
+    """A function of LLVM's without llvmlite's lock, which allows one thread at a time: these threads share nothing that changes."""
+    locked = getattr(ffi.lib, name)
+    return getattr(locked, "_cfn", locked)
+
+
+def emit(unit: Unit, target: Target) -> bytes:
+    """Optimize a unit and compile it to an object file, in a context of LLVM of its own."""
+    machine = machine_of(target)
+    module = llvm.parse_bitcode(unit.bitcode, llvm.create_context())
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization, options.slp_vectorization = True, False
+    builder = llvm.create_pass_builder(machine, options)
+    _unlocked("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
+    strange = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - C_LIBRARY
+    if strange:
+        raise AssertionError(f"{unit.symbol} needs {sorted(strange)}, which is not there when it is loaded")
+    with ffi.OutputString() as problem:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, problem)
+        if not buffer:
+            raise RuntimeError(str(problem))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+_engines: list[Any] = []
+"""LLVM's linkers and the memory of loaded code, for as long as the process lives."""
+
+
+def _load(objects: dict[Wanted, bytes]) -> None:
+    """Bring object files into this process."""
+    _initialize()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True, codemodel="jitdefault")
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    for content in objects.values():
+        engine.add_object_file(llvm.ObjectFileRef.from_data(content))
+    engine.finalize_object()
+    _engines.append(engine)
+    for wanted in objects:
+        _loaded[wanted] = engine.get_function_address(symbol_of(wanted))
