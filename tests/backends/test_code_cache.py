@@ -123,7 +123,7 @@ def test_a_file_that_holds_no_code(place: Path, content: bytes) -> None:
     """With the right digest: it is not handed to LLVM, which ends the process where a function is not there."""
     folder = Code().folder()
     assert folder.may_write()
-    wanted = Wanted(Kernel(__name__, "double"), ("l1",), target_of(None))
+    wanted = Wanted(Kernel(__name__, "double"), ("i8:1",), target_of(None))
     folder.write(*native._place(wanted), content)
     rebuilt(place)
 
@@ -349,7 +349,7 @@ def double(place): place[2] = 2 * place[0]
 @jit.jit
 def triple(place): place[2] = 3 * place[0]
 control = np.zeros(3, np.int64)
-native.compile_all([native.Wanted(native.Kernel("__main__", "triple"), ("d1",), target_for(PLAIN))])
+native.compile_all([native.Wanted(native.Kernel("__main__", "triple"), ("f8:1",), target_for(PLAIN))])
 before = native.compilations
 if user:
     os.setgroups([])

@@ -54,7 +54,7 @@ SEEN: Counter[str] = Counter()
 def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
     """``runs`` runs in here, by one thread each, use fused steps for the directions that `can_fuse` names, and for no others."""
     seen: Counter[str] = Counter()
-    plain_call, run_fused = CpuEngine._plain_call, packed.FusedRun.run
+    plain_call, run_fused = CpuEngine.plain_call, packed.FusedRun.run
 
     def spy(*arguments: Any) -> Any:
         seen["kernels"] += 1
@@ -64,7 +64,7 @@ def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
         seen["fused"] += 1
         run_fused(*arguments)
 
-    with mock.patch.object(CpuEngine, "_plain_call", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
+    with mock.patch.object(CpuEngine, "plain_call", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
         yield
     want = Counter(
         "fused" if packed.can_fuse(d) else "kernels" for layer in model.recurrent_layers for d in layer.directions

@@ -22,11 +22,11 @@ from qrnn.model.parts import Int64Array
 def _lay_out(value: Any, words: list[int]) -> Kinds:
     """Add an argument's words: of an array its address and shape, of a tuple its items one after the other. Returns its type."""
     if isinstance(value, np.ndarray):
-        if not value.flags.c_contiguous:
-            raise AssertionError("a call's arrays are contiguous")
+        if not (value.flags.c_contiguous and value.dtype.isnative):
+            raise AssertionError("a call's arrays are contiguous, and of this machine's byte order")
         words.append(address_of(value))
         words.extend(value.shape)
-        return f"{value.dtype.char}{value.ndim}"
+        return f"{value.dtype.kind}{value.itemsize}:{value.ndim}"
     if isinstance(value, tuple):
         return tuple([_lay_out(item, words) for item in value])
     words.append(int(value))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.codes import POINTWISE_BLOCK
 from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
-from qrnn.backends.cpu.isa import choose_isa
+from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.matrix import AHEAD, VECTORS
 from qrnn.backends.cpu.native import DEFAULT, Code, Kernel
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
@@ -63,21 +64,29 @@ class CpuEngine(Engine):
     """See the module."""
 
     name = "cpu"
-    takes_isa = True
+    takes_isa = takes_cache = True
+    gangs_work = GANGS_WORK
 
     def __init__(
-        self, model: QuantModel, threads: int | None = None, isa: str | None = None, code: Code = DEFAULT
+        self,
+        model: QuantModel,
+        threads: int | None = None,
+        isa: str | None = None,
+        cache: Path | None = None,
+        here: bool = True,
     ) -> None:
+        """``cache``: the folder of compiled code; ``here`` False: for compiling alone, also for an instruction set of other processors."""
         super().__init__(model, threads, isa)
         self.workers = min(threads or core_count(), core_count())
-        self.isa, self.code = choose_isa(isa), code
-        self._fused: dict[tuple[str, int], FusedForms] = {}
+        self.isa = choose_isa(isa) if here else find_isa(isa)
+        self.code = code = DEFAULT if cache is None else Code(cache)
+        self.fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
             size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(d):
-                        self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size, code)
+                        self.fused[layer.name, number] = FusedForms(self.isa, layer, d, size, code)
         self._packed = {
             (layer.name, number): plain.pack_direction(layer, d)
             for layer in model.recurrent_layers
@@ -85,7 +94,7 @@ class CpuEngine(Engine):
         }
         dense = [layer for layer in model.layers if isinstance(layer, QuantDense)]
         self._matrices = {layer.name: plain.pack_matrix(layer.matrix) for layer in dense}
-        self._dense = {} if self.isa is None else {layer.name: DenseRun(self.isa, layer) for layer in dense}
+        self.packed_dense = {} if self.isa is None else {layer.name: DenseRun(self.isa, layer) for layer in dense}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
@@ -108,7 +117,7 @@ class CpuEngine(Engine):
     def plain_directions(self) -> tuple[str, ...]:
         """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
         every = ((layer.name, k) for layer in self.model.recurrent_layers for k in range(len(layer.directions)))
-        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self._fused)
+        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self.fused)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
@@ -158,7 +167,7 @@ class CpuEngine(Engine):
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
         (N, T, _), d = x.shape, layer.directions[number]
-        forms = self._fused.get((layer.name, number)) if trace is None else None
+        forms = self.fused.get((layer.name, number)) if trace is None else None
         traces = plain.traces_of(d, c, N, 0 if trace is None else T)
         # of fused steps, only padding is not written
         y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
@@ -168,13 +177,13 @@ class CpuEngine(Engine):
             forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
         elif members > 1 and T * _macs(d) >= ONCE_MACS:
             control = np.zeros(3, np.int64)
-            calls = CallList((self._plain_call(layer, number, control, data, traces, members),), control, self.code)
+            calls = CallList((self.plain_call(layer, number, control, data, members, traces),), control, self.code)
             calls.wake()
             calls.run(0, 1)
         elif forms is not None:
             self._spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
         else:
-            self._in_tasks(lambda c: self._plain_call(layer, number, c, data, traces, 1), N, T * _macs(d), TASK_MACS)
+            self._in_tasks(lambda c: self.plain_call(layer, number, c, data, 1, traces), N, T * _macs(d), TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
@@ -201,6 +210,12 @@ class CpuEngine(Engine):
         bounds = [count * k // tasks for k in range(tasks + 1)]
         list(shared_pool().map(run, bounds[:-1], bounds[1:]))
 
+    def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
+        from qrnn.backends.cpu.warm_up import wanted_by
+
+        self.code.addresses(wanted_by(self, batch, steps, streams))
+        return True
+
     def streams(self, capacity: int) -> CpuStreams:
         return CpuStreams(self, capacity)
 
@@ -209,7 +224,7 @@ class CpuEngine(Engine):
     ) -> Call:  # fmt: skip
         """One step of a layer's one direction for streams ``rows``; see `fused.tick` and `stream_rows.sequences`."""
         d, M = layer.directions[0], len(rows)
-        forms = self._fused.get((layer.name, 0))
+        forms = self.fused.get((layer.name, 0))
         if forms is not None:
             return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
         traces = plain.traces_of(d, c, M, 0)
@@ -231,18 +246,27 @@ class CpuEngine(Engine):
         self, layer: QuantRecurrent, number: int, place: Int64Array, data: SequenceData, gangs: bool
     ) -> Call:
         """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a gang only where ``gangs`` allows it."""
-        d, (N, T, _), forms = layer.directions[number], data[0].shape, self._fused.get((layer.name, number))
+        d, (N, T, _), forms = layer.directions[number], data[0].shape, self.fused.get((layer.name, number))
         members = self._members(d, N, T, forms is not None) if gangs else 1
         if forms is None:
-            return self._plain_call(layer, number, place, data, plain.traces_of(d, data[3], N, 0), members)
+            return self.plain_call(layer, number, place, data, members)
         fused = forms.choose(N, T, members)
         if members == 1:
             return fused.whole_call(place, *data)
         return fused.shared_call(place, data, members, _patience(T * _macs(d)))
 
-    def _plain_call(
-        self, layer: QuantRecurrent, number: int, place: Int64Array, data: SequenceData, traces: Any, members: int
+    def plain_call(
+        self,
+        layer: QuantRecurrent,
+        number: int,
+        place: Int64Array,
+        data: SequenceData,
+        members: int,
+        traces: Any = None,
     ) -> Call:
+        """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
+        if traces is None:
+            traces = plain.traces_of(layer.directions[number], data[3], len(data[0]), 0)
         own = plain.scratch(layer, layer.directions[number], members)
         d, parts = layer.directions[number], self._packed[layer.name, number]
         fixed = (*plain.codes_of(layer), d.reverse, *parts, *data, traces, own)
@@ -255,7 +279,7 @@ class CpuEngine(Engine):
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""
-        packed, (M, K) = self._dense.get(layer.name), x.shape
+        packed, (M, K) = self.packed_dense.get(layer.name), x.shape
         if packed is not None and M * K * out.shape[1] >= DENSE_MACS:
             return packed.call(place, x, out)
         own = np.empty(K, np.int16), np.empty(out.shape[1], np.int32)
@@ -276,7 +300,7 @@ class CpuEngine(Engine):
         (M, K), R = x.shape, layer.matrix.weight.shape[0]
         x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
         task, grain = (
-            (FUSED_TASK_MACS, AHEAD) if layer.name in self._dense and M * R * K >= DENSE_MACS else (TASK_MACS, 1)
+            (FUSED_TASK_MACS, AHEAD) if layer.name in self.packed_dense and M * R * K >= DENSE_MACS else (TASK_MACS, 1)
         )
         self._in_tasks(lambda c: self.dense_call(layer, c, x, out), M, R * K, task, grain)
         return out

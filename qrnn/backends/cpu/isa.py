@@ -264,3 +264,14 @@ def target_for(name: str) -> Target:
     if machine in ARM:
         return Target("generic", (*_ARM_BASE, *own))
     return Target(get_host_cpu_name(), tuple(sorted(feature for feature, on in host.items() if on)))
+
+
+def find_isa(name: str | None) -> Isa | None:
+    """The instruction set named, of this architecture, whether or not this processor has it; as `choose_isa` without a name."""
+    if name is None or name in available_isas():
+        return choose_isa(name)
+    machine = platform.machine().lower()
+    known = (*(isa.name for isa in ISAS if machine in isa.machines), PLAIN)
+    if name not in known:
+        raise BackendError(f"instruction set {name!r} is not one of {machine}; expected one of {', '.join(known)}")
+    return next(isa for isa in ISAS if isa.name == name)

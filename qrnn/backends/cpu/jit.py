@@ -24,15 +24,18 @@ from numba.np.numpy_support import from_dtype
 from qrnn import arithmetic
 from qrnn.backends.cpu.memory import reader
 from qrnn.backends.cpu.native import Kernel, Kinds, Unit, Wanted, symbol_of
-from qrnn.model import boundary, cell_formats  # noqa: F401
+from qrnn.model import boundary
+
+_OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Neither Python nor C calls these functions by themselves."""
 
 for _function in (*arithmetic.CONTRACT, boundary.to_integers, boundary.to_reals):
-    register_jitable(_function)
+    register_jitable(**_OPTIONS)(_function)
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Let compiled code call this function, which for Python stays what it is. No fastmath: the contract is integers, and exact."""
-    return register_jitable(function)
+    return register_jitable(**_OPTIONS)(function)
 
 
 def for_python(function: Callable[..., Any]) -> Any:
@@ -125,7 +128,8 @@ def numba_types(kinds: Kinds) -> Any:
         return types.Tuple([numba_types(kind) for kind in kinds])
     if kinds in ("int", "bool"):
         return types.int64 if kinds == "int" else types.boolean
-    return types.Array(from_dtype(np.dtype(kinds[0])), int(kinds[1:]), "C")
+    dtype, axes = kinds.split(":")
+    return types.Array(from_dtype(np.dtype(dtype)), int(axes), "C")
 
 
 def function_of(kernel: Kernel) -> Any:

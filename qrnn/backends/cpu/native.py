@@ -35,7 +35,7 @@ C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "floor", "f
 """The functions that object files may need. The linker ends the process where one cannot be found."""
 
 Kinds = str | tuple["Kinds", ...]
-"""Types of arguments: of an array its NumPy character and its axes, as in ``h2``; ``int``, ``bool``; and tuples of these."""
+"""Types of arguments: of an array its type and its axes, as in ``i2:3``; ``int``, ``bool``; and tuples of these."""
 
 
 def source_digest() -> str:
@@ -115,9 +115,29 @@ class Code:
             for w, content in compiled.items():
                 folder.write(*_place(w), content)
 
+    def keep(self, wanted: Sequence[Wanted]) -> int:
+        """Compile what is not kept, and keep it, without bringing it into this process; how many were compiled. OSError where that fails."""
+        folder = self.folder()
+        missing = [w for w in dict.fromkeys(wanted) if folder.read(*_place(w)) is None]
+        for w, content in compile_all(missing).items():
+            folder.put(*_place(w), content)
+        return len(missing)
+
     def folder(self) -> CodeFolder:
         """Where the object files are."""
         return CodeFolder(self._chosen or cache_directory(), f"{versions()}-{SOURCE_DIGEST[:16]}")
+
+
+class Collector(Code):
+    """Says of every kernel that it is there, and remembers which were wanted: for calls that are laid out and never made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: dict[Wanted, None] = {}
+
+    def addresses(self, wanted: Sequence[Wanted]) -> list[int]:
+        self.wanted |= dict.fromkeys(wanted)
+        return [0] * len(wanted)
 
 
 DEFAULT = Code()
@@ -156,7 +176,8 @@ def symbol_of(wanted: Wanted) -> str:
 def compile_all(wanted: Iterable[Wanted]) -> dict[Wanted, bytes]:
     """Their object files. Numba works in this thread, which holds the GIL, and LLVM in others meanwhile, which do not."""
     global compilations
-    todo = list(wanted)
+    # the largest first: LLVM then has its share of them while Numba is at the others
+    todo = sorted(wanted, key=lambda w: not w.kernel.variant)
     if not todo:
         return {}
     from qrnn.backends.cpu import jit

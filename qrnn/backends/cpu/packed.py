@@ -349,9 +349,16 @@ class FusedForms:
         if not any(self._four):
             self.choose(0, 0, 1)
 
+    def every(self) -> list[FusedRun]:
+        """All forms, of which `choose` takes one, on this machine or on another with other caches."""
+        few, long = (4 if self._four[0] else 8), (4 if self._four[1] else 8)
+        return [self._of(bits) for bits in sorted({(8, 8), (few, long), (8, long)})]
+
     def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
         """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
-        bits = self._bits(sequences, steps, threads)
+        return self._of(self._bits(sequences, steps, threads))
+
+    def _of(self, bits: tuple[int, int]) -> FusedRun:
         if bits not in self._runs:  # two threads may both make it: either serves
             self._runs[bits] = self._make(bits)
         return self._runs[bits]
