@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,8 @@ def compile(
 
     quantized = load(model)
     names: list[str | None] = list(isa or []) or [None]
-    engines = [CpuEngine(quantized, None, name, output.absolute(), here=False) for name in names]
+    place = Path(os.path.realpath(output))  # of a link to nothing, what it points to
+    engines = [CpuEngine(quantized, None, name, place, here=False) for name in names]
     folder = engines[0].code.folder()
     if found := folder.problem():
         raise DataError(f"cannot write to {output}: {found}; choose another folder")
@@ -53,7 +55,7 @@ def compile(
         folder.open_to_readers()
     except OSError as error:
         raise DataError(f"cannot write to {output}: {reason(error)}; choose another folder") from None
-    size = sum(path.stat().st_size for path in output.rglob("*.o"))
+    size = sum(path.stat().st_size for path in place.rglob("*.o"))
     if json:
         print_json({"output": str(output), "bytes": size, "instruction_sets": done})
         return

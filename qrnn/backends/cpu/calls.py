@@ -6,7 +6,8 @@ coming back to Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Call:
 
     def __init__(self, kernel: Kernel, *values: Any, isa: Isa | None = None) -> None:
         self.frame = Frame(values)
-        self._wanted = Wanted(kernel, self.frame.kinds, target_of(isa))
+        self._wanted = wanted_of(kernel, self.frame.kinds, PLAIN if isa is None else isa.name)
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -84,6 +85,12 @@ class Call:
 
     def wake(self) -> None:
         """Before a `CallList` with this call is run: whatever it needs beside the thread that runs it."""
+
+
+@lru_cache(maxsize=4096)
+def wanted_of(kernel: Kernel, kinds: Kinds, isa: str) -> Wanted:
+    """`Wanted`, the same object each time."""
+    return Wanted(kernel, kinds, target_for(isa))
 
 
 def target_of(isa: Isa | None) -> Target:
@@ -124,3 +131,40 @@ class CallList:
         self._span[:] = first, last
         status: int = self._run()
         return status
+
+
+class ReusedCalls:
+    """Calls that are laid out for the first of their kind, which takes longer than many a run, and then made with other arrays.
+
+    Many threads may use them at once.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._idle: dict[Hashable, list[tuple[Call, CallList]]] = {}
+
+    def run(
+        self,
+        kind: Hashable,
+        make: Callable[..., Call],
+        arrays: Sequence[npt.NDArray[Any]],
+        number: int,
+        first: int,
+        last: int,
+    ) -> None:
+        """Make a call for rows first … last - 1, with ``arrays`` as its arguments from ``number`` on.
+
+        ``make(control, arrays)`` lays it out, for small arrays of the same types.
+        """
+        idle = self._idle.setdefault(kind, [])
+        try:
+            made = idle.pop()
+        except IndexError:
+            like = [np.empty((1,) * array.ndim, array.dtype) for array in arrays]  # calls keep what they are made with
+            control = np.zeros(3, np.int64)
+            call = make(control, like)
+            made = call, CallList((call,), control, self._code)
+        made[0].put_all(number, arrays)
+        made[1].wake()
+        made[1].run(first, last)
+        idle.append(made)

@@ -7,7 +7,8 @@ run parallel kernels at once, and which layer a user has depends on the platform
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import isqrt
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.backends.cpu import plain
 from qrnn.backends.cpu.barrier import GANGS_WORK
-from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.calls import Call, CallList, ReusedCalls
 from qrnn.backends.cpu.codes import POINTWISE_BLOCK
 from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
@@ -60,6 +61,15 @@ SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
 """x, lengths, h, c, y."""
 
 
+@dataclass(frozen=True)
+class Reused:
+    """A kind of call for `ReusedCalls`: its name among all of an engine, how it is laid out, and the argument where its arrays begin."""
+
+    kind: Hashable
+    make: Callable[[Int64Array, Sequence[Any]], Call]
+    number: int
+
+
 class CpuEngine(Engine):
     """See the module."""
 
@@ -80,6 +90,7 @@ class CpuEngine(Engine):
         self.workers = min(threads or core_count(), core_count())
         self.isa = choose_isa(isa) if here else find_isa(isa)
         self.code = code = DEFAULT if cache is None else Code(cache)
+        self._reused = ReusedCalls(code)
         self.fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
             size = sum(m.weight.size for _, m, _ in named_matrices(model.layers))
@@ -103,16 +114,12 @@ class CpuEngine(Engine):
         """The function ``name`` of `qrnn.backends.cpu.stream_rows` for rows place[FIRST] … place[LAST] - 1."""
         return Call(Kernel("qrnn.backends.cpu.stream_rows", name), place, *values, isa=self.isa)
 
-    def _in_tasks(
-        self, make: Callable[[Int64Array], Call], count: int, macs: int, task_macs: int, grain: int = 1
-    ) -> None:
-        """Make the call of a control for rows 0 … count - 1 now, spread as `_spread` does."""
-
-        def run(first: int, last: int) -> None:
-            control = np.zeros(3, np.int64)
-            CallList((make(control),), control, self.code).run(first, last)
-
-        self._spread(run, count, macs, task_macs, grain)
+    def _in_tasks(self, arrays: Sequence[Any], how: Reused, macs: int, task_macs: int, grain: int = 1) -> None:
+        """Make a call for all rows of ``arrays`` now, spread as `_spread` does."""
+        self._spread(
+            lambda first, last: self._reused.run(how.kind, how.make, arrays, how.number, first, last),
+            len(arrays[0]), macs, task_macs, grain,
+        )  # fmt: skip
 
     def plain_directions(self) -> tuple[str, ...]:
         """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
@@ -122,18 +129,25 @@ class CpuEngine(Engine):
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
-        parts = scaling(fmt.scales, fmt.limit, x.dtype), fmt.limit
-        self._in_tasks(lambda c: self.rows_call("quantize", c, x, out, *parts), len(x), x.shape[1], BOUNDARY_TASK)
+
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self.rows_call("quantize", control, *arrays, scaling(fmt.scales, fmt.limit, x.dtype), fmt.limit)
+
+        how = Reused(("quantize", fmt.scale, fmt.limit, x.dtype.char), make, 1)
+        self._in_tasks((x, out), how, x.shape[1], BOUNDARY_TASK)
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
         if len(fmt.scale) > 1:
             return super().dequantize(q, fmt)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
-        out, scale = np.empty(flat.shape), fmt.scales
-        self._in_tasks(
-            lambda c: self.rows_call("dequantize_whole", c, out, flat, scale), len(flat), flat.shape[1], BOUNDARY_TASK
-        )
+        out = np.empty(flat.shape)
+
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self.rows_call("dequantize_whole", control, *arrays, fmt.scales)
+
+        how = Reused(("dequantize", fmt.scale, q.dtype.char), make, 1)
+        self._in_tasks((out, flat), how, flat.shape[1], BOUNDARY_TASK)
         return out.reshape(q.shape)
 
     def recurrent(
@@ -183,7 +197,13 @@ class CpuEngine(Engine):
         elif forms is not None:
             self._spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
         else:
-            self._in_tasks(lambda c: self.plain_call(layer, number, c, data, 1, traces), N, T * _macs(d), TASK_MACS)
+
+            def once(first: int, last: int) -> None:
+                control = np.zeros(3, np.int64)
+                call = self.plain_call(layer, number, control, data, 1, traces)
+                CallList((call,), control, self.code).run(first, last)
+
+            self._spread(once, N, T * _macs(d), TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
@@ -279,10 +299,13 @@ class CpuEngine(Engine):
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""
-        packed, (M, K) = self.packed_dense.get(layer.name), x.shape
-        if packed is not None and M * K * out.shape[1] >= DENSE_MACS:
-            return packed.call(place, x, out)
-        own = np.empty(K, np.int16), np.empty(out.shape[1], np.int32)
+        packed = layer.name in self.packed_dense and x.size * out.shape[1] >= DENSE_MACS
+        return self._dense_call(layer, packed, place, x, out)
+
+    def _dense_call(self, layer: QuantDense, packed: bool, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        if packed:
+            return self.packed_dense[layer.name].call(place, x, out)
+        own = np.empty(x.shape[1], np.int16), np.empty(out.shape[1], np.int32)
         operand = layer.operand.shift, layer.operand.limit
         return self.rows_call("dense", place, self._matrices[layer.name], layer.pre_shift, *operand, x, out, own)
 
@@ -299,29 +322,40 @@ class CpuEngine(Engine):
     def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
         (M, K), R = x.shape, layer.matrix.weight.shape[0]
         x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
-        task, grain = (
-            (FUSED_TASK_MACS, AHEAD) if layer.name in self.packed_dense and M * R * K >= DENSE_MACS else (TASK_MACS, 1)
-        )
-        self._in_tasks(lambda c: self.dense_call(layer, c, x, out), M, R * K, task, grain)
+        packed = layer.name in self.packed_dense and M * R * K >= DENSE_MACS
+
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self._dense_call(layer, packed, control, *(np.zeros((1, n), np.int16) for n in (K, R)))
+
+        how = Reused(("dense", layer.name, packed), make, 3 if packed else 5)
+        self._in_tasks((x, out), how, R * K, FUSED_TASK_MACS if packed else TASK_MACS, AHEAD if packed else 1)
         return out
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        return self._alone(lambda c, out: self.pointwise_call(layer, c, x, out), x)
+        out = np.empty_like(x)
+        self._alone((x, out), Reused(layer.name, lambda c, a: self.pointwise_call(layer, c, *a), 5))
+        return out
 
     def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        return self._alone(lambda c, out: self.softmax_call(layer, c, x, out), x)
+        out, wide = np.empty_like(x), np.zeros((1, x.shape[1]), np.int16)
+        self._alone((x, out), Reused(layer.name, lambda c, _: self.softmax_call(layer, c, wide, wide), 3))
+        return out
 
     def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
-        return self._alone(lambda c, out: self.rows_call("add", c, *layer.shifts, a, b, out), a)
+        out = np.empty_like(a)
+        self._alone(
+            (a, b, out), Reused(layer.name, lambda c, given: self.rows_call("add", c, *layer.shifts, *given), 4)
+        )
+        return out
 
     def align(self, x: Int16Array, from_frac: int, to_frac: int) -> Int16Array:
-        return self._alone(lambda c, out: self.rows_call("align", c, from_frac, to_frac, x, out), x)
-
-    def _alone(self, make: Callable[[Int64Array, Int16Array], Call], x: Int16Array) -> Int16Array:
-        """What a call writes for the rows of ``x``, by one thread."""
-        out, control = np.empty_like(x), np.zeros(3, np.int64)
-        CallList((make(control, out),), control, self.code).run(0, len(x))
+        out, fracs = np.empty_like(x), (from_frac, to_frac)
+        self._alone((x, out), Reused(("align", *fracs), lambda c, a: self.rows_call("align", c, *fracs, *a), 3))
         return out
+
+    def _alone(self, arrays: Sequence[Any], how: Reused) -> None:
+        """Make a call for all rows of ``arrays``, by one thread."""
+        self._reused.run(how.kind, how.make, arrays, how.number, 0, len(arrays[0]))
 
 
 def _macs(d: QuantDirection) -> int:

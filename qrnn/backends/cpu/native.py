@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import importlib.metadata
 import inspect
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,6 +147,17 @@ compilations = 0
 """Kernels that this process has compiled."""
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """A forked child has none of the threads that may hold it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
 _loaded: dict[Wanted, int] = {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.blocks import phases_of
-from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.isa import Isa
@@ -234,17 +234,6 @@ def _places(isa: Isa, padded: int) -> Int64Array:
     return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
 
 
-Taken = TypeVar("Taken")
-
-
-def take(idle: list[Taken]) -> Taken | None:
-    """One of the scratches that nobody uses; many threads may ask at once."""
-    try:
-        return idle.pop()
-    except IndexError:
-        return None
-
-
 class FusedRun:
     """One direction, packed: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
 
@@ -261,7 +250,7 @@ class FusedRun:
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._tables = p.tables
         self._key = (isa.name, phases_of(layer), ih, hh)
-        self._idle: dict[tuple[Any, ...], list[tuple[Call, CallList]]] = {}
+        self._reused = ReusedCalls(code)
 
     def _call(self, template: str, *values: Any) -> Call:
         kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, *self._key))
@@ -276,19 +265,7 @@ class FusedRun:
         self._again((threads, patience), data, 0, 1, self.shared_call)
 
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
-        """A call of a kind, which is laid out for the first of its kind: that takes longer than many a run."""
-        idle = self._idle.setdefault(kind, [])
-        made = take(idle)
-        if made is None:
-            like = [np.empty((1,) * array.ndim, array.dtype) for array in data]  # calls keep what they are made with
-            control = np.zeros(3, np.int64)
-            call = make(control, like, *kind)
-            made = call, CallList((call,), control, self._code)
-        call, calls = made
-        call.put_all(len(self._parts) + DATA_FROM, data)
-        calls.wake()
-        calls.run(n0, n1)
-        idle.append(made)
+        self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
 
     def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
         make_scratch = group_scratch(self.isa, self.layer, self.bits) if template == "run_group" else None
