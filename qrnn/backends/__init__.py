@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from qrnn.errors import BackendError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qrnn.backends.base import Engine
     from qrnn.model.quant_model import QuantModel
 
@@ -36,13 +38,23 @@ def _problem(name: str) -> str | None:
 
 
 def create_engine(
-    name: str, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+    name: str,
+    model: QuantModel,
+    threads: int | None = None,
+    isa: str | None = None,
+    tuning: object | None = None,
+    cache: Path | None = None,
 ) -> Engine:
     """The engine of backend ``name`` with the model's weights laid out for it.
 
-    ``isa`` forces an instruction set of the cpu backend; ``tuning`` is of the class that the backend's engine names.
+    ``isa`` forces an instruction set of the cpu backend; ``tuning`` is of the class that the backend's engine names; ``cache`` names the
+    folder of compiled code of a backend that keeps it in one.
     """
     if name not in backend_names():
         raise BackendError(f"backend {name!r} is unknown; expected one of {', '.join(backend_names())}")
     engine: type[Engine] = importlib.import_module(f"qrnn.backends.{name}").ENGINE
-    return engine(model, threads, isa, tuning)
+    if cache is None:
+        return engine(model, threads, isa, tuning)
+    if not engine.takes_cache:
+        raise BackendError(f"cache={str(cache)!r}: backend {name!r} keeps no compiled code in a folder; leave it out")
+    return engine(model, threads, isa, tuning, cache)  # type: ignore[call-arg]  # of those that take it

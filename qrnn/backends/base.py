@@ -148,6 +148,9 @@ class Engine(ABC):
 
     takes_isa: ClassVar[bool] = False
 
+    takes_cache: ClassVar[bool] = False
+    """Whether it keeps compiled code in a folder that can be chosen."""
+
     chunk_elements: ClassVar[int] = 1 << 24
     """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
 
@@ -173,6 +176,10 @@ class Engine(ABC):
             )
         self.model = model
         self.threads = threads
+
+    def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
+        """Compile what runs of so many sequences and steps and so many streams need, of any number where None; False where a run has to."""
+        return False
 
     def streams(self, capacity: int) -> StreamRows | None:
         """Rows for ``capacity`` streams, where the backend steps them in a way of its own; no layer reads backwards, and each remembers."""

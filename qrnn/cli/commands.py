@@ -10,6 +10,7 @@ from typer.main import get_command
 from qrnn.cli import (
     bench,
     compare,
+    compile,
     convert,
     demo,
     diff,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for _command in (
     convert.convert,
     run.run,
+    compile.compile,
     compare.compare,
     explain.explain,
     diff.diff,

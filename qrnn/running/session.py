@@ -8,6 +8,8 @@ a run gives it back as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,9 @@ class Session:
 
     ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used. ``isa`` forces
     an instruction set of the cpu backend (`qrnn.backends.cpu.isa.available_isas`), as does the environment's ``QRNN_CPU_ISA``; the best is
-    taken without it. ``tuning`` sets thresholds of a backend that has a class of them (cuda: `qrnn.backends.cuda.tuning.Tuning`).
+    taken without it. ``cache`` names the folder of its compiled code in the place of the user's own or of ``QRNN_CACHE_DIR``: that which
+    ``qrnn compile`` made, for example. ``tuning`` sets thresholds of a backend that has a class of them (cuda:
+    `qrnn.backends.cuda.tuning.Tuning`).
     """
 
     def __init__(
@@ -61,12 +65,14 @@ class Session:
         backend: str = DEFAULT_BACKEND,
         threads: int | None = None,
         isa: str | None = None,
+        cache: str | PathLike[str] | None = None,
         tuning: object | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
         self.model = model
-        self.engine = create_engine(backend, model, threads, isa, tuning)
+        folder = None if cache is None else Path(cache).absolute()
+        self.engine = create_engine(backend, model, threads, isa, tuning, folder)
         self._begins = {
             (layer.name, number): any(v is not None and (v.source or v.value.any()) for v in (d.h_0, d.c_0))
             for layer in model.recurrent_layers
@@ -80,6 +86,39 @@ class Session:
         self._idle: dict[tuple[Any, ...], list[Any]] = {}
         self._last_shape: tuple[Any, ...] = ()
         self._whole = {o.name: model.whole_tensor(o) for o in model.outputs}
+
+    def warm_up(self, batch: int | None = None, steps: int | None = None, streams: int | None = None) -> None:
+        """Bring the compiled code that later calls need, compiling what is not kept, so that none of them waits for it.
+
+        Without arguments that is all that the model's calls can need: runs of any number of sequences, steps and real types, padded or not,
+        `step`, `stream` and `pool`. ``batch`` and ``steps`` alone leave out what only streams need, and ``streams`` alone what only runs
+        need; where ``batch`` and ``steps`` are both given, the memory of runs of that shape is laid out as well. DataError for numbers
+        below 1.
+        """
+        for name, number in (("batch", batch), ("steps", steps), ("streams", streams)):
+            if number is not None and (
+                isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1
+            ):
+                raise DataError(f"{name}={number!r}, expected a whole number of at least 1")
+        if not self.engine.warm_up(batch, steps, streams):
+            self._run_zeros(batch or 1, steps or 1)
+            return
+        if batch is not None and steps is not None:
+            for kind in ("f", "d"):
+                shape = (batch, steps, kind)
+                if not self._idle.get(shape):
+                    self._idle.setdefault(shape, []).append(self._sequences(*shape))
+
+    def _run_zeros(self, batch: int, steps: int) -> None:
+        """A run, for a backend that compiles when it runs."""
+        inputs: dict[str, Any] = {}
+        for i in self.model.inputs:
+            lead = (batch, steps) if i.has_time else (batch,)
+            if i.kind == "lengths":
+                inputs[i.name] = np.full(batch, steps, np.int64)
+            else:
+                inputs[i.name] = np.zeros((*lead, *i.shape), np.int64 if i.kind == "tokens" else np.float64)
+        self.run(inputs)
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
         """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs by name, [N, F] or [N, *shape] each.
@@ -239,11 +278,12 @@ class Session:
             return None
 
     def _make(self, shape: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """Further buffers; None for a shape that neither has any nor is asked for twice in a row.
+        """Further buffers; None for a shape that neither has any nor is asked for twice in a row, unless it is the first of all.
 
-        To make them takes longer than a run without: lengths that always change never pay for it.
+        To make them takes longer than a run without: lengths that always change never pay for it. The first time, what has to be compiled
+        takes longer still, and is compiled together where a whole run is laid out.
         """
-        again, self._last_shape = shape == self._last_shape, shape
+        again, self._last_shape = shape == self._last_shape or not self._last_shape, shape
         if shape not in self._idle:
             if not again:
                 return None

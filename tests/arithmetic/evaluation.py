@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic import gates as g
-from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.jit import for_python
 from qrnn.model.parts import GateFunction, pack_gates
 
 Array = npt.NDArray[Any]
 X = np.arange(-32768, 32768, dtype=np.int16)
 
 
-@jit
+@for_python
 def evaluate_all(x: Any, params: Any, tables: Any, out: Any) -> None:
     for i in range(x.shape[0]):
         out[i] = g.evaluate(x[i], params, tables, 0)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qrnn.arithmetic import CONTRACT, cells
-from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.jit import for_python
 
 GATE = (0, 1, 2, 16383, 16384, 16385, 32767, 32768)
 ANY_GATE = (-32768, -32767, -12345, -1, 0, 1, 16384, 32767, 32768)
@@ -268,7 +268,7 @@ def check_compiled(function: Callable[..., int], rows: list[tuple[int, ...]], ty
     source = f"def loop(out, {names}):\n    for i in range(out.shape[0]):\n        out[i] = function({calls})\n"
     space: dict[str, Any] = {"function": function}
     exec(source, space)
-    kernel = jit(space["loop"])
+    kernel = for_python(space["loop"])
     columns = [np.array(column, dtype) for column, dtype in zip(zip(*rows, strict=True), types, strict=True)]
     out = np.zeros(len(rows), np.int64)
     kernel(out, *columns)

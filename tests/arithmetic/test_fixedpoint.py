@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qrnn.arithmetic import fixedpoint
-from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.jit import for_python
 
 INT16 = np.arange(-32768, 32768, dtype=np.int16)
 
@@ -183,7 +183,7 @@ def compiled(function: Callable[..., int], arguments: int) -> Any:
             for i in range(out.shape[0]):
                 out[i] = function(a[i], b[i], c[i], d[i], e[i])
 
-    return jit(loop)
+    return for_python(loop)
 
 
 def check_compiled(function: Callable[..., int], rows: list[tuple[int, ...]], *types: Any) -> None:

@@ -18,9 +18,12 @@ from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
 from qrnn.backends.cpu import crew, engine, packed
-from qrnn.backends.cpu.calls import Call, CallList, call_at
+from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.memory import call_at
+from qrnn.backends.cpu.native import DEFAULT
+from qrnn.backends.cpu.wanted import Kernel
 from qrnn.conversion import quantize
 from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation, ActivationKind
@@ -266,7 +269,8 @@ class GangOfThreads(SharedCall):
 
     def __init__(self, members: Sequence[Call], _alone: Call, flags: Any, patience: int) -> None:
         self._go, self._flags, self._running = np.zeros(1, np.int64), flags, list[threading.Thread]()
-        self._beginning = Call(_begin, self._go, *members[0].addresses)
+        DEFAULT.addresses(members[0].wanted)
+        self._beginning = Call(Kernel(__name__, "_begin"), self._go, *members[0].link(DEFAULT))
         super().__init__(members, self._beginning, flags, patience)
         self._calls = tuple(members)  # those that work on arrays
         self._others = [CallList((member,), np.zeros(3, np.int64)) for member in members[1:]]

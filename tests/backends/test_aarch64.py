@@ -19,17 +19,20 @@ from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
+from qrnn.backends.cpu.blocks import CELLS as STEPS
+from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
 from qrnn.backends.cpu.dense import PARTS, DenseRun
 from qrnn.backends.cpu.functions import TABLE_AT
-from qrnn.backends.cpu.fused import AHEAD, FORGETS, ROWS_AHEAD, encode, phases_of
-from qrnn.backends.cpu.fused import CELLS as STEPS
+from qrnn.backends.cpu.fused import encode as encode_one
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.backends.cpu.matrix import MOVING, TILE
+from qrnn.backends.cpu.jit import for_python
+from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
+
+encode = for_python(encode_one)
 
 WEIGHTS = ("ldr", "ldp", "ldur")
 LOADS, COUNTING = ("ld1r", *WEIGHTS), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
@@ -313,8 +316,8 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
 @pytest.mark.parametrize("name", ["generic", "neoverse-n1", "apple-m1", "cortex-a72", "cortex-a76"])
 def test_which_processors_have_it(name: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the processor's name where LLVM lists no features, or not this one."""
-    monkeypatch.setattr(isa_module.config, "CPU_FEATURES", features)
-    monkeypatch.setattr(isa_module.config, "CPU_NAME", name)
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    monkeypatch.setenv("NUMBA_CPU_NAME", name)
     isa_module.host_features.cache_clear()
     try:
         known = name not in ("generic", "cortex-a72")

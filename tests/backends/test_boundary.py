@@ -9,11 +9,21 @@ import pytest
 from models import Shape, make_model
 
 from qrnn.backends.cpu import engine
-from qrnn.backends.cpu.real_rows import quantize_rows, scaling
+from qrnn.backends.cpu.calls import STATUS, Call, CallList
+from qrnn.backends.cpu.scales import scaling
+from qrnn.backends.cpu.wanted import Kernel
 from qrnn.conversion import quantize
 from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
 from qrnn.model.parts import TensorFormat
 from qrnn.running.session import Session
+
+
+def quantize_rows(scale: Any, limit: int, x: Any, out: Any, first: int, last: int) -> int:
+    """`stream_rows.quantize`; its status."""
+    control, parts = np.zeros(3, np.int64), scaling(scale, limit, x.dtype)
+    call = Call(Kernel("qrnn.backends.cpu.stream_rows", "quantize"), control, x, out, parts, limit)
+    assert CallList((call,), control).run(first, last) == control[STATUS]
+    return int(control[STATUS])
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +70,11 @@ def test_close_to_the_halves(kind: Any, limit: int, features: int) -> None:
             [x.astype(kind), np.nextafter(x.astype(kind), kind(0)), rng.normal(size=x.shape).astype(kind)]
         )
         out = np.empty(x.shape, np.int16)
-        assert quantize_rows(scaling(scale), limit, x, out, 0, len(x)) == 0
+        assert quantize_rows(scale, limit, x, out, 0, len(x)) == 0
         np.testing.assert_array_equal(out, to_integers(x.astype(np.float64), scale, limit))
         for first in range(5):
             out[:] = 0
-            quantize_rows(scaling(scale), limit, x, out, first, 2 * first)
+            quantize_rows(scale, limit, x, out, first, 2 * first)
             want = to_integers(x[first : 2 * first].astype(np.float64), scale, limit)
             np.testing.assert_array_equal(out[first : 2 * first], want)
             assert not out[:first].any()
@@ -82,4 +92,4 @@ def test_values_out_of_range_are_counted(kind: Any, bad: float, limit: int) -> N
                 x = np.zeros((7, features), kind)
                 x[row, -1] = kind(bad) if np.isfinite(bad) and kind is np.float64 else kind(np.copysign(np.inf, bad))
                 x[row, -1] = np.nan if np.isnan(bad) else x[row, -1]
-                assert quantize_rows(scaling(scale), limit, x, np.empty(x.shape, np.int16), 0, 7) == 1
+                assert quantize_rows(scale, limit, x, np.empty(x.shape, np.int16), 0, 7) == 1

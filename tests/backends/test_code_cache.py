@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -12,20 +11,29 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 from places import NOT_ROOT, needs_root, open_to_all
 
-from qrnn.backends.cpu import code_cache, jit
+from qrnn.backends.cpu import code_cache, native, wanted
+from qrnn.backends.cpu.calls import Call, CallList, target_of
 from qrnn.backends.cpu.code_cache import CodeFolder, CompileCacheWarning, cache_directory
+from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.native import Code
+from qrnn.backends.cpu.python_calls import FIRST, STATUS
+from qrnn.backends.cpu.wanted import Kernel, Wanted
 
 
-def double(x: int) -> int:
-    return 2 * x
+@jit
+def double(place: Any) -> None:
+    place[STATUS] = 2 * place[FIRST]
 
 
-def triple(x: int) -> int:
-    return 3 * x
+@jit
+def triple(place: Any) -> None:
+    place[STATUS] = 3 * place[FIRST]
 
 
 @pytest.fixture
@@ -38,21 +46,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kept(place: Path) -> list[Path]:
     """The files of `double` and `triple`, in the order of their names."""
-    return sorted(place.rglob("*.nbc"))
+    return sorted(place.rglob("*.o"))
 
 
-def hits(function: Callable[[int], int]) -> int:
-    """Compile or load for integers and use it; how often the cache had it."""
-    made = jit.jit_entry(function)
-    assert made(21) == function(21)
-    return sum(made.stats.cache_hits.values())
+def hits(function: Callable[..., None]) -> int:
+    """Compile or load it as a new process does, and use it; how often the cache had it."""
+    control, before = np.zeros(3, np.int64), native.compilations
+    with mock.patch.object(native, "_loaded", {}):
+        calls = CallList((Call(Kernel(__name__, function.__name__), control),), control)
+    assert calls.run(21, 0) == {double: 42, triple: 63}[function]
+    return 1 - (native.compilations - before)
 
 
 def rebuilt(place: Path) -> None:
     """What is wrong is written over with what is right."""
     assert hits(double) == 0
     assert hits(double) == 1
-    assert all(path.suffix == ".nbc" for path in place.rglob("*") if path.is_file())
+    assert all(path.suffix == ".o" for path in place.rglob("*") if path.is_file())
 
 
 LENGTHS = [0, 1, 31, 32, 33, 64, 0.5, -1]
@@ -100,7 +110,7 @@ def test_files_that_have_changed_places(place: Path) -> None:
 def test_a_file_of_another_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other sources, with the digest of all that it holds."""
     with monkeypatch.context() as patched:
-        patched.setattr(jit, "SOURCE_DIGEST", jit.SOURCE_DIGEST[:16] + "0" * 48)
+        patched.setattr(wanted, "SOURCE_DIGEST", wanted.SOURCE_DIGEST[:16] + "0" * 48)
         hits(double)
     (foreign,) = kept(place)
     hits(double)
@@ -109,31 +119,14 @@ def test_a_file_of_another_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
     rebuilt(place)
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(None), pickle.dumps((1, 2, 3)), b"\x80\x04."])
-def test_a_pickle_that_is_none_of_numbas(place: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """With the right digest, as other versions of what Numba needs might have written it."""
-    with monkeypatch.context() as patched:
-        patched.setattr(jit, "dumps", lambda _: content)
-        hits(double)
+@pytest.mark.parametrize("content", [b"", b"no object file", b"\x7fELF" + bytes(60), b"qrnn_entry_" * 40])
+def test_a_file_that_holds_no_code(place: Path, content: bytes) -> None:
+    """With the right digest: it is not handed to LLVM, which ends the process where a function is not there."""
+    folder = Code().folder()
+    assert folder.may_write()
+    wanted = Wanted(Kernel(__name__, "double"), ("i8:1",), target_of(None))
+    folder.write(*native._place(wanted), content)
     rebuilt(place)
-
-
-class Trap:
-    """A pickle that runs code where it is read."""
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, ("sprung",)
-
-
-def test_nothing_is_unpickled_before_the_digest_is_checked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hits(double)
-    (path,) = kept(place)
-    monkeypatch.chdir(place)
-    trap = pickle.dumps(Trap())
-    for content in (trap, bytes(32) + trap, path.read_bytes()[:32] + trap):
-        path.write_bytes(content)
-        rebuilt(place)
-    assert not (place / "sprung").exists()
 
 
 def test_a_folder_or_a_fifo_in_the_place_of_a_file(place: Path) -> None:
@@ -330,12 +323,16 @@ def test_where_it_is(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_where_warnings_are_errors_it_is_raised_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_writing(monkeypatch, errno.EROFS)
-    made = jit.jit_entry(double)
+    control = np.zeros(3, np.int64)
+    call = Call(Kernel(__name__, "double"), control)
+    monkeypatch.setattr(native, "_loaded", {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(CompileCacheWarning):
-            made(21)
-        assert made(21) == 42
+            CallList((call,), control)
+        before = native.compilations
+        assert CallList((call,), control).run(21, 0) == 42
+        assert native.compilations == before
         assert hits(triple) == 0
 
 
@@ -343,19 +340,28 @@ def test_where_warnings_are_errors_it_is_raised_once(place: Path, monkeypatch: p
 
 USE = """
 import os, sys, warnings
+import numpy as np
 user = int(sys.argv[1])
-from qrnn.backends.cpu import jit
-def double(x): return 2 * x
-jit.jit(double)(1)  # what Numba imports to compile, this user may not read
+from qrnn.backends.cpu import jit, native  # what compiles, this user may not read
+from qrnn.backends.cpu.calls import Call, CallList, target_of
+from qrnn.backends.cpu.isa import PLAIN, target_for
+from qrnn.backends.cpu.wanted import Kernel, Wanted
+@jit.jit
+def double(place): place[2] = 2 * place[0]
+@jit.jit
+def triple(place): place[2] = 3 * place[0]
+control = np.zeros(3, np.int64)
+native.compile_all([Wanted(Kernel("__main__", "triple"), ("f8:1",), target_for(PLAIN))])
+before = native.compilations
 if user:
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
-made = jit.jit_entry(double)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    assert (made(21), made(1.5)) == (42, 3.0)
-print(sum(made.stats.cache_hits.values()), len(caught))
+    for name, result in (("double", 42), ("triple", 63)):
+        assert CallList((Call(Kernel("__main__", name), control),), control).run(21, 0) == result
+print(2 - native.compilations + before, len(caught))
 """
 
 

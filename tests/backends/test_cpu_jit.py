@@ -9,34 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qrnn.backends.cpu import jit
+from qrnn.backends.cpu import wanted
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-
-
-def double(x: int) -> int:
-    return 2 * x
-
-
-def test_a_compiled_function_is_kept_under_the_digest_of_all_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path))
-    assert jit.jit_entry(double)(21) == 42
-    kept = {path.suffix for path in tmp_path.rglob("*double*")}
-    assert kept == {".nbc"}
-    assert all(jit.SOURCE_DIGEST[:16] in path.parent.name for path in tmp_path.rglob("*.nbc"))
-    again = jit.jit_entry(double)
-    assert again(21) == 42
-    assert sum(again.stats.cache_hits.values()) == 1
-
-
-def test_an_edit_in_any_source_file_misses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path))
-    jit.jit_entry(double)(1)
-    monkeypatch.setattr(jit, "SOURCE_DIGEST", "0" * 64)
-    edited = jit.jit_entry(double)
-    assert edited(1) == 2
-    assert not edited.stats.cache_hits
 
 
 def test_the_digest_covers_the_contract_and_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +22,7 @@ def test_the_digest_covers_the_contract_and_the_kernels(monkeypatch: pytest.Monk
         return original(path)
 
     monkeypatch.setattr(Path, "read_bytes", spy)
-    assert jit.source_digest() == jit.SOURCE_DIGEST
+    assert wanted.source_digest() == wanted.SOURCE_DIGEST
     assert {"arithmetic/fixedpoint.py", "arithmetic/gates.py", "arithmetic/cells.py", "cpu/kernels.py"} <= set(read)
 
 

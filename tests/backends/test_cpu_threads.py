@@ -35,6 +35,7 @@ from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.wanted import Kernel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -102,7 +103,7 @@ def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     class NeverAlone(SharedCall):
         def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
-            self.counting = Call(_count, alone)
+            self.counting = Call(Kernel(__name__, "_count"), alone)
             super().__init__(members, self.counting, *arguments)
             self._calls = tuple(members)  # those that work on arrays
 
@@ -125,7 +126,7 @@ def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(want, integers(session, batch)[0])
     assert crew._POSTS[0] == crew.TAKEN
     crew._POSTS[0] = crew.FREE
-    with mock.patch.object(crew, "wake"):
+    with mock.patch.object(crew.Expecting, "wake"):
         assert_equal(want, integers(session, batch)[0])
     assert crew._POSTS[0] == crew.FREE
 

@@ -17,8 +17,8 @@ from qrnn.backends import create_engine
 from qrnn.backends.cpu import engine as engine_module
 from qrnn.backends.cpu.dense import DenseRun
 from qrnn.backends.cpu.engine import DENSE_MACS
-from qrnn.backends.cpu.fused import AHEAD
 from qrnn.backends.cpu.isa import PLAIN, available_isas
+from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.quant_model import QuantModel
 
@@ -108,7 +108,7 @@ def test_which_products_are_taken(isa: str, vectors: int, inputs: int, rows: int
     rng = np.random.default_rng(2)
     model, x = dense_model(rng, inputs, rows, 127), any_inputs(rng, vectors, inputs)
     engine = create_engine("cpu", model, 1, isa)
-    with mock.patch.object(DenseRun, "run", autospec=True, side_effect=DenseRun.run) as packed:
+    with mock.patch.object(DenseRun, "call", autospec=True, side_effect=DenseRun.call) as packed:
         got = engine.dense(the_layer(model), x)
     assert packed.called == (isa != PLAIN and vectors * inputs * rows >= DENSE_MACS)
     np.testing.assert_array_equal(got, run(model, x, "reference"))

@@ -14,8 +14,8 @@ from backends.raw_layers import FusableShape, ends, fusable_model, matrix4
 from backends.test_isas import CELLS, FUSED_ISAS, LAYOUTS, SIZES, check_raw, run_raw, some_isas
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.barrier import GANGS_WORK
-from qrnn.backends.cpu.fused import GROUP_LEAST
 from qrnn.backends.cpu.isa import ISAS
+from qrnn.backends.cpu.matrix import GROUP_LEAST
 from qrnn.backends.cpu.packed import FEW_STEPS, FusedForms, FusedRun
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.parts import Operand

@@ -6,7 +6,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from numba.core import config
 
 from backends.raw_layers import FusableShape, fusable_model
 from backends.test_isas import check_raw
@@ -70,8 +69,8 @@ def test_only_what_the_processor_has_is_taken(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("features", "left"), [("", (PLAIN,)), ("+avx,+avx2,-avx512f", ("avx2", PLAIN))])
 def test_what_numba_compiles_for_counts(features: str, left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """NUMBA_CPU_FEATURES (as NUMBA_CPU_NAME=generic sets it): an instruction that it leaves out ends the process in LLVM."""
-    monkeypatch.setattr(config, "CPU_FEATURES", features)
-    monkeypatch.setattr(config, "CPU_NAME", "generic")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
     isa_module.host_features.cache_clear()
     try:
         assert available_isas() == left

@@ -42,6 +42,7 @@ READERS: dict[str, Arguments] = {
     "convert target": ["convert", ONNX, "--calibration", DATA, "-o", OUT, "--target", None],
     "run model": ["run", None, "-i", DATA, "-o", OUT],
     "run input": ["run", MODEL, "-i", None, "-o", OUT],
+    "compile model": ["compile", None, "-o", OUT],
     "compare onnx": ["compare", None, MODEL, "--data", DATA],
     "compare model": ["compare", ONNX, None, "--data", DATA],
     "compare data": ["compare", ONNX, MODEL, "--data", None],
@@ -84,12 +85,14 @@ WRITERS: dict[str, Arguments] = {
 FOLDER_WRITERS: dict[str, Arguments] = {
     "export output": ["export", MODEL, "-o", None],
     "sweep output": ["sweep", ONNX, *MEASURED, "--limit", "1", "--jobs", "1", "--no-latency", "-o", None],
+    "compile output": ["compile", MODEL, "--isa", "plain", "--streams", "1", "-o", None],
     "demo output": ["demo", "-o", None],
 }
 NO_PATHS = {
-    "backend", "isa", "steps", "batch", "threads", "stream", "seconds", "step_ms", "min_sqnr", "min_agreement", "max_accuracy_drop", "gates",
-    "calibrator", "activations", "weights", "refine", "input_scheme", "top", "function", "clip", "vary", "only", "limit", "front", "jobs",
-    "dask", "latency", "flash", "ram", "instructions", "cheapest", "most", "name", "emulate", "sequences", "compiler", "help", "json",
+    "streams", "backend", "isa", "steps", "batch", "threads", "stream", "seconds", "step_ms", "min_sqnr", "min_agreement",
+    "max_accuracy_drop", "gates", "calibrator", "activations", "weights", "refine", "input_scheme", "top", "function", "clip", "vary",
+    "only", "limit", "front", "jobs", "dask", "latency", "flash", "ram", "instructions", "cheapest", "most", "name", "emulate",
+    "sequences", "compiler", "help", "json",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qrnn.backends.cuda.plan import choose_plan
+from qrnn.backends.cuda.choice import choose_plan
 from qrnn.backends.cuda.proofs import document_of, kind_record, proofs_of, read_proofs
 from qrnn.backends.cuda.records import as_json
 from qrnn.backends.cuda.tuning import Tuning

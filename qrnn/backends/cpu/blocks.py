@@ -11,11 +11,10 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
-from qrnn.backends.cpu.parts import I32, vector_type
+from qrnn.backends.cpu.parts import I32, for_range, vector_type
 from qrnn.backends.cpu.steps import (
     FRAC,
     INT32,
@@ -42,6 +41,7 @@ from qrnn.model.cell_formats import (
     RESET_FRAC,
     UPDATE_FRAC,
 )
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.definition import Forget
 from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX
 
@@ -188,6 +188,25 @@ PHASES = {
     "rnn": Phase(rnn_block, 1, 1, 0, 1),
 }
 
+CELLS = {
+    ("lstm", False): ("lstm",),
+    ("lstm", True): ("lstm",),
+    ("gru", True): ("gru_reset_after",),
+    ("gru", False): ("gru_reset_before_r", "gru_reset_before_n"),
+    ("rnn", False): ("rnn",),
+    ("rnn", True): ("rnn",),
+}
+"""(cell, linear_before_reset) → the phases of a step."""
+
+FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
+"""forget → the phases of a step, for an LSTM whose forget gate is not a gate of its own."""
+
+
+def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:
+    """The phases of a layer's steps."""
+    return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
+
+
 STEP_ARGS = (
     "weights",
     "params",
@@ -224,7 +243,7 @@ def emit_step(
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))
-    with cgutils.for_range_slice(builder, first, last, const(1)) as (block, _):
+    with for_range(builder, first, last) as block:
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
 
@@ -246,9 +265,9 @@ def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> No
         operand = lift(fixedpoint.to_operand)(step.vector(x, -32768, 32767, 16), by, most)
         step.store_encoded(operand, out, block)
 
-    with cgutils.for_range_slice(b, const(0), count, const(1)) as (k, _):
+    with for_range(b, const(0), count) as k:
         x, out = b.add(args["x"], b.mul(k, args["x_step"])), b.add(args["out"], b.mul(k, args["out_step"]))
-        with cgutils.for_range_slice(b, const(0), whole, const(1)) as (block, _):
+        with for_range(b, const(0), whole) as block:
             encode(step.at(x, block, 2 * isa.units), out, block)
         with b.if_then(b.icmp_signed("!=", rest, const(0))):
             copy_words(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
@@ -262,7 +281,7 @@ def emit_reorder(builder: Any, isa: Isa, values: Sequence[Any], count: Any, back
     if back:
         order = [order.index(unit) for unit in range(isa.units)]
     kind = vector_type(isa.units, 32)
-    with cgutils.for_range_slice(builder, const(0), count, const(1)) as (block, _):
+    with for_range(builder, const(0), count) as block:
         offset = builder.mul(block, const(4 * isa.units))
         found = load(builder, builder.add(source, offset), kind, 4)
         moved = builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), ir.Constant(kind, order))

@@ -1,8 +1,8 @@
 """The folder of compiled code: files that are read only where nobody else can have written them, and whose content is whole.
 
-Compiled code is kept as pickles, and whoever can write a pickle can run code in the process that reads it. So the folder is made for its
-user alone, and a folder or file that another user owns or may write is not read. Each file begins with a digest of all that follows it and of
-what it is the code of. What cannot be read counts as not there. Where nothing can be kept, one warning says why, and every process compiles.
+Whoever can write compiled code can run code in the process that reads it. So the folder is made for its user alone, and a
+folder or file that another user owns or may write is not read. Each file begins with a digest of all that follows it and of what it is the
+code of. What cannot be read counts as not there. Where nothing can be kept, one warning says why, and every process compiles.
 """
 
 from __future__ import annotations
@@ -73,51 +73,66 @@ class CodeFolder:
 
     def may_write(self) -> bool:
         """Whether it is worth while to prepare something for `write`; False after a warning."""
+        if found := self.problem():
+            _warn(found)
+        return not found
+
+    def problem(self) -> str:
+        """Why nothing can be written, or an empty text; the folders are made where they are missing."""
         if self.path is None or self._parent is None:
-            _warn("there is no home folder to keep it in")
-            return False
-        if not self._trusted():
-            return False
+            return "there is no home folder to keep it in"
+        if found := self._distrust():
+            return found
         try:
             self._parent.parent.mkdir(parents=True, exist_ok=True)
             for folder in (self._parent, self.path):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            if not os.access(self.path, os.W_OK | os.X_OK):
-                _warn(f"{self.path} may not be written")
-                return False
+            return "" if os.access(self.path, os.W_OK | os.X_OK) else f"{self.path} may not be written"
         except (OSError, ValueError) as error:
-            _warn(f"{self.path}: {reason(error)}")
-            return False
-        return True
+            return f"{self.path}: {reason(error)}"
 
     def write(self, name: str, key: str, body: bytes) -> None:
         """Keep ``body``, whole or not at all; a warning says where that fails."""
-        assert self.path is not None
-        temporary = self.path / f".{os.urandom(8).hex()}"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(_digest(key, body) + body)
-                os.replace(temporary, self.path / name)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+            self.put(name, key, body)
         except OSError as error:
             _warn(f"{self.path}: {error.strerror}")
 
+    def put(self, name: str, key: str, body: bytes) -> None:
+        """`write`, which raises OSError where it fails."""
+        assert self.path is not None
+        temporary = self.path / f".{os.urandom(8).hex()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_digest(key, body) + body)
+            os.replace(temporary, self.path / name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def open_to_readers(self) -> None:
+        """Let every user read what is there, as the image of a container wants it."""
+        for folder in (self._parent, self.path):
+            assert folder is not None
+            folder.chmod(0o755)
+
     def _trusted(self) -> bool:
         """Whether nobody but this user and root can have written what is there; a warning says where that is not so."""
+        if found := self._distrust():
+            _warn(found)
+        return not found
+
+    def _distrust(self) -> str:
         for folder in (self._parent, self.path):
             try:
                 found = os.stat(folder)  # type: ignore[arg-type]
             except (OSError, ValueError):  # missing, or not to be entered: then nothing is read from it
-                return True
+                return ""
             if not _is_own(found):
-                _warn(f"{folder} belongs to another user or may be written by others, who could put any code there")
-                return False
-        return True
+                return f"{folder} belongs to another user or may be written by others, who could put any code there"
+        return ""
 
 
 def _digest(key: str, body: bytes) -> bytes:
@@ -139,7 +154,7 @@ def _warn(why: str) -> None:
         return
     _warned = True
     warnings.warn(
-        f"compiled code is not kept ({why}): each process compiles for some ten seconds; "
+        f"compiled code is not kept ({why}): each process compiles for some seconds; "
         "set QRNN_CACHE_DIR to a folder that only you can write",
         CompileCacheWarning,
         stacklevel=2,

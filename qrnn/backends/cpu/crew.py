@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from qrnn.backends.cpu.barrier import FLAG_STRIDE, exchange_if, load_acquire, pause, store_release, yield_processor
-from qrnn.backends.cpu.calls import Call, call_at
-from qrnn.backends.cpu.jit import jit, jit_entry
+from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.native import Code
+from qrnn.backends.cpu.wanted import Kernel, Wanted
 from qrnn.model.parts import Int64Array
 
 MOST = 128
@@ -60,106 +59,37 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-@jit_entry
-def watch(posts: Any, me: int) -> None:
-    """As helper ``me``: make the calls that are given, until none has come for a while."""
-    own, waited = me * FLAG_STRIDE, 0
-    store_release(posts, own, posts[own + BEGIN])
-    while True:
-        state = load_acquire(posts, own)
-        if state == GIVEN:
-            call_at(posts[own + ENTRY], posts[own + WORDS])
-            store_release(posts, own, READY)
-            waited = 0
-            continue
-        pause()
-        waited += 1
-        if state == HELD and waited % YIELD == 0:
-            yield_processor()
-        tired = waited > (LINGER if state == READY else EXPECTED_LINGER) and state <= EXPECTED
-        if tired and exchange_if(posts, own, state, ASLEEP):
-            return
+_WATCH, _EXPECT, _SHARE = (Kernel("qrnn.backends.cpu.gangs", name) for name in ("watch", "expect", "share"))
 
 
-@jit_entry
-def expect(posts: Any, me: int, state: int) -> bool:
-    """Let helper ``me`` watch in ``state``; False where it sleeps and has to be woken."""
-    own = me * FLAG_STRIDE
-    posts[own + BEGIN] = state
-    awake: bool = exchange_if(posts, own, READY, state) or load_acquire(posts, own) != ASLEEP
-    return awake
-
-
-@jit
-def _hold(posts: Any, k: int, patience: int) -> bool:
-    """Whether helper ``k`` is this thread's now."""
-    for waited in range(patience + 1):
-        state = load_acquire(posts, k * FLAG_STRIDE)
-        if READY <= state <= EXPECTED and exchange_if(posts, k * FLAG_STRIDE, state, HELD):
-            return True
-        pause()
-        if waited % YIELD == YIELD - 1:
-            yield_processor()
-    return False
-
-
-@jit
-def share(posts: Any, members: Any, alone: Any, flags: Any, patience: int) -> None:
-    """The calls of ``members`` [threads, 2] at once, the first by this thread; or the call ``alone`` [1, 2] where no gang is to be had.
-
-    ``flags``: those of the members' barrier, set to zero.
-    """
-    mine = exchange_if(posts, 0, FREE, TAKEN)
-    held = 0
-    if mine:
-        flags[:] = 0
-        while held < members.shape[0] - 1 and _hold(posts, held + 1, patience):
-            held += 1
-    if mine and held == members.shape[0] - 1:
-        for k in range(1, members.shape[0]):
-            posts[k * FLAG_STRIDE + ENTRY] = members[k, 0]
-            posts[k * FLAG_STRIDE + WORDS] = members[k, 1]
-            store_release(posts, k * FLAG_STRIDE, GIVEN)
-        call_at(members[0, 0], members[0, 1])
-        for k in range(1, members.shape[0]):
-            waited = 0
-            while load_acquire(posts, k * FLAG_STRIDE) == GIVEN:
-                waited += 1
-                if waited % YIELD == 0:
-                    yield_processor()
-    else:
-        for k in range(1, held + 1):
-            store_release(posts, k * FLAG_STRIDE, READY)
-        call_at(alone[0, 0], alone[0, 1])
-    if mine:
-        store_release(posts, 0, FREE)
-
-
-@cache
-def _entries() -> tuple[Any, Any]:
-    """`watch` and `expect`, compiled."""
-    posts, word = types.int64[::1], types.int64
-    found = []
-    for called, kinds in ((watch, (posts, word)), (expect, (posts, word, word))):
-        called.compile(kinds)
-        found.append(called.get_overload(kinds))
-    return found[0], found[1]
+def _control() -> Int64Array:
+    return np.zeros(3, np.int64)
 
 
 def _help(me: int, wanted: threading.Event) -> None:
-    watcher, _ = _entries()
+    watching = CallList((Call(_WATCH, _POSTS, me),), _control())
     while True:
         wanted.wait()
         wanted.clear()
-        watcher(_POSTS, me)
+        watching.run(0, 0)
 
 
-def wake(count: int, patient: bool) -> None:
-    """Let helpers 1 … ``count`` watch their posts; ``patient``: for somebody who will wait for them."""
-    _, expected = _entries()
-    for me in range(1, count + 1):
-        if not expected(_POSTS, me, EXPECTED if patient else READY):
-            _helper(me).set()
+class Expecting:
+    """Lets helpers 1 … ``count`` watch their posts; ``patient``: for somebody who will wait for them. Not by two threads at once."""
+
+    def __init__(self, count: int, patient: bool) -> None:
+        state, places = EXPECTED if patient else READY, [_control() for _ in range(count)]
+        self.calls = [Call(_EXPECT, place, _POSTS, me, state) for me, place in enumerate(places, 1)]
+        self._places = places
+        self._lists: list[CallList] = []
+
+    def wake(self) -> None:
+        """Now."""
+        if not self._lists:
+            self._lists = [CallList((call,), place) for call, place in zip(self.calls, self._places, strict=True)]
+        for me, calls in enumerate(self._lists, 1):
+            if calls.run(0, 0):
+                _helper(me).set()
 
 
 def _helper(me: int) -> threading.Event:
@@ -180,17 +110,26 @@ class SharedCall(Call):
 
     def __init__(self, members: Sequence[Call], alone: Call, flags: Int64Array, patience: int) -> None:
         """``flags``: of the members' barrier; ``patience``: pauses worth waiting until helpers are awake, 0 for none."""
-        self._calls = (*members, alone)  # kept alive
-        self._helpers, self._patience = len(members) - 1, min(patience, PATIENCE)
-        addresses = np.array([call.addresses for call in self._calls], np.int64)
-        super().__init__(share, _POSTS, addresses[:-1], addresses[-1:], flags, self._patience)
+        self._calls = self._linked = (*members, alone)
+        patience = min(patience, PATIENCE)
+        self._expecting = Expecting(len(members) - 1, patience > 0)
+        self._addresses = np.zeros((len(members) + 1, 2), np.int64)
+        super().__init__(_SHARE, _POSTS, self._addresses[:-1], self._addresses[-1:], flags, patience)
 
-    def put(self, number: int, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        """Let the calls' arguments from ``number`` on be other arrays; see `Frame.put`."""
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Its own, the members', and what helpers run."""
+        parts = (*self._linked, *self._expecting.calls, Call(_WATCH, _POSTS, 1))
+        return (*super().wanted, *(wanted for call in parts for wanted in call.wanted))
+
+    def link(self, code: Code) -> tuple[int, int]:
+        self._addresses[:] = [call.link(code) for call in self._linked]
+        return super().link(code)
+
+    def put_all(self, number: int, arrays: Sequence[npt.NDArray[Any]]) -> None:
         for call in self._calls:
-            for k, array in enumerate(arrays, number):
-                call.frame.put(k, array)
+            call.put_all(number, arrays)
 
     def wake(self) -> None:
         """Before a list with this call is run."""
-        wake(self._helpers, self._patience > 0)
+        self._expecting.wake()

@@ -7,51 +7,43 @@ run parallel kernels at once, and which layer a user has depends on the platform
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
-from qrnn.backends.cpu import kernels, stream_rows
-from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
-from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.codes import codes_of
+from qrnn.backends.cpu import plain
+from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu.block_sizes import POINTWISE_BLOCK
+from qrnn.backends.cpu.calls import Call, CallList, ReusedCalls
 from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.dense import DenseRun
-from qrnn.backends.cpu.fused import AHEAD
-from qrnn.backends.cpu.isa import choose_isa
+from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.layer_calls import SequenceData
-from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.matrix import AHEAD, VECTORS
+from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.pools import core_count, shared_pool
-from qrnn.backends.cpu.real_rows import scaling
+from qrnn.backends.cpu.scales import scaling
 from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
+from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.batch import shortest
-from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.embedding import QuantEmbedding
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.kinds.softmax import QuantSoftmax
-from qrnn.model.parts import (
-    FloatArray,
-    IndexArray,
-    Int8Array,
-    Int16Array,
-    Int32Array,
-    Int64Array,
-    Matrix,
-    TensorFormat,
-    pack_gates,
-)
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat, pack_gates
 from qrnn.model.quant_model import QuantModel
 
 GANG_MACS = 1 << 17
@@ -74,89 +66,81 @@ BOUNDARY_TASK = 1 << 17
 """Values that one thread converts at a time, at least."""
 
 
-def _pack(matrix: Matrix) -> tuple[Any, ...]:
-    return (np.ascontiguousarray(matrix.weight), matrix.bias, matrix.multiplier, matrix.left_shift)
+@dataclass(frozen=True)
+class Reused:
+    """A kind of call for `ReusedCalls`: its name among all of an engine, how it is laid out, and the argument where its arrays begin."""
 
-
-def _pack_peephole(peephole: QuantPeephole | None) -> tuple[Int16Array, Int8Array]:
-    if peephole is None:
-        return np.zeros(0, np.int16), np.zeros(0, np.int8)
-    return peephole.weight, peephole.shift
-
-
-def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
-    """(matrix, pre_shift, params, tables, (kind, shift, limit, in_frac, out_shift)), all of them empty where there is none."""
-    matrix: tuple[Any, ...] = (
-        np.zeros((0, 0), np.int8),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int8),
-    )
-    params, tables, pre_shift = np.zeros((0, PARAMS), np.int64), np.zeros((0, 0), np.int32), np.zeros(0, np.int8)
-    if p is None:
-        return matrix, pre_shift, params, tables, (NONE, 0, 0, 0, 0)
-    kind = IDENTITY
-    if p.function is not None:
-        kind, (params, tables) = FUNCTION, pack_gates((p.function,))
-    elif p.table is not None:
-        kind, tables = SOFTMAX, p.table[None]
-    formats = (kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - h_frac)
-    return _pack(p.matrix), p.pre_shift, params, tables, formats
+    kind: Hashable
+    make: Callable[[Int64Array, Sequence[Any]], Call]
+    number: int
 
 
 class CpuEngine(Engine):
     """See the module."""
 
     name = "cpu"
-    takes_isa = True
+    takes_isa = takes_cache = True
+    gangs_work = GANGS_WORK
 
     def __init__(
-        self, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
+        self,
+        model: QuantModel,
+        threads: int | None = None,
+        isa: str | None = None,
+        tuning: object | None = None,
+        cache: Path | None = None,
+        here: bool = True,
     ) -> None:
+        """``cache``: the folder of compiled code; ``here`` False: for compiling alone, also for an instruction set of other processors."""
         super().__init__(model, threads, isa, tuning)
         self.workers = min(threads or core_count(), core_count())
-        self.isa = choose_isa(isa)
-        self._fused: dict[tuple[str, int], FusedForms] = {}
+        self.isa = choose_isa(isa) if here else find_isa(isa)
+        self.code = code = DEFAULT if cache is None else Code(cache)
+        self._reused = ReusedCalls(code)
+        self.fused: dict[tuple[str, int], FusedForms] = {}
         if self.isa is not None:
             size = sum(m.matrix.weight.size for m in model.matrices)
             for layer in model.recurrent_layers:
                 for number, d in enumerate(layer.directions):
                     if can_fuse(d):
-                        self._fused[layer.name, number] = FusedForms(self.isa, layer, d, size)
+                        self.fused[layer.name, number] = FusedForms(self.isa, layer, d, size, code)
         self._packed = {
-            (layer.name, number): (
-                _pack(d.ih),
-                _pack(d.hh),
-                (d.pre_shift, *pack_gates(d.gates), _pack_peephole(d.peephole)),
-                _pack_projection(d.projection, layer.h_frac),
-                pack_formats(layer, d),
-            )
+            (layer.name, number): plain.pack_direction(layer, d)
             for layer in model.recurrent_layers
             for number, d in enumerate(layer.directions)
         }
-        self._matrices = {layer.name: _pack(layer.matrix) for layer in model.layers if isinstance(layer, QuantDense)}
-        self._dense: dict[str, DenseRun] = {}
-        if self.isa is not None:
-            dense = (layer for layer in model.layers if isinstance(layer, QuantDense))
-            self._dense = {layer.name: DenseRun(self.isa, layer) for layer in dense}
+        dense = [layer for layer in model.layers if isinstance(layer, QuantDense)]
+        self._matrices = {layer.name: plain.pack_matrix(layer.matrix) for layer in dense}
+        self.packed_dense = {} if self.isa is None else {layer.name: DenseRun(self.isa, layer) for layer in dense}
         self._functions = {
             layer.name: pack_gates((layer.function,)) for layer in model.layers if isinstance(layer, QuantPointwise)
         }
 
+    def rows_call(self, name: str, place: Int64Array, *values: Any) -> Call:
+        """The function ``name`` of `qrnn.backends.cpu.stream_rows` for rows place[FIRST] … place[LAST] - 1."""
+        return Call(Kernel("qrnn.backends.cpu.stream_rows", name), place, *values, isa=self.isa)
+
+    def _in_tasks(self, arrays: Sequence[Any], how: Reused, macs: int, task_macs: int, grain: int = 1) -> None:
+        """Make a call for all rows of ``arrays`` now, spread as `_spread` does."""
+        self._spread(
+            lambda first, last: self._reused.run(how.kind, how.make, arrays, how.number, first, last),
+            len(arrays[0]), macs, task_macs, grain,
+        )  # fmt: skip
+
     def plain_directions(self) -> tuple[str, ...]:
         """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
         every = ((layer.name, k) for layer in self.model.recurrent_layers for k in range(len(layer.directions)))
-        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self._fused)
+        return tuple(f"{name}[{number}]" for name, number in every if (name, number) not in self.fused)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
-        factors, limit = scaling(fmt.scales), fmt.limit
 
-        def run(m0: int, m1: int) -> None:
-            kernels.run_quantize(factors, limit, x, out, m0, m1)
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self.rows_call("quantize", control, *arrays, scaling(fmt.scales, fmt.limit, x.dtype), fmt.limit)
 
-        self._spread(run, len(x), x.shape[1], BOUNDARY_TASK)
+        how = Reused(("quantize", fmt.scale, fmt.limit, x.dtype.char), make, 1)
+        self._in_tasks((x, out), how, x.shape[1], BOUNDARY_TASK)
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
@@ -164,12 +148,12 @@ class CpuEngine(Engine):
             return super().dequantize(q, fmt)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
         out = np.empty(flat.shape)
-        scale = fmt.scales
 
-        def run(m0: int, m1: int) -> None:
-            kernels.run_dequantize(scale, flat, out, m0, m1)
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self.rows_call("dequantize_whole", control, *arrays, fmt.scales)
 
-        self._spread(run, len(flat), flat.shape[1], BOUNDARY_TASK)
+        how = Reused(("dequantize", fmt.scale, q.dtype.char), make, 1)
+        self._in_tasks((out, flat), how, flat.shape[1], BOUNDARY_TASK)
         return out.reshape(q.shape)
 
     def recurrent(
@@ -203,8 +187,8 @@ class CpuEngine(Engine):
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
         (N, T, _), d = x.shape, layer.directions[number]
-        forms = self._fused.get((layer.name, number)) if trace is None else None
-        traces = _traces(d, c, N, 0 if trace is None else T)
+        forms = self.fused.get((layer.name, number)) if trace is None else None
+        traces = plain.traces_of(d, c, N, 0 if trace is None else T)
         # of fused steps, only padding is not written
         y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
@@ -212,18 +196,20 @@ class CpuEngine(Engine):
         if members > 1 and forms is not None:
             forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
         elif members > 1 and T * _macs(d) >= ONCE_MACS:
-            calls = CallList((self._sequence_call(layer, number, None, data, traces, members),), np.zeros(3, np.int64))
+            control = np.zeros(3, np.int64)
+            calls = CallList((self.plain_call(layer, number, control, data, members, traces),), control, self.code)
             calls.wake()
-            calls.run(0, 0)
+            calls.run(0, 1)
         elif forms is not None:
             self._spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
         else:
-            fixed = (*codes_of(layer), d.reverse, *self._packed[layer.name, number], *data, traces)
 
-            def run(n0: int, n1: int) -> None:
-                kernels.run_sequences(*fixed, _scratch(layer, d, 1), (n0, n1, 0, 1))
+            def once(first: int, last: int) -> None:
+                control = np.zeros(3, np.int64)
+                call = self.plain_call(layer, number, control, data, 1, traces)
+                CallList((call,), control, self.code).run(first, last)
 
-            self._spread(run, N, T * _macs(d), TASK_MACS)
+            self._spread(once, N, T * _macs(d), TASK_MACS)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
@@ -250,6 +236,12 @@ class CpuEngine(Engine):
         bounds = [count * k // tasks for k in range(tasks + 1)]
         list(shared_pool().map(run, bounds[:-1], bounds[1:]))
 
+    def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
+        from qrnn.backends.cpu.warm_up import wanted_by
+
+        self.code.addresses(wanted_by(self, batch, steps, streams))
+        return True
+
     def streams(self, capacity: int) -> CpuStreams:
         return CpuStreams(self, capacity)
 
@@ -258,14 +250,14 @@ class CpuEngine(Engine):
     ) -> Call:  # fmt: skip
         """One step of a layer's one direction for streams ``rows``; see `fused.tick` and `stream_rows.sequences`."""
         d, M = layer.directions[0], len(rows)
-        forms = self._fused.get((layer.name, 0))
+        forms = self.fused.get((layer.name, 0))
         if forms is not None:
             return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
-        codes, traces = codes_of(layer), _traces(d, c, M, 0)
+        traces = plain.traces_of(d, c, M, 0)
         own = (np.zeros_like(h), np.zeros_like(c))
-        return Call(
-            stream_rows.sequences, place, rows, *codes, *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
-            np.ones(M, np.int64), own, traces, _scratch(layer, d, 1),
+        return self.rows_call(
+            "sequences", place, rows, *codes_of(layer), *self._packed[layer.name, 0], x[:, None], h, c, y[:, None],
+            np.ones(M, np.int64), own, traces, plain.scratch(layer, d, 1),
         )  # fmt: skip
 
     def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
@@ -276,88 +268,99 @@ class CpuEngine(Engine):
         shares = min(self.workers, size, max(1, size * steps * work // FUSED_TASK_MACS)) if size > 1 else 1
         return CpuSequences(self, size, steps, real, shares)
 
-    def sequence_call(self, layer: QuantRecurrent, number: int, data: SequenceData, gangs: bool) -> Call:
-        """One direction over whole sequences, as `_direction`; by a gang only where ``gangs`` allows it."""
-        forms = self._fused.get((layer.name, number))
-        c, (N, T, _) = data[3], data[0].shape
-        members = self._members(layer.directions[number], N, T, forms is not None) if gangs else 1
-        return self._sequence_call(layer, number, forms, data, _traces(layer.directions[number], c, N, 0), members)
+    def sequence_call(
+        self, layer: QuantRecurrent, number: int, place: Int64Array, data: SequenceData, gangs: bool
+    ) -> Call:
+        """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a gang only where ``gangs`` allows it."""
+        d, (N, T, _), forms = layer.directions[number], data[0].shape, self.fused.get((layer.name, number))
+        members = self._members(d, N, T, forms is not None) if gangs else 1
+        if forms is None:
+            return self.plain_call(layer, number, place, data, members)
+        fused = forms.choose(N, T, members)
+        if members == 1:
+            return fused.whole_call(place, *data)
+        return fused.shared_call(place, data, members, _patience(T * _macs(d)))
 
-    def _sequence_call(
+    def plain_call(
         self,
         layer: QuantRecurrent,
         number: int,
-        forms: FusedForms | None,
+        place: Int64Array,
         data: SequenceData,
-        traces: Any,
         members: int,
+        traces: Any = None,
     ) -> Call:
-        d, (N, T, _) = layer.directions[number], data[0].shape
-        if forms is not None:
-            fused = forms.choose(N, T, members)
-            return (
-                fused.whole_call(*data) if members == 1 else fused.shared_call(data, members, _patience(T * _macs(d)))
-            )
-        own = _scratch(layer, d, members)
-        fixed = (*codes_of(layer), d.reverse, *self._packed[layer.name, number], *data, traces, own)
-        alone = Call(kernels.run_sequences, *fixed, (0, N, 0, 1))
+        """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
+        if traces is None:
+            traces = plain.traces_of(layer.directions[number], data[3], len(data[0]), 0)
+        own = plain.scratch(layer, layer.directions[number], members)
+        d, parts = layer.directions[number], self._packed[layer.name, number]
+        fixed = (*codes_of(layer), d.reverse, *parts, *data, traces, own)
         if members == 1:
-            return alone
-        calls = [Call(kernels.run_sequences, *fixed, (0, N, me, members)) for me in range(members)]
+            return self.rows_call("whole_sequences", place, (0, 1), *fixed)
+        one = np.array([0, 1, 0])
+        alone = self.rows_call("whole_sequences", one, (0, 1), *fixed)
+        calls = [self.rows_call("whole_sequences", one, (me, members), *fixed) for me in range(members)]
         return SharedCall(calls, alone, own[-1], PATIENCE)
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""
-        packed, (M, K) = self._dense.get(layer.name), x.shape
-        if packed is not None and M * K * out.shape[1] >= DENSE_MACS:
-            return packed.call(place, x, out)
-        return Call(stream_rows.dense, place, *self.dense_parts(layer), x, out)
+        packed = layer.name in self.packed_dense and x.size * out.shape[1] >= DENSE_MACS
+        return self._dense_call(layer, packed, place, x, out)
 
-    def dense_parts(self, layer: QuantDense) -> tuple[Any, ...]:
-        """What `kernels.run_dense` takes before its arrays."""
-        return self._matrices[layer.name], layer.pre_shift, layer.operand.shift, layer.operand.limit
+    def _dense_call(self, layer: QuantDense, packed: bool, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        if packed:
+            return self.packed_dense[layer.name].call(place, x, out)
+        own = np.empty(x.shape[1], np.int16), np.empty(out.shape[1], np.int32)
+        operand = layer.operand.shift, layer.operand.limit
+        return self.rows_call("dense", place, self._matrices[layer.name], layer.pre_shift, *operand, x, out, own)
 
-    def pointwise_parts(self, layer: QuantPointwise) -> tuple[Any, ...]:
-        """What `kernels.run_pointwise` takes before its arrays."""
-        return *self._functions[layer.name], layer.in_frac, layer.function.out_frac - layer.out_frac
+    def pointwise_call(self, layer: QuantPointwise, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A pointwise layer over rows."""
+        formats = layer.in_frac, layer.function.out_frac - layer.out_frac
+        own = np.empty(POINTWISE_BLOCK, np.int32)
+        return self.rows_call("pointwise", place, *self._functions[layer.name], *formats, x, out, own)
+
+    def softmax_call(self, layer: QuantSoftmax, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A softmax over rows."""
+        return self.rows_call("softmax", place, layer.table, layer.in_frac, x, out, np.empty(x.shape[1], np.int64))
 
     def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
-        R = layer.matrix.weight.shape[0]
-        M, K = x.shape
-        out = np.empty((M, R), np.int16)
-        packed = self._dense.get(layer.name)
-        if packed is not None and M * R * K >= DENSE_MACS:
-            self._spread(partial(packed.run, np.ascontiguousarray(x), out), M, R * K, FUSED_TASK_MACS, AHEAD)
-            return out
-        parts = self.dense_parts(layer)
+        (M, K), R = x.shape, layer.matrix.weight.shape[0]
+        x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
+        packed = layer.name in self.packed_dense and M * R * K >= DENSE_MACS
 
-        def run(m0: int, m1: int) -> None:
-            kernels.run_dense(*parts, x, out, m0, m1)
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self._dense_call(layer, packed, control, *(np.zeros((1, n), np.int16) for n in (K, R)))
 
-        self._spread(run, M, R * K, TASK_MACS)
+        how = Reused(("dense", layer.name, packed), make, 3 if packed else 5)
+        self._in_tasks((x, out), how, R * K, FUSED_TASK_MACS if packed else TASK_MACS, AHEAD if packed else 1)
         return out
 
     def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
         out = np.empty_like(x)
-        kernels.run_pointwise(*self.pointwise_parts(layer), x.reshape(-1), out.reshape(-1))
+        self._alone((x, out), Reused(layer.name, lambda c, a: self.pointwise_call(layer, c, *a), 5))
         return out
 
     def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        out = np.empty_like(x)
-        kernels.run_softmax(layer.table, layer.in_frac, x, out)
+        out, wide = np.empty_like(x), np.zeros((1, x.shape[1]), np.int16)
+        self._alone((x, out), Reused(layer.name, lambda c, _: self.softmax_call(layer, c, wide, wide), 3))
         return out
 
     def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
         out = np.empty_like(a)
-        kernels.run_add(*layer.shifts, a.reshape(-1), b.reshape(-1), out.reshape(-1))
+        self._alone(
+            (a, b, out), Reused(layer.name, lambda c, given: self.rows_call("add", c, *layer.shifts, *given), 4)
+        )
         return out
 
     def concat(self, layer: QuantConcat, *parts: Int16Array) -> Int16Array:
         found = []
         for part, x in zip(layer.parts, parts, strict=True):
             picked = np.ascontiguousarray(x[:, part.indices])
-            out = np.empty_like(picked)
-            kernels.run_align(part.in_frac, layer.out_frac, picked.reshape(-1), out.reshape(-1))
+            out, fracs = np.empty_like(picked), (part.in_frac, layer.out_frac)
+            how = Reused(("align", *fracs), lambda c, a, fracs=fracs: self.rows_call("align", c, *fracs, *a), 3)  # type: ignore[misc]
+            self._alone((picked, out), how)
             found.append(out)
         return np.concatenate(found, axis=1)
 
@@ -365,11 +368,9 @@ class CpuEngine(Engine):
         rows: Int16Array = layer.table[tokens]
         return rows
 
-
-def _traces(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tuple[Int16Array, Int32Array]:
-    """What `kernels.run_sequences` traces into: nothing where there are no steps."""
-    pre = np.zeros((sequences, steps, d.hh.weight.shape[0]), np.int16)
-    return pre, np.zeros((sequences, steps, c.shape[1]), np.int32)
+    def _alone(self, arrays: Sequence[Any], how: Reused) -> None:
+        """Make a call for all rows of ``arrays``, by one thread."""
+        self._reused.run(how.kind, how.make, arrays, how.number, 0, len(arrays[0]))
 
 
 def _macs(d: QuantDirection) -> int:
@@ -389,16 +390,3 @@ def largest_gang(macs: int) -> int:
 def _patience(macs: int) -> int:
     """Pauses that a run of so many multiply-adds by fused steps is worth waiting: less than it takes alone; a short one is not."""
     return 1 << max(0, macs.bit_length() - 13) if macs >= FUSED_TASK_MACS else 0
-
-
-def _scratch(layer: QuantRecurrent, d: QuantDirection, threads: int) -> tuple[Any, ...]:
-    """Scratch of one gang on direction ``d``: h operands (two in turn, and r·h), h before its projection, x operands, flags.
-
-    Each thread has its own x operands. Operands are kept as int16 even where they are int8: widened once a step instead of once a row.
-    """
-    return (
-        np.empty((3, layer.output_size), np.int16),
-        np.empty((2, layer.hidden_size if d.projection is not None else 0), np.int16),
-        np.empty((threads, layer.input_size), np.int16),
-        np.zeros(threads * FLAG_STRIDE, np.int64),
-    )

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import cgutils
 
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import table as tables
 from qrnn.backends.cpu.isa import const, load, store
-from qrnn.backends.cpu.parts import I32, I64, vector_type
+from qrnn.backends.cpu.parts import I32, I64, for_range, vector_type
 from qrnn.backends.cpu.table import Lookup, Table
 from qrnn.backends.cpu.vector import INT16, INT32, Vec, lift
 from qrnn.model.parts import GateFunction
@@ -208,7 +207,7 @@ def emit_rows(builder: Any, bits: int, values: Any, blocks: Any) -> None:
     """
     params, table, x, out = values
     function = Function.of_params(builder, params, table, LANES)
-    with cgutils.for_range_slice(builder, const(0), blocks, const(1)) as (k, _):
+    with for_range(builder, const(0), blocks) as k:
         read = load(builder, builder.add(x, builder.mul(k, const(LANES * bits // 8))), vector_type(LANES, bits))
         argument = Vec(builder, read if bits == 32 else builder.sext(read, vector_type(LANES, 32)), *INT16)
         (found,) = function(argument, (-(1 << 15), 1 << 15)).parts

@@ -17,22 +17,13 @@ import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.barrier import arrive, fetch, wait, wait_for_all
-from qrnn.backends.cpu.calls import address, digest, reader
+from qrnn.backends.cpu.atomics import arrive, fetch, wait, wait_for_all
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
-from qrnn.backends.cpu.jit import emitted, jit, jit_entry, renamed
-from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.jit import emitted, jit, renamed
+from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
+from qrnn.backends.cpu.memory import address
+from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import Form
-from qrnn.model.kinds.recurrent import QuantRecurrent
-
-GROUP_LEAST = 3
-"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
-
-AHEAD = 64
-"""Steps whose input products are computed ahead in one go, of a sequence alone."""
-
-ROWS_AHEAD = 64
-"""Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
 
 
 @jit
@@ -135,8 +126,6 @@ def copy_units(values: Any) -> None:
 PIECE = 1
 """Vectors of a product that a thread computes while it waits for others."""
 
-CACHE_LINE = 64
-
 UNITS = 1
 """Hidden units of a block."""
 
@@ -145,15 +134,16 @@ TWO_PHASES = False
 
 
 def run(
-    reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any,
-    scratch: Any, place: Any,
+    place: Any, team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
+    y: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
+    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1].
 
     coding (words, offsets); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
     """
-    n0, n1, me, threads = place
+    n0, n1 = place[FIRST], place[LAST]
+    me, threads = team
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
     words, offsets = coding
     hh_weights, hh_params, groups, planes = hh
@@ -176,7 +166,7 @@ def run(
     for n in range(n0, n1):
         length = lengths[n]
         if me == 0:
-            h_now[:H] = h[n]
+            copy_units((at_h, address(h) + n * h.strides[0], H))
             encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[c_places[u]] = c[n, u]
@@ -221,21 +211,23 @@ def run(
             wait(flags, threads, epoch)
             fetch_row(now, h_row, threads)
         if me == 0:
-            h[n] = h_now[:H]
+            copy_units((address(h) + n * h.strides[0], at_h, H))
             for u in range(c.shape[1]):
                 c[n, u] = c_now[c_places[u]]
     release(0)
 
 
 def run_group(
-    reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any,
-    scratch: Any, place: Any,
+    place: Any, _team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
+    y: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[0] … place[1] - 1, `VECTORS` at a time in lockstep, the longest first: those that still run are the first ``active``.
+    """Sequences place[FIRST] … place[LAST] - 1, `VECTORS` at a time in lockstep.
+
+    The longest come first: those that still run are the first ``active``.
 
     Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
     """
-    n0, n1, _, _ = place
+    n0, n1 = place[FIRST], place[LAST]
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
     words, offsets = coding
     hh_weights, hh_params, groups, planes = hh
@@ -266,7 +258,7 @@ def run_group(
             order[at] = g0 + k
         for k in range(active):
             n = order[k]
-            h_now[k, :H] = h[n]
+            copy_units((address(h_now) + k * h_step, address(h) + n * h.strides[0], H))
             encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offsets)
             for u in range(c.shape[1]):
                 c_now[k, c_places[u]] = c[n, u]
@@ -298,7 +290,7 @@ def run_group(
             now, following = following, now
         for k in range(count):
             n = order[k]
-            h[n] = h_now[k, :H]
+            copy_units((address(h) + n * h.strides[0], address(h_now) + k * h_step, H))
             for u in range(c.shape[1]):
                 c[n, u] = c_now[k, c_places[u]]
     release(0)
@@ -361,56 +353,6 @@ def tick(
                 c[n, u] = c_now[k, c_places[u]]
     if together:
         release(0)
-
-
-def function(*_arguments: Any) -> None:
-    """`run` or `run_group`, compiled."""
-    raise NotImplementedError
-
-
-def fixed_arguments(_address: int) -> Any:
-    """What `function` takes first, from a `Frame`."""
-    raise NotImplementedError
-
-
-def scratch_arguments(_address: int) -> Any:
-    """The scratch, from a `Frame`."""
-    raise NotImplementedError
-
-
-def framed(fixed: int, scratch: int, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int) -> None:
-    """`run` or `run_group`, by one thread, with what does not change from call to call read from memory: Numba unpacks each array in 0.2 µs."""
-    function(*fixed_arguments(fixed), x, lengths, h, c, y, scratch_arguments(scratch), (n0, n1, 0, 1))
-
-
-CELLS = {
-    ("lstm", False): ("lstm",),
-    ("lstm", True): ("lstm",),
-    ("gru", True): ("gru_reset_after",),
-    ("gru", False): ("gru_reset_before_r", "gru_reset_before_n"),
-    ("rnn", False): ("rnn",),
-    ("rnn", True): ("rnn",),
-}
-"""(cell, linear_before_reset) → the phases of a step."""
-
-FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
-"""forget → the phases of a step, for an LSTM whose forget gate is not a gate of its own."""
-
-
-def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:
-    """The phases of a layer's steps."""
-    return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
-
-
-@cache
-def framed_entry(called: Any, fixed: Any, scratch: Any) -> Any:
-    """`framed` for a function of `compiled` and the types of its fixed arguments and of its scratch."""
-    space = globals() | {
-        "function": called,
-        "fixed_arguments": reader(fixed),
-        "scratch_arguments": reader(scratch),
-    }
-    return jit_entry(renamed(framed, f"{called.py_func.__name__}_{digest((fixed, scratch))}", space))
 
 
 def shared_parts(isa: Isa) -> dict[str, Any]:

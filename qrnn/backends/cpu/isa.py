@@ -16,12 +16,13 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_name
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-from qrnn.backends.cpu.parts import I32, I64, WORDS, splat, vector_type
+from qrnn.backends.cpu.parts import I32, I64, WORDS, function_of, splat, vector_type
 from qrnn.errors import BackendError
+
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+"""Architectures, by the names that `platform.machine` has for them, in small letters."""
 
 Dot = Callable[[Any, Any, Any, Any], Any]
 """dot(builder, accumulators <lanes x i32>, operands, weights) → accumulators plus the products of one group, as `Isa` loads it."""
@@ -49,6 +50,8 @@ class Isa:
     """Whether it has what `qrnn.backends.cpu.parts` does with 16-bit lanes."""
     halves: int = 1
     """Panels of ``lanes`` rows in a block of hidden units."""
+    machines: tuple[str, ...] = X86
+    """The architecture that has it."""
     outgrown: float = 0.75
     """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured on x86."""
 
@@ -118,9 +121,7 @@ def _vpdpbusd(lanes: int) -> Dot:
 
     def dot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
         kind = vector_type(lanes, 32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.x86.avx512.vpdpbusd.{bits}"
-        )
+        function = function_of(builder.module, f"llvm.x86.avx512.vpdpbusd.{bits}", kind, [kind] * 3)
         return builder.call(function, [acc, operands, builder.bitcast(weights, kind)])
 
     return dot
@@ -129,18 +130,14 @@ def _vpdpbusd(lanes: int) -> Dot:
 def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     """Two int16 operands times two weights, bytes widened to int16, summed into 32 bits: no sum can leave them."""
     words, kind = vector_type(16, 16), vector_type(8, 32)
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [words, words]), "llvm.x86.avx2.pmadd.wd"
-    )
+    function = function_of(builder.module, "llvm.x86.avx2.pmadd.wd", kind, [words, words])
     return builder.add(acc, builder.call(function, [builder.bitcast(operands, words), weights]))
 
 
 def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     """Four signed bytes of operands times four of weights, summed into 32 bits without saturation."""
     quads, kind = vector_type(16, 8), vector_type(4, 32)
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [kind, quads, quads]), "llvm.aarch64.neon.sdot.v4i32.v16i8"
-    )
+    function = function_of(builder.module, "llvm.aarch64.neon.sdot.v4i32.v16i8", kind, [kind, quads, quads])
     return builder.call(function, [acc, builder.bitcast(operands, quads), weights])
 
 
@@ -150,7 +147,9 @@ _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 def copy_words(builder: Any, to: Any, at: Any, count: Any) -> None:
     """``count`` int16 from one address to another."""
     pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (to, at)]
-    cgutils.raw_memcpy(builder, *pointers, count, 2)
+    kinds = [p.type for p in pointers]
+    memcpy = builder.module.declare_intrinsic("llvm.memcpy", [*kinds, I64])
+    builder.call(memcpy, [*pointers, builder.mul(count, const(2)), ir.Constant(ir.IntType(1), 0)])
 
 
 ISAS = (
@@ -158,9 +157,8 @@ ISAS = (
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, outgrown=2.0),
-    Isa(
-        "neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128
-    ),  # low bytes are unsigned, sdot's operands are not
+    # low bytes are unsigned, the operands of sdot are not
+    Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),
 )
 """Best first."""
 
@@ -186,16 +184,26 @@ _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 
 @cache
 def host_features() -> dict[str, bool]:
-    """The LLVM features that Numba compiles for: the processor's, or those that ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` leave."""
-    text = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
-    listed = {item[1:]: item[0] == "+" for item in text.split(",") if item}
-    name = config.CPU_NAME or get_host_cpu_name()
-    return ({"dotprod": True} if name.startswith(DOTPROD_CPUS) else {}) | listed
+    """The LLVM features of this processor, or those of them that Numba's variables leave: ``NUMBA_CPU_FEATURES``, ``NUMBA_ENABLE_AVX`` and
+    ``NUMBA_CPU_NAME``, of which generic has none."""
+    given, name = os.environ.get("NUMBA_CPU_FEATURES"), os.environ.get("NUMBA_CPU_NAME", "")
+    if given is None and name.lower() == "generic":
+        given = ""
+    if given is not None:
+        listed = {item[1:]: item[0] == "+" for item in given.split(",") if item}
+    else:
+        try:
+            listed = dict(get_host_cpu_features())
+        except RuntimeError:
+            listed = {}
+        if os.environ.get("NUMBA_ENABLE_AVX", "1") == "0":
+            listed = {feature: on and not feature.startswith("avx") for feature, on in listed.items()}
+    return ({"dotprod": True} if (name or get_host_cpu_name()).startswith(DOTPROD_CPUS) else {}) | listed
 
 
 DOTPROD_CPUS = ("apple-m", "neoverse-", "cortex-x", *(f"cortex-a{n}" for n in (55, 75, 76, 77, 78, 510, 710, 715, 720)))
 """Names of AArch64 processors for which LLVM uses dot products, listed or not: of an AArch64 host, LLVM lists some features on Linux (dotprod
-from LLVM 20 on) and none on macOS, and Numba compiles for the processor's name and what is listed."""
+from LLVM 20 on) and none on macOS."""
 
 
 def available_isas() -> tuple[str, ...]:
@@ -213,3 +221,57 @@ def choose_isa(name: str | None = None) -> Isa | None:
             f"instruction set {wanted!r} {'is not in this processor' if known else 'is unknown'}; expected one of {', '.join(here)}"
         )
     return next((isa for isa in ISAS if isa.name == (wanted or here[0])), None)
+
+
+_V2 = ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
+_V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_LEVELS = (("x86-64-v4", _V4), ("x86-64-v3", _V3), ("x86-64-v2", _V2), ("x86-64", ()))
+"""The levels of the x86-64 psABI, by LLVM's names."""
+
+_ARM_BASE = ("neon",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What code is compiled for: LLVM's name of a kind of processor, which says no more than ``features``, and these."""
+
+    cpu: str
+    features: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The features as LLVM takes them."""
+        return ",".join(f"+{feature}" for feature in self.features)
+
+
+@cache
+def target_for(name: str) -> Target:
+    """What code for an instruction set, or for `PLAIN`, is compiled for: the same on every processor that has what is usual beside it.
+
+    Of the psABI level that goes with an x86 instruction set, the features that this processor has, if it has the instruction set, and else
+    all: code is kept under their names, and so is used on no processor that lacks one. Plain loops are compiled for this processor's level.
+    """
+    machine, host = platform.machine().lower(), host_features()
+    isa = next((i for i in ISAS if i.name == name), None)
+    own = isa.features if isa is not None else ()
+    if machine in X86:
+        level = _V4 if isa is None or "avx512f" in own else _V3
+        here = all(host.get(feature, False) for feature in own)
+        found = {*own, *(feature for feature in level if host.get(feature, False) or not here)}
+        cpu = next(cpu for cpu, needed in _LEVELS if found.issuperset(needed))
+        return Target(cpu, tuple(sorted(found)))
+    if machine in ARM:
+        return Target("generic", (*_ARM_BASE, *own))
+    return Target(get_host_cpu_name(), tuple(sorted(feature for feature, on in host.items() if on)))
+
+
+def find_isa(name: str | None) -> Isa | None:
+    """The instruction set named, of this architecture, whether or not this processor has it; as `choose_isa` without a name."""
+    if name is None or name in available_isas():
+        return choose_isa(name)
+    machine = platform.machine().lower()
+    known = (*(isa.name for isa in ISAS if machine in isa.machines), PLAIN)
+    if name not in known:
+        raise BackendError(f"instruction set {name!r} is not one of {machine}; expected one of {', '.join(known)}")
+    return next(isa for isa in ISAS if isa.name == name)

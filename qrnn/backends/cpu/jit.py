@@ -1,104 +1,46 @@
-"""How this backend compiles: options, the contract registered with Numba, and an on-disk cache keyed by every source it depends on.
+"""How this backend compiles: options, the contract registered with Numba, and units for LLVM.
 
-Numba's own cache looks at one file's change time and misses edits in the files that a kernel calls into; here the key is a digest of
-all of them. Where nothing can be kept, `qrnn.backends.cpu.code_cache` warns, and kernels are compiled in every process.
+Numba optimizes and assembles every function of its own, and again with each that calls it. Here its libraries are only put together, and LLVM
+goes once over a kernel with all that it calls (`qrnn.backends.cpu.native`). Kernels do not allocate, raise or touch a Python object.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import pickle
-import sys
+import importlib
 from collections.abc import Callable
-from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import FunctionType
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
+import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.core import caching, cgutils
-from numba.core.ccallback import CFunc
-from numba.core.serialize import dumps
+from numba.core import cgutils, codegen, compiler, registry
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, register_jitable
+from numba.np.numpy_support import from_dtype
 
 from qrnn import arithmetic
 from qrnn.arithmetic.reals import round_half_up
-from qrnn.backends import codes
-from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
-from qrnn.model import boundary, cell_formats
+from qrnn.backends.cpu.memory import reader
+from qrnn.backends.cpu.wanted import Kernel, Kinds, Unit, Wanted, symbol_of
+from qrnn.model import boundary
+
+_OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Neither Python nor C calls these functions by themselves."""
 
 for _function in (*arithmetic.CONTRACT, round_half_up, boundary.to_integers, boundary.to_reals):
-    register_jitable(_function)
-
-
-def source_digest() -> str:
-    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats, the codes, and this package."""
-    digest = hashlib.sha256()
-    folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
-    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, codes))):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-SOURCE_DIGEST = source_digest()
-
-
-class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    """Numba's way to turn a compiled function into something that can be pickled, and back. Where it is kept is not Numba's to choose."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._lineno = function.__code__.co_firstlineno
-        self._locator = SimpleNamespace(_py_file=inspect.getfile(function))  # for warnings
-
-
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
-    """A file for each signature of a function, named by a digest of its key.
-
-    Numba's index of numbered files lets two processes that save different signatures at once take the same number: the index then names one
-    signature's code for the other. Whatever cannot be read, unpickled or linked counts as not there, and is compiled and kept anew.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._py_func = function
-        self._name = repr(function)
-        self._impl = _Impl(function)
-        self._function = (
-            f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}-{sys.implementation.cache_tag}"
-        )
-        self._files = CodeFolder(cache_directory(), f"numba-{numba.__version__}-{SOURCE_DIGEST[:16]}")
-        self._cache_path = str(self._files.path)
-        self.enable()
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function of a signature; None where it is to be compiled."""
-        target_context.refresh()
-        content = self._files.read(*self._place(sig, target_context.codegen()))
-        if content is None:
-            return None
-        try:
-            return self._impl.rebuild(target_context, pickle.loads(content))
-        except Exception:  # noqa: BLE001  # it was pickled or linked by other versions of what Numba needs
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled function, where that is possible."""
-        if self._files.may_write() and self._impl.check_cachable(data):
-            self._files.write(*self._place(sig, data.codegen), dumps(self._impl.reduce(data)))
-
-    def flush(self) -> None:
-        """Numba's order to forget what is kept, by which it compiles a function anew; files are written over then."""
-
-    def _place(self, sig: Any, codegen: Any) -> tuple[str, str]:
-        """A file's name, and all that its code depends on."""
-        key = repr((self._function, SOURCE_DIGEST, numba.__version__, self._index_key(sig, codegen)))
-        name = f"{self._function.replace('<', '').replace('>', '')}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
-        return name, key
+    register_jitable(**_OPTIONS)(_function)
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile for nopython use without the GIL. No fastmath: the contract is integers, and exact."""
+    """Let compiled code call this function, which for Python stays what it is. No fastmath: the contract is integers, and exact."""
+    return register_jitable(**_OPTIONS)(function)
+
+
+def for_python(function: Callable[..., Any]) -> Any:
+    """The function compiled by Numba alone, for Python to call, in this process: for tests of what compiled code calls."""
     return numba.njit(nogil=True, boundscheck=False)(function)
 
 
@@ -123,26 +65,113 @@ def emitted(emit: Callable[..., None], arity: int) -> Any:
 
 
 def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> Any:
-    """The function's code under another name, among the functions of ``space``.
-
-    Compiled functions that differ need names that differ: Numba's symbols are made of the name, a number that each process counts for itself
-    and the signature, and where two symbols loaded from the cache agree, the first serves both.
-    """
+    """The function's code under another name, among the functions of ``space``."""
     made = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), space, name)
     made.__qualname__ = name
     return made
 
 
-def jit_entry(function: Callable[..., Any]) -> Any:
-    """`jit`, and kept on disk: for the few functions that Python calls (their callees are compiled into them)."""
-    dispatcher = jit(function)
-    dispatcher._cache = _Cache(function)
-    return dispatcher
+# --- units --------------------------------------------------------------------------------------------------------------------------------
 
 
-def callback(function: Callable[..., Any], *kinds: Any) -> Any:
-    """A function of nothing but numbers that compiled code calls by its ``address``; kept on disk."""
-    made: Any = CFunc(function, (kinds, types.void), {}, {"nopython": True, "boundscheck": False})
-    made._cache = _Cache(function)
-    made.compile()
-    return made
+class _Library(codegen.CPUCodeLibrary):  # type: ignore[misc]
+    """Modules that are put together and not optimized; `qrnn.backends.cpu.native` optimizes the whole of a kernel."""
+
+    def add_llvm_module(self, ll_module: Any) -> None:
+        self._final_module.link_in(ll_module)
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """None is called from Python."""
+        return 0
+
+
+class _Codegen(codegen.JITCPUCodegen):  # type: ignore[misc]
+    _library_class = _Library
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Nothing of Python's is used by what is compiled."""
+
+
+_codegen = _Codegen("qrnn.kernels")
+
+
+def _flags() -> Any:
+    flags = compiler.Flags()
+    flags.nrt = flags.boundscheck = flags.enable_pyobject = flags.release_gil = False
+    flags.error_model = "numpy"
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+    return flags
+
+
+def _kernel(*_arguments: Any) -> None:
+    """What `_entry` calls."""
+    raise NotImplementedError
+
+
+def _arguments(_address: int) -> Any:
+    """Its arguments, from memory."""
+    raise NotImplementedError
+
+
+def _entry(address: int) -> None:
+    """The kernel with the arguments that lie as words at ``address``."""
+    _kernel(*_arguments(address))
+
+
+def numba_types(kinds: Kinds) -> Any:
+    """Numba's types for `Kinds`."""
+    if isinstance(kinds, tuple):
+        return types.Tuple([numba_types(kind) for kind in kinds])
+    if kinds in ("int", "bool"):
+        return types.int64 if kinds == "int" else types.boolean
+    dtype, axes = kinds.split(":")
+    return types.Array(from_dtype(np.dtype(dtype)), int(axes), "C")
+
+
+def function_of(kernel: Kernel) -> Any:
+    """The function that a kernel's name and variant stand for."""
+    found = getattr(importlib.import_module(kernel.module), kernel.name)
+    return found(*kernel.variant) if kernel.variant else found
+
+
+def unit_of(wanted: Wanted) -> Unit:
+    """A kernel by Numba. Its target does not matter here: LLVM is given it with the unit."""
+    kinds = numba_types(wanted.kinds)
+    space = {"_kernel": function_of(wanted.kernel), "_arguments": reader(kinds)}
+    symbol = symbol_of(wanted)
+    with global_compiler_lock:
+        context = registry.cpu_target.target_context
+        typing = registry.cpu_target.typing_context
+        usual, context._internal_codegen = context._internal_codegen, _codegen
+        try:
+            entry = renamed(_entry, f"entry_{wanted.kernel.name}", space)
+            result = compiler.compile_extra(typing, context, entry, (types.int64,), types.void, _flags(), {})
+            library = result.library
+            library._ensure_finalized()
+        finally:
+            context._internal_codegen = usual
+        module = library._final_module
+        module.link_in(llvm.parse_assembly(_wrapper(context, result.fndesc, symbol)))
+        for value in (*module.functions, *module.global_variables):
+            if not value.is_declaration and value.name != symbol:
+                value.linkage = "internal"
+        return Unit(symbol, module.as_bitcode())
+
+
+def _wrapper(context: Any, described: Any, symbol: str) -> str:
+    """The function ``symbol``: calls the compiled `_entry` as Numba's functions are called, and does not look at its status."""
+    kind = context.call_conv.get_function_type(described.restype, described.argtypes)
+    module = ir.Module(symbol)
+    module.triple, module.data_layout = llvm.get_process_triple(), _codegen._data_layout
+    called = ir.Function(module, kind, described.llvm_func_name)
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)]), symbol)
+    builder = ir.IRBuilder(made.append_basic_block())
+    places = [builder.alloca(pointer.pointee) for pointer in kind.args[:2]]
+    builder.call(called, [*places, made.args[0]])
+    builder.ret_void()
+    return str(module)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import int32
 
 from qrnn.arithmetic.cells import (
@@ -25,7 +24,6 @@ from qrnn.arithmetic.cells import (
 from qrnn.arithmetic.cells import peephole as peephole_part
 from qrnn.arithmetic.fixedpoint import (
     Q15_ONE,
-    add16,
     align16,
     requantize,
     saturate16_shifted,
@@ -34,12 +32,11 @@ from qrnn.arithmetic.fixedpoint import (
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
 from qrnn.backends.codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
-from qrnn.backends.cpu.barrier import wait_for_all
-from qrnn.backends.cpu.calls import address
+from qrnn.backends.cpu.atomics import wait_for_all
+from qrnn.backends.cpu.block_sizes import BLOCK, POINTWISE_BLOCK
 from qrnn.backends.cpu.functions import LANES, emit_rows
-from qrnn.backends.cpu.jit import emitted, jit, jit_entry
-from qrnn.backends.cpu.real_rows import quantize_rows
-from qrnn.model.boundary import to_reals
+from qrnn.backends.cpu.jit import emitted, jit
+from qrnn.backends.cpu.memory import address
 from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,
@@ -54,12 +51,6 @@ from qrnn.model.cell_formats import (
     X_LIMIT,
     X_SHIFT,
 )
-
-POINTWISE_BLOCK = 256
-"""Values of a pointwise layer that are computed together."""
-
-BLOCK = 64
-"""Steps whose input products W·x are computed ahead in one go."""
 
 
 @jit
@@ -212,10 +203,9 @@ def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work:
 
 
 @jit
-def softmax_rows(table: Any, in_frac: int, x: Any, out: Any) -> None:
-    """Softmax of x [F] into out [F], Q1.14; x and out may be one array."""
+def softmax_rows(table: Any, in_frac: int, x: Any, out: Any, weights: Any) -> None:
+    """Softmax of x [F] into out [F], Q1.14; x and out may be one array; weights [F] int64 is scratch."""
     F = x.shape[0]
-    weights: Any = np.empty(F, np.int64)
     largest, total = -32768, 0
     for k in range(F):
         largest = max(largest, x[k])
@@ -227,8 +217,8 @@ def softmax_rows(table: Any, in_frac: int, x: Any, out: Any) -> None:
 
 
 @jit
-def project(projection: Any, hidden: Any, operand: Any, sums: Any, h: Any) -> None:
-    """h [P] from ``hidden`` [H]; operand [H] int16 and sums [P] int32 are scratch."""
+def project(projection: Any, hidden: Any, operand: Any, sums: Any, weights: Any, h: Any) -> None:
+    """h [P] from ``hidden`` [H]; operand [H] int16, sums [P] int32 and weights [P] int64 are scratch."""
     matrix, pre_shift, params, tables, formats = projection
     kind, shift, limit, in_frac, out_shift = formats
     for k in range(hidden.shape[0]):
@@ -240,12 +230,12 @@ def project(projection: Any, hidden: Any, operand: Any, sums: Any, h: Any) -> No
     if kind == FUNCTION:
         activate_in_place(params, tables, 0, sums, 0, P)
     elif kind == SOFTMAX:
-        softmax_rows(tables[0], in_frac, sums, sums)
+        softmax_rows(tables[0], in_frac, sums, sums, weights)
     for r in range(P):
         h[r] = rnn_hidden_state(sums[r], out_shift)
 
 
-@jit_entry
+@jit
 def run_sequences(
     cell: int,
     forget: int,
@@ -269,11 +259,10 @@ def run_sequences(
     ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables, peephole); projection as `project` reads it, with an
     empty matrix where there is none; formats [12] int64 (`pack_formats`); x [N, T, I] int16; h [N, P], c [N, H or 0]: initial states,
     replaced by the final ones; y [N, T, P]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
-    scratch (operands [3, P], hidden [2, H or 0], x_scratch [threads, I], flags): the gang's h operands twice in turn and r·h; h before
-    its projection and its operands (a gang of one only); int16.
+    scratch: what `qrnn.backends.cpu.plain.scratch` makes.
     """
     n0, n1, me, threads = place
-    operands, hidden, x_scratch, flags = scratch
+    operands, hidden, x_scratch, all_xs, all_pre, all_hs, all_out, sums, weights, flags = scratch
     pre_trace, c_trace = trace
     projected = hidden.shape[1] > 0
     P, R, I = h.shape[1], hh[0].shape[0], x.shape[2]
@@ -282,10 +271,8 @@ def run_sequences(
     p0, p1 = (0, P) if projected else (u0, u1)
     h_shift, h_limit, x_shift, x_limit = formats[H_SHIFT], formats[H_LIMIT], formats[X_SHIFT], formats[X_LIMIT]
     x_operands = x_scratch[me]
-    xs = np.empty((BLOCK, R), np.int32)
-    pre = np.empty(R, np.int16)
-    work = (np.empty(R, np.int32), pre, np.empty(R, np.int32))  # requantized R·h, gate arguments, gate outputs
-    projection_sums = np.empty(P, np.int32)
+    xs, pre = all_xs[me], all_pre[me]
+    work = (all_hs[me], pre, all_out[me])
     epoch = 0
     for n in range(n0, n1):
         length = lengths[n]
@@ -317,7 +304,7 @@ def run_sequences(
             else:
                 rnn_step(hh, gates, formats, xs[slot], h_now, now, work, u0, u1)
             if projected:
-                project(projection, h_now, hidden[1], projection_sums, h[n])
+                project(projection, h_now, hidden[1], sums, weights, h[n])
             for u in range(p0, p1):
                 y[n, t, u] = h[n, u]
                 following[u] = to_operand(h[n, u], h_shift, h_limit)
@@ -331,12 +318,13 @@ def run_sequences(
             wait_for_all(flags, me, threads, epoch)
 
 
-@jit_entry
-def run_dense(matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
-    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16."""
+@jit
+def run_dense(
+    matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, scratch: Any, m0: int, m1: int
+) -> None:
+    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16; scratch (operand [K] int16, sums [R] int32)."""
     R = out.shape[1]
-    sums = np.empty(R, np.int32)
-    operand = np.empty(x.shape[1], np.int16)
+    operand, sums = scratch
     for m in range(m0, m1):
         for k in range(x.shape[1]):
             operand[k] = to_operand(x[m, k], shift, limit)
@@ -345,10 +333,9 @@ def run_dense(matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: 
             out[m, r] = saturate16_shifted(sums[r], pre_shift[r])
 
 
-@jit_entry
-def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
-    """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat int16 arrays."""
-    values = np.empty(POINTWISE_BLOCK, np.int32)
+@jit
+def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any, values: Any) -> None:
+    """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat int16 arrays; values [`POINTWISE_BLOCK`] int32 is scratch."""
     for first in range(0, x.shape[0], POINTWISE_BLOCK):
         count = min(POINTWISE_BLOCK, x.shape[0] - first)
         for k in range(count):
@@ -356,39 +343,3 @@ def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any
         activate_in_place(params, tables, 0, values, 0, count)
         for k in range(count):
             out[first + k] = shift_right_round(values[k], out_shift)
-
-
-@jit_entry
-def run_softmax(table: Any, in_frac: int, x: Any, out: Any) -> None:
-    """x [M, F] int16 → out [M, F] int16, Q1.14."""
-    for m in range(x.shape[0]):
-        softmax_rows(table, in_frac, x[m], out[m])
-
-
-@jit_entry
-def run_align(from_frac: int, to_frac: int, x: Any, out: Any) -> None:
-    """out[i] = align16(x[i]), flat int16 arrays."""
-    for i in range(x.shape[0]):
-        out[i] = align16(x[i], from_frac, to_frac)
-
-
-@jit_entry
-def run_add(a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
-    """out[i] = add16(a[i], b[i]), flat int16 arrays."""
-    for i in range(a.shape[0]):
-        out[i] = add16(a[i], b[i], a_shift, b_shift, out_shift)
-
-
-@jit_entry
-def run_quantize(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> None:
-    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16; see `quantize_rows`."""
-    quantize_rows(scaling, limit, x, out, m0, m1)
-
-
-@jit_entry
-def run_dequantize(scale: Any, q: Any, out: Any, m0: int, m1: int) -> None:
-    """Rows m0 … m1 - 1: q [M, F] int16 or int32 → out [M, F] float64, q · scale; scale [1], for a power of two exact."""
-    one = scale[0]
-    for m in range(m0, m1):
-        for k in range(q.shape[1]):
-            out[m, k] = to_reals(q[m, k], one)

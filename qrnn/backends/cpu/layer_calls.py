@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from qrnn.backends.base import ModelRows
-from qrnn.backends.cpu import stream_rows
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.real_rows import scaling
+from qrnn.backends.cpu.native import Code
+from qrnn.backends.cpu.scales import scaling
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.kinds.dense import QuantDense
@@ -25,6 +25,7 @@ from qrnn.model.quant_model import QuantModel
 USERS = 1
 """Which argument of the calls of `LayerCalls.input_call` and `LayerCalls.output_calls` is the user's array."""
 
+
 SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
 """x, lengths, h, c, y."""
 
@@ -34,20 +35,29 @@ class CallMaker(Protocol):
 
     model: QuantModel
     workers: int
+    code: Code
+
+    def rows_call(self, name: str, place: Int64Array, *values: Any) -> Call:
+        """The function ``name`` of `qrnn.backends.cpu.stream_rows` for rows place[FIRST] … place[LAST] - 1."""
 
     def dense_call(self, layer: QuantDense, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
         """A dense layer over rows."""
 
-    def pointwise_parts(self, layer: QuantPointwise) -> tuple[Any, ...]:
-        """The parameters of a pointwise layer, before its arrays."""
+    def pointwise_call(self, layer: QuantPointwise, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A pointwise layer over rows."""
+
+    def softmax_call(self, layer: QuantSoftmax, place: Int64Array, x: Int16Array, out: Int16Array) -> Call:
+        """A softmax over rows."""
 
     def step_call(
         self, layer: QuantRecurrent, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
     ) -> Call:  # fmt: skip
         """One step of a layer's one direction for streams ``rows``."""
 
-    def sequence_call(self, layer: QuantRecurrent, number: int, data: SequenceData, gangs: bool) -> Call:
-        """One direction over whole sequences."""
+    def sequence_call(
+        self, layer: QuantRecurrent, number: int, place: Int64Array, data: SequenceData, gangs: bool
+    ) -> Call:
+        """One direction over sequences place[FIRST] … place[LAST] - 1."""
 
 
 class LayerCalls(ABC):
@@ -76,9 +86,10 @@ class LayerCalls(ABC):
         values, given = self.rows.inputs[name], next(i for i in self.engine.model.inputs if i.name == name)
         place = self.place(given.has_time)
         if values.dtype == np.int64:
-            return Call(stream_rows.check_tokens, place, values, given.vocabulary)
+            return self.engine.rows_call("check_tokens", place, values, given.vocabulary)
         fmt = self.engine.model.tensors[name]
-        return Call(stream_rows.quantize, place, values, self.tensors[name], scaling(fmt.scales), fmt.limit)
+        factors = scaling(fmt.scales, fmt.limit, values.dtype)
+        return self.engine.rows_call("quantize", place, values, self.tensors[name], factors, fmt.limit)
 
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts."""
@@ -88,9 +99,10 @@ class LayerCalls(ABC):
         for tensor, indices, positions in output.parts:
             scale, q = self.engine.model.tensors[tensor].scales, self.tensors[tensor]
             if tensor == whole and len(scale) == 1:
-                calls.append(Call(stream_rows.dequantize_whole, place, out, q, scale))
+                calls.append(self.engine.rows_call("dequantize_whole", place, out, q, scale))
                 continue
-            calls.append(Call(stream_rows.dequantize, place, out, q, scale, _ints(indices), _ints(positions)))
+            which = _ints(indices), _ints(positions)
+            calls.append(self.engine.rows_call("dequantize", place, out, q, scale, *which))
         return calls
 
     def layer_calls(self, layer: Any) -> list[Call]:
@@ -103,20 +115,19 @@ class LayerCalls(ABC):
             case QuantDense():
                 return [engine.dense_call(layer, place, tensors[layer.input], out)]
             case QuantPointwise():
-                parts = engine.pointwise_parts(layer)
-                return [Call(stream_rows.pointwise, place, *parts, tensors[layer.input], out)]
+                return [engine.pointwise_call(layer, place, tensors[layer.input], out)]
             case QuantSoftmax():
-                return [Call(stream_rows.softmax, place, layer.table, layer.in_frac, tensors[layer.input], out)]
+                return [engine.softmax_call(layer, place, tensors[layer.input], out)]
             case QuantAdd():
-                return [Call(stream_rows.add, place, *layer.shifts, tensors[layer.left], tensors[layer.right], out)]
+                return [engine.rows_call("add", place, *layer.shifts, tensors[layer.left], tensors[layer.right], out)]
             case QuantEmbedding():
                 tokens = self.rows.inputs[layer.input]
-                return [Call(stream_rows.embedding, place, layer.table, tokens, out)]
+                return [engine.rows_call("embedding", place, layer.table, tokens, out)]
             case QuantConcat():
                 calls, first = [], 0
                 for part in layer.parts:
                     formats = (_ints(part.indices), part.in_frac, layer.out_frac)
-                    calls.append(Call(stream_rows.concat_part, place, first, *formats, tensors[part.tensor], out))
+                    calls.append(engine.rows_call("concat_part", place, first, *formats, tensors[part.tensor], out))
                     first += len(part.indices)
                 return calls
             case QuantLastStep():

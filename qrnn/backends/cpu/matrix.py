@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.isa import Isa, const, store
+from qrnn.backends.cpu.parts import for_range, function_of
 from qrnn.backends.cpu.steps import BIAS, INT32, Form, Step, block_params, panels
 from qrnn.backends.cpu.vector import lift
 
@@ -38,6 +38,17 @@ AMX_GROUPS = 16
 TILE_BYTES = 1024
 """Of a tile: 16 rows of 64 bytes."""
 
+GROUP_LEAST = 3
+"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
+
+AHEAD = 64
+"""Steps whose input products are computed ahead in one go, of a sequence alone."""
+
+ROWS_AHEAD = 64
+"""Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
+
+CACHE_LINE = 64
+
 _I8 = ir.IntType(8)
 _OPERANDS, _TILES = 4, 8
 """Tile registers; 0 to 3 are accumulators, then come those of operands, then those of weights."""
@@ -45,7 +56,7 @@ _OPERANDS, _TILES = 4, 8
 
 def _amx(builder: Any, name: str, *arguments: Any) -> None:
     kinds = [a.type for a in arguments]
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kinds), f"llvm.x86.{name}")
+    function = function_of(builder.module, f"llvm.x86.{name}", ir.VoidType(), kinds)
     builder.call(function, list(arguments))
 
 
@@ -110,7 +121,7 @@ def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, 
             _by_register_tile(step, rows, [operands], out, [const(0)])
         with several:
             tiles = b.sdiv(b.add(vectors, const(TILE - 1)), const(TILE))
-            with cgutils.for_range_slice(b, const(0), tiles, const(1)) as (tile, _):
+            with for_range(b, const(0), tiles) as tile:
                 places = [b.add(b.mul(tile, const(TILE)), const(k)) for k in range(TILE)]
                 _by_register_tile(step, rows, [b.add(operands, b.mul(k, stride)) for k in places], out, places)
 
@@ -155,7 +166,7 @@ def _tiles_of(
         biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
         _amx(b, "tileloadd64", tile(acc), pointer(biases), const(0))
     steps = b.sdiv(b.add(step.args["groups"], const(AMX_GROUPS - 1)), const(AMX_GROUPS))
-    with cgutils.for_range_slice(b, const(0), steps, const(1)) as (k, _):
+    with for_range(b, const(0), steps) as k:
         for v in range(row_tiles):
             x = b.add(operands, b.add(b.mul(k, const(64)), b.mul(stride, const(TILE_ROWS * v))))
             _amx(b, "tileloadd64", tile(_OPERANDS + v), pointer(x), stride)
@@ -194,9 +205,9 @@ def emit_product(
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count, form)
     b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
-    with cgutils.for_range_slice(b, first, last, const(1)) as (block, _):
+    with for_range(b, first, last) as block:
         rows = rows_of(step, block, 0, gate_count)
-        with cgutils.for_range_slice(b, const(0), vectors, const(VECTORS)) as (start, _):
+        with for_range(b, const(0), vectors, VECTORS) as start:
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
@@ -205,7 +216,7 @@ def emit_product(
             for gate in range(gate_count):
                 factors = step.factors(rows.params, gate)
                 shift = step.pre_shift(rows.params, gate) if dense else 0
-                with cgutils.for_range_slice(b, const(0), here, const(1)) as (row, _):
+                with for_range(b, const(0), here) as row:
                     sums = step.at(args["sums"], row, 4 * isa.units * gate_count, 4 * isa.units * gate)
                     found = step.requantized(step.vector(sums, *INT32).parts, factors)
                     if dense:
@@ -239,11 +250,11 @@ def emit_group_step(
     step = Step(builder, isa, given, phase.gates, form)
     step.read_ahead(phase.roles)
     b = builder
-    with cgutils.for_range_slice(b, const(0), last, const(1)) as (block, _):
+    with for_range(b, const(0), last) as block:
         step.args = given
         rows = rows_of(step, block, phase.first, phase.count)
         accumulate(step, rows, given["now"], stride["now"], sums, active)
-        with cgutils.for_range_slice(b, const(0), active, const(1)) as (n, _):
+        with for_range(b, const(0), active) as n:
             step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
             step.accumulators = b.add(sums, b.mul(n, const(4 * isa.units * phase.count)))
             phase.block(step, block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,16 @@ import numpy.typing as npt
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
-from qrnn.backends.cpu.calls import Call, CallList, Frame
+from qrnn.backends.cpu.blocks import phases_of
+from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
-from qrnn.backends.cpu.fused import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, compiled, framed_entry, phases_of
 from qrnn.backends.cpu.isa import Isa
+from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD
+from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole
@@ -233,93 +236,65 @@ def _places(isa: Isa, padded: int) -> Int64Array:
     return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
 
 
-Taken = TypeVar("Taken")
-
-
-def take(idle: list[Taken]) -> Taken | None:
-    """One of the scratches that nobody uses; many threads may ask at once."""
-    try:
-        return idle.pop()
-    except IndexError:
-        return None
-
-
 class FusedRun:
-    """One direction, packed and compiled: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
+    """One direction, packed: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
 
     ``bits``: in which the weights of ih and hh are packed; 4 for a `QuantMatrix4` alone.
     """
 
-    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8)) -> None:
-        self.direction = d
+    def __init__(
+        self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8), code: Code = DEFAULT
+    ) -> None:
+        self.direction, self._code, self._compiled_for = d, code, isa
         ih, hh = forms_of(isa, layer, d, bits)
         self.isa, self.layer, self.bits = isa.in_words() if hh.lookup.in_words else isa, layer, bits
         p = pack_direction(self.isa, layer, d, bits, hh.lookup)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
-        self._fixed = Frame((d.reverse, *self._parts))
         self._tables = p.tables
         self._key = (isa.name, phases_of(layer), ih, hh)
-        self._idle: list[Frame] = []
-        self._idle_groups: list[Frame] = []
-        self._idle_gangs: dict[tuple[int, int], list[tuple[SharedCall, CallList]]] = {}
-        self._entries: dict[str, Any] = {}
+        self._reused = ReusedCalls(code)
+
+    def _call(self, template: str, *values: Any) -> Call:
+        kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, *self._key))
+        return Call(kernel, *values, isa=self._compiled_for)
 
     def run(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int) -> None:
-        """Sequences n0 … n1 - 1, by one thread."""
-        data = (x, lengths, h, c, y, n0, n1)
-        if n1 - n0 < GROUP_LEAST:
-            own = take(self._idle) or Frame(scratch(self.isa, self.layer, 1, self.bits))
-            self._framed("run", own)(self._fixed.address, own.address, *data)
-            self._idle.append(own)
-        else:
-            own = take(self._idle_groups) or Frame(group_scratch(self.isa, self.layer, self.bits))
-            self._framed("run_group", own)(self._fixed.address, own.address, *data)
-            self._idle_groups.append(own)
-
-    def whole_call(self, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
-        """`fused.run` or `fused.run_group` of all sequences by one thread, with a scratch of its own."""
-        N = len(lengths)
-        template, own = (
-            ("run", scratch(self.isa, self.layer, 1, self.bits))
-            if N < GROUP_LEAST
-            else ("run_group", group_scratch(self.isa, self.layer, self.bits))
-        )
-        place = (0, N, 0, 1)
-        return Call(
-            compiled(template, *self._key), self.direction.reverse, *self._parts, x, lengths, h, c, y, own, place
-        )
-
-    def shared_call(self, data: Sequence[Any], threads: int, patience: int) -> SharedCall:
-        """`fused.run` of one sequence, (x, lengths, h, c, y), by a gang of so many; ``patience`` as for `SharedCall`."""
-        own, called = scratch(self.isa, self.layer, threads, self.bits), compiled("run", *self._key)
-        fixed = (self.direction.reverse, *self._parts, *data, own)
-        members = [Call(called, *fixed, (0, 1, me, threads)) for me in range(threads)]
-        return SharedCall(members, Call(called, *fixed, (0, 1, 0, 1)), own[-1], patience)
+        """Sequences n0 … n1 - 1, by one thread; many threads may call."""
+        self._again(("run" if n1 - n0 < GROUP_LEAST else "run_group",), (x, lengths, h, c, y), n0, n1, self._whole)
 
     def run_shared(self, data: Sequence[Any], threads: int, patience: int) -> None:
-        """`shared_call` at once; calls are laid out for the first of its kind, which takes longer than many a run."""
-        idle = self._idle_gangs.setdefault((threads, patience), [])
-        call, calls = take(idle) or self._gang(data, threads, patience)
-        call.put(1 + len(self._parts), data)
-        calls.wake()
-        calls.run(0, 0)
-        idle.append((call, calls))
+        """`shared_call` at once."""
+        self._again((threads, patience), data, 0, 1, self.shared_call)
 
-    def _gang(self, data: Sequence[Any], threads: int, patience: int) -> tuple[SharedCall, CallList]:
-        like = [np.empty((1,) * array.ndim, array.dtype) for array in data]  # calls keep what they are made with
-        call = self.shared_call(like, threads, patience)
-        return call, CallList((call,), np.zeros(3, np.int64))
+    def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
+        self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
+
+    def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
+        make_scratch = group_scratch(self.isa, self.layer, self.bits) if template == "run_group" else None
+        own = make_scratch or scratch(self.isa, self.layer, 1, self.bits)
+        return self._call(template, control, (0, 1), self.direction.reverse, *self._parts, *data, own)
+
+    def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
+        """`fused.run` or `fused.run_group` of sequences control[FIRST] … control[LAST] - 1 by one thread, with a scratch of its own."""
+        template = "run" if len(lengths) < GROUP_LEAST else "run_group"
+        return self._whole(control, (x, lengths, h, c, y), template)
+
+    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, patience: int) -> SharedCall:
+        """`fused.run` of one sequence, (x, lengths, h, c, y), by a gang of so many; ``patience`` as for `SharedCall`."""
+        own = scratch(self.isa, self.layer, threads, self.bits)
+        fixed = (self.direction.reverse, *self._parts, *data, own)
+        one = np.array([0, 1, 0])
+        members = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
+        return SharedCall(members, self._call("run", one, (0, 1), *fixed), own[-1], patience)
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
         own = group_scratch(self.isa, self.layer, self.bits)
-        return Call(compiled("tick", *self._key), *self._parts, own, place, rows, x, h, c, y)
+        return self._call("tick", *self._parts, own, place, rows, x, h, c, y)
 
-    def _framed(self, template: str, frame: Frame) -> Any:
-        if template not in self._entries:
-            self._entries[template] = framed_entry(compiled(template, *self._key), self._fixed.kinds, frame.kinds)
-        return self._entries[template]
 
+DATA_FROM = 3
+"""Arguments of `fused.run` before the parts of `FusedRun`: control, place and reverse."""
 
 FEW_STEPS = 16
 """A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in many steps."""
@@ -341,9 +316,11 @@ class FusedForms:
     long sequence so reads the weights of its inputs.
     """
 
-    def __init__(self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int) -> None:
+    def __init__(
+        self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int, code: Code = DEFAULT
+    ) -> None:
         self.direction = d
-        self._make = lambda bits: FusedRun(isa, layer, d, bits)
+        self._make = lambda bits: FusedRun(isa, layer, d, bits, code)
         self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
         self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes
         self._cached = int(isa.outgrown * cache_bytes())
@@ -351,9 +328,16 @@ class FusedForms:
         if not any(self._four):
             self.choose(0, 0, 1)
 
+    def every(self) -> list[FusedRun]:
+        """All forms, of which `choose` takes one, on this machine or on another with other caches."""
+        few, long = (4 if self._four[0] else 8), (4 if self._four[1] else 8)
+        return [self._of(bits) for bits in sorted({(8, 8), (few, long), (8, long)})]
+
     def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
         """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
-        bits = self._bits(sequences, steps, threads)
+        return self._of(self._bits(sequences, steps, threads))
+
+    def _of(self, bits: tuple[int, int]) -> FusedRun:
         if bits not in self._runs:  # two threads may both make it: either serves
             self._runs[bits] = self._make(bits)
         return self._runs[bits]

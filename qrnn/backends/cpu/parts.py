@@ -9,10 +9,11 @@ of 32-bit ones, or four of 64-bit ones. Each split is the one that the instructi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -21,6 +22,30 @@ WORDS = 32
 
 Parts = tuple[Any, ...]
 """One vector in one or more registers, by LLVM values."""
+
+
+def function_of(module: Any, name: str, result: Any, kinds: Sequence[Any]) -> Any:
+    """The function ``name`` of a module, which is declared where it is not there yet: an intrinsic of LLVM, or one of the C library."""
+    found = module.globals.get(name)
+    return ir.Function(module, ir.FunctionType(result, list(kinds)), name) if found is None else found
+
+
+@contextmanager
+def for_range(builder: Any, first: Any, last: Any, step: int = 1) -> Iterator[Any]:
+    """A loop whose index goes from ``first`` by ``step`` while it is below ``last``; what is emitted in the context is its body."""
+    head, body, after = (builder.append_basic_block(name) for name in ("loop.head", "loop.body", "loop.after"))
+    before = builder.basic_block
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(first.type)
+    builder.cbranch(builder.icmp_signed("<", index, last), body, after)
+    builder.position_at_end(body)
+    yield index
+    following = builder.add(index, ir.Constant(first.type, step))
+    index.add_incoming(first, before)
+    index.add_incoming(following, builder.basic_block)
+    builder.branch(head)
+    builder.position_at_end(after)
 
 
 def vector_type(lanes: int, bits: int) -> ir.VectorType:
@@ -57,9 +82,7 @@ def bits_of(parts: Parts) -> int:
 
 def call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
     """An LLVM intrinsic."""
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [a.type for a in arguments]), f"llvm.{name}"
-    )
+    function = function_of(builder.module, f"llvm.{name}", kind, [a.type for a in arguments])
     return builder.call(function, list(arguments))
 
 

@@ -9,27 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.memory import elements
 from qrnn.model.batch import FLOAT32_MAX
 from qrnn.model.boundary import to_integers
-from qrnn.model.parts import FloatArray
 
 STRETCH = 256
 """Values that are converted again together."""
 
-NARROW = 127
-"""The largest limit with which products of float32 decide nearly always: the error grows with the limit."""
-
 
 @jit
-def _nearly(x: Any, factor: Any, limit: Any, half: Any, sure: Any, out: Any) -> bool:
+def _nearly(x: Any, factor: Any, numbers: Any, out: Any) -> bool:
     """out[k] = clamp(floor(x[k] · factor[k] + 1/2), ±limit); whether all values are sure: within ``sure`` < 1/2 of the middle between two
-    whole numbers. factor [1] or [F]; all numbers are of one type.
+    whole numbers. factor [1] or [F]; numbers (limit, 1/2, sure), of the type that is computed in.
 
     Infinities, NaN and what is too large to have a fraction are not sure.
     """
+    limit, half, sure = numbers[0], numbers[1], numbers[2]
     unsure = False
     for k in range(x.shape[0]):
         u = x[k] * (factor[0] if factor.shape[0] == 1 else factor[k]) + half
@@ -50,36 +47,19 @@ def _exactly(x: Any, scale: Any, limit: int, out: Any) -> int:
     return bad
 
 
-def scaling(scales: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.float32]]:
-    """What `quantize_rows` takes first: scales [1] or [F], and their reciprocals in float64 and in float32."""
-    reciprocal = 1.0 / scales
-    with np.errstate(over="ignore", under="ignore"):  # no product with such a reciprocal is sure
-        return scales, reciprocal, reciprocal.astype(np.float32)
-
-
 @jit
 def quantize_rows(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> int:
     """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16. How many values are not of float32's range.
 
-    In float64, of unit roundoff e, reciprocal, product, quotient and the two sums with 1/2 round once each: as long as all are below limit + 2,
-    the floors' arguments differ by less than 6·e·(limit + 2). In float32 the quotient's side still rounds in float64: 4·e·(limit + 2) of its e
-    is enough. Both are less than 1/16, and of larger arguments a like part of themselves: those are clamped on both sides.
+    ``scaling``: `qrnn.backends.cpu.scales.scaling`.
     """
-    scale, factor, factor32 = scaling
+    scale, factor, numbers = scaling
     F = x.shape[1]
-    narrow = limit <= NARROW and x.itemsize == 4
-    sure = 0.5 - (limit + 2) * (2.0**-22 if narrow else 2.0**-50)
-    flat, flat_out = x[m0], out[m0]
-    if m1 - m0 != 1:
-        flat, flat_out = x[m0:m1].reshape(-1), out[m0:m1].reshape(-1)
+    flat, flat_out = elements(x, m0 * F, m1 * F), elements(out, m0 * F, m1 * F)
     step = STRETCH if scale.shape[0] == 1 else F
     bad = 0
     for first in range(0, flat.shape[0], step):
         part, to = flat[first : first + step], flat_out[first : first + step]
-        if narrow:
-            done = _nearly(part, factor32, np.float32(limit), np.float32(0.5), np.float32(sure), to)
-        else:
-            done = _nearly(part, factor, float(limit), 0.5, sure, to)
-        if not done:
+        if not _nearly(part, factor, numbers, to):
             bad += _exactly(part, scale, limit, to)
     return bad

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends.base import ModelRows, SequenceRows
-from qrnn.backends.cpu import stream_rows
-from qrnn.backends.cpu.calls import STATUS, Call, CallList, address_of
+from qrnn.backends.cpu.calls import STATUS, Call, CallList
 from qrnn.backends.cpu.layer_calls import USERS, CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
+from qrnn.backends.cpu.python_calls import address_of
 from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
@@ -93,8 +93,8 @@ class _Share:
         work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
-        self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True))
-        self._rows = (last - first) * steps
+        self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True), engine.code)
+        self._run = self.calls.runner(0, (last - first) * steps)
         self._first, self._of_all = first, rows
 
     def _offset(self, array: npt.NDArray[Any]) -> int:
@@ -113,9 +113,9 @@ class _Share:
     def run(self) -> bool:
         """False where an input is out of its range."""
         if not self._checks_without_time:
-            return self.calls.run(0, self._rows) == 0
+            return self._run() == 0
         self._without_time[STATUS] = 0
-        return self.calls.run(0, self._rows) == 0 and bool(self._without_time[STATUS] == 0)
+        return self._run() == 0 and bool(self._without_time[STATUS] == 0)
 
 
 def _cut(
@@ -155,9 +155,8 @@ class _SequenceCalls(LayerCalls):
 
     def last_step(self, layer: QuantLastStep) -> list[Call]:
         tensors = self.tensors
-        return [
-            Call(stream_rows.last_step, self.place(False), self._steps, tensors[layer.input], tensors[layer.output])
-        ]
+        ends = tensors[layer.input], tensors[layer.output]
+        return [self.engine.rows_call("last_step", self.place(False), self._steps, *ends)]
 
     def recurrent(self, layer: QuantRecurrent) -> list[Call]:
         N, T, P, D = self.rows.size, self._steps, layer.output_size, len(layer.directions)
@@ -169,14 +168,15 @@ class _SequenceCalls(LayerCalls):
         out = self.tensors[layer.output]
         if D == 1:
             data = (x, self._lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self.engine.sequence_call(layer, 0, data, self._gangs)]
+            return [self.engine.sequence_call(layer, 0, self.place(False), data, self._gangs)]
         calls: list[Call] = []
+        row, rows = self.place(False), self.engine.rows_call
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
-            place = (self.place(False), number)
-            calls += [Call(stream_rows.take_part, *place, h, own_h), Call(stream_rows.take_part, *place, c, own_c)]
-            calls.append(self.engine.sequence_call(layer, number, (x, self._lengths, own_h, own_c, y), self._gangs))
-            calls += [Call(stream_rows.put_part, *place, own_h, h), Call(stream_rows.put_part, *place, own_c, c)]
+            data = (x, self._lengths, own_h, own_c, y)
+            calls += [rows("take_part", row, number, h, own_h), rows("take_part", row, number, c, own_c)]
+            calls.append(self.engine.sequence_call(layer, number, row, data, self._gangs))
+            calls += [rows("put_part", row, number, own_h, h), rows("put_part", row, number, own_c, c)]
             parts = out.reshape(N * T, D, P)
-            calls.append(Call(stream_rows.put_part, self.place(True), number, y.reshape(N * T, P), parts))
+            calls.append(rows("put_part", self.place(True), number, y.reshape(N * T, P), parts))
         return calls

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from qrnn.arithmetic.fixedpoint import align16
+from qrnn.arithmetic.fixedpoint import add16, align16
 from qrnn.backends.cpu import kernels
-from qrnn.backends.cpu.calls import FIRST, LAST, STATUS
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.memory import elements
+from qrnn.backends.cpu.python_calls import FIRST, LAST, STATUS
 from qrnn.backends.cpu.real_rows import quantize_rows
 from qrnn.model.boundary import to_reals
+
+
+@jit
+def copy_row(to: Any, row: Any) -> None:
+    """to[k] = row[k]. An assignment of slices would be compiled with what it says to a user whose slices do not fit."""
+    for k in range(to.shape[0]):
+        to[k] = row[k]
 
 
 @jit
@@ -35,35 +43,47 @@ def check_tokens(place: Any, tokens: Any, vocabulary: int) -> None:
 def embedding(place: Any, table: Any, tokens: Any, out: Any) -> None:
     """out[m] = table[tokens[m]]."""
     for m in range(place[FIRST], place[LAST]):
-        out[m] = table[tokens[m]]
+        copy_row(out[m], table[tokens[m]])
 
 
 @jit
-def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any) -> None:
+def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, scratch: Any) -> None:
     """`kernels.run_dense`."""
-    kernels.run_dense(matrix, pre_shift, shift, limit, x, out, place[FIRST], place[LAST])
+    kernels.run_dense(matrix, pre_shift, shift, limit, x, out, scratch, place[FIRST], place[LAST])
 
 
 @jit
-def pointwise(place: Any, params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any) -> None:
+def pointwise(
+    place: Any, params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any, values: Any
+) -> None:
     """`kernels.run_pointwise`."""
-    first, last, features = place[FIRST], place[LAST], x.shape[1]
-    flat = slice(first * features, last * features)
-    kernels.run_pointwise(params, tables, in_frac, out_shift, x.reshape(-1)[flat], out.reshape(-1)[flat])
+    first, last = place[FIRST] * x.shape[1], place[LAST] * x.shape[1]
+    kernels.run_pointwise(
+        params, tables, in_frac, out_shift, elements(x, first, last), elements(out, first, last), values
+    )
 
 
 @jit
-def softmax(place: Any, table: Any, in_frac: int, x: Any, out: Any) -> None:
-    """`kernels.run_softmax`."""
+def softmax(place: Any, table: Any, in_frac: int, x: Any, out: Any, weights: Any) -> None:
+    """`kernels.softmax_rows`; weights [F] int64 is scratch."""
     for m in range(place[FIRST], place[LAST]):
-        kernels.softmax_rows(table, in_frac, x[m], out[m])
+        kernels.softmax_rows(table, in_frac, x[m], out[m], weights)
 
 
 @jit
 def add(place: Any, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
-    """`kernels.run_add`."""
+    """out[m] = add16(a[m], b[m])."""
     for m in range(place[FIRST], place[LAST]):
-        kernels.run_add(a_shift, b_shift, out_shift, a[m], b[m], out[m])
+        for k in range(a.shape[1]):
+            out[m, k] = add16(a[m, k], b[m, k], a_shift, b_shift, out_shift)
+
+
+@jit
+def align(place: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
+    """out[m] = align16(x[m])."""
+    for m in range(place[FIRST], place[LAST]):
+        for k in range(x.shape[1]):
+            out[m, k] = align16(x[m, k], from_frac, to_frac)
 
 
 @jit
@@ -85,28 +105,31 @@ def sequences(
     """
     h_own, c_own = own
     for m in range(place[FIRST], place[LAST]):
-        h_own[m] = h[rows[m]]
-        c_own[m] = c[rows[m]]
+        copy_row(h_own[m], h[rows[m]])
+        copy_row(c_own[m], c[rows[m]])
     span = (place[FIRST], place[LAST], 0, 1)
     kernels.run_sequences(
         cell, forget, False, ih, hh, gates, projection, formats, x, lengths, h_own, c_own, y, trace, scratch, span
     )
     for m in range(place[FIRST], place[LAST]):
-        h[rows[m]] = h_own[m]
-        c[rows[m]] = c_own[m]
+        copy_row(h[rows[m]], h_own[m])
+        copy_row(c[rows[m]], c_own[m])
 
 
 @jit
 def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
     """out[m] = x[rows[m]]."""
     for m in range(place[FIRST], place[LAST]):
-        out[m] = x[rows[m]]
+        copy_row(out[m], x[rows[m]])
 
 
 @jit
 def dequantize_whole(place: Any, out: Any, q: Any, scale: Any) -> None:
-    """out[m] = q[m] · scale[0]."""
-    kernels.run_dequantize(scale, q, out, place[FIRST], place[LAST])
+    """out[m] = q[m] · scale[0], which is exact for a power of two."""
+    one = scale[0]
+    for m in range(place[FIRST], place[LAST]):
+        for k in range(q.shape[1]):
+            out[m, k] = to_reals(q[m, k], one)
 
 
 @jit
@@ -122,18 +145,30 @@ def dequantize(place: Any, out: Any, q: Any, scale: Any, indices: Any, positions
 def last_step(place: Any, steps: int, x: Any, out: Any) -> None:
     """out[n] = x[n · steps + steps - 1]."""
     for n in range(place[FIRST], place[LAST]):
-        out[n] = x[n * steps + steps - 1]
+        copy_row(out[n], x[n * steps + steps - 1])
 
 
 @jit
 def take_part(place: Any, part: int, x: Any, out: Any) -> None:
     """out[m] = x[m, part]."""
     for m in range(place[FIRST], place[LAST]):
-        out[m] = x[m, part]
+        copy_row(out[m], x[m, part])
 
 
 @jit
 def put_part(place: Any, part: int, x: Any, out: Any) -> None:
     """out[m, part] = x[m]."""
     for m in range(place[FIRST], place[LAST]):
-        out[m, part] = x[m]
+        copy_row(out[m, part], x[m])
+
+
+@jit
+def whole_sequences(
+    place: Any, team: Any, cell: int, forget: int, reverse: bool, ih: Any, hh: Any, gates: Any, projection: Any, formats: Any, x: Any,
+    lengths: Any, h: Any, c: Any, y: Any, trace: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """`kernels.run_sequences` of sequences place[FIRST] … place[LAST] - 1, as thread team[0] of team[1]."""
+    span = (place[FIRST], place[LAST], team[0], team[1])
+    kernels.run_sequences(
+        cell, forget, reverse, ih, hh, gates, projection, formats, x, lengths, h, c, y, trace, scratch, span
+    )

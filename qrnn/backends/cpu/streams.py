@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qrnn.backends.base import StreamRows
-from qrnn.backends.cpu import stream_rows
-from qrnn.backends.cpu.calls import Call, CallList, list_runner
+from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.layer_calls import CallMaker, LayerCalls
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.model.kinds.last_step import QuantLastStep
@@ -50,7 +48,7 @@ class CpuStreams(StreamRows):
     def runner(self, count: int) -> Callable[[], Any]:
         if count > self._alone:
             return super().runner(count)
-        return partial(list_runner(), self._workers[0].whole.address, 0, count)  # no Python between
+        return self._workers[0].whole.runner(0, count)  # no Python between
 
     def run(self, count: int) -> bool:
         if count <= self._alone:
@@ -75,8 +73,8 @@ class _Worker(LayerCalls):
         reading = [self.input_call(name) for name in streams.inputs]
         step = [call for layer in engine.model.layers for call in self.layer_calls(layer)]
         step += [call for name in streams.outputs for call in self.output_calls(name)]
-        self.whole = CallList(reading + step, self._place)
-        self._reading, self._step = CallList(reading, self._place), CallList(step, self._place)
+        self.whole = CallList(reading + step, self._place, engine.code)
+        self._reading, self._step = (CallList(calls, self._place, engine.code) for calls in (reading, step))
 
     def read(self, first: int, last: int) -> bool:
         """The inputs of rows first … last - 1; False where one is no number of the model's."""
@@ -98,5 +96,6 @@ class _Worker(LayerCalls):
         x, y = self.tensors[layer.input], self.tensors[layer.output]
         calls = [self.engine.step_call(layer, self._place, self._streams.rows, x, h, c, y)]
         if layer.c_n in self._read_out:
-            calls.append(Call(stream_rows.gather, self._place, self._streams.rows, c, self.tensors[layer.c_n]))
+            rows = self._streams.rows, c, self.tensors[layer.c_n]
+            calls.append(self.engine.rows_call("gather", self._place, *rows))
         return calls

@@ -8,9 +8,9 @@ from typing import Any
 
 from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
+from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.device_rows import CapturedRows
-from qrnn.backends.cuda.plan import Choice
 from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies

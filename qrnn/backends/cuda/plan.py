@@ -1,8 +1,7 @@
-"""Which kernel runs a direction: one function of its shape, the batch, the device and a tuning (docs/cuda.md).
+"""The ways to lay a direction over the device, each with an estimate of its time (docs/cuda.md); `choice` takes one.
 
-Every way to lay a direction over the device that fits its shared memory is given an estimate of its time, and the least of those whose kernel
-a GPU has confirmed is taken; where there is none, the general kernel runs. The estimate counts bytes, operations and barriers; what each costs
-is data (`costs`), which says whether it was measured. The choice never changes a bit of the result.
+The estimate counts bytes, operations and barriers; what each costs is data (`costs`), which says whether it was measured. Which plan runs never
+changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -10,16 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from qrnn.backends.cuda.costs import Costs, Term, Work, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS, TILE_COLUMNS, depth_tiles
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
-
-if TYPE_CHECKING:
-    from qrnn.backends.cuda.tuning import Tuning
 
 MOST_DP4A_SEQUENCES = 2
 """The largest batch for which `dp4a` is considered: its kernel has a sum for each sequence, written out for 1 and 2."""
@@ -72,39 +66,6 @@ class Plan:
         where = "shared memory" if self.kind.resident else "cache"
         product = "dp4a" if self.kind.dp4a_sequences else "tensor cores"
         return f"{self.kind.barrier} barrier, {self.unit_blocks} × {self.batch_blocks} blocks, {product}, R in {where}"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What runs a direction: a plan, or None for the general kernel; and why, in a phrase."""
-
-    plan: Plan | None
-    why: str
-
-    def __str__(self) -> str:
-        return f"{'general kernel' if self.plan is None else self.plan.name}: {self.why}"
-
-
-@lru_cache(maxsize=1024)
-def choose_plan(layout: Layout, batch: int, device: Device, tuning: Tuning) -> Choice:
-    """The plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
-    if tuning.choose is not None:
-        return Choice(tuning.choose(layout, batch, device), "chosen by the tuning")
-    costs = tuning.costs_for(device)
-    every = sorted(plans(layout, batch, device, costs), key=lambda plan: plan.cycles)
-    if not every:
-        return Choice(None, "no step kernel fits the device's shared memory")
-    by = f"estimated {'by measured constants' if costs.device else 'without measurement'}"
-    allowed = [plan for plan in every if tuning.allows(plan.kind)]
-    if not allowed:
-        lapsed = any(plan.kind in tuning.known_proofs.lapsed for plan in every)
-        state = "its code has changed since a GPU confirmed it" if lapsed else "no GPU has confirmed it"
-        return Choice(None, f"the step kernel is unproved, {state}; the best one, {by}, is {every[0].name}")
-    best = allowed[0]
-    if best is every[0]:
-        proved = "proved" if best.kind in tuning.known_proofs else "unproved, as the tuning allows"
-        return Choice(best, f"the best of {len(every)} plans, {by}; {proved}")
-    return Choice(best, f"the best of {len(allowed)} plans with proved kernels, {by}; {every[0].name} is unproved")
 
 
 def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[Plan]:

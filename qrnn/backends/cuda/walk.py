@@ -9,10 +9,10 @@ import numpy as np
 
 from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cuda import heads
+from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import ProductKind
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.plan import Choice, choose_plan
 from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, ones, run_direction, zeros
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from qrnn.backends.codes import GRU_RESET_BEFORE, LSTM
+from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
-from qrnn.backends.cuda.plan import Choice, Layout, Plan, choose_plan, plans
+from qrnn.backends.cuda.plan import Layout, Plan, plans
 from qrnn.backends.cuda.proofs import Proofs
 from qrnn.backends.cuda.tuning import Tuning
 

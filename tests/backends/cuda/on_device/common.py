@@ -24,8 +24,9 @@ if "cuda" not in available_backends():
 
 from qrnn import Scheme, Session, quantize
 from qrnn.backends.cuda import walk
+from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.plan import Choice, Plan
+from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch

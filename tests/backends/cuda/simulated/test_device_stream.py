@@ -15,10 +15,11 @@ from onnx_import.running import data as drawn
 from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_device, states, token_model
 from backends.generators import Case
 from qrnn.backends.cuda import recurrent, walk, work
+from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
 from qrnn.backends.cuda.device_rows import SIMULATOR
 from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
-from qrnn.backends.cuda.plan import Choice, plans
+from qrnn.backends.cuda.plan import plans
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.conversion import quantize
 from qrnn.errors import BackendError, DataError

@@ -1,0 +1,127 @@
+"""A spin barrier between the threads of a gang, in LLVM atomics: a Python barrier would cost more than the step it guards."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
+from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.parts import function_of
+
+_SPINS = 2000
+
+
+@intrinsic
+def load_acquire(_context: Any, array: Any, index: Any) -> Any:
+    """flags[index], ordered before everything that follows."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        flags = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.load_atomic(builder.gep(flags.data, [args[1]]), "acquire", 8)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """flags[index] = value, ordered after everything that came before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        flags = context.make_array(signature.args[0])(context, builder, args[0])
+        builder.store_atomic(args[2], builder.gep(flags.data, [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def yield_processor(_context: Any) -> Any:
+    """sched_yield(): give way when the other threads are not running, as on a busy machine."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        if GANGS_WORK:
+            builder.call(function_of(builder.module, "sched_yield", ir.IntType(32), []), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def exchange_if(_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
+    """array[index] = value if it is ``expected``, at once; whether it was."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = context.make_array(signature.args[0])(context, builder, args[0])
+        place = builder.gep(words.data, [args[1]])
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "acq_rel", "acquire"), 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), codegen
+
+
+_YIELD = ir.Constant(ir.IntType(32), 1)
+_PAUSES: dict[str, tuple[str, list[Any]]] = {
+    "x86_64": ("llvm.x86.sse2.pause", []),
+    "amd64": ("llvm.x86.sse2.pause", []),
+    "aarch64": ("llvm.aarch64.hint", [_YIELD]),
+    "arm64": ("llvm.aarch64.hint", [_YIELD]),
+}
+"""LLVM's intrinsic and its arguments, by `platform.machine`."""
+
+
+@intrinsic
+def pause(_context: Any) -> Any:
+    """What a processor has for loops that wait."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        if found := _PAUSES.get(platform.machine().lower()):
+            kinds = [value.type for value in found[1]]
+            builder.call(function_of(builder.module, found[0], ir.VoidType(), kinds), found[1])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def fetch(_context: Any, address: Any) -> Any:
+    """Begin to bring the cache line at an address here."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kinds = [pointer, word, word, word]
+        function = function_of(builder.module, "llvm.prefetch.p0i8", ir.VoidType(), kinds)
+        builder.call(function, [builder.inttoptr(args[0], pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(address), codegen
+
+
+@jit
+def arrive(flags: Any, me: int, threads: int, epoch: int) -> None:
+    """Say that this thread has reached ``epoch``; what it wrote before is there for those who `wait`."""
+    if threads > 1:
+        store_release(flags, me * FLAG_STRIDE, epoch)
+
+
+@jit
+def wait(flags: Any, threads: int, epoch: int) -> None:
+    """Return when every thread of the gang has reached ``epoch``; a gang of one returns at once."""
+    if threads == 1:
+        return
+    for other in range(threads):
+        spins = 0
+        while load_acquire(flags, other * FLAG_STRIDE) < epoch:
+            spins += 1
+            if spins > _SPINS:
+                yield_processor()
+
+
+@jit
+def wait_for_all(flags: Any, me: int, threads: int, epoch: int) -> None:
+    """`arrive` and `wait`."""
+    arrive(flags, me, threads, epoch)
+    wait(flags, threads, epoch)

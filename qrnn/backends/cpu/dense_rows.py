@@ -1,0 +1,54 @@
+"""The loops of `qrnn.backends.cpu.dense`: `run` is a template, as in `qrnn.backends.cpu.fused`."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+from qrnn.backends.cpu import matrix
+from qrnn.backends.cpu.dense import PARTS
+from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input_product, release, shared_parts
+from qrnn.backends.cpu.isa import ISAS, Isa
+from qrnn.backends.cpu.jit import emitted, jit, renamed
+from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.memory import address
+from qrnn.backends.cpu.python_calls import FIRST, LAST
+from qrnn.backends.cpu.steps import Form
+
+
+def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> None:
+    """Rows place[`FIRST`] … place[`LAST`] - 1 of x [M, K] int16 → out [M, R] int16.
+
+    rows (weights, params, groups, planes); formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.dense.DenseRun`.
+    """
+    m0, m1 = place[FIRST], place[LAST]
+    operands, results, tails, sums, config = scratch
+    weights, params, groups, planes = rows
+    row = 2 * x.shape[1]
+    encoding = (row, x.shape[1], address(tails), address(operands), operands.shape[1], *formats, groups, planes)
+    blocks, of_results = params.shape[0], 2 * results.shape[1]
+    product = (
+        address(weights), address(params), address(operands), operands.shape[1], address(results), of_results, of_results // blocks,
+        groups, planes, address(sums),
+    )  # fmt: skip
+    configure(address(config))
+    for start in range(m0, m1, AHEAD):
+        count = min(AHEAD, m1 - start)
+        encode_vectors((address(x) + start * row, *encoding), count)
+        input_product(product, count, 0, blocks)
+        for k in range(count):
+            copy_units((address(out) + (start + k) * out.strides[0], address(results) + k * of_results, out.shape[1]))
+    release(0)
+
+
+def _emit_product(isa: Isa, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
+    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, form=Form(), dense=True)
+
+
+@cache
+def compiled(isa_name: str) -> Any:
+    """`run` for an instruction set."""
+    isa = next(i for i in ISAS if i.name == isa_name)
+    space = globals() | shared_parts(isa)
+    space["input_product"] = emitted(partial(_emit_product, isa), 4)
+    return jit(renamed(run, f"dense_{isa_name}", space))

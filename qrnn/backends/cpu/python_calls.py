@@ -1,0 +1,162 @@
+"""The ways from Python into compiled code, as functions of CPython's made by LLVM: calls through ctypes take longer than a small kernel."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from qrnn.backends.cpu.parts import for_range, function_of
+from qrnn.errors import BackendError
+from qrnn.model.parts import Int64Array
+
+FIRST, LAST, STATUS = 0, 1, 2
+"""Words of a control: what calls work on, and whether the one that sets it must be the last."""
+
+SPAN = slice(3, 5)
+"""Of a `Runner`'s words, those for `FIRST` and `LAST`."""
+
+HEADER = object.__basicsize__
+"""Bytes of NumPy's array objects before their first field, which is the address of their elements."""
+
+_WORD, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
+_FUNCTION = ir.FunctionType(_POINTER, [_POINTER, _POINTER])
+
+
+def _word(builder: Any, address: Any, index: int = 0) -> Any:
+    """Where the int64 ``index`` of those at an address lies."""
+    return builder.inttoptr(builder.add(address, ir.Constant(_WORD, 8 * index)), _WORD.as_pointer())
+
+
+def _data(builder: Any, array: Any) -> Any:
+    """The address of an array object's elements."""
+    at = builder.add(builder.ptrtoint(array, _WORD), ir.Constant(_WORD, HEADER))
+    return builder.load(builder.inttoptr(at, _WORD.as_pointer()))
+
+
+def _emit_run(module: Any) -> None:
+    """qrnn_run: makes the calls of the words that its ``self`` holds, an array of int64 (`runner`)."""
+    made = ir.Function(module, _FUNCTION, "qrnn_run")
+    b = ir.IRBuilder(made.append_basic_block())
+    words = _data(b, made.args[0])
+    save = function_of(module, "PyEval_SaveThread", _POINTER, [])
+    restore = function_of(module, "PyEval_RestoreThread", ir.VoidType(), [_POINTER])
+    thread = b.call(save, [])
+    control, pairs, count, first, last = (b.load(_word(b, words, k)) for k in range(5))
+    status = _word(b, control, STATUS)
+    for place, value in ((FIRST, first), (LAST, last), (STATUS, ir.Constant(_WORD, 0))):
+        b.store(value, _word(b, control, place))
+    done = b.append_basic_block("done")
+    kind = ir.FunctionType(ir.VoidType(), [_WORD]).as_pointer()
+    with for_range(b, ir.Constant(_WORD, 0), count) as k:
+        pair = b.add(pairs, b.mul(k, ir.Constant(_WORD, 16)))
+        b.call(b.inttoptr(b.load(_word(b, pair)), kind), [b.load(_word(b, pair, 1))])
+        following = b.append_basic_block("following")
+        b.cbranch(b.icmp_signed("==", b.load(status), ir.Constant(_WORD, 0)), following, done)
+        b.position_at_end(following)
+    b.branch(done)
+    b.position_at_end(done)
+    found = b.load(status)
+    b.call(restore, [thread])
+    b.ret(b.call(function_of(module, "PyLong_FromLongLong", _POINTER, [_WORD]), [found]))
+
+
+def _emit_address(module: Any) -> None:
+    """qrnn_address: the address of an array's elements."""
+    made = ir.Function(module, _FUNCTION, "qrnn_address")
+    b = ir.IRBuilder(made.append_basic_block())
+    b.ret(b.call(function_of(module, "PyLong_FromLongLong", _POINTER, [_WORD]), [_data(b, made.args[1])]))
+
+
+_NO_ARGUMENT, _ONE_ARGUMENT = 0x0004, 0x0008
+"""METH_NOARGS and METH_O."""
+
+
+class _Method(ctypes.Structure):
+    """PyMethodDef."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_NEEDED = ("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong")
+
+_new_function = ctypes.pythonapi.PyCFunction_NewEx
+_new_function.argtypes = (ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p)
+_new_function.restype = ctypes.py_object
+
+
+@cache
+def _engine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    for name in _NEEDED:
+        llvm.add_symbol(name, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        jit=True, codemodel="jitdefault", opt=1
+    )
+    module = ir.Module("python_calls")
+    module.triple = llvm.get_process_triple()
+    _emit_run(module)
+    _emit_address(module)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    return engine
+
+
+def _method(name: str, flags: int) -> _Method:
+    return _Method(name.encode(), _engine().get_function_address(name), flags, None)
+
+
+@cache
+def _run_method() -> _Method:
+    return _method("qrnn_run", _NO_ARGUMENT)
+
+
+@cache
+def _address_method() -> _Method:
+    return _method("qrnn_address", _ONE_ARGUMENT)
+
+
+@cache
+def _address_reader() -> Callable[[Any], int]:
+    found: Callable[[Any], int] = _new_function(_address_method(), None, None)
+    probe = np.zeros(3)
+    if found(probe) != probe.ctypes.data:
+        raise BackendError(
+            "NumPy's arrays do not lie in memory as expected; use another version of NumPy, or backend reference"
+        )
+    return found
+
+
+def address_of(values: npt.NDArray[Any]) -> int:
+    """Where an array begins: in a tenth of the time of ``values.ctypes.data``."""
+    return _address_reader()(values)
+
+
+class Words(np.ndarray[Any, np.dtype[np.int64]]):
+    """int64 words of addresses, and what has to live as long."""
+
+    alive: tuple[Any, ...]
+
+
+def runner(control: Int64Array, addresses: Int64Array, first: int, last: int) -> tuple[Callable[[], int], Words]:
+    """A function that makes calls and returns the status at the end; and its words, of which `SPAN` may be changed.
+
+    ``control`` [3] and ``addresses`` [calls, 2], of the compiled functions and of their arguments, are int64.
+    """
+    values = [address_of(control), address_of(addresses), len(addresses), first, last]
+    words = np.array(values, np.int64).view(Words)
+    words.alive = control, addresses
+    _address_reader()
+    return _new_function(_run_method(), words, None), words
