@@ -23,7 +23,9 @@ from qrnn.backends.cpu.blocks import CELLS as STEPS
 from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
 from qrnn.backends.cpu.dense import PARTS, DenseRun
 from qrnn.backends.cpu.functions import TABLE_AT
+from qrnn.backends.cpu.fused import encode as encode_one
 from qrnn.backends.cpu.isa import PLAIN, available_isas
+from qrnn.backends.cpu.jit import for_python
 from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
 from qrnn.model.float_model import CellKind
