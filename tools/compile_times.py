@@ -40,12 +40,15 @@ def measure(model: Path) -> None:
         lead = (size,) if steps is None else (size, steps)
         return {name: rng.normal(size=(*lead, *shape)).astype(kind) for name, shape in shapes.items()}
 
+    def files() -> int:
+        return sum(path.is_file() for path in folder.rglob("*"))
+
     def note(name: str, call: Callable[[], Any], began: tuple[float, float] | None = None) -> None:
-        before = len(list(folder.rglob("*.*")))
+        before = files()
         start = began or (time.perf_counter(), time.process_time())
         call()
         took = time.perf_counter() - start[0], time.process_time() - start[1]
-        found.append((name, *took, len(list(folder.rglob("*.*"))) - before))
+        found.append((name, *took, files() - before))
 
     def twice(call: Callable[[Any], Any], given: Any) -> None:
         call(given)
