@@ -28,7 +28,7 @@ from fuzzing.watch import Unwatched, Watch
 from fuzzing.worker import NAMES, child, death
 
 SEED = 1
-FEWEST = {"onnx": 200, "qrnn": 100, "arrays": 100}
+FEWEST = {"onnx": 200, "qrnn": 60, "arrays": 100}
 FEW = {"onnx": 600, "qrnn": 300, "arrays": 300}
 MANY = {"onnx": 200_000, "qrnn": 100_000, "arrays": 100_000}
 
