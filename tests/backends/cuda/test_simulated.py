@@ -1,4 +1,4 @@
-"""The kernels in Numba's CUDA simulator, in processes of their own."""
+"""The kernels in Numba's CUDA simulator, in processes of their own: those that run by default, and those that no GPU may have confirmed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ import pytest
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (pip install -e '.[dev]')")
 
 FOLDER = Path(__file__).parent / "simulated"
+FILES = sorted(path.name for path in FOLDER.glob("test_*.py"))
+THEIR_OWN = ("test_general.py", "test_steps.py", "test_sweep.py")
+"""Files whose tests say themselves which kernels run."""
+USUAL = ("test_contract.py", "test_memory.py", "test_steps.py")
+"""Files of the default run; a simulated step takes long."""
+RUNS = [(name, "0") for name in FILES] + [(name, "1") for name in FILES if name not in THEIR_OWN]
 
 
-NAMES = sorted(path.name for path in FOLDER.glob("test_*.py"))
-SLOW = ("test_arrays.py",)
-
-
-def run(name: str, *options: str) -> None:
+def run(name: str, unproved: str, *options: str) -> None:
+    """Run one file's tests."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    kept["QRNN_CUDA_UNPROVED"] = unproved
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name), *options]
     done = subprocess.run(
         command, env=kept | {"NUMBA_ENABLE_CUDASIM": "1"}, capture_output=True, text=True, timeout=600, check=False
@@ -29,13 +33,17 @@ def run(name: str, *options: str) -> None:
 
 
 @pytest.mark.time_limit(600)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in NAMES])
-def test_in_the_simulator(name: str) -> None:
-    run(name)
+@pytest.mark.parametrize(
+    ("name", "unproved"),
+    [pytest.param(*r, marks=() if r[0] in USUAL and r[1] == "0" else pytest.mark.matrix) for r in RUNS],
+)
+def test_in_the_simulator(name: str, unproved: str) -> None:
+    run(name, unproved)
 
 
 @pytest.mark.matrix
 @pytest.mark.time_limit(600)
 @pytest.mark.parametrize("name", ["test_contract.py", "test_steps.py"])
 def test_the_wide_products_in_the_simulator(name: str) -> None:
-    run(name, "-m", "matrix")
+    """The cases that `test_in_the_simulator` leaves out."""
+    run(name, "0", "-m", "matrix")
