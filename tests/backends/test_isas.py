@@ -150,7 +150,7 @@ ragged = st.one_of(few_short, few_short, many_ragged)
 sizes = st.one_of(st.sampled_from((1, 15, 16, 17, 31, 32, 33, 63, 64, 65)), st.integers(1, 70))
 
 
-@short
+@settings(short, max_examples=25)
 @given(shape=fusable_shapes(sizes), lengths=ragged, seed=st.integers(0, 1 << 32))
 def test_layers_of_integers_of_every_size(shape: FusableShape, lengths: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -195,7 +195,8 @@ def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypa
             test_gangs(cell, after, 2)
 
 
-@pytest.mark.wide
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
@@ -208,7 +209,8 @@ def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
         check_raw(model, rng, (2, 0, 3) if hidden < 64 else (2,))
 
 
-@pytest.mark.wide
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, reverse: bool) -> None:
@@ -217,7 +219,8 @@ def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, re
     check_raw(model, rng, (AHEAD - 1, 0, AHEAD, AHEAD + 1, 2 * AHEAD + 2, 1, 2, 3, 5))
 
 
-@pytest.mark.wide
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -245,7 +248,8 @@ def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None
         check_raw(fusable_model(rng, shape), rng, rng.choice([0, 1, 2, 15, 33], sequences) if sequences > 1 else (9,))
 
 
-@pytest.mark.wide
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -350,7 +354,8 @@ def test_arrays_of_any_layout(isa: str) -> None:
     assert_equal(want, run_raw(model, (h, c), x, np.repeat(lengths, 2)[::2], "cpu", 1, isa))
 
 
-@pytest.mark.wide
+@pytest.mark.shard_by("cell", "after")
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)

@@ -38,7 +38,7 @@ def assert_integers(result: Result) -> None:
 
 
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False, keep=60)
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("case", OWN, ids=name)
 def test_own_case(case: Case) -> None:
     result = measure(case)
@@ -51,7 +51,7 @@ def test_own_case(case: Case) -> None:
 
 
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False, keep=20)
+@pytest.mark.wide(cover=False, keep=5)
 @needs_vectors
 @pytest.mark.parametrize("case", GOLDEN, ids=name)
 def test_golden_case(case: Case) -> None:
@@ -67,6 +67,7 @@ def test_golden_case(case: Case) -> None:
         assert_integers(result)
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @needs_vectors
 @pytest.mark.parametrize("case", NODE, ids=name)
 def test_node_case(case: Case) -> None:

@@ -57,7 +57,7 @@ def check(seed: int) -> None:
 
 
 @pytest.mark.shard_by("seed")
-@pytest.mark.wide(cover=False, keep=6)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("seed", range(30))
 def test_random(seed: int) -> None:

@@ -28,7 +28,6 @@ from fuzzing.watch import Unwatched, Watch
 from fuzzing.worker import NAMES, child, death
 
 SEED = 1
-FEWEST = {"onnx": 200, "qrnn": 100, "arrays": 100}
 FEW = {"onnx": 600, "qrnn": 300, "arrays": 300}
 MANY = {"onnx": 200_000, "qrnn": 100_000, "arrays": 100_000}
 
@@ -48,9 +47,9 @@ def check_cases(name: str, count: int) -> None:
     assert tally.verdicts[REFUSED] > 0.05 * tally.count
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_few_cases(name: str) -> None:
-    check_cases(name, FEWEST[name])
+def test_a_few_cases() -> None:
+    """Models that are read and not run, so that nothing is compiled."""
+    check_cases("onnx", 200)
 
 
 @pytest.mark.matrix
