@@ -9,10 +9,10 @@ from typing import Any
 
 from bench_workloads import Case
 
-from qrnn.backends.codes import GRU_RESET_AFTER, LSTM
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK
 from qrnn.backends.cuda.plan import CACHE_BYTES, SHARED_BYTES, Layout, Plan, choose_plan, tensor_cycles
+from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 
 OURS = "qrnn int8"
 SIZES = (128, 256, 512, 1024, 2048)

@@ -16,7 +16,6 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.backends.cpu import kernels, stream_rows
 from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
 from qrnn.backends.cpu.calls import Call, CallList
@@ -31,6 +30,7 @@ from qrnn.backends.cpu.real_rows import scaling
 from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.model.batch import shortest
+from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.float_model import FloatArray, IndexArray
 from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Int64Array, Matrix, TensorFormat, pack_gates

@@ -24,9 +24,8 @@ from numba.extending import intrinsic, register_jitable
 
 from qrnn import arithmetic
 from qrnn.arithmetic.reals import round_half_up
-from qrnn.backends import codes
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
-from qrnn.model import boundary, cell_formats
+from qrnn.model import boundary, cell_codes, cell_formats
 
 for _function in (*arithmetic.CONTRACT, round_half_up, boundary.to_integers, boundary.to_reals):
     register_jitable(_function)
@@ -37,7 +36,7 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, codes))):
+    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_codes, cell_formats))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -33,13 +33,13 @@ from qrnn.arithmetic.fixedpoint import (
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
-from qrnn.backends.codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.backends.cpu.barrier import wait_for_all
 from qrnn.backends.cpu.calls import address
 from qrnn.backends.cpu.functions import LANES, emit_rows
 from qrnn.backends.cpu.jit import emitted, jit, jit_entry
 from qrnn.backends.cpu.real_rows import quantize_rows
 from qrnn.model.boundary import to_reals
+from qrnn.model.cell_codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,

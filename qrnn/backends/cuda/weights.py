@@ -10,11 +10,11 @@ import numpy as np
 from numba import cuda
 
 from qrnn.arithmetic.gates import PARAMS
-from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.backends.cuda.fragments import depth_tiles, gate_order, pack_weights, plain_order
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
 from qrnn.backends.cuda.plan import Layout
 from qrnn.errors import BackendError
+from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
 from qrnn.model.quant_recurrent import QuantDirection, QuantRecurrent

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from qrnn.backends.codes import GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
 from qrnn.backends.cuda.plan import Layout, Plan, choose_plan, plans
+from qrnn.model.cell_codes import GRU_RESET_BEFORE, LSTM
 
 T4 = Device("T4", (7, 5), 40, 64 << 10, 64 << 10, cooperative=True)
 A100 = Device("A100", (8, 0), 108, 163 << 10, 164 << 10, cooperative=True)
