@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import sweep.made_up  # noqa: F401  (puts tools on the path)
-from qrnn.backends.codes import LSTM
 from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import Evidence, kind_record
+from qrnn.model.cell_codes import LSTM
 
 from gpu_check import kernels_plugin  # isort: skip
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = """
 import os
 import pytest
-from qrnn.backends.codes import LSTM
+from qrnn.model.cell_codes import LSTM
 from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import note_launch
 

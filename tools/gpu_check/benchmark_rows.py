@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qrnn.backends.codes import GRU_RESET_AFTER, LSTM
 from qrnn.backends.cuda.choice import choose_plan
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.tuning import Tuning
+from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 from qrnn.model.parts import IndexArray
 
 OURS = "qrnn int8"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qrnn.backends.codes import GRU_RESET_AFTER, LSTM
 from qrnn.backends.cuda.costs import Costs
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan, plans
+from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 
 CELLS = {"lstm": (LSTM, 4), "gru": (GRU_RESET_AFTER, 3)}
 """The cells that are swept: their code, and gates with rows."""

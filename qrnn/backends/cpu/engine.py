@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from qrnn.backends.base import Engine, LayerState, Trace
-from qrnn.backends.codes import codes_of
 from qrnn.backends.cpu import plain
 from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.block_sizes import POINTWISE_BLOCK
@@ -35,6 +34,7 @@ from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.batch import shortest
+from qrnn.model.cell_codes import codes_of
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.kinds.dense import QuantDense

@@ -31,12 +31,12 @@ from qrnn.arithmetic.fixedpoint import (
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
-from qrnn.backends.codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.backends.cpu.atomics import wait_for_all
 from qrnn.backends.cpu.block_sizes import BLOCK, POINTWISE_BLOCK
 from qrnn.backends.cpu.functions import LANES, emit_rows
 from qrnn.backends.cpu.jit import emitted, jit
 from qrnn.backends.cpu.memory import address
+from qrnn.model.cell_codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
-from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.backends.cpu import block_sizes
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection

@@ -14,9 +14,8 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from qrnn import arithmetic
-from qrnn.backends import codes
 from qrnn.backends.cpu.isa import Target
-from qrnn.model import boundary, cell_formats
+from qrnn.model import boundary, cell_codes, cell_formats
 
 ENTRY = "qrnn_entry_"
 """What the names of the functions in object files begin with; the digest of their key follows."""
@@ -30,7 +29,7 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, codes))):
+    for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, cell_codes))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

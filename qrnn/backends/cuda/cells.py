@@ -12,8 +12,8 @@ from typing import Any
 from numba import cuda
 
 from qrnn.arithmetic import cells, fixedpoint, gates
-from qrnn.backends.codes import COUPLED, OWN_GATE
 from qrnn.backends.cuda.contract import device
+from qrnn.model.cell_codes import COUPLED, OWN_GATE
 from qrnn.model.cell_formats import (
     ARGUMENT,
     CANDIDATE,

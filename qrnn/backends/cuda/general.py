@@ -13,7 +13,6 @@ from numba import cuda
 from numba.cuda import int64
 
 from qrnn.arithmetic import fixedpoint, gates
-from qrnn.backends.codes import FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, NONE, SOFTMAX
 from qrnn.backends.cuda.cells import (
     PRE_SHIFT,
     evaluate,
@@ -28,6 +27,7 @@ from qrnn.backends.cuda.cells import (
 )
 from qrnn.backends.cuda.contract import device
 from qrnn.backends.cuda.launch import kernel
+from qrnn.model.cell_codes import FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, NONE, SOFTMAX
 from qrnn.model.cell_formats import H_LIMIT, H_SHIFT
 
 KIND, OPERAND_SHIFT, OPERAND_LIMIT, IN_FRAC, OUT_SHIFT = 0, 1, 2, 3, 4

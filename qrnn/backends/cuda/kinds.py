@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qrnn.backends.codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
+from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
 CELL_NAMES = {
     LSTM: "lstm",

@@ -44,7 +44,7 @@ KERNEL_CODE = (
         )
     ),
     "arithmetic",
-    "backends/codes.py",
+    "model/cell_codes.py",
     "model/cell_formats.py",
 )  # fmt: skip
 """The files and folders of this package that step kernels, the products W·x, and their launches are made from."""

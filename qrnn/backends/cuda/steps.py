@@ -21,7 +21,6 @@ import numpy as np
 from numba import cuda
 from numba.cuda import int8, int32, int64
 
-from qrnn.backends.codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.cells import (
     gru_after_unit,
     gru_before_reset,
@@ -35,6 +34,7 @@ from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.backends.cuda.launch import kernel
 from qrnn.backends.cuda.products import dot_product, picker, tensor_product
+from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM
 from qrnn.model.cell_formats import H_LIMIT, H_SHIFT
 
 

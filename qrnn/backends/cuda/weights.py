@@ -10,10 +10,10 @@ import numpy as np
 from numba import cuda
 
 from qrnn.arithmetic.gates import PARAMS
-from qrnn.backends.codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.backends.cuda.fragments import depth_tiles, gate_order, pack_weights, plain_order
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
 from qrnn.backends.cuda.plan import Layout
+from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection

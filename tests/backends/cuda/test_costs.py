@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from qrnn.backends.codes import GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.costs import NAMES, RATES, Constants, Costs, costs_of, costs_path, family, load_costs
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kinds import BLOCK, GRID
 from qrnn.backends.cuda.plan import Layout, plans, work_of
 from qrnn.backends.cuda.records import DATA, as_json
 from qrnn.errors import BackendError
+from qrnn.model.cell_codes import GRU_RESET_BEFORE, LSTM
 
 H100 = Device("H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
 

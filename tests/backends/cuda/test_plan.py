@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from qrnn.backends.codes import GRU_RESET_BEFORE, LSTM
 from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
@@ -15,6 +14,7 @@ from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan, plans
 from qrnn.backends.cuda.proofs import Proofs
 from qrnn.backends.cuda.tuning import Tuning
+from qrnn.model.cell_codes import GRU_RESET_BEFORE, LSTM
 
 T4 = Device("T4", (7, 5), 40, 64 << 10, 64 << 10, cooperative=True)
 A100 = Device("A100", (8, 0), 108, 163 << 10, 164 << 10, cooperative=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from qrnn.backends.codes import LSTM, RNN
 from qrnn.backends.cuda import proofs
 from qrnn.backends.cuda.kinds import BLOCK, CELL_NAMES, GRID, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.proofs import (
@@ -29,6 +28,7 @@ from qrnn.backends.cuda.proofs import (
 )
 from qrnn.backends.cuda.records import as_json
 from qrnn.errors import BackendError
+from qrnn.model.cell_codes import LSTM, RNN
 
 FAST = StepKind(LSTM, 4, 1, 2, GRID, True, 0, (9, 0))
 OTHER = replace(FAST, barrier=BLOCK)

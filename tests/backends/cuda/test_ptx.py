@@ -32,9 +32,9 @@ from backends.cuda.ptx import (
     linker,
     ptx_of,
 )
-from qrnn.backends.codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 from qrnn.backends.cuda import general, heads, inputs, steps
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
+from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
 PRODUCTS = {

@@ -15,12 +15,13 @@ FOLDER = Path(__file__).parent / "simulated"
 FILES = sorted(path.name for path in FOLDER.glob("test_*.py"))
 THEIR_OWN = ("test_general.py", "test_steps.py", "test_sweep.py")
 """Files whose tests say themselves which kernels run."""
-
-
-SLOW = ("test_arrays.py",)
+USUAL = ("test_contract.py", "test_memory.py", "test_steps.py")
+"""Files of the default run; a simulated step takes long."""
+RUNS = [(name, "0") for name in FILES] + [(name, "1") for name in FILES if name not in THEIR_OWN]
 
 
 def run(name: str, unproved: str, *options: str) -> None:
+    """Run one file's tests."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     kept["QRNN_CUDA_UNPROVED"] = unproved
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name), *options]
@@ -32,22 +33,17 @@ def run(name: str, unproved: str, *options: str) -> None:
 
 
 @pytest.mark.time_limit(600)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in FILES])
-def test_in_the_simulator(name: str) -> None:
-    run(name, "0")
-
-
-@pytest.mark.time_limit(600)
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.matrix] if n in SLOW else []) for n in FILES if n not in THEIR_OWN],
+    ("name", "unproved"),
+    [pytest.param(*r, marks=() if r[0] in USUAL and r[1] == "0" else pytest.mark.matrix) for r in RUNS],
 )
-def test_unproved_kernels_in_the_simulator(name: str) -> None:
-    run(name, "1")
+def test_in_the_simulator(name: str, unproved: str) -> None:
+    run(name, unproved)
 
 
 @pytest.mark.matrix
 @pytest.mark.time_limit(600)
 @pytest.mark.parametrize("name", ["test_contract.py", "test_steps.py"])
 def test_the_wide_products_in_the_simulator(name: str) -> None:
-    run(name, "1", "-m", "matrix")
+    """The cases that `test_in_the_simulator` leaves out."""
+    run(name, "0", "-m", "matrix")
