@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract_to_c import INT32, LANES, SIGNED, UNSIGNED, Callee, Lanes, Scalar
+from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
+from contract_to_c import Callee
 
 from qrnn.arithmetic import cells, fixedpoint, gates
 

@@ -18,21 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from contract_dialects import LANES, LONG, NUMBER, SIGNED, UNSIGNED, Lanes, Scalar, Table, Value, literal
 from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, TableArgument
-from contract_to_c import (
-    LANES,
-    LONG,
-    NUMBER,
-    SIGNED,
-    UNSIGNED,
-    Lanes,
-    Scalar,
-    Table,
-    Translator,
-    Value,
-    literal,
-    tree_of,
-)
+from contract_to_c import Translator, tree_of
 
 from qrnn.arithmetic import gates
 from qrnn.system.atomic import write_atomically

@@ -20,7 +20,8 @@ from export.building import COMPILERS, WARNINGS, compile_program, compiler, load
 from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates
 from qrnn.targets import targets_folder
 
-TO_C, FUNCTIONS, MAKE = (load_tool(name) for name in ("contract_to_c", "contract_functions", "make_contract"))
+NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
+DIALECTS, TO_C, FUNCTIONS, MAKE = (load_tool(name) for name in NAMES)
 RUNTIME = targets_folder() / "runtime"
 HERE = Path(__file__).parent
 ENTRIES = 65538
@@ -47,10 +48,10 @@ def test_every_function_of_the_contract_is_in_c() -> None:
 
 def translate(function: Callable[..., int], dialect: str = "Scalar", facts: Any = (), **bounds: tuple[int, int]) -> str:
     """The value of a function of arguments within ``bounds``, as C."""
-    kind = TO_C.SIGNED if dialect == "Scalar" else TO_C.LANES
+    kind = DIALECTS.SIGNED if dialect == "Scalar" else DIALECTS.LANES
     counts = ("shift", "segment_bits", "pre_shift")
-    values = {k: TO_C.Value(k, TO_C.UNSIGNED if k in counts else kind, *b) for k, b in bounds.items()}
-    translator = TO_C.Translator(getattr(TO_C, dialect)(), {})
+    values = {k: DIALECTS.Value(k, DIALECTS.UNSIGNED if k in counts else kind, *b) for k, b in bounds.items()}
+    translator = TO_C.Translator(getattr(DIALECTS, dialect)(), {})
     return str(translator.function(function, values, dict(facts))[1].text)
 
 
@@ -72,7 +73,7 @@ def test_a_product_has_64_bits_where_it_must_and_32_where_it_fits() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_proved_is_refused(dialect: str, function: Any, bounds: dict[str, tuple[int, int]]) -> None:
-    with pytest.raises(TO_C.TranslationError):
+    with pytest.raises(DIALECTS.TranslationError):
         translate(function, dialect, **bounds)
 
 
