@@ -23,8 +23,11 @@
 #endif
 #endif
 
-/* RISC-V takes fewer instructions for the form in qrnn_softmax.h. */
-#if defined(__riscv)
+/* Forms that take fewer instructions where registers have 32 bits: of qrnn_requantize here, of qrnn_exp_weight in qrnn_softmax.h. */
+#if SIZE_MAX <= 0xFFFFFFFFU
+#define QRNN_HAS_NARROW_REGISTERS
+#endif
+#if defined(QRNN_HAS_NARROW_REGISTERS)
 #define QRNN_HAS_EXP_WEIGHT
 #endif
 
@@ -74,10 +77,7 @@ static inline int32_t qrnn_within_int32(int64_t x)
     return (int32_t)((x < -INT32_MAX) ? -INT32_MAX : ((x > INT32_MAX) ? INT32_MAX : x));
 }
 
-/* qrnn_requantize: with a carry from the low word to the high one, it would be longer where registers have 32 bits. */
-#if SIZE_MAX <= 0xFFFFFFFFU
-#define QRNN_HAS_NARROW_REGISTERS
-#endif
+/* qrnn_requantize, without a carry from the low word to the high one */
 #if defined(QRNN_HAS_SMMULR) || defined(QRNN_HALFWORD_PRODUCTS) || defined(QRNN_HAS_NARROW_REGISTERS)
 #define QRNN_HAS_REQUANTIZE
 static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t left_shift)

@@ -25,7 +25,8 @@ QRNN_FOR_EACH_LAYER void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x,
         for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
             const qrnn_lanes sum = qrnn_preactivation(qrnn_lanes_of(&xs[0][k]), qrnn_lanes_of(&hs[0][k]));
             const qrnn_lanes value = qrnn_evaluate(&cell->gate[0], qrnn_to_argument(&cell->hh, first + k, sum));
-            qrnn_lanes_write16(&hidden[first + k], qrnn_rnn_hidden_state(value, cell->hidden_shift), count);
+            const qrnn_lanes next = qrnn_rnn_hidden_state(value, cell->hidden_shift);
+            qrnn_lanes_write16(&hidden[first + k], next, count);
         }
         block++;
     }

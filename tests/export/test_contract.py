@@ -240,7 +240,7 @@ def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool
 
 HOSTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "64-bit registers": ("plain", ()),
-    "registers of 32 bits": ("plain", ("-DQRNN_HAS_NARROW_REGISTERS", "-DQRNN_HAS_EXP_WEIGHT")),
+    "registers of 32 bits": ("plain", ("-DQRNN_HAS_NARROW_REGISTERS",)),
     "halfword products": ("plain", ("-DQRNN_HALFWORD_PRODUCTS",)),
     "DSP": ("dsp", ("-DOPERANDS_OF_DSP",)),
     "Helium's operands": ("mve", ("-DOPERANDS_OF_HELIUM",)),
