@@ -290,7 +290,12 @@ def test_the_page_of_types_is_what_the_code_says() -> None:
 def test_the_page_of_types_names_every_type() -> None:
     """Independently of the tool: every dataclass of the modules that it mirrors."""
     page = text(ROOT / "docs" / "file_format.md")
-    unwritten = ("Matrix", "QuantGraph", "CellShifts")  # two are bases, CellShifts is computed from the rest
+    unwritten = (
+        "Matrix",
+        "QuantGraph",
+        "QuantRecurrentDefinition",
+        "CellShifts",
+    )  # three are bases, CellShifts is computed from the rest
     kinds = {kind.__module__.removeprefix("qrnn.model.") for kind in quantized_kinds().values()}
     for name in sorted({"quant_model", "quant_graph", "parts"} | kinds):
         module = importlib.import_module(f"qrnn.model.{name}")

@@ -118,8 +118,9 @@ def test_the_buffers_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lengths_that_always_change_make_no_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     session, x = Session(BOTH.quantized(), "cpu", 1), BOTH.data()["x"]
+    session.run({"x": x})  # the first run of all makes some
     monkeypatch.setattr(session.engine, "sequences", None)
-    for steps in (7, 5, 6, 7, 5, 6):
+    for steps in (5, 6, 7, 5, 6):
         session.run({"x": x[:, :steps]})
 
 

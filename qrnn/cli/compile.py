@@ -44,7 +44,7 @@ def compile(
     quantized = load(model)
     names: list[str | None] = list(isa or []) or [None]
     place = Path(os.path.realpath(output))  # of a link to nothing, what it points to
-    engines = [CpuEngine(quantized, None, name, place, here=False) for name in names]
+    engines = [CpuEngine(quantized, isa=name, cache=place, here=False) for name in names]
     folder = engines[0].code.folder()
     if found := folder.problem():
         raise DataError(f"cannot write to {output}: {found}; choose another folder")

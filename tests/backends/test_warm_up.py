@@ -14,7 +14,6 @@ from unittest import mock
 import numpy as np
 import pytest
 from models import Shape, make_model
-from qrnn.session import Session
 
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import native
@@ -22,10 +21,11 @@ from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.isa import ISAS, PLAIN, X86, available_isas, choose_isa, target_for
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.wanted import Kernel
+from qrnn.conversion import quantize
 from qrnn.errors import BackendError, DataError
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization import quantize
+from qrnn.running.session import Session
 
 SHAPES = {
     "gru": Shape("gru", 4, 9, linear_before_reset=True, head=3),
@@ -206,7 +206,7 @@ RUN = """
 import sys
 import numpy as np
 from qrnn.model.file import load
-from qrnn.session import Session
+from qrnn.running.session import Session
 session = Session(load(sys.argv[1]), isa=sys.argv[2])
 session.run({"x": np.zeros((1, 5, 4), np.float32)})
 session.run({"x": np.zeros((8, 5, 4))})

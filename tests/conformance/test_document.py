@@ -21,6 +21,8 @@ pytest.importorskip("onnxruntime")
 SHARED = Path(__file__).parents[3] / "shared"
 
 
+@pytest.mark.matrix
+@pytest.mark.time_limit(900)
 def test_the_document_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     """The whole of it where the vectors are, else the parts that need none."""
     shared = ["--shared", str(SHARED)] if (SHARED / "vectors").is_dir() else []

@@ -187,8 +187,9 @@ def made_up(tmp_path: Path) -> Path:
     tool = tmp_path / "tools" / "gpu_check"
     tool.mkdir(parents=True)
     shutil.copy(ROOT / "tools" / "provenance.py", tool.parent)
-    for name in ("__init__", "__main__", "command", "frame", "process", "report"):
-        shutil.copy(TOOL / f"{name}.py", tool)
+    for path in TOOL.glob("*.py"):
+        if not path.name.startswith("part_"):
+            shutil.copy(path, tool)
     for number, (name, body) in enumerate(MADE_UP.items()):
         head = f"ORDER, SECONDS, TITLE = {number}, {1.0 if name == 'hangs' else 10.0}, 'It {name}'\n"
         lines = [line.removeprefix(" " * 8) for line in body.splitlines()]
