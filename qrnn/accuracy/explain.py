@@ -27,7 +27,7 @@ from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
-from qrnn.model.layer import LayerMatrix, Part
+from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source

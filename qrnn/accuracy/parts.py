@@ -17,7 +17,7 @@ from qrnn.equations.oracle import Substitutes
 from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
-from qrnn.model.layer import Part, StandIns
+from qrnn.model.layer_facts import Part, StandIns
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 

@@ -67,7 +67,7 @@ def run_oracle(
 
 @dataclass
 class _Run:
-    """A run on a batch, as the layers' equations see it (`qrnn.model.layer.Equations`)."""
+    """A run on a batch, as the layers' equations see it (`qrnn.model.surroundings.Equations`)."""
 
     model: FloatModel
     batch: Batch

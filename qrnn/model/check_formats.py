@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from qrnn.errors import ModelFileError
 from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import QuantLayer, Reading
+from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import Reading
 from qrnn.model.parts import CELL_MAX, STATE_MAX, Operand, TensorFormat
 from qrnn.model.quant_graph import QuantGraph
 
@@ -27,7 +28,7 @@ def fail(where: str, problem: str) -> NoReturn:
 
 @dataclass
 class LayerChecks:
-    """The model around the layer that ``where`` names (`qrnn.model.layer.Checks`); ``scaled``: the scaled tensors found so far."""
+    """The model around the layer that ``where`` names (`qrnn.model.surroundings.Checks`); ``scaled``: the scaled tensors found so far."""
 
     where: str
     model: QuantGraph

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION
-from qrnn.model.layer import LayerMatrix, Rounding
+from qrnn.model.layer_facts import LayerMatrix, Rounding
 from qrnn.model.parts import QuantMatrix4, TensorFormat
 from qrnn.model.quant_model import QuantModel
 

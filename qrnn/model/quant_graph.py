@@ -10,7 +10,8 @@ import numpy as np
 
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.layer import LayerMatrix, QuantLayer
+from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import TensorFormat
 
 

@@ -44,7 +44,7 @@ from qrnn.quantization.scheme import Scheme
 class Builder:
     """One conversion. Tensor formats are decided in the order of the layers; ``decisions`` says what was decided and why.
 
-    It is the plan (`qrnn.model.layer.Plan`) that the layers' rules ask.
+    It is the plan (`qrnn.model.surroundings.Plan`) that the layers' rules ask.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Builder:
     def _operand_limit(self) -> int:
         return 127 if self.scheme.activations == 8 else 32767
 
-    # What the layers' rules ask (`qrnn.model.layer.Plan`)
+    # What the layers' rules ask (`qrnn.model.surroundings.Plan`)
 
     @property
     def weight_bits(self) -> int:

@@ -35,7 +35,7 @@ from qrnn.model.kinds.dense import Dense, QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
 from qrnn.model.kinds.recurrent.definition import Direction
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
-from qrnn.model.layer import row_scale
+from qrnn.model.layer_facts import row_scale
 from qrnn.model.parts import (
     ACCUMULATOR_LIMIT,
     SCALE_COLUMNS,

@@ -291,7 +291,7 @@ def test_inspect_shows_four_bits(place: Workplace) -> None:
 
 def test_inspect_row_scales_are_those_of_the_float_weights(place: Workplace) -> None:
     """Scales shown for a matrix are recovered from its multipliers: int8 weights times them are the float weights."""
-    from qrnn.model.layer import row_scale
+    from qrnn.model.layer_facts import row_scale
 
     model, source = load(place.path("gru.qrnn")), load_onnx(place.path("gru.onnx"))
     dense, real = model.layers[1], source.layers[1]

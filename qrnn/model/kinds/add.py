@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from qrnn.model.formats import fraction_bits
-from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, TensorFormat, require
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, IndexArray, Int64Array, TensorFormat
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.model.formats import fraction_bits
-from qrnn.model.layer import (
-    Checks,
-    Chosen,
-    Equations,
-    Layer,
-    LayerMatrix,
-    Loop,
-    Part,
-    Plan,
-    QuantLayer,
-    Reading,
-    Rounding,
-    RowLoop,
-    StandIns,
-    Written,
-)
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Chosen, LayerMatrix, Loop, Part, Reading, Rounding, RowLoop, StandIns, Written
 from qrnn.model.parts import (
     STATE_MAX,
     FloatArray,
@@ -35,6 +21,7 @@ from qrnn.model.parts import (
     check_pre_shift,
     require,
 )
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.layer import Bytes, Checks, Equations, Layer, Loop, Part, Plan, QuantLayer, Reading, RowLoop, Written
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Bytes, Loop, Part, Reading, RowLoop, Written
 from qrnn.model.parts import FloatArray, Int16Array, TensorFormat, require
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import Checks, Equations, Layer, Part, Plan, QuantLayer, Reading, Written
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Part, Reading, Written
 from qrnn.model.parts import FloatArray, TensorFormat
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 
 def last_of(run: Equations, values: FloatArray) -> FloatArray:

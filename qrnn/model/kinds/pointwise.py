@@ -9,22 +9,10 @@ from typing import Any
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation, activate
-from qrnn.model.layer import (
-    Checks,
-    Chosen,
-    Equations,
-    Layer,
-    Loop,
-    Part,
-    Plan,
-    QuantLayer,
-    Reading,
-    Rounding,
-    RowLoop,
-    StandIns,
-    Written,
-)
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Chosen, Loop, Part, Reading, Rounding, RowLoop, StandIns, Written
 from qrnn.model.parts import GateFunction, TensorFormat, pack_gates, require
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 HOMOGENEOUS = ("relu", "leaky_relu")
 """Functions with f(s·x) = s·f(x) for s > 0."""

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.model.activation import softmax
-from qrnn.model.layer import Checks, Equations, Layer, Loop, Plan, QuantLayer, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import Int32Array, TensorFormat, check_exp_table
+from qrnn.model.surroundings import Checks, Equations, Plan
 
 MOST_FEATURES = 65535
 """The most features whose weights, 2^15 each at most, sum within 32 bits."""

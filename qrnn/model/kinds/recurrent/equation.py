@@ -13,8 +13,8 @@ import numpy as np
 from qrnn.model.activation import activate, softmax
 from qrnn.model.kinds.last_step import last_of
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, RecurrentDefinition
-from qrnn.model.layer import Equations
 from qrnn.model.parts import FloatArray
+from qrnn.model.surroundings import Equations
 
 
 def run_equation(layer: RecurrentDefinition, run: Equations) -> None:

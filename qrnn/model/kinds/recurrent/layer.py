@@ -9,8 +9,8 @@ from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, Recurren
 from qrnn.model.kinds.recurrent.equation import run_equation
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.kinds.recurrent.rule import quantize
-from qrnn.model.layer import Equations, InputRanges, Plan
 from qrnn.model.parts import FloatArray
+from qrnn.model.surroundings import Equations, InputRanges, Plan
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
 from qrnn.model.kinds.softmax import MOST_FEATURES
-from qrnn.model.layer import Bytes, Checks, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
+from qrnn.model.layer_facts import Bytes, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
 from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
+from qrnn.model.surroundings import Checks
 
 
 @dataclass(frozen=True)

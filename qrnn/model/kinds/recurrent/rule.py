@@ -18,8 +18,8 @@ from qrnn.model.kinds.recurrent.quantized import (
     QuantProjection,
 )
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
-from qrnn.model.layer import Plan
 from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
+from qrnn.model.surroundings import Plan
 
 
 def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:

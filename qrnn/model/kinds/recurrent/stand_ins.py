@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition
-from qrnn.model.layer import Chosen, Part, StandIns, row_scale
+from qrnn.model.layer_facts import Chosen, Part, StandIns, row_scale
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, TensorFormat
 
 

@@ -1,0 +1,194 @@
+"""What a layer sees of the run, the conversion and the model around it: the arguments of the methods of `qrnn.model.layer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.model.activation import Activation
+from qrnn.model.parts import (
+    AnyMatrix,
+    FloatArray,
+    GateFunction,
+    IndexArray,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+    Operand,
+    QuantMatrix,
+    TensorFormat,
+)
+
+
+class Equations(Protocol):
+    """One run of a float model in float64, as an equation sees it: N sequences of at most T steps."""
+
+    @property
+    def size(self) -> int:
+        """N."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+
+    @property
+    def lengths(self) -> IndexArray:
+        """[N]: the number of real steps of each sequence."""
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[N, T]: which steps are real."""
+
+    def read(self, tensor: str) -> FloatArray:
+        """A tensor, [N, T, F] or [N, F]."""
+
+    def tokens(self, tensor: str) -> IndexArray:
+        """A token input, [N, T] or [N]."""
+
+    @property
+    def states(self) -> Mapping[str, FloatArray]:
+        """The values of those graph state inputs that were given, [N, F]."""
+
+    def operand(self, reader: str, values: FloatArray) -> FloatArray:
+        """``values`` as the matrix of ``reader`` reads them. Readers are called ``<layer>.x`` (of any layer with weights), ``<layer>[d].h`` and
+        ``<layer>[d].hidden``."""
+
+    def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
+        """The value of a scalar function at its argument; ``value`` unless something stands in for it. Functions are called as the layer, or
+        ``<layer>[d].<role>``."""
+
+    def state(self, name: str, values: FloatArray) -> FloatArray:
+        """A state after a step, ``<layer>[d].<state>``, as it is kept."""
+
+    def write(self, tensor: str, values: FloatArray) -> None:
+        """Set a tensor, [N, T, F] or [N, F]."""
+
+    def observe(self, name: str, values: FloatArray) -> None:
+        """Show a quantity inside a layer, [N, T, …], to whoever watches."""
+
+
+class Reader(Protocol):
+    """A layer that reads a tensor, as the layer that writes it sees it; see `qrnn.model.layer.Layer`."""
+
+    @property
+    def least_frac(self) -> int:
+        """The least number of fraction bits of its input that is of use to it."""
+
+    def wanted_frac(self, plan: Plan) -> tuple[int, str] | None:
+        """The fraction bits in which it wants its input and the name of its function, where that function says so."""
+
+
+class InputRanges(Protocol):
+    """What says which functions' arguments have formats that follow from calibration."""
+
+    def needs_input_range(self, activation: Activation) -> bool:
+        """Whether the format of a function's argument follows from calibration, not from the function."""
+
+
+class Plan(InputRanges, Protocol):
+    """One conversion, as the rule of a layer sees it: what was measured, what was decided so far, and what integers can hold."""
+
+    @property
+    def weight_bits(self) -> int:
+        """The width of recurrent layers' weights, 8 or 4."""
+
+    def readers(self, tensor: str) -> Sequence[Reader]:
+        """The layers that read a tensor."""
+
+    def is_output(self, tensor: str) -> bool:
+        """Whether a graph output reads a tensor."""
+
+    def largest(self, quantity: str) -> float:
+        """The largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
+
+    def observed(self, quantity: str) -> float:
+        """The largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
+
+    def decide(self, decision: str) -> None:
+        """Record a decision and its reason."""
+
+    def frac(self, tensor: str, layer: str) -> int:
+        """The fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
+
+    def set_format(self, tensor: str, frac: int, limit: int = 32767) -> None:
+        """Let a tensor be int16 with ``frac`` fraction bits, within ±limit."""
+
+    def set_cells(self, tensor: str, frac: int) -> None:
+        """Let a tensor be int32 with ``frac`` fraction bits: cell states, which only graph outputs read."""
+
+    def copy_format(self, source: str, tensor: str) -> None:
+        """Let a tensor have the format of another one."""
+
+    def to_format(self, tensor: str, values: FloatArray) -> Int16Array:
+        """Real values as integers of a tensor's format."""
+
+    def gate_function(
+        self, role: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
+    ) -> GateFunction:
+        """The integer function of a role (a gate, or ``head``), by the scheme's choice; ``in_frac`` where `needs_input_range` asks for it."""
+
+    def complement(self, function: GateFunction) -> GateFunction:
+        """The integer function 1 - f."""
+
+    def exp_table(self) -> Int32Array:
+        """The table of e^-d that a softmax reads."""
+
+    def row_sum(self, weight: FloatArray, bits: int = 8) -> float:
+        """The largest sum of a row's integer weights."""
+
+    def row_scales(self, weight: FloatArray) -> FloatArray:
+        """[R]: the real value of one integer weight of each row."""
+
+    def operand(self, tensor: str, largest: float, row_sum: float) -> Operand:
+        """How a matrix with rows of that sum reads a tensor whose magnitudes reach ``largest``."""
+
+    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
+        """How a matrix reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
+
+    def unit(self, tensor: str, operand: Operand) -> FloatArray:
+        """The real value of one operand unit of a tensor, [1] or [F]."""
+
+    def pre_shift(
+        self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
+    ) -> Int8Array:
+        """[R]: by how many bits each row is computed coarser, so that its sums fit 32 bits."""
+
+    def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
+        """Record rows that are computed coarser, where there are any."""
+
+    def matrix(
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+    ) -> QuantMatrix:
+        """A matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
+
+    def recurrent_matrix(
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+    ) -> AnyMatrix:
+        """The same with weights of `weight_bits`."""
+
+
+class Checks(Protocol):
+    """The model around a layer, as its checks see it. Each method raises ModelFileError where something does not fit."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorFormat]:
+        """The formats of all tensors."""
+
+    def fail(self, problem: str) -> NoReturn:
+        """Refuse the layer."""
+
+    def expect(self, tensor: str, features: int, has_time: bool) -> None:
+        """Refuse a tensor of another shape."""
+
+    def vocabulary(self, tensor: str) -> int | None:
+        """The vocabulary of a token input; None for any other tensor."""
+
+    def state_features(self, source: str) -> int:
+        """The size of a graph state input; 0 where there is none of that name."""
+
+    def as_source(self, tensor: str) -> None:
+        """Refuse a tensor whose format no graph input could have; note those with scales that only matrix products can read."""
