@@ -17,7 +17,7 @@ from models import Shape, make_model
 
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import native
-from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.calls import Call, CallList, wanted_of
 from qrnn.backends.cpu.isa import ISAS, PLAIN, X86, available_isas, choose_isa, target_for
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.wanted import Kernel
@@ -158,11 +158,15 @@ def processor(monkeypatch: pytest.MonkeyPatch, new_process: Path) -> Iterator[An
         here = {feature: on and feature not in without for feature, on in FEATURES.items()}
         monkeypatch.setattr(isa_module, "get_host_cpu_name", lambda: name)
         monkeypatch.setattr(isa_module, "host_features", lambda: here)
+        forget()
+
+    def forget() -> None:
         target_for.cache_clear()
+        wanted_of.cache_clear()
 
     yield become
     monkeypatch.undo()
-    target_for.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("isa", available_isas())
