@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -227,3 +229,29 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in want.items():
         np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
     pools._pool.shutdown()
+
+
+FIRST_AT_ONCE = """
+import gc, sys, threading
+import numpy as np
+from qrnn.backends.cpu import python_calls
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+def use():
+    together.wait()
+    for _ in range(300):
+        values = np.zeros(3)
+        assert python_calls.address_of(values) == values.ctypes.data
+        gc.collect(0)
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_may_all_be_the_first() -> None:
+    """What the first call makes is made once: of several that make it, all but one would be dropped with the code that others were given."""
+    done = subprocess.run([sys.executable, "-c", FIRST_AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

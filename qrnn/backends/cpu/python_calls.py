@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -96,8 +97,8 @@ _new_function.argtypes = (ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_vo
 _new_function.restype = ctypes.py_object
 
 
-@cache
-def _engine() -> Any:
+def _compiled() -> Any:
+    """LLVM's engine with the functions of this module. Its code lives as long as it does."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for name in _NEEDED:
@@ -114,34 +115,52 @@ def _engine() -> Any:
     return engine
 
 
-def _method(name: str, flags: int) -> _Method:
-    return _Method(name.encode(), _engine().get_function_address(name), flags, None)
+class _Functions:
+    """The functions as CPython has them, and all that has to live as long as they are called."""
+
+    def __init__(self) -> None:
+        self._engine = _compiled()
+        self.run = self._method("qrnn_run", _NO_ARGUMENT)
+        self._address = self._method("qrnn_address", _ONE_ARGUMENT)
+        self.address_of: Callable[[Any], int] = _new_function(self._address, None, None)
+        probe = np.zeros(3)
+        if self.address_of(probe) != probe.ctypes.data:
+            raise BackendError(
+                "NumPy's arrays do not lie in memory as expected; use another version of NumPy, or backend reference"
+            )
+
+    def _method(self, name: str, flags: int) -> _Method:
+        return _Method(name.encode(), self._engine.get_function_address(name), flags, None)
 
 
-@cache
-def _run_method() -> _Method:
-    return _method("qrnn_run", _NO_ARGUMENT)
+_functions: _Functions | None = None
+_making = threading.Lock()
 
 
-@cache
-def _address_method() -> _Method:
-    return _method("qrnn_address", _ONE_ARGUMENT)
+def _renew_lock() -> None:
+    """A forked child has none of the threads that may hold it."""
+    global _making
+    _making = threading.Lock()
 
 
-@cache
-def _address_reader() -> Callable[[Any], int]:
-    found: Callable[[Any], int] = _new_function(_address_method(), None, None)
-    probe = np.zeros(3)
-    if found(probe) != probe.ctypes.data:
-        raise BackendError(
-            "NumPy's arrays do not lie in memory as expected; use another version of NumPy, or backend reference"
-        )
-    return found
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _made() -> _Functions:
+    """The functions, made by whichever thread asks first. `functools.cache` would let several threads make them at once and drop all but one,
+    with code that another thread has just been given."""
+    global _functions
+    if _functions is None:
+        with _making:
+            if _functions is None:
+                _functions = _Functions()
+    return _functions
 
 
 def address_of(values: npt.NDArray[Any]) -> int:
     """Where an array begins: in a tenth of the time of ``values.ctypes.data``."""
-    return _address_reader()(values)
+    return _made().address_of(values)
 
 
 class Words(np.ndarray[Any, np.dtype[np.int64]]):
@@ -158,5 +177,4 @@ def runner(control: Int64Array, addresses: Int64Array, first: int, last: int) ->
     values = [address_of(control), address_of(addresses), len(addresses), first, last]
     words = np.array(values, np.int64).view(Words)
     words.alive = control, addresses
-    _address_reader()
-    return _new_function(_run_method(), words, None), words
+    return _new_function(_made().run, words, None), words
