@@ -34,7 +34,7 @@ class Value:
     factors: tuple[Value, Value] | None = None
     """The two lanes whose product this is, where the product does not fit 32 bits and is not yet written."""
     terms: tuple[Value, Value] | None = None
-    """The same of a sum."""
+    """The two lanes whose sum this is, where the sum does not fit 32 bits and is not yet written."""
 
     @property
     def operand(self) -> str:

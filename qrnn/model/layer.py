@@ -1,8 +1,8 @@
-"""What every kind of layer offers. A walk through a model is a loop that calls the layers; no walk asks of which kind a layer is.
+"""What every kind of layer offers, so that a walk through a model is a loop that calls the layers.
 
 A kind is one module of `qrnn.model.kinds` (docs/extending.md). It holds the float layer, a `Layer`, with its equation in float64 and the rule
 by which it is quantized; and the integer layer, a `QuantLayer`, with its checks, its formats, its matrices and what it says about itself.
-Backends and the C export add a module of the same name each, with loops for speed.
+Backends and the C export add loops for speed; docs/extending.md says which of their walks still ask for kinds by name.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ OWN = {
 
 @given(st.integers(-(1 << 40), 1 << 40), st.integers(0, 15))
 def test_it_is_the_rounding_of_integers(n: int, frac: int) -> None:
-    """Of a real number that a fixed-point integer stands for: halves go towards plus infinity for both."""
+    """A real number and the fixed-point integer that stands for it are rounded alike: halves go towards plus infinity for both."""
     assert round_half_up(n / 2**frac) == shift_right_round(n, frac) == math.floor(Fraction(n, 2**frac) + Fraction(1, 2))
 
 

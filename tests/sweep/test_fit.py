@@ -44,7 +44,7 @@ def test_known_constants_are_found_again(seed: int) -> None:
 
 
 def test_the_regret_falls() -> None:
-    """Of all made-up devices: the present constants choose worse there than those that were fitted."""
+    """On every made-up device the present constants choose worse than those that were fitted."""
     before = np.prod([quality(runs_of(seed)[1], OLD.constants).mean_regret for seed in range(4)])
     after = np.prod(
         [quality(runs, fit(runs, OLD.constants).constants).mean_regret for _, runs in map(runs_of, range(4))]

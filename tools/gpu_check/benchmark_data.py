@@ -68,7 +68,7 @@ class Data:
         return np.unique([0, N // 2, N - 1])
 
     def of_verified(self, answer: FloatArray) -> FloatArray:
-        """Of an answer for the distinct sequences, the verified ones, zero past their lengths: [V, T, H]."""
+        """Take the verified sequences from an answer for the distinct ones: [V, T, H], zero past their lengths."""
         found = answer[self.verified % DISTINCT, : self.steps].copy()
         if (lengths := self.spec.lengths) is not None:
             found[np.arange(self.steps) >= lengths[self.verified, None]] = 0.0

@@ -39,13 +39,14 @@ TILE_BYTES = 1024
 """Of a tile: 16 rows of 64 bytes."""
 
 GROUP_LEAST = 3
-"""So many sequences or more go through a step together: fewer use too little of the products of `matrix.TILE` vectors."""
+"""The least number of sequences that go through a step together: fewer would use too little of the products of `TILE` vectors."""
 
 AHEAD = 64
-"""Steps whose input products are computed ahead in one go, of a sequence alone."""
+"""The steps whose input products a sequence alone computes ahead in one go."""
 
 ROWS_AHEAD = 64
-"""Of a group: steps times sequences. The more, the fewer passes over the input weights; the fewer, the less memory."""
+"""The most steps times sequences whose input products a group computes ahead in one go. A larger number means fewer passes over the input
+weights, a smaller one less memory."""
 
 CACHE_LINE = 64
 

@@ -21,7 +21,7 @@ FIRST, LAST, STATUS = 0, 1, 2
 """Words of a control: what calls work on, and whether the one that sets it must be the last."""
 
 SPAN = slice(3, 5)
-"""Of a `Runner`'s words, those for `FIRST` and `LAST`."""
+"""The words of a `runner` that hold `FIRST` and `LAST`."""
 
 HEADER = object.__basicsize__
 """Bytes of NumPy's array objects before their first field, which is the address of their elements."""

@@ -39,7 +39,7 @@ SOURCE_DIGEST = source_digest()
 
 @cache
 def versions() -> str:
-    """Of what compiles."""
+    """The versions of the packages that compile kernels."""
     return f"numba-{importlib.metadata.version('numba')}-llvmlite-{llvmlite.__version__}"
 
 

@@ -99,7 +99,7 @@ def test_by_default_no_recorded_proof_is_needed(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["lstm", "projection", "gru_before"])
 def test_large_batches_go_through_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of sequences, so that scratch memory is bounded, and of steps, so that W·x is."""
+    """A large batch goes through in pieces of sequences, which bound scratch memory, and in pieces of steps, which bound W·x."""
     case = case_of(name, 8)
     model = case.quantized()
     batch = case.batch(model)
