@@ -18,7 +18,7 @@ from qrnn.arithmetic import CONTRACT
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
-from qrnn.model.kinds import module_name
+from qrnn.model.kinds import kind_name
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
@@ -203,7 +203,7 @@ class Engine(ABC):
 
         A backend has a method with the name of each kind of layer for which it has loops of its own.
         """
-        own = getattr(self, module_name(layer), None)
+        own = getattr(self, kind_name(type(layer)), None)
         return own(layer, *inputs) if own is not None else self.row_loops(layer, *inputs)
 
     def row_loops(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:

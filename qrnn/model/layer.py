@@ -17,30 +17,36 @@ from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
 
 
-class Layer(ABC):
-    """A layer of a float model. It reads and writes named tensors, [N, T, F] or [N, F]."""
+class GraphLayer:
+    """A layer of a graph: it reads and writes named tensors, [N, T, F] or [N, F]. Most kinds read ``input`` and write ``output``."""
 
     if TYPE_CHECKING:  # dataclasses' fields
 
         @property
         def name(self) -> str: ...
         @property
+        def input(self) -> str: ...
+        @property
         def output(self) -> str: ...
 
     @property
-    def homogeneous(self) -> bool:
-        """Whether each feature by itself goes through f(s·x) = s·f(x) for every s > 0, so that its scale may be moved through the layer."""
-        return False
-
-    @property
-    @abstractmethod
     def inputs(self) -> tuple[str, ...]:
         """The tensors that it reads."""
+        return (self.input,)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The tensors that it writes."""
         return (self.output,)
+
+
+class Layer(GraphLayer, ABC):
+    """A layer of a float model."""
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether each feature by itself goes through f(s·x) = s·f(x) for every s > 0, so that its scale may be moved through the layer."""
+        return False
 
     @property
     def decides_by_half(self) -> bool:
@@ -107,15 +113,8 @@ class Layer(ABC):
         return None
 
 
-class QuantLayer(ABC):
+class QuantLayer(GraphLayer, ABC):
     """An integer layer. It exists only with arrays of the right types, shapes and ranges; `check` sees to the tensors around it."""
-
-    if TYPE_CHECKING:  # dataclasses' fields
-
-        @property
-        def name(self) -> str: ...
-        @property
-        def output(self) -> str: ...
 
     @property
     def whole_sequences(self) -> bool:
@@ -124,16 +123,6 @@ class QuantLayer(ABC):
 
     reads_tokens: ClassVar[bool] = False
     """Whether its input is a graph input of tokens."""
-
-    @property
-    @abstractmethod
-    def inputs(self) -> tuple[str, ...]:
-        """The tensors that it reads."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The tensors that it writes."""
-        return (self.output,)
 
     @property
     def by_rows(self) -> bool:

@@ -34,13 +34,7 @@ class WarmEngine(CallMaker, Protocol):
     gangs_work: bool
 
     def plain_call(
-        self,
-        layer: QuantRecurrent,
-        number: int,
-        place: Int64Array,
-        data: SequenceData,
-        members: int,
-        traces: Any = None,
+        self, layer: QuantRecurrent, number: int, place: Int64Array, data: SequenceData, members: int
     ) -> Call:
         """One direction by the plain loops."""
 

@@ -24,6 +24,7 @@ def quantized_kinds() -> dict[str, type[QuantLayer]]:
     return dict(sorted(found.items()))
 
 
-def module_name(layer: object) -> str:
-    """The name of a layer's kind: of its module here, and of those that backends and the C export add for it."""
-    return type(layer).__module__.removeprefix(f"{__name__}.").split(".")[0]
+@cache
+def kind_name(kind: type[QuantLayer]) -> str:
+    """The name of a kind of layer: of its module here, and of the method that a backend has for it."""
+    return kind.__module__.removeprefix(f"{__name__}.").split(".")[0]

@@ -34,10 +34,6 @@ class Dense(Layer):
     weight: FloatArray
     bias: FloatArray
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
     def equation(self, run: Equations) -> None:
         x = run.operand(f"{self.name}.x", run.read(self.input))
         run.write(self.output, x @ self.weight.T + self.bias)
@@ -124,10 +120,6 @@ class QuantDense(QuantLayer):
             self.matrix.operand_limit == self.operand.limit, f"layer {self.name}: matrix proved for another operand"
         )
         require(-16 <= self.out_frac <= 15, f"layer {self.name}: out_frac {self.out_frac} not in -16…15")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     @property
     def clamps_output(self) -> bool:

@@ -24,10 +24,6 @@ class Embedding(Layer):
     table: FloatArray
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-    @property
     def source_values(self) -> FloatArray:
         return self.table
 
@@ -63,10 +59,6 @@ class QuantEmbedding(QuantLayer):
     def __post_init__(self) -> None:
         fits = self.table.dtype == np.int16 and self.table.ndim == 2 and self.table.size > 0
         require(fits, f"layer {self.name}: table is not int16[V, F]")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     def check(self, checks: Checks) -> None:
         if checks.vocabulary(self.input) != self.table.shape[0]:

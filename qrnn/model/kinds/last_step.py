@@ -29,10 +29,6 @@ class LastStep(Layer):
     output: str
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-    @property
     def homogeneous(self) -> bool:
         return True
 
@@ -51,10 +47,6 @@ class QuantLastStep(QuantLayer):
     name: str
     input: str
     output: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     @property
     def by_rows(self) -> bool:

@@ -28,10 +28,6 @@ class Pointwise(Layer):
     activation: Activation
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-    @property
     def roles(self) -> tuple[str, ...]:
         return ("head",)
 
@@ -104,10 +100,6 @@ class QuantPointwise(QuantLayer):
         """The largest magnitude that it writes."""
         low, high = self.function.bounds
         return shift_right_round(max(-low, high), self.function.out_frac - self.out_frac)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     def check(self, checks: Checks) -> None:
         if not 0 <= self.in_frac <= 15:

@@ -27,10 +27,6 @@ class Softmax(Layer):
 
     least_frac: ClassVar[int] = 0  # it takes logits that are 16 apart as certain, so whole units serve it
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
     def equation(self, run: Equations) -> None:
         run.write(self.output, softmax(run.read(self.input)))
 
@@ -69,10 +65,6 @@ class QuantSoftmax(QuantLayer):
 
     def __post_init__(self) -> None:
         check_exp_table(self.name, self.table)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     def check(self, checks: Checks) -> None:
         source = checks.tensors[self.input]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -93,8 +93,48 @@ class Direction:
     projection: Projection | None = None
 
 
+class RecurrentNames:
+    """What the float and the integer layer are called alike: gates, roles, tensors and directions."""
+
+    if TYPE_CHECKING:  # dataclasses' fields
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def cell(self) -> CellKind: ...
+        @property
+        def forget(self) -> Forget: ...
+        @property
+        def output(self) -> str: ...
+        @property
+        def h_n(self) -> str: ...
+        @property
+        def c_n(self) -> str | None: ...
+        @property
+        def directions(self) -> tuple[Any, ...]: ...
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that have rows, in the rows' order."""
+        return gate_blocks(self.cell, self.forget)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What a direction's functions are for; see `gate_roles`."""
+        return gate_roles(self.cell, self.forget)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
+        return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))
+
+
 @dataclass(frozen=True)
-class RecurrentDefinition(Layer):
+class RecurrentDefinition(RecurrentNames, Layer):
     """An LSTM, GRU or RNN layer, one or two directions. `Recurrent` is this with its equation and its rule.
 
     Writes ``output`` [N, T, D·P] (zero on padding), ``h_n`` [N, D·P] and, for LSTM, ``c_n`` [N, D·H]; direction d owns the features
@@ -119,16 +159,6 @@ class RecurrentDefinition(Layer):
     memory: bool = True
 
     @property
-    def gates(self) -> tuple[str, ...]:
-        """The gates that have rows, in the rows' order."""
-        return gate_blocks(self.cell, self.forget)
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """What a direction's functions are for; see `gate_roles`."""
-        return gate_roles(self.cell, self.forget)
-
-    @property
     def hidden_size(self) -> int:
         return int(self.directions[0].weight_hh.shape[0]) // len(self.gates)
 
@@ -140,16 +170,3 @@ class RecurrentDefinition(Layer):
     @property
     def input_size(self) -> int:
         return int(self.directions[0].weight_ih.shape[1])
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
-        return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, gate_blocks, gate_roles
+from qrnn.model.kinds.recurrent.definition import GATES, CellKind, Forget, RecurrentNames
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
@@ -125,7 +125,7 @@ class QuantDirection:
 
 
 @dataclass(frozen=True)
-class QuantRecurrentDefinition(QuantLayer):
+class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
     """The definition of integer recurrent layers; see `QuantRecurrent`, which is this with what it checks and says about itself."""
 
     name: str
@@ -199,16 +199,6 @@ class QuantRecurrentDefinition(QuantLayer):
         return CellShifts(hidden=fracs["h"] - hidden_frac)
 
     @property
-    def gates(self) -> tuple[str, ...]:
-        """The gates that have rows, in the rows' order."""
-        return gate_blocks(self.cell, self.forget)
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """What a direction's gate functions are for; see `gate_roles`."""
-        return gate_roles(self.cell, self.forget)
-
-    @property
     def hidden_size(self) -> int:
         return int(self.directions[0].hh.weight.shape[0]) // len(self.gates)
 
@@ -220,19 +210,6 @@ class QuantRecurrentDefinition(QuantLayer):
     @property
     def input_size(self) -> int:
         return int(self.directions[0].ih.weight.shape[1])
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
-        return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))
 
     def row_fracs(self, d: QuantDirection) -> Int64Array:
         """[G·H]: the fraction bits of each row's pre-activation in direction ``d``."""
