@@ -12,7 +12,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from qrnn.model.layer_facts import Bytes, Chosen, LayerMatrix, Part, Reading, Rounding, RowLoop, StandIns, Written
+from qrnn.model.layer_facts import (
+    Bytes,
+    Chosen,
+    LayerMatrix,
+    Part,
+    Reading,
+    Rounding,
+    RowLoop,
+    StandIns,
+    StateArray,
+    StepLoop,
+    Written,
+)
 from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
 
@@ -132,6 +144,21 @@ class QuantLayer(GraphLayer, ABC):
     def row_loops(self) -> tuple[RowLoop, ...]:
         """The loops that compute its output, one after the other, for a layer with `by_rows`."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} is not computed by rows")
+
+    def states(self) -> tuple[StateArray, ...]:
+        """The arrays that it keeps from one time step to the next."""
+        return ()
+
+    def step_loop(self) -> StepLoop:
+        """What it does in a time step, for a layer of one input that keeps a state and is not a `QuantRecurrent`."""
+        raise NotImplementedError(f"a layer of kind {type(self).__name__} has no step of its own")
+
+    steps_past_end: ClassVar[int] = 0
+    """How many steps past the end of a sequence, of zeros, it takes until its last output has come out: its delay."""
+
+    def rows_in(self, steps: int) -> int:
+        """The most rows of output that come out in ``steps`` steps of input, for a layer with a `step_loop`."""
+        return steps
 
     @property
     def clamps_output(self) -> bool:

@@ -15,6 +15,7 @@ from qrnn.model.parts import (
     Int64Array,
     Matrix,
     Operand,
+    QuantInitialState,
 )
 
 
@@ -135,3 +136,52 @@ class RowLoop:
     make: Callable[[Any], Loop]
     parameters: tuple[Any, ...]
     inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StateArray:
+    """A named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.
+
+    ``dtype``: int16 or int32; ``limit``: every value lies within ±limit (a value of -2^31 is allowed where the limit is 2^31 - 1). ``starts``:
+    what a sequence begins with, one for each index of the first axis of ``shape``; zeros where it is empty. ``frac``: the fraction bits in
+    which graph state inputs are quantized.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: type[np.int16] | type[np.int32]
+    limit: int
+    frac: int = 0
+    starts: tuple[QuantInitialState, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An array of a `StepLoop` whose contents mean nothing between two steps, [N, *shape] for N sequences."""
+
+    shape: tuple[int, ...]
+    dtype: type[np.int16] | type[np.int32] | type[np.int64]
+
+
+Step = Callable[..., int]
+"""step(n, t, k, x, out, *states, *parameters, *scratch) does one time step of sequence n and returns how many rows of ``out`` it wrote.
+
+It reads x[n, t], of x [N, T, F] int16, and writes rows from out[n, k] on, of out [N, T', F'] int16. ``t`` is -1 for a step past the end of the
+sequence, whose input is zero: ``x`` is then not read. States and scratch arrays have n as their first index.
+"""
+
+
+@dataclass(frozen=True)
+class StepLoop:
+    """What a layer with a state does in one time step, the definition that every backend is held to.
+
+    ``make(contract)`` gives the `Step`, with the functions of `qrnn.arithmetic` as attributes of ``contract``, and beside them
+    ``contract.dot(weight, r, x, n)``, the sum of weight[r, k] · x[n, k] over k, which is proved to fit an int32. The reference runs it on
+    Python's unbounded integers; a backend without a kernel of its own compiles it; the C export translates it. So it is written in a small
+    language: integers, indexed arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons, and calls of
+    the contract. ``parameters`` are integers and arrays of integers.
+    """
+
+    make: Callable[[Any], Step]
+    parameters: tuple[Any, ...]
+    scratch: tuple[Scratch, ...] = ()
