@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization.scheme import Scheme
+    from qrnn.running.pool import StreamPool
     from qrnn.running.session import Session
     from qrnn.running.state import RunResult, State
-    from qrnn.running.streaming import Stream, StreamPool
+    from qrnn.running.streaming import Stream
     from qrnn.targets import Target, load_target
     from qrnn.torch_import import from_torch
 
@@ -76,7 +77,8 @@ _HOMES = {
     "qrnn.conversion": ("quantize",),
     "qrnn.running.session": ("Session",),
     "qrnn.running.state": ("RunResult", "State"),
-    "qrnn.running.streaming": ("Stream", "StreamPool"),
+    "qrnn.running.pool": ("StreamPool",),
+    "qrnn.running.streaming": ("Stream",),
     "qrnn.targets": ("Target", "load_target"),
     "qrnn.torch_import": ("from_torch",),
 }

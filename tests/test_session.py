@@ -173,7 +173,7 @@ def test_wrong_states() -> None:
     wrong: dict[str, Any] = {
         "is missing": State({}),
         "is missing, expected": State({"other": (h, c)}),
-        "no recurrent layer of the model": State({name: (h, c), "other": (h, c)}),
+        "no layer of the model with a state": State({name: (h, c), "other": (h, c)}),
         r"h is int16\[3, 1, 5\], expected int16\[4, 1, 5\]": State({name: (h[:3], c[:3])}),
         r"h is int16\[4, 1, 10\], expected int16\[4, 1, 5\]": State({name: (np.repeat(h, 2, axis=2), c)}),
         r"c is int32\[4, 1, 0\], expected int32\[4, 1, 5\]": State({name: (h, c[:, :, :0])}),

@@ -147,7 +147,7 @@ def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], ba
             raise ValueError(f"kind {kind!r} is unknown")
     engine = create_engine(backend, _model(layer, x.shape[-1], width, kind == "recurrent"), 1)
     inputs = {name: np.asarray(case[name], np.int16) for name in layer.inputs}
-    tensors, final = engine.run(inputs, states, lengths)
+    tensors, final, _ = engine.run(inputs, states, lengths)
     results = {"y": tensors["y"].tolist()}
     if kind == "recurrent":
         h_n, c_n = final["rnn"]

@@ -21,6 +21,7 @@ from qrnn.model.float_model import FloatModel, GraphOutput
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
+from qrnn.model.time import TimeAxis
 from qrnn.running.session import Session
 
 
@@ -187,9 +188,9 @@ def compare(
     check_same_memory(float_model, quant_model)
     batch = make_batch(float_model.inputs, data)
     session = Session(quant_model, backend, isa=isa)
-    outputs = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
-    runtime = {o.name: ErrorSum(batch.steps if o.has_time else 0) for o in float_model.outputs}
-    probe = LayerProbe(quant_model, batch.steps)
+    axes = {o.name: _axis(float_model, o, batch) for o in float_model.outputs}
+    outputs, runtime = ({name: ErrorSum(axis.steps if axis else 0) for name, axis in axes.items()} for _ in range(2))
+    probe = LayerProbe(quant_model, batch)
     labels = None if data.get("labels") is None else as_array("labels", data["labels"])
     decisions = _decisions(float_model, quant_model, labels, batch)
     by_sequence = {o.name: SequenceErrors(*(np.zeros(batch.size) for _ in range(3))) for o in float_model.outputs}
@@ -210,7 +211,8 @@ def compare(
         elif decisions is not None:
             decisions.correct.pop("onnxruntime", None)
         for output in float_model.outputs:
-            mask = piece.mask if output.has_time else None
+            axis = _axis(float_model, output, piece)
+            mask = None if axis is None else axis.mask
             flat = {s: _flat(output, arrays[output.name]) for s, arrays in sources.items()}
             outputs[output.name].add(flat["float"], flat["quantized"], mask)
             by_sequence[output.name].add(slice(start, stop), flat["float"], flat["quantized"])
@@ -218,7 +220,9 @@ def compare(
                 runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
         if decisions is not None:
             own = None if labels is None else labels[start:stop]
-            _count(decisions, {s: arrays[decisions.output] for s, arrays in sources.items()}, own, piece)
+            decided = next(o for o in float_model.outputs if o.name == decisions.output)
+            chosen = {s: arrays[decided.name] for s, arrays in sources.items()}
+            _count(decisions, chosen, own, piece.size, _axis(float_model, decided, piece))
         if progress is not None:
             progress(stop, batch.size)
     return Comparison(
@@ -237,6 +241,11 @@ def compare(
         random_calibration=quant_model.provenance.random_calibration,
         by_sequence=by_sequence,
     )
+
+
+def _axis(model: FloatModel, output: GraphOutput, batch: Batch) -> TimeAxis | None:
+    """The steps of a graph output; None for one that is not over time."""
+    return batch.along(model.length_rules[output.parts[0][0]]) if output.has_time else None
 
 
 def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
@@ -259,11 +268,11 @@ def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | N
         at = "each step" if output.has_time else "each sequence"
         if labels is not None:
             shape = labels.shape
-            per_step = shape == (batch.size, batch.steps) and output.has_time
+            axis = _axis(real, output, batch)
+            steps = batch.steps if axis is None else axis.steps
+            per_step = shape == (batch.size, steps) and output.has_time
             if not per_step and shape != (batch.size,):
-                raise DataError(
-                    f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {batch.steps}]"
-                )
+                raise DataError(f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {steps}]")
             check_type("labels", labels.dtype, np.integer)
             if output.has_time and not per_step:
                 at = "last step of each sequence"
@@ -273,18 +282,28 @@ def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | N
     return None
 
 
-def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDArray[Any] | None, batch: Batch) -> None:
-    """Decide on [n, F] values of each source, where ``decisions.at`` says; a sequence of no steps has no last step to decide at."""
+def _count(
+    decisions: Decisions,
+    sources: dict[str, FloatArray],
+    labels: npt.NDArray[Any] | None,
+    size: int,
+    axis: TimeAxis | None,
+) -> None:
+    """Decide on [n, F] values of each source, where ``decisions.at`` says; a sequence of no steps has no last step to decide at.
+
+    ``size``: the number of sequences; ``axis``: the steps of the output, None for one that is not over time.
+    """
     at_last = decisions.at == "last step of each sequence"
-    rows = np.flatnonzero(batch.lengths)
+    lengths = np.ones(size, np.int64) if axis is None else axis.lengths
+    rows = np.flatnonzero(lengths)
     if at_last and labels is not None:
         labels = labels[rows]
     decided: dict[str, npt.NDArray[Any]] = {}
     for source, values in sources.items():
-        if decisions.at == "each step":
-            picked = values[batch.mask]
+        if decisions.at == "each step" and axis is not None:
+            picked = axis.real(values)
         elif at_last:
-            picked = values[rows, batch.lengths[rows] - 1]
+            picked = values[rows, lengths[rows] - 1]
         else:
             picked = values
         picked = picked.reshape(len(picked), -1)
@@ -302,7 +321,7 @@ def _count(decisions: Decisions, sources: dict[str, FloatArray], labels: npt.NDA
     decisions.agreement.total += same.size
     if labels is None:
         return
-    truth = labels[:, : batch.steps][batch.mask] if labels.ndim == 2 else labels
+    truth = axis.real(labels[:, : axis.steps]) if labels.ndim == 2 and axis is not None else labels
     for source, choice in decided.items():
         if choice.shape[1] != 1:
             raise DataError(

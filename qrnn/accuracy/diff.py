@@ -201,7 +201,8 @@ def _outputs(a: QuantModel, b: QuantModel, data: Mapping[str, Any]) -> tuple[Out
         if left.shape != right.shape:
             raise DataError(f"output {output.name!r} has other shapes in the two models; leave --data out")
         worst = np.abs(left - right).reshape(len(left), -1).max(axis=1)
-        decided = [_decisions(v, output.has_time, batch) for v in (left, right)]
+        own = batch.paced(a.length_rules[output.parts[0][0]]) if output.has_time else batch
+        decided = [_decisions(v, output.has_time, own) for v in (left, right)]
         found.append(
             OutputChange(
                 output.name,

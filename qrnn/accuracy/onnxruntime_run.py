@@ -10,10 +10,11 @@ import numpy as np
 from qrnn.errors import QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, GraphOutput
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.parts import FloatArray
 from qrnn.model.states import initial_states, state_pairs
+from qrnn.model.time import LengthRule
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -70,7 +71,7 @@ def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatAr
     )
     outputs: dict[str, FloatArray] = {}
     for output in model.outputs:
-        lead = (batch.size, batch.steps) if output.has_time else (batch.size,)
+        lead = (batch.size, batch.along(_rule(model, output)).steps) if output.has_time else (batch.size,)
         outputs[output.name] = np.zeros((*lead, *output.shape))
     for length in np.unique(batch.lengths):
         members = np.nonzero(batch.lengths == length)[0]
@@ -78,10 +79,16 @@ def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatAr
             results = _run_group(model, session, declared, batch, group, int(length))
             for output in model.outputs:
                 if output.has_time:
-                    outputs[output.name][group, : int(length)] = results[output.name][:, : int(length)]
+                    steps = int(_rule(model, output).of({batch.axis: int(length)}))
+                    outputs[output.name][group, :steps] = results[output.name][:, :steps]
                 else:
                     outputs[output.name][group] = results[output.name]
     return outputs
+
+
+def _rule(model: FloatModel, output: GraphOutput) -> LengthRule:
+    """How many steps a graph output over time has."""
+    return model.length_rules[output.parts[0][0]]
 
 
 def _run_group(

@@ -18,6 +18,7 @@ from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.time import TimeAxis
 
 Mask = npt.NDArray[np.bool_]
 
@@ -84,8 +85,9 @@ class Saturation:
 class LayerProbe:
     """Collects an oracle's observations and an engine's trace of the same batch, and keeps sums of their differences."""
 
-    def __init__(self, model: QuantModel, steps: int) -> None:
-        self.model, self.steps = model, steps
+    def __init__(self, model: QuantModel, batch: Batch) -> None:
+        """``batch``: all that will be compared, from which the number of steps follows."""
+        self.model, self._whole = model, batch
         self.errors: dict[str, ErrorSum] = {}
         self._observed: dict[str, FloatArray] = {}
         self._saturation: dict[str, Saturation] = {}
@@ -101,24 +103,24 @@ class LayerProbe:
 
     def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:
         """The engine's side of the batch that was just observed."""
-        mask = batch.mask
+        axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
                 fmt = self.model.tensors[graph_input.name]
                 beyond = np.abs(batch.features[graph_input.name]) > (fmt.limit + 0.5) * fmt.scales
-                real = beyond[mask] if graph_input.has_time else beyond
+                real = axes[graph_input.name].real(beyond) if graph_input.has_time else beyond
                 self._count(f"input {graph_input.name}: beyond its calibrated range", real)
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 for number in range(len(layer.directions)):
                     self._initial_states(layer, number, batch)
-                    self._recurrent(layer, number, trace, mask)
+                    self._recurrent(layer, number, trace, axes[layer.input])
             elif layer.clamps_output:
                 y = tensors[layer.output].astype(np.int64)
-                y = y[mask] if self.model.tensors[layer.output].has_time else y
+                y = axes[layer.output].real(y) if layer.output in axes else y
                 self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
         for name, tensor in tensors.items():
-            used = tensor[mask] if self.model.tensors[name].has_time else tensor
+            used = axes[name].real(tensor) if name in axes else tensor
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
 
     def _initial_states(self, layer: QuantRecurrent, number: int, batch: Batch) -> None:
@@ -129,26 +131,27 @@ class LayerProbe:
                 given = np.abs(batch.states[state.source][:, state.indices]) * 2.0**frac
                 self._count(f"{layer.name}[{number}]: initial {name}", given > limit + 0.5)
 
-    def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, mask: Mask) -> None:
+    def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, axis: TimeAxis) -> None:
         d, key, H = layer.directions[number], f"{layer.name}[{number}]", layer.hidden_size
+        steps, mask = self._whole.along(self.model.length_rules[layer.input]).steps, axis.mask
         pre = trace.arrays[f"{key}.pre"]
         for k, gate in enumerate(layer.gates):
             block = pre[:, :, k * H : (k + 1) * H]
             self._count(f"{key}: pre-activation {gate}", (block[mask] >= 32767) | (block[mask] <= -32768))
             if layer.cell != "rnn":
-                self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask)
+                self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask, steps)
         h = trace.arrays[f"{key}.h"]
-        self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask)
+        self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask, steps)
         self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
         if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
         if layer.cell == "lstm":
             c = trace.arrays[f"{key}.c"]
-            self._add(f"{key}.c", c.astype(np.float64) * 2.0**-layer.c_frac, mask)
+            self._add(f"{key}.c", c.astype(np.float64) * 2.0**-layer.c_frac, mask, steps)
             self._count(f"{key}: cell", np.abs(c[mask].astype(np.int64)) >= (1 << 31) - 1)
 
-    def _add(self, key: str, got: FloatArray, mask: Mask) -> None:
-        self.errors.setdefault(key, ErrorSum(self.steps)).add(self._observed[key], got, mask)
+    def _add(self, key: str, got: FloatArray, mask: Mask, steps: int) -> None:
+        self.errors.setdefault(key, ErrorSum(steps)).add(self._observed[key], got, mask)
 
     def _count(self, where: str, hits: Mask) -> None:
         entry = self._saturation.setdefault(where, Saturation(where))

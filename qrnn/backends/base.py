@@ -8,26 +8,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.arithmetic import CONTRACT
 from qrnn.errors import BackendError
-from qrnn.model.batch import shortest
+from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
+from qrnn.model.definitions import run_row_loops, run_step_loop
 from qrnn.model.kinds import kind_name
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 
-StateArray = TypeVar("StateArray", Int16Array, Int32Array)
+LayerState = tuple[npt.NDArray[Any], ...]
+"""The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. Of a recurrent layer: h [N, D, P] int16 and c [N, D, H]
+int32, of zero size for cells without c."""
 
-LayerState = tuple[Int16Array, Int32Array]
-"""h [N, D, P] int16 and c [N, D, H] int32 (zero size for cells without c) of one recurrent layer."""
+
+class Ran(NamedTuple):
+    """What a run of a model gives: every tensor, every state after it, and how many steps of each tensor came out.
+
+    ``lengths`` [N]: the real steps of a tensor over time; for any other, 1 where it was computed from at least one step, and else 0.
+    """
+
+    tensors: Mapping[str, Int16Array | Int32Array]
+    states: dict[str, LayerState]
+    lengths: Mapping[str, IndexArray]
 
 
 @dataclass
@@ -40,8 +49,27 @@ class Trace:
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
 
 
-PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT})
-"""The functions of the contract by name, on Python's integers."""
+def passed_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArray]) -> dict[str, IndexArray]:
+    """`Ran.lengths` of a model without layers that run by steps, in which a step gives a step."""
+    found = given_lengths(model, lengths)
+    for layer in model.layers:
+        own = found[layer.inputs[0]]
+        for name in layer.outputs:
+            found[name] = own if model.tensors[name].has_time or layer.by_rows else np.minimum(own, 1)
+    return found
+
+
+def given_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArray]) -> dict[str, IndexArray]:
+    """How many steps each graph input has, [N], by name: those of its time axis, and 1 without time."""
+    some = next(iter(lengths.values())) if isinstance(lengths, Mapping) else lengths
+    ones = np.ones(len(some), np.int64)
+    by_axis = lengths if isinstance(lengths, Mapping) else dict.fromkeys(time_axes(model.inputs), lengths)
+    return {i.name: by_axis[i.axis] if i.has_time else ones for i in model.inputs}
+
+
+def stepped(x: npt.NDArray[Any], lengths: IndexArray) -> npt.NDArray[Any]:
+    """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""
+    return x if shortest(lengths) > 0 else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
 
 
 class ModelRows(ABC):
@@ -49,7 +77,7 @@ class ModelRows(ABC):
 
     ``steps`` None: one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F], and else one
     for each sequence, [size, F]: ``inputs`` (real values of type ``real``, tokens [rows] int64) and ``outputs`` (float64). ``layers`` has
-    the states, [size, …], before and after.
+    the states, [size, …], before and after; ``lengths`` says for each output how many steps of each sequence came out, of one step.
     """
 
     def __init__(self, model: QuantModel, size: int, steps: int | None = None, real: Any = np.float64) -> None:
@@ -65,12 +93,10 @@ class ModelRows(ABC):
             o.name: np.zeros((self.rows_of(o.has_time), o.features)) for o in model.outputs
         }
         self.layers: dict[str, LayerState] = {
-            layer.name: (
-                np.zeros((size, len(layer.directions), layer.output_size), np.int16),
-                np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
-            )
-            for layer in model.recurrent_layers
+            layer.name: tuple(np.zeros((size, *state.shape), state.dtype) for state in layer.states())
+            for layer in model.layers_with_states
         }
+        self.lengths: dict[str, Int64Array] = {o.name: np.ones(size, np.int64) for o in model.outputs}
 
     def rows_of(self, has_time: bool) -> int:
         """Rows of a tensor."""
@@ -208,12 +234,8 @@ class Engine(ABC):
 
     def row_loops(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
         """`rows` by the layer's own definition, on Python's integers."""
-        given = dict(zip(layer.inputs, (x.astype(object) for x in inputs), strict=True))
-        out = np.zeros((len(inputs[0]), self.model.tensors[layer.output].features), object)
-        for found in layer.row_loops():
-            values = (p.astype(object) if isinstance(p, np.ndarray) else p for p in found.parameters)
-            found.make(PLAIN)(0, len(out), *values, *(given[name] for name in found.inputs), out)
-        return out.astype(np.int16)
+        given = dict(zip(layer.inputs, inputs, strict=True))
+        return run_row_loops(layer.row_loops(), given, len(inputs[0]), self.features_of(layer.output))
 
     def run_on_device(
         self,
@@ -250,43 +272,87 @@ class Engine(ABC):
         """q · scale, [..., F] float64, likewise."""
         return dequantize_array(q, fmt)
 
+    def steps(
+        self,
+        layer: QuantLayer,
+        x: Int16Array,
+        states: LayerState,
+        lengths: IndexArray,
+        out_rows: int,
+        past: int,
+    ) -> tuple[Int16Array, IndexArray]:
+        """Run the `step_loop` of a layer over sequences; a backend may have a faster way to the same integers.
+
+        Parameters
+        ----------
+        layer: a layer with `by_steps`.
+        x: [N, T, F] int16.
+        states: the arrays of its state, [N, *shape] each, which are replaced by those after the last step.
+        lengths: [N], the steps of each sequence.
+        out_rows: the most rows that a sequence may give.
+        past: steps past the end of each sequence, in which its input is zero.
+
+        Returns
+        -------
+        y [N, out_rows, F'] int16, zero behind the rows of a sequence, and the number of rows of each sequence, [N] int64.
+        """
+        features = self.features_of(layer.output)
+        return run_step_loop(layer.step_loop(), x, states, lengths, out_rows, features, past)
+
+    def features_of(self, tensor: str) -> int:
+        """The features of a tensor of the model."""
+        return self.model.tensors[tensor].features
+
     def run(
         self,
         inputs: Mapping[str, Int16Array | IndexArray],
         states: Mapping[str, LayerState],
-        lengths: IndexArray,
+        lengths: IndexArray | Mapping[str, IndexArray],
         trace: Trace | None = None,
-    ) -> tuple[Mapping[str, Int16Array | Int32Array], dict[str, LayerState]]:
-        """Every tensor of the model for quantized ``inputs``, and every recurrent layer's final state.
+        end: bool = True,
+    ) -> Ran:
+        """Every tensor of the model for quantized ``inputs``, and the state of every layer that has one.
 
-        That of a layer without memory is the state which it was given, since each of its steps begins with it.
+        ``lengths`` [N] counts the steps of each sequence, of each time axis where it is a mapping from their names. ``end``: the sequences
+        end with these steps, so that layers with a delay give what they still hold back. The final state of a layer without memory is the
+        state which it was given, since each of its steps begins with it.
         """
-        tensors: dict[str, Any] = dict(inputs)
-        final: dict[str, LayerState] = {}
-        none_empty = shortest(lengths) > 0
-
-        def stepped(x: StateArray) -> StateArray:
-            """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""
-            return x if none_empty else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
-
-        for layer in self.model.layers:
+        model, tensors, final = self.model, dict[str, Any](inputs), dict[str, LayerState]()
+        ran = given_lengths(model, lengths)
+        for layer in model.layers:
+            read = layer.inputs[0]
             if layer.by_rows:
-                given = [tensors[name] for name in layer.inputs]
-                lead = given[0].shape[:2] if self.model.tensors[layer.output].has_time else given[0].shape[:1]
-                rows = (np.ascontiguousarray(x.reshape(-1, *x.shape[len(lead) :])) for x in given)
-                features = self.model.tensors[layer.output].features
-                tensors[layer.output] = self.rows(layer, *rows).reshape(*lead, features)
+                tensors[layer.output] = self._by_rows(layer, tensors)
+                ran[layer.output] = ran[read]
+            elif layer.by_steps:
+                x, own = tensors[read], tuple(array.copy() for array in states[layer.name])
+                past = layer.steps_past_end if end else 0
+                y, count = self.steps(layer, x, own, ran[read], layer.rows_in(x.shape[1]), past)
+                tensors[layer.output], ran[layer.output] = y[:, : max(1, int(count.max()))], count
+                final[layer.name] = own
             elif isinstance(layer, QuantRecurrent):
                 run = self.recurrent if layer.memory else self._forgetful
-                y, (h, c) = run(layer, tensors[layer.input], states[layer.name], lengths, trace)
-                tensors[layer.output], tensors[layer.h_n] = y, stepped(h.reshape(h.shape[0], -1))
-                if layer.c_n is not None:
-                    tensors[layer.c_n] = stepped(c.reshape(c.shape[0], -1))
-                final[layer.name] = (h, c) if layer.memory else states[layer.name]
+                y, after = run(layer, tensors[read], states[layer.name], ran[read], trace)
+                tensors[layer.output], ran[layer.output] = y, ran[read]
+                for name, state in zip(layer.outputs[1:], after, strict=False):
+                    tensors[name] = stepped(state.reshape(len(state), -1), ran[read])
+                    ran[name] = np.minimum(ran[read], 1)
+                final[layer.name] = after if layer.memory else states[layer.name]
             else:
-                x = tensors[layer.inputs[0]]
-                tensors[layer.output] = stepped(x[np.arange(len(lengths)), np.maximum(lengths, 1) - 1])
-        return {name: value for name, value in tensors.items() if value.dtype != np.int64}, final
+                x = tensors[read]
+                last = x[np.arange(len(x)), np.maximum(ran[read], 1) - 1]
+                tensors[layer.output], ran[layer.output] = stepped(last, ran[read]), np.minimum(ran[read], 1)
+        return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
+
+    def _by_rows(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> Int16Array:
+        """The output of a layer with `by_rows`. Inputs over time are cut to the least number of steps that one has; they have equal lengths."""
+        given = [tensors[name] for name in layer.inputs]
+        lead = given[0].shape[:1]
+        if self.model.tensors[layer.output].has_time:
+            steps = min(x.shape[1] for x in given)
+            given, lead = [x[:, :steps] for x in given], (*lead, steps)
+        rows = (np.ascontiguousarray(x.reshape(-1, *x.shape[len(lead) :])) for x in given)
+        return self.rows(layer, *rows).reshape(*lead, self.features_of(layer.output))
 
     def _forgetful(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
@@ -296,14 +362,14 @@ class Engine(ABC):
         if T == 1:
             return self.recurrent(layer, x, state, lengths, trace)
         own = Trace()
-        y, (h, c) = self.recurrent(
+        y, after = self.recurrent(
             layer,
             np.ascontiguousarray(x.reshape(N * T, 1, -1)),
-            (np.repeat(state[0], T, axis=0), np.repeat(state[1], T, axis=0)),
+            tuple(np.repeat(array, T, axis=0) for array in state),
             (np.arange(T) < lengths[:, None]).reshape(-1).astype(np.int64),
             None if trace is None else own,
         )
         if trace is not None:
             trace.arrays.update({name: a.reshape(N, T, a.shape[-1]) for name, a in own.arrays.items()})
         last = np.arange(N) * T + np.maximum(lengths, 1) - 1
-        return y.reshape(N, T, y.shape[-1]), (h[last], c[last])
+        return y.reshape(N, T, y.shape[-1]), tuple(array[last] for array in after)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from qrnn.model.batch import Batch, make_batch, with_time_axis, without_time_axis
 from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.time import TimeAxis
 
 Observer = Callable[[str, FloatArray, npt.NDArray[np.bool_] | None], None]
 """Called as observer(name, values, mask): ``layer[d].pre_i`` … [N, T, H] with the mask of real steps [N, T], or [N, F] with None.
@@ -80,6 +81,9 @@ class _Run:
         self.mask, self.states = self.batch.mask, self.batch.states
         self.operand, self.gate, self.state = self.instead.operand, self.instead.gate, self.instead.state
 
+    def over(self, tensor: str) -> TimeAxis:
+        return self.batch.along(self.model.length_rules[tensor])
+
     def read(self, tensor: str) -> FloatArray:
         return self.tensors[tensor]
 
@@ -89,7 +93,7 @@ class _Run:
     def write(self, tensor: str, values: FloatArray) -> None:
         values = self.tensors[tensor] = self.instead.tensor(tensor, values)
         if self.observer is not None:
-            self.observer(tensor, values, self.mask if self.model.tensors[tensor].has_time else None)
+            self.observer(tensor, values, self.over(tensor).mask if self.model.tensors[tensor].has_time else None)
 
     def observe(self, name: str, values: FloatArray) -> None:
         if self.observer is not None:
@@ -105,14 +109,15 @@ def run_oracle_batch(
         run.write(name, value)
     for layer in model.layers:
         layer.equation(run)
-    mask, tensors = run.mask, run.tensors
+    tensors = run.tensors
     outputs: dict[str, FloatArray] = {}
     for output in model.outputs:
-        lead = (batch.size, batch.steps) if output.has_time else (batch.size,)
+        axis = run.over(output.parts[0][0]) if output.has_time else None
+        lead = (batch.size,) if axis is None else (batch.size, axis.steps)
         value = np.zeros((*lead, output.features))
         for name, indices, positions in output.parts:
             value[..., positions] = tensors[name][..., indices]
-        if output.has_time:
-            value[~mask] = 0.0
+        if axis is not None:
+            value[~axis.mask] = 0.0
         outputs[output.name] = value.reshape(*lead, *output.shape)
     return OracleResult(outputs, tensors)

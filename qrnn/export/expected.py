@@ -83,7 +83,7 @@ def host_results(
             values = inputs[p.name].astype(np.int64 if tokens else np.int16)[None]
             batch[p.graph_name] = values[..., 0] if tokens else values
         states = session.initial_state(1).layers
-        tensors, final = engine.run(batch, states, np.array([length], np.int64))
+        tensors, final, _ = engine.run(batch, states, np.array([length], np.int64))
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
             value = np.zeros((length, port.count) if port.has_time else port.count, KINDS[port.kind])

@@ -7,7 +7,7 @@ without memory is given rows, ``[N, *shape]`` or ``[N, 1, *shape]`` (`with_time_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
 
 RESERVED = ("lengths", "labels")
 """Names in a data file that are not graph inputs."""
@@ -36,7 +37,8 @@ FEW = 64
 class Batch:
     """Checked arrays, flattened: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; lengths [N].
 
-    Real values are float64; features float32 where that is what was given and `make_batch` was told to keep it.
+    Real values are float64; features float32 where that is what was given and `make_batch` was told to keep it. ``lengths`` and ``steps`` are
+    those of the time axis ``axis``, the first of the model's; ``others`` has its other time axes, if there are any.
     """
 
     features: Mapping[str, FloatArray]
@@ -44,26 +46,49 @@ class Batch:
     states: Mapping[str, FloatArray]
     lengths: IndexArray
     steps: int
+    axis: str = TIME
+    others: Mapping[str, TimeAxis] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> dict[str, TimeAxis]:
+        """Every time axis, by name."""
+        return {self.axis: TimeAxis(self.lengths, self.steps), **self.others}
+
+    def along(self, rule: LengthRule) -> TimeAxis:
+        """The steps of a tensor whose number follows by ``rule``; its arrays have at least one."""
+        axes = self.axes
+        if isinstance(rule, Axis):
+            return axes[rule.name]
+        lengths = rule.of({name: axis.lengths for name, axis in axes.items()})
+        return TimeAxis(lengths, max(1, rule.of({name: axis.steps for name, axis in axes.items()})))
+
+    def paced(self, rule: LengthRule) -> Batch:
+        """The same batch with the steps of a tensor whose number follows by ``rule`` in the place of its own; for what reads such a tensor."""
+        axis = self.along(rule)
+        return replace(self, lengths=axis.lengths, steps=axis.steps)
 
     @property
     def size(self) -> int:
         return int(self.lengths.shape[0])
 
     def take(self, rows: slice | IndexArray) -> Batch:
-        """Those sequences, with the time axis cut to the longest of them."""
+        """Those sequences, with the time axis cut to the longest of them; where there are several time axes, none is cut."""
         lengths = self.lengths[rows]
-        steps = int(lengths.max(initial=1))
+        steps = self.steps if self.others else int(lengths.max(initial=1))
+        cut = slice(None) if self.others else slice(steps)
         return Batch(
-            {k: v[rows, :steps] if v.ndim == 3 else v[rows] for k, v in self.features.items()},
-            {k: v[rows, :steps] if v.ndim == 2 else v[rows] for k, v in self.tokens.items()},
+            {k: v[rows, cut] if v.ndim == 3 else v[rows] for k, v in self.features.items()},
+            {k: v[rows, cut] if v.ndim == 2 else v[rows] for k, v in self.tokens.items()},
             {k: v[rows] for k, v in self.states.items()},
             lengths,
             steps,
+            self.axis,
+            {name: replace(axis, lengths=axis.lengths[rows]) for name, axis in self.others.items()},
         )
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Batch]]:
         """(start, stop, batch) over runs of at most ``size`` sequences."""
-        if size >= self.size and (shortest(self.lengths) == self.steps or self.lengths.max() == self.steps):
+        if size >= self.size and (self.others or self.lengths.max() == self.steps):
             yield 0, self.size, self
             return
         for start in range(0, self.size, size):
@@ -242,8 +267,13 @@ def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -
             )
 
 
+def time_axes(graph_inputs: tuple[GraphInput, ...]) -> tuple[str, ...]:
+    """The names of a model's time axes, in the order of the inputs that have them; one, where no input is over time."""
+    return tuple(dict.fromkeys(i.axis for i in graph_inputs if i.has_time)) or (TIME,)
+
+
 def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """(N, T) of inputs of sizes [N] or [N, T], T 1 where none has time; DataError where they differ."""
+    """(N, T) of inputs of sizes [N] or [N, T] over one time axis, T 1 where none has time; DataError where they differ."""
     first = next(iter(sizes))
     count = sizes[first][0]
     for name, own in sizes.items():
@@ -288,6 +318,7 @@ def make_batch(
 ) -> Batch:
     """Check ``data`` against the graph inputs. States may be left out (zeros or the model's own); unknown names are errors.
 
+    ``lengths`` [N] counts the real steps of each sequence; for a model with several time axes it maps their names to such arrays.
     ``keep_float32``: features that are float32 are not copied into float64; for consumers whose arithmetic is float64 by itself.
     """
     check_names(graph_inputs, data)
@@ -298,11 +329,13 @@ def make_batch(
     sizes: dict[str, tuple[int, ...]] = {}
     if lengths is None:
         lengths = data.get("lengths")
+    counts = _lengths_by_axis(time_axes(graph_inputs), lengths)
     for graph_input in graph_inputs:
         name = graph_input.name
         where = f"input {name!r}"
         if graph_input.kind == "lengths":
-            lengths = data.get(name, lengths)
+            if name in data:
+                counts[graph_input.axis] = data[name]
             continue
         if name not in data:
             continue  # a state
@@ -316,18 +349,51 @@ def make_batch(
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
         sizes[name] = lead
-    count, steps = check_sizes(sizes)
-    return Batch(features, tokens, states, checked_lengths(lengths, count, steps), steps)
+    if len(counts) == 1:
+        count, steps = check_sizes(sizes)
+        ((axis, given),) = counts.items()
+        return Batch(features, tokens, states, checked_lengths(given, count, steps), steps, axis)
+    first, *others = _checked_axes(graph_inputs, sizes, counts).items()
+    return Batch(features, tokens, states, first[1].lengths, first[1].steps, first[0], dict(others))
 
 
-def checked_lengths(lengths: Any, count: int, steps: int) -> IndexArray:
-    """``lengths`` [count] of the host in 0 … steps, or that many steps where there are none; DataError for others."""
+def _lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
+    """The lengths that a user gave for each time axis: a mapping, or an array where there is one axis; None where there are none."""
+    if isinstance(lengths, Mapping):
+        if not lengths:
+            raise DataError(f"lengths: an empty mapping, expected arrays for some of the time axes {list(axes)}")
+        if unknown := sorted(str(name) for name in lengths.keys() - set(axes)):
+            raise DataError(f"lengths: {unknown[0]!r} is no time axis of the model; expected some of {list(axes)}")
+        return {axis: lengths.get(axis) for axis in axes}
+    if lengths is not None and len(axes) > 1:
+        raise DataError(
+            f"lengths: one array for a model with the time axes {list(axes)}; give a mapping from their names to arrays"
+        )
+    return dict.fromkeys(axes, lengths)
+
+
+def _checked_axes(
+    graph_inputs: tuple[GraphInput, ...], sizes: Mapping[str, tuple[int, ...]], counts: Mapping[str, Any]
+) -> dict[str, TimeAxis]:
+    """Each of several time axes, with the steps that its inputs have."""
+    axis_of = {i.name: i.axis for i in graph_inputs if i.has_time}
+    count, _ = check_sizes({name: size[:1] for name, size in sizes.items()})
+    found = {}
+    for axis, given in counts.items():
+        own = {name: size for name, size in sizes.items() if axis_of.get(name) == axis}
+        _, steps = check_sizes(own)
+        found[axis] = TimeAxis(checked_lengths(given, count, steps, f"lengths of {axis!r}"), steps)
+    return found
+
+
+def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths") -> IndexArray:
+    """``lengths`` [count] of the host in 0 … steps, or that many steps where there are none; DataError for others, which names ``where``."""
     if lengths is None:
         return np.full(count, steps, np.int64)
-    array = as_array("lengths", lengths)
+    array = as_array(where, lengths)
     if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise DataError(f"lengths: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
-    _first_bad("lengths", array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
+        raise DataError(f"{where}: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
+    _first_bad(where, array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
     return array.astype(np.int64)
 
 

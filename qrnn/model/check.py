@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from qrnn.model.batch import time_axes
 from qrnn.model.check_formats import LayerChecks, check_formats, fail
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_graph import QuantGraph
+from qrnn.model.time import LengthRule
 
 LARGEST_FEATURES = 1 << 20
 """Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
@@ -26,8 +28,8 @@ def check_model(model: QuantGraph) -> None:
 
 
 def check_complete(model: QuantGraph) -> None:
-    """A model as a file holds it has a recurrent layer and an output; parts of one, run alone in tests, need not."""
-    if not model.recurrent_layers:
+    """A model as a file holds it has a layer with a state and an output; parts of one, run alone in tests, need not."""
+    if not model.layers_with_states:
         fail("layers", "none is recurrent")
     if not model.outputs:
         fail("outputs", "there are none")
@@ -53,6 +55,8 @@ def check_graph(model: QuantGraph) -> None:
             if name in cells or (name in tokens and not layer.reads_tokens):
                 fail(where, f"cannot read {name!r}")
         layer.check(LayerChecks(where, model))
+        if len({model.length_rules[name] for name in layer.inputs if name in model.length_rules}) > 1:
+            fail(where, "reads tensors of different lengths")
         for name in layer.outputs:
             if name in known or name not in tensors:
                 fail(where, f"writes {name!r} twice or without a format")
@@ -62,7 +66,7 @@ def check_graph(model: QuantGraph) -> None:
     if model.one_step:
         _check_one_step(model)
     for output in model.outputs:
-        _check_output(output, known - tokens, tensors)
+        _check_output(output, known - tokens, tensors, model.length_rules)
 
 
 def _check_places(model: QuantGraph) -> None:
@@ -82,8 +86,12 @@ def _check_places(model: QuantGraph) -> None:
                 fail(where, "has a time axis and no time")
         if len({value.name for value in values}) != len(values):
             fail(f"{side}s", "two have the same name")
-    if sum(i.kind == "lengths" for i in model.inputs) > 1:
+    timed = time_axes(model.inputs)
+    counted = [i.axis for i in model.inputs if i.kind == "lengths"]
+    if len(set(counted)) != len(counted):
         fail("inputs", "two hold lengths")
+    if not set(counted) <= set(timed):
+        fail("inputs", f"the lengths of {counted[0]!r}, expected those of one of {list(timed)}")
 
 
 def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, TensorFormat]) -> None:
@@ -108,6 +116,8 @@ def _check_memory(model: QuantGraph) -> None:
     remembers = [layer.memory for layer in model.recurrent_layers]
     if not all(remembers) and not model.one_step:
         fail("layers", "one has no memory in a graph that runs whole sequences")
+    if not all(remembers) and any(layer.by_steps for layer in model.layers):
+        fail("layers", "one has no memory beside one that keeps earlier steps")
     rows = bool(remembers) and not any(remembers)
     for i in model.inputs:
         if i.rows != (rows and i.has_time):
@@ -125,7 +135,9 @@ def _check_one_step(model: QuantGraph) -> None:
             fail(f"layer {layer.name}", "needs whole sequences in a graph of one step per call")
 
 
-def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str, TensorFormat]) -> None:
+def _check_output(
+    output: GraphOutput, readable: set[str], tensors: Mapping[str, TensorFormat], rules: Mapping[str, LengthRule]
+) -> None:
     """Its parts read inside their tensors, and write every feature once."""
     where = f"output {output.name}"
     written = np.zeros(output.features, np.int64)
@@ -133,6 +145,8 @@ def _check_output(output: GraphOutput, readable: set[str], tensors: Mapping[str,
         fits = indices.ndim == 1 and indices.shape == positions.shape
         if name not in readable or tensors[name].has_time != output.has_time or not fits:
             fail(where, f"cannot read {name!r}")
+        if output.has_time and rules[name] != rules[output.parts[0][0]]:
+            fail(where, "has parts of different lengths")
         if len(indices) == 0 or indices.min() < 0 or indices.max() >= tensors[name].features:
             fail(where, f"reads outside {name!r}")
         if positions.min() < 0 or positions.max() >= output.features:

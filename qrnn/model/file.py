@@ -46,6 +46,13 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
     write_atomically(path, _in_order(safetensors.numpy.save(tensors, metadata)))
 
 
+def model_digest(model: QuantModel) -> str:
+    """SHA-256 over all that a model's integers depend on: its structure and arrays, and not where it came from."""
+    tensors: Tensors = {}
+    structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof", "provenance"})), sort_keys=True)
+    return array_digest(tensors, CONTRACT_VERSION + structure)
+
+
 def _in_order(content: bytes) -> bytes:
     """The same safetensors file with its header's keys sorted, so that equal models give equal bytes."""
     size = int.from_bytes(content[:8], "little")

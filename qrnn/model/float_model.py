@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from qrnn.model.layer import Layer
 from qrnn.model.parts import LEFT_OUT, IndexArray
+from qrnn.model.time import TIME, LengthRule, length_rules
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class GraphInput:
     rows: bool = field(default=False, metadata=LEFT_OUT)
     """Whether, for an input with ``has_time``, every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
     [N, *shape] or [N, 1, *shape]."""
+    axis: str = field(default=TIME, metadata=LEFT_OUT)
+    """The name of its time axis, for an input with ``has_time``; for one of kind ``lengths``, the name of the axis whose lengths it holds."""
 
     @property
     def features(self) -> int:
@@ -80,6 +84,11 @@ class FloatModel:
     """True when the graph itself runs one time step per call."""
     notes: tuple[str, ...] = field(default=())
     """What the importer decided that a reader of the graph could not see (baked sizes, zero states…)."""
+
+    @cached_property
+    def length_rules(self) -> Mapping[str, LengthRule]:
+        """How many steps each tensor over time has, from the lengths of the model's time axes."""
+        return length_rules(self.inputs, self.layers, lambda name: self.tensors[name].has_time)
 
     @property
     def rows(self) -> bool:

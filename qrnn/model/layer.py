@@ -27,6 +27,7 @@ from qrnn.model.layer_facts import (
 )
 from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
+from qrnn.model.time import LengthRule
 
 
 class GraphLayer:
@@ -50,6 +51,10 @@ class GraphLayer:
     def outputs(self) -> tuple[str, ...]:
         """The tensors that it writes."""
         return (self.output,)
+
+    def length_rule(self, given: LengthRule) -> LengthRule:
+        """How many steps its output over time has, for an input of as many steps as ``given`` says."""
+        return given
 
 
 class Layer(GraphLayer, ABC):
@@ -140,6 +145,11 @@ class QuantLayer(GraphLayer, ABC):
     def by_rows(self) -> bool:
         """Whether every time step is computed from the same step of its inputs alone: rows [M, F] in, rows [M, F'] out."""
         return True
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether its output is computed by its `step_loop`."""
+        return type(self).step_loop is not QuantLayer.step_loop
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """The loops that compute its output, one after the other, for a layer with `by_rows`."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.model.parts import (
+    CELL_MAX,
     FloatArray,
     GateFunction,
     Int8Array,
@@ -142,9 +143,9 @@ class RowLoop:
 class StateArray:
     """A named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.
 
-    ``dtype``: int16 or int32; ``limit``: every value lies within ±limit (a value of -2^31 is allowed where the limit is 2^31 - 1). ``starts``:
-    what a sequence begins with, one for each index of the first axis of ``shape``; zeros where it is empty. ``frac``: the fraction bits in
-    which graph state inputs are quantized.
+    ``dtype``: int16 or int32; ``limit``: every value that a step ends with lies within ±limit (a value of -2^31 is allowed where the limit is
+    2^31 - 1), and is not below ``least`` where that is given. ``starts``: what a sequence begins with, one for each index of the first axis of
+    ``shape``; zeros where it is empty. ``frac``: the fraction bits in which graph state inputs are quantized.
     """
 
     name: str
@@ -153,6 +154,14 @@ class StateArray:
     limit: int
     frac: int = 0
     starts: tuple[QuantInitialState, ...] = ()
+    least: int | None = None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest value."""
+        if self.least is not None:
+            return self.least, self.limit
+        return (-(1 << 31) if self.limit == CELL_MAX else -self.limit), self.limit
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import TensorFormat
+from qrnn.model.time import LengthRule, length_rules
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,23 @@ class QuantGraph:
     @property
     def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
         return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))
+
+    @property
+    def layers_with_states(self) -> tuple[QuantLayer, ...]:
+        """The layers that keep something from step to step, or begin each step with something that can be given."""
+        return tuple(layer for layer in self.layers if layer.states())
+
+    @cached_property
+    def length_rules(self) -> Mapping[str, LengthRule]:
+        """How many steps each tensor over time has, from the lengths of the model's time axes."""
+        formats = self.tensors
+        return length_rules(self.inputs, self.layers, lambda name: name in formats and formats[name].has_time)
+
+    @cached_property
+    def keeps_steps(self) -> bool:
+        """Whether the model has one time axis, and every layer gives a step for a step of it, at once."""
+        rules = set(self.length_rules.values())
+        return len(rules) <= 1 and not any(layer.by_steps for layer in self.layers)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

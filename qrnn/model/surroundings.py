@@ -22,6 +22,7 @@ from qrnn.model.parts import (
     QuantMatrix,
     TensorFormat,
 )
+from qrnn.model.time import TimeAxis
 
 
 class Equations(Protocol):
@@ -42,6 +43,9 @@ class Equations(Protocol):
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
         """[N, T]: which steps are real."""
+
+    def over(self, tensor: str) -> TimeAxis:
+        """The steps of a tensor over time: its arrays' number of steps, and how many of each sequence are real."""
 
     def read(self, tensor: str) -> FloatArray:
         """A tensor, [N, T, F] or [N, F]."""

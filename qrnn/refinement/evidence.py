@@ -69,10 +69,10 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) 
     for _, _, piece in batch.chunks(CHUNK):
         trace = Trace()
         _, tensors = session.run_batch(piece, trace=trace)
-        timed = model.tensors[layer.input].has_time
-        x = tensors[layer.input]
+        timed = layer.input in model.length_rules
+        x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
         if isinstance(layer, QuantDense):
-            rows = x[piece.mask] if timed else x
+            rows = x[own.mask] if timed else x
             operands = operand_values(rows, layer.operand)
             nothing = np.zeros((len(operands), 0))
             found.append([Seen(operands, nothing, None, None)])
@@ -80,7 +80,7 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) 
         start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
         found.append(
             [
-                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, piece)
+                _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, own)
                 for number, d in enumerate(layer.directions)
             ]
         )

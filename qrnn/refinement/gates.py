@@ -96,12 +96,14 @@ def refit_gates(model: FloatModel, batch: Batch, choices: GateChoices) -> FloatM
         if isinstance(layer, Recurrent) and _has_ramps(layer, choices):
             x = _observe(with_choices(refit, choices), batch)[layer.input] if behind else smooth[layer.input]
             directions = tuple(
-                _direction(layer, number, d, x, smooth, batch, choices) for number, d in enumerate(layer.directions)
+                _direction(layer, number, d, x, smooth, batch.paced(model.length_rules[layer.input]), choices)
+                for number, d in enumerate(layer.directions)
             )
             new, behind = replace(layer, directions=directions), True
         elif isinstance(layer, Dense) and behind:
             z = _observe(with_choices(refit, choices), batch)[layer.input]
-            new = _dense(layer, *(_steps(v, batch) for v in (z, smooth[layer.output])))
+            own = batch.paced(model.length_rules[layer.input]) if layer.input in model.length_rules else batch
+            new = _dense(layer, *(_steps(v, own) for v in (z, smooth[layer.output])))
         else:
             continue
         refit = replace(refit, layers=(*refit.layers[:position], new, *refit.layers[position + 1 :]))

@@ -7,46 +7,49 @@ a run gives it back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from qrnn.backends import DEFAULT_BACKEND, create_engine
 from qrnn.backends.base import LayerState, Trace
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     Batch,
-    as_array,
-    check_fits,
     check_mapping,
     make_batch,
     on_cuda_device,
-    real_values,
     shortest,
     with_time_axis,
     without_time_axis,
 )
-from qrnn.model.boundary import to_integers
 from qrnn.model.float_model import GraphOutput
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, IndexArray, Int16Array, Int32Array, QuantInitialState
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.time import Axis
+from qrnn.running.device_stream import DeviceStream
+from qrnn.running.model_states import ModelStates, streams_of
+from qrnn.running.pool import StreamPool
 from qrnn.running.state import RunResult, State
-from qrnn.running.streaming import DeviceStream, SequenceIO, Stream, StreamIO, StreamPool, check_streamable, one_step
+from qrnn.running.streaming import (
+    SequenceIO,
+    Stream,
+    StreamIO,
+    check_streamable,
+    no_steps,
+    of_one_step,
+    one_step,
+)
 
 IDLE_SHAPES = 8
 """Shapes, of steps and of runs, whose buffers are kept."""
 
 PROGRESS_PIECES = 40
 """Pieces of a batch whose progress is watched."""
-
-
-_STATE_TYPES: tuple[type[np.generic], ...] = (np.int16, np.int32)
-"""The types of h and c."""
 
 
 class Session:
@@ -73,13 +76,8 @@ class Session:
         self.model = model
         folder = None if cache is None else Path(cache).absolute()
         self.engine = create_engine(backend, model, threads, isa, tuning, folder)
-        self._begins = {
-            (layer.name, number): any(v is not None and (v.source or v.value.any()) for v in (d.h_0, d.c_0))
-            for layer in model.recurrent_layers
-            for number, d in enumerate(layer.directions)
-        }
+        self._states = ModelStates(model)
         self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
-        self._state_shapes = [_state_shapes(layer) for layer in model.recurrent_layers]
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
@@ -127,40 +125,8 @@ class Session:
         """
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise DataError(f"size={size!r}, expected a whole number of at least 1")
-        if states is not None:
-            states = self._checked_states(size, states)
-        return self._initial_state(size, states)
-
-    def _checked_states(self, size: int, states: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """Graph state inputs of a user, [size, F] float64 each."""
-        check_mapping(states)
-        known = {i.name: i for i in self.model.inputs if i.kind == "state"}
-        checked: dict[str, FloatArray] = {}
-        for name, value in states.items():
-            if name not in known:
-                raise DataError(f"state {name!r} is not a state input of the model; expected some of {sorted(known)}")
-            where = f"input {name!r}"
-            array = as_array(where, value)
-            (count,) = check_fits(known[name], array, np.floating)
-            if count != size:
-                raise DataError(f"{where} has {count} sequences, expected {size}")
-            checked[name] = real_values(where, array).reshape(size, known[name].features)
-        return checked
-
-    def _initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
-        """`initial_state` of checked states."""
-        layers: dict[str, LayerState] = {}
-        for layer in self.model.recurrent_layers:
-            _, D, P, H = _state_shapes(layer)
-            h, c = np.zeros((size, D, P), np.int16), np.zeros((size, D, H), np.int32)
-            for number, d in enumerate(layer.directions):
-                if not self._begins[layer.name, number]:
-                    continue
-                h[:, number] = _initial(d.h_0, states, layer.h_frac, STATE_MAX)
-                if d.c_0 is not None:
-                    c[:, number] = _initial(d.c_0, states, layer.c_frac, CELL_MAX)
-            layers[layer.name] = (h, c)
-        return State(layers)
+        given = None if states is None else self._states.checked_inputs(size, states)
+        return self._states.initial(size, given)
 
     def run(
         self,
@@ -168,13 +134,15 @@ class Session:
         lengths: Any = None,
         state: State | None = None,
         progress: Callable[[int, int], Any] | None = None,
+        end: bool = True,
     ) -> RunResult:
         """Run whole sequences.
 
         ``inputs`` maps graph input names to arrays, batch first ([N, T, …]; rows [N, …] or [N, 1, …] of a model without memory, whose
-        outputs then have as many axes); ``lengths`` [N] masks padding exactly; ``state`` carries
-        on from an earlier call (graph state inputs in ``inputs`` start from values instead). ``progress`` is told (done, all) sequences;
-        the batch is then run in more pieces. Raises DataError for what does not fit.
+        outputs then have as many axes); ``lengths`` [N] masks padding exactly, and maps the names of time axes to such arrays where the
+        model has several; ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
+        ``progress`` is told (done, all) sequences; the batch is then run in more pieces. ``end`` False: the sequences go on in a later
+        call, so that a layer with a delay holds back what it cannot say yet. Raises DataError for what does not fit.
 
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
@@ -185,10 +153,10 @@ class Session:
             return self._run_on_device(inputs, lengths, state, one_step=False)
         if self.model.rows:
             inputs, without = with_time_axis(self.model.inputs, inputs)
-            result = self._run(inputs, lengths, state, progress)
+            result = self._run(inputs, lengths, state, progress, end)
             outputs = without_time_axis(self.model.outputs, result.outputs) if without else result.outputs
-            return RunResult(outputs, result.state)
-        return self._run(inputs, lengths, state, progress)
+            return replace(result, outputs=outputs)
+        return self._run(inputs, lengths, state, progress, end)
 
     def _run(
         self,
@@ -196,6 +164,7 @@ class Session:
         lengths: Any,
         state: State | None,
         progress: Callable[[int, int], Any] | None,
+        end: bool,
     ) -> RunResult:
         """`run` of arrays of the host with all of their axes."""
         if state is not None:
@@ -211,28 +180,20 @@ class Session:
             rows = min(rows, -(-batch.size // PROGRESS_PIECES))
         pieces = []
         for start, stop, piece in batch.chunks(rows):
-            part = None if state is None else _rows(state, start, stop)
-            pieces.append(self.run_batch(piece, part, steps=batch.steps)[0])
+            part = None if state is None else state.rows(slice(start, stop))
+            pieces.append(self.run_batch(piece, part, steps=batch.steps, end=end)[0])
             if progress is not None:
                 progress(stop, batch.size)
         if len(pieces) == 1:
             return pieces[0]
-        outputs = {name: np.concatenate([p.outputs[name] for p in pieces]) for name in pieces[0].outputs}
-        final = {
-            name: (
-                np.concatenate([p.state.layers[name][0] for p in pieces]),
-                np.concatenate([p.state.layers[name][1] for p in pieces]),
-            )
-            for name in pieces[0].state.layers
-        }
-        return RunResult(outputs, State(final))
+        return _joined(pieces)
 
     def _run_on_device(self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool) -> RunResult:
         """As `run` and `step`, in one piece, for arrays on the backend's device."""
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
             if state is None:
-                return self._initial_state(size, given).layers
+                return self._states.initial(size, given).layers
             self._check_one_state(given)
             self.check_state(state, size, on_device=True)
             return state.layers
@@ -261,12 +222,13 @@ class Session:
         self._idle.setdefault(shape, []).append(io)
         if found is None:
             return None
-        kept = {name: (h.copy(), c.copy()) for name, (h, c) in io.begin(state).items() if name in self._forgetful}
-        return RunResult(found[0], State(found[1] | kept))
+        begin = io.begin(state)
+        kept = {name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}
+        return RunResult(found[0], State(found[1] | kept), io.lengths)
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
-        if self._forgetful and steps > 1:
-            return None  # these carry every state on
+        if (self._forgetful and steps > 1) or not self.model.keeps_steps:
+            return None  # these carry every state on, and have as many steps everywhere
         rows = self.engine.sequences(size, steps, np.dtype(kind))
         return None if rows is None else SequenceIO(self, rows)
 
@@ -295,7 +257,9 @@ class Session:
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
         """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start.
 
-        Of a model without memory, N rows, as `run`.
+        Not every step gives an output where a layer takes several steps for one, or has a delay: ``lengths`` of the result is 1 for the streams
+        whose output is new, and 0, with an output of zeros, for the others. `finish` gives what a delay holds back. Of a model without memory,
+        N rows, as `run`.
         """
         check_streamable(self.model)
         check_mapping(inputs)
@@ -313,21 +277,31 @@ class Session:
         if io is None:
             return self._step_as_run(inputs, state)
         if state is None:
-            state = self._initial_state(size)
+            state = self._states.initial(size)
         else:
             self.check_state(state, size)
         rows = slice(None)
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
-        result = RunResult(outputs, io.state(rows))
+        result = RunResult(outputs, io.state(rows), io.lengths(size))
         self._idle.setdefault((size,), []).append(io)
         return result
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
-        result = self.run(one_step(self.model, inputs), state=state)
-        over_time = {o.name for o in self.model.outputs if o.has_time}
-        outputs = {name: value[:, 0] if name in over_time else value for name, value in result.outputs.items()}
-        return RunResult(outputs, result.state)
+        result = self.run(one_step(self.model, inputs), state=state, end=False)
+        return replace(result, outputs=of_one_step(self.model, result.outputs))
+
+    def finish(self, state: State) -> RunResult:
+        """What the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …], of as many steps as come out.
+
+        Only a layer with a delay holds something back; for other models there are no steps. The state after it is of no further use.
+        """
+        check_streamable(self.model)
+        self.check_state(state, size := streams_of(state))
+        result, _ = self.run_batch(no_steps(self.model, size), self._of_host(state))
+        timed = {o.name: int(result.lengths[o.name].max()) for o in self.model.outputs if o.has_time}
+        outputs = {name: v[:, : timed[name]] if name in timed else v for name, v in result.outputs.items()}
+        return replace(result, outputs=outputs)
 
     def stream(self, size: int = 1, state: State | None = None) -> Stream:
         """``size`` streams that keep their state; the least cost a step."""
@@ -348,38 +322,63 @@ class Session:
         return StreamPool(self, capacity)
 
     def run_batch(
-        self, batch: Batch, state: State | None = None, trace: Trace | None = None, steps: int | None = None
+        self,
+        batch: Batch,
+        state: State | None = None,
+        trace: Trace | None = None,
+        steps: int | None = None,
+        end: bool = True,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
-        """A checked batch: the result, outputs padded to ``steps``, and every integer tensor of the model."""
+        """A checked batch: the result, outputs padded to ``steps`` of the batch's axis, and every integer tensor of the model.
+
+        ``end`` as for `run`.
+        """
         model = self.model
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
         for name, value in batch.features.items():
             inputs[name] = self.engine.quantize(value, model.tensors[name])
-        state = state if state is not None else self._initial_state(batch.size, batch.states)
-        tensors, final = self.engine.run(inputs, state.layers, batch.lengths, trace)
+        begin = state if state is not None else self._states.initial(batch.size, batch.states)
+        lengths = {name: axis.lengths for name, axis in batch.axes.items()} if batch.others else batch.lengths
+        ran = self.engine.run(inputs, begin.layers, lengths, trace, end)
         outputs: dict[str, FloatArray] = {}
-        padded = shortest(batch.lengths) < batch.steps
+        came: dict[str, IndexArray] = {}
         for output in model.outputs:
-            lead = (batch.size, steps or batch.steps) if output.has_time else (batch.size,)
+            count = came[output.name] = ran.lengths[output.parts[0][0]]
+            for name, _, _ in output.parts[1:]:
+                count = came[output.name] = np.minimum(count, ran.lengths[name])
+            lead: tuple[int, ...] = (batch.size,)
+            if output.has_time:
+                lead = (
+                    batch.size,
+                    self._rows_of(output, batch, steps or batch.steps, count, carried=state is not None),
+                )
             whole = self._whole.get(output.name)
-            if whole is not None and lead[-1] == (batch.steps if output.has_time else batch.size):
-                value = self.engine.dequantize(tensors[whole], model.tensors[whole])
+            if whole is not None and ran.tensors[whole].shape[: len(lead)] == lead:
+                value = self.engine.dequantize(ran.tensors[whole], model.tensors[whole])
             else:
-                value = self._gathered(output, tensors, lead, batch.steps)
-            if output.has_time and padded:
-                value[:, : batch.steps][~batch.mask] = 0.0
+                value = self._gathered(output, ran.tensors, lead)
+            if output.has_time and shortest(count) < lead[-1]:
+                value[np.arange(lead[-1]) >= count[:, None]] = 0.0
             outputs[output.name] = value.reshape(*lead, *output.shape)
-        return RunResult(outputs, State(final)), tensors
+        return RunResult(outputs, State(ran.states), came), ran.tensors
+
+    def _rows_of(self, output: GraphOutput, batch: Batch, steps: int, count: IndexArray, carried: bool) -> int:
+        """The steps of an output's array: those that its arrays would have, or, of a ``carried`` state, those that came out."""
+        rule = self.model.length_rules[output.parts[0][0]]
+        if carried and not isinstance(rule, Axis):
+            return int(count.max())
+        return replace(batch, steps=steps).along(rule).steps
 
     def _gathered(
-        self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...], steps: int
+        self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...]
     ) -> FloatArray:
-        """An output put together from its parts, [*lead, F]; zero past ``steps``."""
+        """An output put together from its parts, [*lead, F]; zero past the steps that they have."""
         value = np.zeros((*lead, output.features))
         for name, indices, positions in output.parts:
             part = self.engine.dequantize(tensors[name], self.model.tensors[name])[..., indices]
             if output.has_time:
-                value[:, :steps, positions] = part
+                part = part[:, : lead[1]]
+                value[:, : part.shape[1], positions] = part
             else:
                 value[:, positions] = part
         return value
@@ -389,78 +388,48 @@ class Session:
 
         ``on_device``: its arrays may lie on the device, where the backend checks their values.
         """
-        if not isinstance(state, State) or not isinstance(state.layers, Mapping):
-            raise DataError(
-                f"state: {type(state).__name__}, expected a State from this model's own run, step, initial_state or stream"
-            )
-        if len(state.layers) > len(self.model.recurrent_layers):
-            known = [layer.name for layer in self.model.recurrent_layers]
-            extra = next(name for name in state.layers if name not in known)
-            raise DataError(f"state of layer {extra!r}: no recurrent layer of the model; expected {known}")
-        for name, directions, fed_back, cells in self._state_shapes:
-            shapes = (size, directions, fed_back), (size, directions, cells)
-            pair = state.layers.get(name, ())
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                length = f" of {len(pair)}" if isinstance(pair, Sized) else ""
-                found = f"{type(pair).__name__}{length}" if name in state.layers else "missing"
-                raise DataError(f"state of layer {name!r} is {found}, expected the two arrays h and c")
-            for letter, array, shape, dtype in zip("hc", pair, shapes, _STATE_TYPES, strict=True):
-                _check_state_array(name, letter, array, shape, dtype, on_device)
+        self._states.check(state, size, on_device)
+
+    def save_state(self, state: State) -> bytes:
+        """A state as bytes, which `load_state` of a session of the same model takes, on any machine and backend.
+
+        They hold the version of their layout, a digest of the model and a checksum. DataError for a state that is not of this model.
+        """
+        return self._states.to_bytes(self._of_host(state))
+
+    def load_state(self, content: bytes) -> State:
+        """The state that `save_state` wrote. DataError for bytes of another model or layout, and for damaged ones."""
+        return self._states.from_bytes(content)
 
     def _of_host(self, state: State) -> State:
         """``state`` with arrays of the host, where the backend may have left it on the device."""
         if not self.engine.takes_device_arrays or not isinstance(state, State):
             return state
         layers = state.layers
-        if not any(on_cuda_device(array) for pair in layers.values() for array in pair):
+        if not any(on_cuda_device(array) for arrays in layers.values() for array in arrays):
             return state
-        return State({n: (self.engine.to_host(h), self.engine.to_host(c)) for n, (h, c) in layers.items()})
+        return State({name: tuple(map(self.engine.to_host, arrays)) for name, arrays in layers.items()})
 
 
-def _state_shapes(layer: QuantRecurrent) -> tuple[str, int, int, int]:
-    """A layer's name and the sizes D, P, H of its state; H is 0 for cells without c."""
-    cells = layer.hidden_size if layer.cell == "lstm" else 0
-    return layer.name, len(layer.directions), layer.output_size, cells
+def _joined(pieces: list[RunResult]) -> RunResult:
+    """The results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
 
+    def together(arrays: list[FloatArray]) -> FloatArray:
+        if arrays[0].ndim > 1 and len({array.shape[1] for array in arrays}) > 1:
+            most = max(array.shape[1] for array in arrays)
+            arrays = [np.pad(a, ((0, 0), (0, most - a.shape[1]), *[(0, 0)] * (a.ndim - 2))) for a in arrays]
+        return np.concatenate(arrays)
 
-def _check_state_array(
-    layer: str, letter: str, array: Any, shape: tuple[int, ...], dtype: type[np.generic], on_device: bool
-) -> None:
-    """One array of a layer's state: its kind, type and shape, and that h is within ±32767. Every int32 is a value of c."""
-    if type(array) is not np.ndarray:
-        if on_device and on_cuda_device(array):
-            found_shape, found_dtype = tuple(array.shape), getattr(array, "dtype", None)
-            if found_shape != shape or found_dtype != dtype:
-                _refuse_state(layer, letter, f"{found_dtype}{list(found_shape)}", dtype, shape)
-            return
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            _refuse_state(layer, letter, type(array).__name__, dtype, shape)
-    if array.shape != shape or array.dtype != dtype:
-        _refuse_state(layer, letter, f"{array.dtype}{list(array.shape)}", dtype, shape)
-    if letter == "h" and array.size and array.min() < -STATE_MAX:
-        position = [int(i) for i in np.argwhere(array < -STATE_MAX)[0]]
-        raise DataError(
-            f"state of layer {layer!r}: h is {int(array[tuple(position)])} at {position}, expected -{STATE_MAX}…{STATE_MAX}; "
-            "give a state from this model's own run, step, initial_state or stream"
-        )
-
-
-def _refuse_state(layer: str, letter: str, found: str, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    raise DataError(
-        f"state of layer {layer!r}: {letter} is {found}, expected {np.dtype(dtype)}{list(shape)} from this model's own run, step, "
-        "initial_state or stream"
+    first = pieces[0]
+    return RunResult(
+        {name: together([p.outputs[name] for p in pieces]) for name in first.outputs},
+        State(
+            {
+                name: tuple(
+                    np.concatenate(parts) for parts in zip(*(p.state.layers[name] for p in pieces), strict=True)
+                )
+                for name in first.state.layers
+            }
+        ),
+        {name: np.concatenate([p.lengths[name] for p in pieces]) for name in first.lengths},
     )
-
-
-def _initial(
-    state: QuantInitialState, given: Mapping[str, FloatArray] | None, frac: int, limit: int
-) -> npt.NDArray[Any]:
-    if given is None or state.source not in given:
-        return state.value
-    assert state.source is not None
-    assert state.indices is not None
-    return to_integers(given[state.source][:, state.indices], 2.0**-frac, limit)
-
-
-def _rows(state: State, start: int, stop: int) -> State:
-    return State({name: (h[start:stop], c[start:stop]) for name, (h, c) in state.layers.items()})

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.batch import Batch
-from qrnn.model.parts import FloatArray, Int16Array, Int32Array
+from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of N streams: layer name → h [N, D, P] int16 and c [N, D, H] int32. Exact; safe to copy, store and send.
+    """The state of N streams: layer name → the arrays that the layer keeps, [N, …] each. Exact; safe to copy, store and send.
 
-    h is within ±32767. Whatever takes a state checks its layers, types, shapes and values.
+    Of a recurrent layer these are h [N, D, P] int16, within ±32767, and c [N, D, H] int32. Other layers say theirs by `QuantLayer.states`.
+    Whatever takes a state checks its layers, types, shapes and values.
     """
 
     layers: Mapping[str, LayerState]
@@ -26,13 +27,22 @@ class State:
         """Number of streams N."""
         return int(next(iter(self.layers.values()))[0].shape[0])
 
+    def rows(self, rows: slice | IndexArray) -> State:
+        """The state of some of the streams, copied."""
+        return State({name: tuple(a[rows].copy() for a in arrays) for name, arrays in self.layers.items()})
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``."""
+    """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``.
+
+    ``lengths`` [N], by graph output name: how many steps of an output over time came out; of any other output 1, or 0 where no step came out
+    that it could be of. After a single step it says which outputs are new.
+    """
 
     outputs: dict[str, FloatArray]
     state: State
+    lengths: Mapping[str, IndexArray] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -47,7 +57,15 @@ class Runner(Protocol):
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
         """DataError for a state that is not of ``size`` streams of the model."""
 
+    def finish(self, state: State) -> RunResult:
+        """What the layers of streams that end in ``state`` still hold back."""
+
     def run_batch(
-        self, batch: Batch, state: State | None = None, trace: Trace | None = None, steps: int | None = None
+        self,
+        batch: Batch,
+        state: State | None = None,
+        trace: Trace | None = None,
+        steps: int | None = None,
+        end: bool = True,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
         """Run a checked batch."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +16,11 @@ from numpy import ndarray
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, as_array, check_mapping, checked_lengths, make_batch
+from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
-from qrnn.running.state import Runner, State
-
-DEVICE_REALS = ("float32", "float64")
-"""Types of the real inputs of a `DeviceStream`."""
+from qrnn.model.time import TimeAxis
+from qrnn.running.state import Runner, RunResult, State
 
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
@@ -54,7 +52,8 @@ class StreamIO:
         check_streamable(session.model)
         check_remembers(session.model)
         self.model = session.model
-        own = session.engine.streams(capacity) if all(r.memory for r in self.model.recurrent_layers) else None
+        plain = self.model.keeps_steps and all(r.memory for r in self.model.recurrent_layers)
+        own = session.engine.streams(capacity) if plain else None
         self.streams: StreamRows = own or _SessionStreams(session, capacity)
         self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
 
@@ -109,12 +108,17 @@ class StreamIO:
 
     def state(self, rows: slice | IndexArray) -> State:
         """The states of those rows, copied."""
-        return State({name: (h[rows].copy(), c[rows].copy()) for name, (h, c) in self.streams.layers.items()})
+        return State(self.streams.layers).rows(rows)
 
     def set_state(self, rows: slice | IndexArray, state: State) -> None:
         """Copy the states of as many streams into rows."""
-        for name, (h, c) in self.streams.layers.items():
-            h[rows], c[rows] = state.layers[name]
+        for name, arrays in self.streams.layers.items():
+            for array, given in zip(arrays, state.layers[name], strict=True):
+                array[rows] = given
+
+    def lengths(self, count: int) -> dict[str, IndexArray]:
+        """How many steps of each output came out in the latest step of the first ``count`` rows, [count], by name."""
+        return {name: values[:count].copy() for name, values in self.streams.lengths.items()}
 
 
 class _Views:
@@ -146,7 +150,13 @@ class SequenceIO:
     def __init__(self, session: Runner, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
-        self._states = [(name, h, c, c.size > 0) for name, (h, c) in rows.layers.items()]
+        # arrays of no size, such as the c of cells without one, are handed back as they are
+        self._states = [
+            (name, [(k, a) for k, a in enumerate(arrays) if a.size], arrays) for name, arrays in rows.layers.items()
+        ]
+        self.lengths = {
+            o.name: np.full(rows.size, (rows.steps or 1) if o.has_time else 1, np.int64) for o in rows.model.outputs
+        }
         self._made = [
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
         ]
@@ -175,18 +185,17 @@ class SequenceIO:
             if not tokens:
                 rows.read_from(name, value)
         begin = self.begin(state)
-        for name, h, c, has_c in self._states:
-            given_h, given_c = begin[name]
-            h[...] = given_h
-            if has_c:
-                c[...] = given_c
+        for name, used, _ in self._states:
+            given = begin[name]
+            for k, array in used:
+                array[...] = given[k]
         outputs = {}
         for name, shape, make in self._made:
             outputs[name] = values = make(shape)
             rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
-        return outputs, {name: (h.copy(), c.copy() if has_c else c) for name, h, c, has_c in self._states}
+        return outputs, {name: tuple([a.copy() if a.size else a for a in arrays]) for name, _, arrays in self._states}
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +204,30 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     timed = {i.name for i in model.inputs if i.has_time}
     arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
     return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
+
+
+def of_one_step(model: QuantModel, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Outputs of one step without their time axis: of those over time their only step, zeros where none came out."""
+    found = dict(outputs)
+    for output in model.outputs:
+        if output.has_time:
+            value = outputs[output.name]
+            found[output.name] = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+    return found
+
+
+def no_steps(model: QuantModel, size: int) -> Batch:
+    """``size`` sequences of no steps, in arrays of one."""
+    features, tokens = {}, {}
+    for i in model.inputs:
+        lead = (size, 1) if i.has_time else (size,)
+        if i.kind == "tokens":
+            tokens[i.name] = np.zeros(lead, np.int64)
+        elif i.kind == "features":
+            features[i.name] = np.zeros((*lead, i.features))
+    first, *others = time_axes(model.inputs)
+    none = np.zeros(size, np.int64)
+    return Batch(features, tokens, {}, none, 1, first, {name: TimeAxis(none, 1) for name in others})
 
 
 class _SessionStreams(StreamRows):
@@ -210,12 +243,14 @@ class _SessionStreams(StreamRows):
         except DataError:
             return False
         rows = self.rows[:count]
-        state = State({name: (h[rows], c[rows]) for name, (h, c) in self.layers.items()})
-        result, _ = self._session.run_batch(batch, state)
-        for name, (h, c) in self.layers.items():
-            h[rows], c[rows] = result.state.layers[name]
-        for name, values in self.outputs.items():
-            values[:count] = result.outputs[name].reshape(count, -1)
+        state = State(self.layers).rows(rows)
+        result, _ = self._session.run_batch(batch, state, end=False)
+        for name, arrays in self.layers.items():
+            for array, after in zip(arrays, result.state.layers[name], strict=True):
+                array[rows] = after
+        for name, values in of_one_step(self.model, result.outputs).items():
+            self.outputs[name][:count] = values.reshape(count, -1)
+            self.lengths[name][:count] = result.lengths[name]
         return True
 
 
@@ -238,6 +273,9 @@ class Stream:
         stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another array cannot take their place."""
         self.outputs: Mapping[str, FloatArray] = MappingProxyType(outputs)
         """Where `advance` writes, by graph output name; copy what is to outlive the next step."""
+        self.lengths: Mapping[str, IndexArray] = MappingProxyType(self._io.streams.lengths)
+        """How many steps of each output came out of each stream in the latest step, [size], by graph output name: 1 for an output that is new,
+        and 0 for one that is not, which then holds zeros. Always 1 where no layer takes several steps for one or has a delay."""
         self.reset(state)
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
@@ -255,6 +293,12 @@ class Stream:
         if self._run():
             self._io.refuse(self.inputs)
 
+    def finish(self) -> RunResult:
+        """What the layers still hold back where the streams end here, as `Session.finish`; then begin anew."""
+        result = self._session.finish(self.state)
+        self.reset()
+        return result
+
     @property
     def state(self) -> State:
         """The state now, as a value."""
@@ -267,176 +311,3 @@ class Stream:
         else:
             self._session.check_state(state, self.size)
         self._io.set_state(slice(None), state)
-
-
-class DeviceStream:
-    """``size`` streams that go on together on the CUDA device, where inputs, outputs and state stay; `Session.device_stream` makes one.
-
-    A call of `advance` reads ``inputs``, writes ``outputs`` and replaces the state. These arrays stay the same for as long as the stream.
-    They are Numba's, with the CUDA array interface, so that other libraries share their memory::
-
-        stream = session.device_stream(size=8)
-        x, y = (torch.as_tensor(a, device="cuda") for a in (stream.inputs["x"], stream.outputs["y"]))
-        x.copy_(frame)
-        stream.advance()          # y has the step's output
-
-    A call does not wait for the device. Values that `Session.step` would refuse therefore become 0 and are counted; `check` and ``state`` wait
-    and raise. Not for several threads at once. The bits are those of `Session.step` and `Session.run`.
-    """
-
-    def __init__(
-        self,
-        session: Runner,
-        size: int = 1,
-        state: State | None = None,
-        steps: int | None = None,
-        real: str = "float32",
-        lengths: IndexArray | None = None,
-    ) -> None:
-        """See `Session.device_stream`; ``lengths`` [size]: how many of the steps each stream takes in a call, all without it."""
-        check_streamable(session.model)
-        check_remembers(session.model)
-        for name, value in (("size", size), *([] if steps is None else [("steps", steps)])):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise DataError(f"{name}={value!r}, expected a whole number of at least 1")
-        if real not in DEVICE_REALS:
-            raise DataError(f"real={real!r}, expected one of {', '.join(map(repr, DEVICE_REALS))}")
-        self._session, self.size, self.steps = session, int(size), None if steps is None else int(steps)
-        known = checked_lengths(lengths, self.size, self.steps or 1)
-        start = session.initial_state(self.size).layers
-        self._rows = session.engine.device_rows(self.size, self.steps, real, start, known)
-        self.inputs: Mapping[str, Any] = MappingProxyType(self._rows.inputs)
-        """Where `advance` reads, by graph input name: [size, *shape], or [size, steps, *shape] of an input over time where ``steps`` are given.
-        Of the type ``real``, or int64 tokens. Zero at first."""
-        self.outputs: Mapping[str, Any] = MappingProxyType(self._rows.outputs)
-        """Where `advance` writes, by graph output name: [size, *shape] or [size, steps, *shape], float64. The next call writes over them."""
-        if state is not None:
-            self.reset(state)
-
-    @property
-    def not_captured(self) -> str | None:
-        """Why `advance` launches its kernels one by one; None where it launches a graph."""
-        return self._rows.not_captured
-
-    def advance(self, stream: int = 0) -> None:
-        """One time step from ``inputs`` to ``outputs``, or ``steps`` of them, queued on a CUDA stream.
-
-        ``stream`` is its number, such as ``torch.cuda.current_stream().cuda_stream``; 0 is the legacy default stream, on which the rest of
-        backend cuda works.
-        """
-        self._rows.advance(stream)
-
-    def check(self) -> None:
-        """Wait for the device. DataError where a call since the last check, or the last reset, read a value that is refused.
-
-        The states and outputs since then are those of zeros in its place: go on with `reset`.
-        """
-        if (refused := self._rows.refused()) is not None:
-            raise DataError(f"{refused}; the calls since the last check took them as 0, begin anew with reset")
-
-    @property
-    def state(self) -> State:
-        """The state now, as a value whose arrays are on the device; waits and raises as `check` does."""
-        self.check()
-        return State(self._rows.layers())
-
-    def reset(self, state: State | None = None) -> None:
-        """Begin anew, from ``state`` of as many streams (from `Session.initial_state`, `run`, `step` or a stream) or from the model's start."""
-        if state is None:
-            state = self._session.initial_state(self.size)
-        else:
-            self._session.check_state(state, self.size, on_device=True)
-        self._rows.set_layers(state.layers)
-
-
-_ROW_BITS = 32
-
-
-class StreamPool:
-    """Any number of independent streams of one model, any of which get a step per call, together through the backend's matrix kernels.
-
-    Streams open and close at any time; each has the bits that it would have alone. Not for several threads at once: a call spreads its work
-    over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
-    """
-
-    def __init__(self, session: Runner, capacity: int = 64) -> None:
-        """``capacity``: streams to make room for; it grows as they open."""
-        if capacity < 1:
-            raise DataError(f"capacity={capacity}, expected at least 1")
-        self._session = session
-        self._io = StreamIO(session, capacity)
-        self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
-        self._last_seen = np.zeros(capacity, np.int64)
-        self._free = list(range(capacity - 1, -1, -1))
-        self._start = session.initial_state(1)
-
-    def __len__(self) -> int:
-        """Streams that are open."""
-        return self.capacity - len(self._free)
-
-    @property
-    def capacity(self) -> int:
-        """Streams that there is room for."""
-        return len(self._generation)
-
-    def open(self, state: State | None = None) -> int:
-        """A new stream's number; ``state`` of one stream, the model's own start without it."""
-        if state is not None:
-            self._session.check_state(state, 1)
-        if not self._free:
-            self._grow()
-        row = self._free.pop()
-        self._generation[row] += 1
-        self._io.set_state(slice(row, row + 1), state or self._start)
-        return int(self._generation[row]) << _ROW_BITS | row
-
-    def close(self, stream: int) -> None:
-        """Forget a stream. DataError for one that is not open."""
-        row = int(self._rows([stream])[0])
-        self._generation[row] += 1
-        self._free.append(row)
-
-    def state(self, stream: int) -> State:
-        """A stream's state, as a value."""
-        return self._io.state(self._rows([stream]))
-
-    def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """One time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
-
-        DataError for what does not fit; no state is changed then.
-        """
-        rows = self._rows(streams)
-        count = len(rows)
-        if not count:
-            return {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
-        self._io.streams.rows[:count] = rows
-        return self._io.step(inputs, count)
-
-    def _rows(self, streams: Any) -> IndexArray:
-        numbers = as_array("streams", streams)
-        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-            raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")
-        numbers = numbers.astype(np.int64, copy=False)
-        rows: npt.NDArray[np.int64] = numbers & ((1 << _ROW_BITS) - 1)
-        generation = numbers >> _ROW_BITS
-        if numbers.size and (
-            rows.max() >= self.capacity or not ((self._generation[rows] == generation) & (generation & 1)).all()
-        ):
-            known = (rows < self.capacity) & (generation & 1 == 1)
-            known[known] = self._generation[rows[known]] == generation[known]
-            raise DataError(f"stream {int(numbers[~known][0])} is not open")
-        order = np.arange(len(rows))
-        self._last_seen[rows] = order
-        if (twice := self._last_seen[rows] != order).any():
-            raise DataError(f"stream {int(numbers[twice][0])} is given twice; a stream takes one step a call")
-        return rows
-
-    def _grow(self) -> None:
-        old, size = self._io, self.capacity
-        self._io = StreamIO(self._session, 2 * size)
-        for name, (h, c) in old.streams.layers.items():
-            new_h, new_c = self._io.streams.layers[name]
-            new_h[:size], new_c[:size] = h, c
-        self._generation = np.concatenate([self._generation, np.zeros(size, np.int64)])
-        self._last_seen = np.zeros(2 * size, np.int64)
-        self._free = list(range(2 * size - 1, size - 1, -1))

@@ -86,7 +86,7 @@ def test_saturation_of_a_trace_made_by_hand() -> None:
     assert limit == 127
     half, top = (1 << shift) // 2, limit << shift
     batch = make_batch(model.inputs, {"x": np.zeros((1, 6, 1))}, [5])
-    probe, trace = LayerProbe(quantized, 6), Trace()
+    probe, trace = LayerProbe(quantized, batch), Trace()
     run_oracle_batch(model, batch, probe.observe)
     _, tensors = Session(quantized).run_batch(batch, trace=trace)
     key = "layer0[0]"

@@ -15,6 +15,7 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Loop, Reading, RowLoop, Scratch, StateArray, Step, StepLoop, Written
 from qrnn.model.parts import STATE_MAX, Int16Array, TensorFormat
 from qrnn.model.surroundings import Checks
+from qrnn.model.time import LengthRule
 
 
 def difference_rows(contract: Any) -> Loop:
@@ -114,6 +115,9 @@ class QuantPooled(QuantLayer):
 
     def rows_in(self, steps: int) -> int:
         return -(-(steps + self.delay) // self.stride)
+
+    def length_rule(self, given: LengthRule) -> LengthRule:
+        return given.windows(self.delay, self.stride)
 
     def check(self, checks: Checks) -> None:
         checks.expect(self.input, self.weight.shape[1], True)

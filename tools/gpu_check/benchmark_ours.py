@@ -19,7 +19,7 @@ from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.recurrent import ones
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.parts import FloatArray
-from qrnn.running.streaming import DeviceStream
+from qrnn.running.device_stream import DeviceStream
 
 CLOCK = host_clock if SIMULATED else numba_clock
 SIMULATED_MEGAHERTZ = 1000.0

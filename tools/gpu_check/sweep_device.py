@@ -116,7 +116,7 @@ class DeviceRunner:
         own = engine.tuned(replace(UNPROVED, choose=lambda *_: plan))
         at = np.random.default_rng(case.batch).permutation(np.arange(case.batch) % DISTINCT)
         state = tuple(np.zeros((case.batch, 1, part.shape[2]), part.dtype) for part in (layer.h, layer.c))
-        found = own.recurrent(layer.layer, layer.x[at], state, layer.lengths[at], None)  # type: ignore[arg-type]
+        found = own.recurrent(layer.layer, layer.x[at], state, layer.lengths[at], None)
         y, (h, c) = found
         return all(np.array_equal(a, b[at]) for a, b in ((y, layer.y), (h, layer.h), (c, layer.c)))
 

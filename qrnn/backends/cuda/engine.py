@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
+from qrnn.backends.base import DeviceRows, Engine, LayerState, Ran, Trace, passed_lengths
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import find_device
@@ -73,13 +73,17 @@ class CudaEngine(Engine):
         self,
         inputs: Mapping[str, Int16Array | IndexArray],
         states: Mapping[str, LayerState],
-        lengths: IndexArray,
+        lengths: IndexArray | Mapping[str, IndexArray],
         trace: Trace | None = None,
-    ) -> tuple[Mapping[str, Any], dict[str, LayerState]]:
+        end: bool = True,
+    ) -> Ran:
+        counts = passed_lengths(self.model, lengths)
+        (own,) = {id(counts[i.name]): counts[i.name] for i in self.model.inputs if i.has_time}.values()
         given = {name: upload(value) for name, value in inputs.items()}
         start = {name: (upload(h), upload(c)) for name, (h, c) in states.items()}
-        tensors, final = self.on_device.run(given, start, Lengths.of(lengths), trace)
-        return HostCopies(tensors), {name: (h.copy_to_host(), c.copy_to_host()) for name, (h, c) in final.items()}
+        tensors, final = self.on_device.run(given, start, Lengths.of(own), trace)
+        after = {name: tuple(array.copy_to_host() for array in state) for name, state in final.items()}
+        return Ran(HostCopies(tensors), after, counts)
 
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None

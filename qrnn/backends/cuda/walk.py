@@ -229,13 +229,13 @@ class DeviceModel:
         lengths: Lengths,
         trace: Trace | None,
         in_place: bool = False,
-    ) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    ) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
         """Every tensor, and every recurrent layer's final state; ``inputs``: int16, or int64 tokens.
 
         With ``in_place`` the final states are in the arrays of ``states``.
         """
         tensors = {name: value for name, value in inputs.items() if value.dtype == np.int16}
-        final: dict[str, tuple[Any, Any]] = {}
+        final: dict[str, tuple[Any, ...]] = {}
         for layer in self.model.layers:
             match layer:
                 case QuantRecurrent():

@@ -11,7 +11,7 @@ from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
 from qrnn.model.kinds.softmax import MOST_FEATURES
-from qrnn.model.layer_facts import Bytes, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
+from qrnn.model.layer_facts import Bytes, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, StateArray, Written
 from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
 from qrnn.model.surroundings import Checks
 
@@ -38,6 +38,15 @@ class QuantRecurrent(QuantRecurrentDefinition):
     @property
     def whole_sequences(self) -> bool:
         return any(d.reverse for d in self.directions)
+
+    def states(self) -> tuple[StateArray, ...]:
+        D, cells = len(self.directions), self.hidden_size if self.cell == "lstm" else 0
+        h_0 = tuple(d.h_0 for d in self.directions)
+        c_0 = tuple(d.c_0 for d in self.directions if d.c_0 is not None)
+        return (
+            StateArray("h", (D, self.output_size), np.int16, STATE_MAX, self.h_frac, h_0),
+            StateArray("c", (D, cells), np.int32, CELL_MAX, self.c_frac, c_0),
+        )
 
     def check(self, checks: Checks) -> None:
         D = len(self.directions)

@@ -26,9 +26,9 @@ from qrnn.errors import BackendError, DataError
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
 from qrnn.quantization.scheme import Scheme
+from qrnn.running.device_stream import DeviceStream
 from qrnn.running.session import Session
 from qrnn.running.state import State
-from qrnn.running.streaming import DeviceStream
 
 FULL = (5, 5)
 """Lengths of the calibration data."""

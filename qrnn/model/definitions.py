@@ -1,0 +1,68 @@
+"""Layers run by their own definition, on Python's unbounded integers: what every backend is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.arithmetic import CONTRACT
+from qrnn.model.layer_facts import RowLoop, StepLoop
+from qrnn.model.parts import IndexArray, Int16Array
+
+
+def dot(weight: Any, r: int, x: Any, n: int) -> int:
+    """The sum of weight[r, k] · x[n, k] over k; AssertionError where it does not fit an int32, which the proof excludes."""
+    total = sum(a * b for a, b in zip(weight[r], x[n], strict=True))
+    assert -(1 << 31) <= total < 1 << 31, f"row {r}: a sum of {total} does not fit 32 bits"
+    return int(total)
+
+
+PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT}, dot=dot)
+"""The functions of the contract by name, on Python's integers."""
+
+
+def plain(values: Any) -> Any:
+    """An array as one of Python's integers; anything else as it is."""
+    return values.astype(object) if isinstance(values, np.ndarray) else values
+
+
+def run_row_loops(
+    loops: Sequence[RowLoop], inputs: Mapping[str, npt.NDArray[Any]], rows: int, features: int
+) -> Int16Array:
+    """Run the loops of a layer over all rows of its inputs, [M, F] or tokens [M]; returns its output, [M, features]."""
+    given = {name: plain(values) for name, values in inputs.items()}
+    out = np.zeros((rows, features), object)
+    for loop in loops:
+        loop.make(PLAIN)(0, rows, *map(plain, loop.parameters), *(given[name] for name in loop.inputs), out)
+    return out.astype(np.int16)
+
+
+def run_step_loop(
+    loop: StepLoop,
+    x: Int16Array,
+    states: Sequence[npt.NDArray[Any]],
+    lengths: IndexArray,
+    out_rows: int,
+    features: int,
+    past: int,
+) -> tuple[Int16Array, IndexArray]:
+    """Run a step loop over sequences x [N, T, F], each for its steps and then ``past`` steps of zeros.
+
+    ``states``, [N, *shape] each, are replaced by those after the last step. Returns y [N, out_rows, features] and how many rows of each
+    sequence were written, [N].
+    """
+    own, given = [plain(state) for state in states], plain(x)
+    y, count = np.zeros((len(x), out_rows, features), object), np.zeros(len(x), np.int64)
+    scratch = [np.zeros((len(x), *s.shape), object) for s in loop.scratch]
+    arguments = (*own, *map(plain, loop.parameters), *scratch)
+    step = loop.make(PLAIN)
+    for n in range(len(x)):
+        for t in (*range(int(lengths[n])), *(-1 for _ in range(past))):
+            count[n] += step(n, t, int(count[n]), given, y, *arguments)
+    for state, values in zip(states, own, strict=True):
+        state[...] = values
+    return y.astype(np.int16), count

@@ -1,0 +1,184 @@
+"""Time as data: the time axes of a model, and how the number of a tensor's steps follows from their lengths.
+
+A graph input over time names its axis (`qrnn.model.float_model.GraphInput.axis`). A `LengthRule` then says how many steps each tensor over
+time has: an axis itself, or what layers make of it by strides, windows and repetition.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.model.parts import IndexArray
+
+TIME = "time"
+"""The name of the time axis of a model that has one."""
+
+Count = TypeVar("Count", int, IndexArray)
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """Steps of a batch: how many of each sequence are real, ``lengths`` [N], and how many the arrays have, padding included."""
+
+    lengths: IndexArray
+    steps: int
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[N, T]: which steps are real."""
+        mask: npt.NDArray[np.bool_] = np.arange(self.steps)[None, :] < self.lengths[:, None]
+        return mask
+
+    def real(self, values: Any) -> Any:
+        """The real steps [M, …] of an array [N, T', …] of at most as many steps."""
+        return values[self.mask[:, : values.shape[1]]]
+
+
+class LengthRule(ABC):
+    """The number of steps of a tensor, as a function of the lengths of the model's time axes. Rules are equal where they are written alike."""
+
+    @abstractmethod
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        """The number of steps for those lengths, by axis: integers, or arrays [N] of one for each sequence."""
+
+    @property
+    @abstractmethod
+    def axes(self) -> frozenset[str]:
+        """The axes that it depends on."""
+
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """The rule max(0, floor((L + ``plus``) / ``by``)) of this rule's L: of windows that begin every ``by`` steps."""
+        return self if (plus, by) == (0, 1) else Windows(self, plus, by)
+
+    def times(self, count: int) -> LengthRule:
+        """The rule ``count`` · L of this rule's L."""
+        return self if count == 1 else Times(self, count)
+
+
+@dataclass(frozen=True)
+class Axis(LengthRule):
+    """As many steps as the axis ``name`` has."""
+
+    name: str = TIME
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        return lengths[self.name]
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    def __str__(self) -> str:
+        return "T" if self.name == TIME else f"T[{self.name}]"
+
+
+@dataclass(frozen=True)
+class Windows(LengthRule):
+    """max(0, floor((L + plus) / by)), where L is what the rule ``source`` gives."""
+
+    source: LengthRule
+    plus: int
+    by: int
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        found = (self.source.of(lengths) + self.plus) // self.by
+        if isinstance(found, np.ndarray):
+            return np.maximum(found, 0)
+        return max(found, 0)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return self.source.axes
+
+    def __str__(self) -> str:
+        inner = f"{self.source}{self.plus:+d}" if self.plus else str(self.source)
+        return f"floor(({inner})/{self.by})"
+
+
+@dataclass(frozen=True)
+class Times(LengthRule):
+    """count · L, where L is what the rule ``source`` gives."""
+
+    source: LengthRule
+    count: int
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        return self.source.of(lengths) * self.count
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return self.source.axes
+
+    def __str__(self) -> str:
+        return f"{self.count}·{self.source}"
+
+
+@dataclass(frozen=True)
+class Least(LengthRule):
+    """The least of what several rules give."""
+
+    sources: tuple[LengthRule, ...]
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        return _folded(self.sources, lengths, largest=False)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset().union(*(rule.axes for rule in self.sources))
+
+    def __str__(self) -> str:
+        return f"min({', '.join(map(str, self.sources))})"
+
+
+@dataclass(frozen=True)
+class Most(LengthRule):
+    """The largest of what several rules give."""
+
+    sources: tuple[LengthRule, ...]
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        return _folded(self.sources, lengths, largest=True)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset().union(*(rule.axes for rule in self.sources))
+
+    def __str__(self) -> str:
+        return f"max({', '.join(map(str, self.sources))})"
+
+
+def _folded(sources: tuple[LengthRule, ...], lengths: Mapping[str, Count], largest: bool) -> Count:
+    """The largest or the least of what ``sources`` give, element by element."""
+    first, *others = (rule.of(lengths) for rule in sources)
+    for other in others:
+        if isinstance(first, np.ndarray):
+            first = np.maximum(first, other) if largest else np.minimum(first, other)
+        else:
+            first = max(first, other) if largest else min(first, other)
+    return first
+
+
+def length_rules(
+    inputs: Iterable[Any], layers: Iterable[Any], over_time: Callable[[str], bool]
+) -> dict[str, LengthRule]:
+    """The rule of every tensor over time of a model.
+
+    Parameters
+    ----------
+    inputs: graph inputs (`qrnn.model.float_model.GraphInput`).
+    layers: layers in order (`qrnn.model.layer.GraphLayer`), each of which says what it makes of its input's rule.
+    over_time: whether a tensor, by name, is over time.
+    """
+    rules: dict[str, LengthRule] = {i.name: Axis(i.axis) for i in inputs if i.has_time}
+    for layer in layers:
+        given = next((rules[name] for name in layer.inputs if name in rules), None)
+        for name in layer.outputs:
+            if given is not None and over_time(name):
+                rules[name] = layer.length_rule(given)
+    return rules

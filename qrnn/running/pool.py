@@ -1,0 +1,120 @@
+"""Pools of streams that open, close and step independently of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.errors import DataError
+from qrnn.model.batch import as_array
+from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.running.state import Runner, RunResult, State
+from qrnn.running.streaming import StreamIO
+
+_ROW_BITS = 32
+
+
+class StreamPool:
+    """Any number of independent streams of one model, any of which get a step per call, together through the backend's matrix kernels.
+
+    Streams open and close at any time; each has the bits that it would have alone. Not for several threads at once: a call spreads its work
+    over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
+    """
+
+    def __init__(self, session: Runner, capacity: int = 64) -> None:
+        """``capacity``: streams to make room for; it grows as they open."""
+        if capacity < 1:
+            raise DataError(f"capacity={capacity}, expected at least 1")
+        self._session = session
+        self._io = StreamIO(session, capacity)
+        self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
+        self._last_seen = np.zeros(capacity, np.int64)
+        self._free = list(range(capacity - 1, -1, -1))
+        self._count = 0
+        self._start = session.initial_state(1)
+
+    def __len__(self) -> int:
+        """Streams that are open."""
+        return self.capacity - len(self._free)
+
+    @property
+    def capacity(self) -> int:
+        """Streams that there is room for."""
+        return len(self._generation)
+
+    def open(self, state: State | None = None) -> int:
+        """A new stream's number; ``state`` of one stream, the model's own start without it."""
+        if state is not None:
+            self._session.check_state(state, 1)
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        self._generation[row] += 1
+        self._io.set_state(slice(row, row + 1), state or self._start)
+        return int(self._generation[row]) << _ROW_BITS | row
+
+    def close(self, stream: int) -> None:
+        """Forget a stream. DataError for one that is not open."""
+        row = int(self._rows([stream])[0])
+        self._generation[row] += 1
+        self._free.append(row)
+
+    def state(self, stream: int) -> State:
+        """A stream's state, as a value."""
+        return self._io.state(self._rows([stream]))
+
+    def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """One time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
+
+        `lengths` then says whose outputs are new. DataError for what does not fit; no state is changed then.
+        """
+        rows = self._rows(streams)
+        count = len(rows)
+        if not count:
+            return {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
+        self._io.streams.rows[:count] = rows
+        self._count = count
+        return self._io.step(inputs, count)
+
+    @property
+    def lengths(self) -> dict[str, IndexArray]:
+        """How many steps of each output came out in the latest call of `step`, [n] for its n streams; see `Stream.lengths`."""
+        return self._io.lengths(self._count)
+
+    def finish(self, stream: int) -> RunResult:
+        """What the layers still hold back of a stream that ends here, as `Session.finish`; the stream is closed."""
+        result = self._session.finish(self.state(stream))
+        self.close(stream)
+        return result
+
+    def _rows(self, streams: Any) -> IndexArray:
+        numbers = as_array("streams", streams)
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")
+        numbers = numbers.astype(np.int64, copy=False)
+        rows: npt.NDArray[np.int64] = numbers & ((1 << _ROW_BITS) - 1)
+        generation = numbers >> _ROW_BITS
+        if numbers.size and (
+            rows.max() >= self.capacity or not ((self._generation[rows] == generation) & (generation & 1)).all()
+        ):
+            known = (rows < self.capacity) & (generation & 1 == 1)
+            known[known] = self._generation[rows[known]] == generation[known]
+            raise DataError(f"stream {int(numbers[~known][0])} is not open")
+        order = np.arange(len(rows))
+        self._last_seen[rows] = order
+        if (twice := self._last_seen[rows] != order).any():
+            raise DataError(f"stream {int(numbers[twice][0])} is given twice; a stream takes one step a call")
+        return rows
+
+    def _grow(self) -> None:
+        old, size = self._io, self.capacity
+        self._io = StreamIO(self._session, 2 * size)
+        for name, arrays in old.streams.layers.items():
+            for new, array in zip(self._io.streams.layers[name], arrays, strict=True):
+                new[:size] = array
+        self._generation = np.concatenate([self._generation, np.zeros(size, np.int64)])
+        self._last_seen = np.zeros(2 * size, np.int64)
+        self._free = list(range(2 * size - 1, size - 1, -1))
