@@ -1,0 +1,161 @@
+"""What layers have in common that multiply their input by one matrix of weights and add a bias: dense layers and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qrnn.model.formats import fraction_bits
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
+from qrnn.model.parts import (
+    STATE_MAX,
+    FloatArray,
+    Int8Array,
+    Operand,
+    QuantMatrix,
+    TensorFormat,
+    check_pre_shift,
+    require,
+)
+from qrnn.model.surroundings import Equations, Plan
+
+
+@dataclass(frozen=True)
+class MatrixLayer(Layer):
+    """y = weight · x + bias, where x holds features of the input, of one step or of several; weight [O, …], bias [O]."""
+
+    name: str
+    input: str
+    output: str
+    weight: FloatArray
+    bias: FloatArray
+
+    @property
+    def columns(self) -> FloatArray:
+        """[O, K · F]: the weights as one matrix, whose columns are the input's features, of K steps one after the other."""
+        return self.weight
+
+    def read_operand(self, run: Equations) -> FloatArray:
+        """The input as the matrix reads it."""
+        return run.operand(f"{self.name}.x", run.read(self.input))
+
+    @property
+    def input_weights(self) -> tuple[FloatArray, ...]:
+        return (self.weight,)
+
+    def with_output_scaled(self, scale: FloatArray) -> MatrixLayer:
+        shape = (-1, *[1] * (self.weight.ndim - 1))
+        return replace(self, weight=self.weight * scale.reshape(shape), bias=self.bias * scale)
+
+    def input_row_sum(self, plan: Plan) -> float:
+        return plan.row_sum(self.columns)
+
+    def quantized_parts(self, plan: Plan) -> MatrixParts:
+        """The integers of the matrix, and the format of what it gives, which is decided and recorded here."""
+        frac, reason = self._out_frac(plan)
+        columns = self.columns
+        operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
+        unit = plan.unit(self.input, operand)
+        weight = columns * np.tile(unit, columns.shape[1] // len(unit) if len(unit) > 1 else 1)
+        fracs = np.full(len(weight), frac, np.int64)
+        pre_shift = plan.pre_shift(f"layer {self.name}", weight, self.bias, fracs, operand.limit)
+        plan.decide(f"{self.output}: int16 with {frac} fraction bits ({reason})")
+        plan.note_shift(self.name, pre_shift)
+        plan.set_format(self.output, frac)
+        return MatrixParts(plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
+
+    def _out_frac(self, plan: Plan) -> tuple[int, str]:
+        """The fraction bits of y and why: what its only reader wants, where that has a wish, else what calibration showed."""
+        readers = plan.readers(self.output)
+        if len(readers) == 1 and not plan.is_output(self.output):
+            wanted = readers[0].wanted_frac(plan)
+            if wanted is not None:
+                return wanted[0], f"the input format of {wanted[1]}"
+        largest = plan.largest(self.output)
+        least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
+        return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
+
+
+class MatrixParts(NamedTuple):
+    """The integers of a matrix layer, in the order of the fields of `QuantMatrixLayer`."""
+
+    matrix: QuantMatrix
+    pre_shift: Int8Array
+    operand: Operand
+    out_frac: int
+
+
+@dataclass(frozen=True)
+class QuantMatrixLayer(QuantLayer):
+    """y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+
+    name: str
+    input: str
+    output: str
+    matrix: QuantMatrix
+    pre_shift: Int8Array
+    operand: Operand
+    out_frac: int
+
+    def __post_init__(self) -> None:
+        check_pre_shift(self.name, self.pre_shift, self.matrix.weight.shape[0])
+        require(
+            self.matrix.operand_limit == self.operand.limit, f"layer {self.name}: matrix proved for another operand"
+        )
+        require(-16 <= self.out_frac <= 15, f"layer {self.name}: out_frac {self.out_frac} not in -16…15")
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The parameters of its loops: weight, bias, multiplier, left_shift, pre_shift; and shift and limit of the operand."""
+        m = self.matrix
+        return (m.weight, m.bias, m.multiplier, m.left_shift, self.pre_shift, self.operand.shift, self.operand.limit)
+
+    @property
+    def clamps_output(self) -> bool:
+        return True
+
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.input, operand=self.operand),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        return {self.output: Written(self.out_frac, STATE_MAX)}
+
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        fracs = np.full(len(self.pre_shift), self.out_frac, np.int64)
+        part = Part(self.name, "weights")
+        return (LayerMatrix(f"{self.name}.weight", part, self.matrix, self.pre_shift, fracs, self.operand),)
+
+    def integer_parts(self) -> tuple[Part, ...]:
+        return tuple(Part(self.name, kind) for kind in ("weights", "biases", "x operand", "output"))
+
+    def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        found = super().stand_ins(chosen, tensors)
+        if Part(self.name, "x operand") in chosen:
+            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
+        return found
+
+    def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
+        (found,) = self.matrices()
+        if found.part in chosen:
+            unit, columns = self._unit(tensors), self.matrix.weight.shape[1]
+            units = np.tile(unit, columns // len(unit) if len(unit) > 1 else 1)
+            real = replace(real, weight=self.weight_of(self.matrix.weight * found.row_scale[:, None] / units, real))
+        if Part(self.name, "biases") in chosen:
+            real = replace(real, bias=self.matrix.bias * found.row_scale)
+        return real
+
+    def weight_of(self, columns: FloatArray, real: Any) -> FloatArray:
+        """The weights of the float layer ``real`` from those of the matrix, [O, K · F]: the inverse of `MatrixLayer.columns`."""
+        return columns
+
+    def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
+        """The real value of one operand unit, [1] or [F]."""
+        return tensors[self.input].scales * 2.0**self.operand.shift
+
+    def roundings(self) -> tuple[Rounding, ...]:
+        rounded = f"sum, once, to {self.out_frac} bits"
+        return (Rounding(self.name, rounded, f"int16; operand ±{self.operand.limit}"),)
