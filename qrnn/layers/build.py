@@ -25,8 +25,6 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
     parts = {key: _parts(where, key, value) for key, value in outputs.items()}
     nodes, graph_inputs = _collect(t for tensors in parts.values() for t in tensors)
     names = _names(where, nodes, graph_inputs)
-    if not any(node.kind in ("lstm", "gru", "rnn") for node in nodes):
-        raise UnsupportedError(f"{where} has no recurrent layer (lstm, gru, rnn) on the way to its outputs")
 
     def tensor(t: Tensor | Tokens) -> str:
         if isinstance(t, Tokens) or isinstance(t.source, GraphInput):
@@ -34,6 +32,8 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
         return tensor_name(names[t.source], t.slot)
 
     layers = tuple(node.make(names[node], tuple(tensor(t) for t in node.inputs)) for node in nodes)
+    if not any(layer.keeps_state for layer in layers):
+        raise UnsupportedError(f"{where} has no recurrent layer (lstm, gru, rnn) on the way to its outputs")
     shapes = {i.name: TensorInfo(i.features, i.has_time) for i in graph_inputs if i.kind == "features"}
     for node in nodes:
         for slot, info in node.writes.items():
@@ -42,7 +42,20 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
                 raise DataError(f"{where}: two tensors are called {written!r}; give their layers other names")
             shapes[written] = info
     graph_outputs = tuple(_output(key, [(tensor(t), t) for t in tensors]) for key, tensors in parts.items())
-    return FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
+    made = FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
+    _check_lengths(where, made)
+    return made
+
+
+def _check_lengths(where: str, made: FloatModel) -> None:
+    """DataError where a layer or an output joins tensors that have different numbers of steps."""
+    joined = [(f"layer {layer.name!r}", layer.inputs) for layer in made.layers]
+    joined += [(f"output {o.name!r}", tuple(name for name, _, _ in o.parts)) for o in made.outputs]
+    for what, names in joined:
+        rules = {name: made.length_rules[name] for name in names if name in made.length_rules}
+        if len(set(rules.values())) > 1:
+            lengths = ", ".join(f"{name!r} has {rule} steps" for name, rule in rules.items())
+            raise DataError(f"{where}: {what} joins tensors of different lengths: {lengths}; take both at one rate")
 
 
 def _parts(where: str, key: Any, value: Any) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput, TensorInfo
 from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
 from qrnn.model.layer import Layer
+from qrnn.model.time import TIME
 
 Slot = Literal["", "h_n", "c_n"]
 """Which tensor of its layer: the output, or a recurrent layer's last state."""
@@ -159,19 +160,24 @@ def _input_name(kind: str, name: Any) -> str:
     return str(name)
 
 
-def input(name: str, features: int, *, has_time: bool = True) -> Tensor:
-    """A graph input of real values, [N, T, features], or [N, features] without ``has_time``."""
+def input(name: str, features: int, *, has_time: bool = True, axis: str = TIME) -> Tensor:
+    """A graph input of real values, [N, T, features], or [N, features] without ``has_time``.
+
+    ``axis`` names its time axis: inputs of one axis have equal lengths, those of several have lengths of their own.
+    """
     name = _input_name("input", name)
     features = count(place("input", name), "features", features)
-    source = GraphInput(name, "features", (features,), has_time, time_axis=1 if has_time else None)
+    place("input", axis)  # refuses what is no name
+    source = GraphInput(name, "features", (features,), has_time, time_axis=1 if has_time else None, axis=axis)
     return Tensor(features, has_time, source)
 
 
-def tokens(name: str, vocabulary: int, *, has_time: bool = True) -> Tokens:
-    """A graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``."""
+def tokens(name: str, vocabulary: int, *, has_time: bool = True, axis: str = TIME) -> Tokens:
+    """A graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``; ``axis`` as for `input`."""
     name = _input_name("tokens", name)
     vocabulary = count(place("tokens", name), "vocabulary", vocabulary)
-    return Tokens(GraphInput(name, "tokens", (), has_time, vocabulary, time_axis=1 if has_time else None))
+    place("tokens", axis)  # refuses what is no name
+    return Tokens(GraphInput(name, "tokens", (), has_time, vocabulary, time_axis=1 if has_time else None, axis=axis))
 
 
 def state(name: str, size: int) -> State:

@@ -60,6 +60,9 @@ class GraphLayer:
 class Layer(GraphLayer, ABC):
     """A layer of a float model."""
 
+    keeps_state: ClassVar[bool] = False
+    """Whether it keeps something from one time step to the next."""
+
     @property
     def homogeneous(self) -> bool:
         """Whether each feature by itself goes through f(s·x) = s·f(x) for every s > 0, so that its scale may be moved through the layer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -144,6 +144,8 @@ class RecurrentDefinition(RecurrentNames, Layer):
     PyTorch); False is h' = (1 - z)·h + z·n (Chung et al. 2014). ``memory`` False: every time step begins with h_0 and c_0, not with the
     states that the step before it ended with.
     """
+
+    keeps_state: ClassVar[bool] = True
 
     name: str
     cell: CellKind
