@@ -77,8 +77,7 @@ class _Run:
     tensors: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.size, self.steps, self.lengths = self.batch.size, self.batch.steps, self.batch.lengths
-        self.mask, self.states = self.batch.mask, self.batch.states
+        self.size, self.states = self.batch.size, self.batch.states
         self.operand, self.gate, self.state = self.instead.operand, self.instead.gate, self.instead.state
 
     def over(self, tensor: str) -> TimeAxis:
@@ -95,9 +94,9 @@ class _Run:
         if self.observer is not None:
             self.observer(tensor, values, self.over(tensor).mask if self.model.tensors[tensor].has_time else None)
 
-    def observe(self, name: str, values: FloatArray) -> None:
+    def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
         if self.observer is not None:
-            self.observer(name, values, self.mask)
+            self.observer(name, values, axis.mask)
 
 
 def run_oracle_batch(

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from qrnn.model.activation import Activation
 from qrnn.model.parts import (
     AnyMatrix,
@@ -26,23 +23,11 @@ from qrnn.model.time import TimeAxis
 
 
 class Equations(Protocol):
-    """One run of a float model in float64, as an equation sees it: N sequences of at most T steps."""
+    """One run of a float model in float64, as an equation sees it: N sequences."""
 
     @property
     def size(self) -> int:
         """N."""
-
-    @property
-    def steps(self) -> int:
-        """T."""
-
-    @property
-    def lengths(self) -> IndexArray:
-        """[N]: the number of real steps of each sequence."""
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """[N, T]: which steps are real."""
 
     def over(self, tensor: str) -> TimeAxis:
         """The steps of a tensor over time: its arrays' number of steps, and how many of each sequence are real."""
@@ -71,8 +56,8 @@ class Equations(Protocol):
     def write(self, tensor: str, values: FloatArray) -> None:
         """Set a tensor, [N, T, F] or [N, F]."""
 
-    def observe(self, name: str, values: FloatArray) -> None:
-        """Show a quantity inside a layer, [N, T, …], to whoever watches."""
+    def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
+        """Show a quantity inside a layer, [N, T, …], of the steps ``axis``, to whoever watches."""
 
 
 class Reader(Protocol):

@@ -12,12 +12,13 @@ from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Part, Reading, Written
 from qrnn.model.parts import FloatArray, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.time import TimeAxis
 
 
-def last_of(run: Equations, values: FloatArray) -> FloatArray:
+def last_of(axis: TimeAxis, values: FloatArray) -> FloatArray:
     """Each sequence's own last real step of values [N, T, F], [N, F]; zero for a sequence of no steps."""
-    last: FloatArray = values[np.arange(run.size), np.maximum(run.lengths, 1) - 1]
-    return np.where((run.lengths > 0)[:, None], last, 0.0)
+    last: FloatArray = values[np.arange(len(values)), np.maximum(axis.lengths, 1) - 1]
+    return np.where((axis.lengths > 0)[:, None], last, 0.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class LastStep(Layer):
         return True
 
     def equation(self, run: Equations) -> None:
-        run.write(self.output, last_of(run, run.read(self.input)))
+        run.write(self.output, last_of(run.over(self.input), run.read(self.input)))
 
     def quantize(self, plan: Plan) -> QuantLastStep:
         plan.copy_format(self.input, self.output)

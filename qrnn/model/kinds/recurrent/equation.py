@@ -13,28 +13,29 @@ import numpy as np
 from qrnn.model.activation import activate, softmax
 from qrnn.model.kinds.last_step import last_of
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, RecurrentDefinition
-from qrnn.model.parts import FloatArray
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.surroundings import Equations
 
 
 def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
     """Compute ``output``, ``h_n`` and ``c_n`` of a layer, and show each direction's quantities at every step."""
     x = run.operand(f"{layer.name}.x", run.read(layer.input))
-    steps = np.arange(run.steps)
+    axis = run.over(layer.input)
+    steps, mask = np.arange(axis.steps), axis.mask
     # each sequence reversed within its own length
-    backwards = np.where(run.mask, run.lengths[:, None] - 1 - steps, steps)
+    backwards = np.where(mask, axis.lengths[:, None] - 1 - steps, steps)
     sequences = np.arange(run.size)[:, None]
     ys, h_ns, c_ns = [], [], []
     for key, direction in zip(layer.keys, layer.directions, strict=True):
-        order = backwards if direction.reverse else np.broadcast_to(steps, run.mask.shape)
-        traces = _run_direction(layer, key, direction, x[sequences, order], run)
-        h_ns.append(last_of(run, traces["h"]))
+        order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
+        traces = _run_direction(layer, key, direction, x[sequences, order], run, axis.lengths)
+        h_ns.append(last_of(axis, traces["h"]))
         if layer.cell == "lstm":
-            c_ns.append(last_of(run, traces["c"]))
+            c_ns.append(last_of(axis, traces["c"]))
         in_time = {name: trace[sequences, order] for name, trace in traces.items()}  # the reversal is its own inverse
-        ys.append(np.where(run.mask[:, :, None], in_time["h"], 0.0))
+        ys.append(np.where(mask[:, :, None], in_time["h"], 0.0))
         for name, trace in in_time.items():
-            run.observe(f"{key}.{name}", trace)
+            run.observe(f"{key}.{name}", trace, axis)
     run.write(layer.output, np.concatenate(ys, axis=-1))
     run.write(layer.h_n, np.concatenate(h_ns, axis=-1))
     if layer.c_n is not None:
@@ -42,7 +43,7 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
 
 
 def _run_direction(
-    layer: RecurrentDefinition, key: str, d: Direction, x: FloatArray, run: Equations
+    layer: RecurrentDefinition, key: str, d: Direction, x: FloatArray, run: Equations, lengths: IndexArray
 ) -> dict[str, FloatArray]:
     """Every quantity of one direction at every step, in the order of processing.
 
@@ -56,7 +57,7 @@ def _run_direction(
     wx = x @ d.weight_ih.T + d.bias_ih
     out: dict[str, FloatArray] = {}
     for t in range(T):
-        active = (t < run.lengths)[:, None]
+        active = (t < lengths)[:, None]
         if not layer.memory:
             h, c = h_0, c_0
         now = step(cell, wx[:, t], h, c)
