@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import inspect
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates
+from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, norms
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
@@ -88,6 +89,30 @@ def test_the_blend_of_a_gru_lies_where_the_generator_says() -> None:
     assert function.facts["blend"] == (min(blends), max(blends))
 
 
+def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
+    """Every mantissa's, before and after each step, by the function's own statements on arrays."""
+    (function,) = (f for f in FUNCTIONS.SCALARS if f.function is norms.norm_scale)
+    statements = [s for s in TO_C.tree_of(norms.norm_scale).body if isinstance(s, ast.Assign)]
+    products = 0
+    for first in range(1 << 22, 1 << 24, 1 << 20):
+        space = {**vars(norms), "variance": np.arange(first, first + (1 << 20), dtype=np.int64) << 38, "exponent": 30}
+        for statement in statements:
+            text = ast.unparse(statement)
+            if "t * t * m" in text:
+                low, high = function.facts["t * t * m"]
+                square = space["t"].astype(np.uint64) ** 2  # below 2^41, and m below 2^24: it fits 65 bits
+                assert np.all(square <= np.uint64(high) // space["m"].astype(np.uint64))
+                assert low == 0
+                products += 1
+            exec(text, space)
+            name = ast.unparse(statement.targets[0])
+            if name in function.facts:
+                low, high = function.facts[name]
+                assert low <= space[name].min()
+                assert space[name].max() <= high
+    assert products == 3 * 12
+
+
 # --- what is generated has the contract's values ---
 
 GATES = tuple(f"QRNN_GATE_{kind}" for kind in MAKE.KINDS)
@@ -156,6 +181,19 @@ def ends_and_between(low: int, high: int) -> Any:
     return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
 
 
+PROVED = ("blend", "t", "t * t * m", "odd", "r")
+"""Facts that are no condition on the arguments: the tests above prove them."""
+
+
+@st.composite
+def variances(draw: Any, count: int, total: int) -> dict[str, int]:
+    """The statistics of a row of ``count`` features: by Cauchy and Schwarz, and with a shift that the loader lets pass."""
+    total = max(-count << 15, min(count * 32767, total))
+    least = -(-total * total // count)
+    shift = draw(st.sampled_from([s for s in range(0, 31, 2) if count * count << s <= 1 << 31]))
+    return {"total": total, "squares": draw(ends_and_between(least, count << 30)), "shift": shift}
+
+
 @st.composite
 def arguments(draw: Any, function: Any) -> dict[str, Any]:
     """Arguments within the bounds, and with the facts, that the generator takes for granted."""
@@ -173,11 +211,15 @@ def arguments(draw: Any, function: Any) -> dict[str, Any]:
         found["lowest"], found["highest"] = found["highest"], found["lowest"]
     if function.function in (gates.evaluate_ramp, fixedpoint.saturate) and found["low"] > found["high"]:
         found["low"], found["high"] = found["high"], found["low"]
-    space = {**function.function.__globals__, **found}
+    if function.function is norms.norm_variance:
+        found |= draw(variances(found["count"], found["total"]))
+    if function.function is norms.norm_scale:
+        found["exponent"] = norms.norm_exponent(found["variance"])
+    space = {**function.function.__globals__, "shift": 60 - 2 * found.get("exponent", 0), **found}
     if function.saturated:
         space["x"] = fixedpoint.saturate16(found["x"])
     for fact, (low, high) in function.facts.items():
-        if fact not in ("blend",):  # that one is no condition: it is proved above
+        if fact not in PROVED:
             assume(low <= eval(fact, space) <= high)
     return found
 
