@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import inspect
+import json
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, norms
+from qrnn.arithmetic import CONTRACT, CONTRACT_VERSION, cells, fixedpoint, gates, norms
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
 DIALECTS, TO_C, FUNCTIONS, MAKE = (load_tool(name) for name in NAMES)
 RUNTIME = targets_folder() / "runtime"
 HERE = Path(__file__).parent
+NORMS = HERE.parent / "golden" / f"norms-{CONTRACT_VERSION}.json"
 ENTRIES = 65538
 
 
@@ -276,6 +278,18 @@ def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool
         assert (fixedpoint.saturate16(got) if function.leave else got) == expected(function, values)
 
     check()
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_normalizations_have_the_golden_vectors(cc: str, folder: Path) -> None:
+    document = json.loads(NORMS.read_text(encoding="utf-8"))
+    made = {f.function.__name__: f for f in FUNCTIONS.SCALARS}
+    for name, entry in document["functions"].items():
+        call = getattr(library(cc, True, folder), f"call_qrnn_{name}")
+        call.restype = ctypes.c_int64
+        kinds = [CTYPES[made[name].arguments[argument].kind] for argument in entry["arguments"]]
+        for *case, result in entry["cases"]:
+            assert call(*(kind(v) for kind, v in zip(kinds, case, strict=True))) == result, f"{name}{case}"
 
 
 # --- special forms ---
