@@ -85,19 +85,15 @@ def _rows(rng: np.random.Generator) -> list[dict[str, Any]]:
         x = np.concatenate(
             [spread, np.clip(spread[2:4] + 20000, -32768, 32767), ends, np.full((2, features), [[0], [-321]])]
         )
-        for centred in (1, 0):
-            found.append(
-                {
-                    "centred": centred,
-                    "variance_shift": p.variance_shift,
-                    "epsilon": p.epsilon,
-                    "gain": p.gain.tolist(),
-                    "gain_shift": p.gain_shift.tolist(),
-                    "bias": p.bias.tolist(),
-                    "x": x.tolist(),
-                    "y": [],
-                }
-            )
+        own = {
+            "gain": p.gain.tolist(),
+            "gain_shift": p.gain_shift.tolist(),
+            "bias": p.bias.tolist(),
+            "x": x.tolist(),
+            "y": [],
+        }
+        sizes = {"variance_shift": p.variance_shift, "epsilon": p.epsilon}
+        found += [{"centred": centred, **sizes, **own} for centred in (1, 0)]
     return found
 
 

@@ -1,8 +1,8 @@
-"""Write or check the golden vectors of the numeric contract: tests/golden/contract-<version>.json (docs/arithmetic.md), and norms-<version>.json
-beside it, those of normalizations (tools/golden_norms.py).
+"""Write or check the golden vectors of the numeric contract: tests/golden/contract-<version>.json (docs/arithmetic.md).
 
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
-and for every backend here. Its layout is described in the file itself, under ``about``::
+and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
+norms-<version>.json (tools/golden_norms.py)::
 
     python tools/make_golden.py            write both files of the current contract version
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ

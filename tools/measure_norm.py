@@ -78,7 +78,8 @@ def sqnr(want: FloatArray, got: FloatArray) -> float:
 def measured(x: FloatArray, centred: bool, seed: int) -> tuple[float, float, float]:
     """SQNR against float64 of the integers and of the real numbers; the largest error of the former in units of the output."""
     rng = np.random.default_rng(seed)
-    gain, bias = rng.uniform(0.25, 2.0, x.shape[1]), rng.uniform(-1.0, 1.0, x.shape[1])
+    gain: FloatArray = rng.uniform(0.25, 2.0, (x.shape[1],))
+    bias: FloatArray = rng.uniform(-1.0, 1.0, (x.shape[1],))
     in_frac = fraction_bits(float(np.abs(x).max()), headroom=1.0)
     q = np.clip(round_half_up(x * 2.0**in_frac), -32768, 32767).astype(np.int16)
     real, same = reference(x, gain, bias, centred), reference(q / 2.0**in_frac, gain, bias, centred)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from arithmetic.test_cells import Register, check_compiled
+
 from backends.lanes import LANES, Kernel
 from backends.test_golden import TOOL
 from backends.test_vector import INT16, INT32, NORM_TOTAL
