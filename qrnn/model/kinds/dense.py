@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.formats import fraction_bits
+from qrnn.model.formats import output_frac
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Chosen, LayerMatrix, Loop, Part, Reading, Rounding, RowLoop, StandIns, Written
 from qrnn.model.parts import (
@@ -52,7 +52,7 @@ class Dense(Layer):
         return plan.row_sum(self.weight)
 
     def quantize(self, plan: Plan) -> QuantDense:
-        frac, reason = self._out_frac(plan)
+        frac, reason = output_frac(plan, self.output)
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(self.weight))
         weight = self.weight * plan.unit(self.input, operand)
         fracs = np.full(len(weight), frac, np.int64)
@@ -62,17 +62,6 @@ class Dense(Layer):
         plan.set_format(self.output, frac)
         matrix = plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit)
         return QuantDense(self.name, self.input, self.output, matrix, pre_shift, operand, frac)
-
-    def _out_frac(self, plan: Plan) -> tuple[int, str]:
-        """The fraction bits of y and why: what its only reader wants, where that has a wish, else what calibration showed."""
-        readers = plan.readers(self.output)
-        if len(readers) == 1 and not plan.is_output(self.output):
-            wanted = readers[0].wanted_frac(plan)
-            if wanted is not None:
-                return wanted[0], f"the input format of {wanted[1]}"
-        largest = plan.largest(self.output)
-        least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
-        return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
 
 
 def dense_rows(contract: Any) -> Loop:
