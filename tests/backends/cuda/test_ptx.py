@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from numba import cuda
 
 from backends.cuda.ptx import (
     AMPERE,
@@ -15,7 +14,6 @@ from backends.cuda.ptx import (
     GENERAL,
     HEADS,
     HOPPER,
-    LONGS,
     ORDER,
     PACK,
     PLAIN_DENSE,
@@ -34,9 +32,7 @@ from backends.cuda.ptx import (
     linker,
     ptx_of,
 )
-from qrnn.arithmetic import norms
 from qrnn.backends.cuda import general, heads, inputs, steps
-from qrnn.backends.cuda.contract import device
 from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
@@ -158,34 +154,3 @@ def test_every_head_is_here() -> None:
     """A kernel that nobody compiled would be found by its first user."""
     options = {name: getattr(value, "targetoptions", {}) for name, value in vars(heads).items()}
     assert set(HEADS) == {name for name, own in options.items() if own.get("launch_bounds")}
-
-
-@pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
-def test_rows_are_normalized_in_registers(capability: Capability, tmp_path: Path) -> None:
-    """Every function of `qrnn.arithmetic.norms`, in 64-bit registers and without a division or a float."""
-    ptx = ptx_of(normalize_row, (SHORTS2, LONGS, SHORTS2), capability)
-    for name in ("div", "sqrt", "rsqrt", "fma", "cvt.rn"):
-        assert not instructions(ptx, name), name
-    assert instructions(ptx, "mul.lo.s64")
-    if PTXAS is not None:
-        assert_registers_suffice(assemble(ptx, capability, tmp_path))
-
-
-@cuda.jit(launch_bounds=128)
-def normalize_row(x: Any, parameters: Any, out: Any) -> None:
-    """A thread for each row of x, with one gain, gain_shift and bias for all features."""
-    m = cuda.grid(1)
-    if m < x.shape[0]:
-        count, total, squares = x.shape[1], 0, 0
-        for k in range(count):
-            total += x[m, k]
-            squares += x[m, k] * x[m, k]
-        variance = norm_variance(count, total, squares, parameters[0], parameters[1])
-        exponent = norm_exponent(variance)
-        scale = norm_scale(variance, exponent)
-        for k in range(count):
-            out[m, k] = normalize(x[m, k], count, total, scale, exponent, parameters[2], parameters[3], parameters[4])
-
-
-norm_variance, norm_exponent = device(norms.norm_variance), device(norms.norm_exponent)
-norm_scale, normalize = device(norms.norm_scale), device(norms.normalize)
