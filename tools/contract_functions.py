@@ -13,7 +13,7 @@ from typing import Any
 from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
 from contract_to_c import Callee
 
-from qrnn.arithmetic import cells, fixedpoint, gates
+from qrnn.arithmetic import cells, fixedpoint, gates, norms
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
@@ -24,6 +24,8 @@ STATE = (-cells.STATE_LIMIT, cells.STATE_LIMIT)
 PARTIAL = (-(1 << 30) + 1, (1 << 30) - 1)
 """A requantized sum."""
 FRAC = (0, 15)
+NORM_VARIANCE = (1 << 62) - 1
+"""The largest variance of a row that is normalized."""
 MAGNITUDES = (-INT32[1], INT32[1])
 """Every int32 that has a magnitude."""
 LINE = (-(1 << 31) + (1 << 15), (1 << 31) - 1 - (1 << 15))
@@ -170,6 +172,36 @@ SCALARS: tuple[Function, ...] = (
     ),
     Function(
         cells.peephole, 4, {"c": signed(INT32), "weight": signed(INT16), "shift": bits(0, 46)},
+    ),
+    Function(
+        norms.norm_variance, 5,
+        {
+            "count": signed((1, norms.NORM_FEATURES)), "total": signed((-(1 << 30) + (1 << 15), (1 << 30) - (1 << 15))),
+            "squares": long((0, norms.NORM_FEATURES << 30)), "shift": bits(0, 30), "epsilon": long((0, norms.NORM_TERM_MAX - 1)),
+        },
+        result="int64_t",
+        facts={
+            "count * squares - total * total": (0, 1 << 60),
+            "count * squares - total * total << shift": (0, norms.NORM_TERM_MAX),
+        },
+        note="count * squares >= total^2 by Cauchy and Schwarz, and count^2 * 2^shift <= 2^31 is checked for every layer.",
+    ),
+    Function(norms.norm_exponent, 5, {"variance": long((1, NORM_VARIANCE))}),
+    Function(
+        norms.norm_scale, 5, {"variance": long((1, NORM_VARIANCE)), "exponent": signed((0, 30))},
+        facts={
+            "variance << shift": (1 << 60, NORM_VARIANCE), "t": (1 << 18, (1 << 20) + (1 << 17)), "t * t * m": (0, (1 << 63) - 1),
+            "odd": ((1 << 16) + 1, (1 << 17) + 1), "r": (1 << 15, 1 << 16),
+        },
+        note="exponent is that of variance. The bounds of t, of t * t * m and of r are those of every m.",
+    ),
+    Function(
+        norms.normalize, 5,
+        {
+            "x": signed(INT16), "count": signed((1, norms.NORM_FEATURES)),
+            "total": signed((-(1 << 30) + (1 << 15), (1 << 30) - (1 << 15))), "scale": signed((1 << 15, 1 << 16)),
+            "exponent": signed((0, 30)), "gain": signed(INT16), "gain_shift": signed((-128, 127)), "bias": signed(INT32),
+        },
     ),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""

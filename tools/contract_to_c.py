@@ -62,6 +62,8 @@ class Scope:
     lines: list[str] = field(default_factory=list)
     entries: dict[str, str] = field(default_factory=dict)
     """Variables that hold entries of a table, and the expressions that read these."""
+    declared: set[str] = field(default_factory=set)
+    """The names of variables in C; none is declared twice."""
 
 
 _OPERATORS: dict[type, tuple[str, Callable[[int, int], int]]] = {
@@ -166,8 +168,9 @@ class Translator:
             scope.names[name] = value
             return
         own = name
-        while any(isinstance(v, Value | Table) and v.text == own for v in scope.names.values()):
+        while own in scope.declared or any(v.text == own for v in scope.names.values()):
             own += "_"
+        scope.declared.add(own)
         if value.kind == LANES:
             value = self.d.vector(value)  # type: ignore[attr-defined]
         scope.lines.append(f"const {self.d.name(value)} {own} = {value.text};")

@@ -1,10 +1,11 @@
 """Write or check the golden vectors of the numeric contract: tests/golden/contract-<version>.json (docs/arithmetic.md).
 
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
-and for every backend here. Its layout is described in the file itself, under ``about``::
+and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
+norms-<version>.json (tools/golden_norms.py)::
 
-    python tools/make_golden.py            write the file of the current contract version
-    python tools/make_golden.py --check    compare it with the reference backend; exit status 1 when they differ
+    python tools/make_golden.py            write both files of the current contract version
+    python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ
 
 Inputs come from fixed seeds and are part of the file: ``run_case`` computes from the file alone.
 """
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import golden_norms
 import numpy as np
 from golden_cases import (
     add_cases,
@@ -57,6 +59,7 @@ from qrnn.system.atomic import write_atomically
 FORMAT = "qrnn golden vectors"
 FORMAT_VERSION = 1
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{CONTRACT_VERSION}.json"
+NORMS = GOLDEN.with_name(f"norms-{CONTRACT_VERSION}.json")
 
 ABOUT = [
     "Every number is an integer, but for x and scale under 'boundary', which are float64 written so that they read back exactly.",
@@ -247,6 +250,21 @@ def check(path: Path) -> int:
     for name, entry in gate_function_entries(gate_functions()).items():
         made = {key: value for key, value in entry.items() if key not in ("samples", "all_inputs_sha256")}
         expected["gate_functions"].setdefault(name, {}).update(made)
+    return _said(path, committed, expected)
+
+
+def check_norms(path: Path = NORMS) -> int:
+    """Compare the vectors of normalizations with what the contract's functions make of their inputs."""
+    if not path.is_file():
+        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
+        return 1
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    head = {key: value for key, value in golden_norms.make_document().items() if key not in ("functions", "rows")}
+    return _said(path, committed, golden_norms.with_results(committed) | head)
+
+
+def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any]) -> int:
+    """Say where a file differs from what is expected; the exit status."""
     found = differences(committed, expected)
     for line in found:
         print(f"{path.name} differs: {line}", file=sys.stderr)
@@ -261,15 +279,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="compare the file with the reference backend, write nothing"
     )
-    parser.add_argument("--path", type=Path, default=GOLDEN, help="the file (default: %(default)s)")
+    parser.add_argument("--path", type=Path, help=f"one file (default: {GOLDEN} and {NORMS.name})")
     options = parser.parse_args(arguments)
-    path: Path = options.path
+    path: Path = options.path or GOLDEN
     if options.check:
-        return check(path)
-    text = to_text(make_document())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
-    print(f"{path}: {len(text)} bytes, contract {CONTRACT_VERSION}")
+        return check(path) | (check_norms() if options.path is None else 0)
+    documents = {path: make_document()} | ({NORMS: golden_norms.make_document()} if options.path is None else {})
+    for place, document in documents.items():
+        text = to_text(document)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, text.encode())
+        print(f"{place}: {len(text)} bytes, contract {CONTRACT_VERSION}")
     return 0
 
 

@@ -7,7 +7,7 @@ compiler, in order, and calls the same functions from its loops.
 from collections.abc import Callable
 from typing import Any
 
-from qrnn.arithmetic import cells, fixedpoint, gates
+from qrnn.arithmetic import cells, fixedpoint, gates, norms
 
 CONTRACT_VERSION = "1.0"
 """Changes when any input can give other bits than before."""
@@ -43,5 +43,9 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     cells.lstm_hidden_state,
     cells.gru_hidden_state,
     cells.rnn_hidden_state,
+    norms.norm_variance,
+    norms.norm_exponent,
+    norms.norm_scale,
+    norms.normalize,
 )
 """Every function of the contract, each after those it calls."""

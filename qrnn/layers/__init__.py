@@ -14,7 +14,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 from __future__ import annotations
 
 from qrnn.layers.build import model
-from qrnn.layers.feedforward import activation, add, concat, dense, embedding, last_step, softmax
+from qrnn.layers.feedforward import activation, add, concat, dense, embedding, last_step, layer_norm, rms_norm, softmax
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
@@ -47,9 +47,11 @@ __all__ = [
     "input",
     "jordan",
     "last_step",
+    "layer_norm",
     "lstm",
     "model",
     "projection",
+    "rms_norm",
     "rnn",
     "softmax",
     "state",

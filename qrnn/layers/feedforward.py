@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import DataError, UnsupportedError
-from qrnn.layers.checks import function, matrix, place, shaped_or_zeros
+from qrnn.layers.checks import function, matrix, place, shaped, shaped_or_zeros
 from qrnn.layers.tensors import Tensor, Tokens, readable, sequence, simple_layer
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.add import Add
@@ -15,6 +15,7 @@ from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.layer_norm import LayerNorm
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
@@ -47,6 +48,33 @@ def softmax(t: Tensor, *, name: str | None = None) -> Tensor:
     """y_k = e^(t_k) / Σ_j e^(t_j) over all features of each step."""
     t = readable(place("softmax", name), t)
     return simple_layer("softmax", name, (t,), (t.features, t.has_time), lambda own, names: Softmax(own, names[0], own))
+
+
+def layer_norm(
+    t: Tensor, gain: Any = None, bias: Any = None, *, epsilon: float = 1e-5, name: str | None = None
+) -> Tensor:
+    """y = gain · (t - mean) / sqrt(variance + epsilon) + bias over all features of each step (Ba, Kiros, Hinton 2016).
+
+    gain [F], one when None; bias [F], zero when None.
+    """
+    return _normalized("layer_norm", t, gain, bias, epsilon, True, name)
+
+
+def rms_norm(t: Tensor, gain: Any = None, *, epsilon: float = 1e-5, name: str | None = None) -> Tensor:
+    """y = gain · t / sqrt(mean of t² + epsilon) over all features of each step (Zhang, Sennrich 2019); gain [F], one when None."""
+    return _normalized("rms_norm", t, gain, None, epsilon, False, name)
+
+
+def _normalized(kind: str, t: Tensor, gain: Any, bias: Any, epsilon: float, centred: bool, name: str | None) -> Tensor:
+    where = place(kind, name)
+    t = readable(where, t)
+    g = shaped(where, "gain", np.ones(t.features) if gain is None else gain, (t.features,), "[F]")
+    b = shaped_or_zeros(where, "bias", bias, (t.features,), "[F]")
+    e = float(shaped(where, "epsilon", epsilon, (), "one number"))
+    if e < 0.0:
+        raise DataError(f"{where}: epsilon is {e}, expected at least 0")
+    shape = (t.features, t.has_time)
+    return simple_layer(kind, name, (t,), shape, lambda own, names: LayerNorm(own, names[0], own, g, b, e, centred))
 
 
 def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:

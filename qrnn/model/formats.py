@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from qrnn.model.layer import Layer
 from qrnn.model.parts import TensorFormat
+from qrnn.model.surroundings import Plan
 
 
 def fraction_bits(largest: float, most: int = 15, least: int = 0, headroom: float = 2.0, width: int = 16) -> int:
@@ -23,3 +25,15 @@ def fraction_bits_of(fmt: TensorFormat) -> int | None:
         return None
     mantissa, exponent = math.frexp(fmt.scale[0])
     return 1 - exponent if mantissa == 0.5 else None
+
+
+def output_frac(plan: Plan, tensor: str) -> tuple[int, str]:
+    """The fraction bits of what a layer writes, and why: what its only reader wants, where that has a wish, else what calibration showed."""
+    readers = plan.readers(tensor)
+    if len(readers) == 1 and not plan.is_output(tensor):
+        wanted = readers[0].wanted_frac(plan)
+        if wanted is not None:
+            return wanted[0], f"the input format of {wanted[1]}"
+    largest = plan.largest(tensor)
+    least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
+    return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qrnn.model.formats import fraction_bits
+from qrnn.model.formats import output_frac
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
 from qrnn.model.parts import (
@@ -56,7 +56,7 @@ class MatrixLayer(Layer):
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """The integers of the matrix, and the format of what it gives, which is decided and recorded here."""
-        frac, reason = self._out_frac(plan)
+        frac, reason = output_frac(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
         unit = plan.unit(self.input, operand)
@@ -67,17 +67,6 @@ class MatrixLayer(Layer):
         plan.note_shift(self.name, pre_shift)
         plan.set_format(self.output, frac)
         return MatrixParts(plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
-
-    def _out_frac(self, plan: Plan) -> tuple[int, str]:
-        """The fraction bits of y and why: what its only reader wants, where that has a wish, else what calibration showed."""
-        readers = plan.readers(self.output)
-        if len(readers) == 1 and not plan.is_output(self.output):
-            wanted = readers[0].wanted_frac(plan)
-            if wanted is not None:
-                return wanted[0], f"the input format of {wanted[1]}"
-        largest = plan.largest(self.output)
-        least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
-        return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
 
 
 class MatrixParts(NamedTuple):

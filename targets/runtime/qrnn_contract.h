@@ -155,4 +155,70 @@ static inline int32_t qrnn_peephole(int32_t c, int32_t weight, uint32_t shift)
         INT64_C(1073741824));
 }
 
+/* (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62).
+ * count is F, 1 ... 32767; total is S, or 0 for RMS normalization; squares is Q. shift is even, with F^2 * 2^shift <= 2^31, and
+ * epsilon is F^2 times the real one in units of 2^(-shift - 2 * in_frac), 0 ... 2^61 - 1. By Cauchy and Schwarz F * Q >= S^2. The
+ * result is below 1 only where all x_k are equal (or 0, for RMS) and epsilon is 0; each F * x_k - S is 0 then, and the output is
+ * the bias.
+ * Section 5 of docs/arithmetic.md. Here count 1 ... 2^15 - 1, total -1073709056 ... 1073709056, squares 0 ... 35183298347008,
+ * shift 0 ... 30, epsilon 0 ... 2^61 - 1. count * squares >= total^2 by Cauchy and Schwarz, and count^2 * 2^shift <= 2^31 is
+ * checked for every layer. */
+static inline int64_t qrnn_norm_variance(int32_t count, int32_t total, int64_t squares, uint32_t shift, int64_t epsilon)
+{
+    const int64_t v = (((count * squares) - ((int64_t)total * total)) << shift) + epsilon;
+    return (v < INT64_C(1)) ? INT64_C(1) : v;
+}
+
+/* The j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1.
+ * Section 5 of docs/arithmetic.md. Here variance 1 ... 2^62 - 1. */
+static inline int32_t qrnn_norm_exponent(int64_t variance)
+{
+    const int32_t by32 = (variance < INT64_C(4294967296)) ? 0 : 32;
+    const int64_t v = variance >> (uint32_t)by32;
+    const int32_t by16 = (v < INT64_C(65536)) ? 0 : 16;
+    const int64_t v_ = v >> (uint32_t)by16;
+    const int32_t by8 = (v_ < INT64_C(256)) ? 0 : 8;
+    const int64_t v__ = v_ >> (uint32_t)by8;
+    const int32_t by4 = (v__ < INT64_C(16)) ? 0 : 4;
+    const int64_t v___ = v__ >> (uint32_t)by4;
+    const int32_t by2 = (v___ < INT64_C(4)) ? 0 : 2;
+    return ((((by32 + by16) + by8) + by4) + by2) >> 1U;
+}
+
+/* 2^(16+j) / sqrt(variance), j its norm_exponent: round(2^27 / sqrt(m)), halves up, of the 24 bits m of variance from its leading
+ * one on.
+ * m = floor(variance * 4^(11-j)) lies in [2^22, 2^24), the result in [2^15, 2^16]. It is the nearest whole number for every m, by
+ * whatever way it is found: here three Newton steps from a line, t -> t + t * (1 - t^2 * m / 2^62) / 2 towards 2^31 / sqrt(m),
+ * which end within 2 units below it, and one comparison. t^2 * m stays below 2^63.
+ * Section 5 of docs/arithmetic.md. Here variance 1 ... 2^62 - 1, exponent 0 ... 30. exponent is that of variance. The bounds of t,
+ * of t * t * m and of r are those of every m. */
+static inline int32_t qrnn_norm_scale(int64_t variance, int32_t exponent)
+{
+    const int32_t shift = 60 - (2 * exponent);
+    const int64_t m = (variance << (uint32_t)shift) >> 38U;
+    const int32_t t = INT32_C(1118225) - ((int32_t)((m * INT64_C(159746)) >> 22U));
+    const int32_t t_ = t + ((int32_t)((t * ((INT64_C(4611686018427387904) - (((int64_t)t * t) * m)) >> 24U)) >> 39U));
+    const int32_t t__ = t_ + ((int32_t)((t_ * ((INT64_C(4611686018427387904) - (((int64_t)t_ * t_) * m)) >> 24U)) >> 39U));
+    const int32_t t___ = t__ + ((int32_t)((t__ * ((INT64_C(4611686018427387904) - (((int64_t)t__ * t__) * m)) >> 24U)) >> 39U));
+    const int32_t r = (t___ + 8) >> 4U;
+    const int32_t odd = (2 * r) + 1;
+    return ((((int64_t)odd * odd) * m) > INT64_C(72057594037927936)) ? r : (r + 1);
+}
+
+/* gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
+ * x int16; gain int16; bias int32 with 8 more fraction bits than the output; count, total as in norm_variance; scale and exponent
+ * the row's. exponent + gain_shift >= 0 unless F * x - S is 0: whoever makes the parameters sees to it. The product is below 2^62,
+ * so that a shift of more than 62 would change nothing. Cutting it off before the bias is added changes nothing either:
+ * floor((floor(p / 2^k) + b) / 2^8) = floor((p + b * 2^k) / 2^(k+8)).
+ * Section 5 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, count 1 ... 2^15 - 1, total -1073709056 ... 1073709056,
+ * scale 2^15 ... 2^16, exponent 0 ... 30, gain -2^15 ... 2^15 - 1, gain_shift -128 ... 127, bias -2^31 ... 2^31 - 1. */
+static inline int32_t qrnn_normalize(int32_t x, int32_t count, int32_t total, int32_t scale, int32_t exponent, int32_t gain,
+                                     int32_t gain_shift, int32_t bias)
+{
+    const int64_t product = (((int64_t)((count * x) - total)) * scale) * gain;
+    const int32_t by = qrnn_saturate(exponent + gain_shift, 0, 62);
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64((product >> (uint32_t)by) + bias, 8U), INT64_C(-32768),
+        INT64_C(32767));
+}
+
 #endif

@@ -52,3 +52,18 @@ def test_quoted_figures(section: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(figures) >= 2
     for figure in figures:
         assert re.search(rf"\b{re.escape(figure)}\b", out), figure
+
+
+def test_figures_of_normalizations(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the table and the sentences about int32 sums, of the sizes that they name; the last digit may differ with NumPy's."""
+    assert runpy.run_path(str(ROOT / "tools" / "measure_norm.py"))["main"]([]) == 0
+    layer, _, sums = re.split(r"^(?=RMS|int32)", capsys.readouterr().out, flags=re.M)
+    cell = r"([\d.]+) / *([\d.]+) \(([\d.]+)\)"
+    text = "\n".join(line for line in DOCUMENT.splitlines() if re.match(rf"^\| \d+ \| {cell}", line))
+    quoted, own = ([float(v) for row in re.findall(cell, part) for v in row] for part in (text, layer))
+    assert len(quoted) == len(own) == 5 * 4 * 3
+    assert quoted == pytest.approx(own, abs=0.1)
+    proved, calibrated, exact = map(float, re.findall(r"^ +64 +([\d.]+) +([\d.]+) +([\d.]+)$", sums, re.M)[0])
+    paragraph = DOCUMENT[DOCUMENT.index("*int32 sums.*") :].partition("\n\n")[0]
+    for figure in (proved, calibrated, exact):
+        assert re.search(rf"\b{figure:.1f}\b", paragraph), figure

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.lanes import LANES, Bounds, Kernel, columns_of, edges, fits_32
-from qrnn.arithmetic import cells, fixedpoint, gates
+from qrnn.arithmetic import cells, fixedpoint, gates, norms
 from qrnn.backends.cpu.vector import Vec, lift
 
 INT32, INT16 = (-(1 << 31), (1 << 31) - 1), (-(1 << 15), (1 << 15) - 1)
 SUM = (-(1 << 30) + 1, (1 << 30) - 1)
 UNIT, SIGNED, EITHER = (0, 1 << 15), (-32767, 32767), (-(1 << 15), 1 << 15)
+NORM_TOTAL = (-(32767 << 15), 32767 << 15)
 FRAC, SHIFT, LIMIT = (0, 15), (0, 30), (1, 32767)
 
 few = settings(max_examples=60, deadline=None)
@@ -101,6 +102,8 @@ SPECS = {
     "gru_hidden_state-0": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, 0)),
     "gru_hidden_state": Spec(cells.gru_hidden_state, (UNIT, SIGNED, SIGNED, 15, FRAC)),
     "rnn_hidden_state": Spec(cells.rnn_hidden_state, (EITHER, SHIFT)),
+    "normalize": Spec(norms.normalize, (INT16, (1, 32767), NORM_TOTAL, (1 << 15, 1 << 16), (0, 30), INT16, (-128, 127), INT32)),
+    "normalize-4096": Spec(norms.normalize, (INT16, 4096, (-(1 << 27), 1 << 27), (1 << 15, 1 << 16), 20, INT16, (-9, 9), INT32)),
     "evaluate_ramp": Spec(gates.evaluate_ramp, (INT16, SIGNED, (-(1 << 29), 1 << 29), FRAC, EITHER, EITHER), ordered),
     "evaluate_threshold": Spec(gates.evaluate_threshold, (INT16, INT16, SIGNED, (-(1 << 29), 1 << 29), EITHER, EITHER)),
 }  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import inspect
+import json
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -17,13 +19,14 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates
+from qrnn.arithmetic import CONTRACT, CONTRACT_VERSION, cells, fixedpoint, gates, norms
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
 DIALECTS, TO_C, FUNCTIONS, MAKE = (load_tool(name) for name in NAMES)
 RUNTIME = targets_folder() / "runtime"
 HERE = Path(__file__).parent
+NORMS = HERE.parent / "golden" / f"norms-{CONTRACT_VERSION}.json"
 ENTRIES = 65538
 
 
@@ -86,6 +89,30 @@ def test_the_blend_of_a_gru_lies_where_the_generator_says() -> None:
     ends = (-32767, 32767)
     blends = [z * h + ((1 << 15) - z) * n for z in (0, 1 << 15) for h in ends for n in ends]
     assert function.facts["blend"] == (min(blends), max(blends))
+
+
+def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
+    """Every mantissa's, before and after each step, by the function's own statements on arrays."""
+    (function,) = (f for f in FUNCTIONS.SCALARS if f.function is norms.norm_scale)
+    statements = [s for s in TO_C.tree_of(norms.norm_scale).body if isinstance(s, ast.Assign)]
+    products = 0
+    for first in range(1 << 22, 1 << 24, 1 << 20):
+        space = {**vars(norms), "variance": np.arange(first, first + (1 << 20), dtype=np.int64) << 38, "exponent": 30}
+        for statement in statements:
+            text = ast.unparse(statement)
+            if "t * t * m" in text:
+                low, high = function.facts["t * t * m"]
+                square = space["t"].astype(np.uint64) ** 2  # below 2^41, and m below 2^24: it fits 65 bits
+                assert np.all(square <= np.uint64(high) // space["m"].astype(np.uint64))
+                assert low == 0
+                products += 1
+            exec(text, space)
+            name = ast.unparse(statement.targets[0])
+            if name in function.facts:
+                low, high = function.facts[name]
+                assert low <= space[name].min()
+                assert space[name].max() <= high
+    assert products == 3 * 12
 
 
 # --- what is generated has the contract's values ---
@@ -156,6 +183,19 @@ def ends_and_between(low: int, high: int) -> Any:
     return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
 
 
+PROVED = ("blend", "t", "t * t * m", "odd", "r")
+"""Facts that are no condition on the arguments: the tests above prove them."""
+
+
+@st.composite
+def variances(draw: Any, count: int, total: int) -> dict[str, int]:
+    """The statistics of a row of ``count`` features: by Cauchy and Schwarz, and with a shift that the loader lets pass."""
+    total = max(-count << 15, min(count * 32767, total))
+    least = -(-total * total // count)
+    shift = draw(st.sampled_from([s for s in range(0, 31, 2) if count * count << s <= 1 << 31]))
+    return {"total": total, "squares": draw(ends_and_between(least, count << 30)), "shift": shift}
+
+
 @st.composite
 def arguments(draw: Any, function: Any) -> dict[str, Any]:
     """Arguments within the bounds, and with the facts, that the generator takes for granted."""
@@ -173,11 +213,15 @@ def arguments(draw: Any, function: Any) -> dict[str, Any]:
         found["lowest"], found["highest"] = found["highest"], found["lowest"]
     if function.function in (gates.evaluate_ramp, fixedpoint.saturate) and found["low"] > found["high"]:
         found["low"], found["high"] = found["high"], found["low"]
-    space = {**function.function.__globals__, **found}
+    if function.function is norms.norm_variance:
+        found |= draw(variances(found["count"], found["total"]))
+    if function.function is norms.norm_scale:
+        found["exponent"] = norms.norm_exponent(found["variance"])
+    space = {**function.function.__globals__, "shift": 60 - 2 * found.get("exponent", 0), **found}
     if function.saturated:
         space["x"] = fixedpoint.saturate16(found["x"])
     for fact, (low, high) in function.facts.items():
-        if fact not in ("blend",):  # that one is no condition: it is proved above
+        if fact not in PROVED:
             assume(low <= eval(fact, space) <= high)
     return found
 
@@ -234,6 +278,18 @@ def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool
         assert (fixedpoint.saturate16(got) if function.leave else got) == expected(function, values)
 
     check()
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_normalizations_have_the_golden_vectors(cc: str, folder: Path) -> None:
+    document = json.loads(NORMS.read_text(encoding="utf-8"))
+    made = {f.function.__name__: f for f in FUNCTIONS.SCALARS}
+    for name, entry in document["functions"].items():
+        call = getattr(library(cc, True, folder), f"call_qrnn_{name}")
+        call.restype = ctypes.c_int64
+        kinds = [CTYPES[made[name].arguments[argument].kind] for argument in entry["arguments"]]
+        for *case, result in entry["cases"]:
+            assert call(*(kind(v) for kind, v in zip(kinds, case, strict=True))) == result, f"{name}{case}"
 
 
 # --- special forms ---

@@ -1,5 +1,5 @@
 """One function per ONNX operator; importing a module registers its functions. A new operator is a new function here."""
 
-from qrnn.onnx_import.operators import dense, pointwise, recurrent, reshape, select, shapes, structural
+from qrnn.onnx_import.operators import dense, normalization, pointwise, recurrent, reshape, select, shapes, structural
 
-__all__ = ["dense", "pointwise", "recurrent", "reshape", "select", "shapes", "structural"]
+__all__ = ["dense", "normalization", "pointwise", "recurrent", "reshape", "select", "shapes", "structural"]

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import cuda
 
 from backends.generators import Case
 from backends.test_exactness import CORNERS, check_exact
 from backends.test_golden import GOLDEN, TOOL
 from backends.test_raw_layers import check_raw
 from qrnn.backends import available_backends
+from qrnn.backends.cuda.contract import device
 
 DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 SMALL = 300
@@ -36,6 +38,23 @@ def test_golden_vectors(kind: str, most: int) -> None:
             assert got == case[key], f"{kind} {number} ({case.get('name', '')}): {key}"
         seen += 1
     assert seen > len(DOCUMENT[kind]) / 2
+
+
+@pytest.mark.parametrize("name", TOOL.golden_norms.FUNCTIONS)
+def test_golden_vectors_of_normalizations(name: str) -> None:
+    """Each function on the device, a thread for each case."""
+    entry = json.loads(TOOL.NORMS.read_text(encoding="utf-8"))["functions"][name]
+    table = np.array(entry["cases"], np.int64)
+    function, places = device(TOOL.golden_norms.FUNCTIONS[name]), range(table.shape[1] - 1)
+    space: dict[str, Any] = {"function": function, "cuda": cuda}
+    arguments = ", ".join(f"cases[i, {k}]" for k in places)
+    exec(
+        f"def kernel(cases, out):\n    i = cuda.grid(1)\n    if i < out.shape[0]:\n        out[i] = function({arguments})\n",
+        space,
+    )
+    out = cuda.to_device(np.zeros(len(table), np.int64))
+    cuda.jit(space["kernel"])[-(-len(table) // 32), 32](cuda.to_device(table), out)
+    np.testing.assert_array_equal(out.copy_to_host(), table[:, -1])
 
 
 @pytest.mark.wide(cover=False, keep=4)
