@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -53,8 +54,8 @@ def definition_of(make: Callable[[Any], Any]) -> Definition:
     if isinstance(make, partial):
         function, arguments, options = make.func, make.args, make.keywords
     constants = all(isinstance(value, (int, str)) for value in (*arguments, *options.values()))
-    module = importlib.import_module(function.__module__)
-    if not constants or getattr(module, getattr(function, "__name__", ""), None) is not function:
+    named = isinstance(function, FunctionType) and function.__qualname__ in vars(sys.modules[function.__module__])
+    if not named or not constants or vars(sys.modules[function.__module__])[function.__qualname__] is not function:
         raise AssertionError(
             f"{make!r} makes the loop of a layer: expected a function of a module, by its name there, or a functools.partial of one whose "
             "further arguments are integers and texts"
@@ -65,37 +66,47 @@ def definition_of(make: Callable[[Any], Any]) -> Definition:
 
 
 @cache
-def _digest_of(function: Any) -> str:
-    """SHA-256 over the source of the module of a function, and over the functions and constants of other modules that its code names.
+def _digest_of(function: FunctionType) -> str:
+    """SHA-256 over the source of the module of a function, and over what its code, and that of functions that it calls, names elsewhere.
 
     The functions of the contract are part of every kernel's key.
     """
-    digest, waiting, seen = hashlib.sha256(), [function], set()
+    digest, waiting, seen = hashlib.sha256(), [function], {function}
     while waiting:
         found = waiting.pop()
-        digest.update(f"{found.__module__}.{found.__qualname__}".encode())
-        digest.update(_source(found.__module__))
-        for name in sorted(set(_names(found.__code__))):
-            value = found.__globals__.get(name)
+        digest.update(f"{found.__module__}.{found.__qualname__}".encode() + _source(found.__module__))
+        for name, value in _named_values(found):
+            digest.update(name.encode())
             if isinstance(value, ModuleType):
                 digest.update(_source(value.__name__))
+            elif isinstance(value, type):
+                digest.update(_source(value.__module__))
             elif isinstance(value, FunctionType):
-                if value not in seen and not value.__module__.startswith(arithmetic.__name__):
+                if value not in seen and not value.__module__.startswith(f"{arithmetic.__name__}."):
                     seen.add(value)
                     waiting.append(value)
             elif isinstance(value, np.ndarray):
-                digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+                digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+            elif isinstance(value, (int, str, tuple)):
+                digest.update(repr(value).encode())
             else:
-                digest.update(f"{name} {value!r}".encode() if isinstance(value, (int, str, tuple)) else b"")
+                raise TypeError(
+                    f"{found.__qualname__} uses {name}, a {type(value).__name__}: expected integers, texts, tuples of them, arrays or functions"
+                )
     return digest.hexdigest()
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """The names that a function's code, and that of the functions in it, looks up."""
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
+def _named_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The values of a function's module that its code, and that of the functions in it, looks up by name."""
+    codes: list[CodeType] = [function.__code__]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names |= set(code.co_names)
+        codes += [value for value in code.co_consts if isinstance(value, CodeType)]
+    yield from ((name, function.__globals__[name]) for name in sorted(names) if name in function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield name, cell.cell_contents
 
 
 @cache

@@ -36,8 +36,9 @@ class LayerCalls(ABC):
         return self.place(self.model.tensors[tensor].has_time)
 
     def source(self, tensor: str) -> Any:
-        """The rows that a layer reads: of a tensor, or of a graph input of tokens."""
-        return self.tensors[tensor] if tensor in self.tensors else self.rows.inputs[tensor]
+        """The rows that a layer reads: of a tensor, or of a graph input of tokens, which no call writes to a tensor."""
+        given = self.rows.inputs.get(tensor)
+        return given if given is not None and given.dtype == np.int64 else self.tensors[tensor]
 
     def input_call(self, name: str) -> Call:
         """Checks and quantizes a graph input."""

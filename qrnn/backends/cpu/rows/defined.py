@@ -26,14 +26,14 @@ def dot(weight: Any, r: int, x: Any, n: int) -> Any:
     return total
 
 
-_ROWS = SimpleNamespace(**{function.__name__: function for function in CONTRACT})
-_STEPS = SimpleNamespace(**vars(_ROWS), dot=dot)
+COMPILED = SimpleNamespace(**{function.__name__: function for function in CONTRACT}, dot=dot)
+"""The functions of the contract by name, as compiled code calls them."""
 
 
 @cache
 def rows(definition: Definition) -> Any:
     """The compiled loop (place, *parameters, *inputs, out) of a `RowLoop`."""
-    loop = jit(definition.make()(_ROWS))
+    loop = jit(definition.make()(COMPILED))
 
     def run(place: Any, *values: Any) -> None:
         loop(place[FIRST], place[LAST], *values)
@@ -49,7 +49,7 @@ def steps(definition: Definition, states: int) -> Any:
     the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n] that were
     written. They are written in order, and in reverse each step's one row has the step's number.
     """
-    step = jit(definition.make()(_STEPS))
+    step = jit(definition.make()(COMPILED))
 
     def run(
         place: Any,
