@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,15 +26,18 @@ from backends.generators import QUIET, eager_threads
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
 from backends.raw_layers import dense_model, ends, int16
 from qrnn.arithmetic import CONTRACT
+from qrnn.backends import cpu as cpu_package
 from qrnn.backends import create_engine
+from qrnn.backends.base import Trace
 from qrnn.backends.cpu import defined, kinds, native
 from qrnn.backends.cpu.defined import DefinedRows, StepCalls, definition_of
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import available_isas
-from qrnn.backends.cpu.kinds import run_of
+from qrnn.backends.cpu.kinds import recurrent, run_of
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.warm_up import wanted_by
 from qrnn.conversion import quantize
+from qrnn.model import kinds as model_kinds
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import GraphInput, GraphOutput, TensorInfo
 from qrnn.model.kinds.add import Add
@@ -43,7 +48,7 @@ from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import QuantLayer
-from qrnn.model.layer_facts import StateArray, Step, StepLoop
+from qrnn.model.layer_facts import Scratch, StateArray, Step, StepLoop
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
@@ -311,6 +316,82 @@ def test_directions(reverse: bool, threads: int) -> None:
                 np.testing.assert_array_equal(y, want.astype(np.int16))
                 np.testing.assert_array_equal(h, own[0].astype(np.int16))
                 np.testing.assert_array_equal(c, own[1].astype(np.int32))
+
+
+def traced_step(contract: Any) -> Step:
+    """A cell whose gates' arguments are twice what h becomes, in scratch."""
+    saturate16, shift_right_round = contract.saturate16, contract.shift_right_round
+
+    def step(n: int, t: int, k: int, x: Any, out: Any, h: Any, c: Any, bias: int, pre: Any) -> int:
+        total = bias
+        for i in range(x.shape[2]):
+            total += x[n, t, i]
+        for u in range(h.shape[1]):
+            pre[n, u] = saturate16(total + 2 * h[n, u] + c[n, u])
+            c[n, u] = c[n, u] + pre[n, u]
+            h[n, u] = shift_right_round(pre[n, u], 1)
+            out[n, k, u] = h[n, u]
+        return 1
+
+    return step
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cells_without_a_kernel(threads: int) -> None:
+    """Both directions of such a layer, with lengths, carried states and traces; a model with one is run from tensor to tensor."""
+    rng = np.random.default_rng(8)
+    model = quantize(make_model(Shape("lstm", 3, 5, (False, True)), rng), {"x": rng.normal(size=(2, 9, 3))})
+    (layer,) = model.recurrent_layers
+
+    def direction_loop(_: Any, number: int) -> StepLoop:
+        return StepLoop(traced_step, (7 * number,), (Scratch((5,), np.int16),))
+
+    x, lengths = ends(rng, -999, 999, 3, 6, 3).astype(np.int16), np.array([6, 0, 4])
+    start = ends(rng, -99, 99, 3, 2, 5).astype(np.int16), ends(rng, -99, 99, 3, 2, 5).astype(np.int32)
+    want, states = np.zeros((3, 6, 10), object), [array.astype(object) for array in start]
+    for k, reverse in enumerate((False, True)):
+        out = np.zeros((3, 6, 5), object)
+        plain_steps(direction_loop(layer, k), x, [state[:, k] for state in states], lengths, out, 0, reverse)
+        want[:, :, 5 * k : 5 * k + 5] = out
+    with (
+        mock.patch.object(type(layer), "direction_loop", direction_loop, create=True),
+        mock.patch.object(recurrent, "CELLS", {}),
+        eager_threads(2),
+    ):
+        engine, trace = cpu(model, None, threads), Trace()
+        engine.warm_up(None, None, None)
+        before = native.compilations
+        for traced in (None, trace):
+            y, final = engine.recurrent(layer, x, start, lengths, traced)
+            np.testing.assert_array_equal(y, want.astype(np.int16))
+            for got, state in zip(final, states, strict=True):
+                np.testing.assert_array_equal(got, state.astype(got.dtype))
+        assert native.compilations == before
+        assert engine.streams(1) is None
+        assert engine.sequences(1, 1, np.float64) is None
+    for k in (0, 1):
+        h, pre = (trace.arrays[f"layer0[{k}].{name}"] for name in ("h", "pre"))
+        np.testing.assert_array_equal(h, y[:, :, 5 * k : 5 * k + 5])
+        np.testing.assert_array_equal((pre.astype(np.int32) + 1) >> 1, h)
+        c = trace.arrays[f"layer0[{k}].c"].astype(np.int64)
+        ordered = c[0, ::-1] if k else c[0]
+        np.testing.assert_array_equal(np.diff(ordered, axis=0), (pre[0, ::-1] if k else pre[0])[1:])
+
+
+def test_each_kind_is_named_in_one_file() -> None:
+    """Its module in the folder of kinds, whose modules all have the name of a kind's."""
+    folder = Path(cpu_package.__file__).parent
+    names = {module.name for module in pkgutil.iter_modules(model_kinds.__path__)}
+    assert {path.stem for path in (folder / "kinds").glob("*.py")} - {"__init__"} <= names
+    kinds_of_layers = model_kinds.quantized_kinds()
+    bases = {base for kind in kinds_of_layers.values() for base in kind.__mro__[1:]}
+    for name, kind in kinds_of_layers.items():
+        if kind in bases:
+            continue
+        named = re.compile(rf"\b{name}\b")
+        files = [path for path in folder.rglob("*.py") if named.search(path.read_text(encoding="utf-8"))]
+        own = folder / "kinds" / f"{model_kinds.kind_name(kind)}.py"
+        assert files == ([own] if own.exists() else [])
 
 
 # --- what is compiled, and what it is kept under ------------------------------------------------------------------------------------------

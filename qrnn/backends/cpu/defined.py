@@ -187,12 +187,20 @@ class StepCalls:
         self._parameters = _parameters(loop.parameters)
 
     def run(
-        self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out: Int16Array, reverse: bool = False, past: int = 0
-    ) -> Int64Array:  # fmt: skip
+        self,
+        x: Int16Array,
+        states: Sequence[Any],
+        lengths: IndexArray,
+        out: Int16Array,
+        reverse: bool = False,
+        past: int = 0,
+        scratch: Sequence[Any] | None = None,
+    ) -> Int64Array:
         """Take the steps of x [N, T, F], write rows of out [N, T', F'], and return how many of each sequence were written, [N].
 
         The states, [N, *shape] each, change in place. ``reverse``: from the last step of a sequence to its first, each of which then writes the
-        one row that has the step's number. ``past``: so many steps past the end follow.
+        one row that has the step's number. ``past``: so many steps past the end follow. ``scratch``: the arrays of `scratch`, for a caller that
+        looks at them afterwards.
         """
         N, T, F = x.shape
         assert len(states) == len(self._states)
@@ -200,16 +208,20 @@ class StepCalls:
         assert N == 0 or 0 <= lengths.min() <= lengths.max() <= T
         out_lengths = np.zeros(N, np.int64)
         kept = [np.ascontiguousarray(state) for state in states]
-        scratch = [np.zeros((N, *s.shape), s.dtype) for s in self._loop.scratch]
-        arrays = (np.ascontiguousarray(lengths, np.int64), out_lengths, np.ascontiguousarray(x), out, *kept, *scratch)
+        own = self.scratch(N) if scratch is None else scratch
+        arrays = (np.ascontiguousarray(lengths, np.int64), out_lengths, np.ascontiguousarray(x), out, *kept, *own)
         how = Reused((self._key, "steps", reverse, past), lambda control, a: self.call(control, a, reverse, past), 4)
         if N:
             work = (T + past) * _work(self._parameters, F + out.shape[2])
             self._tasks.in_tasks(arrays, how, work, TASK_MACS)
-        for state, own in zip(states, kept, strict=True):
-            if own is not state:
-                state[...] = own
+        for state, after in zip(states, kept, strict=True):
+            if after is not state:
+                state[...] = after
         return out_lengths
+
+    def scratch(self, sequences: int) -> list[Any]:
+        """Scratch arrays for so many sequences."""
+        return [np.zeros((sequences, *s.shape), s.dtype) for s in self._loop.scratch]
 
     def call(self, place: Int64Array, arrays: Sequence[Any], reverse: bool, past: int) -> Call:
         """For sequences place[FIRST] … place[LAST] - 1 of ``arrays``: lengths, out_lengths, x, out, the states and scratch."""

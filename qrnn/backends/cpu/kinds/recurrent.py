@@ -23,7 +23,6 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, TASK_MACS, Tasks
-from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CELLS, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -49,7 +48,7 @@ class RecurrentRun(LayerRun):
     """See the module. ``fused`` has the directions, by number, whose steps are fused.
 
     A cell that the CPU has no kernel for is run by the layer's own definition: ``direction_loop(number)`` gives a `StepLoop` with the states h
-    and c, of which every step writes one row.
+    and c, of which every step writes one row, and whose first scratch array holds the arguments of the gates.
     """
 
     def __init__(self, layer: QuantRecurrent, model: QuantModel, tasks: Tasks) -> None:
@@ -234,14 +233,25 @@ class RecurrentRun(LayerRun):
         self, number: int, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray, trace: Trace | None
     ) -> Int16Array:
         """`_direction` by the layer's own ``direction_loop``, for a cell that the CPU has no kernel for."""
-        layer = self._layer
-        if trace is not None:
-            raise BackendError(
-                f"layer {layer.name!r}: backend 'cpu' has no kernel for cell {layer.cell!r} and cannot trace it; "
-                "use backend='reference'"
-            )
+        layer, steps = self._layer, self._defined[number]
         y = np.zeros((*x.shape[:2], layer.output_size), np.int16)
-        self._defined[number].run(x, (h, c), lengths, y, layer.directions[number].reverse)
+        reverse = layer.directions[number].reverse
+        if trace is None:
+            steps.run(x, (h, c), lengths, y, reverse)
+            return y
+        N, T, _ = x.shape
+        # the first scratch array of a direction's loop holds the arguments of the gates
+        scratch = steps.scratch(N)
+        pre, cells = np.zeros((N, T, scratch[0].shape[1]), np.int16), np.zeros((N, T, c.shape[1]), np.int32)
+        for i in range(T):  # one step of all sequences at a time
+            here = np.flatnonzero(i < lengths)
+            at = here, (lengths[here] - 1 - i if reverse else np.full(len(here), i))
+            one, row = np.zeros((N, 1, x.shape[2]), np.int16), np.zeros((N, 1, y.shape[2]), np.int16)
+            one[here, 0] = x[at]
+            steps.run(one, (h, c), (i < lengths).astype(np.int64), row, scratch=scratch)
+            y[at], pre[at], cells[at] = row[here, 0], scratch[0][here], c[here]
+        key = f"{layer.name}[{number}]"
+        trace.arrays.update({f"{key}.pre": pre, f"{key}.h": y, f"{key}.c": cells})
         return y
 
     def _own_loop(self, number: int) -> StepCalls:
