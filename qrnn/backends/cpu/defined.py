@@ -54,8 +54,9 @@ def definition_of(make: Callable[[Any], Any]) -> Definition:
     if isinstance(make, partial):
         function, arguments, options = make.func, make.args, make.keywords
     constants = all(isinstance(value, (int, str)) for value in (*arguments, *options.values()))
-    named = isinstance(function, FunctionType) and function.__qualname__ in vars(sys.modules[function.__module__])
-    if not named or not constants or vars(sys.modules[function.__module__])[function.__qualname__] is not function:
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    named = module is not None and isinstance(function, FunctionType)
+    if not constants or not named or vars(module).get(function.__qualname__) is not function:
         raise AssertionError(
             f"{make!r} makes the loop of a layer: expected a function of a module, by its name there, or a functools.partial of one whose "
             "further arguments are integers and texts"
@@ -203,8 +204,10 @@ class StepCalls:
         looks at them afterwards.
         """
         N, T, F = x.shape
-        assert len(states) == len(self._states)
-        assert all(len(array) == N for array in (*states, lengths, out))
+        assert x.dtype == out.dtype == np.int16
+        assert len(lengths) == len(out) == N
+        for state, expected in zip(states, self._states, strict=True):
+            assert (state.shape, state.dtype) == ((N, *expected.shape), expected.dtype)
         assert N == 0 or 0 <= lengths.min() <= lengths.max() <= T
         out_lengths = np.zeros(N, np.int64)
         kept = [np.ascontiguousarray(state) for state in states]
