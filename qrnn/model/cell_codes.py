@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
 """Cells. The two GRU forms are linear_before_reset 1 and 0."""
@@ -27,6 +27,6 @@ FORGETS = {"gate": OWN_GATE, "one": ONE, "coupled": COUPLED}
 """The LSTM's forget gate → its code."""
 
 
-def codes_of(layer: QuantRecurrent) -> tuple[int, int]:
+def codes_of(layer: QuantRecurrentDefinition) -> tuple[int, int]:
     """The codes of a layer's cell and of its forget gate."""
     return CELLS[layer.cell, layer.linear_before_reset], FORGETS[layer.forget]

@@ -6,8 +6,7 @@ from dataclasses import astuple
 
 import numpy as np
 
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition
 from qrnn.model.parts import Int64Array
 
 H_SHIFT, H_LIMIT, X_SHIFT, X_LIMIT = 0, 1, 2, 3
@@ -17,7 +16,7 @@ INPUT_FRAC, FORGET_FRAC, PRODUCT, ARGUMENT, RESET_FRAC, UPDATE_FRAC, CANDIDATE, 
 FORMATS = 12
 
 
-def pack_formats(layer: QuantRecurrent, d: QuantDirection) -> Int64Array:
+def pack_formats(layer: QuantRecurrentDefinition, d: QuantDirection) -> Int64Array:
     """The formats of one direction, [FORMATS] int64."""
     h, x = layer.h_operand, layer.x_operand
     return np.array([h.shift, h.limit, x.shift, x.limit, *astuple(layer.shifts(d))], np.int64)

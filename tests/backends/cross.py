@@ -19,8 +19,8 @@ import numpy as np
 from llvmlite import ir
 
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.dense import PARTS
 from qrnn.backends.cpu.isa import ISAS, Isa, const, load
+from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.parts import I64
 from qrnn.backends.cpu.steps import Form
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
-from qrnn.backends.cpu import crew, engine, packed
+from qrnn.backends.cpu import crew, defined, engine, packed
 from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.kinds import dense, recurrent
 from qrnn.backends.cpu.memory import call_at
 from qrnn.backends.cpu.native import DEFAULT
 from qrnn.backends.cpu.wanted import Kernel
@@ -294,12 +295,13 @@ class GangOfThreads(SharedCall):
 def eager_threads(cores: int) -> Iterator[None]:
     """For the cpu backend every layer and every sequence is big enough for threads, and there are so many cores."""
     with ExitStack() as stack:
-        for name in vars(engine).copy():
-            if name.endswith("_MACS"):
-                stack.enter_context(mock.patch.object(engine, name, 1))
-        stack.enter_context(mock.patch.object(engine, "largest_gang", return_value=cores))
+        for module in (engine, defined, dense, recurrent):
+            for name in vars(module).copy():
+                if name.endswith("_MACS"):
+                    stack.enter_context(mock.patch.object(module, name, 1))
+        stack.enter_context(mock.patch.object(recurrent, "largest_gang", return_value=cores))
         stack.enter_context(mock.patch.object(engine, "core_count", return_value=cores))
-        for module in (engine, packed):
+        for module in (recurrent, packed):
             stack.enter_context(mock.patch.object(module, "SharedCall", GangOfThreads))
         # the crew counts as taken, and nobody of it is asked
         crew._POSTS[0] = crew.TAKEN

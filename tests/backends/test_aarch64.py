@@ -21,11 +21,11 @@ from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.blocks import CELLS as STEPS
 from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
-from qrnn.backends.cpu.dense import PARTS, DenseRun
 from qrnn.backends.cpu.functions import TABLE_AT
 from qrnn.backends.cpu.fused import encode as encode_one
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.jit import for_python
+from qrnn.backends.cpu.kinds.dense import PARTS, PackedDense
 from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
 from qrnn.model.kinds.dense import QuantDense
@@ -296,7 +296,7 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     layer = model.layers[0]
     assert isinstance(layer, QuantDense)
     x = ends(rng, -32768, 32767, vectors, inputs).astype(np.int16)
-    program, dense = Program(), DenseRun(NEON, layer)
+    program, dense = Program(), PackedDense(NEON, layer)
     weights, params, groups, planes = dense.rows
     operands, results, tails, sums, _ = dense.scratch()
     fixed = [program.place(a) for a in (weights, params)]

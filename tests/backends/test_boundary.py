@@ -19,9 +19,9 @@ from qrnn.running.session import Session
 
 
 def quantize_rows(scale: Any, limit: int, x: Any, out: Any, first: int, last: int) -> int:
-    """`stream_rows.quantize`; its status."""
+    """`rows.boundary.quantize`; its status."""
     control, parts = np.zeros(3, np.int64), scaling(scale, limit, x.dtype)
-    call = Call(Kernel("qrnn.backends.cpu.stream_rows", "quantize"), control, x, out, parts, limit)
+    call = Call(Kernel("qrnn.backends.cpu.rows.boundary", "quantize"), control, x, out, parts, limit)
     assert CallList((call,), control).run(first, last) == control[STATUS]
     return int(control[STATUS])
 

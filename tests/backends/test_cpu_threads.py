@@ -37,6 +37,7 @@ from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.kinds import recurrent
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
@@ -80,9 +81,10 @@ def test_a_gang_equals_the_reference(isa: str, cell: str, after: bool, hidden: i
 @pytest.fixture
 def gangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer is big enough for a gang of the crew, of two."""
-    for name in vars(engine).copy():
-        if name.endswith("_MACS"):
-            monkeypatch.setattr(engine, name, 1)
+    for module in (engine, recurrent):
+        for name in vars(module).copy():
+            if name.endswith("_MACS"):
+                monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(engine, "core_count", lambda: 2)
 
 
@@ -110,9 +112,9 @@ def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
             self._calls = tuple(members)  # those that work on arrays
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "SharedCall", NeverAlone)
+        patched.setattr(recurrent, "SharedCall", NeverAlone)
         patched.setattr(packed, "SharedCall", NeverAlone)
-        patched.setattr(engine, "_patience", lambda _macs: crew.PATIENCE)
+        patched.setattr(recurrent, "_patience", lambda _macs: crew.PATIENCE)
         session, deadline = Session(model, "cpu", 2, isa), time.monotonic() + 300
         while True:
             alone[:] = 0

@@ -14,10 +14,9 @@ from backends.generators import QUIET, eager_threads
 from backends.raw_layers import dense_model, ends
 from backends.test_isas import FUSED_ISAS, odd_layouts
 from qrnn.backends import create_engine
-from qrnn.backends.cpu import engine as engine_module
-from qrnn.backends.cpu.dense import DenseRun
-from qrnn.backends.cpu.engine import DENSE_MACS
 from qrnn.backends.cpu.isa import PLAIN, available_isas
+from qrnn.backends.cpu.kinds import dense
+from qrnn.backends.cpu.kinds.dense import DENSE_MACS, PackedDense
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.quant_model import QuantModel
@@ -35,14 +34,14 @@ def the_layer(model: QuantModel) -> QuantDense:
 
 
 def run(model: QuantModel, x: Any, backend: str, isa: str | None = None, threads: int = 1) -> Any:
-    return create_engine(backend, model, threads, isa).dense(the_layer(model), x)
+    return create_engine(backend, model, threads, isa).rows(the_layer(model), x)
 
 
 def check(model: QuantModel, x: Any, isas: tuple[str, ...] = available_isas()) -> None:
     """By one thread with the packed products, whatever the size, and by three."""
     want = run(model, x, "reference")
     for isa in isas:
-        with mock.patch.object(engine_module, "DENSE_MACS", 1):
+        with mock.patch.object(dense, "DENSE_MACS", 1):
             got = run(model, x, "cpu", isa)
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want, err_msg=isa)
@@ -108,8 +107,8 @@ def test_which_products_are_taken(isa: str, vectors: int, inputs: int, rows: int
     rng = np.random.default_rng(2)
     model, x = dense_model(rng, inputs, rows, 127), any_inputs(rng, vectors, inputs)
     engine = create_engine("cpu", model, 1, isa)
-    with mock.patch.object(DenseRun, "call", autospec=True, side_effect=DenseRun.call) as packed:
-        got = engine.dense(the_layer(model), x)
+    with mock.patch.object(PackedDense, "call", autospec=True, side_effect=PackedDense.call) as packed:
+        got = engine.rows(the_layer(model), x)
     assert packed.called == (isa != PLAIN and vectors * inputs * rows >= DENSE_MACS)
     np.testing.assert_array_equal(got, run(model, x, "reference"))
 

@@ -32,8 +32,8 @@ from qrnn.backends import create_engine
 from qrnn.backends.base import LayerState
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.barrier import GANGS_WORK
-from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import ISAS, PLAIN
+from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.recurrent.definition import CellKind
@@ -55,7 +55,7 @@ SEEN: Counter[str] = Counter()
 def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
     """``runs`` runs in here, by one thread each, use fused steps for the directions that `can_fuse` names, and for no others."""
     seen: Counter[str] = Counter()
-    plain_call, run_fused = CpuEngine.plain_call, packed.FusedRun.run
+    plain_call, run_fused = RecurrentRun.plain_call, packed.FusedRun.run
 
     def spy(*arguments: Any) -> Any:
         seen["kernels"] += 1
@@ -65,7 +65,7 @@ def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
         seen["fused"] += 1
         run_fused(*arguments)
 
-    with mock.patch.object(CpuEngine, "plain_call", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
+    with mock.patch.object(RecurrentRun, "plain_call", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
         yield
     want = Counter(
         "fused" if packed.can_fuse(d) else "kernels" for layer in model.recurrent_layers for d in layer.directions

@@ -41,9 +41,8 @@ from qrnn.model.cell_formats import (
     RESET_FRAC,
     UPDATE_FRAC,
 )
-from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.definition import Forget
-from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX
+from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX, QuantRecurrentDefinition
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:
@@ -202,7 +201,7 @@ FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
 """forget → the phases of a step, for an LSTM whose forget gate is not a gate of its own."""
 
 
-def phases_of(layer: QuantRecurrent) -> tuple[str, ...]:
+def phases_of(layer: QuantRecurrentDefinition) -> tuple[str, ...]:
     """The phases of a layer's steps."""
     return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
 

@@ -24,15 +24,13 @@ from qrnn.arithmetic.cells import (
 from qrnn.arithmetic.cells import peephole as peephole_part
 from qrnn.arithmetic.fixedpoint import (
     Q15_ONE,
-    align16,
     requantize,
     saturate16_shifted,
-    shift_right_round,
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
 from qrnn.backends.cpu.atomics import wait_for_all
-from qrnn.backends.cpu.block_sizes import BLOCK, POINTWISE_BLOCK
+from qrnn.backends.cpu.block_sizes import BLOCK
 from qrnn.backends.cpu.functions import LANES, emit_rows
 from qrnn.backends.cpu.jit import emitted, jit
 from qrnn.backends.cpu.memory import address
@@ -316,30 +314,3 @@ def run_sequences(
                     c_trace[n, t, u] = c[n, u]
             epoch += 1
             wait_for_all(flags, me, threads, epoch)
-
-
-@jit
-def run_dense(
-    matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, scratch: Any, m0: int, m1: int
-) -> None:
-    """Rows m0 … m1 - 1: x [M, K] int16 → out [M, R] int16; scratch (operand [K] int16, sums [R] int32)."""
-    R = out.shape[1]
-    operand, sums = scratch
-    for m in range(m0, m1):
-        for k in range(x.shape[1]):
-            operand[k] = to_operand(x[m, k], shift, limit)
-        requantized_rows(matrix, operand, sums, 0, R)
-        for r in range(R):
-            out[m, r] = saturate16_shifted(sums[r], pre_shift[r])
-
-
-@jit
-def run_pointwise(params: Any, tables: Any, in_frac: int, out_shift: int, x: Any, out: Any, values: Any) -> None:
-    """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat int16 arrays; values [`POINTWISE_BLOCK`] int32 is scratch."""
-    for first in range(0, x.shape[0], POINTWISE_BLOCK):
-        count = min(POINTWISE_BLOCK, x.shape[0] - first)
-        for k in range(count):
-            values[k] = align16(x[first + k], in_frac, params[0, 1])
-        activate_in_place(params, tables, 0, values, 0, count)
-        for k in range(count):
-            out[first + k] = shift_right_round(values[k], out_shift)

@@ -24,8 +24,7 @@ from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.cell_formats import pack_formats
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
 from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
 
 
@@ -96,7 +95,7 @@ def can_fuse(d: QuantDirection) -> bool:
     return d.projection is None
 
 
-def spans_of(layer: QuantRecurrent, d: QuantDirection) -> str:
+def spans_of(layer: QuantRecurrentDefinition, d: QuantDirection) -> str:
     """`steps.Form.spans` of a direction: where both fit, `UNIT` of a gate and `SIGNED` of others; empty where neither fits some function."""
     found = ""
     for role, function in zip(layer.roles, d.gates, strict=True):
@@ -113,7 +112,7 @@ def variants_of(d: QuantDirection) -> tuple[int, ...]:
     return tuple(variant_of(function) for function in d.gates)
 
 
-def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
+def is_simple(layer: QuantRecurrentDefinition, d: QuantDirection) -> bool:
     """Whether a direction is as most are: the values of each gate function in [0, 32768] or within ±32767, no pre_shift, a cell two bits or
     more finer than its function's argument. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction
     set has them and the tables fit them."""
@@ -122,7 +121,7 @@ def is_simple(layer: QuantRecurrent, d: QuantDirection) -> bool:
 
 
 def forms_of(
-    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int]
+    isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, bits: tuple[int, int]
 ) -> tuple[steps.Form, steps.Form]:
     """For the products of the inputs and for the steps, of a direction whose matrices are packed in so many bits."""
     simple, spans, shifts = is_simple(layer, d), spans_of(layer, d), layer.shifts(d)
@@ -159,7 +158,11 @@ class FusedDirection:
 
 
 def pack_direction(
-    isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8), lookup: Lookup = Lookup.PAIRS
+    isa: Isa,
+    layer: QuantRecurrentDefinition,
+    d: QuantDirection,
+    bits: tuple[int, int] = (8, 8),
+    lookup: Lookup = Lookup.PAIRS,
 ) -> FusedDirection:
     """Everything of one direction, the weights of ih and hh packed in so many bits; ``isa``: with blocks for the lanes of ``lookup``."""
     phases = [blocks.PHASES[name] for name in phases_of(layer)]
@@ -182,7 +185,7 @@ def pack_direction(
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrent, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
+def scratch(isa: Isa, layer: QuantRecurrentDefinition, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
     """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
     last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
     h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
@@ -202,7 +205,7 @@ def scratch(isa: Isa, layer: QuantRecurrent, threads: int, bits: tuple[int, int]
     )
 
 
-def group_scratch(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
+def group_scratch(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
     """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
     h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
     n = matrix_products.VECTORS
@@ -222,7 +225,7 @@ def group_scratch(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int] = (8, 8
     )
 
 
-def _sizes(isa: Isa, layer: QuantRecurrent, bits: tuple[int, int]) -> tuple[int, int, int]:
+def _sizes(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int]) -> tuple[int, int, int]:
     """Bytes of the encoded operands of h and of x, for weights of these ``bits`` of ih and hh; and H padded to blocks."""
     h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
     h_bytes = operand_bytes(isa, layer.hidden_size, h_planes, bits[1])
@@ -243,7 +246,12 @@ class FusedRun:
     """
 
     def __init__(
-        self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, bits: tuple[int, int] = (8, 8), code: Code = DEFAULT
+        self,
+        isa: Isa,
+        layer: QuantRecurrentDefinition,
+        d: QuantDirection,
+        bits: tuple[int, int] = (8, 8),
+        code: Code = DEFAULT,
     ) -> None:
         self.direction, self._code, self._compiled_for = d, code, isa
         ih, hh = forms_of(isa, layer, d, bits)
@@ -317,7 +325,7 @@ class FusedForms:
     """
 
     def __init__(
-        self, isa: Isa, layer: QuantRecurrent, d: QuantDirection, model_bytes: int, code: Code = DEFAULT
+        self, isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, model_bytes: int, code: Code = DEFAULT
     ) -> None:
         self.direction = d
         self._make = lambda bits: FusedRun(isa, layer, d, bits, code)

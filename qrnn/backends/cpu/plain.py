@@ -11,8 +11,12 @@ from qrnn.backends.cpu import block_sizes
 from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.model.cell_formats import pack_formats
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.kinds.recurrent.quantized import (
+    QuantDirection,
+    QuantPeephole,
+    QuantProjection,
+    QuantRecurrentDefinition,
+)
 from qrnn.model.parts import Int8Array, Int16Array, Int32Array, Matrix, pack_gates
 
 
@@ -46,7 +50,7 @@ def _pack_projection(p: QuantProjection | None, h_frac: int) -> tuple[Any, ...]:
     return pack_matrix(p.matrix), p.pre_shift, params, tables, formats
 
 
-def pack_direction(layer: QuantRecurrent, d: QuantDirection) -> tuple[Any, ...]:
+def pack_direction(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[Any, ...]:
     """(ih, hh, gates, projection, formats) of `kernels.run_sequences`."""
     return (
         pack_matrix(d.ih),
@@ -63,7 +67,7 @@ def traces_of(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> t
     return pre, np.zeros((sequences, steps, c.shape[1]), np.int32)
 
 
-def scratch(layer: QuantRecurrent, d: QuantDirection, threads: int) -> tuple[Any, ...]:
+def scratch(layer: QuantRecurrentDefinition, d: QuantDirection, threads: int) -> tuple[Any, ...]:
     """Scratch of one gang on a direction.
 
     h operands [3, P] (two in turn, and r·h); h before its projection and its operands [2, H or 0] (a gang of one only); of each thread its x

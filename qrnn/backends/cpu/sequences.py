@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends.base import ModelRows, SequenceRows
-from qrnn.backends.cpu.calls import STATUS, Call, CallList
-from qrnn.backends.cpu.layer_calls import USERS, CallMaker, LayerCalls
+from qrnn.backends.cpu.calls import STATUS, CallList
+from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
+from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.pools import shared_pool
 from qrnn.backends.cpu.python_calls import address_of
-from qrnn.model.kinds.last_step import QuantLastStep
-from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
 
 SEQUENCE_ELEMENTS = 1 << 21
@@ -29,7 +28,7 @@ SEQUENCE_ELEMENTS = 1 << 21
 class CpuSequences(SequenceRows):
     """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
-    def __init__(self, engine: CallMaker, size: int, steps: int, real: Any, threads: int) -> None:
+    def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
             name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
@@ -76,7 +75,7 @@ class _Share:
 
     def __init__(
         self,
-        engine: CallMaker,
+        engine: LayerRunner,
         rows: ModelRows,
         tensors: dict[str, Any],
         steps: int,
@@ -84,13 +83,12 @@ class _Share:
         gangs: bool,
     ) -> None:
         (first, last), formats = span, engine.model.tensors
-        calls = _SequenceCalls(
-            engine, _part_of(rows, first, last), _cut(formats, tensors, steps, first, last), steps, gangs
-        )
+        part, cut = _part_of(rows, first, last), _cut(formats, tensors, steps, first, last)
+        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, gangs)
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
         self._reading = {name: calls.input_call(name) for name in rows.inputs}
-        work = [call for layer in engine.model.layers for call in calls.layer_calls(layer)]
+        work = [call for run in engine.layer_runs.values() for call in run.sequence_calls(calls)]
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
         self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True), engine.code)
@@ -129,7 +127,7 @@ def _cut(
 
 
 def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
-    """Likewise of inputs, outputs and states, which stay where they are."""
+    """The rows with the inputs, outputs and states of these sequences alone, which stay where they are."""
     part = copy(rows)
     part.size = last - first
 
@@ -141,42 +139,3 @@ def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
     part.outputs = {name: cut(array) for name, array in rows.outputs.items()}
     part.layers = {name: (h[first:last], c[first:last]) for name, (h, c) in rows.layers.items()}
     return part
-
-
-class _SequenceCalls(LayerCalls):
-    def __init__(self, engine: CallMaker, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool) -> None:
-        super().__init__(engine, rows, tensors)
-        self._steps, self._gangs = steps, gangs
-        self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}
-        self._lengths = np.full(rows.size, steps, np.int64)
-
-    def place(self, has_time: bool) -> Int64Array:
-        return self._places[has_time]
-
-    def last_step(self, layer: QuantLastStep) -> list[Call]:
-        tensors = self.tensors
-        ends = tensors[layer.input], tensors[layer.output]
-        return [self.engine.rows_call("last_step", self.place(False), self._steps, *ends)]
-
-    def recurrent(self, layer: QuantRecurrent) -> list[Call]:
-        N, T, P, D = self.rows.size, self._steps, layer.output_size, len(layer.directions)
-        x = self.tensors[layer.input].reshape(N, T, layer.input_size)
-        h, c = self.rows.layers[layer.name]
-        self.tensors[layer.h_n] = h.reshape(N, -1)
-        if layer.c_n is not None:
-            self.tensors[layer.c_n] = c.reshape(N, -1)
-        out = self.tensors[layer.output]
-        if D == 1:
-            data = (x, self._lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self.engine.sequence_call(layer, 0, self.place(False), data, self._gangs)]
-        calls: list[Call] = []
-        row, rows = self.place(False), self.engine.rows_call
-        for number in range(D):
-            own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
-            data = (x, self._lengths, own_h, own_c, y)
-            calls += [rows("take_part", row, number, h, own_h), rows("take_part", row, number, c, own_c)]
-            calls.append(self.engine.sequence_call(layer, number, row, data, self._gangs))
-            calls += [rows("put_part", row, number, own_h, h), rows("put_part", row, number, own_c, c)]
-            parts = out.reshape(N * T, D, P)
-            calls.append(rows("put_part", self.place(True), number, y.reshape(N * T, P), parts))
-        return calls

@@ -28,7 +28,7 @@ def source_digest() -> str:
     """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats, the codes and this package."""
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
-    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
     for path in (*paths, *(Path(inspect.getfile(module)) for module in (boundary, cell_formats, cell_codes))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

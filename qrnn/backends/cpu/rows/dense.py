@@ -1,25 +1,40 @@
-"""The loops of `qrnn.backends.cpu.dense`: `run` is a template, as in `qrnn.backends.cpu.fused`."""
+"""Dense layers: by plain loops, and by the dot products of the fused steps, of which `run` is a template as in `qrnn.backends.cpu.fused`."""
 
 from __future__ import annotations
 
 from functools import cache, partial
 from typing import Any
 
+from qrnn.arithmetic.fixedpoint import saturate16_shifted, to_operand
 from qrnn.backends.cpu import matrix
-from qrnn.backends.cpu.dense import PARTS
 from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import ISAS, Isa
 from qrnn.backends.cpu.jit import emitted, jit, renamed
+from qrnn.backends.cpu.kernels import requantized_rows
+from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import Form
 
 
+@jit
+def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, scratch: Any) -> None:
+    """x [M, K] int16 → out [M, R] int16 by plain loops; scratch (operand [K] int16, sums [R] int32)."""
+    R = out.shape[1]
+    operand, sums = scratch
+    for m in range(place[FIRST], place[LAST]):
+        for k in range(x.shape[1]):
+            operand[k] = to_operand(x[m, k], shift, limit)
+        requantized_rows(matrix, operand, sums, 0, R)
+        for r in range(R):
+            out[m, r] = saturate16_shifted(sums[r], pre_shift[r])
+
+
 def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> None:
     """Rows place[`FIRST`] … place[`LAST`] - 1 of x [M, K] int16 → out [M, R] int16.
 
-    rows (weights, params, groups, planes); formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.dense.DenseRun`.
+    rows (weights, params, groups, planes); formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.kinds.dense.PackedDense`.
     """
     m0, m1 = place[FIRST], place[LAST]
     operands, results, tails, sums, config = scratch

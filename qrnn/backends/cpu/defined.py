@@ -1,0 +1,277 @@
+"""Kinds of layers that the CPU has no loops of its own for: they run by their own definitions, compiled (`qrnn.backends.cpu.rows.defined`)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from qrnn import arithmetic
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
+from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.tasks import ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.wanted import Kernel
+from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import RowLoop, Scratch, StateArray, StepLoop
+from qrnn.model.parts import IndexArray, Int16Array, Int64Array
+from qrnn.model.quant_model import QuantModel
+
+# --- what the code of a definition is kept under ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The function that makes a definition's loop, by its name, and a digest of all that the loop's code depends on."""
+
+    module: str
+    name: str
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+    digest: str
+
+    def make(self) -> Callable[[Any], Any]:
+        """The function: contract → loop."""
+        found = getattr(importlib.import_module(self.module), self.name)
+        return partial(found, *self.arguments, **dict(self.options))
+
+
+def definition_of(make: Callable[[Any], Any]) -> Definition:
+    """The `Definition` of ``make`` of a `RowLoop` or `StepLoop`: a function of a module, or a `functools.partial` of one and of constants.
+
+    A kernel's code is kept under its name. Another function has none by which another process would find it.
+    """
+    function, arguments, options = make, (), {}
+    if isinstance(make, partial):
+        function, arguments, options = make.func, make.args, make.keywords
+    constants = all(isinstance(value, (int, str)) for value in (*arguments, *options.values()))
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    named = module is not None and isinstance(function, FunctionType)
+    if not constants or not named or vars(module).get(function.__qualname__) is not function:
+        raise AssertionError(
+            f"{make!r} makes the loop of a layer: expected a function of a module, by its name there, or a functools.partial of one whose "
+            "further arguments are integers and texts"
+        )
+    return Definition(
+        function.__module__, function.__name__, arguments, tuple(sorted(options.items())), _digest_of(function)
+    )
+
+
+@cache
+def _digest_of(function: FunctionType) -> str:
+    """SHA-256 over the source of the module of a function, and over what its code, and that of functions that it calls, names elsewhere.
+
+    The functions of the contract are part of every kernel's key.
+    """
+    digest, waiting, seen = hashlib.sha256(), [function], {function}
+    while waiting:
+        found = waiting.pop()
+        digest.update(f"{found.__module__}.{found.__qualname__}".encode() + _source(found.__module__))
+        for name, value in _named_values(found):
+            digest.update(name.encode())
+            if isinstance(value, ModuleType):
+                digest.update(_source(value.__name__))
+            elif isinstance(value, type):
+                digest.update(_source(value.__module__))
+            elif isinstance(value, FunctionType):
+                if value not in seen and not value.__module__.startswith(f"{arithmetic.__name__}."):
+                    seen.add(value)
+                    waiting.append(value)
+            elif isinstance(value, np.ndarray):
+                digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+            elif isinstance(value, (int, str, tuple)):
+                digest.update(repr(value).encode())
+            else:
+                raise TypeError(
+                    f"{found.__qualname__} uses {name}, a {type(value).__name__}: expected integers, texts, tuples of them, arrays or functions"
+                )
+    return digest.hexdigest()
+
+
+def _named_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The values of a function's module that its code, and that of the functions in it, looks up by name."""
+    codes: list[CodeType] = [function.__code__]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names |= set(code.co_names)
+        codes += [value for value in code.co_consts if isinstance(value, CodeType)]
+    yield from ((name, function.__globals__[name]) for name in sorted(names) if name in function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield name, cell.cell_contents
+
+
+@cache
+def _source(module: str) -> bytes:
+    """The text of a module; none for one that has no file, as those that are a part of Python."""
+    try:
+        return Path(inspect.getfile(importlib.import_module(module))).read_bytes()
+    except (OSError, TypeError):
+        return b""
+
+
+def _parameters(values: Sequence[Any]) -> tuple[Any, ...]:
+    """A definition's parameters as calls take them."""
+    return tuple(
+        np.ascontiguousarray(v, v.dtype.newbyteorder("=")) if isinstance(v, np.ndarray) else int(v) for v in values
+    )
+
+
+def _work(parameters: Sequence[Any], features: int) -> int:
+    """What a row or a step counts as, in multiply-adds: as many as it has numbers."""
+    return features + sum(p.size for p in parameters if isinstance(p, np.ndarray))
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------------------------------
+
+
+class _Loop:
+    """A `RowLoop` of the layer ``key`` names."""
+
+    def __init__(self, found: RowLoop, key: tuple[Any, ...], tasks: Tasks) -> None:
+        self.inputs, self._key, self._tasks = found.inputs, key, tasks
+        self._kernel = Kernel(f"{ROWS}.defined", "rows", (definition_of(found.make),))
+        self._parameters = _parameters(found.parameters)
+
+    def call(self, place: Int64Array, arrays: Sequence[Any]) -> Call:
+        """For rows place[FIRST] … place[LAST] - 1 of the inputs and the output."""
+        return Call(self._kernel, place, *self._parameters, *arrays, isa=self._tasks.isa)
+
+    def run(self, arrays: Sequence[Any]) -> None:
+        """For all rows, now."""
+        how = Reused(self._key, self.call, 1 + len(self._parameters))
+        work = _work(self._parameters, sum(a[0].size for a in arrays) if len(arrays[0]) else 0)
+        self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+
+
+class DefinedRows(LayerRun):
+    """A layer by its `QuantLayer.row_loops`."""
+
+    def __init__(self, layer: QuantLayer, model: QuantModel, tasks: Tasks) -> None:
+        super().__init__(layer, model, tasks)
+        self._layer = layer
+        self._loops = [_Loop(found, (layer.name, k), tasks) for k, found in enumerate(layer.row_loops())]
+
+    def calls(self, walk: LayerCalls) -> list[Call]:
+        (output,) = self._layer.outputs
+        place, out = walk.place_of(output), walk.tensors[output]
+        return [loop.call(place, [*(walk.source(name) for name in loop.inputs), out]) for loop in self._loops]
+
+    def rows(self, *inputs: Any) -> Int16Array:
+        (output,) = self._layer.outputs
+        given = {name: np.ascontiguousarray(x) for name, x in zip(self._layer.inputs, inputs, strict=True)}
+        out = np.empty((len(inputs[0]), self.model.tensors[output].features), np.int16)
+        for loop in self._loops:
+            loop.run([*(given[name] for name in loop.inputs), out])
+        return out
+
+
+# --- steps --------------------------------------------------------------------------------------------------------------------------------
+
+
+class StepCalls:
+    """A `StepLoop` that keeps these ``states``; ``key`` names it among all of an engine."""
+
+    def __init__(self, loop: StepLoop, states: Sequence[StateArray], key: Hashable, tasks: Tasks) -> None:
+        definition = definition_of(loop.make)
+        self._loop, self._states, self._key, self._tasks = loop, states, key, tasks
+        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, len(states)))
+        self._parameters = _parameters(loop.parameters)
+
+    def run(
+        self,
+        x: Int16Array,
+        states: Sequence[Any],
+        lengths: IndexArray,
+        out: Int16Array,
+        reverse: bool = False,
+        past: int = 0,
+        scratch: Sequence[Any] | None = None,
+    ) -> Int64Array:
+        """Take the steps of x [N, T, F], write rows of out [N, T', F'], and return how many of each sequence were written, [N].
+
+        The states, [N, *shape] each, change in place. ``reverse``: from the last step of a sequence to its first, each of which then writes the
+        one row that has the step's number. ``past``: so many steps past the end follow. ``scratch``: the arrays of `scratch`, for a caller that
+        looks at them afterwards.
+        """
+        N, T, F = x.shape
+        assert x.dtype == out.dtype == np.int16
+        assert len(lengths) == len(out) == N
+        for state, expected in zip(states, self._states, strict=True):
+            assert (state.shape, state.dtype) == ((N, *expected.shape), expected.dtype)
+        assert N == 0 or 0 <= lengths.min() <= lengths.max() <= T
+        out_lengths = np.zeros(N, np.int64)
+        kept = [np.ascontiguousarray(state) for state in states]
+        own = self.scratch(N) if scratch is None else scratch
+        arrays = (np.ascontiguousarray(lengths, np.int64), out_lengths, np.ascontiguousarray(x), out, *kept, *own)
+        how = Reused((self._key, "steps", reverse, past), lambda control, a: self.call(control, a, reverse, past), 4)
+        if N:
+            work = (T + past) * _work(self._parameters, F + out.shape[2])
+            self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+        for state, after in zip(states, kept, strict=True):
+            if after is not state:
+                state[...] = after
+        return out_lengths
+
+    def scratch(self, sequences: int) -> list[Any]:
+        """Scratch arrays for so many sequences."""
+        return [np.zeros((sequences, *s.shape), s.dtype) for s in self._loop.scratch]
+
+    def call(self, place: Int64Array, arrays: Sequence[Any], reverse: bool, past: int) -> Call:
+        """For sequences place[FIRST] … place[LAST] - 1 of ``arrays``: lengths, out_lengths, x, out, the states and scratch."""
+        return Call(self._kernel, place, reverse, past, self._parameters, *arrays, isa=self._tasks.isa)
+
+    def ahead(self) -> Call:
+        """A call that needs what all calls need."""
+        numbers, rows = np.zeros(1, np.int64), np.zeros((1, 1, 1), np.int16)
+        kept: list[StateArray | Scratch] = [*self._states, *self._loop.scratch]
+        own = [np.zeros((1, *a.shape), a.dtype) for a in kept]
+        return self.call(np.zeros(3, np.int64), [numbers, numbers, rows, rows, *own], False, 0)
+
+
+class DefinedSteps(LayerRun):
+    """A layer by its `QuantLayer.step_loop`."""
+
+    def __init__(self, layer: QuantLayer, model: QuantModel, tasks: Tasks) -> None:
+        super().__init__(layer, model, tasks)
+        self._layer = layer
+        self._steps = StepCalls(layer.step_loop(), layer.states(), layer.name, tasks)
+
+    @property
+    def has_calls(self) -> bool:
+        return False
+
+    def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        return []
+
+    def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        return []
+
+    def steps(
+        self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
+    ) -> tuple[Int16Array, Int64Array]:
+        """`CpuEngine.steps`."""
+        (output,) = self._layer.outputs
+        # what a step writes is not checked by compiled code, so there is room for all that the layer may write
+        room = max(out_rows, self._layer.rows_in(x.shape[1]))
+        out = np.zeros((len(x), room, self.model.tensors[output].features), np.int16)
+        written = self._steps.run(x, states, lengths, out, past=past)
+        assert written.max(initial=0) <= out_rows
+        return np.ascontiguousarray(out[:, :out_rows]), written
+
+    def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        yield self._steps.ahead()
+
+
+def run_of_definition(layer: QuantLayer, model: QuantModel, tasks: Tasks) -> LayerRun:
+    """The run of a layer of a kind that the CPU has no loops of its own for."""
+    return (DefinedRows if layer.by_rows else DefinedSteps)(layer, model, tasks)

@@ -1,0 +1,56 @@
+"""Features of several tensors on the CPU, aligned to one format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.layer_calls import LayerCalls, words
+from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.tasks import Reused, Tasks
+from qrnn.model.kinds.concat import QuantConcat
+from qrnn.model.parts import Int16Array
+from qrnn.model.quant_model import QuantModel
+
+
+class ConcatRun(LayerRun):
+    """See the module."""
+
+    def __init__(self, layer: QuantConcat, model: QuantModel, tasks: Tasks) -> None:
+        super().__init__(layer, model, tasks)
+        self._layer = layer
+
+    def calls(self, walk: LayerCalls) -> list[Call]:
+        layer, calls, first = self._layer, [], 0
+        place, out = walk.place_of(layer.output), walk.tensors[layer.output]
+        for part in layer.parts:
+            formats = (words(part.indices), part.in_frac, layer.out_frac)
+            calls.append(
+                self.tasks.call("concat", "concat_part", place, first, *formats, walk.tensors[part.tensor], out)
+            )
+            first += len(part.indices)
+        return calls
+
+    def rows(self, *inputs: Any) -> Int16Array:
+        found = []
+        for part, x in zip(self._layer.parts, inputs, strict=True):
+            picked = np.ascontiguousarray(x[:, part.indices])
+            out, fracs = np.empty_like(picked), (part.in_frac, self._layer.out_frac)
+
+            def make(control, arrays, fracs=fracs):  # type: ignore[no-untyped-def]
+                return self.tasks.call("concat", "align", control, *fracs, *arrays)
+
+            self.tasks.alone((picked, out), Reused(("align", *fracs), make, 3))
+            found.append(out)
+        return np.concatenate(found, axis=1)
+
+    def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        if runs:
+            row = np.zeros((1, 1), np.int16)
+            yield self.tasks.call("concat", "align", np.zeros(3, np.int64), 0, 0, row, row)
+
+
+RUN = ConcatRun

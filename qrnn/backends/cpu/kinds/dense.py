@@ -1,0 +1,121 @@
+"""Dense layers on the CPU: by plain loops, or by the dot products of the fused steps, of many vectors at once or of one.
+
+For the latter, rows are packed as `qrnn.backends.cpu.packed` packs a cell's: `PARTS` blocks of ``lanes`` rows, which share each load of an
+operand, stand where a cell has its gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from qrnn.backends.cpu import matrix, plain
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.isa import Isa
+from qrnn.backends.cpu.layer_calls import LayerCalls
+from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix
+from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.wanted import Kernel
+from qrnn.model.kinds.dense import QuantDense
+from qrnn.model.parts import Int16Array, Int64Array, QuantMatrix
+from qrnn.model.quant_model import QuantModel
+
+DENSE_MACS = 1 << 14
+"""A dense layer of so many multiply-adds a call goes by `PackedDense`: below, plain loops start sooner."""
+
+PARTS = 4
+"""Blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
+
+
+def _in_parts(isa: Isa, values: Any) -> Any:
+    """Values of rows, padded with zeros and in the order of (part, block, lane), so that a block's results of all parts are rows in order."""
+    blocks = -(-len(values) // (PARTS * isa.lanes))
+    padded = np.zeros((blocks * PARTS * isa.lanes, *values.shape[1:]), values.dtype)
+    padded[: len(values)] = values
+    split = padded.reshape(blocks, PARTS, isa.lanes, *values.shape[1:])
+    return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(padded.shape)
+
+
+class PackedDense:
+    """One layer, packed: `qrnn.backends.cpu.rows.dense.run` with everything but the vectors filled in."""
+
+    def __init__(self, isa: Isa, layer: QuantDense) -> None:
+        m, operand = layer.matrix, layer.operand
+        weight, bias, multiplier, left_shift, pre_shift = (
+            _in_parts(isa, v) for v in (m.weight, m.bias, m.multiplier, m.left_shift, layer.pre_shift)
+        )
+        ordered = QuantMatrix(weight, bias, multiplier, left_shift, m.operand_limit)
+        self._isa, self._columns = isa, m.weight.shape[1]
+        self.rows = pack_matrix(isa, ordered, pre_shift, (PARTS,), operand)
+        self.fixed = (self.rows, (operand.shift, operand.limit))
+
+    def scratch(self) -> tuple[Any, ...]:
+        """Operands and results of `AHEAD` vectors, last columns, sums, the tiles' shapes."""
+        _, params, _, planes = self.rows
+        return (
+            aligned((AHEAD, operand_bytes(self._isa, self._columns, planes)), np.uint8),
+            aligned((AHEAD, len(params) * PARTS * self._isa.lanes), np.int16),
+            aligned((self._isa.units,), np.int16),
+            aligned((matrix.VECTORS * PARTS * self._isa.lanes,), np.int32),
+            np.array(matrix.tile_config(), np.uint8),
+        )
+
+    def call(self, place: Any, x: Any, out: Any) -> Call:
+        """Rows place[FIRST] … place[LAST] - 1, with a scratch of its own."""
+        kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name,))
+        return Call(kernel, place, *self.fixed, x, out, self.scratch(), isa=self._isa)
+
+
+class DenseRun(LayerRun):
+    """See the module."""
+
+    def __init__(self, layer: QuantDense, model: QuantModel, tasks: Tasks) -> None:
+        super().__init__(layer, model, tasks)
+        self._layer = layer
+        self._matrix = plain.pack_matrix(layer.matrix)
+        self._packed = None if tasks.isa is None else PackedDense(tasks.isa, layer)
+
+    def _call(self, packed: PackedDense | None, place: Int64Array, x: Any, out: Any) -> Call:
+        if packed is not None:
+            return packed.call(place, x, out)
+        layer, own = self._layer, (np.empty(x.shape[1], np.int16), np.empty(out.shape[1], np.int32))
+        operand = layer.operand.shift, layer.operand.limit
+        return self.tasks.call("dense", "dense", place, self._matrix, layer.pre_shift, *operand, x, out, own)
+
+    def _packed_for(self, macs: int) -> PackedDense | None:
+        """What a call of so many multiply-adds goes by; None where that is the plain loops."""
+        return self._packed if macs >= DENSE_MACS else None
+
+    def calls(self, walk: LayerCalls) -> list[Call]:
+        x, out = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
+        return [self._call(self._packed_for(x.size * out.shape[1]), walk.place_of(self._layer.output), x, out)]
+
+    def rows(self, *inputs: Any) -> Int16Array:
+        (x,) = inputs
+        (M, K), R = x.shape, self._layer.matrix.weight.shape[0]
+        x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
+        packed = self._packed_for(M * R * K)
+
+        def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
+            return self._call(packed, control, *(np.zeros((1, n), np.int16) for n in (K, R)))
+
+        how = Reused((self._layer.name, packed is not None), make, 5 if packed is None else 3)
+        if packed is None:
+            self.tasks.in_tasks((x, out), how, R * K, TASK_MACS)
+        else:
+            self.tasks.in_tasks((x, out), how, R * K, FUSED_TASK_MACS, AHEAD)
+        return out
+
+    def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        """Over many rows."""
+        if self._packed is not None:
+            rows, columns = self._layer.matrix.weight.shape
+            x, out = np.zeros((1, columns), np.int16), np.zeros((1, rows), np.int16)
+            yield self._packed.call(np.zeros(3, np.int64), x, out)
+
+
+RUN = DenseRun

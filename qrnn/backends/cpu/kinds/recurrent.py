@@ -1,0 +1,327 @@
+"""Recurrent layers on the CPU: fused steps, plain loops, and which threads get which sequences.
+
+Sequences are spread over a pool of threads; a single long-rowed sequence is shared by a gang of threads that meet at a barrier once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from qrnn.backends.base import LayerState, Trace
+from qrnn.backends.cpu import plain
+from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu.calls import Call, CallList
+from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
+from qrnn.backends.cpu.defined import StepCalls
+from qrnn.backends.cpu.layer_calls import SequenceCalls, StreamCalls
+from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.packed import FusedForms, can_fuse
+from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, TASK_MACS, Tasks
+from qrnn.model.batch import shortest
+from qrnn.model.cell_codes import CELLS, codes_of
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.layer_facts import StateArray
+from qrnn.model.parts import CELL_MAX, STATE_MAX, IndexArray, Int16Array, Int32Array, Int64Array
+from qrnn.model.quant_model import QuantModel
+
+GANG_MACS = 1 << 17
+"""Multiply-adds of a step for each member of a gang, at least; below, the barrier costs more than a further member saves."""
+
+FUSED_GANG_MACS, FUSED_RUN_MACS = 3 << 14, 1 << 22
+"""Of fused steps, which take a tenth of the time: `GANG_MACS`; multiply-adds of a run that is worth a gang."""
+
+ONCE_MACS = 1 << 27
+"""A run by plain kernels that is worth laying out calls for a gang that makes them once, a millisecond and more of Python."""
+
+SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
+"""x, lengths, h, c, y."""
+
+
+class RecurrentRun(LayerRun):
+    """See the module. ``fused`` has the directions, by number, whose steps are fused.
+
+    A cell that the CPU has no kernel for is run by the layer's own definition: ``direction_loop(number)`` gives a `StepLoop` with the states h
+    and c, of which every step writes one row, and whose first scratch array holds the arguments of the gates.
+    """
+
+    def __init__(self, layer: QuantRecurrent, model: QuantModel, tasks: Tasks) -> None:
+        super().__init__(layer, model, tasks)
+        self._layer = layer
+        self.fused: dict[int, FusedForms] = {}
+        self._packed: dict[int, tuple[Any, ...]] = {}
+        self._defined: dict[int, StepCalls] = {}
+        if not self.has_calls:
+            self._defined = {k: self._own_loop(k) for k in range(len(layer.directions))}
+            return
+        size = sum(m.matrix.weight.size for m in model.matrices)
+        for number, d in enumerate(layer.directions):
+            self._packed[number] = plain.pack_direction(layer, d)
+            if tasks.isa is not None and can_fuse(d):
+                self.fused[number] = FusedForms(tasks.isa, layer, d, size, tasks.code)
+
+    @property
+    def has_calls(self) -> bool:
+        return (self._layer.cell, self._layer.linear_before_reset) in CELLS
+
+    @property
+    def plain_directions(self) -> tuple[str, ...]:
+        """The directions, ``layer[number]``, whose steps are not fused."""
+        layer = self._layer
+        return tuple(f"{layer.name}[{k}]" for k in range(len(layer.directions)) if k not in self.fused)
+
+    @property
+    def step_macs(self) -> int:
+        return sum(_macs(d) for d in self._layer.directions)
+
+    @property
+    def most_macs(self) -> int:
+        return max(_macs(d) for d in self._layer.directions)
+
+    # --- streams ----------------------------------------------------------------------------------------------------------------------
+
+    def share_tensors(self, tensors: dict[str, Any]) -> None:
+        """h_n is y; c_n is int32."""
+        layer = self._layer
+        tensors[layer.h_n] = tensors[layer.output]
+        if layer.c_n is not None:
+            tensors[layer.c_n] = np.zeros((len(tensors[layer.output]), layer.hidden_size), np.int32)
+
+    def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        if not self.has_calls:
+            return []
+        layer, rows = self._layer, walk.streams.rows
+        states = walk.streams.layers[layer.name]
+        h, c = states[0][:, 0], states[1][:, 0]
+        calls = [self._step_call(walk.control, rows, walk.tensors[layer.input], h, c, walk.tensors[layer.output])]
+        if layer.c_n in walk.read_out:
+            calls.append(self.tasks.call("copying", "gather", walk.control, rows, c, walk.tensors[layer.c_n]))
+        return calls
+
+    def _step_call(
+        self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
+    ) -> Call:
+        """One step of the one direction for streams ``rows``; see `fused.tick` and `rows.recurrent.sequences`."""
+        layer, M = self._layer, len(rows)
+        d, forms = layer.directions[0], self.fused.get(0)
+        if forms is not None:
+            return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
+        traces = plain.traces_of(d, c, M, 0)
+        own = (np.zeros_like(h), np.zeros_like(c))
+        return self.tasks.call(
+            "recurrent", "sequences", place, rows, *codes_of(layer), *self._packed[0], x[:, None], h, c, y[:, None],
+            np.ones(M, np.int64), own, traces, plain.scratch(layer, d, 1),
+        )  # fmt: skip
+
+    # --- whole sequences --------------------------------------------------------------------------------------------------------------
+
+    def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        if not self.has_calls:
+            return []
+        layer = self._layer
+        N, T, P, D = walk.rows.size, walk.steps, layer.output_size, len(layer.directions)
+        x = walk.tensors[layer.input].reshape(N, T, layer.input_size)
+        h, c = walk.rows.layers[layer.name]
+        walk.tensors[layer.h_n] = h.reshape(N, -1)
+        if layer.c_n is not None:
+            walk.tensors[layer.c_n] = c.reshape(N, -1)
+        out, row = walk.tensors[layer.output], walk.place(False)
+        if D == 1:
+            data = (x, walk.lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
+            return [self._sequence_call(0, row, data, walk.gangs)]
+        calls: list[Call] = []
+        copying = partial(self.tasks.call, "copying")
+        for number in range(D):
+            own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
+            data = (x, walk.lengths, own_h, own_c, y)
+            calls += [copying("take_part", row, number, h, own_h), copying("take_part", row, number, c, own_c)]
+            calls.append(self._sequence_call(number, row, data, walk.gangs))
+            calls += [copying("put_part", row, number, own_h, h), copying("put_part", row, number, own_c, c)]
+            parts = out.reshape(N * T, D, P)
+            calls.append(copying("put_part", walk.place(True), number, y.reshape(N * T, P), parts))
+        return calls
+
+    def _sequence_call(self, number: int, place: Int64Array, data: SequenceData, gangs: bool) -> Call:
+        """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a gang only where ``gangs`` allows it."""
+        d, (N, T, _), forms = self._layer.directions[number], data[0].shape, self.fused.get(number)
+        members = self._members(d, N, T, forms is not None) if gangs else 1
+        if forms is None:
+            return self.plain_call(number, place, data, members)
+        fused = forms.choose(N, T, members)
+        if members == 1:
+            return fused.whole_call(place, *data)
+        return fused.shared_call(place, data, members, _patience(T * _macs(d)))
+
+    def plain_call(self, number: int, place: Int64Array, data: SequenceData, members: int, traces: Any = None) -> Call:
+        """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
+        layer, d = self._layer, self._layer.directions[number]
+        if traces is None:
+            traces = plain.traces_of(d, data[3], len(data[0]), 0)
+        own = plain.scratch(layer, d, members)
+        fixed = (*codes_of(layer), d.reverse, *self._packed[number], *data, traces, own)
+        whole = partial(self.tasks.call, "recurrent", "whole_sequences")
+        if members == 1:
+            return whole(place, (0, 1), *fixed)
+        one = np.array([0, 1, 0])
+        calls = [whole(one, (me, members), *fixed) for me in range(members)]
+        return SharedCall(calls, whole(one, (0, 1), *fixed), own[-1], PATIENCE)
+
+    # --- padded batches ---------------------------------------------------------------------------------------------------------------
+
+    def recurrent(
+        self, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+    ) -> tuple[Int16Array, LayerState]:
+        P, D = self._layer.output_size, len(self._layer.directions)
+        x = np.ascontiguousarray(x)
+        if D == 1:  # nothing to be put together
+            h, c = state[0][:, 0].copy(), state[1][:, 0].copy()
+            return self._direction(0, x, h, c, lengths, trace), (h[:, None], c[:, None])
+        y = np.empty((*x.shape[:2], D * P), np.int16)
+        h_n, c_n = np.empty_like(state[0]), np.empty_like(state[1])
+        for number in range(D):
+            h, c = state[0][:, number].copy(), state[1][:, number].copy()
+            y[:, :, number * P : (number + 1) * P] = self._direction(number, x, h, c, lengths, trace)
+            h_n[:, number], c_n[:, number] = h, c
+        return y, (h_n, c_n)
+
+    def _direction(
+        self, number: int, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray, trace: Trace | None
+    ) -> Int16Array:
+        """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
+
+        By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
+        """
+        layer, tasks = self._layer, self.tasks
+        if not self.has_calls:
+            return self._defined_direction(number, x, h, c, lengths, trace)
+        (N, T, _), d = x.shape, layer.directions[number]
+        forms = self.fused.get(number) if trace is None else None
+        traces = plain.traces_of(d, c, N, 0 if trace is None else T)
+        # of fused steps, only padding is not written
+        y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
+        data = (x, np.ascontiguousarray(lengths), h, c, y)
+        members = self._members(d, N, T, forms is not None)
+        if members > 1 and forms is not None:
+            forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
+        elif members > 1 and T * _macs(d) >= ONCE_MACS:
+            control = np.zeros(3, np.int64)
+            calls = CallList((self.plain_call(number, control, data, members, traces),), control, tasks.code)
+            calls.wake()
+            calls.run(0, 1)
+        elif forms is not None:
+            tasks.spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
+        else:
+
+            def once(first: int, last: int) -> None:
+                control = np.zeros(3, np.int64)
+                call = self.plain_call(number, control, data, 1, traces)
+                CallList((call,), control, tasks.code).run(first, last)
+
+            tasks.spread(once, N, T * _macs(d), TASK_MACS)
+        if trace is not None:
+            key = f"{layer.name}[{number}]"
+            trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
+        return y
+
+    def _defined_direction(
+        self, number: int, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray, trace: Trace | None
+    ) -> Int16Array:
+        """`_direction` by the layer's own ``direction_loop``, for a cell that the CPU has no kernel for."""
+        layer, steps = self._layer, self._defined[number]
+        y = np.zeros((*x.shape[:2], layer.output_size), np.int16)
+        reverse = layer.directions[number].reverse
+        if trace is None:
+            steps.run(x, (h, c), lengths, y, reverse)
+            return y
+        N, T, _ = x.shape
+        # the first scratch array of a direction's loop holds the arguments of the gates
+        scratch = steps.scratch(N)
+        pre, cells = np.zeros((N, T, scratch[0].shape[1]), np.int16), np.zeros((N, T, c.shape[1]), np.int32)
+        for i in range(T):  # one step of all sequences at a time
+            here = np.flatnonzero(i < lengths)
+            at = here, (lengths[here] - 1 - i if reverse else np.full(len(here), i))
+            one, row = np.zeros((N, 1, x.shape[2]), np.int16), np.zeros((N, 1, y.shape[2]), np.int16)
+            one[here, 0] = x[at]
+            steps.run(one, (h, c), (i < lengths).astype(np.int64), row, scratch=scratch)
+            y[at], pre[at], cells[at] = row[here, 0], scratch[0][here], c[here]
+        key = f"{layer.name}[{number}]"
+        trace.arrays.update({f"{key}.pre": pre, f"{key}.h": y, f"{key}.c": cells})
+        return y
+
+    def _own_loop(self, number: int) -> StepCalls:
+        layer: Any = self._layer
+        if not hasattr(layer, "direction_loop"):
+            raise AssertionError(f"layer {layer.name}: cell {layer.cell!r} has neither a kernel nor a loop of its own")
+        cells = layer.hidden_size if layer.c_n is not None else 0
+        states = (
+            StateArray("h", (layer.output_size,), np.int16, STATE_MAX),
+            StateArray("c", (cells,), np.int32, CELL_MAX),
+        )
+        return StepCalls(layer.direction_loop(number), states, (layer.name, number), self.tasks)
+
+    def _members(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
+        """Threads that share a sequence alone, of so many steps. A projection reads all of h: gangs do not split it."""
+        macs = _macs(d)
+        least, in_all = (FUSED_GANG_MACS, FUSED_RUN_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
+        if not GANGS_WORK or sequences > 1 or d.projection is not None or steps * macs < in_all:
+            return 1
+        return min(self.tasks.workers, MOST, max(1, macs // least), largest_gang(macs) if fused else MOST)
+
+    # --- what is compiled ahead -------------------------------------------------------------------------------------------------------
+
+    def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        """Every form that the weights are read in, alone and by a gang."""
+        yield from (steps.ahead() for steps in self._defined.values())
+        place, data = np.zeros(3, np.int64), self._one_step()
+        for number in self._packed:
+            d, forms = self._layer.directions[number], self.fused.get(number)
+            if forms is None:
+                if runs and d.projection is None and GANGS_WORK:
+                    yield self.plain_call(number, place, data, 2)
+                continue
+            for fused in forms.every():
+                if runs:
+                    yield fused.whole_call(place, *data)
+                    if GANGS_WORK and d.projection is None:
+                        yield fused.shared_call(place, data, 2, 0)
+                if stepped:
+                    yield fused.call(place, place, data[0][:, 0], data[2], data[3], data[4][:, 0])
+
+    def _one_step(self) -> SequenceData:
+        """x, lengths, h, c, y of one sequence of one step."""
+        layer = self._layer
+        return (
+            np.zeros((1, 1, layer.input_size), np.int16),
+            np.ones(1, np.int64),
+            np.zeros((1, layer.output_size), np.int16),
+            np.zeros((1, layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
+            np.zeros((1, 1, layer.output_size), np.int16),
+        )
+
+
+def _macs(d: QuantDirection) -> int:
+    """Multiply-adds of a step of a direction."""
+    return d.ih.weight.size + d.hh.weight.size
+
+
+def largest_gang(macs: int) -> int:
+    """Members beyond which one more costs a fused step of so many multiply-adds more at the barrier than it takes off the rest.
+
+    With m members a step takes macs / m and, since each looks at the flags of all, m times what a look takes: least at the square root of
+    their quotient. A look at another core's flag takes some 0.1 µs, as long as 2^13 multiply-adds or more; not measured beyond two cores.
+    """
+    return max(2, isqrt(macs >> 13))
+
+
+def _patience(macs: int) -> int:
+    """Pauses that a run of so many multiply-adds by fused steps is worth waiting: less than it takes alone; a short one is not."""
+    return 1 << max(0, macs.bit_length() - 13) if macs >= FUSED_TASK_MACS else 0
+
+
+RUN = RecurrentRun

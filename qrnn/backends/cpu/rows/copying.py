@@ -1,0 +1,36 @@
+"""Rows that are copied from one array to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.python_calls import FIRST, LAST
+
+
+@jit
+def copy_row(to: Any, row: Any) -> None:
+    """to[k] = row[k]. An assignment of slices would be compiled with what it says to a user whose slices do not fit."""
+    for k in range(to.shape[0]):
+        to[k] = row[k]
+
+
+@jit
+def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
+    """out[m] = x[rows[m]]."""
+    for m in range(place[FIRST], place[LAST]):
+        copy_row(out[m], x[rows[m]])
+
+
+@jit
+def take_part(place: Any, part: int, x: Any, out: Any) -> None:
+    """out[m] = x[m, part]."""
+    for m in range(place[FIRST], place[LAST]):
+        copy_row(out[m], x[m, part])
+
+
+@jit
+def put_part(place: Any, part: int, x: Any, out: Any) -> None:
+    """out[m, part] = x[m]."""
+    for m in range(place[FIRST], place[LAST]):
+        copy_row(out[m, part], x[m])

@@ -1,0 +1,78 @@
+"""Layers by their own definitions, compiled: a `RowLoop` over rows, and a `StepLoop` over the time steps of sequences.
+
+The functions of the contract that a definition asks for are those that every kernel calls, so LLVM puts them into the loops.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from numba import int32
+
+from qrnn.arithmetic import CONTRACT
+from qrnn.backends.cpu.defined import Definition
+from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.python_calls import FIRST, LAST
+
+
+@jit
+def dot(weight: Any, r: int, x: Any, n: int) -> Any:
+    """weight[r] · x[n], int32. It is proved to fit, so that sums modulo 2^32 on the way to it do no harm."""
+    total = int32(0)
+    for k in range(weight.shape[1]):
+        total = int32(total + int32(weight[r, k]) * int32(x[n, k]))
+    return total
+
+
+COMPILED = SimpleNamespace(**{function.__name__: function for function in CONTRACT}, dot=dot)
+"""The functions of the contract by name, as compiled code calls them."""
+
+
+@cache
+def rows(definition: Definition) -> Any:
+    """The compiled loop (place, *parameters, *inputs, out) of a `RowLoop`."""
+    loop = jit(definition.make()(COMPILED))
+
+    def run(place: Any, *values: Any) -> None:
+        loop(place[FIRST], place[LAST], *values)
+
+    return jit(run)
+
+
+@cache
+def steps(definition: Definition, states: int) -> Any:
+    """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` that keeps so many ``states``.
+
+    (place, reverse, past, parameters, lengths, out_lengths, x, out, *states, *scratch): sequence n takes lengths[n] steps, from the last to
+    the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n] that were
+    written. They are written in order, and in reverse each step's one row has the step's number.
+    """
+    step = jit(definition.make()(COMPILED))
+
+    def run(
+        place: Any,
+        reverse: bool,
+        past: int,
+        parameters: Any,
+        lengths: Any,
+        out_lengths: Any,
+        x: Any,
+        out: Any,
+        *arrays: Any,
+    ) -> None:
+        own = arrays[:states] + parameters + arrays[states:]
+        for n in range(place[FIRST], place[LAST]):
+            written, length = 0, lengths[n]
+            for i in range(length):
+                if reverse:
+                    t = length - 1 - i
+                    written += step(n, t, t, x, out, *own)
+                else:
+                    written += step(n, i, written, x, out, *own)
+            for _ in range(past):
+                written += step(n, -1, written, x, out, *own)
+            out_lengths[n] = written
+
+    return jit(run)

@@ -1,0 +1,538 @@
+"""Kinds of layers that the CPU has no loops for run by their own definitions, compiled, with the bits of plain Python."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import Shape, make_model
+
+from backends.generators import QUIET, eager_threads
+from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
+from backends.raw_layers import dense_model, ends, int16
+from qrnn.arithmetic import CONTRACT
+from qrnn.backends import cpu as cpu_package
+from qrnn.backends import create_engine
+from qrnn.backends.base import Trace
+from qrnn.backends.cpu import defined, kinds, native
+from qrnn.backends.cpu.defined import DefinedRows, StepCalls, definition_of
+from qrnn.backends.cpu.engine import CpuEngine
+from qrnn.backends.cpu.isa import available_isas
+from qrnn.backends.cpu.kinds import recurrent, run_of
+from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
+from qrnn.backends.cpu.warm_up import wanted_by
+from qrnn.conversion import quantize
+from qrnn.model import kinds as model_kinds
+from qrnn.model.activation import Activation
+from qrnn.model.float_model import GraphInput, GraphOutput, TensorInfo
+from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.embedding import Embedding
+from qrnn.model.kinds.pointwise import Pointwise
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.softmax import Softmax
+from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import Scratch, StateArray, Step, StepLoop
+from qrnn.model.quant_graph import Provenance
+from qrnn.model.quant_model import QuantModel
+from qrnn.running.session import Session
+
+short = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+
+Rng = np.random.Generator
+
+
+def model_of(layers: tuple[QuantLayer, ...], features: dict[str, int]) -> QuantModel:
+    """A model of these layers from x to the output of the last, which is the graph's output y."""
+    provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
+    (last,) = layers[-1].outputs
+    tensors = {name: int16(12 if name != "x" else 3, size) for name, size in features.items()}
+    every = np.arange(features[last])
+    output = GraphOutput("y", (features[last],), True, ((last, every, every),))
+    return QuantModel(
+        "raw", (GraphInput("x", "features", (features["x"],), True),), layers, (output,), tensors, False, provenance
+    )
+
+
+def difference(rng: Rng, features: int, shift: int = 9, source: str = "x", target: str = "d") -> QuantDifference:
+    weight = ends(rng, -32768, 32767, features).astype(np.int16)
+    return QuantDifference(target, source, target, weight, shift)
+
+
+def pooled(rng: Rng, features: int, rows: int, stride: int = 3, delay: int = 0) -> QuantPooled:
+    weight = ends(rng, -127, 127, rows, features).astype(np.int8)
+    bias = ends(rng, -(1 << 20), 1 << 20, rows).astype(np.int32)
+    multiplier = (ends(rng, 0, (1 << 30) - 1, rows) >> rng.integers(0, 20, rows) << 1).astype(np.int32)
+    return QuantPooled("pooled", "x", "p", weight, bias, multiplier, stride, delay)
+
+
+def cpu(model: QuantModel, isa: str | None = None, threads: int = 1) -> CpuEngine:
+    engine = create_engine("cpu", model, threads, isa)
+    assert isinstance(engine, CpuEngine)
+    return engine
+
+
+def engines(model: QuantModel) -> Iterator[CpuEngine]:
+    """Of every instruction set, by one thread and by two that share whatever there is."""
+    for isa in available_isas():
+        for threads in (1, 2):
+            with eager_threads(2) if threads == 2 else nullcontext():
+                yield cpu(model, isa, threads)
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@short
+@given(features=st.integers(1, 40), rows=st.integers(0, 9), shift=st.integers(0, 31), seed=st.integers(0, 1 << 32))
+def test_rows_are_those_of_plain_python(features: int, rows: int, shift: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layer = difference(rng, features, shift)
+    model = model_of((layer,), {"x": features, "d": features})
+    x = ends(rng, -32768, 32767, rows, features).astype(np.int16)
+    want = create_engine("reference", model).row_loops(layer, x)
+    for engine in engines(model):
+        assert isinstance(engine.layer_runs["d"], DefinedRows)
+        for given_rows in (x, np.asfortranarray(x)):
+            got = engine.rows(layer, given_rows)
+            assert got.dtype == np.int16
+            np.testing.assert_array_equal(got, want)
+
+
+def chain(rng: Rng) -> QuantModel:
+    """Two layers without loops of the CPU's before and after a dense layer that has them."""
+    dense = dense_model(rng, 7, 5, 127).layers[0]
+    dense = type(dense)("dense", "d", "e", dense.matrix, dense.pre_shift, dense.operand, 12)  # type: ignore[attr-defined,call-arg]
+    layers = (difference(rng, 7), dense, difference(rng, 5, 3, "e", "f"))
+    return model_of(layers, {"x": 7, "d": 7, "e": 5, "f": 5})
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("threads", [1, 2])
+def test_they_take_part_in_streams_and_whole_sequences(isa: str, threads: int) -> None:
+    rng = np.random.default_rng(3)
+    model = chain(rng)
+    reference = Session(model, "reference")
+    with eager_threads(2) if threads == 2 else nullcontext():
+        session = Session(model, "cpu", threads, isa)
+        for kind in (np.float32, np.float64):
+            for size, steps, lengths in ((1, 1, None), (3, 5, None), (4, 6, [6, 0, 1, 3])):
+                x = rng.normal(size=(size, steps, 7)).astype(kind) * 1000
+                more = {} if lengths is None else {"lengths": np.array(lengths)}
+                want = reference.run({"x": x}, **more).outputs["y"]
+                np.testing.assert_array_equal(session.run({"x": x}, **more).outputs["y"], want)
+        stream, x = session.stream(3), rng.normal(size=(3, 4, 7)) * 1000
+        want = reference.run({"x": x}).outputs["y"]
+        for t in range(4):
+            np.testing.assert_array_equal(stream.step({"x": x[:, t]})["y"], want[:, t])
+    assert session.engine.streams(2) is not None
+    assert session.engine.sequences(2, 3, np.float64) is not None
+
+
+def every_kind() -> QuantModel:
+    """Every kind of layer that is computed by rows, around a recurrent one."""
+    rng = np.random.default_rng(4)
+    base = make_model(Shape("gru", 8, 5), rng)
+    layer = replace(base.layers[0], input="k")
+    everything = np.arange(4)
+    layers: tuple[Any, ...] = (
+        Embedding("embedding", "t", "e", rng.normal(size=(11, 4))),
+        Dense("dense", "x", "d", rng.normal(size=(4, 3)), rng.normal(size=4)),
+        Add("add", "e", "d", "a"),
+        Concat("concat", "k", (("a", everything[::-1]), ("e", everything))),
+        layer,
+        Pointwise("pointwise", "a", "p", Activation("tanh")),
+        Softmax("softmax", "p", "s"),
+    )
+    sizes = {"t": 1, "x": 3, "e": 4, "d": 4, "a": 4, "k": 8, "p": 4, "s": 4}
+    tensors = {**base.tensors, **{name: TensorInfo(size, True) for name, size in sizes.items()}}
+    inputs = (GraphInput("t", "tokens", (), True, vocabulary=11), GraphInput("x", "features", (3,), True))
+    outputs = (*base.outputs, GraphOutput("s", (4,), True, (("s", everything, everything),)))
+    model = replace(base, inputs=inputs, layers=layers, outputs=outputs, tensors=tensors)
+    return quantize(model, inputs_of(rng, 3, 9))
+
+
+def inputs_of(rng: Rng, size: int, steps: int) -> dict[str, Any]:
+    return {"t": rng.integers(0, 11, (size, steps)), "x": rng.normal(size=(size, steps, 3))}
+
+
+def test_kinds_with_loops_of_their_own_have_the_same_bits_by_definition() -> None:
+    """All functions of the contract that they use are compiled, and loops of several inputs, of tokens, and one after the other."""
+    rng, model = np.random.default_rng(6), every_kind()
+    own, reference = Session(model, "cpu", 2), Session(model, "reference")
+    with mock.patch.object(kinds, "_own_run", lambda kind: None if kind is not QuantRecurrent else RecurrentRun):
+        session = Session(model, "cpu", 2)
+    assert isinstance(session.engine, CpuEngine)
+    by_definition = [run for run in session.engine.layer_runs.values() if isinstance(run, DefinedRows)]
+    assert len(by_definition) == len(model.layers) - 1
+    x, lengths = inputs_of(rng, 4, 7), np.array([7, 0, 1, 5])
+    for more in ({}, {"lengths": lengths}):
+        want = reference.run(x, **more).outputs
+        for each in (own, session):
+            got = each.run(x, **more).outputs
+            for name, value in want.items():
+                np.testing.assert_array_equal(got[name], value)
+    stream, want = session.stream(4), reference.run(x).outputs["s"]
+    for t in range(7):
+        got = stream.step({name: value[:, t] for name, value in x.items()})
+        np.testing.assert_array_equal(got["s"], want[:, t])
+
+
+# --- steps --------------------------------------------------------------------------------------------------------------------------------
+
+
+def plain_dot(weight: Any, r: int, x: Any, n: int) -> int:
+    return sum(int(w) * int(v) for w, v in zip(weight[r], x[n], strict=True))
+
+
+PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT}, dot=plain_dot)
+
+
+def plain_steps(
+    loop: StepLoop, x: Any, states: Any, lengths: Any, out: Any, past: int = 0, reverse: bool = False
+) -> list[int]:
+    """The same on Python's integers; ``states`` and ``out`` are arrays of objects. The rows that each sequence wrote."""
+    step = loop.make(PLAIN)
+    scratch = [np.zeros((len(x), *s.shape), object) for s in loop.scratch]
+    parameters = [p.astype(object) if isinstance(p, np.ndarray) else p for p in loop.parameters]
+    written, x = [], x.astype(object)
+    for n, length in enumerate(lengths.tolist()):
+        k = 0
+        for i in range(length):
+            t = length - 1 - i if reverse else i
+            k += step(n, t, t if reverse else k, x, out, *states, *parameters, *scratch)
+        for _ in range(past):
+            k += step(n, -1, k, x, out, *states, *parameters, *scratch)
+        written.append(k)
+    return written
+
+
+def zeros_of(layer: QuantLayer, size: int, kind: Any = None) -> Any:
+    return [np.zeros((size, *s.shape), kind or s.dtype) for s in layer.states()]
+
+
+@short
+@given(data=st.data())
+def test_steps_are_those_of_plain_python(data: Any) -> None:
+    """In chunks, between which the states are carried, of sequences of any lengths; the last one with the steps past the end."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    features, rows, size = (data.draw(st.integers(1, most)) for most in (20, 6, 4))
+    layer = pooled(rng, features, rows, data.draw(st.integers(1, 4)), data.draw(st.integers(0, 5)))
+    model = model_of((layer,), {"x": features, "p": rows})
+    steps = data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=3))
+    chunks = []
+    states = zeros_of(layer, size, object)
+    for number, T in enumerate(steps):
+        x = ends(rng, -32768, 32767, size, T, features).astype(np.int16)
+        lengths = rng.integers(0, T + 1, size)
+        past = layer.delay if number == len(steps) - 1 else 0
+        out = np.zeros((size, layer.rows_in(T), rows), object)
+        written = plain_steps(layer.step_loop(), x, states, lengths, out, past)
+        chunks.append((x, lengths, past, out, written, [state.copy() for state in states]))
+    for engine in engines(model):
+        own = tuple(zeros_of(layer, size))
+        for x, lengths, past, out, written, after in chunks:
+            got, rows_of = engine.steps(layer, x, own, lengths, out.shape[1], past)
+            assert (got.dtype, rows_of.dtype) == (np.int16, np.int64)
+            np.testing.assert_array_equal(got, out.astype(np.int16))
+            assert rows_of.tolist() == written
+            for state, want in zip(own, after, strict=True):
+                np.testing.assert_array_equal(state, want.astype(state.dtype))
+
+
+def test_states_of_any_layout_and_no_sequences() -> None:
+    rng = np.random.default_rng(5)
+    layer = pooled(rng, 3, 2)
+    engine = cpu(model_of((layer,), {"x": 3, "p": 2}))
+    x, lengths = ends(rng, -32768, 32767, 2, 7, 3).astype(np.int16), np.array([7, 5])
+    plain, wide = zeros_of(layer, 2), [np.zeros((2, 2, *s.shape), s.dtype) for s in layer.states()]
+    want, _ = engine.steps(layer, x, tuple(plain), lengths, 3, 0)
+    got, _ = engine.steps(layer, x, tuple(array[:, 1] for array in wide), lengths, 3, 0)
+    np.testing.assert_array_equal(got, want)
+    for a, b in zip(plain, wide, strict=True):
+        np.testing.assert_array_equal(b[:, 1], a)
+        assert not b[:, 0].any()
+    none, rows_of = engine.steps(layer, x[:0], tuple(zeros_of(layer, 0)), lengths[:0], 3, 1)
+    assert (none.shape, rows_of.shape) == ((0, 3, 2), (0,))
+
+
+def test_a_model_with_one_goes_from_tensor_to_tensor() -> None:
+    engine = cpu(model_of((pooled(np.random.default_rng(0), 3, 2),), {"x": 3, "p": 2}))
+    assert engine.streams(1) is None
+    assert engine.sequences(1, 1, np.float64) is None
+
+
+# --- directions of recurrent layers -------------------------------------------------------------------------------------------------------
+
+
+def leaky_step(contract: Any) -> Step:
+    """h = saturate16(a quarter of the input and of c); c adds up what h was."""
+    saturate16, shift_right_round = contract.saturate16, contract.shift_right_round
+
+    def step(n: int, t: int, k: int, x: Any, out: Any, h: Any, c: Any, bias: int) -> int:
+        for u in range(h.shape[1]):
+            c[n, u] = c[n, u] + h[n, u] + bias
+            h[n, u] = saturate16(shift_right_round(x[n, t, u] + c[n, u], 2))
+            out[n, k, u] = h[n, u]
+        return 1
+
+    return step
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_directions(reverse: bool, threads: int) -> None:
+    """Rows have the numbers of their steps, also from the last step to the first; two directions of one definition have parameters apart."""
+    rng = np.random.default_rng(7)
+    states = (StateArray("h", (4,), np.int16, 32767), StateArray("c", (4,), np.int32, (1 << 31) - 1))
+    for isa in available_isas():
+        with eager_threads(2):
+            tasks = cpu(model_of((difference(rng, 4),), {"x": 4, "d": 4}), isa, threads).tasks
+            for number, bias in enumerate((3, -1000)):
+                loop = StepLoop(leaky_step, (bias,))
+                calls = StepCalls(loop, states, ("layer", number), tasks)
+                x, lengths = ends(rng, -32768, 32767, 3, 6, 4).astype(np.int16), np.array([6, 0, 4])
+                h, c = ends(rng, -99, 99, 3, 4).astype(np.int16), ends(rng, -99, 99, 3, 4).astype(np.int32)
+                own, want = [h.astype(object), c.astype(object)], np.zeros((3, 6, 4), object)
+                plain_steps(loop, x, own, lengths, want, 0, reverse)
+                y = np.zeros((3, 6, 4), np.int16)
+                calls.run(x, (h, c), lengths, y, reverse)
+                np.testing.assert_array_equal(y, want.astype(np.int16))
+                np.testing.assert_array_equal(h, own[0].astype(np.int16))
+                np.testing.assert_array_equal(c, own[1].astype(np.int32))
+
+
+def traced_step(contract: Any) -> Step:
+    """A cell whose gates' arguments are twice what h becomes, in scratch."""
+    saturate16, shift_right_round = contract.saturate16, contract.shift_right_round
+
+    def step(n: int, t: int, k: int, x: Any, out: Any, h: Any, c: Any, bias: int, pre: Any) -> int:
+        total = bias
+        for i in range(x.shape[2]):
+            total += x[n, t, i]
+        for u in range(h.shape[1]):
+            pre[n, u] = saturate16(total + 2 * h[n, u] + c[n, u])
+            c[n, u] = c[n, u] + pre[n, u]
+            h[n, u] = shift_right_round(pre[n, u], 1)
+            out[n, k, u] = h[n, u]
+        return 1
+
+    return step
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cells_without_a_kernel(threads: int) -> None:
+    """Both directions of such a layer, with lengths, carried states and traces; a model with one is run from tensor to tensor."""
+    rng = np.random.default_rng(8)
+    model = quantize(make_model(Shape("lstm", 3, 5, (False, True)), rng), {"x": rng.normal(size=(2, 9, 3))})
+    (layer,) = model.recurrent_layers
+
+    def direction_loop(_: Any, number: int) -> StepLoop:
+        return StepLoop(traced_step, (7 * number,), (Scratch((5,), np.int16),))
+
+    x, lengths = ends(rng, -999, 999, 3, 6, 3).astype(np.int16), np.array([6, 0, 4])
+    start = ends(rng, -99, 99, 3, 2, 5).astype(np.int16), ends(rng, -99, 99, 3, 2, 5).astype(np.int32)
+    want, states = np.zeros((3, 6, 10), object), [array.astype(object) for array in start]
+    for k, reverse in enumerate((False, True)):
+        out = np.zeros((3, 6, 5), object)
+        plain_steps(direction_loop(layer, k), x, [state[:, k] for state in states], lengths, out, 0, reverse)
+        want[:, :, 5 * k : 5 * k + 5] = out
+    with (
+        mock.patch.object(type(layer), "direction_loop", direction_loop, create=True),
+        mock.patch.object(recurrent, "CELLS", {}),
+        eager_threads(2),
+    ):
+        engine, trace = cpu(model, None, threads), Trace()
+        engine.warm_up(None, None, None)
+        before = native.compilations
+        for traced in (None, trace):
+            y, final = engine.recurrent(layer, x, start, lengths, traced)
+            np.testing.assert_array_equal(y, want.astype(np.int16))
+            for got, state in zip(final, states, strict=True):
+                np.testing.assert_array_equal(got, state.astype(got.dtype))
+        assert native.compilations == before
+        assert engine.streams(1) is None
+        assert engine.sequences(1, 1, np.float64) is None
+    for k in (0, 1):
+        h, pre = (trace.arrays[f"layer0[{k}].{name}"] for name in ("h", "pre"))
+        np.testing.assert_array_equal(h, y[:, :, 5 * k : 5 * k + 5])
+        np.testing.assert_array_equal((pre.astype(np.int32) + 1) >> 1, h)
+        c = trace.arrays[f"layer0[{k}].c"].astype(np.int64)
+        ordered = c[0, ::-1] if k else c[0]
+        np.testing.assert_array_equal(np.diff(ordered, axis=0), (pre[0, ::-1] if k else pre[0])[1:])
+
+
+def test_each_kind_is_named_in_one_file() -> None:
+    """Its module in the folder of kinds, whose modules all have the name of a kind's."""
+    folder = Path(cpu_package.__file__).parent
+    names = {module.name for module in pkgutil.iter_modules(model_kinds.__path__)}
+    assert {path.stem for path in (folder / "kinds").glob("*.py")} - {"__init__"} <= names
+    kinds_of_layers = model_kinds.quantized_kinds()
+    bases = {base for kind in kinds_of_layers.values() for base in kind.__mro__[1:]}
+    for name, kind in kinds_of_layers.items():
+        if kind in bases:
+            continue
+        named = re.compile(rf"\b{name}\b")
+        files = [path for path in folder.rglob("*.py") if named.search(path.read_text(encoding="utf-8"))]
+        own = folder / "kinds" / f"{model_kinds.kind_name(kind)}.py"
+        assert files == ([own] if own.exists() else [])
+
+
+# --- what is compiled, and what it is kept under ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(native, "_loaded", {})
+
+
+@pytest.mark.parametrize("name", ["rows", "steps"])
+def test_nothing_is_compiled_after_the_warm_up(name: str, new_process: None) -> None:
+    rng = np.random.default_rng(1)
+    layer = pooled(rng, 7, 5)
+    model = chain(rng) if name == "rows" else model_of((layer,), {"x": 7, "p": 5})
+
+    def calls(session: Session) -> None:
+        before = native.compilations
+        engine, x = session.engine, rng.normal(size=(4, 9, 7))
+        assert isinstance(engine, CpuEngine)
+        if name == "rows":
+            for kind in (np.float32, np.float64):
+                session.run({"x": x.astype(kind)})
+                session.run({"x": x.astype(kind)}, lengths=np.array([9, 0, 1, 3]))
+            session.stream(2).step({"x": x[:2, 0]})
+        else:
+            for kind in (np.float32, np.float64):
+                engine.quantize(x.astype(kind), model.tensors["x"])
+            q = engine.quantize(x, model.tensors["x"])
+            y, _ = engine.steps(layer, q, tuple(zeros_of(layer, 4)), np.full(4, 9), 3, 0)
+            engine.dequantize(y, model.tensors["p"])
+        assert native.compilations == before
+
+    session = Session(model, threads=2)
+    session.warm_up()
+    before = native.compilations
+    calls(session)
+    with mock.patch.object(native, "_loaded", {}):  # another process
+        again = Session(model, threads=2)
+        again.warm_up()
+        calls(again)
+    assert native.compilations == before
+
+
+OTHER = """
+import sys
+import numpy as np
+from backends import test_cpu_defined as tests
+from qrnn.backends.cpu import native
+rng = np.random.default_rng(2)
+layer = tests.difference(rng, 3)
+engine = tests.cpu(tests.model_of((layer,), {"x": 3, "d": 3}))
+engine.rows(layer, np.zeros((2, 3), np.int16))
+layer = tests.pooled(rng, 3, 2)
+engine = tests.cpu(tests.model_of((layer,), {"x": 3, "p": 2}))
+engine.steps(layer, np.zeros((2, 4, 3), np.int16), tuple(tests.zeros_of(layer, 2)), np.array([4, 2]), 2, 0)
+print(native.compilations)
+"""
+
+
+def test_another_process_finds_the_code(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"QRNN_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": path}
+    for compiled in ("2", "0"):
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert (done.stdout.strip(), done.returncode) == (compiled, 0), done.stderr
+
+
+def test_models_of_other_kinds_compile_none_of_it() -> None:
+    wanted = wanted_by(cpu(dense_model(np.random.default_rng(0), 7, 5, 127)))
+    assert wanted
+    assert not [w for w in wanted if w.kernel.module.endswith(".defined")]
+
+
+HELPER = "FACTOR = {}\ndef scaled(x):\n    return FACTOR * x\n"
+KIND = """
+from helper_of_a_kind import scaled
+SHIFT = 3
+def rows_of(contract):
+    def rows(first, last, x, out):
+        for m in range(first, last):
+            out[m, 0] = scaled(x[m, 0]) >> SHIFT
+    return rows
+"""
+
+
+def made_module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of this text, as a new process would import it."""
+    (folder / f"{name}.py").write_text(text)
+    module = ModuleType(name)
+    module.__file__ = str(folder / f"{name}.py")
+    monkeypatch.setitem(sys.modules, name, module)
+    defined._source.cache_clear()
+    exec(compile(text, module.__file__, "exec"), module.__dict__)
+    return module
+
+
+def test_the_key_covers_what_the_code_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module of the kind, and what its loops use of other modules."""
+
+    def key(helper: str, kind: str) -> str:
+        made_module(tmp_path, "helper_of_a_kind", helper, monkeypatch)
+        return definition_of(made_module(tmp_path, "a_kind", kind, monkeypatch).rows_of).digest
+
+    first = key(HELPER.format(5), KIND)
+    assert key(HELPER.format(5), KIND) == first
+    others = {key(HELPER.format(6), KIND), key(HELPER.format(5), KIND.replace("SHIFT = 3", "SHIFT = 4"))}
+    assert len(others | {first}) == 3
+    defined._source.cache_clear()
+
+
+def two_makers(number: int, contract: Any) -> Any:
+    return partial(difference_rows, contract)
+
+
+NOT_A_CONSTANT = {"a": 1}
+
+
+def uses_a_dictionary(contract: Any) -> Any:
+    return NOT_A_CONSTANT["a"]
+
+
+def test_loops_that_have_no_name_are_refused() -> None:
+    """Code is kept under a name; two loops with one name would get each other's code."""
+    assert definition_of(partial(two_makers, 3)) != definition_of(partial(two_makers, 4))
+    for make in (lambda contract: pooled_step(contract), partial(two_makers, np.zeros(3)), partial(int, 3)):
+        with pytest.raises(AssertionError, match="expected a function of a module"):
+            definition_of(make)
+    with pytest.raises(TypeError, match="uses NOT_A_CONSTANT, a dict: expected integers"):
+        definition_of(uses_a_dictionary)
+
+
+def test_kinds_with_modules_have_their_own_runs() -> None:
+    """And a kind of another package is not taken for one of them by the name of its module."""
+    model = dense_model(np.random.default_rng(0), 7, 5, 127)
+    engine = cpu(model)
+    assert type(engine.layer_runs["dense"]).__name__ == "DenseRun"
+    layer = difference(np.random.default_rng(0), 7)
+    with mock.patch.object(QuantDifference, "__module__", "dense"):
+        assert isinstance(run_of(layer, model, engine.tasks), DefinedRows)
