@@ -18,7 +18,7 @@ from gpu_check.sweep_layers import DISTINCT, SMALL, Layer, random_layer
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.engine import CudaEngine
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.kinds import Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.proofs import watched_kernels
 from qrnn.backends.cuda.recurrent import FusedSteps, Lengths, multiply_inputs, zeros

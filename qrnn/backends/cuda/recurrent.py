@@ -19,7 +19,7 @@ from qrnn.backends.cuda.inputs import (
     product_kernel,
     run_plain_product,
 )
-from qrnn.backends.cuda.kinds import GRID, LAUNCH, ProductKind
+from qrnn.backends.cuda.kernel_variants import GRID, LAUNCH, ProductKind
 from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.plan import MOST_GRID_Y, Plan
 from qrnn.backends.cuda.proofs import note_launch

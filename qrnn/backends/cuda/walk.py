@@ -11,7 +11,7 @@ from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cuda import heads
 from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import ProductKind
+from qrnn.backends.cuda.kernel_variants import ProductKind
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, ones, run_direction, zeros
 from qrnn.backends.cuda.tuning import Tuning

@@ -33,7 +33,7 @@ from backends.cuda.ptx import (
     ptx_of,
 )
 from qrnn.backends.cuda import general, heads, inputs, steps
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}

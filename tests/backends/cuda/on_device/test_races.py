@@ -15,7 +15,7 @@ from backends.cuda.on_device.common import CELLS, SIMULATED, compiled_together, 
 from backends.cuda.on_device.test_kinds import every_plan
 from qrnn import Session
 from qrnn.backends.cuda.device import find_device
-from qrnn.backends.cuda.kinds import BLOCK, GRID
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID
 from qrnn.backends.cuda.launch import for_each, kernel
 from qrnn.backends.cuda.recurrent import Lengths
 from qrnn.backends.cuda.weights import upload

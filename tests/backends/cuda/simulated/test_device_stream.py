@@ -18,7 +18,7 @@ from qrnn.backends.cuda import recurrent, walk, work
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
 from qrnn.backends.cuda.device_rows import SIMULATOR
-from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
+from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import plans
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.conversion import quantize

@@ -17,7 +17,7 @@ from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.backends.cuda import plan, recurrent
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.kinds import GRID, LAUNCH, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import GRID, LAUNCH, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, watched_kernels
 from qrnn.backends.cuda.tuning import Tuning
