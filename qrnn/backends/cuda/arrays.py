@@ -15,11 +15,13 @@ from numba import cuda
 
 from qrnn.backends.base import LayerState
 from qrnn.backends.cuda import heads
+from qrnn.backends.cuda.device_layer import Run
+from qrnn.backends.cuda.filled import zeros
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.recurrent import Lengths, zeros
-from qrnn.backends.cuda.walk import DeviceModel, rows
+from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.backends.cuda.weights import upload
-from qrnn.backends.cuda.work import device_array
+from qrnn.backends.cuda.work import device_array, rows
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     as_array,
@@ -111,12 +113,13 @@ def run_arrays(
     count, steps = check_sizes(sizes)
     known = Lengths.of(checked_lengths(on_host("lengths", lengths), count, steps))
     start = {
-        name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
-        for name, (h, c) in begin(count, states).items()
+        name: tuple(on_device(f"state of layer {name!r}", part) for part in state)
+        for name, state in begin(count, states).items()
     }
-    integers = _integers(model, given, {name: h for name, (h, _) in start.items()})
-    tensors, final = model.run(integers, start, known, None)
-    return outputs_of(model, tensors, known, steps, one_step or without), final
+    integers = _integers(model, given, {name: state[0] for name, state in start.items()})
+    run = model.run(integers, start, known)
+    final: Any = run.final
+    return outputs_of(model, run, one_step or without), final
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
@@ -214,19 +217,19 @@ def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> 
     return None
 
 
-def outputs_of(
-    model: DeviceModel, tensors: Mapping[str, Any], lengths: Lengths, steps: int, one_step: bool
-) -> dict[str, Any]:
+def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
     """Graph outputs as float64, on the device; zero past a sequence's length."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
-        lead: tuple[int, ...] = (lengths.count, steps) if output.has_time else (lengths.count,)
+        first = run.tensors[output.parts[0][0]]
+        steps = first.shape[1] if output.has_time else 0
+        lead: tuple[int, ...] = (run.batch.count, steps) if output.has_time else (run.batch.count,)
         out = zeros((int(np.prod(lead)), output.features), np.float64)
         for number, (name, indices, _) in enumerate(output.parts):
-            q = rows(tensors[name])
+            q, lengths = rows(run.tensors[name]), run.lengths.get(name, run.batch)
             for_each(
                 heads.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
-                lengths.device, steps if output.has_time else 0, out,
+                lengths.device, steps, out,
             )  # fmt: skip
         if one_step and output.has_time:
             lead = lead[:1]

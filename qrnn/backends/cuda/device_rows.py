@@ -11,11 +11,12 @@ from numba import cuda
 from qrnn.backends.base import DeviceRows, LayerState
 from qrnn.backends.cuda import heads, work
 from qrnn.backends.cuda.arrays import count_states, on_device, outputs_of, quantized, refusal, refuse_states
+from qrnn.backends.cuda.filled import copied, copy_into, zeros
 from qrnn.backends.cuda.graph import CapturedGraph
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.recurrent import Lengths, zeros
-from qrnn.backends.cuda.walk import DeviceModel, copied
+from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.model.parts import IndexArray
 
 SIMULATOR = "Numba's CUDA simulator has no graphs"
@@ -65,8 +66,8 @@ class CapturedRows(DeviceRows):
         """Launch everything on one of Numba's streams, and return the outputs."""
         with work.on(stream, self._buffers):
             integers = quantized(self._model, self._given, self._refused)
-            tensors, _ = self._model.run(integers, self._layers, self._lengths, None, in_place=True)
-            return outputs_of(self._model, tensors, self._lengths, self._steps, self._one_step)
+            run = self._model.run(integers, self._layers, self._lengths, in_place=True, ends=False)
+            return outputs_of(self._model, run, self._one_step)
 
     def advance(self, stream: int) -> None:
         if self._graph is not None:
@@ -97,6 +98,5 @@ class CapturedRows(DeviceRows):
         for name, pair in given.items():
             targets: Any = self._layers[name]
             for source, target in zip(pair, targets, strict=True):
-                count = source.size
-                for_each(heads.copy_columns, count, source.reshape(1, count), 0, target.reshape(1, count), 0, count)
+                copy_into(source, target)
         self._forget_refused()

@@ -92,6 +92,14 @@ def last_step(lengths: Any, x: Any, out: Any) -> None:
 
 
 @kernel(THREADS)
+def mark_steps(lengths: Any, steps: Any, out: Any) -> None:
+    """out[n * steps + t] = 1 for the steps t < lengths[n] of sequence n, 0 for those past its end."""
+    i = cuda.grid(1)
+    if i < out.shape[0]:
+        out[i] = 1 if i % steps < lengths[i // steps] else 0
+
+
+@kernel(THREADS)
 def zero_empty(lengths: Any, x: Any, out: Any) -> None:
     """out [N, F] = x [N, F], zero for sequences of no steps."""
     i = cuda.grid(1)

@@ -40,7 +40,8 @@ KERNEL_CODE = (
     *(
         f"backends/cuda/{name}.py"
         for name in (
-            "cells", "contract", "fragments", "inputs", "intrinsics", "kernel_variants", "launch", "products", "recurrent", "steps", "weights"
+            "cells", "contract", "fragments", "input_product", "inputs", "intrinsics", "kernel_variants", "kinds/recurrent", "launch",
+            "lengths", "products", "steps", "weights"
         )
     ),
     "arithmetic",

@@ -61,6 +61,7 @@ HEADS = {
     "align_part": (N, N, LONGS, SHORTS2, N, SHORTS2),
     "embedding": (SHORTS2, LONGS, SHORTS2),
     "last_step": (LONGS, SHORTS3, SHORTS2),
+    "mark_steps": (LONGS, N, LONGS),
     "zero_empty": (LONGS, WORDS2, WORDS2),
     "copy_columns": (WORDS2, N, WORDS2, N, N),
     "quantize": (REALS, N, types.float32[:, ::1], SHORTS2, WORDS),

@@ -14,11 +14,13 @@ from onnx_import.running import data as drawn
 
 from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_device, states, token_model
 from backends.generators import Case
-from qrnn.backends.cuda import recurrent, walk, work
+from qrnn.backends.cuda import work
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
 from qrnn.backends.cuda.device_rows import SIMULATOR
 from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH
+from qrnn.backends.cuda.kinds import recurrent
+from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.plan import plans
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.conversion import quantize
@@ -120,7 +122,7 @@ def test_every_barrier(name: str, barrier: str) -> None:
     model = Case(SHAPES[name], "none", lengths=FULL).quantized()
     layout = next(iter(Session(model, "cuda").engine.on_device.directions.values())).layout  # type: ignore[attr-defined]
     chosen = next(p for p in plans(layout, 2, SIMULATED_DEVICE) if p.kind.barrier == barrier)
-    with mock.patch.object(walk, "choose_plan", return_value=Choice(chosen, "asked for")):
+    with mock.patch.object(recurrent, "choose_plan", return_value=Choice(chosen, "asked for")):
         follow(model, 2, 3)
 
 
@@ -206,7 +208,7 @@ def test_nothing_is_allocated_after_the_first_step() -> None:
     with (
         mock.patch.object(cuda, "device_array", side_effect=AssertionError("allocated")),
         mock.patch.object(cuda, "to_device", side_effect=AssertionError("copied")),
-        mock.patch.object(recurrent.Lengths, "of", side_effect=AssertionError("copied")),
+        mock.patch.object(Lengths, "of", side_effect=AssertionError("copied")),
     ):
         stream.advance()
         stream.advance()

@@ -1,0 +1,54 @@
+"""Arrays on the device that begin with values: zeros, ones, copies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from qrnn.backends.cuda import heads
+from qrnn.backends.cuda.launch import for_each
+from qrnn.backends.cuda.work import device_array, new_array
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of zeros on the device.
+
+    In a run that is done again, what the run before wrote is still there: whoever writes into it writes the same places in every run.
+    """
+    array, new = new_array(shape, dtype)
+    if new:
+        for_each(heads.fill_zero, array.size, array.reshape(array.size))
+    return array
+
+
+def ones(count: int) -> Any:
+    """[count] int64 on the device."""
+    array, new = new_array(count, np.int64)
+    if new:
+        for_each(heads.fill_one, count, array)
+    return array
+
+
+def copied(array: Any) -> Any:
+    """A copy of an array."""
+    out = device_array(tuple(array.shape), array.dtype)
+    copy_into(array, out)
+    return out
+
+
+def copy_into(array: Any, out: Any) -> None:
+    """Copy an array's values into another of the same shape."""
+    count = array.size
+    for_each(heads.copy_columns, count, array.reshape(1, count), 0, out.reshape(1, count), 0, count)
+
+
+def repeated(array: Any, times: int) -> Any:
+    """[N, *shape] → [N · times, *shape], each of the N so many times in turn."""
+    N = array.shape[0]
+    width = math.prod(array.shape[1:])
+    out = device_array((N, times * width), array.dtype)
+    for k in range(times):
+        for_each(heads.copy_columns, N * width, array.reshape(N, width), 0, out, k * width, width)
+    return out.reshape(N * times, *array.shape[1:])
