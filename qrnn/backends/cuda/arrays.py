@@ -8,6 +8,7 @@ the device. Outputs are Numba's device arrays, float64 like the host's, which ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba import cuda
 
 from qrnn.backends.base import LayerState
 from qrnn.backends.cuda import heads
-from qrnn.backends.cuda.device_layer import Run
+from qrnn.backends.cuda.device_layer import Run, State
 from qrnn.backends.cuda.filled import zeros
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.lengths import Lengths
@@ -35,7 +36,7 @@ from qrnn.model.batch import (
     with_time_axis,
 )
 from qrnn.model.float_model import GraphInput
-from qrnn.model.parts import STATE_MAX, FloatArray
+from qrnn.model.parts import FloatArray
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""
@@ -116,7 +117,7 @@ def run_arrays(
         name: tuple(on_device(f"state of layer {name!r}", part) for part in state)
         for name, state in begin(count, states).items()
     }
-    integers = _integers(model, given, {name: state[0] for name, state in start.items()})
+    integers = _integers(model, given, start)
     run = model.run(integers, start, known)
     final: Any = run.final
     return outputs_of(model, run, one_step or without), final
@@ -154,34 +155,57 @@ def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, 
     return real_values(where, array).reshape(size[0], graph_input.features), size
 
 
-def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
-    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's h in ``states``, is refused.
+def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, State]) -> dict[str, Any]:
+    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's state, is refused.
 
     All are counted before the one wait for the device.
     """
-    counts = zeros((len(given) + len(states),), np.int32)
+    limited = limited_states(model, states)
+    counts = zeros((len(given) + len(limited),), np.int32)
     integers = quantized(model, given, counts)
-    count_states(states, counts[len(given) :])
+    count_states(limited, counts[len(given) :])
     found = counts.copy_to_host().tolist()
-    refuse_states(states, found[len(given) :])
+    refuse_states(limited, found[len(given) :])
     if (refused := refusal(model, given, found)) is not None:
         raise DataError(refused)
     return integers
 
 
-def count_states(states: Mapping[str, Any], counts: Any) -> None:
-    """Count in counts[k] the values of the k-th h of ``states`` that no step ends at."""
-    for k, h in enumerate(states.values()):
-        for_each(heads.check_state, h.size, STATE_MAX, h.reshape(h.size), counts[k : k + 1])
+@dataclass(frozen=True)
+class LimitedState:
+    """An array of a layer's state whose type holds values that no step ends at."""
+
+    layer: str
+    name: str
+    limit: int
+    array: Any
 
 
-def refuse_states(states: Iterable[str], counts: Sequence[int]) -> None:
+def limited_states(model: DeviceModel, states: Mapping[str, State]) -> list[LimitedState]:
+    """The arrays of ``states`` whose values have to be looked at."""
+    return [
+        LimitedState(layer, name, limit, state[place])
+        for layer, state in states.items()
+        for place, (name, limit) in model.layers[layer].state_limits.items()
+    ]
+
+
+def count_states(states: Sequence[LimitedState], counts: Any) -> None:
+    """Count in counts[k] the values of the k-th of ``states`` that no step ends at."""
+    for k, state in enumerate(states):
+        count = state.array.size
+        for_each(heads.check_state, count, state.limit, state.array.reshape(count), counts[k : k + 1])
+
+
+def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None:
     """DataError by the counts of `count_states`."""
-    for name, count in zip(states, counts, strict=True):
+    for state, count in zip(states, counts, strict=True):
         if count:
+            only_low = state.limit == np.iinfo(state.array.dtype).max
+            where = f"below -{state.limit}" if only_low else f"beyond ±{state.limit}"
             raise DataError(
-                f"state of layer {name!r}: {count} values of h are below -{STATE_MAX}, expected -{STATE_MAX}…{STATE_MAX}; "
-                "give a state from this model's own run or step"
+                f"state of layer {state.layer!r}: {count} values of {state.name} are {where}, "
+                f"expected -{state.limit}…{state.limit}; give a state from this model's own run or step"
             )
 
 

@@ -64,6 +64,10 @@ class DeviceLayer(ABC):
         self.layer = layer
         self.directions: tuple[Any, ...] = ()
         """The weights of each direction that has a kernel made for its cell, of a recurrent layer."""
+        self.state_limits: dict[int, tuple[str, int]] = {}
+        """Place of an array among the layer's states → its name, and the limit that its values do not pass, where its type holds more."""
+        self.varies = False
+        """Whether it depends on a sequence's state how many rows a call gives."""
 
     @abstractmethod
     def run(self, run: Run) -> None:

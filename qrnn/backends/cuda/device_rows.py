@@ -10,13 +10,22 @@ from numba import cuda
 
 from qrnn.backends.base import DeviceRows, LayerState
 from qrnn.backends.cuda import heads, work
-from qrnn.backends.cuda.arrays import count_states, on_device, outputs_of, quantized, refusal, refuse_states
+from qrnn.backends.cuda.arrays import (
+    count_states,
+    limited_states,
+    on_device,
+    outputs_of,
+    quantized,
+    refusal,
+    refuse_states,
+)
 from qrnn.backends.cuda.filled import copied, copy_into, zeros
 from qrnn.backends.cuda.graph import CapturedGraph
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.walk import DeviceModel
+from qrnn.errors import BackendError
 from qrnn.model.parts import IndexArray
 
 SIMULATOR = "Numba's CUDA simulator has no graphs"
@@ -34,6 +43,12 @@ class CapturedRows(DeviceRows):
         start: Mapping[str, LayerState],
         lengths: IndexArray,
     ) -> None:
+        varying = next((name for name, layer in model.layers.items() if layer.varies), None)
+        if varying is not None:
+            raise BackendError(
+                f"layer {varying!r}: how many rows it gives in a call depends on its state, but the outputs of a stream on the device have "
+                "one size; call Session.run with the state of the call before"
+            )
         self._model, self._steps, self._one_step = model, steps or 1, steps is None
         self.inputs: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
@@ -91,10 +106,10 @@ class CapturedRows(DeviceRows):
             name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
             for name, (h, c) in layers.items()
         }
-        hidden = {name: h for name, (h, _) in given.items()}
-        counts = zeros((len(hidden),), np.int32)
-        count_states(hidden, counts)
-        refuse_states(hidden, counts.copy_to_host().tolist())
+        limited = limited_states(self._model, given)
+        counts = zeros((len(limited),), np.int32)
+        count_states(limited, counts)
+        refuse_states(limited, counts.copy_to_host().tolist())
         for name, pair in given.items():
             targets: Any = self._layers[name]
             for source, target in zip(pair, targets, strict=True):

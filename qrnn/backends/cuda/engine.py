@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
+import numpy.typing as npt
+
 from qrnn.backends.base import DeviceRows, Engine, LayerState, Trace
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.choice import Choice
@@ -85,6 +87,25 @@ class CudaEngine(Engine):
         start = tuple(upload(part) for part in state)
         y, (h, c) = own.recurrent(self.on_device.setting, upload(x), start, Lengths.of(lengths), trace)
         return y.copy_to_host(), (h.copy_to_host(), c.copy_to_host())
+
+    def steps(
+        self,
+        layer: QuantLayer,
+        x: Int16Array,
+        states: tuple[npt.NDArray[Any], ...],
+        lengths: IndexArray,
+        out_rows: int,
+        past: int,
+    ) -> tuple[Int16Array, IndexArray]:
+        """Take the steps of a layer with a `QuantLayer.step_loop`: x [N, T, F] → y [N, out_rows, F'] and how many rows are real, [N].
+
+        ``states``, [N, *shape] each, are changed in place. ``past`` steps past the end of each sequence are taken after its own.
+        """
+        after = tuple(upload(state) for state in states)
+        y, written = self.on_device.steps(layer, upload(x), after, Lengths.of(lengths), out_rows, past)
+        for state, found in zip(states, after, strict=True):
+            state[...] = found.copy_to_host()
+        return y.copy_to_host(), written.device.copy_to_host()
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
         own: Any = self.on_device.layers[layer.name]

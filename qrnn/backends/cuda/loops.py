@@ -50,12 +50,14 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
 
     @kernel(THREADS)
     def run_steps(
-        lengths: Any, reverse: Any, past: Any, by_time: Any, x: Any, out: Any, out_lengths: Any, rest: Any
-    ) -> None:
+        lengths: Any, reverse: Any, past: Any, by_time: Any, x: Any, out: Any, out_lengths: Any, rest: Any,
+        watched: Any, trace: Any, watched_wide: Any, trace_wide: Any,
+    ) -> None:  # fmt: skip
         """Take lengths[n] steps of x [N, T, F], from the last to the first with ``reverse``, and then ``past`` steps past the end.
 
         Rows go to out [N, T', F'] one after the other; with ``by_time``, where every step writes one row, the row of step t goes to
-        out[n, t]. out_lengths[n] counts the rows; those after them become zero. ``rest``: states, parameters and scratch arrays.
+        out[n, t]. out_lengths[n] counts the rows; those after them become zero. ``rest``: states, parameters and scratch arrays. After step t,
+        watched[n] is copied to trace[n, t], of trace [N, T or 0, W] int16, and so are those of int32.
         """
         n = cuda.grid(1)
         if n < lengths.shape[0]:
@@ -63,6 +65,11 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
             for i in range(length):
                 t = length - 1 - i if reverse else i
                 k += step(n, t, t if by_time else k, x, out, *rest)
+                if trace.shape[1] > 0:
+                    for r in range(trace.shape[2]):
+                        trace[n, t, r] = watched[n, r]
+                    for r in range(trace_wide.shape[2]):
+                        trace_wide[n, t, r] = watched_wide[n, r]
             for _ in range(past):
                 k += step(n, -1, k, x, out, *rest)
             out_lengths[n] = k
@@ -89,17 +96,26 @@ class StepCode:
         )
 
     def launch(
-        self, x: Any, states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False
+        self, x: Any, states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False,
+        traces: tuple[Any, Any] | None = None,
     ) -> Any:  # fmt: skip
         """Take all steps of x [N, T, F] int16; ``states`` [N, *shape] are changed in place. Returns how many rows of ``out`` were written, [N].
 
-        See `step_loop_kernel`.
+        See `step_loop_kernel`. ``traces`` of a recurrent direction: [N, T, G·H] int16 takes the arguments of the gates, which the first
+        scratch array holds, and [N, T, H or 0] int32 takes c, the second state.
         """
         N = x.shape[0]
         out_lengths = device_array(N, np.int64)
         scratch = tuple(device_array((N, *s.shape), s.dtype) for s in self._scratch)
         rest = (*states, *self._parameters, *scratch)
-        for_each(self._kernel, N, lengths.device, reverse, past, by_time, x, out, out_lengths, rest)
+        if traces is None:
+            narrow, wide = device_array((N, 0), np.int16), device_array((N, 0), np.int32)
+            trace, trace_wide = device_array((N, 0, 0), np.int16), device_array((N, 0, 0), np.int32)
+        else:
+            (trace, trace_wide), narrow, wide = traces, scratch[0], states[1]
+        for_each(
+            self._kernel, N, lengths.device, reverse, past, by_time, x, out, out_lengths, rest, narrow, trace, wide, trace_wide
+        )  # fmt: skip
         return out_lengths
 
 
@@ -127,6 +143,13 @@ class Steps(DeviceLayer):
     def __init__(self, layer: Any, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
         self._code, self._features = StepCode(layer.step_loop()), tensors[layer.output].features
+
+        self.state_limits = {
+            place: (state.name, state.limit)
+            for place, state in enumerate(layer.states())
+            if state.limit < np.iinfo(state.dtype).max
+        }
+        self.varies = True
 
     def run(self, run: Run) -> None:
         layer = self.layer

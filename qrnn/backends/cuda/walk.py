@@ -98,6 +98,14 @@ class DeviceModel:
         run.tensors = {name: value for name, value in run.tensors.items() if value.dtype != np.int64}
         return run
 
+    def steps(
+        self, layer: QuantLayer, x: Any, states: State, lengths: Lengths, out_rows: int, past: int
+    ) -> tuple[Any, Lengths]:
+        """Take the steps of a layer with a `QuantLayer.step_loop`; see `Steps.steps`."""
+        own = self.layers[layer.name]
+        assert isinstance(own, Steps)
+        return own.steps(x, states, lengths, out_rows, past)
+
 
 def device_layer(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> DeviceLayer:
     """A layer on the device: by the kernels of its kind, or by its own definition."""

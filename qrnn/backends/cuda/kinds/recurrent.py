@@ -37,7 +37,7 @@ from qrnn.model.cell_codes import CELLS, FUNCTION, IDENTITY, NONE, SOFTMAX, code
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
-from qrnn.model.parts import Int32Array, TensorFormat, pack_gates
+from qrnn.model.parts import STATE_MAX, Int32Array, TensorFormat, pack_gates
 
 GENERAL_THREADS = 32 if THREADS < 128 else 256
 
@@ -111,16 +111,12 @@ def _peephole(d: QuantDirection) -> Int32Array:
     return np.stack([d.peephole.weight.astype(np.int32), d.peephole.shift.astype(np.int32)])
 
 
-@dataclass(frozen=True)
-class Traces:
-    """What `general` traces into, of no steps when not wanted: pre [N, T or 0, R] int16, c [N, T or 0, H or 0] int32."""
-
-    pre: Any
-    c: Any
+Traces = tuple[Any, Any]
+"""What a traced run writes of a direction: the arguments of the gates, [N, T, R] int16, and c, [N, T, H or 0] int32."""
 
 
 def run_direction(
-    w: DirectionWeights, plan: Plan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces,
+    w: DirectionWeights, plan: Plan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces | None,
     capability: tuple[int, int], tuning: Tuning,
 ) -> None:  # fmt: skip
     """One direction of a layer: x [N, T, I] → y [N, T, …] from feature ``column`` on; h [N, P], c [N, H or 0] are replaced.
@@ -141,20 +137,21 @@ def run_direction(
             run(*arguments)
 
 
-def _general(w: DirectionWeights, N: int, traces: Traces, tuning: Tuning) -> Any:
+def _general(w: DirectionWeights, N: int, traces: Traces | None, tuning: Tuning) -> Any:
     H, P, R = w.hidden, w.fed_back, w.size
     row_bytes = 2 * H + 8 * max(P, H) + 4 * max(R, P)
     M = max(1, min(N, tuning.scratch_bytes // row_bytes))  # sequences of one launch
     hidden, operand = device_array((M, H), np.int16), device_array((M, 2, max(P, H)), np.int32)
     sums, nothing = device_array((M, max(R, P)), np.int32), device_array(0, np.int16)
     v = w.projection
+    pre, c_trace = traces or (device_array((N, 0, R), np.int16), device_array((N, 0, 0), np.int32))
 
     def run(xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
         for first in range(0, N, M):
             configured(run_general, min(M, N - first), GENERAL_THREADS)(
                 w.cell, w.forget, w.reverse, w.columns, w.rows, w.params, w.tables, w.peephole, w.formats,
                 v.weight, v.rows, v.params, v.tables, v.formats, xs, lengths.device, h, c, y, column,
-                traces.pre, traces.c, nothing, hidden, operand, sums, first, begin, end,
+                pre, c_trace, nothing, hidden, operand, sums, first, begin, end,
             )  # fmt: skip
 
     return run
@@ -227,6 +224,7 @@ class DeviceRecurrent(DeviceLayer):
 
     def __init__(self, layer: QuantRecurrent, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
+        self.state_limits = {0: ("h", STATE_MAX)}
         self._loops: tuple[StepCode, ...] = ()
         """Each direction's definition, compiled, where the cell has no kernel."""
         numbers = range(len(layer.directions))
@@ -272,10 +270,6 @@ class DeviceRecurrent(DeviceLayer):
     ) -> tuple[Any, State]:
         """x [N, T, I] → Y [N, T, D·P] and the final state, which with ``in_place`` replaces ``state``, and else leaves it alone."""
         layer = self.layer
-        if trace is not None and self._loops:
-            raise BackendError(
-                f"layer {layer.name!r}: backend 'cuda' writes no traces of cell {layer.cell!r}; use backend 'reference'"
-            )
         N, T = x.shape[0], x.shape[1]
         D, P = len(layer.directions), layer.output_size
         C = state[1].shape[2]
@@ -288,12 +282,22 @@ class DeviceRecurrent(DeviceLayer):
                 h, c = device_array((N, P), np.int16), device_array((N, C), np.int32)
                 for_each(heads.copy_columns, N * P, h_n.reshape(N, D * P), number * P, h, 0, P)
                 for_each(heads.copy_columns, N * C, c_n.reshape(N, D * C), number * C, c, 0, C)
+            traces = None
+            if trace is not None:
+                rows = layer.directions[number].pre_shift.shape[0]
+                traces = zeros((N, T, rows), np.int16), zeros((N, T, C), np.int32)
             if self._loops:
-                reverse = layer.directions[number].reverse
-                columns = y[:, :, number * P : (number + 1) * P]
-                self._loops[number].launch(x, (h, c), lengths, columns, reverse, by_time=True)
+                reverse, columns = layer.directions[number].reverse, y[:, :, number * P : (number + 1) * P]
+                self._loops[number].launch(x, (h, c), lengths, columns, reverse, by_time=True, traces=traces)
             else:
-                self._direction(setting, number, x, h, c, lengths, y, trace)
+                w = self.directions[number]
+                plan = self._choice(w, setting, N, trace is not None).plan
+                run_direction(
+                    w, plan, x, h, c, lengths, y, number * P, traces, setting.device.capability, setting.tuning
+                )
+            if trace is not None and traces is not None:
+                key = f"{layer.name}[{number}]"
+                trace.arrays[f"{key}.pre"], trace.arrays[f"{key}.c"] = (a.copy_to_host() for a in traces)
             if D > 1:
                 for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
                 for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
@@ -302,20 +306,6 @@ class DeviceRecurrent(DeviceLayer):
             for number in range(D):
                 trace.arrays[f"{layer.name}[{number}].h"] = whole[:, :, number * P : (number + 1) * P].copy()
         return y, (h_n, c_n)
-
-    def _direction(
-        self, setting: Setting, number: int, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, trace: Trace | None
-    ) -> None:
-        """One direction, by the kernels that are made for its cell."""
-        w, N, C = self.directions[number], x.shape[0], c.shape[1]
-        steps = x.shape[1] if trace is not None else 0
-        traces = Traces(zeros((N, steps, w.size), np.int16), zeros((N, steps, C), np.int32))
-        plan = self._choice(w, setting, N, trace is not None).plan
-        column = number * w.fed_back
-        run_direction(w, plan, x, h, c, lengths, y, column, traces, setting.device.capability, setting.tuning)
-        if trace is not None:
-            key = f"{self.layer.name}[{number}]"
-            trace.arrays[f"{key}.pre"], trace.arrays[f"{key}.c"] = traces.pre.copy_to_host(), traces.c.copy_to_host()
 
     def _forgetful(
         self, setting: Setting, x: Any, state: State, lengths: Lengths, trace: Trace | None
