@@ -168,7 +168,7 @@ def as_integers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Integers:
-    """An array whose values are read as Python's integers. Only what the loops of layers use of an array is there."""
+    """An array whose values are read as Python's integers. It has what the loops of layers use of an array, and no more."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -177,8 +177,9 @@ class Integers:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, place: Any) -> int:
-        return int(self._array[place])
+    def __getitem__(self, place: Any) -> Any:
+        found = self._array[place]
+        return Integers(found) if hasattr(found, "shape") and found.shape else int(found)
 
     def __setitem__(self, place: Any, value: int) -> None:
         self._array[place] = value

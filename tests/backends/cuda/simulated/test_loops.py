@@ -12,20 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape
 
-from backends.cuda.simulated.test_arrays import assert_same, on_device
+from backends.cuda.simulated.test_arrays import assert_same, on_device, token_model
 from backends.generators import QUIET, Case, assert_equal, integers
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows
 from qrnn.backends import create_engine
 from qrnn.backends.base import PLAIN, Trace
-from qrnn.backends.cuda import loops
+from qrnn.backends.cuda import loops, walk
+from qrnn.backends.cuda.arrays import outputs_of
+from qrnn.backends.cuda.device_layer import DeviceRowLayer
+from qrnn.backends.cuda.kinds import device_kinds
 from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.loops import RowLoops
 from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.backends.cuda.weights import upload
 from qrnn.errors import BackendError, DataError
 from qrnn.model import cell_codes
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import GraphInput, GraphOutput
-from qrnn.model.kinds import quantized_kinds
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.layer import QuantLayer
@@ -219,8 +222,6 @@ def test_later_layers_have_the_lengths_that_came_out(stride: int, delay: int, en
 
 
 def test_outputs_over_time_end_where_their_rows_do() -> None:
-    from qrnn.backends.cuda.arrays import outputs_of
-
     rng = np.random.default_rng(1)
     layer = pooled(rng, 2, 3, 2, 0)
     model = graph((layer,), {"x": int16(2), "p": int16(3)}, "p")
@@ -339,9 +340,28 @@ def test_a_cell_without_kernel_and_definition_is_refused() -> None:
         create_engine("cuda", model)
 
 
-def test_every_kind_of_the_model_is_known() -> None:
-    """Kinds with kernels are those that the model has; a new one would run by its definition, and this list would say so."""
-    from qrnn.backends.cuda.kinds import device_kinds
+HEADS = ("dense", "softmax", "tanh")
 
-    assert set(device_kinds()) <= set(quantized_kinds().values())
-    assert QuantDifference not in device_kinds()
+
+@pytest.mark.parametrize("head", HEADS)
+def test_kinds_with_kernels_have_the_bits_of_their_definition(head: Any) -> None:
+    """Every kind by rows that has a kernel, by the definition in its place: the same tensors."""
+    case = Case(Shape("gru", 3, 4), head, sequences=2, steps=3, lengths=(3, 1), concat=True)
+    model = case.quantized()
+    batch = case.batch(model)
+    want = integers(Session(model, "cuda"), batch)[0]
+    kept = {kind: own for kind, own in device_kinds().items() if not issubclass(own, DeviceRowLayer)}
+    with mock.patch.object(walk, "device_kinds", return_value=kept):
+        session = Session(model, "cuda")
+    own: Any = session.engine
+    assert sum(isinstance(layer, RowLoops) for layer in own.on_device.layers.values()) == len(model.layers) - 1
+    assert_equal(want, integers(session, batch)[0])
+
+
+def test_tokens_by_the_definition() -> None:
+    model, data = token_model()
+    want = Session(model, "cuda").run(data).outputs
+    kept = {kind: own for kind, own in device_kinds().items() if not issubclass(own, DeviceRowLayer)}
+    with mock.patch.object(walk, "device_kinds", return_value=kept):
+        got = Session(model, "cuda").run(data).outputs
+    assert_same({name: upload(value) for name, value in got.items()}, want)
