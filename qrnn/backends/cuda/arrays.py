@@ -15,7 +15,7 @@ import numpy as np
 from numba import cuda
 
 from qrnn.backends.base import LayerState
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import elements
 from qrnn.backends.cuda.device_layer import Run, State
 from qrnn.backends.cuda.filled import zeros
 from qrnn.backends.cuda.launch import for_each
@@ -194,7 +194,7 @@ def count_states(states: Sequence[LimitedState], counts: Any) -> None:
     """Count in counts[k] the values of the k-th of ``states`` that no step ends at."""
     for k, state in enumerate(states):
         count = state.array.size
-        for_each(heads.check_state, count, state.limit, state.array.reshape(count), counts[k : k + 1])
+        for_each(elements.check_state, count, state.limit, state.array.reshape(count), counts[k : k + 1])
 
 
 def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None:
@@ -217,12 +217,14 @@ def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict
         count = counts[k : k + 1]
         if graph_input.kind == "tokens":
             out = device_array(x.shape, np.int64)
-            for_each(heads.check_tokens, x.size, graph_input.vocabulary, x.reshape(x.size), out.reshape(x.size), count)
+            for_each(
+                elements.check_tokens, x.size, graph_input.vocabulary, x.reshape(x.size), out.reshape(x.size), count
+            )
         else:
             fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
             out = device_array((*lead, graph_input.features), np.int16)
             flat = x.reshape(x.size // graph_input.features, graph_input.features)
-            for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
+            for_each(elements.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
         integers[name] = out
     return integers
 
@@ -252,7 +254,7 @@ def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
         for number, (name, indices, _) in enumerate(output.parts):
             q, lengths = rows(run.tensors[name]), run.lengths.get(name, run.batch)
             for_each(
-                heads.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
+                elements.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
                 lengths.device, steps, out,
             )  # fmt: skip
         if one_step and output.has_time:

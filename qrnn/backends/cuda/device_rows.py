@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from qrnn.backends.base import DeviceRows, LayerState
-from qrnn.backends.cuda import heads, work
+from qrnn.backends.cuda import elements, work
 from qrnn.backends.cuda.arrays import (
     count_states,
     limited_states,
@@ -96,7 +96,7 @@ class CapturedRows(DeviceRows):
         return refusal(self._model, self._given, found)
 
     def _forget_refused(self) -> None:
-        for_each(heads.fill_zero, self._refused.size, self._refused)
+        for_each(elements.fill_zero, self._refused.size, self._refused)
 
     def layers(self) -> dict[str, LayerState]:
         return {name: (copied(h), copied(c)) for name, (h, c) in self._layers.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import elements
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.work import device_array, new_array
 
@@ -19,7 +19,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """
     array, new = new_array(shape, dtype)
     if new:
-        for_each(heads.fill_zero, array.size, array.reshape(array.size))
+        for_each(elements.fill_zero, array.size, array.reshape(array.size))
     return array
 
 
@@ -27,7 +27,7 @@ def ones(count: int) -> Any:
     """[count] int64 on the device."""
     array, new = new_array(count, np.int64)
     if new:
-        for_each(heads.fill_one, count, array)
+        for_each(elements.fill_one, count, array)
     return array
 
 
@@ -41,7 +41,7 @@ def copied(array: Any) -> Any:
 def copy_into(array: Any, out: Any) -> None:
     """Copy an array's values into another of the same shape."""
     count = array.size
-    for_each(heads.copy_columns, count, array.reshape(1, count), 0, out.reshape(1, count), 0, count)
+    for_each(elements.copy_columns, count, array.reshape(1, count), 0, out.reshape(1, count), 0, count)
 
 
 def repeated(array: Any, times: int) -> Any:
@@ -50,5 +50,5 @@ def repeated(array: Any, times: int) -> Any:
     width = math.prod(array.shape[1:])
     out = device_array((N, times * width), array.dtype)
     for k in range(times):
-        for_each(heads.copy_columns, N * width, array.reshape(N, width), 0, out, k * width, width)
+        for_each(elements.copy_columns, N * width, array.reshape(N, width), 0, out, k * width, width)
     return out.reshape(N * times, *array.shape[1:])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import elements
 from qrnn.backends.cuda.filled import ones
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.work import device_array
@@ -43,5 +43,5 @@ class Lengths:
         """Each of ``steps`` steps of every sequence as a sequence of its own, [N · steps]: of one step, or of none past the end."""
         count = self.count * steps
         device = device_array(count, np.int64)
-        for_each(heads.mark_steps, count, self.device, steps, device)
+        for_each(elements.mark_steps, count, self.device, steps, device)
         return Lengths(device, ones(count), count, int(self.shortest >= steps), min(self.longest, 1))

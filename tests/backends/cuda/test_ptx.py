@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from backends.cuda.ptx import (
     AMPERE,
     CAPABILITIES,
+    ELEMENTS,
     FLAG,
     GENERAL,
-    HEADS,
     HOPPER,
     LONGS,
     LONGS2,
@@ -43,7 +44,7 @@ from backends.cuda.ptx import (
     types,
 )
 from backends.loop_kinds import difference_rows, pooled_step
-from qrnn.backends.cuda import general, heads, inputs, loops, steps
+from qrnn.backends.cuda import general, inputs, kinds, loops, steps
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
@@ -141,13 +142,19 @@ def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Pa
     check(ptx, capability, tmp_path)
 
 
+def kernel_at(place: str) -> Any:
+    """A kernel of `qrnn.backends.cuda`, by its module and its name there."""
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(f"qrnn.backends.cuda.{module}"), name)
+
+
 PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "general": (general.run_general, GENERAL),
     "pack": (inputs.pack_operands, PACK),
     "order": (inputs.order_operands, ORDER),
     "plain_product": (inputs.run_plain_product, PLAIN_PRODUCT),
     "plain_dense": (inputs.run_plain_product, PLAIN_DENSE),
-    **{name: (getattr(heads, name), arguments) for name, arguments in HEADS.items()},
+    **{place: (kernel_at(place), arguments) for place, arguments in ELEMENTS.items()},
 }
 
 
@@ -155,7 +162,7 @@ PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 def test_plain_kernels(name: str, tmp_path: Path) -> None:
     kernel, arguments = PLAIN[name]
     ptx = ptx_of(kernel, arguments, TURING)
-    if name == "quantize":
+    if name == "elements.quantize":
         assert {"div.rn.f64"} == {i for i in instructions(ptx, "div.") if "f" in i}, "the boundary's division is IEEE's"
         assert not instructions(ptx, "fma"), "nothing is contracted: float64 as on the host"
     check(ptx, TURING, tmp_path)
@@ -200,7 +207,13 @@ def test_steps_that_only_their_definition_knows(capability: Capability, out: Any
     check(ptx_of(loops.step_loop_kernel(pooled_step), arguments, capability), capability, tmp_path)
 
 
-def test_every_head_is_here() -> None:
+def test_every_kernel_is_here() -> None:
     """A kernel that nobody compiled would be found by its first user."""
-    options = {name: getattr(value, "targetoptions", {}) for name, value in vars(heads).items()}
-    assert set(HEADS) == {name for name, own in options.items() if own.get("launch_bounds")}
+    modules = ["elements", *(f"kinds.{module.name}" for module in pkgutil.iter_modules(kinds.__path__))]
+    found = {
+        f"{module}.{name}"
+        for module in modules
+        for name, value in vars(importlib.import_module(f"qrnn.backends.cuda.{module}")).items()
+        if getattr(value, "targetoptions", {}).get("launch_bounds") and value.py_func.__module__.endswith(module)
+    }
+    assert found == set(ELEMENTS)

@@ -14,7 +14,7 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Trace
-from qrnn.backends.cuda import heads, work
+from qrnn.backends.cuda import elements, work
 from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device_layer import DeviceLayer, Run, Setting, State
 from qrnn.backends.cuda.filled import copied, repeated, zeros
@@ -280,8 +280,8 @@ class DeviceRecurrent(DeviceLayer):
                 h, c = h_n.reshape(N, P), c_n.reshape(N, C)
             else:
                 h, c = device_array((N, P), np.int16), device_array((N, C), np.int32)
-                for_each(heads.copy_columns, N * P, h_n.reshape(N, D * P), number * P, h, 0, P)
-                for_each(heads.copy_columns, N * C, c_n.reshape(N, D * C), number * C, c, 0, C)
+                for_each(elements.copy_columns, N * P, h_n.reshape(N, D * P), number * P, h, 0, P)
+                for_each(elements.copy_columns, N * C, c_n.reshape(N, D * C), number * C, c, 0, C)
             traces = None
             if trace is not None:
                 rows = layer.directions[number].pre_shift.shape[0]
@@ -299,8 +299,8 @@ class DeviceRecurrent(DeviceLayer):
                 key = f"{layer.name}[{number}]"
                 trace.arrays[f"{key}.pre"], trace.arrays[f"{key}.c"] = (a.copy_to_host() for a in traces)
             if D > 1:
-                for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
-                for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
+                for_each(elements.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
+                for_each(elements.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
         if trace is not None:
             whole = y.copy_to_host()
             for number in range(D):
@@ -328,7 +328,7 @@ class DeviceRecurrent(DeviceLayer):
         for values in after:
             D, F = values.shape[1], values.shape[2]
             out = device_array((N, D * F), values.dtype)
-            for_each(heads.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
+            for_each(elements.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
             last.append(out.reshape(N, D, F))
         return y.reshape(N, T, y.shape[2]), (last[0], last[1])
 
@@ -340,5 +340,5 @@ def _of_steps(state: Any, lengths: Lengths) -> Any:
     if lengths.shortest > 0:
         return given
     out = device_array(given.shape, state.dtype)
-    for_each(heads.zero_empty, out.size, lengths.device, given, out)
+    for_each(elements.zero_empty, out.size, lengths.device, given, out)
     return out
