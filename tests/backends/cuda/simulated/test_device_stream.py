@@ -214,6 +214,18 @@ def test_nothing_is_allocated_after_the_first_step() -> None:
         stream.advance()
 
 
+def test_a_layer_without_memory_copies_nothing_to_the_host() -> None:
+    """Each of its steps is a sequence of its own, whose length the device finds out: a CUDA graph may not wait for it."""
+    model = quantize(import_model(stacked("GRU", False, True), "two"), {"x": drawn(4, 5, F)}, Scheme(input="8"))
+    x, lengths = drawn(2, 3, F).astype(np.float32), np.array([3, 1])
+    stream = DeviceStream(Session(model, "cuda"), 2, steps=3, lengths=lengths)
+    stream.inputs["x"].copy_to_device(x)
+    copies = mock.patch.object(type(stream.inputs["x"]), "copy_to_host", side_effect=AssertionError("copied"))
+    with copies, mock.patch.object(cuda, "device_array", side_effect=AssertionError("allocated")):
+        stream.advance()
+    assert_same(dict(stream.outputs), Session(model, "reference").run({"x": x}, lengths).outputs)
+
+
 CASE_ONE_WAY = Case(Shape("lstm", 3, 6, layers=2), "softmax", lengths=FULL, concat=True)
 
 
