@@ -49,7 +49,7 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
     step = compiled_loop(make(LOOP_FUNCTIONS))
 
     @kernel(THREADS)
-    def run_steps(
+    def take_steps(
         lengths: Any, reverse: Any, past: Any, by_time: Any, x: Any, out: Any, out_lengths: Any, rest: Any,
         watched: Any, trace: Any, watched_wide: Any, trace_wide: Any,
     ) -> None:  # fmt: skip
@@ -77,7 +77,7 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
                 for r in range(out.shape[2]):
                     out[n, row, r] = 0
 
-    return run_steps
+    return take_steps
 
 
 def uploaded(parameters: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -89,11 +89,8 @@ class StepCode:
     """A `StepLoop`, compiled, with its parameters on the device."""
 
     def __init__(self, loop: StepLoop) -> None:
-        self._kernel, self._parameters, self._scratch = (
-            step_loop_kernel(loop.make),
-            uploaded(loop.parameters),
-            loop.scratch,
-        )
+        self._kernel, self._scratch = step_loop_kernel(loop.make), loop.scratch
+        self._parameters = uploaded(loop.parameters)
 
     def launch(
         self, x: Any, states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False,
@@ -153,10 +150,10 @@ class Steps(DeviceLayer):
 
     def run(self, run: Run) -> None:
         layer = self.layer
-        x, states = run.tensors[layer.input], run.states[layer.name]
+        x, states = run.tensors[layer.inputs[0]], run.states[layer.name]
         states = states if run.in_place else tuple(copied(state) for state in states)
         past = layer.steps_past_end if run.ends else 0
-        lengths, most = run.lengths[layer.input], layer.rows_in(x.shape[1])
+        lengths, most = run.lengths[layer.inputs[0]], layer.rows_in(x.shape[1])
         y, written = self.steps(x, states, lengths, most, past)
         run.tensors[layer.output], run.lengths[layer.output] = y, written
         run.final[layer.name] = states

@@ -6,7 +6,7 @@ A cell that has no kernel runs by its own definition, `QuantRecurrent.direction_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,11 +33,17 @@ from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import MOST_COLUMNS, ProductWeights, planes_of, row_parameters, upload
 from qrnn.backends.cuda.work import device_array
 from qrnn.errors import BackendError
-from qrnn.model.cell_codes import CELLS, FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
+from qrnn.model.cell_codes import CELLS, FORGETS, FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.parts import STATE_MAX, Int32Array, TensorFormat, pack_gates
+
+LAYER_FIELDS = frozenset(
+    ("name", "input", "output", "h_n", "c_n", "cell", "directions", "h_frac", "c_frac", "x_operand", "h_operand")
+) | {"linear_before_reset", "forget", "memory"}
+DIRECTION_FIELDS = frozenset(("reverse", "ih", "hh", "pre_shift", "gates", "h_0", "c_0", "peephole", "projection"))
+"""The fields of a layer and of a direction that the kernels take account of."""
 
 GENERAL_THREADS = 32 if THREADS < 128 else 256
 
@@ -217,6 +223,19 @@ class FusedSteps:
         return made
 
 
+def has_kernel(layer: QuantRecurrent) -> bool:
+    """Whether the kernels compute all that the layer is: its cell, and every field that is not left out.
+
+    A field that a later version adds is none of theirs, so that a layer which has it runs by its own definition, not by a kernel that
+    would overlook it.
+    """
+    if (layer.cell, layer.linear_before_reset) not in CELLS or layer.forget not in FORGETS:
+        return False
+    unknown: list[tuple[Any, Any]] = [(layer, f) for f in fields(layer) if f.name not in LAYER_FIELDS]
+    unknown += [(d, f) for d in layer.directions for f in fields(d) if f.name not in DIRECTION_FIELDS]
+    return all(getattr(owner, f.name) is f.default for owner, f in unknown)
+
+
 class DeviceRecurrent(DeviceLayer):
     """A recurrent layer on the device."""
 
@@ -228,20 +247,20 @@ class DeviceRecurrent(DeviceLayer):
         self._loops: tuple[StepCode, ...] = ()
         """Each direction's definition, compiled, where the cell has no kernel."""
         numbers = range(len(layer.directions))
-        if (layer.cell, layer.linear_before_reset) in CELLS:
+        if has_kernel(layer):
             self.directions = tuple(DirectionWeights(layer, number) for number in numbers)
         else:
             loop: Any = getattr(layer, "direction_loop", None)
             if loop is None:
                 raise BackendError(
-                    f"layer {layer.name!r}: backend 'cuda' has no kernel for cell {layer.cell!r}, and the cell has no definition as "
-                    "a loop that it could compile; use backend 'reference'"
+                    f"layer {layer.name!r}: backend 'cuda' has no kernel for this form of cell {layer.cell!r}, and the cell has no definition "
+                    "as a loop that could be compiled; use backend 'reference'"
                 )
             self._loops = tuple(StepCode(loop(number)) for number in numbers)
 
     def choices(self, setting: Setting, batch: int) -> dict[int, Choice]:
         if self._loops:
-            why = f"cell {self.layer.cell!r} runs by its own definition"
+            why = f"this form of cell {self.layer.cell!r} runs by its own definition"
             return {number: Choice(None, why) for number in range(len(self._loops))}
         return {number: self._choice(w, setting, batch) for number, w in enumerate(self.directions)}
 

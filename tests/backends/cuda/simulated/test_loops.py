@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from qrnn.backends.cuda import loops, walk
 from qrnn.backends.cuda.arrays import outputs_of
 from qrnn.backends.cuda.device_layer import DeviceRowLayer
 from qrnn.backends.cuda.kinds import device_kinds
+from qrnn.backends.cuda.kinds.recurrent import has_kernel
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.loops import RowLoops
 from qrnn.backends.cuda.walk import DeviceModel
@@ -31,6 +33,7 @@ from qrnn.model.batch import make_batch
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Scratch, StepLoop
 from qrnn.model.parts import STATE_MAX, TensorFormat
@@ -328,6 +331,23 @@ def assert_traced(trace: Trace, key: str, x: Any, h: Any, c: Any, lengths: Any, 
     np.testing.assert_array_equal(trace.arrays[f"{key}.c"], cells)
 
 
+@dataclass(frozen=True)
+class Normed(QuantDirection):
+    """A direction with something that no kernel takes account of."""
+
+    norm: str | None = None
+
+
+def test_what_kernels_would_overlook_runs_by_the_definition() -> None:
+    """A field that the kernels do not know takes a layer away from them, where it is not left out."""
+    (layer,) = Case(Shape("gru", 2, 3), "none", lengths=(5, 5)).quantized().recurrent_layers
+    (d,) = layer.directions
+    assert has_kernel(layer)
+    own = {f.name: getattr(d, f.name) for f in fields(d)}
+    assert has_kernel(replace(layer, directions=(Normed(**own),)))
+    assert not has_kernel(replace(layer, directions=(Normed(**own, norm="layer"),)))
+
+
 def test_a_cell_without_kernel_and_definition_is_refused() -> None:
     case = Case(Shape("gru", 2, 3), "none", lengths=(5, 5))
     model = case.quantized()
@@ -335,7 +355,7 @@ def test_a_cell_without_kernel_and_definition_is_refused() -> None:
         pytest.skip("every cell has a definition")
     with (
         mock.patch.dict(cell_codes.CELLS, clear=True),
-        pytest.raises(BackendError, match="layer 'layer0': backend 'cuda' has no kernel for cell 'gru'"),
+        pytest.raises(BackendError, match="layer 'layer0': backend 'cuda' has no kernel for this form of cell 'gru'"),
     ):
         create_engine("cuda", model)
 
