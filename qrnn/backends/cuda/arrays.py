@@ -17,7 +17,7 @@ from numba import cuda
 from qrnn.backends.base import LayerState
 from qrnn.backends.cuda import elements
 from qrnn.backends.cuda.device_layer import Run, State
-from qrnn.backends.cuda.filled import zeros
+from qrnn.backends.cuda.filled import first_steps, zeros
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.walk import DeviceModel
@@ -247,15 +247,16 @@ def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
     """Graph outputs as float64, on the device; zero past a sequence's length."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
-        first = run.tensors[output.parts[0][0]]
-        steps = first.shape[1] if output.has_time else 0
-        lead: tuple[int, ...] = (run.batch.count, steps) if output.has_time else (run.batch.count,)
+        parts = [run.tensors[name] for name, _, _ in output.parts]
+        steps = min(q.shape[1] for q in parts) if output.has_time else 0
+        lead = (parts[0].shape[0], steps) if output.has_time else (parts[0].shape[0],)
         out = zeros((int(np.prod(lead)), output.features), np.float64)
         for number, (name, indices, _) in enumerate(output.parts):
-            q, lengths = rows(run.tensors[name]), run.lengths.get(name, run.batch)
+            q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
+            ends = run.lengths[name].device if output.has_time else model.no_lengths
             for_each(
                 elements.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
-                lengths.device, steps, out,
+                ends, steps, out,
             )  # fmt: skip
         if one_step and output.has_time:
             lead = lead[:1]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from qrnn.backends.base import Trace
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import Device
+from qrnn.backends.cuda.filled import first_steps
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.layer import QuantLayer
@@ -37,19 +38,17 @@ class Run:
     """A call on its way through a model's layers: what they have computed so far, on the device.
 
     ``tensors``: int16 [N, T, F] or [N, F], int32 final cell states, int64 tokens [N, T] or [N]. ``lengths`` has an entry for every tensor over
-    time; ``batch`` has the lengths of the call's inputs. ``states`` are those before the first step. With ``in_place`` they are replaced; else
-    they are left alone. ``final`` has those after the last step. ``ends``: the sequences end here, so a layer with a delay takes its steps
-    past the end.
+    time. ``states`` are those before the first step. With ``in_place`` they are replaced; else they are left alone. ``final`` has those after
+    the last step. ``end``: the sequences end with these steps, so that a layer with a delay takes its steps past the end.
     """
 
     setting: Setting
-    batch: Lengths
     states: Mapping[str, State]
     tensors: dict[str, Any]
     lengths: dict[str, Lengths]
     trace: Trace | None = None
     in_place: bool = False
-    ends: bool = True
+    end: bool = True
     final: dict[str, State] = field(default_factory=dict)
 
 
@@ -88,9 +87,12 @@ class DeviceRowLayer(DeviceLayer):
 
     def run(self, run: Run) -> None:
         layer = self.layer
-        lead = tuple(run.tensors[layer.inputs[0]].shape[: self._axes])
+        given = [run.tensors[name] for name in layer.inputs]
+        if self._axes == 2:  # inputs of equal lengths, which may have more or fewer steps of padding behind them
+            steps = min(x.shape[1] for x in given)
+            given = [first_steps(x, steps) for x in given]
+        lead = tuple(given[0].shape[: self._axes])
         M = math.prod(lead)
-        given = (run.tensors[name] for name in layer.inputs)
         rows = (x.reshape(M, *x.shape[self._axes :]) for x in given)
         run.tensors[layer.output] = self.rows(run.setting, *rows).reshape(*lead, self.features)
         if layer.inputs[0] in run.lengths:

@@ -81,7 +81,7 @@ class CapturedRows(DeviceRows):
         """Launch everything on one of Numba's streams, and return the outputs."""
         with work.on(stream, self._buffers):
             integers = quantized(self._model, self._given, self._refused)
-            run = self._model.run(integers, self._layers, self._lengths, in_place=True, ends=False)
+            run = self._model.run(integers, self._layers, self._lengths, in_place=True, end=False)
             return outputs_of(self._model, run, self._one_step)
 
     def advance(self, stream: int) -> None:

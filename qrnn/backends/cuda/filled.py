@@ -52,3 +52,14 @@ def repeated(array: Any, times: int) -> Any:
     for k in range(times):
         for_each(elements.copy_columns, N * width, array.reshape(N, width), 0, out, k * width, width)
     return out.reshape(N * times, *array.shape[1:])
+
+
+def first_steps(array: Any, steps: int) -> Any:
+    """[N, T, *shape] → [N, steps, *shape]: the array itself where it has no more steps, else a copy of the first ones."""
+    N, T = array.shape[:2]
+    if steps == T:
+        return array
+    width = math.prod(array.shape[2:])
+    out = device_array((N, steps * width), array.dtype)
+    for_each(elements.copy_columns, out.size, array.reshape(N, T * width), 0, out, 0, steps * width)
+    return out.reshape(N, steps, *array.shape[2:])

@@ -16,7 +16,7 @@ from numba import cuda
 
 from qrnn.backends.cuda.contract import LOOP_FUNCTIONS, compiled_loop
 from qrnn.backends.cuda.device_layer import DeviceLayer, DeviceRowLayer, Run, Setting, State
-from qrnn.backends.cuda.filled import copied
+from qrnn.backends.cuda.filled import copied, first_steps
 from qrnn.backends.cuda.launch import THREADS, for_each, kernel
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.weights import upload
@@ -152,10 +152,11 @@ class Steps(DeviceLayer):
         layer = self.layer
         x, states = run.tensors[layer.inputs[0]], run.states[layer.name]
         states = states if run.in_place else tuple(copied(state) for state in states)
-        past = layer.steps_past_end if run.ends else 0
+        past = layer.steps_past_end if run.end else 0
         lengths, most = run.lengths[layer.inputs[0]], layer.rows_in(x.shape[1])
         y, written = self.steps(x, states, lengths, most, past)
-        run.tensors[layer.output], run.lengths[layer.output] = y, written
+        written = written.known()  # later layers launch no more steps than there are
+        run.tensors[layer.output], run.lengths[layer.output] = first_steps(y, max(1, written.longest)), written
         run.final[layer.name] = states
 
     def steps(self, x: Any, states: State, lengths: Lengths, out_rows: int, past: int) -> tuple[Any, Lengths]:

@@ -53,6 +53,11 @@ class DeviceModel:
         self._parameters: dict[Any, Any] = {}
 
     @property
+    def no_lengths(self) -> Any:
+        """What kernels get for the lengths of a tensor without time, [0] int64."""
+        return self._uploaded("no lengths", lambda: np.zeros(0, np.int64))
+
+    @property
     def setting(self) -> Setting:
         """What layers run by."""
         return Setting(self.device, self.tuning)
@@ -86,13 +91,17 @@ class DeviceModel:
         self,
         inputs: Mapping[str, Any],
         states: Mapping[str, State],
-        lengths: Lengths,
+        lengths: Lengths | Mapping[str, Lengths],
         trace: Trace | None = None,
         in_place: bool = False,
-        ends: bool = True,
+        end: bool = True,
     ) -> Run:
-        """Run all layers; ``inputs``: int16, or int64 tokens. See `Run`, which has every tensor but the tokens in the end."""
-        run = Run(self.setting, lengths, states, dict(inputs), dict.fromkeys(inputs, lengths), trace, in_place, ends)
+        """Run all layers; ``inputs``: int16, or int64 tokens. See `Run`, which has every tensor but the tokens in the end.
+
+        ``lengths`` are those of all inputs, or of each input by its name.
+        """
+        known = dict(lengths) if isinstance(lengths, Mapping) else dict.fromkeys(inputs, lengths)
+        run = Run(self.setting, states, dict(inputs), known, trace, in_place, end)
         for layer in self.layers.values():
             layer.run(run)
         run.tensors = {name: value for name, value in run.tensors.items() if value.dtype != np.int64}

@@ -202,16 +202,17 @@ def pooled_model(rng: np.random.Generator, stride: int, delay: int) -> tuple[Qua
 
 
 @pytest.mark.parametrize(("stride", "delay"), [(1, 0), (2, 1), (3, 2)])
-@pytest.mark.parametrize("ends", [True, False])
-def test_later_layers_have_the_lengths_that_came_out(stride: int, delay: int, ends: bool) -> None:
+@pytest.mark.parametrize("end", [True, False])
+def test_later_layers_have_the_lengths_that_came_out(stride: int, delay: int, end: bool) -> None:
     rng = np.random.default_rng(stride)
     model, layer = pooled_model(rng, stride, delay)
     x, lengths, start = extremes(rng, 4, 5, 3), np.array([5, 0, 3, 4]), zero_states(layer, 4)
     on_device: DeviceModel = create_engine("cuda", model).on_device  # type: ignore[attr-defined]
     given = {"pool": tuple(upload(state) for state in start)}
-    run = on_device.run({"x": upload(x)}, given, Lengths.of(lengths), ends=ends)
+    run = on_device.run({"x": upload(x)}, given, Lengths.of(lengths), end=end)
     plain, p = tuple(state.astype(object) for state in start), np.zeros((4, layer.rows_in(5), 4), object)
-    rows = plain_steps(layer.step_loop(), x, plain, lengths, p, delay if ends else 0)
+    rows = plain_steps(layer.step_loop(), x, plain, lengths, p, delay if end else 0)
+    p = p[:, : rows.max()]
     np.testing.assert_array_equal(run.tensors["p"].copy_to_host(), p.astype(np.int16))
     for name in ("p", "d"):
         np.testing.assert_array_equal(run.lengths[name].device.copy_to_host(), rows)
@@ -237,6 +238,29 @@ def test_outputs_over_time_end_where_their_rows_do() -> None:
     np.testing.assert_array_equal(y, run.tensors["p"].copy_to_host() * 2.0**-12)
     assert y[1, 0].any()
     assert not y[1, 1:].any()
+
+
+def test_inputs_of_equal_lengths_may_have_other_padding() -> None:
+    """x has a step of padding, which its pooled sum has not; the two are added, and both come out."""
+    rng = np.random.default_rng(5)
+    layer = pooled(rng, 3, 3, 1, 0)
+    tensors = {name: int16(3) for name in ("x", "p", "y")}
+    model = graph((layer, QuantAdd("add", "x", "p", "y", 12, 12, 12)), tensors, "y")
+    every = np.arange(3)
+    both = (("x", every, every), ("p", every, every + 3))
+    model = replace(model, outputs=(*model.outputs, GraphOutput("both", (6,), True, both)))
+    on_device: DeviceModel = create_engine("cuda", model).on_device  # type: ignore[attr-defined]
+    x, lengths = extremes(rng, 2, 5, 3), np.array([4, 3])
+    start = tuple(upload(state) for state in zero_states(layer, 2))
+    run = on_device.run({"x": upload(x)}, {"pool": start}, {"x": Lengths.of(lengths)})
+    p = run.tensors["p"].copy_to_host()
+    assert p.shape == (2, 4, 3)
+    want = create_engine("reference", model).row_loops(model.layers[1], x[:, :4].reshape(8, 3), p.reshape(8, 3))
+    np.testing.assert_array_equal(run.tensors["y"].copy_to_host(), want.reshape(2, 4, 3))
+    outputs = {name: value.copy_to_host() for name, value in outputs_of(on_device, run, False).items()}
+    real = (np.arange(4) < lengths[:, None])[:, :, None]
+    np.testing.assert_array_equal(outputs["y"], np.where(real, want.reshape(2, 4, 3), 0) * 2.0**-12)
+    np.testing.assert_array_equal(outputs["both"], np.where(real, np.concatenate([x[:, :4], p], axis=2), 0) * 2.0**-12)
 
 
 def test_a_stream_on_the_device_has_one_size() -> None:
