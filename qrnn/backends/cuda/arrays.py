@@ -16,7 +16,7 @@ from numba import cuda
 
 from qrnn.backends.base import LayerState
 from qrnn.backends.cuda import elements
-from qrnn.backends.cuda.device_layer import Run, State
+from qrnn.backends.cuda.device_layer import Run, State, StateLimit
 from qrnn.backends.cuda.filled import first_steps, zeros
 from qrnn.backends.cuda.launch import for_each
 from qrnn.backends.cuda.lengths import Lengths
@@ -118,7 +118,7 @@ def run_arrays(
         for name, state in begin(count, states).items()
     }
     integers = _integers(model, given, start)
-    run = model.run(integers, start, known)
+    run = model.run(integers, start, known, end=not one_step)
     final: Any = run.final
     return outputs_of(model, run, one_step or without), final
 
@@ -176,36 +176,36 @@ class LimitedState:
     """An array of a layer's state whose type holds values that no step ends at."""
 
     layer: str
-    name: str
-    limit: int
+    limit: StateLimit
     array: Any
 
 
 def limited_states(model: DeviceModel, states: Mapping[str, State]) -> list[LimitedState]:
     """The arrays of ``states`` whose values have to be looked at."""
     return [
-        LimitedState(layer, name, limit, state[place])
+        LimitedState(layer, limit, state[place])
         for layer, state in states.items()
-        for place, (name, limit) in model.layers[layer].state_limits.items()
+        for place, limit in model.layers[layer].state_limits.items()
     ]
 
 
 def count_states(states: Sequence[LimitedState], counts: Any) -> None:
     """Count in counts[k] the values of the k-th of ``states`` that no step ends at."""
     for k, state in enumerate(states):
-        count = state.array.size
-        for_each(elements.check_state, count, state.limit, state.array.reshape(count), counts[k : k + 1])
+        count, limit = state.array.size, state.limit
+        for_each(elements.check_state, count, limit.least, limit.largest, state.array.reshape(count), counts[k : k + 1])
 
 
 def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None:
     """DataError by the counts of `count_states`."""
     for state, count in zip(states, counts, strict=True):
         if count:
-            only_low = state.limit == np.iinfo(state.array.dtype).max
-            where = f"below -{state.limit}" if only_low else f"beyond ±{state.limit}"
+            limit = state.limit
+            only_low = limit.largest == np.iinfo(state.array.dtype).max
+            where = f"below {limit.least}" if only_low else f"below {limit.least} or above {limit.largest}"
             raise DataError(
-                f"state of layer {state.layer!r}: {count} values of {state.name} are {where}, "
-                f"expected -{state.limit}…{state.limit}; give a state from this model's own run or step"
+                f"state of layer {state.layer!r}: {count} values of {limit.name} are {where}, "
+                f"expected {limit.least}…{limit.largest}; give a state from this model's own run or step"
             )
 
 

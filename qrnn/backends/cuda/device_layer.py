@@ -33,6 +33,15 @@ class Setting:
     tuning: Tuning
 
 
+@dataclass(frozen=True)
+class StateLimit:
+    """The name of an array of a state, and the least and the largest value that a step ends with. The array's type holds others too."""
+
+    name: str
+    least: int
+    largest: int
+
+
 @dataclass
 class Run:
     """A call on its way through a model's layers: what they have computed so far, on the device.
@@ -63,8 +72,8 @@ class DeviceLayer(ABC):
         self.layer = layer
         self.directions: tuple[Any, ...] = ()
         """The weights of each direction that has a kernel made for its cell, of a recurrent layer."""
-        self.state_limits: dict[int, tuple[str, int]] = {}
-        """Place of an array among the layer's states → its name, and the limit that its values do not pass, where its type holds more."""
+        self.state_limits: dict[int, StateLimit] = {}
+        """Place of an array among the layer's states → which of its values no step ends with."""
         self.varies = False
         """Whether it depends on a sequence's state how many rows a call gives."""
 

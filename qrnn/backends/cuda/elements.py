@@ -81,10 +81,10 @@ def quantize(scale: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
 
 
 @kernel(THREADS)
-def check_state(largest: Any, h: Any, refused: Any) -> None:
-    """refused[0] counts values of h [M] int16 that are not within ±largest."""
+def check_state(least: Any, largest: Any, values: Any, refused: Any) -> None:
+    """refused[0] counts values [M], int16 or int32, that are not in least … largest."""
     m = cuda.grid(1)
-    if m < h.shape[0] and not -largest <= int64(h[m]) <= largest:
+    if m < values.shape[0] and not least <= int64(values[m]) <= largest:
         cuda.atomic.add(refused, 0, 1)
 
 

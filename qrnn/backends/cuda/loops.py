@@ -15,7 +15,7 @@ import numpy as np
 from numba import cuda
 
 from qrnn.backends.cuda.contract import LOOP_FUNCTIONS, compiled_loop
-from qrnn.backends.cuda.device_layer import DeviceLayer, DeviceRowLayer, Run, Setting, State
+from qrnn.backends.cuda.device_layer import DeviceLayer, DeviceRowLayer, Run, Setting, State, StateLimit
 from qrnn.backends.cuda.filled import copied, first_steps
 from qrnn.backends.cuda.launch import THREADS, for_each, kernel
 from qrnn.backends.cuda.lengths import Lengths
@@ -141,11 +141,9 @@ class Steps(DeviceLayer):
         super().__init__(layer, tensors)
         self._code, self._features = StepCode(layer.step_loop()), tensors[layer.output].features
 
-        self.state_limits = {
-            place: (state.name, state.limit)
-            for place, state in enumerate(layer.states())
-            if state.limit < np.iinfo(state.dtype).max
-        }
+        for place, state in enumerate(layer.states()):
+            if state.limit < np.iinfo(np.int32).max:  # a limit of 2^31 - 1 allows -2^31 too: every int32
+                self.state_limits[place] = StateLimit(state.name, -state.limit, state.limit)
         self.varies = True
 
     def run(self, run: Run) -> None:

@@ -60,7 +60,7 @@ ELEMENTS = {
     "elements.zero_empty": (LONGS, WORDS2, WORDS2),
     "elements.copy_columns": (WORDS2, N, WORDS2, N, N),
     "elements.quantize": (REALS, N, types.float32[:, ::1], SHORTS2, WORDS),
-    "elements.check_state": (N, SHORTS, WORDS),
+    "elements.check_state": (N, N, SHORTS, WORDS),
     "elements.check_tokens": (N, LONGS, LONGS, WORDS),
     "elements.write_output": (WORDS2, REALS, LONGS, LONGS, LONGS, N, REALS2),
     "kinds.pointwise.run_pointwise": (*GATES, N, N, SHORTS, SHORTS),

@@ -16,7 +16,7 @@ from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.base import Trace
 from qrnn.backends.cuda import elements, work
 from qrnn.backends.cuda.choice import Choice, choose_plan
-from qrnn.backends.cuda.device_layer import DeviceLayer, Run, Setting, State
+from qrnn.backends.cuda.device_layer import DeviceLayer, Run, Setting, State, StateLimit
 from qrnn.backends.cuda.filled import copied, repeated, zeros
 from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles, gate_order, pack_weights
 from qrnn.backends.cuda.general import run_general
@@ -243,7 +243,7 @@ class DeviceRecurrent(DeviceLayer):
 
     def __init__(self, layer: QuantRecurrent, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
-        self.state_limits = {0: ("h", STATE_MAX)}
+        self.state_limits = {0: StateLimit("h", -STATE_MAX, STATE_MAX)}
         self._loops: tuple[StepCode, ...] = ()
         """Each direction's definition, compiled, where the cell has no kernel."""
         numbers = range(len(layer.directions))
