@@ -49,13 +49,14 @@ class Trace:
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
 
 
-def passed_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArray]) -> dict[str, IndexArray]:
-    """`Ran.lengths` of a model without layers that run by steps, in which a step gives a step."""
-    found = given_lengths(model, lengths)
+def every_length(model: QuantModel, known: Mapping[str, IndexArray]) -> dict[str, IndexArray]:
+    """`Ran.lengths` from those of the graph inputs and of all tensors over time."""
+    found = dict(known)
     for layer in model.layers:
-        own = found[layer.inputs[0]]
+        read = found[layer.inputs[0]]
         for name in layer.outputs:
-            found[name] = own if model.tensors[name].has_time or layer.by_rows else np.minimum(own, 1)
+            if not model.tensors[name].has_time:
+                found[name] = read if layer.by_rows else np.minimum(read, 1)
     return found
 
 

@@ -18,7 +18,7 @@ from gpu_check.sweep_jobs import BATCHES, CLOSE, FARTHEST, HIDDEN, Case, Job, ca
 
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, LAUNCH, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.plan import Plan, plans
 
 H100 = Device("Made-up H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import sweep.made_up  # noqa: F401  (puts tools on the path)
-from qrnn.backends.cuda.kinds import BLOCK, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 from qrnn.model.cell_codes import LSTM
 
@@ -20,7 +20,7 @@ TESTS = """
 import os
 import pytest
 from qrnn.model.cell_codes import LSTM
-from qrnn.backends.cuda.kinds import BLOCK, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, StepKind
 from qrnn.backends.cuda.proofs import note_launch
 
 def kind(tiles):

@@ -15,8 +15,8 @@ import qrnn
 from gpu_check.benchmark_data import Data
 from gpu_check.benchmark_rows import OURS, OURS_LAUNCHED, RAGGED, STEP
 from gpu_check.benchmark_timing import Runner, host_clock, numba_clock
+from qrnn.backends.cuda.filled import ones
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.recurrent import ones
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.parts import FloatArray
 from qrnn.running.device_stream import DeviceStream

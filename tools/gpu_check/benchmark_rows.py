@@ -12,7 +12,7 @@ import numpy as np
 from qrnn.backends.cuda.choice import choose_plan
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK
+from qrnn.backends.cuda.kernel_variants import BLOCK
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gpu_check.adopt import part_results, read_results
 from qrnn.backends.cuda.costs import NAMES, Constants, Costs, Work, costs_of, costs_path
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import StepKind
+from qrnn.backends.cuda.kernel_variants import StepKind
 from qrnn.backends.cuda.plan import Layout, Plan, work_of
 from qrnn.backends.cuda.proofs import kind_of
 from qrnn.backends.cuda.records import DATA, as_json, capability_of, checked, require

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from qrnn.backends.cuda.kinds import Kind
+from qrnn.backends.cuda.kernel_variants import Kind
 from qrnn.backends.cuda.proofs import Evidence, kind_of, kind_record, watched_kernels
 from qrnn.backends.cuda.records import capability_of
 

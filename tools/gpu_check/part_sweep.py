@@ -14,7 +14,7 @@ from gpu_check.frame import CheckError
 from gpu_check.sweep_jobs import COMPILE_SECONDS, RUN_SECONDS, Case, Job, cases, dry_cases, jobs
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import Kind, StepKind
+from qrnn.backends.cuda.kernel_variants import Kind, StepKind
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 

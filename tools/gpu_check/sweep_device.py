@@ -17,11 +17,14 @@ from gpu_check.sweep_jobs import Case
 from gpu_check.sweep_layers import DISTINCT, SMALL, Layer, random_layer
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.engine import CudaEngine
+from qrnn.backends.cuda.filled import zeros
+from qrnn.backends.cuda.input_product import multiply_inputs
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.kinds import Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kinds.recurrent import FusedSteps
+from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.proofs import watched_kernels
-from qrnn.backends.cuda.recurrent import FusedSteps, Lengths, multiply_inputs, zeros
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import upload
 

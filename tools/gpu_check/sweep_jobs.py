@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qrnn.backends.cuda.costs import Costs
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, StepKind
 from qrnn.backends.cuda.plan import Layout, Plan, plans
 from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 

@@ -8,18 +8,21 @@ the device. Outputs are Numba's device arrays, float64 like the host's, which ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
 from qrnn.backends.base import LayerState
-from qrnn.backends.cuda import heads
+from qrnn.backends.cuda import elements
+from qrnn.backends.cuda.device_layer import Run, State, StateLimit
+from qrnn.backends.cuda.filled import first_steps, zeros
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.recurrent import Lengths, zeros
-from qrnn.backends.cuda.walk import DeviceModel, rows
+from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.backends.cuda.weights import upload
-from qrnn.backends.cuda.work import device_array
+from qrnn.backends.cuda.work import device_array, rows
 from qrnn.errors import DataError
 from qrnn.model.batch import (
     as_array,
@@ -33,7 +36,7 @@ from qrnn.model.batch import (
     with_time_axis,
 )
 from qrnn.model.float_model import GraphInput
-from qrnn.model.parts import STATE_MAX, FloatArray
+from qrnn.model.parts import FloatArray
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""
@@ -111,12 +114,13 @@ def run_arrays(
     count, steps = check_sizes(sizes)
     known = Lengths.of(checked_lengths(on_host("lengths", lengths), count, steps))
     start = {
-        name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
-        for name, (h, c) in begin(count, states).items()
+        name: tuple(on_device(f"state of layer {name!r}", part) for part in state)
+        for name, state in begin(count, states).items()
     }
-    integers = _integers(model, given, {name: h for name, (h, _) in start.items()})
-    tensors, final = model.run(integers, start, known, None)
-    return outputs_of(model, tensors, known, steps, one_step or without), final
+    integers = _integers(model, given, start)
+    run = model.run(integers, start, known, end=not one_step)
+    final: Any = run.final
+    return outputs_of(model, run, one_step or without), final
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
@@ -151,34 +155,57 @@ def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, 
     return real_values(where, array).reshape(size[0], graph_input.features), size
 
 
-def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
-    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's h in ``states``, is refused.
+def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, State]) -> dict[str, Any]:
+    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's state, is refused.
 
     All are counted before the one wait for the device.
     """
-    counts = zeros((len(given) + len(states),), np.int32)
+    limited = limited_states(model, states)
+    counts = zeros((len(given) + len(limited),), np.int32)
     integers = quantized(model, given, counts)
-    count_states(states, counts[len(given) :])
+    count_states(limited, counts[len(given) :])
     found = counts.copy_to_host().tolist()
-    refuse_states(states, found[len(given) :])
+    refuse_states(limited, found[len(given) :])
     if (refused := refusal(model, given, found)) is not None:
         raise DataError(refused)
     return integers
 
 
-def count_states(states: Mapping[str, Any], counts: Any) -> None:
-    """Count in counts[k] the values of the k-th h of ``states`` that no step ends at."""
-    for k, h in enumerate(states.values()):
-        for_each(heads.check_state, h.size, STATE_MAX, h.reshape(h.size), counts[k : k + 1])
+@dataclass(frozen=True)
+class LimitedState:
+    """An array of a layer's state whose type holds values that no step ends at."""
+
+    layer: str
+    limit: StateLimit
+    array: Any
 
 
-def refuse_states(states: Iterable[str], counts: Sequence[int]) -> None:
+def limited_states(model: DeviceModel, states: Mapping[str, State]) -> list[LimitedState]:
+    """The arrays of ``states`` whose values have to be looked at."""
+    return [
+        LimitedState(layer, limit, state[place])
+        for layer, state in states.items()
+        for place, limit in model.layers[layer].state_limits.items()
+    ]
+
+
+def count_states(states: Sequence[LimitedState], counts: Any) -> None:
+    """Count in counts[k] the values of the k-th of ``states`` that no step ends at."""
+    for k, state in enumerate(states):
+        count, limit = state.array.size, state.limit
+        for_each(elements.check_state, count, limit.least, limit.largest, state.array.reshape(count), counts[k : k + 1])
+
+
+def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None:
     """DataError by the counts of `count_states`."""
-    for name, count in zip(states, counts, strict=True):
+    for state, count in zip(states, counts, strict=True):
         if count:
+            limit = state.limit
+            only_low = limit.largest == np.iinfo(state.array.dtype).max
+            where = f"below {limit.least}" if only_low else f"below {limit.least} or above {limit.largest}"
             raise DataError(
-                f"state of layer {name!r}: {count} values of h are below -{STATE_MAX}, expected -{STATE_MAX}…{STATE_MAX}; "
-                "give a state from this model's own run or step"
+                f"state of layer {state.layer!r}: {count} values of {limit.name} are {where}, "
+                f"expected {limit.least}…{limit.largest}; give a state from this model's own run or step"
             )
 
 
@@ -190,12 +217,14 @@ def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict
         count = counts[k : k + 1]
         if graph_input.kind == "tokens":
             out = device_array(x.shape, np.int64)
-            for_each(heads.check_tokens, x.size, graph_input.vocabulary, x.reshape(x.size), out.reshape(x.size), count)
+            for_each(
+                elements.check_tokens, x.size, graph_input.vocabulary, x.reshape(x.size), out.reshape(x.size), count
+            )
         else:
             fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
             out = device_array((*lead, graph_input.features), np.int16)
             flat = x.reshape(x.size // graph_input.features, graph_input.features)
-            for_each(heads.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
+            for_each(elements.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
         integers[name] = out
     return integers
 
@@ -214,19 +243,20 @@ def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> 
     return None
 
 
-def outputs_of(
-    model: DeviceModel, tensors: Mapping[str, Any], lengths: Lengths, steps: int, one_step: bool
-) -> dict[str, Any]:
+def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
     """Graph outputs as float64, on the device; zero past a sequence's length."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
-        lead: tuple[int, ...] = (lengths.count, steps) if output.has_time else (lengths.count,)
+        parts = [run.tensors[name] for name, _, _ in output.parts]
+        steps = min(q.shape[1] for q in parts) if output.has_time else 0
+        lead = (parts[0].shape[0], steps) if output.has_time else (parts[0].shape[0],)
         out = zeros((int(np.prod(lead)), output.features), np.float64)
         for number, (name, indices, _) in enumerate(output.parts):
-            q = rows(tensors[name])
+            q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
+            ends = run.lengths[name].device if output.has_time else model.no_lengths
             for_each(
-                heads.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
-                lengths.device, steps if output.has_time else 0, out,
+                elements.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
+                ends, steps, out,
             )  # fmt: skip
         if one_step and output.has_time:
             lead = lead[:1]

@@ -7,14 +7,14 @@ hold every intermediate value of the contract (docs/arithmetic.md, section 9).
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, cast
 
 from numba import cuda
 
 from qrnn.arithmetic import CONTRACT
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.simulated import as_integers
+from qrnn.backends.cuda.simulated import as_integers, on_integers
 from qrnn.model import boundary
 
 
@@ -35,6 +35,26 @@ _DEVICE: dict[Callable[..., Any], Any] = {} if SIMULATED else _compiled()
 def device(function: Callable[..., Any]) -> Any:
     """A function of the contract for the device; in the simulator it is the function itself, of unbounded integers."""
     return as_integers(function) if SIMULATED else _DEVICE[function]
+
+
+def compiled_loop(loop: Callable[..., Any]) -> Any:
+    """A loop or a step that a layer defines, as a device function; in the simulator it works on unbounded integers."""
+    return on_integers(loop) if SIMULATED else cuda.jit(device=True)(loop)
+
+
+def _dot(weight: Any, r: Any, x: Any, n: Any) -> Any:
+    """The sum of weight[r, k] · x[n, k] over k."""
+    total = 0
+    for k in range(weight.shape[1]):
+        total += weight[r, k] * x[n, k]
+    return total
+
+
+LOOP_FUNCTIONS = SimpleNamespace(
+    dot=_dot if SIMULATED else cuda.jit(device=True)(_dot),
+    **{function.__name__: device(function) for function in CONTRACT},
+)
+"""What the loops of layers call (`qrnn.model.layer_facts.RowLoop`, `StepLoop`): the functions of the contract, and ``dot``."""
 
 
 if SIMULATED:

@@ -9,13 +9,23 @@ import numpy as np
 from numba import cuda
 
 from qrnn.backends.base import DeviceRows, LayerState
-from qrnn.backends.cuda import heads, work
-from qrnn.backends.cuda.arrays import count_states, on_device, outputs_of, quantized, refusal, refuse_states
+from qrnn.backends.cuda import elements, work
+from qrnn.backends.cuda.arrays import (
+    count_states,
+    limited_states,
+    on_device,
+    outputs_of,
+    quantized,
+    refusal,
+    refuse_states,
+)
+from qrnn.backends.cuda.filled import copied, copy_into, zeros
 from qrnn.backends.cuda.graph import CapturedGraph
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.recurrent import Lengths, zeros
-from qrnn.backends.cuda.walk import DeviceModel, copied
+from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.walk import DeviceModel
+from qrnn.errors import BackendError
 from qrnn.model.parts import IndexArray
 
 SIMULATOR = "Numba's CUDA simulator has no graphs"
@@ -33,6 +43,12 @@ class CapturedRows(DeviceRows):
         start: Mapping[str, LayerState],
         lengths: IndexArray,
     ) -> None:
+        varying = next((name for name, layer in model.layers.items() if layer.varies), None)
+        if varying is not None:
+            raise BackendError(
+                f"layer {varying!r}: how many rows it gives in a call depends on its state, but the outputs of a stream on the device have "
+                "one size; call Session.run with the state of the call before"
+            )
         self._model, self._steps, self._one_step = model, steps or 1, steps is None
         self.inputs: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
@@ -65,8 +81,8 @@ class CapturedRows(DeviceRows):
         """Launch everything on one of Numba's streams, and return the outputs."""
         with work.on(stream, self._buffers):
             integers = quantized(self._model, self._given, self._refused)
-            tensors, _ = self._model.run(integers, self._layers, self._lengths, None, in_place=True)
-            return outputs_of(self._model, tensors, self._lengths, self._steps, self._one_step)
+            run = self._model.run(integers, self._layers, self._lengths, in_place=True, end=False)
+            return outputs_of(self._model, run, self._one_step)
 
     def advance(self, stream: int) -> None:
         if self._graph is not None:
@@ -80,7 +96,7 @@ class CapturedRows(DeviceRows):
         return refusal(self._model, self._given, found)
 
     def _forget_refused(self) -> None:
-        for_each(heads.fill_zero, self._refused.size, self._refused)
+        for_each(elements.fill_zero, self._refused.size, self._refused)
 
     def layers(self) -> dict[str, LayerState]:
         return {name: (copied(h), copied(c)) for name, (h, c) in self._layers.items()}
@@ -90,13 +106,12 @@ class CapturedRows(DeviceRows):
             name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
             for name, (h, c) in layers.items()
         }
-        hidden = {name: h for name, (h, _) in given.items()}
-        counts = zeros((len(hidden),), np.int32)
-        count_states(hidden, counts)
-        refuse_states(hidden, counts.copy_to_host().tolist())
+        limited = limited_states(self._model, given)
+        counts = zeros((len(limited),), np.int32)
+        count_states(limited, counts)
+        refuse_states(limited, counts.copy_to_host().tolist())
         for name, pair in given.items():
             targets: Any = self._layers[name]
             for source, target in zip(pair, targets, strict=True):
-                count = source.size
-                for_each(heads.copy_columns, count, source.reshape(1, count), 0, target.reshape(1, count), 0, count)
+                copy_into(source, target)
         self._forget_refused()

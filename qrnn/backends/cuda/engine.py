@@ -6,20 +6,18 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from qrnn.backends.base import DeviceRows, Engine, LayerState, Ran, Trace, passed_lengths
+import numpy.typing as npt
+
+from qrnn.backends.base import DeviceRows, Engine, LayerState, Ran, Trace, every_length, given_lengths
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.device_rows import CapturedRows
-from qrnn.backends.cuda.recurrent import Lengths
+from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.walk import DeviceModel, HostCopies
 from qrnn.backends.cuda.weights import upload
-from qrnn.model.kinds.add import QuantAdd
-from qrnn.model.kinds.dense import QuantDense
-from qrnn.model.kinds.pointwise import QuantPointwise
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.softmax import QuantSoftmax
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array
 from qrnn.model.quant_model import QuantModel
 
@@ -50,7 +48,7 @@ class CudaEngine(Engine):
 
     def plans(self, batch: int) -> dict[tuple[str, int], Choice]:
         """What runs each direction of each recurrent layer with so many sequences, and why; a plan of None is the general kernel."""
-        return {key: self.on_device.choice(w, batch) for key, w in self.on_device.directions.items()}
+        return self.on_device.choices(batch)
 
     def run_on_device(
         self,
@@ -77,33 +75,44 @@ class CudaEngine(Engine):
         trace: Trace | None = None,
         end: bool = True,
     ) -> Ran:
-        counts = passed_lengths(self.model, lengths)
-        (own,) = {id(counts[i.name]): counts[i.name] for i in self.model.inputs if i.has_time}.values()
-        given = {name: upload(value) for name, value in inputs.items()}
-        start = {name: (upload(h), upload(c)) for name, (h, c) in states.items()}
-        tensors, final = self.on_device.run(given, start, Lengths.of(own), trace)
-        after = {name: tuple(array.copy_to_host() for array in state) for name, state in final.items()}
-        return Ran(HostCopies(tensors), after, counts)
+        given = given_lengths(self.model, lengths)
+        on_device = {id(own): Lengths.of(own) for own in given.values()}
+        start = {name: tuple(upload(part) for part in state) for name, state in states.items()}
+        uploaded = {name: upload(value) for name, value in inputs.items()}
+        own_lengths = {name: on_device[id(own)] for name, own in given.items()}
+        run = self.on_device.run(uploaded, start, own_lengths, trace, end=end)
+        final: Any = {name: tuple(part.copy_to_host() for part in state) for name, state in run.final.items()}
+        came = {name: found.known().host for name, found in run.lengths.items()}
+        return Ran(HostCopies(run.tensors), final, every_length(self.model, given | came))  # type: ignore[arg-type]
 
     def recurrent(
-        self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
+        self, layer: QuantLayer, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        start: Any = (upload(state[0]), upload(state[1]))
-        y, (h, c) = self.on_device.recurrent(layer, upload(x), start, Lengths.of(lengths), trace)
+        own: Any = self.on_device.layers[layer.name]
+        start = tuple(upload(part) for part in state)
+        y, (h, c) = own.recurrent(self.on_device.setting, upload(x), start, Lengths.of(lengths), trace)
         return y.copy_to_host(), (h.copy_to_host(), c.copy_to_host())
 
-    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
-        return self._back(self.on_device.dense(layer, upload(x)))
+    def steps(
+        self,
+        layer: QuantLayer,
+        x: Int16Array,
+        states: tuple[npt.NDArray[Any], ...],
+        lengths: IndexArray,
+        out_rows: int,
+        past: int,
+    ) -> tuple[Int16Array, IndexArray]:
+        """Take the steps of a layer with a `QuantLayer.step_loop`: x [N, T, F] → y [N, out_rows, F'] and how many rows are real, [N].
 
-    def pointwise(self, layer: QuantPointwise, x: Int16Array) -> Int16Array:
-        return self._back(self.on_device.pointwise(layer, upload(x)))
+        ``states``, [N, *shape] each, are changed in place. ``past`` steps past the end of each sequence are taken after its own.
+        """
+        after = tuple(upload(state) for state in states)
+        y, written = self.on_device.steps(layer, upload(x), after, Lengths.of(lengths), out_rows, past)
+        for state, found in zip(states, after, strict=True):
+            state[...] = found.copy_to_host()
+        return y.copy_to_host(), written.device.copy_to_host()
 
-    def softmax(self, layer: QuantSoftmax, x: Int16Array) -> Int16Array:
-        return self._back(self.on_device.softmax(layer, upload(x)))
-
-    def add(self, layer: QuantAdd, a: Int16Array, b: Int16Array) -> Int16Array:
-        return self._back(self.on_device.add(layer, upload(a), upload(b)))
-
-    def _back(self, out: Any) -> Int16Array:
-        found: Int16Array = out.copy_to_host()
+    def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        own: Any = self.on_device.layers[layer.name]
+        found: Int16Array = own.rows(self.on_device.setting, *(upload(x) for x in inputs)).copy_to_host()
         return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qrnn.backends.cuda.costs import Costs, Term, Work, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS, TILE_COLUMNS, depth_tiles
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
 
 MOST_DP4A_SEQUENCES = 2
 """The largest batch for which `dp4a` is considered: its kernel has a sum for each sequence, written out for 1 and 2."""

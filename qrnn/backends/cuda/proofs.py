@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qrnn.backends.cuda.kinds import BARRIERS, CELL_NAMES, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import BARRIERS, CELL_NAMES, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.records import (
     DATA,
     SCHEMA,
@@ -40,7 +40,8 @@ KERNEL_CODE = (
     *(
         f"backends/cuda/{name}.py"
         for name in (
-            "cells", "contract", "fragments", "inputs", "intrinsics", "kinds", "launch", "products", "recurrent", "steps", "weights"
+            "cells", "contract", "fragments", "input_product", "inputs", "intrinsics", "kernel_variants", "kinds/recurrent", "launch",
+            "lengths", "products", "steps", "weights"
         )
     ),
     "arithmetic",

@@ -165,3 +165,30 @@ def as_integers(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*(int(v) if isinstance(v, np.integer) else v for v in arguments))
 
     return call
+
+
+class Integers:
+    """An array whose values are read as Python's integers. It has what the loops of layers use of an array, and no more."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape: tuple[int, ...] = tuple(array.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self._array[place]
+        return Integers(found) if hasattr(found, "shape") and found.shape else int(found)
+
+    def __setitem__(self, place: Any, value: int) -> None:
+        self._array[place] = value
+
+
+def on_integers(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """A loop of a layer on `Integers` in the place of arrays, and on Python's integers."""
+
+    def call(*arguments: Any) -> Any:
+        return loop(*(Integers(v) if hasattr(v, "shape") and v.shape else int(v) for v in arguments))
+
+    return call

@@ -31,7 +31,7 @@ from qrnn.backends.cuda.cells import (
     to_operand,
 )
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.backends.cuda.launch import kernel
 from qrnn.backends.cuda.products import dot_product, picker, tensor_product
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM

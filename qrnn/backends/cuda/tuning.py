@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import Kind
+from qrnn.backends.cuda.kernel_variants import Kind
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, committed_proofs
 from qrnn.errors import BackendError

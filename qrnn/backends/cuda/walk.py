@@ -7,26 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.backends.base import LayerState, Trace
-from qrnn.backends.cuda import heads
-from qrnn.backends.cuda.choice import Choice, choose_plan
+from qrnn.backends.base import Trace
+from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import ProductKind
-from qrnn.backends.cuda.launch import for_each
-from qrnn.backends.cuda.recurrent import Lengths, Traces, multiply_inputs, ones, run_direction, zeros
+from qrnn.backends.cuda.device_layer import DeviceLayer, Run, Setting, State
+from qrnn.backends.cuda.kinds import device_kinds
+from qrnn.backends.cuda.lengths import Lengths
+from qrnn.backends.cuda.loops import RowLoops, Steps
 from qrnn.backends.cuda.tuning import Tuning
-from qrnn.backends.cuda.weights import DirectionWeights, ProductWeights, upload
-from qrnn.backends.cuda.work import device_array
+from qrnn.backends.cuda.weights import upload
 from qrnn.model.float_model import GraphOutput
-from qrnn.model.kinds.add import QuantAdd
-from qrnn.model.kinds.concat import QuantConcat
-from qrnn.model.kinds.dense import QuantDense
-from qrnn.model.kinds.embedding import QuantEmbedding
-from qrnn.model.kinds.last_step import QuantLastStep
-from qrnn.model.kinds.pointwise import QuantPointwise
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.softmax import QuantSoftmax
-from qrnn.model.parts import pack_gates
+from qrnn.model.layer import QuantLayer
+from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import QuantModel
 
 
@@ -48,54 +40,27 @@ class HostCopies(Mapping[str, Any]):
         return len(self._tensors)
 
 
-def rows(x: Any) -> Any:
-    """[..., F] as [M, F]."""
-    return x.reshape(x.size // x.shape[len(x.shape) - 1], x.shape[len(x.shape) - 1])
-
-
-def flat(x: Any) -> Any:
-    """As one axis."""
-    return x.reshape(x.size)
-
-
-def copied(state: Any) -> Any:
-    """A copy of a state [N, D, F]."""
-    N, D, F = state.shape
-    out = device_array((N, D, F), state.dtype)
-    for_each(heads.copy_columns, N * D * F, state.reshape(N, D * F), 0, out.reshape(N, D * F), 0, D * F)
-    return out
-
-
-def _repeated(state: Any, times: int) -> Any:
-    """[N, D, F] → [N · times, D, F], each row so many times in turn."""
-    N, D, F = state.shape
-    out = device_array((N, times * D * F), state.dtype)
-    for k in range(times):
-        for_each(heads.copy_columns, N * D * F, state.reshape(N, D * F), 0, out, k * D * F, D * F)
-    return out.reshape(N * times, D, F)
-
-
 class DeviceModel:
-    """A model's parameters on the device, and its layers as functions of device arrays. Holds no state between calls."""
+    """A model's layers on the device, with their parameters. Holds no state between calls."""
 
     def __init__(self, model: QuantModel, device: Device, tuning: Tuning) -> None:
         self.model, self.device, self.tuning = model, device, tuning
+        self.layers = {layer.name: device_layer(layer, model.tensors) for layer in model.layers}
         self.directions = {
-            (layer.name, number): DirectionWeights(layer, number)
-            for layer in model.recurrent_layers
-            for number in range(len(layer.directions))
+            (name, number): w for name, layer in self.layers.items() for number, w in enumerate(layer.directions)
         }
+        """Layer and number of a direction → its weights, where a kernel is made for its cell."""
         self._parameters: dict[Any, Any] = {}
-        for layer in model.layers:
-            match layer:
-                case QuantDense():
-                    self._parameters[layer.name] = ProductWeights(layer.matrix, layer.pre_shift, layer.operand)
-                case QuantPointwise():
-                    self._parameters[layer.name] = tuple(upload(v) for v in pack_gates((layer.function,)))
-                case QuantSoftmax() | QuantEmbedding():
-                    self._parameters[layer.name] = upload(layer.table)
-                case QuantConcat():
-                    self._parameters[layer.name] = tuple(upload(part.indices) for part in layer.parts)
+
+    @property
+    def no_lengths(self) -> Any:
+        """What kernels get for the lengths of a tensor without time, [0] int64."""
+        return self._uploaded("no lengths", lambda: np.zeros(0, np.int64))
+
+    @property
+    def setting(self) -> Setting:
+        """What layers run by."""
+        return Setting(self.device, self.tuning)
 
     def scales(self, name: str) -> Any:
         """A tensor's scales, [1] or [F] float64."""
@@ -114,182 +79,46 @@ class DeviceModel:
             self._parameters[key] = upload(make())
         return self._parameters[key]
 
-    def choice(self, w: DirectionWeights, batch: int, traced: bool = False) -> Choice:
-        """What runs a direction, and why."""
-        if traced:
-            return Choice(None, "only it writes traces")
-        if not w.fused:
-            return Choice(None, w.not_fused)
-        return choose_plan(w.layout, batch, self.device, self.tuning)
-
-    def recurrent(
-        self,
-        layer: QuantRecurrent,
-        x: Any,
-        state: LayerState,
-        lengths: Lengths,
-        trace: Trace | None,
-        in_place: bool = False,
-    ) -> tuple[Any, tuple[Any, Any]]:
-        """x [N, T, I] → Y [N, T, D·P] and the final state, which with ``in_place`` replaces ``state``, and else leaves it alone."""
-        N, T = x.shape[0], x.shape[1]
-        D, P, H = len(layer.directions), layer.output_size, layer.hidden_size
-        C = H if layer.cell == "lstm" else 0
-        y = zeros((N, T, D * P), np.int16)
-        h_n, c_n = state if in_place else (copied(state[0]), copied(state[1]))
-        steps = T if trace is not None else 0
-        for number in range(D):
-            w = self.directions[layer.name, number]
-            if D == 1:
-                h, c = h_n.reshape(N, P), c_n.reshape(N, C)
-            else:
-                h, c = device_array((N, P), np.int16), device_array((N, C), np.int32)
-                for_each(heads.copy_columns, N * P, h_n.reshape(N, D * P), number * P, h, 0, P)
-                for_each(heads.copy_columns, N * C, c_n.reshape(N, D * C), number * C, c, 0, C)
-            traces = Traces(zeros((N, steps, w.size), np.int16), zeros((N, steps, C), np.int32))
-            plan = self.choice(w, N, trace is not None).plan
-            run_direction(w, plan, x, h, c, lengths, y, number * P, traces, self.device.capability, self.tuning)
-            if D > 1:
-                for_each(heads.copy_columns, N * P, h, 0, h_n.reshape(N, D * P), number * P, P)
-                for_each(heads.copy_columns, N * C, c, 0, c_n.reshape(N, D * C), number * C, C)
-            if trace is not None:
-                key = f"{layer.name}[{number}]"
-                trace.arrays[f"{key}.pre"], trace.arrays[f"{key}.c"] = (
-                    traces.pre.copy_to_host(),
-                    traces.c.copy_to_host(),
-                )
-        if trace is not None:
-            whole = y.copy_to_host()
-            for number in range(D):
-                trace.arrays[f"{layer.name}[{number}].h"] = whole[:, :, number * P : (number + 1) * P].copy()
-        return y, (h_n, c_n)
-
-    def _forgetful(
-        self, layer: QuantRecurrent, x: Any, state: LayerState, lengths: Lengths, trace: Trace | None
-    ) -> tuple[Any, tuple[Any, Any]]:
-        """See `qrnn.backends.base.Engine._forgetful`."""
-        N, T = x.shape[0], x.shape[1]
-        if T == 1:
-            return self.recurrent(layer, x, state, lengths, trace)
-        own = Trace()
-        real = (np.arange(T) < lengths.device.copy_to_host()[:, None]).reshape(-1)
-        y, after = self.recurrent(
-            layer,
-            x.reshape(N * T, 1, x.shape[2]),
-            (_repeated(state[0], T), _repeated(state[1], T)),
-            Lengths.of(real.astype(np.int64)),
-            None if trace is None else own,
-        )
-        if trace is not None:
-            trace.arrays.update({name: a.reshape(N, T, a.shape[-1]) for name, a in own.arrays.items()})
-        last = []
-        for values in after:
-            D, F = values.shape[1], values.shape[2]
-            out = device_array((N, D * F), values.dtype)
-            for_each(heads.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
-            last.append(out.reshape(N, D, F))
-        return y.reshape(N, T, y.shape[2]), (last[0], last[1])
-
-    def dense(self, layer: QuantDense, x: Any) -> Any:
-        """x [M, K] → [M, R]: rows as sequences of one step."""
-        w = self._parameters[layer.name]
-        M = x.shape[0]
-        kind = ProductKind(w.planes, True, self.device.capability)
-        return multiply_inputs(w, x.reshape(M, 1, x.shape[1]), ones(M), False, 0, 1, kind, self.tuning)
-
-    def pointwise(self, layer: QuantPointwise, x: Any) -> Any:
-        """Of the same shape."""
-        out = device_array(x.shape, np.int16)
-        parameters = self._parameters[layer.name]
-        shift = layer.function.out_frac - layer.out_frac
-        for_each(heads.pointwise, x.size, *parameters, layer.in_frac, shift, flat(x), flat(out))
-        return out
-
-    def softmax(self, layer: QuantSoftmax, x: Any) -> Any:
-        """x [M, F] → [M, F]."""
-        out = device_array(x.shape, np.int16)
-        for_each(heads.softmax, x.shape[0], self._parameters[layer.name], layer.in_frac, x, out)
-        return out
-
-    def add(self, layer: QuantAdd, a: Any, b: Any) -> Any:
-        """Of the same shape."""
-        out = device_array(a.shape, np.int16)
-        for_each(heads.add, a.size, *layer.shifts, flat(a), flat(b), flat(out))
-        return out
-
-    def align(self, x: Any, indices: Any, from_frac: int, to_frac: int, out: Any, column: int) -> None:
-        """Features ``indices`` of x [M, F] into out [M, …] from ``column`` on."""
-        count = x.shape[0] * indices.shape[0]
-        for_each(heads.align_part, count, from_frac, to_frac, indices, x, column, out)
+    def choices(self, batch: int) -> dict[tuple[str, int], Choice]:
+        """What runs each direction of each recurrent layer, and why."""
+        return {
+            (name, number): choice
+            for name, layer in self.layers.items()
+            for number, choice in layer.choices(self.setting, batch).items()
+        }
 
     def run(
         self,
         inputs: Mapping[str, Any],
-        states: Mapping[str, LayerState],
-        lengths: Lengths,
-        trace: Trace | None,
+        states: Mapping[str, State],
+        lengths: Lengths | Mapping[str, Lengths],
+        trace: Trace | None = None,
         in_place: bool = False,
-    ) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-        """Every tensor, and every recurrent layer's final state; ``inputs``: int16, or int64 tokens.
+        end: bool = True,
+    ) -> Run:
+        """Run all layers; ``inputs``: int16, or int64 tokens. See `Run`, which has every tensor but the tokens in the end.
 
-        With ``in_place`` the final states are in the arrays of ``states``.
+        ``lengths`` are those of all inputs, or of each input by its name.
         """
-        tensors = {name: value for name, value in inputs.items() if value.dtype == np.int16}
-        final: dict[str, tuple[Any, ...]] = {}
-        for layer in self.model.layers:
-            match layer:
-                case QuantRecurrent():
-                    x, state = tensors[layer.input], states[layer.name]
-                    if layer.memory:
-                        y, (h, c) = self.recurrent(layer, x, state, lengths, trace, in_place)
-                    else:
-                        y, (h, c) = self._forgetful(layer, x, state, lengths, trace)
-                    tensors[layer.output] = y
-                    tensors[layer.h_n] = self._of_steps(h, lengths)
-                    if layer.c_n is not None:
-                        tensors[layer.c_n] = self._of_steps(c, lengths)
-                    final[layer.name] = (h, c) if layer.memory else states[layer.name]
-                case QuantDense():
-                    x = tensors[layer.input]
-                    tensors[layer.output] = self.dense(layer, rows(x)).reshape(
-                        *x.shape[: len(x.shape) - 1], layer.matrix.weight.shape[0]
-                    )
-                case QuantPointwise():
-                    tensors[layer.output] = self.pointwise(layer, tensors[layer.input])
-                case QuantSoftmax():
-                    x = tensors[layer.input]
-                    tensors[layer.output] = self.softmax(layer, rows(x)).reshape(*x.shape)
-                case QuantEmbedding():
-                    tokens, features = inputs[layer.input], layer.table.shape[1]
-                    out = device_array((tokens.size, features), np.int16)
-                    for_each(heads.embedding, out.size, self._parameters[layer.name], flat(tokens), out)
-                    tensors[layer.output] = out.reshape(*tokens.shape, features)
-                case QuantLastStep():
-                    x = tensors[layer.input]
-                    out = device_array((x.shape[0], x.shape[2]), np.int16)
-                    for_each(heads.last_step, out.size, lengths.device, x, out)
-                    tensors[layer.output] = out
-                case QuantAdd():
-                    tensors[layer.output] = self.add(layer, tensors[layer.left], tensors[layer.right])
-                case QuantConcat():
-                    tensors[layer.output] = self._concat(layer, tensors)
-        return tensors, final
+        known = dict(lengths) if isinstance(lengths, Mapping) else dict.fromkeys(inputs, lengths)
+        run = Run(self.setting, states, dict(inputs), known, trace, in_place, end)
+        for layer in self.layers.values():
+            layer.run(run)
+        run.tensors = {name: value for name, value in run.tensors.items() if value.dtype != np.int64}
+        return run
 
-    def _concat(self, layer: QuantConcat, tensors: Mapping[str, Any]) -> Any:
-        first = tensors[layer.parts[0].tensor]
-        lead, column = first.shape[: len(first.shape) - 1], 0
-        out = device_array((rows(first).shape[0], sum(len(part.indices) for part in layer.parts)), np.int16)
-        for part, indices in zip(layer.parts, self._parameters[layer.name], strict=True):
-            self.align(rows(tensors[part.tensor]), indices, part.in_frac, layer.out_frac, out, column)
-            column += len(part.indices)
-        return out.reshape(*lead, out.shape[1])
+    def steps(
+        self, layer: QuantLayer, x: Any, states: State, lengths: Lengths, out_rows: int, past: int
+    ) -> tuple[Any, Lengths]:
+        """Take the steps of a layer with a `QuantLayer.step_loop`; see `Steps.steps`."""
+        own = self.layers[layer.name]
+        assert isinstance(own, Steps)
+        return own.steps(x, states, lengths, out_rows, past)
 
-    def _of_steps(self, state: Any, lengths: Lengths) -> Any:
-        """A final state [N, D, F] as a graph reads it, [N, D·F]: zero for sequences of no steps."""
-        N = state.shape[0]
-        given = state.reshape(N, state.size // N)
-        if lengths.shortest > 0:
-            return given
-        out = device_array(given.shape, state.dtype)
-        for_each(heads.zero_empty, out.size, lengths.device, given, out)
-        return out
+
+def device_layer(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> DeviceLayer:
+    """A layer on the device: by the kernels of its kind, or by its own definition."""
+    own = device_kinds().get(type(layer))
+    if own is None:
+        own = RowLoops if layer.by_rows else Steps
+    return own(layer, tensors)

@@ -1,23 +1,16 @@
-"""A model's parameters on the device, laid out for the kernels."""
+"""A matrix's parameters on the device, laid out for the kernels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from qrnn.arithmetic.gates import PARAMS
-from qrnn.backends.cuda.fragments import depth_tiles, gate_order, pack_weights, plain_order
+from qrnn.backends.cuda.fragments import depth_tiles, pack_weights, plain_order
 from qrnn.backends.cuda.inputs import PRODUCT_PAIRS
-from qrnn.backends.cuda.plan import Layout
-from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
-from qrnn.model.cell_formats import pack_formats
-from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.kinds.recurrent.quantized import QuantDirection
-from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand, pack_gates
+from qrnn.model.parts import Int8Array, Int32Array, Matrix, Operand
 
 MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
 """The most columns of a row whose operands are split into two bytes: the sum of the low bytes' products then is an int32."""
@@ -59,72 +52,3 @@ class ProductWeights:
     def columns(self) -> Any:
         """The weights [K, R] int8 for `inputs.run_plain_product`."""
         return upload(self.matrix.weight.T)
-
-
-@dataclass(frozen=True)
-class ProjectionWeights:
-    """A projection for `general.run_general`; all empty where there is none."""
-
-    weight: Any
-    rows: Any
-    params: Any
-    tables: Any
-    formats: Any
-
-
-class DirectionWeights:
-    """One direction of a recurrent layer."""
-
-    def __init__(self, layer: QuantRecurrent, number: int) -> None:
-        d = layer.directions[number]
-        self.direction, self.reverse = d, d.reverse
-        self.cell, self.forget = codes_of(layer)
-        self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, d.hh.weight.shape[0]
-        self.inputs = ProductWeights(d.ih, d.pre_shift, layer.x_operand)
-        self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)
-        self.layout = Layout(self.cell, len(layer.gates), layer.hidden_size, self.planes)
-        self.not_fused = ""
-        """Why no step kernel takes the direction, where none does."""
-        if d.projection is not None:
-            self.not_fused = "the step kernels take no projection"
-        elif self.planes == 2 and self.hidden > MOST_COLUMNS:
-            self.not_fused = f"the step kernels take at most {MOST_COLUMNS} units with 16-bit operands"
-        self.fused = not self.not_fused
-        self.rows = upload(row_parameters(d.hh, d.pre_shift))
-        self.params, self.tables = (upload(v) for v in pack_gates(d.gates))
-        self.formats = upload(pack_formats(layer, d))
-        self.peephole = upload(_peephole(d))
-        self._h_frac = layer.h_frac
-
-    @cached_property
-    def fragments(self) -> Any:
-        """R for `steps`."""
-        return upload(pack_weights(self.direction.hh.weight, gate_order(self.layout.gates, self.hidden)))
-
-    @cached_property
-    def columns(self) -> Any:
-        """R as [P, rows] int8 for `general`."""
-        return upload(self.direction.hh.weight.T)
-
-    @cached_property
-    def projection(self) -> ProjectionWeights:
-        """See `ProjectionWeights`."""
-        p = self.direction.projection
-        params, tables = np.zeros((1, PARAMS), np.int64), np.zeros((1, 1), np.int32)
-        if p is None:
-            weight, rows, formats = np.zeros((0, 0), np.int8), np.zeros((4, 0), np.int32), [NONE, 0, 0, 0, 0]
-        else:
-            kind = IDENTITY
-            if p.function is not None:
-                kind, (params, tables) = FUNCTION, pack_gates((p.function,))
-            elif p.table is not None:
-                kind, tables = SOFTMAX, p.table[None]
-            weight, rows = p.matrix.weight.T, row_parameters(p.matrix, p.pre_shift)
-            formats = [kind, p.operand.shift, p.operand.limit, p.in_frac, p.out_frac - self._h_frac]
-        return ProjectionWeights(*(upload(v) for v in (weight, rows, params, tables, np.array(formats, np.int64))))
-
-
-def _peephole(d: QuantDirection) -> Int32Array:
-    if d.peephole is None:
-        return np.zeros((2, 0), np.int32)
-    return np.stack([d.peephole.weight.astype(np.int32), d.peephole.shift.astype(np.int32)])

@@ -100,3 +100,13 @@ def new_array(shape: tuple[int, ...] | int, dtype: Any) -> tuple[Any, bool]:
 def device_array(shape: tuple[int, ...] | int, dtype: Any) -> Any:
     """An array on the device whose values are not set."""
     return new_array(shape, dtype)[0]
+
+
+def rows(x: Any) -> Any:
+    """[..., F] as [M, F]."""
+    return x.reshape(x.size // x.shape[len(x.shape) - 1], x.shape[len(x.shape) - 1])
+
+
+def flat(x: Any) -> Any:
+    """An array as one axis."""
+    return x.reshape(x.size)

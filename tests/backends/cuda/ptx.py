@@ -52,23 +52,24 @@ PACK = (SHORTS3, LONGS, FLAG, N, N, N, N, N, WORDS)
 ORDER = (SHORTS3, LONGS, FLAG, N, N, N, SHORTS2)
 PLAIN_PRODUCT = (OCTETS2, WORDS2, SHORTS2, FLAG, WORDS2)
 PLAIN_DENSE = (OCTETS2, WORDS2, SHORTS2, FLAG, SHORTS2)
-HEADS = {
-    "fill_zero": (WORDS,),
-    "fill_one": (LONGS,),
-    "pointwise": (*GATES, N, N, SHORTS, SHORTS),
-    "softmax": (WORDS, N, SHORTS2, SHORTS2),
-    "add": (N, N, N, SHORTS, SHORTS, SHORTS),
-    "align_part": (N, N, LONGS, SHORTS2, N, SHORTS2),
-    "embedding": (SHORTS2, LONGS, SHORTS2),
-    "last_step": (LONGS, SHORTS3, SHORTS2),
-    "zero_empty": (LONGS, WORDS2, WORDS2),
-    "copy_columns": (WORDS2, N, WORDS2, N, N),
-    "quantize": (REALS, N, types.float32[:, ::1], SHORTS2, WORDS),
-    "check_state": (N, SHORTS, WORDS),
-    "check_tokens": (N, LONGS, LONGS, WORDS),
-    "write_output": (WORDS2, REALS, LONGS, LONGS, LONGS, N, REALS2),
+ELEMENTS = {
+    "elements.fill_zero": (WORDS,),
+    "elements.fill_one": (LONGS,),
+    "elements.last_step": (LONGS, SHORTS3, SHORTS2),
+    "elements.mark_steps": (LONGS, N, LONGS),
+    "elements.zero_empty": (LONGS, WORDS2, WORDS2),
+    "elements.copy_columns": (WORDS2, N, WORDS2, N, N),
+    "elements.quantize": (REALS, N, types.float32[:, ::1], SHORTS2, WORDS),
+    "elements.check_state": (N, N, SHORTS, WORDS),
+    "elements.check_tokens": (N, LONGS, LONGS, WORDS),
+    "elements.write_output": (WORDS2, REALS, LONGS, LONGS, LONGS, N, REALS2),
+    "kinds.pointwise.run_pointwise": (*GATES, N, N, SHORTS, SHORTS),
+    "kinds.softmax.run_softmax": (WORDS, N, SHORTS2, SHORTS2),
+    "kinds.add.run_add": (N, N, N, SHORTS, SHORTS, SHORTS),
+    "kinds.concat.run_align": (N, N, LONGS, SHORTS2, N, SHORTS2),
+    "kinds.embedding.run_embedding": (SHORTS2, LONGS, SHORTS2),
 }
-"""Each kernel's arguments."""
+"""The arguments of each kernel with a thread an element or a row, by the place of the kernel in `qrnn.backends.cuda`."""
 
 
 @cache

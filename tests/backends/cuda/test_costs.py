@@ -13,7 +13,7 @@ import pytest
 
 from qrnn.backends.cuda.costs import NAMES, RATES, Constants, Costs, costs_of, costs_path, family, load_costs
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.kinds import BLOCK, GRID
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID
 from qrnn.backends.cuda.plan import Layout, plans, work_of
 from qrnn.backends.cuda.records import DATA, as_json
 from qrnn.errors import BackendError

@@ -113,12 +113,12 @@ def test_small_grids_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.cuda.core.errors import NumbaPerformanceWarning
     from numba.cuda.cudadrv import driver
 
-    from qrnn.backends.cuda import heads, launch
+    from qrnn.backends.cuda import elements, launch
 
     monkeypatch.setattr(driver, "_to_core_stream", lambda stream: stream)
-    assert launch.configured(heads.fill_zero, 3, 32, 16).griddim == (3, 1, 1)
+    assert launch.configured(elements.fill_zero, 3, 32, 16).griddim == (3, 1, 1)
     with pytest.warns(NumbaPerformanceWarning, match="Grid size 5"):
-        heads.fill_zero[5, 32]
+        elements.fill_zero[5, 32]
 
 
 def loaded(code: str) -> set[str]:

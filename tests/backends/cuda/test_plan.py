@@ -10,7 +10,7 @@ import pytest
 from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
 from qrnn.backends.cuda.plan import Layout, Plan, plans
 from qrnn.backends.cuda.proofs import Proofs
 from qrnn.backends.cuda.tuning import Tuning

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qrnn.backends.cuda import proofs
-from qrnn.backends.cuda.kinds import BLOCK, CELL_NAMES, GRID, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import BLOCK, CELL_NAMES, GRID, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.proofs import (
     PROVED,
     DeviceProofs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,27 @@ import pytest
 from backends.cuda.ptx import (
     AMPERE,
     CAPABILITIES,
+    ELEMENTS,
+    FLAG,
     GENERAL,
-    HEADS,
     HOPPER,
+    LONGS,
+    LONGS2,
+    OCTETS,
+    OCTETS2,
     ORDER,
     PACK,
     PLAIN_DENSE,
     PLAIN_PRODUCT,
     PTXAS,
+    SHORTS,
     SHORTS2,
+    SHORTS3,
     STEPS,
     TURING,
     WORDS,
     WORDS2,
+    WORDS3,
     Capability,
     N,
     assemble,
@@ -31,9 +41,11 @@ from backends.cuda.ptx import (
     instructions,
     linker,
     ptx_of,
+    types,
 )
-from qrnn.backends.cuda import general, heads, inputs, steps
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
+from backends.loop_kinds import difference_rows, pooled_step
+from qrnn.backends.cuda import general, inputs, kinds, loops, steps
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
@@ -130,13 +142,19 @@ def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Pa
     check(ptx, capability, tmp_path)
 
 
+def kernel_at(place: str) -> Any:
+    """A kernel of `qrnn.backends.cuda`, by its module and its name there."""
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(f"qrnn.backends.cuda.{module}"), name)
+
+
 PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "general": (general.run_general, GENERAL),
     "pack": (inputs.pack_operands, PACK),
     "order": (inputs.order_operands, ORDER),
     "plain_product": (inputs.run_plain_product, PLAIN_PRODUCT),
     "plain_dense": (inputs.run_plain_product, PLAIN_DENSE),
-    **{name: (getattr(heads, name), arguments) for name, arguments in HEADS.items()},
+    **{place: (kernel_at(place), arguments) for place, arguments in ELEMENTS.items()},
 }
 
 
@@ -144,13 +162,58 @@ PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 def test_plain_kernels(name: str, tmp_path: Path) -> None:
     kernel, arguments = PLAIN[name]
     ptx = ptx_of(kernel, arguments, TURING)
-    if name == "quantize":
+    if name == "elements.quantize":
         assert {"div.rn.f64"} == {i for i in instructions(ptx, "div.") if "f" in i}, "the boundary's division is IEEE's"
         assert not instructions(ptx, "fma"), "nothing is contracted: float64 as on the host"
     check(ptx, TURING, tmp_path)
 
 
-def test_every_head_is_here() -> None:
+PARAMETERS: dict[str, tuple[Any, ...]] = {
+    "dense": (OCTETS2, WORDS, WORDS, OCTETS, OCTETS, N, N),
+    "pointwise": (LONGS2, WORDS2, N, N, N),
+    "softmax": (WORDS, N),
+    "add": (N, N, N),
+    "concat": (N, LONGS, N, N),
+    "embedding": (SHORTS2,),
+}
+"""The parameters of each kind's loop over rows, as its `row_loops` give them."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_loops_over_rows(name: str, tmp_path: Path) -> None:
+    """The definitions compile, those of the kinds with kernels too: what is compiled for a new kind is of the same language."""
+    make = getattr(importlib.import_module(f"qrnn.model.kinds.{name}"), f"{name}_rows")
+    x = {"add": (SHORTS2, SHORTS2), "embedding": (LONGS,)}.get(name, (SHORTS2,))
+    arguments = (types.Tuple(PARAMETERS[name]), types.Tuple(x), SHORTS2)
+    check(ptx_of(loops.row_loop_kernel(make), arguments, TURING), TURING, tmp_path)
+
+
+@pytest.mark.parametrize("capability", [TURING, HOPPER], ids=NAMES.get)
+def test_a_kind_that_only_its_definition_knows(capability: Capability, tmp_path: Path) -> None:
+    arguments = (types.Tuple((SHORTS, N)), types.Tuple((SHORTS2,)), SHORTS2)
+    check(ptx_of(loops.row_loop_kernel(difference_rows), arguments, capability), capability, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("capability", "out"),
+    [(TURING, SHORTS3), (HOPPER, types.Array(types.int16, 3, "A"))],
+    ids=["sm_75-whole", "sm_90-columns"],
+)
+def test_steps_that_only_their_definition_knows(capability: Capability, out: Any, tmp_path: Path) -> None:
+    """Into an array of its own, or into a direction's columns of a wider one."""
+    states, parameters, scratch = (WORDS2, WORDS2), (OCTETS2, WORDS, WORDS, N, N), (SHORTS2,)
+    rest = types.Tuple((*states, *parameters, *scratch))
+    arguments = (LONGS, FLAG, N, FLAG, SHORTS3, out, LONGS, rest, SHORTS2, SHORTS3, WORDS2, WORDS3)
+    check(ptx_of(loops.step_loop_kernel(pooled_step), arguments, capability), capability, tmp_path)
+
+
+def test_every_kernel_is_here() -> None:
     """A kernel that nobody compiled would be found by its first user."""
-    options = {name: getattr(value, "targetoptions", {}) for name, value in vars(heads).items()}
-    assert set(HEADS) == {name for name, own in options.items() if own.get("launch_bounds")}
+    modules = ["elements", *(f"kinds.{module.name}" for module in pkgutil.iter_modules(kinds.__path__))]
+    found = {
+        f"{module}.{name}"
+        for module in modules
+        for name, value in vars(importlib.import_module(f"qrnn.backends.cuda.{module}")).items()
+        if getattr(value, "targetoptions", {}).get("launch_bounds") and value.py_func.__module__.endswith(module)
+    }
+    assert found == set(ELEMENTS)

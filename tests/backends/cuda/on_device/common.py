@@ -23,9 +23,9 @@ if "cuda" not in available_backends():
     pytest.skip("no NVIDIA GPU that backend cuda can use", allow_module_level=True)
 
 from qrnn import Scheme, Session, quantize
-from qrnn.backends.cuda import walk
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.intrinsics import SIMULATED
+from qrnn.backends.cuda.kinds import recurrent
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import QuantizationError
@@ -102,7 +102,7 @@ def assert_same(
 @contextmanager
 def planned(plan: Plan) -> Iterator[None]:
     """Directions run by this plan, whatever is the best."""
-    with mock.patch.object(walk, "choose_plan", return_value=Choice(plan, "asked for")):
+    with mock.patch.object(recurrent, "choose_plan", return_value=Choice(plan, "asked for")):
         yield
 
 

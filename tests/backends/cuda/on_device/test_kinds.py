@@ -23,9 +23,9 @@ from backends.cuda.on_device.common import (
 from backends.generators import assert_equal, integers
 from qrnn import Session
 from qrnn.backends.cuda import plan as plans
-from qrnn.backends.cuda import recurrent
 from qrnn.backends.cuda.device import find_device
-from qrnn.backends.cuda.kinds import BLOCK, GRID, LAUNCH
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH
+from qrnn.backends.cuda.kinds import recurrent
 from qrnn.backends.cuda.plan import Plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.quant_model import QuantModel

@@ -15,9 +15,9 @@ from backends.cuda.on_device.common import CELLS, SIMULATED, compiled_together, 
 from backends.cuda.on_device.test_kinds import every_plan
 from qrnn import Session
 from qrnn.backends.cuda.device import find_device
-from qrnn.backends.cuda.kinds import BLOCK, GRID
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID
 from qrnn.backends.cuda.launch import for_each, kernel
-from qrnn.backends.cuda.recurrent import Lengths
+from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.weights import upload
 from qrnn.model.batch import make_batch
 
@@ -53,17 +53,18 @@ def test_ten_thousand_times(name: str, record_property: Callable[[str, object], 
     plan = max(every_plan(model, size, barrier), key=greatest)
     (layer,) = model.recurrent_layers
     on_device = session.engine.on_device  # type: ignore[attr-defined]
+    own = on_device.layers[layer.name]
     with planned(plan):
         np.testing.assert_array_equal(session.run(x).outputs["y"], want.outputs["y"])
         tensors = session.run_batch(make_batch(model.inputs, x))[1]
         given, lengths = upload(tensors["x"]), Lengths.of(np.full(size, x["x"].shape[1]))
         start = tuple(upload(part) for part in session.initial_state(size).layers[layer.name])
         differences, began, done = cuda.to_device(np.zeros(1, np.int64)), time.monotonic(), 0
-        first, _ = on_device.recurrent(layer, given, start, lengths, None)
+        first, _ = own.recurrent(on_device.setting, given, start, lengths, None)
         first_y = first.reshape(first.size)
         np.testing.assert_array_equal(first.copy_to_host(), tensors[layer.output])
         while done < REPETITIONS and time.monotonic() - began < PATIENCE_SECONDS:
-            y, _ = on_device.recurrent(layer, given, start, lengths, None)
+            y, _ = own.recurrent(on_device.setting, given, start, lengths, None)
             for_each(count_differences, y.size, first_y, y.reshape(y.size), differences)
             done += 1
             if done % 100 == 0:

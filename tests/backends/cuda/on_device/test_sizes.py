@@ -9,7 +9,7 @@ from models import Shape
 
 from backends.cuda.on_device.common import BOTH, CELLS, SIMULATED, assert_same, compiled_together, quantized
 from qrnn import Session
-from qrnn.backends.cuda.kinds import BLOCK
+from qrnn.backends.cuda.kernel_variants import BLOCK
 
 HIDDEN = (1, 7, 8, 9, 31, 32, 33, 64, 127, 200, 257)
 BATCHES = (1, 2, 3, 8, 33) if SIMULATED else (1, 2, 3, 7, 8, 9, 16, 17, 31, 33, 65)

@@ -13,7 +13,7 @@ from backends.cuda.on_device.common import CELLS, assert_same, planned, quantize
 from backends.cuda.on_device.test_kinds import every_plan
 from backends.generators import Case, assert_equal, integers
 from qrnn import Session
-from qrnn.backends.cuda.kinds import BLOCK, GRID
+from qrnn.backends.cuda.kernel_variants import BLOCK, GRID
 
 PLANS: dict[str, tuple[str, int, int, str, Callable[[Any], float]]] = {
     "block": ("lstm", 8, 9, BLOCK, lambda plan: plan.kind.resident),

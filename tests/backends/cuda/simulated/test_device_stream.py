@@ -14,11 +14,13 @@ from onnx_import.running import data as drawn
 
 from backends.cuda.simulated.test_arrays import CASE, STREAM, assert_same, on_device, states, token_model
 from backends.generators import Case
-from qrnn.backends.cuda import recurrent, walk, work
+from qrnn.backends.cuda import work
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
 from qrnn.backends.cuda.device_rows import SIMULATOR
-from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
+from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH
+from qrnn.backends.cuda.kinds import recurrent
+from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.plan import plans
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.conversion import quantize
@@ -120,7 +122,7 @@ def test_every_barrier(name: str, barrier: str) -> None:
     model = Case(SHAPES[name], "none", lengths=FULL).quantized()
     layout = next(iter(Session(model, "cuda").engine.on_device.directions.values())).layout  # type: ignore[attr-defined]
     chosen = next(p for p in plans(layout, 2, SIMULATED_DEVICE) if p.kind.barrier == barrier)
-    with mock.patch.object(walk, "choose_plan", return_value=Choice(chosen, "asked for")):
+    with mock.patch.object(recurrent, "choose_plan", return_value=Choice(chosen, "asked for")):
         follow(model, 2, 3)
 
 
@@ -206,10 +208,22 @@ def test_nothing_is_allocated_after_the_first_step() -> None:
     with (
         mock.patch.object(cuda, "device_array", side_effect=AssertionError("allocated")),
         mock.patch.object(cuda, "to_device", side_effect=AssertionError("copied")),
-        mock.patch.object(recurrent.Lengths, "of", side_effect=AssertionError("copied")),
+        mock.patch.object(Lengths, "of", side_effect=AssertionError("copied")),
     ):
         stream.advance()
         stream.advance()
+
+
+def test_a_layer_without_memory_copies_nothing_to_the_host() -> None:
+    """Each of its steps is a sequence of its own, whose length the device finds out: a CUDA graph may not wait for it."""
+    model = quantize(import_model(stacked("GRU", False, True), "two"), {"x": drawn(4, 5, F)}, Scheme(input="8"))
+    x, lengths = drawn(2, 3, F).astype(np.float32), np.array([3, 1])
+    stream = DeviceStream(Session(model, "cuda"), 2, steps=3, lengths=lengths)
+    stream.inputs["x"].copy_to_device(x)
+    copies = mock.patch.object(type(stream.inputs["x"]), "copy_to_host", side_effect=AssertionError("copied"))
+    with copies, mock.patch.object(cuda, "device_array", side_effect=AssertionError("allocated")):
+        stream.advance()
+    assert_same(dict(stream.outputs), Session(model, "reference").run({"x": x}, lengths).outputs)
 
 
 CASE_ONE_WAY = Case(Shape("lstm", 3, 6, layers=2), "softmax", lengths=FULL, concat=True)

@@ -14,10 +14,12 @@ from numba import cuda
 from backends.cuda.simulated.test_arrays import assert_same, on_device
 from backends.generators import Case, assert_equal, integers
 from qrnn.arithmetic.fixedpoint import requantize
-from qrnn.backends.cuda import plan, recurrent
+from qrnn.backends.cuda import plan
 from qrnn.backends.cuda.device import Device
+from qrnn.backends.cuda.input_product import multiply_inputs
 from qrnn.backends.cuda.intrinsics import SIMULATED
-from qrnn.backends.cuda.kinds import GRID, LAUNCH, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kernel_variants import GRID, LAUNCH, Kind, ProductKind, StepKind
+from qrnn.backends.cuda.kinds import recurrent
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.proofs import Proofs, watched_kernels
 from qrnn.backends.cuda.tuning import Tuning
@@ -164,7 +166,7 @@ def test_rows_that_are_too_long_for_the_tensor_cores() -> None:
     weights = ProductWeights(matrix, np.zeros(1, np.int8), Operand(0, limit))
     args = cuda.to_device(x), cuda.to_device(np.ones(1, np.int64)), False, 0, 1
     product = ProductKind(2, False, (9, 0))
-    got, seen = launched(lambda: recurrent.multiply_inputs(weights, *args, product, Tuning(unproved=True)))
+    got, seen = launched(lambda: multiply_inputs(weights, *args, product, Tuning(unproved=True)))
     assert seen == []
     total = int(weight.astype(np.int64).sum()) * 32767 + 5
     assert got.copy_to_host().tolist() == [[requantize(total, 1 << 30, 0)]]

@@ -12,7 +12,7 @@ from models import Shape
 from backends.generators import Case, assert_equal, integers
 from qrnn.backends.cuda import plan
 from qrnn.backends.cuda.device import SIMULATED_DEVICE, Device
-from qrnn.backends.cuda.kinds import BLOCK, LAUNCH
+from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH
 from qrnn.backends.cuda.plan import Layout, Plan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.quantization.scheme import Scheme

@@ -15,7 +15,7 @@ from gpu_check.sweep_jobs import Case, candidates
 
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import SIMULATED_DEVICE
-from qrnn.backends.cuda.kinds import ProductKind
+from qrnn.backends.cuda.kernel_variants import ProductKind
 
 
 class Options:

@@ -1,0 +1,23 @@
+"""Layers that take each sequence's own last step: a thread an element."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.backends.cuda import elements
+from qrnn.backends.cuda.device_layer import DeviceLayer, Run
+from qrnn.backends.cuda.launch import for_each
+from qrnn.backends.cuda.work import device_array
+from qrnn.model.kinds.last_step import QuantLastStep
+
+
+class DeviceLastStep(DeviceLayer):
+    """The last step of each sequence, on the device."""
+
+    kind = QuantLastStep
+
+    def run(self, run: Run) -> None:
+        x = run.tensors[self.layer.input]
+        out = device_array((x.shape[0], x.shape[2]), np.int16)
+        for_each(elements.last_step, out.size, run.lengths[self.layer.input].device, x, out)
+        run.tensors[self.layer.output] = out

@@ -1,0 +1,35 @@
+"""A kind of layer has one place in the CUDA backend: the module with its name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (pip install -e '.[dev]')")
+
+from qrnn.backends.cuda.kinds import device_kinds
+from qrnn.model.kinds import kind_name, quantized_kinds
+
+FOLDER = Path(__file__).parents[3] / "qrnn" / "backends" / "cuda"
+
+
+def test_modules_have_the_names_of_kinds() -> None:
+    modules = {path.stem for path in (FOLDER / "kinds").glob("*.py")} - {"__init__"}
+    assert {kind_name(kind) for kind in device_kinds()} == modules
+    for kind, own in device_kinds().items():
+        assert own.__module__.rpartition(".")[2] == kind_name(kind)
+
+
+@pytest.mark.parametrize("kind", sorted(quantized_kinds()))
+def test_a_kind_is_named_in_one_file_at_most(kind: str) -> None:
+    """The walk, the engine and arrays of users ask for no kind: they call what the kind's module gives."""
+    naming = {
+        path.relative_to(FOLDER).as_posix()
+        for path in FOLDER.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if kind in (getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "name", None))
+    }
+    own = kind_name(quantized_kinds()[kind])
+    assert naming <= {f"kinds/{own}.py"}
