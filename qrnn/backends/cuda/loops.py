@@ -141,9 +141,9 @@ class Steps(DeviceLayer):
         super().__init__(layer, tensors)
         self._code, self._features = StepCode(layer.step_loop()), tensors[layer.output].features
 
-        holds = {np.int16: np.iinfo(np.int16), np.int32: np.iinfo(np.int32)}
         for place, state in enumerate(layer.states()):
-            if state.range != (holds[state.dtype].min, holds[state.dtype].max):
+            holds = np.iinfo(state.dtype)
+            if state.range != (holds.min, holds.max):
                 self.state_limits[place] = StateLimit(state.name, *state.range)
         self.varies = True
 
