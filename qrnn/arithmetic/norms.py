@@ -66,7 +66,7 @@ def norm_scale(variance: int, exponent: int) -> int:
     t = t + ((t * ((_ROOT_ONE - t * t * m) >> 24)) >> 39)
     r = (t + 8) >> 4
     odd = 2 * r + 1
-    return choose(odd * odd * m > 72057594037927936, r, r + 1)
+    return choose(odd * odd * m > (1 << 56), r, r + 1)
 
 
 def normalize(x: int, count: int, total: int, scale: int, exponent: int, gain: int, gain_shift: int, bias: int) -> int:

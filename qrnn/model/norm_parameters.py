@@ -59,7 +59,7 @@ class NormParameters:
     @property
     def features(self) -> int:
         """F."""
-        return len(self.gain)
+        return self.gain.size
 
 
 def norm_parameters(
@@ -75,7 +75,7 @@ def norm_parameters(
     if not 1 <= features <= NORM_FEATURES:
         raise QuantizationError(f"{owner}: normalizes over {features} features, expected 1…{NORM_FEATURES}")
     for shift in range(30, -1, -2):
-        folded = int(round_half_up(np.float64(features * features * epsilon * 2.0 ** (shift + 2 * in_frac))))
+        folded = round_half_up(float(features * features) * epsilon * 2.0 ** (shift + 2 * in_frac))
         if features * features << shift <= 1 << 31 and folded < NORM_TERM_MAX:
             break
     else:
@@ -88,13 +88,15 @@ def norm_parameters(
     frac -= round_half_up(np.ldexp(gain, frac)) > 32767  # such a gain rounds to 2^15
     gain_shift = ROOT_BITS + frac - shift // 2 - out_frac - NORM_BIAS_BITS
     least = -(shift // 2 + least_exponent(features))
-    if (worst := int(np.argmin(gain_shift))) >= 0 and gain_shift[worst] < least:
+    worst = int(np.argmin(gain_shift))
+    if gain_shift[worst] < least:
         raise QuantizationError(
             f"{owner}: gain {gain[worst]:g} of feature {worst} is too large for an output with {out_frac} fraction bits"
         )
-    wide = round_half_up(bias * 2.0 ** (out_frac + NORM_BIAS_BITS))
-    if np.abs(wide).max() >= 1 << 31:
-        worst = int(np.argmax(np.abs(wide)))
+    with np.errstate(over="ignore"):  # infinity is refused
+        wide = round_half_up(np.ldexp(bias, out_frac + NORM_BIAS_BITS))
+    worst = int(np.argmax(np.abs(wide)))
+    if abs(wide[worst]) >= 1 << 31:
         raise QuantizationError(
             f"{owner}: bias {bias[worst]:g} of feature {worst} is too large for an output with {out_frac} fraction bits"
         )
@@ -103,5 +105,5 @@ def norm_parameters(
         gain_shift.astype(np.int8),
         wide.astype(np.int32),
         shift,
-        folded,
+        int(folded),
     )

@@ -61,6 +61,9 @@ def test_a_large_epsilon_takes_bits_from_the_variance() -> None:
     ("gain", "bias", "epsilon", "in_frac", "out_frac", "message"),
     [
         (1.0, 0.0, 1e9, 15, 12, r"layer 'n': epsilon 1e\+09 is too large for 2 features with 15 fraction bits, expected below 5\.37e\+08"),
+        (1.0, 0.0, 1e308, 15, 12, r"layer 'n': epsilon 1e\+308 is too large for 2 features"),
+        (1e308, 0.0, 0.0, 0, 15, r"layer 'n': gain 1e\+308 of feature 1 is too large"),
+        (1.0, -1e308, 0.0, 0, 15, r"layer 'n': bias -1e\+308 of feature 1 is too large"),
         (20000.0, 0.0, 0.0, 0, 15, "layer 'n': gain 20000 of feature 1 is too large for an output with 15 fraction bits"),
         (1.0, 3e5, 0.0, 0, 15, "layer 'n': bias 300000 of feature 1 is too large for an output with 15 fraction bits"),
     ],
@@ -84,6 +87,8 @@ def test_parameters_of_a_file_are_checked() -> None:
         ({"gain": p.gain.astype(np.int32)}, "gain is int32"),
         ({"bias": p.bias[:5]}, "bias is int32"),
         ({"gain": p.gain[:0]}, "over 0 features"),
+        ({"gain": p.gain[0].reshape(())}, r"gain is int16\[\], expected int16\[1\]"),
+        ({"gain": p.gain.reshape(2, 3)}, r"gain is int16\[2, 3\], expected int16\[6\]"),
         ({"variance_shift": 28}, r"variance_shift 28, expected an even one"),
         ({"variance_shift": 25}, r"variance_shift 25, expected an even one"),
         ({"variance_shift": -2}, r"variance_shift -2, expected an even one"),
