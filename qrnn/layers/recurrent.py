@@ -1,7 +1,7 @@
 """Recurrent layers: LSTM, GRU and RNN in all the forms of `qrnn.model.float_model.Recurrent`.
 
-``I`` is the input's features, ``H`` the hidden size, ``P`` the size of what is fed back: H, or the rows of a projection. The rows of
-``weight_ih``, ``weight_hh`` and of the biases are blocks of H in the order of `qrnn.model.float_model.GATES`.
+``I`` is the number of input features, ``H`` the hidden size, and ``P`` the size of the state that is fed back: H, or the rows of a
+projection. The rows of ``weight_ih``, ``weight_hh`` and of the biases are blocks of H rows in the order of `qrnn.model.float_model.GATES`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def lstm(
     c_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Long short-term memory, with σ = ``gate``, γ = ``candidate``, η = ``output``:
+    """Build a long short-term memory layer, with σ = ``gate``, γ = ``candidate``, η = ``output``:
 
         i = σ(W_i x + b_i + U_i s + b'_i + p_i c)        f = σ(W_f x + b_f + U_f s + b'_f + p_f c)
         g = γ(W_g x + b_g + U_g s + b'_g)                c' = f c + i g
@@ -54,13 +54,13 @@ def lstm(
 
     weight_ih W [G·H, I], weight_hh U [G·H, P], bias_ih b and bias_hh b' [G·H] (zero when None), rows in the order i, f, g, o.
 
-    ``forget``: ``gate``, f as above; ``one``, f = 1, the LSTM of 1997; ``coupled``, f = 1 - i. Without a gate of its own, f has no rows:
-    G is 3, the order i, g, o. ``peephole``: p_i, p_f, p_o [H] by gate, zero where left out. ``projection``: a matrix [P, H] (LSTMP) or what
+    ``forget``: ``gate``, f as above; ``one``, f = 1, the LSTM of 1997; ``coupled``, f = 1 - i. Without a gate of its own, f has no rows: G
+    is 3, the order i, g, o. ``peephole``: p_i, p_f, p_o [H] by gate, zero where left out. ``projection``: a matrix [P, H] (LSTMP) or what
     `projection` returns. ``clip``: the arguments of σ and γ are clamped to ±clip (η's is not, as in ONNX Runtime). ``reverse``: from each
     sequence's last valid step to its first. ``h_0`` [P] and ``c_0`` [H]: arrays, or graph inputs by `state`; zeros when None.
 
-    Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate); Gers, Schmidhuber 2000 (peepholes); Sak,
-    Senior, Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
+    Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate); Gers, Schmidhuber 2000 (peepholes); Sak, Senior,
+    Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
     """
     where = place("lstm", name)
     if forget not in get_args(Forget):
@@ -87,7 +87,7 @@ def gru(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Gated recurrent unit, with σ = ``gate``, γ = ``candidate``:
+    """Build a layer of gated recurrent units, with σ = ``gate``, γ = ``candidate``:
 
         r = σ(W_r x + b_r + U_r h + b'_r)        z = σ(W_z x + b_z + U_z h + b'_z)
         n = γ(W_n x + b_n + r (U_n h + b'_n))    with linear_before_reset (PyTorch, cuDNN)
@@ -95,8 +95,8 @@ def gru(
         h' = z h + (1 - z) n                     with update_keeps (Cho et al. 2014, ONNX, PyTorch)
         h' = (1 - z) h + z n                     without (Chung et al. 2014); σ must have values in [0, 1]
 
-    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None, as in both papers), rows in the order r, z, n.
-    The unit of Cho et al. is ``linear_before_reset=False, update_keeps=True``. Other arguments as for `lstm`.
+    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None, as in both papers), rows in the order r, z,
+    n. The unit of Cho et al. is ``linear_before_reset=False, update_keeps=True``. Other arguments as for `lstm`.
 
     Sources: Cho et al. 2014, https://arxiv.org/abs/1406.1078; Chung et al. 2014, https://arxiv.org/abs/1412.3555.
     """
@@ -124,12 +124,12 @@ def rnn(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """A simple recurrent layer, with f = ``activation``:
+    """Build a simple recurrent layer, with f = ``activation``:
 
         h' = f(W x + b + U s + b')        s' = h', or projection(h')
 
-    weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`.
-    Source: Elman 1990.
+    weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`. Source: Elman
+    1990.
     """
     arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
     roles = {"candidate": activation}
@@ -137,10 +137,10 @@ def rnn(
 
 
 def projection(weight: Any, bias: Any = None, *, function: Activation | str | None = None) -> Projection:
-    """s' = function(weight · h' + bias), fed back and written in place of h'; weight [P, H], bias [P].
+    """Describe a projection s' = function(weight · h' + bias), which is fed back and written in place of h'.
 
-    ``function``: None for the identity, ``softmax`` over all P, or an activation. The identity and no bias are Sak, Senior, Beaufays
-    2014 (LSTMP); Jordan's network is one of an `rnn`.
+    weight is [P, H] and bias is [P], zero when None. ``function`` is None for the identity, ``softmax`` over all P, or an activation. The
+    identity without a bias is the LSTMP of Sak, Senior, Beaufays 2014; Jordan's network is an `rnn` with a projection.
     """
     w = matrix("projection", "weight", weight, "[P, H]")
     b = shaped_or_zeros("projection", "bias", bias, (w.shape[0],), "[P]")
@@ -150,10 +150,10 @@ def projection(weight: Any, bias: Any = None, *, function: Activation | str | No
 
 
 def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None = None) -> Recurrent:
-    """One layer of two directions, from two of one direction over the same input: ``output`` is [forward, backward] [N, T, 2·P].
+    """Join two layers of one direction over the same input into one; ``output`` is [forward, backward] [N, T, 2·P].
 
-    ``backward`` is made with ``reverse=True``; both are of the same cell, sizes and settings. Activations, weights and states are each's own.
-    Source: Schuster, Paliwal 1997.
+    ``backward`` is made with ``reverse=True``. Both have the same cell, sizes and settings; each has its own activations, weights and
+    states. Source: Schuster, Paliwal 1997.
     """
     where = place("bidirectional", name)
     for what, handle, reverse in (("forward", forward, False), ("backward", backward, True)):
@@ -194,7 +194,7 @@ def _layer(
     projection: Any = None,
     peephole: Mapping[str, Any] | None = None,
 ) -> Recurrent:
-    """A checked layer of one direction."""
+    """Return a checked layer of one direction."""
     where = place(cell, name)
     x = sequence(where, x)
     functions = {role: checked_function(where, "activation" if cell == "rnn" else role, f) for role, f in roles.items()}
@@ -230,7 +230,7 @@ def _layer(
 
 
 def _handle(layer: RecurrentLayer, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
-    """The handle of a layer whose tensors have no names yet."""
+    """Return the handle of a layer whose tensors have no names yet."""
     directions = len(layer.directions)
     fed_back = directions * layer.output_size
     writes: dict[Slot, TensorInfo] = {"": TensorInfo(fed_back, True), "h_n": TensorInfo(fed_back, False)}

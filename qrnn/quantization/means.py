@@ -1,4 +1,4 @@
-"""The means by which accuracy is won back without training, and the text that chooses among them."""
+"""The refinement methods (``--refine``), which win accuracy back without training, and the text that chooses among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEANS: Mapping[str, str] = {
 
 
 def parse_refine(text: str) -> tuple[str, ...]:
-    """The means that ``text`` names, in the order of `MEANS`: names separated by commas, ``all``, or ``none``."""
+    """Return the methods that ``text`` names, in the order of `MEANS`: names separated by commas, ``all``, or ``none``."""
     names = [name.strip() for name in text.split(",")]
     if names == ["none"]:
         return ()

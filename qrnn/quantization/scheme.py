@@ -1,4 +1,4 @@
-"""The choices of a conversion: widths, gates, calibrator, the input's scheme."""
+"""The choices of a conversion: widths, gates, calibrator and the input's scheme."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 class Scheme:
     """How a model is quantized.
 
-    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent
-    layers, 8 or 4; all others have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
-    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
-    scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
-    ``refine``: the means by which accuracy is won back without training, names of `qrnn.quantization.means.MEANS` separated by commas,
-    ``all`` or ``none``.
+    ``activations``: bits of the matrix operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent layers, 8
+    or 4; all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
+    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale,
+    ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
+    refinement methods that win accuracy back without training, names of `qrnn.quantization.means.MEANS` separated by commas, ``all`` or
+    ``none``.
     """
 
     activations: int = 8
@@ -50,7 +50,7 @@ class Scheme:
         parse_refine(self.refine)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, for the model file; ``refine`` only where there is some, so that files without stay what they were."""
+        """Return the fields by name, for the model file; ``refine`` is left out where it is ``none``, as in files of older versions."""
         fields = asdict(self)
         if not self.means:
             del fields["refine"]
@@ -58,5 +58,5 @@ class Scheme:
 
     @property
     def means(self) -> tuple[str, ...]:
-        """What ``refine`` names."""
+        """The refinement methods that ``refine`` names."""
         return parse_refine(self.refine)

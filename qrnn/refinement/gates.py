@@ -58,8 +58,10 @@ _RAMPS = ("hard_sigmoid", "hard_tanh")
 
 
 def with_choices(model: FloatModel, choices: GateChoices) -> FloatModel:
-    """``model`` with what ``choices`` puts in the place of its sigmoids and tanhs, for the oracle. Gates that share a function in the float
-    model and not in the choices have the one of the first; see `refit_gates`."""
+    """Return ``model`` with its sigmoids and tanhs replaced as ``choices`` says, for the oracle.
+
+    Gates that share a function in the float model and not in the choices have the one of the first; see `refit_gates`.
+    """
     layers = tuple(
         replace(
             layer,
@@ -81,7 +83,7 @@ def _chosen(layer: Recurrent, role: str, activation: Activation, choices: GateCh
 
 
 def refit_gates(model: FloatModel, batch: Batch, choices: GateChoices) -> FloatModel:
-    """``model`` with weights for the ramps that ``choices`` names; its functions are still called by their smooth names.
+    """Return ``model`` with weights for the ramps that ``choices`` names; its functions keep their smooth names.
 
     A model without such gates comes back as it is.
     """
@@ -115,7 +117,7 @@ def _has_ramps(layer: Layer, choices: GateChoices) -> bool:
 
 
 def _ramp(layer: Recurrent, d: Direction, role: str, choices: GateChoices) -> Activation | None:
-    """The ramp that stands in for a smooth function of ``role``; None where it stays what it is."""
+    """Return the ramp that stands in for a smooth function of ``role``, or None where the function stays."""
     real = d.activations[GATE_ROLE[role]]
     run = choices.resolve(role, real)[0]
     return run if run != real and run.kind in _RAMPS else None
@@ -132,7 +134,7 @@ def _observe(model: FloatModel, batch: Batch) -> dict[str, FloatArray]:
 
 
 def _steps(values: FloatArray, batch: Batch) -> FloatArray:
-    """Real steps as rows."""
+    """Return the real steps as rows."""
     return values[batch.mask] if values.ndim == 3 else values
 
 
@@ -182,7 +184,7 @@ def _direction(
 
 
 def _hidden(d: Direction, seen: Callable[[str], FloatArray]) -> FloatArray:
-    """h before a projection."""
+    """Return h before a projection."""
     return seen("h" if d.projection is None else "hidden")
 
 
@@ -195,7 +197,7 @@ def _weights(
     key: str,
     batch: Batch,
 ) -> dict[str, FloatArray]:
-    """Gate → ω [M, H]."""
+    """Return the weights ω [M, H] of each gate."""
     if layer.cell == "lstm":
         assert d.c_0 is not None
         c = before(smooth[f"{key}.c"], d.c_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[batch.mask]
@@ -211,7 +213,7 @@ def _weights(
 
 
 def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
-    """slope, offset, and the arguments between which a ramp moves."""
+    """Return a ramp's slope, its offset, and the two arguments between which it moves."""
     if ramp.kind == "hard_tanh":
         return 1.0, 0.0, -1.0, 1.0
     ends = (-ramp.beta / ramp.alpha, (1.0 - ramp.beta) / ramp.alpha)
@@ -221,9 +223,10 @@ def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
 def fit_row(
     argument: FloatArray, value: FloatArray, weight: FloatArray, ramp: Activation
 ) -> tuple[FloatArray, FloatArray]:
-    """k and s, [R], of the module's first sum for rows in the columns of [M, R]; never above that of k = 1, s = 0.
+    """Return k and s, [R], of the module's first sum, for rows in the columns of [M, R].
 
-    Both sides are divided by the ramp's slope: what is compared is arguments, clipped to the ramp's ends.
+    The sum is never above that of k = 1, s = 0. Both sides are divided by the ramp's slope, so that arguments are compared, clipped to the
+    ramp's ends.
     """
     slope, offset, low, high = ramp_ends(ramp)
     wanted = np.clip((value - offset) / slope, low, high)
@@ -261,7 +264,7 @@ def fit_row(
 
 
 def _dense(layer: Dense, z: FloatArray, y: FloatArray) -> Dense:
-    """The module's last regression; the bias is free."""
+    """Return the layer after the module's last regression; the bias is not held to its old value."""
     operands = np.concatenate([z, np.ones((len(z), 1))], axis=1)
     ridge = np.full(operands.shape[1], RIDGE * float((z**2).sum()) / z.shape[1])
     ridge[-1] *= 1e-3

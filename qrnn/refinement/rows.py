@@ -64,9 +64,10 @@ def refine_rows(
     means: tuple[str, ...],
     reference: FloatModel | None = None,
 ) -> QuantModel:
-    """``model`` with the weights (means has ``rounding``) and biases (``bias``) that `batch` makes better; see the module.
+    """Return ``model`` with the weights (method ``rounding``) and biases (method ``bias``) that improve on `batch`; see the module.
 
-    ``float_model`` has the real weights of ``model``'s, layer by layer; ``reference``, that model when left out, the outputs to be near to.
+    ``float_model`` has the real weights of ``model``, layer by layer. ``reference`` is the model whose outputs are to be approached,
+    ``float_model`` when left out.
     """
     batch = evenly(batch, STEPS)
     want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
@@ -92,7 +93,7 @@ def refine_rows(
 def _refined(
     float_model: FloatModel, model: QuantModel, batch: Batch, name: str, means: tuple[str, ...]
 ) -> tuple[QuantModel, list[str]]:
-    """The model with one layer refined, and what was done to it; nothing to layers without matrices."""
+    """Return the model with one layer refined, and what was done to it; layers without matrices stay as they are."""
     position = next(p for p, layer in enumerate(model.layers) if layer.name == name)
     layer = model.layers[position]
     real = next((r for r in float_model.layers if r.name == name), None)
@@ -115,7 +116,7 @@ def _refined(
 
 
 def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
-    """Noise over signal, summed over the outputs."""
+    """Return noise over signal, summed over the outputs."""
     session, noise, signal = Session(model), dict.fromkeys(want, 0.0), dict.fromkeys(want, 1e-30)
     start = 0
     for _, stop, piece in batch.chunks(CHUNK):
@@ -137,7 +138,7 @@ def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
 
 
 def grid(matrix: AnyMatrix, scale: FloatArray) -> Grid:
-    """What the weights of a matrix may be, in real units per operand unit; scale [R] of one accumulator unit."""
+    """Return the grid of a matrix's weights, in real units per operand unit; scale [R] is the real value of one accumulator unit."""
     R, K = matrix.weight.shape
     if isinstance(matrix, QuantMatrix):
         end = np.full((R, K), float(WEIGHT_LIMIT))
@@ -148,7 +149,7 @@ def grid(matrix: AnyMatrix, scale: FloatArray) -> Grid:
 
 
 def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
-    """The matrix with points of its `grid` as weights."""
+    """Return the matrix with points of its `grid` as weights."""
     if isinstance(matrix, QuantMatrix):
         return replace(matrix, weight=integers.astype(np.int8))
     sign = np.repeat(np.sign(matrix.scale), SCALE_COLUMNS, axis=1)[:, : integers.shape[1]]
@@ -156,13 +157,13 @@ def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
 
 
 def with_bias(matrix: AnyMatrix, correction: FloatArray, scale: FloatArray) -> AnyMatrix:
-    """The matrix with real ``correction`` [R] added to its biases."""
+    """Return the matrix with a real ``correction`` [R] added to its biases."""
     integers = matrix.bias + round_half_up(correction / scale)
     return replace(matrix, bias=np.clip(integers, -(1 << 30), 1 << 30).astype(np.int32))
 
 
 def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
-    """``better``, but ``before`` in rows whose overflow bound would not hold."""
+    """Return ``better``, with the rows of ``before`` where its overflow bound would not hold."""
     fails = better.accumulator_bound() >= ACCUMULATOR_LIMIT
     if not fails.any():
         return better
@@ -175,7 +176,7 @@ def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
 
 @dataclass
 class _Rows:
-    """Rows at work: real weights, their grid, and points of it, by plain rounding and as they are now; real units per operand unit."""
+    """Rows at work: real weights, their grid, its points by plain rounding and as they are now, and real units per operand unit."""
 
     weight: FloatArray
     grid: Grid
@@ -183,14 +184,14 @@ class _Rows:
     value: FloatArray
 
     def take(self, part: slice) -> _Rows:
-        """Some of the rows."""
+        """Return a part of the rows."""
         g = self.grid
         return _Rows(
             self.weight[part], Grid(g.step[part], g.low[part], g.high[part]), self.plain[part], self.value[part]
         )
 
     def energy(self, hessian: FloatArray) -> tuple[float, float]:
-        """Error energy of all rows, now and with plain rounding."""
+        """Return the error energy of all rows, as they are now and with plain rounding."""
         now, plain = objective(self.weight, self.value, hessian), objective(self.weight, self.plain, hessian)
         return float(now.sum()), float(plain.sum())
 
@@ -210,7 +211,7 @@ def _side_by_side(rows: list[_Rows]) -> _Rows:
 
 
 def _integers(before: AnyMatrix, scale: FloatArray, rows: _Rows, correction: FloatArray | None) -> AnyMatrix:
-    """The matrix with what ``rows`` are now, and ``correction`` [R] of its biases, where the proof holds."""
+    """Return the matrix with ``rows`` as weights and ``correction`` [R] added to its biases, where the proof holds."""
     matrix = before
     if not np.array_equal(rows.value, rows.plain):
         matrix = with_weights(matrix, rows.grid.integers(rows.value))
@@ -246,7 +247,7 @@ def _dense(
 def _direction(
     layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, means: tuple[str, ...]
 ) -> tuple[QuantDirection, float]:
-    """The refined direction, and what is left of the sums' error energy."""
+    """Return the refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
     fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
     scale_ih, scale_hh = row_scale(d.ih, d.pre_shift, fracs), row_scale(d.hh, d.pre_shift, fracs)
