@@ -1,7 +1,7 @@
-"""Writing .npz files of arrays, and reading them, which may be damaged, hostile or meant for another model.
+"""Write .npz files of arrays, and read them; a file may be damaged, hostile or meant for another model.
 
-Everything that can be known without unpacking is looked at first: the archive's directory, then each member's header, then whether names, types
-and shapes are those of the model, then whether there is room. Only then are values read.
+Everything that can be known without unpacking is checked first: the archive's directory, then each member's header, then whether names,
+types and shapes are those of the model, then whether there is enough memory. Only then are values read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Declared:
-    """What an array's header says of it; has ``shape``, ``dtype``, ``size`` and `reshape` as an array does."""
+    """The header of an array; it has ``shape``, ``dtype``, ``size`` and `reshape` as an array does."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,22 +59,25 @@ class Declared:
     header_bytes: int
 
     def reshape(self, *shape: int) -> Declared:
-        """The same array seen with other axes."""
+        """Return the same header with other axes."""
         return replace(self, shape=shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The size in bytes."""
         return self.size * int(self.dtype.itemsize)
 
 
 def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) -> dict[str, Any]:
-    """The arrays of an .npz file; DataError names the file, the array and what is wrong with it.
+    """Return the arrays of an .npz file; DataError names the file, the array and what is wrong with it.
 
-    ``graph_inputs``: of the model that the arrays are for. Those that do not fit it by name, shape or type are refused before they are read.
+    ``graph_inputs`` are those of the model that the arrays are for. Arrays that do not fit them by name, shape or type are refused before
+    they are read.
     """
     import numpy as np
 
@@ -101,7 +104,7 @@ def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) 
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a DataError that begins with the file."""
+    """Turn every error inside into a DataError that begins with the file's name."""
     try:
         yield
     except DataError as error:
@@ -112,7 +115,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by the names of their arrays."""
+    """Return the archive's members by the names of their arrays."""
     found: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -139,7 +142,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Declared:
-    """What the header of an array says, which must agree with the size that the archive's directory says."""
+    """Return the header of an array, which must agree with the size in the archive's directory."""
     with archive.open(info) as member:
         shape, dtype, header_bytes = _header(name, member)
     if not all(isinstance(size, int) and size >= 0 for size in shape):
@@ -156,7 +159,7 @@ def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Dec
 
 
 def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
-    """(shape, type, bytes of the header) of an array; no more is read than a header has."""
+    """Return the shape, the type and the header's length in bytes of an array, reading no more than a header has."""
     import numpy as np
 
     start = member.read(8)
@@ -176,7 +179,7 @@ def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
 
 
 def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:
-    """DataError for arrays that `make_batch` would refuse, as far as names, shapes and types say."""
+    """Refuse arrays that `make_batch` would refuse, as far as names, shapes and types tell."""
     import numpy as np
 
     from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, with_time_axis
@@ -202,7 +205,7 @@ def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Dec
 
 
 def _check_room(declared: Mapping[str, Declared]) -> None:
-    """DataError where the arrays would take more than `SHARE_OF_MEMORY` of the memory that is available."""
+    """Refuse arrays that would take more than `SHARE_OF_MEMORY` of the memory that is available."""
     total, free = sum(array.nbytes for array in declared.values()), available_memory()
     if free is not None and total > SHARE_OF_MEMORY * free:
         raise DataError(
@@ -212,7 +215,7 @@ def _check_room(declared: Mapping[str, Declared]) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still have, by Linux and its control group; None where neither says."""
+    """Return the bytes that this process can still have, by Linux and its control group; None where neither says."""
     found: list[int] = []
     try:
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
@@ -227,7 +230,7 @@ def available_memory() -> int | None:
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """An .npz file's content."""
+    """Return the content of an .npz file."""
     import numpy as np
 
     buffer = io.BytesIO()

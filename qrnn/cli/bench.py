@@ -1,4 +1,4 @@
-"""``qrnn bench``."""
+"""The command ``qrnn bench``."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def bench(
 
 
 def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: int) -> Batch:
-    """The sequences to run, from the file or random, of ``steps`` steps."""
+    """Return the sequences to run, from the file or random, of ``steps`` steps."""
     from dataclasses import replace
 
     import numpy as np

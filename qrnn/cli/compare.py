@@ -1,4 +1,4 @@
-"""``qrnn compare``."""
+"""The command ``qrnn compare``."""
 
 from __future__ import annotations
 

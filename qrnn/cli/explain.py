@@ -1,4 +1,4 @@
-"""``qrnn explain``."""
+"""The command ``qrnn explain``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn gates``."""
+"""The command ``qrnn gates``."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def gates(
 
 
 def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Activation, str, GateChoices]]:
-    """Label, real function, gate, and the choices that it is resolved with."""
+    """Return label, real function, gate, and the choices by which the gate is resolved, for each function to show."""
     from qrnn.model.activation import Activation
     from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoices, parse_gates
 
@@ -84,7 +84,7 @@ def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Ac
 
 
 def _parse_function(text: str) -> Activation:
-    """An activation from NAME[:ALPHA[,BETA]]; parameters that are left out are those of ONNX, where it has any."""
+    """Return an activation from NAME[:ALPHA[,BETA]]; parameters that are left out are those of ONNX, where it has any."""
     from qrnn.errors import QuantizationError
     from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
     from qrnn.onnx_import.operators.recurrent_attributes import PARAMETER_DEFAULTS

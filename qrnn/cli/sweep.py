@@ -1,4 +1,4 @@
-"""``qrnn sweep``."""
+"""The command ``qrnn sweep``."""
 
 from __future__ import annotations
 

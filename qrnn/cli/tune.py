@@ -1,4 +1,4 @@
-"""``qrnn tune``."""
+"""The command ``qrnn tune``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn verify``."""
+"""The command ``qrnn verify``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
+"""Convert a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def quantize(
 ) -> QuantModel:
     """Quantize ``model`` with ranges measured on ``calibration``.
 
-    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or the word ``"random"``. ``scheme`` as
-    `Scheme` says. ``progress`` is told (done, all) sequences, trials of input schemes included. Raises DataError for data that do
-    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``. `Scheme`
+    describes ``scheme``. ``progress`` is called with (done, all) sequences, trials of input schemes included. Raises DataError for data
+    that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
     scheme = scheme or Scheme()
     if not any(isinstance(layer, Recurrent) for layer in model.layers):
@@ -100,7 +100,10 @@ def quantize(
 
 
 def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
-    """The model whose weights are quantized, the one that the oracle runs for ranges, and what was done: the means that change real weights."""
+    """Apply the refinement methods that change real weights.
+
+    Return the model whose weights are quantized, the model that the oracle runs for ranges, and what was done.
+    """
     shown, notes = model, []
 
     def changed(before: FloatModel, after: FloatModel) -> str:
@@ -134,11 +137,12 @@ def choose_input_schemes(
     provenance: Provenance,
     progress: Callable[[int], Any],
 ) -> tuple[dict[str, InputScheme], list[str]]:
-    """Source tensor → scheme, and why: each is tried on calibration data held out from the ranges, and outputs are compared.
+    """Return an input scheme for each source tensor, and the reasons.
 
-    Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
-    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``shown``: what the float64 oracle runs for
-    ``model``. ``progress`` is told how many trials are done.
+    Each scheme is tried on calibration data held out from the ranges, and the outputs are compared. Ranges for the trial come from a part
+    of the data, errors from the rest, so that fine scales which fit only what they have seen (per feature, on few frames) show it. One
+    source is tried at a time, with the others held at 16 bits. ``shown`` is what the float64 oracle runs for ``model``. ``progress`` is
+    called with the number of trials done.
     """
     names = source_tensors(model)
     from qrnn.running.session import Session  # sessions pull in the compiler, which forced schemes do not need
@@ -172,7 +176,7 @@ def choose_input_schemes(
 
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:
-    """Every other sequence for ranges, the rest for errors; a single sequence gives its first half, and the whole for errors."""
+    """Return every other sequence for ranges and the rest for errors; a single sequence gives its first half, and the whole for errors."""
     batch = batch.take(np.nonzero(batch.lengths)[0])
     if batch.size > 1:
         size = min(batch.size, 2 * TRIAL_SEQUENCES)
@@ -182,7 +186,7 @@ def _split(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
-    """Standard normal features and uniform tokens, for trials without data; as many rows of a model without memory."""
+    """Return standard normal features and uniform tokens, for trials without data; a model without memory gets as many rows."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:

@@ -1,4 +1,4 @@
-"""The gate functions of a quantized model beside those of the float model, as curves for a plot and as figures."""
+"""Compare the gate functions of a quantized model with those of the float model, as curves for a plot and as figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPAN = 8.0
 
 
 def gate_curves(model: FloatModel, quantized: QuantModel) -> list[dict[str, Any]]:
-    """One entry for each different function: where it is used, figures of its error over all 65536 inputs, and a curve.
+    """Return one entry for each different function: where it is used, figures of its error over all 65536 inputs, and a curve.
 
     The error is against the float model's own function, so that of ``hard`` and ``step`` is what the replacement changes.
     """

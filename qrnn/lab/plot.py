@@ -1,4 +1,4 @@
-"""The sweep as pictures: accuracy against each cost, the front marked, a PNG each."""
+"""Draw a sweep: accuracy against each cost with the front marked, one PNG each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMN = 24
 
 
 def draw_all(title: str, records: Sequence[Record], colour_by: str | None) -> dict[str, bytes]:
-    """File name → PNG, for each pair of a quality and a cost that is known: ``sqnr_flash.png``, ``accuracy_instructions.png``, …"""
+    """Return a PNG by file name (``sqnr_flash.png``, ``accuracy_instructions.png``, …) for each pair of a known quality and a known cost."""
     known = {n: f for n, f in FIGURES.items() if any(value(r, f) is not None for r in records)}
     good = [n for n, f in known.items() if f.more_is_better and n != "agreement"]
     costs = [n for n, f in known.items() if not f.more_is_better and n != "size"]
@@ -28,7 +28,10 @@ def draw_all(title: str, records: Sequence[Record], colour_by: str | None) -> di
 
 
 def draw(title: str, records: Sequence[Record], quality: str, cost: str, colour_by: str | None) -> bytes:
-    """One picture, with the front of the two figures as a line. What is exact has an infinite SQNR, and is counted in the title instead."""
+    """Draw one picture, with the front of the two figures as a line.
+
+    A configuration that is exact has an infinite SQNR, and is counted in the title instead.
+    """
     up, down = FIGURES[quality], FIGURES[cost]
     known = [r for r in records if value(r, up) is not None and value(r, down) is not None]
     shown = [r for r in known if value(r, up) != math.inf]
