@@ -1,4 +1,4 @@
-"""The means without training, each on and off, for tools/measure_accuracy.py."""
+"""Measure the refinement methods, each on and off, for tools/measure_accuracy.py."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ PEERS: Mapping[str, Callable[[Truth], Outcome]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """One model's outcomes: by table, by column; text where there is none."""
+    """One model's outcomes, by table and by column; a text stands where there is no outcome."""
 
     name: str
     tables: Mapping[str, Mapping[str, Outcome | str]]
 
 
 def results(truth: Truth, calibration: Arrays) -> Results:
-    """Every conversion of one model, and the peers."""
+    """Run every conversion of one model, and the peers."""
     smooth = any(
         a.kind in ("sigmoid", "tanh")
         for layer in truth.model.layers
@@ -87,7 +87,7 @@ def _table(found: list[Results], table: str) -> str:
 
 
 def _worst(found: list[Results], table: str, column: str) -> str:
-    """The most accuracy that any labelled set loses."""
+    """Return the most accuracy that any labelled set loses, in words."""
     lost = [
         (v.points, r.name)
         for r in found
@@ -131,7 +131,7 @@ Sets of 300 clips tell differences of a point from none only where many decision
 
 
 def section(found: list[Results]) -> str:
-    """The part of the page."""
+    """Return the section of the page."""
     return SECTION.format(
         eight=_table(found, "eight"),
         four=_table(found, "four"),

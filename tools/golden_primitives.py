@@ -1,4 +1,4 @@
-"""What the golden vectors of single functions are made of: arguments of every primitive, and gate functions of every kind."""
+"""Make the golden vectors of single functions: arguments of every primitive, and gate functions of every kind."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from qrnn.quantization.gate_tables import complement, exp_table, gate_function
 
 
 def edge_values(bits: int) -> list[int]:
-    """Zero and the neighbours of every power of two and its negative that fit a signed integer of ``bits`` bits."""
+    """Return zero and the neighbours of every power of two and its negative that fit a signed integer of ``bits`` bits."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     near = {sign * (1 << k) + d for k in range(bits) for d in (-1, 0, 1) for sign in (-1, 1)} | {0}
     return sorted(v for v in near if low <= v <= high)
 
 
 def sample(rng: np.random.Generator, values: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the values."""
+    """Return at most ``count`` of the values."""
     return [int(v) for v in rng.choice(np.asarray(values, np.int64), min(count, len(values)), replace=False)]
 
 
@@ -46,7 +46,7 @@ _ENDS = (-32768, -1, 0, 1, 20000, 32768)
 
 
 def primitive_cases(rng: np.random.Generator) -> dict[str, tuple[Any, list[str], list[list[int]]]]:
-    """Name → function, argument names, argument lists."""
+    """Return the function, the argument names and the argument lists of each primitive, by name."""
     edges16, edges32 = edge_values(16), edge_values(32)
     q15 = (0, 1, 16384, 32767, 32768, -1, -32768)
     c_ends = (-2147483648, -1, 12345678, 2147483647)
@@ -172,7 +172,7 @@ def primitive_cases(rng: np.random.Generator) -> dict[str, tuple[Any, list[str],
 
 @dataclass(frozen=True)
 class _Drawn:
-    """How a gate function of the file is made."""
+    """The parameters from which a gate function of the file is made."""
 
     name: str
     activation: Activation
@@ -181,6 +181,7 @@ class _Drawn:
     clip: float | None = None
 
     def make(self) -> GateFunction:
+        """Make the gate function."""
         return gate_function(self.activation, GateChoice(segments=self.segments), in_frac=self.in_frac, clip=self.clip)
 
 
@@ -233,13 +234,13 @@ _FIELDS = {
 
 
 def gate_functions() -> dict[str, GateFunction]:
-    """The gate functions of the file, by name."""
+    """Return the gate functions of the file, by name."""
     functions = {drawn.name: drawn.make() for drawn in _DRAWN}
     return functions | {f"1 - {name}": complement(functions[name]) for name in _COMPLEMENTS}
 
 
 def gate_function_entries(functions: Mapping[str, GateFunction]) -> dict[str, Any]:
-    """The entries of the file, without their results."""
+    """Return the entries of the file, without their results."""
     found: dict[str, Any] = {}
     rng = np.random.default_rng(2)
     for name, function in functions.items():
@@ -261,7 +262,7 @@ def gate_function_entries(functions: Mapping[str, GateFunction]) -> dict[str, An
 
 
 def read_gate_function(name: str, entry: Mapping[str, Any]) -> GateFunction:
-    """A gate function from its entry in the file."""
+    """Return a gate function from its entry in the file."""
     params = np.zeros(gates.PARAMS, np.int64)
     params[:3] = entry["kind"], entry["in_frac"], entry["out_frac"]
     for column, field in enumerate(_FIELDS[entry["kind"]], 3):

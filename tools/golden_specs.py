@@ -27,7 +27,7 @@ class Projected:
 
 @dataclass(frozen=True)
 class Spec:
-    """A recurrent case: how its integers are drawn. Weights and biases are real here, and integers in the file."""
+    """How the integers of a recurrent case are drawn. Weights and biases are real here, and integers in the file."""
 
     name: str
     cell: CellKind
@@ -66,12 +66,12 @@ class Spec:
 
 
 def wide(spec: Spec) -> Spec:
-    """The case with 16-bit operands."""
+    """Return the case with 16-bit operands."""
     return replace(spec, x_frac=13, x_operand=(0, 32767), h_operand=(0, 32767))
 
 
 def small(name: str, cell: CellKind, linear_before_reset: bool = False, **more: Any) -> Spec:
-    """A case of few units."""
+    """Return a case of few units."""
     sizes: dict[str, Any] = {"inputs": 3, "hidden": 4, "lengths": (5, 1, 3)}
     return Spec(name, cell, linear_before_reset, **(sizes | more))
 

@@ -55,7 +55,7 @@ class ErrorSum:
         return math.sqrt(self.noise / self.count) if self.count else 0.0
 
     def rmse_at(self) -> FloatArray:
-        """The root mean squared error at each step, [T]; 0 where no sequence reaches."""
+        """Return the root mean squared error at each step, [T]; 0 where no sequence reaches."""
         result: FloatArray = np.sqrt(self.noise_at / np.maximum(self.count_at, 1))
         return result
 

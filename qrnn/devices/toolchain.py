@@ -53,7 +53,7 @@ class Toolchain:
     linker: tuple[str, ...]
 
     def version(self) -> str:
-        """The compiler's own name and version, on one line."""
+        """Return the compiler's own name and version, on one line."""
         if self.family == "zig":
             return f"zig {_run((*self.compiler[:-1], 'version')).strip()}"
         return _run((*self.compiler, "--version")).splitlines()[0]

@@ -43,7 +43,7 @@ class Destination:
 
     @property
     def is_file(self) -> bool:
-        """Return whether writing makes or replaces a regular file here."""
+        """Whether writing makes or replaces a regular file here."""
         return self.descriptor is None and (self.found is None or stat.S_ISREG(self.found.st_mode))
 
     def is_same(self, other: Destination) -> bool:

@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """Run the command and return the exit status; see the module."""
     options = parse(arguments)
     if options.look:
         return look()
