@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 20
 """The most bytes that a target's file may have; qrnn's own have about a thousand."""
 
 _SHIFTS = range(11)
-"""Shifts that QEMU's ``-icount`` takes."""
+"""The shifts that QEMU's ``-icount`` accepts."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ DISTURBED = 0.1
 """A row is disturbed when other processes use more cores than so."""
 
 FEW = 3
-"""So many rows are named, more are counted."""
+"""The most rows that are named; more are counted."""
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,7 @@ class OpenVino:
     precision: str
 
     def __call__(self, work: Work, threads: int) -> Runner:
+        """Make a runner of the work; LeftOutError where OpenVINO does not take part."""
         import openvino
 
         core = openvino.Core()

@@ -38,7 +38,7 @@ STEP = 1.02
 """Two neighbouring numbers of streams."""
 
 FEWER = 0.85
-"""Of the streams of a confirmation that failed, so many are tried next."""
+"""The fraction of the streams of a failed confirmation that is tried next."""
 
 CONFIRMATIONS = 6
 """So often at most."""

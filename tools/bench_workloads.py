@@ -24,7 +24,7 @@ SCHEME = qrnn.Scheme(input="8")
 CALIBRATION_SEQUENCES, CALIBRATION_STEPS = 8, 64
 
 SPREAD = 0.25
-"""Of the biases."""
+"""The spread of the biases."""
 
 GATES = {"lstm": 4, "gru": 3}
 ONNX_ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}

@@ -27,7 +27,7 @@ OUTPUTS = ("Y", "Y_h", "Y_c")
 WEIGHTS = ("W", "R", "B", "P")
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 OPSET = 17
-"""Of the cases that are not about opsets: one that every ONNX Runtime here allowed knows. Newer ones are compared with this one."""
+"""The opset of the cases that are not about opsets. Every supported ONNX Runtime knows it, and newer ones are compared with it."""
 
 NODE_RTOL, NODE_ATOL = 1e-3, 1e-7
 """Tolerances of ONNX's own node tests."""

@@ -17,9 +17,9 @@ from qrnn.arithmetic import cells, fixedpoint, gates
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
-"""What a gate function's values lie within."""
+"""The bounds of a gate function's values."""
 UNIT = (0, 1 << 15)
-"""The same for one that scales a state, under QRNN_UNIT_GATES: with 15 fraction bits within [0, 1]."""
+"""The bounds of a gate that scales a state, under QRNN_UNIT_GATES: [0, 1] with 15 fraction bits."""
 STATE = (-cells.STATE_LIMIT, cells.STATE_LIMIT)
 PARTIAL = (-(1 << 30) + 1, (1 << 30) - 1)
 """A requantized sum."""

@@ -45,10 +45,10 @@ class Spec:
     weight: float = 0.4
     bias: float = 0.5
     decades: float = 0.0
-    """Rows shrink by up to so many powers of ten, so that shifts and multipliers of all sizes occur."""
+    """Rows shrink by up to this many powers of ten, so that shifts and multipliers of all sizes occur."""
     extreme: bool = False
     states: float = 1.0
-    """The largest initial state, of what int16 holds; c_0 likewise of two whole units, or of int32 where ``extreme``."""
+    """The largest initial state as a fraction of int16; for c_0 as a fraction of two whole units, or of int32 where ``extreme``."""
     lengths: tuple[int, ...] = (6, 1, 4)
     inputs: int = 5
     hidden: int = 7

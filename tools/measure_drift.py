@@ -30,7 +30,7 @@ from qrnn.system.atomic import write_atomically
 
 SEQUENCES = 4
 FALL_DB = 3.0
-"""An error counts as falling with time, and a width as its cause or remedy, from so many decibels on: half the noise power."""
+"""An error counts as falling with time, and a width as its cause or remedy, from this many decibels on: half the noise power."""
 
 
 def windows(steps: int) -> list[tuple[int, int]]:

@@ -54,9 +54,9 @@ class Decisions:
     at: str
     agreement: Agreement = field(default_factory=Agreement)
     correct: dict[str, Agreement] = field(default_factory=dict)
-    """Against labels, by source: float, quantized, onnxruntime. Empty without labels."""
+    """Correct decisions by source (float, quantized, onnxruntime); empty without labels."""
     chosen: dict[str, list[int]] = field(default_factory=dict)
-    """What each source chose, and under ``label`` what was right, by sequence; where there is one decision a sequence, else empty."""
+    """The choice of each source, and under ``label`` the right one, by sequence; empty unless there is one decision per sequence."""
 
     @property
     def accuracy_drop(self) -> float:
@@ -100,7 +100,7 @@ class Comparison:
     weight_ranges: dict[str, float]
     random_calibration: bool
     by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
-    """By output, in the order of the data; not part of `as_dict`."""
+    """Errors by sequence for each output, in the order of the data; not part of `as_dict`."""
 
     def over_time(self) -> dict[str, ErrorSum]:
         """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""

@@ -36,10 +36,10 @@ from qrnn.quantization.means import parse_refine
 from qrnn.running.session import Session
 
 STEPS = 4096
-"""Steps that are looked at, about; sequences are taken evenly from all."""
+"""About how many steps are used; sequences are taken evenly from all."""
 
 WITHOUT = 6
-"""Parts that are also restored in the quantized model."""
+"""The number of parts that are also made exact in the quantized model."""
 
 GATE_NAMES = {
     "i": "input gate",
@@ -52,7 +52,7 @@ GATE_NAMES = {
     "n": "candidate",
     "h": "hidden units",
 }
-"""In words."""
+"""The gates in words."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ CHUNK = 64
 """Sequences compared at a time; bounds the memory of traces."""
 
 KEPT_BYTES = 1 << 30
-"""A `FloatRun` keeps so many bytes of results; the pieces beyond are run again whenever they are asked for."""
+"""The most bytes of results that a `FloatRun` keeps; further pieces are run again whenever they are asked for."""
 
 
 @dataclass

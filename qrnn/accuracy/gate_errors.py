@@ -17,7 +17,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 KIND_NAMES = {g.ODD: "odd", g.RAMP: "ramp", g.TABLE: "table", g.THRESHOLD: "threshold"}
 INPUTS = np.arange(-32768, 32768)
 ABREAST = 5
-"""Functions side by side in a picture."""
+"""The number of functions side by side in a picture."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 from qrnn.errors import DataError
 
 FONT = "DejaVu Sans"
-"""Matplotlib brings it along, so that pictures are the same on every machine."""
+"""The font that comes with Matplotlib, so that pictures are the same on every machine."""
 DPI = 120
 MOST_PIXELS = 60_000
-"""A picture that would be longer has fewer dots per inch: older Matplotlib refuses 65,536."""
+"""The most pixels of a side; a longer picture has fewer dots per inch, since older Matplotlib refuses 65,536."""
 
 
 def require_matplotlib() -> None:

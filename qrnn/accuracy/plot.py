@@ -14,13 +14,13 @@ from qrnn.accuracy.probe import ErrorSum
 TITLE_POINTS = 10
 NAME_POINTS = 7
 NAME_INCHES = 2.6
-"""The longest that a name may be beside an axis."""
+"""The greatest length of a name beside an axis."""
 ROW_INCHES = 0.22
 FEW = 8
-"""Lines whose legend has room inside the axes."""
+"""The most lines whose legend has room inside the axes."""
 STYLES = ("-", "--", ":", "-.")
 LEAST_RMSE = 1e-12
-"""Where an error of none is drawn on the logarithmic axis."""
+"""The place on the logarithmic axis where an error of 0 is drawn."""
 
 
 def draw(result: Comparison) -> bytes:

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from qrnn.errors import QrnnError
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells say it."""
+"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as shells have it."""
 BROKEN_PIPE = 141
-"""Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 and the number of SIGPIPE."""
+"""Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 plus the number of SIGPIPE."""
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Errors that do not name their file: a stream without a buffer raises them where it is printed to."""

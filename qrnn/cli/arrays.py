@@ -31,16 +31,16 @@ UNREADABLE = (
     *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
 )
-"""What NumPy and the zip reader raise on damaged and impossible files."""
+"""The exceptions of NumPy and the zip reader on damaged and impossible files."""
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""Those that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: a few kilobytes could fill the memory."""
+"""The compression methods that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: kilobytes could fill the memory."""
 
 ENCRYPTED = 1
-"""The flag of a member that is."""
+"""The flag of a member that is encrypted."""
 
 LARGEST_HEADER = 1 << 16
-"""Bytes of an array's header; NumPy itself writes a few hundred."""
+"""The most bytes of an array's header; NumPy itself writes a few hundred."""
 
 LOCAL_HEADER = 30
 """Bytes before a member's name in the archive, the least that stands between two members."""

@@ -56,7 +56,7 @@ for _command in (
     app.command()(_command)
 
 _UsageError = typer.BadParameter.__base__
-"""What Typer raises for wrong arguments of every kind; it prints itself, with the command's usage."""
+"""The base class of Typer's exceptions for wrong arguments; each prints itself, with the command's usage."""
 
 
 def execute(arguments: Sequence[str]) -> int:

@@ -42,7 +42,7 @@ StreamOption = Annotated[
 
 
 STDOUT = Path("/dev/stdout")
-"""What ``-`` means as the name of an output; `qrnn.system.atomic` knows it on every system."""
+"""The path for which ``-`` stands as the name of an output; `qrnn.system.atomic` knows it on every system."""
 
 
 def console(stderr: bool = False) -> Console:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qrnn.lab.tune import TuneResult
 
 SHOWN = 12
-"""Changes that the terminal lists."""
+"""The number of changes that the terminal lists."""
 
 
 def tune(

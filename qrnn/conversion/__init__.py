@@ -26,13 +26,13 @@ from qrnn.quantization.scheme import Scheme
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
 RANDOM = "random"
-"""In place of calibration data: random inputs, recorded in the model and warned of at every use."""
+"""The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
 
 TRIAL_SEQUENCES = 48
 """Calibration sequences on which input schemes are compared; as many again give the ranges for it."""
 
 TRIAL_TOLERANCE_DB = 3.0
-"""A cheaper input scheme is taken when no output loses more than so much against the best one: half its noise power again."""
+"""A cheaper input scheme is chosen when no output loses more than this many dB against the best one (its noise power is then doubled)."""
 
 _CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
 

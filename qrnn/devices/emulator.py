@@ -16,7 +16,7 @@ EXIT_FAULT, EXIT_OUTPUT = 250, 251
 """``BOARD_EXIT_FAULT`` and ``BOARD_EXIT_OUTPUT`` of ``targets/boards/board.h``."""
 
 _INPUT, _OUTPUT = "board.in", "board.out"
-"""Files of the working directory that the boards open by semihosting."""
+"""The files in the working directory that the boards open by semihosting."""
 
 
 @dataclass(frozen=True)

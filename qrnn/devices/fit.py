@@ -16,7 +16,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target
 
 CODE_BYTES = 4096
-"""Taken for code where nothing could be built."""
+"""The bytes assumed for code where nothing could be built."""
 
 
 @dataclass(frozen=True)

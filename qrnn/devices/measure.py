@@ -26,12 +26,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
 STEPS = 12
-"""Of the random sequence that instructions are counted with; their number hardly depends on values."""
+"""The steps of the random sequence for counting instructions, whose number hardly depends on values."""
 
 _ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
 
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
-"""GNU's linker and LLVM's."""
+"""The complaints of GNU's linker and of LLVM's when memory is too small."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ BOARD_SOURCES: dict[str, tuple[str, ...]] = {
     "riscv32": ("start.c", "counter.c", "memory.c", "riscv32.c", "riscv32.S"),
     "host": ("host.c",),
 }
-"""Files of ``targets/boards`` that make up a board."""
+"""The files of ``targets/boards`` that make up each board."""
 
 _BUILD_SECONDS = 300
 
@@ -36,7 +36,7 @@ _COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-g0")
 _BARE = ("-ffreestanding", "-fno-exceptions", "-fno-asynchronous-unwind-tables")
 _LINK_BARE = ("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--entry=board_reset")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {"gnu": ("-nostdlib", "-lgcc"), "clang": ("-nostdlib", "-lgcc"), "zig": ()}
-"""For arithmetic that the core has no instruction for; zig has no C library for a bare core, and brings its own where it is not forbidden."""
+"""Libraries for arithmetic without an instruction; zig has no C library for a bare core, and adds its own unless it is told not to."""
 
 
 def boards_folder() -> Path:

@@ -18,10 +18,10 @@ from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequenc
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
-"""Emulation that takes longer than this and a minute is given up."""
+"""The seconds per step, beyond a minute, after which an emulation is given up."""
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-"""What exported code is built with, everywhere."""
+"""The warnings with which exported code is built everywhere."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "calibrator": ("minmax", "percentile"),
     "refine": ("none", "all"),
 }
-"""Axis → values; 80 configurations. Other fields are the target's. States have power-of-two formats from calibration: no axis."""
+"""Values by axis, for 80 configurations; other fields are the target's. States have power-of-two formats by calibration, so are no axis."""
 
 TUNED: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
@@ -31,12 +31,12 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
     "input": ("auto", "8", "8-per-feature", "16"),
     "refine": ("none", "all"),
 }
-"""Axis → values that `qrnn.tune` tries, beside the gates, each of which it chooses by itself."""
+"""Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
 
 AXES = tuple(field.name for field in fields(Scheme))
 
 _OPTIONS = {"input": "input-scheme"}
-"""Fields whose option of ``qrnn convert`` has another name."""
+"""The options of ``qrnn convert`` for fields of another name."""
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:

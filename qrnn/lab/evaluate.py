@@ -39,10 +39,10 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target
 
 WINDOWS = 32
-"""Of SQNR over time, at most."""
+"""The most windows of SQNR over time."""
 
 WORST = 8
-"""Sequences that a record names."""
+"""The number of sequences that a record names."""
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ from qrnn.model.file import load
 from qrnn.running.bench import Plan, bench_model, not_streamed, processor
 
 SECONDS = 0.15
-"""Of measuring, for each model."""
+"""The seconds of measuring for each model."""
 
 
 def latency_batch(setting: Setting) -> Batch:

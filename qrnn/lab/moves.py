@@ -18,7 +18,7 @@ from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, Gate
 from qrnn.quantization.scheme import Scheme
 
 TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
-"""What a gate may become; a sigmoid also ``step``."""
+"""The choices for a gate; a sigmoid also has ``step``."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from qrnn.lab.sweep import SweepResult
 from qrnn.system.atomic import write_atomically
 
 BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "refused")
-"""Of a record, in the summary."""
+"""The parts of a record that the summary has."""
 
 
 def write_outputs(result: SweepResult, model: str, calibration: str, data: str) -> list[Path]:

@@ -33,7 +33,7 @@ FIGURES: Mapping[str, Figure] = {
     "instructions": Figure("instructions", "instructions a step", False),
     "latency": Figure("latency_us", "latency, µs a step", False, 2),
 }
-"""What fronts, tables and plots are made of, by the names that the command line takes."""
+"""The figures of fronts, tables and plots, by the names that the command line takes."""
 
 DEFAULT_FRONT = ("sqnr", "flash", "instructions")
 

@@ -12,7 +12,7 @@ from qrnn.lab.pareto import FIGURES, front, value
 
 COLOURS = ("#0b62c4", "#d55e00", "#008f68", "#a0459a", "#8a6d00", "#4a5568", "#c2185b", "#00838f")
 MARKERS = "osD^vP*"
-"""Seven, so that a colour comes with the same marker again only after 56 groups."""
+"""There are seven markers, so that a colour has the same marker again only after 56 groups."""
 FEW = 8
 """Groups whose legend has room inside the axes."""
 COLUMN = 24

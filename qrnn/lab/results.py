@@ -33,7 +33,7 @@ SUMMARY = "sweep.json"
 REPORT = "report.html"
 TABLES = ("table.csv", "front.csv")
 OWN = ("results", "models", SUMMARY)
-"""What tells a sweep's folder from another."""
+"""The files by which a sweep's folder is known."""
 
 
 def versions(setting: Setting) -> dict[str, str]:

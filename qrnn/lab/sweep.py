@@ -43,7 +43,7 @@ class SweepResult:
     steps: int
     fresh: int
     stream: bool = False
-    """As for `sweep`."""
+    """Whether the float model carries every state, as for `sweep`."""
 
     @property
     def front_records(self) -> list[Record]:

@@ -12,7 +12,7 @@ from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import FloatArray
 
 _BY_NAME = (*(kind for kind, parameters in ACTIVATION_PARAMETERS.items() if not parameters), "hard_sigmoid")
-"""Functions that a plain name says; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
+"""Functions that can be given by name; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
 
 
 def place(kind: str, name: str | None) -> str:

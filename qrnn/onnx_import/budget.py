@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from qrnn.errors import UnsupportedError
 
 MEMORY = 320 << 20
-"""Bytes that any file may take."""
+"""Bytes of memory that the import of any file may take."""
 
 MEMORY_PER_BYTE = 10
 """Bytes that a file may take beyond `MEMORY` for each byte of its own: weights are read as float64 and reordered into new arrays."""

@@ -31,7 +31,7 @@ RUN_BYTES = 512
 """Memory of one of the pieces that a Concat layer joins, beside its indices."""
 
 RUN_WORK = 4_000
-"""Nominal nanoseconds to make one."""
+"""Nominal nanoseconds to make one such piece."""
 
 
 class Names:

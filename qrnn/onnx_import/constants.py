@@ -80,7 +80,7 @@ def stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
 
 
 _PACKED = {2: ("uint2", "int2"), 4: ("uint4", "int4", "float4_e2m1fn"), 6: ("float6_e2m3fn", "float6_e3m2fn")}
-"""Bits → the types that the file packs."""
+"""The types that the file packs, by their bits."""
 
 
 def refuse_external(tensor: onnx.TensorProto, what: str) -> None:

@@ -20,7 +20,7 @@ LARGEST_FILE = (1 << 31) - 1
 """Bytes of a model with its external data: the most that protobuf can hold."""
 
 LARGEST_READ = 1 << 30
-"""Bytes that one call reads; some systems take no more than 2^31."""
+"""The most bytes that one call reads; some systems read no more than 2^31."""
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:

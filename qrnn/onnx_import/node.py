@@ -24,7 +24,7 @@ DAMAGE = (
     TypeError,
     ValueError,
 )
-"""What NumPy, onnx and protobuf raise on malformed operands (AxisError and UnicodeError are among them)."""
+"""The exceptions of NumPy, onnx and protobuf on malformed operands (AxisError and UnicodeError are among them)."""
 
 LONGEST_MESSAGE = 2000
 

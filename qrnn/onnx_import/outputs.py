@@ -16,7 +16,7 @@ from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
 FINAL = ("h_n", "c_n")
 
 MOST_NAMED = 10
-"""State inputs that a message names."""
+"""The most state inputs that a message names."""
 
 
 def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:

@@ -10,7 +10,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
 MOST_LISTED = 100
-"""Problems that are listed in full; a message of many thousands helps nobody."""
+"""The most problems that are listed in full; a message with thousands helps nobody."""
 
 
 class Problems:

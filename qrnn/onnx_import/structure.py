@@ -16,13 +16,13 @@ from qrnn.onnx_import.budget import ITEM_WORK, NODE_WORK, Budget
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 
 LONGEST_NAME = 4096
-"""Characters of one name: names are put together and quoted in messages."""
+"""The most characters of a name, since names are put together and quoted in messages."""
 
 MOST_NESTED = 32
-"""Graphs in graphs, and types in types; a file that protobuf can parse has hardly more."""
+"""The deepest nesting of graphs in graphs and of types in types; a file that protobuf can parse has hardly more."""
 
 MOST_CALLS_NESTED = 64
-"""Functions that call functions, one inside the other."""
+"""The deepest nesting of functions that call functions."""
 
 Key = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -36,9 +36,9 @@ class Body:
     size: int = 0
     """Bytes of a function in the file."""
     depth: int = 0
-    """Calls inside calls, of a body that is written out."""
+    """The depth of calls inside calls, for a body that is written out."""
     calls: list[Key] = field(default_factory=list)
-    """What its nodes may call: their own domain, name and overload."""
+    """The functions that its nodes may call: the nodes' domain, name and overload."""
 
 
 @dataclass

@@ -28,10 +28,10 @@ MOST_NESTED = 100
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _STEP = 4096
-"""Fields between two looks at the budget."""
+"""The number of fields between two checks of the budget."""
 
 Kinds = dict[int, "tuple[Any, int]"]
-"""Field number → the kinds of the message in it (None for a field that holds none), and the memory of an entry (packed: of a byte)."""
+"""By field number: the kinds of the message in it (None for a field without one), and the memory of an entry (packed: of a byte)."""
 
 
 def _kinds(descriptor: Any, known: dict[str, Kinds]) -> Kinds:

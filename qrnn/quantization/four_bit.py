@@ -12,13 +12,13 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, FloatArray, Int8Array
 
 LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
-"""What the largest weight of a row stands at, one step below the end: its group, too, may choose among scales."""
+"""The largest weight of a row in units, one step below the end, so that its group, too, may choose among scales."""
 
 _ROWS_AT_ONCE = 64
-"""Of so many rows the arrays of the search stay in a cache."""
+"""Rows that are searched at a time, few enough that the arrays stay in a cache."""
 
 ENDS = {1: (-8, 7), -1: (-7, 8)}
-"""Sign of a scale → the least and the largest w / |s|; -q for a negative one."""
+"""The least and the largest w / |s| by the sign of the scale; it is -q for a negative one."""
 
 
 def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:

@@ -21,7 +21,7 @@ from qrnn.model.activation import Activation
 DEFAULT_GATES = "pwl:128"
 SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 HARD_SIGMOID = (0.2, 0.5)
-"""alpha and beta of ``hard`` without numbers."""
+"""The alpha and beta of ``hard`` without numbers."""
 
 GATE_KEYS: Mapping[str, str] = {
     "i": "input",
@@ -39,7 +39,7 @@ GATE_KEYS: Mapping[str, str] = {
 
 KIND_KEYS = ("sigmoid", "tanh")
 KEYS = (*KIND_KEYS, *dict.fromkeys(GATE_KEYS.values()))
-"""In the order of canonical text."""
+"""All keys, in the order of canonical text."""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ SIGMOID_FRAC, TANH_FRAC = 11, 12
 """Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8."""
 
 HARD_TANH_FRAC = 14
-"""max(-1, min(1, x)) over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
+"""Fraction bits of the input of max(-1, min(1, x)), over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
 
 MOST_SEGMENTS = 1024
-"""On the half range: a table of 1025 or 2049 entries."""
+"""The most segments on the half range, for a table of 1025 or 2049 entries."""
 
 _RANGED = ("relu", "affine", "leaky_relu", "thresholded_relu", "elu", "softplus", "softsign")
 

@@ -12,7 +12,7 @@ from qrnn.model.parts import TensorFormat
 from qrnn.quantization.calibrate import Histogram, Ranges
 
 InputScheme = Literal["8", "8-per-feature", "16"]
-"""In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""
+"""Input schemes by their cost on a device: a byte per value, a byte per value with its scale folded into W, two bytes per value."""
 
 PER_FEATURE_HEADROOM = 1.5
 """Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which

@@ -12,7 +12,7 @@ MEANS: Mapping[str, str] = {
     "rounding": "second-order rounding of weights (`qrnn.refinement.rounding`)",
     "bias": "mean errors of rounded rows taken out of their biases (`qrnn.refinement.rows`)",
 }
-"""Name → what it does, in the order in which they are applied. Each can be had without the others."""
+"""What each method does, by name, in the order in which they are applied. Each works without the others."""
 
 
 def parse_refine(text: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
 CHUNK = 64
-"""Sequences that run at a time."""
+"""The number of sequences that run at a time."""
 
 
 @dataclass(frozen=True)

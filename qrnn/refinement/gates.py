@@ -47,10 +47,10 @@ from qrnn.refinement.evidence import before
 
 RIDGE = 0.01
 SHARE = 0.05
-"""Of the mean weight that every step has at least."""
+"""The least weight of a step, as a fraction of the mean weight."""
 
 STEPS = 6000
-"""Calibration steps that are looked at, about."""
+"""About how many calibration steps are used."""
 
 _NEWTON, _HALVINGS = 20, 6
 

@@ -33,10 +33,10 @@ sequences show few steps that are new: dtln_model_1 at 4 bits, calibrated on 400
 with 0.1."""
 
 SWEEPS = 8
-"""Of coordinate descent, at most."""
+"""The most sweeps of coordinate descent."""
 
 BLOCK = 32
-"""Columns whose feedback to all later ones is added up before it is given on."""
+"""The number of columns whose feedback to later ones is summed before it is passed on."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ from qrnn.refinement.rounding import Grid, objective, round_rows
 from qrnn.running.session import Session
 
 STEPS = 16384
-"""Calibration steps that are looked at, about; sequences are taken evenly from all."""
+"""About how many calibration steps are used; sequences are taken evenly from all."""
 
 
 def refine_rows(

@@ -20,12 +20,12 @@ from qrnn.errors import DataError
 from qrnn.system.files import kind_of, reason
 
 _MOST_LINKS = 40
-"""Links that lead to one file; Linux allows as many."""
+"""The most links that are followed to one file, as in Linux."""
 _MOST_TRIES = 100
-"""Temporary names that are tried before another process must be making them all."""
+"""How many temporary names are tried; if all are taken, another process must be making them."""
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS, errno.EBADF, errno.EACCES, errno.EPERM)
-"""What file systems answer that cannot be told to write to the disk now."""
+"""The errors of file systems that cannot flush to the disk on request."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import stat
 from typing import BinaryIO
 
 _PIECE = 1 << 16
-"""Bytes that are asked for at once beyond what a file says it holds: Python allocates them before it reads."""
+"""Bytes that are read at once beyond a file's declared size, since Python allocates them before it reads."""
 
 _KINDS = (
     (stat.S_ISDIR, "is a folder"),

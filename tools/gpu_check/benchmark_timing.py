@@ -28,7 +28,7 @@ class WrongOutputError(Exception):
 
 
 Clock = Callable[[Callable[[], Any], int], tuple[float, float]]
-"""Milliseconds of so many calls: on the device from the first to the last, and of the host until all are queued."""
+"""Returns the milliseconds of a number of calls: on the device from the first to the last, and of the host until all are queued."""
 
 
 @dataclass(frozen=True)

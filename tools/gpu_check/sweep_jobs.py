@@ -26,7 +26,7 @@ WORTH = {"lstm": 1.0, "gru": 0.6}
 """What a run of a cell tells: the two share every constant of the estimate, so the second one tells less."""
 
 WORTH_OF_BYTES = {1: 1.0, 2: 0.5}
-"""The same for 8-bit operands, which are the default of a conversion, and for 16-bit ones."""
+"""How much a run tells, by the bytes of its operands: 8-bit ones, the default of a conversion, tell more than 16-bit ones."""
 
 FARTHEST = 6.0
 """Kernels whose best estimate for a shape is this many times the shape's best are left out."""

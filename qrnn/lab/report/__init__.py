@@ -31,7 +31,7 @@ DETAILS = (
     "worst",
 )
 DETAILED = 250
-"""Points whose details are shown, beside the front's."""
+"""The number of points whose details are shown, beside the front's."""
 
 
 def render(result: SweepResult, model: str, calibration: str, data: str) -> bytes:

@@ -15,7 +15,7 @@ from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
 
 MULTIPLICATIONS = 2
-"""That a product of two constant matrices does in a nominal nanosecond."""
+"""Multiplications of two constant matrices per nominal nanosecond."""
 
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:

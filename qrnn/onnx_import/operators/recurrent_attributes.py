@@ -20,7 +20,7 @@ class Cell:
     kind: CellKind
     file_gates: tuple[str, ...]
     defaults: Mapping[str, str]
-    """Role → name, in the order of the attribute ``activations``."""
+    """The default name of each role's function, in the order of the attribute ``activations``."""
 
 
 CELLS = {
@@ -52,7 +52,7 @@ PARAMETER_DEFAULTS: Mapping[ActivationKind, Mapping[str, float]] = {
     "leaky_relu": {"alpha": 0.01},
     "thresholded_relu": {"alpha": 1.0},
 }
-"""Those of the ONNX operators of these names, as the specification has it; Affine and ScaledTanh are no ONNX operators any more."""
+"""The parameters of the ONNX operators of these names, by the specification; Affine and ScaledTanh are no longer ONNX operators."""
 
 X, WEIGHT, RECURRENT, BIAS, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 """Positions of the inputs."""

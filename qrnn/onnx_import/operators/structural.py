@@ -15,7 +15,7 @@ from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Value, is_shape
 
 SOURCE_ELEMENTS = 16
-"""Numbers whose place and work the name of a graph input in a set is worth."""
+"""The name of a graph input in a set counts as this many numbers, in memory and work."""
 
 
 def _keep(node: Node, roles: Roles) -> AxisTensor:
