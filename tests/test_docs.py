@@ -249,6 +249,12 @@ def test_extending_names_what_the_code_has() -> None:
                 assert word in known, span
 
 
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    terms = re.findall(r"^- \*\*(.+?)\*\*", text(ROOT / "docs" / "glossary.md"), re.MULTILINE)
+    assert len(terms) > 70
+    assert [term.lower() for term in terms] == sorted({term.lower() for term in terms})
+
+
 # --- figures ---------------------------------------------------------------------------------------------------------------------------
 
 
