@@ -68,12 +68,15 @@ def test_stuck():
 """
 
 
-def run(folder: Path, source: str, *options: str, case: str = "") -> subprocess.CompletedProcess[str]:
-    """Run pytest on a file, or a case of it, with this project's options and hooks."""
+def run(
+    folder: Path, source: str, *options: str, case: str = "", python: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a file, or a case of it, with this project's options and hooks; ``python`` are the interpreter's options."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (folder / "test_it.py").write_text(source)
     command = [
         sys.executable,
+        *python,
         "-m",
         "pytest",
         "-c",
@@ -147,3 +150,9 @@ def test_a_test_that_does_not_come_back_is_ended(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Timeout (0:00:01)!" in done.stderr
     assert "in test_stuck" in done.stderr
+
+
+def test_a_run_closes_what_it_opened(tmp_path: Path) -> None:
+    done = run(tmp_path, "def test_nothing():\n    pass\n", python=("-X", "dev"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stderr

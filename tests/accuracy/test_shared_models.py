@@ -224,8 +224,10 @@ def test_dtln() -> None:
 
 
 def test_dtln_oracle_against_onnx_runtime() -> None:
-    """Step by step with the states carried through the graph's own inputs and outputs; masks within 1e-5, states, cells of hundreds among
-    them, within 1e-5 of the largest."""
+    """The graph runs step by step, with the states carried through its own inputs and outputs.
+
+    Masks are within 1e-5; states, cells of hundreds among them, are within 1e-5 of the largest.
+    """
     pytest.importorskip("onnxruntime")
     path = THIRD_PARTY / "dtln_model_1.onnx"
     model = load_onnx(path)

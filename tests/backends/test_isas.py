@@ -277,7 +277,7 @@ def largest_model(cell: CellKind, after: bool, limit: int, sign: int) -> QuantMo
 
 
 def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
-    """x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
+    """Return x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
     x = np.full((3, 3, 401), 32767, np.int16)
     x[1] = -32768
     h = np.full((3, 1, 400), 32767, np.int16)

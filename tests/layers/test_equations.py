@@ -142,8 +142,10 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
 def naive_batch(
     run: Callable[..., tuple[Any, ...]], x: FloatArray, initial: list[FloatArray], reverse: bool
 ) -> tuple[FloatArray, list[FloatArray]]:
-    """Every sequence by itself, cut to its length: outputs [N, T, F], zero beyond the length, and final states [N, ·], zero where there
-    are no steps."""
+    """Compute every sequence by itself, cut to its length.
+
+    Return outputs [N, T, F], zero beyond the length, and final states [N, ·], zero where there are no steps.
+    """
     ys: list[Any] = []
     finals: list[list[Any]] = []
     for n, length in enumerate(LENGTHS):

@@ -201,7 +201,7 @@ def test_a_state_that_starts_two_layers_is_refused() -> None:
 
 
 def test_states_of_another_shape_are_carried() -> None:
-    """h [n, H] in, h_n [1, n, H] out: the caller reshapes."""
+    """The graph takes h [n, H] and gives h_n [1, n, H], which the caller reshapes."""
     g = Graph()
     x = features(g, SHAPES[0])
     h = g.axes_op("Unsqueeze", g.input("h", ["n", H]), [0])

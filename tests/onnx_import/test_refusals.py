@@ -27,7 +27,7 @@ def refused(proto: onnx.ModelProto, *parts: str, error: type[QrnnError] = Unsupp
 
 
 def body(build: Callable[[Graph, str], str], rank: int = 3, dims: list[Any] | None = None) -> onnx.ModelProto:
-    """x → transpose → GRU → [T, N, 5] → ``build`` → out."""
+    """Build x → transpose → GRU → [T, N, 5] → ``build`` → out."""
     g = Graph()
     xt = g.node("Transpose", [g.input("x", dims or ["n", "t", 4])], perm=[1, 0, 2])
     y = g.axes_op("Squeeze", g.recurrent("GRU", xt, 4, 5)[0], [1])
