@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract_dialects import LANES, LONG, NUMBER, SIGNED, UNSIGNED, Lanes, Scalar, Table, Value, literal
 from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, TableArgument
@@ -99,8 +99,16 @@ def power(n: int) -> str:
     return str(n)
 
 
-def arguments(function: Function) -> tuple[dict[str, Value | Table], list[str], list[str]]:
-    """Return the arguments as the translator takes them, the parameters in C, and those of them that the code does not need."""
+class Arguments(NamedTuple):
+    """A function's arguments as the translator takes them, its parameters in C, and the names of those that the code does not need."""
+
+    values: dict[str, Value | Table]
+    parameters: list[str]
+    unused: list[str]
+
+
+def arguments(function: Function) -> Arguments:
+    """Return the arguments of a function of the contract."""
     values: dict[str, Value | Table] = {}
     parameters, unused = [], []
     for name in (a.arg for a in tree_of(function.function).args.args):
@@ -117,7 +125,7 @@ def arguments(function: Function) -> tuple[dict[str, Value | Table], list[str], 
             values[name] = Value(name, argument.kind, argument.low, argument.high)
         if not argument.fixed:
             parameters.append(f"{argument.kind} {name}")
-    return values, parameters, unused
+    return Arguments(values, parameters, unused)
 
 
 def definition(function: Function, dialect: type[Scalar], brief: bool = False) -> list[str]:

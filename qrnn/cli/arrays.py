@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from qrnn.cli.sizes import size_text
 from qrnn.errors import DataError
@@ -158,8 +158,16 @@ def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Dec
     return found
 
 
-def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
-    """Return the shape, the type and the header's length in bytes of an array, reading no more than a header has."""
+class _Header(NamedTuple):
+    """What the header of an array says, and how many bytes it has."""
+
+    shape: tuple[Any, ...]
+    dtype: Any
+    length: int
+
+
+def _header(name: str, member: IO[bytes]) -> _Header:
+    """Read the header of an array, and no more of the file."""
     import numpy as np
 
     start = member.read(8)
@@ -175,7 +183,7 @@ def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         shape, _, dtype = read(text)
-    return shape, dtype, len(start) + len(counter) + length
+    return _Header(shape, dtype, len(start) + len(counter) + length)
 
 
 def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,8 +64,8 @@ def quantize(
     names = source_tensors(model)
     trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
-    # What is quantized, and what the oracle runs in its place for ranges: the same, but for refitted gates.
-    model, shown, refined = _prepared(model, batch, scheme)
+    prepared = _prepared(model, batch, scheme)
+    model, shown = prepared.model, prepared.shown
 
     def report(done: int, trials_done: int = 0) -> None:
         if progress is not None:
@@ -91,7 +91,7 @@ def quantize(
         chosen, reasons = choose_input_schemes(
             model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
         )
-    quantized = Builder(model, ranges, scheme, chosen, refined + reasons).build(provenance)
+    quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
     if {"rounding", "bias"} & set(scheme.means):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
@@ -99,11 +99,20 @@ def quantize(
     return quantized
 
 
-def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
-    """Apply the refinement methods that change real weights.
+class _Prepared(NamedTuple):
+    """A float model after the refinement methods that change real weights.
 
-    Return the model whose weights are quantized, the model that the oracle runs for ranges, and what was done.
+    ``model`` is quantized, and the oracle runs ``shown`` for its ranges: both are the same unless gates were refitted. ``notes`` say what was
+    done.
     """
+
+    model: FloatModel
+    shown: FloatModel
+    notes: list[str]
+
+
+def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
+    """Apply the refinement methods that change real weights."""
     shown, notes = model, []
 
     def changed(before: FloatModel, after: FloatModel) -> str:
@@ -126,7 +135,7 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatMod
         )
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    return model, shown, notes
+    return _Prepared(model, shown, notes)
 
 
 def choose_input_schemes(

@@ -74,19 +74,23 @@ class Budgets:
 
     def bounds(self) -> list[Bound]:
         """Return the limits that are set, those of accuracy first."""
-        rows: list[tuple[str, str, float | None, bool, str, float]] = [
-            ("accuracy drop", "accuracy_drop", self.max_accuracy_drop, False, "points", 1.0),
-            ("SQNR", "sqnr_db", self.min_sqnr, True, "dB", 6.0),
-            ("agreement", "agreement", self.min_agreement, True, "%", 1.0),
-            ("flash", "flash_bytes", self.flash, False, "bytes", float(self.flash or 1)),
-            ("RAM", "ram_bytes", self.ram, False, "bytes", float(self.ram or 1)),
-            ("instructions a step", "instructions", self.instructions, False, "", float(self.instructions or 1)),
-        ]
-        return [
-            Bound(name, key, limit, more, unit, scale)
-            for name, key, limit, more, unit, scale in rows
-            if limit is not None
-        ]
+        found: list[Bound] = []
+
+        def least(name: str, key: str, limit: float | None, unit: str, scale: float) -> None:
+            if limit is not None:
+                found.append(Bound(name, key, limit, True, unit, scale))
+
+        def most(name: str, key: str, limit: float | None, unit: str, scale: float | None = None) -> None:
+            if limit is not None:
+                found.append(Bound(name, key, limit, False, unit, scale or float(limit or 1)))
+
+        most("accuracy drop", "accuracy_drop", self.max_accuracy_drop, "points", scale=1.0)
+        least("SQNR", "sqnr_db", self.min_sqnr, "dB", scale=6.0)
+        least("agreement", "agreement", self.min_agreement, "%", scale=1.0)
+        most("flash", "flash_bytes", self.flash, "bytes")
+        most("RAM", "ram_bytes", self.ram, "bytes")
+        most("instructions a step", "instructions", self.instructions, "")
+        return found
 
 
 def parse_amount(option: str, text: str | None, kind: Literal["bytes", "instructions"]) -> int | None:

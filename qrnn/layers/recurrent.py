@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def lstm(
         raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(Forget))}")
     roles = {"gate": gate, "candidate": candidate, "output": output}
     settings = {"forget": forget, "clip": clip}
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     return _layer("lstm", name, x, arrays, roles, settings, reverse, (h_0, c_0), projection, peephole)
 
 
@@ -106,7 +106,7 @@ def gru(
             f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
         )
     settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     return _layer("gru", name, x, arrays, {"gate": gate, "candidate": candidate}, settings, reverse, (h_0, None))
 
 
@@ -131,7 +131,7 @@ def rnn(
     weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`. Source: Elman
     1990.
     """
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     roles = {"candidate": activation}
     return _layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
 
@@ -182,11 +182,20 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
     return _handle(replace(a, directions=a.directions + b.directions), name, forward.input, states)
 
 
+class _Arrays(NamedTuple):
+    """The weights and biases of a layer, as its caller gave them; a bias may be None."""
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+
+
 def _layer(
     cell: CellKind,
     name: str | None,
     x: Tensor,
-    arrays: tuple[Any, Any, Any, Any],
+    arrays: _Arrays,
     roles: Mapping[str, Any],
     settings: Mapping[str, Any],
     reverse: bool,
@@ -201,7 +210,7 @@ def _layer(
     gates = gate_blocks(cell, settings.get("forget", "gate"))
     G = len(gates)
     blocks = f"{G}·H" if G > 1 else "H"
-    w = matrix(where, "weight_ih", arrays[0], f"[{blocks}, I] with I = {x.features}")
+    w = matrix(where, "weight_ih", arrays.weight_ih, f"[{blocks}, I] with I = {x.features}")
     if w.shape[1] != x.features or w.shape[0] % G:
         raise DataError(
             f"{where}: weight_ih has shape {list(w.shape)}, expected [{blocks}, I] with I = {x.features}"
@@ -215,9 +224,9 @@ def _layer(
     direction = Direction(
         reverse=bool(reverse),
         weight_ih=w,
-        weight_hh=shaped(where, "weight_hh", arrays[1], (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
-        bias_ih=shaped_or_zeros(where, "bias_ih", arrays[2], (G * H,), f"[{blocks}]"),
-        bias_hh=shaped_or_zeros(where, "bias_hh", arrays[3], (G * H,), f"[{blocks}]"),
+        weight_hh=shaped(where, "weight_hh", arrays.weight_hh, (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
+        bias_ih=shaped_or_zeros(where, "bias_ih", arrays.bias_ih, (G * H,), f"[{blocks}]"),
+        bias_hh=shaped_or_zeros(where, "bias_hh", arrays.bias_hh, (G * H,), f"[{blocks}]"),
         activations=functions,
         h_0=h_0,
         c_0=c_0,

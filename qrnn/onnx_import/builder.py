@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,14 @@ class Names:
         return unique
 
 
+class NodeLengths(NamedTuple):
+    """A recurrent node as messages call it, its sequence_lens input, and whether a direction of it runs in reverse."""
+
+    where: str
+    lengths: str | None
+    reverse: bool
+
+
 @dataclass(eq=False)
 class Builder:
     """The layers and tensors made so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
@@ -76,8 +85,8 @@ class Builder:
     vocabulary: dict[str, int] = field(default_factory=dict)
     carries: dict[int, set[int]] = field(default_factory=dict)
     """Id in a state input → ids of the final states that it initialises."""
-    lengths_of: list[tuple[str, str | None, bool]] = field(default_factory=list)
-    """For each recurrent node: what to call it, its sequence_lens input, and whether a direction of it runs in reverse."""
+    lengths_of: list[NodeLengths] = field(default_factory=list)
+    """An entry for each recurrent node."""
     inputs: dict[str, GraphInput] = field(default_factory=dict)
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
     states: dict[str, Tensor] = field(default_factory=dict)

@@ -326,17 +326,17 @@ def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
 
 def _check_lengths(build: Builder, problems: Problems) -> None:
     """Require one sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
-    given = {lengths for _, lengths, _ in build.lengths_of if lengths is not None}
+    given = {node.lengths for node in build.lengths_of if node.lengths is not None}
     if len(given) > 1:
         problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
     if not given:
         return
     if any(isinstance(layer, LastStep) for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
-    for where, lengths, reverse in build.lengths_of:
-        if lengths is None and reverse:
+    for node in build.lengths_of:
+        if node.lengths is None and node.reverse:
             problems.refuse(
-                f"{where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"
+                f"{node.where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"
             )
-        elif lengths is None:
-            build.notes.append(f"{where} has no sequence_lens; here its padding is ignored as in the other layers")
+        elif node.lengths is None:
+            build.notes.append(f"{node.where} has no sequence_lens; here its padding is ignored as in the other layers")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
@@ -123,12 +125,20 @@ def quantize_matrix4(
     return QuantMatrix4(pack_nibbles(q), group_scale, q.shape[1], *rows, operand_limit=limit)
 
 
-def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> tuple[Int32Array, Int32Array, Int8Array]:
-    """Return bias, multiplier and left_shift of each row.
+class _RowParameters(NamedTuple):
+    """The integers of each row beside its weights, in the order of the fields of `QuantMatrix`."""
+
+    bias: Int32Array
+    multiplier: Int32Array
+    left_shift: Int8Array
+
+
+def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> _RowParameters:
+    """Return the integers of each row beside its weights.
 
     Accumulators count in units of ``scale``, and the sums have ``frac`` fraction bits.
     """
     real = scale * 2.0**frac
     shift = left_shifts(real)
     integer_bias = round_half_up(bias / scale).astype(np.int32)
-    return integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)
+    return _RowParameters(integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8))

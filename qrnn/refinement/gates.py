@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -212,12 +213,21 @@ def _weights(
     return {gate: w / np.maximum(w.mean(axis=0), 1e-12) + SHARE for gate, w in squares.items()}
 
 
-def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
-    """Return a ramp's slope, its offset, and the two arguments between which it moves."""
+class RampEnds(NamedTuple):
+    """A ramp as slope · argument + offset, and the arguments ``low`` and ``high`` between which it moves."""
+
+    slope: float
+    offset: float
+    low: float
+    high: float
+
+
+def ramp_ends(ramp: Activation) -> RampEnds:
+    """Return the line of a hard sigmoid or hard tanh, and where it ends."""
     if ramp.kind == "hard_tanh":
-        return 1.0, 0.0, -1.0, 1.0
+        return RampEnds(1.0, 0.0, -1.0, 1.0)
     ends = (-ramp.beta / ramp.alpha, (1.0 - ramp.beta) / ramp.alpha)
-    return ramp.alpha, ramp.beta, min(ends), max(ends)
+    return RampEnds(ramp.alpha, ramp.beta, min(ends), max(ends))
 
 
 def fit_row(
@@ -228,18 +238,18 @@ def fit_row(
     The sum is never above that of k = 1, s = 0. Both sides are divided by the ramp's slope, so that arguments are compared, clipped to the
     ramp's ends.
     """
-    slope, offset, low, high = ramp_ends(ramp)
-    wanted = np.clip((value - offset) / slope, low, high)
+    line = ramp_ends(ramp)
+    wanted = np.clip((value - line.offset) / line.slope, line.low, line.high)
     k, s = np.ones(argument.shape[1]), np.zeros(argument.shape[1])
 
     def error(k: FloatArray, s: FloatArray) -> FloatArray:
-        result: FloatArray = (weight * (np.clip(k * argument + s, low, high) - wanted) ** 2).sum(axis=0)
+        result: FloatArray = (weight * (np.clip(k * argument + s, line.low, line.high) - wanted) ** 2).sum(axis=0)
         return result
 
     least = error(k, s)
     for _ in range(_NEWTON):
         p = k * argument + s
-        inside = weight * ((p > low) & (p < high))
+        inside = weight * ((p > line.low) & (p < line.high))
         left = inside * (wanted - p)
         n, first, second = inside.sum(axis=0), (inside * argument).sum(axis=0), (inside * argument**2).sum(axis=0)
         right, right_a = left.sum(axis=0), (left * argument).sum(axis=0)

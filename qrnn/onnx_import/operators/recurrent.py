@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
-from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.builder import Builder, NodeLengths
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
@@ -200,7 +200,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
-    build.lengths_of.append((node.where, _lengths(node, build), any(reverse) and not build.one_step))
+    build.lengths_of.append(NodeLengths(node.where, _lengths(node, build), any(reverse) and not build.one_step))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
