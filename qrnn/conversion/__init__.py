@@ -20,8 +20,8 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.gate_choice import parse_gates
-from qrnn.quantization.inputs import InputScheme, source_tensors
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.scheme import InputScheme, Scheme
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 

@@ -31,14 +31,13 @@ from qrnn.quantization.calibrate import Ranges
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.gate_tables import complement, exp_table, gate_function, needs_input_range
 from qrnn.quantization.inputs import (
-    InputScheme,
     input_format,
     power_of_two_format,
     source_histograms,
     source_tensors,
 )
 from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import InputScheme, Scheme
 
 
 class Builder:

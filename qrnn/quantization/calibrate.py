@@ -16,7 +16,6 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_tables import needs_input_range
 
-CALIBRATORS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
 BINS = 1024
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from qrnn.model.float_model import FloatModel
 from qrnn.model.formats import fraction_bits
 from qrnn.model.parts import TensorFormat
 from qrnn.quantization.calibrate import Histogram, Ranges
-
-InputScheme = Literal["8", "8-per-feature", "16"]
-"""Input schemes by their cost on a device: a byte per value, a byte per value with its scale folded into W, two bytes per value."""
+from qrnn.quantization.scheme import InputScheme
 
 PER_FEATURE_HEADROOM = 1.5
 """Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which

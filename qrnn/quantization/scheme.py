@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from qrnn.errors import QuantizationError
-from qrnn.quantization.calibrate import CALIBRATORS
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
-from qrnn.quantization.inputs import InputScheme
 from qrnn.quantization.means import parse_refine
+
+CALIBRATORS = ("minmax", "percentile", "mse")
+
+InputScheme = Literal["8", "8-per-feature", "16"]
+"""Input schemes by their cost on a device: a byte per value, a byte per value with its scale folded into W, two bytes per value."""
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
