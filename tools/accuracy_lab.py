@@ -102,7 +102,7 @@ SECTION = """
 
 `--refine` and `--input-scheme`, each on and off; docs/arithmetic.md, section 6, says what they do. A cell has the SQNR in dB and, on labelled
 sets, the points of accuracy that are lost against float, with the 95 % interval of the difference of two that decide the same items.
-A plus is a loss. The first column of each table has none of the means, and the input's scheme chosen by measured error; the columns `input …`
+A plus is a loss. The first column of each table has none of the methods, and the input's scheme chosen by measured error; the columns `input …`
 force it. None of these models has a dense layer whose channels `equalize` may scale: that column shows that nothing else changes. Beside them
 the dynamic int8 of ONNX Runtime (it leaves GRU and RNN cells in floats) and of PyTorch, both with float states and gates.
 

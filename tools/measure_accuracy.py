@@ -105,7 +105,7 @@ class Row:
     four: str
     note: str | None
     gains: tuple[float, ...]
-    means: Results
+    methods: Results
 
 
 def row(case: Case) -> Row:
@@ -230,7 +230,7 @@ the default's; A16: with 16-bit activations.
 | model | KiB at 8 | KiB at 4 | SQNR dB | max error | A16 dB | decisions as float | float | qrnn (95 %) |
 |---|---|---|---|---|---|---|---|---|
 {four}
-{means}"""
+{methods}"""
 
 
 def main() -> None:
@@ -248,7 +248,7 @@ def main() -> None:
         clips=CALIBRATION_CLIPS,
         rows="\n".join(r.line for r in rows),
         four="\n".join(r.four for r in rows),
-        means=section([r.means for r in rows]),
+        methods=section([r.methods for r in rows]),
         notes="\n".join(r.note for r in rows if r.note),
         wide=_span(r.gains[0] for r in rows),
         fine=_span(r.gains[1] for r in rows),

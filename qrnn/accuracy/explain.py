@@ -32,7 +32,7 @@ from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
-from qrnn.quantization.means import parse_refine
+from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
 
 STEPS = 4096

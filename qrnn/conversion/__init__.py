@@ -92,10 +92,10 @@ def quantize(
             model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
         )
     quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
-    if {"rounding", "bias"} & set(scheme.means):
+    if {"rounding", "bias"} & set(scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
-        quantized = refine_rows(model, quantized, batch, scheme.means, shown)
+        quantized = refine_rows(model, quantized, batch, scheme.methods, shown)
     return quantized
 
 
@@ -119,13 +119,13 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         pairs = zip(before.layers, after.layers, strict=True)
         return ", ".join(old.name for old, new in pairs if old is not new)
 
-    if "equalize" in scheme.means:
+    if "equalize" in scheme.methods:
         from qrnn.refinement.equalize import equalize
 
         equalized = equalize(model, batch)
         notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
         shown = model = equalized
-    if "gates" in scheme.means:
+    if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
         choices = parse_gates(scheme.gates)

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from qrnn.errors import QuantizationError
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
-from qrnn.quantization.means import parse_refine
+from qrnn.quantization.methods import parse_refine
 
 CALIBRATORS = ("minmax", "percentile", "mse")
 
@@ -25,7 +25,7 @@ class Scheme:
     or 4; all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale,
     ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
-    refinement methods that win accuracy back without training, names of `qrnn.quantization.means.MEANS` separated by commas, ``all`` or
+    refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
     ``none``.
     """
 
@@ -55,11 +55,11 @@ class Scheme:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, for the model file; ``refine`` is left out where it is ``none``, as in files of older versions."""
         fields = asdict(self)
-        if not self.means:
+        if not self.methods:
             del fields["refine"]
         return fields
 
     @property
-    def means(self) -> tuple[str, ...]:
+    def methods(self) -> tuple[str, ...]:
         """The refinement methods that ``refine`` names."""
         return parse_refine(self.refine)

@@ -61,7 +61,7 @@ def refine_rows(
     float_model: FloatModel,
     model: QuantModel,
     batch: Batch,
-    means: tuple[str, ...],
+    methods: tuple[str, ...],
     reference: FloatModel | None = None,
 ) -> QuantModel:
     """Return ``model`` with the weights (method ``rounding``) and biases (method ``bias``) that improve on `batch`; see the module.
@@ -74,12 +74,12 @@ def refine_rows(
     least = _noise(model, batch, want)
     refined, notes = model, []
     for layer in model.layers:
-        refined, own = _refined(float_model, refined, batch, layer.name, means)
+        refined, own = _refined(float_model, refined, batch, layer.name, methods)
         notes += own
     if _noise(refined, batch, want) > least:  # layer by layer then, each where it helps
         refined, notes = model, []
         for layer in model.layers:
-            candidate, own = _refined(float_model, refined, batch, layer.name, means)
+            candidate, own = _refined(float_model, refined, batch, layer.name, methods)
             noise = _noise(candidate, batch, want) if own else least
             if noise > least:
                 own = [f"{layer.name}: kept as rounded, since refined integers would not bring the outputs nearer"]
@@ -91,7 +91,7 @@ def refine_rows(
 
 
 def _refined(
-    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, means: tuple[str, ...]
+    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, methods: tuple[str, ...]
 ) -> tuple[QuantModel, list[str]]:
     """Return the model with one layer refined, and what was done to it; layers without matrices stay as they are."""
     position = next(p for p, layer in enumerate(model.layers) if layer.name == name)
@@ -102,14 +102,14 @@ def _refined(
         seen = gather(model, batch, layer)
         directions = []
         for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
-            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
+            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, methods)
             directions.append(refined)
-            notes.append(_note(f"{layer.name}[{number}]", share, means))
+            notes.append(_note(f"{layer.name}[{number}]", share, methods))
         better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
     elif isinstance(layer, QuantDense) and isinstance(real, Dense):
         seen = gather(model, batch, layer)
-        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
-        notes.append(_note(layer.name, share, means))
+        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, methods)
+        notes.append(_note(layer.name, share, methods))
     else:
         return model, []
     return replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :])), notes
@@ -130,9 +130,11 @@ def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> f
     return sum(noise[name] / signal[name] for name in want)
 
 
-def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
+def _note(owner: str, share: float, methods: tuple[str, ...]) -> str:
     done = " and ".join(
-        {"rounding": "second-order rounding", "bias": "bias correction"}[m] for m in means if m in ("rounding", "bias")
+        {"rounding": "second-order rounding", "bias": "bias correction"}[m]
+        for m in methods
+        if m in ("rounding", "bias")
     )
     return f"{owner}: {done}: error of the sums on calibration {100 * share:.1f} % of plain rounding's"
 
@@ -226,17 +228,17 @@ def _hessian(operands: FloatArray) -> FloatArray:
 
 
 def _dense(
-    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
 ) -> tuple[QuantDense, float]:
     fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
     scale = row_scale(layer.matrix, layer.pre_shift, fracs)
     rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
     hessian = _hessian(seen.x)
-    if "rounding" in means:
+    if "rounding" in methods:
         rows.value = round_rows(rows.weight, rows.grid, hessian)
     now, plain = rows.energy(hessian)
     correction = None
-    if "bias" in means:
+    if "bias" in methods:
         correction = (rows.weight - rows.value) @ seen.x.mean(axis=0)
         now -= len(seen.x) * float((correction**2).sum())
     matrix = _integers(layer.matrix, scale, rows, correction)
@@ -245,7 +247,7 @@ def _dense(
 
 
 def _direction(
-    layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+    layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
 ) -> tuple[QuantDirection, float]:
     """Return the refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
@@ -264,7 +266,7 @@ def _direction(
             groups = [([ih], seen.x), ([hh], h * np.sqrt((seen.reset**2).mean(axis=1))[:, None])]
         for members, operands in groups:
             joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
-            if "rounding" in means:
+            if "rounding" in methods:
                 joined.value = round_rows(joined.weight, joined.grid, hessian)
                 ends = np.cumsum([m.weight.shape[1] for m in members])[:-1]
                 for m, value in zip(members, np.split(joined.value, ends, axis=1), strict=True):
@@ -275,11 +277,11 @@ def _direction(
         from_h = (hh.weight - hh.value)[part] @ h.mean(axis=0)
         correction_ih[part], correction_hh[part] = (from_x, from_h) if apart else (from_x + from_h, 0.0)
         two[part] = apart
-        if "bias" in means:
+        if "bias" in methods:
             reset = 1.0 if seen.reset is None else float((seen.reset**2).mean())
             now -= M * float(((from_x if apart else from_x + from_h) ** 2).sum())
             now -= M * float((from_h**2).sum()) * reset if apart else 0.0
-    if "bias" not in means:
+    if "bias" not in methods:
         return replace(d, ih=_integers(d.ih, scale_ih, ih, None), hh=_integers(d.hh, scale_hh, hh, None)), _share(
             now, plain
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from qrnn.errors import QuantizationError
 
-MEANS: Mapping[str, str] = {
+METHODS: Mapping[str, str] = {
     "equalize": "channels between dense layers brought to equal ranges, exactly (`qrnn.refinement.equalize`)",
     "gates": "weights of smooth gates that run as ramps fitted again (`qrnn.refinement.gates`)",
     "rounding": "second-order rounding of weights (`qrnn.refinement.rounding`)",
@@ -16,17 +16,17 @@ MEANS: Mapping[str, str] = {
 
 
 def parse_refine(text: str) -> tuple[str, ...]:
-    """Return the methods that ``text`` names, in the order of `MEANS`: names separated by commas, ``all``, or ``none``."""
+    """Return the methods that ``text`` names, in the order of `METHODS`: names separated by commas, ``all``, or ``none``."""
     names = [name.strip() for name in text.split(",")]
     if names == ["none"]:
         return ()
     if names == ["all"]:
-        return tuple(MEANS)
+        return tuple(METHODS)
     for name in names:
-        if name not in MEANS:
+        if name not in METHODS:
             raise QuantizationError(
-                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(MEANS)}, separated by commas, or all, or none"
+                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(METHODS)}, separated by commas, or all, or none"
             )
         if names.count(name) > 1:
             raise QuantizationError(f"refine={text!r}: {name!r} twice; give it once")
-    return tuple(name for name in MEANS if name in names)
+    return tuple(name for name in METHODS if name in names)
