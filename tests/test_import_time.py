@@ -105,7 +105,7 @@ qrnn.export_model(qrnn.load({path!r}), qrnn.load_target("generic"), pathlib.Path
 
 
 def test_the_measure_works() -> None:
-    """What is imported is seen."""
+    """A costly import is seen."""
     assert "typer" in loaded("import qrnn.cli.commands")
     assert {"numba", "onnx"} & loaded("import qrnn\nqrnn.load_onnx") == {"onnx"}
 

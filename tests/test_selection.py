@@ -90,7 +90,7 @@ def run(
 
 
 def taken(folder: Path, *options: str) -> set[str]:
-    """The tests that a run takes."""
+    """Return the tests that a run takes."""
     done = run(folder, SUITE, "--collect-only", "-q", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     return {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}
@@ -138,7 +138,7 @@ def test_a_covering_depends_on_the_cases_alone() -> None:
 
 
 def test_a_slow_test_fails_and_the_next_is_run(tmp_path: Path) -> None:
-    """Also on a busy machine, where its limit is longer."""
+    """The slow test fails on a busy machine too, where its limit is longer."""
     done = run(tmp_path, SLOW)
     assert "Failed: call took more than 0.5 s" in done.stdout
     assert "time.sleep(60)" in done.stdout

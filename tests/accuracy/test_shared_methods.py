@@ -67,7 +67,7 @@ def test_spoken_digits(name: str, case: int) -> None:
 
 
 def test_four_bits_for_the_noise_suppressor() -> None:
-    """12.7 dB by plain rounding."""
+    """Plain rounding gives 12.7 dB."""
     model = load_onnx(THIRD_PARTY / "dtln_model_1.onnx")
     with np.load(SHARED / "data" / "dtln_model_1_io.npz") as d:
         magnitude = d["magnitude"][None]

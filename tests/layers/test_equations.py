@@ -237,7 +237,7 @@ def test_identity_rnn(scale: float) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "lstm, projection", "gru, Chung", "rnn, relu"])
 def test_bidirectional(name: str) -> None:
-    """Both directions are those of two layers of their own, side by side."""
+    """A bidirectional layer gives what two layers of one direction give, side by side."""
     rng = np.random.default_rng(7)
     (ahead, run_ahead, fed_back), (back, run_back, _) = CASES[name](rng), CASES[name](rng)
     x = rng.normal(size=(len(LENGTHS), STEPS, I))

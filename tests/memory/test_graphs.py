@@ -89,7 +89,7 @@ def test_inputs_with_and_without_the_axis_are_refused() -> None:
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_stream_carries_the_state(op: str, shape: str) -> None:
-    """As the same weights in a graph whose states are inputs and outputs."""
+    """The result is that of the same weights in a graph whose states are inputs and outputs."""
     shown = import_model(one_step(op, shape, state_in=True, state_out=True), "test")
     model = import_model(one_step(op, shape), "test", stream=True)
     assert remembers(model) == [True]

@@ -45,7 +45,7 @@ def test_a_fit_is_never_worse(seed: int, size: float, ramp: Activation, steps: i
 
 @pytest.mark.parametrize("ramp", RAMPS)
 def test_a_ramp_is_found(ramp: Activation) -> None:
-    """Where the values are those of a ramp with other slope and offset."""
+    """The values are those of a ramp with another slope and offset."""
     rng = np.random.default_rng(0)
     line = ramp_ends(ramp)
     a = rng.normal(size=(500, 4)) * line.high
@@ -68,7 +68,7 @@ CELLS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_models_gain(name: str) -> None:
-    """On data like that of the fit, in real numbers and in integers; head's biases and rows change, functions keep their names."""
+    """The models gain on similar data, in real numbers and in integers; biases and rows change, functions keep their names."""
     model, rng = make_model(CELLS[name], np.random.default_rng(1)), np.random.default_rng(2)
     data, other = ({"x": rng.normal(size=(40, 15, 4))} for _ in range(2))
     batch = make_batch(model.inputs, other)

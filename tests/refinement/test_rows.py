@@ -68,7 +68,7 @@ def test_every_cell(name: str, bits: int) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru before", "rnn"])
 def test_four_bits_gain(name: str) -> None:
-    """On data that has the directions that data has; on other data of the same kind."""
+    """The gain is measured on other data of the same kind, in which operands have the same few directions."""
     shape = replace(SHAPES[name], input_size=20, hidden_size=40, head=5, weight=0.25)
     model, rng = make_model(shape, np.random.default_rng(1)), np.random.default_rng(2)
     mix = rng.normal(size=(4, 20))
@@ -142,7 +142,7 @@ def test_a_grid_and_back(bits: int) -> None:
 
 
 def test_states_before_a_step() -> None:
-    """In both directions, with sequences of their own lengths."""
+    """The states are right in both directions, with sequences of different lengths."""
     batch = make_batch(
         make_model(Shape("rnn", 2, 1), np.random.default_rng(0)).inputs,
         {"x": np.zeros((2, 4, 2)), "lengths": np.array([4, 2])},
