@@ -78,11 +78,11 @@ class Budgets:
 
         def least(name: str, key: str, limit: float | None, unit: str, scale: float) -> None:
             if limit is not None:
-                found.append(Bound(name, key, limit, True, unit, scale))
+                found.append(Bound(name, key, limit, at_least=True, unit=unit, scale=scale))
 
         def most(name: str, key: str, limit: float | None, unit: str, scale: float | None = None) -> None:
             if limit is not None:
-                found.append(Bound(name, key, limit, False, unit, scale or float(limit or 1)))
+                found.append(Bound(name, key, limit, at_least=False, unit=unit, scale=scale or float(limit or 1)))
 
         most("accuracy drop", "accuracy_drop", self.max_accuracy_drop, "points", scale=1.0)
         least("SQNR", "sqnr_db", self.min_sqnr, "dB", scale=6.0)
