@@ -30,7 +30,7 @@ _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS, errno.EBA
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an output goes.
+    """The place where an output goes.
 
     ``place`` is the path with all links followed. ``found`` is the status of what stands there, None where there is nothing. ``descriptor``
     is the number of this process's own descriptor where the path names one.
