@@ -1,4 +1,4 @@
-"""``python -m qrnn``."""
+"""Run the command line as ``python -m qrnn``."""
 
 from qrnn.cli import main
 

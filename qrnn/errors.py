@@ -1,12 +1,12 @@
-"""One root for every error a user can cause, and its few kinds.
+"""The errors that a user can cause: one base class and its few kinds.
 
-A message says where, which value, what was expected and the remedy. The command line prints it on one line and exits with
-status 2; nothing else in the package is meant to be caught by users.
+A message says where the problem is, which value was found, what was expected and what to do about it. The command line prints it on one
+line and exits with status 2. Callers need to catch no other exception of this package.
 """
 
 
 class QrnnError(Exception):
-    """Root of every error that a user's input can cause."""
+    """The base class of every error that a user's input can cause."""
 
 
 class UnsupportedError(QrnnError):

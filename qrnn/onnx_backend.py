@@ -1,12 +1,12 @@
-"""qrnn behind ONNX's own backend interface, ``onnx.backend.base``: arrays in and out as the graph declares them.
+"""Offer qrnn through ONNX's own backend interface, ``onnx.backend.base``: arrays in and out as the graph declares them.
 
     import qrnn.onnx_backend as backend
     rep = backend.prepare(model, engine="float")      # the float64 oracle
     y, y_h = rep.run([x, w, r])                       # the graph's order, layout and types
 
-``engine`` may also be a backend of integers (`qrnn.backends.backend_names`): the model is then quantized with ranges measured on the
-very inputs of the run (`Bound.calibration`). Weights that are graph inputs, as in ONNX's node tests, are bound to the values of the
-run before the import; initial states and sequence_lens stay inputs.
+``engine`` may also be a backend of integers (`qrnn.backends.backend_names`): the model is then quantized with ranges measured on the very
+inputs of the run (`Bound.calibration`). Weights that are graph inputs, as in ONNX's node tests, are bound to the values of the run before
+the import; initial states and sequence_lens stay inputs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Bound:
 
     @property
     def calibration(self) -> dict[str, Any]:
-        """``data`` to take ranges from: with all of their padding where every sequence is of no steps, for want of anything else."""
+        """The ``data`` from which ranges are measured; with all padding where every sequence is empty, since nothing else is there."""
         lengths = {i.name for i in self.model.inputs if i.kind == "lengths"} & self.data.keys()
         if any(np.asarray(self.data[name]).any() for name in lengths):
             return self.data
@@ -101,9 +101,9 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
             self._import(blank)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The graph's outputs in its own order, layout and types.
+        """Return the graph's outputs in its own order, layout and types.
 
-        ``inputs``: arrays by name, or in the order of the graph's inputs; initial states may be left out of a mapping.
+        ``inputs`` are arrays by name, or in the order of the graph's inputs; initial states may be left out of a mapping.
         """
         bound = self.bind(inputs)
         if self.engine == FLOAT:
@@ -116,7 +116,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
         return self.in_graph_form(bound.model, outputs)
 
     def bind(self, inputs: Any) -> Bound:
-        """The model of this run's weights, and the run's other inputs, batch first."""
+        """Return the model with this run's weights, and the run's other inputs, batch first."""
         arrays = self._named(inputs)
         missing = [name for name in self._weights if name not in arrays]
         if missing:
@@ -136,7 +136,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
         return Bound(model, data)
 
     def in_graph_form(self, model: FloatModel, outputs: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Batch-first ``outputs`` by name as the graph gives them out."""
+        """Return batch-first ``outputs`` by name in the graph's own form."""
         return tuple(
             np.ascontiguousarray(to_graph(o, outputs[o.name]).astype(self._types[o.name])) for o in model.outputs
         )
@@ -158,7 +158,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
         return dict(zip(names, values, strict=True))
 
     def _import(self, weights: Mapping[str, Any]) -> FloatModel:
-        """The model with ``weights`` as initializers; imported once for each content."""
+        """Import the model with ``weights`` as initializers, once for each content."""
         digest = hashlib.sha256()
         for name, array in weights.items():
             digest.update(f"{name} {array.dtype} {array.shape};".encode() + np.ascontiguousarray(array).tobytes())
@@ -175,11 +175,11 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
 
 
 class QrnnBackend(Backend):  # type: ignore[misc]
-    """The interface of ``onnx.backend.base.Backend``. Keywords that are not named here have no meaning and are not looked at."""
+    """The interface of ``onnx.backend.base.Backend``. Keywords that are not named here have no meaning and are ignored."""
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether `prepare` takes the model; what depends on weights of unknown shape shows only when they are given."""
+        """Return whether `prepare` takes the model; problems with weights of unknown shape show only when they are given."""
         try:
             cls.prepare(model, device, **kwargs)
         except QrnnError:
@@ -195,9 +195,9 @@ class QrnnBackend(Backend):  # type: ignore[misc]
         scheme: Scheme | None = None,
         **kwargs: Any,
     ) -> QrnnRep:
-        """The model ready to run on ``engine``, quantized by ``scheme`` where that is one of integers.
+        """Return the model ready to run on ``engine``, quantized by ``scheme`` where that is an engine of integers.
 
-        Raises `UnsupportedError` for what is not implemented, `ModelFileError` for a damaged model, `BackendError` for another device
+        Raises `UnsupportedError` for what is not implemented, `ModelFileError` for a damaged model, and `BackendError` for another device
         or an unknown engine.
         """
         if not cls.supports_device(device):
@@ -208,7 +208,7 @@ class QrnnBackend(Backend):  # type: ignore[misc]
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
-        """`prepare` and run once."""
+        """Prepare a model and run it once."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -220,7 +220,10 @@ class QrnnBackend(Backend):  # type: ignore[misc]
         outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Run one node on arrays by name, or in the order of its inputs without the absent ones. ``opset_version``: of the operator."""
+        """Run one node on arrays by name, or in the order of its inputs without the absent ones.
+
+        ``opset_version`` is that of the operator.
+        """
         opset = int(kwargs.pop("opset_version", onnx.defs.onnx_opset_version()))
         names = list(dict.fromkeys(name for name in node.input if name))
         if not isinstance(inputs, Mapping):
@@ -250,12 +253,12 @@ class QrnnBackend(Backend):  # type: ignore[misc]
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """CPU only."""
+        """Return whether a device is supported; only CPU is."""
         return device.split(":")[0] == "CPU"
 
 
 def weight_inputs(graph: onnx.GraphProto) -> set[str]:
-    """The graph inputs that are weights of a node, directly or through nodes that rearrange them."""
+    """Return the graph inputs that are weights of a node, directly or through nodes that rearrange them."""
     declared = {i.name: len(i.type.tensor_type.shape.dim) for i in graph.input}
     initialized = {t.name for t in graph.initializer}
     made_by = {name: node for node in graph.node for name in node.output}
@@ -273,7 +276,7 @@ def weight_inputs(graph: onnx.GraphProto) -> set[str]:
 def _weights_of(
     node: onnx.NodeProto, rank: Mapping[str, int], initialized: set[str], made_by: Mapping[str, onnx.NodeProto]
 ) -> list[str]:
-    """The names that a node reads as weights. ``rank``: of the graph inputs."""
+    """Return the names that a node reads as weights; ``rank`` is that of each graph input."""
     read = list(node.input)
     if node.op_type == "Add":  # a vector is a bias: what has a batch axis and features has two axes or more
         return [name for name in read if rank.get(name) == 1]
@@ -284,7 +287,7 @@ def _weights_of(
 
 
 def _with_dynamic_axes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which the inputs that recurrent nodes read have no literal batch or time sizes.
+    """Return a copy in which the inputs that recurrent nodes read have no literal batch or time sizes.
 
     ONNX's node tests bake them in, and a single step would be taken for a graph that runs one step per call.
     """
@@ -305,7 +308,7 @@ def _with_dynamic_axes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_initializers(model: onnx.ModelProto, weights: Mapping[str, Any]) -> onnx.ModelProto:
-    """A copy with ``weights`` as initializers, in place of inputs and of initializers of their names."""
+    """Return a copy with ``weights`` as initializers, in place of inputs and of initializers of their names."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for values in (copy.graph.input, copy.graph.initializer):
@@ -319,8 +322,10 @@ def _with_initializers(model: onnx.ModelProto, weights: Mapping[str, Any]) -> on
 
 
 def _blank(graph: onnx.GraphProto, weights: set[str]) -> dict[str, Any] | None:
-    """Zeros for the weights that are inputs; None where a shape is not declared, or is so large that only a run's own arrays say
-    whether it is meant."""
+    """Return zeros for the weights that are inputs.
+
+    None where a shape is not declared, or is so large that only a run's own arrays say whether it is meant.
+    """
     blank = {}
     elements = 0
     for declared in graph.input:

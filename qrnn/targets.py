@@ -1,7 +1,7 @@
-"""Known hardware, as data: one TOML a target. A new target is a new file in ``targets/``, or anywhere, named by its path.
+"""Known hardware, as data: each target is one TOML file in ``targets/``, or anywhere else when it is named by its path.
 
-docs/add_a_target.md walks through every key. The classes below are the file's sections, their fields its keys: a field with a default is a
-key that may be left out.
+docs/add_a_target.md walks through every key. The classes below are the file's sections, and their fields its keys: a field with a default
+is a key that may be left out.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MOST_BYTES = 1 << 20
 """The most bytes that a target's file may have; qrnn's own have about a thousand."""
 
 _SHIFTS = range(11)
-"""Shifts that QEMU's ``-icount`` takes."""
+"""The shifts that QEMU's ``-icount`` accepts."""
 
 
 @dataclass(frozen=True)
 class Core:
-    """The processor: bits of a register, instructions that count, and the dot product that exported C takes."""
+    """The processor: bits of a register, instructions that count, and the kernels of dot products that exported C uses."""
 
     word_bits: int
     instructions: tuple[str, ...]
@@ -38,7 +38,7 @@ class Core:
 
 @dataclass(frozen=True)
 class Memory:
-    """Flash and RAM in bytes and the clock in Hz of one typical ``device``; None where it is no limit, or not known."""
+    """Flash and RAM in bytes and the clock in Hz of one typical ``device``; None where there is no limit, or it is not known."""
 
     flash_bytes: int | None = None
     ram_bytes: int | None = None
@@ -49,10 +49,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Build:
-    """How C is built: ``board`` names the start-up in ``targets/boards``, the rest the compilers that know the core.
+    """How C is built: ``board`` names the start-up code in ``targets/boards``, the rest the compilers that know the core.
 
     ``gnu`` is the prefix of GNU's tools ("arm-none-eabi"), ``gnu_package`` Debian's package of them. A compiler without flags is not used.
-    Board "host" needs no flags: the compiler's own machine is meant.
+    Board "host" needs no flags: it is the compiler's own machine.
     """
 
     board: Board | None = None
@@ -65,10 +65,10 @@ class Build:
 
 @dataclass(frozen=True)
 class Emulation:
-    """The QEMU machine that stands for the device, its memory map in bytes, and its clockwork.
+    """The QEMU machine that stands for the device, its memory map in bytes, and its timer.
 
-    2^``icount_shift`` ns of virtual time pass with each instruction; ``tick_hz`` is the rate of SysTick (Arm), from which they are counted.
-    ``core`` says what is emulated, ``note`` where that differs from the target.
+    Each instruction takes 2^``icount_shift`` ns of virtual time; ``tick_hz`` is the rate of SysTick (Arm), from which instructions are
+    counted. ``core`` says what is emulated, ``note`` where that differs from the target.
     """
 
     command: str
@@ -87,7 +87,7 @@ class Emulation:
 
 @dataclass(frozen=True)
 class Cost:
-    """What estimates of time rest upon: cycles an instruction, instructions a multiply-add, a gate function and a step; their ``source``.
+    """Figures for estimates of time: cycles per instruction, instructions per multiply-add, gate function and step; and their ``source``.
 
     A time step of a model is estimated as ``step + unit * values of gate functions + mac * multiply-adds`` instructions, both counted by
     `qrnn.devices.measure.work`: an LSTM has five values for each unit, a GRU three, an RNN one. Any may be None: not known.
@@ -102,7 +102,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Target:
-    """One device. ``scheme`` are defaults for `qrnn.Scheme`; ``note`` is for people."""
+    """One device. ``scheme`` holds defaults for `qrnn.Scheme`, and ``note`` is for people."""
 
     name: str
     description: str
@@ -115,23 +115,23 @@ class Target:
     note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, for JSON."""
+        """Return the fields by name, for JSON."""
         return asdict(self)
 
 
 def targets_folder() -> Path:
-    """The folder of the TOML files: inside the installed package, or beside it in a source checkout."""
+    """Return the folder of the TOML files, inside the installed package or beside it in a source checkout."""
     installed = Path(str(files("qrnn"))) / "targets"
     return installed if installed.is_dir() else Path(str(files("qrnn"))).parent / "targets"
 
 
 def target_names() -> tuple[str, ...]:
-    """Names that `load_target` takes."""
+    """Return the names that `load_target` takes."""
     return tuple(sorted(path.stem for path in targets_folder().glob("*.toml")))
 
 
 def load_target(name: str) -> Target:
-    """Read and check one target, by its name or by the path of its file, which ends in ``.toml``.
+    """Read and check one target, given by its name or by the path of its file, which ends in ``.toml``.
 
     TargetError names the file, the key and what was expected.
     """
@@ -160,13 +160,13 @@ def read_target(path: Path) -> Target:
         raise TargetError(f"{path}: name is {target.name!r}, expected the file's own name {path.stem!r}")
     _check_sizes(path, target)
     if target.emulation is not None:
-        _check_clockwork(path, target.build.board, target.emulation)
+        _check_timer(path, target.build.board, target.emulation)
     _complete_scheme(path, target.scheme)
     return target
 
 
 def _check_sizes(path: Path, target: Target) -> None:
-    """What counts something is a whole number of it."""
+    """Refuse sizes and rates that are not more than 0."""
     for where, part in (("core", target.core), ("memory", target.memory), ("emulation", target.emulation)):
         for key in ("word_bits", "flash_bytes", "ram_bytes", "clock_hz", "tick_hz"):
             value = getattr(part, key, None)
@@ -174,8 +174,11 @@ def _check_sizes(path: Path, target: Target) -> None:
                 raise TargetError(f"{path}: {where}.{key} = {value}, expected more than 0")
 
 
-def _check_clockwork(path: Path, board: Board | None, emulation: Emulation) -> None:
-    """Instructions can be counted exactly: more than two ticks of the timer pass with each, as `targets/boards/arm_m.c` says."""
+def _check_timer(path: Path, board: Board | None, emulation: Emulation) -> None:
+    """Refuse a timer by which instructions cannot be counted exactly.
+
+    More than two ticks must pass with each instruction, as `targets/boards/arm_m.c` says.
+    """
     if emulation.icount_shift not in _SHIFTS:
         raise TargetError(f"{path}: emulation.icount_shift = {emulation.icount_shift}, expected 0 to 10")
     if board == "arm_m":
@@ -193,7 +196,7 @@ def _check_clockwork(path: Path, board: Board | None, emulation: Emulation) -> N
 
 
 def _complete_scheme(path: Path, scheme: dict[str, Any]) -> None:
-    """Check the scheme and fill its defaults in."""
+    """Check the scheme and fill in its defaults."""
     from qrnn.quantization.scheme import Scheme  # costly to import, and only needed to check
 
     try:
@@ -204,14 +207,14 @@ def _complete_scheme(path: Path, scheme: dict[str, Any]) -> None:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Types of a section's fields, without the None of those that may be left out: TOML has no null."""
+    """Return the types of a section's fields, without the None of those that may be left out: TOML has no null."""
     unions = (Union, UnionType)
     hints = get_type_hints(kind)
     return {name: get_args(hint)[0] if get_origin(hint) in unions else hint for name, hint in hints.items()}
 
 
 def _section(path: Path, kind: type, table: dict[str, Any], where: str) -> Any:
-    """A dataclass of a table whose keys are its fields."""
+    """Make a dataclass from a table whose keys are its fields."""
     values = {}
     for entry in fields(kind):
         expected = _hints(kind)[entry.name]
@@ -226,7 +229,7 @@ def _section(path: Path, kind: type, table: dict[str, Any], where: str) -> Any:
 
 
 def _value(path: Path, key: str, expected: Any, value: Any) -> Any:
-    """``value`` as the type a field has."""
+    """Return ``value`` as the type that a field has."""
     if is_dataclass(expected) and isinstance(expected, type) and isinstance(value, dict):
         return _section(path, expected, value, f"{key}.")
     origin = get_origin(expected)
@@ -244,7 +247,7 @@ def _value(path: Path, key: str, expected: Any, value: Any) -> Any:
 
 
 def _words(expected: Any) -> str:
-    """A field's type, for people."""
+    """Return a field's type in words."""
     origin = get_origin(expected)
     if origin is tuple:
         return "a list of str"

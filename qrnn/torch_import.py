@@ -1,4 +1,4 @@
-"""PyTorch modules in, `FloatModel` out: exported to ONNX in memory with dynamic batch and time, and imported from there.
+"""Import PyTorch modules as `FloatModel`: they are exported to ONNX in memory with dynamic batch and time, and imported from there.
 
 PyTorch is imported only here and only when `from_torch` is called.
 """
@@ -37,19 +37,19 @@ float32, far below what another computation would give."""
 
 
 def from_torch(module: Any, example: Any, name: str | None = None, stream: bool = False) -> FloatModel:
-    """The float model that ``module`` computes in evaluation mode.
+    """Return the float model that ``module`` computes in evaluation mode.
 
     ``example`` is what ``module`` is called with: a tensor, or a tuple of arguments (tensors, or tuples of tensors like an LSTM's (h, c)).
-    Only its shapes and types matter, its batch and time sizes are not kept. Graph inputs are called as the arguments of
-    ``forward`` (an LSTM's own: ``input``, ``h_0``, ``c_0``), outputs as the keys of a dict, else ``output`` or ``output_0``, ``output_1``, …
-    (an LSTM's own: ``output``, ``h_n``, ``c_n``). Whatever the layout of the module (batch_first or not), the arrays that qrnn
-    takes and gives are batch first.
+    Only its shapes and types matter, and its batch and time sizes are not kept. Graph inputs are called as the arguments of ``forward`` (an
+    LSTM's own: ``input``, ``h_0``, ``c_0``), outputs as the keys of a dict, else ``output`` or ``output_0``, ``output_1``, … (an LSTM's
+    own: ``output``, ``h_n``, ``c_n``). Whatever the layout of the module (batch_first or not), the arrays that qrnn takes and gives are
+    batch first.
 
-    ``stream`` as for `qrnn.load_onnx`: of a module that computes one time step, carry every state from step to step.
+    ``stream`` is as for `qrnn.load_onnx`: for a module that computes one time step, it carries every state from step to step.
 
-    Works for torch.nn.LSTM, GRU and RNN and what `qrnn.load_onnx` knows around them; a torch.nn.LSTM with proj_size only as the whole
-    module. The module is left as it was, in training mode where it was. Finally both are run, on the example and on one twice as
-    large in batch and time, and must agree.
+    It works for torch.nn.LSTM, GRU and RNN and what `qrnn.load_onnx` knows around them; a torch.nn.LSTM with proj_size only as the whole
+    module. The module is left as it was, in training mode where it was. Finally both are run, on the example and on one twice as large in
+    batch and time, and must agree.
 
     Raises UnsupportedError for what cannot be imported, by name; DataError for an example that does not fit the module; QrnnError when
     PyTorch is not installed.
@@ -77,7 +77,7 @@ def from_torch(module: Any, example: Any, name: str | None = None, stream: bool 
 
 @contextlib.contextmanager
 def _evaluation(module: Any) -> Iterator[None]:
-    """Evaluation mode; afterwards every submodule is in the mode that it was in. PyTorch's warnings are not the caller's."""
+    """Switch to evaluation mode, and afterwards return every submodule to its own mode; hide PyTorch's warnings from the caller."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
@@ -91,7 +91,7 @@ def _evaluation(module: Any) -> Iterator[None]:
 
 
 def _called(module: Any, arguments: tuple[Any, ...], name: str) -> Any:
-    """The module's results on its arguments; refuses packed sequences that reach a recurrent layer in another order."""
+    """Return the module's results on its arguments; refuse packed sequences that reach a recurrent layer in another order."""
     import torch
 
     unsorted: list[str] = []
@@ -140,7 +140,7 @@ def _refuse_modules(module: Any, name: str) -> None:
 
 
 def _named_inputs(module: Any, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """The example's tensors by graph input name, in the order of the export."""
+    """Return the example's tensors by graph input name, in the order of the export."""
     import torch
 
     names = list(inspect.signature(module.forward).parameters)
@@ -163,7 +163,7 @@ def _named_inputs(module: Any, arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _named_outputs(module: Any, results: Any) -> dict[str, Any]:
-    """The results' tensors by graph output name, in the order of the export, which goes into tuples and dicts."""
+    """Return the results' tensors by graph output name, in the order of the export, which goes into tuples and dicts."""
     import torch
 
     if isinstance(module, torch.nn.RNNBase):
@@ -190,7 +190,7 @@ def _flat(results: Any) -> Iterator[Any]:
 def _exported(
     module: Any, arguments: tuple[Any, ...], name: str, inputs: dict[str, Any], outputs: list[str], stream: bool
 ) -> FloatModel:
-    """Exported twice: first with every axis dynamic, to learn which are batch and time, then with these alone."""
+    """Export twice: first with every axis dynamic, to learn which are batch and time, then with these alone."""
     every = {key: {axis: f"{key}_{axis}" for axis in range(value.dim())} for key, value in inputs.items()}
     graph = _export(module, arguments, name, list(inputs), outputs, every).graph
     constants = Constants(graph, Budget(graph.ByteSize()))
@@ -213,7 +213,10 @@ def _export(
     outputs: list[str],
     axes: dict[str, dict[int, str]],
 ) -> onnx.ModelProto:
-    """The exporter that needs no further package; the newer one needs onnxscript and bakes the sizes of states into the graph."""
+    """Export with the exporter that needs no further package.
+
+    The newer one needs onnxscript and bakes the sizes of states into the graph.
+    """
     import torch
 
     buffer = io.BytesIO()
@@ -239,7 +242,7 @@ def _export(
 
 
 def _projected(module: Any, name: str, inputs: dict[str, Any]) -> FloatModel:
-    """A torch.nn.LSTM with proj_size, which ONNX cannot write, by `qrnn.layers`."""
+    """Build a torch.nn.LSTM with proj_size, which ONNX cannot write, by `qrnn.layers`."""
     if inputs["input"].dim() != 3:
         raise UnsupportedError(f"module '{name}' reads {inputs['input'].dim()} axes; give the example a batch axis")
     L, D, H, P = module.num_layers, 2 if module.bidirectional else 1, module.hidden_size, module.proj_size
@@ -275,7 +278,7 @@ def _projected_direction(module: Any, source: layers.Tensor, level: int, reverse
 
 
 def _started(layer: Layer, first: int, key: str, size: int) -> Layer:
-    """The layer with each direction's initial state from its own rows, ``first`` and following, of a state input [L·D, N, size]."""
+    """Return the layer with each direction's initial state from its own rows, ``first`` and following, of a state input [L·D, N, size]."""
     assert isinstance(layer, Recurrent)
     states = [
         InitialState(np.zeros(size), key, np.arange((first + d) * size, (first + d + 1) * size))
@@ -286,7 +289,7 @@ def _started(layer: Layer, first: int, key: str, size: int) -> Layer:
 
 
 def _check(module: Any, arguments: tuple[Any, ...], model: FloatModel, inputs: dict[str, Any]) -> None:
-    """Both computed, on the example and on one of twice the batch and time: no size of the example may be baked in."""
+    """Compare both on the example and on one of twice the batch and time: no size of the example may be baked in."""
     known = {i.name: i for i in model.inputs}
     has_lengths = any(i.kind == "lengths" for i in model.inputs)
     for factor in (1, 2):

@@ -17,6 +17,6 @@ pytest_addoption = selection.add_options
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every test of every run has a time limit, and is chosen by its marks."""
+    """Give every test of every run a time limit, and choose tests by their marks."""
     for plugin in (selection, time_limit):
         config.pluginmanager.register(plugin)

@@ -1,4 +1,4 @@
-"""Which compilers and emulators work on this machine. A test that needs one that does not is skipped, and the reason names it."""
+"""Find out which compilers and emulators work on this machine; a test that needs another one is skipped, and the reason names it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ int main(void) { return (int)strlen("") + printf("%d", (int)sizeof(int64_t)) - 1
 
 
 def tool(name: str) -> str:
-    """The path of a program; the test is skipped where it is not installed."""
+    """Return the path of a program; the test is skipped where it is not installed."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -29,7 +29,7 @@ def tool(name: str) -> str:
 
 
 def compiler(name: str, *flags: str) -> str:
-    """The path of a C compiler for this machine; the test is skipped unless it builds a program with ``flags`` that runs.
+    """Return the path of a C compiler for this machine; the test is skipped unless it builds a program with ``flags`` that runs.
 
     A compiler can be there without the headers or libraries that a build needs: Debian's clang, for one, comes without its sanitizers.
     """
@@ -37,7 +37,7 @@ def compiler(name: str, *flags: str) -> str:
 
 
 def cross_compiler(name: str, *flags: str) -> str:
-    """As `compiler`, for one whose programs do not run here: the test is skipped unless it builds one."""
+    """Return the path of a compiler whose programs do not run here; the test is skipped unless it builds one."""
     return _working(name, flags, runs=False)
 
 
@@ -51,7 +51,7 @@ def _working(name: str, flags: tuple[str, ...], runs: bool) -> str:
 
 @cache
 def _problem(path: str, flags: tuple[str, ...], runs: bool) -> str:
-    """What goes wrong when a small program is built, and run where it ``runs``; empty where nothing does."""
+    """Return what goes wrong when a small program is built, and run where it ``runs``; empty where nothing does."""
     with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
         source, program = Path(folder, "probe.c"), Path(folder, "probe")
         source.write_text(PROGRAM)

@@ -1,4 +1,4 @@
-"""Small float models made for tests, without an importer."""
+"""Build small float models for tests, without an importer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLE_ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What a test model looks like."""
+    """The shape of a test model."""
 
     cell: CellKind = "lstm"
     input_size: int = 3
@@ -51,17 +51,20 @@ class Shape:
 
     @property
     def output_size(self) -> int:
-        """P, per direction."""
+        """The size P of what each direction feeds back."""
         return self.projection or self.hidden_size
 
     @property
     def state_shape(self) -> tuple[int, ...]:
-        """Of the graph input ``state`` without its batch: h and c, layers, directions, units."""
+        """The shape of the graph input ``state`` without its batch: h and c, layers, directions, units."""
         return 2, self.layers, len(self.directions), max(self.hidden_size, self.output_size)
 
 
 def make_model(shape: Shape, rng: np.random.Generator) -> FloatModel:
-    """A stack of recurrent layers reading ``x`` [N, T, input_size], outputs ``y`` (all steps), ``h`` and ``c`` of the last layer."""
+    """Build a stack of recurrent layers that reads ``x`` [N, T, input_size].
+
+    Its outputs are ``y`` (all steps), and ``h`` and ``c`` of the last layer.
+    """
     D = len(shape.directions)
     tensors = {"x": TensorInfo(shape.input_size, True)}
     inputs = [GraphInput("x", "features", (shape.input_size,), True)]

@@ -1,4 +1,4 @@
-"""The most memory that a process has held.
+"""Measure the most memory that a process has held.
 
 ``ru_maxrss`` does not tell it on Linux: it outlives ``exec``, so that a program begins with the peak of the process that started it. The
 kernel's ``VmHWM`` belongs to the address space, which a program does not share with what ran before it.
@@ -18,7 +18,7 @@ RESET_PEAK = "5"  # see proc(5)
 
 
 def peak() -> int:
-    """The most memory that this process has held, in bytes: since it began, or since the last call of :func:`forget_peak`."""
+    """Return the most memory that this process has held, in bytes, since it began or since the last call of :func:`forget_peak`."""
     if sys.platform == "linux":
         found = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
         assert found is not None
@@ -27,7 +27,7 @@ def peak() -> int:
 
 
 def forget_peak() -> int:
-    """Let the peak start again from what this process holds now, where the kernel can do that; the peak after it, in bytes."""
+    """Let the peak start again from what this process holds now, where the kernel can do that, and return it in bytes."""
     if sys.platform == "linux":
         with contextlib.suppress(
             OSError

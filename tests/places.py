@@ -1,4 +1,4 @@
-"""Places that files are written to and read from in tests: devices of one's own, folders of other users, and users without privileges."""
+"""Places that files are written to and read from in tests: private devices, folders of other users, and users without privileges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_ROOT = 65534
 
 
 def device(path: Path, major: int, minor: int) -> Path:
-    """A character device of one's own: the machine's are never written to by tests."""
+    """Make a private character device: tests never write to the machine's."""
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
         with path.open("rb"):
@@ -28,10 +28,12 @@ def device(path: Path, major: int, minor: int) -> Path:
 
 
 def null(folder: Path) -> Path:
+    """Make a device like /dev/null."""
     return device(folder / "null", 1, 3)
 
 
 def full(folder: Path) -> Path:
+    """Make a device like /dev/full."""
     return device(folder / "full", 1, 7)
 
 

@@ -1,10 +1,10 @@
-"""Which cases a run takes.
+"""Select the cases that a run takes.
 
-The suite has three sizes. By default a run leaves out what is marked ``matrix`` or ``long``. ``matrix`` marks the rest of wide products
-of cases; ``.ci/run`` takes one shard of it by ``--shard K/N``. ``long`` marks sweeps that take many minutes each.
+The suite has three sizes. By default a run leaves out what is marked ``matrix`` or ``long``. ``matrix`` marks the rest of wide products of
+cases; ``.ci/run`` takes one shard of it by ``--shard K/N``. ``long`` marks sweeps that take many minutes each.
 
-A test function marked ``wide`` is split here: the default run keeps a few cases in which every value of the named parameters occurs,
-and the others get the mark ``matrix``.
+A test function marked ``wide`` is split here: the default run keeps a few cases in which every value of the named parameters occurs, and
+the others get the mark ``matrix``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Values = Mapping[str, int]
 
 
 def stable(text: str) -> int:
-    """A number of 32 bits that depends on the text alone, in every process."""
+    """Return a number of 32 bits that depends on the text alone, in every process."""
     return zlib.crc32(text.encode())
 
 
 def covering(cases: Mapping[str, Values], names: Sequence[str], keep: int = 1) -> set[str]:
-    """Ids of a few ``cases`` in which every value of each parameter in ``names`` occurs; at least ``keep`` where there are so many.
+    """Return the ids of a few ``cases`` in which every value of each parameter in ``names`` occurs; at least ``keep``, if there are enough.
 
     The choice depends on ids and values alone. It takes the case with most values that have not occurred yet, again and again; of equal
     cases the one whose id has the least `stable` number, so that values of different parameters meet in changing combinations.
@@ -41,7 +41,7 @@ def covering(cases: Mapping[str, Values], names: Sequence[str], keep: int = 1) -
 
 
 def numbered(items: Sequence[pytest.Item]) -> dict[str, Values]:
-    """Ids of the cases of functions, each with its parameters' values as numbers: those of a function in the order in which they occur."""
+    """Return the ids of the cases of functions with their parameters' values as numbers, in the order in which the values occur."""
     seen: dict[tuple[str, str], list[object]] = defaultdict(list)
     found: dict[str, Values] = {}
     for item in items:
@@ -61,7 +61,7 @@ def _same(a: object, b: object) -> bool:
 
 
 def function_of(item: pytest.Item) -> str:
-    """The id of a case's function."""
+    """Return the id of a case's function."""
     return item.nodeid.partition("[")[0]
 
 
@@ -84,7 +84,7 @@ def split_wide(items: Sequence[pytest.Item], values: Mapping[str, Values]) -> No
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """``K/N`` as two numbers, K from 0 to N - 1."""
+    """Parse ``K/N`` as two numbers, K from 0 to N - 1."""
     number, _, count = text.partition("/")
     if number.isdecimal() and count.isdecimal() and int(number) < int(count):
         return int(number), int(count)
@@ -92,7 +92,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_key(item: pytest.Item, values: Values) -> str:
-    """What stays in one shard: a function, or a file's cases with the same values of the parameters in their mark ``shard_by``."""
+    """Return what stays in one shard: a function, or a file's cases with the same values of the parameters in their mark ``shard_by``."""
     mark = item.get_closest_marker("shard_by")
     if mark is None or not set(mark.args) <= values.keys():
         return function_of(item)
@@ -100,7 +100,7 @@ def shard_key(item: pytest.Item, values: Values) -> str:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """The options of the command line; called by conftest, since pytest is too far for that when it loads this module."""
+    """Add the options of the command line; conftest calls this, since pytest loads this module too late for its own hook."""
     parser.addoption(
         "--shard", metavar="K/N", help="of the tests marked matrix take the K-th of N parts, K from 0 to N - 1"
     )

@@ -209,7 +209,7 @@ SLOW: dict[str, tuple[Callable[[str, Any], Any], Any, str]] = {
 
 @cache
 def wanted(take: str) -> Any:
-    """What plain arrays of the machine's own widest types give, by the reference."""
+    """Return the reference's result for plain arrays of the machine's own widest types."""
     function, value, kinds = (TAKES | SLOW)[take]
     return function("reference", value.astype(np.float64 if "d" in kinds else np.int64))
 
@@ -239,7 +239,7 @@ def layouts_for(a: Any) -> list[str]:
 @pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("char", REAL + WHOLE)
 def test_types_of_numbers(take: str, char: str) -> None:
-    """Both byte orders, every layout, three calls of the shape, on the compiled backend."""
+    """Every type runs in both byte orders and every layout, in three calls of the shape, on the compiled backend."""
     function, value, kinds = TAKES[take]
     for order in "<>":
         typed = value.astype(np.dtype(char).newbyteorder(order))
@@ -377,7 +377,7 @@ def test_numbers_of_streams() -> None:
 
 
 def test_streams_own_arrays() -> None:
-    """What is written into a stream's arrays is converted by NumPy; another array cannot take their place unseen."""
+    """NumPy converts what is written into a stream's arrays; another array cannot take their place unseen."""
     for char in ("f", ">f", "d", ">d", "i", ">q", "g"):
         np.testing.assert_array_equal(in_place("cpu", VALUES[:, 0].astype(char)), wanted("stream"))
     own = session_of("cpu", False).stream(N)

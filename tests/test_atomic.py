@@ -394,7 +394,7 @@ def test_a_block_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 def test_names_of_a_stream_of_this_process(tmp_path: Path, name: str) -> None:
-    """What was printed before stands before it, and what is printed after it follows, into a pipe as into a file."""
+    """The output stands after what was printed before and before what is printed after, in a pipe as in a file."""
     if name == "link":
         (tmp_path / "link").symlink_to("/dev/stdout")
         name = str(tmp_path / "link")

@@ -130,7 +130,7 @@ def test_reference_figures() -> None:
 
 
 def test_cycles_for_an_instruction_are_those_traced() -> None:
-    """Where steps were traced, the target's figure lies among them."""
+    """For cores with traced steps, the target's figure lies among the traced ones."""
     for name in ("cortex-m0plus", "cortex-m3", "cortex-m4"):
         cost = qrnn.load_target(name).cost
         assert cost is not None

@@ -190,7 +190,7 @@ def test_python_compiles_and_its_names_exist(page: Path) -> None:
 
 
 def test_the_readmes_first_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the bundled digits: the conversion, sessions, streams, pools, export, comparison, explanation and difference."""
+    """The example runs on the bundled digits, from the conversion to the difference of two models."""
     block = next(b for b in fences(ROOT / "README.md", "python") if "load_onnx" in b)
     monkeypatch.chdir(tmp_path)
     shutil.copy(digits_model(), tmp_path / "model.onnx")
@@ -247,6 +247,12 @@ def test_extending_names_what_the_code_has() -> None:
         if re.fullmatch(r"[\w.]+", span) and not span.endswith((".py", ".md", ".h")):
             for word in span.split("."):
                 assert word in known, span
+
+
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    terms = re.findall(r"^- \*\*(.+?)\*\*", text(ROOT / "docs" / "glossary.md"), re.MULTILINE)
+    assert len(terms) > 70
+    assert [term.lower() for term in terms] == sorted({term.lower() for term in terms})
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------------------------

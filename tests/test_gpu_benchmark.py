@@ -106,7 +106,7 @@ def test_the_floor_of_a_layer_over_blocks() -> None:
 
 
 def test_the_floor_of_a_lone_step() -> None:
-    """No barrier; W by all 132 multiprocessors and R by one block, 64 KiB each at 40 bytes a cycle."""
+    """It has no barrier; W is read by all 132 multiprocessors and R by one block, 64 KiB each at 40 bytes per cycle."""
     floor = floor_of(Spec(STEP, "lstm", 128, 1), FACTS)
     assert floor.barrier == 0.0
     assert floor.reading == pytest.approx(65536 * (1 + 1 / 132) / 40 / 1000)

@@ -50,6 +50,13 @@ def test_import_of_the_package_needs_no_numpy() -> None:
     assert "numpy" not in loaded("import qrnn")
 
 
+def test_a_target_is_checked_without_the_oracle() -> None:
+    """Its scheme is all that a target needs of the quantization."""
+    modules = loaded("import qrnn.targets\nqrnn.targets.load_target('cortex-m4')")
+    assert "qrnn.quantization.scheme" in modules
+    assert modules.isdisjoint({"qrnn.equations.oracle", "qrnn.quantization.calibrate", "qrnn.model.float_model"})
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model as a file."""
@@ -98,7 +105,7 @@ qrnn.export_model(qrnn.load({path!r}), qrnn.load_target("generic"), pathlib.Path
 
 
 def test_the_measure_works() -> None:
-    """What is imported is seen."""
+    """A costly import is seen."""
     assert "typer" in loaded("import qrnn.cli.commands")
     assert {"numba", "onnx"} & loaded("import qrnn\nqrnn.load_onnx") == {"onnx"}
 

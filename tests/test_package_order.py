@@ -54,7 +54,7 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def imports(root: Path) -> Graph:
-    """What every module imports of qrnn: also in functions, and for type checkers alone."""
+    """Return what every module imports of qrnn, in functions and for type checkers too."""
     modules = sources(root)
     graph: dict[str, dict[str, int]] = {name: {} for name in modules}
     for name, path in modules.items():
@@ -132,7 +132,7 @@ def test_files_lie_in_packages() -> None:
 
 
 def written(root: Path, files: Mapping[str, str]) -> Path:
-    """A tree with such sources."""
+    """Return a tree with such sources."""
     for name, text in files.items():
         path = root / "qrnn" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -68,12 +68,15 @@ def test_stuck():
 """
 
 
-def run(folder: Path, source: str, *options: str, case: str = "") -> subprocess.CompletedProcess[str]:
-    """Run pytest on a file, or a case of it, with this project's options and hooks."""
+def run(
+    folder: Path, source: str, *options: str, case: str = "", python: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a file, or a case of it, with this project's options and hooks; ``python`` are the interpreter's options."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (folder / "test_it.py").write_text(source)
     command = [
         sys.executable,
+        *python,
         "-m",
         "pytest",
         "-c",
@@ -87,7 +90,7 @@ def run(folder: Path, source: str, *options: str, case: str = "") -> subprocess.
 
 
 def taken(folder: Path, *options: str) -> set[str]:
-    """The tests that a run takes."""
+    """Return the tests that a run takes."""
     done = run(folder, SUITE, "--collect-only", "-q", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     return {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}
@@ -135,7 +138,7 @@ def test_a_covering_depends_on_the_cases_alone() -> None:
 
 
 def test_a_slow_test_fails_and_the_next_is_run(tmp_path: Path) -> None:
-    """Also on a busy machine, where its limit is longer."""
+    """The slow test fails on a busy machine too, where its limit is longer."""
     done = run(tmp_path, SLOW)
     assert "Failed: call took more than 0.5 s" in done.stdout
     assert "time.sleep(60)" in done.stdout
@@ -147,3 +150,9 @@ def test_a_test_that_does_not_come_back_is_ended(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Timeout (0:00:01)!" in done.stderr
     assert "in test_stuck" in done.stderr
+
+
+def test_a_run_closes_what_it_opened(tmp_path: Path) -> None:
+    done = run(tmp_path, "def test_nothing():\n    pass\n", python=("-X", "dev"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stderr

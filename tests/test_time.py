@@ -40,7 +40,7 @@ def pooled(name: str, source: str, target: str, stride: int, delay: int, columns
 
 
 def strided(stride: int, delay: int = 0, stride_2: int = 1, delay_2: int = 0) -> QuantModel:
-    """x → a difference by rows → a pooled layer → another one."""
+    """X → a difference by rows → a pooled layer → another one."""
     layers = (
         QuantDifference("rows", "x", "d", np.array([300, -200, 4000], np.int16), 12),
         pooled("first", "d", "p", stride, delay),

@@ -1,4 +1,4 @@
-"""Every phase of a test ends: after `SECONDS`, or after what its mark ``time_limit`` names; later on a machine that has too much to do.
+"""Limit the time of every phase of a test: `SECONDS`, or what its mark ``time_limit`` says; more on a busy machine.
 
 A test that Python runs fails with a traceback of where it was. One that does not come back to Python from compiled code is ended with its
 process, `GRACE` seconds later, and the tracebacks of all threads are written to stderr.
@@ -34,14 +34,22 @@ def pytest_configure() -> None:
         _stderr = os.fdopen(os.dup(sys.__stderr__.fileno()), "w")
 
 
+def pytest_unconfigure() -> None:
+    """Close what `pytest_configure` opened."""
+    global _stderr
+    if _stderr is not None and _stderr is not sys.__stderr__:
+        _stderr.close()
+    _stderr = sys.__stderr__
+
+
 def seconds_of(item: pytest.Item) -> float:
-    """The limit of a test."""
+    """Return the limit of a test."""
     mark = item.get_closest_marker("time_limit")
     return float(mark.args[0]) if mark else SECONDS
 
 
 def busy() -> bool:
-    """Whether more than twice as many processes want to run as there are cores."""
+    """Return whether more than twice as many processes want to run as there are cores."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 

@@ -1,4 +1,4 @@
-"""The means without training, each on and off, for tools/measure_accuracy.py."""
+"""Measure the refinement methods, each on and off, for tools/measure_accuracy.py."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ PEERS: Mapping[str, Callable[[Truth], Outcome]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """One model's outcomes: by table, by column; text where there is none."""
+    """One model's outcomes, by table and by column; a text stands where there is no outcome."""
 
     name: str
     tables: Mapping[str, Mapping[str, Outcome | str]]
 
 
 def results(truth: Truth, calibration: Arrays) -> Results:
-    """Every conversion of one model, and the peers."""
+    """Run every conversion of one model, and the peers."""
     smooth = any(
         a.kind in ("sigmoid", "tanh")
         for layer in truth.model.layers
@@ -87,7 +87,7 @@ def _table(found: list[Results], table: str) -> str:
 
 
 def _worst(found: list[Results], table: str, column: str) -> str:
-    """The most accuracy that any labelled set loses."""
+    """Return the most accuracy that any labelled set loses, in words."""
     lost = [
         (v.points, r.name)
         for r in found
@@ -102,7 +102,7 @@ SECTION = """
 
 `--refine` and `--input-scheme`, each on and off; docs/arithmetic.md, section 6, says what they do. A cell has the SQNR in dB and, on labelled
 sets, the points of accuracy that are lost against float, with the 95 % interval of the difference of two that decide the same items.
-A plus is a loss. The first column of each table has none of the means, and the input's scheme chosen by measured error; the columns `input …`
+A plus is a loss. The first column of each table has none of the methods, and the input's scheme chosen by measured error; the columns `input …`
 force it. None of these models has a dense layer whose channels `equalize` may scale: that column shows that nothing else changes. Beside them
 the dynamic int8 of ONNX Runtime (it leaves GRU and RNN cells in floats) and of PyTorch, both with float states and gates.
 
@@ -131,7 +131,7 @@ Sets of 300 clips tell differences of a point from none only where many decision
 
 
 def section(found: list[Results]) -> str:
-    """The part of the page."""
+    """Return the section of the page."""
     return SECTION.format(
         eight=_table(found, "eight"),
         four=_table(found, "four"),

@@ -1,4 +1,4 @@
-"""What one way to run a model comes to on a case's test data: SQNR against the float64 oracle, and labelled decisions that are right."""
+"""The outcome of one way to run a model on a case's test data: SQNR against the float64 oracle, and correct labelled decisions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ Arrays = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """``db``: SQNR; labelled decisions that are ``right`` in the float64 oracle and here, of ``total`` (0: no labels), and how many are
-    right in one of the two only (``lost``, ``won``)."""
+    """The accuracy of one way to run a model.
+
+    ``db`` is its SQNR. Of ``total`` labelled decisions (0: no labels) ``right`` are correct in the float64 oracle and here; ``lost`` are
+    correct only in the oracle and ``won`` only here.
+    """
 
     db: float
     float_right: int
@@ -38,29 +41,32 @@ class Outcome:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of `points`, 95 %. Both decide the same items, so that it is (lost - won) / total that varies; with half a pair more of each of the
-        four kinds, so that no difference in a small set is no certainty (Agresti, Min: "Simple improved confidence intervals for comparing
-        matched proportions", Statistics in Medicine 24, 2005)."""
+        """The 95 % interval of `points`.
+
+        Both decide the same items, so that (lost - won) / total varies. Half a pair more is counted of each of the four kinds, so that no
+        difference in a small set is no certainty (Agresti, Min: "Simple improved confidence intervals for comparing matched proportions",
+        Statistics in Medicine 24, 2005).
+        """
         n, lost, won = self.total + 2, self.lost + 0.5, self.won + 0.5
         centre, spread = (lost - won) / n, 1.959964 * math.sqrt(lost + won - (lost - won) ** 2 / n) / n
         return 100 * (centre - spread), 100 * (centre + spread)
 
     def cell(self) -> str:
-        """For a table."""
+        """Return the text of a table's cell."""
         if not self.total:
             return f"{self.db:.1f}"
         low, high = self.interval
         return f"{self.db:.1f}; {self.points:+.2f} ({low:+.1f} … {high:+.1f})"
 
     def accuracy(self) -> str:
-        """Accuracy with its own interval."""
+        """Return the accuracy with its own interval."""
         low, high = wilson_interval(self.right, self.total)
         return f"{100 * self.right / self.total:.2f} % ({100 * low:.1f} – {100 * high:.1f})"
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A case's test data and what the float64 oracle makes of it, once for all ways to run it."""
+    """A case's test data and the float64 oracle's results on it, computed once for all ways to run it."""
 
     model: qrnn.FloatModel
     path: Path
@@ -69,17 +75,19 @@ class Truth:
 
     @cached_property
     def batch(self) -> Batch:
+        """The test data as a batch."""
         return make_batch(self.model.inputs, self.test)
 
     @cached_property
     def want(self) -> FloatArray:
+        """The oracle's values of the judged output."""
         pieces = [run_oracle_batch(self.model, piece).outputs[self.output] for _, _, piece in self.batch.chunks(500)]
         if pieces[0].ndim == 3:  # pieces end with their own longest sequence
             pieces = [np.pad(p, ((0, 0), (0, self.batch.steps - p.shape[1]), (0, 0))) for p in pieces]
         return np.concatenate(pieces)
 
     def of(self, got: FloatArray) -> Outcome:
-        """Of outputs as the oracle gives them."""
+        """Return the outcome of outputs in the oracle's form."""
         want, labels = self.want, self.test.get("labels")
         db = sqnr_db(want, got)
         if labels is None:
@@ -91,6 +99,6 @@ class Truth:
         return Outcome(db, int(a.sum()), int(b.sum()), int((a & ~b).sum()), int((b & ~a).sum()), len(labels))
 
     def quantized(self, model: qrnn.QuantModel) -> Outcome:
-        """Of a quantized model."""
+        """Return the outcome of a quantized model."""
         inputs = {name: value for name, value in self.test.items() if name not in RESERVED}
         return self.of(qrnn.Session(model).run(inputs, self.test.get("lengths")).outputs[self.output])

@@ -1,4 +1,4 @@
-"""Dynamic int8 of ONNX Runtime and of PyTorch on the same models and data, for tools/measure_accuracy.py."""
+"""Run dynamic int8 of ONNX Runtime and of PyTorch on the same models and data, for tools/measure_accuracy.py."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ GATE_ORDER = {"lstm": (0, 1, 2, 3), "gru": (0, 1, 2), "rnn": (0,)}
 
 
 class AbsentError(Exception):
-    """A peer that cannot be had, or does not run a model; its text says which."""
+    """A peer is not installed, or does not run a model; the text says which."""
 
 
 def onnxruntime_int8(truth: Truth) -> Outcome:
-    """`quantize_dynamic`: LSTM, MatMul and Gemm in int8 with activations quantized at each call; GRU and RNN stay in floats."""
+    """Run `quantize_dynamic`: LSTM, MatMul and Gemm in int8 with activations quantized at each call; GRU and RNN stay in floats."""
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError:
@@ -44,7 +44,7 @@ def onnxruntime_int8(truth: Truth) -> Outcome:
 
 
 def pytorch_int8(truth: Truth) -> Outcome:
-    """`torch.ao.quantization.quantize_dynamic` of nn.LSTM, nn.GRU and nn.Linear, rebuilt from the ONNX weights."""
+    """Run `torch.ao.quantization.quantize_dynamic` on nn.LSTM, nn.GRU and nn.Linear, rebuilt from the ONNX weights."""
     try:
         import torch
     except ImportError:
@@ -59,7 +59,7 @@ def pytorch_int8(truth: Truth) -> Outcome:
 
 
 def _chain(truth: Truth) -> list[Recurrent | Dense | LastStep]:
-    """The layers, where they are one chain that PyTorch has modules for."""
+    """Return the layers, where they are one chain that PyTorch has modules for."""
     tensor, found = truth.model.inputs[0].name, []
     for layer in truth.model.layers:
         if not isinstance(layer, Recurrent | Dense | LastStep) or layer.input != tensor:
@@ -102,7 +102,7 @@ def _fill(module: Any, arrays: dict[str, FloatArray]) -> None:
 
 
 def _run(truth: Truth, chain: list[Recurrent | Dense | LastStep], modules: Any) -> FloatArray:
-    """Sequences of one length at a time, so that no padding is read."""
+    """Run sequences of one length at a time, so that no padding is read."""
     import torch
 
     batch, got = truth.batch, np.zeros_like(truth.want)

@@ -43,19 +43,19 @@ IntArray = npt.NDArray[np.int64]
 
 
 def evaluate_all(activation: Activation, segments: int = 128) -> tuple[IntArray, int]:
-    """The gate function at every int16 input, and its input's fraction bits."""
+    """Return the gate function at every int16 input, and its input's fraction bits."""
     function = gate_function(activation, GateChoice(segments=segments))
     params, tables = pack_gates((function,))
     return np.array([gates.evaluate(int(x), params, tables, 0) for x in INPUTS], np.int64), function.in_frac
 
 
 def real_function(kind: str) -> Callable[[FloatArray], FloatArray]:
-    """The odd part that is fitted."""
+    """Return the odd part that is fitted."""
     return (lambda x: 0.5 * np.tanh(0.5 * x)) if kind == "sigmoid" else np.tanh
 
 
 def gate_errors() -> None:
-    """Largest error of each table over all 65536 inputs."""
+    """Print the largest error of each table over all 65536 inputs."""
     print("largest error over all int16 inputs, in units of 2^-15 and real (sigmoid input Q4.11, tanh input Q3.12)")
     print("segments  sigmoid          tanh")
     for segments in SEGMENTS:
@@ -95,7 +95,7 @@ OTHERS = (
 
 
 def print_error(label: str, activation: Activation, choice: GateChoice, in_frac: int) -> None:
-    """One line: formats, entries and the largest error against ``activation``."""
+    """Print one line: formats, entries and the largest error against ``activation``."""
     function = gate_function(activation, choice, in_frac=in_frac if needs_input_range(activation) else None)
     d = measure(label, activation, function).as_dict()
     formats = " | ".join(f"Q{15 - d[name]}.{d[name]}" for name in ("in_frac", "out_frac"))
@@ -103,7 +103,7 @@ def print_error(label: str, activation: Activation, choice: GateChoice, in_frac:
 
 
 def best_error(kind: str, segments: int, fine: int = 64) -> tuple[float, float]:
-    """(error of the closed form, error of the linear program), in units of 2^-15, on a grid of ``fine`` points a segment."""
+    """Return the errors of the closed form and of the linear program, in units of 2^-15, on a grid of ``fine`` points per segment."""
     from scipy import optimize, sparse  # type: ignore[import-untyped,unused-ignore]
 
     width = 2.0 ** (15 - (SIGMOID_FRAC if kind == "sigmoid" else TANH_FRAC)) / segments
@@ -125,7 +125,7 @@ def best_error(kind: str, segments: int, fine: int = 64) -> tuple[float, float]:
 
 
 def minimax() -> None:
-    """The closed-form fit against a linear program."""
+    """Print the closed-form fit beside a linear program."""
     try:
         import scipy  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
@@ -141,7 +141,7 @@ def minimax() -> None:
 
 
 def ramps() -> None:
-    """Largest error of ramps."""
+    """Print the largest error of ramps."""
     print("hard sigmoid, largest error over all int16 inputs in units of 2^-15")
     for alpha, beta in ((0.2, 0.5), (1 / 6, 0.5), (0.25, 0.5), (0.001, 0.5), (700.0, 0.5), (-5.0, -1.25)):
         y, in_frac = evaluate_all(Activation("hard_sigmoid", alpha, beta))
@@ -150,7 +150,7 @@ def ramps() -> None:
 
 
 def softmax() -> None:
-    """Error of the exp table and of the integer softmax."""
+    """Print the errors of the exp table and of the integer softmax."""
     table = exp_table().tolist()
     d = np.arange(32768)
     weights = np.array([gates.exp_weight(int(v), gates.EXP_FRAC, table) for v in d])
@@ -167,7 +167,7 @@ def softmax() -> None:
 
 
 def cell_widths() -> None:
-    """Error of the state after many steps, from its width alone: gates are the same integers in every variant."""
+    """Print the state's error after many steps, caused by its width alone: gates are the same integers in every variant."""
     steps, units = 10000, 64
     rng = np.random.default_rng(0)
     print("LSTM cell, f = 0.999, |i·g| up to 0.05, 64 cells: SQNR of c in dB after 100, 1000 and 10000 steps")
@@ -227,7 +227,7 @@ def cell_widths() -> None:
 
 
 def one_layer(cell: CellKind, hidden: int, inputs: int, weight: float, bias: float, seed: int) -> FloatModel:
-    """A random forward layer that reads x and writes y."""
+    """Return a random forward layer that reads x and writes y."""
     rng = np.random.default_rng(seed)
     G = len(GATES[cell])
     tanh, sigmoid = Activation("tanh"), Activation("sigmoid")
@@ -253,15 +253,16 @@ def one_layer(cell: CellKind, hidden: int, inputs: int, weight: float, bias: flo
 
 
 class FixedShift(Builder):
-    """Conversion with the h operand always taken as the upper byte."""
+    """A conversion in which the h operand is always the upper byte."""
 
     def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+        """Return an operand that takes the upper byte of every fixed-point tensor."""
         operand = super().operand(name, largest, row_sum)
         return Operand(8, 127) if name in self.fracs else operand
 
 
 def converted(model: FloatModel, data: dict[str, Any], builder: type[Builder]) -> tuple[QuantModel, float]:
-    """The model with 16-bit inputs, and the SQNR of its output on the calibration data."""
+    """Return the model with 16-bit inputs, and the SQNR of its output on the calibration data."""
     batch = make_batch(model.inputs, data)
     provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
     built = builder(model, calibrate(model, batch), Scheme(), {"x": "16"}, []).build(provenance)
@@ -270,7 +271,7 @@ def converted(model: FloatModel, data: dict[str, Any], builder: type[Builder]) -
 
 
 def operands() -> None:
-    """What the calibrated shift of the h operand gains over the upper byte."""
+    """Print what the calibrated shift of the h operand gains over the upper byte."""
     print("8-bit operand of h, SQNR of y in dB: upper byte (shift 8), calibrated shift")
     for cell in ("lstm", "gru", "rnn"):
         for amplitude in (0.02, 0.1, 1.0):
@@ -283,7 +284,7 @@ def operands() -> None:
 
 
 def long_rows() -> None:
-    """How many rows need a pre_shift, by their length and the size of their inputs."""
+    """Print how many rows need a pre_shift, by their length and the size of their inputs."""
     print("rows of W of an LSTM with 32 units, weights of 1, 8-bit operands, that need a pre_shift:")
     for columns in (8, 256):
         for largest in (100.0, 670.0, 1e4, 1e5, 1e6):
@@ -299,7 +300,7 @@ def long_rows() -> None:
 
 
 def biases() -> None:
-    """Rounding error of the biases, summed for the finer accumulator or rounded apart."""
+    """Print the rounding error of the biases, summed for the finer accumulator or rounded apart."""
     print(
         "largest bias rounding error of an LSTM(8→32), in units of the gate's input: rounded apart, summed for the finer accumulator"
     )
@@ -320,14 +321,14 @@ def biases() -> None:
 
 
 def sizes() -> None:
-    """How long a row may be."""
+    """Print how long a row may be."""
     print("longest row whose sums fit 31 bits even if every weight is ±127 (no bias, left_shift 0):")
     for limit in (127, 8191, 16383, 32767):
         print(f"  operands within ±{limit}: {((1 << 31) - 1) // (127 * limit)} columns")
 
 
 def nibbles() -> None:
-    """Error of four-bit weights by what q and the integer scales may be."""
+    """Print the error of four-bit weights by the ranges of q and of the integer scales."""
 
     def sqnr(group: int, least: int, scales: Sequence[int], largest: int) -> float:
         """The best scale of each group, the row's largest weight standing at ``largest``."""
@@ -366,7 +367,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the chosen sections; the exit status."""
+    """Print the chosen sections and return the exit status."""
     parser = argparse.ArgumentParser(description="Print the figures that docs/arithmetic.md quotes.")
     parser.add_argument(
         "sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all when none is given"

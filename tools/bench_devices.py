@@ -48,7 +48,7 @@ CELLS = ("lstm", "gru")
 
 
 def trained(shared: Path) -> dict[str, tuple[QuantModel, dict[str, Any]]]:
-    """Name → default conversion and real data."""
+    """Return the default conversion of each trained model by name, with real data."""
     from measure_accuracy import cases
 
     found = {}
@@ -64,7 +64,7 @@ def trained(shared: Path) -> dict[str, tuple[QuantModel, dict[str, Any]]]:
 
 
 def layer(cell: str, units: int) -> QuantModel:
-    """One layer with as many inputs as units, random weights of the usual size, and no head: what CMSIS-NN's figures are of."""
+    """Return one layer with as many inputs as units, random weights of the usual size, and no head, as in CMSIS-NN's figures."""
     rng = np.random.default_rng(units)
     rows = {"lstm": 4, "gru": 3}[cell] * units
     weight = [rng.uniform(-1, 1, (rows, units)) / np.sqrt(units) for _ in range(2)]
@@ -75,7 +75,7 @@ def layer(cell: str, units: int) -> QuantModel:
 
 
 def exported(model: QuantModel, target: Target, place: Path) -> ExportedFolder:
-    """The model's C in a folder of ``place``."""
+    """Export the model's C into a folder of ``place``."""
     export_model(model, target, place / "model", "model")
     return read_folder(place / "model", target)
 
@@ -100,7 +100,7 @@ def run_model(name: str, model: QuantModel, data: dict[str, Any], target: Target
 
 
 def run_layer(cell: str, units: int, target: Target, compiler: str | None = None) -> Layer:
-    """Measure one layer; with a compiler of `COMPILERS`, by that one and without the split into phases."""
+    """Measure one layer; a compiler of `COMPILERS` is used where given, and then without the split into phases."""
     model = layer(cell, units)
     if (
         target.name == "cortex-m0plus"
@@ -120,7 +120,7 @@ def run_layer(cell: str, units: int, target: Target, compiler: str | None = None
 
 
 def functions(model: QuantModel, target: Target) -> list[tuple[str, int]]:
-    """The functions of an exported model as they are linked, with their bytes."""
+    """Return the functions of an exported model as they are linked, with their bytes."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         names = {
@@ -135,12 +135,13 @@ def functions(model: QuantModel, target: Target) -> list[tuple[str, int]]:
 
 
 def emulator() -> str:
-    """What QEMU for Arm calls itself."""
+    """Return the version line of QEMU for Arm."""
     done = subprocess.run(("qemu-system-arm", "--version"), capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[0] if done.returncode == 0 else "QEMU"
 
 
 def main() -> None:
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/devices.md"))

@@ -1,7 +1,7 @@
-"""What one machine's cores can do at best, measured: bytes read a second from a footprint, int8 multiply-adds a second.
+"""Measure what one machine's cores can do at best: bytes read per second from a footprint, and int8 multiply-adds per second.
 
-The probes are written in vector instructions, so that they are the limits of the cores and not those of a compiler: loads of 64 bytes
-for reading; for multiply-adds AMX tiles, else AVX-512 VNNI, else a plain loop that the compiler makes of them what it can.
+The probes are written in vector instructions, so that they are the limits of the cores and not those of a compiler: loads of 64 bytes for
+reading; for multiply-adds AMX tiles, else AVX-512 VNNI, else a plain loop that the compiler vectorizes as it can.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 def _loop(builder: Any, count: Any, starts: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-    """``count`` times ``body(k, values)``, from the values ``starts``; the values after it. ``count`` is at least 1."""
+    """Emit a loop that runs ``body(k, values)`` ``count`` ≥ 1 times from the values ``starts``, and return the last values."""
     before = builder.block
     loop, after = builder.append_basic_block(), builder.append_basic_block()
     builder.branch(loop)
@@ -67,7 +67,7 @@ def _first_of_sum(builder: Any, vectors: list[Any]) -> Any:
 
 
 def _read(_typing: Any, _address: Any, _chunks: Any) -> Any:
-    """read(address, chunks): every byte of ``chunks`` × 512 bytes loaded once, into independent sums."""
+    """Emit read(address, chunks), which loads every byte of ``chunks`` × 512 bytes once, into independent sums."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         address, chunks = arguments
@@ -89,7 +89,7 @@ def _read(_typing: Any, _address: Any, _chunks: Any) -> Any:
 
 
 def _vnni(_typing: Any, _count: Any) -> Any:
-    """vnni(count): ``count`` × ACCUMULATORS instructions of 64 multiply-adds each, on registers."""
+    """Emit vnni(count), which runs ``count`` × ACCUMULATORS instructions of 64 multiply-adds each, on registers."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
@@ -131,7 +131,7 @@ AMX_MACS = 6 * 16 * 16 * 64
 
 
 def _amx(_typing: Any, _configuration: Any, _count: Any) -> Any:
-    """amx(configuration, count): the loop above, ``count`` turns."""
+    """Emit amx(configuration, count), which runs the loop above ``count`` times."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(I64, [I64, I64])
@@ -155,19 +155,19 @@ def repeat_read(address: int, chunks: int, repeats: int) -> int:
 
 @_compiled
 def repeat_vnni(count: int) -> int:
-    """See `_vnni`."""
+    """Run `_vnni`."""
     return int(vnni_turns(count))
 
 
 @_compiled
 def repeat_amx(configuration: int, count: int) -> int:
-    """See `_amx`."""
+    """Run `_amx`."""
     return int(amx_turns(configuration, count))
 
 
 @_compiled
 def repeat_dot(a: Any, b: Any, count: int) -> int:
-    """A plain int8 dot product, ``count`` times; no repeat can be left out."""
+    """Compute a plain int8 dot product ``count`` times, so that the compiler can leave out none."""
     total = np.int32(0)
     for turn in range(count):
         for k in range(a.shape[0]):
@@ -183,7 +183,7 @@ def _aligned(size: int) -> Any:
 
 
 def _best_rate(calls: Sequence[Callable[[int], Any]], work: float) -> float:
-    """Most ``work`` a second that ``calls(repeats)``, one a thread and all at once, do together."""
+    """Return the most ``work`` per second that ``calls(repeats)`` do together, one per thread and all at once."""
     with ThreadPoolExecutor(len(calls)) as pool:
 
         def taken(repeats: int) -> float:
@@ -197,7 +197,7 @@ def _best_rate(calls: Sequence[Callable[[int], Any]], work: float) -> float:
 
 @cache
 def read_rate(size: int, threads: int) -> float:
-    """Bytes a second that ``threads`` cores read together, over and over, each its own part of ``size`` bytes."""
+    """Return the bytes per second that ``threads`` cores read together, over and over, each its own part of ``size`` bytes."""
     chunk = WORD * ACCUMULATORS
     chunks = max(1, round(size / threads / chunk))
     buffers = [_aligned(chunks * chunk) for _ in range(threads)]
@@ -209,14 +209,14 @@ def read_rate(size: int, threads: int) -> float:
 
 @dataclass(frozen=True)
 class Peak:
-    """Int8 multiply-adds a second, and by which instructions."""
+    """Int8 multiply-adds per second, and the instructions that reach them."""
 
     rate: float
     how: str
 
 
 def _allowed_amx() -> bool:
-    """Whether the system lets this process use AMX tiles, which has to be asked for (Linux: arch_prctl ARCH_REQ_XCOMP_PERM)."""
+    """Return whether the system lets this process use AMX tiles, for which it must ask (Linux: arch_prctl ARCH_REQ_XCOMP_PERM)."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
     return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
@@ -224,7 +224,7 @@ def _allowed_amx() -> bool:
 
 @cache
 def peak(threads: int) -> Peak:
-    """The most that this machine's instructions give, all ``threads`` cores together."""
+    """Return the most that this machine's instructions give, all ``threads`` cores together."""
     features = binding.get_host_cpu_features()
     found = [_plain(threads)]
     binding.initialize_native_asmparser()  # Numba itself has no use for inline assembly

@@ -31,7 +31,7 @@ SAMPLE_SECONDS, ROW_SECONDS = 0.02, 12.0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Compare speeds on the CPU and write docs/benchmarks/cpu.md.")
     parser.add_argument("--cells", nargs="+", choices=tuple(GATES), default=list(GATES))
     parser.add_argument("--sizes", nargs="+", type=_positive, help="hidden sizes, whole sequences")
@@ -64,13 +64,13 @@ def _positive(text: str) -> int:
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
-    """The rows asked for."""
+    """Return the rows that are asked for."""
     whole = [Case(c, H, N, STEPS) for N in options.batches for c in options.cells for H in options.sizes]
     return whole + [Case(c, H, 1, STEPS, streaming=True) for c in options.cells for H in options.streaming]
 
 
 def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> Result:
-    """Measure, telling of each row when it is done."""
+    """Measure every row, and print it when it is done."""
     load = load_average()
     wanted = [one for one in every if one.package == "qrnn" or one.package in options.peers]
     taking_part = tuple(one for one in wanted if one.installed)
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> 
 
 
 def main(arguments: Sequence[str]) -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     options = parse(arguments)
     result = run(options, runtimes(), shlex.join(["python", "tools/bench_peers.py", *arguments]))
     text = page(result, options.output.stem)

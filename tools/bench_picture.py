@@ -1,4 +1,4 @@
-"""The picture of ratios that tools/bench_peers.py writes."""
+"""Draw the picture of ratios that tools/bench_peers.py writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Bar:
 
 
 def ratios(groups: Mapping[str, Sequence[Bar]], ours: str) -> bytes:
-    """A PNG: bars from 1 to each ratio on a logarithmic axis that all groups share, one above the other, each under its title."""
+    """Return a PNG with bars from 1 to each ratio on a logarithmic axis.
+
+    All groups share the axis; they stand one above the other, each under its title.
+    """
     sizes = [len(bars) for bars in groups.values()]
     every = [bar.ratio for bars in groups.values() for bar in bars if bar.ratio is not None]
     low, high = min(1.0, *every, 1.0), max(1.0, *every, 1.0)

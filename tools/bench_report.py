@@ -1,4 +1,4 @@
-"""The page, the JSON and the picture of tools/bench_peers.py."""
+"""Write the page, the JSON and the picture of tools/bench_peers.py."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DISTURBED = 0.1
 """A row is disturbed when other processes use more cores than so."""
 
 FEW = 3
-"""So many rows are named, more are counted."""
+"""The most rows that are named; more are counted."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A whole run."""
+    """The figures of a whole run."""
 
     rows: tuple[Row, ...]
     settings: Settings
@@ -47,7 +47,7 @@ class Result:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on."""
+    """Return a description of the machine."""
     flags: set[str] = set()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -70,7 +70,7 @@ def machine() -> dict[str, Any]:
 
 
 def as_json(result: Result) -> bytes:
-    """Everything, for programs."""
+    """Return all figures as JSON, for programs."""
     packages = dict.fromkeys(["numpy", "numba", *(runtime.package for runtime in result.runtimes)])
     content = {
         "date": str(datetime.now(UTC).date()),
@@ -89,7 +89,7 @@ def as_json(result: Result) -> bytes:
 
 
 def times_line(row: Row) -> str:
-    """A row for the terminal."""
+    """Return a row as a line for the terminal."""
     times = ", ".join(f"{name} {' / '.join(f'{us:.2f}' for us in found.values())}" for name, found in row.us.items())
     ratio = row.ratio()
     text = f"{row.case.name}: {times}; qrnn / limit {row.over_limit:.1f}"
@@ -132,7 +132,7 @@ def _said(what: str, found: dict[str, Any] | None) -> list[str]:
 
 
 def page(result: Result, name: str) -> str:
-    """The page; ``name``: of the files beside it, without their endings."""
+    """Return the page; ``name`` is the name of the files beside it, without their endings."""
     found, about = summary(result.rows), machine()
     packages = dict.fromkeys([*(runtime.package for runtime in result.runtimes), "numba", "numpy"])
     threads = " / ".join(map(str, result.settings.threads))
@@ -175,12 +175,12 @@ def page(result: Result, name: str) -> str:
 
 
 def _some(names: list[str]) -> str:
-    """All of a few names, or how many they are."""
+    """Return all of a few names, or how many they are."""
     return "; ".join(names) if len(names) <= FEW else f"{len(names)} rows, first {names[0]}"
 
 
 def _disturbed(rows: Sequence[Row]) -> list[str]:
-    """How busy the machine was with other things."""
+    """Return lines that say how busy the machine was with other things."""
     known = [(row.others, row.case.name) for row in rows if row.others is not None]
     if not known:
         return []
@@ -235,7 +235,7 @@ def _method(result: Result) -> list[str]:
 
 
 def plot(result: Result) -> bytes:
-    """Ratios of every row, a PNG."""
+    """Return a PNG with the ratios of every row."""
     groups: dict[str, list[Bar]] = {}
     for row in result.rows:
         c, peer = row.case, row.peer()
@@ -245,5 +245,5 @@ def plot(result: Result) -> bytes:
 
 
 def load_average() -> float | None:
-    """Of the last minute, where the system tells."""
+    """Return the load average of the last minute, or None where the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

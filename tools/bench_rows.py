@@ -1,4 +1,4 @@
-"""The rows of tools/bench_peers.py: every runtime verified, then timed in interleaved rounds, beside the machine's limit."""
+"""Measure the rows of tools/bench_peers.py: every runtime is verified, then timed in interleaved rounds, beside the machine's limit."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Limit:
-    """The shortest time of a step, in µs, that this machine's reading and arithmetic allow: the longer of the two."""
+    """The shortest time of a step, in µs, that this machine's reading and arithmetic allow; it is the longer of the two."""
 
     reading: float
     arithmetic: float
 
     @property
     def us(self) -> float:
+        """The longer of the two times, in µs."""
         return max(self.reading, self.arithmetic)
 
 
@@ -59,7 +60,10 @@ class Best:
 
 @dataclass(frozen=True)
 class Row:
-    """µs a step by runtime and threads, SQNR in dB by runtime, who was left out and why, and the limit by threads."""
+    """The figures of one row.
+
+    They are µs per step by runtime and threads, SQNR in dB by runtime, the runtimes left out and why, and the limit by threads.
+    """
 
     case: Case
     us: dict[str, dict[int, float]]
@@ -71,24 +75,24 @@ class Row:
     """Cores that other processes used meanwhile."""
 
     def ours(self, threads: int | None = None, bound: bool | None = None) -> Best:
-        """qrnn with so many threads, or with the best number of them; ``bound``: of that kind alone."""
+        """Return qrnn's time with ``threads`` threads, or with the best number of them; ``bound`` selects one way of calling it."""
         found = self._best({OURS, OURS + BOUND}, threads, bound)
         assert found is not None
         return found
 
     def peer(self, threads: int | None = None, prefix: str = "", bound: bool | None = None) -> Best | None:
-        """The best peer whose name begins so, with so many threads or with the best number of them; None without peers."""
+        """Return the best peer whose name begins with ``prefix``, with ``threads`` threads or the best number of them; None without peers."""
         peers = {name for name in self.us if not name.startswith(OURS) and name.startswith(prefix)}
         return self._best(peers, threads, bound)
 
     def ratio(self, threads: int | None = None, prefix: str = "", bound: bool | None = None) -> float | None:
-        """Time of that peer over qrnn's: above 1, qrnn is quicker."""
+        """Return the time of that peer over qrnn's; above 1, qrnn is quicker."""
         peer = self.peer(threads, prefix, bound)
         return None if peer is None else peer.us / self.ours(threads, bound).us
 
     @property
     def over_limit(self) -> float:
-        """qrnn's best time over the limit for its threads."""
+        """The ratio of qrnn's best time to the limit for its threads."""
         ours = self.ours()
         return ours.us / self.limits[ours.threads].us
 
@@ -103,7 +107,7 @@ class Row:
         return min(found, key=lambda one: one.us, default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         c, ours, peer = self.case, self.ours(), self.peer()
         return {
             "cell": c.cell,
@@ -129,7 +133,7 @@ class Row:
 
 
 def limit(case: Case, threads: int) -> Limit:
-    """What a step needs at least: R read once (W too when streaming, else once a sequence), every multiply-add done once.
+    """Return what a step needs at least: R read once (W too when streaming, else once per sequence), every multiply-add done once.
 
     One thread's share of the matrices is what it reads again and again, so that share's size decides from which cache.
     """
@@ -139,7 +143,7 @@ def limit(case: Case, threads: int) -> Limit:
 
 
 def verified(runner: Runner, work: Work, least_db: float) -> float:
-    """SQNR of a runner's output in dB; LeftOutError where it is below ``least_db`` or no answer to the work at all."""
+    """Return the SQNR of a runner's output in dB; LeftOutError where it is below ``least_db`` or has another shape than the answer."""
     got = runner.output()
     if got.shape != work.want.shape:
         raise LeftOutError(f"its output is {list(got.shape)}, expected {list(work.want.shape)}")
@@ -192,12 +196,12 @@ def measure(case: Case, runtimes: Sequence[Runtime], settings: Settings) -> Row:
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
-    """None without values."""
+    """Return the geometric mean, or None without values."""
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The figures that the page begins with."""
+    """Return the figures that the page begins with."""
 
     def of(chosen: list[Row], prefix: str = "", bound: bool | None = None) -> dict[str, Any] | None:
         ratios = [(ratio, row) for row in chosen if (ratio := row.ratio(prefix=prefix, bound=bound)) is not None]

@@ -1,8 +1,7 @@
 """The runtimes that tools/bench_peers.py compares: qrnn, ONNX Runtime and OpenVINO here, PyTorch in bench_torch.
 
-Each makes a `Runner` of a piece of work: the fastest way its API offers to run it, with inputs in the layout and type that it likes
-best, converted beforehand. qrnn is timed through `Session.run`, `Stream.step` and `Stream.advance` as a user calls them, conversions
-included.
+Each makes a `Runner` of a piece of work: the fastest way its API offers to run it, with inputs in the layout and type that suit it best,
+converted beforehand. qrnn is timed through `Session.run`, `Stream.step` and `Stream.advance` as a user calls them, conversions included.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ F32_DB, BF16_DB, INT8_DB = 60.0, 35.0, 20.0
 
 
 class LeftOutError(Exception):
-    """A runtime that takes no part in a row, and why."""
+    """A runtime takes no part in a row; the text says why."""
 
 
 def _nothing() -> None:
@@ -36,9 +35,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Runner:
-    """``run`` computes all steps of a work; ``output`` does it once from zero states and returns y [N, T, H].
+    """One runtime's way to run a piece of work: ``run`` computes all steps; ``output`` does it once from zero states and returns y [N, T, H].
 
-    ``prepare`` is done before ``run`` is called after other runtimes. A streaming ``run`` makes one call a step, with the carried state.
+    ``prepare`` is called before ``run`` when other runtimes ran in between. A streaming ``run`` makes one call per step, with the carried
+    state.
     """
 
     run: Callable[[], Any]
@@ -48,7 +48,10 @@ class Runner:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A column: ``make(work, threads)`` raises LeftOutError where it does not apply. ``whole``: for whole sequences too, not only streams."""
+    """A column of the table: ``make(work, threads)`` raises LeftOutError where it does not apply.
+
+    ``whole`` is true for runtimes that run whole sequences too, not only streams.
+    """
 
     name: str
     package: str
@@ -58,10 +61,12 @@ class Runtime:
 
     @property
     def installed(self) -> bool:
+        """Whether the runtime's package is installed."""
         return find_spec(self.package) is not None
 
     @property
     def version(self) -> str:
+        """The version of the runtime's package."""
         return version(self.package)
 
 
@@ -69,7 +74,7 @@ class Runtime:
 
 
 def make_qrnn(work: Work, threads: int) -> Runner:
-    """`Session.run` on float32 arrays, or `Stream.step` on each step's."""
+    """Make a runner of `Session.run` on float32 arrays, or of `Stream.step` on each step's."""
     session = qrnn.Session(work.network.quantized, threads=threads)
     if not work.case.streaming:
         given = {"x": work.x}
@@ -89,7 +94,7 @@ def make_qrnn(work: Work, threads: int) -> Runner:
 
 
 def make_qrnn_bound(work: Work, threads: int) -> Runner:
-    """`Stream.advance`: each step's input written, and its output read, in place."""
+    """Make a runner of `Stream.advance`: each step's input is written, and its output read, in place."""
     stream = qrnn.Session(work.network.quantized, threads=threads).stream()
     frames = [work.x[:, t].copy() for t in range(work.case.steps)]
     x, y = stream.inputs["x"], stream.outputs["y"]
@@ -131,7 +136,7 @@ def _quantized(model: Any, cell: str) -> bytes:
 
 
 def _ort_session(work: Work, threads: int, int8: bool) -> Any:
-    """A session with the defaults but for the threads. They spin between calls, for tens of milliseconds: best in their own turn."""
+    """Return a session with the defaults except for the threads, which spin between calls for tens of milliseconds."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
@@ -149,7 +154,7 @@ def _time_first(work: Work) -> Any:
 
 
 def _batch_first(y: Any) -> FloatArray:
-    """[T, 1, N, H] → [N, T, H] float64."""
+    """Return [T, 1, N, H] as [N, T, H] float64."""
     return np.asarray(y, np.float64)[:, 0].swapaxes(0, 1)
 
 
@@ -183,7 +188,7 @@ def _ort(work: Work, threads: int, int8: bool) -> Runner:
 
 
 def _ort_bound(work: Work, threads: int, int8: bool) -> Runner:
-    """Streaming through two I/O bindings in turn, whose states are each other's: nothing is allocated, no state is copied."""
+    """Make a runner that streams through two I/O bindings in turn, each with the other's states: nothing is allocated or copied."""
     from onnxruntime import OrtValue
 
     session = _ort_session(work, threads, int8)
@@ -227,11 +232,12 @@ def _ort_bound(work: Work, threads: int, int8: bool) -> Runner:
 
 @dataclass(frozen=True)
 class OpenVino:
-    """One inference request, its arrays written in place; precision ``f32`` or ``bf16``."""
+    """An inference request of OpenVINO whose arrays are written in place; precision is ``f32`` or ``bf16``."""
 
     precision: str
 
     def __call__(self, work: Work, threads: int) -> Runner:
+        """Make a runner of the work; LeftOutError where OpenVINO does not take part."""
         import openvino
 
         core = openvino.Core()
@@ -281,7 +287,7 @@ class OpenVino:
 
 
 def runtimes() -> tuple[Runtime, ...]:
-    """All of them, qrnn first."""
+    """Return all runtimes, qrnn first."""
     from bench_torch import pytorch
 
     ort, vino = "onnxruntime", "openvino"

@@ -1,11 +1,11 @@
-"""How many real-time streams one core carries through a StreamPool, and write docs/benchmarks/streams.md and streams.json.
+"""Measure how many real-time streams one core carries through a StreamPool, and write docs/benchmarks/streams.md and streams.json.
 
     python tools/bench_streams.py [--cells lstm gru] [--hidden 128] [--tick-ms 10] [--ticks 500] [--output docs/benchmarks/streams.md]
 
 Every tick, all open streams have a frame and take one step together; a tick's latency is from when it was due until its outputs are there,
 so that one that is late makes the next one late too. Short trials find the largest number of streams whose 90th percentile stays within the
-tick; from there on, 15 % fewer at a time are tried until the 99.9th percentile of all ``--ticks`` does, a few times at most: on a machine that
-stalls by itself no number of streams holds, and the page says so. Outputs of some streams are compared with the reference beforehand.
+tick; from there on, 15 % fewer at a time are tried until the 99.9th percentile of all ``--ticks`` does, a few times at most: on a machine
+that stalls by itself no number of streams holds, and the page says so. Outputs of some streams are compared with the reference beforehand.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STEP = 1.02
 """Two neighbouring numbers of streams."""
 
 FEWER = 0.85
-"""Of the streams of a confirmation that failed, so many are tried next."""
+"""The fraction of the streams of a failed confirmation that is tried next."""
 
 CONFIRMATIONS = 6
 """So often at most."""
@@ -49,7 +49,7 @@ FRAMES = 7
 
 @dataclass(frozen=True)
 class Found:
-    """The streams of one core; latencies of a tick in ms, over ``ticks``."""
+    """The number of streams that one core carries, and the latencies of a tick in ms, over ``ticks``."""
 
     cell: str
     hidden: int
@@ -69,7 +69,7 @@ class Found:
 
 
 class Load:
-    """A pool of so many streams on one core, of which ``share`` have a frame each tick."""
+    """A pool of streams on one core, of which ``share`` have a frame each tick."""
 
     def __init__(self, model: Any, streams: int, share: float) -> None:
         rng = np.random.default_rng(0)
@@ -81,11 +81,11 @@ class Load:
         self._work = [(who, {"x": frames}) for who, frames in zip(chosen, x, strict=True)]
 
     def tick(self, number: int) -> None:
-        """All frames of one tick."""
+        """Compute all frames of one tick."""
         self._pool.step(*self._work[number % FRAMES])
 
     def verify(self, model: Any) -> None:
-        """Three streams, alone in the reference, over a few ticks."""
+        """Compare three streams with the reference, where each runs alone, over a few ticks."""
         reference = qrnn.Session(model, "reference")
         watched = self._work[0][0][:3]
         states = {int(n): reference.initial_state(1) for n in watched}
@@ -100,7 +100,7 @@ class Load:
 
 
 def latencies(load: Load, ticks: int, tick_s: float) -> Any:
-    """Seconds from each tick's due time to its end, in real time."""
+    """Return the seconds from each tick's due time to its end, in real time."""
     taken = np.empty(ticks)
     gc.collect()
     gc.disable()
@@ -119,7 +119,7 @@ def latencies(load: Load, ticks: int, tick_s: float) -> Any:
 
 
 def search(cell: Cell, hidden: int, share: float, tick_s: float, ticks: int) -> Found:
-    """Bisection by short trials, then down from there until all ``ticks`` hold."""
+    """Find the number of streams by bisection with short trials, then go down from there until all ``ticks`` hold."""
     model = network(cell, hidden).quantized
     Load(model, 64, share).verify(model)
     macs = 2 * GATES[cell] * hidden * hidden
@@ -154,7 +154,7 @@ def search(cell: Cell, hidden: int, share: float, tick_s: float, ticks: int) -> 
 
 
 def _largest(holds: Callable[[int], bool], start: int) -> int:
-    """The largest number that holds, to within `STEP`; 1 where none does."""
+    """Return the largest number that holds, to within `STEP`; 1 where none does."""
     low, high = 1, start
     while holds(high):
         low, high = high, 2 * high
@@ -182,7 +182,7 @@ Where only half are ready, another half is drawn at random each tick: the states
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Count the real-time streams of one core.")
     parser.add_argument("--cells", nargs="+", choices=tuple(GATES), default=list(GATES))
     parser.add_argument("--hidden", nargs="+", type=int, default=[128])

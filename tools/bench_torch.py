@@ -1,4 +1,4 @@
-"""PyTorch for tools/bench_peers.py: nn.LSTM and nn.GRU in 32-bit floats, in bfloat16, and dynamically quantized."""
+"""Run PyTorch for tools/bench_peers.py: nn.LSTM and nn.GRU in 32-bit floats, in bfloat16, and dynamically quantized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.model.parts import FloatArray
 
 
 def pytorch(precision: str) -> Callable[[Work, int], Runner]:
-    """A maker of runners in ``f32``, ``bf16`` or ``int8``."""
+    """Return a maker of runners in ``f32``, ``bf16`` or ``int8``."""
 
     def make(work: Work, threads: int) -> Runner:
         import torch

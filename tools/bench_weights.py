@@ -2,10 +2,10 @@
 
     python tools/bench_weights.py [--sizes 512,1024,2048] [--rounds 15]
 
-One layer with as many inputs as units. ``sequence``: µs a step of `Session.run` on one sequence of 64 steps, which reads the weights of h at
-every step; ``step``: µs of a `Session.step`, which reads all weights. The limit is the time to read them as they are stored, at the rate
-that this core loads as many bytes over and over. Both sessions are checked against each other's model before they are timed: the weights of
-four bits expanded to int8 give the same bits. Rounds are interleaved; medians.
+Each model is one layer with as many inputs as units. ``sequence`` is µs per step of `Session.run` on one sequence of 64 steps, which reads
+the weights of h at every step; ``step`` is µs of a `Session.step`, which reads all weights. The limit is the time to read them as they are
+stored, at the rate that this core loads as many bytes over and over. Both sessions are checked against each other's model before they are
+timed: the weights of four bits expanded to int8 give the same bits. Rounds are interleaved; figures are medians.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAMPLE_SECONDS = 0.05
 
 
 def lstm(hidden: int) -> Any:
-    """A float LSTM with random weights of the usual size, and calibration data."""
+    """Return a float LSTM with random weights of the usual size, and calibration data."""
     rng = np.random.default_rng(hidden)
     weight = [rng.uniform(-1, 1, (4 * hidden, hidden)) / np.sqrt(hidden) for _ in range(2)]
     x = layers.input("x", features=hidden)
@@ -39,7 +39,7 @@ def lstm(hidden: int) -> Any:
 
 
 def expanded(model: QuantModel) -> QuantModel:
-    """The same integers, every weight stored as int8."""
+    """Return the same integers with every weight stored as int8."""
 
     def bytes_of(m: AnyMatrix) -> QuantMatrix:
         return QuantMatrix(m.weight, m.bias, m.multiplier, m.left_shift, m.operand_limit)
@@ -51,7 +51,7 @@ def expanded(model: QuantModel) -> QuantModel:
 
 
 def measure(hidden: int, rounds: int) -> list[str]:
-    """The table's rows for one size."""
+    """Return the table's rows for one size."""
     float_model, data = lstm(hidden)
     four = qrnn.quantize(float_model, data, qrnn.Scheme(input="8", weights=4))
     models = {8: expanded(four), 4: four}
@@ -82,7 +82,7 @@ def measure(hidden: int, rounds: int) -> list[str]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Time LSTMs with weights of eight and of four bits.")
     parser.add_argument("--sizes", default="512,1024,2048", help="hidden sizes, separated by commas")
     parser.add_argument("--rounds", type=int, default=15)

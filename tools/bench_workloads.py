@@ -1,4 +1,4 @@
-"""The networks and data of tools/bench_peers.py: the same weights and inputs for every runtime, and the float64 answer to them."""
+"""The networks and data of tools/bench_peers.py: the same weights and inputs for every runtime, and the float64 oracle's answer to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEME = qrnn.Scheme(input="8")
 CALIBRATION_SEQUENCES, CALIBRATION_STEPS = 8, 64
 
 SPREAD = 0.25
-"""Of the biases."""
+"""The spread of the biases."""
 
 GATES = {"lstm": 4, "gru": 3}
 ONNX_ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
@@ -33,7 +33,7 @@ ONNX_ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a layer of ``hidden`` units on as many inputs; whole sequences of ``steps``, or with ``streaming`` one step a call."""
+    """One row: a layer of ``hidden`` units on as many inputs, with whole sequences of ``steps``, or with ``streaming`` one step per call."""
 
     cell: Cell
     hidden: int
@@ -43,28 +43,28 @@ class Case:
 
     @property
     def label(self) -> str:
-        """For tables."""
+        """The layer in words, for tables."""
         return f"{self.cell.upper()} {self.hidden}"
 
     @property
     def name(self) -> str:
-        """The label, and how it is run."""
+        """The label, and how the layer is run."""
         return f"{self.label}, {'streaming' if self.streaming else f'batch {self.batch}'}"
 
     @property
     def matrix_bytes(self) -> int:
-        """Of each of W and R at 8 bits: as many as its elements."""
+        """The bytes of each of W and R at 8 bits, which is also the number of their elements."""
         return GATES[self.cell] * self.hidden * self.hidden
 
     @property
     def step_macs(self) -> int:
-        """Multiply-adds of a step of all sequences."""
+        """The multiply-adds of a step of all sequences."""
         return 2 * self.matrix_bytes * self.batch
 
 
 @dataclass(frozen=True)
 class Network:
-    """weight_ih, weight_hh [G·H, H], bias_ih, bias_hh [G·H], gates in qrnn's and PyTorch's order; and the quantized model."""
+    """The weights weight_ih, weight_hh [G·H, H], bias_ih, bias_hh [G·H], gates in qrnn's and PyTorch's order; and the quantized model."""
 
     arrays: tuple[Float32Array, Float32Array, Float32Array, Float32Array]
     model: Any
@@ -73,7 +73,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Work:
-    """A case with its network, its inputs x [N, T, H], and what a runtime is to answer, y [N, T, H] by the float64 oracle."""
+    """A case with its network, its inputs x [N, T, H], and the answer expected from a runtime, y [N, T, H] by the float64 oracle."""
 
     case: Case
     network: Network
@@ -83,7 +83,7 @@ class Work:
 
 @cache
 def network(cell: Cell, hidden: int) -> Network:
-    """Random weights of trained nets' sizes: preactivations of about unit variance, a forget gate biased open, no chaos."""
+    """Return random weights of trained networks' sizes: preactivations of about unit variance, a forget gate biased open, no chaos."""
     rng = np.random.default_rng([hidden, GATES[cell]])
     rows = GATES[cell] * hidden
     weights = [(rng.normal(size=(rows, hidden)) / np.sqrt(hidden)).astype(np.float32) for _ in range(2)]
@@ -99,7 +99,7 @@ def network(cell: Cell, hidden: int) -> Network:
 
 
 def inputs(features: int, sequences: int, steps: int, seed: int) -> Float32Array:
-    """[N, T, F]: noise of unit variance that changes slowly, as frames of a signal do."""
+    """Return [N, T, F]: noise of unit variance that changes slowly, as frames of a signal do."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(sequences, steps, features))
     for t in range(1, steps):
@@ -115,7 +115,10 @@ def work(case: Case) -> Work:
 
 
 def onnx_model(work: Work) -> onnx.ModelProto:
-    """x [T, N, H], h_0 and c_0 [1, N, H] → Y [T, 1, N, H], Y_h and Y_c [1, N, H]; T is 1 when streaming. Shapes are fixed."""
+    """Return the network as ONNX: x [T, N, H], h_0 and c_0 [1, N, H] → Y [T, 1, N, H], Y_h and Y_c [1, N, H].
+
+    T is 1 when streaming. Shapes are fixed.
+    """
     case = work.case
     cell, H, N, T = case.cell, case.hidden, case.batch, 1 if case.streaming else case.steps
     weight_ih, weight_hh, bias_ih, bias_hh = (
@@ -140,5 +143,5 @@ def onnx_model(work: Work) -> onnx.ModelProto:
 
 
 def state_names(case: Case) -> list[tuple[str, str]]:
-    """Graph input and output of each state."""
+    """Return the graph input and output of each state."""
     return [("h_0", "Y_h"), ("c_0", "Y_c")] if case.cell == "lstm" else [("h_0", "Y_h")]

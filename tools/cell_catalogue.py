@@ -35,29 +35,30 @@ OUTPUT_FUNCTIONS = ("linear", "softmax", "sigmoid")
 
 
 class Draw:
-    """Random weights of one model: ``H`` hidden, ``I`` inputs, ``O`` outputs."""
+    """Random weights of one model with ``H`` hidden units, ``I`` inputs and ``O`` outputs."""
 
     def __init__(self, hidden_size: int, input_size: int, rng: np.random.Generator) -> None:
         self.H, self.I, self.O, self.rng = hidden_size, input_size, max(2, hidden_size // 4), rng
 
     def orthogonal(self, rows: int, columns: int) -> FloatArray:
-        """[rows, columns] with orthonormal rows or columns, whichever are fewer."""
+        """Return [rows, columns] with orthonormal rows or columns, whichever are fewer."""
         q, r = np.linalg.qr(self.rng.normal(size=(max(rows, columns), min(rows, columns))))
         tall: FloatArray = np.asarray(q * np.sign(np.diag(r)), np.float64)  # uniform over all such matrices
         return tall if rows >= columns else tall.T
 
     def matrix(self, rows: int, columns: int, gain: float = 1.0) -> FloatArray:
-        """[rows, columns] whose products with unit-variance vectors have variance gain²."""
+        """Return [rows, columns] whose products with unit-variance vectors have variance gain²."""
         result: FloatArray = gain * self.rng.normal(size=(rows, columns)) / np.sqrt(columns)
         return result
 
     def vector(self, size: int, mean: float = 0.0) -> FloatArray:
+        """Return [size] normal numbers around ``mean``."""
         return mean + 0.1 * self.rng.normal(size=size)
 
     def gated(
         self, gates: tuple[str, ...], means: dict[str, float], inputs: int = 0, fed_back: int = 0, bias: bool = True
     ) -> list[FloatArray]:
-        """weight_ih, weight_hh and, with ``bias``, bias_ih, bias_hh; candidates carry the state, other blocks are gates."""
+        """Return weight_ih, weight_hh and, with ``bias``, bias_ih, bias_hh; candidates carry the state, other blocks are gates."""
         radius = {gate: STATE_RADIUS if gate in ("g", "n") else GATE_RADIUS for gate in gates}
         weights = [
             np.concatenate([self.matrix(self.H, inputs or self.I) for _ in gates]),
@@ -69,6 +70,7 @@ class Draw:
         return weights
 
     def lstm(self, forget: Forget = "gate", inputs: int = 0, fed_back: int = 0) -> list[FloatArray]:
+        """Return the weights of an LSTM."""
         means = {"f": FORGET_BIAS}
         if forget == "one":
             means["i"] = INPUT_BIAS_1997
@@ -77,15 +79,17 @@ class Draw:
         return self.gated(gate_blocks("lstm", forget), means, inputs, fed_back)
 
     def gru(self, inputs: int = 0, update_keeps: bool = True, bias: bool = True) -> list[FloatArray]:
+        """Return the weights of a GRU."""
         means = {"z": UPDATE_BIAS if update_keeps else -UPDATE_BIAS}
         return self.gated(gate_blocks("gru"), means, inputs, bias=bias)
 
     def rnn(self, inputs: int = 0) -> list[FloatArray]:
+        """Return the weights of an RNN."""
         H = self.H
         return [self.matrix(H, inputs or self.I), STATE_RADIUS * self.orthogonal(H, H), self.vector(H), self.vector(H)]
 
     def head(self, output: str = "linear") -> tuple[FloatArray, FloatArray]:
-        """weight and bias of an output layer; logits of a softmax reach further, so that it decides."""
+        """Return weight and bias of an output layer; logits of a softmax reach further, so that it decides."""
         return self.matrix(self.O, self.H, 4.0 if output == "softmax" else 1.0), self.vector(self.O)
 
 
@@ -94,7 +98,7 @@ Cell = Callable[[Draw, layers.Tensor], layers.Tensor]
 
 
 def _lstm_1997(d: Draw, x: layers.Tensor) -> layers.Tensor:
-    """Hochreiter, Schmidhuber 1997: no forget gate, g = 4σ - 2, h = 2σ - 1."""
+    """Build the LSTM of Hochreiter, Schmidhuber 1997: no forget gate, g = 4σ - 2, h = 2σ - 1."""
     candidate, output = layers.FOUR_SIGMOID_MINUS_TWO, layers.TWO_SIGMOID_MINUS_ONE
     return layers.lstm(x, *d.lstm("one"), forget="one", candidate=candidate, output=output).output
 
@@ -112,13 +116,13 @@ def _lstm_coupled(d: Draw, x: layers.Tensor) -> layers.Tensor:
 
 
 def _lstm_peephole(d: Draw, x: layers.Tensor) -> layers.Tensor:
-    """Gers, Schmidhuber 2000."""
+    """Build the LSTM of Gers, Schmidhuber 2000."""
     peephole = {gate: 0.3 * d.rng.normal(size=d.H) for gate in ("i", "f", "o")}
     return layers.lstm(x, *d.lstm(), peephole=peephole).output
 
 
 def _lstm_projection(d: Draw, x: layers.Tensor, peephole: bool = False) -> layers.Tensor:
-    """LSTMP, Sak, Senior, Beaufays 2014, whose own has peepholes."""
+    """Build the LSTMP of Sak, Senior, Beaufays 2014, which has peepholes there."""
     P = max(2, d.H // 2)
     peepholes = {gate: 0.3 * d.rng.normal(size=d.H) for gate in ("i", "f", "o")} if peephole else None
     # The output h = o·tanh(c) is about half as large as the state that the other cells feed back.
@@ -146,12 +150,12 @@ def _jordan(d: Draw, x: layers.Tensor, hidden: str, output: str) -> layers.Tenso
 
 
 def _irnn(d: Draw, x: layers.Tensor) -> layers.Tensor:
-    """A sum of small inputs, cut off at 0; the bias, slightly below it, keeps it from growing for ever."""
+    """Build a sum of small inputs, cut off at 0; the bias, slightly below it, keeps it from growing for ever."""
     return layers.identity_rnn(x, d.matrix(d.H, d.I, 0.1), np.full(d.H, -0.01)).output
 
 
 def _residual(d: Draw, x: layers.Tensor) -> layers.Tensor:
-    """Two recurrent layers, each added to what it reads."""
+    """Build two recurrent layers, each added to what it reads."""
     first = layers.gru(x, *d.gru()).output
     second = layers.gru(first, *d.gru(inputs=d.H)).output
     third = layers.lstm(layers.add(first, second), *d.lstm(inputs=d.H)).output
@@ -167,7 +171,7 @@ def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
 
 
 def _many_to_one(d: Draw, x: layers.Tensor) -> layers.Tensor:
-    """A stack of two, read after each sequence's last step."""
+    """Build a stack of two layers, read after each sequence's last step."""
     first = layers.lstm(x, *d.lstm()).output
     return layers.dense(layers.gru(first, *d.gru(inputs=d.H)).h_n, *d.head())
 
@@ -199,7 +203,7 @@ CELLS: dict[str, Cell] = {
 
 
 def cell(name: str, hidden_size: int = 32, input_size: int = 8, seed: int = 0) -> FloatModel:
-    """The model of one of `CELLS`."""
+    """Return the model of one of `CELLS`."""
     # The generator depends on the name, not on its place in the table, so that new cells change no others.
     rng = np.random.default_rng([seed, *name.encode()])
     y = CELLS[name](Draw(hidden_size, input_size, rng), layers.input("x", input_size))
@@ -207,11 +211,12 @@ def cell(name: str, hidden_size: int = 32, input_size: int = 8, seed: int = 0) -
 
 
 def catalogue(hidden_size: int = 32, input_size: int = 8, seed: int = 0) -> dict[str, FloatModel]:
-    """Every model by name."""
+    """Return every model by name."""
     return {name: cell(name, hidden_size, input_size, seed) for name in CELLS}
 
 
 def main() -> int:
+    """Print the names and sizes of all models."""
     for name, model in catalogue().items():
         print(f"{name:26} {', '.join(type(layer).__name__ for layer in model.layers)}")
     return 0

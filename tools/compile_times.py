@@ -1,11 +1,11 @@
-"""How long the first calls of a model wait for compiled code, with an empty cache and with what an earlier process kept.
+"""Measure how long the first calls of a model wait for compiled code, with an empty cache and with what an earlier process kept.
 
     python tools/compile_times.py [MODEL.qrnn] [--rounds 5] [--kernels]
 
-Each round is two processes with a folder of their own: in the first it is empty, in the second it is what the first one left. The figures of
-a call are the least of all rounds: its wall time, and its processor time beside it, since other work on the machine stretches the one and
-hardly the other; then come the kernels that were compiled for it. The bundled example is converted where no model is given. All calls are
-the public ones, so the tool runs with older revisions too, by ``PYTHONPATH``. ``--kernels`` prints what each kernel takes instead.
+Each round is two processes with a folder of their own: in the first it is empty, in the second it is what the first one left. The figures
+of a call are the least of all rounds: its wall time, and its processor time beside it, since other work on the machine stretches the one
+and hardly the other; then come the kernels that were compiled for it. The bundled example is converted where no model is given. All calls
+are the public ones, so the tool runs with older revisions too, by ``PYTHONPATH``. ``--kernels`` prints what each kernel takes instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IMPORTED = time.perf_counter(), time.process_time()
 
 
 def measure(model: Path) -> None:
-    """In a process of its own: print each call's wall time, processor time and new files in the cache, as JSON."""
+    """Print each call's wall time, processor time and new files in the cache, as JSON; this runs in a process of its own."""
     folder, found = Path(os.environ["QRNN_CACHE_DIR"]), []
     import numpy as np
 
@@ -77,7 +77,7 @@ def measure(model: Path) -> None:
 
 
 def rounds(model: Path, count: int) -> None:
-    """Measure in fresh processes and print the least of each."""
+    """Measure in fresh processes and print the least of each figure."""
     tables: list[list[list[Any]]] = [[], []]
     for _ in range(count):
         with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def rounds(model: Path, count: int) -> None:
 
 
 def kernels(model: Path) -> None:
-    """What each kernel of the model takes: Numba, which holds the GIL, and LLVM, which does not; and the size of its code."""
+    """Print what each kernel of the model takes: Numba, which holds the GIL, and LLVM, which does not; and the size of its code."""
     from qrnn.backends.cpu import jit, native
     from qrnn.backends.cpu.engine import CpuEngine
     from qrnn.backends.cpu.warm_up import wanted_by
@@ -113,7 +113,7 @@ def kernels(model: Path) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)

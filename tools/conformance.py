@@ -42,17 +42,17 @@ COLUMNS = (
 
 
 def allowed(output: Output) -> float:
-    """The largest error that needs no other explanation."""
+    """Return the largest error that needs no other explanation."""
     return TIMES * output.moved + RESOLUTION * max(1.0, output.peak)
 
 
 def within_bound(result: Result) -> bool:
-    """Whether every output's error is within what half a step costs the float network, and the formats' resolution."""
+    """Return whether every output's error is within what half a step costs the float network, and the formats' resolution."""
     return all(o.error <= allowed(o) for o in result.outputs)
 
 
 def reason(result: Result) -> str:
-    """Why the integers lie far from float, from what was measured; empty where they are near."""
+    """Return why the integers lie far from float, from what was measured; empty where they are near."""
     far = [o for o in result.outputs if o.relative > NEAR]
     if not far:
         return ""
@@ -66,7 +66,7 @@ def reason(result: Result) -> str:
 
 
 def percent(share: float) -> str:
-    """Two digits."""
+    """Return a share in percent with two digits."""
     if share == 0.0 or math.isinf(share):
         return "0 %" if share == 0.0 else "more than all"
     digits = max(0, 1 - math.floor(math.log10(100 * share)))
@@ -74,7 +74,7 @@ def percent(share: float) -> str:
 
 
 def row(first: str, results: Sequence[Result], bound: float) -> str:
-    """One line of a table over all cases of one feature."""
+    """Return one line of a table over all cases of one feature."""
     ran = [r for r in results if r.outputs]
     notes = list(dict.fromkeys(filter(None, (note(r) for r in results))))
     largest = max((r.relative for r in ran), default=math.nan)
@@ -94,7 +94,7 @@ def row(first: str, results: Sequence[Result], bound: float) -> str:
 
 
 def agreement(results: Sequence[Result], bound: float) -> str:
-    """How the float results agree; a case that must fail agrees by being refused."""
+    """Return how the float results agree; a case that must fail agrees by being refused."""
     refused = [r for r in results if r.refused]
     if len(refused) == len(results):
         return "refused"
@@ -104,7 +104,7 @@ def agreement(results: Sequence[Result], bound: float) -> str:
 
 
 def note(result: Result) -> str:
-    """What a reader must know of one case."""
+    """Return what a reader must know of one case."""
     if result.refused:
         return result.refused.replace("|", "\\|")
     if result.not_quantized:
@@ -114,7 +114,7 @@ def note(result: Result) -> str:
 
 
 def grouped(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """By feature, in order."""
+    """Group results by feature, in order."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.case.feature, []).append(result)
@@ -122,13 +122,13 @@ def grouped(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def table(first: str, results: Iterable[Result], bound: float) -> str:
-    """All rows of some cases."""
+    """Return all rows of some cases."""
     lines = (row(feature, group, bound) for feature, group in grouped(results).items())
     return COLUMNS.format(first=first) + "\n".join(lines) + "\n"
 
 
 def engines(results: Sequence[Result]) -> str:
-    """How the integer backends did."""
+    """Return how the integer backends did."""
     ran = [r for r in results if r.outputs]
     near = sum(r.relative <= NEAR for r in ran)
     unexplained = sum(not within_bound(r) for r in ran)
@@ -143,13 +143,13 @@ def engines(results: Sequence[Result]) -> str:
 
 
 def own_summary(results: Sequence[Result]) -> str:
-    """The matrix in one line."""
+    """Return the matrix in one line."""
     agree = sum(r.difference <= OWN_DIFFERENCE for r in results)
     return f"- Own matrix: {agree} of {len(results)} cases agree in float with ONNX Runtime; {engines(results)}.\n"
 
 
 def golden_summary(results: Sequence[Result]) -> str:
-    """ONNX Runtime's tests in one line."""
+    """Return ONNX Runtime's tests in one line."""
     succeed = [r for r in results if not r.case.fails]
     agree = sum(r.difference <= GOLDEN_DIFFERENCE for r in succeed)
     fail = [r for r in results if r.case.fails]
@@ -160,13 +160,13 @@ def golden_summary(results: Sequence[Result]) -> str:
 
 
 def node_summary(results: Sequence[Result]) -> str:
-    """ONNX's tests in one line."""
+    """Return ONNX's tests in one line."""
     agree = sum(r.within_node_tolerance for r in results)
     return f"- ONNX's node tests: {agree} of {len(results)} in float at ONNX's own tolerance; {engines(results)}.\n"
 
 
 def own_tables(results: Sequence[Result]) -> str:
-    """One table for each operator."""
+    """Return one table for each operator."""
     parts = []
     for op in OPERATORS:
         chosen = [r for r in results if r.case.operator == op]
@@ -175,7 +175,7 @@ def own_tables(results: Sequence[Result]) -> str:
 
 
 def refusals() -> str:
-    """What is refused, by its own words."""
+    """Return what is refused, in the words of the refusals."""
     lines = []
     for name, model in refused_models():
         words = refusal(model).replace("|", "\\|")
@@ -214,13 +214,13 @@ NODE = "## ONNX's node tests\n\n"
 
 
 def own_parts() -> list[str]:
-    """The parts of the page that need no vectors, in order."""
+    """Return the parts of the page that need no vectors, in order."""
     results = [measure(case) for case in own_cases()]
     return [own_summary(results), METHOD + own_tables(results), refusals()]
 
 
 def page(shared: Path) -> str:
-    """The whole page."""
+    """Return the whole page."""
     summary, tables, refused = own_parts()
     golden = [measure(case) for case in golden_cases(shared)]
     node = [measure(case) for case in node_cases(shared)]
@@ -242,13 +242,13 @@ def page(shared: Path) -> str:
 
 
 def is_current(shared: Path | None) -> bool:
-    """Whether the written page is this code's."""
+    """Return whether the written page is what this code writes."""
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else ""
     return text == page(shared) if shared is not None else all(part in text for part in own_parts())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """See the module; the exit status."""
+    """Run the tool and return the exit status; see the module."""
     parser = argparse.ArgumentParser(description="Print, write or check docs/conformance.md.")
     parser.add_argument("--shared", type=Path, help="folder with vectors/")
     action = parser.add_mutually_exclusive_group()

@@ -1,4 +1,4 @@
-"""The cases of docs/conformance.md: ONNX models of one recurrent node with their inputs and what they must give.
+"""The cases of docs/conformance.md: ONNX models of one recurrent node with their inputs and expected outputs.
 
 `own_cases` need nothing but this file; `golden_cases` and `node_cases` read the vectors of other projects under a given folder.
 """
@@ -27,7 +27,7 @@ OUTPUTS = ("Y", "Y_h", "Y_c")
 WEIGHTS = ("W", "R", "B", "P")
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 OPSET = 17
-"""Of the cases that are not about opsets: one that every ONNX Runtime here allowed knows. Newer ones are compared with this one."""
+"""The opset of the cases that are not about opsets. Every supported ONNX Runtime knows it, and newer ones are compared with it."""
 
 NODE_RTOL, NODE_ATOL = 1e-3, 1e-7
 """Tolerances of ONNX's own node tests."""
@@ -64,8 +64,11 @@ ONNX Runtime 1.31 takes 0 or next to it for ThresholdedRelu's, not 1; so it is g
 
 @dataclass(frozen=True)
 class Case:
-    """A model with inputs in the graph's order. ``expected``: its outputs, or None: those of ONNX Runtime, which runs ``twin`` instead
-    of a model that it refuses. ``fails``: it must be refused."""
+    """A model with inputs in the graph's order.
+
+    ``expected`` holds its outputs; None stands for those of ONNX Runtime, which runs ``twin`` in place of a model that it refuses.
+    ``fails`` is true for a model that must be refused.
+    """
 
     operator: str
     feature: str
@@ -78,7 +81,7 @@ class Case:
 
     @property
     def axes(self) -> Mapping[str, tuple[int, ...]]:
-        """Output → the order of the twin's axes that is this case's, where it is another."""
+        """For outputs whose axes are ordered otherwise than the twin's: the order of the twin's axes that is this case's."""
         layout = next((a.i for a in self.model.graph.node[0].attribute if a.name == "layout"), 0)
         return {"Y": (2, 0, 1, 3), "Y_h": (1, 0, 2), "Y_c": (1, 0, 2)} if layout else {}
 
@@ -92,7 +95,7 @@ def make_model(
     weights_are_inputs: bool = False,
     constants: Sequence[str] = WEIGHTS,
 ) -> onnx.ModelProto:
-    """One node that reads ``arrays`` by slot and writes ``outputs``; what is in neither is absent."""
+    """Return a model of one node that reads ``arrays`` by slot and writes ``outputs``; slots in neither are absent."""
     inputs, initializers = [], []
     for name, array in arrays.items():
         if name in constants and not weights_are_inputs:
@@ -128,7 +131,7 @@ def _trimmed(names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a case of the matrix varies."""
+    """The properties that a case of the matrix varies."""
 
     attributes: Mapping[str, Any]
     slots: tuple[str, ...] = ("B",)
@@ -142,7 +145,7 @@ class Shape:
 
 
 def own_case(op: str, feature: str, direction: str, shape: Shape) -> Case:
-    """One case of the matrix; its arrays come from a seed of its name."""
+    """Return one case of the matrix; its arrays come from a seed of its name."""
     name = f"{op} {feature} {direction}"
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     D, G = (2 if direction == "bidirectional" else 1), GATES[op]
@@ -181,13 +184,13 @@ def own_case(op: str, feature: str, direction: str, shape: Shape) -> Case:
 
 
 def _plain(op: str, arrays: Arrays, outputs: Sequence[str], attributes: Mapping[str, Any]) -> Case:
-    """The same network with layout 0 and an opset that ONNX Runtime knows."""
+    """Return the same network with layout 0 and an opset that ONNX Runtime knows."""
     data = {slot: array for slot, array in arrays.items() if slot not in WEIGHTS}
     return Case(op, "", "", make_model(op, arrays, outputs, attributes), data)
 
 
 def own_cases() -> Iterator[Case]:
-    """Every attribute, operator and direction."""
+    """Yield every attribute, operator and direction."""
     for op in OPERATORS:
         for feature, shapes in _features(op):
             for direction in DIRECTIONS:
@@ -198,7 +201,7 @@ def own_cases() -> Iterator[Case]:
 
 
 def _in_direction(shape: Shape, direction: str) -> Shape:
-    """Lists that are per direction, repeated for both."""
+    """Repeat lists that are per direction for both."""
     if direction != "bidirectional" or "activations" not in shape.attributes:
         return shape
     twice, written = (
@@ -209,7 +212,10 @@ def _in_direction(shape: Shape, direction: str) -> Shape:
 
 
 def activations(op: str, chosen: Mapping[str, str], table: Mapping[str, Any] = PARAMETERS) -> dict[str, Any]:
-    """The attributes that give each role of ``chosen`` its function, with its alpha and beta of ``table``, and the others their defaults."""
+    """Return the attributes for a function of each role in ``chosen``, with its alpha and beta of ``table``.
+
+    The other roles have their defaults.
+    """
     names = [chosen.get(role, DEFAULTS[role]) for role in ROLES[op]]
     result: dict[str, Any] = {"activations": names}
     for number, attribute in enumerate(("activation_alpha", "activation_beta")):
@@ -220,7 +226,7 @@ def activations(op: str, chosen: Mapping[str, str], table: Mapping[str, Any] = P
 
 
 def _features(op: str) -> Iterator[tuple[str, list[Shape]]]:
-    """Row of the document → its cases, for each direction."""
+    """Yield each row of the document with its cases, for each direction."""
     states = ("initial_h", "initial_c") if op == "LSTM" else ("initial_h",)
     every: tuple[str, ...] = ("B", *states)
     yield "no attribute", [Shape({})]
@@ -283,7 +289,7 @@ def _features(op: str) -> Iterator[tuple[str, list[Shape]]]:
 
 
 def _other_functions(op: str) -> Case:
-    """Functions, alphas and betas that are not the same in both directions."""
+    """Return a case whose functions, alphas and betas differ between the directions."""
     names = {"LSTM": ("Elu", "Affine", "Softsign"), "GRU": ("ThresholdedRelu", "Elu"), "RNN": ("LeakyRelu",)}[op]
     other = {"LSTM": ("HardSigmoid", "LeakyRelu", "Tanh"), "GRU": ("Softsign", "Affine"), "RNN": ("ScaledTanh",)}[op]
     first, second = (activations(op, dict(zip(ROLES[op], n, strict=True))) for n in (names, other))
@@ -295,7 +301,7 @@ def _other_functions(op: str) -> Case:
 
 
 def golden_cases(shared: Path) -> Iterator[Case]:
-    """ONNX Runtime's operator tests, weights as graph inputs; a name's cases are numbered."""
+    """Yield ONNX Runtime's operator tests, weights as graph inputs; a name's cases are numbered."""
     seen: dict[str, int] = {}
     for line in (shared / "vectors" / "ort_rnn_golden.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -315,7 +321,7 @@ def _read_tensors(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]
 
 
 def node_cases(shared: Path) -> Iterator[Case]:
-    """ONNX's backend node tests as they are stored."""
+    """Yield ONNX's backend node tests as they are stored."""
     for folder in sorted((shared / "vectors" / "onnx_node").iterdir()):
         model = onnx.load(folder / "model.onnx")
         inputs, outputs = (

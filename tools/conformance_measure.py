@@ -1,8 +1,8 @@
-"""What docs/conformance.md says of one case: agreement of the float result, equality of the integer backends, error and sensitivity.
+"""Measure one case of docs/conformance.md: agreement of the float result, equality of the integer backends, error and sensitivity.
 
-Sensitivity is the measure of what an engine of 8 bits must be allowed: every weight, input and fed-back state of the float64 oracle is
-moved by half of its own quantization step, either way by seeded chance, `DRAWS` times, and the largest change of each output is taken.
-The same with an eighth of the move tells a jump (the change stays) from a gain (it falls with the move).
+Sensitivity is the error that an engine of 8 bits must be allowed: every weight, input and fed-back state of the float64 oracle is moved by
+half of its own quantization step, either way by seeded chance, `DRAWS` times, and the largest change of each output is taken. The same with
+an eighth of the move tells a jump (the change stays) from a gain (it falls with the move).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NEAR = 1 / 32
 
 
 def ratio(value: float, unit: float) -> float:
-    """value / unit; 0 for nothing of nothing."""
+    """Return value / unit, or 0 where both are 0."""
     return value / unit if unit else (0.0 if value == 0.0 else math.inf)
 
 
@@ -61,24 +61,27 @@ class Output:
 
     @property
     def relative(self) -> float:
-        """The largest error beside the largest magnitude."""
+        """The largest error over the largest magnitude."""
         return ratio(self.error, self.peak)
 
     @property
     def times(self) -> float:
-        """The largest error beside what half a step costs the float network."""
+        """The largest error over what half a step costs the float network."""
         return ratio(self.error, self.moved)
 
     @property
     def jumps(self) -> bool:
-        """The change does not fall with the move as that of a continuous function does."""
+        """Whether the change does not fall with the move as that of a continuous function does."""
         return self.moved_less > 0.5 * self.moved
 
 
 @dataclass(frozen=True)
 class Result:
-    """``refused``: the error's text where the case is not run. ``difference``: of the float result, beside the largest magnitude but no
-    less than 1. ``equal``: every backend gives the same integers."""
+    """The result of a case.
+
+    ``refused`` is the error's text where the case is not run. ``difference`` is that of the float result over the largest magnitude, which
+    counts as at least 1. ``equal`` is true where every backend gives the same integers.
+    """
 
     case: Case
     refused: str = ""
@@ -90,26 +93,28 @@ class Result:
 
     @property
     def relative(self) -> float:
+        """The largest relative error of any output."""
         return max((o.relative for o in self.outputs), default=math.nan)
 
     @property
     def sqnr(self) -> float:
-        """The least; inf where every output is exact or zero throughout."""
+        """The least SQNR of any output; inf where every output is exact or zero throughout."""
         return min((o.sqnr for o in self.outputs if not math.isnan(o.sqnr)), default=math.inf)
 
     @property
     def times(self) -> float:
+        """The largest error of any output over what half a step costs the float network."""
         return max((o.times for o in self.outputs), default=math.nan)
 
 
 def run_float(case: Case) -> tuple[Bound, tuple[Any, ...]]:
-    """The case through `qrnn.onnx_backend`: the bound model and the outputs in the graph's own form."""
+    """Run the case through `qrnn.onnx_backend`: return the bound model and the outputs in the graph's own form."""
     rep = prepare(case.model)
     return rep.bind(case.inputs), rep.run(case.inputs)
 
 
 def expected(case: Case) -> tuple[Any, ...]:
-    """What the float result is compared with, in the case's own layout."""
+    """Return what the float result is compared with, in the case's own layout."""
     if case.expected is not None:
         return tuple(case.expected[o.name] for o in case.model.graph.output)
     source = case.twin or case
@@ -121,7 +126,7 @@ def expected(case: Case) -> tuple[Any, ...]:
 
 
 def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
-    """The graph's outputs by ONNX Runtime."""
+    """Return the graph's outputs by ONNX Runtime."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -134,12 +139,12 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[A
 
 @cache
 def _measured(key: str) -> dict[str, Result]:
-    """Results that are kept for the tests and the document of one process."""
+    """Return the results that are kept for the tests and the document of one process."""
     return {}
 
 
 def measure(case: Case) -> Result:
-    """Everything about one case; kept, so that a process measures it once."""
+    """Measure everything about one case; the result is kept, so that a process measures it once."""
     kept = _measured("results")
     if case.name not in kept:
         kept[case.name] = _measure(case)
@@ -165,7 +170,10 @@ def _measure(case: Case) -> Result:
 
 
 def largest_difference(got: Any, want: Any) -> float:
-    """Beside the largest magnitude, no less than 1; where ``want`` is finite, for it is of float32 and the oracle is not."""
+    """Return the largest difference over the largest magnitude, which counts as at least 1.
+
+    It looks where ``want`` is finite, for ``want`` is of float32 and the oracle is not.
+    """
     finite = np.isfinite(want)
     if not finite.any():
         return 0.0
@@ -173,7 +181,7 @@ def largest_difference(got: Any, want: Any) -> float:
 
 
 def run_integers(quantized: QuantModel, bound: Bound) -> tuple[bool, dict[str, FloatArray]]:
-    """Whether every backend gives the same integers, tensors and states; and the outputs."""
+    """Return whether every backend gives the same integers, tensors and states; and the outputs."""
     batch = make_batch(quantized.inputs, bound.data)
     runs = [Session(quantized, backend).run_batch(batch) for backend in available_backends()]
     integers = []
@@ -205,7 +213,7 @@ def _outputs(bound: Bound, quantized: QuantModel, got: Mapping[str, FloatArray])
 
 
 def changes(bound: Bound, quantized: QuantModel, want: Mapping[str, FloatArray], size: float) -> dict[str, float]:
-    """Output → the largest change when everything that has 8 bits is moved by ``size`` half steps."""
+    """Return the largest change of each output when everything that has 8 bits is moved by ``size`` half steps."""
     rng = np.random.default_rng(0)
     largest = dict.fromkeys(want, 0.0)
     for _ in range(DRAWS):
@@ -221,7 +229,7 @@ def changes(bound: Bound, quantized: QuantModel, want: Mapping[str, FloatArray],
 def moved(
     bound: Bound, quantized: QuantModel, rng: np.random.Generator, steps: float
 ) -> tuple[FloatModel, dict[str, Any]]:
-    """The network with its weights, inputs and fed-back states moved by ``steps`` of their quantization steps, up or down by chance."""
+    """Move the network's weights, inputs and fed-back states by ``steps`` of their quantization steps, up or down by chance."""
     layers = {layer.name: layer for layer in quantized.recurrent_layers}
     data = dict(bound.data)
     changed: list[Layer] = []
@@ -242,7 +250,7 @@ def moved(
 def _moved_direction(
     d: Direction, integers: QuantRecurrent, scales: FloatArray, rng: np.random.Generator, steps: float
 ) -> Direction:
-    """A constant move of what is fed back is one of the recurrent bias."""
+    """Move one direction; a constant move of what is fed back is one of the recurrent bias."""
     scaled = d.weight_ih * scales
     h_step = 2.0 ** (integers.h_operand.shift - integers.h_frac)
     fed_back = _signs(rng, d.weight_hh.shape[1:]) * h_step * steps

@@ -1,4 +1,4 @@
-"""What the importer refuses by name around LSTM, GRU and RNN, for docs/conformance.md: models and the words they are refused with."""
+"""The models around LSTM, GRU and RNN that the importer refuses by name, and the words of the refusals, for docs/conformance.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.onnx_import import import_model
 
 
 def refusal(model: onnx.ModelProto) -> str:
-    """The kind of the error and its words; empty where the model is imported."""
+    """Return the kind of the error and its words; empty where the model is imported."""
     try:
         import_model(model, "case")
     except QrnnError as error:
@@ -37,7 +37,7 @@ def _one(op: str, attributes: dict[str, Any], constants: tuple[str, ...] = (), *
 
 
 def _two(first_reads: str = "", second_reads: str = "", second_starts: str = "") -> onnx.ModelProto:
-    """Two RNN nodes in a row, the second on the first one's Y, with sequence_lens and an initial state by name."""
+    """Return two RNN nodes in a row, the second on the first one's Y, with sequence_lens and an initial state by name."""
     arrays = _arrays("RNN")
     weights = [numpy_helper.from_array(arrays["W"], "W"), numpy_helper.from_array(arrays["R"], "R")]
     weights.append(numpy_helper.from_array(arrays["R"], "W2"))
@@ -65,7 +65,7 @@ def _two(first_reads: str = "", second_reads: str = "", second_starts: str = "")
 
 
 def refused_models() -> Iterator[tuple[str, onnx.ModelProto]]:
-    """What it is → a model of it."""
+    """Yield what is refused, in words, with a model of it."""
     states = np.arange(N * H, dtype=np.float32).reshape(1, N, H)
     yield (
         "constant sequence_lens that differ",

@@ -24,7 +24,7 @@ class TranslationError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """An expression of C and the interval in which its values lie. ``atom``: it needs no parentheses as an operand."""
+    """An expression of C and the interval of its values. ``atom`` is true where it needs no parentheses as an operand."""
 
     text: str
     kind: str
@@ -42,13 +42,13 @@ class Value:
         return self.text if self.atom else f"({self.text})"
 
     def within(self, bounds: tuple[int, int]) -> bool:
-        """Whether every value lies within ``bounds``."""
+        """Return whether every value lies within ``bounds``."""
         return bounds[0] <= self.low and self.high <= bounds[1]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A comparison. ``lanes``: it may differ from lane to lane. ``decided``: the bounds say what it is."""
+    """A comparison of two values."""
 
     left: Value
     sign: str
@@ -57,10 +57,12 @@ class Condition:
 
     @property
     def lanes(self) -> bool:
+        """Whether the result may differ from lane to lane."""
         return LANES in (self.left.kind, self.right.kind)
 
     @property
     def decided(self) -> bool | None:
+        """The result, where the bounds decide it, else None."""
         a, b = self.left, self.right
         always = {"<": a.high < b.low, "<=": a.high <= b.low, ">": a.low > b.high, ">=": a.low >= b.high}
         never = {"<": a.low >= b.high, "<=": a.low > b.high, ">": a.high <= b.low, ">=": a.high < b.low}
@@ -79,12 +81,12 @@ class Table:
 
 
 def number(n: int) -> Value:
-    """A number that is known when the code is written."""
+    """Return a number that is known when the code is written."""
     return Value(str(n), NUMBER, n, n)
 
 
 def literal(n: int, kind: str) -> str:
-    """A number as C writes it in an expression of ``kind``."""
+    """Return a number as C writes it in an expression of ``kind``."""
     if kind == UNSIGNED:
         return f"{n}U" if n < 1 << 16 else f"UINT32_C({n})"
     if kind == LONG:
@@ -94,10 +96,10 @@ def literal(n: int, kind: str) -> str:
 
 
 class Scalar:
-    """C's operators on int32_t, uint32_t and int64_t."""
+    """The dialect of C's operators on int32_t, uint32_t and int64_t."""
 
     def as_kind(self, v: Value, kind: str) -> Value:
-        """The same value with another type."""
+        """Return the same value with another type."""
         if v.kind == kind:
             return v
         if v.kind == NUMBER:
@@ -105,11 +107,11 @@ class Scalar:
         return replace(v, text=f"({kind}){v.operand}", kind=kind)
 
     def name(self, v: Value) -> str:
-        """The type of a variable that holds ``v``."""
+        """Return the type of a variable that holds ``v``."""
         return SIGNED if v.kind == NUMBER else v.kind
 
     def binary(self, op: str, a: Value, b: Value, low: int, high: int) -> Value:
-        """a op b, within [low, high]."""
+        """Write ``a op b``, within [low, high]."""
         if op in ("<<", ">>"):
             return self.shift(op, a, b, low, high)
         kind = self._kind(a, b, low, high)
@@ -130,6 +132,7 @@ class Scalar:
         return LONG
 
     def shift(self, op: str, a: Value, by: Value, low: int, high: int) -> Value:
+        """Write ``a << by`` or ``a >> by``, within [low, high]."""
         count = self.as_kind(by, UNSIGNED)
         fits = INT32[0] <= low and high <= INT32[1] and by.high < 32
         if a.kind == UNSIGNED and op == "<<" and high <= UINT32[1] and by.high < 32:
@@ -151,22 +154,24 @@ class Scalar:
         return Value(f"{left} >> {count.operand}", kind, low, high, atom=False)
 
     def divide(self, a: Value, b: Value, low: int, high: int) -> Value:
+        """Write the quotient ``a / b``, within [low, high]."""
         kind = self._kind(a, b, low, high)
         return Value(f"{self.as_kind(a, kind).operand} / {self.as_kind(b, kind).operand}", kind, low, high, atom=False)
 
     def compare(self, a: Value, sign: str, b: Value) -> str:
+        """Write the comparison of ``a`` and ``b``."""
         kind = LONG if LONG in (a.kind, b.kind) else UNSIGNED if UNSIGNED in (a.kind, b.kind) else SIGNED
         return f"{self.as_kind(a, kind).operand} {sign} {self.as_kind(b, kind).operand}"
 
     def either(self, condition: Condition, yes: Value, no: Value) -> Value:
-        """yes where the condition holds, else no."""
+        """Write ``yes`` where the condition holds, else ``no``."""
         low, high = min(yes.low, no.low), max(yes.high, no.high)
         kind = self._kind(yes, no, low, high)
         text = f"({condition.text}) ? {self.as_kind(yes, kind).operand} : {self.as_kind(no, kind).operand}"
         return Value(text, kind, low, high, atom=False)
 
     def saturate(self, x: Value, low: Value, high: Value) -> Value:
-        """x clamped to [low, high]; an end that x cannot pass is left out."""
+        """Write x clamped to [low, high]; an end that x cannot pass is left out."""
         bounds = max(x.low, low.low), min(x.high, high.high)
         wide = "" if all(v.within(INT32) for v in (x, low, high)) else "64"
         kind = LONG if wide else SIGNED
@@ -182,6 +187,7 @@ class Scalar:
         return Value(f"qrnn_saturate{wide}({', '.join(ends)})", kind, *bounds)
 
     def shift_right_round(self, x: Value, shift: Value, low: int, high: int) -> Value:
+        """Write a rounding right shift of ``x``, within [low, high]."""
         half = (1 << shift.high) >> 1
         wide = "" if x.within(INT32) and x.high + half <= INT32[1] and shift.high < 32 else "64"
         kind = LONG if wide else SIGNED
@@ -189,15 +195,17 @@ class Scalar:
         return Value(text, kind, low, high)
 
     def magnitude(self, x: Value, low: int, high: int) -> Value:
+        """Write the magnitude of ``x``, within [low, high]."""
         return Value(f"qrnn_magnitude({self.as_kind(x, SIGNED).text})", SIGNED, low, high)
 
     def entry(self, table: Table, index: Value, offset: int) -> Value:
+        """Write the entry of a table at ``index + offset``."""
         at = index.text if not offset else f"{index.operand} + {offset}"
         return Value(f"{table.text}[{at}]", SIGNED, table.low, table.high)
 
 
 class Lanes(Scalar):
-    """Calls of targets/runtime/qrnn_lanes.h; operators where no argument is a vector."""
+    """The dialect of calls of targets/runtime/qrnn_lanes.h; it writes operators where no argument is a vector."""
 
     leaving = False
     """Whether the result is saturated to 16 bits by whoever gets it."""
@@ -212,6 +220,7 @@ class Lanes(Scalar):
     }
 
     def vector(self, v: Value) -> Value:
+        """Return the value in every lane."""
         if v.kind == LANES:
             if not v.within(INT32) and v.text == "":
                 raise TranslationError("a product or a sum of lanes is not proved to fit 32 bits")
@@ -219,6 +228,7 @@ class Lanes(Scalar):
         return Value(f"qrnn_lanes_all({self.as_kind(v, SIGNED).text})", LANES, v.low, v.high)
 
     def binary(self, op: str, a: Value, b: Value, low: int, high: int) -> Value:
+        """Write ``a op b`` lane by lane, within [low, high]."""
         if LANES not in (a.kind, b.kind):
             return super().binary(op, a, b, low, high)
         if op in ("<<", ">>"):
@@ -235,6 +245,7 @@ class Lanes(Scalar):
             raise TranslationError(f"a lane of {op} has values in [{low}, {high}], which are not proved to fit 32 bits")
 
     def either(self, condition: Condition, yes: Value, no: Value) -> Value:
+        """Write ``yes`` in the lanes where the condition holds, else ``no``."""
         if LANES not in (yes.kind, no.kind) and not condition.lanes:
             return super().either(condition, yes, no)
         low, high = min(yes.low, no.low), max(yes.high, no.high)
@@ -252,6 +263,7 @@ class Lanes(Scalar):
         raise TranslationError(f"no operation of lanes chooses by {condition.text}")
 
     def saturate(self, x: Value, low: Value, high: Value) -> Value:
+        """Write x clamped to [low, high] lane by lane."""
         if x.kind != LANES:
             return super().saturate(x, low, high)
         bounds = max(x.low, low.low), min(x.high, high.high)
@@ -277,6 +289,7 @@ class Lanes(Scalar):
         return Value(text, LANES, *bounds)
 
     def shift_right_round(self, x: Value, shift: Value, low: int, high: int) -> Value:
+        """Write a rounding right shift of ``x`` lane by lane, within [low, high]."""
         if x.kind != LANES:
             return super().shift_right_round(x, shift, low, high)
         if x.factors is not None:
@@ -293,17 +306,19 @@ class Lanes(Scalar):
         return Value(text, LANES, low, high)
 
     def magnitude(self, x: Value, low: int, high: int) -> Value:
+        """Write the magnitude of ``x`` lane by lane, within [low, high]."""
         if x.kind != LANES:
             return super().magnitude(x, low, high)
         self._fits("magnitude", low, high)
         return Value(f"qrnn_lanes_size({x.text})", LANES, low, high)
 
     def with_sign(self, p: Value, sign: Value) -> Value:
-        """p where sign ≥ 0, else -p."""
+        """Write p where sign ≥ 0, else -p."""
         end = max(abs(p.low), abs(p.high))
         return Value(f"qrnn_lanes_with_sign({p.text}, {sign.text})", LANES, -end, end)
 
     def entry(self, table: Table, index: Value, offset: int) -> Value:
+        """Write the entries of a table at ``index + offset``, one for each lane."""
         if index.kind != LANES:
             return super().entry(table, index, offset)
         at = table.text if not offset else f"&{table.text}[{offset}]"

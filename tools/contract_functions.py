@@ -1,4 +1,4 @@
-"""Which functions of the contract the runtime in C has, under which names, and within which bounds their arguments lie.
+"""The functions of the contract that the runtime in C has, their names there, and the bounds of their arguments.
 
 The bounds are those of docs/arithmetic.md, section 9.
 """
@@ -17,9 +17,9 @@ from qrnn.arithmetic import cells, fixedpoint, gates, norms
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
-"""What a gate function's values lie within."""
+"""The bounds of a gate function's values."""
 UNIT = (0, 1 << 15)
-"""The same for one that scales a state, under QRNN_UNIT_GATES: with 15 fraction bits within [0, 1]."""
+"""The bounds of a gate that scales a state, under QRNN_UNIT_GATES: [0, 1] with 15 fraction bits."""
 STATE = (-cells.STATE_LIMIT, cells.STATE_LIMIT)
 PARTIAL = (-(1 << 30) + 1, (1 << 30) - 1)
 """A requantized sum."""
@@ -33,7 +33,10 @@ LINE = (-(1 << 31) + (1 << 15), (1 << 31) - 1 - (1 << 15))
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument: its type in C, and its bounds. One that can be only one number is written as that number; ``fixed``: and is no parameter."""
+    """An argument: its type in C, and its bounds.
+
+    An argument that can be only one number is written as that number; with ``fixed`` it is no parameter either.
+    """
 
     kind: str
     low: int
@@ -55,9 +58,9 @@ class TableArgument:
 class Function:
     """A function of the contract as the runtime has it.
 
-    ``only_if``: the condition of the preprocessor under which it is compiled. ``facts``: bounds of expressions that intervals do not see; each
-    has its reason in ``note``. ``leave``: the saturation at the end that is left to a gate function. ``saturated``: arguments that are
-    saturated to int16 before anything else.
+    ``only_if`` is the condition of the preprocessor under which it is compiled. ``facts`` are bounds of expressions that intervals do not
+    see; each has its reason in ``note``. ``leave`` names the saturation at the end that is left to a gate function. ``saturated`` are
+    arguments that are saturated to int16 before anything else.
     """
 
     function: Callable[..., Any]
@@ -73,27 +76,32 @@ class Function:
 
     @property
     def c_name(self) -> str:
+        """The function's name in C."""
         return "qrnn_" + (self.name or self.function.__name__)
 
 
 def lane(bounds: tuple[int, int]) -> Argument:
+    """Return an argument that may differ from lane to lane."""
     return Argument(LANES, *bounds)
 
 
 def signed(bounds: tuple[int, int]) -> Argument:
+    """Return a signed 32-bit argument that is the same in every lane."""
     return Argument(SIGNED, *bounds)
 
 
 def bits(low: int, high: int) -> Argument:
-    """A number of bits."""
+    """Return an argument that is a number of bits."""
     return Argument(UNSIGNED, low, high)
 
 
 def fixed(n: int) -> Argument:
+    """Return an argument that is always ``n``, and is no parameter."""
     return Argument(SIGNED, n, n, fixed=True)
 
 
 def long(bounds: tuple[int, int]) -> Argument:
+    """Return a 64-bit argument."""
     return Argument("int64_t", *bounds)
 
 
@@ -275,7 +283,7 @@ VECTORS: tuple[Function, ...] = (
 
 
 def callees(functions: Sequence[Function], *names: str) -> dict[Any, list[Callee]]:
-    """Those of ``functions`` with these names in C, as `Translator` takes them."""
+    """Return those of ``functions`` with these names in C, as `Translator` takes them."""
     found: dict[Any, list[Callee]] = {}
     for f in functions:
         if f.c_name in names:

@@ -46,7 +46,7 @@ class Callee:
     """`Table.entry` of its table."""
 
     def takes(self, arguments: list[Value | Table]) -> bool:
-        """Whether these arguments are within its bounds."""
+        """Return whether these arguments are within its bounds."""
         tables = all(a.entry == self.entry for a in arguments if isinstance(a, Table))
         pairs = zip(arguments, self.bounds, strict=True)
         return tables and all(low <= a.low and a.high <= high for a, (low, high) in pairs)
@@ -79,17 +79,17 @@ _CONTRACT = frozenset(arithmetic.CONTRACT)
 
 
 def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
-    """The syntax tree of a function of the contract."""
+    """Return the syntax tree of a function of the contract."""
     found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(found, ast.FunctionDef)
     return found
 
 
 class Translator:
-    """The body of one function in one dialect.
+    """Translates the body of one function into one dialect.
 
-    ``calls``: functions of the contract that are called in C; others are written out in place.
-    ``leave``: the outermost saturation is left to whoever gets the value (a gate function saturates its argument itself).
+    ``calls`` holds functions of the contract that are called in C; others are written out in place. ``leave`` is true where the outermost
+    saturation is left to the reader of the value (a gate function saturates its argument itself).
     """
 
     def __init__(self, dialect: Scalar, calls: Mapping[Any, Sequence[Callee]], leave: str | None = None) -> None:
@@ -100,7 +100,7 @@ class Translator:
     def function(
         self, function: Callable[..., Any], arguments: Mapping[str, Value | Table], facts: Mapping[str, tuple[int, int]]
     ) -> tuple[list[str], Value]:
-        """The statements of a function without its last, and the value that it returns."""
+        """Return the statements of a function without its last, and the value that it returns."""
         scope = Scope(dict(arguments), function.__globals__, dict(facts))
         value = self._body(tree_of(function).body, scope)
         return scope.lines, value
@@ -144,7 +144,7 @@ class Translator:
         return self.d.either(condition, yes, no)
 
     def _facts(self, test: ast.expr, scope: Scope, holds: bool) -> Scope:
-        """The scope of a branch: what the condition says of a name's bounds, or of the difference of two names."""
+        """Return the scope of a branch: what the condition says of a name's bounds, or of the difference of two names."""
         assert isinstance(test, ast.Compare)
         sign = _SIGNS[type(test.ops[0])]
         sign = sign if holds else _OPPOSITE[sign]
@@ -177,13 +177,13 @@ class Translator:
         scope.names[name] = replace(value, text=own, atom=True)
 
     def _known(self, value: Value, low: int, high: int) -> Value:
-        """A value of which more is known than its bounds say. A sum that was too wide for lanes is written now."""
+        """Narrow a value's bounds by what is known of it; a sum that was too wide for lanes is written now."""
         if value.kind == LANES and value.terms is not None:
             return self.d.binary("+", *value.terms, low, high)
         return replace(value, low=max(low, value.low), high=min(high, value.high))
 
     def value(self, node: ast.expr, scope: Scope, last: bool = False) -> Value:
-        """An expression of Python as one of C."""
+        """Translate an expression."""
         found = self._value(node, scope, last)
         if (bounds := scope.facts.get(ast.unparse(node))) is not None and not isinstance(node, ast.Name):
             found = self._known(found, *bounds)
@@ -269,7 +269,7 @@ class Translator:
         return replace(found, text=name)
 
     def condition(self, node: ast.expr, scope: Scope) -> Condition:
-        """A comparison of Python as one of C."""
+        """Translate a comparison."""
         if not isinstance(node, ast.Compare) or len(node.ops) != 1:
             raise TranslationError(f"not translated: {ast.unparse(node)}")
         left, right = self.value(node.left, scope), self.value(node.comparators[0], scope)
@@ -305,7 +305,7 @@ class Translator:
         return self._inner(function, arguments, scope)
 
     def _left(self, x: Value) -> Value:
-        """What is saturated to 16 bits by whoever gets it: within ±(2^31 - 1), so that it has a magnitude."""
+        """Return a value that its reader saturates to 16 bits, within ±(2^31 - 1), so that it has a magnitude."""
         if x.within((-INT32[1], INT32[1])):
             return x
         if x.kind == LANES:
@@ -313,7 +313,7 @@ class Translator:
         return Value(f"qrnn_within_int32({x.text})", SIGNED, -INT32[1], INT32[1])
 
     def _inner(self, function: Callable[..., Any], arguments: list[Value | Table], scope: Scope) -> Value:
-        """A function of the contract: called, where ``calls`` names it, else its own expression in place of the call."""
+        """Translate a call of a function of the contract: a call, where ``calls`` names it, else its own expression in place."""
         names = [a.arg for a in tree_of(function).args.args]
         inner = Translator(self.d, self.calls)
         lines, value = inner.function(function, dict(zip(names, arguments, strict=True)), {})

@@ -1,4 +1,4 @@
-"""What the page of tools/bench_devices.py compares with: CMSIS-NN's figures, which others measured, and lower bounds."""
+"""The figures beside which tools/bench_devices.py sets its own: CMSIS-NN's, which others measured, and lower bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data" / "cmsis_nn_99f736a.toml"
 class Reference:
     """An LSTM step of CMSIS-NN: instructions, and bytes of flash beyond the weights and of RAM with the stack, where they were measured.
 
-    ``qrnn_instructions``: what qrnn at 52895b5 took in the same run.
+    ``qrnn_instructions`` is the number that qrnn at 52895b5 took in the same run.
     """
 
     version: str
@@ -39,18 +39,18 @@ class Traced:
 
     @property
     def per_instruction(self) -> float:
-        """Cycles for an instruction, the middle."""
+        """Cycles per instruction, by the middle figure."""
         return self.cycles[1] / self.instructions
 
 
 @lru_cache
 def data() -> dict[str, Any]:
-    """The whole file, with its ``revision``, ``function`` and ``source``."""
+    """Return the whole file, with its ``revision``, ``function`` and ``source``."""
     return tomllib.loads(DATA.read_text(encoding="utf-8"))
 
 
 def references() -> dict[tuple[str, str, int], Reference]:
-    """(compiler with optimization, target, units) → CMSIS-NN's figures."""
+    """Return CMSIS-NN's figures by (compiler with optimization, target, units)."""
     found = {}
     for table in data()["measured"]:
         for k, units in enumerate(table["units"]):
@@ -60,12 +60,15 @@ def references() -> dict[tuple[str, str, int], Reference]:
 
 
 def traced() -> list[Traced]:
-    """All steps whose cycles are known, in the order of the file."""
+    """Return all steps whose cycles are known, in the order of the file."""
     return [Traced(**{**entry, "cycles": tuple(entry["cycles"])}) for entry in data()["traced"]]
 
 
 def reference_cycles_per_instruction(target: str, units: int) -> float | None:
-    """CMSIS-NN's, from the traced step on that core with the nearest number of units; None where the core has none."""
+    """Return CMSIS-NN's cycles per instruction; None where the core has none.
+
+    They come from the traced step on that core with the nearest number of units.
+    """
     known = [one for one in traced() if one.core == target and one.code == "CMSIS-NN"]
     return min(known, key=lambda one: abs(one.units - units)).per_instruction if known else None
 
@@ -92,6 +95,6 @@ LEAST = {
 
 
 def bound(kernels: str, target: str, macs: int) -> float:
-    """Instructions that the multiply-adds of a step take at least."""
+    """Return the instructions that the multiply-adds of a step take at least."""
     kind = "long" if kernels == "plain" and target == "cortex-m3" else kernels
     return float(LEAST[kind][0] * macs)

@@ -1,4 +1,4 @@
-"""docs/benchmarks/devices.md, written from what tools/bench_devices.py measured, and the cost models fitted to it."""
+"""Write docs/benchmarks/devices.md from what tools/bench_devices.py measured, and fit the cost models to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one measured layer is and takes."""
+    """One measured layer and what it takes."""
 
     cell: str
     units: int
@@ -52,8 +52,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Measured:
-    """A whole run. ``when``: `provenance.when` as it began. ``peers``: LSTM layers by the compilers of `COMPILERS`; ``code``: functions of a
-    model with their bytes.
+    """The figures of a whole run.
+
+    ``when`` is `provenance.when` at its begin. ``peers`` are LSTM layers by the compilers of `COMPILERS`; ``code`` are functions of a model
+    with their bytes.
     """
 
     command: str
@@ -69,7 +71,7 @@ class Measured:
 
 
 def page(run: Measured) -> str:
-    """The whole page."""
+    """Return the whole page."""
     every = [*run.layers, *(layer for layers in run.peers.values() for layer in layers)]
     compilers = sorted({layer.needs.compiler for layer in every if layer.needs.compiler is not None})
     parts = [
@@ -93,7 +95,7 @@ def page(run: Measured) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table and an empty one."""
+    """Return the lines of a table and an empty one."""
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
@@ -130,7 +132,7 @@ def _models(run: Measured) -> list[str]:
 
 
 def _beside(run: Measured) -> list[str]:
-    """LSTM layers beside CMSIS-NN's figures: a table for each compiler, and the ratios by core in short."""
+    """Return LSTM layers beside CMSIS-NN's figures: a table for each compiler, and the ratios by core in short."""
     source = data()
     short: dict[str, dict[str, list[str]]] = {}
     tables: list[str] = []
@@ -259,7 +261,10 @@ def _own(run: Measured) -> list[str]:
 
 
 def fitted_costs(layers: Sequence[Layer]) -> dict[str, tuple[tuple[float, ...], float]]:
-    """Target → (values of `COST_KEYS`, largest relative error): least squares over the relative errors of the layers' instructions."""
+    """Fit each target's cost model and return the values of `COST_KEYS` and the largest relative error.
+
+    The fit is least squares over the relative errors of the layers' instructions.
+    """
     found = {}
     for name in dict.fromkeys(layer.needs.target.name for layer in layers):
         own = [x for x in layers if x.needs.target.name == name and x.needs.counted]

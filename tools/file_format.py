@@ -1,4 +1,4 @@
-"""The tables of types in docs/file_format.md, from the dataclasses that a `.qrnn` file mirrors.
+"""Write the tables of types in docs/file_format.md from the dataclasses that a `.qrnn` file mirrors.
 
 python tools/file_format.py --write     # after a change of these dataclasses
 python tools/file_format.py --check     # exit status 1 where the page is not what the code says
@@ -27,7 +27,7 @@ SKIPPED = (("QuantModel", "proof"),)
 
 
 def reachable(annotation: Any = QuantModel) -> dict[str, Any]:
-    """Name → dataclass, of all that a value of this type may hold, in the order in which they are met."""
+    """Return all dataclasses that a value of this type may hold, by name, in the order in which they are met."""
     found: dict[str, Any] = {}
     _collect(annotation, found)
     return found
@@ -46,7 +46,7 @@ def _collect(annotation: Any, found: dict[str, Any]) -> None:
 
 
 def written(annotation: Any) -> str:
-    """How a type stands in the file's JSON, in words."""
+    """Return how a type stands in the file's JSON, in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(origin, "__value__"):  # an alias, as NumPy's NDArray is from Python 3.12 on
         return written(origin.__value__[arguments])
@@ -71,7 +71,7 @@ def written(annotation: Any) -> str:
 
 
 def tables() -> str:
-    """Markdown: each type with its first line of documentation and its fields."""
+    """Return Markdown with each type, its first line of documentation and its fields."""
     lines: list[str] = []
     for name, cls in reachable().items():
         hints = get_type_hints(cls)
@@ -85,13 +85,14 @@ def tables() -> str:
 
 
 def renewed(page: str) -> str:
-    """The page with its tables made anew."""
+    """Return the page with its tables made anew."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
 
 
 def main() -> None:
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", action="store_true")

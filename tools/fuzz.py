@@ -1,10 +1,10 @@
-"""Mutated models, edited files and odd arrays given to qrnn in watched processes; writes docs/robustness.md.
+"""Give mutated models, edited files and odd arrays to qrnn in watched processes, and write docs/robustness.md.
 
     python tools/fuzz.py [onnx|qrnn|arrays ...] [--cases N] [--seed S]   run, print the faults; exit status 1 where there are some
     python tools/fuzz.py --output docs/robustness.md                     all three, in full, and write the page
     python tools/fuzz.py onnx --seed S --case K [--write STEM]           one case again; STEM.onnx is what it was given
 
-What is promised and how it is checked stands in the page. Linux only: limits and clocks are the kernel's.
+The page says what is promised and how it is checked. The tool needs Linux, whose kernel provides the limits and the clocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EVERY = 10.0
 
 
 def one_case(name: str, seed: int, case: int, stem: Path | None) -> int:
-    """Run a case by itself, print what it came to, and write what it was given."""
+    """Run a case by itself, print its outcome, and write its input."""
     if stem is not None:
         chosen = fuzzer(name)
         with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def run(name: str, seed: int, cases: int, workers: int) -> Run:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="|".join(NAMES), help="what to fuzz; all when left out")
     parser.add_argument("--seed", type=int, default=1, help="another seed gives other cases")

@@ -87,7 +87,7 @@ class Run:
 
 
 def faults_text(run: Run) -> str:
-    """What a run came to, and its faults with a case of each."""
+    """Return the outcome of a run, and its faults with a case of each."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(run.tally.verdicts.items()))
     lines = [f"{run.name}, seed {run.seed}: {run.tally.count} cases in {run.seconds:.0f} s: {counts}"]
     for kind, count in run.tally.kinds["fault"].most_common():
@@ -97,7 +97,7 @@ def faults_text(run: Run) -> str:
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     packages = " · ".join(f"{name} {_version(name)}" for name in ("numpy", "onnx", "onnxruntime", "protobuf"))
     made = f"\n## Result\n\nMade by `python tools/fuzz.py --output docs/robustness.md` on {when()},"
     made += f" on {processor()}, Python {platform.python_version()} · {packages}.\n\n"
@@ -138,7 +138,7 @@ def _section(run: Run) -> str:
 
 
 def _extreme(run: Run) -> str:
-    """The slowest, the hungriest and the largest case."""
+    """Return the slowest case, the one that took most memory, and the largest."""
 
     def named(outcome: Outcome | None) -> str:
         return "none" if outcome is None else f"case {outcome.case}"

@@ -54,7 +54,7 @@ CHOICES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A recurrent layer of a shape: ``kind`` is a function of `qrnn.layers`; ``roles``, its activations."""
+    """A recurrent layer of a shape: ``kind`` is a function of `qrnn.layers`, and ``roles`` are its activations."""
 
     kind: str
     gates: int
@@ -89,11 +89,12 @@ class Gate:
 
     @property
     def name(self) -> str:
+        """The gate function in words."""
         return self.choice if self.activation is None else f"{self.role} {self.activation}"
 
 
 def gates_of(cell: Cell) -> Iterator[Gate]:
-    """Every gate function that may be put into a cell; some of them are refused when the model is made or quantized."""
+    """Yield every gate function that may be put into a cell; some of them are refused when the model is made or quantized."""
     for choice in CHOICES:
         yield Gate(choice)
     for role in cell.roles:
@@ -102,7 +103,7 @@ def gates_of(cell: Cell) -> Iterator[Gate]:
 
 
 def float_model(cell: Cell, gate: Gate, hidden: int) -> Any:
-    """The cell with random weights, small enough that no activation grows without bound."""
+    """Return the cell with random weights, small enough that no activation grows without bound."""
     rng = np.random.default_rng(hidden)
     fed_back = hidden // 2 if cell.projected else hidden
     rows = cell.gates * hidden
@@ -119,12 +120,12 @@ def float_model(cell: Cell, gate: Gate, hidden: int) -> Any:
 
 
 def calibration(hidden: int) -> Any:
-    """Sequences to calibrate with and to time."""
+    """Return sequences to calibrate with and to time."""
     return np.random.default_rng(1).normal(size=(BATCH, STEPS, hidden)).astype(np.float32)
 
 
 def quantized(cell: Cell, gate: Gate, hidden: int, x: Any) -> Any:
-    """The quantized model; None where the activation is refused in this role."""
+    """Return the quantized model, or None where the activation is refused in this role."""
     try:
         return qrnn.quantize(float_model(cell, gate, hidden), {"x": x[:4]}, qrnn.Scheme(input="8", gates=gate.choice))
     except QrnnError:
@@ -132,7 +133,7 @@ def quantized(cell: Cell, gate: Gate, hidden: int, x: Any) -> Any:
 
 
 def check(name: str, model: Any, session: Any, x: Any) -> None:
-    """SystemExit where the session's results are not those of the reference."""
+    """Raise SystemExit where the session's results are not those of the reference."""
     few = x[:CHECKED_SEQUENCES, :CHECKED_STEPS]
     want = qrnn.Session(model, "reference").run({"x": few}).outputs["y"]
     stream = session.stream(1)
@@ -148,7 +149,7 @@ def check(name: str, model: Any, session: Any, x: Any) -> None:
 
 
 def uses_of(session: Any, x: Any) -> dict[str, Callable[[], Any]]:
-    """What is timed of a session."""
+    """Return the calls of a session that are timed."""
     stream, frame = session.stream(1), x[:1, 0]
     return {
         USES[0]: partial(session.run, {"x": x[:1]}),
@@ -158,7 +159,7 @@ def uses_of(session: Any, x: Any) -> dict[str, Callable[[], Any]]:
 
 
 def minima(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The least seconds of each call."""
+    """Return the least seconds of each call."""
     least = {name: min(seconds(call) for _ in range(2)) for name, call in calls.items()}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -168,7 +169,7 @@ def minima(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, flo
 
 
 def measure(name: str, wanted: set[str], hidden: int, rounds: int, isa: str | None) -> Iterator[str]:
-    """The table's rows for one cell."""
+    """Yield the table's rows for one cell."""
     cell = CELLS[name]
     x = calibration(hidden)
     calls: dict[str, Callable[[], Any]] = {}
@@ -195,7 +196,7 @@ def measure(name: str, wanted: set[str], hidden: int, rounds: int, isa: str | No
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Time every kind of gate function relative to tables of 128 segments.")
     parser.add_argument("--cells", default=",".join(CELLS), help="of the cells' names, separated by commas")
     parser.add_argument(

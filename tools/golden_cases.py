@@ -1,4 +1,4 @@
-"""What the golden vectors of layers are made of: the drawn inputs of every kind of case, and layers read back from a case's entry."""
+"""Make the golden vectors of layers: draw the inputs of every kind of case, and read layers back from a case's entry."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def _matrix_entry(matrix: QuantMatrix, suffix: str) -> dict[str, Any]:
 
 
 def read_matrix(entry: Mapping[str, Any], suffix: str, limit: int) -> QuantMatrix:
+    """Read a matrix from a case's entry."""
     return QuantMatrix(
         np.asarray(entry[f"weight_{suffix}"], np.int8),
         np.asarray(entry[f"bias_{suffix}"], np.int32),
@@ -46,7 +47,7 @@ def _integers(rng: np.random.Generator, limit: int, shape: tuple[int, ...], extr
 
 
 def make_recurrent(spec: Spec, functions: Mapping[str, GateFunction], rng: np.random.Generator) -> dict[str, Any]:
-    """The entry of a recurrent case without its results."""
+    """Return the entry of a recurrent case without its results."""
     names = spec.functions
     G, H, I, N, D = (
         len(gate_blocks(spec.cell, spec.forget)),
@@ -126,7 +127,7 @@ def _projection_entry(spec: Spec, p: Projected, rng: np.random.Generator) -> dic
 def read_recurrent(
     case: Mapping[str, Any], functions: Mapping[str, GateFunction], exp_table: list[int]
 ) -> QuantRecurrent:
-    """The layer ``rnn`` of a recurrent case: reads x, writes y, h_n and c_n."""
+    """Return the layer ``rnn`` of a recurrent case, which reads x and writes y, h_n and c_n."""
     x_op, h_op = Operand(**case["x_operand"]), Operand(**case["h_operand"])
     cell = cast(CellKind, case["cell"])
     hidden = len(case["directions"][0]["pre_shift"]) // len(gate_blocks(cell, case.get("forget", "gate")))
@@ -175,6 +176,7 @@ def _read_projection(
 
 
 def dense_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of dense layers."""
     found = []
     for name, weight, (shift, limit), x_limit in (
         ("int8 operands", 0.02, (0, 127), 127),
@@ -199,6 +201,7 @@ def dense_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def pointwise_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of pointwise layers."""
     kinds = (
         ("sigmoid pwl:128", 11, 14), ("sigmoid pwl:128", 3, 14), ("tanh pwl:128", 12, 15), ("tanh pwl:128", 15, 15),
         ("hard_sigmoid(0.2, 0.5)", 11, 14), ("relu frac 9", 9, 9), ("step", 9, 14), ("elu(1.5) frac 11 pwl:8", 8, 11),
@@ -210,6 +213,7 @@ def pointwise_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def softmax_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of softmax layers."""
     rows = [
         rng.integers(-20000, 20000, (4, 8)),
         np.array([[-32768, 32767, 0]]),
@@ -220,12 +224,14 @@ def softmax_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def align_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of changes of format."""
     return [
         {"from_frac": a, "to_frac": b, "x": [sample(rng, edge_values(16), 16)]} for a, b in ((15, 12), (9, 14), (7, 7))
     ]
 
 
 def add_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of sums of two tensors."""
     return [
         {
             "left_frac": left,
@@ -239,11 +245,12 @@ def add_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def read_add(case: Mapping[str, Any]) -> QuantAdd:
-    """The layer ``add`` of an add case: reads x and right, writes y."""
+    """Return the layer ``add`` of an add case, which reads x and right and writes y."""
     return QuantAdd("add", "x", "right", "y", case["left_frac"], case["right_frac"], case["out_frac"])
 
 
 def boundary_cases(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the cases of quantize and dequantize."""
     found = []
     for scale, limit in ((0.0078125, 127), (0.1, 127), (3.0517578125e-05, 32767), (1 / 3, 16383)):
         x = np.concatenate(

@@ -98,7 +98,7 @@ def _rows(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def run_rows(case: Mapping[str, Any], functions: Mapping[str, Any]) -> list[list[int]]:
-    """y of a case, by these four functions."""
+    """Y of a case, by these four functions."""
     found = []
     for x in case["x"]:
         count, total = len(x), sum(x) if case["centred"] else 0

@@ -1,10 +1,10 @@
-"""What the golden vectors of single functions are made of: arguments of every primitive, and gate functions of every kind."""
+"""Make the golden vectors of single functions: arguments of every primitive, and gate functions of every kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +18,14 @@ from qrnn.quantization.gate_tables import complement, exp_table, gate_function
 
 
 def edge_values(bits: int) -> list[int]:
-    """Zero and the neighbours of every power of two and its negative that fit a signed integer of ``bits`` bits."""
+    """Return zero and the neighbours of every power of two and its negative that fit a signed integer of ``bits`` bits."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     near = {sign * (1 << k) + d for k in range(bits) for d in (-1, 0, 1) for sign in (-1, 1)} | {0}
     return sorted(v for v in near if low <= v <= high)
 
 
 def sample(rng: np.random.Generator, values: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the values."""
+    """Return at most ``count`` of the values."""
     return [int(v) for v in rng.choice(np.asarray(values, np.int64), min(count, len(values)), replace=False)]
 
 
@@ -45,8 +45,16 @@ _ENDS = (-32768, -1, 0, 1, 20000, 32768)
 """Outputs of gates of any kind."""
 
 
-def primitive_cases(rng: np.random.Generator) -> dict[str, tuple[Any, list[str], list[list[int]]]]:
-    """Name → function, argument names, argument lists."""
+class Primitive(NamedTuple):
+    """A function of the contract, the names of its arguments, and lists of arguments."""
+
+    function: Any
+    arguments: list[str]
+    cases: list[list[int]]
+
+
+def primitive_cases(rng: np.random.Generator) -> dict[str, Primitive]:
+    """Return the primitives by name, with arguments that meet every edge."""
     edges16, edges32 = edge_values(16), edge_values(32)
     q15 = (0, 1, 16384, 32767, 32768, -1, -32768)
     c_ends = (-2147483648, -1, 12345678, 2147483647)
@@ -76,90 +84,90 @@ def primitive_cases(rng: np.random.Generator) -> dict[str, tuple[Any, list[str],
         for f in ((8, 127), (2, 127), (0, 32767))
     ]
     return {
-        "requantize": (
+        "requantize": Primitive(
             fixedpoint.requantize,
             ["acc", "multiplier", "left_shift"],
             list(_requantize_cases(rng)),
         ),
-        "shift_right_round": (
+        "shift_right_round": Primitive(
             fixedpoint.shift_right_round,
             ["x", "shift"],
             [[x, s] for s in (0, 1, 2, 7, 15, 16, 31) for x in sample(rng, edges32, 24)],
         ),
-        "saturate16_shifted": (
+        "saturate16_shifted": Primitive(
             fixedpoint.saturate16_shifted,
             ["x", "left_shift"],
             [[x, s] for s in (0, 1, 4, 15) for x in sample(rng, edges32, 24)],
         ),
-        "multiply_q15": (
+        "multiply_q15": Primitive(
             fixedpoint.multiply_q15,
             ["x", "q15"],
             [[x, q] for q in q15 for x in sample(rng, edges32, 16)],
         ),
-        "align16": (
+        "align16": Primitive(
             fixedpoint.align16,
             ["x", "from_frac", "to_frac"],
             [[x, *f] for f in ((15, 15), (0, 15), (15, 0), (9, 12), (12, 9)) for x in sample(rng, edges16, 14)],
         ),
-        "to_operand": (
+        "to_operand": Primitive(
             fixedpoint.to_operand,
             ["x", "shift", "limit"],
             [[x, *f] for f in ((8, 127), (0, 127), (3, 127), (0, 32767), (1, 8191)) for x in sample(rng, edges16, 14)],
         ),
-        "exp_weight": (
+        "exp_weight": Primitive(
             lambda d, frac: gates.exp_weight(d, frac, exp),
             ["d", "frac"],
             [[d, frac] for frac in (0, 5, 11, 12, 15) for d in (0, 1, 2, 255, 256, 257, 4095, 32767, 32768, 65535)],
         ),
-        "softmax_divide": (
+        "softmax_divide": Primitive(
             gates.softmax_divide,
             ["weight", "total"],
             [[w, t] for t in (32768, 32769, 65536, 99999, 2147483647) for w in (0, 1, 2, 3, 16384, 32767, 32768)],
         ),
-        "lstm_cell_state": (
+        "lstm_cell_state": Primitive(
             cells.lstm_cell_state,
             ["i", "f", "g", "c", "f_frac", "product_shift"],
             lstm + [[i, f, -i, c, *s] for i in (-32768, 32768) for f in (*_ENDS, 65536) for c in c_ends for s in ((0, 0), (9, 30))],
         ),
-        "lstm_output_argument": (
+        "lstm_output_argument": Primitive(
             cells.lstm_output_argument,
             ["c", "shift"],
             [[c, s] for s in (0, 8, 11, 23) for c in sample(rng, edges32, 16)],
         ),
-        "lstm_hidden_state": (
+        "lstm_hidden_state": Primitive(
             cells.lstm_hidden_state,
             ["o", "activated_c", "shift"],
             [[o, a, s] for o in (0, 1, 16384, 32768) for a in (-32767, -1, 0, 1, 12345, 32767) for s in (15, 16)]
             + [[o, a, s] for o in _ENDS for a in (-32768, -3, 32768) for s in (0, 9, 30)],
         ),
-        "gru_hidden_state": (
+        "gru_hidden_state": Primitive(
             cells.gru_hidden_state,
             ["z", "n", "h", "z_frac", "n_shift"],
             gru + [[z, n, h, *s] for z in _ENDS for n in (-32768, 32768) for h in (-32767, 321) for s in ((0, 0), (9, 4), (15, 15))],
         ),
-        "candidate_after_reset": (
+        "candidate_after_reset": Primitive(
             cells.candidate_after_reset,
             ["x_part", "h_part", "r", "r_frac", "pre_shift"],
             [[x, h, r, 15, s] for x in (0, 9999, -(1 << 29)) for h in (1, -77777, 1 << 29) for r in (0, 1, 32768) for s in (0, 3)]
             + [[9999, h, r, f, 2] for h in (-77777, 5, 1 << 29) for r in _ENDS for f in (0, 9)],
         ),
-        "reset_operand": (
+        "reset_operand": Primitive(
             cells.reset_operand,
             ["r", "h", "r_frac", "shift", "limit"],
             reset + [[r, h, f, 8, 127] for r in _ENDS for h in (-32767, 127) for f in (0, 9)],
         ),
-        "peephole": (
+        "peephole": Primitive(
             cells.peephole,
             ["c", "weight", "shift"],
             [[c, w, s] for c in c_ends for w in (-32768, -77, 1, 32767) for s in (0, 15, 16, 31, 46)],
         ),
-        "coupled_forget": (cells.coupled_forget, ["i", "i_frac"], [[i, f] for i in _ENDS for f in (0, 9, 15)]),
-        "rnn_hidden_state": (
+        "coupled_forget": Primitive(cells.coupled_forget, ["i", "i_frac"], [[i, f] for i in _ENDS for f in (0, 9, 15)]),
+        "rnn_hidden_state": Primitive(
             cells.rnn_hidden_state,
             ["activated", "shift"],
             [[a, s] for a in (-32768, -32767, -3, 0, 5, 32767, 32768) for s in (0, 1, 6, 15)],
         ),
-        "add16": (
+        "add16": Primitive(
             fixedpoint.add16,
             ["a", "b", "a_shift", "b_shift", "out_shift"],
             [[a, b, *s] for a in (-32768, -7, 32767) for b in (-32768, 2, 32767) for s in ((0, 0, 0), (3, 0, 1), (0, 15, 15), (2, 0, 0))],
@@ -172,7 +180,7 @@ def primitive_cases(rng: np.random.Generator) -> dict[str, tuple[Any, list[str],
 
 @dataclass(frozen=True)
 class _Drawn:
-    """How a gate function of the file is made."""
+    """The parameters from which a gate function of the file is made."""
 
     name: str
     activation: Activation
@@ -181,6 +189,7 @@ class _Drawn:
     clip: float | None = None
 
     def make(self) -> GateFunction:
+        """Make the gate function."""
         return gate_function(self.activation, GateChoice(segments=self.segments), in_frac=self.in_frac, clip=self.clip)
 
 
@@ -233,13 +242,13 @@ _FIELDS = {
 
 
 def gate_functions() -> dict[str, GateFunction]:
-    """The gate functions of the file, by name."""
+    """Return the gate functions of the file, by name."""
     functions = {drawn.name: drawn.make() for drawn in _DRAWN}
     return functions | {f"1 - {name}": complement(functions[name]) for name in _COMPLEMENTS}
 
 
 def gate_function_entries(functions: Mapping[str, GateFunction]) -> dict[str, Any]:
-    """The entries of the file, without their results."""
+    """Return the entries of the file, without their results."""
     found: dict[str, Any] = {}
     rng = np.random.default_rng(2)
     for name, function in functions.items():
@@ -261,7 +270,7 @@ def gate_function_entries(functions: Mapping[str, GateFunction]) -> dict[str, An
 
 
 def read_gate_function(name: str, entry: Mapping[str, Any]) -> GateFunction:
-    """A gate function from its entry in the file."""
+    """Return a gate function from its entry in the file."""
     params = np.zeros(gates.PARAMS, np.int64)
     params[:3] = entry["kind"], entry["in_frac"], entry["out_frac"]
     for column, field in enumerate(_FIELDS[entry["kind"]], 3):

@@ -27,7 +27,7 @@ class Projected:
 
 @dataclass(frozen=True)
 class Spec:
-    """A recurrent case: how its integers are drawn. Weights and biases are real here, and integers in the file."""
+    """How the integers of a recurrent case are drawn. Weights and biases are real here, and integers in the file."""
 
     name: str
     cell: CellKind
@@ -45,10 +45,10 @@ class Spec:
     weight: float = 0.4
     bias: float = 0.5
     decades: float = 0.0
-    """Rows shrink by up to so many powers of ten, so that shifts and multipliers of all sizes occur."""
+    """Rows shrink by up to this many powers of ten, so that shifts and multipliers of all sizes occur."""
     extreme: bool = False
     states: float = 1.0
-    """The largest initial state, of what int16 holds; c_0 likewise of two whole units, or of int32 where ``extreme``."""
+    """The largest initial state as a fraction of int16; for c_0 as a fraction of two whole units, or of int32 where ``extreme``."""
     lengths: tuple[int, ...] = (6, 1, 4)
     inputs: int = 5
     hidden: int = 7
@@ -66,12 +66,12 @@ class Spec:
 
 
 def wide(spec: Spec) -> Spec:
-    """The case with 16-bit operands."""
+    """Return the case with 16-bit operands."""
     return replace(spec, x_frac=13, x_operand=(0, 32767), h_operand=(0, 32767))
 
 
 def small(name: str, cell: CellKind, linear_before_reset: bool = False, **more: Any) -> Spec:
-    """A case of few units."""
+    """Return a case of few units."""
     sizes: dict[str, Any] = {"inputs": 3, "hidden": 4, "lengths": (5, 1, 3)}
     return Spec(name, cell, linear_before_reset, **(sizes | more))
 

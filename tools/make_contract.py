@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract_dialects import LANES, LONG, NUMBER, SIGNED, UNSIGNED, Lanes, Scalar, Table, Value, literal
 from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, TableArgument
@@ -43,7 +43,7 @@ TOP = """\
 
 
 def plain(text: str) -> str:
-    """A docstring as a comment in C: ASCII, without marks for code."""
+    """Return a docstring as a comment in C: ASCII, without marks for code."""
     for character, other in ASCII.items():
         text = text.replace(character, other)
     text = re.sub(r"`+", "", text)
@@ -60,19 +60,19 @@ KEPT = "\x1f"
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of at most ``width`` characters, none of which ends at a `KEPT` space."""
+    """Return lines of at most ``width`` characters, none of which ends at a `KEPT` space."""
     options = {"subsequent_indent": indent, "break_on_hyphens": False, "break_long_words": False}
     return [line.replace(KEPT, " ") for line in textwrap.wrap(text, width, **options)]  # type: ignore[arg-type]
 
 
 def wrap_code(text: str, indent: str) -> list[str]:
-    """A line of C, as several where it is long: they end after a comma and before an operator of low precedence."""
+    """Return a line of C as several where it is long: they end after a comma and before an operator of low precedence."""
     kept = re.sub(r"(?<!,) (?![-+?:] )", KEPT, text)
     return wrap(kept, WIDTH, indent)
 
 
 def comment(paragraphs: Iterable[str]) -> list[str]:
-    """A block comment, wrapped."""
+    """Return a block comment, wrapped."""
     lines = [line for p in paragraphs for line in wrap(" ".join(p.split(" ")), WIDTH - 3)]
     lines = [f"/* {lines[0]}", *(f" * {line}" for line in lines[1:])]
     lines[-1] += " */"
@@ -80,7 +80,7 @@ def comment(paragraphs: Iterable[str]) -> list[str]:
 
 
 def bounds_text(name: str, argument: Argument | TableArgument) -> str:
-    """What is known of an argument."""
+    """Return what is known of an argument."""
     low, high = power(argument.low), power(argument.high)
     what = f"entries of {name}" if isinstance(argument, TableArgument) else name
     text = f"{what} = {low}" if low == high else f"{what} {low} ... {high}"
@@ -88,7 +88,7 @@ def bounds_text(name: str, argument: Argument | TableArgument) -> str:
 
 
 def power(n: int) -> str:
-    """A number, written by its power of two where it is large."""
+    """Return a number, written by its power of two where it is large."""
     for offset in (0, 1, -1):
         size = abs(n) - offset
         if size >= 1 << 14 and size & (size - 1) == 0:
@@ -99,8 +99,16 @@ def power(n: int) -> str:
     return str(n)
 
 
-def arguments(function: Function) -> tuple[dict[str, Value | Table], list[str], list[str]]:
-    """The arguments as the translator takes them, the parameters in C, and those of them that the code does not need."""
+class Arguments(NamedTuple):
+    """A function's arguments as the translator takes them, its parameters in C, and the names of those that the code does not need."""
+
+    values: dict[str, Value | Table]
+    parameters: list[str]
+    unused: list[str]
+
+
+def arguments(function: Function) -> Arguments:
+    """Return the arguments of a function of the contract."""
     values: dict[str, Value | Table] = {}
     parameters, unused = [], []
     for name in (a.arg for a in tree_of(function.function).args.args):
@@ -117,11 +125,11 @@ def arguments(function: Function) -> tuple[dict[str, Value | Table], list[str], 
             values[name] = Value(name, argument.kind, argument.low, argument.high)
         if not argument.fixed:
             parameters.append(f"{argument.kind} {name}")
-    return values, parameters, unused
+    return Arguments(values, parameters, unused)
 
 
 def definition(function: Function, dialect: type[Scalar], brief: bool = False) -> list[str]:
-    """The lines of one function in C. ``brief``: the first paragraph of its docstring is enough."""
+    """Return the lines of one function in C; with ``brief``, only the first paragraph of its docstring is kept."""
     values, parameters, unused = arguments(function)
     wide = dialect is Lanes and function.only_if == "!defined(QRNN_UNIT_GATES)"
     if wide:  # one lane, an int32_t, and what needs 64 bits
@@ -170,17 +178,17 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
 
 
 def kind_of(argument: Argument | TableArgument) -> str:
-    """The type of a variable that holds an argument, up to its name."""
+    """Return the type of a variable that holds an argument, up to its name."""
     return f"{argument.kind} *" if isinstance(argument, TableArgument) else f"{argument.kind} "
 
 
 def as_scalar(v: Value | Table) -> Value | Table:
-    """A lane as an int32_t."""
+    """Return a lane as an int32_t."""
     return Value(v.text, SIGNED, v.low, v.high) if isinstance(v, Value) and v.kind == LANES else v
 
 
 def returned(value: Value, function: Function, dialect: type[Scalar]) -> str:
-    """The value as the function's result, which it is proved to fit."""
+    """Return the value as the function's result, which it is proved to fit."""
     kind = SIGNED if function.result == LANES and dialect is Scalar else function.result
     limits = {SIGNED: (-(1 << 31), (1 << 31) - 1), UNSIGNED: (0, (1 << 32) - 1), LONG: (-(1 << 63), (1 << 63) - 1)}
     if not value.within(limits.get(kind, limits[SIGNED])):
@@ -191,7 +199,7 @@ def returned(value: Value, function: Function, dialect: type[Scalar]) -> str:
 
 
 def definitions(functions: Sequence[Function], dialect: type[Scalar]) -> list[str]:
-    """All functions of a file, those under a condition within it."""
+    """Return all functions of a file, those under a condition within it."""
     lines: list[str] = []
     before = None
     for function in functions:
@@ -206,7 +214,7 @@ def definitions(functions: Sequence[Function], dialect: type[Scalar]) -> list[st
 
 
 def kinds() -> list[str]:
-    """The codes of the kinds of gate functions."""
+    """Return the codes of the kinds of gate functions."""
     each = ", ".join(f"QRNN_{name} = {getattr(gates, name)}" for name in KINDS)
     return [
         "",
@@ -217,7 +225,7 @@ def kinds() -> list[str]:
 
 @cache
 def columns() -> dict[Callable[..., Any], dict[str, str]]:
-    """Gate function → its arguments' names → where `gates.evaluate` takes them from, in the order of the kinds' branches."""
+    """Return where `gates.evaluate` takes each gate function's arguments from, in the order of the kinds' branches."""
     found = {}
     for node in ast.walk(tree_of(gates.evaluate)):
         if isinstance(node, ast.Return):
@@ -228,7 +236,7 @@ def columns() -> dict[Callable[..., Any], dict[str, str]]:
 
 
 def dispatch() -> list[str]:
-    """`gates.evaluate`: a gate function of the model, by its kind."""
+    """Return `gates.evaluate` in C, a gate function of the model by its kind."""
     branches = [node for node in tree_of(gates.evaluate).body if isinstance(node, ast.If)]
     kinds_of = {}
     for branch in branches:
@@ -258,13 +266,13 @@ def dispatch() -> list[str]:
 
 
 def called(node: ast.Return) -> tuple[str, list[str]]:
-    """The function that a return statement calls, and its arguments' texts."""
+    """Return the function that a return statement calls, and its arguments' texts."""
     assert isinstance(node.value, ast.Call)
     return ast.unparse(node.value.func), [ast.unparse(a) for a in node.value.args]
 
 
 def column(text: str, argument: Argument | TableArgument) -> str:
-    """An argument of `gates.evaluate` in C: a column of ``params`` is a parameter of the gate, a row of ``tables`` its table."""
+    """Return an argument of `gates.evaluate` in C: a column of ``params`` is a parameter of the gate, a row of ``tables`` its table."""
     if isinstance(argument, TableArgument):
         return "gate->table" if argument.kind == "int16_t" else "gate->wide_table"
     if (found := re.fullmatch(r"p\[(\w+)\]", text)) is None:
@@ -274,7 +282,7 @@ def column(text: str, argument: Argument | TableArgument) -> str:
 
 
 def files() -> dict[str, str]:
-    """Name → text of each file."""
+    """Return the text of each file by its name."""
     scalars = TOP.format(
         title="The contract's scalar functions: the one rounding, saturations, requantization and softmax.",
         guard="QRNN_CONTRACT_H",
@@ -294,6 +302,7 @@ def files() -> dict[str, str]:
 
 
 def main() -> None:
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="compare the files, write nothing")
     arguments_ = parser.parse_args()

@@ -85,7 +85,7 @@ _PROVENANCE = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
 
 
 def _model(layer: QuantLayer, features: int, width: int, has_time: bool) -> QuantModel:
-    """One layer alone, from x (and what else it reads) [features] to y [width]."""
+    """Return a model of one layer, from x (and its other inputs) [features] to y [width]."""
 
     def int16(frac: int, size: int, timed: bool, limit: int = STATE_MAX) -> TensorFormat:
         return TensorFormat(size, timed, 16, (2.0**-frac,), limit)
@@ -116,7 +116,7 @@ def _model(layer: QuantLayer, features: int, width: int, has_time: bool) -> Quan
 
 
 def run_case(kind: str, case: Mapping[str, Any], document: Mapping[str, Any], backend: str) -> dict[str, Any]:
-    """Results of one case of ``document[kind]``, by name, as ``backend`` computes them from the file's integers alone."""
+    """Return the results of one case of ``document[kind]``, by name, as ``backend`` computes them from the file's integers alone."""
     functions = {name: read_gate_function(name, entry) for name, entry in document["gate_functions"].items()}
     x = np.asarray(case["x"], np.int16)
     layer: QuantLayer
@@ -162,7 +162,7 @@ CASE_KINDS = ("recurrent", "dense", "pointwise", "softmax", "align", "add")
 
 
 def make_document() -> dict[str, Any]:
-    """The whole file, computed by the reference backend."""
+    """Return the whole file, computed by the reference backend."""
     functions = gate_functions()
     primitives = primitive_cases(np.random.default_rng(1)).items()
     return with_results(
@@ -186,7 +186,7 @@ def make_document() -> dict[str, Any]:
 
 
 def with_results(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the document with every result computed anew from the document's own inputs."""
+    """Return a copy of the document with every result computed anew from the document's own inputs."""
     filled = copy.deepcopy(dict(document))
     functions = {name: function for name, (function, _, _) in primitive_cases(np.random.default_rng(1)).items()}
     for name, entry in filled["primitives"].items():
@@ -206,7 +206,7 @@ def with_results(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """JSON with one entry or case a line."""
+    """Return JSON with one entry or case per line."""
     compact = {"separators": (",", ":"), "ensure_ascii": True}
 
     def block(value: Any) -> str:
@@ -220,7 +220,7 @@ def to_text(document: Mapping[str, Any]) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Where two documents differ, by section and entry."""
+    """Return where two documents differ, by section and entry."""
     found = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
@@ -236,7 +236,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check(path: Path) -> int:
-    """Compare the file with what the reference backend makes of its inputs, and its gate functions with those made now."""
+    """Compare the file with the reference backend's results for its inputs, and its gate functions with those made now."""
     if not path.is_file():
         print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
         return 1
@@ -274,7 +274,7 @@ def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or check; the exit status."""
+    """Write or check the file and return the exit status."""
     parser = argparse.ArgumentParser(description="Write or check the golden vectors of the numeric contract.")
     parser.add_argument(
         "--check", action="store_true", help="compare the file with the reference backend, write nothing"

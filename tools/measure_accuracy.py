@@ -2,8 +2,8 @@
 
     python tools/measure_accuracy.py --shared DIR [--output docs/accuracy.md]
 
-DIR holds ``models/`` and ``data/`` as described in the page that this tool writes. Each model is converted with default settings, then
-with 16-bit activations and with finer gates, to see what limits the first, and with recurrent weights of four bits; then with every means of
+DIR holds ``models/`` and ``data/`` as described in the page that this tool writes. Each model is converted with default settings, then with
+16-bit activations and with finer gates, to see what limits the first, and with recurrent weights of four bits; then with every method of
 ``--refine`` on and off (tools/accuracy_lab.py), beside the dynamic int8 of ONNX Runtime and PyTorch where these are installed.
 """
 
@@ -51,7 +51,7 @@ class Case:
 
 
 def spoken_digits(data: Path) -> tuple[Arrays, Arrays]:
-    """(200 training clips drawn with seed 0, the 300 test clips with labels), frames padded to the longest clip."""
+    """Return 200 training clips drawn with seed 0 and the 300 test clips with labels; frames are padded to the longest clip."""
     with np.load(data / "fsdd_logmel.npz") as d:
         frames, lengths, labels, test = d["frames"], d["lengths"], d["labels"], d["test"]
     ends = np.cumsum(lengths)
@@ -65,7 +65,7 @@ def spoken_digits(data: Path) -> tuple[Arrays, Arrays]:
 
 
 def mnist(data: Path) -> tuple[Arrays, Arrays]:
-    """(the first 128 test images as calibration, all 10,000 with labels); no training images are at hand."""
+    """Return the first 128 test images as calibration, and all 10,000 with labels; no training images are at hand."""
     images = np.frombuffer(gzip.decompress((data / "t10k-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
     labels = np.frombuffer(gzip.decompress((data / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:], np.uint8).astype(
         np.int64
@@ -75,7 +75,7 @@ def mnist(data: Path) -> tuple[Arrays, Arrays]:
 
 
 def cases(shared: Path) -> list[Case]:
-    """Every model that is measured."""
+    """Return every model that is measured."""
     models, data = shared / "models", shared / "data"
     calibration, test = spoken_digits(data)
     found = [Case(models / f"fsdd_{name}.onnx", calibration, test, "logits") for name in FSDD]
@@ -105,7 +105,7 @@ class Row:
     four: str
     note: str | None
     gains: tuple[float, ...]
-    means: Results
+    methods: Results
 
 
 def row(case: Case) -> Row:
@@ -150,7 +150,7 @@ def row(case: Case) -> Row:
 
 
 def _four_bits(case: Case, truth: Truth, eight: qrnn.QuantModel, chosen: str) -> str:
-    """The row of a model with recurrent weights of four bits, the default's input scheme kept."""
+    """Return the row of a model with recurrent weights of four bits; the default's input scheme is kept."""
     model = truth.model
     four = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, input=chosen))
     wide = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, activations=16))
@@ -171,7 +171,7 @@ def _four_bits(case: Case, truth: Truth, eight: qrnn.QuantModel, chosen: str) ->
 
 
 def _baked_difference(model: qrnn.FloatModel, case: Case) -> str:
-    """ONNX Runtime against the oracle for a graph whose number of steps is baked: every test clip that is long enough, cut to it."""
+    """Compare ONNX Runtime with the oracle for a graph with a baked number of steps, on every test clip that is long enough."""
     long_enough = np.flatnonzero(case.test["lengths"] >= BAKED_STEPS)
     batch = make_batch(model.inputs, {"x": case.test["x"][long_enough, :BAKED_STEPS]})
     want = run_oracle_batch(model, batch).outputs[case.output]
@@ -193,7 +193,7 @@ def _accuracies(report: Comparison) -> tuple[str, str]:
 
 
 def _span(values: Iterable[float]) -> str:
-    """The least and the largest, with signs."""
+    """Return the least and the largest, with signs."""
     ordered = sorted(values)
     return f"{ordered[0]:+.1f} to {ordered[-1]:+.1f}"
 
@@ -230,11 +230,11 @@ the default's; A16: with 16-bit activations.
 | model | KiB at 8 | KiB at 4 | SQNR dB | max error | A16 dB | decisions as float | float | qrnn (95 %) |
 |---|---|---|---|---|---|---|---|---|
 {four}
-{means}"""
+{methods}"""
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Measure accuracy on trained models and write docs/accuracy.md.")
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--output", type=Path, default=Path("docs/accuracy.md"))
@@ -248,7 +248,7 @@ def main() -> None:
         clips=CALIBRATION_CLIPS,
         rows="\n".join(r.line for r in rows),
         four="\n".join(r.four for r in rows),
-        means=section([r.means for r in rows]),
+        methods=section([r.methods for r in rows]),
         notes="\n".join(r.note for r in rows if r.note),
         wide=_span(r.gains[0] for r in rows),
         fine=_span(r.gains[1] for r in rows),

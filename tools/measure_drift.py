@@ -1,4 +1,4 @@
-"""How errors behave over time: every cell of the catalogue over 10,000 steps, quantized against its oracle; writes docs/drift.md.
+"""Measure how errors behave over time: every cell of the catalogue over 10,000 steps, quantized against its oracle; write docs/drift.md.
 
     python tools/measure_drift.py [--steps 10000] [--cells NAME ...] [--output docs/drift.md]
 
@@ -30,11 +30,11 @@ from qrnn.system.atomic import write_atomically
 
 SEQUENCES = 4
 FALL_DB = 3.0
-"""An error counts as falling with time, and a width as its cause or remedy, from so many decibels on: half the noise power."""
+"""An error counts as falling with time, and a width as its cause or remedy, from this many decibels on: half the noise power."""
 
 
 def windows(steps: int) -> list[tuple[int, int]]:
-    """(first, last] steps: 0…1, 1…10, 10…100, up to ``steps``."""
+    """Return (first, last] steps: 0…1, 1…10, 10…100, up to ``steps``."""
     ends = [1]
     while ends[-1] < steps:
         ends.append(min(10 * ends[-1], steps))
@@ -42,7 +42,7 @@ def windows(steps: int) -> list[tuple[int, int]]:
 
 
 def rounded(matrix: FloatArray, bits: int) -> FloatArray:
-    """Every row rounded to ``bits`` bits with one scale a row, as the contract's weights are."""
+    """Round every row to ``bits`` bits with one scale per row, as the contract's weights are."""
     limit = 2.0 ** (bits - 1) - 1
     scale = np.maximum(np.abs(matrix).max(axis=1, keepdims=True), 1e-30) / limit
     result: FloatArray = np.round(matrix / scale) * scale
@@ -50,7 +50,7 @@ def rounded(matrix: FloatArray, bits: int) -> FloatArray:
 
 
 def with_weights(model: FloatModel, bits: int) -> FloatModel:
-    """The float model with nothing but its weights rounded."""
+    """Return the float model with nothing but its weights rounded."""
 
     def direction(d: Direction) -> Direction:
         projection = d.projection and replace(d.projection, weight=rounded(d.projection.weight, bits))
@@ -76,11 +76,11 @@ class Measured:
 
     @property
     def fall(self) -> float:
-        """From steps 2…10 to the last window."""
+        """How many dB are lost from steps 2…10 to the last window."""
         return self.default[1] - self.default[-1]
 
     def why(self) -> str:
-        """What the last window's error comes from, and what mends it, by the variants."""
+        """Return what the last window's error comes from, and what mends it, by the variants."""
         got, last = self.default[-1], {name: values[-1] for name, values in self.variants.items()}
         wide = last["weights16"]
         if wide - got < FALL_DB:
@@ -102,7 +102,7 @@ class Measured:
 
 
 def measure(model: FloatModel, steps: int) -> Measured:
-    """Calibrated on sequences of the same length as those that are measured."""
+    """Measure a cell, calibrated on sequences of the same length as those that are measured."""
     rng = np.random.default_rng(1)
     name = model.inputs[0].name
     shape = (SEQUENCES, steps, model.inputs[0].features)
@@ -159,7 +159,7 @@ limits them. An unbounded state (relu, irnn) needs its whole int16, of which an 
 
 
 def page(results: Mapping[str, Measured], steps: int, models: Mapping[str, FloatModel]) -> str:
-    """The document."""
+    """Return the whole page."""
     heads = ["step 1"] + [f"{a + 1:,} to {b:,}" for a, b in windows(steps)[1:]]
     rows, reasons = [], []
     for name, m in results.items():
@@ -196,7 +196,7 @@ def page(results: Mapping[str, Measured], steps: int, models: Mapping[str, Float
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Measure errors over time and write docs/drift.md.")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--cells", nargs="*", help="only these cells, printed and not written")

@@ -1,10 +1,10 @@
-"""Where the time of a run goes, call by call, on one core; writes docs/benchmarks/profile.md.
+"""Measure where the time of a run goes, call by call, on one core, and write docs/benchmarks/profile.md.
 
     python tools/profile_run.py [--output docs/benchmarks/profile.md]
 
 A run of whole sequences is a list of compiled calls (`qrnn.backends.cpu.sequences`): each is timed by itself here, again and again on the
-same data, beside the whole `Session.run`; what is left is Python. The last column: what the recurrent call's multiply-adds alone would take
-at the best int8 rate, measured in the same run.
+same data, beside the whole `Session.run`; what is left is Python. The last column is the time that the recurrent call's multiply-adds alone
+would take at the best int8 rate, measured in the same run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ checks the user's floats, dequantizing writes the user's float64.
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Median time of a call, warm."""
+    """Return the median time of a call, warm."""
     call()
     start = time.perf_counter()
     call()
@@ -59,7 +59,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def profile(case: Case) -> list[float]:
-    """µs a step: of the run, its three calls, the rest, and the multiply-adds."""
+    """Return the µs per step of the run, its three calls, the rest, and the multiply-adds."""
     given = work(case)
     session = qrnn.Session(given.network.quantized, threads=1)
     inputs = {"x": given.x}
@@ -80,7 +80,7 @@ def profile(case: Case) -> list[float]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Profile runs on one core.")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/profile.md"))
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The revision that a page of figures was made from, for its head."""
+"""The revision from which a page of figures was made, for its head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CODE = ("qrnn", "targets", "tools")
 
 
 def revision() -> str:
-    """The commit's short name, “with changes” where code differs from it; “an unknown revision” outside a checkout."""
+    """Return the commit's short name, “with changes” where code differs from it; “an unknown revision” outside a checkout."""
     try:
         name = _git("rev-parse", "--short=7", "HEAD")
         return f"{name} with changes" if _git("status", "--porcelain", "--", *CODE) else name
@@ -20,7 +20,7 @@ def revision() -> str:
 
 
 def when() -> str:
-    """Date and revision, for ``Made by `COMMAND` on …``."""
+    """Return date and revision, for ``Made by `COMMAND` on …``."""
     return f"{datetime.now(UTC).date()} at revision {revision()}"
 
 

@@ -1,4 +1,6 @@
-"""The page of the last whole run of the tests, docs/test_runs.md, from pytest's JUnit files: ``python tools/runs_page.py FILE...``.
+"""Write the page of the last whole run of the tests, docs/test_runs.md, from pytest's JUnit files.
+
+    python tools/runs_page.py FILE...
 
 ``.ci/run --all`` calls this. A file is named for its run: ``default.xml``, ``matrix-0.xml``.
 """
@@ -29,7 +31,7 @@ class Run:
 
 
 def read(path: Path) -> Run:
-    """What a JUnit file says of its run."""
+    """Return what a JUnit file says of its run."""
     suites = list(ElementTree.parse(path).getroot().iter("testsuite"))
     counts = {
         key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
@@ -40,12 +42,12 @@ def read(path: Path) -> Run:
 
 
 def row(run: Run) -> str:
-    """A row of the page's table."""
+    """Return a row of the page's table."""
     return f"| {run.name} | {run.passed:,} | {run.skipped:,} | {run.failed:,} | {run.seconds / 60:.1f} |"
 
 
 def page(runs: list[Run]) -> str:
-    """The page's text."""
+    """Return the page's text."""
     total = Run(
         "together", *(sum(getattr(run, key) for run in runs) for key in ("passed", "skipped", "failed", "seconds"))
     )

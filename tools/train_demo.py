@@ -91,7 +91,7 @@ def load_split() -> Split:
 
 
 def make_model() -> torch.nn.Module:
-    """GRU and a linear layer on every step's output."""
+    """Return a GRU with a linear layer on every step's output."""
     from torch import Tensor, nn
 
     class DigitsGru(nn.Module):  # type: ignore[misc]  # PyTorch is not followed by the type checker
@@ -120,7 +120,7 @@ def augment(x: torch.Tensor) -> torch.Tensor:
 
 
 def train(model: torch.nn.Module, split: Split, epochs: int) -> None:
-    """Adam with a cosine schedule; cross entropy at every step, the last steps weighing most."""
+    """Train by Adam with a cosine schedule; the loss is cross entropy at every step, the last steps weighing most."""
     import torch
 
     x = torch.from_numpy(split.train_x)
@@ -170,11 +170,12 @@ def export(model: torch.nn.Module, path: Path) -> None:
 
 
 def accuracy(logits: Images, labels: Labels) -> float:
-    """Share of sequences whose largest logit at the last step is the label."""
+    """Return the share of sequences whose largest logit at the last step is the label."""
     return float(np.mean(np.argmax(logits[:, -1], axis=-1) == labels))
 
 
 def torch_logits(model: torch.nn.Module, x: Images) -> Images:
+    """Return the logits of the PyTorch model."""
     import torch
 
     with torch.no_grad():
@@ -182,6 +183,7 @@ def torch_logits(model: torch.nn.Module, x: Images) -> Images:
 
 
 def onnx_logits(path: Path, x: Images) -> Images:
+    """Return the logits of the ONNX model by ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -235,7 +237,7 @@ def make_example(out: Path, epochs: int, seed: int) -> None:
 
 
 def missing_package() -> str | None:
-    """Name of the first package that this tool needs and that is not installed, with its extra, or None."""
+    """Return the first package that this tool needs and that is not installed, with its extra, or None."""
     needed: tuple[tuple[str, str, str], ...] = (
         ("torch", "PyTorch", "train"),
         ("sklearn", "scikit-learn", "train"),
@@ -250,6 +252,7 @@ def missing_package() -> str | None:
 
 
 def positive(text: str) -> int:
+    """Parse a positive whole number of the command line."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
@@ -257,6 +260,7 @@ def positive(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; see the module."""
     parser = argparse.ArgumentParser(description="Train the bundled example model and write it with its data.")
     default_out = Path(__file__).resolve().parent.parent / "qrnn" / "examples"
     parser.add_argument("--out", type=Path, default=default_out, metavar="DIR", help="folder (default: qrnn/examples)")

@@ -1,4 +1,4 @@
-"""Float against integer on the same data: outputs, every gate and state, drift over time, saturation, decisions, accuracy."""
+"""Compare float and integer results on the same data: outputs, every gate and state, drift over time, saturation, decisions, accuracy."""
 
 from __future__ import annotations
 
@@ -27,38 +27,41 @@ from qrnn.running.session import Session
 
 @dataclass
 class Agreement:
-    """How often two sources decide alike: ``agree`` of ``total``."""
+    """How often two sources decide alike: ``agree`` times in ``total``."""
 
     agree: int = 0
     total: int = 0
 
     @property
     def rate(self) -> float:
-        """agree / total."""
+        """The fraction agree / total."""
         return self.agree / self.total if self.total else float("nan")
 
     @property
     def percent(self) -> float:
-        """100 · agree / total, with one rounding, so that a gate at a round figure is met by that figure."""
+        """The percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
         return 100 * self.agree / self.total if self.total else float("nan")
 
 
 @dataclass
 class Decisions:
-    """Decisions of one output. ``rule``: argmax over features, or a threshold on each; ``at``: every step, or each sequence's end."""
+    """The decisions of one output.
+
+    ``rule`` is argmax over features, or a threshold on each feature; ``at`` is every step, or each sequence's end.
+    """
 
     output: str
     rule: str
     at: str
     agreement: Agreement = field(default_factory=Agreement)
     correct: dict[str, Agreement] = field(default_factory=dict)
-    """Against labels, by source: float, quantized, onnxruntime. Empty without labels."""
+    """Correct decisions by source (float, quantized, onnxruntime); empty without labels."""
     chosen: dict[str, list[int]] = field(default_factory=dict)
-    """What each source chose, and under ``label`` what was right, by sequence; where there is one decision a sequence, else empty."""
+    """The choice of each source, and under ``label`` the right one, by sequence; empty unless there is one decision per sequence."""
 
     @property
     def accuracy_drop(self) -> float:
-        """Float accuracy minus quantized accuracy, in percentage points; nan without labels."""
+        """The float model's accuracy minus the quantized model's, in percentage points; nan without labels."""
         if "float" not in self.correct:
             return float("nan")
         return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
@@ -73,7 +76,7 @@ class SequenceErrors:
     largest: FloatArray
 
     def add(self, rows: slice, want: FloatArray, got: FloatArray) -> None:
-        """want, got [n, T, F] or [n, F], zero on padded steps, of the sequences ``rows``."""
+        """Add ``want`` and ``got`` [n, T, F] or [n, F], zero on padded steps, of the sequences ``rows``."""
         error = (want - got).reshape(len(want), -1)
         self.signal[rows] = (want.reshape(len(want), -1) ** 2).sum(axis=1)
         self.noise[rows] = (error**2).sum(axis=1)
@@ -82,7 +85,7 @@ class SequenceErrors:
 
 @dataclass
 class Comparison:
-    """The whole report; `as_dict` is what ``qrnn compare --json`` writes."""
+    """The whole report; `as_dict` gives what ``qrnn compare --json`` writes."""
 
     model: str
     backend: str
@@ -98,15 +101,15 @@ class Comparison:
     weight_ranges: dict[str, float]
     random_calibration: bool
     by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
-    """By output, in the order of the data; not part of `as_dict`."""
+    """Errors by sequence for each output, in the order of the data; not part of `as_dict`."""
 
     def over_time(self) -> dict[str, ErrorSum]:
-        """Outputs, and states h and c of every layer, that have more than one step: what tables and plots of drift show."""
+        """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
         states = {name: e for name, e in self.layers.items() if name.rsplit(".", 1)[-1] in ("h", "c")}
         return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists."""
+        """Return plain numbers and lists."""
         decisions = None
         if self.decisions is not None:
             decisions = {
@@ -136,7 +139,10 @@ class Comparison:
     def failures(
         self, min_sqnr: float | None = None, min_agreement: float | None = None, max_accuracy_drop: float | None = None
     ) -> list[str]:
-        """One line for each gate that is not met: dB on every decided output, agreement in percent, accuracy drop in points."""
+        """Return one line for each gate that is not met.
+
+        ``min_sqnr`` in dB holds for every output that decides, ``min_agreement`` is in percent, ``max_accuracy_drop`` in percentage points.
+        """
         problems = []
         judged = (
             self.outputs if self.decisions is None else {self.decisions.output: self.outputs[self.decisions.output]}
@@ -178,11 +184,11 @@ def compare(
     progress: Callable[[int, int], Any] | None = None,
     reference: FloatRun | None = None,
 ) -> Comparison:
-    """Run both on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure.
+    """Run both models on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure their difference.
 
-    ``isa``: as for `Session`. ``onnx_path``: also run that file by ONNX Runtime, where it is installed. ``progress`` is told (done, all)
-    sequences. ``reference``: what `qrnn.accuracy.float_run.run_float` made of the same model and data, which is then not run again.
-    Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
+    ``isa`` is as for `Session`. With ``onnx_path``, ONNX Runtime runs that file too, where it is installed. ``progress`` is called with
+    (done, all) sequences. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model and data, which is then not
+    run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
     """
     check_same_source(float_model, quant_model)
     check_same_memory(float_model, quant_model)
@@ -253,7 +259,10 @@ def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
 
 
 def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
-    """The first output that decides something: not one made of states. Sigmoid outputs decide per feature, others by argmax."""
+    """Return the decisions of the first output that decides something, which an output made of states does not.
+
+    Sigmoid outputs decide per feature, others by argmax.
+    """
     halves = {layer.output for layer in real.layers if layer.decides_by_half}
     states = {tensor for layer in model.recurrent_layers for tensor in layer.outputs}
     for output in model.outputs:
@@ -289,7 +298,9 @@ def _count(
     size: int,
     axis: TimeAxis | None,
 ) -> None:
-    """Decide on [n, F] values of each source, where ``decisions.at`` says; a sequence of no steps has no last step to decide at.
+    """Count the decisions of each source's values [n, F] at the steps that ``decisions.at`` names.
+
+    A sequence without steps has no last step to decide at.
 
     ``size``: the number of sequences; ``axis``: the steps of the output, None for one that is not over time.
     """

@@ -1,4 +1,4 @@
-"""What two quantized models differ in, and what that does."""
+"""Compare two quantized models with each other: what differs in them, and what that does."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
 CHUNK = 64
-"""Sequences that run at a time."""
+"""The number of sequences that run at a time."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is ``a`` in the first model and ``b`` in the second; None where a model has no such thing."""
+    """One thing that is ``a`` in the first model and ``b`` in the second; None where a model does not have it."""
 
     what: str
     a: Any
@@ -33,7 +33,7 @@ class Change:
 
 @dataclass(frozen=True)
 class MatrixChange:
-    """One matrix: how many of its ``weights`` differ and by how many integers at most, how many biases and row scales (multipliers)."""
+    """How one matrix differs: how many ``weights``, by how many integers at most, how many biases and row scales (multipliers)."""
 
     name: str
     weights: int
@@ -46,8 +46,11 @@ class MatrixChange:
 
 @dataclass(frozen=True)
 class OutputChange:
-    """One output on data: ``sqnr_db`` of the second model's against the first's; how many of ``total`` decisions (argmax over features, or
-    the sign of one) ``differ``; the sequence with the ``largest`` difference."""
+    """How one output differs on data.
+
+    ``sqnr_db`` is that of the second model's values against the first's. Of ``total`` decisions (argmax over features, or the sign of a
+    single feature) ``differ`` are different. ``largest`` names the sequence with the largest difference.
+    """
 
     name: str
     sqnr_db: float
@@ -69,11 +72,11 @@ class Difference:
 
     @property
     def identical(self) -> bool:
-        """Nothing differs that a run could see, or a reader."""
+        """Whether nothing differs that a run or a reader could see."""
         return not self.changes and not self.matrices
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``qrnn diff --json`` prints."""
+        """Return what ``qrnn diff --json`` prints."""
         outputs = [asdict(o) for o in self.outputs]
         for output in outputs:
             output["sqnr_db"] = output["sqnr_db"] if math.isfinite(output["sqnr_db"]) else None
@@ -88,9 +91,9 @@ class Difference:
 
 
 def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) -> Difference:
-    """Compare two models part by part, and with ``data`` (arrays by graph input, optionally ``lengths``) what comes out of them.
+    """Compare two models part by part and, with ``data`` (arrays by graph input, optionally ``lengths``), their outputs.
 
-    Raises DataError for data that does not fit, and for models that data cannot go into both of.
+    Raises DataError for data that do not fit, and for models that cannot both take the data.
     """
     left, right = _facts(a), _facts(b)
     changes = tuple(
@@ -106,7 +109,7 @@ def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) ->
 
 
 def _facts(model: QuantModel) -> dict[str, Any]:
-    """Everything small that a model says of itself, by name; matrices are looked at weight by weight."""
+    """Return every small fact of a model by name; matrices are compared weight by weight instead."""
     p, description = model.provenance, describe(model)
     facts: dict[str, Any] = {f"scheme {key}": value for key, value in p.scheme.items()}
     facts |= {
@@ -133,7 +136,7 @@ def _facts(model: QuantModel) -> dict[str, Any]:
 
 
 def _matrices(a: QuantModel, b: QuantModel) -> list[MatrixChange]:
-    """Matrices of one name and shape that differ; others are in the facts by their layer's name or shape."""
+    """Return the matrices of one name and shape that differ; others are in the facts by their layer's name or shape."""
     left = {m.name: m.matrix for m in a.matrices}
     right = {m.name: m.matrix for m in b.matrices}
     found = []
@@ -162,7 +165,10 @@ def _matrices(a: QuantModel, b: QuantModel) -> list[MatrixChange]:
 
 
 def _others(a: QuantModel, b: QuantModel, said: bool) -> Iterator[Change]:
-    """Integers that belong to no matrix: initial states, embeddings, peepholes, tables, shifts. Where nothing was ``said``, other text."""
+    """Yield changes of integers that belong to no matrix: initial states, embeddings, peepholes, tables, shifts.
+
+    Where nothing was ``said`` so far, changes of other text are yielded too.
+    """
     arrays: tuple[Tensors, Tensors] = ({}, {})
     text = [encode(m, arrays[k], "", skip=frozenset({"proof"})) for k, m in enumerate((a, b))]
     for name in arrays[0]:
@@ -217,7 +223,7 @@ def _outputs(a: QuantModel, b: QuantModel, data: Mapping[str, Any]) -> tuple[Out
 
 
 def _decisions(values: FloatArray, has_time: bool, batch: Batch) -> Any:
-    """The largest feature of each real step, or the sign of a single one."""
+    """Return the largest feature of each real step, or the sign of a single feature."""
     flat = values[batch.mask] if has_time else values
     flat = flat.reshape(len(flat), -1)
     return flat[:, 0] > 0 if flat.shape[1] == 1 else flat.argmax(axis=1)

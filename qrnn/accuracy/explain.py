@@ -32,14 +32,14 @@ from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
-from qrnn.quantization.means import parse_refine
+from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
 
 STEPS = 4096
-"""Steps that are looked at, about; sequences are taken evenly from all."""
+"""About how many steps are used; sequences are taken evenly from all."""
 
 WITHOUT = 6
-"""Parts that are also restored in the quantized model."""
+"""The number of parts that are also made exact in the quantized model."""
 
 GATE_NAMES = {
     "i": "input gate",
@@ -52,14 +52,16 @@ GATE_NAMES = {
     "n": "candidate",
     "h": "hidden units",
 }
-"""In words."""
+"""The gates in words."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One part: its noise ``energy`` at the output, alone; ``share`` of the quantized model's; ``advice``, and what that ``costs``.
+    """What one part costs in accuracy.
 
-    ``without_db``: SQNR of the quantized model with this part exact, for the parts that cost most; else None.
+    ``energy`` is that of its noise at the output, alone; ``share`` is the part of the quantized model's noise energy. ``advice`` says what
+    to change, and ``costs`` what that takes. ``without_db`` is the SQNR of the quantized model with this part exact, for the parts that
+    cost most, else None.
     """
 
     part: Part
@@ -70,7 +72,7 @@ class Cost:
     costs: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "where": self.part.where,
             "gate": self.part.gate or None,
@@ -85,8 +87,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Explanation:
-    """``costs`` of all parts, the largest first. ``sqnr_db`` of the quantized model; ``sqnr_db_all_parts`` of all parts together in the
-    oracle, which leaves out the rounding of partial sums only: the two differ by what the method does not see."""
+    """The ``costs`` of all parts, the largest first.
+
+    ``sqnr_db`` is the quantized model's, and ``sqnr_db_all_parts`` that of all parts together in the oracle, which leaves out only the
+    rounding of partial sums: the two differ by what the method does not see.
+    """
 
     model: str
     output: str
@@ -98,7 +103,7 @@ class Explanation:
     costs: tuple[Cost, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``qrnn explain --json`` prints."""
+        """Return what ``qrnn explain --json`` prints."""
         return {
             "model": self.model,
             "output": self.output,
@@ -126,7 +131,7 @@ def explain(
 ) -> Explanation:
     """Ablate every part of ``model`` on ``data`` (arrays by graph input, batch first, optionally ``lengths``).
 
-    ``progress`` is told (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
+    ``progress`` is called with (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
     """
     check_same_source(float_model, model)
     if "equalize" in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
@@ -179,14 +184,14 @@ def explain(
 
 
 def _output(model: QuantModel) -> str:
-    """The first graph output that is not a state."""
+    """Return the first graph output that is not a state."""
     states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
     named = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
     return named[0] if named else model.outputs[0].name
 
 
 def advice(model: QuantModel, part: Part) -> tuple[str, str]:
-    """What to change for less of a part's noise, and what that costs."""
+    """Return what to change for less of a part's noise, and what that costs."""
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
@@ -212,7 +217,7 @@ def _weight_advice(found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, s
 
 
 def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
-    """``part`` is the operand of a layer's input, or of a direction's h."""
+    """Return the advice for the operand of a layer's input, or of a direction's h."""
     kinds = ("recurrent weights",) if part.kind == "h operand" else ("weights", "input weights")
     of_layer = (m for m in model.matrices if m.name.startswith((f"{part.where}.", f"{part.where}[")))
     found = next(m for m in of_layer if m.part.kind in kinds)
@@ -243,5 +248,5 @@ def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tup
 
 
 def part_text(part: Part) -> str:
-    """``forget gate, recurrent weights``."""
+    """Return a part in words, such as ``forget gate, recurrent weights``."""
     return f"{GATE_NAMES[part.gate]}, {part.kind}" if part.gate else part.kind

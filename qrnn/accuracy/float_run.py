@@ -1,4 +1,4 @@
-"""What the float model makes of some data, by the float64 oracle and by ONNX Runtime: run once, compared with many quantized models."""
+"""Run the float model once, by the float64 oracle and by ONNX Runtime, so that many quantized models can be compared with the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 64
 """Sequences compared at a time; bounds the memory of traces."""
 
 KEPT_BYTES = 1 << 30
-"""A `FloatRun` keeps so many bytes of results; the pieces beyond are run again whenever they are asked for."""
+"""The most bytes of results that a `FloatRun` keeps; further pieces are run again whenever they are asked for."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Runtime:
             self.note = "ONNX Runtime is not installed: pip install 'qrnn[ort]'"
 
     def run(self, model: FloatModel, piece: Batch) -> dict[str, FloatArray] | None:
-        """Graph outputs by name; None where it cannot run them."""
+        """Return the graph outputs by name, or None where ONNX Runtime cannot run them."""
         if not self.usable or self.path is None:
             return None
         try:
@@ -47,7 +47,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class FloatPiece:
-    """Results for a piece of a batch: graph outputs, the gates and states of recurrent layers, and ONNX Runtime's outputs, if any."""
+    """The results for a piece of a batch: graph outputs, gates and states of recurrent layers, and ONNX Runtime's outputs, if any."""
 
     outputs: dict[str, FloatArray]
     observed: dict[str, FloatArray]
@@ -55,13 +55,13 @@ class FloatPiece:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays."""
+        """The memory of the arrays in bytes."""
         return sum(a.nbytes for part in (self.outputs, self.observed, self.runtime or {}) for a in part.values())
 
 
 @dataclass(frozen=True)
 class FloatRun:
-    """Results for every piece of `CHUNK` sequences, None for those that were too much to keep."""
+    """The results for every piece of `CHUNK` sequences; None for pieces that were too large to keep."""
 
     pieces: tuple[FloatPiece | None, ...]
     runtime: Runtime
@@ -92,7 +92,10 @@ def run_float(
     onnx_path: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> FloatRun:
-    """Run ``batch``; ``onnx_path``: by ONNX Runtime too, where installed. ``progress`` is told (done, all) sequences."""
+    """Run ``batch`` by the oracle and, with ``onnx_path``, by ONNX Runtime where it is installed.
+
+    ``progress`` is called with (done, all) sequences.
+    """
     runtime = Runtime(onnx_path)
     pieces: list[FloatPiece | None] = []
     kept = 0

@@ -1,4 +1,4 @@
-"""What an integer gate function costs: its error against the real function it stands for, over all 65536 inputs."""
+"""Measure the error of an integer gate function against the real function it stands for, over all 65536 inputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from qrnn.model.parts import FloatArray, GateFunction
 KIND_NAMES = {g.ODD: "odd", g.RAMP: "ramp", g.TABLE: "table", g.THRESHOLD: "threshold"}
 INPUTS = np.arange(-32768, 32768)
 ABREAST = 5
-"""Functions side by side in a picture."""
+"""The number of functions side by side in a picture."""
 
 
 @dataclass(frozen=True)
 class GateError:
-    """``function`` against ``activation``, clipped: real inputs x, integer outputs y, and real ones of both."""
+    """A gate function at the real inputs ``x``: the ``values`` of the integer ``function`` and the ``true`` ones of ``activation``, clipped."""
 
     label: str
     activation: Activation
@@ -33,21 +33,22 @@ class GateError:
 
     @property
     def error(self) -> FloatArray:
+        """The integer function's real values minus the real function's."""
         return self.values - self.true
 
     @property
     def monotone(self) -> bool:
-        """The outputs never fall, or never rise."""
+        """Whether the outputs never fall, or never rise."""
         steps = np.diff(self.values)
         return bool((steps >= 0).all() or (steps <= 0).all())
 
     @property
     def odd_symmetric(self) -> bool:
-        """f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
+        """Whether f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
         return bool((self.values[32769:] + self.values[32767:0:-1] == 2 * self.values[32768]).all())
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, for JSON."""
+        """Return the figures, for JSON."""
         worst, f = int(np.abs(self.error).argmax()), self.function
         largest = float(abs(self.error[worst]))
         return {
@@ -70,14 +71,14 @@ class GateError:
 
 
 def measure(label: str, activation: Activation, function: GateFunction, clip: float | None = None) -> GateError:
-    """``function`` at every int16 against ``activation`` at clamp(x, ±clip)."""
+    """Compare ``function`` at every int16 with ``activation`` at clamp(x, ±clip)."""
     x = INPUTS / 2.0**function.in_frac
     true = activate(activation, x if clip is None else np.clip(x, -clip, clip))
     return GateError(label, activation, function, x, gate_values(function, INPUTS), true)
 
 
 def draw(found: list[GateError]) -> bytes:
-    """A PNG: for each function its curve above and its error in output LSB below, `ABREAST` of them side by side."""
+    """Return a PNG with each function's curve above and its error in output LSB below, `ABREAST` functions side by side."""
     lines, columns = math.ceil(len(found) / ABREAST), min(len(found), ABREAST)
 
     def paint(figure: Any) -> None:
@@ -95,7 +96,7 @@ def draw(found: list[GateError]) -> bytes:
 
 
 def _curve(top: Any, bottom: Any, one: GateError) -> None:
-    """The function into the axes ``top``, its error into ``bottom``."""
+    """Draw the function into the axes ``top`` and its error into ``bottom``."""
     top.plot(one.x, one.true, color="#bbbbbb", linewidth=3.0, label=str(one.activation))
     top.plot(one.x, one.values, color="#4477aa", linewidth=1.0, label=one.function.name)
     top.legend(fontsize=6)

@@ -1,4 +1,4 @@
-"""The model's own ONNX graph run by ONNX Runtime on the same batch-first data, whatever layout and baked sizes the graph has."""
+"""Run the model's own ONNX graph by ONNX Runtime on the same batch-first data, whatever layout and baked sizes the graph has."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _TYPES = {
 
 
 class RuntimeRefusedError(QrnnError):
-    """ONNX Runtime would not run the graph on this data, as with a sequence length that is baked into the graph."""
+    """ONNX Runtime does not run the graph on this data, for example because a sequence length is baked into the graph."""
 
 
 def onnxruntime_installed() -> bool:
-    """Whether `run_onnxruntime` can be called."""
+    """Return whether `run_onnxruntime` can be called."""
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
@@ -43,10 +43,10 @@ def onnxruntime_installed() -> bool:
 
 
 def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batch) -> dict[str, FloatArray]:
-    """Graph outputs by name, batch first, zero on padded steps.
+    """Return the graph outputs by name, batch first, zero on padded steps.
 
-    Sequences are run in groups of equal length (so padding is never seen), one by one where the graph's batch is baked to 1, and step
-    by step with the states carried where it runs one step per call. Sequences of no steps need a graph with sequence_lens.
+    Sequences are run in groups of equal length (so that padding is never seen), one by one where the graph's batch is baked to 1, and step
+    by step with the states carried where the graph runs one step per call. Sequences without steps need a graph with sequence_lens. Raises
     RuntimeRefusedError where ONNX Runtime fails.
     """
     import onnxruntime as ort
@@ -137,7 +137,7 @@ def _run_group(
 
 
 def _refuse_lost_states(model: FloatModel, pairs: dict[str, str]) -> None:
-    """ValueError where the model remembers what the graph does not give from one call to the next."""
+    """Raise ValueError where the model carries a state that the graph does not give from one call to the next."""
     for layer in model.layers:
         if (
             isinstance(layer, Recurrent)

@@ -1,6 +1,6 @@
-"""The parts of a quantized model that can be put, one by one, in the place of the float model's: what `qrnn.accuracy.explain` ablates.
+"""Put the parts of a quantized model, one by one, in the place of the float model's; `qrnn.accuracy.explain` ablates them.
 
-Weights and biases are put into a float model as the real numbers that their integers are worth; operands, states, gate functions and
+Weights and biases are put into a float model as the real numbers that their integers stand for. Operands, states, gate functions and
 tensors are rounded while the float64 oracle runs, as the contract rounds them (docs/arithmetic.md, sections 2 to 5). With all parts in
 place the oracle computes what the integers do, but for the rounding of partial sums.
 """
@@ -23,12 +23,12 @@ from qrnn.model.quant_model import QuantModel
 
 
 def model_parts(model: QuantModel) -> tuple[Part, ...]:
-    """Every part of ``model``, in the order of its layers."""
+    """Return every part of ``model``, in the order of its layers."""
     return tuple(part for layer in model.layers for part in layer.integer_parts())
 
 
 class Integers(Substitutes):
-    """``parts`` of ``model`` in the place of the float model's: the oracle's substitutes, and `weights` for the model that it runs."""
+    """The ``parts`` of ``model`` that replace the float model's: substitutes for the oracle, and `weights` for the model that it runs."""
 
     def __init__(self, model: QuantModel, parts: Iterable[Part]) -> None:
         self.model, self.parts = model, frozenset(parts)
@@ -43,18 +43,21 @@ class Integers(Substitutes):
     # --- the oracle's side --------------------------------------------------------------------------------------------------------
 
     def tensor(self, name: str, values: FloatArray) -> FloatArray:
+        """Return a tensor's values, rounded where the tensor is one of the parts."""
         if name not in self._stand_ins.tensors:
             return values
         fmt = self.model.tensors[name]
         return _rounded(values, float(fmt.scales[0]), fmt.limit)
 
     def operand(self, reader: str, values: FloatArray) -> FloatArray:
+        """Return a matrix operand's values, rounded where it is one of the parts."""
         if reader not in self._stand_ins.operands:
             return values
         unit, limit = self._stand_ins.operands[reader]
         return _rounded(values, unit, limit)
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
+        """Return a gate's value, computed by its integer function where that is one of the parts."""
         if name not in self._stand_ins.functions:
             return value
         function, turned = self._stand_ins.functions[name]
@@ -63,6 +66,7 @@ class Integers(Substitutes):
         return 1.0 - values if turned else values
 
     def state(self, name: str, values: FloatArray) -> FloatArray:
+        """Return a state's values, rounded where the state is one of the parts."""
         if name not in self._stand_ins.states:
             return values
         frac, limit = self._stand_ins.states[name]
@@ -71,7 +75,7 @@ class Integers(Substitutes):
     # --- the model's side ---------------------------------------------------------------------------------------------------------
 
     def weights(self, real: FloatModel) -> FloatModel:
-        """``real`` with the chosen weights and biases of the integers."""
+        """Return ``real`` with the weights and biases of the chosen parts."""
         by_name = {layer.name: layer for layer in self.model.layers}
         for layer in real.layers:
             for name in layer.complemented:  # the integers' function is 1 - f

@@ -1,7 +1,7 @@
 """What all pictures share: one style, names shown letter by letter, labels that fit, and plain numbers on logarithmic axes.
 
-Matplotlib reads text between two dollars as mathematics, and writes its own labels of logarithmic axes so. Names of models and layers
-come from users, so mathematics is off in every picture, and `logarithmic` gives such axes labels that need none.
+Matplotlib reads text between two dollar signs as mathematics, and writes its own labels of logarithmic axes that way. Names of models and
+layers come from users, so mathematics is off in every picture, and `logarithmic` gives such axes labels that need none.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from qrnn.errors import DataError
 
 FONT = "DejaVu Sans"
-"""Matplotlib brings it along, so that pictures are the same on every machine."""
+"""The font that comes with Matplotlib, so that pictures are the same on every machine."""
 DPI = 120
 MOST_PIXELS = 60_000
-"""A picture that would be longer has fewer dots per inch: older Matplotlib refuses 65,536."""
+"""The most pixels of a side; a longer picture has fewer dots per inch, since older Matplotlib refuses 65,536."""
 
 
 def require_matplotlib() -> None:
-    """DataError with the remedy where matplotlib is not installed."""
+    """Raise DataError with the remedy where matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -30,10 +30,10 @@ def require_matplotlib() -> None:
 
 
 def png(paint: Callable[[Any], None], width: float, height: float, names: Iterable[str] = ()) -> bytes:
-    """The PNG of a Matplotlib figure of ``width`` by ``height`` inches that ``paint`` fills.
+    """Return the PNG of a Matplotlib figure of ``width`` by ``height`` inches that ``paint`` fills.
 
-    ``names``: every text of the user's that the picture shows; ``paint`` passes them through `literal` or `fitted`. The user's own
-    settings of Matplotlib do not count. DataError where matplotlib is not installed.
+    ``names`` holds every text of the user's that the picture shows; ``paint`` passes them through `literal` or `fitted`. The user's own
+    settings of Matplotlib have no effect. Raises DataError where matplotlib is not installed.
     """
     require_matplotlib()
     from matplotlib import style
@@ -52,12 +52,15 @@ def png(paint: Callable[[Any], None], width: float, height: float, names: Iterab
 
 
 def literal(name: str) -> str:
-    """``name`` with an escape, as Python's, for each character that cannot be drawn: line breaks, controls, and what no installed font has."""
+    """Return ``name`` with an escape, as Python's, for each character that cannot be drawn.
+
+    These are line breaks, control characters, and characters that no installed font has.
+    """
     return "".join(c if _font_with(c) is not None else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def fitted(figure: Any, names: Sequence[str], points: float, inches: float) -> list[str]:
-    """`literal` names, each cut in its middle to ``inches`` at a font size of ``points``; names that differ still differ."""
+    """Return `literal` names, each shortened in its middle to ``inches`` at a font size of ``points``; names that differ still differ."""
     from matplotlib.text import Text
 
     renderer = figure.canvas.get_renderer()
@@ -90,7 +93,7 @@ def fitted(figure: Any, names: Sequence[str], points: float, inches: float) -> l
 
 
 def logarithmic(axis: Any) -> None:
-    """Labels such as 0.001, 0.02, 5 and 3e−07 on a logarithmic x or y axis; between powers of ten only where there are few of these."""
+    """Set labels such as 0.001, 0.02, 5 and 3e−07 on a logarithmic x or y axis; between powers of ten only where there are few of these."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
@@ -104,7 +107,7 @@ def logarithmic(axis: Any) -> None:
 
 
 def legend(axes: Any, handles: Sequence[Any], labels: Sequence[str], **more: Any) -> None:
-    """A legend that has every label: Matplotlib leaves out those that begin with an underscore."""
+    """Draw a legend with every label: Matplotlib leaves out those that begin with an underscore."""
     axes.legend(handles, [f" {label}" if label.startswith("_") else label for label in labels], **more)
 
 
@@ -114,7 +117,7 @@ def _middle_out(name: str, kept: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _font_with(character: str) -> str | None:
-    """The family of an installed font that can draw a character, `FONT` where it can; None where none can, and for controls."""
+    """Return the family of an installed font that can draw a character, `FONT` where it can; None where none can, and for controls."""
     if unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp"):
         return None
     from matplotlib import font_manager
@@ -129,7 +132,7 @@ def _font_with(character: str) -> str | None:
 
 
 def _draws(path: str, character: str) -> bool:
-    """Whether a font file has the character as an outline: fonts of coloured pictures cannot be drawn."""
+    """Return whether a font file has the character as an outline: fonts of coloured pictures cannot be drawn."""
     from matplotlib import font_manager
 
     try:

@@ -1,4 +1,4 @@
-"""A comparison as a picture: error over time, and SQNR of every gate and state."""
+"""Draw a comparison: error over time, and SQNR of every gate and state."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from qrnn.accuracy.probe import ErrorSum
 TITLE_POINTS = 10
 NAME_POINTS = 7
 NAME_INCHES = 2.6
-"""The longest that a name may be beside an axis."""
+"""The greatest length of a name beside an axis."""
 ROW_INCHES = 0.22
 FEW = 8
-"""Lines whose legend has room inside the axes."""
+"""The most lines whose legend has room inside the axes."""
 STYLES = ("-", "--", ":", "-.")
 LEAST_RMSE = 1e-12
-"""Where an error of none is drawn on the logarithmic axis."""
+"""The place on the logarithmic axis where an error of 0 is drawn."""
 
 
 def draw(result: Comparison) -> bytes:
-    """The picture as PNG bytes."""
+    """Return the picture as PNG bytes."""
     timed, rows = result.over_time(), result.layers | result.outputs
     many = len(timed) > FEW
     heights = (max(3.5, 0.8 + 0.15 * len(timed) if many else 0.0), 1 + ROW_INCHES * max(len(rows), 1))
@@ -63,7 +63,7 @@ def _over_time(axes: Any, figure: Any, timed: dict[str, ErrorSum], many: bool) -
 
 
 def _by_part(axes: Any, figure: Any, rows: dict[str, ErrorSum]) -> None:
-    """A bar for each part; one of no error or no signal has no SQNR in dB, and a word instead."""
+    """Draw a bar for each part; a part without error or without signal has no SQNR in dB and gets a word instead."""
     at = range(len(rows))
     values = [e.sqnr_db for e in rows.values()]
     axes.barh(at, [v if math.isfinite(v) else 0.0 for v in values], color="#4477aa")

@@ -1,4 +1,4 @@
-"""Inside the layers: errors of gates and states against the oracle's, saturation counts, and how much of each range is used."""
+"""Measures inside the layers: errors of gates and states against the oracle's, saturation counts, and how much of each range is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class ErrorSum:
-    """Running sums of want² and (want - got)², in all and by time step (``steps`` 0: no time axis)."""
+    """Running sums of want² and (want - got)², in all and by time step; ``steps`` is 0 where there is no time axis."""
 
     def __init__(self, steps: int = 0) -> None:
         self.signal, self.noise, self.count, self.largest = 0.0, 0.0, 0, 0.0
@@ -32,7 +32,7 @@ class ErrorSum:
         self.count_at = np.zeros(steps, np.int64)
 
     def add(self, want: FloatArray, got: FloatArray, mask: Mask | None) -> None:
-        """want, got [N, T, F] with the mask of real steps [N, T], or [N, F] without."""
+        """Add ``want`` and ``got`` [N, T, F] with the mask of real steps [N, T], or [N, F] without a mask."""
         error = want - got
         if mask is not None:
             steps = want.shape[1]
@@ -47,21 +47,21 @@ class ErrorSum:
 
     @property
     def sqnr_db(self) -> float:
-        """10·log10(Σ want² / Σ error²)."""
+        """The ratio 10·log10(Σ want² / Σ error²)."""
         return decibels(self.signal, self.noise)
 
     @property
     def rmse(self) -> float:
-        """Root of the mean squared error."""
+        """The root of the mean squared error."""
         return math.sqrt(self.noise / self.count) if self.count else 0.0
 
     def rmse_at(self) -> FloatArray:
-        """[T]: root mean squared error at each step, 0 where no sequence reaches."""
+        """Return the root mean squared error at each step, [T]; 0 where no sequence reaches."""
         result: FloatArray = np.sqrt(self.noise_at / np.maximum(self.count_at, 1))
         return result
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers for JSON, which knows no infinity: an infinite SQNR (no error at all) is None."""
+        """Return numbers for JSON, which has no infinity: an infinite SQNR (no error at all) becomes None."""
         figures = {"sqnr_db": self.sqnr_db, "rmse": self.rmse, "max_error": self.largest}
         out: dict[str, Any] = {name: _finite(value) for name, value in figures.items()}
         if self.count_at.size:
@@ -75,7 +75,7 @@ def _finite(value: float) -> float | None:
 
 @dataclass
 class Saturation:
-    """``saturated`` of ``total`` values at the rails of one of the contract's saturations."""
+    """How many of ``total`` values are ``saturated``, at the limits of one of the contract's saturations."""
 
     where: str
     saturated: int = 0
@@ -98,11 +98,11 @@ class LayerProbe:
         self._observed = {}
 
     def observe(self, name: str, values: FloatArray, _mask: Mask | None) -> None:
-        """The oracle's side; see `qrnn.equations.oracle.Observer`."""
+        """Keep what the oracle observes; see `qrnn.equations.oracle.Observer`."""
         self._observed[name] = values
 
     def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:
-        """The engine's side of the batch that was just observed."""
+        """Compare the engine's trace of the batch with what was just observed."""
         axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
@@ -124,7 +124,7 @@ class LayerProbe:
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
 
     def _initial_states(self, layer: QuantRecurrent, number: int, batch: Batch) -> None:
-        """States given as real numbers that their integers cannot hold; calibrating with such states widens the formats."""
+        """Count states given as real numbers that their integers cannot hold; calibrating with such states widens the formats."""
         d = layer.directions[number]
         for name, state, frac, limit in (("h", d.h_0, layer.h_frac, 32767), ("c", d.c_0, layer.c_frac, (1 << 31) - 1)):
             if state is not None and state.source is not None and state.source in batch.states:
@@ -159,17 +159,20 @@ class LayerProbe:
         entry.total += hits.size
 
     def saturation(self) -> list[Saturation]:
-        """Every place of saturation that was looked at, in the order of the layers."""
+        """Return every place of saturation that was looked at, in the order of the layers."""
         return list(self._saturation.values())
 
     def weight_ranges(self) -> dict[str, float]:
-        """Matrix → root mean square of its integer weights, as a fraction of 127: how well the rows' scales fill int8."""
+        """Return the root mean square of each matrix's integer weights, as a fraction of 127.
+
+        It says how well the rows' scales fill int8.
+        """
         return {
             m.name: float(np.sqrt(np.mean(m.matrix.weight.astype(np.float64) ** 2))) / 127 for m in self.model.matrices
         }
 
     def ranges(self) -> dict[str, float]:
-        """Tensor → largest magnitude seen, as a fraction of its format's range."""
+        """Return the largest magnitude of each tensor, as a fraction of its format's range."""
         return {
             name: largest / self.model.tensors[name].limit
             for name, largest in self._largest.items()
@@ -178,6 +181,6 @@ class LayerProbe:
 
 
 def _clipped(q: npt.NDArray[Any], operand: Operand) -> Mask:
-    """Which values of an int16 tensor the operand's clamp changes."""
+    """Return which values of an int16 tensor the operand's clamp changes."""
     clipped: Mask = np.abs(shift_right_round(q.astype(np.int64), operand.shift)) > operand.limit  # type: ignore[arg-type]
     return clipped

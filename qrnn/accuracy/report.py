@@ -1,4 +1,4 @@
-"""A comparison as tables for a terminal of 80 columns."""
+"""Print a comparison as tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _outputs(result: Comparison) -> Table:
 
 
 def _layers(layers: Mapping[str, ErrorSum]) -> Table:
-    """One row a layer and direction, one column a gate or state."""
+    """Return a table with one row for each layer and direction, and one column for each gate or state."""
     grouped: dict[str, dict[str, ErrorSum]] = {}
     for key, error in layers.items():
         layer, quantity = key.rsplit(".", 1)
@@ -78,7 +78,7 @@ def _ranges(result: Comparison) -> Table:
 
 
 def _drift(errors: Mapping[str, ErrorSum]) -> Table:
-    """RMSE at a few steps from the first to the last."""
+    """Return a table with the RMSE at a few steps from the first to the last."""
     steps = max(len(e.count_at) for e in errors.values())
     marks = sorted(
         {0, *(t - 1 for t in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384) if t <= steps), steps - 1}

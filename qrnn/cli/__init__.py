@@ -1,4 +1,4 @@
-"""The command line: one file a command, no numerics. Mistakes of the user end in one line on stderr and exit status 2."""
+"""The command line: one file per command, and no numerics. Mistakes of the user end in one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any, TextIO
 from qrnn.errors import QrnnError
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells say it."""
+"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as shells have it."""
 BROKEN_PIPE = 141
-"""Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 and the number of SIGPIPE."""
+"""Exit status where the reader of stdout has gone, as in ``qrnn inspect … | head -1``: 128 plus the number of SIGPIPE."""
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Errors that do not name their file: a stream without a buffer raises them where it is printed to."""
 
 
 def main() -> None:
-    """Entry point of the ``qrnn`` command."""
+    """Run the ``qrnn`` command; this is its entry point."""
     warnings.showwarning = _show_warning
     _open_standard_streams()
     sys.exit(_finish(_status()))
 
 
 def _status() -> int:
-    """Run the command and say in one line what stopped it. What is not foreseen here is a fault of qrnn, and keeps its traceback."""
+    """Run the command and say in one line what stopped it; an exception that is not foreseen here is a fault of qrnn, with its traceback."""
     try:
         from qrnn.cli.commands import execute  # here, since Ctrl-C may come while it is imported
 
@@ -54,7 +54,7 @@ def _status() -> int:
 
 
 def _failed_call(error: OSError) -> int:
-    """An error of the system that no command turned into words: of stdout, or of the file that it names."""
+    """Report an error of the system that no command turned into words: of stdout, or of the file that it names."""
     from qrnn.system.files import reason
 
     try:
@@ -71,7 +71,7 @@ def _failed_call(error: OSError) -> int:
 
 
 def _finish(status: int) -> int:
-    """Print what is still to be printed; the exit status, which says so where that cannot be done."""
+    """Flush stdout and return the exit status, which says so where that fails."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -87,7 +87,7 @@ def _finish(status: int) -> int:
 
 
 def _no_stdout(error: OSError) -> int:
-    """Stdout takes nothing more. A reader that has gone wants to hear nothing more either."""
+    """Report that stdout takes nothing more; where its reader has gone, stay silent."""
     _silence(sys.stdout)
     return BROKEN_PIPE if isinstance(error, BrokenPipeError) else _fail(f"cannot write to stdout: {error.strerror}")
 
@@ -98,7 +98,7 @@ def _fail(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    """One line on stderr. Characters that would break the line or steer the terminal are written as escapes."""
+    """Write one line to stderr, with escapes for characters that would break the line or steer the terminal."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     try:
         print(line, file=sys.stderr, flush=True)
@@ -131,7 +131,7 @@ def _open_standard_streams() -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what cannot be printed go nowhere; the interpreter would try once more at its end, and say so in its own words."""
+    """Discard what cannot be printed; else the interpreter would try again at its end, and report it in its own words."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

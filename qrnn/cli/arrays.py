@@ -1,7 +1,7 @@
-"""Writing .npz files of arrays, and reading them, which may be damaged, hostile or meant for another model.
+"""Write .npz files of arrays, and read them; a file may be damaged, hostile or meant for another model.
 
-Everything that can be known without unpacking is looked at first: the archive's directory, then each member's header, then whether names, types
-and shapes are those of the model, then whether there is room. Only then are values read.
+Everything that can be known without unpacking is checked first: the archive's directory, then each member's header, then whether names,
+types and shapes are those of the model, then whether there is enough memory. Only then are values read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from qrnn.cli.sizes import size_text
 from qrnn.errors import DataError
@@ -31,16 +31,16 @@ UNREADABLE = (
     *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
 )
-"""What NumPy and the zip reader raise on damaged and impossible files."""
+"""The exceptions of NumPy and the zip reader on damaged and impossible files."""
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""Those that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: a few kilobytes could fill the memory."""
+"""The compression methods that NumPy writes. Python's zip reader unpacks bzip2 and LZMA without a bound: kilobytes could fill the memory."""
 
 ENCRYPTED = 1
-"""The flag of a member that is."""
+"""The flag of a member that is encrypted."""
 
 LARGEST_HEADER = 1 << 16
-"""Bytes of an array's header; NumPy itself writes a few hundred."""
+"""The most bytes of an array's header; NumPy itself writes a few hundred."""
 
 LOCAL_HEADER = 30
 """Bytes before a member's name in the archive, the least that stands between two members."""
@@ -51,7 +51,7 @@ SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Declared:
-    """What an array's header says of it; has ``shape``, ``dtype``, ``size`` and `reshape` as an array does."""
+    """The header of an array; it has ``shape``, ``dtype``, ``size`` and `reshape` as an array does."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,22 +59,25 @@ class Declared:
     header_bytes: int
 
     def reshape(self, *shape: int) -> Declared:
-        """The same array seen with other axes."""
+        """Return the same header with other axes."""
         return replace(self, shape=shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The size in bytes."""
         return self.size * int(self.dtype.itemsize)
 
 
 def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) -> dict[str, Any]:
-    """The arrays of an .npz file; DataError names the file, the array and what is wrong with it.
+    """Return the arrays of an .npz file; DataError names the file, the array and what is wrong with it.
 
-    ``graph_inputs``: of the model that the arrays are for. Those that do not fit it by name, shape or type are refused before they are read.
+    ``graph_inputs`` are those of the model that the arrays are for. Arrays that do not fit them by name, shape or type are refused before
+    they are read.
     """
     import numpy as np
 
@@ -101,7 +104,7 @@ def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) 
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a DataError that begins with the file."""
+    """Turn every error inside into a DataError that begins with the file's name."""
     try:
         yield
     except DataError as error:
@@ -112,7 +115,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by the names of their arrays."""
+    """Return the archive's members by the names of their arrays."""
     found: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -139,7 +142,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Declared:
-    """What the header of an array says, which must agree with the size that the archive's directory says."""
+    """Return the header of an array, which must agree with the size in the archive's directory."""
     with archive.open(info) as member:
         shape, dtype, header_bytes = _header(name, member)
     if not all(isinstance(size, int) and size >= 0 for size in shape):
@@ -155,8 +158,16 @@ def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Dec
     return found
 
 
-def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
-    """(shape, type, bytes of the header) of an array; no more is read than a header has."""
+class _Header(NamedTuple):
+    """What the header of an array says, and how many bytes it has."""
+
+    shape: tuple[Any, ...]
+    dtype: Any
+    length: int
+
+
+def _header(name: str, member: IO[bytes]) -> _Header:
+    """Read the header of an array, and no more of the file."""
     import numpy as np
 
     start = member.read(8)
@@ -172,11 +183,11 @@ def _header(name: str, member: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         shape, _, dtype = read(text)
-    return shape, dtype, len(start) + len(counter) + length
+    return _Header(shape, dtype, len(start) + len(counter) + length)
 
 
 def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:
-    """DataError for arrays that `make_batch` would refuse, as far as names, shapes and types say."""
+    """Refuse arrays that `make_batch` would refuse, as far as names, shapes and types tell."""
     import numpy as np
 
     from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, with_time_axis
@@ -202,7 +213,7 @@ def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Dec
 
 
 def _check_room(declared: Mapping[str, Declared]) -> None:
-    """DataError where the arrays would take more than `SHARE_OF_MEMORY` of the memory that is available."""
+    """Refuse arrays that would take more than `SHARE_OF_MEMORY` of the memory that is available."""
     total, free = sum(array.nbytes for array in declared.values()), available_memory()
     if free is not None and total > SHARE_OF_MEMORY * free:
         raise DataError(
@@ -212,7 +223,7 @@ def _check_room(declared: Mapping[str, Declared]) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still have, by Linux and its control group; None where neither says."""
+    """Return the bytes that this process can still have, by Linux and its control group; None where neither says."""
     found: list[int] = []
     try:
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
@@ -227,7 +238,7 @@ def available_memory() -> int | None:
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """An .npz file's content."""
+    """Return the content of an .npz file."""
     import numpy as np
 
     buffer = io.BytesIO()

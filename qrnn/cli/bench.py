@@ -1,4 +1,4 @@
-"""``qrnn bench``."""
+"""The command ``qrnn bench``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
 
 DEFAULT_STEPS = 100
-"""Of random inputs."""
+"""The number of steps of random inputs."""
 
 
 def bench(
@@ -100,7 +100,7 @@ def bench(
 
 
 def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: int) -> Batch:
-    """The sequences to run, from the file or random, of ``steps`` steps."""
+    """Return the sequences to run, from the file or random, of ``steps`` steps."""
     from dataclasses import replace
 
     import numpy as np
@@ -115,7 +115,7 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
     if steps is None:
         return batch
     if steps > batch.steps:
-        raise DataError(f"--steps={steps}, and {data} has {batch.steps}; give at most so many, or leave out --data")
+        raise DataError(f"--steps={steps}, and {data} has {batch.steps}; give at most that, or leave out --data")
     return replace(batch, lengths=np.minimum(batch.lengths, steps)).take(np.arange(batch.size))
 
 

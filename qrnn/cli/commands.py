@@ -1,4 +1,4 @@
-"""The commands by their names, and what their arguments ask for."""
+"""The commands by their names, and the parsing of their arguments."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ for _command in (
     app.command()(_command)
 
 _UsageError = typer.BadParameter.__base__
-"""What Typer raises for wrong arguments of every kind; it prints itself, with the command's usage."""
+"""The base class of Typer's exceptions for wrong arguments; each prints itself, with the command's usage."""
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run the command that ``arguments`` name; the exit status. Whatever stops a command is raised as it is.
+    """Run the command that ``arguments`` name and return the exit status. Exceptions of the command are raised as they are.
 
     Typer's own entry point would turn a broken pipe into exit status 1, and an end of file inside a command into "Aborted!".
     """

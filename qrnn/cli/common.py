@@ -42,17 +42,17 @@ StreamOption = Annotated[
 
 
 STDOUT = Path("/dev/stdout")
-"""What ``-`` means as the name of an output; `qrnn.system.atomic` knows it on every system."""
+"""The path for which ``-`` stands as the name of an output; `qrnn.system.atomic` knows it on every system."""
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for people; figures for programs go through `print_json`. Names in models may look like markup, and are not."""
+    """Return a console for people, on which names of models are no markup; figures for programs go through `print_json`."""
     return _console_type()(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 @cache
 def _console_type() -> type[Console]:
-    """Rich's console, without its own way to end the process where the reader of stdout has gone: `qrnn.cli.main` has one for all."""
+    """Return Rich's console class without its own way to end the process when the reader of stdout has gone; `qrnn.cli.main` does that."""
     from rich.console import Console
 
     class PipedConsole(Console):
@@ -63,23 +63,23 @@ def _console_type() -> type[Console]:
 
 
 def report_console(output: Path | None) -> Console:
-    """A console for what people read beside an output: stderr where the output itself goes to stdout."""
+    """Return a console for what people read beside an output: stderr where the output itself goes to stdout."""
     return console(stderr=is_stdout(output))
 
 
 def is_stdout(output: Path | None) -> bool:
-    """Whether an output is this process's stdout, by a name such as ``/dev/stdout``."""
+    """Return whether an output is this process's stdout, by a name such as ``/dev/stdout``."""
     return output is not None and destination(output).descriptor == 1
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout."""
+    """Print JSON to stdout."""
     print(json.dumps(value, indent=2, default=str))
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; the body calls it with (done, all). It vanishes when done."""
+    """Show a progress bar on stderr, which the body updates by calling it with (done, all); it vanishes when done."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -95,7 +95,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def load_source(path: Path, model: QuantModel) -> FloatModel:
-    """The float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
+    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
     from qrnn.model.states import check_same_source
     from qrnn.onnx_import import load_onnx
 
@@ -120,7 +120,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:
 
 
 def check_folder_output(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a folder that is written as a whole and holds an input."""
+    """Refuse an output folder that is written as a whole and holds an input."""
     for other in inputs:
         with suppress(OSError, ValueError):
             if os.path.samefile(folder, os.path.dirname(os.path.realpath(other))):
@@ -128,5 +128,5 @@ def check_folder_output(folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def target_file(target: str | None) -> tuple[Path, ...]:
-    """The file that ``--target`` names, as an input; none for the name of known hardware."""
+    """Return the file that ``--target`` names, as an input; none for the name of known hardware."""
     return (Path(target),) if target is not None and target.endswith(".toml") else ()

@@ -1,4 +1,4 @@
-"""``qrnn compare``."""
+"""The command ``qrnn compare``."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
     backend: BackendOption = "cpu",
     isa: IsaOption = None,
-    min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many dB.")] = None,
-    min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below so many percent.")] = None,
+    min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below this SQNR in dB.")] = None,
+    min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below this percentage.")] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Fail (exit 1) above so many percentage points.")
+        float | None, typer.Option(help="Fail (exit 1) above this many percentage points.")
     ] = None,
 ) -> None:
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""

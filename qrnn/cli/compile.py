@@ -1,4 +1,4 @@
-"""``qrnn compile``."""
+"""The command ``qrnn compile``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn convert``."""
+"""The command ``qrnn convert``."""
 
 from __future__ import annotations
 

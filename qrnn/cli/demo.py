@@ -1,4 +1,4 @@
-"""``qrnn demo``."""
+"""The command ``qrnn demo``."""
 
 from __future__ import annotations
 

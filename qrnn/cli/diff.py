@@ -1,4 +1,4 @@
-"""``qrnn diff``."""
+"""The command ``qrnn diff``."""
 
 from __future__ import annotations
 

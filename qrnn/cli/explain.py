@@ -1,4 +1,4 @@
-"""``qrnn explain``."""
+"""The command ``qrnn explain``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def explain(
     data: Annotated[
         Path | None, typer.Option(help="DATA.npz: inputs, optionally lengths [N]; random numbers when left out.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Show so many parts, those that cost most.")] = 12,
+    top: Annotated[int, typer.Option(min=1, help="Show this many parts, those that cost most.")] = 12,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON, all parts.")] = False,
 ) -> None:
     """Say which layer, gate and tensor costs how much of the error, what to change, and what that costs."""

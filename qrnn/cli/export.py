@@ -1,4 +1,4 @@
-"""``qrnn export``."""
+"""The command ``qrnn export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn fit``."""
+"""The command ``qrnn fit``."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def _row(f: Fit) -> list[str]:
 
 
 def _of(size: int, total: int | None) -> str:
-    """Bytes in KiB, of so many that there are."""
+    """Return bytes in KiB, with the total that there is."""
     return f"{size / 1024:,.1f}" + ("" if total is None else f" of {total / 1024:,.0f}")

@@ -1,9 +1,9 @@
-"""``qrnn gates``."""
+"""The command ``qrnn gates``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -62,8 +62,17 @@ def gates(
         _print(found, report_console(plot))
 
 
-def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Activation, str, GateChoices]]:
-    """Label, real function, gate, and the choices that it is resolved with."""
+class _Wanted(NamedTuple):
+    """A function to show: its label, the real function, and the gate that the choices are resolved for."""
+
+    label: str
+    activation: Activation
+    gate: str
+    choices: GateChoices
+
+
+def _wanted(text: str | None, functions: list[Activation]) -> list[_Wanted]:
+    """Return the functions to show, by the text of ``--gates`` and those of ``--function``."""
     from qrnn.model.activation import Activation
     from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoices, parse_gates
 
@@ -71,20 +80,20 @@ def _wanted(text: str | None, functions: list[Activation]) -> list[tuple[str, Ac
     if text is None and not functions:
         shown = [(f, parse_gates(choice)) for choice in ("pwl:128", "hard") for f in (sigmoid, tanh)]
         shown.append((sigmoid, parse_gates("step")))
-        return [(f"{f} {choices}", f, "i", choices) for f, choices in shown]
+        return [_Wanted(f"{f} {choices}", f, "i", choices) for f, choices in shown]
     given = parse_gates(text) if text is not None else GateChoices()
     of_all = GateChoices(given.general, tuple(item for item in given.keyed if item[0] in KIND_KEYS))
-    rows = [(str(f) if text is None else f"{f} {of_all}", f, "i", of_all) for f in functions or (sigmoid, tanh)]
+    rows = [_Wanted(str(f) if text is None else f"{f} {of_all}", f, "i", of_all) for f in functions or (sigmoid, tanh)]
     first = {key: gate for gate, key in reversed(list(GATE_KEYS.items()))}
     for key, choice in given.keyed:
         if key not in KIND_KEYS:
             f = tanh if key in ("candidate", "cell") else sigmoid
-            rows.append((f"{key}={choice}", f, first[key], given))
+            rows.append(_Wanted(f"{key}={choice}", f, first[key], given))
     return rows
 
 
 def _parse_function(text: str) -> Activation:
-    """An activation from NAME[:ALPHA[,BETA]]; parameters that are left out are those of ONNX, where it has any."""
+    """Return an activation from NAME[:ALPHA[,BETA]]; parameters that are left out are those of ONNX, where it has any."""
     from qrnn.errors import QuantizationError
     from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
     from qrnn.onnx_import.operators.recurrent_attributes import PARAMETER_DEFAULTS

@@ -1,4 +1,4 @@
-"""``qrnn inspect``."""
+"""The command ``qrnn inspect``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn run``."""
+"""The command ``qrnn run``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qrnn sweep``."""
+"""The command ``qrnn sweep``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qrnn.lab.sweep import SweepResult
 
 SHOWN = 20
-"""Rows of the front that the terminal shows."""
+"""The number of rows of the front that the terminal shows."""
 
 _HEADINGS = {
     "sqnr": "dB",
@@ -52,7 +52,7 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="AXIS=VALUE,…", help="Only configurations with one of these values; repeatable."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many configurations.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Measure only the first configurations, at most this many.")] = None,
     front: Annotated[
         str,
         typer.Option(help="The front's figures: sqnr, accuracy, agreement, size, flash, ram, instructions, latency."),

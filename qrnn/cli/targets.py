@@ -1,4 +1,4 @@
-"""``qrnn targets``."""
+"""The command ``qrnn targets``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _list(known: list[Target]) -> None:
 
 
 def _explain(target: Target) -> None:
-    """Everything that is known of one target, section by section; what is not known is left out."""
+    """Print everything that is known of one target, section by section; what is not known is left out."""
     out = console()
     out.print(f"{target.name}: {target.description}", soft_wrap=True)
     if target.note:
@@ -75,7 +75,7 @@ def _explain(target: Target) -> None:
 
 
 def _text(key: str, value: Any) -> str:
-    """A value with its unit, as the key's ending says it."""
+    """Return a value with its unit, as the key's ending gives it."""
     if isinstance(value, tuple):
         return " ".join(value)
     if key.endswith("_bytes"):

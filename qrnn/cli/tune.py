@@ -1,4 +1,4 @@
-"""``qrnn tune``."""
+"""The command ``qrnn tune``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qrnn.lab.tune import TuneResult
 
 SHOWN = 12
-"""Changes that the terminal lists."""
+"""The number of changes that the terminal lists."""
 
 
 def tune(

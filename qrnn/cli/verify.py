@@ -1,4 +1,4 @@
-"""``qrnn verify``."""
+"""The command ``qrnn verify``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA.npz", help="Sequences to run; random ones when left out.")
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="At most so many sequences of the data.")] = 100,
+    sequences: Annotated[int, typer.Option(min=1, help="Run at most this many sequences of the data.")] = 100,
     target: Annotated[
         str | None,
         typer.Option(

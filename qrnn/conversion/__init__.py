@@ -1,10 +1,10 @@
-"""From a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
+"""Convert a float model and calibration data to a quantized model (the function is `qrnn.quantize`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,19 +20,19 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.gate_choice import parse_gates
-from qrnn.quantization.inputs import InputScheme, source_tensors
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.scheme import InputScheme, Scheme
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
 RANDOM = "random"
-"""In place of calibration data: random inputs, recorded in the model and warned of at every use."""
+"""The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
 
 TRIAL_SEQUENCES = 48
 """Calibration sequences on which input schemes are compared; as many again give the ranges for it."""
 
 TRIAL_TOLERANCE_DB = 3.0
-"""A cheaper input scheme is taken when no output loses more than so much against the best one: half its noise power again."""
+"""A cheaper input scheme is chosen when no output loses more than this many dB against the best one (its noise power is then doubled)."""
 
 _CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
 
@@ -46,9 +46,9 @@ def quantize(
 ) -> QuantModel:
     """Quantize ``model`` with ranges measured on ``calibration``.
 
-    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or the word ``"random"``. ``scheme`` as
-    `Scheme` says. ``progress`` is told (done, all) sequences, trials of input schemes included. Raises DataError for data that do
-    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``. `Scheme`
+    describes ``scheme``. ``progress`` is called with (done, all) sequences, trials of input schemes included. Raises DataError for data
+    that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
     scheme = scheme or Scheme()
     if not any(isinstance(layer, Recurrent) for layer in model.layers):
@@ -64,8 +64,8 @@ def quantize(
     names = source_tensors(model)
     trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
-    # What is quantized, and what the oracle runs in its place for ranges: the same, but for refitted gates.
-    model, shown, refined = _prepared(model, batch, scheme)
+    prepared = _prepared(model, batch, scheme)
+    model, shown = prepared.model, prepared.shown
 
     def report(done: int, trials_done: int = 0) -> None:
         if progress is not None:
@@ -91,29 +91,41 @@ def quantize(
         chosen, reasons = choose_input_schemes(
             model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
         )
-    quantized = Builder(model, ranges, scheme, chosen, refined + reasons).build(provenance)
-    if {"rounding", "bias"} & set(scheme.means):
+    quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
+    if {"rounding", "bias"} & set(scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
-        quantized = refine_rows(model, quantized, batch, scheme.means, shown)
+        quantized = refine_rows(model, quantized, batch, scheme.methods, shown)
     return quantized
 
 
-def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatModel, FloatModel, list[str]]:
-    """The model whose weights are quantized, the one that the oracle runs for ranges, and what was done: the means that change real weights."""
+class _Prepared(NamedTuple):
+    """A float model after the refinement methods that change real weights.
+
+    ``model`` is quantized, and the oracle runs ``shown`` for its ranges: both are the same unless gates were refitted. ``notes`` say what was
+    done.
+    """
+
+    model: FloatModel
+    shown: FloatModel
+    notes: list[str]
+
+
+def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
+    """Apply the refinement methods that change real weights."""
     shown, notes = model, []
 
     def changed(before: FloatModel, after: FloatModel) -> str:
         pairs = zip(before.layers, after.layers, strict=True)
         return ", ".join(old.name for old, new in pairs if old is not new)
 
-    if "equalize" in scheme.means:
+    if "equalize" in scheme.methods:
         from qrnn.refinement.equalize import equalize
 
         equalized = equalize(model, batch)
         notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
         shown = model = equalized
-    if "gates" in scheme.means:
+    if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
         choices = parse_gates(scheme.gates)
@@ -123,7 +135,7 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> tuple[FloatMod
         )
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    return model, shown, notes
+    return _Prepared(model, shown, notes)
 
 
 def choose_input_schemes(
@@ -134,11 +146,12 @@ def choose_input_schemes(
     provenance: Provenance,
     progress: Callable[[int], Any],
 ) -> tuple[dict[str, InputScheme], list[str]]:
-    """Source tensor → scheme, and why: each is tried on calibration data held out from the ranges, and outputs are compared.
+    """Return an input scheme for each source tensor, and the reasons.
 
-    Ranges for the trial come from a part of the data, errors from the rest: fine scales that fit only what they have seen (per feature,
-    on few frames) show it here. One source is tried at a time, the others held at 16 bits. ``shown``: what the float64 oracle runs for
-    ``model``. ``progress`` is told how many trials are done.
+    Each scheme is tried on calibration data held out from the ranges, and the outputs are compared. Ranges for the trial come from a part
+    of the data, errors from the rest, so that fine scales which fit only what they have seen (per feature, on few frames) show it. One
+    source is tried at a time, with the others held at 16 bits. ``shown`` is what the float64 oracle runs for ``model``. ``progress`` is
+    called with the number of trials done.
     """
     names = source_tensors(model)
     from qrnn.running.session import Session  # sessions pull in the compiler, which forced schemes do not need
@@ -172,7 +185,7 @@ def choose_input_schemes(
 
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:
-    """Every other sequence for ranges, the rest for errors; a single sequence gives its first half, and the whole for errors."""
+    """Return every other sequence for ranges and the rest for errors; a single sequence gives its first half, and the whole for errors."""
     batch = batch.take(np.nonzero(batch.lengths)[0])
     if batch.size > 1:
         size = min(batch.size, 2 * TRIAL_SEQUENCES)
@@ -182,7 +195,7 @@ def _split(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
-    """Standard normal features and uniform tokens, for trials without data; as many rows of a model without memory."""
+    """Return standard normal features and uniform tokens, for trials without data; a model without memory gets as many rows."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:

@@ -1,4 +1,4 @@
-"""C for devices: compilers that are installed, what they linked, and emulators that run it."""
+"""Exported C on devices: the installed compilers, what they linked, and the emulators that run it."""
 
 from __future__ import annotations
 

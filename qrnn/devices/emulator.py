@@ -1,4 +1,4 @@
-"""Run a linked program: on an emulated board by QEMU, or here where the target is the host."""
+"""Run a linked program: on an emulated board by QEMU, or on this machine where the target is the host."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ EXIT_FAULT, EXIT_OUTPUT = 250, 251
 """``BOARD_EXIT_FAULT`` and ``BOARD_EXIT_OUTPUT`` of ``targets/boards/board.h``."""
 
 _INPUT, _OUTPUT = "board.in", "board.out"
-"""Files of the working directory that the boards open by semihosting."""
+"""The files in the working directory that the boards open by semihosting."""
 
 
 @dataclass(frozen=True)
 class EmulatorRun:
-    """What the program wrote, and the status it returned."""
+    """What a program wrote, and the status that it returned."""
 
     output: bytes
     status: int
 
 
 def run(image: Image, target: Target, stdin: bytes = b"", timeout: float = 60.0) -> EmulatorRun:
-    """Run ``image`` with ``stdin`` for its input, for at most ``timeout`` seconds.
+    """Run ``image`` with ``stdin`` as its input, for at most ``timeout`` seconds.
 
-    A status that the program itself returns is not an error. DeviceError where it faults, crashes, does not end, or cannot write its output;
-    MissingToolError where the emulator is not installed.
+    A status that the program itself returns is not an error. Raises DeviceError where the program faults, crashes, does not end, or cannot
+    write its output, and MissingToolError where the emulator is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="qrnn-") as name:
         folder = Path(name)
@@ -75,7 +75,10 @@ def _command(target: Target, program: Path) -> list[str]:
 
 
 def find_emulator(name: str, emulation: Emulation) -> str:
-    """The emulator's path; MissingToolError with Debian's package where it is not installed. ``name`` is the target's."""
+    """Return the emulator's path; MissingToolError names Debian's package where it is not installed.
+
+    ``name`` is the target's name.
+    """
     path = shutil.which(emulation.command)
     if path is None:
         raise MissingToolError(

@@ -1,4 +1,4 @@
-"""Whether a model fits devices: flash, RAM and time against a typical board's, and what would make it fit."""
+"""Find out whether a model fits devices: flash, RAM and time against a typical board's, and what would make it fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target
 
 CODE_BYTES = 4096
-"""Taken for code where nothing could be built."""
+"""The bytes assumed for code where nothing could be built."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,11 @@ class Fit:
 
     @property
     def fits(self) -> bool:
+        """Whether the model lacks nothing."""
         return not self.lacks
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         return {
             **self.needs.as_dict(),
             "flash_bytes": self.flash_bytes,
@@ -52,7 +53,10 @@ def fit(
     period: float,
     progress: Callable[[int, int], Any] | None = None,
 ) -> list[Fit]:
-    """``model`` on each target. ``steps``: of the longest sequence, where it reads whole ones; ``period``: seconds from step to step."""
+    """Judge ``model`` on each target.
+
+    ``steps`` is the length of the longest sequence, where the model reads whole ones; ``period`` is the time from step to step in seconds.
+    """
     found: list[Fit] = []
     for number, target in enumerate(targets):
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
@@ -88,7 +92,7 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
 
 
 def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list[str]:
-    """Weights of four bits, where they are enough; and how much smaller the layers would have to be."""
+    """Suggest weights of four bits, where they are enough, and say how much smaller the layers would have to be."""
     matrices = [m for layer in model.recurrent_layers for d in layer.directions for m in (d.ih, d.hh)]
     saved = sum(_saved_by_four_bits(m.weight.shape, kernels) for m in matrices if isinstance(m, QuantMatrix))
     found = ["weights of four bits (qrnn convert --weights 4)"] if saved and flash - saved <= most else []
@@ -98,14 +102,14 @@ def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list
 
 
 def _saved_by_four_bits(shape: tuple[int, ...], kernels: Kernels) -> int:
-    """Bytes that a matrix of bytes would take less with four bits a weight and a byte for each group's scale."""
+    """Return how many bytes a matrix takes less with four bits for each weight and a byte for each group's scale."""
     rows, columns = shape
     groups = -(-columns // SCALE_COLUMNS)
     return rows * max(0, padded_columns(columns, kernels) - groups * (SCALE_COLUMNS // 2 + 1))
 
 
 def _less_ram(needs: Needs, most: int) -> list[str]:
-    """Shorter sequences, where the model reads whole ones."""
+    """Suggest shorter sequences, where the model reads whole ones."""
     if needs.steps == 1:
         return ["fewer units: the state and the operands of a step are most of it"]
     fixed = needs.state_bytes + (needs.stack_bytes or 0)

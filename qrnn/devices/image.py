@@ -1,4 +1,4 @@
-"""What a linked program takes of flash and RAM, read from its ELF file: by section, by function, by object."""
+"""Read from a linked program's ELF file how much flash and RAM it takes, by section, by function and by object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Layout:
-    """Bytes of code, of constants, of variables with and without initial values, without padding between sections.
+    """Bytes of code, of constants, and of variables with and without initial values, without padding between sections.
 
     ``text`` holds the vector table and constants between instructions too. The stack is in none of them.
     """
@@ -44,13 +44,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Image:
-    """A linked program. Its file is read when its layout is first asked for: running needs none, nor a reader of ELF files."""
+    """A linked program.
+
+    Its file is read when its layout is first asked for, since running a program needs neither the layout nor a reader of ELF files.
+    """
 
     path: Path
 
     @cached_property
     def layout(self) -> Layout:
-        """What `read_layout` reads."""
+        """The layout that `read_layout` reads."""
         return read_layout(self.path)
 
     @property
@@ -75,21 +78,21 @@ class Image:
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
-        """Functions and objects by address."""
+        """All functions and objects, by address."""
         return self.layout.symbols
 
     @property
     def flash_bytes(self) -> int:
-        """Code, constants and the initial values of variables."""
+        """Bytes of flash: code, constants and the initial values of variables."""
         return self.text + self.rodata + self.data
 
     @property
     def ram_bytes(self) -> int:
-        """Variables; the stack comes on top."""
+        """Bytes of variables; the stack is not included."""
         return self.data + self.bss
 
     def symbol(self, name: str) -> Symbol:
-        """The only symbol of that name; DeviceError where there is none or there are several."""
+        """Return the only symbol of that name; DeviceError where there is none or there are several."""
         found = [symbol for symbol in self.symbols if symbol.name == name]
         if len(found) != 1:
             raise DeviceError(f"{self.path}: {len(found)} functions or objects are named {name!r}, expected one")
@@ -97,14 +100,14 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """The linked program of an ELF file, already read; raises what `read_layout` raises."""
+    """Return the linked program of an ELF file, read at once; raises what `read_layout` raises."""
     image = Image(path)
     _ = image.layout
     return image
 
 
 def read_layout(path: Path) -> Layout:
-    """Read a linked ELF file; DeviceError where it is none."""
+    """Read a linked ELF file; DeviceError where it is not one."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import SymbolTableSection
@@ -142,7 +145,7 @@ def _kind(flags: int, kind: str) -> Section:
 
 
 def _symbol(entry: Any, kinds: dict[int, Section], arm: bool) -> Symbol | None:
-    """A function or object of a section that takes memory."""
+    """Return the function or object, where its section takes memory, else None."""
     kind = _SYMBOL_KINDS.get(entry["st_info"]["type"])
     section = kinds.get(entry["st_shndx"])
     if kind is None or section is None:

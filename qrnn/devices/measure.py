@@ -1,4 +1,4 @@
-"""What a model takes of a device: flash and RAM from linked programs, stack and instructions from its emulator, time by estimate.
+"""Measure what a model needs on a device: flash and RAM from linked programs, stack and instructions from its emulator, time by estimate.
 
 Flash is the difference between two linked programs, one that calls the model and one that does not: code, constants and whatever of the
 compiler's library it needs. Where nothing can be built or run here, figures come from the target's cost model and say so.
@@ -26,12 +26,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
 STEPS = 12
-"""Of the random sequence that instructions are counted with; their number hardly depends on values."""
+"""The steps of the random sequence for counting instructions, whose number hardly depends on values."""
 
 _ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
 
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
-"""GNU's linker and LLVM's."""
+"""The complaints of GNU's linker and of LLVM's when memory is too small."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Needs:
     """What a model needs of one target, in bytes and instructions; ``steps`` is the length of a sequence where it reads whole ones.
 
     ``flash_bytes`` are code and ``constant_bytes`` of weights and tables. RAM is ``state_bytes``, ``stack_bytes`` and ``buffer_bytes`` for
-    inputs, outputs and room for work. ``counted``: instructions were counted in the emulator; else they are the cost model's.
-    ``phases``: instructions a step by `PHASES`, where counted. None: not known, and ``problem`` says why.
+    inputs, outputs and workspace. ``counted`` is true where instructions were counted in the emulator, and false where they are the cost
+    model's. ``phases`` holds instructions per step by `PHASES`, where counted. None means not known, and ``problem`` says why.
     """
 
     target: Target
@@ -58,12 +58,12 @@ class Needs:
 
     @property
     def ram_bytes(self) -> int:
-        """State, stack (where it is known) and buffers."""
+        """Bytes of RAM: state, stack (where it is known) and buffers."""
         return self.state_bytes + self.buffer_bytes + (self.stack_bytes or 0)
 
     @property
     def cycles(self) -> float | None:
-        """Estimated cycles of a step: instructions by the target's cycles for one."""
+        """Estimated cycles of a step: instructions times the target's cycles per instruction."""
         cost = self.target.cost
         if self.instructions is None or cost is None or cost.cycles_per_instruction is None:
             return None
@@ -71,12 +71,12 @@ class Needs:
 
     @property
     def seconds(self) -> float | None:
-        """Estimated time of a step: cycles over the clock of the target's board."""
+        """Estimated time of a step in seconds: cycles over the clock of the target's board."""
         clock = self.target.memory.clock_hz
         return None if self.cycles is None or clock is None else self.cycles / clock
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; the target by its name."""
+        """Return plain values, for JSON; the target is given by its name."""
         return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
 
 
@@ -88,9 +88,10 @@ def measure(
     family: Family | None = None,
     optimization: str = OPTIMIZATION,
 ) -> Needs:
-    """Build the folder's C for ``target``, run it in its emulator and count; the cost model in place of what cannot be had here.
+    """Build the folder's C for ``target``, run it in its emulator and count; the cost model replaces what cannot be measured here.
 
-    ``family``: the compiler, the first that is installed when left out. ``phases``: count also what W·x, R·h, gates and the rest take.
+    ``family`` is the compiler, the first that is installed when left out. ``phases`` asks to count also what W·x, R·h, gates and the rest
+    take.
     """
     needs = sizes(folder.exported, target, steps)
     try:
@@ -114,7 +115,7 @@ def measure(
 
 
 def _toolchain(target: Target, family: Family | None) -> Toolchain:
-    """A compiler for a target on which something can be counted."""
+    """Return a compiler for a target on which something can be counted."""
     found = find_toolchain(target, family)
     if target.emulation is None:
         raise DeviceError(f"target {target.name}: no emulator counts instructions and stack; expected [emulation]")
@@ -122,7 +123,7 @@ def _toolchain(target: Target, family: Family | None) -> Toolchain:
 
 
 def _in_short(error: DeviceError) -> str:
-    """One line; of a linker's complaint that memory is too small, only that."""
+    """Return an error on one line; of a linker's complaint that memory is too small, only that."""
     text = " ".join(str(error).split())
     found = _OVERFLOW.search(text)
     if found is None:
@@ -131,7 +132,7 @@ def _in_short(error: DeviceError) -> str:
 
 
 def sizes(exported: Exported, target: Target, steps: int) -> Needs:
-    """What is known without building anything."""
+    """Return what is known without building anything."""
     length = 1 if exported.streams else steps
     buffers = sum(_bytes(p, length) for p in (*exported.inputs, *exported.outputs))
     return Needs(
@@ -144,7 +145,7 @@ def sizes(exported: Exported, target: Target, steps: int) -> Needs:
 
 
 def estimate(model: QuantModel, target: Target) -> float | None:
-    """Instructions a step by the target's cost model; None where it has none."""
+    """Return the instructions of a step by the target's cost model; None where it has none."""
     cost = target.cost
     if cost is None or cost.instructions_per_mac is None:
         return None
@@ -157,7 +158,7 @@ def estimate(model: QuantModel, target: Target) -> float | None:
 
 
 def work(model: QuantModel) -> tuple[int, int]:
-    """(multiply-adds, values of gate functions) of a time step, all layers together."""
+    """Return the multiply-adds and the values of gate functions of a time step, all layers together."""
     macs = sum(m.matrix.weight.size for m in model.matrices)
     return macs, sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
 
@@ -167,7 +168,7 @@ def _bytes(port: Port, length: int) -> int:
 
 
 def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: Path, optimization: str) -> int:
-    """Bytes of flash that a program has more when it calls the model."""
+    """Return how many more bytes of flash a program has when it calls the model."""
     found = []
     for calls in (False, True):
         program = place / "footprint.c"
@@ -179,7 +180,7 @@ def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: 
 
 
 def _footprint(exported: Exported, calls: bool) -> str:
-    """A program that the linker cannot shorten, with no variables of its own beside a pointer."""
+    """Return the source of a program that the linker cannot shorten, with no variables of its own beside a pointer."""
     name = exported.name
     arguments = ["state", *("anywhere" for _ in exported.inputs)]
     arguments += [] if exported.streams else ["1U"]
@@ -202,7 +203,7 @@ def _count(
     optimization: str,
     phases: bool = False,
 ) -> Counts:
-    """Run a random sequence of `STEPS` steps."""
+    """Run a random sequence of `STEPS` steps and count."""
     flags: tuple[str, ...] = (optimization,)  # the last of several counts
     if phases:
         header = place / "phases.h"

@@ -1,7 +1,7 @@
 """Compilers that build C for a target, together with the start-up code of its board, into one linked program.
 
-Three families are known: GNU's cross compilers, clang (which leaves linking to GNU's linker), and the clang that PyPI's ``ziglang`` carries.
-Which of them take a target, and with which flags, is data of the target.
+Three families are known: GNU's cross compilers, clang (which leaves linking to GNU's linker), and the clang in PyPI's ``ziglang``. The
+target's file says which of them take it, and with which flags.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BOARD_SOURCES: dict[str, tuple[str, ...]] = {
     "riscv32": ("start.c", "counter.c", "memory.c", "riscv32.c", "riscv32.S"),
     "host": ("host.c",),
 }
-"""Files of ``targets/boards`` that make up a board."""
+"""The files of ``targets/boards`` that make up each board."""
 
 _BUILD_SECONDS = 300
 
@@ -36,11 +36,11 @@ _COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-g0")
 _BARE = ("-ffreestanding", "-fno-exceptions", "-fno-asynchronous-unwind-tables")
 _LINK_BARE = ("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--entry=board_reset")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {"gnu": ("-nostdlib", "-lgcc"), "clang": ("-nostdlib", "-lgcc"), "zig": ()}
-"""For arithmetic that the core has no instruction for; zig has no C library for a bare core, and brings its own where it is not forbidden."""
+"""Libraries for arithmetic without an instruction; zig has no C library for a bare core, and adds its own unless it is told not to."""
 
 
 def boards_folder() -> Path:
-    """The folder of ``board.h`` and what implements it."""
+    """Return the folder of ``board.h`` and its implementations."""
     return targets_folder() / "boards"
 
 
@@ -53,7 +53,7 @@ class Toolchain:
     linker: tuple[str, ...]
 
     def version(self) -> str:
-        """What the compiler calls itself, on one line."""
+        """Return the compiler's own name and version, on one line."""
         if self.family == "zig":
             return f"zig {_run((*self.compiler[:-1], 'version')).strip()}"
         return _run((*self.compiler, "--version")).splitlines()[0]
@@ -67,10 +67,10 @@ class Toolchain:
         output: Path = Path("program.elf"),
         flags: Sequence[str] = ("-O2",),
     ) -> Image:
-        """Compile ``sources`` and the target's board, link them into ``output``, and, of a bare board, read what it takes.
+        """Compile ``sources`` and the target's board, link them into ``output``, and, for a bare board, read its layout.
 
-        ``flags`` go to every compilation of a source, and only warnings of them to the board's, whose counts no optimization may change.
-        DeviceError carries the compiler's own words.
+        ``flags`` go to every compilation of a source; of them only those about warnings go to the board's code, whose counts no
+        optimization may change. DeviceError carries the compiler's own words.
         """
         board = _board(target)
         bare = board != "host"
@@ -97,13 +97,13 @@ class Toolchain:
 
 
 def toolchains(target: Target) -> tuple[Toolchain, ...]:
-    """All installed compilers that take the target; empty where there are none."""
+    """Return all installed compilers that take the target."""
     found = (_find(family, target) for family in FAMILIES)
     return tuple(toolchain for toolchain in found if toolchain is not None)
 
 
 def find_toolchain(target: Target, family: Family | None = None) -> Toolchain:
-    """An installed compiler for the target, of ``family`` or the first of `FAMILIES`; MissingToolError says what to install."""
+    """Return an installed compiler for the target, of ``family`` or the first of `FAMILIES`; MissingToolError says what to install."""
     _board(target)
     found = [toolchain for toolchain in toolchains(target) if family in (None, toolchain.family)]
     if found:
@@ -125,7 +125,7 @@ def find_toolchain(target: Target, family: Family | None = None) -> Toolchain:
 
 
 def linker_script(target: Target) -> str:
-    """The linker script of a bare board, with the memory map of the target's emulated machine."""
+    """Return the linker script of a bare board, with the memory map of the target's emulated machine."""
     emulation = target.emulation
     if emulation is None:
         raise DeviceError(f"target {target.name}: no memory map to link for; expected [emulation]")
@@ -144,7 +144,7 @@ def _board(target: Target) -> str:
 
 
 def _board_defines(target: Target) -> dict[str, str]:
-    """What ``arm_m.c`` asks for: instructions a tick of the timer, in units of 2^-32."""
+    """Return what ``arm_m.c`` asks for: instructions per tick of the timer, in units of 2^-32."""
     emulation = target.emulation
     if target.build.board != "arm_m" or emulation is None or emulation.tick_hz is None:
         return {}
@@ -158,7 +158,7 @@ def _target_flags(family: Family, build: Build) -> tuple[str, ...]:
 
 
 def _find(family: Family, target: Target) -> Toolchain | None:
-    """The family's compiler, where it is installed and the target has flags for it."""
+    """Return the family's compiler, where it is installed and the target has flags for it, else None."""
     build, host = target.build, target.build.board == "host"
     if not host and (build.board is None or not _target_flags(family, build)):
         return None
@@ -176,7 +176,7 @@ def _find(family: Family, target: Target) -> Toolchain | None:
 
 
 def _run(command: Sequence[str]) -> str:
-    """Run a tool; DeviceError with its words where it fails."""
+    """Run a tool; DeviceError carries its words where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Exported C built, run and compared with the host engine, every output and state, to the last bit."""
+"""Build exported C, run it, and compare every output and state with the host engine, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequenc
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
-"""Emulation that takes longer than this and a minute is given up."""
+"""The seconds per step, beyond a minute, after which an emulation is given up."""
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-"""What exported code is built with, everywhere."""
+"""The warnings with which exported code is built everywhere."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A run that was compared: how much of what, with which compiler, what it counted, and the first difference, if any."""
+    """The result of a comparison: how much was compared, with which compiler, what was counted, and the first difference, if any."""
 
     sequences: int
     steps: int
@@ -38,7 +38,10 @@ class Verified:
 def verify(
     folder: ExportedFolder, target: Target, sequences: Sequence[Vectors], family: Family | None = None
 ) -> Verified:
-    """Run ``sequences`` through the folder's C on ``target``: the one it was exported for, or, of plain kernels, any."""
+    """Run ``sequences`` through the folder's C on ``target`` and compare every bit with the host.
+
+    The target is the one that the folder was exported for; a folder with plain kernels runs on any.
+    """
     kernels = folder.exported.kernels
     if kernels not in ("plain", target.core.kernels):
         host = target.build.board == "host"
@@ -67,7 +70,7 @@ def build_replay(
     place: Path,
     flags: Sequence[str] = (),
 ) -> Image:
-    """The program that replays sequences, linked in ``place``."""
+    """Build the program that replays sequences, linked in ``place``."""
     replay = place / "replay.c"
     replay.write_text(replay_source(folder.exported, most_steps), encoding="utf-8")
     return toolchain.build(

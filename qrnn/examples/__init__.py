@@ -1,4 +1,4 @@
-"""The bundled example: a trained GRU that reads 8x8 handwritten digits row by row, with its calibration and test data.
+"""The bundled example is a trained GRU that reads 8x8 handwritten digits row by row, with its calibration and test data.
 
 README.md beside this file says where the data come from, under which licence, and how the files were made.
 """
@@ -12,17 +12,20 @@ __all__ = ["digits_calibration", "digits_model", "digits_test"]
 
 
 def digits_model() -> Path:
-    """The ONNX model: ``x`` [batch, time, 8] → ``logits`` [batch, time, 10]; the last step's logits are the answer."""
+    """Return the path of the ONNX model.
+
+    It reads ``x`` [batch, time, 8] and writes ``logits`` [batch, time, 10]; the logits of the last step are the answer.
+    """
     return _path("digits_gru.onnx")
 
 
 def digits_calibration() -> Path:
-    """Calibration data: ``x`` [128, 8, 8] float32, from the training images."""
+    """Return the path of the calibration data: ``x`` [128, 8, 8] float32, from the training images."""
     return _path("digits_calibration.npz")
 
 
 def digits_test() -> Path:
-    """Test data: ``x`` [360, 8, 8] float32 and ``labels`` [360] int64."""
+    """Return the path of the test data: ``x`` [360, 8, 8] float32 and ``labels`` [360] int64."""
     return _path("digits_test.npz")
 
 

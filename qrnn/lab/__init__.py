@@ -1,1 +1,1 @@
-"""The trade-off laboratory: accuracy against size, speed and instructions, over many configurations of one model."""
+"""The trade-off laboratory measures accuracy against size, speed and instructions, over many configurations of one model."""

@@ -1,7 +1,7 @@
 """The configurations of a sweep: every field of `qrnn.Scheme` is an axis, and a grid is the product of the values chosen for each.
 
 A field that is added to Scheme can be varied at once (``--vary FIELD=…``); `DEFAULT_GRID` is the one place that would make it part of the
-grid that is swept when nothing is said.
+grid that is swept by default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "calibrator": ("minmax", "percentile"),
     "refine": ("none", "all"),
 }
-"""Axis → values; 80 configurations. Other fields are the target's. States have power-of-two formats from calibration: no axis."""
+"""Values by axis, for 80 configurations; other fields are the target's. States have power-of-two formats by calibration, so are no axis."""
 
 TUNED: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
@@ -31,23 +31,23 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
     "input": ("auto", "8", "8-per-feature", "16"),
     "refine": ("none", "all"),
 }
-"""Axis → values that `qrnn.tune` tries, beside the gates, each of which it chooses by itself."""
+"""Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
 
 AXES = tuple(field.name for field in fields(Scheme))
 
 _OPTIONS = {"input": "input-scheme"}
-"""Fields whose option of ``qrnn convert`` has another name."""
+"""The options of ``qrnn convert`` for fields of another name."""
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:
-    """Every field by its name, those that `Scheme.as_dict` leaves out too."""
+    """Return every field by its name, those that `Scheme.as_dict` leaves out too."""
     return asdict(scheme)
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
-    """Every combination of the values of ``vary`` (axis → values; None: `DEFAULT_GRID`), other fields as in ``base``, in a fixed order.
+    """Return every combination of the values of ``vary``, in a fixed order; other fields are those of ``base``.
 
-    QuantizationError for an axis or a value that does not exist.
+    ``vary`` maps axes to values; None stands for `DEFAULT_GRID`. QuantizationError for an axis or a value that does not exist.
     """
     chosen = DEFAULT_GRID if vary is None else vary
     for axis, values in chosen.items():
@@ -62,7 +62,10 @@ def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[
 
 
 def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Axis and values of ``AXIS=VALUE,VALUE…``; ``;`` between values that have commas themselves. QuantizationError says what is wrong."""
+    """Parse ``AXIS=VALUE,VALUE…`` into the axis and its values; QuantizationError says what is wrong.
+
+    Values that have commas themselves are separated by ``;``.
+    """
     axis, equals, listed = text.partition("=")
     axis = axis.strip()
     if not equals:
@@ -79,7 +82,7 @@ def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """`parse_axis` of each; QuantizationError where an axis comes twice."""
+    """Apply `parse_axis` to each text; QuantizationError where an axis comes twice."""
     found: dict[str, tuple[Any, ...]] = {}
     for text in texts:
         axis, values = parse_axis(text)
@@ -90,12 +93,12 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 
 def only(schemes: Sequence[Scheme], wanted: Mapping[str, Sequence[Any]]) -> list[Scheme]:
-    """Those whose fields have one of the wanted values."""
+    """Return the schemes whose fields have one of the wanted values."""
     return [s for s in schemes if all(getattr(s, axis) in values for axis, values in wanted.items())]
 
 
 def label(scheme: Scheme) -> str:
-    """A configuration in a few words: weights and activations by their bits, then gates, calibrator and the rest."""
+    """Return a configuration in a few words: weights and activations by their bits, then gates, calibrator and the rest."""
     values = choices(scheme)
     words = [f"w{values.pop('weights')}", f"a{values.pop('activations')}", str(values.pop("gates"))]
     words += [str(values.pop("calibrator")), f"in:{values.pop('input')}"]
@@ -106,7 +109,7 @@ def label(scheme: Scheme) -> str:
 def convert_command(
     scheme: Scheme, model: str, calibration: str, target: str, output: str, stream: bool = False
 ) -> str:
-    """The ``qrnn convert`` that makes this configuration, for a shell."""
+    """Return the ``qrnn convert`` command that makes this configuration, for a shell."""
     words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
     defaults = choices(Scheme())
     for name, value in choices(scheme).items():
@@ -125,7 +128,7 @@ def _known(axis: str) -> None:
 
 
 def _value(axis: str, text: str) -> Any:
-    """``text`` as the type that the field's default has."""
+    """Return ``text`` as the type of the field's default."""
     default = getattr(Scheme(), axis)
     if isinstance(default, bool):
         if text in ("true", "false"):

@@ -1,4 +1,4 @@
-"""What a model may cost and must reach, as a user says it, and by how much a model misses it."""
+"""Budgets: what a model may cost and must reach, and by how much a model misses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = {"bytes": {"": 1, "k": 1024, "m": 1024**2}, "instructions": {"": 1, "k"
 
 @dataclass(frozen=True)
 class Bound:
-    """One budget: a figure of a record, its limit, whether it must be at least that, and a shortfall that counts as one."""
+    """One budget: a figure of a record, its limit, whether it is a least or a most, and the shortfall that counts as one."""
 
     name: str
     key: str
@@ -35,7 +35,7 @@ class Bound:
     scale: float
 
     def shortfall(self, figures: Mapping[str, Any]) -> float:
-        """By how much ``figures`` miss the limit, in its unit; 0 where it is met, infinite where the figure is not known."""
+        """Return by how much ``figures`` miss the limit, in its unit: 0 where it is met, infinite where the figure is not known."""
         found = figures.get(self.key)
         if found is None:
             return 0.0 if self.key == "sqnr_db" and figures.get("exact") else float("inf")
@@ -44,11 +44,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Budgets:
-    """Limits of a search, None: no limit.
+    """The limits of a search; None stands for no limit.
 
-    ``max_accuracy_drop``: percentage points below float's accuracy, with labels; ``min_sqnr``: dB; ``min_agreement``: percent of decisions
-    as in float; ``flash`` and ``ram``: bytes; ``instructions``: a step. At least one of the first three. DataError for what is no number
-    of its kind.
+    ``max_accuracy_drop`` is in percentage points below float's accuracy, and needs labels; ``min_sqnr`` is in dB; ``min_agreement`` is in
+    percent of decisions as in float; ``flash`` and ``ram`` are in bytes; ``instructions`` are per step. At least one of the first three
+    must be given. Raises DataError for a value that is not a number of its kind.
     """
 
     max_accuracy_drop: float | None = None
@@ -73,24 +73,31 @@ class Budgets:
             raise DataError(f"--min-agreement={self.min_agreement:g}, expected 0 to 100 percent")
 
     def bounds(self) -> list[Bound]:
-        """The limits that there are, those of accuracy first."""
-        rows: list[tuple[str, str, float | None, bool, str, float]] = [
-            ("accuracy drop", "accuracy_drop", self.max_accuracy_drop, False, "points", 1.0),
-            ("SQNR", "sqnr_db", self.min_sqnr, True, "dB", 6.0),
-            ("agreement", "agreement", self.min_agreement, True, "%", 1.0),
-            ("flash", "flash_bytes", self.flash, False, "bytes", float(self.flash or 1)),
-            ("RAM", "ram_bytes", self.ram, False, "bytes", float(self.ram or 1)),
-            ("instructions a step", "instructions", self.instructions, False, "", float(self.instructions or 1)),
-        ]
-        return [
-            Bound(name, key, limit, more, unit, scale)
-            for name, key, limit, more, unit, scale in rows
-            if limit is not None
-        ]
+        """Return the limits that are set, those of accuracy first."""
+        found: list[Bound] = []
+
+        def least(name: str, key: str, limit: float | None, unit: str, scale: float) -> None:
+            if limit is not None:
+                found.append(Bound(name, key, limit, at_least=True, unit=unit, scale=scale))
+
+        def most(name: str, key: str, limit: float | None, unit: str, scale: float | None = None) -> None:
+            if limit is not None:
+                found.append(Bound(name, key, limit, at_least=False, unit=unit, scale=scale or float(limit or 1)))
+
+        most("accuracy drop", "accuracy_drop", self.max_accuracy_drop, "points", scale=1.0)
+        least("SQNR", "sqnr_db", self.min_sqnr, "dB", scale=6.0)
+        least("agreement", "agreement", self.min_agreement, "%", scale=1.0)
+        most("flash", "flash_bytes", self.flash, "bytes")
+        most("RAM", "ram_bytes", self.ram, "bytes")
+        most("instructions a step", "instructions", self.instructions, "")
+        return found
 
 
 def parse_amount(option: str, text: str | None, kind: Literal["bytes", "instructions"]) -> int | None:
-    """Bytes such as 65536, 64K or 1M (of 1024), or instructions such as 200000, 200k or 1.5M (of 1000). DataError for anything else."""
+    """Parse bytes such as 65536, 64K or 1M (of 1024), or instructions such as 200000, 200k or 1.5M (of 1000).
+
+    DataError for anything else.
+    """
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kKmM]?)(?:i?[bB])?", text.strip(), re.ASCII)

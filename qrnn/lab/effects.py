@@ -1,4 +1,4 @@
-"""What each choice does by itself: the median change of every figure over pairs of configurations that differ in nothing else."""
+"""The effect of each choice by itself: the median change of every figure over pairs of configurations that differ in nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from qrnn.lab.pareto import FIGURES
 
 
 def effects(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """For every value of every axis but its first: ``axis``, ``value``, ``against`` (the first), ``pairs``, and ``median`` by figure.
+    """Return the effect of every value of every axis, except its first value.
 
-    ``records``: those with figures. A figure that no pair has is None.
+    Each entry has ``axis``, ``value``, ``against`` (the axis's first value), ``pairs``, and ``median`` by figure, None for a figure that no
+    pair has. ``records`` are those with figures.
     """
     found: list[dict[str, Any]] = []
     by_scheme = {_key(r["scheme"]): r["figures"] for r in records}

@@ -1,4 +1,4 @@
-"""One configuration measured: converted, compared with float, built for the target. What is the same for all is in `Setting`."""
+"""Measure one configuration: convert it, compare it with float, build it for the target. `Setting` holds what is the same for all."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target
 
 WINDOWS = 32
-"""Of SQNR over time, at most."""
+"""The most windows of SQNR over time."""
 
 WORST = 8
-"""Sequences that a record names."""
+"""The number of sequences that a record names."""
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What every configuration of a sweep has in common; picklable, so that it can be handed to other processes once.
+    """What every configuration of a sweep has in common; it can be pickled, so that other processes receive it once.
 
-    ``calibration`` and ``data``: arrays by graph input, as `qrnn.quantize` and `qrnn.compare` take them. ``reference``: the float model run
-    on the data.
+    ``calibration`` and ``data`` are arrays by graph input, as `qrnn.quantize` and `qrnn.compare` take them. ``reference`` is the result of
+    the float model on the data.
     """
 
     model: FloatModel
@@ -63,7 +63,7 @@ class Setting:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not say."""
+        """The SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not name."""
         source = self.model.source_sha256 or model_digest(self.model)
         target = json.dumps(self.target.as_dict(), sort_keys=True, default=str)
         forgetful = [layer.name for layer in self.model.layers if isinstance(layer, Recurrent) and not layer.memory]
@@ -77,19 +77,22 @@ class Setting:
 
 
 def model_digest(model: FloatModel) -> str:
-    """SHA-256 of all that a float model is made of, for one that came from no file."""
+    """Return the SHA-256 of all parts of a float model that was not read from a file."""
     with np.printoptions(threshold=sys.maxsize, precision=17):
         return hashlib.sha256(repr(model).encode()).hexdigest()
 
 
 def with_reference(setting: Setting, onnx_path: Any = None) -> Setting:
-    """``setting`` with the float model run on its data; ``onnx_path``: by ONNX Runtime too, where installed."""
+    """Return ``setting`` with the float model run on its data, with ``onnx_path`` by ONNX Runtime too, where it is installed."""
     batch = make_batch(setting.model.inputs, setting.data)
     return replace(setting, reference=run_float(setting.model, batch, onnx_path))
 
 
 def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
-    """The record of one configuration, and its model file. A configuration that cannot be had for this model is ``refused``, with why."""
+    """Return the record of one configuration, and its model file.
+
+    The record of a configuration that this model cannot have says why under ``refused``.
+    """
     head = {"label": label(scheme), "scheme": choices(scheme)}
     try:
         quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
@@ -121,7 +124,10 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
 
 
 def device_needs(setting: Setting, quantized: QuantModel, count: bool = True) -> tuple[Needs | None, str | None]:
-    """What the model needs of the target, and what is missing: counted where that can be done here, else by the target's cost model."""
+    """Return what the model needs of the target, and what is missing.
+
+    The figures are counted where that can be done here, else they are those of the target's cost model.
+    """
     steps = make_batch(setting.model.inputs, setting.data).steps
     try:
         if not count:
@@ -137,12 +143,15 @@ def device_needs(setting: Setting, quantized: QuantModel, count: bool = True) ->
 
 
 def model_bytes(described: Mapping[str, Any]) -> int:
-    """Weights as they are stored, four bits in half a byte, with row parameters and gate tables: whatever reads the model's own form needs."""
+    """Return the bytes of weights as they are stored, four bits in half a byte, with row parameters and gate tables.
+
+    Every reader of the model's own form needs at least these.
+    """
     return sum(int(described["bytes"][part]) for part in ("weights", "rows", "tables"))
 
 
 def cost_figures(needs: Needs | None) -> Record:
-    """Bytes and instructions a step; None where unknown."""
+    """Return bytes, and instructions per step; None where unknown."""
     if needs is None:
         return {"flash_bytes": None, "ram_bytes": None, "instructions": None}
     flash = needs.flash_bytes if needs.flash_bytes is not None else needs.constant_bytes + CODE_BYTES
@@ -150,14 +159,18 @@ def cost_figures(needs: Needs | None) -> Record:
 
 
 def judged(comparison: Comparison) -> tuple[str, ErrorSum]:
-    """The output that counts: the decided one, else the one with the least SQNR."""
+    """Return the output by which a model is judged: the one that decides, else the one with the least SQNR."""
     if comparison.decisions is not None:
         return comparison.decisions.output, comparison.outputs[comparison.decisions.output]
     return min(comparison.outputs.items(), key=lambda item: (not math.isnan(item[1].sqnr_db), item[1].sqnr_db))
 
 
 def accuracy_figures(comparison: Comparison) -> Record:
-    """SQNR in dB (None: exact), largest error, agreement and accuracy in percent, its drop in points, share of saturated values in percent."""
+    """Return the figures of accuracy.
+
+    They are SQNR in dB (None where exact), the largest error, agreement and accuracy in percent, the drop of accuracy in percentage points,
+    and the share of saturated values in percent.
+    """
     name, error = judged(comparison)
     d = comparison.decisions
     right = d.correct["quantized"].percent if d is not None and "quantized" in d.correct else None
@@ -178,7 +191,7 @@ def accuracy_figures(comparison: Comparison) -> Record:
 
 
 def accuracy_details(comparison: Comparison) -> Record:
-    """By layer and gate, over time, by sequence, by place of saturation."""
+    """Return errors by layer and gate, over time, by sequence, and saturation by place."""
     whole = comparison.as_dict()
     errors = comparison.outputs | comparison.layers
 
@@ -199,7 +212,10 @@ def accuracy_details(comparison: Comparison) -> Record:
 
 
 def drift(error: ErrorSum) -> list[tuple[int, int, float | None]]:
-    """SQNR over time: (first step, last step, dB) of windows that widen with time, from 1; None where a window has no error, or no signal."""
+    """Return SQNR over time as (first step, last step, dB) of windows that widen with time, starting at step 1.
+
+    The dB are None where a window has no error, or no signal.
+    """
     steps = int(np.count_nonzero(error.count_at))
     if steps == 0:
         return []
@@ -215,7 +231,7 @@ def drift(error: ErrorSum) -> list[tuple[int, int, float | None]]:
 
 
 def worst_sequences(comparison: Comparison) -> list[Record]:
-    """The sequences with the least SQNR on the judged output, worst first; their number in the data counts from 0."""
+    """Return the sequences with the least SQNR on the judged output, worst first; their number in the data counts from 0."""
     errors = comparison.by_sequence[judged(comparison)[0]]
     db = np.array([decibels(s, n) for s, n in zip(errors.signal, errors.noise, strict=True)])
     order = np.argsort(np.where(np.isnan(db), np.inf, db), kind="stable")[:WORST]

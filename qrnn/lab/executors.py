@@ -1,4 +1,4 @@
-"""Where configurations are measured: in this process, in several, or on other machines, behind `concurrent.futures.Executor`."""
+"""Run configurations in this process, in several, or on other machines, behind `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Done = tuple[int, Record, bytes | None]
 
 @contextmanager
 def process_pool(jobs: int) -> Iterator[Executor]:
-    """``jobs`` fresh processes, which end with this one however it ends."""
+    """Start ``jobs`` fresh processes, which end with this one however it ends."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
     try:
@@ -40,7 +40,7 @@ def process_pool(jobs: int) -> Iterator[Executor]:
 
 @contextmanager
 def dask_client(address: str) -> Iterator[Any]:
-    """A client of the Dask scheduler at ``address``. BackendError where Dask is not installed, or nothing answers there."""
+    """Connect to the Dask scheduler at ``address``; BackendError where Dask is not installed, or nothing answers there."""
     try:
         from distributed import Client
     except ImportError:
@@ -57,10 +57,10 @@ def dask_client(address: str) -> Iterator[Any]:
 
 
 def run_all(setting: Setting, schemes: Sequence[Scheme], executor: Any) -> Iterator[Done]:
-    """(index, record, model) of every configuration, as they are done.
+    """Yield (index, record, model) of every configuration as they are done.
 
-    ``executor``: None, this process; an executor of concurrent.futures; or a `distributed.Client`. The setting reaches threads as it is,
-    processes of this machine through a file that they read once, Dask's workers by being scattered once, and others with every task.
+    ``executor`` is None for this process, an executor of concurrent.futures, or a `distributed.Client`. The setting reaches threads as it
+    is, processes of this machine through a file that they read once, Dask's workers by being scattered once, and others with every task.
     """
     if executor is None:
         for index, scheme in enumerate(schemes):
@@ -104,13 +104,13 @@ def _from_file(path: str, scheme: Scheme) -> tuple[Record, bytes | None]:
 
 @cache
 def _setting(path: str) -> Setting:
-    """Of a file that the parent wrote into a folder which only its user may read."""
+    """Return the setting from a file that the parent wrote into a folder which only its user may read."""
     found: Setting = pickle.loads(Path(path).read_bytes())
     return found
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever. Ctrl-C reaches all of them; only the parent is to say so."""
+    """End this worker when its parent is killed, so that it does not wait for work for ever; leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,16 +1,18 @@
-"""The gate functions of a quantized model beside those of the float model, as curves for a plot and as figures."""
+"""Compare the gate functions of a quantized model with those of the float model, as curves for a plot and as figures."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qrnn.accuracy.gate_errors import measure
+from qrnn.model.activation import Activation
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.pointwise import Pointwise, QuantPointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE
+from qrnn.model.parts import GateFunction
 from qrnn.model.quant_model import QuantModel
 
 POINTS = 161
@@ -18,21 +20,30 @@ SPAN = 8.0
 """Curves are drawn over [-SPAN, SPAN], or as much of it as the gate's input holds."""
 
 
+class _Use(NamedTuple):
+    """One use of a gate function: its place in the model, the real function, the integer one, and the clip of the argument."""
+
+    where: str
+    activation: Activation
+    function: GateFunction
+    clip: float | None
+
+
 def gate_curves(model: FloatModel, quantized: QuantModel) -> list[dict[str, Any]]:
-    """One entry for each different function: where it is used, figures of its error over all 65536 inputs, and a curve.
+    """Return one entry for each different function: where it is used, figures of its error over all 65536 inputs, and a curve.
 
     The error is against the float model's own function, so that of ``hard`` and ``step`` is what the replacement changes.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     originals = {layer.name: layer for layer in model.layers}
     for layer in quantized.layers:
-        uses: list[tuple[str, Any, Any, float | None]] = []
+        uses: list[_Use] = []
         original = originals.get(layer.name)
         if isinstance(layer, QuantRecurrent) and isinstance(original, Recurrent):
             for number, (d, f) in enumerate(zip(layer.directions, original.directions, strict=True)):
                 where = layer.name if len(layer.directions) == 1 else f"{layer.name}[{number}]"
                 uses += [
-                    (
+                    _Use(
                         f"{where}.{role}",
                         f.activations[GATE_ROLE[role]],
                         function,
@@ -41,7 +52,7 @@ def gate_curves(model: FloatModel, quantized: QuantModel) -> list[dict[str, Any]
                     for role, function in zip(layer.roles, d.gates, strict=True)
                 ]
         elif isinstance(layer, QuantPointwise) and isinstance(original, Pointwise):
-            uses.append((layer.name, original.activation, layer.function, None))
+            uses.append(_Use(layer.name, original.activation, layer.function, None))
         for where, activation, function, clip in uses:
             key = (str(activation), clip, function.params.tobytes(), function.table.tobytes())
             if key in found:

@@ -1,4 +1,4 @@
-"""Latency of one step on this machine, one model at a time."""
+"""Measure the latency of one step on this machine, one model at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from qrnn.model.file import load
 from qrnn.running.bench import Plan, bench_model, not_streamed, processor
 
 SECONDS = 0.15
-"""Of measuring, for each model."""
+"""The seconds of measuring for each model."""
 
 
 def latency_batch(setting: Setting) -> Batch:
-    """The first sequence of the data that has steps."""
+    """Return the first sequence of the data that has steps."""
     batch = make_batch(setting.model.inputs, setting.data)
     return batch.take(np.flatnonzero(batch.lengths)[:1])
 
 
 def measure_latency(path: Path, batch: Batch) -> dict[str, Any]:
-    """µs a step: the median of single steps of a stream, or of whole sequences where a layer reads them backwards. On one thread."""
+    """Return the µs per step on one thread.
+
+    It is the median of single steps of a stream, or of whole sequences where a layer reads them backwards.
+    """
     model = load(path)
     streams = not_streamed(model) is None
     times = bench_model(model, batch, Plan((1,), (1,), SECONDS, whole=not streams, stream=streams))

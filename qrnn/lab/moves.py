@@ -1,7 +1,7 @@
-"""The neighbourhood of a configuration in a search: every single change of a width, a calibrator, the input's scheme, or a gate's function.
+"""The neighbours of a configuration in a search: every single change of a width, a calibrator, the input's scheme, or a gate's function.
 
-`Scheme` has one width for all layers and one choice for each kind of gate; so that is what is searched. A choice by layer would become more
-entries here.
+`Scheme` has one width for all layers and one choice for each kind of gate, so these are searched. A choice for each layer would become more
+moves here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, Gate
 from qrnn.quantization.scheme import Scheme
 
 TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
-"""What a gate may become; a sigmoid also ``step``."""
+"""The choices for a gate; a sigmoid also has ``step``."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """``what`` (an axis, a gate's key, or ``gates`` for all of them) becomes ``value``."""
+    """One change: ``what`` (an axis, a gate's key, or ``gates`` for all of them) becomes ``value``."""
 
     what: str
     value: str
@@ -33,7 +33,7 @@ class Move:
 
 
 def gate_kinds(model: FloatModel) -> dict[str, str]:
-    """Key of each gate of the model whose function can be chosen → sigmoid or tanh; a key of both is left out."""
+    """Return the key of each gate of the model whose function can be chosen, with sigmoid or tanh; a key of both is left out."""
     kinds: dict[str, set[str]] = {}
     for layer in model.layers:
         if isinstance(layer, Recurrent):
@@ -49,7 +49,7 @@ def gate_kinds(model: FloatModel) -> dict[str, str]:
 
 
 def gates_of(scheme: Scheme, kinds: dict[str, str]) -> dict[str, str]:
-    """Key → the choice that ``scheme`` makes for it."""
+    """Return the choice that ``scheme`` makes for each key."""
     choices = parse_gates(scheme.gates)
     general, keyed = choices.general or GateChoice(), dict(choices.keyed)
     found = {}
@@ -63,7 +63,7 @@ def gates_of(scheme: Scheme, kinds: dict[str, str]) -> dict[str, str]:
 
 
 def with_gates(scheme: Scheme, gates: dict[str, str]) -> Scheme:
-    """``scheme`` with these choices, in the shortest text."""
+    """Return ``scheme`` with these choices, in the shortest text."""
     values = set(gates.values())
     general = next(iter(values)) if len(values) == 1 else None
     if general is not None and (general.startswith("pwl") or (general == "hard" and "head" not in gates)):
@@ -73,7 +73,7 @@ def with_gates(scheme: Scheme, gates: dict[str, str]) -> Scheme:
 
 
 def moves(scheme: Scheme, kinds: dict[str, str]) -> Iterator[tuple[Move, Scheme]]:
-    """Every single change of ``scheme``, in a fixed order."""
+    """Yield every single change of ``scheme``, in a fixed order."""
     for axis, values in TUNED.items():
         for value in values:
             if value != getattr(scheme, axis):
@@ -90,5 +90,5 @@ def moves(scheme: Scheme, kinds: dict[str, str]) -> Iterator[tuple[Move, Scheme]
 
 
 def apply(move: Move, scheme: Scheme, kinds: dict[str, str]) -> Scheme | None:
-    """``scheme`` after ``move``; None where that changes nothing."""
+    """Return ``scheme`` after ``move``, or None where that changes nothing."""
     return next((changed for other, changed in moves(scheme, kinds) if other == move), None)

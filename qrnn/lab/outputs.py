@@ -1,4 +1,4 @@
-"""What a sweep leaves beside its records: table.csv, front.csv, sweep.json, plots and the report."""
+"""Write what a sweep leaves beside its records: table.csv, front.csv, sweep.json, plots and the report."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from qrnn.lab.sweep import SweepResult
 from qrnn.system.atomic import write_atomically
 
 BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "refused")
-"""Of a record, in the summary."""
+"""The parts of a record that the summary has."""
 
 
 def write_outputs(result: SweepResult, model: str, calibration: str, data: str) -> list[Path]:
-    """Write all of them to the sweep's folder, each whole or not at all; plots only where matplotlib is installed. Returns their paths.
+    """Write all outputs to the sweep's folder, each whole or not at all, and return their paths.
 
-    ``model``, ``calibration``, ``data``: the paths that commands in the report name.
+    Plots are written only where matplotlib is installed. ``model``, ``calibration`` and ``data`` are the paths that commands in the report
+    name.
     """
     made = [r for r in result.records if "figures" in r]
     files = {

@@ -1,4 +1,4 @@
-"""Which configurations are worth having: those that no other beats on one figure without losing on another."""
+"""Find the configurations on the Pareto front: those that no other beats on one figure without losing on another."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ FIGURES: Mapping[str, Figure] = {
     "instructions": Figure("instructions", "instructions a step", False),
     "latency": Figure("latency_us", "latency, µs a step", False, 2),
 }
-"""What fronts, tables and plots are made of, by the names that the command line takes."""
+"""The figures of fronts, tables and plots, by the names that the command line takes."""
 
 DEFAULT_FRONT = ("sqnr", "flash", "instructions")
 
 
 def value(record: Record, figure: Figure) -> float | None:
-    """A figure of a record; an exact result has an infinite SQNR. None where it is not known."""
+    """Return a figure of a record, None where it is not known; an exact result has an infinite SQNR."""
     found = record.get("figures", {}).get(figure.key)
     if found is None and figure.key == "sqnr_db" and record.get("figures", {}).get("exact"):
         return float("inf")
@@ -47,9 +47,10 @@ def value(record: Record, figure: Figure) -> float | None:
 
 
 def front(records: Sequence[Record], names: Sequence[str] = DEFAULT_FRONT) -> list[int]:
-    """Indices of the records that no other dominates: is as good on every figure of ``names`` and better on one; of equals, the first.
+    """Return the indices of the records that no other record dominates; of equal ones, the first.
 
-    A figure that no record has is left out; a record that lacks one of the others is not on the front. DataError for an unknown name.
+    A record dominates another when it is as good on every figure of ``names`` and better on one. A figure that no record has is left out; a
+    record that lacks one of the others is not on the front. DataError for an unknown name.
     """
     figures = known_figures(records, names)
     points: list[tuple[int, tuple[float, ...]]] = []
@@ -63,7 +64,7 @@ def front(records: Sequence[Record], names: Sequence[str] = DEFAULT_FRONT) -> li
 
 
 def known_figures(records: Sequence[Record], names: Sequence[str]) -> list[Figure]:
-    """The figures of these names that any record has."""
+    """Return the figures of these names that any record has."""
     for name in names:
         if name not in FIGURES:
             raise DataError(f"figure {name!r} is unknown; expected one of {', '.join(FIGURES)}")
@@ -75,7 +76,7 @@ def _dominates(q: tuple[float, ...], p: tuple[float, ...]) -> bool:
 
 
 def csv_text(records: Sequence[Record], on_front: Sequence[int]) -> str:
-    """The table: key, front (1 or 0), the scheme's fields, the figures. Unknown is empty."""
+    """Return the table as CSV: key, front (1 or 0), the scheme's fields, the figures. An unknown figure is empty."""
     made = [r for r in records if "figures" in r]
     axes = list(records[0]["scheme"]) if records else []
     figures = [k for k in (made[0]["figures"] if made else {}) if k not in ("output", "exact")]

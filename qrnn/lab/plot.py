@@ -1,4 +1,4 @@
-"""The sweep as pictures: accuracy against each cost, the front marked, a PNG each."""
+"""Draw a sweep: accuracy against each cost with the front marked, one PNG each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qrnn.lab.pareto import FIGURES, front, value
 
 COLOURS = ("#0b62c4", "#d55e00", "#008f68", "#a0459a", "#8a6d00", "#4a5568", "#c2185b", "#00838f")
 MARKERS = "osD^vP*"
-"""Seven, so that a colour comes with the same marker again only after 56 groups."""
+"""There are seven markers, so that a colour has the same marker again only after 56 groups."""
 FEW = 8
 """Groups whose legend has room inside the axes."""
 COLUMN = 24
@@ -20,7 +20,7 @@ COLUMN = 24
 
 
 def draw_all(title: str, records: Sequence[Record], colour_by: str | None) -> dict[str, bytes]:
-    """File name → PNG, for each pair of a quality and a cost that is known: ``sqnr_flash.png``, ``accuracy_instructions.png``, …"""
+    """Return a PNG by file name (``sqnr_flash.png``, ``accuracy_instructions.png``, …) for each pair of a known quality and a known cost."""
     known = {n: f for n, f in FIGURES.items() if any(value(r, f) is not None for r in records)}
     good = [n for n, f in known.items() if f.more_is_better and n != "agreement"]
     costs = [n for n, f in known.items() if not f.more_is_better and n != "size"]
@@ -28,7 +28,10 @@ def draw_all(title: str, records: Sequence[Record], colour_by: str | None) -> di
 
 
 def draw(title: str, records: Sequence[Record], quality: str, cost: str, colour_by: str | None) -> bytes:
-    """One picture, with the front of the two figures as a line. What is exact has an infinite SQNR, and is counted in the title instead."""
+    """Draw one picture, with the front of the two figures as a line.
+
+    A configuration that is exact has an infinite SQNR, and is counted in the title instead.
+    """
     up, down = FIGURES[quality], FIGURES[cost]
     known = [r for r in records if value(r, up) is not None and value(r, down) is not None]
     shown = [r for r in known if value(r, up) != math.inf]

@@ -1,6 +1,6 @@
-"""The folder of a sweep: one JSON a configuration, written whole or not at all, under a digest of everything that it depends on.
+"""The folder of a sweep: one JSON file per configuration, written whole or not at all, under a digest of everything that it depends on.
 
-A sweep that was interrupted goes on where it was, and one that is changed keeps what it has in common with the last.
+A sweep that was interrupted continues where it was, and one that is changed keeps what it has in common with the last.
 
     DIR/results/KEY.json   a configuration's record
     DIR/models/KEY.qrnn    its model
@@ -33,11 +33,11 @@ SUMMARY = "sweep.json"
 REPORT = "report.html"
 TABLES = ("table.csv", "front.csv")
 OWN = ("results", "models", SUMMARY)
-"""What tells a sweep's folder from another."""
+"""The files by which a sweep's folder is known."""
 
 
 def versions(setting: Setting) -> dict[str, str]:
-    """What may change a figure beside the inputs: qrnn, the contract, NumPy, the compiler of the target and whether it is emulated."""
+    """Return what may change a figure beside the inputs: qrnn, the contract, NumPy, the target's compiler and whether it is emulated."""
     target = setting.target
     try:
         compiler = find_toolchain(target).version()
@@ -57,7 +57,7 @@ def versions(setting: Setting) -> dict[str, str]:
 
 
 class Results:
-    """The records of one setting in a folder, which is made; DataError where it is another's, or cannot be written."""
+    """The records of one setting in a folder, which is made; DataError where it is another setting's, or cannot be written."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         check_folder(folder)
@@ -71,12 +71,12 @@ class Results:
             raise DataError(f"cannot write to {folder / part}: {reason(error)}; give another folder") from None
 
     def key(self, scheme: Scheme) -> str:
-        """The configuration's digest, 16 hexadecimal digits."""
+        """Return the configuration's digest, 16 hexadecimal digits."""
         text = json.dumps({**self._common, "scheme": choices(scheme)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def read(self, key: str) -> Record | None:
-        """A record, None where there is none. DataError for a damaged file, which only a hand can have made."""
+        """Return a record, or None where there is none; DataError for a damaged file, which sweeps never write."""
         path = self._record(key)
         try:
             record = json.loads(read_regular(path).decode())
@@ -89,7 +89,7 @@ class Results:
         raise DataError(f"{path}: not a record of qrnn sweep; delete it, and it is measured again")
 
     def write(self, key: str, record: Record, model: bytes | None = None) -> Record:
-        """Keep a record, after its model, so that who has the record has the model. Returns it as it is read."""
+        """Write a record after its model, so that every record has its model, and return it as it is read."""
         if model is not None:
             write_atomically(self.model_path(key), model)
         text = json.dumps({"key": key, **record}, allow_nan=False, indent=1)
@@ -97,7 +97,7 @@ class Results:
         return dict(json.loads(text))
 
     def model_path(self, key: str) -> Path:
-        """Where a configuration's model is."""
+        """Return the path of a configuration's model."""
         return self.folder / "models" / f"{key}.qrnn"
 
     def _record(self, key: str) -> Path:
@@ -105,7 +105,7 @@ class Results:
 
 
 def check_folder(folder: Path) -> None:
-    """DataError unless ``folder`` is new, empty or a sweep's, and can be made and written, with every file that a sweep always leaves."""
+    """Refuse a folder that is neither new, empty nor a sweep's, or that cannot be written, with every file that a sweep always leaves."""
     try:
         place = Path(os.path.realpath(folder))  # of a link to nothing, what it points to
         if os.path.lexists(place):
@@ -127,5 +127,5 @@ def check_folder(folder: Path) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON for a file."""
+    """Return ``value`` as the bytes of a JSON file."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Many configurations of one model, each measured once: accuracy, drift, saturation, bytes, instructions, latency (``qrnn.sweep``)."""
+"""Measure many configurations of one model, each once (``qrnn.sweep``): accuracy, drift, saturation, bytes, instructions, latency."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from qrnn.targets import Target, load_target
 class SweepResult:
     """Every configuration's record in the order of the grid, and the indices of those on the Pareto front of ``front_of``.
 
-    A record is what ``DIR/results/KEY.json`` holds: ``label``, ``scheme``, ``figures`` (`qrnn.lab.pareto.FIGURES` and more), ``cost``, by
-    layer, over time, saturation, roundings, gate curves; or ``refused``, with why. ``fresh``: how many were measured now, not before.
+    A record is what ``DIR/results/KEY.json`` holds: ``label``, ``scheme``, ``figures`` (`qrnn.lab.pareto.FIGURES` and more), ``cost``,
+    errors by layer and over time, saturation, roundings, gate curves; or the reason under ``refused``. ``fresh`` is the number of
+    configurations that were measured in this call, not before.
     """
 
     model: str
@@ -42,11 +43,11 @@ class SweepResult:
     steps: int
     fresh: int
     stream: bool = False
-    """As for `sweep`."""
+    """Whether the float model carries every state, as for `sweep`."""
 
     @property
     def front_records(self) -> list[Record]:
-        """The front, in the order of the grid."""
+        """The records on the front, in the order of the grid."""
         return [self.records[index] for index in self.front]
 
 
@@ -67,14 +68,15 @@ def sweep(
     stream: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> SweepResult:
-    """Measure every combination of ``vary`` (fields of `Scheme` → values; None: the default grid of 80) on ``data``, and keep it in ``folder``.
+    """Measure every combination of ``vary`` on ``data`` and keep the records in ``folder``.
 
-    ``model``: a float model, or an ONNX file's path, then with ``stream`` as for `qrnn.load_onnx`.
-    ``only_with``: only configurations whose fields have one of these values; ``limit``:
-    only the first so many. Other fields are the target's. ``executor``: an executor of concurrent.futures or a `distributed.Client` that
-    measures in parallel; else ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). What ``folder`` has
-    already is not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is told (done, all) of the
-    configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit; nothing is then written.
+    ``model`` is a float model, or the path of an ONNX file, then with ``stream`` as for `qrnn.load_onnx`. ``vary`` maps fields of `Scheme`
+    to values; None is the default grid of 80. ``only_with`` keeps only configurations whose fields have one of these values, and ``limit``
+    only the first ones. Other fields are the target's. ``executor`` is an executor of concurrent.futures or a `distributed.Client` that
+    measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
+    that ``folder`` already has are not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is called
+    with (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit;
+    nothing is then written.
     """
     from qrnn.onnx_import import load_onnx
 
@@ -136,7 +138,7 @@ def configurations(
     only_with: Mapping[str, Sequence[Any]] | None = None,
     limit: int | None = None,
 ) -> list[Scheme]:
-    """The configurations that `sweep` measures. DataError where there are none."""
+    """Return the configurations that `sweep` measures; DataError where there are none."""
     if limit is not None and limit < 1:
         raise DataError(f"limit={limit}, expected at least 1")
     schemes = only(grid(Scheme(**target.scheme), vary), only_with or {})
@@ -146,7 +148,7 @@ def configurations(
 
 
 def _latencies(results: Results, setting: Setting, records: list[Record], report: Callable[[int], Any]) -> None:
-    """Measure those that were not yet, and keep them."""
+    """Measure and keep the latencies that are not known yet."""
     batch = latency_batch(setting)
     for index, record in enumerate(records):
         if "figures" in record and "latency" not in record:

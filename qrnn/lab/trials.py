@@ -1,4 +1,4 @@
-"""Trials of a search: a configuration's accuracy, measured, and its cost, by a model that counted figures correct."""
+"""The trials of a search: a configuration's accuracy is measured, and its cost comes from a model that counted figures correct."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trial:
 
 @dataclass
 class Trials:
-    """Measures configurations of ``setting`` at most once each, and orders them by ``bounds`` and then by what is ``cheapest``."""
+    """Measures configurations of ``setting`` at most once each, and orders them by ``bounds`` and then by the cost ``cheapest``."""
 
     setting: Setting
     bounds: list[Bound]
@@ -48,13 +48,16 @@ class Trials:
     _first: Trial | None = None
 
     def trial(self, scheme: Scheme) -> Trial | None:
-        """Measure its accuracy and estimate its cost; None for a configuration that cannot be had."""
+        """Measure a configuration's accuracy and estimate its cost; return None for a configuration that this model cannot have."""
         if scheme not in self.tried:
             self.tried[scheme] = self._measure(scheme)
         return self.tried[scheme]
 
     def count(self, trial: Trial) -> Trial:
-        """Build and run it for the target, where that can be done here, and replace the estimates; the first counted is what others go by."""
+        """Build and run a trial for the target, where that can be done here, and replace the estimates.
+
+        The estimates of later trials are corrected by the first counted one.
+        """
         if not trial.counted:
             needs, _ = device_needs(self.setting, trial.quantized)
             trial.needs = needs
@@ -65,7 +68,7 @@ class Trials:
         return trial
 
     def learn(self, trial: Trial) -> None:
-        """Count a trial whose features are not the first's. Where they differ in one, its cost is known, and later trials go by it."""
+        """Count a trial whose features differ from the first's; a single difference gives the cost of that feature for later trials."""
         first = self._first
         if first is None or not first.counted:
             return
@@ -77,26 +80,29 @@ class Trials:
             self._changes[new[0]] = trial.figures["instructions"] - first.figures["instructions"]
 
     def estimate_all(self) -> None:
-        """Every cost that is not counted, by what was learnt."""
+        """Estimate again every cost that is not counted, by what was learnt."""
         for trial in self.tried.values():
             if trial is not None:
                 self._estimate(trial)
 
     def features(self, scheme: Scheme) -> dict[str, str]:
-        """What instructions depend on: widths, the input's scheme, and the form of each gate; not the size of a table or the calibrator."""
+        """Return what instructions depend on: widths, the input's scheme, and the form of each gate.
+
+        The size of a table and the calibrator do not count.
+        """
         forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.kinds).items()}
         rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator")}
         return {**rest, **forms}
 
     def score(self, trial: Trial) -> tuple[float, ...]:
-        """Less is better: shortfalls of all budgets, then the cost in its order, then the noise."""
+        """Return a key by which trials are sorted, less is better: shortfalls of all budgets, then the costs in their order, then the noise."""
         short = sum(min(bound.shortfall(trial.figures) / bound.scale, 1e6) for bound in self.bounds)
         cost = tuple(float(trial.figures.get(key) or 0.0) for key in ORDER[self.cheapest])
         sqnr = trial.figures["sqnr_db"]
         return (short, *cost, -(1e6 if sqnr is None else sqnr))
 
     def best(self) -> list[Trial]:
-        """All trials, the best first; of equals, the first that was tried."""
+        """Return all trials, the best first; of equal ones, the first that was tried."""
         return sorted((t for t in self.tried.values() if t is not None), key=self.score)
 
     def _measure(self, scheme: Scheme) -> Trial | None:
@@ -113,7 +119,7 @@ class Trials:
         return trial
 
     def _estimate(self, trial: Trial) -> None:
-        """The cost of a trial that is not counted: by the target's cost model, moved to what was counted of the first."""
+        """Estimate a cost that is not counted, by the target's cost model corrected by what was counted of the first trial."""
         if trial.counted or trial.needs is None:
             return
         figures: dict[str, Any] = cost_figures(trial.needs)
@@ -135,6 +141,6 @@ class Trials:
 
 
 def changes(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
-    """``other`` minus ``first``, for every figure that both have."""
+    """Return ``other`` minus ``first``, for every figure that both have."""
     keys = ("sqnr_db", "accuracy", "flash_bytes", "ram_bytes", "instructions")
     return {key: None if first.get(key) is None or other.get(key) is None else other[key] - first[key] for key in keys}

@@ -1,4 +1,4 @@
-"""The cheapest configuration that meets every budget (``qrnn.tune``): sensitivity of single changes, then greedy, then local search."""
+"""Find the cheapest configuration that meets every budget (``qrnn.tune``): try single changes, then greedy, then local search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_COUNTED = 12
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one change of the first configuration does: figures after it minus figures before."""
+    """The effect of one change of the first configuration: figures after it minus figures before."""
 
     change: str
     differences: dict[str, float | None]
@@ -33,10 +33,11 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found. ``met``: ``model`` meets every budget; else it is the one that comes nearest, and ``problems`` says what it misses.
+    """The result of a search.
 
-    ``figures`` as in a sweep's record; ``counted``: those of cost were counted on the target, else they are the cost model's. ``start``: the
-    figures of the target's own scheme. ``tried``: configurations measured.
+    Where ``met``, ``model`` meets every budget; else it is the one that comes nearest, and ``problems`` says what it misses. ``figures``
+    are as in a sweep's record. ``counted`` is true where those of cost were counted on the target, and false where they are the cost
+    model's. ``start`` holds the figures of the target's own scheme, and ``tried`` the number of configurations measured.
     """
 
     model: QuantModel
@@ -51,11 +52,11 @@ class TuneResult:
 
     @property
     def met(self) -> bool:
-        """Every budget is met."""
+        """Whether every budget is met."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "met": self.met,
             "problems": self.problems,
@@ -86,11 +87,11 @@ def tune(
 ) -> TuneResult:
     """Search widths, calibrator, input scheme and the function of each gate for the cheapest model that meets ``budgets`` on ``data``.
 
-    Cheapest: the fewest ``instructions`` a step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine) put
-    another first (`qrnn.lab.budgets.ORDER`); of equals, the higher SQNR. ``most``: configurations to measure.
-    ``stream``: as for `qrnn.load_onnx`, where ``model`` is a path. The result is the same every
-    time, but for ``latency``, which is measured. ``progress`` is told (done, all at most). Raises DataError for budgets and data that do not
-    fit (a drop of accuracy needs labels), DeviceError for a budget of instructions where nothing can tell them.
+    Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this
+    machine) put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of
+    configurations to measure. ``stream`` is as for `qrnn.load_onnx`, where ``model`` is a path. The result is the same every time, but for
+    ``latency``, which is measured. ``progress`` is called with (done, all at most). Raises DataError for budgets and data that do not fit
+    (a drop of accuracy needs labels), and DeviceError for a budget of instructions where nothing can tell them.
     """
     from qrnn.onnx_import import load_onnx
 
@@ -136,7 +137,7 @@ def tune(
 
 
 def _check(budgets: Budgets, figures: Record, device: Target) -> None:
-    """What is bounded can be known at all."""
+    """Refuse a bound on a figure that cannot be known at all."""
     if budgets.instructions is not None and figures["instructions"] is None:
         raise DeviceError(
             f"instructions on {device.name} are not known here: nothing to count them with, and no cost model; "
@@ -155,7 +156,7 @@ class _Search:
         self.trials, self.most, self.progress = trials, most, progress
 
     def measure(self, scheme: Scheme) -> Trial | None:
-        """A trial, as long as there may be more of them."""
+        """Measure a trial, as long as there may be more of them, else return None."""
         if scheme not in self.trials.tried and len(self.trials.tried) >= self.most:
             return None
         found = self.trials.trial(scheme)
@@ -164,7 +165,7 @@ class _Search:
         return found
 
     def sensitivity(self, start: Trial) -> list[tuple[Move, dict[str, float | None]]]:
-        """Every single change of the start, measured, and counted where that teaches the cost model something."""
+        """Measure every single change of the start, and count it where that teaches the cost model something."""
         found = []
         for move, scheme in moves(start.scheme, self.trials.kinds):
             trial = self.measure(scheme)
@@ -175,7 +176,7 @@ class _Search:
         return [(move, changes(start.figures, trial.figures)) for move, trial in found]
 
     def greedy(self, start: Trial, candidates: list[Move]) -> None:
-        """Changes in the order of what each was worth alone, kept where they improve what there is."""
+        """Apply changes in the order of what each was worth alone, and keep those that improve the result."""
         score = self.trials.score
         alone = {}
         for move in candidates:
@@ -191,7 +192,7 @@ class _Search:
                 now = trial
 
     def local(self) -> None:
-        """From the best so far to its best neighbour, until none is better."""
+        """Go from the best trial so far to its best neighbour, until none is better."""
         now = self.trials.best()[0]
         while True:
             for _, scheme in moves(now.scheme, self.trials.kinds):
@@ -203,7 +204,7 @@ class _Search:
 
 
 def _counted_best(trials: Trials) -> Trial:
-    """The best trial, counted: where counting moves it down, the next one is counted."""
+    """Return the best trial, counted; where counting moves it down, the next one is counted."""
     for _ in range(MOST_COUNTED):
         best = trials.best()[0]
         if best.counted:
@@ -215,7 +216,7 @@ def _counted_best(trials: Trials) -> Trial:
 
 
 def _problems(trials: Trials, chosen: Trial) -> list[str]:
-    """One sentence for each budget that is not met: by how much, and whether it could be without the others."""
+    """Return one sentence for each budget that is not met: by how much, and whether it could be without the others."""
     found = []
     for bound in trials.bounds:
         missed = bound.shortfall(chosen.figures)
@@ -238,6 +239,6 @@ def _problems(trials: Trials, chosen: Trial) -> list[str]:
 
 
 def _amount(bound: Bound, value: float) -> str:
-    """A figure with its unit."""
+    """Return a figure with its unit."""
     digits = 0 if bound.unit in ("bytes", "") else 2
     return f"{value:,.{digits}f} {bound.unit}".rstrip()

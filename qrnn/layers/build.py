@@ -1,4 +1,4 @@
-"""From handles to a `FloatModel`: the layers that the outputs depend on, in order of execution, with their names."""
+"""Build a `FloatModel` from handles: collect the layers that the outputs depend on, order them and name them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorIn
 
 
 def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> FloatModel:
-    """The model that computes ``outputs``, by graph output name: a tensor, or several whose features stand side by side.
+    """Return the model that computes ``outputs``, a mapping from graph output name to tensor.
 
-    Its graph inputs are those that the outputs depend on. Layers keep their names; those without one are called by their kind and
-    numbered. Raises DataError when two things share a name, UnsupportedError for a model without a recurrent layer.
+    Several tensors under one name stand side by side, feature after feature. The model's graph inputs are those that the outputs depend on.
+    Layers keep their names; those without one are called by their kind and numbered. Raises DataError when two things share a name, and
+    UnsupportedError for a model without a recurrent layer.
     """
     where = place("model", name)
     if not isinstance(outputs, Mapping) or not outputs:
@@ -75,7 +76,7 @@ def _parts(where: str, key: Any, value: Any) -> tuple[Tensor, ...]:
 
 
 def _collect(tensors: Iterable[Tensor]) -> tuple[list[Node], list[GraphInput]]:
-    """What ``tensors`` depend on, each after what it reads."""
+    """Return the layers and graph inputs that ``tensors`` depend on; each layer comes after those that it reads."""
     nodes: list[Node] = []
     graph_inputs: list[GraphInput] = []
     seen: set[int] = set()
@@ -100,7 +101,7 @@ def _collect(tensors: Iterable[Tensor]) -> tuple[list[Node], list[GraphInput]]:
 
 
 def _names(where: str, nodes: list[Node], graph_inputs: list[GraphInput]) -> dict[Node, str]:
-    """Every layer's name, apart from all others and from the graph inputs."""
+    """Return a name for every layer, different from all others and from the graph inputs."""
     taken: set[str] = set()
     for given in (*(i.name for i in graph_inputs), *(node.name for node in nodes if node.name is not None)):
         if given in taken:

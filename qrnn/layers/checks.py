@@ -1,4 +1,4 @@
-"""What a user hands to `qrnn.layers`, checked; every message says the layer, the value, what was found and what was expected."""
+"""Checks of what a user hands to `qrnn.layers`; each message names the layer, the value found and the value expected."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import FloatArray
 
 _BY_NAME = (*(kind for kind, parameters in ACTIVATION_PARAMETERS.items() if not parameters), "hard_sigmoid")
-"""Functions that a plain name says; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
+"""Functions that can be given by name; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
 
 
 def place(kind: str, name: str | None) -> str:
-    """How messages call a layer; refuses a name that is no name."""
+    """Return how messages call a layer, and refuse a name that cannot be one."""
     if name is None:
         return kind
     if not isinstance(name, str) or not name:
@@ -25,7 +25,7 @@ def place(kind: str, name: str | None) -> str:
 
 
 def real_array(where: str, what: str, value: Any) -> FloatArray:
-    """A copy of ``value`` as float64 that cannot be written to; DataError unless it is an array of finite real numbers."""
+    """Return a read-only float64 copy of ``value``; DataError unless it is an array of finite real numbers."""
     try:
         given = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; a tensor that keeps gradients
@@ -44,7 +44,7 @@ def real_array(where: str, what: str, value: Any) -> FloatArray:
 
 
 def shaped(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: str) -> FloatArray:
-    """`real_array` of exactly ``shape``; ``meaning`` says it in letters, like ``[4·H, I]``."""
+    """Return `real_array` of exactly ``shape``; messages give the expected shape as ``meaning``, such as ``[4·H, I]``."""
     array = real_array(where, what, value)
     if array.shape != shape:
         raise DataError(f"{where}: {what} has shape {list(array.shape)}, expected {meaning} = {list(shape)}")
@@ -52,12 +52,12 @@ def shaped(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: s
 
 
 def shaped_or_zeros(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: str) -> FloatArray:
-    """`shaped`; zeros for None."""
+    """Return `shaped`, or zeros for None."""
     return shaped(where, what, np.zeros(shape) if value is None else value, shape, meaning)
 
 
 def matrix(where: str, what: str, value: Any, meaning: str) -> FloatArray:
-    """`real_array` of two axes, neither of size 0."""
+    """Return `real_array` of two axes, neither of size 0."""
     array = real_array(where, what, value)
     if array.ndim != 2 or 0 in array.shape:
         raise DataError(f"{where}: {what} has shape {list(array.shape)}, expected {meaning}")
@@ -65,14 +65,14 @@ def matrix(where: str, what: str, value: Any, meaning: str) -> FloatArray:
 
 
 def count(where: str, what: str, value: Any) -> int:
-    """A whole number of at least 1."""
+    """Return ``value`` as a whole number of at least 1; DataError for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise DataError(f"{where}: {what}={value!r}, expected a whole number of at least 1")
     return int(value)
 
 
 def function(where: str, what: str, value: Any) -> Activation:
-    """An `Activation`, or one by its name; DataError for a name that is none or that needs parameters."""
+    """Return an `Activation`, given as one or by name; DataError for an unknown name or one that needs parameters."""
     if isinstance(value, str) and value in _BY_NAME:
         return Activation(value)
     if not isinstance(value, Activation) or value.kind not in ACTIVATION_PARAMETERS:
@@ -86,7 +86,7 @@ def function(where: str, what: str, value: Any) -> Activation:
 
 
 def clip_limit(where: str, value: Any) -> float | None:
-    """A finite positive limit, or None."""
+    """Return a finite positive clip limit, or None for None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -1,4 +1,4 @@
-"""Layers without a state: one step, or one vector, at a time."""
+"""Layers without a state; each step, or each vector, is computed by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from qrnn.model.layer import Layer
 
 
 def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
-    """y = weight · t + bias over the last axis; weight [O, F], bias [O], zero when None."""
+    """Apply a dense layer, y = weight · t + bias, over the last axis.
+
+    weight is [O, F] and bias is [O], zero when None.
+    """
     where = place("dense", name)
     t = readable(where, t)
     w = matrix(where, "weight", weight, f"[O, F] = [O, {t.features}]")
@@ -35,7 +38,7 @@ def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) 
 
 
 def activation(t: Tensor, kind: Activation | str, *, name: str | None = None) -> Tensor:
-    """y = kind(t), element by element; see `qrnn.model.activation.Activation` for the functions."""
+    """Apply y = kind(t) to each element; `qrnn.model.activation.Activation` describes the functions."""
     where = place("activation", name)
     t = readable(where, t)
     chosen = function(where, "kind", kind)
@@ -45,7 +48,7 @@ def activation(t: Tensor, kind: Activation | str, *, name: str | None = None) ->
 
 
 def softmax(t: Tensor, *, name: str | None = None) -> Tensor:
-    """y_k = e^(t_k) / Σ_j e^(t_j) over all features of each step."""
+    """Apply y_k = e^(t_k) / Σ_j e^(t_j) over all features of each step."""
     t = readable(place("softmax", name), t)
     return simple_layer("softmax", name, (t,), (t.features, t.has_time), lambda own, names: Softmax(own, names[0], own))
 
@@ -53,7 +56,7 @@ def softmax(t: Tensor, *, name: str | None = None) -> Tensor:
 def layer_norm(
     t: Tensor, gain: Any = None, bias: Any = None, *, epsilon: float = 1e-5, name: str | None = None
 ) -> Tensor:
-    """y = gain · (t - mean) / sqrt(variance + epsilon) + bias over all features of each step (Ba, Kiros, Hinton 2016).
+    """Y = gain · (t - mean) / sqrt(variance + epsilon) + bias over all features of each step (Ba, Kiros, Hinton 2016).
 
     gain [F], one when None; bias [F], zero when None.
     """
@@ -61,7 +64,7 @@ def layer_norm(
 
 
 def rms_norm(t: Tensor, gain: Any = None, *, epsilon: float = 1e-5, name: str | None = None) -> Tensor:
-    """y = gain · t / sqrt(mean of t² + epsilon) over all features of each step (Zhang, Sennrich 2019); gain [F], one when None."""
+    """Y = gain · t / sqrt(mean of t² + epsilon) over all features of each step (Zhang, Sennrich 2019); gain [F], one when None."""
     return _normalized("rms_norm", t, gain, None, epsilon, False, name)
 
 
@@ -78,7 +81,7 @@ def _normalized(kind: str, t: Tensor, gain: Any, bias: Any, epsilon: float, cent
 
 
 def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:
-    """y = table[token]; table [V, F], V the vocabulary of the token input."""
+    """Look up rows of a table: y = table[token]; table is [V, F], with V the vocabulary of the token input."""
     where = place("embedding", name)
     if not isinstance(t, Tokens):
         raise DataError(f"{where}: its input is {type(t).__name__}, expected what tokens() returns")
@@ -93,13 +96,13 @@ def embedding(t: Tokens, table: Any, *, name: str | None = None) -> Tensor:
 
 
 def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
-    """[N, T, F] → [N, F]: each sequence's own last valid step; zero for a sequence of no steps."""
+    """Select each sequence's own last valid step: [N, T, F] → [N, F]; a sequence without steps gives zeros."""
     t = sequence(place("last_step", name), t)
     return simple_layer("last_step", name, (t,), (t.features, False), lambda own, names: LastStep(own, names[0], own))
 
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
-    """y = a + b, element by element, of equal shapes: a residual connection."""
+    """Add two tensors of equal shape element by element, as in a residual connection."""
     where = place("add", name)
     a, b = readable(where, a, "a"), readable(where, b, "b")
     if (a.features, a.has_time) != (b.features, b.has_time):
@@ -110,7 +113,7 @@ def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
 
 
 def concat(*tensors: Tensor, name: str | None = None) -> Tensor:
-    """The features of several tensors side by side, in order; all with a time axis or all without."""
+    """Put the features of several tensors side by side, in order; either all have a time axis or none has."""
     where = place("concat", name)
     if len(tensors) < 2:
         raise DataError(f"{where}: {len(tensors)} tensors, expected two or more")

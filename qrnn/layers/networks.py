@@ -27,7 +27,7 @@ def elman(
     h_0: Any = None,
     name: str | None = None,
 ) -> Network:
-    """Elman's network, with f = ``hidden`` and g = ``output``:
+    """Build Elman's network, with f = ``hidden`` and g = ``output``:
 
         h_t = f(W x_t + U h_{t-1} + b)        y_t = g(V h_t + c)
 
@@ -57,13 +57,12 @@ def jordan(
     y_0: Any = None,
     name: str | None = None,
 ) -> Network:
-    """Jordan's network, whose output is what is fed back, with f = ``hidden`` and g = ``output``:
+    """Build Jordan's network, in which the output is fed back, with f = ``hidden`` and g = ``output``:
 
         h_t = f(W x_t + U y_{t-1} + b)        y_t = g(V h_t + c)
 
     W [H, I], U [H, O], b [H], V [O, H], c [O] (b and c zero when None); y_0 [O] as h_0 for `lstm`. ``output``: ``linear``, ``softmax`` or
-    an activation. Source: Jordan 1990 (1986), Attractor dynamics and parallelism in a connectionist
-    sequential machine.
+    an activation. Source: Jordan 1990 (1986), Attractor dynamics and parallelism in a connectionist sequential machine.
     """
     where = place("jordan", name)
     _check(where, W, U, b, V, c, "O")
@@ -75,7 +74,7 @@ def jordan(
 def identity_rnn(
     x: Tensor, W: Any, b: Any = None, *, scale: float = 1.0, h_0: Any = None, name: str | None = None
 ) -> Recurrent:
-    """IRNN: an RNN of rectified linear units whose recurrent matrix is (at first) the identity:
+    """Build an IRNN: an RNN of rectified linear units whose recurrent matrix starts as a multiple of the identity:
 
         h_t = max(0, W x_t + scale·h_{t-1} + b)
 
@@ -90,12 +89,12 @@ def identity_rnn(
 
 
 def _part(name: str | None, part: str) -> str | None:
-    """The name of one layer of a network that has a name."""
+    """Return the name of one layer of the network, or None where the network has no name."""
     return None if name is None else f"{name}.{part}"
 
 
 def _check(where: str, W: Any, U: Any, b: Any, V: Any, c: Any, fed_back: Literal["H", "O"]) -> None:
-    """The weights of Elman's and of Jordan's network by the names that they have there."""
+    """Check the weights of Elman's or Jordan's network under the names that they have there."""
     hidden = len(matrix(where, "W", W, "[H, I]"))
     v = matrix(where, "V", V, f"[O, H] with H = {hidden}")
     shaped(where, "V", v, (len(v), hidden), "[O, H]")

@@ -1,14 +1,14 @@
 """Recurrent layers: LSTM, GRU and RNN in all the forms of `qrnn.model.float_model.Recurrent`.
 
-``I`` is the input's features, ``H`` the hidden size, ``P`` the size of what is fed back: H, or the rows of a projection. The rows of
-``weight_ih``, ``weight_hh`` and of the biases are blocks of H in the order of `qrnn.model.float_model.GATES`.
+``I`` is the number of input features, ``H`` the hidden size, and ``P`` the size of the state that is fed back: H, or the rows of a
+projection. The rows of ``weight_ih``, ``weight_hh`` and of the biases are blocks of H rows in the order of `qrnn.model.float_model.GATES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def lstm(
     c_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Long short-term memory, with σ = ``gate``, γ = ``candidate``, η = ``output``:
+    """Build a long short-term memory layer, with σ = ``gate``, γ = ``candidate``, η = ``output``:
 
         i = σ(W_i x + b_i + U_i s + b'_i + p_i c)        f = σ(W_f x + b_f + U_f s + b'_f + p_f c)
         g = γ(W_g x + b_g + U_g s + b'_g)                c' = f c + i g
@@ -54,20 +54,20 @@ def lstm(
 
     weight_ih W [G·H, I], weight_hh U [G·H, P], bias_ih b and bias_hh b' [G·H] (zero when None), rows in the order i, f, g, o.
 
-    ``forget``: ``gate``, f as above; ``one``, f = 1, the LSTM of 1997; ``coupled``, f = 1 - i. Without a gate of its own, f has no rows:
-    G is 3, the order i, g, o. ``peephole``: p_i, p_f, p_o [H] by gate, zero where left out. ``projection``: a matrix [P, H] (LSTMP) or what
+    ``forget``: ``gate``, f as above; ``one``, f = 1, the LSTM of 1997; ``coupled``, f = 1 - i. Without a gate of its own, f has no rows: G
+    is 3, the order i, g, o. ``peephole``: p_i, p_f, p_o [H] by gate, zero where left out. ``projection``: a matrix [P, H] (LSTMP) or what
     `projection` returns. ``clip``: the arguments of σ and γ are clamped to ±clip (η's is not, as in ONNX Runtime). ``reverse``: from each
     sequence's last valid step to its first. ``h_0`` [P] and ``c_0`` [H]: arrays, or graph inputs by `state`; zeros when None.
 
-    Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate); Gers, Schmidhuber 2000 (peepholes); Sak,
-    Senior, Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
+    Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (forget gate); Gers, Schmidhuber 2000 (peepholes); Sak, Senior,
+    Beaufays 2014 (projection); Greff et al. 2017 (coupled gates).
     """
     where = place("lstm", name)
     if forget not in get_args(Forget):
         raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(Forget))}")
     roles = {"gate": gate, "candidate": candidate, "output": output}
     settings = {"forget": forget, "clip": clip}
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     return _layer("lstm", name, x, arrays, roles, settings, reverse, (h_0, c_0), projection, peephole)
 
 
@@ -87,7 +87,7 @@ def gru(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Gated recurrent unit, with σ = ``gate``, γ = ``candidate``:
+    """Build a layer of gated recurrent units, with σ = ``gate``, γ = ``candidate``:
 
         r = σ(W_r x + b_r + U_r h + b'_r)        z = σ(W_z x + b_z + U_z h + b'_z)
         n = γ(W_n x + b_n + r (U_n h + b'_n))    with linear_before_reset (PyTorch, cuDNN)
@@ -95,8 +95,8 @@ def gru(
         h' = z h + (1 - z) n                     with update_keeps (Cho et al. 2014, ONNX, PyTorch)
         h' = (1 - z) h + z n                     without (Chung et al. 2014); σ must have values in [0, 1]
 
-    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None, as in both papers), rows in the order r, z, n.
-    The unit of Cho et al. is ``linear_before_reset=False, update_keeps=True``. Other arguments as for `lstm`.
+    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None, as in both papers), rows in the order r, z,
+    n. The unit of Cho et al. is ``linear_before_reset=False, update_keeps=True``. Other arguments as for `lstm`.
 
     Sources: Cho et al. 2014, https://arxiv.org/abs/1406.1078; Chung et al. 2014, https://arxiv.org/abs/1412.3555.
     """
@@ -106,7 +106,7 @@ def gru(
             f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
         )
     settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     return _layer("gru", name, x, arrays, {"gate": gate, "candidate": candidate}, settings, reverse, (h_0, None))
 
 
@@ -124,23 +124,23 @@ def rnn(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """A simple recurrent layer, with f = ``activation``:
+    """Build a simple recurrent layer, with f = ``activation``:
 
         h' = f(W x + b + U s + b')        s' = h', or projection(h')
 
-    weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`.
-    Source: Elman 1990.
+    weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`. Source: Elman
+    1990.
     """
-    arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     roles = {"candidate": activation}
     return _layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
 
 
 def projection(weight: Any, bias: Any = None, *, function: Activation | str | None = None) -> Projection:
-    """s' = function(weight · h' + bias), fed back and written in place of h'; weight [P, H], bias [P].
+    """Describe a projection s' = function(weight · h' + bias), which is fed back and written in place of h'.
 
-    ``function``: None for the identity, ``softmax`` over all P, or an activation. The identity and no bias are Sak, Senior, Beaufays
-    2014 (LSTMP); Jordan's network is one of an `rnn`.
+    weight is [P, H] and bias is [P], zero when None. ``function`` is None for the identity, ``softmax`` over all P, or an activation. The
+    identity without a bias is the LSTMP of Sak, Senior, Beaufays 2014; Jordan's network is an `rnn` with a projection.
     """
     w = matrix("projection", "weight", weight, "[P, H]")
     b = shaped_or_zeros("projection", "bias", bias, (w.shape[0],), "[P]")
@@ -150,10 +150,10 @@ def projection(weight: Any, bias: Any = None, *, function: Activation | str | No
 
 
 def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None = None) -> Recurrent:
-    """One layer of two directions, from two of one direction over the same input: ``output`` is [forward, backward] [N, T, 2·P].
+    """Join two layers of one direction over the same input into one; ``output`` is [forward, backward] [N, T, 2·P].
 
-    ``backward`` is made with ``reverse=True``; both are of the same cell, sizes and settings. Activations, weights and states are each's own.
-    Source: Schuster, Paliwal 1997.
+    ``backward`` is made with ``reverse=True``. Both have the same cell, sizes and settings; each has its own activations, weights and
+    states. Source: Schuster, Paliwal 1997.
     """
     where = place("bidirectional", name)
     for what, handle, reverse in (("forward", forward, False), ("backward", backward, True)):
@@ -182,11 +182,20 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
     return _handle(replace(a, directions=a.directions + b.directions), name, forward.input, states)
 
 
+class _Arrays(NamedTuple):
+    """The weights and biases of a layer, as its caller gave them; a bias may be None."""
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+
+
 def _layer(
     cell: CellKind,
     name: str | None,
     x: Tensor,
-    arrays: tuple[Any, Any, Any, Any],
+    arrays: _Arrays,
     roles: Mapping[str, Any],
     settings: Mapping[str, Any],
     reverse: bool,
@@ -194,14 +203,14 @@ def _layer(
     projection: Any = None,
     peephole: Mapping[str, Any] | None = None,
 ) -> Recurrent:
-    """A checked layer of one direction."""
+    """Return a checked layer of one direction."""
     where = place(cell, name)
     x = sequence(where, x)
     functions = {role: checked_function(where, "activation" if cell == "rnn" else role, f) for role, f in roles.items()}
     gates = gate_blocks(cell, settings.get("forget", "gate"))
     G = len(gates)
     blocks = f"{G}·H" if G > 1 else "H"
-    w = matrix(where, "weight_ih", arrays[0], f"[{blocks}, I] with I = {x.features}")
+    w = matrix(where, "weight_ih", arrays.weight_ih, f"[{blocks}, I] with I = {x.features}")
     if w.shape[1] != x.features or w.shape[0] % G:
         raise DataError(
             f"{where}: weight_ih has shape {list(w.shape)}, expected [{blocks}, I] with I = {x.features}"
@@ -215,9 +224,9 @@ def _layer(
     direction = Direction(
         reverse=bool(reverse),
         weight_ih=w,
-        weight_hh=shaped(where, "weight_hh", arrays[1], (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
-        bias_ih=shaped_or_zeros(where, "bias_ih", arrays[2], (G * H,), f"[{blocks}]"),
-        bias_hh=shaped_or_zeros(where, "bias_hh", arrays[3], (G * H,), f"[{blocks}]"),
+        weight_hh=shaped(where, "weight_hh", arrays.weight_hh, (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
+        bias_ih=shaped_or_zeros(where, "bias_ih", arrays.bias_ih, (G * H,), f"[{blocks}]"),
+        bias_hh=shaped_or_zeros(where, "bias_hh", arrays.bias_hh, (G * H,), f"[{blocks}]"),
         activations=functions,
         h_0=h_0,
         c_0=c_0,
@@ -230,7 +239,7 @@ def _layer(
 
 
 def _handle(layer: RecurrentLayer, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
-    """The handle of a layer whose tensors have no names yet."""
+    """Return the handle of a layer whose tensors have no names yet."""
     directions = len(layer.directions)
     fed_back = directions * layer.output_size
     writes: dict[Slot, TensorInfo] = {"": TensorInfo(fed_back, True), "h_n": TensorInfo(fed_back, False)}

@@ -1,4 +1,7 @@
-"""Handles: what the functions of `qrnn.layers` take and return. They are immutable; a model is what its outputs depend on."""
+"""The handles that the functions of `qrnn.layers` take and return.
+
+Handles are immutable. A model consists of the layers that its outputs depend on.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ Slot = Literal["", "h_n", "c_n"]
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A layer to be: ``make(name, names of its inputs)`` gives it once names are known.
+    """A layer that is not built yet: ``make(name, names of its inputs)`` returns it once the names are known.
 
-    ``writes`` says the shapes of its tensors; ``states`` are its graph state inputs.
+    ``writes`` gives the shapes of its tensors, and ``states`` are its graph state inputs.
     """
 
     kind: str
@@ -33,13 +36,13 @@ class Node:
     states: tuple[State, ...] = ()
 
     def tensor(self, slot: Slot = "") -> Tensor:
-        """What it writes, as others read it."""
+        """Return the handle of a tensor that this layer writes."""
         return Tensor(self.writes[slot].features, self.writes[slot].has_time, self, slot)
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """Real values, ``[N, T, features]`` when ``has_time``, else ``[N, features]``: a graph input or what a layer writes."""
+    """A tensor of real values, a graph input or what a layer writes: ``[N, T, features]`` when ``has_time``, else ``[N, features]``."""
 
     features: int
     has_time: bool
@@ -48,7 +51,7 @@ class Tensor:
 
     @property
     def name(self) -> str:
-        """Its name in the model; `qrnn.layers.model` numbers layers that were given no name of their own (lstm, lstm_2, …)."""
+        """The tensor's name in the model; `qrnn.layers.model` numbers layers that were given no name (lstm, lstm_2, …)."""
         if isinstance(self.source, GraphInput):
             return self.source.name
         return tensor_name(self.source.name or self.source.kind, self.slot)
@@ -62,36 +65,44 @@ class Tokens:
 
     @property
     def name(self) -> str:
+        """The name of the graph input."""
         return self.source.name
 
     @property
     def vocabulary(self) -> int:
+        """The number of different tokens; each token is in [0, vocabulary)."""
         return self.source.vocabulary
 
     @property
     def has_time(self) -> bool:
+        """Whether the input has a time axis."""
         return self.source.has_time
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A graph state input ``[N, size]``, for h_0 or c_0 of a layer; zeros where it is not given at run time."""
+    """A graph state input ``[N, size]`` for h_0 or c_0 of a layer; it is zero where it is not given at run time."""
 
     source: GraphInput
 
     @property
     def name(self) -> str:
+        """The name of the graph input."""
         return self.source.name
 
     @property
     def size(self) -> int:
+        """The number of features of the state."""
         return self.source.features
 
 
 @dataclass(frozen=True, eq=False)
 class Recurrent:
-    """A recurrent layer: ``output`` [N, T, D·P], every step; ``h_n`` [N, D·P] and, of an LSTM, ``c_n`` [N, D·H], after each sequence's
-    last valid step. ``c_n`` may only be an output of the model."""
+    """The handle of a recurrent layer.
+
+    ``output`` [N, T, D·P] holds every step; ``h_n`` [N, D·P] and, for an LSTM, ``c_n`` [N, D·H] hold the states after each sequence's last
+    valid step. ``c_n`` may only be an output of the model.
+    """
 
     output: Tensor
     h_n: Tensor
@@ -102,8 +113,11 @@ class Recurrent:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network with an output layer, Elman's or Jordan's: ``output`` [N, T, O], every step's y; ``last`` [N, O], y after each sequence's
-    last valid step; ``recurrent``, the layer inside."""
+    """The handle of Elman's or Jordan's network, a recurrent layer with an output layer.
+
+    ``output`` [N, T, O] holds y of every step, ``last`` [N, O] holds y after each sequence's last valid step, and ``recurrent`` is the
+    layer inside.
+    """
 
     output: Tensor
     last: Tensor
@@ -111,7 +125,7 @@ class Network:
 
 
 def tensor_name(layer: str, slot: Slot) -> str:
-    """The name of a layer's tensor in the model."""
+    """Return the name of a layer's tensor in the model."""
     return f"{layer}.{slot}" if slot else layer
 
 
@@ -122,12 +136,12 @@ def simple_layer(
     shape: tuple[int, bool],
     make: Callable[[str, tuple[str, ...]], Layer],
 ) -> Tensor:
-    """The one tensor of a layer without a state; ``shape`` is (features, has_time)."""
+    """Return the one tensor of a layer without a state; ``shape`` is (features, has_time)."""
     return Node(kind, name, inputs, make, {"": TensorInfo(*shape)}).tensor()
 
 
 def readable(where: str, value: Any, what: str = "its input") -> Tensor:
-    """A `Tensor` that a layer may read; the errors say what to give instead."""
+    """Return ``value`` as a `Tensor` that a layer may read; the errors say what to give instead."""
     if isinstance(value, (Recurrent, Network)):
         raise DataError(f"{where}: {what} is a whole layer; give one of its tensors, as .output")
     if isinstance(value, Tokens):
@@ -142,7 +156,7 @@ def readable(where: str, value: Any, what: str = "its input") -> Tensor:
 
 
 def sequence(where: str, value: Any) -> Tensor:
-    """A `readable` tensor with a time axis."""
+    """Return ``value`` as a `readable` tensor with a time axis."""
     tensor = readable(where, value)
     if not tensor.has_time:
         raise DataError(f"{where}: its input {tensor.name!r} is [N, {tensor.features}], expected a sequence [N, T, F]")
@@ -161,7 +175,7 @@ def _input_name(kind: str, name: Any) -> str:
 
 
 def input(name: str, features: int, *, has_time: bool = True, axis: str = TIME) -> Tensor:
-    """A graph input of real values, [N, T, features], or [N, features] without ``has_time``.
+    """Declare a graph input of real values, [N, T, features], or [N, features] without ``has_time``.
 
     ``axis`` names its time axis: inputs of one axis have equal lengths, those of several have lengths of their own.
     """
@@ -173,7 +187,7 @@ def input(name: str, features: int, *, has_time: bool = True, axis: str = TIME) 
 
 
 def tokens(name: str, vocabulary: int, *, has_time: bool = True, axis: str = TIME) -> Tokens:
-    """A graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``; ``axis`` as for `input`."""
+    """Declare a graph input of integers in [0, vocabulary), [N, T], or [N] without ``has_time``; ``axis`` as for `input`."""
     name = _input_name("tokens", name)
     vocabulary = count(place("tokens", name), "vocabulary", vocabulary)
     place("tokens", axis)  # refuses what is no name
@@ -181,6 +195,9 @@ def tokens(name: str, vocabulary: int, *, has_time: bool = True, axis: str = TIM
 
 
 def state(name: str, size: int) -> State:
-    """A graph state input [N, size]: give it as h_0 or c_0 of a layer, and carry h_n or c_n to it from call to call."""
+    """Declare a graph state input [N, size].
+
+    Give it to a layer as h_0 or c_0, and carry the layer's h_n or c_n back to it from call to call.
+    """
     name = _input_name("state", name)
     return State(GraphInput(name, "state", (count(place("state", name), "size", size),), False))

@@ -1,4 +1,4 @@
-"""ONNX models in, `FloatModel` out.
+"""Import ONNX models as `FloatModel`.
 
 The graph is interpreted once on abstract values (`values.py`); each ONNX operator is one function in `operators/`.
 """

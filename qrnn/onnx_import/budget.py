@@ -1,7 +1,7 @@
-"""What the import of one ONNX file may cost: memory and work in proportion to the file, whatever its nodes ask for.
+"""Bound the cost of importing one ONNX file: memory and work in proportion to the file, whatever its nodes ask for.
 
-A file of a few kilobytes can describe values of any size, and functions that call functions can describe any number of nodes. So
-everything that the importer makes is counted here before it is made, for all values of the file together.
+A file of a few kilobytes can describe values of any size, and functions that call functions can describe any number of nodes. So everything
+that the importer makes is counted here before it is made, for all values of the file together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from qrnn.errors import UnsupportedError
 
 MEMORY = 320 << 20
-"""Bytes that any file may take."""
+"""Bytes of memory that the import of any file may take."""
 
 MEMORY_PER_BYTE = 10
 """Bytes that a file may take beyond `MEMORY` for each byte of its own: weights are read as float64 and reordered into new arrays."""
@@ -37,12 +37,14 @@ ITEM_WORK = 2_000
 
 
 class BudgetError(UnsupportedError):
-    """A file asks for more memory or work than one of its size may take. It ends the import at once."""
+    """A file asks for more memory or work than a file of its size may take; the import ends at once."""
 
 
 class Budget:
-    """Memory and work left to the import of one file of ``size`` bytes (external data included). Memory is never given back: a graph's
-    values stay alive until its import ends."""
+    """Memory and work left to the import of one file of ``size`` bytes (external data included).
+
+    Memory is never given back: a graph's values stay alive until its import ends.
+    """
 
     def __init__(self, size: int) -> None:
         self.memory = 0
@@ -50,12 +52,12 @@ class Budget:
         self.allow(size)
 
     def allow(self, size: int) -> None:
-        """Set the limits to those of a file of ``size`` bytes, which turned out to be its size; what is counted stays counted."""
+        """Set the limits to those of a file of ``size`` bytes, once its size is known; what was counted stays counted."""
         self.memory_limit = MEMORY + MEMORY_PER_BYTE * size
         self.work_limit = WORK + WORK_PER_BYTE * size
 
     def hold(self, what: str, size: int, scratch: int = 0) -> None:
-        """Count ``size`` bytes that stay and check ``scratch`` bytes that are given back at once; ``what`` needs them."""
+        """Count ``size`` bytes that ``what`` keeps, and check ``scratch`` bytes that it gives back at once."""
         if self.memory + size + scratch > self.memory_limit:
             raise BudgetError(
                 f"{what} takes {quantity(size + scratch)} bytes beside {quantity(self.memory)} held already; at most "
@@ -73,17 +75,19 @@ class Budget:
         self.work += work
 
     def value(self, what: str, elements: int, scratch: int = 0, cost: int = ELEMENT_WORK) -> None:
-        """Count a new value of ``elements`` numbers, ``scratch`` more while it is made, and ``cost`` nanoseconds for each element."""
+        """Count a new value of ``elements`` numbers, with ``scratch`` more while it is made, and ``cost`` nanoseconds for each element."""
         self.hold(what, elements * ELEMENT_BYTES, scratch * ELEMENT_BYTES)
         self.spend(what, elements * cost)
 
 
 def count(shape: Iterable[int]) -> int:
-    """Elements of an array of this shape, an axis of size 0 counted as 1: what is empty along one axis may be long along another,
-    and a reduction or an intermediate result brings that length back."""
+    """Return the number of elements of an array of this shape, with an axis of size 0 counted as 1.
+
+    What is empty along one axis may be long along another, and a reduction or an intermediate result brings that length back.
+    """
     return math.prod(max(int(size), 1) for size in shape)
 
 
 def quantity(number: int) -> str:
-    """A number for a message; the largest are given as a power of two."""
+    """Return a number for a message; the largest are given as a power of two."""
     return f"{number:,}" if number < 1 << 60 else f"about 2^{number.bit_length() - 1}"

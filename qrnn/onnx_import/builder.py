@@ -1,9 +1,10 @@
-"""The float model under construction: what operator handlers write to."""
+"""The float model under construction, to which operator handlers write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,11 +32,11 @@ RUN_BYTES = 512
 """Memory of one of the pieces that a Concat layer joins, beside its indices."""
 
 RUN_WORK = 4_000
-"""Nominal nanoseconds to make one."""
+"""Nominal nanoseconds to make one such piece."""
 
 
 class Names:
-    """Names given out so far."""
+    """The names given out so far."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -43,7 +44,10 @@ class Names:
         """A name, and whether it was kept apart from others → the last number that it got: the next search starts there."""
 
     def unique(self, name: str, others: Set[str] = frozenset()) -> str:
-        """``name``, with a number when it was given out before or is among ``others``, which are the same whenever there are any."""
+        """Return ``name``, with a number when it was given out before or is among ``others``.
+
+        Where ``others`` is given, it is the same set in every call.
+        """
         key = (name, bool(others))
         number = self._numbers.get(key, 1)
         unique = name if number == 1 else f"{name}_{number}"
@@ -55,11 +59,20 @@ class Names:
         return unique
 
 
+class NodeLengths(NamedTuple):
+    """A recurrent node as messages call it, its sequence_lens input, and whether a direction of it runs in reverse."""
+
+    where: str
+    lengths: str | None
+    reverse: bool
+
+
 @dataclass(eq=False)
 class Builder:
-    """Layers and tensors so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
+    """The layers and tensors made so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
 
-    ``one_step``: the graph runs one time step per call. ``stream``: its states are to be carried from step to step whatever it shows.
+    ``one_step`` is true for a graph that runs one time step per call. ``stream`` asks that its states be carried from step to step in any
+    case.
     """
 
     one_step: bool
@@ -72,8 +85,8 @@ class Builder:
     vocabulary: dict[str, int] = field(default_factory=dict)
     carries: dict[int, set[int]] = field(default_factory=dict)
     """Id in a state input → ids of the final states that it initialises."""
-    lengths_of: list[tuple[str, str | None, bool]] = field(default_factory=list)
-    """For each recurrent node: what to call it, its sequence_lens input, and whether a direction of it runs in reverse."""
+    lengths_of: list[NodeLengths] = field(default_factory=list)
+    """An entry for each recurrent node."""
     inputs: dict[str, GraphInput] = field(default_factory=dict)
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
     states: dict[str, Tensor] = field(default_factory=dict)
@@ -86,7 +99,7 @@ class Builder:
         self.book = TensorBook(self.budget)
 
     def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
-        """A new tensor; a generated name is kept apart from every value name of the graph."""
+        """Make a tensor; a generated name is kept apart from every value name of the graph."""
         unique = self._names.unique(name, self.value_names if generated else frozenset())
         tensor = self.book.add(unique, features, has_time, kind)
         if kind == "state":
@@ -94,31 +107,35 @@ class Builder:
         return tensor
 
     def add_dense(self, layer: Dense) -> None:
+        """Append a Dense layer, and remember it by its output."""
         self.layers.append(layer)
         self._dense[layer.output] = layer
 
     def dense_that_writes(self, tensor: Tensor) -> Dense | None:
-        """The Dense layer whose output a tensor is."""
+        """Return the Dense layer whose output a tensor is, or None."""
         return self._dense.get(tensor.name)
 
     def result(
         self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer", part: str = ""
     ) -> Tensor:
-        """The tensor of a node's output, named as in the graph; of a ``part`` of an output that several layers write, with its name."""
+        """Make the tensor of a node's output, named as in the graph.
+
+        Where several layers write an output, ``part`` is appended to the name.
+        """
         name = node.output_names[output] if output < len(node.output_names) else ""
         role = ("Y", "h_n", "c_n")[output]
         made = not name or bool(part)
         return self.new_tensor((name or f"{node.name}.{role}") + part, made, features, has_time, kind)
 
     def constant(self, values: FloatArray, axes: tuple[Symbol | None, ...]) -> Features:
-        """Constants whose batch or time size is symbolic, as features of a tensor that only initial states may read."""
+        """Return constants whose batch or time size is symbolic, as features of a tensor that only initial states may read."""
         name = f"constant_{len(self.book.tensors)}"
         flat = values.reshape(-1)
         tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
         return Features(tensor.ids.reshape(values.shape), axes)
 
     def computable(self, node: Node, ids: IndexArray) -> IndexArray:
-        """``ids`` as a layer may read them; refuses states, tokens and mixtures of tensors with and without time.
+        """Return ``ids`` as a layer may read them; refuse states, tokens and mixtures of tensors with and without time.
 
         In a graph of one step per call, h_n is that step's output: over whole sequences it stands for every step.
         """
@@ -142,7 +159,7 @@ class Builder:
         return flat
 
     def operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
-        """One tensor and the indices in it that hold ``value``, row-major; several tensors are concatenated by a layer."""
+        """Return one tensor and the indices in it that hold ``value``, row-major; several tensors are concatenated by a layer."""
         flat = self.computable(node, value.ids)
         parts = self.book.parts(flat)
         if len(parts) == 1:
@@ -150,14 +167,14 @@ class Builder:
         return self.gathered(node, flat)
 
     def whole_operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
-        """As `operand`, but the indices are a permutation of the whole tensor."""
+        """Return what `operand` does, with indices that are a permutation of the whole tensor."""
         tensor, indices = self.operand(node, value)
         if indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(tensor.features)):
             return tensor, indices
         return self.gathered(node, indices + tensor.start)
 
     def gathered(self, node: Node, flat: IndexArray) -> tuple[Tensor, IndexArray]:
-        """A Concat layer that brings ``flat`` ids together in this order."""
+        """Add a Concat layer that brings ``flat`` ids together in this order."""
         runs = []
         parts = self.book.parts(flat)
         owner = np.empty(flat.size, dtype=np.int64)
@@ -176,7 +193,7 @@ class Builder:
         return output, np.arange(flat.size, dtype=np.int64)
 
     def spread_columns(self, node: Node, weight: FloatArray, tensor: Tensor, indices: IndexArray) -> FloatArray:
-        """Weight [O, len(indices)] for the columns ``indices`` of a tensor → [O, tensor.features], zero elsewhere."""
+        """Spread the columns of weight [O, len(indices)] to those of a tensor: [O, tensor.features], zero elsewhere."""
         if np.array_equal(indices, np.arange(tensor.features)):
             return weight
         node.reserve(weight.shape[0] * tensor.features)
@@ -192,7 +209,7 @@ class Builder:
         return Features((indices + output.start).reshape(value.ids.shape), value.axes)
 
     def last_step(self, node: Node, value: Features) -> Features:
-        """``value`` at its last step: its TIME axis becomes a feature axis of size 1."""
+        """Return ``value`` at its last step: its TIME axis becomes a feature axis of size 1."""
         axes = tuple(None if axis is TIME else axis for axis in value.axes)
         if self.one_step:  # the only step is the last; the axis stays the time axis of whole sequences
             return value

@@ -1,4 +1,4 @@
-"""Tensors of the file as NumPy arrays, and folding of nodes that read constants only."""
+"""Read tensors of the file as NumPy arrays, and fold nodes that read constants only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FOLDABLE = frozenset(
 
 
 def stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
-    """How many bytes ``raw_data`` has for a tensor's type and shape. ``what`` names it in errors."""
+    """Return how many bytes ``raw_data`` has for a tensor's type and shape; ``what`` names the tensor in errors."""
     if any(size < 0 for size in tensor.dims):
         raise ModelFileError(
             f"{what} has the shape {list(tensor.dims)[:MOST_AXES]}; the file is damaged, export it again"
@@ -80,11 +80,11 @@ def stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
 
 
 _PACKED = {2: ("uint2", "int2"), 4: ("uint4", "int4", "float4_e2m1fn"), 6: ("float6_e2m3fn", "float6_e3m2fn")}
-"""Bits → the types that the file packs."""
+"""The types that the file packs, by their bits."""
 
 
 def refuse_external(tensor: onnx.TensorProto, what: str) -> None:
-    """Refuse a tensor whose data is not in it; onnx would look for its file from wherever the process runs."""
+    """Refuse a tensor whose data are in another file: onnx would look for that file from wherever the process runs."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelFileError(
             f"{what} has its data in an external file that is not loaded; load the model from its file with qrnn.load_onnx"
@@ -92,7 +92,7 @@ def refuse_external(tensor: onnx.TensorProto, what: str) -> None:
 
 
 def to_numpy(tensor: onnx.TensorProto, what: str, budget: Budget) -> Array:
-    """A tensor as float64, int64 or bool. ``what`` names it in errors."""
+    """Return a tensor as float64, int64 or bool; ``what`` names it in errors."""
     refuse_external(tensor, what)
     needed = stored_bytes(tensor, what)
     if len(tensor.dims) > MOST_AXES:
@@ -125,7 +125,7 @@ def to_numpy(tensor: onnx.TensorProto, what: str, budget: Budget) -> Array:
 
 
 def canonical(array: Array, what: str) -> Array:
-    """An array as float64, int64 or bool; NaN and infinity are refused."""
+    """Return an array as float64, int64 or bool; refuse NaN and infinity."""
     if array.dtype.kind == "b":
         return array
     if array.dtype.kind in "iu":
@@ -170,7 +170,7 @@ def fold(proto: onnx.NodeProto, opset: int, inputs: list[Array | None], budget: 
 
 
 def _elements(proto: onnx.NodeProto, given: dict[str, Array]) -> int:
-    """The most elements of a `FOLDABLE` node's result and of what it makes on the way."""
+    """Return the most elements of a `FOLDABLE` node's result and of its intermediate results."""
     shapes: list[Any] = [value.shape for value in given.values()]
     largest = max((count(shape) for shape in shapes), default=1)
     if proto.op_type.startswith("Reduce"):  # the second operand only lists axes

@@ -1,4 +1,4 @@
-"""Weights in files beside the model: which bytes a tensor names, checked before any of them is read."""
+"""Read weights in files beside the model; which bytes a tensor names is checked before any of them is read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LARGEST_FILE = (1 << 31) - 1
 """Bytes of a model with its external data: the most that protobuf can hold."""
 
 LARGEST_READ = 1 << 30
-"""Bytes that one call reads; some systems take no more than 2^31."""
+"""The most bytes that one call reads; some systems read no more than 2^31."""
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's data is in another file. The list ``external_data`` of any other tensor means nothing."""
+    """Return whether a tensor's data are in another file. The list ``external_data`` of any other tensor means nothing."""
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
@@ -40,9 +40,9 @@ class Range:
 
 
 def load_external_data(tensors: Iterable[onnx.TensorProto], model_file: Path, size: int, digest: hashlib._Hash) -> int:
-    """Read the data of the external ones among ``tensors`` into them; the number of bytes read.
+    """Read the data of the external ones among ``tensors`` into them, and return the number of bytes read.
 
-    The files must be regular ones in the folder of ``model_file`` or below it. ``size``: of the model itself, in bytes. ``digest`` is
+    The files must be regular ones in the folder of ``model_file`` or below it. ``size`` is that of the model itself in bytes. ``digest`` is
     updated with the bytes read: each range once, by file and offset. Raises `ModelFileError`.
     """
     wanted = [(_range(tensor), tensor) for tensor in tensors if is_external(tensor)]
@@ -83,7 +83,7 @@ def load_external_data(tensors: Iterable[onnx.TensorProto], model_file: Path, si
 
 
 def _range(tensor: onnx.TensorProto) -> Range:
-    """What a tensor says about its data."""
+    """Return where a tensor says that its data are."""
     where = f"tensor '{tensor.name}'"
     given: dict[str, str] = {}
     for entry in tensor.external_data:
@@ -123,7 +123,7 @@ def _refuse(location: str, why: str) -> ModelFileError:
 
 
 def _steps(folder: str, location: str) -> tuple[str, ...]:
-    """The way from ``folder`` to a file in it, all links and ``..`` resolved."""
+    """Return the path from ``folder`` to a file in it, part by part, with all links and ``..`` resolved."""
     if os.path.isabs(location):
         raise _refuse(location, "the path is not a relative one")
     resolved = os.path.realpath(os.path.join(folder, location))
@@ -134,7 +134,7 @@ def _steps(folder: str, location: str) -> tuple[str, ...]:
 
 
 def _checked_size(folder: str, location: str, ranges: list[Range]) -> int:
-    """The size of an external file, which holds all ``ranges``; nothing is opened for it."""
+    """Return the size of an external file, which must hold all ``ranges``; nothing is opened for it."""
     try:
         found = os.lstat(os.path.join(folder, *_steps(folder, location)))
     except (OSError, ValueError) as error:
@@ -160,7 +160,7 @@ def _check_range(r: Range, location: str, found: os.stat_result) -> None:
 
 @contextmanager
 def _opened(folder: str, location: str) -> Iterator[tuple[int, os.stat_result]]:
-    """An external file open for reading, and what it is. A link put in its way meanwhile is not followed."""
+    """Open an external file for reading, and return its descriptor and status. A link put in its way meanwhile is not followed."""
     steps = _steps(folder, location)
     handles: list[int] = []
     try:
@@ -184,7 +184,7 @@ def _opened(folder: str, location: str) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def _read(file: int, r: Range, location: str) -> bytes:
-    """The bytes of a range, all of them."""
+    """Read all bytes of a range."""
     os.lseek(file, r.offset, os.SEEK_SET)
     data = read_exactly(file, r.length)
     if len(data) != r.length:
@@ -193,7 +193,7 @@ def _read(file: int, r: Range, location: str) -> bytes:
 
 
 def read_exactly(file: int, length: int) -> bytes:
-    """``length`` bytes from an open file, fewer where it ends before."""
+    """Read ``length`` bytes from an open file, fewer where it ends before."""
     chunks, left = [], length
     while left:
         chunk = os.read(file, min(left, LARGEST_READ))

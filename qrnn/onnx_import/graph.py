@@ -1,4 +1,4 @@
-"""From an ONNX model in memory to a `FloatModel`: two passes over the nodes, one for the roles of axes, one for the layers."""
+"""Convert an ONNX model in memory to a `FloatModel`, in two passes over the nodes: one for the roles of axes, one for the layers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 
 
 def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", stream: bool = False) -> FloatModel:
-    """Import a model whose external data, if any, is loaded; ``stream`` as for `load_onnx`.
+    """Import a model whose external data, if any, are loaded; ``stream`` is as for `load_onnx`.
 
-    Raises `ModelFileError` when it is malformed, `UnsupportedError` with all that is not implemented, and `BudgetError`, which is one,
-    when it takes more memory or work than a model of its size may.
+    Raises `ModelFileError` when the model is malformed, `UnsupportedError` with everything that is not implemented, and its subclass
+    `BudgetError` when the model takes more memory or work than one of its size may.
     """
     budget = Budget(0)
     for tensor in check_structure(model, name, budget).tensors:
@@ -49,7 +49,7 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", str
 def import_checked(
     model: onnx.ModelProto, name: str, source_sha256: str, budget: Budget, stream: bool = False
 ) -> FloatModel:
-    """`import_model` for a model that went through `check_structure` with this budget."""
+    """Import a model that went through `check_structure` with this budget; see `import_model`."""
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
     constants = Constants(graph, budget)
@@ -76,7 +76,7 @@ def import_checked(
 
 
 class Constants:
-    """The initializers, converted when first read: unused ones may be of any type. Also what nodes that read constants only give."""
+    """The initializers, converted when first read (unused ones may be of any type), and results of nodes that read only constants."""
 
     def __init__(self, graph: onnx.GraphProto, budget: Budget) -> None:
         if graph.sparse_initializer:
@@ -92,14 +92,17 @@ class Constants:
         self._settled: set[str] = set()
 
     def settled(self, proto: onnx.NodeProto) -> bool:
-        """Whether a node, those before it told, depends on nothing but constants. What a shape gives does not count: the first pass
-        may take an axis for a number that is batch or time in the second."""
+        """Return whether a node depends on nothing but constants; nodes before it must have been asked first.
+
+        The result of a Shape node does not count: the first pass may take an axis for a number that is batch or time in the second.
+        """
         settled = all(not i or i in self.names or i in self._settled for i in proto.input)
         if settled:
             self._settled.update(proto.output)
         return settled
 
     def get(self, name: str) -> Any:
+        """Return the initializer of that name as an array."""
         if name not in self._arrays:
             self._arrays[name] = to_numpy(self._protos[name], f"initializer '{name}'", self.budget)
         return self._arrays[name]
@@ -124,7 +127,7 @@ def _checked_opset(model: onnx.ModelProto, name: str) -> int:
 
 
 def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The model after the ONNX checker, with model-local functions inlined."""
+    """Return the model after the ONNX checker, with model-local functions inlined."""
     try:
         checker.check_model(model)
         return inliner.inline_local_functions(model) if model.functions else model
@@ -135,7 +138,7 @@ def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that the outputs depend on, in order."""
+    """Return the nodes that the outputs depend on, in order."""
     wanted = {o.name for o in graph.output}
     live = []
     for node in reversed(graph.node):
@@ -164,7 +167,10 @@ def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.N
 def find_roles(
     nodes: list[onnx.NodeProto], opset: int, constants: Constants, inputs: dict[str, DeclaredInput]
 ) -> tuple[Roles, bool]:
-    """First pass. Also whether an operator without a handler may have hidden the way from an input to a recurrent node."""
+    """Run the first pass, which finds the roles of axes and inputs.
+
+    Return also whether an operator without a handler may have hidden the path from an input to a recurrent node.
+    """
     roles = Roles()
     values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
     budget = constants.budget
@@ -199,7 +205,7 @@ def find_roles(
 
 
 def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
-    """A node's outputs by its handler, or folded when it has none and reads constants."""
+    """Return a node's outputs by its handler, or folded when it has none and reads constants."""
     if proto.op_type in HANDLERS:
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
             result = HANDLERS[proto.op_type](node, build)
@@ -225,7 +231,10 @@ def _build_layers(
     problems: Problems,
     read: set[str],
 ) -> None:
-    """Second pass: every node's handler on values; what is refused is collected and poisons what depends on it."""
+    """Run the second pass: every node's handler on values.
+
+    Refusals are collected, and their results poison what depends on them.
+    """
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
         node = Node(proto, opset, operands, build.budget)
@@ -265,7 +274,7 @@ def _finish(
     name: str,
     source_sha256: str,
 ) -> FloatModel:
-    """Outputs, unused layers away, and the checks that need the whole model."""
+    """Make the outputs, remove unused layers, and run the checks that need the whole model."""
     outputs = []
     for declared in graph.output:
         value = values.get(declared.name)  # None: an initializer that no node reads
@@ -306,7 +315,7 @@ def _finish(
 
 
 def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
-    """The layers that the outputs depend on: a Dense whose bias moved into its successor goes here."""
+    """Return the layers that the outputs depend on; a Dense whose bias moved into its successor is dropped here."""
     live = []
     for layer in reversed(layers):
         if wanted.intersection(layer.outputs):
@@ -316,18 +325,18 @@ def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
 
 
 def _check_lengths(build: Builder, problems: Problems) -> None:
-    """One sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
-    given = {lengths for _, lengths, _ in build.lengths_of if lengths is not None}
+    """Require one sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
+    given = {node.lengths for node in build.lengths_of if node.lengths is not None}
     if len(given) > 1:
         problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
     if not given:
         return
     if any(isinstance(layer, LastStep) for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
-    for where, lengths, reverse in build.lengths_of:
-        if lengths is None and reverse:
+    for node in build.lengths_of:
+        if node.lengths is None and node.reverse:
             problems.refuse(
-                f"{where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"
+                f"{node.where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"
             )
-        elif lengths is None:
-            build.notes.append(f"{where} has no sequence_lens; here its padding is ignored as in the other layers")
+        elif node.lengths is None:
+            build.notes.append(f"{node.where} has no sequence_lens; here its padding is ignored as in the other layers")

@@ -19,18 +19,19 @@ from qrnn.onnx_import.values import BATCH, MOST_AXES, POISON, TIME, Features, Sy
 
 @dataclass(frozen=True)
 class DeclaredInput:
-    """A graph input that is no initializer; dims are sizes, None where dynamic."""
+    """A graph input that is no initializer; ``dims`` are its sizes, None where dynamic."""
 
     name: str
     dims: list[int | None]
     numeric: bool
 
     def describe(self) -> str:
+        """Return the name and the shape, for messages."""
         return f"input '{self.name}' [" + ", ".join("?" if d is None else str(d) for d in self.dims) + "]"
 
 
 def declared_inputs(graph: onnx.GraphProto, constants: frozenset[str]) -> dict[str, DeclaredInput]:
-    """The true inputs in order; files before IR version 4 list the initializers as inputs too."""
+    """Return the true inputs in order; files before IR version 4 list the initializers as inputs too."""
     result = {}
     for info in graph.input:
         if info.name in constants:
@@ -66,7 +67,10 @@ def place_inputs(
     problems: Problems,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Each used input as features of a new tensor. ``quiet``: an input without a role is another problem's consequence."""
+    """Return each used input as features of a new tensor.
+
+    With ``quiet``, an input without a role is not reported, because it is the consequence of another problem.
+    """
     values: dict[str, Any] = {}
     if build.one_step:
         build.baked[TIME].add(1)
@@ -126,7 +130,7 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
 
 
 def _sizes(build: Builder, declared: DeclaredInput, role: InputRole) -> tuple[list[int], tuple[Symbol | None, ...]]:
-    """Sizes with 1 for batch and time, and which axis is which; baked sizes are noted."""
+    """Return sizes with 1 for batch and time, and which axis is which; baked sizes are noted."""
     sizes: list[int] = []
     axes: list[Symbol | None] = []
     for k, size in enumerate(declared.dims):

@@ -1,4 +1,4 @@
-"""Reading .onnx files, which may be missing, damaged or hostile."""
+"""Read .onnx files, which may be missing, damaged or hostile."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
 
     Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
 
-    ``stream`` matters for a graph that runs one time step per call. Without it, a layer remembers from step to step where its states are
-    inputs and outputs of the graph; any other begins every step with the same states, as the graph does. With it, all states are carried.
+    ``stream`` matters for a graph that runs one time step per call. Without it, a layer carries its states from step to step where they are
+    inputs and outputs of the graph; any other layer begins every step with the same states, as the graph does. With it, all states are
+    carried.
 
-    Raises `ModelFileError` when the file is missing, damaged or inconsistent, `UnsupportedError` with all that is not implemented.
+    Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
+    implemented.
     """
     file = Path(path)
     content = _content(file)
@@ -52,7 +54,7 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
 
 
 def _content(file: Path) -> bytes:
-    """The bytes of a regular file; anything else is refused before it is opened."""
+    """Return the bytes of a regular file; anything else is refused before it is opened."""
     try:
         content = read_regular(file, LARGEST_FILE)
     except OSError as error:

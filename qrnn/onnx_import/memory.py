@@ -1,8 +1,8 @@
-"""What a graph of one step per call keeps from one call to the next.
+"""Decide which states a graph of one step per call keeps from one call to the next.
 
-ONNX has no memory: a call knows of the one before only what its caller gives back. So a layer remembers where its states are inputs and
-outputs of the graph, which the caller connects. Any other layer begins every call with the same states, unless the user asks for a
-memory that the graph does not show (``stream``).
+ONNX has no memory: a call knows of the one before only what its caller gives back. So a layer carries its states where they are inputs and
+outputs of the graph, which the caller connects. Any other layer begins every call with the same states, unless the user asks for a memory
+that the graph does not show (``stream``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ REMEDY = "convert with --stream (load_onnx(…, stream=True)) for a model that r
 
 
 def with_memory(model: FloatModel, stream: bool) -> FloatModel:
-    """``model`` with the memory of each recurrent layer decided, and a note of it; UnsupportedError for what only a part remembers."""
+    """Return ``model`` with the memory of each recurrent layer decided, and a note of it.
+
+    UnsupportedError for a layer of which only a part of the states is carried.
+    """
     if not model.one_step:
         return model
     pairs = state_pairs(model)
@@ -62,7 +65,7 @@ def _noted(model: FloatModel, note: str) -> FloatModel:
 
 
 def _remembers(layer: Recurrent, pairs: dict[str, str]) -> bool:
-    """Whether every state of the layer is carried on; UnsupportedError where only some are."""
+    """Return whether every state of the layer is carried; UnsupportedError where only some are."""
     carried = [state.source in pairs for state, _, _ in initial_states(layer)]
     if all(carried):
         return True
@@ -76,7 +79,7 @@ def _remembers(layer: Recurrent, pairs: dict[str, str]) -> bool:
 
 
 def _refuse_shared(recurrent: list[Recurrent], pairs: dict[str, str]) -> None:
-    """UnsupportedError where a state that one layer carries on is also the start of another."""
+    """Raise UnsupportedError where a state that one layer carries is also the initial state of another."""
     starts = Counter(
         (state.source, int(index))
         for layer in recurrent

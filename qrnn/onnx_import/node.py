@@ -24,7 +24,7 @@ DAMAGE = (
     TypeError,
     ValueError,
 )
-"""What NumPy, onnx and protobuf raise on malformed operands (AxisError and UnicodeError are among them)."""
+"""The exceptions of NumPy, onnx and protobuf on malformed operands (AxisError and UnicodeError are among them)."""
 
 LONGEST_MESSAGE = 2000
 
@@ -33,20 +33,20 @@ MOST_LISTED = 1 << 16
 
 
 def shortened(message: str) -> str:
-    """A message without the middle of a very long list in it."""
+    """Return a message without the middle of a very long list in it."""
     if len(message) <= LONGEST_MESSAGE:
         return message
     return f"{message[: LONGEST_MESSAGE - 500]} … {message[-500:]}"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a foreign error's message, to quote it."""
+    """Return the first line of a foreign error's message, to quote it."""
     lines = str(error).strip().splitlines()
     return shortened(lines[0]) if lines else type(error).__name__
 
 
 class Node:
-    """A node with the values of its inputs. Attributes are taken one by one; `leftovers` are what nobody took."""
+    """A node with the values of its inputs. Handlers take its attributes one by one; `leftovers` are those that no handler took."""
 
     def __init__(self, proto: onnx.NodeProto, opset: int, inputs: list[Any], budget: Budget) -> None:
         self.op: str = proto.op_type
@@ -61,16 +61,19 @@ class Node:
 
     @property
     def where(self) -> str:
+        """The node's name, operator and opset, as messages begin with them."""
         return f"node '{self.name}' ({self.op}, opset {self.opset})"
 
     def refuse(self, message: str) -> UnsupportedError:
+        """Return the error that refuses this node as not supported."""
         return UnsupportedError(f"{self.where}: {shortened(message)}")
 
     def damaged(self, message: str) -> ModelFileError:
+        """Return the error that refuses this node as malformed."""
         return ModelFileError(f"{self.where}: {shortened(message)}")
 
     def reserve(self, elements: int, scratch: int = 0) -> None:
-        """Count an array of so many elements that the node is about to make, and ``scratch`` more that it needs meanwhile."""
+        """Count an array of ``elements`` that the node is about to make, and ``scratch`` more that it needs meanwhile."""
         if elements > LARGEST_SHAPE and any(is_shape(value) for value in self.inputs):
             raise self.refuse(f"makes a list of {elements} sizes; at most {LARGEST_SHAPE} are supported")
         self.budget.value(f"{self.where}: its result", elements, scratch)
@@ -81,7 +84,7 @@ class Node:
         self.reserve(elements)
 
     def take(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute, which counts as handled from here on; text as str, tensors as NumPy arrays."""
+        """Return the value of an attribute, which counts as handled from then on; text as str, tensors as NumPy arrays."""
         attribute = self._attributes.pop(name, None)
         if attribute is None:
             return default
@@ -104,17 +107,19 @@ class Node:
         return value
 
     def leftovers(self) -> list[str]:
+        """Return the names of the attributes that nothing has taken."""
         return sorted(self._attributes)
 
     def has_input(self, k: int) -> bool:
+        """Return whether input ``k`` is present."""
         return k < len(self.input_names) and self.input_names[k] != ""
 
     def input(self, k: int) -> Any:
-        """The value of input k, or None when it is absent."""
+        """Return the value of input ``k``, or None when it is absent."""
         return self.inputs[k] if self.has_input(k) else None
 
     def constant(self, k: int, what: str) -> Array:
-        """Input k as a constant array, or a refusal that says what it had to be."""
+        """Return input ``k`` as a constant array, or refuse it with what it had to be."""
         value = self.input(k)
         if value is None:
             raise self.damaged(f"input {k} ({what}) is missing")
@@ -126,7 +131,7 @@ class Node:
         return value
 
     def weights(self, k: int, what: str) -> Array:
-        """Input k as finite float64 numbers, not to be written to."""
+        """Return input ``k`` as finite float64 numbers, not to be written to."""
         value = self.constant(k, what)
         if value.dtype != np.float64:
             self.reserve(value.size)
@@ -136,7 +141,7 @@ class Node:
         return value
 
     def ints(self, k: int, what: str) -> list[int]:
-        """Input k as a list of Python ints."""
+        """Return input ``k`` as a list of Python ints."""
         value = self.constant(k, what)
         if value.dtype != np.int64:
             raise self.damaged(f"{what} '{self.input_names[k]}' has type {value.dtype}, expected integers")
@@ -147,13 +152,13 @@ class Node:
         return [int(v) for v in value.reshape(-1)]
 
     def axis(self, axis: int, rank: int) -> int:
-        """An axis number counted from the front, checked against the rank."""
+        """Return an axis number counted from the front, checked against the rank."""
         if not -rank <= axis < rank:
             raise self.damaged(f"axis {axis} is outside the {rank} axes of its input")
         return axis % rank
 
     def features(self, k: int, what: str) -> Features:
-        """Input k as computed features."""
+        """Return input ``k`` as computed features."""
         value = self.input(k)
         if value is None:
             raise self.damaged(f"input {k} ({what}) is missing")

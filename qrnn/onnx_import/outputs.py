@@ -1,4 +1,4 @@
-"""Graph outputs, and the check that a state given out is the state taken in."""
+"""Graph outputs, and the check that a final state is carried to the state input that it came from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
 FINAL = ("h_n", "c_n")
 
 MOST_NAMED = 10
-"""State inputs that a message names."""
+"""The most state inputs that a message names."""
 
 
 def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
-    """A graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
+    """Return a graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
     if not isinstance(value, Features):
         raise UnsupportedError(f"output '{name}' is a constant; re-export without it")
     if BATCH not in value.axes:
@@ -54,7 +54,7 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
 
 
 def _every_step(flat: IndexArray, build: Builder) -> IndexArray:
-    """h_n beside per-step values in a graph of one step per call is that step's output."""
+    """Replace h_n beside per-step values, in a graph of one step per call, by that step's output."""
     result = flat.copy()
     for part in build.book.parts(flat):
         steps = part.tensor.steps
@@ -64,11 +64,10 @@ def _every_step(flat: IndexArray, build: Builder) -> IndexArray:
 
 
 def check_carried_states(build: Builder, outputs: list[GraphOutput], problems: Problems) -> None:
-    """An output of final states shaped like a state input must be carried to it element by element, else a caller who feeds it back
-    gets a wrong state.
+    """Refuse an output of final states, shaped like a state input, that is not carried to it element by element.
 
-    Not meant are state inputs that another output is carried to, nor, in a graph of whole sequences, outputs of layers that no state
-    input starts.
+    A caller who feeds such an output back would get a wrong state. State inputs that another output is carried to are not meant, nor, in a
+    graph of whole sequences, outputs of layers that no state input starts.
     """
     by_name = {t.name: t for t in build.book.tensors}
     states = [i for i in build.inputs.values() if i.kind == "state"]

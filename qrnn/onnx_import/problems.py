@@ -1,4 +1,4 @@
-"""Everything in a model that is not implemented, gathered into one error."""
+"""Gather everything in a model that is not implemented into one error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
 MOST_LISTED = 100
-"""Problems that are listed in full; a message of many thousands helps nobody."""
+"""The most problems that are listed in full; a message with thousands helps nobody."""
 
 
 class Problems:
-    """Refusals so far. Operators without a handler are grouped; other refusals keep their own message."""
+    """The refusals so far. Operators without a handler are grouped; other refusals keep their own message."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -23,10 +23,11 @@ class Problems:
         self._messages: dict[str, None] = {}
 
     def refuse(self, message: str) -> None:
+        """Add a refusal."""
         self._messages[message] = None
 
     def unsupported(self, proto: onnx.NodeProto) -> None:
-        """A node whose operator has no handler."""
+        """Add a node whose operator has no handler."""
         op = proto.op_type if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{proto.op_type}"
         name = proto.name or next((f"output {o}" for o in proto.output if o), "unnamed")
         self._operators.setdefault(op, []).append(f"'{name}'")

@@ -1,4 +1,4 @@
-"""The handlers of ONNX operators and their axis rules, by the operator's name."""
+"""The registry of the handlers of ONNX operators and of their axis rules, by the operator's name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=AxisRule)
 
 
 def operator(*ops: str) -> Callable[[H], H]:
-    """Register the handler of ONNX operators: it turns a node's input values into its output values."""
+    """Register the handler of ONNX operators, which turns a node's input values into its output values."""
 
     def register(handler: H) -> H:
         HANDLERS.update(dict.fromkeys(ops, handler))

@@ -1,8 +1,8 @@
-"""First pass: which axes of the graph inputs are batch and time, and what each input is for.
+"""The first pass finds which axes of the graph inputs are batch and time, and what each input is for.
 
-The declaration does not say it, the recurrent nodes do: X is [T, N, F], initial states are [D, N, H], sequence_lens is [N]. So every
-axis of every input gets an identity, the identities are carried through the graph by each operator's axis rule, and the places
-where they meet a recurrent node name them. This pass refuses nothing by itself: an axis that it loses is simply unnamed.
+The declaration does not say it, but the recurrent nodes do: X is [T, N, F], initial states are [D, N, H], sequence_lens is [N]. So every
+axis of every input gets an identity, the identities are carried through the graph by each operator's axis rule, and the places where they
+meet a recurrent node name them. This pass refuses nothing by itself: an axis that it loses is simply unnamed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class AxisTensor:
 
     @property
     def rank(self) -> int:
+        """The number of axes."""
         return len(self.axes)
 
 
@@ -58,15 +59,17 @@ class Roles:
     _parent: dict[Axis, Axis] = field(default_factory=dict)
 
     def add_input(self, name: str, dims: list[int | None]) -> AxisTensor:
+        """Give every axis of a graph input an identity."""
         axes = tuple(Axis(f"axis {k} of '{name}'", size, name) for k, size in enumerate(dims))
         self.inputs[name] = AxisTensor(axes, frozenset([name]))
         return self.inputs[name]
 
     def made(self, size: int | None, node: str) -> Axis:
-        """A new axis that a node makes."""
+        """Return a new axis that a node makes."""
         return Axis(f"an axis made by node '{node}'", size)
 
     def root(self, axis: Axis) -> Axis:
+        """Return the axis that stands for all axes known to be the same as this one."""
         while (above := self._parent.get(axis)) is not None:
             self._parent[axis] = self._parent.get(above, above)  # a shorter way for the next search
             axis = above
@@ -98,13 +101,15 @@ class Roles:
                 )
 
     def is_batch(self, axis: Axis) -> bool:
+        """Return whether an axis is known to be the batch."""
         return self.root(axis) is self.root(self.batch)
 
     def is_time(self, axis: Axis) -> bool:
+        """Return whether an axis is known to be time."""
         return self.root(axis) is self.root(self.time)
 
     def role(self, name: str) -> InputRole:
-        """The role of a graph input as far as it was found."""
+        """Return the role of a graph input as far as it was found."""
         axes = self.inputs[name].axes
         batch = next((k for k, axis in enumerate(axes) if self.is_batch(axis)), None)
         time = next((k for k, axis in enumerate(axes) if self.is_time(axis)), None)
@@ -119,7 +124,10 @@ class Roles:
         return InputRole(kind, batch, time, node)
 
     def one_step(self) -> bool:
-        """Whether the graph runs one time step per call: no input has a time axis, or only literal ones, so that no call can have more."""
+        """Return whether the graph runs one time step per call.
+
+        It does when no input has a time axis, or only literal ones, so that no call can have more.
+        """
         sizes = {
             axis.size
             for name, value in self.inputs.items()

@@ -1,7 +1,7 @@
-"""What a model holds, counted without recursion before anything else looks at it: nodes, nesting, names, tensors and functions.
+"""Count what a model holds, without recursion, before anything else looks at it: nodes, nesting, names, tensors and functions.
 
-The checker and the inliner of onnx walk a model recursively and write out every call of a function; both are only safe on a model
-that has passed here.
+The checker and the inliner of onnx walk a model recursively and write out every call of a function; both are only safe on a model that has
+passed here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from qrnn.onnx_import.budget import ITEM_WORK, NODE_WORK, Budget
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 
 LONGEST_NAME = 4096
-"""Characters of one name: names are put together and quoted in messages."""
+"""The most characters of a name, since names are put together and quoted in messages."""
 
 MOST_NESTED = 32
-"""Graphs in graphs, and types in types; a file that protobuf can parse has hardly more."""
+"""The deepest nesting of graphs in graphs and of types in types; a file that protobuf can parse has hardly more."""
 
 MOST_CALLS_NESTED = 64
-"""Functions that call functions, one inside the other."""
+"""The deepest nesting of functions that call functions."""
 
 Key = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -36,14 +36,14 @@ class Body:
     size: int = 0
     """Bytes of a function in the file."""
     depth: int = 0
-    """Calls inside calls, of a body that is written out."""
+    """The depth of calls inside calls, for a body that is written out."""
     calls: list[Key] = field(default_factory=list)
-    """What its nodes may call: their own domain, name and overload."""
+    """The functions that its nodes may call: the nodes' domain, name and overload."""
 
 
 @dataclass
 class Structure:
-    """What `check_structure` found."""
+    """The result of `check_structure`."""
 
     main: Body = field(default_factory=Body)
     functions: dict[Key, Body] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Structure:
 
 
 def check_structure(model: onnx.ModelProto, name: str, budget: Budget) -> Structure:
-    """Count a model's parts. Raises `BudgetError` or `ModelFileError` for what is too much, too deep, or calls itself."""
+    """Count a model's parts; `BudgetError` or `ModelFileError` for a model that has too many, nests too deep, or calls itself."""
     found = Structure()
     walk = _Walk(found, f"model '{name}'", budget)
     walk.graph(model.graph, found.main)
@@ -76,7 +76,7 @@ def _domain(domain: str) -> str:
 
 
 class _Walk:
-    """Goes through graphs inside graphs by a list of those that are left."""
+    """A walk through graphs inside graphs, with a list of those that are left."""
 
     def __init__(self, found: Structure, what: str, budget: Budget) -> None:
         self._found = found
@@ -85,6 +85,7 @@ class _Walk:
         self._left: list[tuple[onnx.GraphProto, Body, int]] = []
 
     def graph(self, graph: onnx.GraphProto, body: Body) -> None:
+        """Count a graph and all graphs inside it."""
         self._left.append((graph, body, 0))
         self.finish()
 
@@ -109,6 +110,7 @@ class _Walk:
             self.nodes(graph.node, body, depth)
 
     def nodes(self, nodes: Iterable[onnx.NodeProto], body: Body, depth: int) -> None:
+        """Count nodes and their attributes."""
         for node in nodes:
             self._budget.spend(f"{self._what}: interpreting its nodes", NODE_WORK)
             body.nodes += 1
@@ -120,6 +122,7 @@ class _Walk:
                 self.attributes(node.attribute, body, depth)
 
     def attributes(self, attributes: Iterable[onnx.AttributeProto], body: Body, depth: int) -> None:
+        """Count attributes, and list the graphs in them."""
         for attribute in attributes:
             self._spend(1)
             self.names([attribute.name, attribute.ref_attr_name])
@@ -140,12 +143,13 @@ class _Walk:
                 self._type(kind)
 
     def texts(self, texts: Iterable[str | bytes]) -> None:
-        """Refuse what protobuf hands out as bytes, since it is not UTF-8."""
+        """Refuse texts that are not UTF-8, which protobuf hands out as bytes."""
         for text in texts:
             if isinstance(text, bytes):
                 raise ModelFileError(f"{self._what} has a text that is not UTF-8 ({text[:40]!r}); export it again")
 
     def names(self, names: Iterable[str]) -> None:
+        """Refuse names that are too long or not UTF-8."""
         for name in names:
             self.texts([name])
             if len(name) > LONGEST_NAME:
@@ -200,7 +204,7 @@ def _check_calls(found: Structure, name: str, budget: Budget) -> None:
 
 
 def _written_out(body: Body, made: dict[Key, Body]) -> Body:
-    """A body with its calls replaced by the bodies that they call. No number grows beyond all use."""
+    """Return a body with its calls replaced by the bodies that they call, with every number capped."""
     most = 1 << 62
     called = [made[key] for key in body.calls if key in made]
     return Body(
@@ -211,7 +215,7 @@ def _written_out(body: Body, made: dict[Key, Body]) -> Body:
 
 
 def _callees_first(functions: dict[Key, Body], name: str) -> list[Key]:
-    """The functions in an order in which each comes after those that it calls."""
+    """Return the functions in an order in which each comes after those that it calls."""
     order: dict[Key, None] = {}
     for start in functions:
         open_keys: dict[Key, None] = {}

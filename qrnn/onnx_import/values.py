@@ -4,7 +4,7 @@
 * a shape: a NumPy object array of ints and symbols (`BATCH`, `TIME`);
 * `Features`: one int64 id per scalar feature, so that Transpose, Reshape, Slice, Gather and Concat act on the ids as NumPy does
   and a layer that reads them later can look up which tensors they belong to;
-* `POISON`: the result of a refused node; whatever reads it is skipped, because the refusal is already on the list.
+* `POISON`: the result of a refused node; what reads it is skipped, because the refusal is already listed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MOST_AXES = 32
 
 @dataclass(frozen=True, eq=False)
 class Symbol:
-    """A size that is not a number. ``size`` is what the file declares for it, if it does."""
+    """A size that is not a number. ``size`` is the size that the file declares for it, if it does."""
 
     name: str
     size: int | None = None
@@ -54,9 +54,9 @@ Dim = int | Symbol
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Symbol ids of a tensor; ``axes[k]`` is BATCH or TIME (then ``ids`` has size 1 there) or None for a feature axis.
+    """The ids of a tensor; ``axes[k]`` is BATCH or TIME (then ``ids`` has size 1 there) or None for a feature axis.
 
-    In a graph that runs one step per call, a tensor that has time may be without its TIME axis: it is hidden.
+    In a graph that runs one step per call, a tensor that has time may be without its TIME axis, which is then hidden.
     """
 
     ids: IndexArray
@@ -64,9 +64,11 @@ class Features:
 
     @property
     def shape(self) -> tuple[Dim, ...]:
+        """The sizes, with symbols for batch and time."""
         return tuple(size if axis is None else axis for size, axis in zip(self.ids.shape, self.axes, strict=True))
 
     def describe(self) -> str:
+        """Return the shape, for messages."""
         return "[" + ", ".join(str(d) for d in self.shape) + "]"
 
 
@@ -96,6 +98,7 @@ class Tensor:
 
     @property
     def ids(self) -> IndexArray:
+        """The ids of all features."""
         return np.arange(self.start, self.start + self.features, dtype=np.int64)
 
 
@@ -110,7 +113,7 @@ class Part:
 
 @dataclass
 class TensorBook:
-    """All tensors by their id ranges."""
+    """All tensors, by their id ranges."""
 
     budget: Budget
     tensors: list[Tensor] = field(default_factory=list)
@@ -126,6 +129,7 @@ class TensorBook:
         values: FloatArray | None = None,
         steps: Tensor | None = None,
     ) -> Tensor:
+        """Make a tensor and give it the next ids."""
         check_size(features, f"tensor '{name}'", LARGEST_FEATURES)
         start = self.tensors[-1].start + self.tensors[-1].features if self.tensors else 0
         self.budget.value(f"tensor '{name}'", features)
@@ -137,7 +141,7 @@ class TensorBook:
         return tensor
 
     def parts(self, ids: IndexArray) -> list[Part]:
-        """The tensors that ``ids`` (any shape, read row-major) belong to, by first appearance."""
+        """Return the tensors that ``ids`` (any shape, read row-major) belong to, by first appearance."""
         flat = ids.reshape(-1)
         if not flat.size:
             return []
@@ -158,7 +162,7 @@ class TensorBook:
         return found
 
     def _owner(self, flat: IndexArray) -> IndexArray:
-        """The tensor of each id, as its place among all."""
+        """Return the index, among all tensors, of the tensor of each id."""
         starts = self._starts[: len(self.tensors)]
         return np.searchsorted(starts, flat, side="right").astype(np.int64, copy=False) - 1
 
@@ -170,7 +174,7 @@ def check_size(elements: int, what: str, largest: int) -> None:
 
 
 def product(dims: Iterable[Dim]) -> int:
-    """Number of elements of dims without symbols."""
+    """Return the number of elements of dims without symbols."""
     result = 1
     for dim in dims:
         if isinstance(dim, Symbol):
@@ -180,7 +184,7 @@ def product(dims: Iterable[Dim]) -> int:
 
 
 def as_value(result: Any) -> Any:
-    """What NumPy gives back as a value: scalars as arrays without axes, shapes without symbols as integers."""
+    """Return a NumPy result as a value: scalars as arrays without axes, shapes without symbols as integers."""
     if isinstance(result, Symbol):
         scalar = np.empty((), dtype=object)
         scalar[()] = result
@@ -191,12 +195,12 @@ def as_value(result: Any) -> Any:
 
 
 def is_shape(value: object) -> bool:
-    """Whether a value is a shape that holds at least one symbol."""
+    """Return whether a value is a shape that holds at least one symbol."""
     return isinstance(value, np.ndarray) and value.dtype == object
 
 
 def as_shape(dims: list[Dim] | tuple[Dim, ...] | Array) -> Array:
-    """A shape value from dims; a plain int64 constant when no symbol is in it."""
+    """Return a shape value from dims; a plain int64 constant when no symbol is in it."""
     array = np.empty(len(dims), dtype=object) if not isinstance(dims, np.ndarray) else dims
     if not isinstance(dims, np.ndarray):
         for k, dim in enumerate(dims):

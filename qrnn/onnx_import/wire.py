@@ -1,7 +1,7 @@
-"""A look at the bytes of a protobuf file before they are parsed.
+"""Look at the bytes of a protobuf file before they are parsed.
 
-Two bytes of a file can become a message of two hundred in memory, so a file is scanned first: this reads tags and lengths only, and
-stops as soon as there are too many.
+Two bytes of a file can become a message of two hundred in memory, so a file is scanned first: this reads tags and lengths only, and stops
+as soon as there are too many.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MOST_NESTED = 100
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _STEP = 4096
-"""Fields between two looks at the budget."""
+"""The number of fields between two checks of the budget."""
 
 Kinds = dict[int, "tuple[Any, int]"]
-"""Field number → the kinds of the message in it (None for a field that holds none), and the memory of an entry (packed: of a byte)."""
+"""By field number: the kinds of the message in it (None for a field without one), and the memory of an entry (packed: of a byte)."""
 
 
 def _kinds(descriptor: Any, known: dict[str, Kinds]) -> Kinds:
-    """What a message's fields hold, by number."""
+    """Return what a message's fields hold, by number."""
     if descriptor.full_name in known:
         return known[descriptor.full_name]
     kinds = known[descriptor.full_name] = {}
@@ -52,7 +52,7 @@ def _kinds(descriptor: Any, known: dict[str, Kinds]) -> Kinds:
 
 
 def check_wire(content: bytes, descriptor: Any, budget: Budget, what: str) -> None:
-    """Count what parsing ``content`` as a message of ``descriptor`` takes. Raises `ModelFileError` where it is no such message."""
+    """Count what parsing ``content`` as a message of ``descriptor`` takes; `ModelFileError` where it is no such message."""
     damaged = ModelFileError(
         f"{what} is not an ONNX model or is cut off (its fields do not fit together); export the model again"
     )
@@ -115,7 +115,7 @@ def check_wire(content: bytes, descriptor: Any, budget: Budget, what: str) -> No
 
 
 def _varint(value: int, content: bytes, place: int) -> tuple[int, int]:
-    """The rest of a varint whose low 7 bits are ``value``, and the place after it."""
+    """Return the rest of a varint whose low 7 bits are ``value``, and the place after it."""
     for shift in range(7, 70, 7):
         byte = content[place]
         place += 1

@@ -1,1 +1,1 @@
-"""From the float model and its calibrated ranges to formats and integers, layer by layer; `qrnn.conversion` puts the steps together."""
+"""Quantization of a float model, layer by layer: calibrated ranges become formats and integers. `qrnn.conversion` puts the steps together."""

@@ -1,4 +1,4 @@
-"""Calibration: what ranges the model's tensors have on real data, with the state carried through time by the float64 oracle."""
+"""Calibration measures the ranges of the model's tensors on real data; the float64 oracle carries the state through time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_tables import needs_input_range
 
-CALIBRATORS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
 BINS = 1024
 
 
 class Histogram:
-    """Distribution of |x| per feature, [F, BINS] counts over [0, top[f]); a range doubles when a larger value arrives."""
+    """The distribution of |x| per feature: [F, BINS] counts over [0, top[f]); a range doubles when a larger value arrives."""
 
     def __init__(self, features: int) -> None:
         self.counts = np.zeros((features, BINS), np.int64)
@@ -45,10 +44,10 @@ class Histogram:
         self.counts += np.bincount(flat.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
 
     def threshold(self, calibrator: str, limit: int) -> FloatArray:
-        """[F]: the largest magnitude that is represented, for integers within ±limit.
+        """Return the largest magnitude of each feature, [F], that integers within ±limit should represent.
 
-        minmax: the largest seen; percentile: the upper edge of the bin that holds the 99.99th percentile; mse: the clip that minimizes
-        rounding plus clipping error over the histogram.
+        minmax takes the largest value seen; percentile the upper edge of the bin that holds the 99.99th percentile; mse the clip that
+        minimizes rounding plus clipping error over the histogram.
         """
         if calibrator == "minmax":
             return self.largest.copy()
@@ -66,7 +65,10 @@ class Histogram:
 
 
 def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> int:
-    """Index of the clip edge with the least expected squared error: (clip/limit)²/12 where rounded, excess² where clipped."""
+    """Return the index of the clip edge with the least expected squared error.
+
+    A value within the clip counts (clip/limit)²/12 for its rounding; a value beyond it counts the square of its excess.
+    """
     centres = edges - 0.5 / BINS
     inside = np.cumsum(counts)
     tail = counts[::-1].cumsum()[::-1] - counts
@@ -83,10 +85,11 @@ def _best_clip(counts: npt.NDArray[np.int64], edges: FloatArray, limit: int) -> 
 
 
 class Ranges:
-    """Histograms of what formats are chosen for: every tensor between layers, and inside recurrent layers the states ``<layer>[d].h``,
-    ``.c``, ``.hidden`` and ``.reset_h``, and the arguments of gates that need a range.
+    """The histograms by which formats are chosen.
 
-    One histogram over all features, and for the graph's feature inputs one per feature too.
+    There is one for every tensor between layers. Inside recurrent layers there are those of the states ``<layer>[d].h``, ``.c``,
+    ``.hidden`` and ``.reset_h``, and of the arguments of gates that need a range. Each covers all features together; graph feature inputs
+    have one per feature too.
     """
 
     def __init__(self, model: FloatModel) -> None:
@@ -99,7 +102,7 @@ class Ranges:
         self.steps = 0
 
     def needs_input_range(self, activation: Activation) -> bool:
-        """See `qrnn.quantization.gate_tables.needs_input_range`."""
+        """Return whether a function needs an input range; see `qrnn.quantization.gate_tables.needs_input_range`."""
         return needs_input_range(activation)
 
     def observe(self, name: str, values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> None:
@@ -117,12 +120,12 @@ class Ranges:
             self.per_feature.setdefault(name, Histogram(values.shape[-1])).add(flat)
 
     def largest(self, name: str) -> float:
-        """The largest magnitude of a tensor."""
+        """Return the largest magnitude of a tensor."""
         return float(self.total[name].largest[0])
 
 
 def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> None:
-    """Initial states count as states: the first step reads them, and the oracle shows only what follows a step."""
+    """Count initial states as states: the first step reads them, and the oracle shows only what follows a step."""
     for layer in model.layers:
         for name, values in layer.initial_values(batch.size, batch.states).items():
             if values.any():
@@ -132,7 +135,7 @@ def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> 
 def calibrate(
     model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
 ) -> Ranges:
-    """Run the oracle over the calibration sequences and gather every range; ``progress`` is told (done, all) sequences."""
+    """Run the oracle over the calibration sequences and return every range; ``progress`` is called with (done, all) sequences."""
     if not batch.lengths.any():
         raise DataError("calibration: every sequence has length 0; expected at least one step")
     ranges = Ranges(model)

@@ -1,7 +1,7 @@
-"""Weights of four bits: w = q · s, q in -8…7, with an integer scale s for each row and group of columns.
+"""Weights of four bits: w = q · s, with q in -8…7 and an integer scale s for each row and group of columns.
 
-Every s is tried, and of both signs: q reaches one step further on one side, and the sign of s says on which. On trained weights that is
-worth 0.9 dB against q in -7…7 with s in 1…18. A search over the rows' own scales would add less than 0.05 dB.
+Every s is tried with both signs: q reaches one step further on one side, and the sign of s says on which. On trained weights that is worth
+0.9 dB against q in -7…7 with s in 1…18. A search over the rows' own scales would add less than 0.05 dB.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, FloatArray, Int8Array
 
 LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
-"""What the largest weight of a row stands at, one step below the end: its group, too, may choose among scales."""
+"""The largest weight of a row in units, one step below the end, so that its group, too, may choose among scales."""
 
 _ROWS_AT_ONCE = 64
-"""Of so many rows the arrays of the search stay in a cache."""
+"""Rows that are searched at a time, few enough that the arrays stay in a cache."""
 
 ENDS = {1: (-8, 7), -1: (-7, 8)}
-"""Sign of a scale → the least and the largest w / |s|; -q for a negative one."""
+"""The least and the largest w / |s| by the sign of the scale; it is -q for a negative one."""
 
 
 def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
-    """q [R, K] and scales [R, ⌈K / 32⌉] for rows [R, K] in units of one: of each group the least sum of squared errors there is.
+    """Return q [R, K] and scales [R, ⌈K / 32⌉] for rows [R, K] in units of one.
 
-    A group's error is at most that of the scale ⌈max|w| / 7⌉ (where that is at most 15), which is half of it for each weight.
+    Each group has the least sum of squared errors that any q and s give. A group's error is at most that of the scale ⌈max|w| / 7⌉ (where
+    that is at most 15), which is half of the scale for each weight.
     """
     R, K = rows.shape
     groups = -(-K // SCALE_COLUMNS)
@@ -42,7 +43,10 @@ def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
 
 
 def _best_scales(block: FloatArray) -> Int8Array:
-    """[R, G] for weights [R, G, 32]: among equally good ones the smallest, then the positive one; so 1 for groups of zeros."""
+    """Return the best scales [R, G] for weights [R, G, 32].
+
+    Among equally good ones it takes the smallest, then the positive one, and so 1 for groups of zeros.
+    """
     best = np.ones(block.shape[:2], np.int8)
     least = np.full(block.shape[:2], np.inf)
     error = np.empty_like(block)

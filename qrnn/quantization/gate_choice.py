@@ -1,4 +1,4 @@
-"""Which integer function stands for a gate: the text of ``--gates``, and what it says about each gate of a model.
+"""The text of ``--gates`` says which integer function stands for each gate of a model.
 
     gates   = item , item …                 item = [key=]choice
     choice  = pwl:N | hard | hard:ALPHA,BETA | step
@@ -21,7 +21,7 @@ from qrnn.model.activation import Activation
 DEFAULT_GATES = "pwl:128"
 SEGMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 HARD_SIGMOID = (0.2, 0.5)
-"""alpha and beta of ``hard`` without numbers."""
+"""The alpha and beta of ``hard`` without numbers."""
 
 GATE_KEYS: Mapping[str, str] = {
     "i": "input",
@@ -39,15 +39,15 @@ GATE_KEYS: Mapping[str, str] = {
 
 KIND_KEYS = ("sigmoid", "tanh")
 KEYS = (*KIND_KEYS, *dict.fromkeys(GATE_KEYS.values()))
-"""In the order of canonical text."""
+"""All keys, in the order of canonical text."""
 
 
 @dataclass(frozen=True)
 class GateChoice:
-    """What stands for a sigmoid or tanh: ``pwl``, a table; ``hard``, a ramp; ``step``, a threshold (sigmoid only).
+    """What stands for a sigmoid or tanh: a table (``pwl``), a ramp (``hard``) or a threshold (``step``, of a sigmoid only).
 
-    ``segments``: of the tables on the half range; it holds for the tables of other functions too. ``ramp``: alpha and beta of the hard
-    sigmoid max(0, min(1, alpha·x + beta)); None is (0.2, 0.5), and for tanh the ramp max(-1, min(1, x)).
+    ``segments`` is the number of a table's segments on the half range; tables of other functions follow it too. ``ramp`` holds alpha and
+    beta of the hard sigmoid max(0, min(1, alpha·x + beta)). None is (0.2, 0.5), and for tanh the ramp max(-1, min(1, x)).
     """
 
     form: Literal["pwl", "hard", "step"] = "pwl"
@@ -64,7 +64,7 @@ class GateChoice:
         return self.form if self.ramp is None else f"{self.form}:{self.ramp[0]!r},{self.ramp[1]!r}"
 
     def apply(self, activation: Activation) -> Activation:
-        """The function to run in place of ``activation``: another one only for ``hard`` and ``step`` on a sigmoid or tanh."""
+        """Return the function to run in place of ``activation``: another one only for ``hard`` and ``step`` on a sigmoid or tanh."""
         if self.form == "pwl" or activation.kind not in KIND_KEYS:
             return activation
         if activation.kind == "tanh":
@@ -78,7 +78,7 @@ class GateChoice:
 
 @dataclass(frozen=True)
 class GateChoices:
-    """The choices of a model: ``general`` for all gates (None: pwl:128), and those with a key."""
+    """The choices of a model: ``general`` for all gates (None is pwl:128), and those with a key."""
 
     general: GateChoice | None = None
     keyed: tuple[tuple[str, GateChoice], ...] = ()
@@ -89,9 +89,9 @@ class GateChoices:
         return ",".join(items + [f"{key}={keyed[key]}" for key in KEYS if key in keyed]) or DEFAULT_GATES
 
     def resolve(self, gate: str, activation: Activation) -> tuple[Activation, GateChoice]:
-        """The function to run, and a ``pwl`` choice for its table if it has one.
+        """Return the function to run, and a ``pwl`` choice for its table if it has one.
 
-        ``gate``: LSTM i f g o and ``output`` (of the cell), GRU r z n, RNN h, ``head`` for a pointwise layer.
+        ``gate`` is i, f, g, o or ``output`` (of the cell) for an LSTM, r, z, n for a GRU, h for an RNN, and ``head`` for a pointwise layer.
         """
         general = self.general or GateChoice()
         table = GateChoice(segments=general.segments)
@@ -112,13 +112,13 @@ class GateChoices:
         return function, chosen if chosen.form == "pwl" else table
 
     def unused(self, gates_seen: Iterable[str]) -> tuple[str, ...]:
-        """The keys of gates that a model with only ``gates_seen`` (named as in `resolve`) does not have."""
+        """Return the keys of gates that a model with only ``gates_seen`` (named as in `resolve`) does not have."""
         seen = {GATE_KEYS[gate] for gate in gates_seen}
         return tuple(key for key, _ in self.keyed if key not in seen and key not in KIND_KEYS)
 
 
 def parse_gates(text: str) -> GateChoices:
-    """The choices that ``text`` says."""
+    """Parse the text of ``--gates``; QuantizationError says what is wrong with it."""
     general: GateChoice | None = None
     keyed: dict[str, GateChoice] = {}
     for item in _items(text):
@@ -141,7 +141,7 @@ def parse_gates(text: str) -> GateChoices:
 
 
 def _items(text: str) -> list[str]:
-    """Split at commas, but not between the two numbers of hard:ALPHA,BETA."""
+    """Split the text at commas, but not between the two numbers of hard:ALPHA,BETA."""
     items: list[str] = []
     for part in text.split(","):
         if items and re.fullmatch(r"([a-z]+\s*=)?\s*hard:[^,]*", items[-1]) and re.match(r"[-+.\d]", part.strip()):

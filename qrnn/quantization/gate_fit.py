@@ -27,9 +27,9 @@ RealFunction = Callable[[FloatArray], FloatArray]
 def fit_knots(
     function: RealFunction, width: float, segments: int, start: float = 0.0, fixed_start: bool = True
 ) -> FloatArray:
-    """Knot values, [segments + 1], of the minimax continuous fit on [start, start + width · segments].
+    """Return the knot values [segments + 1] of the minimax continuous fit on [start, start + width · segments].
 
-    The curvature has one sign on all of it. With ``fixed_start``, knot 0 stays at f(start).
+    The function's curvature has one sign on all of it. With ``fixed_start``, knot 0 stays at f(start).
     """
     knots = start + width * np.arange(segments + 1, dtype=np.float64)
     values = function(knots)
@@ -52,10 +52,11 @@ def fit_knots(
 
 
 def fit_with_kink(function: RealFunction, width: float, segments: int) -> FloatArray:
-    """Knot values, [2 · segments + 1], on ±width · segments, exact at x = 0, where f may have a kink.
+    """Return the knot values [2 · segments + 1] of a fit on ±width · segments that is exact at x = 0, where f may have a kink.
 
-    Each half is fitted for itself: optimal among the fits that are exact at 0, and a linear half stays exact. The price against fits that are
-    not is at most 2 (d/(1 + s) against d/2), 1.38 where f is near a parabola on the segment at 0, 1.42 for elu with segments of width 1.
+    Each half is fitted by itself: the fit is optimal among those that are exact at 0, and a linear half stays exact. Against fits that are
+    not, the largest error is at most 2 times as large (d/(1 + s) against d/2), 1.38 times where f is near a parabola on the segment at 0,
+    and 1.42 times for elu with segments of width 1.
     """
     left = fit_knots(lambda x: function(-x), width, segments)
     right = fit_knots(function, width, segments)

@@ -1,4 +1,4 @@
-"""Integer gate functions made from real ones: tables, ramps and thresholds, with their formats (docs/arithmetic.md, section 3)."""
+"""Make integer gate functions from real ones: tables, ramps and thresholds, with their formats (docs/arithmetic.md, section 3)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SIGMOID_FRAC, TANH_FRAC = 11, 12
 """Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8."""
 
 HARD_TANH_FRAC = 14
-"""max(-1, min(1, x)) over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
+"""Fraction bits of the input of max(-1, min(1, x)), over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
 
 MOST_SEGMENTS = 1024
-"""On the half range: a table of 1025 or 2049 entries."""
+"""The most segments on the half range, for a table of 1025 or 2049 entries."""
 
 _RANGED = ("relu", "affine", "leaky_relu", "thresholded_relu", "elu", "softplus", "softsign")
 
 
 def needs_input_range(activation: Activation) -> bool:
-    """Whether the useful inputs have no bound of their own, so that `gate_function` needs an ``in_frac`` from calibration."""
+    """Return whether the useful inputs have no bound of their own, so that `gate_function` needs an ``in_frac`` from calibration."""
     return activation.kind in _RANGED
 
 
@@ -40,10 +40,10 @@ def gate_function(
     in_frac: int | None = None,
     clip: float | None = None,
 ) -> GateFunction:
-    """The contract's gate function for f(clamp(x, ±clip)), f a real activation, or what ``choice`` puts in its place.
+    """Return the contract's gate function for f(clamp(x, ±clip)), where f is ``activation`` or what ``choice`` puts in its place.
 
-    ``in_frac``: fraction bits of the input, for those that `needs_input_range`; the others have a format of their own. ``clip`` is
-    rounded to the nearest input LSB, and the result is then exactly that of the function without it at the clamped input.
+    ``in_frac`` is the number of fraction bits of the input, for those that `needs_input_range`; the others have a format of their own.
+    ``clip`` is rounded to the nearest input LSB, and the result is then exactly that of the function without it at the clamped input.
 
     Tables of ``pwl:N`` have N segments on the half range of a sigmoid (±16) or tanh (±8). Those of other functions keep about the width
     that tanh's have, 8/N, in units of what sets their curvature: where the range is wider they have N · 2^(12 - in_frac) segments, at most
@@ -88,13 +88,16 @@ def _function(name: str, kind: int, in_frac: int, out_frac: int, *values: int, t
 
 
 def _segments(segments: int, reach: float) -> int:
-    """On a half range of ``reach``, in which tanh would have ``segments`` on 8: the nearest power of two, no fewer, at most 1024."""
+    """Return the number of segments on a half range of ``reach``, where tanh would have ``segments`` on 8.
+
+    It is the nearest power of two, not below ``segments`` and at most 1024.
+    """
     wider = round(math.log2(reach / 8)) if reach > 8 else 0
     return min(MOST_SEGMENTS, segments << wider)
 
 
 def _out_frac(activation: Activation, largest: float) -> int:
-    """The most fraction bits, up to 15, with which ``largest`` is at most 32768 units, to half a unit."""
+    """Return the most fraction bits, up to 15, with which ``largest`` is at most 32768 units, to half a unit."""
     out_frac = 15
     while out_frac >= 0 and largest * 2.0**out_frac > 32768.5:
         out_frac -= 1
@@ -106,7 +109,7 @@ def _out_frac(activation: Activation, largest: float) -> int:
 def _odd(
     name: str, half: RealFunction, in_frac: int, out_frac: int, segments: int, offset: int = 0, sign: int = 1
 ) -> GateFunction:
-    """offset + sign · half(|x|) for x ≥ 0, and mirrored; ``half`` is concave and rises from half(0) = 0."""
+    """Return the ODD function offset + sign · half(|x|) for x ≥ 0, mirrored below; ``half`` is concave and rises from half(0) = 0."""
     knots = fit_knots(half, 2.0**15 / segments / 2**in_frac, segments)
     table = np.clip(round_half_up(knots * 2.0**out_frac), 0, offset or 32767).astype(np.int32)
     table = np.maximum.accumulate(table)
@@ -114,7 +117,7 @@ def _odd(
 
 
 def _bounded_odd(activation: Activation, choice: GateChoice) -> GateFunction:
-    """sigmoid, tanh and alpha·tanh(beta·x): ODD, over the inputs in which they are still moving."""
+    """Return the ODD function of sigmoid, tanh or alpha·tanh(beta·x), over the inputs in which they are still moving."""
     segments, name = choice.segments, f"{activation} {choice}"
     if activation.kind == "sigmoid":
         return _odd(name, lambda x: 0.5 * np.tanh(0.5 * x), SIGMOID_FRAC, 15, segments, offset=Q15_ONE // 2)
@@ -132,9 +135,9 @@ def _bounded_odd(activation: Activation, choice: GateChoice) -> GateFunction:
 
 
 def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> GateFunction:
-    """leaky_relu, elu, softplus: TABLE, with the most fraction bits that hold all outputs. -32768 counts as -32767.
+    """Return the TABLE of leaky_relu, elu or softplus, with the most fraction bits that hold all outputs; -32768 counts as -32767.
 
-    The identity on x ≥ 0 is exact where out_frac is in_frac: |alpha| ≤ 1, or for elu outputs that need no more room below 0 than above.
+    The identity on x ≥ 0 is exact where out_frac is in_frac: for |alpha| ≤ 1, or for elu outputs that need no more room below 0 than above.
     """
     alpha, reach, rises = (
         activation.alpha,
@@ -164,7 +167,7 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
 
 
 def exp_table() -> Int32Array:
-    """exp(-d) in Q0.15 over d in [0, 16), 128 segments, for the integer softmax."""
+    """Return the table of exp(-d) in Q0.15 over d in [0, 16), 128 segments, for the integer softmax."""
     knots = fit_knots(lambda d: np.exp(-d), 16 / 128, 128)
     table: Int32Array = np.clip(round_half_up(knots * Q15_ONE), 0, Q15_ONE).astype(np.int32)
     return table
@@ -174,7 +177,7 @@ def exp_table() -> Int32Array:
 
 
 def _hard_sigmoid(activation: Activation) -> GateFunction:
-    """clamp(alpha·x + beta, 0, 1) in Q0.15, with the input format and the slope's precision as fine as 32 bits allow."""
+    """Return the RAMP clamp(alpha·x + beta, 0, 1) in Q0.15, with input format and slope as precise as 32 bits allow."""
     alpha, beta = activation.alpha, activation.beta
     # The ramp runs from -beta/alpha to (1-beta)/alpha: both ends must lie inside the int16 input's range, or saturation
     # of the pre-activation would be seen. A constant (alpha = 0) needs no range.
@@ -195,7 +198,10 @@ def _hard_sigmoid(activation: Activation) -> GateFunction:
 
 
 def _affine(activation: Activation, in_frac: int) -> GateFunction:
-    """alpha·x + beta, with the most fraction bits that hold it over the whole input range; the gain in LSB is then at most 1."""
+    """Return the RAMP alpha·x + beta, with the most fraction bits that hold it over the whole input range.
+
+    Its gain in LSB is then at most 1.
+    """
     alpha, beta = activation.alpha, activation.beta
     out_frac = _out_frac(activation, abs(alpha) * 2.0 ** (15 - in_frac) + abs(beta))
     gain = alpha * 2.0 ** (out_frac - in_frac)
@@ -205,7 +211,7 @@ def _affine(activation: Activation, in_frac: int) -> GateFunction:
 
 
 def _thresholded_relu(activation: Activation, in_frac: int, clip: float | None) -> GateFunction:
-    """x for x > alpha, else 0, in the format of x. -32768 counts as -32767, and is never made."""
+    """Return the function x for x > alpha, else 0, in the format of x; -32768 counts as -32767, and never occurs."""
     end = _clip_units(clip, in_frac)
     edge = math.floor(
         max(-(2.0**16), min(2.0**16, activation.alpha * 2.0**in_frac))
@@ -220,7 +226,7 @@ def _thresholded_relu(activation: Activation, in_frac: int, clip: float | None) 
 
 
 def _clip_units(clip: float | None, in_frac: int) -> int:
-    """``clip`` to the nearest input LSB, at most 32767."""
+    """Return ``clip`` rounded to the nearest input LSB, at most 32767."""
     if clip is None:
         return 32767
     if not clip >= 0:
@@ -229,7 +235,7 @@ def _clip_units(clip: float | None, in_frac: int) -> int:
 
 
 def _clipped(function: GateFunction, clip: float | None) -> GateFunction:
-    """f(clamp(x, ±clip)), exactly: every kind is monotone between its clips, or reads its clamped argument."""
+    """Return f(clamp(x, ±clip)), exactly: every kind is monotone between its clips, or reads its clamped argument."""
     end = _clip_units(clip, function.in_frac)
     if end == 32767:
         return function
@@ -248,10 +254,10 @@ def _clipped(function: GateFunction, clip: float | None) -> GateFunction:
 
 
 def complement(function: GateFunction) -> GateFunction:
-    """1 - f, in integers exactly 2^out_frac - f(x) at every x, for an f within [0, 1].
+    """Return 1 - f for an f within [0, 1]: in integers exactly 2^out_frac - f(x) at every x.
 
-    ODD: the offset turned round. RAMP: rounding halves up turns into rounding them down, which one unit of the intercept less repairs:
-    one - ((v + r) >> s) = ((one << s) - v - 1 + r) >> s, r = 2^(s-1). TABLE: entries one - T, or, where some product is halfway between
+    ODD: the offset turned round. RAMP: rounding halves up turns into rounding them down, which one unit of the intercept less repairs: one
+    - ((v + r) >> s) = ((one << s) - v - 1 + r) >> s, r = 2^(s-1). TABLE: entries one - T, or, where some product is halfway between
     integers, all 65536 values. THRESHOLD: where it is constant above its threshold, or its HIGH is never reached.
     """
     one, (low, high) = 1 << function.out_frac, function.bounds
@@ -286,7 +292,7 @@ def complement(function: GateFunction) -> GateFunction:
 
 
 def _table_complement(params: Int64Array, table: Int32Array, one: int) -> tuple[Int64Array, Int32Array]:
-    """Parameters and entries of one - p, exact at every input."""
+    """Return parameters and entries of one - p, exact at every input."""
     lowest, bits, highest = (int(v) for v in params[g.LOWEST : g.HIGHEST + 1])
     inputs = np.clip(np.arange(65536), lowest + 32768, highest + 32768)
     over_arrays: Any = g.piecewise_linear

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from qrnn.model.float_model import FloatModel
 from qrnn.model.formats import fraction_bits
 from qrnn.model.parts import TensorFormat
 from qrnn.quantization.calibrate import Histogram, Ranges
-
-InputScheme = Literal["8", "8-per-feature", "16"]
-"""In order of cost on a device: a byte a value, a byte a value and its own scale folded into W, two bytes a value."""
+from qrnn.quantization.scheme import InputScheme
 
 PER_FEATURE_HEADROOM = 1.5
 """Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which
@@ -20,13 +16,13 @@ costs more than the half bit of room. docs/accuracy.md has such a case, the nois
 
 
 def source_tensors(model: FloatModel) -> tuple[str, ...]:
-    """Names of the tensors that `input_format` is asked for."""
+    """Return the names of the tensors whose format `input_format` decides."""
     inputs = tuple(i.name for i in model.inputs if i.kind == "features")
     return inputs + tuple(layer.output for layer in model.layers if layer.source_values is not None)
 
 
 def source_histograms(model: FloatModel, ranges: Ranges) -> dict[str, tuple[Histogram, Histogram]]:
-    """Source tensor → its histogram over all features and per feature; an embedding's from its table, not from the data."""
+    """Return each source tensor's histogram over all features and its histogram per feature; an embedding's come from its table."""
     found = {name: (ranges.total[name], ranges.per_feature[name]) for name in ranges.per_feature}
     for layer in model.layers:
         if (values := layer.source_values) is not None:
@@ -45,7 +41,7 @@ def input_format(
     calibrator: str,
     limit: int,
 ) -> TensorFormat:
-    """The format of one source tensor under ``scheme``; ``limit`` bounds the integers of a 16-bit one."""
+    """Return the format of one source tensor under ``scheme``; ``limit`` bounds the integers of a 16-bit one."""
     total, per_feature = histograms
     bits = 16 if scheme == "16" else 8
     limit = limit if bits == 16 else 127
@@ -58,6 +54,9 @@ def input_format(
 
 
 def power_of_two_format(largest: float, features: int, has_time: bool) -> tuple[TensorFormat, int]:
-    """int16 with a power-of-two scale for a source that is not read by a matvec alone; returns the format and its fraction bits."""
+    """Return an int16 format with a power-of-two scale, and its fraction bits.
+
+    It is for a source that is not read by matrices alone.
+    """
     frac = fraction_bits(largest, 15)
     return TensorFormat(features, has_time, 16, (2.0**-frac,), 32767), frac

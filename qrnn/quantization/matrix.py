@@ -1,6 +1,8 @@
-"""Weights, biases and multipliers of one matvec as integers, with the overflow bound kept row by row."""
+"""Weights, biases and multipliers of one matrix as integers, with the overflow bound kept row by row."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +27,10 @@ _BIAS_LIMIT = float(1 << 29)
 
 
 def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArray:
-    """[R]: real value of one accumulator unit, for weight [R, K] in real units per operand unit: max |w| / 127 per row (4 bits: / 112).
+    """Return the real value of one accumulator unit of each row, [R]: max |w| / 127 (with four bits max |w| / 112).
 
-    Raised where the bias would not fit 2^29 units; a row of zeros takes its scale from its bias alone.
+    ``weight`` [R, K] is in real units per operand unit. The scale is raised where the bias would not fit 2^29 units; a row of zeros takes
+    its scale from its bias alone.
     """
     scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
     scale = np.maximum(scale, np.abs(bias) / _BIAS_LIMIT)
@@ -36,7 +39,10 @@ def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArra
 
 
 def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int64Array:
-    """The integers that stand for weight / scale by rows: rounded, within ±127, or as the nearest that four bits and scales give."""
+    """Return the integers that stand for weight / scale by rows.
+
+    They are rounded, within ±127, or are the nearest that four bits and their scales give.
+    """
     if bits == 4:
         q, group_scale = four_bit_rows(weight / scale[:, None])
         return q * np.repeat(group_scale.astype(np.int64), SCALE_COLUMNS, axis=1)[:, : q.shape[1]]
@@ -45,13 +51,13 @@ def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int
 
 
 def largest_row_sum(weight: FloatArray, bits: int = 8) -> float:
-    """The largest sum of magnitudes of a row's integer weights: what bounds its accumulator per operand unit."""
+    """Return the largest sum of magnitudes of a row's integer weights, which bounds its accumulator per operand unit."""
     scale = row_scales(weight, np.zeros(len(weight)), bits)
     return float(np.abs(integer_weights(weight, scale, bits)).sum(axis=1).max(initial=0))
 
 
 def left_shifts(real: FloatArray) -> Int64Array:
-    """[R]: the least left shift ≥ 0 for which an even multiplier below 2^31 stands for the real factor."""
+    """Return the least left shift ≥ 0 of each row, [R], for which an even multiplier below 2^31 stands for the real factor."""
     _, exponent = np.frexp(real)  # real = m · 2^exponent, m in [1/2, 1)
     shift = np.maximum(exponent + 1, 0).astype(np.int64)
     result: Int64Array = shift + (_multipliers(real, shift) >= 1 << 31)
@@ -59,7 +65,7 @@ def left_shifts(real: FloatArray) -> Int64Array:
 
 
 def _multipliers(real: FloatArray, shift: Int64Array) -> Int64Array:
-    """[R] even integers nearest to real · 2^(32 - shift)."""
+    """Return the even integers [R] nearest to real · 2^(32 - shift)."""
     result: Int64Array = 2 * round_half_up(real * 2.0 ** (31.0 - shift)).astype(np.int64)
     return result
 
@@ -67,10 +73,10 @@ def _multipliers(real: FloatArray, shift: Int64Array) -> Int64Array:
 def bounded_rows(
     owner: str, weight: FloatArray, bias: FloatArray, out_frac: Int64Array, limit: int, bits: int = 8
 ) -> Int8Array:
-    """[R]: the least pre_shift with which each row's accumulator stays within 31 bits; see `quantize_matrix`.
+    """Return the least pre_shift of each row, [R], with which its accumulator stays within 31 bits; see `quantize_matrix`.
 
-    A larger pre_shift computes the row in a coarser format, shifted left again before it saturates: the bits lost lie far below what
-    one unit of such a row's operands is worth.
+    A larger pre_shift computes the row in a coarser format, shifted left again before it saturates: the bits lost lie far below what one
+    unit of such a row's operands is worth.
     """
     scale = row_scales(weight, bias, bits)
     total = _integer_bound(weight, bias, scale, limit, bits)
@@ -100,9 +106,9 @@ def _integer_bound(weight: FloatArray, bias: FloatArray, scale: FloatArray, limi
 def quantize_matrix(
     weight: FloatArray, bias: FloatArray, out_frac: Int64Array, pre_shift: Int8Array, limit: int
 ) -> QuantMatrix:
-    """Integers for round((weight · operand + bias) · 2^(out_frac - pre_shift)), rows [R].
+    """Return the integers that compute round((weight · operand + bias) · 2^(out_frac - pre_shift)), rows [R].
 
-    weight [R, K] in real units per operand unit (the input's scale already folded in); bias [R] real; operands within ±limit.
+    weight [R, K] is in real units per operand unit (the input's scale already folded in), bias [R] is real, and operands are within ±limit.
     """
     scale = row_scales(weight, bias)
     rows = _row_parameters(scale, bias, out_frac - pre_shift)
@@ -112,16 +118,27 @@ def quantize_matrix(
 def quantize_matrix4(
     weight: FloatArray, bias: FloatArray, out_frac: Int64Array, pre_shift: Int8Array, limit: int
 ) -> QuantMatrix4:
-    """`quantize_matrix` with weights of four bits."""
+    """Return what `quantize_matrix` does, with weights of four bits."""
     scale = row_scales(weight, bias, 4)
     rows = _row_parameters(scale, bias, out_frac - pre_shift)
     q, group_scale = four_bit_rows(weight / scale[:, None])
     return QuantMatrix4(pack_nibbles(q), group_scale, q.shape[1], *rows, operand_limit=limit)
 
 
-def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> tuple[Int32Array, Int32Array, Int8Array]:
-    """bias, multiplier and left_shift of rows whose accumulators count in ``scale`` and whose sums have ``frac`` fraction bits."""
+class _RowParameters(NamedTuple):
+    """The integers of each row beside its weights, in the order of the fields of `QuantMatrix`."""
+
+    bias: Int32Array
+    multiplier: Int32Array
+    left_shift: Int8Array
+
+
+def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> _RowParameters:
+    """Return the integers of each row beside its weights.
+
+    Accumulators count in units of ``scale``, and the sums have ``frac`` fraction bits.
+    """
     real = scale * 2.0**frac
     shift = left_shifts(real)
     integer_bias = round_half_up(bias / scale).astype(np.int32)
-    return integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)
+    return _RowParameters(integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8))

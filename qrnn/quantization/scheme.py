@@ -1,15 +1,18 @@
-"""The choices of a conversion: widths, gates, calibrator, the input's scheme."""
+"""The choices of a conversion: widths, gates, calibrator and the input's scheme."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from qrnn.errors import QuantizationError
-from qrnn.quantization.calibrate import CALIBRATORS
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
-from qrnn.quantization.inputs import InputScheme
-from qrnn.quantization.means import parse_refine
+from qrnn.quantization.methods import parse_refine
+
+CALIBRATORS = ("minmax", "percentile", "mse")
+
+InputScheme = Literal["8", "8-per-feature", "16"]
+"""Input schemes by their cost on a device: a byte per value, a byte per value with its scale folded into W, two bytes per value."""
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
@@ -18,12 +21,12 @@ INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 class Scheme:
     """How a model is quantized.
 
-    ``activations``: bits of the matvec operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent
-    layers, 8 or 4; all others have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
-    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one
-    scale, ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error.
-    ``refine``: the means by which accuracy is won back without training, names of `qrnn.quantization.means.MEANS` separated by commas,
-    ``all`` or ``none``.
+    ``activations``: bits of the matrix operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent layers, 8
+    or 4; all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
+    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale,
+    ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
+    refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
+    ``none``.
     """
 
     activations: int = 8
@@ -50,13 +53,13 @@ class Scheme:
         parse_refine(self.refine)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, for the model file; ``refine`` only where there is some, so that files without stay what they were."""
+        """Return the fields by name, for the model file; ``refine`` is left out where it is ``none``, as in files of older versions."""
         fields = asdict(self)
-        if not self.means:
+        if not self.methods:
             del fields["refine"]
         return fields
 
     @property
-    def means(self) -> tuple[str, ...]:
-        """What ``refine`` names."""
+    def methods(self) -> tuple[str, ...]:
+        """The refinement methods that ``refine`` names."""
         return parse_refine(self.refine)

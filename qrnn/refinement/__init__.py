@@ -1,1 +1,1 @@
-"""Accuracy won back without training: each means by its own name, on or off; see `qrnn.quantization.means.MEANS`."""
+"""Refinement methods, which win accuracy back without training; each is switched by its name in `qrnn.quantization.methods.METHODS`."""

@@ -37,7 +37,7 @@ from qrnn.model.parts import FloatArray
 
 
 def equalize(model: FloatModel, batch: Batch) -> FloatModel:
-    """``model`` with every dense layer's channels scaled where that is exact; itself where there are none."""
+    """Return ``model`` with every dense layer's channels scaled where that is exact, or ``model`` itself where no channel can be."""
     largest: dict[str, FloatArray] = {}
 
     def see(name: str, values: FloatArray, mask: object) -> None:
@@ -62,7 +62,7 @@ def equalize(model: FloatModel, batch: Batch) -> FloatModel:
 
 
 def _chain(model: FloatModel, layer: Layer) -> tuple[str, list[int]] | None:
-    """The tensor that V's read, and where those are; None where a channel may not be scaled."""
+    """Return the tensor that the readers V read, and the layers' places; None where a channel may not be scaled."""
     tensor = layer.output
     if layer.with_output_scaled(np.ones(model.tensors[tensor].features)) is None:
         return None
@@ -79,7 +79,7 @@ def _chain(model: FloatModel, layer: Layer) -> tuple[str, list[int]] | None:
 
 
 def _scales(columns: FloatArray, largest: FloatArray) -> FloatArray:
-    """S: of channels that are never used, or never read, 1."""
+    """Return the scales S; channels that are never used or never read have 1."""
     used = (columns > 0.0) & (largest > 0.0)
     if not used.any():
         return np.ones_like(columns)

@@ -1,6 +1,6 @@
-"""What calibration shows of a layer: the operands that its matrices meet in the quantized model.
+"""Collect what a layer's matrices read in calibration: the operands that they meet in the quantized model.
 
-The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1 (or, of
+The quantized model runs whole sequences, so states are carried: the operand of h at step t is what the integers made of step t - 1 (or, for
 a layer without memory, of its initial state).
 """
 
@@ -24,15 +24,15 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
 CHUNK = 64
-"""Sequences that run at a time."""
+"""The number of sequences that run at a time."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one direction (or dense layer) at M real steps: operands x [M, I] and h [M, P]; see `gather`.
+    """What one direction (or a dense layer) reads at M real steps: operands x [M, I] and h [M, P]; see `gather`.
 
-    ``candidate`` [M, P]: what a GRU's candidate rows read in place of h (the operand of r·h; h itself with linear_before_reset).
-    ``reset`` [M, H]: r of a GRU with linear_before_reset, which multiplies those rows' sums.
+    ``candidate`` [M, P] is what a GRU's candidate rows read in place of h: the operand of r·h, or h itself with linear_before_reset.
+    ``reset`` [M, H] is r of a GRU with linear_before_reset, which multiplies those rows' sums.
     """
 
     x: FloatArray
@@ -42,14 +42,15 @@ class Seen:
 
 
 def operand_values(q: npt.NDArray[Any], operand: Operand) -> FloatArray:
-    """The integers that a matrix reads of int16 values, as float64."""
+    """Return the integers that a matrix reads for int16 values, as float64."""
     return operands(q, operand.shift, operand.limit).astype(np.float64)
 
 
 def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, memory: bool = True) -> Any:
-    """[N, T, H]: the state that each step reads, from those [N, T, H] that steps end with and the ``start`` [N, H] or [H].
+    """Return the state that each step reads, [N, T, H].
 
-    ``memory`` is the layer's: without it every step reads ``start``.
+    ``state`` [N, T, H] holds the states that steps end with, and ``start`` [N, H] or [H] the initial one. ``memory`` is the layer's:
+    without it every step reads ``start``.
     """
     shifted = np.empty_like(state)
     if not memory:
@@ -63,7 +64,7 @@ def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, mem
 
 
 def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
-    """One `Seen` for each direction of ``layer``."""
+    """Return one `Seen` for each direction of ``layer``."""
     session = Session(model)
     found: list[list[Seen]] = []
     for _, _, piece in batch.chunks(CHUNK):

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,10 +48,10 @@ from qrnn.refinement.evidence import before
 
 RIDGE = 0.01
 SHARE = 0.05
-"""Of the mean weight that every step has at least."""
+"""The least weight of a step, as a fraction of the mean weight."""
 
 STEPS = 6000
-"""Calibration steps that are looked at, about."""
+"""About how many calibration steps are used."""
 
 _NEWTON, _HALVINGS = 20, 6
 
@@ -58,8 +59,10 @@ _RAMPS = ("hard_sigmoid", "hard_tanh")
 
 
 def with_choices(model: FloatModel, choices: GateChoices) -> FloatModel:
-    """``model`` with what ``choices`` puts in the place of its sigmoids and tanhs, for the oracle. Gates that share a function in the float
-    model and not in the choices have the one of the first; see `refit_gates`."""
+    """Return ``model`` with its sigmoids and tanhs replaced as ``choices`` says, for the oracle.
+
+    Gates that share a function in the float model and not in the choices have the one of the first; see `refit_gates`.
+    """
     layers = tuple(
         replace(
             layer,
@@ -81,7 +84,7 @@ def _chosen(layer: Recurrent, role: str, activation: Activation, choices: GateCh
 
 
 def refit_gates(model: FloatModel, batch: Batch, choices: GateChoices) -> FloatModel:
-    """``model`` with weights for the ramps that ``choices`` names; its functions are still called by their smooth names.
+    """Return ``model`` with weights for the ramps that ``choices`` names; its functions keep their smooth names.
 
     A model without such gates comes back as it is.
     """
@@ -117,7 +120,7 @@ def _has_ramps(layer: Layer, choices: GateChoices) -> bool:
 
 
 def _ramp(layer: Recurrent, d: Direction, role: str, choices: GateChoices) -> Activation | None:
-    """The ramp that stands in for a smooth function of ``role``; None where it stays what it is."""
+    """Return the ramp that stands in for a smooth function of ``role``, or None where the function stays."""
     real = d.activations[GATE_ROLE[role]]
     run = choices.resolve(role, real)[0]
     return run if run != real and run.kind in _RAMPS else None
@@ -134,7 +137,7 @@ def _observe(model: FloatModel, batch: Batch) -> dict[str, FloatArray]:
 
 
 def _steps(values: FloatArray, batch: Batch) -> FloatArray:
-    """Real steps as rows."""
+    """Return the real steps as rows."""
     return values[batch.mask] if values.ndim == 3 else values
 
 
@@ -184,7 +187,7 @@ def _direction(
 
 
 def _hidden(d: Direction, seen: Callable[[str], FloatArray]) -> FloatArray:
-    """h before a projection."""
+    """Return h before a projection."""
     return seen("h" if d.projection is None else "hidden")
 
 
@@ -197,7 +200,7 @@ def _weights(
     key: str,
     batch: Batch,
 ) -> dict[str, FloatArray]:
-    """Gate → ω [M, H]."""
+    """Return the weights ω [M, H] of each gate."""
     if layer.cell == "lstm":
         assert d.c_0 is not None
         c = before(smooth[f"{key}.c"], d.c_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[batch.mask]
@@ -212,33 +215,43 @@ def _weights(
     return {gate: w / np.maximum(w.mean(axis=0), 1e-12) + SHARE for gate, w in squares.items()}
 
 
-def ramp_ends(ramp: Activation) -> tuple[float, float, float, float]:
-    """slope, offset, and the arguments between which a ramp moves."""
+class RampEnds(NamedTuple):
+    """A ramp as slope · argument + offset, and the arguments ``low`` and ``high`` between which it moves."""
+
+    slope: float
+    offset: float
+    low: float
+    high: float
+
+
+def ramp_ends(ramp: Activation) -> RampEnds:
+    """Return the line of a hard sigmoid or hard tanh, and where it ends."""
     if ramp.kind == "hard_tanh":
-        return 1.0, 0.0, -1.0, 1.0
+        return RampEnds(1.0, 0.0, -1.0, 1.0)
     ends = (-ramp.beta / ramp.alpha, (1.0 - ramp.beta) / ramp.alpha)
-    return ramp.alpha, ramp.beta, min(ends), max(ends)
+    return RampEnds(ramp.alpha, ramp.beta, min(ends), max(ends))
 
 
 def fit_row(
     argument: FloatArray, value: FloatArray, weight: FloatArray, ramp: Activation
 ) -> tuple[FloatArray, FloatArray]:
-    """k and s, [R], of the module's first sum for rows in the columns of [M, R]; never above that of k = 1, s = 0.
+    """Return k and s, [R], of the module's first sum, for rows in the columns of [M, R].
 
-    Both sides are divided by the ramp's slope: what is compared is arguments, clipped to the ramp's ends.
+    The sum is never above that of k = 1, s = 0. Both sides are divided by the ramp's slope, so that arguments are compared, clipped to the
+    ramp's ends.
     """
-    slope, offset, low, high = ramp_ends(ramp)
-    wanted = np.clip((value - offset) / slope, low, high)
+    line = ramp_ends(ramp)
+    wanted = np.clip((value - line.offset) / line.slope, line.low, line.high)
     k, s = np.ones(argument.shape[1]), np.zeros(argument.shape[1])
 
     def error(k: FloatArray, s: FloatArray) -> FloatArray:
-        result: FloatArray = (weight * (np.clip(k * argument + s, low, high) - wanted) ** 2).sum(axis=0)
+        result: FloatArray = (weight * (np.clip(k * argument + s, line.low, line.high) - wanted) ** 2).sum(axis=0)
         return result
 
     least = error(k, s)
     for _ in range(_NEWTON):
         p = k * argument + s
-        inside = weight * ((p > low) & (p < high))
+        inside = weight * ((p > line.low) & (p < line.high))
         left = inside * (wanted - p)
         n, first, second = inside.sum(axis=0), (inside * argument).sum(axis=0), (inside * argument**2).sum(axis=0)
         right, right_a = left.sum(axis=0), (left * argument).sum(axis=0)
@@ -263,7 +276,7 @@ def fit_row(
 
 
 def _dense(layer: Dense, z: FloatArray, y: FloatArray) -> Dense:
-    """The module's last regression; the bias is free."""
+    """Return the layer after the module's last regression; the bias is not held to its old value."""
     operands = np.concatenate([z, np.ones((len(z), 1))], axis=1)
     ridge = np.full(operands.shape[1], RIDGE * float((z**2).sum()) / z.shape[1])
     ridge[-1] *= 1e-3

@@ -33,46 +33,46 @@ sequences show few steps that are new: dtln_model_1 at 4 bits, calibrated on 400
 with 0.1."""
 
 SWEEPS = 8
-"""Of coordinate descent, at most."""
+"""The most sweeps of coordinate descent."""
 
 BLOCK = 32
-"""Columns whose feedback to all later ones is added up before it is given on."""
+"""The number of columns whose feedback to later ones is summed before it is passed on."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What the integers n of rows [R, K] may be: v = step · n, low ≤ n ≤ high; all [R, K]."""
+    """The points that integers n of rows [R, K] stand for: v = step · n, low ≤ n ≤ high; all arrays are [R, K]."""
 
     step: FloatArray
     low: FloatArray
     high: FloatArray
 
     def nearest(self, value: FloatArray, columns: slice | int = slice(None)) -> FloatArray:
-        """The grid points, as real values, nearest to ``value`` in those columns; halves up."""
+        """Return the grid points, as real values, nearest to ``value`` in those columns; halves are rounded up."""
         step = self.step[:, columns]
         n = round_half_up(value / step)
         result: FloatArray = step * np.clip(n, self.low[:, columns], self.high[:, columns])
         return result
 
     def take(self, columns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Grid:
-        """The same grid with its columns in another order."""
+        """Return the same grid with its columns in another order."""
         return Grid(self.step[:, columns], self.low[:, columns], self.high[:, columns])
 
     def integers(self, value: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        """n [R, K] of grid points."""
+        """Return the integers n [R, K] of grid points."""
         integers: np.ndarray[tuple[int, int], np.dtype[np.int64]] = round_half_up(value / self.step).astype(np.int64)
         return integers
 
 
 def objective(weight: FloatArray, value: FloatArray, hessian: FloatArray) -> FloatArray:
-    """E of every row, [R]; hessian [K, K]."""
+    """Return E of every row, [R]; hessian is [K, K]."""
     error = weight - value
     result: FloatArray = np.einsum("rk,rk->r", error @ hessian, error)
     return result
 
 
 def dampened(hessian: FloatArray, dampening: float = DAMPENING) -> FloatArray:
-    """H + λI; operands that are always zero count as of mean size, so that their weights are rounded plainly."""
+    """Return H + λI; operands that are always zero are given the mean size, so that their weights are rounded plainly."""
     diagonal = np.diagonal(hessian)
     mean = float(diagonal.mean())
     if mean == 0.0:
@@ -82,7 +82,7 @@ def dampened(hessian: FloatArray, dampening: float = DAMPENING) -> FloatArray:
 
 
 def round_rows(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArray:
-    """Grid points v [R, K] for weight [R, K], by the module's two steps; hessian [K, K] is dampened here."""
+    """Return grid points v [R, K] for weight [R, K], by the module's two steps; hessian [K, K] is dampened here."""
     plain = grid.nearest(weight)
     H = dampened(hessian)
     order = np.argsort(-np.diagonal(H), kind="stable")
@@ -97,7 +97,7 @@ def round_rows(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArra
 
 
 def _feedback(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArray:
-    """GPTQ's pass from the first column to the last."""
+    """Run GPTQ's error feedback from the first column to the last."""
     # (H)⁻¹ = Uᵀ U with U upper triangular: the transpose of its lower Cholesky factor.
     inverse = np.linalg.inv(hessian)
     U = np.linalg.cholesky((inverse + inverse.T) / 2).T
@@ -115,7 +115,7 @@ def _feedback(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArray
 
 
 def descend(weight: FloatArray, value: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArray:
-    """Coordinate descent on E from ``value``; the result's E is not above that of ``value``."""
+    """Minimize E by coordinate descent from ``value``; the result's E is not above that of ``value``."""
     v = value.copy()
     gradient = (weight - v) @ hessian
     diagonal = np.diagonal(hessian)

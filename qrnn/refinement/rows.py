@@ -54,31 +54,32 @@ from qrnn.refinement.rounding import Grid, objective, round_rows
 from qrnn.running.session import Session
 
 STEPS = 16384
-"""Calibration steps that are looked at, about; sequences are taken evenly from all."""
+"""About how many calibration steps are used; sequences are taken evenly from all."""
 
 
 def refine_rows(
     float_model: FloatModel,
     model: QuantModel,
     batch: Batch,
-    means: tuple[str, ...],
+    methods: tuple[str, ...],
     reference: FloatModel | None = None,
 ) -> QuantModel:
-    """``model`` with the weights (means has ``rounding``) and biases (``bias``) that `batch` makes better; see the module.
+    """Return ``model`` with the weights (method ``rounding``) and biases (method ``bias``) that improve on `batch`; see the module.
 
-    ``float_model`` has the real weights of ``model``'s, layer by layer; ``reference``, that model when left out, the outputs to be near to.
+    ``float_model`` has the real weights of ``model``, layer by layer. ``reference`` is the model whose outputs are to be approached,
+    ``float_model`` when left out.
     """
     batch = evenly(batch, STEPS)
     want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
     least = _noise(model, batch, want)
     refined, notes = model, []
     for layer in model.layers:
-        refined, own = _refined(float_model, refined, batch, layer.name, means)
+        refined, own = _refined(float_model, refined, batch, layer.name, methods)
         notes += own
     if _noise(refined, batch, want) > least:  # layer by layer then, each where it helps
         refined, notes = model, []
         for layer in model.layers:
-            candidate, own = _refined(float_model, refined, batch, layer.name, means)
+            candidate, own = _refined(float_model, refined, batch, layer.name, methods)
             noise = _noise(candidate, batch, want) if own else least
             if noise > least:
                 own = [f"{layer.name}: kept as rounded, since refined integers would not bring the outputs nearer"]
@@ -90,9 +91,9 @@ def refine_rows(
 
 
 def _refined(
-    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, means: tuple[str, ...]
+    float_model: FloatModel, model: QuantModel, batch: Batch, name: str, methods: tuple[str, ...]
 ) -> tuple[QuantModel, list[str]]:
-    """The model with one layer refined, and what was done to it; nothing to layers without matrices."""
+    """Return the model with one layer refined, and what was done to it; layers without matrices stay as they are."""
     position = next(p for p, layer in enumerate(model.layers) if layer.name == name)
     layer = model.layers[position]
     real = next((r for r in float_model.layers if r.name == name), None)
@@ -101,21 +102,21 @@ def _refined(
         seen = gather(model, batch, layer)
         directions = []
         for number, (d, r, s) in enumerate(zip(layer.directions, real.directions, seen, strict=True)):
-            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, means)
+            refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, methods)
             directions.append(refined)
-            notes.append(_note(f"{layer.name}[{number}]", share, means))
+            notes.append(_note(f"{layer.name}[{number}]", share, methods))
         better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
     elif isinstance(layer, QuantDense) and isinstance(real, Dense):
         seen = gather(model, batch, layer)
-        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, means)
-        notes.append(_note(layer.name, share, means))
+        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, methods)
+        notes.append(_note(layer.name, share, methods))
     else:
         return model, []
     return replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :])), notes
 
 
 def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
-    """Noise over signal, summed over the outputs."""
+    """Return noise over signal, summed over the outputs."""
     session, noise, signal = Session(model), dict.fromkeys(want, 0.0), dict.fromkeys(want, 1e-30)
     start = 0
     for _, stop, piece in batch.chunks(CHUNK):
@@ -129,15 +130,17 @@ def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> f
     return sum(noise[name] / signal[name] for name in want)
 
 
-def _note(owner: str, share: float, means: tuple[str, ...]) -> str:
+def _note(owner: str, share: float, methods: tuple[str, ...]) -> str:
     done = " and ".join(
-        {"rounding": "second-order rounding", "bias": "bias correction"}[m] for m in means if m in ("rounding", "bias")
+        {"rounding": "second-order rounding", "bias": "bias correction"}[m]
+        for m in methods
+        if m in ("rounding", "bias")
     )
     return f"{owner}: {done}: error of the sums on calibration {100 * share:.1f} % of plain rounding's"
 
 
 def grid(matrix: AnyMatrix, scale: FloatArray) -> Grid:
-    """What the weights of a matrix may be, in real units per operand unit; scale [R] of one accumulator unit."""
+    """Return the grid of a matrix's weights, in real units per operand unit; scale [R] is the real value of one accumulator unit."""
     R, K = matrix.weight.shape
     if isinstance(matrix, QuantMatrix):
         end = np.full((R, K), float(WEIGHT_LIMIT))
@@ -148,7 +151,7 @@ def grid(matrix: AnyMatrix, scale: FloatArray) -> Grid:
 
 
 def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
-    """The matrix with points of its `grid` as weights."""
+    """Return the matrix with points of its `grid` as weights."""
     if isinstance(matrix, QuantMatrix):
         return replace(matrix, weight=integers.astype(np.int8))
     sign = np.repeat(np.sign(matrix.scale), SCALE_COLUMNS, axis=1)[:, : integers.shape[1]]
@@ -156,13 +159,13 @@ def with_weights(matrix: AnyMatrix, integers: Int64Array) -> AnyMatrix:
 
 
 def with_bias(matrix: AnyMatrix, correction: FloatArray, scale: FloatArray) -> AnyMatrix:
-    """The matrix with real ``correction`` [R] added to its biases."""
+    """Return the matrix with a real ``correction`` [R] added to its biases."""
     integers = matrix.bias + round_half_up(correction / scale)
     return replace(matrix, bias=np.clip(integers, -(1 << 30), 1 << 30).astype(np.int32))
 
 
 def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
-    """``better``, but ``before`` in rows whose overflow bound would not hold."""
+    """Return ``better``, with the rows of ``before`` where its overflow bound would not hold."""
     fails = better.accumulator_bound() >= ACCUMULATOR_LIMIT
     if not fails.any():
         return better
@@ -175,7 +178,7 @@ def provable(better: AnyMatrix, before: AnyMatrix) -> AnyMatrix:
 
 @dataclass
 class _Rows:
-    """Rows at work: real weights, their grid, and points of it, by plain rounding and as they are now; real units per operand unit."""
+    """Rows at work: real weights, their grid, its points by plain rounding and as they are now, and real units per operand unit."""
 
     weight: FloatArray
     grid: Grid
@@ -183,14 +186,14 @@ class _Rows:
     value: FloatArray
 
     def take(self, part: slice) -> _Rows:
-        """Some of the rows."""
+        """Return a part of the rows."""
         g = self.grid
         return _Rows(
             self.weight[part], Grid(g.step[part], g.low[part], g.high[part]), self.plain[part], self.value[part]
         )
 
     def energy(self, hessian: FloatArray) -> tuple[float, float]:
-        """Error energy of all rows, now and with plain rounding."""
+        """Return the error energy of all rows, as they are now and with plain rounding."""
         now, plain = objective(self.weight, self.value, hessian), objective(self.weight, self.plain, hessian)
         return float(now.sum()), float(plain.sum())
 
@@ -210,7 +213,7 @@ def _side_by_side(rows: list[_Rows]) -> _Rows:
 
 
 def _integers(before: AnyMatrix, scale: FloatArray, rows: _Rows, correction: FloatArray | None) -> AnyMatrix:
-    """The matrix with what ``rows`` are now, and ``correction`` [R] of its biases, where the proof holds."""
+    """Return the matrix with ``rows`` as weights and ``correction`` [R] added to its biases, where the proof holds."""
     matrix = before
     if not np.array_equal(rows.value, rows.plain):
         matrix = with_weights(matrix, rows.grid.integers(rows.value))
@@ -225,17 +228,17 @@ def _hessian(operands: FloatArray) -> FloatArray:
 
 
 def _dense(
-    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
 ) -> tuple[QuantDense, float]:
     fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
     scale = row_scale(layer.matrix, layer.pre_shift, fracs)
     rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
     hessian = _hessian(seen.x)
-    if "rounding" in means:
+    if "rounding" in methods:
         rows.value = round_rows(rows.weight, rows.grid, hessian)
     now, plain = rows.energy(hessian)
     correction = None
-    if "bias" in means:
+    if "bias" in methods:
         correction = (rows.weight - rows.value) @ seen.x.mean(axis=0)
         now -= len(seen.x) * float((correction**2).sum())
     matrix = _integers(layer.matrix, scale, rows, correction)
@@ -244,9 +247,9 @@ def _dense(
 
 
 def _direction(
-    layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, means: tuple[str, ...]
+    layer: QuantRecurrent, d: QuantDirection, real: Direction, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
 ) -> tuple[QuantDirection, float]:
-    """The refined direction, and what is left of the sums' error energy."""
+    """Return the refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
     fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
     scale_ih, scale_hh = row_scale(d.ih, d.pre_shift, fracs), row_scale(d.hh, d.pre_shift, fracs)
@@ -263,7 +266,7 @@ def _direction(
             groups = [([ih], seen.x), ([hh], h * np.sqrt((seen.reset**2).mean(axis=1))[:, None])]
         for members, operands in groups:
             joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
-            if "rounding" in means:
+            if "rounding" in methods:
                 joined.value = round_rows(joined.weight, joined.grid, hessian)
                 ends = np.cumsum([m.weight.shape[1] for m in members])[:-1]
                 for m, value in zip(members, np.split(joined.value, ends, axis=1), strict=True):
@@ -274,11 +277,11 @@ def _direction(
         from_h = (hh.weight - hh.value)[part] @ h.mean(axis=0)
         correction_ih[part], correction_hh[part] = (from_x, from_h) if apart else (from_x + from_h, 0.0)
         two[part] = apart
-        if "bias" in means:
+        if "bias" in methods:
             reset = 1.0 if seen.reset is None else float((seen.reset**2).mean())
             now -= M * float(((from_x if apart else from_x + from_h) ** 2).sum())
             now -= M * float((from_h**2).sum()) * reset if apart else 0.0
-    if "bias" not in means:
+    if "bias" not in methods:
         return replace(d, ih=_integers(d.ih, scale_ih, ih, None), hh=_integers(d.hh, scale_hh, hh, None)), _share(
             now, plain
         )

@@ -20,19 +20,20 @@ from qrnn.errors import DataError
 from qrnn.system.files import kind_of, reason
 
 _MOST_LINKS = 40
-"""Links that lead to one file; Linux allows as many."""
+"""The most links that are followed to one file, as in Linux."""
 _MOST_TRIES = 100
-"""Temporary names that are tried before another process must be making them all."""
+"""How many temporary names are tried; if all are taken, another process must be making them."""
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS, errno.EBADF, errno.EACCES, errno.EPERM)
-"""What file systems answer that cannot be told to write to the disk now."""
+"""The errors of file systems that cannot flush to the disk on request."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an output goes: ``place`` is the path with all links followed, and ``found`` what stands there, None for nothing.
+    """The place where an output goes.
 
-    ``descriptor`` is the number of this process's own descriptor where the path names one.
+    ``place`` is the path with all links followed. ``found`` is the status of what stands there, None where there is nothing. ``descriptor``
+    is the number of this process's own descriptor where the path names one.
     """
 
     path: str | os.PathLike[str]
@@ -42,11 +43,14 @@ class Destination:
 
     @property
     def is_file(self) -> bool:
-        """Whether a regular file is made or replaced here."""
+        """Whether writing makes or replaces a regular file here."""
         return self.descriptor is None and (self.found is None or stat.S_ISREG(self.found.st_mode))
 
     def is_same(self, other: Destination) -> bool:
-        """Whether both are one regular file, which the second output would write over, or one stream, in which they would mix."""
+        """Return whether both destinations are one regular file or one stream.
+
+        A second output would overwrite the first in the file, and be mixed with it in the stream.
+        """
         if self.descriptor is not None and self.descriptor == other.descriptor:
             return True
         if self.found is not None and other.found is not None:
@@ -56,7 +60,10 @@ class Destination:
 
 
 def destination(path: str | os.PathLike[str]) -> Destination:
-    """Find out where an output goes; DataError names the path and the reason where it cannot be written. Nothing is opened or changed."""
+    """Find out where an output goes, without opening or changing anything.
+
+    DataError names the path and the reason where it cannot be written.
+    """
     try:
         found = _follow(path)
         if found.found is None:
@@ -70,7 +77,7 @@ def destination(path: str | os.PathLike[str]) -> Destination:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path``; DataError names the path and the reason when that is not possible.
+    """Write ``content`` to ``path``; DataError names the path and the reason where that is not possible.
 
     A regular file has its old content or the new one at every moment, also when the disk is full or the process is stopped. What is no
     regular file is written straight, as the module says; folders, block devices and sockets are refused, and a FIFO that nothing reads.
@@ -95,7 +102,7 @@ def _refusal(path: str | os.PathLike[str], why: str, remedy: str) -> DataError:
 
 
 def _follow(path: str | os.PathLike[str]) -> Destination:
-    """The destination behind all links, which need not exist."""
+    """Return the destination behind all links; it need not exist."""
     place = os.fspath(path)
     for _ in range(_MOST_LINKS):
         number = _descriptor(place)
@@ -115,7 +122,7 @@ def _follow(path: str | os.PathLike[str]) -> Destination:
 
 
 def _descriptor(place: str) -> int | None:
-    """The number in a name of one of this process's own descriptors, such as ``/dev/stdout`` or ``/proc/self/fd/1``."""
+    """Return the number in a name of one of this process's own descriptors, such as ``/dev/stdout`` or ``/proc/self/fd/1``."""
     name = os.path.normpath(place).replace(os.sep, "/")
     found = re.fullmatch(rf"/(?:dev|proc/(?:self|thread-self|{os.getpid()}))/fd/(\d{{1,9}})", name)
     return int(found[1]) if found else _STREAMS.get(name)
@@ -129,7 +136,7 @@ def _stat(folder: str, path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def _check(to: Destination) -> None:
-    """Refuse what cannot be written, as far as that can be known without opening it."""
+    """Refuse a destination that cannot be written, as far as that can be known without opening it."""
     if to.descriptor is not None:
         return
     if to.found is not None:
@@ -174,7 +181,7 @@ def _replace(to: Destination, content: bytes) -> None:
 
 
 def _temporary(folder: str, mode: int) -> tuple[int, str]:
-    """A new file in ``folder``, open for writing. Its name is short whatever the target's is."""
+    """Open a new file in ``folder`` for writing; its name is short, however long the target's name is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     for _ in range(_MOST_TRIES):
@@ -225,7 +232,7 @@ def _write_straight(place: str, content: bytes) -> None:
 
 
 def _flush_stream(descriptor: int) -> None:
-    """What was printed before stands before what is written now."""
+    """Flush what was printed to a standard stream, so that it stands before what is written next."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or no descriptor of its own
             if stream.fileno() == descriptor:
@@ -241,7 +248,7 @@ def _sync(descriptor: int) -> None:
 
 
 def sync_file(path: str | os.PathLike[str]) -> None:
-    """Bring a file's content to the disk."""
+    """Flush a file's content to the disk."""
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         _sync(descriptor)
@@ -250,7 +257,7 @@ def sync_file(path: str | os.PathLike[str]) -> None:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Bring the names in a folder to the disk, where the system can do that."""
+    """Flush the names in a folder to the disk, on systems that can do that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:

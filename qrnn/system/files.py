@@ -1,4 +1,4 @@
-"""Reading files whose names come from outside: a regular file, or an error that says in plain words what stands there instead.
+"""Open files whose names come from outside: a regular file, or an error that says in plain words what stands there instead.
 
 Opening a FIFO waits for a writer, and a device such as ``/dev/zero`` never ends, so both are refused before a byte is read.
 """
@@ -11,7 +11,7 @@ import stat
 from typing import BinaryIO
 
 _PIECE = 1 << 16
-"""Bytes that are asked for at once beyond what a file says it holds: Python allocates them before it reads."""
+"""Bytes that are read at once beyond a file's declared size, since Python allocates them before it reads."""
 
 _KINDS = (
     (stat.S_ISDIR, "is a folder"),
@@ -52,7 +52,10 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """The content of a regular file. OSError as `open_regular` says, and for a file of more than ``most`` bytes before it is read."""
+    """Read a regular file whole.
+
+    Raises OSError as `open_regular` does, and for a file of more than ``most`` bytes before reading it.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
@@ -69,7 +72,7 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a file cannot be used, in words that follow its name."""
+    """Return why a file cannot be used, in words that follow its name."""
     if isinstance(error, OSError):
         return _PLAIN_WORDS.get(error.errno or 0) or error.strerror or str(error)
     if isinstance(error, UnicodeError):
@@ -78,13 +81,13 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def plain_error(error: OSError | ValueError, name: str) -> OSError:
-    """The error as an OSError that says `reason` and names the file."""
+    """Return the error as an OSError that gives `reason` and names the file."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     return OSError(number or errno.EIO, reason(error), name)
 
 
 def kind_of(found: os.stat_result) -> str | None:
-    """What stands where a regular file is expected ("is a FIFO, …"); None for a regular file."""
+    """Return what stands where a regular file is expected ("is a FIFO, …"), or None for a regular file."""
     for belongs, words in _KINDS:
         if belongs(found.st_mode):
             return words

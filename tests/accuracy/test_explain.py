@@ -46,7 +46,7 @@ def data_for(shape: Shape) -> dict[str, Any]:
     "scheme", [Scheme(input="8"), Scheme(input="8-per-feature", weights=4, gates="pwl:8")], ids=str
 )
 def test_all_parts_together_are_the_integers(name: str, scheme: Scheme) -> None:
-    """But for the rounding of partial sums: the oracle with all of them is 8 times nearer to the integers than to the float model."""
+    """The oracle with all parts is 8 times nearer to the integers than to the float model; the rest is the rounding of sums."""
     model, data = make_model(SHAPES[name], np.random.default_rng(1)), data_for(SHAPES[name])
     quantized, batch = quantize(model, data, scheme), make_batch(model.inputs, data)
     integers = Integers(quantized, model_parts(quantized))

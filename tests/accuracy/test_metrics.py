@@ -95,7 +95,7 @@ def test_error_sum_without_time() -> None:
     [(1.0, 1.0, None), (0.0, 1.0, None), (0.0, 0.0, None), (1e300, -1e300, None), (2.0, 1.0, 6.0206)],
 )
 def test_error_sum_is_strict_json(want: float, got: float, sqnr: float | None) -> None:
-    """No infinity and no nan in it, whatever the figures."""
+    """The JSON has no infinity and no nan, whatever the figures."""
     total = ErrorSum(2)
     with np.errstate(over="ignore", invalid="ignore"):
         total.add(np.full((1, 2, 1), want), np.full((1, 2, 1), got), np.array([[True, True]]))

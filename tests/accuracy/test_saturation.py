@@ -37,7 +37,7 @@ def test_saturation_of_inputs_by_hand() -> None:
 
 
 def test_saturation_of_given_states() -> None:
-    """h of a bounded cell holds ±32767/32768: of five given values 1.5 and -2 are clipped, the last by less than half a unit is not."""
+    """The h of a bounded cell holds ±32767/32768: of five given values 1.5 and -2 are clipped, the last by less than half a unit is not."""
     shape = Shape("gru", hidden_size=5, states=True, head=2)
     model, quantized = pair(shape, np.random.default_rng(1).normal(size=(2, 3, 3)))
     state = np.zeros((1, 2, 1, 1, 5))

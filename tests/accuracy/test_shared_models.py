@@ -119,7 +119,7 @@ def test_fsdd_reference_equals_cpu(name: str) -> None:
 
 @pytest.mark.parametrize("name", FSDD)
 def test_fsdd_oracle_against_onnx_runtime(name: str) -> None:
-    """Within 1e-5, of logits that reach 10 to 30."""
+    """Both agree within 1e-5, for logits that reach 10 to 30."""
     pytest.importorskip("onnxruntime")
     path = SHARED / "models" / f"{name}.onnx"
     model = fsdd(name)[0]
@@ -173,7 +173,7 @@ def test_mnist_reference_equals_cpu() -> None:
 
 
 def test_mnist_oracle_against_onnx_runtime() -> None:
-    """Within 1e-5."""
+    """Both agree within 1e-5."""
     pytest.importorskip("onnxruntime")
     model = mnist()[0]
     data = {model.inputs[0].name: mnist_images()[0][:20]}
@@ -224,8 +224,10 @@ def test_dtln() -> None:
 
 
 def test_dtln_oracle_against_onnx_runtime() -> None:
-    """Step by step with the states carried through the graph's own inputs and outputs; masks within 1e-5, states, cells of hundreds among
-    them, within 1e-5 of the largest."""
+    """The graph runs step by step, with the states carried through its own inputs and outputs.
+
+    Masks are within 1e-5; states, cells of hundreds among them, are within 1e-5 of the largest.
+    """
     pytest.importorskip("onnxruntime")
     path = THIRD_PARTY / "dtln_model_1.onnx"
     model = load_onnx(path)

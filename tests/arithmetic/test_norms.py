@@ -110,7 +110,7 @@ def test_the_root_is_the_nearest_number_of_every_mantissa() -> None:
 @some
 @given(st.integers(0, 61).flatmap(lambda b: st.integers(1 << b, (2 << b) - 1)))
 def test_the_root_of_any_variance(variance: int) -> None:
-    """scale / 2^(16+j) is wrong by at most 2^-16 + 2^-22 of itself: the variance is cut off after 24 bits, at worst after 23."""
+    """Scale / 2^(16+j) is wrong by at most 2^-16 + 2^-22 of itself: the variance is cut off after 24 bits, at worst after 23."""
     exponent = norm_exponent(variance)
     scale = norm_scale(variance, exponent)
     square = Fraction(scale * scale * variance, 4 ** (16 + exponent))  # (1 + error)²
@@ -126,7 +126,7 @@ def test_the_root_of_any_variance(variance: int) -> None:
     rows, int16s, st.integers(-4, 30), st.integers(-(1 << 31), (1 << 31) - 1), st.integers(0, 1 << 40), st.booleans()
 )
 def test_a_row_is_rounded_once(x: list[int], gain: int, more: int, bias: int, epsilon: int, centred: bool) -> None:
-    """y lies within half a unit and 2^-16 + 2^-22 of the normalized value of the equation in exact numbers, saturated."""
+    """Y lies within half a unit and 2^-16 + 2^-22 of the normalized value of the equation in exact numbers, saturated."""
     total, variance, shift = statistics(x, epsilon, centred)
     gain_shift = more - shift // 2
     if norm_exponent(variance) + gain_shift < 0 and any(len(x) * v - total for v in x):

@@ -282,7 +282,7 @@ def test_a_model_with_one_goes_from_tensor_to_tensor() -> None:
 
 
 def leaky_step(contract: Any) -> Step:
-    """h = saturate16(a quarter of the input and of c); c adds up what h was."""
+    """H = saturate16(a quarter of the input and of c); c adds up what h was."""
     saturate16, shift_right_round = contract.saturate16, contract.shift_right_round
 
     def step(n: int, t: int, k: int, x: Any, out: Any, h: Any, c: Any, bias: int) -> int:

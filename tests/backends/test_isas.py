@@ -95,7 +95,7 @@ def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
 
 def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
     """Every tensor and the final state of the one layer; ``how``: backend, threads, isa."""
-    tensors, final = create_engine(how[0], model, *how[1:]).run({"x": x}, {"rnn": start}, lengths)
+    tensors, final, _ = create_engine(how[0], model, *how[1:]).run({"x": x}, {"rnn": start}, lengths)
     return {**tensors, "h": final["rnn"][0], "c": final["rnn"][1]}
 
 
@@ -277,7 +277,7 @@ def largest_model(cell: CellKind, after: bool, limit: int, sign: int) -> QuantMo
 
 
 def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
-    """x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
+    """Return x of three sequences of three steps, h and c for `largest_model`: the largest, the least, both."""
     x = np.full((3, 3, 401), 32767, np.int16)
     x[1] = -32768
     h = np.full((3, 1, 400), 32767, np.int16)

@@ -22,7 +22,7 @@ def results(model: QuantModel, backend: str, x: Any, lengths: Any, threads: int 
     """Tensors, trace and final state of a run from the model's own initial state."""
     trace = Trace()
     start = Session(model, "reference").initial_state(len(x)).layers
-    tensors, final = create_engine(backend, model, threads).run({"x": x}, start, lengths, trace)
+    tensors, final, _ = create_engine(backend, model, threads).run({"x": x}, start, lengths, trace)
     return {**tensors, **{f"trace {k}": v for k, v in trace.arrays.items()}, "h": final["rnn"][0], "c": final["rnn"][1]}
 
 

@@ -192,7 +192,7 @@ def test_every_int16_is_rounded(lanes: int) -> None:
 
 @pytest.mark.parametrize("lanes", LANES)
 def test_every_value_of_one_factor(lanes: int) -> None:
-    """h of an LSTM from every gate value that int16 does not hold and all others, with some of every size, and the other way round."""
+    """Each factor of an LSTM's h takes all of its values, 32768 among them, beside some values of every size of the other."""
     rng = np.random.default_rng(5)
     for unit in (32768, 32767, 16384, 1, 0, *rng.integers(0, 32769, 20).tolist()):
         signed = np.arange(-32767, 32768)

@@ -41,7 +41,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def place(good_files: Path, tmp_path: Path, cli: Cli) -> Workplace:
-    """A fresh copy of the good files."""
+    """Copy the good files to a fresh folder."""
     folder = tmp_path / "place"
     shutil.copytree(good_files, folder)
     return Workplace(folder, cli)

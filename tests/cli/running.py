@@ -1,4 +1,4 @@
-"""The command line run inside the test's process: exit status and what it printed. Anything but an exit is a failure."""
+"""Run the command line inside the test's process, and return its exit status and output. Any exception but an exit is a failure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every file below ``folder`` with its bytes, and every folder."""
+    """Return every file below ``folder`` with its bytes, and every folder."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
@@ -72,7 +72,7 @@ class Workplace:
         return path
 
     def refused(self, *arguments: Any, says: str | tuple[str, ...], usage: bool = False) -> str:
-        """Run; expect status 2, one line on stderr (or a usage error) that holds ``says``, and no file made or changed."""
+        """Run a command that must be refused: status 2, one line on stderr (or a usage error) with ``says``, and no file made or changed."""
         before = tree(self.folder)
         done = self.cli(*arguments)
         assert done.status == 2, (done, arguments)
@@ -90,7 +90,7 @@ class Workplace:
 
 
 def unsupported() -> bytes:
-    """An ONNX file with a node that is refused."""
+    """Return an ONNX file with a node that is refused."""
     g = Graph()
     x = g.input("x", ["batch", "time", 4])
     y = g.recurrent("GRU", g.node("Transpose", [g.node("Erf", [x])], perm=[1, 0, 2]), 4, 5)[0]

@@ -34,7 +34,7 @@ def printed(place: Workplace, *arguments: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def both_ways(place: Workplace) -> Path:
-    """A bidirectional model."""
+    """Return the file of a bidirectional model."""
     model = make_model(Shape(directions=(False, True)), np.random.default_rng(0))
     x = np.random.default_rng(1).normal(size=(4, 6, 3))
     save(quantize(model, {"x": x}, Scheme(input="8")), place.path("both.qrnn"))

@@ -282,7 +282,7 @@ def test_inspect(place: Workplace) -> None:
 
 
 def test_inspect_shows_four_bits(place: Workplace) -> None:
-    """Of the recurrent matrices [15, 4] and [15, 5]: nibbles by whole bytes a row, and one scale; the head has eight."""
+    """The recurrent matrices [15, 4] and [15, 5] have nibbles in whole bytes per row, and one scale; the head has eight bits."""
     d = strict_json(place.cli("inspect", convert(place, "--weights", 4), "--json").out)
     assert [(m["bits"], m["bytes"]) for m in d["matrices"]] == [(4, 15 * 3), (4, 15 * 4), (8, 15)]
     assert d["bytes"]["weights"] == 15 * 3 + 15 * 4 + 15

@@ -377,7 +377,7 @@ def test_an_emulator_that_is_missing(place: Workplace, monkeypatch: pytest.Monke
 
 
 def test_no_tools_on_the_path(place: Workplace) -> None:
-    """In a process of its own, whose PATH is empty."""
+    """The command runs in a process of its own, whose PATH is empty."""
     folder = export(place)
     code = "import importlib.util as u, sys; u.find_spec = lambda *_: None; from qrnn.cli import main; main()"
     command = [sys.executable, "-c", code, "verify", str(folder)]

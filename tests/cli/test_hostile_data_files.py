@@ -161,7 +161,7 @@ def test_shapes_that_are_none(shape: Any, says: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_long_headers(version: int, tmp_path: Path) -> None:
-    """No more of a header is read than a header has."""
+    """A reader reads no more of a header than a header may have."""
     path = archive(tmp_path / "a.npz", ("x.npy", header((2, 3, 4), version=version, padding=60_000) + bytes(192)))
     refused(path, "header")
     if version == 2:

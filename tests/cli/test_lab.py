@@ -13,7 +13,7 @@ from cli.running import Workplace, tree
 
 @pytest.fixture
 def lab(place: Workplace) -> Workplace:
-    """With a target whose cost is a model, so that nothing is built."""
+    """Make files for the lab, with a target whose costs come from a model, so that nothing is built."""
     place.path("board.toml").write_text(
         'name = "board"\ndescription = "A board"\n[core]\nword_bits = 32\ninstructions = ["mul"]\n[scheme]\nactivations = 8\n'
         '[cost]\nsource = "Assumed."\ninstructions_per_mac = 2.0\ninstructions_per_unit = 100.0\n'

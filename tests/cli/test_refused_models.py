@@ -181,7 +181,7 @@ def test_compare_refuses_another_source(place: Workplace) -> None:
 
 
 def _renamed(content: bytes) -> bytes:
-    """The same model with another name in its header."""
+    """Return the same model with another name in its header."""
     import onnx
 
     model = onnx.load_from_string(content)

@@ -56,7 +56,7 @@ def test_stdout_is_closed(good_files: Path, command: str) -> None:
 
 
 def test_what_prints_nothing_needs_no_stdout(good_files: Path, tmp_path: Path) -> None:
-    """And the file that it writes is not taken for stdout."""
+    """A command that prints nothing runs without stdout, and does not take its output file for stdout."""
     command = ["inspect", "none.qrnn"]
     one_line(run(good_files, command, preexec_fn=lambda: os.close(1)), "no such file")
     code = """
@@ -82,7 +82,7 @@ def test_stderr_is_closed_or_full(good_files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_not_read(good_files: Path, command: str) -> None:
-    """As by ``| head -1``: silent, and 128 and the number of SIGPIPE."""
+    """A reader that leaves, as ``| head -1`` does, ends the command silently with 128 plus the number of SIGPIPE."""
     reading, writing = os.pipe()
     os.close(reading)
     done = run(good_files, PRINTING[command], stdout=writing)
@@ -214,7 +214,7 @@ def test_faults_of_qrnn_keep_their_traceback(cli: Cli, monkeypatch: pytest.Monke
 
 
 def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path) -> None:
-    """From ONNX to C and the report, through everything that names are written to."""
+    """Such names pass from ONNX to C and the report, through everything that names are written to."""
     name = os.fsdecode(b"m\xff")
     for file in ("gru.onnx", "x.npz"):
         (tmp_path / (name + file[-5:])).write_bytes((good_files / file).read_bytes())

@@ -32,7 +32,7 @@ def gru(weights_are_inputs: bool, **attributes: Any) -> tuple[onnx.ModelProto, d
 
 
 def test_weights_as_inputs_are_those_of_the_run() -> None:
-    """The same as initializers; lists and mappings; imported once for the same weights."""
+    """Weights as inputs give what initializers give, as lists and as mappings; equal weights are imported once."""
     bound, arrays = gru(weights_are_inputs=True)
     rep = prepare(bound)
     y, y_h = rep.run(list(arrays.values()))

@@ -60,7 +60,7 @@ def measured(op: str, direction: str = "forward", **shape: Any) -> Result:
 
 
 def test_a_wrong_engine_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a model whose gates are quantized as others: the error is many times what half a step moves."""
+    """With gates quantized as others, the error is many times what half a step moves."""
     right = measured("LSTM", attributes={})
     assert conformance.within_bound(right)
 

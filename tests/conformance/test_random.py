@@ -34,7 +34,7 @@ def random_case(seed: int) -> Case:
 
 
 def random_functions(rng: np.random.Generator, op: str, directions: int) -> dict[str, Any]:
-    """For each direction and role any function, with any alpha and beta it takes."""
+    """Draw any function for each direction and role, with any alpha and beta that it takes."""
     names, alphas, betas = [], [], []
     for _ in ROLES[op] * directions:
         name = str(rng.choice(list(PARAMETERS)))

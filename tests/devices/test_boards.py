@@ -24,7 +24,7 @@ BARE = [name for name in TARGETS if name != "host-cpu"]
 
 
 def usual(name: str, family: Family) -> bool:
-    """Whether the default run has this build: the usual compiler for every target, the others for one."""
+    """Return whether the default run has this build: the usual compiler for every target, the others for one."""
     return family == "gnu" or name == "cortex-m4"
 
 

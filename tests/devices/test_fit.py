@@ -24,7 +24,7 @@ def converted(weights: int) -> QuantModel:
 
 
 def needs_of(model: QuantModel) -> Needs:
-    """With the constants for flash, as where nothing can be built."""
+    """Return needs with the constants for flash, as where nothing can be built."""
     found = sizes(export_source(model, "net", TARGET.core.kernels), TARGET, 1)
     return replace(found, flash_bytes=found.constant_bytes, instructions=1000.0)
 

@@ -1,4 +1,4 @@
-""".npz archives for the command line's reader: whole, damaged, lying about their sizes, and compressed without bounds."""
+"""Make .npz archives for the command line's reader: whole, damaged, lying about their sizes, and compressed without bounds."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ BOMB = 1536
 
 
 def npy(header: str, data: bytes, version: tuple[int, int] = (1, 0)) -> bytes:
-    """An .npy file with any header."""
+    """Return an .npy file with any header."""
     text = header.encode("latin-1", "replace") + b"\n"
     size = struct.pack("<H" if version == (1, 0) else "<I", len(text) & (0xFFFF if version == (1, 0) else 0xFFFFFFFF))
     return b"\x93NUMPY" + bytes(version) + size + text + data
 
 
 def header(descr: Any, shape: Any, fortran: Any = False) -> str:
+    """Return the header of an .npy file."""
     return str({"descr": descr, "fortran_order": fortran, "shape": shape})
 
 
 @cache
 def bomb() -> bytes:
-    """A small archive of one array of zeros of `BOMB` megabytes."""
+    """Return a small archive of one array of zeros of `BOMB` megabytes."""
     first = npy(header("<f8", (BOMB << 17,)), b"")
     piece, compressor = bytes(1 << 20), zlib.compressobj(9, zlib.DEFLATED, -15)
     start = compressor.compress(first) + compressor.flush(zlib.Z_FULL_FLUSH)
@@ -62,14 +63,14 @@ def bomb() -> bytes:
 
 
 def valid(dtype: str) -> bytes:
-    """An archive that is taken."""
+    """Return an archive that must be read."""
     buffer = io.BytesIO()
     np.savez(buffer, x=np.ones((2, 4, 3), dtype))
     return buffer.getvalue()
 
 
 def make(rng: Random) -> bytes:
-    """An archive."""
+    """Draw an archive."""
     if rng.random() < 0.01:
         return bomb()
     buffer = io.BytesIO()
@@ -83,7 +84,7 @@ def make(rng: Random) -> bytes:
 
 
 def member(rng: Random) -> bytes:
-    """An .npy file, mostly right."""
+    """Draw an .npy file, mostly a right one."""
     dtype = rng.choice(REALS if rng.random() < 0.8 else OTHERS)
     size = rng.choice(((2, 4, 3), (2, 4, 3), (2, 1, 3), (2, 3, 3), (2,), (0, 2, 3)))
     array = np.zeros(size, dtype if dtype[0] != "O" else "f4")
@@ -103,7 +104,7 @@ def member(rng: Random) -> bytes:
 
 
 class CommandLine:
-    """``qrnn run`` on archives, in this process."""
+    """Runs ``qrnn run`` on archives, in this process."""
 
     def __init__(self, folder: Path) -> None:
         self._model, self._input, self._output = (folder / name for name in ("m.qrnn", "case.npz", "out.npz"))
@@ -112,7 +113,7 @@ class CommandLine:
         self._plain = Session(entry.model, "reference")
 
     def judge(self, content: bytes, watch: Watch | Unwatched, facts: list[str]) -> str:
-        """Refused with DataError and nothing written, or the result is that of the same arrays, plain, on the reference."""
+        """Require a DataError with nothing written, or the result of the same arrays, plain, on the reference."""
         self._input.write_bytes(content)
         self._output.unlink(missing_ok=True)
         facts.append("archive")

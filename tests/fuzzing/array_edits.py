@@ -1,4 +1,4 @@
-"""Arrays in every dtype, byte order, layout, shape and wrapping, made from plain ones; and mappings of them."""
+"""Turn plain arrays into arrays of every dtype, byte order, layout, shape and wrapping; and mappings of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sub(np.ndarray):
 
 
 class Convertible:
-    """No array, but something that makes one."""
+    """An object that is no array, but converts to one."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -36,11 +36,12 @@ class Convertible:
 
 
 def fortran(_: Random, a: Any) -> Any:
+    """Return the same values in Fortran order."""
     return np.asfortranarray(a)
 
 
 def strided(rng: Random, a: Any) -> Any:
-    """Every other element of a larger array."""
+    """Return every other element of a larger array."""
     if not a.ndim:
         return a
     axis = rng.randrange(a.ndim)
@@ -49,7 +50,7 @@ def strided(rng: Random, a: Any) -> Any:
 
 
 def backwards(rng: Random, a: Any) -> Any:
-    """The same values with negative strides."""
+    """Return the same values with negative strides."""
     if not a.ndim:
         return a
     axis = rng.randrange(a.ndim)
@@ -57,13 +58,13 @@ def backwards(rng: Random, a: Any) -> Any:
 
 
 def transposed_memory(rng: Random, a: Any) -> Any:
-    """The same values with the axes in another order in memory."""
+    """Return the same values with the axes in another order in memory."""
     order = rng.sample(range(a.ndim), a.ndim)
     return a.transpose(order).copy().transpose(np.argsort(order))
 
 
 def unaligned(_: Random, a: Any) -> Any:
-    """The same values at an odd address."""
+    """Return the same values at an odd address."""
     if a.dtype.hasobject:
         return a
     held = np.zeros(a.nbytes + 1, np.uint8)
@@ -73,22 +74,24 @@ def unaligned(_: Random, a: Any) -> Any:
 
 
 def read_only(_: Random, a: Any) -> Any:
+    """Return an array that cannot be written to."""
     a = a.copy()
     a.flags.writeable = False
     return a
 
 
 def swapped(_: Random, a: Any) -> Any:
-    """The same values in the other byte order."""
+    """Return the same values in the other byte order."""
     return a.astype(a.dtype.newbyteorder("S"))
 
 
 def same_for_all(_: Random, a: Any) -> Any:
-    """One sequence for all, by a stride of 0."""
+    """Return one sequence for all, by a stride of 0."""
     return np.broadcast_to(a[:1], a.shape) if a.ndim else a
 
 
 def subclass(_: Random, a: Any) -> Any:
+    """Return the same values as a subclass."""
     return a.view(Sub)
 
 
@@ -99,12 +102,13 @@ LAYOUTS: tuple[Edit, ...] = (
 
 
 def real_type(rng: Random, a: Any) -> Any:
+    """Return the values in another real type."""
     with np.errstate(all="ignore"):
         return a.astype(rng.choice(REALS))
 
 
 def other_type(rng: Random, a: Any) -> Any:
-    """A type that holds no real numbers."""
+    """Return a type that holds no real numbers."""
     kind = rng.choice(OTHERS)
     with np.errstate(all="ignore"):
         whole = a.astype(np.int64) if kind[0] in "MmV" else a
@@ -112,7 +116,7 @@ def other_type(rng: Random, a: Any) -> Any:
 
 
 def value(rng: Random, a: Any) -> Any:
-    """One value out of the ordinary."""
+    """Change one value to an unusual one."""
     a = np.array(a)
     if a.size and a.dtype.kind in "fiu":
         new = rng.choice(VALUES) if a.dtype.kind == "f" else rng.choice((-1, 7, 8, 2**31, 2**40, -(2**63), 2**63 - 1))
@@ -122,7 +126,7 @@ def value(rng: Random, a: Any) -> Any:
 
 
 def shape(rng: Random, a: Any) -> Any:
-    """Another shape, or none."""
+    """Return another shape, or none."""
     choices: list[Callable[[], Any]] = [
         lambda: a[None],
         lambda: a[..., None],
@@ -143,7 +147,7 @@ def shape(rng: Random, a: Any) -> Any:
 
 
 def wrapped(rng: Random, a: Any) -> Any:
-    """Something else that holds the same values."""
+    """Return something else that holds the same values."""
     choices: list[Callable[[], Any]] = [
         lambda: a.tolist(),
         lambda: tuple(a.tolist()) if a.ndim else a.item(),
@@ -160,7 +164,7 @@ def wrapped(rng: Random, a: Any) -> Any:
 
 
 def masked(_: Random, a: Any) -> Any:
-    """An array some of whose values are masked."""
+    """Return an array some of whose values are masked."""
     mask = np.zeros(a.shape, bool)
     mask.reshape(-1)[:1] = True
     return np.ma.masked_array(a, mask)
@@ -178,7 +182,7 @@ BREAKS: tuple[tuple[int, Edit], ...] = (
 
 
 def mapping(rng: Random, given: dict[Any, Any]) -> Any:
-    """Keys too many or too few, keys that are no text, and mappings that are no dict."""
+    """Return a mapping with too many or too few keys, with keys that are no text, or one that is no dict."""
     first = next(iter(given), "x")
     given = dict(given)
     how = rng.randrange(10)

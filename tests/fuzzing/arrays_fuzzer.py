@@ -1,4 +1,4 @@
-"""Arrays of every kind given to sessions: refused with DataError, or the result is that of the same values plain, on the reference."""
+"""Give arrays of every kind to sessions: they must be refused with DataError, or give the reference's result for the same values, plain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CALLS = 3
 
 @dataclass
 class Call:
-    """What is given to one call, and what an equal plain call would be given; ``legal``: it must be taken."""
+    """What is given to one call, and what an equal plain call would be given; ``legal`` is true where it must be accepted."""
 
     inputs: Any
     lengths: Any = None
@@ -53,11 +53,12 @@ class Made:
 
 @cache
 def reference(k: int) -> Session:
+    """Return the reference's session of a model."""
     return Session(quant_corpus.entries()[k].model, "reference")
 
 
 def valid(rng: Random, entry: Entry, lead: tuple[int, ...], stepwise: bool) -> dict[str, Any]:
-    """Plain arrays for every input that the way to run reads."""
+    """Draw plain arrays for every input that the way to run reads."""
     draws = np.random.default_rng(rng.getrandbits(32))
     data: dict[str, Any] = {}
     for i in entry.model.inputs:
@@ -70,7 +71,7 @@ def valid(rng: Random, entry: Entry, lead: tuple[int, ...], stepwise: bool) -> d
 
 
 def edited(rng: Random, plain: dict[str, Any]) -> tuple[Any, bool]:
-    """A mapping of edited arrays, and whether it still must be taken."""
+    """Return a mapping of edited arrays, and whether it still must be accepted."""
     given, legal = dict(plain), True
     for name in list(given):
         for _ in range(rng.choice((0, 1, 1, 2))):
@@ -89,7 +90,7 @@ def edited(rng: Random, plain: dict[str, Any]) -> tuple[Any, bool]:
 
 
 def some_lengths(rng: Random, count: int, steps: int) -> tuple[Any, bool]:
-    """Lengths of every type, and whether they must be taken."""
+    """Draw lengths of every type, and whether they must be accepted."""
     good = np.array([rng.randint(0, steps) for _ in range(count)])
     if rng.random() < 0.5:
         kind = rng.choice(("i4", "i8", "u1", "u8", ">i4", ">i8", "i2"))
@@ -117,7 +118,7 @@ def some_lengths(rng: Random, count: int, steps: int) -> tuple[Any, bool]:
 
 
 def some_state(rng: Random, entry: Entry, count: int) -> tuple[Any, bool]:
-    """A state of the model's own shape with values and types of every kind, and whether it must be taken."""
+    """Draw a state of the model's own shape with values and types of every kind, and whether it must be accepted."""
     draws = np.random.default_rng(rng.getrandbits(32))
     layers: dict[Any, Any] = {}
     for layer in entry.model.recurrent_layers:
@@ -157,7 +158,7 @@ def some_state(rng: Random, entry: Entry, count: int) -> tuple[Any, bool]:
 
 
 class ArraysFuzzer:
-    """See the module."""
+    """The fuzzer of arrays; see the module."""
 
     def prepare(self, folder: Path) -> None:
         archives.bomb()
@@ -215,7 +216,7 @@ FUZZER = ArraysFuzzer()
 
 
 def describe(made: Made) -> str:
-    """The calls of a case in words."""
+    """Return the calls of a case in words."""
     lines = [f"model {made.entry.name!r}, backend {made.backend}, {made.way}, {made.count} sequences or streams"]
     for number, call in enumerate(made.calls):
         lines.append(f"call {number}: must be taken: {call.legal}; lengths {call.lengths!r}; state {call.state!r}")
@@ -228,7 +229,7 @@ def describe(made: Made) -> str:
 
 
 def plain_array(value: Any, graph_input: GraphInput | None) -> Any:
-    """The same values as C-contiguous native float64 or int64; None for what holds no such numbers."""
+    """Return the same values as C-contiguous native float64 or int64; None for an object without such numbers."""
     try:
         found = np.asarray(value)
     except Exception:  # noqa: BLE001  # not an array
@@ -244,7 +245,7 @@ def plain_array(value: Any, graph_input: GraphInput | None) -> Any:
 
 
 def plain_inputs(made: Made, inputs: Any) -> dict[str, Any] | None:
-    """The plain equivalent of a call's inputs; None where there is none."""
+    """Return the plain equivalent of a call's inputs; None where there is none."""
     if not isinstance(inputs, Mapping):
         return None
     known = {i.name: i for i in made.entry.model.inputs}
@@ -265,7 +266,7 @@ def plain_inputs(made: Made, inputs: Any) -> dict[str, Any] | None:
 
 
 def plain_state(made: Made, state: Any) -> State | None:
-    """The same state as C-contiguous native arrays; None where it is none."""
+    """Return the same state as C-contiguous native arrays; None for an object that is no state."""
     try:
         layers = {
             layer.name: (
@@ -280,7 +281,7 @@ def plain_state(made: Made, state: Any) -> State | None:
 
 
 def judge_calls(made: Made, facts: list[str]) -> str:
-    """Every call beside its plain equivalent; the kind of the case is what the last one came to."""
+    """Compare every call with its plain equivalent, and return the outcome of the last one as the kind of the case."""
     session, plain_session = (
         Session(made.entry.model, made.backend, 1),
         reference(quant_corpus.entries().index(made.entry)),
@@ -336,7 +337,7 @@ class Runner:
         self._ids = [self._pool.open() for _ in range(made.count)] if self._pool is not None else []
 
     def state(self, call: Call) -> Any:
-        """The state that the call starts from, where it is not the model's own."""
+        """Return the state that the call starts from, where it is not the model's own."""
         if self._stream is not None:
             return call.state if call.state is not None else self._stream.state
         if self._pool is not None:
@@ -350,7 +351,7 @@ class Runner:
         return State({n: tuple(np.concatenate([s.layers[n][p] for s in every]) for p in (0, 1)) for n in names})  # type: ignore[misc]
 
     def call(self, call: Call) -> tuple[dict[str, Any], State]:
-        """Outputs and the state after."""
+        """Return outputs and the state after a call."""
         if self._stream is not None:
             if call.state is not None:
                 self._stream.reset(call.state)

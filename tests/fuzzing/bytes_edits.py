@@ -1,4 +1,4 @@
-"""Edits of a file's bytes, whatever they mean."""
+"""Edit a file's bytes, whatever they mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 
 def edit_bytes(rng: Random, content: bytes, other: bytes) -> bytes:
-    """A few bits flipped, a cut, a piece moved, doubled or lost, or two files spliced."""
+    """Flip a few bits, cut, move, double or lose a piece, or splice two files."""
     data = bytearray(content)
     if not data:
         return other

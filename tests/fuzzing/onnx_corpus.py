@@ -29,7 +29,7 @@ def _ints(g: Graph, *values: int) -> str:
 
 
 def stack(op: str) -> onnx.ModelProto:
-    """Two layers, a residual sum, a softmax."""
+    """Build two layers, a residual sum and a softmax."""
     g = Graph()
     x = g.node("Transpose", [g.input("x", ["n", "t", 5])], perm=[1, 0, 2])
     a = g.axes_op("Squeeze", g.recurrent(op, x, 5, 5, name="a")[0], [1])
@@ -42,7 +42,7 @@ def stack(op: str) -> onnx.ModelProto:
 
 
 def exported_states(op: str) -> onnx.ModelProto:
-    """Initial states as PyTorch's exporter writes them: zeros expanded to the batch, whose size comes from Shape."""
+    """Build initial states as PyTorch's exporter writes them: zeros expanded to the batch, whose size comes from Shape."""
     g = Graph()
     x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[1, 0, 2])
     n = g.node("Gather", [g.node("Shape", [x]), g.const(np.int64(1))], axis=0)
@@ -59,7 +59,7 @@ def exported_states(op: str) -> onnx.ModelProto:
 
 
 def computed_weights(op: str) -> onnx.ModelProto:
-    """Weights that arrive through Slice, Concat and Unsqueeze, as the newer exporter writes them."""
+    """Build weights that arrive through Slice, Concat and Unsqueeze, as the newer exporter writes them."""
     g = Graph(18)
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
     x = g.node("Transpose", [g.input("x", ["n", 6, 4])], perm=[1, 0, 2])
@@ -80,7 +80,7 @@ def computed_weights(op: str) -> onnx.ModelProto:
 
 
 def tokens() -> onnx.ModelProto:
-    """Token input, embedding table, last step."""
+    """Build a token input, an embedding table and the last step."""
     g = Graph()
     rows = g.node("Gather", [g.random(7, 4), g.input("ids", ["n", "t"], TensorProto.INT64)])
     y = g.recurrent("GRU", g.node("Transpose", [rows], perm=[1, 0, 2]), 4, 5)[0]
@@ -91,7 +91,7 @@ def tokens() -> onnx.ModelProto:
 
 
 def one_step(op: str) -> onnx.ModelProto:
-    """One step a call, the state going in and out as graph input and output."""
+    """Build one step per call, the state going in and out as graph input and output."""
     g = Graph(16)
     x, state = g.input("x", ["n", 4]), g.input("state", [2, "n", 5])
     h = g.axes_op("Unsqueeze", g.node("Gather", [state, g.const(np.int64(0))], axis=0), [0])
@@ -111,7 +111,7 @@ def one_step(op: str) -> onnx.ModelProto:
 
 
 def two_ways() -> onnx.ModelProto:
-    """A forward and a reverse node joined by Concat, a second input without time."""
+    """Build a forward and a reverse node joined by Concat, with a second input without time."""
     g = Graph()
     x = g.node("Transpose", [g.input("x", ["n", "t", 2, 2])], perm=[1, 0, 2, 3])
     x = g.node("Reshape", [x, _ints(g, 0, 0, 4)])
@@ -127,7 +127,7 @@ def two_ways() -> onnx.ModelProto:
 
 
 def split_and_slices() -> onnx.ModelProto:
-    """Features picked, split, sliced with negative steps and joined again."""
+    """Build features that are picked, split, sliced with negative steps and joined again."""
     g = Graph()
     x = g.input("x", ["n", "t", 6])
     picked = g.node("Gather", [x, _ints(g, 5, 0, 2, 2)], axis=2)
@@ -141,7 +141,7 @@ def split_and_slices() -> onnx.ModelProto:
 
 
 def masked_constants() -> onnx.ModelProto:
-    """Constants that need folding: shapes computed by arithmetic, a bias scaled, a cast table."""
+    """Build constants that need folding: shapes computed by arithmetic, a bias scaled, a cast table."""
     g = Graph()
     x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[1, 0, 2])
     y = g.axes_op("Squeeze", g.recurrent("LSTM", x, 4, 6)[0], [1])
@@ -155,7 +155,7 @@ def masked_constants() -> onnx.ModelProto:
 
 
 def in_function() -> onnx.ModelProto:
-    """A recurrent node inside a model-local function, as the newer exporter leaves some."""
+    """Build a recurrent node inside a model-local function, as the newer exporter leaves some."""
     model = head("GRU")
     graph = model.graph
     k = next(k for k, n in enumerate(graph.node) if n.op_type == "GRU")
@@ -170,7 +170,7 @@ def in_function() -> onnx.ModelProto:
 
 
 def outside_weights() -> onnx.ModelProto:
-    """Weights kept in a file beside the model; see `SIDE_FILE`."""
+    """Build weights kept in a file beside the model; see `SIDE_FILE`."""
     model = head("LSTM")
     offset = 0
     for tensor in model.graph.initializer:
@@ -189,7 +189,7 @@ SIDE_FILE = np.random.default_rng(7).uniform(-0.6, 0.6, 4096).astype(np.float32)
 
 
 def in_branch() -> onnx.ModelProto:
-    """A recurrent node in the branches of an If."""
+    """Build a recurrent node in the branches of an If."""
     model = head("RNN")
     graph = model.graph
     inner = list(graph.node)
@@ -208,7 +208,7 @@ def in_branch() -> onnx.ModelProto:
 
 
 def old_style() -> onnx.ModelProto:
-    """IR version 3: initializers are graph inputs too."""
+    """Build a model of IR version 3, in which initializers are graph inputs too."""
     model = head("LSTM", 7)
     model.ir_version = 3
     for tensor in model.graph.initializer:
@@ -240,7 +240,7 @@ def _graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
 
 @cache
 def corpus() -> tuple[tuple[str, bytes], ...]:
-    """(name, file) of every generated model. Graphs first: they are the richer ones."""
+    """Return (name, file) of every generated model. Graphs come first, since they hold more."""
     graphs = [(name, model.SerializeToString()) for name, model in _graphs()]
     nodes = [(case.name, case.model.SerializeToString()) for case in own_cases()]
     return (*graphs, *nodes)
@@ -248,19 +248,19 @@ def corpus() -> tuple[tuple[str, bytes], ...]:
 
 @cache
 def graph_count() -> int:
-    """How many of the corpus are whole graphs."""
+    """Return how many of the corpus are whole graphs."""
     return sum(1 for _ in _graphs())
 
 
 @cache
 def shared_files() -> tuple[tuple[str, bytes], ...]:
-    """The small ones of the given trained models; none where they are absent."""
+    """Return the small ones of the given trained models; none where they are absent."""
     paths: list[Any] = sorted(SHARED.rglob("*.onnx")) if SHARED.is_dir() else []
     return tuple((path.name, path.read_bytes()) for path in paths if path.stat().st_size <= LARGEST_SHARED)
 
 
 def side_files(folder: Path) -> None:
-    """Files that hostile models may point at: weights beside the model, and what must not be read or waited for."""
+    """Write files that hostile models may point at: weights beside the model, and what must not be read or waited for."""
     (folder / "models").mkdir()
     inside = folder / "models"
     (inside / "weights.bin").write_bytes(SIDE_FILE)

@@ -1,4 +1,4 @@
-"""Mutated ONNX files: each is refused by name, or imported to what ONNX Runtime computes and run alike by every backend."""
+"""Mutate ONNX files: each must be refused by name, or imported as ONNX Runtime computes it and run with the same bits by every backend."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCHEMES = (
 
 
 class OnnxFuzzer:
-    """See the module."""
+    """The fuzzer of ONNX files; see the module."""
 
     def prepare(self, folder: Path) -> None:
         onnx_corpus.side_files(folder)
@@ -94,12 +94,12 @@ FUZZER = OnnxFuzzer()
 
 
 def hash_of(content: bytes) -> int:
-    """A number that only the content decides."""
+    """Return a number that only the content decides."""
     return zlib.crc32(content)
 
 
 def make_file(seed: int, case: int) -> tuple[bytes, list[str]]:
-    """The file of a case, and the names of the edits that made it from which model."""
+    """Return the file of a case, and the names of its model and of the edits that made it."""
     rng = Random(f"onnx {seed} {case}")
     name, content = pick(rng, case)
     _, other = pick(rng, 1)
@@ -119,7 +119,7 @@ def make_file(seed: int, case: int) -> tuple[bytes, list[str]]:
 
 
 def pick(rng: Random, case: int) -> tuple[str, bytes]:
-    """A model to start from: a trained one, a graph, or a single node."""
+    """Return a model to start from: a trained one, a graph, or a single node."""
     shared = onnx_corpus.shared_files()
     draw = rng.random()
     if shared and case % SHARED_EVERY == 0:
@@ -131,7 +131,7 @@ def pick(rng: Random, case: int) -> tuple[str, bytes]:
 
 
 def is_valid(content: bytes, watch: Any, facts: list[str]) -> bool:
-    """Whether protobuf parses the file and onnx.checker accepts it; the fuzzer's own judgement."""
+    """Return whether protobuf parses the file and onnx.checker accepts it, which is the fuzzer's own judgement."""
     model = onnx.ModelProto()
     with watch.other_runtime():
         try:
@@ -147,12 +147,12 @@ def is_valid(content: bytes, watch: Any, facts: list[str]) -> bool:
 
 
 def model_size(model: FloatModel) -> int:
-    """The largest number of features of a tensor."""
+    """Return the largest number of features of a tensor."""
     return max((info.features for info in model.tensors.values()), default=0)
 
 
 def run_quantized(model: FloatModel, rng: Random, watch: Any) -> str:
-    """Quantize on little data and run on both backends: the same bits."""
+    """Quantize on little data and run on both backends, which must give the same bits."""
     data = random_inputs(model, 2, 3, rng.randrange(1 << 30))
     for graph_input in model.inputs:
         if graph_input.kind == "lengths":

@@ -1,4 +1,4 @@
-"""An imported model beside ONNX Runtime on the same file: the float oracle must compute what the file says."""
+"""Compare an imported model with ONNX Runtime on the same file: the float oracle must compute what the file says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Arrays = dict[str, Any]
 
 
 def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Path) -> str:
-    """A fact for the report: compared, or why not. Raises FaultError where the results differ."""
+    """Return a fact for the report: that both were compared, or why not; FaultError where the results differ."""
     proto = onnx.ModelProto()
     proto.ParseFromString(content)
     if _leaves_parameters_out(proto):
@@ -78,7 +78,7 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
 
 
 class _TooLargeError(Exception):
-    """Sizes that would take too long."""
+    """The model has sizes that would take too long."""
 
 
 def _leaves_parameters_out(proto: onnx.ModelProto) -> bool:
@@ -90,7 +90,7 @@ def _leaves_parameters_out(proto: onnx.ModelProto) -> bool:
 
 
 def _feeds(model: FloatModel, proto: onnx.ModelProto, rng: np.random.Generator) -> Arrays:
-    """Data for every input of the file, in its own axes and types."""
+    """Return data for every input of the file, in its own axes and types."""
     known = {i.name: i for i in model.inputs}
     constant = {t.name for t in proto.graph.initializer}
     feeds: Arrays = {}
@@ -144,7 +144,7 @@ def _moved(feeds: Arrays) -> Arrays:
 
 
 def _ours(place: GraphInput | GraphOutput, array: Any, one_step: bool) -> Any:
-    """An array of the file's own axes as [N, T, …] or [N, …]."""
+    """Return an array of the file's own axes as [N, T, …] or [N, …]."""
     if place.time_axis is None:
         moved = np.moveaxis(array, place.batch_axis, 0)
         return moved[:, None] if one_step and place.has_time else moved
@@ -152,7 +152,7 @@ def _ours(place: GraphInput | GraphOutput, array: Any, one_step: bool) -> Any:
 
 
 def _valid(model: FloatModel, feeds: Arrays, output: GraphOutput, value: Any) -> Any:
-    """Where an output means something: not in padding, and with padding not where a layer takes last steps its own way."""
+    """Return the part of an output that means something: no padding, and with padding no last steps that a layer takes its own way."""
     lengths = next((feeds[i.name] for i in model.inputs if i.kind == "lengths"), None)
     if lengths is None:
         return np.ones(value.shape, bool)
@@ -175,7 +175,7 @@ def _options() -> Any:
 
 
 def _runtime(content: bytes, feeds: Arrays, watch: Any, folder: Path) -> Arrays | None:
-    """ONNX Runtime's outputs; None where it refuses the file or the data. Names of nodes, which it wants to be unique, are left out."""
+    """Return ONNX Runtime's outputs; None where it refuses the file or the data. Names of nodes, which it wants to be unique, are left out."""
     import onnxruntime as ort
 
     with watch.other_runtime():
@@ -189,7 +189,7 @@ def _runtime(content: bytes, feeds: Arrays, watch: Any, folder: Path) -> Arrays 
 
 
 def _nameless(content: bytes, folder: Path) -> bytes:
-    """The file without names of nodes, and with its external data inside, which ONNX Runtime does not find for a model in memory."""
+    """Return the file without names of nodes, and with its external data inside, which ONNX Runtime does not find for a model in memory."""
     model = onnx.ModelProto()
     model.ParseFromString(content)
     for node in model.graph.node:

@@ -1,4 +1,4 @@
-"""What a fuzzing case ended with, and names for kinds of refusals and faults."""
+"""The end of a fuzzing case, and names for kinds of refusals and faults."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LONGEST_KIND = 160
 class Outcome:
     """The end of one case.
 
-    ``kind`` names the refusal (exception type and message without its names and numbers), the fault, or what was accepted. ``facts``
-    are yes-or-no properties that are counted for the report. ``seconds`` is CPU time of the code under test, ``kilobytes`` the growth of
-    the process's peak memory during the case, ``size`` the bytes of the input.
+    ``kind`` names the refusal (exception type and message without its names and numbers), the fault, or what was accepted. ``facts`` are
+    yes-or-no properties that are counted for the report. ``seconds`` is CPU time of the code under test, ``kilobytes`` the growth of the
+    process's peak memory during the case, ``size`` the bytes of the input.
     """
 
     case: int
@@ -38,12 +38,12 @@ class Outcome:
     size: int = 0
 
     def line(self) -> bytes:
-        """The outcome as one line of JSON."""
+        """Return the outcome as one line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def read(cls, line: bytes | str) -> Outcome:
-        """The inverse of `line`."""
+        """Read what `line` wrote."""
         return cls(**json.loads(line))
 
 
@@ -52,7 +52,7 @@ class FaultError(AssertionError):
 
 
 def message_kind(text: str) -> str:
-    """A message without names, numbers and lists, so that messages of one template are equal."""
+    """Return a message without names, numbers and lists, so that messages of one template are equal."""
     text = text.splitlines()[0] if text else ""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "…", text)
     text = re.sub(r"\[[^\]]*\]|\([^)]*\)|\{[^}]*\}", "…", text)
@@ -63,12 +63,12 @@ def message_kind(text: str) -> str:
 
 
 def error_kind(error: BaseException) -> str:
-    """The type and the kind of message of an exception."""
+    """Return the type and the kind of message of an exception."""
     return f"{type(error).__name__}: {message_kind(str(error))}"
 
 
 def fault_kind(error: BaseException) -> str:
-    """The kind of an exception that must not come out, with the place in the project that raised it or called what raised it."""
+    """Return the kind of an exception that must not come out, with the place in the project that raised it or called what raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).is_relative_to(ROOT / "qrnn")]
     place = f"{Path(own[-1].filename).relative_to(ROOT)}:{own[-1].name}" if own else "?"
@@ -76,7 +76,7 @@ def fault_kind(error: BaseException) -> str:
 
 
 def asked_for_too_much(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it was made from, says that memory ran out."""
+    """Return whether an exception, or one that it was made from, says that memory ran out."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""Many cases over several worker processes, and their outcomes counted."""
+"""Run many cases in several worker processes, and count their outcomes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Tally:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a worker: it finds the tests, the tools and this checkout, and computes on one thread."""
+    """Return the environment of a worker: it finds the tests, the tools and this checkout, and computes on one thread."""
     paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
     one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
     return {**os.environ, **one, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
@@ -71,7 +71,7 @@ class Worker:
         )
 
     def run(self, first: int, count: int) -> list[Outcome]:
-        """The outcomes of ``count`` cases from ``first`` on."""
+        """Return the outcomes of ``count`` cases from ``first`` on."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{first} {count}\n")
@@ -101,7 +101,7 @@ def fuzz(
     workers: int = 1,
     progress: Callable[[Tally], object] = lambda _: None,
 ) -> Tally:
-    """Run a range of cases on so many processes."""
+    """Run a range of cases on ``workers`` processes."""
     chunks: queue.Queue[tuple[int, int]] = queue.Queue()
     size = max(1, min(CHUNK, -(-len(cases) // workers)))
     for start in range(0, len(cases), size):

@@ -1,4 +1,4 @@
-"""Edited .qrnn files: each is refused as a model file, or runs without harm and alike on every backend and as a stream."""
+"""Edit .qrnn files: each must be refused as a model file, or run without harm and with the same bits on every backend and as a stream."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Parts:
         self.metadata = dict(entry.metadata)
 
     def content(self, rng: Random) -> bytes:
-        """The file, mostly with a proof and a checksum that fit."""
+        """Return the file, mostly with a proof and a checksum that fit."""
         if rng.random() < FITTING_PROOF:
             with contextlib.suppress(
                 Exception
@@ -65,7 +65,7 @@ class Parts:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every value in the structure."""
+    """List the path of every value in the structure."""
     found = []
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         found.append((*path, key))
@@ -75,23 +75,24 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def owner(structure: Any, path: tuple[Any, ...]) -> Any:
-    """What holds the value at a path."""
+    """Return the container that holds the value at a path."""
     for key in path[:-1]:
         structure = structure[key]
     return structure
 
 
 def at(structure: Any, path: tuple[Any, ...]) -> Any:
+    """Return the value at a path."""
     return owner(structure, path)[path[-1]]
 
 
 def like(value: Any) -> Any:
-    """What two values have in common that may stand in each other's place."""
+    """Return what two values have in common that may stand in each other's place."""
     return value.get("type", "tensor" if "tensor" in value else "object") if isinstance(value, dict) else type(value)
 
 
 def texts(value: Any) -> list[str]:
-    """Every text in the structure: names to confuse."""
+    """List every text in the structure, as names to confuse."""
     if isinstance(value, dict | list):
         return [t for item in (value.values() if isinstance(value, dict) else value) for t in texts(item)]
     return [value] if isinstance(value, str) else []
@@ -133,7 +134,7 @@ def edit_structure(rng: Random, parts: Parts) -> None:
 
 
 def edit_list(rng: Random, old: list[Any]) -> list[Any]:
-    """Entries lost, doubled, turned round, exchanged."""
+    """Lose, double, reverse or exchange entries."""
     if not old:
         return [rng.choice((0, None, "x", [], {}))]
     k, j = rng.randrange(len(old)), rng.randrange(len(old))
@@ -143,7 +144,7 @@ def edit_list(rng: Random, old: list[Any]) -> list[Any]:
 
 
 def transplant(rng: Random, parts: Parts, where: Any, key: Any, every: list[tuple[Any, ...]]) -> None:
-    """A part of the same kind from elsewhere in this model, or from another one with its tensors."""
+    """Put in a part of the same kind from elsewhere in this model, or from another one with its tensors."""
     old = where[key]
     if rng.random() < 0.5:
         same = [p for p in every if like(at(parts.structure, p)) == like(old)]
@@ -169,7 +170,7 @@ def transplant(rng: Random, parts: Parts, where: Any, key: Any, every: list[tupl
 
 
 def references(value: Any) -> list[dict[str, Any]]:
-    """The places of a structure that name a tensor."""
+    """List the places of a structure that name a tensor."""
     if isinstance(value, dict) and set(value) == {"tensor"}:
         return [value]
     if isinstance(value, dict | list):
@@ -178,7 +179,7 @@ def references(value: Any) -> list[dict[str, Any]]:
 
 
 def rename(rng: Random, parts: Parts) -> None:
-    """A name changed everywhere to another one of the model, or to a new one."""
+    """Change a name everywhere to another one of the model, or to a new one."""
     names = sorted({t for t in texts(parts.structure) if t})
     old, new = rng.choice(names), rng.choice((*names, "", "new", "é"))
 
@@ -194,7 +195,7 @@ def rename(rng: Random, parts: Parts) -> None:
 
 
 def edit_tensor(rng: Random, parts: Parts) -> None:
-    """Values, shape or type of one tensor."""
+    """Change values, shape or type of one tensor."""
     key = rng.choice(sorted(parts.tensors))
     array = parts.tensors[key].copy()
     draw = rng.random()
@@ -226,7 +227,7 @@ def edit_tensor(rng: Random, parts: Parts) -> None:
 
 
 def within(name: str, rng: Random, array: Any) -> int:
-    """A value that the tensors of a name may hold."""
+    """Draw a value that the tensors of a name may hold."""
     match name.rsplit(".", 1)[-1]:
         case "weight" | "bias":
             most = 127 if array.dtype == np.int8 else 32767
@@ -246,7 +247,7 @@ def within(name: str, rng: Random, array: Any) -> int:
 
 
 def edit_values(rng: Random, parts: Parts) -> None:
-    """Some or all values of one tensor, by others that it may hold, so that the file mostly loads."""
+    """Replace some or all values of one tensor by others that it may hold, so that the file mostly loads."""
     key = rng.choice(sorted(parts.tensors))
     array = parts.tensors[key].copy()
     if not array.size or array.dtype.kind not in "iu":
@@ -259,7 +260,7 @@ def edit_values(rng: Random, parts: Parts) -> None:
 
 
 def edit_choice(rng: Random, parts: Parts) -> None:
-    """A small integer, a flag or a choice of the layers, by a neighbour, so that the file often loads."""
+    """Replace a small integer, a flag or a choice of the layers by a neighbour, so that the file often loads."""
     found = [
         p
         for p in places(parts.structure)
@@ -285,7 +286,7 @@ def edit_choice(rng: Random, parts: Parts) -> None:
 
 
 def edit_metadata(rng: Random, parts: Parts) -> None:
-    """The entries beside the model."""
+    """Change the entries beside the model."""
     key = rng.choice(("format", "schema", "contract", "proof", "foo"))
     if rng.random() < 0.4:
         parts.metadata.pop(key, None)
@@ -294,7 +295,7 @@ def edit_metadata(rng: Random, parts: Parts) -> None:
 
 
 def edit_header(rng: Random, content: bytes) -> bytes:
-    """Types, shapes and offsets that the safetensors header gives, and its size."""
+    """Change types, shapes and offsets in the safetensors header, or its size."""
     size = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + size])
     name = rng.choice(sorted(k for k in header if k != "__metadata__"))
@@ -321,7 +322,7 @@ EDITS = ((7, edit_structure), (3, edit_tensor), (12, edit_values), (8, edit_choi
 
 
 def make_file(seed: int, case: int) -> bytes:
-    """The file of a case."""
+    """Return the file of a case."""
     rng = Random(f"qrnn {seed} {case}")
     entries = quant_corpus.entries()
     entry = rng.choice(entries)
@@ -339,7 +340,7 @@ def make_file(seed: int, case: int) -> bytes:
 
 
 class QrnnFuzzer:
-    """See the module."""
+    """The fuzzer of .qrnn files; see the module."""
 
     def prepare(self, folder: Path) -> None:
         self._file = folder / "case.qrnn"
@@ -376,7 +377,7 @@ FUZZER = QrnnFuzzer()
 
 
 def data_for(model: QuantModel, rng: Random, amplitude: float) -> dict[str, Any] | None:
-    """Sequences with values of a size; None where the model asks for too much."""
+    """Draw sequences with values of a size; None where the model asks for too much."""
     draws = np.random.default_rng(rng.getrandbits(32))
     data: dict[str, Any] = {}
     for i in model.inputs:
@@ -393,7 +394,7 @@ def data_for(model: QuantModel, rng: Random, amplitude: float) -> dict[str, Any]
 
 
 def run_alike(model: QuantModel, rng: Random) -> str:
-    """Run on both backends and as a stream, with lengths and without: the same bits, or refused by all."""
+    """Run on both backends and as a stream, with lengths and without: all must give the same bits, or all refuse."""
     amplitude = rng.choice(AMPLITUDES)
     data = data_for(model, rng, amplitude)
     if data is None:
@@ -442,7 +443,7 @@ def _session(model: QuantModel, backend: str) -> Session | str:
 
 
 def _run(session: Session | str, data: dict[str, Any], lengths: Any) -> Any:
-    """The result of a run, or the type of its refusal."""
+    """Return the result of a run, or the type of its refusal."""
     if isinstance(session, str):
         return session
     try:

@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def structure(self) -> Any:
-        """The model's JSON, parsed anew."""
+        """Return the model's JSON, parsed anew."""
         return json.loads(self.metadata["model"])
 
     @property
@@ -75,7 +75,7 @@ class Entry:
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """All of them."""
+    """Return all entries."""
     return tuple(_entries())
 
 

@@ -93,7 +93,7 @@ class Planted:
 
 
 def outcomes(deeds: list[Callable[[Watch, Path], Any]], folder: Path, together: int = 1) -> list[Outcome]:
-    """What each deed comes to, with ``together`` of them in each process."""
+    """Return the outcome of each deed, with ``together`` of them in each process."""
     found = []
     for case in range(0, len(deeds), together):
         watch, (reader, writer) = Watch(), os.pipe()
@@ -130,7 +130,7 @@ def hide_memory_error(*_: Any) -> None:
     "ignore:.*multi-threaded.*:DeprecationWarning"
 )  # of fork; the child computes nothing with threads
 def test_every_kind_of_fault_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash, an endless loop, memory, an exception, a warning, an opened file, words on stderr; and what is none is none."""
+    """Each deed is seen: a crash, an endless loop, memory, an exception, a warning, an opened file, output on stderr, and none."""
     monkeypatch.setattr("fuzzing.watch.SECONDS", 0.2)
     inside = tmp_path / "folder"
     inside.mkdir()
@@ -155,7 +155,7 @@ def test_every_kind_of_fault_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_every_case_that_takes_much_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither what the first process once held nor the case before hides what a case takes."""
+    """What the first process held, or the case before, does not hide what a case takes."""
     monkeypatch.setattr("fuzzing.worker.MEGABYTES", 200)
     held = np.ones(600 << 20, np.uint8)
     del held

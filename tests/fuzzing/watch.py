@@ -1,4 +1,4 @@
-"""The watch over one case: limits of CPU time and memory, warnings, opened files, and a note of what the process was doing when it died."""
+"""Watch one case: limits of CPU time and memory, warnings, opened files, and a note of what the process was doing when it died."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAGES = ("make", "load", "judge", "run", "oracle")
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has now."""
+    """Return the bytes of address space that this process has now."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
@@ -88,7 +88,7 @@ class Watch:
 
     @contextmanager
     def loading(self, *allowed: Path) -> Iterator[None]:
-        """The code under test reads a file: CPU time and memory are limited, and only paths in ``allowed`` may be opened."""
+        """Limit CPU time and memory while the code under test reads a file, and allow only paths in ``allowed`` to be opened."""
         self._allowed = tuple(os.path.realpath(path) for path in allowed)
         self._enter("load", SECONDS, True)
         self._armed = True
@@ -102,7 +102,7 @@ class Watch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """A model runs: memory is limited."""
+        """Limit memory while a model runs."""
         self._enter("run", OTHER_SECONDS, True)
         try:
             yield
@@ -111,7 +111,7 @@ class Watch:
 
     @contextmanager
     def other_runtime(self) -> Iterator[None]:
-        """Another runtime is at work, whose faults are not the project's: its warnings and words are forgotten."""
+        """Forget warnings and output while another runtime is at work, whose faults are not the project's."""
         before, said = len(self.warned), os.fstat(2).st_size
         self._enter("oracle", OTHER_SECONDS, False)
         try:
@@ -141,7 +141,7 @@ class Watch:
 
 
 class Unwatched:
-    """In place of a watch while a fuzzer is prepared: nothing is limited."""
+    """Takes the place of a watch while a fuzzer is prepared: nothing is limited."""
 
     def __init__(self) -> None:
         self.loading = self.running = self.other_runtime = lambda *_: nullcontext()

@@ -1,7 +1,7 @@
-"""A process that runs cases: ``python -m fuzzing.worker NAME SEED`` reads lines ``first count`` and writes one outcome a line.
+"""Run cases in a process: ``python -m fuzzing.worker NAME SEED`` reads lines ``first count`` and writes one outcome per line.
 
-It prepares the fuzzer once and forks a child for every line, so that a child starts at once and with the same memory. A child that dies
-is noted as the fault of the case that it was at, and another goes on with the next case.
+It prepares the fuzzer once and forks a child for every line, so that a child starts at once and with the same memory. A child that dies is
+noted as the fault of its last case, and another continues with the next case.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Fuzzer(Protocol):
         """Make the corpus and import and compile what cases use; ``folder`` is the worker's own."""
 
     def make(self, seed: int, case: int) -> Any:
-        """The input of a case, always the same."""
+        """Return the input of a case, always the same."""
 
     def size(self, made: Any) -> int:
-        """Bytes of an input."""
+        """Return the bytes of an input."""
 
     def judge(self, made: Any, watch: Watch, facts: list[str]) -> str:
-        """Give an input to the code under test; the kind of success. Raises QrnnError for a refusal, anything else for a fault."""
+        """Give an input to the code under test and return the kind of success; QrnnError is a refusal, any other exception a fault."""
 
     def write(self, made: Any, stem: Path) -> list[Path]:
         """Write an input to files whose names begin with ``stem``, for a person to look at."""
 
 
 def fuzzer(name: str) -> Fuzzer:
-    """The fuzzer of a name."""
+    """Return the fuzzer of a name."""
     if name not in NAMES:
         raise ValueError(f"fuzzer {name!r}, expected one of {NAMES}")
     found: Fuzzer = importlib.import_module(f"fuzzing.{name}_fuzzer").FUZZER
@@ -56,7 +56,7 @@ def fuzzer(name: str) -> Fuzzer:
 
 
 def run_case(chosen: Fuzzer, seed: int, case: int, watch: Watch) -> Outcome:
-    """The outcome of a case, where the process survives it."""
+    """Return the outcome of a case, where the process survives it."""
     facts: list[str] = []
     before = forget_peak()  # a case before this one, in the same process, may have taken much
     watch.begin(case)
@@ -88,7 +88,7 @@ def run_case(chosen: Fuzzer, seed: int, case: int, watch: Watch) -> Outcome:
 
 
 def death(watch: Watch, status: int, text: str) -> Outcome:
-    """The outcome of a case that a process died of."""
+    """Return the outcome of a case at which a process died."""
     case, stage = watch.case, watch.stage
     code = os.waitstatus_to_exitcode(status)
     name = signal.Signals(-code).name if code < 0 else f"exit {code}"
@@ -128,7 +128,7 @@ def _run_cases(chosen: Fuzzer, seed: int, cases: range, watch: Watch, errors: in
 
 
 def main(name: str, seed: int) -> None:
-    """See the module."""
+    """Run the worker; see the module."""
     chosen, watch = fuzzer(name), Watch()
     warnings.filterwarnings(
         "ignore", ".*multi-threaded.*", DeprecationWarning

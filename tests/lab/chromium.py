@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its own pipe (the DevTools protocol), with nothing installed beside it."""
+"""Drive a headless Chromium over its own pipe (the DevTools protocol), with nothing installed beside it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Page:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command, and its result."""
+        """Send a command and return its result."""
         self._next += 1
         message: dict[str, Any] = {"id": self._next, "method": method, "params": params}
         if self._session:
@@ -62,7 +62,7 @@ class Page:
         return dict(json.loads(line))
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
-        """The window's size in CSS pixels, and the colours that the reader prefers."""
+        """Set the window's size in CSS pixels, and the colours that the reader prefers."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send(
@@ -78,32 +78,32 @@ class Page:
             time.sleep(0.02)
 
     def js(self, expression: str) -> Any:
-        """The value of an expression; AssertionError where it throws."""
+        """Return the value of an expression; AssertionError where it throws."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def mouse(self, x: float, y: float, click: bool = False) -> None:
-        """Move there, and click."""
+        """Move the mouse there, and click where ``click``."""
         kinds = ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]
         for kind in kinds:
             more = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def press(self, key: str) -> None:
-        """A key, down and up."""
+        """Press and release a key."""
         code = {"Enter": 13, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "Escape": 27}[key]
         more = {"text": "\r"} if key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **more)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
-        """A PNG of the window, or of the whole page."""
+        """Save a PNG of the window, or of the whole page."""
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
     def complaints(self) -> list[str]:
-        """Errors and warnings on the console, and uncaught exceptions."""
+        """Return errors and warnings of the console, and uncaught exceptions."""
         found = []
         for event in self.events:
             params = event.get("params", {})
@@ -116,13 +116,13 @@ class Page:
         return found
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for."""
+        """Return the addresses that the page asked for."""
         return [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
 
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """A fresh browser with one page; it ends with the block."""
+    """Start a fresh browser with one page; it ends with the block."""
     assert BROWSER is not None
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()

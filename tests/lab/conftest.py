@@ -32,7 +32,7 @@ instructions_per_step = 50.0
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """model.onnx, calibration.npz, test.npz (with labels), board.toml."""
+    """Write model.onnx, calibration.npz, test.npz (with labels) and board.toml."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "model.onnx").write_bytes(digits_model().read_bytes())
     (folder / "board.toml").write_text(TARGET)
@@ -69,6 +69,6 @@ VARY = {"weights": (8, 4), "gates": ("pwl:128", "hard")}
 def swept(
     files: Path, board: Target, calibration: Any, data: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> SweepResult:
-    """Four configurations, in this process."""
+    """Sweep four configurations in this process."""
     folder = tmp_path_factory.mktemp("sweep") / "out"
     return sweep(files / "model.onnx", calibration, data, folder, target=board, vary=VARY)

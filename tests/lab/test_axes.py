@@ -21,7 +21,7 @@ def test_the_default_grid() -> None:
 
 
 def test_every_field_of_scheme_is_an_axis() -> None:
-    """What is added to Scheme can be varied without a change here."""
+    """A field that is added to Scheme can be varied without a change here."""
     assert tuple(f.name for f in fields(Scheme)) == AXES
     assert set(DEFAULT_GRID) | set(TUNED) <= set(AXES)
     for name in AXES:

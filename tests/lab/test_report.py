@@ -21,7 +21,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"
 
 
 def embedded(page: bytes) -> Any:
-    """The data in the page."""
+    """Return the data in the page."""
     found = re.search(rb'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
@@ -128,7 +128,7 @@ LAYOUT = """JSON.stringify((() => {
 
 
 def crowded(swept: SweepResult, name: str, layers: int) -> SweepResult:
-    """The sweep of a model of so many layers, all named so, which takes millions of bytes and instructions."""
+    """Return the sweep of a model with many layers of a long name, which takes millions of bytes and instructions."""
     records = json.loads(json.dumps(swept.records))
     for r in records:
         for key in ("layers", "drift", "ranges", "weight_ranges"):
@@ -232,7 +232,7 @@ def test_keyboard_alone(opened: Page, swept: SweepResult) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_narrow(opened: Page, dark: bool) -> None:
-    """At 360 pixels nothing is wider than the window but what scrolls by itself, and the plot is redrawn to fit."""
+    """At 360 pixels only what scrolls by itself is wider than the window, and the plot is redrawn to fit."""
     opened.size(360, 740, dark)
     opened.js("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
     assert opened.js("document.documentElement.scrollWidth") <= 360

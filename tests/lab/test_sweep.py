@@ -203,7 +203,7 @@ def test_killed_and_resumed_gives_the_same_table(
 
 
 def alive(group: int) -> bool:
-    """Whether any process of the killed sweep's own group is left."""
+    """Return whether any process of the killed sweep's own group is left."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, pgrp = entry.read_text().rpartition(")")[2].split()[:3]
@@ -233,7 +233,7 @@ def test_a_choice_that_the_model_cannot_have_is_recorded(board: Target, data: An
 
 
 def test_counted_on_a_target(files: Path, calibration: Any, data: Any, tmp_path: Path) -> None:
-    """Where compiler and emulator are, figures are those of `qrnn fit`."""
+    """With a compiler and an emulator, figures are those of `qrnn fit`."""
     target = load_target("cortex-m4")
     try:
         find_toolchain(target)

@@ -153,7 +153,7 @@ def test_latency_can_be_what_is_cheapest(files: Path, board: Target, calibration
 
 
 def test_the_model_that_is_named_is_counted(files: Path, calibration: Any, data: Any) -> None:
-    """Where compiler and emulator are: estimates never decide in the end."""
+    """With a compiler and an emulator, estimates never decide in the end."""
     target = load_target("cortex-m4")
     try:
         find_toolchain(target)

@@ -49,20 +49,24 @@ FUNCTIONS: dict[str, Function] = {
 
 
 def dot(row: Vector, v: Vector) -> float:
+    """Return the sum of the products."""
     assert len(row) == len(v)
     return sum(a * b for a, b in zip(row, v, strict=True))
 
 
 def softmax(v: Vector) -> Vector:
+    """Compute e^(v_k) / Σ_j e^(v_j)."""
     e = [math.exp(a - max(v)) for a in v]
     return [a / sum(e) for a in e]
 
 
 def clamp(v: float, clip: float) -> float:
+    """Clamp v to ±clip."""
     return max(-clip, min(clip, v))
 
 
 def apply(name: str, v: Vector) -> Vector:
+    """Apply a function by its name to every element, or softmax to all of them."""
     return softmax(v) if name == "softmax" else [FUNCTIONS[name](a) for a in v]
 
 
@@ -82,8 +86,11 @@ def lstm(
     P: Matrix | None = None,
     clip: float = math.inf,
 ) -> tuple[list[Vector], Vector, Vector]:
-    """Hochreiter, Schmidhuber 1997 (forget "one"); Gers et al. 2000 (forget "gate", peepholes p); Greff et al. 2017 ("coupled");
-    Sak et al. 2014 (projection P, without bias). Gate by gate: W["i"] [H][I] and so on."""
+    """Compute an LSTM of one of the papers, gate by gate: W["i"] is [H][I], and so on.
+
+    These are Hochreiter, Schmidhuber 1997 (forget "one"), Gers et al. 2000 (forget "gate", peepholes p), Greff et al. 2017 (forget
+    "coupled") and Sak et al. 2014 (projection P, without bias).
+    """
     sigma, gamma, eta = FUNCTIONS[gate], FUNCTIONS[candidate], FUNCTIONS[output]
     H = len(c)
     zero = [0.0] * H
@@ -122,7 +129,7 @@ def gru(
     gate: str = "sigmoid",
     clip: float = math.inf,
 ) -> tuple[list[Vector], Vector]:
-    """Cho et al. 2014 (not reset_after, keeps), Chung et al. 2014 (not reset_after, not keeps), PyTorch (reset_after, keeps)."""
+    """Compute the GRU of Cho et al. 2014 (not reset_after, keeps), Chung et al. 2014 (neither) or PyTorch (reset_after, keeps)."""
     sigma = FUNCTIONS[gate]
     H = len(h)
     ys = []
@@ -145,7 +152,7 @@ def gru(
 def rnn(
     xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, f: str, clip: float = math.inf
 ) -> tuple[list[Vector], Vector]:
-    """h_t = f(W x_t + U h_{t-1} + b)."""
+    """Compute h_t = f(W x_t + U h_{t-1} + b)."""
     ys = []
     for x in xs:
         h = [FUNCTIONS[f](clamp(dot(W[j], x) + dot(U[j], h) + b[j], clip)) for j in range(len(h))]
@@ -156,7 +163,7 @@ def rnn(
 def elman(
     xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, V: Matrix, c: Vector, f: str, g: str
 ) -> tuple[list[Vector], Vector]:
-    """Elman 1990: y_t = g(V h_t + c); the ys and the last h."""
+    """Compute Elman's network of 1990, y_t = g(V h_t + c), and return the ys and the last h."""
     hs, last = rnn(xs, h, W, U, b, f)
     return [apply(g, [dot(V[k], h) + c[k] for k in range(len(V))]) for h in hs], last
 
@@ -164,7 +171,7 @@ def elman(
 def jordan(
     xs: list[Vector], y: Vector, W: Matrix, U: Matrix, b: Vector, V: Matrix, c: Vector, f: str, g: str
 ) -> tuple[list[Vector], Vector]:
-    """Jordan 1986: h_t = f(W x_t + U y_{t-1} + b), y_t = g(V h_t + c); the ys and the last y."""
+    """Compute Jordan's network of 1986, h_t = f(W x_t + U y_{t-1} + b), y_t = g(V h_t + c), and return the ys and the last y."""
     ys = []
     for x in xs:
         h = [FUNCTIONS[f](dot(W[j], x) + dot(U[j], y) + b[j]) for j in range(len(W))]

@@ -142,8 +142,10 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
 def naive_batch(
     run: Callable[..., tuple[Any, ...]], x: FloatArray, initial: list[FloatArray], reverse: bool
 ) -> tuple[FloatArray, list[FloatArray]]:
-    """Every sequence by itself, cut to its length: outputs [N, T, F], zero beyond the length, and final states [N, ·], zero where there
-    are no steps."""
+    """Compute every sequence by itself, cut to its length.
+
+    Return outputs [N, T, F], zero beyond the length, and final states [N, ·], zero where there are no steps.
+    """
     ys: list[Any] = []
     finals: list[list[Any]] = []
     for n, length in enumerate(LENGTHS):
@@ -235,7 +237,7 @@ def test_identity_rnn(scale: float) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "lstm, projection", "gru, Chung", "rnn, relu"])
 def test_bidirectional(name: str) -> None:
-    """Both directions are those of two layers of their own, side by side."""
+    """A bidirectional layer gives what two layers of one direction give, side by side."""
     rng = np.random.default_rng(7)
     (ahead, run_ahead, fed_back), (back, run_back, _) = CASES[name](rng), CASES[name](rng)
     x = rng.normal(size=(len(LENGTHS), STEPS, I))

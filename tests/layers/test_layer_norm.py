@@ -33,7 +33,7 @@ def parameters(kind: str, features: int = F) -> dict[str, Any]:
 
 
 def alone(kind: str, **more: Any) -> FloatModel:
-    """x [N, T, F] → the normalization, y; and a recurrent layer behind it, which every model has."""
+    """X [N, T, F] → the normalization, y; and a recurrent layer behind it, which every model has."""
     y = getattr(layers, kind)(layers.input("x", features=F), **(parameters(kind) | more))
     h = layers.rnn(y, np.ones((1, F)), np.zeros((1, 1))).output
     return layers.model("alone", outputs={"y": y, "h": h})

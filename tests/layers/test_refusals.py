@@ -214,7 +214,7 @@ def test_names_order_and_shapes() -> None:
 
 
 def test_a_tower_of_many_layers() -> None:
-    """No recursion limits the depth."""
+    """The depth is not limited by recursion."""
     t = LSTM.output
     for _ in range(2000):
         t = layers.activation(t, "tanh")
@@ -222,7 +222,7 @@ def test_a_tower_of_many_layers() -> None:
 
 
 def test_model_is_that_of_the_importer() -> None:
-    """What the builder makes of an LSTM, its own input apart, runs as any imported model does: missing inputs are named."""
+    """A built model runs as an imported one does: missing inputs are named."""
     net = layers.model("m", {"y": LSTM.output})
     assert isinstance(net, qrnn.FloatModel)
     with pytest.raises(DataError, match="input 'x' is missing"):
@@ -230,6 +230,6 @@ def test_model_is_that_of_the_importer() -> None:
 
 
 def test_the_package_knows_its_module() -> None:
-    """Without an import of its own; checked in a fresh interpreter, which has not imported it for another reason."""
+    """``qrnn.layers`` is there without an import of its own, in a fresh interpreter that had no other reason to import it."""
     code = "import sys, qrnn; assert 'qrnn.layers' not in sys.modules; print(qrnn.layers.lstm.__name__)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "lstm\n"

@@ -1,4 +1,4 @@
-"""Graphs of one time step per call, and ONNX Runtime called on them once per step as a caller would."""
+"""Build graphs of one time step per call, and call ONNX Runtime on them once per step as a caller would."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = ("[n, F] axis 0", "[n, F] axis 1", "[n, 1, F]", "[1, n, F]", "[1, 1, F]
 
 
 def features(g: Graph, shape: str) -> str:
-    """The graph input x of one step, as X [1, n, F] of a recurrent node."""
+    """Add the graph input x of one step, and return it as X [1, n, F] of a recurrent node."""
     match shape:
         case "[n, F] axis 0":
             return g.axes_op("Unsqueeze", g.input("x", ["n", F]), [0])
@@ -36,7 +36,7 @@ def features(g: Graph, shape: str) -> str:
 
 
 def states(op: str, given: bool, name: str = "") -> list[str]:
-    """Names of the state inputs of a node; none unless ``given``."""
+    """Return the names of a node's state inputs; none unless ``given``."""
     return [f"state_{s}{name}" for s in ("hc" if op == "LSTM" else "h")] if given else []
 
 
@@ -49,7 +49,7 @@ def one_step(
     directions: int = 1,
     **more: Any,
 ) -> onnx.ModelProto:
-    """x → recurrent → y [n, 3]. ``initial``: constant initial states that are not zero."""
+    """Build x → recurrent → y [n, 3]; with ``initial``, the initial states are constants that are not zero."""
     g = Graph()
     x = features(g, shape)
     batch = 1 if shape in ("[1, 1, F]", "[1, F]") else "n"
@@ -71,14 +71,14 @@ def one_step(
 
 
 def _expanded(g: Graph, state: str, x: str, directions: int) -> str:
-    """[D, 1, H] → [D, n, H], n from X [1, n, F]."""
+    """Expand [D, 1, H] to [D, n, H], with n from X [1, n, F]."""
     n = g.node("Gather", [g.node("Shape", [x]), g.const(np.array([1], dtype=np.int64))], axis=0)
     sizes = [g.const(np.array([v], dtype=np.int64)) for v in (directions, H)]
     return g.node("Expand", [state, g.node("Concat", [sizes[0], n, sizes[1]], axis=0)])
 
 
 def stacked(op: str, first: bool, second: bool) -> onnx.ModelProto:
-    """Two layers of one step; ``first``, ``second``: whether their states are inputs and outputs of the graph."""
+    """Build two layers of one step; ``first`` and ``second`` say whether their states are inputs and outputs of the graph."""
     g = Graph()
     x = features(g, "[n, F] axis 0")
     for number, carried in enumerate((first, second)):
@@ -95,7 +95,7 @@ def stacked(op: str, first: bool, second: bool) -> onnx.ModelProto:
 
 
 def place(shape: str, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows [n, F] as the graph's own input."""
+    """Return rows [n, F] as the graph's own input."""
     match shape:
         case "[n, 1, F]":
             return row[:, None]
@@ -108,10 +108,10 @@ def place(shape: str, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def called(proto: onnx.ModelProto, shape: str, x: np.ndarray[Any, Any], begin: Arrays, carry: dict[str, str]) -> Any:
-    """y [N, T, 3] of one call for each step of each sequence of x [N, T, F].
+    """Return y [N, T, 3] of one call for each step of each sequence of x [N, T, F].
 
-    ``begin``: state inputs [D, N, H] of the first call; ``carry``: state input → output whose value the next call gets, the others keep
-    what they had.
+    ``begin`` holds the state inputs [D, N, H] of the first call. ``carry`` maps a state input to the output whose value the next call gets;
+    the others keep what they had.
     """
     ys = []
     for n in range(len(x)):

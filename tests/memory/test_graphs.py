@@ -89,7 +89,7 @@ def test_inputs_with_and_without_the_axis_are_refused() -> None:
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_stream_carries_the_state(op: str, shape: str) -> None:
-    """As the same weights in a graph whose states are inputs and outputs."""
+    """The result is that of the same weights in a graph whose states are inputs and outputs."""
     shown = import_model(one_step(op, shape, state_in=True, state_out=True), "test")
     model = import_model(one_step(op, shape), "test", stream=True)
     assert remembers(model) == [True]
@@ -201,7 +201,7 @@ def test_a_state_that_starts_two_layers_is_refused() -> None:
 
 
 def test_states_of_another_shape_are_carried() -> None:
-    """h [n, H] in, h_n [1, n, H] out: the caller reshapes."""
+    """The graph takes h [n, H] and gives h_n [1, n, H], which the caller reshapes."""
     g = Graph()
     x = features(g, SHAPES[0])
     h = g.axes_op("Unsqueeze", g.input("h", ["n", H]), [0])

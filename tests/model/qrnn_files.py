@@ -1,4 +1,4 @@
-"""Taking .qrnn files apart and putting them together again, with a digest of our own, for tests of damaged and edited files."""
+"""Take .qrnn files apart and put them together again, with a digest of our own, for tests of damaged and edited files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class QrnnFile:
 
 
 def digest_of(structure: str, tensors: dict[str, np.ndarray[Any, Any]]) -> str:
-    """The digest that the file format describes, written here again."""
+    """Return the digest that the file format describes, written here a second time."""
     sha = hashlib.sha256(structure.encode("utf-8"))
     for key, array in sorted(tensors.items()):
         sha.update((key + " " + array.dtype.str + " " + str(array.shape)).encode())
@@ -47,7 +47,7 @@ def digest_of(structure: str, tensors: dict[str, np.ndarray[Any, Any]]) -> str:
 
 
 def differences(a: Any, b: Any, where: str = "model") -> list[str]:
-    """Where two values made of dataclasses, containers and arrays differ: types, dtypes, shapes, values."""
+    """List where two values made of dataclasses, containers and arrays differ: types, dtypes, shapes, values."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         same = (
             isinstance(a, np.ndarray)
@@ -70,7 +70,7 @@ def equal(a: QuantModel, b: QuantModel) -> bool:
 
 
 def token_model() -> onnx.ModelProto:
-    """ids [N, T] in 0…6 → embedding → LSTM → logits [N, T, 3]."""
+    """Build ids [N, T] in 0…6 → embedding → LSTM → logits [N, T, 3]."""
     g = Graph()
     ids = g.input("ids", ["batch", "time"], TensorProto.INT64)
     embedded = g.node("Gather", [g.random(7, 4, name="table"), ids])

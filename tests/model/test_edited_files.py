@@ -164,7 +164,7 @@ def data_for(model: QuantModel) -> dict[str, Any] | None:
 
 
 def check_harmless(file: QrnnFile, folder: Path) -> bool:
-    """Whether the file loads; if so it runs, the same on every backend, or is refused as the wrong data."""
+    """Return whether the file loads; if so it must run the same on every backend, or be refused as the wrong data."""
     fit_proof(file)
     path = file.write(folder / "edited.qrnn")
     try:

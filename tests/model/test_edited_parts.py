@@ -42,7 +42,7 @@ def value(part: str, **values: Any) -> Edit:
 
 
 def coarsest_h(file: QrnnFile, layer: dict[str, Any]) -> None:
-    """h in whole units, and so its tensors and the layer that adds one of them."""
+    """Let h be in whole units, and so its tensors and the layer that adds one of them."""
     layer["h_frac"] = 0
     for name in (layer["output"], layer["h_n"]):
         file.structure["tensors"][name]["scale"] = [1.0]

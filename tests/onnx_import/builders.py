@@ -1,4 +1,4 @@
-"""Small ONNX models for the importer's tests."""
+"""Build small ONNX models for the importer's tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IR_VERSION = 8
 
 
 class Graph:
-    """Nodes and constants appended one by one; `model` closes it."""
+    """Nodes and constants appended one by one; `model` completes the model."""
 
     def __init__(self, opset: int = 17, seed: int = 0) -> None:
         self.opset = opset
@@ -25,37 +25,43 @@ class Graph:
         self._count = 0
 
     def input(self, name: str, dims: list[Any], kind: int = TensorProto.FLOAT) -> str:
+        """Add a graph input, and return its name."""
         self.inputs.append(helper.make_tensor_value_info(name, kind, dims))
         return name
 
     def output(self, name: str, rank: int = 3) -> str:
+        """Declare a value as a graph output, and return its name."""
         dims = [f"{name}_{k}" for k in range(rank)]
         self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         return name
 
     def const(self, array: Any, name: str = "") -> str:
+        """Add a constant, and return its name."""
         self._count += 1
         name = name or f"c{self._count}"
         self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
     def random(self, *shape: int, name: str = "") -> str:
+        """Add a constant of random numbers, and return its name."""
         return self.const(self.rng.uniform(-0.6, 0.6, size=shape).astype(np.float32), name)
 
     def node(self, op: str, inputs: list[str], outputs: int | list[str] = 1, name: str = "", **attributes: Any) -> Any:
+        """Add a node, and return the name or the names of its outputs."""
         self._count += 1
         names = [f"{op.lower()}{self._count}_{k}" for k in range(outputs)] if isinstance(outputs, int) else outputs
         self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
         return names[0] if len(names) == 1 else names
 
     def axes_op(self, op: str, value: str, axes: list[int], output: str = "") -> str:
-        """Squeeze or Unsqueeze: axes are an attribute before opset 13."""
+        """Add Squeeze or Unsqueeze; axes are an attribute before opset 13."""
         names = [output] if output else 1
         if self.opset < 13:
             return self.node(op, [value], names, axes=axes)
         return self.node(op, [value, self.const(np.array(axes, dtype=np.int64))], names)
 
     def slice(self, value: str, starts: list[int], ends: list[int], axes: list[int], output: str = "") -> str:
+        """Add a Slice."""
         names = [output] if output else 1
         if self.opset < 10:
             return self.node("Slice", [value], names, starts=starts, ends=ends, axes=axes)
@@ -79,6 +85,7 @@ class Graph:
         peepholes: bool = False,
         **attributes: Any,
     ) -> list[str]:
+        """Add an LSTM, GRU or RNN of random weights."""
         rows = GATES[op] * hidden
         w = self.random(directions, rows, features, name=f"{name}_W")
         r = self.random(directions, rows, hidden, name=f"{name}_R")
@@ -94,6 +101,7 @@ class Graph:
         return names
 
     def model(self, **more: Any) -> onnx.ModelProto:
+        """Return the model, checked."""
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.initializers)
         opsets = [helper.make_opsetid("", self.opset), *more.pop("opsets", [])]
         model = helper.make_model(graph, opset_imports=opsets, **more)
@@ -109,7 +117,7 @@ def head(
     lengths: bool = False,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """x [N, T, 4] → recurrent → logits [N, T, 3]."""
+    """Build x [N, T, 4] → recurrent → logits [N, T, 3]."""
     g = Graph(opset)
     x = g.input("x", [batch, time, 4])
     lens = g.input("lens", [batch], TensorProto.INT32) if lengths else ""
@@ -130,6 +138,7 @@ def head(
 
 
 def outputs_of(op: str) -> list[str]:
+    """Return the names of a recurrent operator's outputs."""
     return ["Y", "Y_h", "Y_c"] if op == "LSTM" else ["Y", "Y_h"]
 
 
@@ -142,7 +151,7 @@ def single(
     outputs: list[str] | None = None,
     **more: Any,
 ) -> onnx.ModelProto:
-    """One node on X [T, N, 4], hidden size 5, whose outputs (all, unless given) are the graph's; layout 1 has N first in all."""
+    """Build one node on X [T, N, 4], hidden size 5, whose outputs (all, unless given) are the graph's; layout 1 has N first in all."""
     g = Graph(opset)
     directions = 2 if more.get("direction") == "bidirectional" else 1
     x = g.input("X", ["n", "t", 4] if layout else ["t", "n", 4])

@@ -23,7 +23,7 @@ Build = Callable[[Graph, str], str]
 
 
 def body(build: Build) -> onnx.ModelProto:
-    """x → GRU → ``build`` of its output [T, N, 5] → out."""
+    """Build x → GRU → ``build`` of its output [T, N, 5] → out."""
     g = Graph(17)
     x = g.input("x", ["t", "n", 4])
     y = g.node("Squeeze", [g.recurrent("GRU", x, 4, 5)[0], g.const(np.array([1]))])
@@ -33,21 +33,25 @@ def body(build: Build) -> onnx.ModelProto:
 
 
 def filled(g: Graph, *shape: int, kind: int = TensorProto.FLOAT, value: int = 2) -> str:
+    """Add a constant filled by ConstantOfShape."""
     name: str = g.node("ConstantOfShape", [g.const(np.array(shape))], value=helper.make_tensor("v", kind, [1], [value]))
     return name
 
 
 def expanded(g: Graph, *shape: int) -> str:
+    """Add a constant expanded by Expand."""
     name: str = g.node("Expand", [g.const(np.ones(1, np.float32)), g.const(np.array(shape))])
     return name
 
 
 def added(make: Callable[[Graph], str]) -> Build:
-    """y plus the largest element of what ``make`` makes."""
+    """Return y plus the largest element of what ``make`` makes."""
     return lambda g, y: str(g.node("Add", [y, g.node("ReduceMax", [make(g)])]))
 
 
 def repeated(count: int, step: Build) -> Build:
+    """Apply ``step`` ``count`` times."""
+
     def build(g: Graph, y: str) -> str:
         for _ in range(count):
             y = step(g, y)
@@ -62,13 +66,13 @@ def powers(g: Graph) -> str:
 
 
 def empty_but_long(g: Graph) -> str:
-    """[2^20, 2^20, 0], whose reduction has 2^40 elements."""
+    """Make [2^20, 2^20, 0], whose reduction has 2^40 elements."""
     nothing = g.node("Reshape", [filled(g, 1, 1, 0), g.const(np.array([1 << 20, 1 << 20, 0]))])
     return str(g.node("ReduceSum", [nothing, g.const(np.array([2]))]))
 
 
 def grown(g: Graph, y: str) -> str:
-    """Features gathered again and again."""
+    """Gather features again and again."""
     many = g.const(np.zeros(1 << 16, np.int64))
     y = g.node("Gather", [y, many], axis=2)
     for _ in range(2000):
@@ -77,7 +81,7 @@ def grown(g: Graph, y: str) -> str:
 
 
 def wide_weights(g: Graph, y: str) -> str:
-    """Dense layers on five features of a tensor of 2^17."""
+    """Add dense layers on five features of a tensor of 2^17."""
     wide = g.node("Tanh", [g.node("Gather", [y, g.const(np.zeros(1 << 17, np.int64))], axis=2)])
     for _ in range(100):
         part = g.node("Slice", [wide, g.const(np.array([0])), g.const(np.array([5])), g.const(np.array([2]))])
@@ -86,13 +90,13 @@ def wide_weights(g: Graph, y: str) -> str:
 
 
 def one_of_many(g: Graph, y: str) -> str:
-    """A bias on one feature of a tensor of 2^18."""
+    """Add a bias to one feature of a tensor of 2^18."""
     wide = g.node("Tanh", [g.node("Gather", [y, g.const(np.zeros(1 << 18, np.int64))], axis=2)])
     return str(g.node("Add", [g.node("Gather", [wide, g.const(np.array([3]))], axis=2), g.random(1)]))
 
 
 def pieces(g: Graph, y: str) -> str:
-    """Two tensors whose features alternate: each is a piece of its own."""
+    """Interleave the features of two tensors, so that each is a piece of its own."""
     both = g.node("Concat", [y, g.node("Tanh", [y])], axis=2)
     picks = g.const(np.tile([0, 5], 1 << 18))
     return str(g.node("Tanh", [g.node("Gather", [both, picks], axis=2)]))
@@ -103,14 +107,14 @@ def listed_sizes(g: Graph, y: str) -> str:
 
 
 def symbols(g: Graph, y: str) -> str:
-    """A list of 2^24 sizes that are not numbers."""
+    """Make a list of 2^24 sizes that are not numbers."""
     size = g.node("Gather", [g.node("Shape", [y]), g.const(np.array([0]))])
     sizes = g.node("Expand", [size, g.const(np.array([1 << 24]))])
     return str(g.node("Reshape", [y, g.node("Mul", [sizes, g.const(np.array([1]))])]))
 
 
 def text(g: Graph, y: str) -> str:
-    """NumPy would hold each of 2000 strings in the room of the longest."""
+    """Make 2000 strings, each of which NumPy would hold in the room of the longest."""
     tensor = TensorProto(data_type=TensorProto.STRING, dims=[2001], string_data=[b"a" * 4_000_000] + [b""] * 2000)
     return str(g.node("Add", [y, g.node("Constant", [], value=tensor)]))
 
@@ -135,7 +139,7 @@ def lengths() -> onnx.ModelProto:
 
 
 def functions(bodies: list[list[onnx.NodeProto]], calls: int = 1) -> onnx.ModelProto:
-    """Functions f0, f1, … from a to b, of which the last is called."""
+    """Build functions f0, f1, … from a to b, of which the last is called."""
 
     def build(g: Graph, y: str) -> str:
         for k in range(calls):
@@ -157,7 +161,7 @@ def call(k: int, source: str, result: str) -> onnx.NodeProto:
 
 
 def nested(depth: int) -> onnx.ModelProto:
-    """Ifs in Ifs, by messages that protobuf would refuse to parse."""
+    """Build Ifs in Ifs, in messages that protobuf would refuse to parse."""
     model = body(lambda g, y: y)
     node = model.graph.node.add(op_type="If", input=["x"], output=["z"])
     for _ in range(depth):

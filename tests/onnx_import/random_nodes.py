@@ -1,4 +1,4 @@
-"""One LSTM, GRU or RNN node drawn at random, over all attributes, optional inputs and outputs, with data for it."""
+"""Draw one LSTM, GRU or RNN node at random, over all attributes, optional inputs and outputs, with data for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RandomNode(NamedTuple):
 
 
 def draw_activations(draw: st.DrawFn, op: str, directions: int, rng: np.random.Generator) -> dict[str, Any]:
-    """None given, or other functions in every role and direction, with as many parameters as they take."""
+    """Draw no activations, or other functions in every role and direction, with as many parameters as they take."""
     if draw(st.booleans(), label="default activations"):
         return {}
     count = directions * len(CELLS[op].defaults)

@@ -1,4 +1,4 @@
-"""A model run by ONNX Runtime and by the oracle, on the arrays of the graph's own layout."""
+"""Run a model by ONNX Runtime and by the oracle, on arrays of the graph's own layout."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def runtime(model: onnx.ModelProto | bytes, feeds: Arrays) -> Arrays:
 
 
 def batch_first(place: GraphInput | GraphOutput, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array of the graph's own axes as [N, T, …] or [N, …]."""
+    """Return an array of the graph's own axes as [N, T, …] or [N, …]."""
     if place.time_axis is None:
         return np.moveaxis(array, place.batch_axis, 0)
     return np.moveaxis(array, [place.batch_axis, place.time_axis], [0, 1])
 
 
 def oracle(model: FloatModel, feeds: Arrays, observer: Observer | None = None) -> Arrays:
-    """The oracle's outputs, batch first, for arrays of the graph's own axes."""
+    """Return the oracle's outputs, batch first, for arrays of the graph's own axes."""
     inputs = {i.name: batch_first(i, feeds[i.name]) for i in model.inputs}
     return run_oracle(model, inputs, observer=observer).outputs
 
 
 def agree(proto: onnx.ModelProto, feeds: Arrays, expected: Arrays | None = None) -> FloatModel:
-    """Every output of the oracle is that of ONNX Runtime, or the ``expected`` one."""
+    """Assert that every output of the oracle is that of ONNX Runtime, or the ``expected`` one."""
     model = import_model(proto, "test")
     got = oracle(model, feeds)
     want = runtime(proto, feeds) if expected is None else expected
@@ -58,7 +58,7 @@ def agree(proto: onnx.ModelProto, feeds: Arrays, expected: Arrays | None = None)
 
 
 def refused_with(error: type[QrnnError], proto: onnx.ModelProto, *parts: str) -> None:
-    """The importer refuses the model with this error, whose text holds every part."""
+    """Assert that the importer refuses the model with this error, whose text holds every part."""
     with pytest.raises(error) as caught:
         import_model(proto, "test")
     for part in parts:

@@ -23,7 +23,7 @@ from .running import agree, data, runtime
 
 
 def body(build: Callable[[Graph, str, str], str], rank: int = 3, **more: Any) -> onnx.ModelProto:
-    """x [N, T, 5] and the GRU's y [N, T, 5] → ``build`` → out."""
+    """Build x [N, T, 5] and the GRU's y [N, T, 5] → ``build`` → out."""
     g = Graph()
     x = g.input("x", ["n", "t", 5])
     y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 5, 5, **more)[0]

@@ -36,7 +36,7 @@ Outcome = tuple[Any, float, int]
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """What became of every file, the CPU time that it took, and the peak of the one process that loaded them all until then."""
+    """Return what became of every file, the CPU time that it took, and the peak so far of the one process that loaded them all."""
     folder = tmp_path_factory.mktemp("hostile")
     makers = {**{name: make for name, (make, _) in REFUSED.items()}, **LOADED}
     paths = []
@@ -72,7 +72,7 @@ def test_what_is_large_but_linear_is_loaded(outcomes: dict[str, Outcome], name: 
 
 @pytest.mark.parametrize("depth", [40, 100_000])
 def test_graphs_in_graphs(depth: int) -> None:
-    """In memory only: such a file does not parse. Protobuf and onnx would run out of stack."""
+    """Such a model exists in memory only, since its file does not parse; protobuf and onnx would run out of stack."""
     for load in (lambda m: import_model(m, "deep"), onnx_backend.prepare):
         with pytest.raises(UnsupportedError, match="nested more than 32 deep"):
             load(nested(depth))
@@ -129,7 +129,7 @@ def test_a_refused_value_is_not_counted() -> None:
 
 
 def test_memory_of_the_largest_file_of_50_megabytes_is_within_a_gigabyte() -> None:
-    """What stands in docs/onnx_files.md: the file, its message and its values."""
+    """The file, its message and its values take what docs/onnx_files.md says."""
     size = 50_000_000
     assert 2 * size + Budget(size).memory_limit < MEMORY
     assert LARGEST_FILE == 2**31 - 1

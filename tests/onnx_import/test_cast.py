@@ -41,7 +41,7 @@ VALUES: dict[str, Any] = {
 
 
 def with_constant(values: Any, *kinds: int) -> onnx.ModelProto:
-    """x + the constant, cast to ``kinds`` one after the other → GRU."""
+    """Build x + the constant, cast to ``kinds`` one after the other → GRU."""
     g = Graph(21)
     x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[1, 0, 2])
     added = g.const(values)

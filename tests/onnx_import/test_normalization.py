@@ -25,7 +25,7 @@ OPSETS = {"LayerNormalization": 17, "RMSNormalization": 23}
 
 
 def graph(build: Callable[[Graph, str], str], op: str = "LayerNormalization") -> onnx.ModelProto:
-    """x [N, T, 4] → GRU → ``build`` of its y [N, T, 5] → out."""
+    """X [N, T, 4] → GRU → ``build`` of its y [N, T, 5] → out."""
     g = Graph(opset=OPSETS[op])
     x = g.input("x", ["n", "t", 4])
     y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 5)[0]

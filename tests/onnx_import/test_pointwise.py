@@ -24,7 +24,7 @@ CHANGED = {"alpha": 0.37, "beta": 0.21}
 
 
 def graph(op: str, **attributes: float) -> Any:
-    """x [N, T, 4] → GRU → Gemm → the operator → out."""
+    """Build x [N, T, 4] → GRU → Gemm → the operator → out."""
     g = Graph()
     x = g.input("x", ["n", "t", 4])
     y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 6)[0]

@@ -65,7 +65,7 @@ def test_infinite_clip_is_none() -> None:
 @pytest.mark.parametrize("peepholes", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_coupled_gates(direction: str, peepholes: bool) -> None:
-    """f = 1 - i; the file's rows of f are not used, and not imported."""
+    """The forget gate is 1 - i; the file's rows of f are not used, and not imported."""
     proto = single("LSTM", direction=direction, input_forget=1, peepholes=peepholes, states=True, clip=1.5)
     count = 2 if direction == "bidirectional" else 1
     feeds = {"X": X, "initial_h": data(count, 3, 5), "initial_c": data(count, 3, 5, seed=2)}
@@ -134,7 +134,7 @@ def test_layout_of_the_reference_implementation(op: str) -> None:
 
 
 def stacked(layout: int) -> onnx.ModelProto:
-    """x [N, T, 4] → two layers → the last step and all steps, by axis numbers that depend on the layout."""
+    """The graph is x [N, T, 4] → two layers → the last step and all steps, by axis numbers that depend on the layout."""
     g = Graph(14)
     value = g.input("x", ["n", "t", 4])
     attributes = {"layout": 1} if layout else {}
@@ -159,7 +159,7 @@ def test_layout_inside_a_graph() -> None:
 
 
 def test_layout_in_a_graph_of_one_step() -> None:
-    """x [N, F] and h [N, 5] become [N, 1, F] and [N, 1, 5]."""
+    """Inputs x [N, F] and h [N, 5] become [N, 1, F] and [N, 1, 5]."""
     g = Graph(14)
     x, h = g.input("x", ["n", 4]), g.input("h", ["n", 5])
     y, last = g.recurrent("GRU", g.axes_op("Unsqueeze", x, [1]), 4, 5, h=g.axes_op("Unsqueeze", h, [1]), layout=1)

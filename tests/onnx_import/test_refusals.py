@@ -27,7 +27,7 @@ def refused(proto: onnx.ModelProto, *parts: str, error: type[QrnnError] = Unsupp
 
 
 def body(build: Callable[[Graph, str], str], rank: int = 3, dims: list[Any] | None = None) -> onnx.ModelProto:
-    """x → transpose → GRU → [T, N, 5] → ``build`` → out."""
+    """Build x → transpose → GRU → [T, N, 5] → ``build`` → out."""
     g = Graph()
     xt = g.node("Transpose", [g.input("x", dims or ["n", "t", 4])], perm=[1, 0, 2])
     y = g.axes_op("Squeeze", g.recurrent("GRU", xt, 4, 5)[0], [1])
@@ -345,7 +345,7 @@ def test_invalid_graph() -> None:
 
 @pytest.mark.parametrize("domains", [("", ""), ("", "ai.onnx")])
 def test_two_opsets(domains: tuple[str, str]) -> None:
-    """Which of them holds would decide what Softmax means; runtimes take either."""
+    """The meaning of Softmax depends on which of them holds, and runtimes take either."""
     proto = head("GRU", 13)
     del proto.opset_import[:]
     proto.opset_import.extend([helper.make_opsetid(domains[0], 13), helper.make_opsetid(domains[1], 12)])
@@ -353,7 +353,7 @@ def test_two_opsets(domains: tuple[str, str]) -> None:
 
 
 def test_constants_that_leave_float64() -> None:
-    """Without a warning; the weight that they become is refused."""
+    """Folding them gives no warning; the weight that they become is refused."""
 
     def build(g: Graph, y: str) -> str:
         square = g.const(np.full((5, 5), 1e30))

@@ -22,7 +22,7 @@ COUNT = 8_000_000
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A field of bytes."""
+    """Return a field of bytes."""
     length, size = len(content), b""
     while True:
         size += bytes([length & 127 | (128 if length > 127 else 0)])

@@ -113,7 +113,7 @@ def test_nibbles_come_back(rows: Any) -> None:
     bias=st.floats(-3, 4),
 )
 def test_converted_matrices_are_proved(seed: int, columns: int, limit: int, size: float, bias: float) -> None:
-    """With the integers of `four_bit_rows` in the rows' own units, which `row_scales` says, and the pre_shift of their own bound."""
+    """The matrix has the integers of `four_bit_rows` in units of `row_scales`, and the pre_shift of its own bound."""
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=(6, columns)) * 10.0**size / limit
     b = rng.normal(size=6) * 10.0**bias

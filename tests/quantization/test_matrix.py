@@ -108,7 +108,7 @@ def test_no_operand_overflows_a_converted_matrix(
 
 
 def test_multipliers_stand_for_the_real_factor() -> None:
-    """To half a unit of the multiplier, relative 2^-30 from factors of 1/2 on; smaller ones keep 2^-32 absolute."""
+    """The error is half a unit of the multiplier: 2^-30 relative from factors of 1/2 on, 2^-32 absolute below."""
     for factor in [*(2.0**k * m for k in range(-25, 13) for m in (0.5, 0.7071, 0.99999999999, 1.0, 1.3))]:
         real = np.array([factor])
         weight = real[:, None] * 127.0

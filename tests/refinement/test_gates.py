@@ -45,15 +45,15 @@ def test_a_fit_is_never_worse(seed: int, size: float, ramp: Activation, steps: i
 
 @pytest.mark.parametrize("ramp", RAMPS)
 def test_a_ramp_is_found(ramp: Activation) -> None:
-    """Where the values are those of a ramp with other slope and offset."""
+    """The values are those of a ramp with another slope and offset."""
     rng = np.random.default_rng(0)
-    slope, _, _, high = ramp_ends(ramp)
-    a = rng.normal(size=(500, 4)) * high
+    line = ramp_ends(ramp)
+    a = rng.normal(size=(500, 4)) * line.high
     k, s = np.array([0.5, 0.9, 1.2, 1.6]), np.array([0.1, 0.0, -0.2, 0.3])
     got = fit_row(a, activate(ramp, k * a + s), np.ones_like(a), ramp)
     np.testing.assert_allclose(got[0], k, atol=1e-4)
     np.testing.assert_allclose(got[1], s, atol=1e-4)
-    assert slope > 0
+    assert line.slope > 0
 
 
 CELLS: dict[str, Any] = {
@@ -68,7 +68,7 @@ CELLS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_models_gain(name: str) -> None:
-    """On data like that of the fit, in real numbers and in integers; head's biases and rows change, functions keep their names."""
+    """The models gain on similar data, in real numbers and in integers; biases and rows change, functions keep their names."""
     model, rng = make_model(CELLS[name], np.random.default_rng(1)), np.random.default_rng(2)
     data, other = ({"x": rng.normal(size=(40, 15, 4))} for _ in range(2))
     batch = make_batch(model.inputs, other)

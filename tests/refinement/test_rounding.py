@@ -81,7 +81,7 @@ def test_what_the_grid_holds_is_kept() -> None:
 
 @pytest.mark.parametrize("bits", [3, 4, 6])
 def test_correlated_operands_gain(bits: int) -> None:
-    """What the second order is for: operands of a few directions; the error falls to less than a fifth."""
+    """With operands of a few directions the error falls to less than a fifth."""
     rng = np.random.default_rng(bits)
     x = rng.normal(size=(500, 8)) @ rng.normal(size=(8, 64)) + 0.1 * rng.normal(size=(500, 64))
     weight = rng.normal(size=(20, 64))

@@ -16,7 +16,7 @@ from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
-from qrnn.quantization.means import MEANS, parse_refine
+from qrnn.quantization.methods import METHODS, parse_refine
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
 from qrnn.refinement.rows import grid, provable, with_bias, with_weights
@@ -50,7 +50,7 @@ def integers(model: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("bits", [8, 4])
 def test_every_cell(name: str, bits: int) -> None:
-    """All means at once: formats stay, the proof holds, the outputs are as near or nearer, reference equals cpu."""
+    """All methods at once: formats stay, the proof holds, the outputs are as near or nearer, reference equals cpu."""
     shape = SHAPES[name]
     model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)
     plain = quantize(model, data, Scheme(input="8", weights=bits))
@@ -68,7 +68,7 @@ def test_every_cell(name: str, bits: int) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru before", "rnn"])
 def test_four_bits_gain(name: str) -> None:
-    """On data that has the directions that data has; on other data of the same kind."""
+    """The gain is measured on other data of the same kind, in which operands have the same few directions."""
     shape = replace(SHAPES[name], input_size=20, hidden_size=40, head=5, weight=0.25)
     model, rng = make_model(shape, np.random.default_rng(1)), np.random.default_rng(2)
     mix = rng.normal(size=(4, 20))
@@ -142,7 +142,7 @@ def test_a_grid_and_back(bits: int) -> None:
 
 
 def test_states_before_a_step() -> None:
-    """In both directions, with sequences of their own lengths."""
+    """The states are right in both directions, with sequences of different lengths."""
     batch = make_batch(
         make_model(Shape("rnn", 2, 1), np.random.default_rng(0)).inputs,
         {"x": np.zeros((2, 4, 2)), "lengths": np.array([4, 2])},
@@ -166,7 +166,7 @@ def test_sequences_are_taken_evenly() -> None:
 
 def test_the_option() -> None:
     assert parse_refine("none") == ()
-    assert parse_refine("all") == tuple(MEANS)
+    assert parse_refine("all") == tuple(METHODS)
     assert parse_refine(" bias , rounding ") == ("rounding", "bias")
     for text in ("", "training", "bias,bias", "none,bias", "all,bias", "bias,"):
         with pytest.raises(QuantizationError, match="refine="):

@@ -1,4 +1,4 @@
-"""Results of tools/gpu_check as a device of known constants would give them."""
+"""Simulate results of tools/gpu_check from a device with known constants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEGAHERTZ = 1500.0
 
 
 def constants(seed: int, spread: float = 1.0) -> Constants:
-    """The present constants, each times a random factor of e^±spread at most."""
+    """Return the present constants, each times a random factor of e^±spread at most."""
     rng = np.random.default_rng(seed)
     factors = np.exp(rng.uniform(-spread, spread, len(NAMES)))
     return Constants(**{n: getattr(OLD.constants, n) * float(f) for n, f in zip(NAMES, factors, strict=True)})

@@ -26,7 +26,7 @@ def runs_of(seed: int) -> tuple[Constants, tuple[Measured, ...]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_known_constants_are_found_again(seed: int) -> None:
-    """Those that the times depend on; the estimate is then as good as the noise lets it be."""
+    """The constants that the times depend on are found; the estimate is then as good as the noise lets it be."""
     true, runs = runs_of(seed)
     made = fit(runs, OLD.constants)
     assert "launch_cycles" in made.undetermined, "no plan of a device with cooperative launches has it"
@@ -44,7 +44,7 @@ def test_known_constants_are_found_again(seed: int) -> None:
 
 
 def test_the_regret_falls() -> None:
-    """On every made-up device the present constants choose worse than those that were fitted."""
+    """On every simulated device the present constants choose worse than those that were fitted."""
     before = np.prod([quality(runs_of(seed)[1], OLD.constants).mean_regret for seed in range(4)])
     after = np.prod(
         [quality(runs, fit(runs, OLD.constants).constants).mean_regret for _, runs in map(runs_of, range(4))]

@@ -120,7 +120,7 @@ def test_each_kernel_is_in_turn_before_any_runs_what_is_left() -> None:
 
 
 def test_few_kernels_tell_of_most_cases() -> None:
-    """What an 8-bit LSTM does is known early, and every case has run once after a part of the kernels."""
+    """The times of an 8-bit LSTM are known early, and every case has run once after a part of the kernels."""
     kinds = len({job.kind for job in WANTED})
     seen: set[Case] = set()
     for job in WANTED[: kinds // 2]:

@@ -41,7 +41,7 @@ BARE_CASES = [
 
 
 def exact(module: Any, *arguments: Any) -> Any:
-    """What the module gives in float64 and evaluation mode."""
+    """Return what the module gives in float64 and evaluation mode."""
 
     def double(value: Any) -> Any:
         if isinstance(value, tuple):

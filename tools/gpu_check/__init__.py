@@ -1,1 +1,1 @@
-"""`python tools/gpu_check`: proves and measures the CUDA backend on a machine with a GPU (docs/cuda.md)."""
+"""Prove and measure the CUDA backend on a machine with a GPU, by `python tools/gpu_check` (docs/cuda.md)."""

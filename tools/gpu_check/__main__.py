@@ -1,4 +1,4 @@
-"""The command. It runs from the checkout: neither qrnn nor this package has to be installed."""
+"""The command; it runs from the checkout, so that neither qrnn nor this package has to be installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python tools/gpu_check --adopt FOLDER`: the kernels that a run on a GPU confirmed are written into qrnn/backends/cuda/data/proved.json."""
+"""Write the kernels that a run on a GPU confirmed into qrnn/backends/cuda/data/proved.json: `python tools/gpu_check --adopt FOLDER`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 26
 
 
 def evidence_head(device: Device) -> dict[str, Any]:
-    """What a part whose result has ``kernels`` (`Evidence.records`) writes beside it under ``evidence``: what ran them, and which code."""
+    """Return what a part whose result has ``kernels`` (`Evidence.records`) writes beside it: the device that ran them, and the code."""
     return {
         "evidence": {
             "device": device.name,
@@ -31,7 +31,7 @@ def evidence_head(device: Device) -> dict[str, Any]:
 
 
 def _driver() -> str:
-    """The CUDA version of the driver."""
+    """Return the CUDA version of the driver."""
     from numba import cuda
 
     from qrnn.backends.cuda.intrinsics import SIMULATED
@@ -42,7 +42,7 @@ def _driver() -> str:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """The results in a folder that `python tools/gpu_check` wrote, or in one of its files. BackendError where there are none."""
+    """Return the results in a folder that `python tools/gpu_check` wrote, or in one of its files; BackendError where there are none."""
     path = folder / RESULTS if folder.is_dir() else folder
     document = read_json(path, MOST_BYTES)
     if not isinstance(document, dict) or not isinstance(document.get("parts"), dict):
@@ -57,13 +57,13 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def part_results(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each part wrote."""
+    """Return what each part wrote."""
     found = {name: part.get("result") for name, part in document["parts"].items() if isinstance(part, dict)}
     return {name: result for name, result in found.items() if isinstance(result, dict)}
 
 
 def command(work: Callable[[Path], str], folder: Path) -> int:
-    """Print what ``work`` says of a folder, `adopt` or `gpu_check.fit.fit_folder`; one line on stderr and 2 where it refuses."""
+    """Print what ``work`` says of a folder (`adopt` or `gpu_check.fit.fit_folder`); print one line on stderr and return 2 where it refuses."""
     try:
         print(work(folder))
     except (QrnnError, OSError) as error:

@@ -1,4 +1,4 @@
-"""torch.compile's columns of the benchmark: a cell's step compiled, called for every step, and the whole captured as a CUDA graph.
+"""The columns of torch.compile in the benchmark: a cell's step compiled, called for every step, and the whole captured as a CUDA graph.
 
 Compilation takes an unknown time, so it happens in a process of its own with a limit: `python -m gpu_check.benchmark_compile FOLDER` reads
 ``rows.json`` and each row's arrays there, and prints a line of JSON for each column that it has measured.
@@ -28,7 +28,7 @@ PRECISIONS = ("bf16", "fp32")
 
 
 def name_of(precision: str) -> str:
-    """The column's name."""
+    """Return the column's name."""
     return f"torch.compile {precision}, graph"
 
 
@@ -44,7 +44,7 @@ def save_row(folder: Path, number: int, arrays: Sequence[Any], x: Any, want: Flo
 def measured(
     folder: Path, rows: Sequence[dict[str, Any]], seconds: float, device: str = "cuda"
 ) -> Iterator[dict[str, Any]]:
-    """What the other process prints, as it comes; a last line ``{"ended": why}`` where it did not come to its end."""
+    """Yield what the other process prints, as it comes; a last line ``{"ended": why}`` where it did not come to its end."""
     (folder / "rows.json").write_text(json.dumps(list(rows)), encoding="utf-8")
     command = [sys.executable, "-m", "gpu_check.benchmark_compile", str(folder), device]
     errors, ended, said = folder / "errors.txt", False, list[str]()
@@ -85,7 +85,7 @@ def measured(
 
 
 def lstm_step(sums: Any, h: Any, c: Any, weight: Any, _bias: Any) -> tuple[Any, Any]:
-    """(h', c') from W·x + both biases [N, 4H]; gates i, f, g, o."""
+    """Return (h', c') from W·x + both biases [N, 4H]; gates i, f, g, o."""
     import torch
 
     i, f, g, o = (sums + torch.mm(h, weight)).chunk(4, 1)
@@ -94,7 +94,7 @@ def lstm_step(sums: Any, h: Any, c: Any, weight: Any, _bias: Any) -> tuple[Any, 
 
 
 def gru_step(sums: Any, h: Any, c: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
-    """(h', c) from W·x + bias_ih [N, 3H]; gates r, z, n; the reset gate is applied after the product, with bias_hh."""
+    """Return (h', c) from W·x + bias_ih [N, 3H]; gates r, z, n; the reset gate is applied after the product, with bias_hh."""
     import torch
 
     a, b = sums.chunk(3, 1), torch.addmm(bias, h, weight).chunk(3, 1)
@@ -106,7 +106,7 @@ def gru_step(sums: Any, h: Any, c: Any, weight: Any, bias: Any) -> tuple[Any, An
 def runner(
     row: dict[str, Any], arrays: dict[str, Any], precision: str, device: str, compiled: Callable[[Any], Any]
 ) -> Runner:
-    """A column: ``compiled`` is `torch.compile`, or gives the function itself where what is computed is tested."""
+    """Return the runner of a column; ``compiled`` is `torch.compile`, or returns the function itself in tests of what is computed."""
     import torch
 
     from gpu_check.benchmark_peers import KINDS, capture, on, prepare

@@ -1,4 +1,4 @@
-"""Networks, inputs and answers of the benchmark: made in processes before anything is timed, since quantizing a large layer takes seconds."""
+"""Networks, inputs and answers of the benchmark, made in processes before anything is timed, since quantizing a large layer takes seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclass
 class Layer:
-    """A layer: weights in PyTorch's order, the quantized model, ``x`` [DISTINCT, T, H], and the float64 oracle's answer, likewise."""
+    """A layer: weights in PyTorch's order, the quantized model, ``x`` [DISTINCT, T, H], and the float64 oracle's answer of the same shape."""
 
     arrays: tuple[Float32Array, ...]
     quantized: Any
@@ -40,11 +40,11 @@ class Layer:
 
     @cached_property
     def bits(self) -> FloatArray:
-        """What backend cpu answers, [DISTINCT, T, H]."""
+        """The answer of backend cpu, [DISTINCT, T, H]."""
         return qrnn.Session(self.quantized, "cpu").run({"x": self.x}).outputs["y"]
 
     def answer(self) -> None:
-        """Have ``bits`` made now: a first run compiles backend cpu."""
+        """Compute ``bits`` now: a first run compiles backend cpu."""
         _ = self.bits
 
 
@@ -58,12 +58,12 @@ class Data:
 
     @cached_property
     def x(self) -> Float32Array:
-        """Inputs [N, T, H]; of a row of lone steps, those of the steps that are verified."""
+        """The inputs [N, T, H]; for a row of lone steps, those of the steps that are verified."""
         return np.ascontiguousarray(self.layer.x[np.arange(self.spec.batch) % DISTINCT, : self.steps])
 
     @property
     def verified(self) -> IndexArray:
-        """The first, a middle and the last sequence."""
+        """The indices of the first, a middle and the last sequence."""
         N = self.spec.batch
         return np.unique([0, N // 2, N - 1])
 
@@ -76,12 +76,12 @@ class Data:
 
 
 def data_of(spec: Spec, layer: Layer) -> Data:
-    """A row's data."""
+    """Return a row's data."""
     return Data(spec, layer, min(spec.steps, STEP_CALLS) if spec.kind == "step" else spec.steps)
 
 
 def make_layer(cell: Any, hidden: int, steps: int) -> Layer:
-    """A layer of random weights, and its answers."""
+    """Make a layer of random weights, and its answers."""
     made = network(cell, hidden)
     x = inputs(hidden, DISTINCT, steps, seed=2)
     return Layer(made.arrays, made.quantized, x, qrnn.run_oracle(made.model, {"x": x}).outputs["y"])
@@ -111,7 +111,7 @@ class Layers:
                     os.environ[name] = value
 
     def wait(self) -> None:
-        """Until all are made, and backend cpu, whose first run compiles it, has answered each."""
+        """Wait until all are made, and until backend cpu, whose first run compiles it, has answered each."""
         for key, made in self._made.items():
             try:
                 layer = made.result() if isinstance(made, Future) else made
@@ -124,7 +124,7 @@ class Layers:
             self._pool.shutdown()
 
     def of(self, spec: Spec) -> Layer:
-        """A row's layer; RuntimeError where it could not be made."""
+        """Return a row's layer; RuntimeError where it could not be made."""
         made = self._made[spec.cell, spec.hidden]
         if isinstance(made, Layer):
             return made

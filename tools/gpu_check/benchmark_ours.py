@@ -1,4 +1,4 @@
-"""qrnn's columns of the benchmark. This module imports numba.cuda: only the process of a part may import it."""
+"""The columns of qrnn in the benchmark. This module imports numba.cuda, so only the process of a part may import it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class WrongBitsError(Exception):
 
 
 def session_of(data: Data) -> Any:
-    """The session of a layer on the device, which all of its rows share."""
+    """Return the session of a layer on the device, which all of its rows share."""
     if "session" not in data.layer.gpu:
         data.layer.gpu["session"] = qrnn.Session(data.layer.quantized, "cuda", tuning=Tuning(unproved=True))
     return data.layer.gpu["session"]
 
 
 def graph_runner(data: Data) -> Runner:
-    """`qrnn.Session.device_stream`: a call is one launch of a captured graph."""
+    """Return a runner of `qrnn.Session.device_stream`, in which a call is one launch of a captured graph."""
     spec, session = data.spec, session_of(data)
     steps = None if spec.kind == STEP else data.steps
     stream = DeviceStream(session, spec.batch, steps=steps, lengths=spec.lengths)
@@ -62,7 +62,10 @@ def graph_runner(data: Data) -> Runner:
 
 
 def launched_runner(data: Data) -> Runner:
-    """`qrnn.Session.run`, or `step`, of arrays on the device: kernels are launched one by one, and a call waits for the device once."""
+    """Return a runner of `qrnn.Session.run`, or `step`, on arrays on the device.
+
+    Kernels are launched one by one, and a call waits for the device once.
+    """
     spec, session = data.spec, session_of(data)
     if spec.kind == STEP:
         frames = [{"x": cuda.to_device(np.ascontiguousarray(data.x[:, t]))} for t in range(data.steps)]
@@ -90,7 +93,7 @@ def launched_runner(data: Data) -> Runner:
 
 
 def _verified(y: Any, data: Data) -> FloatArray:
-    """The verified sequences of an output on the device."""
+    """Return the verified sequences of an output on the device."""
     return np.stack([y[int(n)].copy_to_host() for n in data.verified])
 
 
@@ -105,12 +108,12 @@ def _same_bits(y: FloatArray, data: Data) -> FloatArray:
 
 
 def clock_megahertz() -> float:
-    """The greatest clock of the multiprocessors, by the driver."""
+    """Return the highest clock of the multiprocessors in MHz, by the driver."""
     return SIMULATED_MEGAHERTZ if SIMULATED else float(cuda.get_current_device().CLOCK_RATE / 1000)
 
 
 def release() -> None:
-    """Give the memory of a row's columns back, ours and PyTorch's, which both keep some for later."""
+    """Free the memory of a row's columns, ours and PyTorch's, which both keep some for later."""
     gc.collect()
     if not SIMULATED:
         cuda.current_context().memory_manager.deallocations.clear()
@@ -119,7 +122,7 @@ def release() -> None:
 
 
 def alive() -> bool:
-    """Whether the device still does anything: after some errors it runs nothing more in this process."""
+    """Return whether the device still works: after some errors it runs nothing more in this process."""
     try:
         cuda.synchronize()
         return bool((ones(3).copy_to_host() == 1).all())
@@ -128,5 +131,5 @@ def alive() -> bool:
 
 
 def columns(data: Data) -> dict[str, Callable[[Data], Runner]]:
-    """The columns of qrnn that a row has."""
+    """Return the columns of qrnn that a row has."""
     return {OURS: graph_runner} if data.spec.kind == RAGGED else {OURS: graph_runner, OURS_LAUNCHED: launched_runner}

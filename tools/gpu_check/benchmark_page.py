@@ -1,4 +1,4 @@
-"""The benchmark's section of the page, from its JSON alone."""
+"""Write the benchmark's section of the page, from its JSON alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADINGS = {
 
 
 def page(result: dict[str, Any]) -> str:
-    """Markdown without a heading of its own."""
+    """Return Markdown without a heading of its own."""
     rows, lines = result["rows"], _head(result)
     if result["dry_run"]:
         lines += ["**The simulator's figures mean nothing.**", ""]
@@ -50,7 +50,7 @@ def _head(result: dict[str, Any]) -> list[str]:
 
 
 def _barriers(barrier: dict[str, Any]) -> str:
-    """The measured barriers, from JSON, whose keys are text."""
+    """Return the measured barriers, from JSON, whose keys are text."""
     if barrier["block"] is None and not barrier["grid"]:
         return "barriers were not measured (part latency): the floors are without them"
     grid = ", ".join(f"{blocks} blocks of a grid in {us:.3f} µs" for blocks, us in barrier["grid"].items())

@@ -1,4 +1,4 @@
-"""PyTorch's columns of the benchmark: cuDNN behind nn.LSTM and nn.GRU in four precisions, called, and captured as a CUDA graph.
+"""The columns of PyTorch in the benchmark: cuDNN behind nn.LSTM and nn.GRU in four precisions, called, and captured as a CUDA graph.
 
 The device is a parameter: on ``cpu`` the same modules run without graphs and events, so that what is computed can be tested without a GPU.
 """
@@ -25,7 +25,7 @@ GRAPH_WARM_CALLS = 3
 
 
 def columns(data: Data, device: str = "cuda") -> dict[str, Callable[[Data], Runner]]:
-    """The columns of cuDNN that a row has.
+    """Return the columns of cuDNN that a row has.
 
     Sequences and lone steps are called, and are captured as a graph. Ragged batches are packed and called.
     """
@@ -45,7 +45,7 @@ def _maker(precision: str, device: str, captured: bool) -> Callable[[Data], Runn
 
 
 def runner(data: Data, precision: str, device: str, captured: bool) -> Runner:
-    """A column of a row."""
+    """Return the runner of a column of a row."""
     import torch
 
     kind = getattr(torch, KINDS[precision])
@@ -67,7 +67,7 @@ def prepare(precision: str) -> None:
 
 
 def module_of(data: Data, kind: Any, device: str) -> Any:
-    """nn.LSTM or nn.GRU with the layer's weights."""
+    """Return nn.LSTM or nn.GRU with the layer's weights."""
     import torch
 
     module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[data.spec.cell](data.spec.hidden, data.spec.hidden).eval()
@@ -79,14 +79,14 @@ def module_of(data: Data, kind: Any, device: str) -> Any:
 
 
 def on(device: str, x: Any, kind: Any) -> Any:
-    """[N, T, H] as PyTorch's [T, N, H], as cuDNN likes it."""
+    """Return [N, T, H] as PyTorch's [T, N, H] on the device, as cuDNN reads it fastest."""
     import torch
 
     return torch.from_numpy(x).to(device).swapaxes(0, 1).contiguous().to(kind)
 
 
 def host(y: Any, data: Data) -> FloatArray:
-    """The verified sequences of [T, N, H], as [V, T, H] on the host."""
+    """Return the verified sequences of [T, N, H], as [V, T, H] on the host."""
     import torch
 
     found: FloatArray = y[:, torch.from_numpy(data.verified).to(y.device)].double().cpu().numpy().swapaxes(0, 1)
@@ -94,7 +94,7 @@ def host(y: Any, data: Data) -> FloatArray:
 
 
 def inferring(run: Callable[[], Any]) -> Callable[[], Any]:
-    """The function without gradients, wherever it is called."""
+    """Return the function without gradients, wherever it is called."""
     import torch
 
     def call() -> Any:
@@ -105,7 +105,10 @@ def inferring(run: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def capture(run: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
-    """The work of a call as a CUDA graph: what replays it, and what the call returned, which each replay writes anew."""
+    """Capture the work of a call as a CUDA graph.
+
+    Return what replays it, and what the call returned, which each replay writes anew.
+    """
     import torch
 
     side = torch.cuda.Stream()
@@ -184,7 +187,7 @@ def _steps(data: Data, module: Any, kind: Any, device: str, captured: bool) -> R
 
 
 def versions() -> dict[str, str]:
-    """What PyTorch runs on."""
+    """Return the versions of PyTorch and of what it runs on."""
     import torch
 
     cudnn = torch.backends.cudnn.version()

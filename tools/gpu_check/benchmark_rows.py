@@ -1,4 +1,4 @@
-"""The rows of the benchmark, in the order of what they tell, what a step of each needs at least, and the aims; nothing here asks a device."""
+"""The rows of the benchmark, the most telling first, the least that a step of each takes, and the aims; nothing here asks a device."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ COMPILED = ((128, 1), (128, 32), (512, 32))
 class Spec:
     """A row: a layer of ``hidden`` units on as many inputs.
 
-    ``sequence``: whole sequences of ``steps``; ``step``: one step a call, the state carried on; ``ragged``: sequences of 1 to ``steps`` steps.
+    ``sequence`` runs whole sequences of ``steps``; ``step`` runs one step per call with the state carried; ``ragged`` runs sequences of 1
+    to ``steps`` steps.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """The layer, for tables."""
+        """The layer in words, for tables."""
         return f"{self.cell.upper()} {self.hidden}"
 
     @property
@@ -80,12 +81,12 @@ class Spec:
 
     @property
     def matrix_bytes(self) -> int:
-        """Bytes of each of W and R at 8 bits, which is also the number of their elements."""
+        """The bytes of each of W and R at 8 bits, which is also the number of their elements."""
         return GATES[self.cell] * self.hidden * self.hidden
 
     @property
     def step_macs(self) -> int:
-        """Multiply-adds of a step of all sequences."""
+        """The multiply-adds of a step of all sequences."""
         return 2 * self.matrix_bytes * self.batch
 
     @property
@@ -97,7 +98,7 @@ class Spec:
 
     @property
     def steps_a_call(self) -> float:
-        """Steps that a sequence takes in a call, on average."""
+        """The steps that a sequence takes in a call, on average."""
         if self.kind == STEP:
             return 1.0
         lengths = self.lengths
@@ -105,7 +106,7 @@ class Spec:
 
 
 def all_rows() -> list[Spec]:
-    """Every row, the most telling first."""
+    """Return every row, the most telling first."""
     found: dict[Spec, None] = {}
     for kind, sizes, batches in TIERS:
         for batch in batches:
@@ -115,13 +116,17 @@ def all_rows() -> list[Spec]:
 
 
 def dry_rows() -> list[Spec]:
-    """One row of each kind, of the smallest sizes."""
+    """Return one row of each kind, of the smallest sizes."""
     return [Spec(SEQUENCE, "gru", 8, 2, 3), Spec(STEP, "lstm", 8, 1, 3), Spec(RAGGED, "gru", 8, 2, 3)]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The device, its clock, and µs that 256 threads of a block, and so many blocks of a grid, take to meet; empty where not measured."""
+    """The device, its clock, and measured barriers.
+
+    The barriers are the µs that the 256 threads of a block, and a number of blocks of a grid, take to meet; they are empty where not
+    measured.
+    """
 
     device: Device
     megahertz: float
@@ -130,12 +135,15 @@ class Facts:
 
     @classmethod
     def of(cls, device: Device, megahertz: float, latency: Mapping[str, Any]) -> Facts:
-        """With the barriers that `gpu_check.part_latency` has measured."""
+        """Return the facts of a device, with the barriers that `gpu_check.part_latency` has measured."""
         grid = {int(blocks): float(us) for blocks, us in latency.get("grid_barrier_us", {}).items()}
         return cls(device, megahertz, latency.get("block_barrier_us", {}).get("256"), grid)
 
     def barrier_us(self, plan: Plan) -> float:
-        """µs that a plan's blocks take to meet, by the least number of blocks measured that is not smaller; 0 where none was measured."""
+        """Return the µs that a plan's blocks take to meet; 0 where none was measured.
+
+        They are those of the least number of blocks measured that is not smaller.
+        """
         if plan.kind.barrier == BLOCK:
             return self.block_barrier_us or 0.0
         blocks = plan.unit_blocks * plan.batch_blocks
@@ -154,18 +162,18 @@ class Floor:
 
     @property
     def us(self) -> float:
-        """All of it."""
+        """The whole time in µs."""
         return self.barrier + max(self.reading, self.arithmetic)
 
 
 def plan_of(spec: Spec, device: Device) -> Plan | None:
-    """How qrnn runs a row, with operands of 8 bits; None: by the general kernel."""
+    """Return how qrnn runs a row, with operands of 8 bits; None stands for the general kernel."""
     layout = Layout(CODES[spec.cell], GATES[spec.cell], spec.hidden, 1)
     return choose_plan(layout, spec.batch, device, Tuning(unproved=True)).plan
 
 
 def floor_of(spec: Spec, facts: Facts) -> Floor:
-    """The floor by formulas.
+    """Return the floor by formulas.
 
     Whole sequences: the meeting is measured on the device; R's bytes of the fullest block are read at its shared memory's rate, or at the
     cache's where R does not stay (W·x is one product before the steps). A lone step: no meeting; W is read from the cache by all
@@ -189,7 +197,7 @@ def floor_of(spec: Spec, facts: Facts) -> Floor:
 
 @dataclass(frozen=True)
 class Times:
-    """A column of a row: µs a step on the device (median, and the quartiles), µs of the host a call, and how many samples there are."""
+    """A column of a row: µs per step on the device (median, and the quartiles), µs of the host per call, and how many samples there are."""
 
     us: float
     low: float
@@ -200,7 +208,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's figures by column; SQNR in dB; who was left out and why; seconds until a column was ready (compilation included)."""
+    """A row's figures by column, SQNR in dB, who was left out and why, and the seconds until a column was ready (compilation included)."""
 
     spec: Spec
     times: dict[str, Times]
@@ -212,7 +220,7 @@ class Row:
     plan: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         return {
             **vars(self.spec),
             "name": self.spec.name,
@@ -237,25 +245,25 @@ class Row:
 
 
 def best_peer(row: dict[str, Any]) -> str | None:
-    """The quickest column that is not qrnn's."""
+    """Return the quickest column that is not qrnn's."""
     us = row["us_per_step"]
     return min((name for name in us if not name.startswith("qrnn")), key=us.__getitem__, default=None)
 
 
 def ratio(row: dict[str, Any]) -> float | None:
-    """The best peer's time over that of qrnn as a graph: above 1, qrnn is quicker."""
+    """Return the best peer's time over that of qrnn as a graph; above 1, qrnn is quicker."""
     peer, us = best_peer(row), row["us_per_step"]
     return None if peer is None or OURS not in us else float(us[peer] / us[OURS])
 
 
 def over_floor(row: dict[str, Any]) -> float | None:
-    """qrnn's time over the floor."""
+    """Return qrnn's time over the floor."""
     ours = row["us_per_step"].get(OURS)
     return None if ours is None else float(ours / row["floor_us"]["all"])
 
 
 def padding_cost(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:
-    """A ragged row's time of a real step over that of the row whose sequences all have as many steps; None where that one is missing."""
+    """Return a ragged row's time of a real step over that of the row whose sequences are all as long; None where that one is missing."""
     same = ("cell", "hidden", "batch", "steps")
     for other in rows:
         if other["kind"] == SEQUENCE and all(other[key] == row[key] for key in same):
@@ -266,7 +274,7 @@ def padding_cost(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float |
 
 @dataclass(frozen=True)
 class Aim:
-    """What is aimed at: a figure of some rows, and its bound."""
+    """An aim: a figure of some rows, and its bound."""
 
     text: str
     figure: str
@@ -274,7 +282,7 @@ class Aim:
     at_most: bool
 
     def applies(self, row: dict[str, Any]) -> bool:
-        """Whether a row counts."""
+        """Return whether a row counts."""
         kind, batch = row["kind"], row["batch"]
         if self.figure == "us":
             return bool(kind == SEQUENCE and row["hidden"] == 128 and batch <= 16)
@@ -283,14 +291,14 @@ class Aim:
         return bool(kind == SEQUENCE and (batch == 1024 if self.bound == 1.0 else batch <= 32))
 
     def value(self, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:
-        """A row's figure."""
+        """Return a row's figure."""
         if self.figure == "us":
             found: float | None = row["us_per_step"].get(OURS)
             return found
         return padding_cost(row, rows) if self.figure == "padding" else ratio(row)
 
     def met(self, value: float) -> bool:
-        """Whether a figure is within the bound."""
+        """Return whether a figure is within the bound."""
         return value <= self.bound if self.at_most else value >= self.bound
 
 
@@ -303,7 +311,7 @@ AIMS = (
 
 
 def aims(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each aim: the rows that have its figure, how many of them meet it, and the worst of them."""
+    """Return for each aim the rows that have its figure, how many of them meet it, and the worst of them."""
     found = []
     for aim in AIMS:
         values = [(aim.value(row, rows), row["name"]) for row in rows if aim.applies(row)]
@@ -322,7 +330,7 @@ def aims(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By kind and batch: the geometric mean of the ratios, the worst, and how many are below 1."""
+    """Return, by kind and batch, the geometric mean of the ratios, the worst, and how many are below 1."""
     found = []
     for kind, batch in sorted({(row["kind"], row["batch"]) for row in rows}):
         ratios = [(ratio(row), row) for row in rows if (row["kind"], row["batch"]) == (kind, batch)]

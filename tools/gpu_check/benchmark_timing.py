@@ -1,4 +1,4 @@
-"""Time of calls: on the device by events on the stream of the work, on the host by its clock; samples of several runners in turn."""
+"""Time calls: on the device by events on the stream of the work, on the host by its clock; samples of several runners in turn."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class WrongOutputError(Exception):
 
 
 Clock = Callable[[Callable[[], Any], int], tuple[float, float]]
-"""Milliseconds of so many calls: on the device from the first to the last, and of the host until all are queued."""
+"""Returns the milliseconds of a number of calls: on the device from the first to the last, and of the host until all are queued."""
 
 
 @dataclass(frozen=True)
 class Runner:
     """A column of a row: ``run`` does a call, ``output`` starts anew and returns the verified sequences, [V, T, H].
 
-    ``prepare`` is done before ``run`` is called after other runners.
+    ``prepare`` is called before ``run`` when other runners ran in between.
     """
 
     run: Callable[[], Any]
@@ -47,7 +47,7 @@ class Runner:
 
 
 def verified_sqnr(want: FloatArray, runner: Runner) -> float:
-    """The SQNR of a runner's output in dB; WrongOutputError where it is less than the runner's least."""
+    """Return the SQNR of a runner's output in dB; WrongOutputError where it is less than the runner's least."""
     found = sqnr_db(want, runner.output())
     if not found >= runner.least_db:
         raise WrongOutputError(f"its output is wrong: SQNR {found:.1f} dB, expected at least {runner.least_db:g} dB")
@@ -55,7 +55,7 @@ def verified_sqnr(want: FloatArray, runner: Runner) -> float:
 
 
 def host_clock(run: Callable[[], Any], calls: int) -> tuple[float, float]:
-    """For a device whose work is done when a call returns: the CPU, and Numba's simulator."""
+    """Time on a device whose work is done when a call returns: the CPU, and Numba's simulator."""
     began = time.perf_counter()
     for _ in range(calls):
         run()
@@ -64,7 +64,7 @@ def host_clock(run: Callable[[], Any], calls: int) -> tuple[float, float]:
 
 
 def numba_clock(run: Callable[[], Any], calls: int) -> tuple[float, float]:
-    """By Numba's events on the legacy default stream, on which backend cuda works."""
+    """Time by Numba's events on the legacy default stream, on which backend cuda works."""
     from numba import cuda
 
     begin, end = cuda.event(), cuda.event()
@@ -72,7 +72,7 @@ def numba_clock(run: Callable[[], Any], calls: int) -> tuple[float, float]:
 
 
 def torch_clock(run: Callable[[], Any], calls: int) -> tuple[float, float]:
-    """By PyTorch's events on its current stream."""
+    """Time by PyTorch's events on its current stream."""
     import torch
 
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -101,7 +101,7 @@ class _Taken:
 
 
 def take_samples(runners: Mapping[str, Runner], steps_a_call: float, rounds: int = ROUNDS) -> dict[str, Times]:
-    """Medians of rounds in which each runner has a turn, and the order of turns rotates.
+    """Return medians of rounds in which each runner has a turn, and the order of turns rotates.
 
     The buffers are the same in every call, so weights and inputs are in the second-level cache as far as they fit, as in continuous use.
     """
@@ -123,7 +123,7 @@ def take_samples(runners: Mapping[str, Runner], steps_a_call: float, rounds: int
 
 
 def _calls(runner: Runner) -> int:
-    """Calls of a sample; the runner is warm afterwards."""
+    """Return the calls of a sample; the runner is warm afterwards."""
     runner.prepare()
     runner.clock(runner.run, WARM_CALLS)
     once = runner.clock(runner.run, 1)[0]

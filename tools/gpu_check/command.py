@@ -36,7 +36,7 @@ from gpu_check.report import Record, Report, code_digest, page, read_results, wi
 HERE = Path(__file__).resolve().parent
 LOOK_SECONDS = 60.0
 DRY_TIMES = 4.0
-"""A part of a dry run has so many times its limit: its machine may be slow, and has other work."""
+"""The factor by which a dry run extends a part's limit: its machine may be slow, and has other work."""
 
 TOOLKITS = ("/usr/local/cuda",)
 """Where a CUDA toolkit lies when no variable names it and no `nvcc` is on the path."""
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """Run the command and return the exit status; see the module."""
     options = parse(arguments)
     if options.look:
         return look()

@@ -1,8 +1,8 @@
-"""`python tools/gpu_check --fit FOLDER`: the constants of the estimate that kernels are chosen by, from the times that the sweep measured.
+"""Fit the constants of the estimate by which kernels are chosen to the times that the sweep measured: `python tools/gpu_check --fit FOLDER`.
 
 The estimate of a step is a sum of counts times prices, but for one place where the longest of three sums counts (`Work` of
 `qrnn.backends.cuda.costs`). For a given guess of which of the three is the longest in each run, the best prices are a nonnegative
-least-squares problem; the prices that it gives make the next guess. What the runs say nothing of stays as it was.
+least-squares problem; the prices that it gives make the next guess. Prices on which the runs have no bearing stay as they were.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good constants are: the error of the estimate (root mean square of its logarithm), and the regret of the choice.
+    """The quality of constants: the error of the estimate (root mean square of its logarithm), and the regret of the choice.
 
     The regret of a case is the time of the plan that has the least estimate over the least time of any plan that was measured.
     """
@@ -78,14 +78,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants from a fit, and those of them that the runs say little of, which stay near the old ones."""
+    """The constants of a fit, and those of them on which the runs have little bearing, which stay near the old ones."""
 
     constants: Constants
     undetermined: tuple[str, ...]
 
 
 def nonnegative_least_squares(a: Reals, b: Reals) -> Reals:
-    """The x ≥ 0 with the least |a·x - b|², by Lawson and Hanson's active sets. a [M, N] has full column rank."""
+    """Return the x ≥ 0 with the least |a·x - b|², by Lawson and Hanson's active sets; a [M, N] has full column rank."""
     count = a.shape[1]
     gram, right = a.T @ a, a.T @ b
     x, free = np.zeros(count), np.zeros(count, bool)
@@ -111,7 +111,7 @@ def nonnegative_least_squares(a: Reals, b: Reals) -> Reals:
 
 
 def fit(runs: Sequence[Measured], old: Constants, seed: int = 0) -> Fit:
-    """The constants that explain the runs best, by the relative error of their times."""
+    """Return the constants that explain the runs best, by the relative error of their times."""
     rng = np.random.default_rng(seed)
     counts = _Counts(runs, old)
     best, least = np.ones(len(NAMES)), np.inf
@@ -157,21 +157,21 @@ class _Counts:
                     self.overlapping[place, row, index[name]] += scale * count * prices[name]
 
     def chosen(self, factors: Reals) -> tuple[Reals, npt.NDArray[np.int64]]:
-        """The matrix of the sums that are the longest with these factors, and which they are."""
+        """Return the matrix of the sums that are the longest with these factors, and which they are."""
         longest: npt.NDArray[np.int64] = (self.overlapping @ factors).argmax(axis=0)
         return self.rest + self.overlapping[longest, np.arange(len(longest))], longest
 
     def loss(self, factors: Reals) -> float:
-        """What is made small: squares of relative errors, and of the way from the old prices."""
+        """Return what is minimized: squares of relative errors, and of the distance from the old prices."""
         return self.squares(factors) + float(np.square(PULL * (factors - 1.0)).sum())
 
     def squares(self, factors: Reals) -> float:
-        """The sum of the squares of the relative errors."""
+        """Return the sum of the squares of the relative errors."""
         matrix, _ = self.chosen(factors)
         return float(np.square(matrix @ factors - 1.0).sum())
 
     def improved(self, factors: Reals) -> tuple[Reals, float]:
-        """The best factors on the way from these, and their loss."""
+        """Return the best factors between these and the next guess, and their loss."""
         best, least = factors, self.loss(factors)
         seen: set[bytes] = set()
         pull = PULL * np.eye(len(NAMES))
@@ -188,7 +188,7 @@ class _Counts:
 
 
 def quality(runs: Sequence[Measured], constants: Constants) -> Quality:
-    """How well constants estimate the runs and choose among them."""
+    """Return how well constants estimate the runs and choose among them."""
     prices = constants.prices()
     cases: dict[tuple[Layout, int], list[tuple[float, float]]] = {}
     squares = []
@@ -202,7 +202,7 @@ def quality(runs: Sequence[Measured], constants: Constants) -> Quality:
 
 
 def measured_runs(where: str, result: dict[str, Any]) -> tuple[Device, list[Measured]]:
-    """The exact and timed runs of a sweep. BackendError names what does not fit."""
+    """Return the exact and timed runs of a sweep; BackendError names what does not fit."""
     facts = {
         "name": str, "capability": list, "processors": int, "shared_per_block": int, "shared_per_processor": int, "cooperative": bool,
         "megahertz": float,
@@ -219,7 +219,7 @@ def measured_runs(where: str, result: dict[str, Any]) -> tuple[Device, list[Meas
 
 
 def _measured(where: str, run: Any, device: Device, megahertz: float) -> Measured | None:
-    """One run; None for one that was not exact or has no time."""
+    """Return one run, or None for one that was not exact or has no time."""
     types: dict[str, type | tuple[type, ...]] = {
         "cell": str, "hidden": int, "batch": int, "operand_bytes": int, "kernel": dict, "plan": str, "unit_blocks": int, "batch_blocks": int,
         "warps": int, "shared_bytes": int, "estimate_cycles": float, "estimate_us": float, "us_per_step": (float, type(None)),
@@ -248,7 +248,7 @@ def _measured(where: str, run: Any, device: Device, megahertz: float) -> Measure
 
 
 def fit_folder(folder: Path, data: Path = DATA) -> str:
-    """Fit the constants to a folder of results, write them into the file of the device's family, and say what came of it.
+    """Fit the constants to a folder of results, write them into the file of the device's family, and return what came of it.
 
     BackendError where there are too few runs, or where the new constants choose worse than the old ones; nothing is written then.
     """
@@ -277,7 +277,7 @@ def fit_folder(folder: Path, data: Path = DATA) -> str:
 
 
 def report(before: Quality, after: Quality, old: Constants, made: Fit) -> str:
-    """What a fit changed, as text."""
+    """Return what a fit changed, as text."""
     lines = [f"{'':24}{'before':>12}{'after':>12}"]
     for name in NAMES:
         note = "  the runs say little of it" if name in made.undetermined else ""

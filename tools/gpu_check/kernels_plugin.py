@@ -1,9 +1,9 @@
-"""A plugin of pytest that says which kernels of backend cuda ran in which tests: the evidence that `--adopt` promotes kernels by.
+"""A plugin of pytest that records which kernels of backend cuda ran in which tests; `--adopt` promotes kernels by this evidence.
 
-``pytest -p gpu_check.kernels_plugin`` with GPU_CHECK_KERNELS naming a file, to which all processes of a run append one JSON object a line: a
-kernel when a test first launches it, before it runs, and the test's outcome at its end. So a test that hangs or kills its process leaves the
-names of its kernels and no outcome, and `summary` counts them as wrong, as it does those of a test that failed. A test that was skipped says
-nothing.
+``pytest -p gpu_check.kernels_plugin`` with GPU_CHECK_KERNELS naming a file, to which all processes of a run append one JSON object per
+line: a kernel when a test first launches it, before it runs, and the test's outcome at its end. So a test that hangs or kills its process
+leaves the names of its kernels and no outcome, and `summary` counts them as wrong, as it does those of a test that failed. A test that was
+skipped adds nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VARIABLE = "GPU_CHECK_KERNELS"
 
 
 class Watcher:
-    """The hooks."""
+    """The hooks of the plugin."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -40,6 +40,7 @@ class Watcher:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Record kernels while the test runs."""
         seen: set[Kind] = set()
 
         def see(kind: Kind) -> None:
@@ -53,6 +54,7 @@ class Watcher:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Record the test's outcome."""
         report = yield
         if call.when == "call":
             self._write(test=item.nodeid, outcome=report.outcome)
@@ -68,7 +70,7 @@ class Watcher:
 
 
 def summary(file: Path) -> dict[str, Any]:
-    """What a part adds to its result: ``kernels`` and ``evidence``, as `gpu_check.adopt` reads them. Empty where no kernel ran."""
+    """Return what a part adds to its result: ``kernels`` and ``evidence``, as `gpu_check.adopt` reads them. Empty where no kernel ran."""
     ran: dict[str, list[Kind]] = {}
     outcomes: dict[str, set[str]] = {}
     head: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""qrnn on the GPU beside cuDNN and torch.compile, and beside the device's floor: the most telling rows first, as many as the time allows.
+"""Time qrnn on the GPU beside cuDNN, torch.compile and the device's floor: the most telling rows first, as many as the time allows.
 
 A row is verified before it is timed: qrnn against backend cpu bit for bit, everyone's SQNR against the float64 oracle.
 """
@@ -54,7 +54,7 @@ class Options(Protocol):
     results: dict[str, dict[str, Any]]
 
     def left(self) -> float:
-        """Seconds until the part is killed."""
+        """Return the seconds until the part is killed."""
 
 
 class WrongError(Exception):
@@ -62,7 +62,7 @@ class WrongError(Exception):
 
 
 def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
-    """See `gpu_check.frame`."""
+    """Measure the part; see `gpu_check.frame`."""
     from gpu_check import benchmark_ours
     from gpu_check.benchmark_data import PROCESSES, Layers
     from qrnn.backends.cuda.device import find_device
@@ -102,7 +102,7 @@ def measure(options: Options, write: Callable[[dict[str, Any]], None]) -> None:
 
 
 def _peers(dry_run: bool) -> tuple[Callable[[Any], Makers], dict[str, Any]]:
-    """The peers' columns of a row, and their versions; none of PyTorch where it is missing or has no CUDA."""
+    """Return the peers' columns of a row, and their versions; none of PyTorch where it is missing or has no CUDA."""
     result: dict[str, Any] = {"versions": {}, "absent": {}}
     try:
         from gpu_check import benchmark_peers
@@ -148,7 +148,7 @@ class Benchmark:
     def run(
         self, make: Callable[[Spec], tuple[Any, Makers]], left: Callable[[], float], alive: Callable[[], bool]
     ) -> None:
-        """Measure rows in their order, those that are taken to end before no time is ``left``."""
+        """Measure rows in their order, as long as the next one is expected to end before no time is ``left``."""
         for spec in self.specs:
             if self._need(spec) > left():
                 self.result["stopped"] = "no time was left"
@@ -174,12 +174,12 @@ class Benchmark:
         self.publish()
 
     def _need(self, spec: Spec) -> float:
-        """Seconds that a row may take: as many as the longest of the last of its like."""
+        """Return the seconds that a row may take: as many as the longest of the last of its kind."""
         return max(self._seconds[_like(spec)], default=ROW_SECONDS)
 
 
 def _like(spec: Spec) -> str:
-    """Rows that take about as long."""
+    """Name the rows that take about as long."""
     return f"{'large' if spec.hidden * spec.batch > 1 << 17 else 'small'} {spec.kind}"
 
 
@@ -190,7 +190,7 @@ def measure_row(
     make: Callable[[Spec], tuple[Any, Makers]],
     wrong: list[str],
 ) -> Row:
-    """Verify and time a row. A column that fails or is wrong is left out by name; one of qrnn is also noted in ``wrong``."""
+    """Verify and time a row; a column that fails or is wrong is left out by name, and one of qrnn is also noted in ``wrong``."""
     runners: dict[str, Runner] = {}
     sqnr: dict[str, float] = {}
     left_out: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the machine is: device, driver, versions and libraries; and whether each thing that the kernels need works by itself."""
+"""Record what the machine is (device, driver, versions and libraries), and test each thing that the kernels need by itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ATTRIBUTES = (
 
 
 def measure(options: Options, write: Write) -> None:
-    """See `gpu_check.frame`."""
+    """Measure the part; see `gpu_check.frame`."""
     facts: Result = {
         "python": f"{platform.python_version()} at {sys.executable}",
         "system": f"{platform.platform()}, {os.cpu_count()} CPU cores",
@@ -76,7 +76,7 @@ def measure(options: Options, write: Write) -> None:
 
 
 def page(result: Result) -> str:
-    """Markdown of the section."""
+    """Return Markdown of the section."""
     text = ["| | |", "|---|---|"]
     for name in ("device", "nvidia_smi"):
         found = result.get(name)

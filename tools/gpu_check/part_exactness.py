@@ -1,4 +1,4 @@
-"""Every kernel gives the bits of the reference on the device: the project's tests that need a GPU, several processes at a time."""
+"""Run the project's tests that need a GPU, several processes at a time: every kernel must give the bits of the reference on the device."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SHOWN = 40
 
 
 def measure(options: Options, write: Write) -> None:
-    """See `gpu_check.frame`."""
+    """Measure the part; see `gpu_check.frame`."""
     tests = DRY_TESTS if options.dry_run else TESTS
     processes = 2 if options.dry_run else max(2, min(MOST_PROCESSES, (os.cpu_count() or 2) - 2))
     with tempfile.TemporaryDirectory(prefix="exactness-") as folder:
@@ -113,7 +113,7 @@ def group_of(test: str) -> str:
 
 
 def page(result: Result) -> str:
-    """Markdown of the section."""
+    """Return Markdown of the section."""
     total = {
         outcome: sum(group.get(outcome, 0) for group in result["groups"].values())
         for outcome in ("passed", "failed", "skipped")

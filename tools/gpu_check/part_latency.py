@@ -1,8 +1,8 @@
-"""What barriers, exchanges between blocks, reads, launches and calls take: the latencies that the choice of kernels rests on.
+"""Measure barriers, exchanges between blocks, reads, launches and calls: the latencies on which the choice of kernels rests.
 
 The result has, in microseconds: ``block_barrier_us`` by threads; ``grid_barrier_us`` and ``grid_exchange_us`` by blocks of 256 threads;
-``read_us`` by the bytes that reads are spread over; ``launch_host_us``, ``launch_us`` and ``round_trip_us`` by the kind of kernel; ``call_us``
-by what is called; and ``clock_mhz``, the clock that the driver gives as the greatest. What was not measured is absent.
+``read_us`` by the bytes that reads are spread over; ``launch_host_us``, ``launch_us`` and ``round_trip_us`` by the kind of kernel;
+``call_us`` by what is called; and ``clock_mhz``, the highest clock by the driver. What was not measured is absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READS = (16 << 10, 1 << 20, 16 << 20, 512 << 20)
 
 
 def measure(options: Options, write: Write) -> None:
-    """See `gpu_check.frame`."""
+    """Measure the part; see `gpu_check.frame`."""
     result: Result = {"failed": {}}
 
     def keep(group: str, key: object, find: Callable[[], Any]) -> None:
@@ -130,7 +130,7 @@ ROWS = {
 
 
 def page(result: Result) -> str:
-    """Markdown of the section."""
+    """Return Markdown of the section."""
     clock = result.get("clock_mhz")
     text = []
     if clock:

@@ -1,4 +1,4 @@
-"""NVIDIA's compute-sanitizer over one small run of each kind of kernel: accesses, races in shared memory, barriers."""
+"""Run NVIDIA's compute-sanitizer over one small run of each kind of kernel: accesses, races in shared memory, barriers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Run:
 
 
 def measure(options: Options, write: Write) -> None:
-    """See `gpu_check.frame`. In a dry run the tests run by themselves where compute-sanitizer is not installed."""
+    """Measure the part; see `gpu_check.frame`. In a dry run the tests run by themselves where compute-sanitizer is not installed."""
     program = shutil.which(PROGRAM)
     result: Result = {"program": program, "runs": {}}
     write(result)
@@ -84,7 +84,7 @@ def measure(options: Options, write: Write) -> None:
 
 
 def is_bad(found: dict[str, Any] | None) -> bool:
-    """Tell whether a run is a reason to look, which it is also where it was not done in time."""
+    """Return whether a run needs a look, as one does that was not done in time."""
     return found is None or found["state"] not in (CLEAN, UNAVAILABLE)
 
 
@@ -138,7 +138,7 @@ def with_runs(result: Result, every: list[Run]) -> Result:
 
 
 def page(result: Result) -> str:
-    """Markdown of the section."""
+    """Return Markdown of the section."""
     if result["program"] is None:
         note = "compute-sanitizer is not installed."
         return note if not result["runs"] else f"{note} The tests ran by themselves:\n\n{_tables(result)}"

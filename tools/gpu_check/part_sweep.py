@@ -1,4 +1,4 @@
-"""Which kernel is best for which shape: plans of `qrnn.backends.cuda.plan` run, compared bit for bit with the reference, and timed.
+"""Find the best kernel for each shape: plans of `qrnn.backends.cuda.plan` are run, compared bit for bit with the reference, and timed.
 
 `python tools/gpu_check --fit FOLDER` makes the constants of the estimate from the figures.
 """
@@ -38,13 +38,16 @@ class Options(Protocol):
     results: dict[str, dict[str, Any]]
 
     def left(self) -> float:
-        """Seconds until the part is killed."""
+        """Return the seconds until the part is killed."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A run's outcome: µs a step by the slope between two numbers of steps, the spread of its repetitions, whether all bits were right, and
-    which kernels ran: the step kernel is not the plan's where the device does not hold all blocks of a grid at once."""
+    """The outcome of a run.
+
+    It holds the µs per step by the slope between two numbers of steps, the spread of its repetitions, whether all bits were right, and
+    which kernels ran: the step kernel is not the plan's where the device does not hold all blocks of a grid at once.
+    """
 
     exact: bool
     us_per_step: float | None
@@ -57,13 +60,13 @@ class Runner(Protocol):
     """Runs a plan on a device."""
 
     def prepare(self, kind: StepKind, case: Case, plan: Plan) -> None:
-        """Compiles the kernel."""
+        """Compile the kernel."""
 
     def run(self, case: Case, plan: Plan) -> Timing:
-        """Verifies and times a plan."""
+        """Verify and time a plan."""
 
     def alive(self) -> bool:
-        """Whether the device still runs anything: after some errors it runs nothing more in this process."""
+        """Return whether the device still works: after some errors it runs nothing more in this process."""
 
 
 @dataclass
@@ -123,11 +126,11 @@ class Sweep:
         write(self.result(wanted, waiting))
 
     def _expected_compile(self) -> float:
-        """The longest compilation so far."""
+        """Return the time of the longest compilation so far."""
         return max(self.compiled.values(), default=COMPILE_SECONDS)
 
     def _expected_run(self) -> float:
-        """The longest of the last runs."""
+        """Return the time of the longest of the last runs."""
         return max(self.run_seconds[-20:], default=RUN_SECONDS)
 
     def _record(self, case: Case, plan: Plan, timing: Timing) -> dict[str, Any]:
@@ -140,7 +143,7 @@ class Sweep:
         }
 
     def result(self, wanted: list[Job], waiting: dict[int, list[tuple[Case, Plan]]]) -> dict[str, Any]:
-        """What the part writes."""
+        """Return what the part writes."""
         return {
             "device": vars(self.device) | {"megahertz": self.megahertz},
             "costs": self.costs.as_dict(),
@@ -177,7 +180,7 @@ def _one_line(error: Exception) -> str:
 
 
 def measure(options: Options, write: Write) -> None:
-    """See `gpu_check.frame`."""
+    """Measure the part; see `gpu_check.frame`."""
     from gpu_check.adopt import evidence_head
     from gpu_check.sweep_device import DeviceRunner, clock_megahertz
     from qrnn.backends.cuda.device import find_device
@@ -194,7 +197,7 @@ def measure(options: Options, write: Write) -> None:
 
 
 def page(result: dict[str, Any]) -> str:
-    """The Markdown section."""
+    """Return the Markdown section."""
     from gpu_check.sweep_page import section
 
     return section(result)

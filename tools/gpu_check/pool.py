@@ -1,6 +1,6 @@
-"""Runs tests in several processes at a time, and goes on when a test ends its process: by a crash, a hang or a broken device context.
+"""Run tests in several processes at a time, and continue when a test ends its process: by a crash, a hang or a broken device context.
 
-pytest-xdist hands a test that has ended its process to the next process again, and again; so processes are started here.
+pytest-xdist gives a test that has ended its process to the next process again and again, so processes are started here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Events:
     _at: int = 0
 
     def read(self) -> None:
-        """Read what is new; of a test with several outcomes a failure is kept."""
+        """Read what is new; for a test with several outcomes a failure is kept."""
         if not self.file.exists():
             return
         with self.file.open("rb") as file:
@@ -66,7 +66,7 @@ class Running:
 
 
 class Pool:
-    """Tests, which `collect` finds and `run` runs."""
+    """The tests, which `collect` finds and `run` runs."""
 
     def __init__(self, folder: Path, root: Path, processes: int, test_seconds: float) -> None:
         self.events = Events(folder / "record.jsonl")
@@ -81,7 +81,7 @@ class Pool:
         }
 
     def kernels(self) -> dict[str, Any]:
-        """Which kernels ran in tests that passed, and in others: see `gpu_check.kernels_plugin`."""
+        """Return the kernels that ran in tests that passed, and in others; see `gpu_check.kernels_plugin`."""
         return kernels_plugin.summary(self._kernels)
 
     def _start(self, *more: str) -> subprocess.Popen[bytes]:
@@ -99,7 +99,7 @@ class Pool:
         return status
 
     def run(self, together: Callable[[str, str], str], go_on: Callable[[], bool]) -> Iterator[None]:
-        """Run what was collected, several times a second giving the caller a turn; ends early where ``go_on`` says no.
+        """Run what was collected, yielding to the caller several times per second; end early where ``go_on`` returns False.
 
         ``together`` of a test and its group names the tests that run in one process.
         """

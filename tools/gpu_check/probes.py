@@ -1,4 +1,4 @@
-"""The things that the backend's kernels need, each in a kernel as small as can be: where one does not work, it says so by its own name.
+"""The things that the backend's kernels need, each in a kernel as small as can be; one that does not work says so by its own name.
 
 This module imports numba.cuda: only the process of a part may import it.
 """
@@ -36,7 +36,7 @@ def _dots(words: Any, out: Any) -> None:
 
 @kernel(32)
 def _tiles(words: Any, out: Any) -> None:
-    """words [10, 32]: the registers of a product; out [2, 4, 32]."""
+    """Multiply words [10, 32], the registers of a product, into out [2, 4, 32]."""
     l = cuda.threadIdx.x
     first = mma(
         words[0, l], words[1, l], words[2, l], words[3, l], words[4, l], words[5, l], words[6, l], words[7, l], words[8, l], words[9, l]
@@ -57,7 +57,7 @@ def _shuffle(words: Any, out: Any) -> None:
 
 @kernel(256)
 def _shared(words: Any, count: Any) -> None:
-    """Writes ``count`` words of dynamic shared memory and reads them in the other order."""
+    """Write ``count`` words of dynamic shared memory and read them in the other order."""
     kept = cuda.shared.array(0, int32)
     for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
         kept[i] = i
@@ -68,7 +68,7 @@ def _shared(words: Any, count: Any) -> None:
 
 @kernel(256)
 def _meet(values: Any, times: Any) -> None:
-    """Each block adds its neighbour's number to its own, then all meet: wrong wherever a block is ahead or reads too early."""
+    """Add each block's neighbour's number to its own, then meet; the sum is wrong where a block is ahead or reads too early."""
     grid = cuda.cg.this_grid()
     me, blocks = cuda.blockIdx.x, cuda.gridDim.x
     for k in range(times):
@@ -79,7 +79,7 @@ def _meet(values: Any, times: Any) -> None:
 
 
 def add_one() -> str:
-    """A kernel compiles, is launched and gives its result back."""
+    """Compile and launch a kernel, and compare its result."""
     values = cuda.to_device(np.arange(1000))
     configured(_add_one, 16, 64)(values)
     assert np.array_equal(values.copy_to_host(), 1 + np.arange(1000))
@@ -135,7 +135,7 @@ def shared_memory() -> str:
 
 
 def grid_barrier() -> str:
-    """A cooperative grid of a block on each multiprocessor meets ten thousand times, and each block sees what the others wrote."""
+    """Meet ten thousand times in a cooperative grid of a block per multiprocessor, in which each block sees what the others wrote."""
     blocks, times = find_device().processors, 10_000
     start = np.random.default_rng(0).integers(0, 1 << 16, blocks)
     values = cuda.to_device(np.stack([start, start]))

@@ -1,4 +1,4 @@
-"""Runs a command with a limit: its output goes to a log as it comes, and at the end nothing that it started is left."""
+"""Run a command with a limit: its output goes to a log as it comes, and at the end nothing that it started is left."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ class _Output:
                 self._left = max(0, self._left - len(chunk))
 
     def wait(self, seconds: float) -> None:
+        """Wait for the end of the pipe."""
         self._thread.join(seconds)
 
 

@@ -1,8 +1,8 @@
-"""A plugin of pytest that writes each test's outcome to a file as it comes, so that a run that is killed has told what it knew.
+"""A plugin of pytest that writes each test's outcome to a file as it comes, so that a run that is killed leaves what it knew.
 
-``pytest -p gpu_check.recorder`` with GPU_CHECK_RECORD naming the file, to which each event is appended as one line of JSON; several processes
-may share it. A test that takes longer than GPU_CHECK_TEST_SECONDS ends its process, after printing where it was; and so does one that leaves
-the device's context broken, in which every later test would fail too.
+``pytest -p gpu_check.recorder`` with GPU_CHECK_RECORD naming the file, to which each event is appended as one line of JSON; several
+processes may share it. A test that takes longer than GPU_CHECK_TEST_SECONDS ends its process, after printing where it was; and so does one
+that leaves the device's context broken, in which every later test would fail too.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ class Recorder:
         append(self._file, event)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Record the tests that were found."""
         groups = {item.nodeid: _group(item) for item in session.items}
         self._write(event="collected", groups=groups)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record files that could not be collected."""
         if report.failed:
             self._write(
                 event="result", test=report.nodeid, outcome="failed", seconds=0.0, lines=_end(report.longreprtext)
@@ -53,9 +55,11 @@ class Recorder:
             self._write(event="result", test=report.nodeid, outcome="skipped", seconds=0.0, lines=[_reason(report)])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Record that a test begins."""
         self._write(event="began", test=nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record the outcome of the test itself, or of a setup or teardown that did not pass."""
         if report.when != "call" and report.passed:
             return
         lines = _end(report.longreprtext) if report.failed else [_reason(report)] if report.skipped else []
@@ -69,11 +73,13 @@ class Recorder:
         )
 
     def pytest_warning_recorded(self, warning_message: Any) -> None:
+        """Record a warning."""
         text = " ".join(str(warning_message.message).split())
         self._write(event="warning", text=f"{warning_message.category.__name__}: {text}"[:300])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:
+        """Limit the test's time."""
         if self._seconds > 0:
             faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._stderr)
         try:
@@ -83,12 +89,14 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
+        """Look whether the test broke the device's context."""
         report = yield
         if report.failed and any(text in report.longreprtext for text in BROKEN):
             self._broken = True
         return report
 
     def pytest_runtest_logfinish(self) -> None:
+        """End this process after a test that broke the device's context."""
         if self._broken:
             os.write(self._stderr, b"the device's context is broken: this process ends\n")
             os._exit(ENDED)

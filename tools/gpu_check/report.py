@@ -56,7 +56,7 @@ class Report:
 
 
 def page(document: dict[str, Any], parts: dict[str, Part]) -> str:
-    """Markdown of a whole JSON document; a part whose own page cannot be made says why in its place."""
+    """Return Markdown of a whole JSON document; a part whose own page cannot be made says why in its place."""
     records: dict[str, Any] = document["parts"]
     text = [
         "# The CUDA backend on a GPU",
@@ -118,7 +118,7 @@ def code_digest(root: Path = ROOT) -> str:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Read a JSON file that `Report.write` wrote. CheckError, OSError or ValueError if it is none."""
+    """Read a JSON file that `Report.write` wrote; CheckError, OSError or ValueError if it is not one."""
     document: Any = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckError(f"it is no file of results of this command, whose format is {FORMAT!r}")
@@ -128,7 +128,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def with_revision(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with the revision that it was measured from. CheckError if it names none and this checkout has other code."""
+    """Return the document with its revision; CheckError if it has none and this checkout has other code."""
     if re.match(r"[0-9a-f]{7}", document["revision"]):
         return document
     here = revision()

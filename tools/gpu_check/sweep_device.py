@@ -1,4 +1,4 @@
-"""Runs of the sweep on a device, or in the simulator. This module imports numba.cuda: only the process of a part may import it."""
+"""Run the sweep on a device, or in the simulator. This module imports numba.cuda, so only the process of a part may import it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ UNPROVED = Tuning(unproved=True)
 
 
 def clock_megahertz() -> float:
-    """The multiprocessors' highest clock, as the driver names it."""
+    """Return the multiprocessors' highest clock in MHz, by the driver."""
     kilohertz = None if SIMULATED else getattr(cuda.get_current_device(), "CLOCK_RATE", None)
     return kilohertz / 1000.0 if kilohertz else DEFAULT_MEGAHERTZ
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
-    """The time of one call on the default stream, by CUDA's events; in the simulator, by the host's clock."""
+    """Return the time of one call on the default stream, by CUDA's events; in the simulator, by the host's clock."""
     if SIMULATED:
         began = time.perf_counter()
         run()
@@ -62,32 +62,32 @@ def milliseconds(run: Callable[[], Any]) -> float:
 
 
 def timed_steps(batch: int, rows: int) -> tuple[int, int]:
-    """The numbers of steps of the two runs that are timed: as many as W·x leaves room for."""
+    """Return the numbers of steps of the two runs that are timed: as many as W·x leaves room for."""
     long = min(MOST_STEPS, max(FEWEST_STEPS, MOST_BYTES // (4 * batch * rows)))
     return long // 4, long
 
 
 @cache
 def layer_on_device(cell: str, hidden: int, operand_bytes: int) -> tuple[Layer, CudaEngine]:
-    """A layer with its parameters on the device, where all layers of the sweep have room."""
+    """Return a layer with its parameters on the device, where all layers of the sweep have room."""
     layer = random_layer(cell, hidden, operand_bytes)
     return layer, CudaEngine(layer.model)
 
 
 class DeviceRunner:
-    """See `gpu_check.part_sweep.Runner`."""
+    """The `gpu_check.part_sweep.Runner` of a device."""
 
     def __init__(self, device: Device, dry_run: bool) -> None:
         self.device, self.dry_run = device, dry_run
 
     def prepare(self, kind: StepKind, case: Case, plan: Plan) -> None:
-        """Compiles the kernel by its first run."""
+        """Compile the kernel by its first run."""
         self._exact(case, plan)
         if not SIMULATED:
             cuda.synchronize()
 
     def run(self, case: Case, plan: Plan) -> Timing:
-        """Verifies every sequence of a batch, then times the steps alone, without W·x."""
+        """Verify every sequence of a batch, then time the steps alone, without W·x."""
         short, long = (1, 2) if self.dry_run else timed_steps(case.batch, case.layout.gates * case.hidden)
         seen: dict[Kind, None] = {}
         with watched_kernels(lambda kind: seen.setdefault(kind)):
@@ -107,14 +107,14 @@ class DeviceRunner:
         return Timing(True, middle if middle > 0 else None, (short, long), spread, kinds)
 
     def alive(self) -> bool:
-        """See `gpu_check.part_sweep.Runner`."""
+        """Return whether the device still works; see `gpu_check.part_sweep.Runner`."""
         try:
             return bool((zeros((3,), np.int32).copy_to_host() == 0).all())
         except Exception:  # noqa: BLE001  (whatever the driver says: it runs nothing)
             return False
 
     def _exact(self, case: Case, plan: Plan) -> bool:
-        """Whether every state and output of every sequence is that of the reference. A large batch has each sequence at many places."""
+        """Return whether every state and output of every sequence is that of the reference; a large batch has each sequence many times."""
         layer, engine = layer_on_device(case.cell, case.hidden, case.operand_bytes)
         own = engine.tuned(replace(UNPROVED, choose=lambda *_: plan))
         at = np.random.default_rng(case.batch).permutation(np.arange(case.batch) % DISTINCT)
@@ -124,7 +124,7 @@ class DeviceRunner:
         return all(np.array_equal(a, b[at]) for a, b in ((y, layer.y), (h, layer.h), (c, layer.c)))
 
     def _steps(self, case: Case, plan: Plan, steps: int) -> Callable[[int], None]:
-        """A function that runs so many steps of a batch."""
+        """Return a function that runs a number of steps of a batch."""
         layer, engine = layer_on_device(case.cell, case.hidden, case.operand_bytes)
         w = engine.on_device.directions[layer.layer.name, 0]
         N, H = case.batch, case.hidden

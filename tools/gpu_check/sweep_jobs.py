@@ -1,4 +1,4 @@
-"""What the sweep runs, and in which order: nothing here asks a device or a clock.
+"""What the sweep runs, and in which order; nothing here asks a device or a clock.
 
 A step kernel takes seconds to compile and a run of it takes milliseconds, so runs are grouped by kernel, and the kernels that tell most for
 their time come first.
@@ -26,7 +26,7 @@ WORTH = {"lstm": 1.0, "gru": 0.6}
 """What a run of a cell tells: the two share every constant of the estimate, so the second one tells less."""
 
 WORTH_OF_BYTES = {1: 1.0, 2: 0.5}
-"""The same for 8-bit operands, which are the default of a conversion, and for 16-bit ones."""
+"""How much a run tells, by the bytes of its operands: 8-bit ones, the default of a conversion, tell more than 16-bit ones."""
 
 FARTHEST = 6.0
 """Kernels whose best estimate for a shape is this many times the shape's best are left out."""
@@ -49,17 +49,17 @@ class Case:
 
     @property
     def layout(self) -> Layout:
-        """What `choose_plan` is given."""
+        """The layer's layout, as `choose_plan` takes it."""
         return Layout(*CELLS[self.cell], self.hidden, self.operand_bytes)
 
     @property
     def worth(self) -> float:
-        """How much a run of it tells, 1 at most."""
+        """How much a run of the case tells, at most 1."""
         return WORTH[self.cell] * WORTH_OF_BYTES[self.operand_bytes]
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """The case in words, for tables."""
         return f"{self.cell.upper()} {self.hidden}, batch {self.batch}, {8 * self.operand_bytes}-bit operands"
 
 
@@ -72,17 +72,17 @@ class Job:
 
 
 def cases() -> list[Case]:
-    """Every case of the sweep."""
+    """Return every case of the sweep."""
     return [Case(cell, H, N, size) for size in OPERAND_BYTES for cell in CELLS for H in HIDDEN for N in BATCHES]
 
 
 def dry_cases() -> list[Case]:
-    """The smallest, for the simulator."""
+    """Return the smallest cases, for the simulator."""
     return [Case("lstm", 8, 1, 1), Case("gru", 16, 3, 2)]
 
 
 def candidates(case: Case, device: Device, costs: Costs) -> list[Plan]:
-    """The plans of a case that are worth a run, the best by estimate first.
+    """Return the plans of a case that are worth a run, the best by estimate first.
 
     These are the best plan of each kernel whose estimate is within `FARTHEST` of the best of all, and, of a kernel that spreads units over
     blocks, also the best ones with about half and about twice as many blocks of units.
@@ -111,11 +111,11 @@ def jobs(
     compile_seconds: float = COMPILE_SECONDS,
     run_seconds: float = RUN_SECONDS,
 ) -> list[Job]:
-    """Every run, grouped by kernel, the kernel that tells most for its time first.
+    """Return every run, grouped by kernel, the kernel that tells most for its time first.
 
-    A run tells what its case is worth, less the farther its estimate is from the case's best, and less the more kernels before it have run the
-    case already. Each kernel first runs each case once, where its estimate is within `CLOSE` of the case's best. When all kernels have done
-    so, they run what is left, which needs no further compilation.
+    A run tells as much as its case is worth, less the farther its estimate is from the case's best, and less the more kernels before it
+    have run the case already. Each kernel first runs each case once, where its estimate is within `CLOSE` of the case's best. When all
+    kernels have done so, they run what is left, which needs no further compilation.
     """
     first: dict[StepKind, list[_Run]] = {}
     rest: dict[StepKind, list[_Run]] = {}

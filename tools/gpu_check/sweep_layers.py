@@ -1,4 +1,4 @@
-"""Layers of random integers for the sweep: any hidden size in a moment, with the formats and tables of a small layer that was quantized."""
+"""Layers of random integers for the sweep: any hidden size in a moment, with the formats and tables of a small quantized layer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Layer:
 
 @cache
 def small_model(cell: str, operand_bytes: int) -> QuantModel:
-    """The quantized model whose formats and gate tables are used."""
+    """Return the quantized model whose formats and gate tables are used."""
     calibration = inputs(SMALL, 8, 64, seed=1)
     scheme = qrnn.Scheme(BITS[operand_bytes], input="8")
     return qrnn.quantize(network(cell, SMALL).model, {"x": calibration}, scheme)
@@ -51,7 +51,7 @@ def small_model(cell: str, operand_bytes: int) -> QuantModel:
 
 @cache
 def random_layer(cell: str, hidden: int, operand_bytes: int) -> Layer:
-    """A layer with matrices of random integers, whose sums are requantized to the size that the small layer's have."""
+    """Return a layer with matrices of random integers, whose sums are requantized to the size that the small layer's have."""
     small = small_model(cell, operand_bytes)
     (old,) = small.recurrent_layers
     rng = np.random.default_rng([hidden, operand_bytes, len(old.gates)])
@@ -75,7 +75,7 @@ def random_layer(cell: str, hidden: int, operand_bytes: int) -> Layer:
 
 
 def _matrix(rng: np.random.Generator, old: Any, rows: int, columns: int) -> QuantMatrix:
-    """Random weights as large as the overflow proof allows, no bias, and the small matrix's size of requantized sums."""
+    """Return random weights as large as the overflow proof allows, no bias, and the small matrix's size of requantized sums."""
     limit = old.operand_limit
     largest = min(127, int(2.0**31 * 0.8 / (columns * limit / 2)))
     weight = rng.integers(-largest, largest + 1, (rows, columns), dtype=np.int8)
@@ -91,7 +91,7 @@ def _matrix(rng: np.random.Generator, old: Any, rows: int, columns: int) -> Quan
 
 
 def _model(small: QuantModel, old: QuantRecurrent, layer: QuantRecurrent) -> QuantModel:
-    """The small model with another layer in place of its own, and outputs of that size."""
+    """Return the small model with another layer in place of its own, and outputs of that size."""
     every = np.arange(layer.hidden_size)
     own = (old.output, old.h_n, old.c_n)
     tensors = {

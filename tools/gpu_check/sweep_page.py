@@ -1,4 +1,4 @@
-"""The section of the sweep."""
+"""Write the section of the sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_LINES = 10
 
 
 def section(result: dict[str, Any]) -> str:
-    """Markdown of what `part_sweep.measure` wrote."""
+    """Return Markdown of what `part_sweep.measure` wrote."""
     runs = result["runs"]
     timed = [run for run in runs if run["exact"] and run["us_per_step"]]
     wrong = [run for run in runs if not run["exact"]]
@@ -37,7 +37,7 @@ def section(result: dict[str, Any]) -> str:
 
 
 def _table(timed: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each case: what is chosen by the estimate among the plans that ran, and what was best."""
+    """Return a line for each case: the plan chosen by the estimate among those that ran, and the best one."""
     text = [
         "| | plans | best by estimate | estimate, µs a step | measured | best measured | µs a step | chosen / best |",
         "|---|---|---|---|---|---|---|---|",

@@ -22,12 +22,14 @@ ROUNDS = 7
 
 @kernel(256)
 def block_barriers(count: Any) -> None:
+    """Pass ``count`` barriers of a block."""
     for _ in range(count):
         cuda.syncthreads()
 
 
 @kernel(256)
 def grid_barriers(count: Any) -> None:
+    """Pass ``count`` barriers of a cooperative grid."""
     grid = cuda.cg.this_grid()
     for _ in range(count):
         grid.sync()
@@ -35,7 +37,7 @@ def grid_barriers(count: Any) -> None:
 
 @kernel(256)
 def grid_exchanges(count: Any, values: Any) -> None:
-    """Before each meeting a block writes a word, and after it reads its neighbour's, on which the next word depends."""
+    """Write a word before each meeting, and after it read the neighbour's, on which the next word depends."""
     grid = cuda.cg.this_grid()
     me, blocks = cuda.blockIdx.x, cuda.gridDim.x
     mine = int32(me)
@@ -51,17 +53,17 @@ def grid_exchanges(count: Any, values: Any) -> None:
 
 @kernel(256)
 def no_work(count: Any) -> None:
-    """The shortest kernel."""
+    """Do nothing; this is the shortest kernel."""
 
 
 @kernel(256)
 def no_work_on_arrays(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any, j: Any, n: Any) -> None:
-    """As many arrays as a kernel of the fused steps is given about."""
+    """Do nothing with about as many arrays as a kernel of the fused steps is given."""
 
 
 @kernel(256)
 def chase(links: Any, count: Any, out: Any) -> None:
-    """One thread goes from word to word: each read waits for the one before."""
+    """Go from word to word with one thread: each read waits for the one before."""
     at = links[0]
     for _ in range(count):
         at = links[at]

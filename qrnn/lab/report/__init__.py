@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that needs nothing else, not even a network."""
+"""Render the report of a sweep as one HTML file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ DETAILS = (
     "worst",
 )
 DETAILED = 250
-"""Points whose details are shown, beside the front's."""
+"""The number of points whose details are shown, beside the front's."""
 
 
 def render(result: SweepResult, model: str, calibration: str, data: str) -> bytes:
-    """The page. ``model``, ``calibration``, ``data``: the paths that its commands name."""
+    """Return the page; ``model``, ``calibration`` and ``data`` are the paths that its commands name."""
     here = files(__name__)
     title = f"{result.model}: accuracy against cost"
     content = json.dumps(report_data(result, model, calibration, data), allow_nan=False, separators=(",", ":"))
@@ -49,7 +49,7 @@ def render(result: SweepResult, model: str, calibration: str, data: str) -> byte
 
 
 def report_data(result: SweepResult, model: str, calibration: str, data: str) -> dict[str, Any]:
-    """What the page's script reads."""
+    """Return the data that the page's script reads."""
     made = [(index, r) for index, r in enumerate(result.records) if "figures" in r]
     position = {index: k for k, (index, _) in enumerate(made)}
     curves: dict[str, int] = {}
@@ -87,7 +87,7 @@ def report_data(result: SweepResult, model: str, calibration: str, data: str) ->
 
 
 def varied(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The axes that have more than one value, the one with the most values last; all of them where there is one configuration."""
+    """Return the axes that have more than one value, the one with the most values last; all axes where there is one configuration."""
     found = []
     for name in records[0]["scheme"] if records else ():
         values = list(dict.fromkeys(str(r["scheme"][name]) for r in records))
@@ -120,7 +120,7 @@ def _commands(result: SweepResult, record: Record, model: str, calibration: str,
 
 
 def _gate(gate: dict[str, Any], curves: dict[str, int], listed: list[dict[str, Any]]) -> dict[str, Any]:
-    """A gate without its curve, which goes to ``listed`` once."""
+    """Return a gate without its curve, which goes to ``listed`` once."""
     curve = {name: gate[name] for name in ("x", "true", "integer")}
     key = json.dumps(curve)
     if key not in curves:

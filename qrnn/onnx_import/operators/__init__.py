@@ -1,4 +1,4 @@
-"""One function per ONNX operator; importing a module registers its functions. A new operator is a new function here."""
+"""The handlers of ONNX operators, one function each; importing a module registers its functions. A new operator is a new function here."""
 
 from qrnn.onnx_import.operators import dense, normalization, pointwise, recurrent, reshape, select, shapes, structural
 

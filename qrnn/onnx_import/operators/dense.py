@@ -1,4 +1,4 @@
-"""MatMul, Gemm and the Add that carries a bias: all become Dense. The Add of two computed tensors is a layer of its own."""
+"""MatMul, Gemm and the Add that carries a bias all become Dense layers. The Add of two computed tensors is a layer of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
 
 MULTIPLICATIONS = 2
-"""That a product of two constant matrices does in a nominal nanosecond."""
+"""Multiplications of two constant matrices per nominal nanosecond."""
 
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
@@ -42,7 +42,7 @@ def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias
 
 
 def _weight(node: Node, what: str) -> FloatArray:
-    """Input 1 as a weight of two axes, none of them empty; room for a copy of it is counted."""
+    """Return input 1 as a weight of two axes, none of them empty, and count room for a copy of it."""
     weight = node.weights(1, what)
     if weight.ndim != 2:
         raise node.refuse(f"multiplies by a weight of shape {list(weight.shape)}; only [I, O] is supported")
@@ -58,7 +58,7 @@ def _constants_only(node: Node, *operands: int) -> bool:
 
 @operator("MatMul")
 def matmul(node: Node, build: Builder) -> Value:
-    """[.., I] · [I, O]."""
+    """Import MatMul, [.., I] · [I, O], as a Dense layer."""
     if _constants_only(node, 0, 1):
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
         if a.ndim > 2 or b.ndim > 2:
@@ -73,7 +73,10 @@ def matmul(node: Node, build: Builder) -> Value:
 
 @operator("Gemm")
 def gemm(node: Node, build: Builder) -> Value:
-    """alpha · A · B + beta · C with A [N, I], B [I, O] or [O, I] (transB), C broadcast to [N, O]."""
+    """Import Gemm as a Dense layer: alpha · A · B + beta · C.
+
+    A is [N, I], B [I, O] or [O, I] (transB), and C is broadcast to [N, O].
+    """
     alpha, beta = float(node.take("alpha", 1.0)), float(node.take("beta", 1.0))
     trans_a, trans_b = int(node.take("transA", 0)), int(node.take("transB", 0))
     if trans_a:
@@ -94,8 +97,10 @@ def gemm(node: Node, build: Builder) -> Value:
 
 @operator("Add")
 def add(node: Node, build: Builder) -> Value:
-    """Two tensors of one shape; or features plus a constant vector: the bias of the Dense before it, or of an identity Dense.
-    The old Dense goes if unused."""
+    """Import Add: of two tensors of one shape, or of features and a constant vector.
+
+    The vector is the bias of the Dense layer before, or of an identity Dense. The old Dense layer goes if it is unused.
+    """
     if _constants_only(node, 0, 1):
         a, b = node.constant(0, "operand"), node.constant(1, "operand")
         node.reserve(count(np.broadcast_shapes(a.shape, b.shape)))
@@ -130,7 +135,7 @@ def add(node: Node, build: Builder) -> Value:
 
 
 def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Features:
-    """The sum of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+    """Return the sum of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
 
     def axes(value: Features) -> list[Symbol | None]:
         # the time axis of one step is an axis of size 1 like any other
@@ -154,12 +159,12 @@ def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Featu
 
 
 def _is_whole(tensor: Tensor, indices: IndexArray) -> bool:
-    """Whether ``indices`` are all features of the tensor, each once."""
+    """Return whether ``indices`` are all features of the tensor, each once."""
     return indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(tensor.features))
 
 
 def _in_order(node: Node, build: Builder, tensor: Tensor, indices: IndexArray) -> Tensor:
-    """A tensor of exactly the features ``indices`` of ``tensor``, in this order."""
+    """Return a tensor of exactly the features ``indices`` of ``tensor``, in this order."""
     if np.array_equal(indices, np.arange(tensor.features)):
         return tensor
     return build.gathered(node, indices + tensor.start)[0]
@@ -167,6 +172,7 @@ def _in_order(node: Node, build: Builder, tensor: Tensor, indices: IndexArray) -
 
 @axis_rule("MatMul", "Gemm")
 def product_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry all axes but the last; the last one is new."""
     value = node.input(0)
     if not isinstance(value, AxisTensor):
         raise node.refuse("multiplies a constant by features")
@@ -179,7 +185,7 @@ def product_axes(node: Node, roles: Roles) -> AxisTensor:
 
 @axis_rule("Add", "Mul")
 def sum_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Elementwise with broadcasting: axes aligned from the back are the same unless one has size 1."""
+    """Carry axes by broadcasting: axes aligned from the back are the same unless one has size 1."""
     values = [v for v in node.inputs if isinstance(v, AxisTensor)]
     wide = max(values, key=lambda v: v.rank)
     for other in values:

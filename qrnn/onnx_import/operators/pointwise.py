@@ -1,4 +1,4 @@
-"""Activations as nodes of their own."""
+"""Activations that are nodes of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNCTIONS: dict[str, tuple[ActivationKind, dict[str, float]]] = {
 
 @operator(*FUNCTIONS)
 def pointwise(node: Node, build: Builder) -> Features:
-    """y = f(x), element by element; see `qrnn.model.activation.Activation` for the functions."""
+    """Import an activation y = f(x), element by element; `qrnn.model.activation.Activation` describes the functions."""
     kind, defaults = FUNCTIONS[node.op]
     values = {name: float(node.take(name, default)) for name, default in defaults.items()}
     if not np.isfinite(list(values.values())).all():
@@ -44,7 +44,10 @@ def pointwise(node: Node, build: Builder) -> Features:
 
 @operator("Softmax")
 def softmax(node: Node, build: Builder) -> Features:
-    """Over all features of each step. Before opset 13 it runs over all axes from ``axis`` on together (default 1)."""
+    """Import Softmax over all features of each step.
+
+    Before opset 13 it runs over all axes from ``axis`` on together (default 1).
+    """
     value = node.features(0, "its input")
     rank = value.ids.ndim
     axis = node.axis(int(node.take("axis", 1 if node.opset < 13 else -1)), rank)
@@ -67,6 +70,6 @@ def softmax(node: Node, build: Builder) -> Features:
 
 @axis_rule(*FUNCTIONS, "Softmax")
 def same_axes(node: Node, roles: Roles) -> AxisTensor:
-    """The axes stay; the values no longer are those of a graph input."""
+    """Carry the axes; the values no longer are those of a graph input."""
     value: AxisTensor = node.input(0)
     return AxisTensor(value.axes)

@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
-from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.builder import Builder, NodeLengths
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
@@ -35,7 +35,7 @@ LARGEST_HIDDEN = 1 << 16
 
 
 def _weights(node: Node, cell: Cell, directions: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """W [D, G·H, I], R [D, G·H, H], B [D, 2·G·H], checked against each other and against hidden_size."""
+    """Return W [D, G·H, I], R [D, G·H, H] and B [D, 2·G·H], checked against each other and against hidden_size."""
     gates = len(cell.file_gates)
     w, r = node.weights(WEIGHT, "W"), node.weights(RECURRENT, "R")
     if r.ndim != 3 or w.ndim != 3:
@@ -58,7 +58,7 @@ def _weights(node: Node, cell: Cell, directions: int) -> tuple[FloatArray, Float
 
 
 def _reorder(node: Node, cell: Cell, gates: tuple[str, ...], rows: FloatArray) -> FloatArray:
-    """Gate blocks [G·H, …] from the file's order to that of ``gates``, which may be fewer."""
+    """Return gate blocks [G·H, …] in the order of ``gates``, which may be fewer than the file's."""
     node.reserve(rows.size, scratch=rows.size)
     order = [cell.file_gates.index(gate) for gate in gates]
     blocks = rows.reshape((len(cell.file_gates), -1, *rows.shape[1:]))[order]
@@ -66,7 +66,7 @@ def _reorder(node: Node, cell: Cell, gates: tuple[str, ...], rows: FloatArray) -
 
 
 def _peepholes(node: Node, gates: tuple[str, ...], directions: int, hidden: int) -> list[FloatArray | None]:
-    """P [D, 3·H] as the rows [G·H] of each direction, zero for the candidate; None where all are zero."""
+    """Return P [D, 3·H] as the rows [G·H] of each direction, zero for the candidate; None where all are zero."""
     if node.op != "LSTM" or not node.has_input(PEEPHOLES):
         return [None] * directions
     p = node.weights(PEEPHOLES, "P")
@@ -83,7 +83,7 @@ def _peepholes(node: Node, gates: tuple[str, ...], directions: int, hidden: int)
 
 
 def _constant_states(node: Node, k: int, what: str, shape: tuple[int, int], batch_axis: int) -> list[InitialState]:
-    """Constant states [D, N, H] (or [N, D, H]): one for the whole batch, or N times the same."""
+    """Return constant states [D, N, H] (or [N, D, H]): one for the whole batch, or N times the same."""
     array = node.weights(k, what)
     if array.ndim != 3 or tuple(np.delete(array.shape, batch_axis)) != shape or array.shape[batch_axis] == 0:
         expected = [str(size) for size in shape]
@@ -101,8 +101,10 @@ def _constant_states(node: Node, k: int, what: str, shape: tuple[int, int], batc
 def _initial_states(
     node: Node, build: Builder, k: int, what: str, attributes: Attributes, hidden: int
 ) -> list[InitialState]:
-    """Initial states [D, N, H] ([N, D, H] when batch first) of each direction: constants or elements of a state input; zeros
-    when absent."""
+    """Return the initial states [D, N, H] ([N, D, H] when batch first) of each direction.
+
+    They are constants or elements of a state input, and zeros when absent.
+    """
     directions = len(attributes.reverse)
     if not node.has_input(k):
         return [InitialState(np.zeros(hidden))] * directions
@@ -135,8 +137,10 @@ def _initial_states(
 
 
 def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
-    """X [T, N, I] ([N, T, I] when batch first) as one tensor and the indices of its features; in a graph of one step the time
-    axis may be any axis of size 1."""
+    """Return X [T, N, I] ([N, T, I] when batch first) as one tensor and the indices of its features.
+
+    In a graph of one step the time axis may be any axis of size 1.
+    """
     value = node.features(X, "X")
     right = value.axes == ((BATCH, TIME, None) if batch_first else (TIME, BATCH, None))
     if build.one_step and value.ids.ndim == 3:
@@ -155,7 +159,10 @@ def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
 
 
 def _lengths(node: Node, build: Builder) -> str | None:
-    """The graph input that is sequence_lens; None without one. Constants may only say that no sequence is shorter than X."""
+    """Return the graph input that is sequence_lens, or None without one.
+
+    Constants are accepted only where they say that no sequence is shorter than X.
+    """
     if not node.has_input(LENGTHS):
         return None
     value, name = node.input(LENGTHS), node.input_names[LENGTHS]
@@ -178,7 +185,10 @@ def _lengths(node: Node, build: Builder) -> str | None:
 
 @operator("LSTM", "GRU", "RNN")
 def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
-    """Y [T, D, N, H], Y_h [D, N, H] and, for LSTM, Y_c [D, N, H]; when batch first Y [N, T, D, H], Y_h and Y_c [N, D, H]."""
+    """Import LSTM, GRU or RNN.
+
+    The results are Y [T, D, N, H], Y_h [D, N, H] and, for LSTM, Y_c [D, N, H]; when batch first Y [N, T, D, H], Y_h and Y_c [N, D, H].
+    """
     cell = CELLS[node.op]
     attributes = attributes_of(node, build)
     reverse = attributes.reverse
@@ -190,7 +200,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
-    build.lengths_of.append((node.where, _lengths(node, build), any(reverse) and not build.one_step))
+    build.lengths_of.append(NodeLengths(node.where, _lengths(node, build), any(reverse) and not build.one_step))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     lstm = cell.kind == "lstm"
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
@@ -256,7 +266,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
 
 
 def _record_carries(build: Builder, final: Tensor, initial: list[InitialState], hidden: int) -> None:
-    """Which state input elements each final state would be carried to."""
+    """Record which state input elements each final state would be carried to."""
     for d, state in enumerate(initial):
         if state.source is None or state.indices is None:
             continue
@@ -267,7 +277,7 @@ def _record_carries(build: Builder, final: Tensor, initial: list[InitialState], 
 
 @axis_rule("LSTM", "GRU", "RNN")
 def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
-    """Where the axes get their names: X [T, N, F], initial states [D, N, H], sequence_lens [N]; N first in all with layout=1."""
+    """Name the axes: X is [T, N, F], initial states are [D, N, H], sequence_lens is [N]; with layout=1, N comes first in all."""
     first = int(node.take("layout", 0)) == 1
     for k in (WEIGHT, RECURRENT, BIAS, PEEPHOLES):
         if node.has_input(k):

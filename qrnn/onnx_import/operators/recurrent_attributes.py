@@ -1,4 +1,4 @@
-"""The attributes of LSTM, GRU and RNN: all of them are taken here, and what cannot be meant is refused by name."""
+"""The attributes of LSTM, GRU and RNN: all of them are taken here, and those without a meaning are refused by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from qrnn.onnx_import.node import Node
 
 @dataclass(frozen=True)
 class Cell:
-    """What sets one ONNX cell apart: its gate blocks in the file, and the default activation of each role."""
+    """What distinguishes one ONNX cell: its gate blocks in the file, and the default activation of each role."""
 
     kind: CellKind
     file_gates: tuple[str, ...]
     defaults: Mapping[str, str]
-    """Role → name, in the order of the attribute ``activations``."""
+    """The default name of each role's function, in the order of the attribute ``activations``."""
 
 
 CELLS = {
@@ -52,7 +52,7 @@ PARAMETER_DEFAULTS: Mapping[ActivationKind, Mapping[str, float]] = {
     "leaky_relu": {"alpha": 0.01},
     "thresholded_relu": {"alpha": 1.0},
 }
-"""Those of the ONNX operators of these names, as the specification has it; Affine and ScaledTanh are no ONNX operators any more."""
+"""The parameters of the ONNX operators of these names, by the specification; Affine and ScaledTanh are no longer ONNX operators."""
 
 X, WEIGHT, RECURRENT, BIAS, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 """Positions of the inputs."""
@@ -60,7 +60,10 @@ X, WEIGHT, RECURRENT, BIAS, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of one node but hidden_size; one entry per direction in ``reverse`` and ``activations`` (by role)."""
+    """The attributes of one node except hidden_size.
+
+    ``reverse`` and ``activations`` (by role) have one entry per direction.
+    """
 
     reverse: tuple[bool, ...]
     activations: tuple[Mapping[str, Activation], ...]
@@ -87,7 +90,10 @@ def attributes_of(node: Node, build: Builder) -> Attributes:
 
 
 def _batch_first(node: Node) -> bool:
-    """``layout``: 0 has time first in X and Y and directions first in the states, 1 the batch in all of them."""
+    """Return whether the batch comes first.
+
+    ``layout`` 0 has time first in X and Y and directions first in the states, 1 the batch in all of them.
+    """
     layout = int(node.take("layout", 0))
     if layout not in (0, 1):
         raise node.damaged(f"layout={layout}, expected 0 (time first) or 1 (batch first); export it again")
@@ -95,7 +101,7 @@ def _batch_first(node: Node) -> bool:
 
 
 def _directions(node: Node) -> tuple[bool, ...]:
-    """Which directions run in reverse."""
+    """Return which directions run in reverse."""
     direction = node.take("direction", "forward")
     known = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     if direction not in known:
@@ -118,7 +124,10 @@ def _clip(node: Node, build: Builder) -> float | None:
 
 
 def _activations(node: Node, build: Builder, directions: int) -> tuple[Mapping[str, Activation], ...]:
-    """Per direction, role → activation. alpha and beta are lists consumed in order by the functions that take them."""
+    """Return the activation of each role, for each direction.
+
+    alpha and beta are lists consumed in order by the functions that take them.
+    """
     roles = CELLS[node.op].defaults
     names = [str(n) for n in node.take("activations") or [*roles.values()] * directions]
     if node.op == "RNN" and directions == 1 and len(names) == 2:
@@ -142,7 +151,7 @@ def _activations(node: Node, build: Builder, directions: int) -> tuple[Mapping[s
 
 
 def _activation(node: Node, build: Builder, where: str, name: str, left: dict[str, list[float]]) -> Activation:
-    """The function ``name``, with its parameters taken from the front of the lists ``left``; ``where`` names it in messages."""
+    """Return the function ``name``, with its parameters taken from the front of the lists ``left``; ``where`` names it in messages."""
     known = {n.lower(): kind for n, kind in ACTIVATIONS.items()}
     if name.lower() not in known:
         raise node.refuse(
@@ -165,7 +174,7 @@ def _activation(node: Node, build: Builder, where: str, name: str, left: dict[st
 
 
 def _note_default(node: Node, build: Builder, kind: ActivationKind, says: str) -> None:
-    """Note a default that not every runtime takes."""
+    """Note a default that not every runtime uses."""
     if kind == "thresholded_relu":
         build.notes.append(f"{node.where}: {says}; ONNX Runtime takes 0")
     elif node.op == "RNN":

@@ -19,7 +19,7 @@ ALIGN_WORK = 20_000
 
 
 def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
-    """The target shape with 0 replaced by the size that it copies."""
+    """Return the target shape with 0 replaced by the size that it copies."""
     target = node.input(1)
     if target is None and not node.has_input(1):
         target = np.asarray(node.take("shape", []), dtype=np.int64)
@@ -50,10 +50,10 @@ def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
 
 
 def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[int]]) -> list[Dim] | None:
-    """``target`` with every -1 resolved and every symbol of ``dims`` at its axis; None when an axis would be merged or split.
+    """Return ``target`` with every -1 resolved and every symbol of ``dims`` at its axis, or None when an axis would be merged or split.
 
-    A symbol keeps its order, and the features between two symbols keep their number, so that the row-major order of one sequence's
-    features is that of the reshaped ids. A literal size may stand for a symbol whose size is baked into the graph.
+    A symbol keeps its order, and the features between two symbols keep their number, so that the row-major order of one sequence's features
+    is that of the reshaped ids. A literal size may stand for a symbol whose size is baked into the graph.
     """
     symbols = [(k, d) for k, d in enumerate(dims) if isinstance(d, Symbol)]
     found: list[tuple[int, list[Dim]]] = []
@@ -87,6 +87,7 @@ def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[in
 
 
 def reshape_features(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features:
+    """Reshape computed features; refuse a target that merges or splits the batch or time axis."""
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
@@ -105,6 +106,7 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
 
 
 def reshape_array(node: Node, array: Array) -> Array:
+    """Reshape a constant."""
     target = [d for d in _target(node, array.shape) if not isinstance(d, Symbol)]
     if is_shape(node.input(1)):
         raise node.refuse("reshapes a constant to a shape with batch or time sizes; re-export with constants folded")
@@ -115,6 +117,7 @@ def reshape_array(node: Node, array: Array) -> Array:
 
 @operator("Reshape")
 def reshape(node: Node, build: Builder) -> Value:
+    """Import Reshape of features or of a constant."""
     value = node.input(0)
     if isinstance(value, Features):
         return reshape_features(node, build, value, _target(node, value.shape))
@@ -123,7 +126,7 @@ def reshape(node: Node, build: Builder) -> Value:
 
 @axis_rule("Reshape")
 def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Axes that survive: equal ones from the front and the back, and one that is left between them."""
+    """Carry the axes that survive: equal ones from the front and the back, and one that is left between them."""
     value: AxisTensor = node.input(0)
     target = _target(node, list(value.axes))
     front: list[Axis] = []
@@ -161,7 +164,7 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
 
 
 def _flat(node: Node, dims: Sequence[Dim], axis: int) -> list[Dim]:
-    """The two sizes that Flatten makes; a symbol stays only when everything merged with it has size 1."""
+    """Return the two sizes that Flatten makes; a symbol stays only when everything merged with it has size 1."""
     sides: list[Dim] = []
     for side in (dims[:axis], dims[axis:]):
         symbols = [d for d in side if isinstance(d, Symbol)]
@@ -177,6 +180,7 @@ def _flat(node: Node, dims: Sequence[Dim], axis: int) -> list[Dim]:
 
 @operator("Flatten")
 def flatten(node: Node, build: Builder) -> Value:
+    """Import Flatten of features or of a constant."""
     value = node.input(0)
     axis = int(node.take("axis", 1))
     if not isinstance(value, Features):
@@ -197,6 +201,7 @@ def _flatten_axis(node: Node, axis: int, rank: int) -> int:
 
 @axis_rule("Flatten")
 def flatten_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes that Flatten leaves unmerged."""
     value: AxisTensor = node.input(0)
     axis = _flatten_axis(node, int(node.take("axis", 1)), value.rank)
     sides = []

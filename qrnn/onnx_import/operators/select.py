@@ -1,4 +1,4 @@
-"""Slice and Gather: part of the features, the last step, or an embedding table's rows."""
+"""Slice and Gather: part of the features, the last step, or rows of an embedding table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Range = tuple[int, "int | Symbol", int]
 
 
 def _ranges(node: Node, rank: int) -> dict[int, Range]:
-    """(start, end, step) by axis: attributes before opset 10, inputs since."""
+    """Return (start, end, step) by axis: attributes before opset 10, inputs since."""
     starts: list[int]
     ends: list[int | Symbol]
     if node.opset < 10:
@@ -44,7 +44,7 @@ def _ranges(node: Node, rank: int) -> dict[int, Range]:
 
 
 def _selection(node: Node, size: int, part: Range) -> slice:
-    """The Python slice of a feature axis.
+    """Return the Python slice of a feature axis.
 
     On a negative step, ONNX takes an end below -size for 'to the front', and a start below -size for the first element; Python does not.
     """
@@ -63,7 +63,7 @@ def _selection(node: Node, size: int, part: Range) -> slice:
 
 
 def _covers(part: Range, symbol: Symbol, sizes: set[int]) -> str:
-    """What a slice takes of the batch or time axis: 'all', 'last' or 'part'."""
+    """Return what a slice takes of the batch or time axis: 'all', 'last' or 'part'."""
     start, end, step = part
     to_end = end is symbol or (not isinstance(end, Symbol) and (end >= _TO_THE_END or (end in sizes and end > 0)))
     if step != 1 or not to_end:
@@ -75,6 +75,7 @@ def _covers(part: Range, symbol: Symbol, sizes: set[int]) -> str:
 
 @operator("Slice")
 def slice_(node: Node, build: Builder) -> Value:
+    """Import Slice of features, of a constant, or of the last step."""
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
     selection = [slice(None)] * ids.ndim
@@ -102,6 +103,7 @@ def slice_(node: Node, build: Builder) -> Value:
 
 @axis_rule("Slice")
 def slice_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes that are taken whole; a sliced axis is new."""
     value: AxisTensor = node.input(0)
     axes = list(value.axes)
     for axis, part in _ranges(node, value.rank).items():
@@ -118,6 +120,7 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
 
 @operator("Gather")
 def gather(node: Node, build: Builder) -> Value:
+    """Import Gather: of an embedding table, of features, of a constant, or of the last step."""
     data, indices = node.input(0), node.input(1)
     if isinstance(indices, Features):
         return _embedding(node, build)
@@ -172,6 +175,7 @@ def _embedding(node: Node, build: Builder) -> Features:
 
 @axis_rule("Gather")
 def gather_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes except the gathered one, and mark computed indices as tokens."""
     data, indices = node.input(0), node.input(1)
     axis = int(node.take("axis", 0))
     if isinstance(indices, AxisTensor):

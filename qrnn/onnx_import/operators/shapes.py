@@ -16,6 +16,7 @@ from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Features
 
 @operator("Constant")
 def constant(node: Node, build: Builder) -> Value:
+    """Import Constant."""
     for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
         value = node.take(name)
         if value is not None:
@@ -27,7 +28,7 @@ def constant(node: Node, build: Builder) -> Value:
 
 @operator("Shape")
 def shape(node: Node, build: Builder) -> Value:
-    """Sizes; batch and time as symbols even where the file declares a number, because any number runs."""
+    """Import Shape: batch and time are symbols even where the file declares a number, because any number runs."""
     value = node.input(0)
     dims: list[Dim] = list(value.shape)
     start = int(node.take("start", 0))
@@ -37,7 +38,7 @@ def shape(node: Node, build: Builder) -> Value:
 
 @axis_rule("Shape")
 def shape_of_axes(node: Node, roles: Roles) -> Array:
-    """As `shape`, with axis identities for symbols. What a node made with a known size is a number."""
+    """Return a shape with axis identities for symbols; an axis that a node made with a known size is a number."""
     value = node.input(0)
     dims: list[Dim] = [a.size if a.source is None and a.size is not None else a for a in value.axes]
     start = int(node.take("start", 0))
@@ -46,7 +47,7 @@ def shape_of_axes(node: Node, roles: Roles) -> Array:
 
 
 def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...]]:
-    """Sizes with 1 for batch and time, and which axis is which."""
+    """Return sizes with 1 for batch and time, and which axis is which."""
     if dims.ndim != 1 or dims.size > MOST_AXES:
         raise node.damaged(
             f"its shape operand has the shape {list(dims.shape)}, expected [axes] of at most {MOST_AXES}"
@@ -63,6 +64,7 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
 
 @operator("ConstantOfShape")
 def constant_of_shape(node: Node, build: Builder) -> Value:
+    """Import ConstantOfShape; a batch or time size gives features that only initial states may read."""
     value = np.asarray(node.take("value", np.zeros(1)))
     sizes, axes = _sizes(node, np.asarray(node.input(0)))
     node.reserve(count(sizes))
@@ -74,7 +76,10 @@ def constant_of_shape(node: Node, build: Builder) -> Value:
 
 @operator("Expand")
 def expand(node: Node, build: Builder) -> Value:
-    """Broadcast. Constants to the batch become features with a batch axis; features only repeat feature axes."""
+    """Import Expand.
+
+    Constants that are broadcast to the batch become features with a batch axis; features only repeat feature axes.
+    """
     value = node.input(0)
     target = np.asarray(node.input(1))
     if isinstance(value, Features):
@@ -94,7 +99,7 @@ def expand(node: Node, build: Builder) -> Value:
 
 
 def _floats(node: Node, values: Array) -> FloatArray:
-    """A copy as float64."""
+    """Return a copy as float64."""
     node.reserve(values.size)
     return values.astype(np.float64)
 
@@ -117,7 +122,7 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
 
 
 def _times(node: Node, a: Dim, b: Dim) -> Dim:
-    """Product of two sizes, of which a symbol only by 1."""
+    """Return the product of two sizes; a symbol may only be multiplied by 1."""
     if isinstance(a, Symbol) and a.size is not None and b != 1:
         a = a.size
     if isinstance(b, Symbol) and b.size is not None and a != 1:
@@ -133,7 +138,7 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 
 @operator("Mul")
 def mul(node: Node, build: Builder) -> Value:
-    """Products of constants and of sizes. Features may only be multiplied by ones."""
+    """Import Mul of constants and of sizes; features may only be multiplied by ones."""
     a, b = node.input(0), node.input(1)
     if isinstance(a, Features) or isinstance(b, Features):
         value: Features = a if isinstance(a, Features) else b
@@ -156,10 +161,11 @@ def mul(node: Node, build: Builder) -> Value:
 
 @axis_rule("Expand")
 def expand_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes of Expand's input unchanged."""
     value: AxisTensor = node.input(0)
     return value
 
 
 def known_sizes(axes: tuple[Axis, ...]) -> list[Dim]:
-    """Sizes of axes as far as known, else the axes themselves."""
+    """Return the sizes of axes as far as known, else the axes themselves."""
     return [a if a.size is None else a.size for a in axes]

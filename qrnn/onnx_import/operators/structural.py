@@ -15,11 +15,11 @@ from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Value, is_shape
 
 SOURCE_ELEMENTS = 16
-"""Numbers whose place and work the name of a graph input in a set is worth."""
+"""The name of a graph input in a set counts as this many numbers, in memory and work."""
 
 
 def _keep(node: Node, roles: Roles) -> AxisTensor:
-    """The axes of the first input, unchanged: also the rule of every elementwise operator."""
+    """Return the axes of the first input, unchanged; this is also the rule of every elementwise operator."""
     value = node.input(0)
     assert isinstance(value, AxisTensor)
     return value
@@ -30,13 +30,14 @@ axis_rule("Identity", "Cast", "Dropout")(_keep)
 
 @operator("Identity")
 def identity(node: Node, build: Builder) -> Value:
+    """Import Identity: the value passes."""
     value: Value = node.input(0)
     return value
 
 
 @operator("Dropout")
 def dropout(node: Node, build: Builder) -> Value:
-    """Nothing at inference; the mask output does not exist here."""
+    """Import Dropout: the value passes, as at inference, and the mask output does not exist."""
     node.take("ratio")
     node.take("seed")
     if node.has_input(2) and node.constant(2, "training_mode").any():
@@ -54,7 +55,10 @@ WIDE = frozenset([_TYPES.FLOAT, _TYPES.DOUBLE, _TYPES.INT32, _TYPES.INT64, _TYPE
 
 
 def _as_held(node: Node, to: int) -> Value:
-    """Input 0; constants rounded as the type ``to`` rounds them. Refused where it cannot hold them, or where that is not known before a run."""
+    """Return input 0, with constants rounded as the type ``to`` rounds them.
+
+    Refuse it where the type cannot hold it, or where that is not known before a run.
+    """
     value: Value = node.input(0)
     name = _TYPES.DataType.Name(to)
     if is_shape(value) and to not in WIDE:
@@ -75,7 +79,7 @@ def _as_held(node: Node, to: int) -> Value:
 
 @operator("Cast")
 def cast(node: Node, build: Builder) -> Value:
-    """Features keep float64 values; tokens and shapes pass; constants are converted."""
+    """Import Cast: features keep float64 values, tokens and shapes pass, and constants are converted."""
     to = int(node.take("to", onnx.TensorProto.FLOAT))
     node.take("saturate")
     node.take("round_mode")
@@ -104,6 +108,7 @@ def cast(node: Node, build: Builder) -> Value:
 
 
 def permutation(node: Node, rank: int) -> list[int]:
+    """Return the axis order of a Transpose, checked."""
     perm = [int(p) for p in node.take("perm", list(range(rank))[::-1])]
     if sorted(perm) != list(range(rank)):
         raise node.damaged(f"perm={perm} does not order the {rank} axes of its input")
@@ -112,6 +117,7 @@ def permutation(node: Node, rank: int) -> list[int]:
 
 @operator("Transpose")
 def transpose(node: Node, build: Builder) -> Value:
+    """Import Transpose."""
     value = node.input(0)
     if isinstance(value, Features):
         perm = permutation(node, value.ids.ndim)
@@ -122,12 +128,13 @@ def transpose(node: Node, build: Builder) -> Value:
 
 @axis_rule("Transpose")
 def transpose_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Permute the axes."""
     value = _keep(node, roles)
     return AxisTensor(tuple(value.axes[p] for p in permutation(node, value.rank)), value.sources)
 
 
 def _axes(node: Node) -> list[int] | None:
-    """The axes of Squeeze and Unsqueeze: an attribute before opset 13, an input since."""
+    """Return the axes of Squeeze and Unsqueeze: an attribute before opset 13, an input since."""
     if node.has_input(1):
         return node.ints(1, "axes")
     axes: Sequence[int] | None = node.take("axes")
@@ -136,6 +143,7 @@ def _axes(node: Node) -> list[int] | None:
 
 @operator("Squeeze")
 def squeeze(node: Node, build: Builder) -> Value:
+    """Import Squeeze; without axes, it drops every axis of size 1, baked batch and time included."""
     value = node.input(0)
     given = _axes(node)
     if not isinstance(value, Features):
@@ -157,6 +165,7 @@ def squeeze(node: Node, build: Builder) -> Value:
 
 @axis_rule("Squeeze")
 def squeeze_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Drop the squeezed axes."""
     value = _keep(node, roles)
     given = _axes(node)
     drop = (
@@ -168,7 +177,7 @@ def squeeze_axes(node: Node, roles: Roles) -> AxisTensor:
 
 
 def _inserted(node: Node, rank: int) -> list[int]:
-    """Positions of the new axes in the output of Unsqueeze."""
+    """Return the positions of the new axes in the output of Unsqueeze."""
     given = _axes(node)
     if given is None:
         raise node.damaged("has no axes")
@@ -177,6 +186,7 @@ def _inserted(node: Node, rank: int) -> list[int]:
 
 @operator("Unsqueeze")
 def unsqueeze(node: Node, build: Builder) -> Value:
+    """Import Unsqueeze; the new axes are feature axes."""
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
     positions = _inserted(node, ids.ndim)
@@ -191,6 +201,7 @@ def unsqueeze(node: Node, build: Builder) -> Value:
 
 @axis_rule("Unsqueeze")
 def unsqueeze_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Insert new axes of size 1."""
     value = _keep(node, roles)
     axes = list(value.axes)
     for position in _inserted(node, value.rank):
@@ -200,6 +211,7 @@ def unsqueeze_axes(node: Node, roles: Roles) -> AxisTensor:
 
 @operator("Concat")
 def concat(node: Node, build: Builder) -> Value:
+    """Import Concat along a feature axis."""
     values = [node.input(k) for k in range(len(node.inputs))]
     axis = int(node.take("axis", 0))
     if not any(isinstance(v, Features) for v in values):
@@ -225,6 +237,7 @@ def concat(node: Node, build: Builder) -> Value:
 
 @axis_rule("Concat")
 def concat_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes of the operands, which are the same except the joined one; that one is new."""
     values = [v for v in node.inputs if isinstance(v, AxisTensor)]
     axis = node.axis(int(node.take("axis", 0)), values[0].rank)
     for other in values[1:]:
@@ -240,7 +253,7 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
 
 
 def _pieces(node: Node, size: int) -> list[int]:
-    """Sizes of the outputs of Split: an attribute before opset 13, an input since, equal parts when neither."""
+    """Return the sizes of the outputs of Split: an attribute before opset 13, an input since, equal parts when neither."""
     count = len(node.output_names)
     given = node.ints(1, "split") if node.has_input(1) else node.take("split")
     node.take("num_outputs")
@@ -255,6 +268,7 @@ def _pieces(node: Node, size: int) -> list[int]:
 
 @operator("Split")
 def split(node: Node, build: Builder) -> tuple[Value, ...]:
+    """Import Split along a feature axis."""
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
     axis = node.axis(int(node.take("axis", 0)), ids.ndim)
@@ -267,6 +281,7 @@ def split(node: Node, build: Builder) -> tuple[Value, ...]:
 
 @axis_rule("Split")
 def split_axes(node: Node, roles: Roles) -> tuple[AxisTensor, ...]:
+    """Carry the axes to every output; the split one is new."""
     value = _keep(node, roles)
     axis = node.axis(int(node.take("axis", 0)), value.rank)
     size = value.axes[axis].size

@@ -110,7 +110,7 @@ def assemble(ptx: str, capability: Capability, folder: Path) -> str:
 
 
 def linker() -> tuple[str, str] | None:
-    """nvlink and CUDA's device runtime beside it, in the places where a toolkit may be; None where there is none."""
+    """Return nvlink and CUDA's device runtime beside it, in the places where a toolkit may be; None where there is none."""
     roots = [Path(root) for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")) if root]
     roots += sorted(Path("/usr/local").glob("cuda*"))
     for root in roots:

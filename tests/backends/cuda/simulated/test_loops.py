@@ -242,7 +242,7 @@ def test_outputs_over_time_end_where_their_rows_do() -> None:
 
 
 def test_inputs_of_equal_lengths_may_have_other_padding() -> None:
-    """x has a step of padding, which its pooled sum has not; the two are added, and both come out."""
+    """X has a step of padding, which its pooled sum has not; the two are added, and both come out."""
     rng = np.random.default_rng(5)
     layer = pooled(rng, 3, 3, 1, 0)
     tensors = {name: int16(3) for name in ("x", "p", "y")}

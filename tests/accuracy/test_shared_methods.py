@@ -1,4 +1,4 @@
-"""Trained models on real data with accuracy won back: what docs/accuracy.md says of the means, within 2 dB and a point.
+"""Trained models on real data with accuracy won back: what docs/accuracy.md says of the methods, within 2 dB and a point.
 
 The slowest, the noise suppressor, takes some seconds.
 """
@@ -22,7 +22,7 @@ from qrnn.running.session import Session
 
 pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here")
 
-# Scheme; SQNR without and with the means; accuracy points that may be lost with them, of 300 clips.
+# Scheme; SQNR without and with the methods; accuracy points that may be lost with them, of 300 clips.
 MEASURED: dict[str, list[tuple[dict[str, Any], str, float, float, float]]] = {
     "fsdd_rnn64": [
         ({}, "rounding", 40.7, 44.0, 0.35),
@@ -67,7 +67,7 @@ def test_spoken_digits(name: str, case: int) -> None:
 
 
 def test_four_bits_for_the_noise_suppressor() -> None:
-    """12.7 dB by plain rounding."""
+    """Plain rounding gives 12.7 dB."""
     model = load_onnx(THIRD_PARTY / "dtln_model_1.onnx")
     with np.load(SHARED / "data" / "dtln_model_1_io.npz") as d:
         magnitude = d["magnitude"][None]

@@ -1,4 +1,4 @@
-"""The means by which accuracy is won back without training, and the text that chooses among them."""
+"""The refinement methods (``--refine``), which win accuracy back without training, and the text that chooses among them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Mapping
 
 from qrnn.errors import QuantizationError
 
-MEANS: Mapping[str, str] = {
+METHODS: Mapping[str, str] = {
     "equalize": "channels between dense layers brought to equal ranges, exactly (`qrnn.refinement.equalize`)",
     "gates": "weights of smooth gates that run as ramps fitted again (`qrnn.refinement.gates`)",
     "rounding": "second-order rounding of weights (`qrnn.refinement.rounding`)",
     "bias": "mean errors of rounded rows taken out of their biases (`qrnn.refinement.rows`)",
 }
-"""Name → what it does, in the order in which they are applied. Each can be had without the others."""
+"""What each method does, by name, in the order in which they are applied. Each works without the others."""
 
 
 def parse_refine(text: str) -> tuple[str, ...]:
-    """The means that ``text`` names, in the order of `MEANS`: names separated by commas, ``all``, or ``none``."""
+    """Return the methods that ``text`` names, in the order of `METHODS`: names separated by commas, ``all``, or ``none``."""
     names = [name.strip() for name in text.split(",")]
     if names == ["none"]:
         return ()
     if names == ["all"]:
-        return tuple(MEANS)
+        return tuple(METHODS)
     for name in names:
-        if name not in MEANS:
+        if name not in METHODS:
             raise QuantizationError(
-                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(MEANS)}, separated by commas, or all, or none"
+                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(METHODS)}, separated by commas, or all, or none"
             )
         if names.count(name) > 1:
             raise QuantizationError(f"refine={text!r}: {name!r} twice; give it once")
-    return tuple(name for name in MEANS if name in names)
+    return tuple(name for name in METHODS if name in names)
