@@ -22,7 +22,7 @@ from qrnn.backends.cuda.fragments import B_WORDS, TILE_COLUMNS, depth_tiles, gat
 from qrnn.backends.cuda.general import run_general
 from qrnn.backends.cuda.input_product import multiply_inputs
 from qrnn.backends.cuda.inputs import pack_operands
-from qrnn.backends.cuda.kernel_variants import GRID, LAUNCH, ProductKind
+from qrnn.backends.cuda.kernel_variants import CELL_NAMES, GRID, LAUNCH, ProductKind
 from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.loops import StepCode
@@ -33,7 +33,7 @@ from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import MOST_COLUMNS, ProductWeights, planes_of, row_parameters, upload
 from qrnn.backends.cuda.work import device_array
 from qrnn.errors import BackendError
-from qrnn.model.cell_codes import CELLS, FORGETS, FUNCTION, IDENTITY, NONE, SOFTMAX, codes_of
+from qrnn.model.cell_codes import CELLS, COUPLED, FORGETS, FUNCTION, IDENTITY, NONE, ONE, OWN_GATE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
@@ -229,7 +229,9 @@ def has_kernel(layer: QuantRecurrent) -> bool:
     A field that a later version adds is none of theirs, so that a layer which has it runs by its own definition, not by a kernel that
     would overlook it.
     """
-    if (layer.cell, layer.linear_before_reset) not in CELLS or layer.forget not in FORGETS:
+    if CELLS.get((layer.cell, layer.linear_before_reset)) not in CELL_NAMES:
+        return False
+    if FORGETS.get(layer.forget) not in (OWN_GATE, ONE, COUPLED):
         return False
     unknown: list[tuple[Any, Any]] = [(layer, f) for f in fields(layer) if f.name not in LAYER_FIELDS]
     unknown += [(d, f) for d in layer.directions for f in fields(d) if f.name not in DIRECTION_FIELDS]

@@ -370,6 +370,8 @@ def test_what_kernels_would_overlook_runs_by_the_definition() -> None:
     (layer,) = Case(Shape("gru", 2, 3), "none", lengths=(5, 5)).quantized().recurrent_layers
     (d,) = layer.directions
     assert has_kernel(layer)
+    with mock.patch.dict(cell_codes.CELLS, {("gru", True): 99, ("gru", False): 99}):
+        assert not has_kernel(layer), "a cell that another backend alone has code for"
     own = {f.name: getattr(d, f.name) for f in fields(d)}
     assert has_kernel(replace(layer, directions=(Normed(**own),)))
     assert not has_kernel(replace(layer, directions=(Normed(**own, norm="layer"),)))
