@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from qrnn.backends.cpu.layer_calls import LayerCalls, words
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.model.kinds.concat import QuantConcat
-from qrnn.model.parts import Int16Array
+from qrnn.model.parts import Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
 
 
@@ -34,23 +35,23 @@ class ConcatRun(LayerRun):
             first += len(part.indices)
         return calls
 
+    def _align(self, fracs: tuple[int, int], control: Int64Array, arrays: Sequence[Any]) -> Call:
+        """x and out of ``arrays``, from the first number of fraction bits to the second."""
+        return self.tasks.call("concat", "align", control, *fracs, *arrays)
+
     def rows(self, *inputs: Any) -> Int16Array:
         found = []
         for part, x in zip(self._layer.parts, inputs, strict=True):
             picked = np.ascontiguousarray(x[:, part.indices])
             out, fracs = np.empty_like(picked), (part.in_frac, self._layer.out_frac)
-
-            def make(control, arrays, fracs=fracs):  # type: ignore[no-untyped-def]
-                return self.tasks.call("concat", "align", control, *fracs, *arrays)
-
-            self.tasks.alone((picked, out), Reused(("align", *fracs), make, 3))
+            self.tasks.alone((picked, out), Reused(("align", *fracs), partial(self._align, fracs), 3))
             found.append(out)
         return np.concatenate(found, axis=1)
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
         if runs:
             row = np.zeros((1, 1), np.int16)
-            yield self.tasks.call("concat", "align", np.zeros(3, np.int64), 0, 0, row, row)
+            yield self._align((0, 0), np.zeros(3, np.int64), (row, row))
 
 
 RUN = ConcatRun
