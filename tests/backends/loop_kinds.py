@@ -133,7 +133,7 @@ class QuantPooled(QuantLayer):
         largest = (1 << 31) - 1
         return (
             StateArray("sums", (self.weight.shape[1],), np.int32, largest),
-            StateArray("phase", (1,), np.int32, self.stride),
+            StateArray("phase", (1,), np.int32, self.stride - 1, least=0),
         )
 
     def step_loop(self) -> StepLoop:
