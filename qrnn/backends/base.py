@@ -67,7 +67,7 @@ class ModelRows(ABC):
         self.layers: dict[str, LayerState] = {
             layer.name: (
                 np.zeros((size, len(layer.directions), layer.output_size), np.int16),
-                np.zeros((size, len(layer.directions), layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
+                np.zeros((size, len(layer.directions), layer.cell_size), np.int32),
             )
             for layer in model.recurrent_layers
         }

@@ -419,8 +419,7 @@ class Session:
 
 def _state_shapes(layer: QuantRecurrent) -> tuple[str, int, int, int]:
     """A layer's name and the sizes D, P, H of its state; H is 0 for cells without c."""
-    cells = layer.hidden_size if layer.cell == "lstm" else 0
-    return layer.name, len(layer.directions), layer.output_size, cells
+    return layer.name, len(layer.directions), layer.output_size, layer.cell_size
 
 
 def _check_state_array(

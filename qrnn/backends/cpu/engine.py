@@ -375,7 +375,7 @@ class CpuEngine(Engine):
 
 def _macs(d: QuantDirection) -> int:
     """Multiply-adds of a step of a direction."""
-    return d.ih.weight.size + d.hh.weight.size
+    return d.ih.weight.size + d.matrix_hh.weight.size
 
 
 def largest_gang(macs: int) -> int:

@@ -31,7 +31,9 @@ class CpuStreams(StreamRows):
         self._alias()
         self._workers = [_Worker(self, engine, self._tensors) for _ in range(min(engine.workers, capacity))]
         self._macs = sum(
-            d.ih.weight.size + d.hh.weight.size for layer in engine.model.recurrent_layers for d in layer.directions
+            d.ih.weight.size + d.matrix_hh.weight.size
+            for layer in engine.model.recurrent_layers
+            for d in layer.directions
         )
         self._alone = capacity if len(self._workers) == 1 else 2 * STREAM_TASK_MACS // max(self._macs, 1)
 

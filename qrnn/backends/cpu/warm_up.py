@@ -110,11 +110,10 @@ def _forms(engine: WarmEngine, runs: bool, stepped: bool) -> Iterator[Call]:
 
 def _data(layer: QuantRecurrent, sequences: int) -> tuple[Any, ...]:
     """x, lengths, h, c, y of one step."""
-    cells = layer.hidden_size if layer.cell == "lstm" else 0
     return (
         np.zeros((sequences, 1, layer.input_size), np.int16),
         np.ones(sequences, np.int64),
         np.zeros((sequences, layer.output_size), np.int16),
-        np.zeros((sequences, cells), np.int32),
+        np.zeros((sequences, layer.cell_size), np.int32),
         np.zeros((sequences, 1, layer.output_size), np.int16),
     )

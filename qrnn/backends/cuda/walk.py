@@ -133,8 +133,7 @@ class DeviceModel:
     ) -> tuple[Any, tuple[Any, Any]]:
         """x [N, T, I] → Y [N, T, D·P] and the final state, which with ``in_place`` replaces ``state``, and else leaves it alone."""
         N, T = x.shape[0], x.shape[1]
-        D, P, H = len(layer.directions), layer.output_size, layer.hidden_size
-        C = H if layer.cell == "lstm" else 0
+        D, P, C = len(layer.directions), layer.output_size, layer.cell_size
         y = zeros((N, T, D * P), np.int16)
         h_n, c_n = state if in_place else (copied(state[0]), copied(state[1]))
         steps = T if trace is not None else 0

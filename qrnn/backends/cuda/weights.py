@@ -79,7 +79,7 @@ class DirectionWeights:
         d = layer.directions[number]
         self.direction, self.reverse = d, d.reverse
         self.cell, self.forget = codes_of(layer)
-        self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, d.hh.weight.shape[0]
+        self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, len(d.pre_shift)
         self.inputs = ProductWeights(d.ih, d.pre_shift, layer.x_operand)
         self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)
         self.layout = Layout(self.cell, len(layer.gates), layer.hidden_size, self.planes)
@@ -90,7 +90,7 @@ class DirectionWeights:
         elif self.planes == 2 and self.hidden > MOST_COLUMNS:
             self.not_fused = f"the step kernels take at most {MOST_COLUMNS} units with 16-bit operands"
         self.fused = not self.not_fused
-        self.rows = upload(row_parameters(d.hh, d.pre_shift))
+        self.rows = upload(row_parameters(d.matrix_hh, d.pre_shift))
         self.params, self.tables = (upload(v) for v in pack_gates(d.gates))
         self.formats = upload(pack_formats(layer, d))
         self.peephole = upload(_peephole(d))
@@ -99,12 +99,12 @@ class DirectionWeights:
     @cached_property
     def fragments(self) -> Any:
         """R for `steps`."""
-        return upload(pack_weights(self.direction.hh.weight, gate_order(self.layout.gates, self.hidden)))
+        return upload(pack_weights(self.direction.matrix_hh.weight, gate_order(self.layout.gates, self.hidden)))
 
     @cached_property
     def columns(self) -> Any:
         """R as [P, rows] int8 for `general`."""
-        return upload(self.direction.hh.weight.T)
+        return upload(self.direction.matrix_hh.weight.T)
 
     @cached_property
     def projection(self) -> ProjectionWeights:
