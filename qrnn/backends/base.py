@@ -18,6 +18,7 @@ from qrnn.arithmetic import CONTRACT
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
+from qrnn.model.cell_codes import refuse_without_kernel
 from qrnn.model.kinds import kind_name
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
@@ -146,6 +147,9 @@ class Engine(ABC):
 
     name: ClassVar[str]
 
+    runs_every_cell: ClassVar[bool] = False
+    """Whether it runs cells for which it has no kernel, by their step loops (`QuantRecurrent.direction_loop`)."""
+
     takes_isa: ClassVar[bool] = False
 
     takes_cache: ClassVar[bool] = False
@@ -174,6 +178,8 @@ class Engine(ABC):
             raise BackendError(
                 f"isa={isa!r}: backend {self.name!r} has no instruction sets to choose from; leave it out"
             )
+        if not self.runs_every_cell:
+            refuse_without_kernel(model.recurrent_layers, f"backend {self.name!r}")
         self.model = model
         self.threads = threads
 

@@ -107,6 +107,7 @@ class ReferenceEngine(Engine):
     """See the module."""
 
     name = "reference"
+    runs_every_cell = True
 
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None

@@ -16,6 +16,7 @@ from qrnn.export.c_text import array
 from qrnn.export.layers import Code
 from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
+from qrnn.model.cell_codes import refuse_without_kernel
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.kinds.add import QuantAdd
 from qrnn.model.kinds.concat import QuantConcat
@@ -72,6 +73,7 @@ class Flow:
     """Emits layers into ``code`` and then the functions that call them; ``name`` begins the names of all that is public."""
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
+        refuse_without_kernel(model.recurrent_layers, "exported C")
         self.model, self.name, self.code = model, name, code
         self.streams = streams(model)
         public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run")]

@@ -11,6 +11,7 @@ from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import place
 from qrnn.layers.tensors import Network, Node, Recurrent, Tensor, Tokens, tensor_name
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
+from qrnn.model.kinds.recurrent.cells import CELLS
 
 
 def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> FloatModel:
@@ -25,8 +26,8 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
     parts = {key: _parts(where, key, value) for key, value in outputs.items()}
     nodes, graph_inputs = _collect(t for tensors in parts.values() for t in tensors)
     names = _names(where, nodes, graph_inputs)
-    if not any(node.kind in ("lstm", "gru", "rnn") for node in nodes):
-        raise UnsupportedError(f"{where} has no recurrent layer (lstm, gru, rnn) on the way to its outputs")
+    if not any(node.kind in CELLS for node in nodes):
+        raise UnsupportedError(f"{where} has no recurrent layer ({', '.join(CELLS)}) on the way to its outputs")
 
     def tensor(t: Tensor | Tokens) -> str:
         if isinstance(t, Tokens) or isinstance(t.source, GraphInput):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from qrnn.errors import UnsupportedError
 from qrnn.model.kinds.recurrent import QuantRecurrent
 
 LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN = 0, 1, 2, 3
@@ -18,6 +21,15 @@ CODES = {"lstm": LSTM, "gru_reset_after": GRU_RESET_AFTER, "gru_reset_before": G
 
 FORGETS = {"gate": OWN_GATE, "one": ONE, "coupled": COUPLED}
 """The LSTM's forget gate → its code."""
+
+
+def refuse_without_kernel(layers: Iterable[QuantRecurrent], who: str) -> None:
+    """UnsupportedError for the first layer whose cell is none of `CODES`; ``who`` is what runs those alone."""
+    for layer in layers:
+        if layer.declaration.form(layer) not in CODES:
+            raise UnsupportedError(
+                f"layer {layer.name}: {who} cannot run the cell {layer.cell!r} yet; run the model with backend 'reference'"
+            )
 
 
 def codes_of(layer: QuantRecurrent) -> tuple[int, int]:

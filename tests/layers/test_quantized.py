@@ -17,7 +17,7 @@ import qrnn
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.backends import available_backends
-from qrnn.errors import DataError
+from qrnn.errors import DataError, UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 
@@ -46,7 +46,7 @@ def cells(names: Iterable[str]) -> pytest.MarkDecorator:
     )
 
 
-every_cell = cells(TOOL.CELLS)
+every_cell = cells([*TOOL.CELLS, *TOOL.REFERENCE_CELLS])
 HIDDEN, INPUTS = 12, 4
 LENGTHS = np.array([40, 0, 23, 1, 37])
 
@@ -67,7 +67,18 @@ def bound(name: str) -> float | None:
 def models(name: str, activations: Any = 8) -> tuple[FloatModel, QuantModel]:
     model = TOOL.cell(name, HIDDEN, INPUTS)
     x = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    return model, qrnn.quantize(model, {"x": x}, qrnn.Scheme(activations=activations))
+    # the choice of the inputs' format runs integers on the default backend
+    scheme = qrnn.Scheme(activations=activations, **({"input": "8"} if name in TOOL.REFERENCE_CELLS else {}))
+    return model, qrnn.quantize(model, {"x": x}, scheme)
+
+
+def backend_of(name: str) -> str:
+    """The backend that runs one cell for a test of one backend."""
+    return "reference" if name in TOOL.REFERENCE_CELLS else "cpu"
+
+
+def session_of(name: str, quantized: QuantModel) -> qrnn.Session:
+    return qrnn.Session(quantized, backend_of(name))
 
 
 @cache
@@ -90,11 +101,11 @@ def assert_same(a: qrnn.RunResult, b: qrnn.RunResult) -> None:
 def sqnr(name: str, activations: Any = 8) -> float:
     model, quantized = models(name, activations)
     want = qrnn.run_oracle(model, {"x": data()}).outputs["y"]
-    return sqnr_db(want, qrnn.Session(quantized).run({"x": data()}).outputs["y"])
+    return sqnr_db(want, session_of(name, quantized).run({"x": data()}).outputs["y"])
 
 
 @pytest.mark.parametrize("activations", [8, pytest.param(16, marks=pytest.mark.matrix)])
-@every_cell
+@cells(TOOL.CELLS)
 def test_backends_agree(name: str, activations: int) -> None:
     _, quantized = models(name, activations)
     results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in available_backends()]
@@ -104,7 +115,20 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
-@cells([name for name in TOOL.CELLS if bound(name) is not None])
+@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
+def test_what_cannot_run_a_cell_refuses_it_by_name(name: str, tmp_path: Path) -> None:
+    _, quantized = models(name)
+    cell = quantized.recurrent_layers[0].cell
+    for backend in available_backends():
+        if backend != "reference":
+            with pytest.raises(UnsupportedError, match=f"backend '{backend}' cannot run the cell '{cell}' yet"):
+                qrnn.Session(quantized, backend)
+    with pytest.raises(UnsupportedError, match=f"exported C cannot run the cell '{cell}' yet"):
+        qrnn.export_model(quantized, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+@cells([name for name in (*TOOL.CELLS, *TOOL.REFERENCE_CELLS) if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
     assert least is not None
@@ -120,7 +144,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
     _, quantized = models(name)
-    session = qrnn.Session(quantized)
+    session = session_of(name, quantized)
     together = session.run({"x": data()}, LENGTHS).outputs["y"]
     has_time = quantized.outputs[0].has_time
     for n, length in enumerate(LENGTHS):
@@ -135,7 +159,7 @@ def test_padding_is_not_seen(name: str) -> None:
 @every_cell
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
-    session, x = qrnn.Session(quantized), data()[:, :12]
+    session, x = session_of(name, quantized), data()[:, :12]
     if name.endswith("bidirectional"):
         with pytest.raises(DataError, match="reads the sequence backwards"):
             session.step({"x": x[:, 0]})
@@ -197,16 +221,15 @@ def test_files(name: str, tmp_path: Path) -> None:
     _, quantized = models(name)
     path = tmp_path / "model.qrnn"
     qrnn.save(quantized, path)
-    assert_same(
-        qrnn.Session(quantized).run({"x": data()}, LENGTHS), qrnn.Session(qrnn.load(path)).run({"x": data()}, LENGTHS)
-    )
+    runs = [session_of(name, m).run({"x": data()}, LENGTHS) for m in (quantized, qrnn.load(path))]
+    assert_same(*runs)
 
 
 @every_cell
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""
     model, quantized = models(name)
-    report = qrnn.compare(model, quantized, {"x": data()})
+    report = qrnn.compare(model, quantized, {"x": data()}, backend=backend_of(name))
     assert report.outputs["y"].sqnr_db == pytest.approx(sqnr(name), abs=1e-6)
     assert report.layers
     assert all(np.isfinite(e.largest) for e in report.layers.values())
