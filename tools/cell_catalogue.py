@@ -80,6 +80,10 @@ class Draw:
         means = {"z": UPDATE_BIAS if update_keeps else -UPDATE_BIAS}
         return self.gated(gate_blocks("gru"), means, inputs, bias=bias)
 
+    def min_gru(self) -> tuple[FloatArray, FloatArray]:
+        weight = np.concatenate([self.matrix(self.H, self.I) for _ in "zn"])
+        return weight, np.concatenate([self.vector(self.H, -UPDATE_BIAS), self.vector(self.H)])
+
     def rnn(self, inputs: int = 0) -> list[FloatArray]:
         H = self.H
         return [self.matrix(H, inputs or self.I), STATE_RADIUS * self.orthogonal(H, H), self.vector(H), self.vector(H)]
@@ -131,6 +135,15 @@ def _gru(d: Draw, x: layers.Tensor, after: bool, keeps: bool, bias: bool = True)
     return layers.gru(x, *weights, linear_before_reset=after, update_keeps=keeps).output
 
 
+def _min_gru(d: Draw, x: layers.Tensor) -> layers.Tensor:
+    """Feng et al. 2024, whose candidate is linear."""
+    return layers.min_gru(x, *d.min_gru()).output
+
+
+def _min_gru_tanh(d: Draw, x: layers.Tensor) -> layers.Tensor:
+    return layers.min_gru(x, *d.min_gru(), candidate="tanh").output
+
+
 def _rnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
     return layers.rnn(x, *d.rnn(), activation=activation).output
 
@@ -161,6 +174,8 @@ def _residual(d: Draw, x: layers.Tensor) -> layers.Tensor:
 def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
     if cell == "lstm":
         both = layers.lstm(x, *d.lstm()), layers.lstm(x, *d.lstm(), reverse=True)
+    elif cell == "min_gru":
+        both = layers.min_gru(x, *d.min_gru()), layers.min_gru(x, *d.min_gru(), reverse=True)
     else:
         both = layers.gru(x, *d.gru()), layers.gru(x, *d.gru(), reverse=True)
     return layers.bidirectional(*both).output
@@ -197,7 +212,11 @@ CELLS: dict[str, Cell] = {
     "many_to_one": _many_to_one,
 }
 
-REFERENCE_CELLS: dict[str, Cell] = {}
+REFERENCE_CELLS: dict[str, Cell] = {
+    "min_gru": _min_gru,
+    "min_gru_tanh": _min_gru_tanh,
+    "min_gru_bidirectional": partial(_bidirectional, cell="min_gru"),
+}
 """Cells that the reference alone runs, until the other backends and the C run step loops; then they belong to `CELLS`."""
 
 

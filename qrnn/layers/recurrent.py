@@ -101,11 +101,7 @@ def gru(
 
     Sources: Cho et al. 2014, https://arxiv.org/abs/1406.1078; Chung et al. 2014, https://arxiv.org/abs/1412.3555.
     """
-    where = place("gru", name)
-    if not update_keeps and _kind(gate) not in UNIT_INTERVAL:
-        raise UnsupportedError(
-            f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
-        )
+    check_exchangeable(place("gru", name), update_keeps, gate)
     settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
     arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
     return recurrent_layer(
@@ -137,6 +133,14 @@ def rnn(
     arrays = (weight_ih, weight_hh, bias_ih, bias_hh)
     roles = {"candidate": activation}
     return recurrent_layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
+
+
+def check_exchangeable(where: str, update_keeps: bool, gate: Activation | str) -> None:
+    """Refuse an update gate of which 1 - z is asked for, and that may leave [0, 1]."""
+    if not update_keeps and _kind(gate) not in UNIT_INTERVAL:
+        raise UnsupportedError(
+            f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
+        )
 
 
 def projection(weight: Any, bias: Any = None, *, function: Activation | str | None = None) -> Projection:

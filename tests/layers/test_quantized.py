@@ -124,7 +124,7 @@ def test_what_cannot_run_a_cell_refuses_it_by_name(name: str, tmp_path: Path) ->
             with pytest.raises(UnsupportedError, match=f"backend '{backend}' cannot run the cell '{cell}' yet"):
                 qrnn.Session(quantized, backend)
     with pytest.raises(UnsupportedError, match=f"exported C cannot run the cell '{cell}' yet"):
-        qrnn.export_model(quantized, tmp_path / "c")
+        qrnn.export_model(quantized, qrnn.load_target("cortex-m4"), tmp_path / "c", "cell")
     assert not (tmp_path / "c").exists()
 
 
@@ -247,3 +247,23 @@ def test_the_catalogue_is_repeatable_and_of_the_sizes_asked_for() -> None:
         assert np.abs(y).max() < 20.0
     other = qrnn.run_oracle(TOOL.cell("lstm", 16, 3, seed=2), {"x": x}).outputs["y"]
     assert np.abs(other - qrnn.run_oracle(a["lstm"], {"x": x}).outputs["y"]).max() > 0.1
+
+
+@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
+def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refined integers are no further from the float model on the data that they were refined on, and have other weights; every part that is
+    an integer can stand alone in the float model."""
+    for module in ("qrnn.refinement.rows", "qrnn.refinement.evidence", "qrnn.accuracy.explain"):
+        monkeypatch.setattr(f"{module}.Session", lambda model: qrnn.Session(model, "reference"))
+    model, plain = models(name)
+    # features that go together, so that rounding to the nearest is not the best
+    batch = {"x": 0.5 + data() @ (np.full((INPUTS, INPUTS), 0.5) + 0.1 * np.eye(INPUTS))}
+    refined = qrnn.quantize(model, batch, qrnn.Scheme(input="8", refine="rounding,bias"))
+    given = qrnn.quantize(model, batch, qrnn.Scheme(input="8"))
+    assert (refined.matrices[0].matrix.weight != given.matrices[0].matrix.weight).any()
+    want = qrnn.run_oracle(model, batch).outputs["y"]
+    near = [sqnr_db(want, qrnn.Session(m, "reference").run(batch).outputs["y"]) for m in (given, refined)]
+    assert near[1] >= near[0]
+    parts = {part.kind for part in plain.recurrent_layers[0].integer_parts()}
+    assert "h operand" not in parts
+    assert ("recurrent weights" in parts) == (plain.recurrent_layers[0].directions[0].diagonal is not None)
