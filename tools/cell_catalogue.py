@@ -84,6 +84,13 @@ class Draw:
         weight = np.concatenate([self.matrix(self.H, self.I) for _ in "zn"])
         return weight, np.concatenate([self.vector(self.H, -UPDATE_BIAS), self.vector(self.H)])
 
+    def indrnn(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return (
+            self.matrix(self.H, self.I, 0.5),
+            self.rng.uniform(-STATE_RADIUS, STATE_RADIUS, self.H),
+            self.vector(self.H),
+        )
+
     def rnn(self, inputs: int = 0) -> list[FloatArray]:
         H = self.H
         return [self.matrix(H, inputs or self.I), STATE_RADIUS * self.orthogonal(H, H), self.vector(H), self.vector(H)]
@@ -144,6 +151,11 @@ def _min_gru_tanh(d: Draw, x: layers.Tensor) -> layers.Tensor:
     return layers.min_gru(x, *d.min_gru(), candidate="tanh").output
 
 
+def _indrnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
+    """Li et al. 2018: units remember for different times, some of them with alternating signs."""
+    return layers.indrnn(x, *d.indrnn(), activation=activation).output
+
+
 def _rnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
     return layers.rnn(x, *d.rnn(), activation=activation).output
 
@@ -176,6 +188,8 @@ def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
         both = layers.lstm(x, *d.lstm()), layers.lstm(x, *d.lstm(), reverse=True)
     elif cell == "min_gru":
         both = layers.min_gru(x, *d.min_gru()), layers.min_gru(x, *d.min_gru(), reverse=True)
+    elif cell == "indrnn":
+        both = layers.indrnn(x, *d.indrnn()), layers.indrnn(x, *d.indrnn(), reverse=True)
     else:
         both = layers.gru(x, *d.gru()), layers.gru(x, *d.gru(), reverse=True)
     return layers.bidirectional(*both).output
@@ -215,6 +229,9 @@ CELLS: dict[str, Cell] = {
 REFERENCE_CELLS: dict[str, Cell] = {
     "min_gru": _min_gru,
     "min_gru_tanh": _min_gru_tanh,
+    "indrnn_relu": partial(_indrnn, activation="relu"),
+    "indrnn_tanh": partial(_indrnn, activation="tanh"),
+    "indrnn_bidirectional": partial(_bidirectional, cell="indrnn"),
     "min_gru_bidirectional": partial(_bidirectional, cell="min_gru"),
 }
 """Cells that the reference alone runs, until the other backends and the C run step loops; then they belong to `CELLS`."""

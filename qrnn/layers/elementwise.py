@@ -43,3 +43,27 @@ def min_gru(
     settings = {"update_keeps": update_keeps, "clip": clip}
     roles = {"gate": gate, "candidate": candidate}
     return recurrent_layer("min_gru", name, x, (weight_ih, None, bias_ih, None), roles, settings, reverse, (h_0, None))
+
+
+def indrnn(
+    x: Tensor,
+    weight_ih: Any,
+    diagonal: Any,
+    bias_ih: Any = None,
+    *,
+    activation: Activation | str = "relu",
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """Independently recurrent network, with f = ``activation``:
+
+        h' = f(W x + u ⊙ h + b)
+
+    weight_ih W [H, I], diagonal u [H], bias_ih b [H] (zero when None). Other arguments as for `lstm`.
+
+    Source: Li et al. 2018, "Independently Recurrent Neural Network (IndRNN)", https://arxiv.org/abs/1803.04831.
+    """
+    arrays, settings = (weight_ih, diagonal, bias_ih, None), {"clip": clip}
+    return recurrent_layer("indrnn", name, x, arrays, {"candidate": activation}, settings, reverse, (h_0, None))

@@ -163,6 +163,17 @@ def min_gru(
     return ys, h
 
 
+def indrnn(
+    xs: list[Vector], h: Vector, W: Matrix, u: Vector, b: Vector, f: str, clip: float = math.inf
+) -> tuple[list[Vector], Vector]:
+    """Li et al. 2018: h_t = f(W x_t + u ⊙ h_{t-1} + b)."""
+    ys = []
+    for x in xs:
+        h = [FUNCTIONS[f](clamp(dot(W[j], x) + u[j] * h[j] + b[j], clip)) for j in range(len(h))]
+        ys.append(h)
+    return ys, h
+
+
 def rnn(
     xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, f: str, clip: float = math.inf
 ) -> tuple[list[Vector], Vector]:

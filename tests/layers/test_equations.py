@@ -110,6 +110,18 @@ def min_gru_case(rng: np.random.Generator, keeps: bool, **options: Any) -> Case:
     return build, run, H
 
 
+def indrnn_case(rng: np.random.Generator, activation: str, **options: Any) -> Case:
+    W, u, b = rng.normal(size=(H, I)), rng.uniform(-1, 1, H), rng.normal(size=H)
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        return layers.indrnn(x, W, u, b, activation=activation, **options, **initial)
+
+    def run(xs: list[Any], h: list[float], _c: list[float]) -> tuple[Any, ...]:
+        return naive.indrnn(xs, h, plain(W), plain(u), plain(b), activation, **options)
+
+    return build, run, H
+
+
 def rnn_case(rng: np.random.Generator, activation: str, **options: Any) -> Case:
     W, U, b, b_hh = rng.normal(size=(H, I)), 0.6 * rng.normal(size=(H, H)), rng.normal(size=H), rng.normal(size=H)
 
@@ -146,6 +158,9 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
     "min_gru": lambda rng: min_gru_case(rng, False),
     "min_gru, tanh": lambda rng: min_gru_case(rng, False, candidate="tanh"),
     "min_gru, exchanged, clip": lambda rng: min_gru_case(rng, True, clip=0.5),
+    "indrnn, relu": lambda rng: indrnn_case(rng, "relu"),
+    "indrnn, tanh": lambda rng: indrnn_case(rng, "tanh"),
+    "indrnn, clip": lambda rng: indrnn_case(rng, "relu", clip=0.5),
     "rnn, tanh": lambda rng: rnn_case(rng, "tanh"),
     "rnn, relu": lambda rng: rnn_case(rng, "relu"),
     "rnn, sigmoid": lambda rng: rnn_case(rng, "sigmoid"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,9 @@ import qrnn
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.backends import available_backends
-from qrnn.errors import DataError, UnsupportedError
+from qrnn.errors import DataError, ModelFileError, QuantizationError, UnsupportedError
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent.quantized import QuantPeephole
 from qrnn.model.quant_model import QuantModel
 
 
@@ -55,7 +57,13 @@ LENGTHS = np.array([40, 0, 23, 1, 37])
 # unit; 21 to 27 for the IRNN, which sums every rounding of it as well. Step gates are discontinuous: a pre-activation beside 0
 # flips its gate, and what follows differs; only that the backends agree can be asked of them.
 DEFAULT_BOUND = 37.0
-BOUNDS = {"lstm_projection": 30.0, "lstm_peephole_projection": 30.0, "irnn": 18.0, "lstm_step_gates": None}
+BOUNDS = {
+    "indrnn_relu": DEFAULT_BOUND,
+    "lstm_projection": 30.0,
+    "lstm_peephole_projection": 30.0,
+    "irnn": 18.0,
+    "lstm_step_gates": None,
+}
 RELU_BOUND = 27.0
 
 
@@ -192,20 +200,27 @@ def _stateful(name: str) -> FloatModel:
         U, weights = d.orthogonal(HIDDEN, d.O), d.head("softmax")
         y_0 = layers.state("h_0", d.O)
         h = layers.jordan(x, d.matrix(HIDDEN, INPUTS), U, None, *weights, output="softmax", y_0=y_0).recurrent
+    elif name == "min_gru":
+        h = layers.min_gru(x, *d.min_gru(), h_0=h_0)
+    elif name == "indrnn":
+        h = layers.indrnn(x, *d.indrnn(), h_0=h_0)
     else:
         h = layers.rnn(x, *d.rnn(), activation="relu", h_0=h_0)
     return layers.model(name, {"y": h.output, "h": h.h_n} | ({"c": h.c_n} if h.c_n else {}))
 
 
-@pytest.mark.parametrize("name", ["lstm 1997", "lstm projection", "gru exchanged", "jordan softmax", "rnn relu"])
+@pytest.mark.parametrize(
+    "name", ["lstm 1997", "lstm projection", "gru exchanged", "jordan softmax", "rnn relu", "min_gru", "indrnn"]
+)
 def test_states_carried_through_graph_inputs(name: str) -> None:
     """Last states given back as initial ones: two halves equal the whole, bit for bit, and all of it is near the oracle."""
     model = _stateful(name)
     calibration = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    quantized = qrnn.quantize(model, {"x": calibration})
+    loops = name in ("min_gru", "indrnn")  # of `REFERENCE_CELLS`
+    quantized = qrnn.quantize(model, {"x": calibration}, qrnn.Scheme(input="8" if loops else "auto"))
     start = {i.name: np.full((len(LENGTHS), i.features), 0.25) for i in model.inputs if i.kind == "state"}
     want = qrnn.run_oracle(model, {"x": data(), **start}).outputs
-    for backend in available_backends():
+    for backend in ("reference",) if loops else available_backends():
         session = qrnn.Session(quantized, backend)
         whole = session.run({"x": data(), **start})
         first = session.run({"x": data()[:, :15], **start})
@@ -264,6 +279,37 @@ def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monke
     want = qrnn.run_oracle(model, batch).outputs["y"]
     near = [sqnr_db(want, qrnn.Session(m, "reference").run(batch).outputs["y"]) for m in (given, refined)]
     assert near[1] >= near[0]
+    found = qrnn.explain(model, plain, {"x": data()})
+    assert found.sqnr_db_all_parts == pytest.approx(found.sqnr_db, abs=0.5)
     parts = {part.kind for part in plain.recurrent_layers[0].integer_parts()}
     assert "h operand" not in parts
     assert ("recurrent weights" in parts) == (plain.recurrent_layers[0].directions[0].diagonal is not None)
+
+
+def test_what_reads_h_is_what_the_cell_has() -> None:
+    (diagonal,), (nothing,) = (models(name)[1].recurrent_layers for name in ("indrnn_tanh", "min_gru"))
+    (d,), (e,) = diagonal.directions, nothing.directions
+    matrix = models("rnn_tanh")[1].recurrent_layers[0].directions[0].hh
+    assert d.diagonal is not None
+    for layer, direction, says in (
+        (diagonal, lambda: replace(d, diagonal=None), r"indrnn\[0\]: diagonal and indrnn disagree"),
+        (diagonal, lambda: replace(d, diagonal=None, hh=matrix), "hh and the cell indrnn disagree"),
+        (diagonal, lambda: replace(d, hh=matrix), "both a diagonal and a matrix hh"),
+        (diagonal, lambda: replace(d, diagonal=QuantPeephole(*(a[1:] for a in ends(d.diagonal)))), "diagonal size"),
+        (nothing, lambda: replace(e, diagonal=d.diagonal), "diagonal size|diagonal and min_gru disagree"),
+    ):
+        with pytest.raises(ModelFileError, match=says):
+            replace(layer, directions=(direction(),))
+
+
+def ends(weights: QuantPeephole) -> tuple[Any, Any]:
+    return weights.weight, weights.shift
+
+
+def test_a_diagonal_that_16_bits_cannot_hold_is_refused() -> None:
+    d = TOOL.Draw(HIDDEN, INPUTS, np.random.default_rng(0))
+    W, u, b = d.indrnn()
+    u[3] = 1e7
+    h = layers.indrnn(layers.input("x", INPUTS), W, u, b, activation="tanh", name="enc")
+    with pytest.raises(QuantizationError, match=r"enc\[0\], row 3: diagonal weight 1e\+07 is too large for 16 bits"):
+        qrnn.quantize(layers.model("m", {"y": h.output}), {"x": data()}, qrnn.Scheme(input="8"))

@@ -43,6 +43,12 @@ def mantissa_parts(weights: QuantPeephole | None) -> tuple[Any, ...]:
     return 1, weights.weight, weights.shift
 
 
+def diagonal_parts(d: QuantDirection) -> tuple[Any, ...]:
+    """weight [G·H] int16 and shift [G·H] int8 of a diagonal recurrence."""
+    assert d.diagonal is not None
+    return d.diagonal.weight, d.diagonal.shift
+
+
 def head_kind(p: QuantProjection | None) -> int:
     """One of the numbers above."""
     if p is None:
