@@ -132,13 +132,13 @@ def forms_of(
     ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
     if not simple:  # what is not has few forms: of usual functions, and of any
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
-        narrow = usual and layer.cell != "rnn" and (not layer.has_cell_state or shifts.argument > 0)
+        narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
         own = (lookup, spans if narrow else "", narrow)
         return (
             steps.Form(lookup=lookup, bits=bits[0]),
             steps.Form(False, (), True, bits[1], *own, peephole=d.peephole is not None),
         )
-    rescaled = {"lstm": shifts.hidden != steps.Q15, "gru": shifts.candidate != 0, "rnn": False}[layer.cell]
+    rescaled = shifts.hidden != steps.Q15 if layer.has_cell_state else shifts.candidate != 0
     return (
         steps.Form(True, (), ih, bits[0], lookup),
         steps.Form(True, variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None),
