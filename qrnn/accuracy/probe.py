@@ -139,7 +139,7 @@ class LayerProbe:
                 self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask)
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask)
-        if d.hh is not None:
+        if layer.reads_by_matrix:
             self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
         if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)

@@ -30,21 +30,30 @@ def to_operands(values: list[int], operand: Operand) -> list[int]:
     return [fixedpoint.to_operand(v, operand.shift, operand.limit) for v in values]
 
 
-class Weights:
-    """A matrix of weights as `dot` reads it: with the products of its rows with the vectors that they were last multiplied by."""
+class Row(list[int]):
+    """A parameter of one axis: a list, which is read faster than an array."""
 
-    def __init__(self, weight: npt.NDArray[Any]) -> None:
-        self.shape = weight.shape
-        self.weight = weight.astype(np.int64)
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self),)
+
+
+class Table:
+    """A parameter of two axes, with the products of its rows with the vectors that `dot` last multiplied them by."""
+
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self.shape = values.shape
+        self.rows: list[list[int]] = values.tolist()
+        self.weight = values.astype(np.int64)
         self.vectors = np.zeros((0, 0), object)
         self.addresses = b""
         self.products: list[list[int]] = []
 
     def __getitem__(self, place: tuple[int, int]) -> int:
-        return int(self.weight[place])
+        return self.rows[place[0]][place[1]]
 
 
-def dot(weight: Weights, r: int, x: npt.NDArray[Any], n: int) -> int:
+def dot(weight: Table, r: int, x: npt.NDArray[Any], n: int) -> int:
     """The sum of weight[r, k] · x[n, k] over k.
 
     The products of a matrix with vectors are made once. Vectors whose integers are the same objects, which ``weight`` holds so that no others
@@ -64,25 +73,6 @@ def requantize(acc: int, multiplier: int, left_shift: int) -> int:
     return fixedpoint.requantize(acc, multiplier, left_shift)
 
 
-class Row(list[int]):
-    """A parameter of one axis: a list, which is read faster than an array."""
-
-    @property
-    def shape(self) -> tuple[int]:
-        return (len(self),)
-
-
-class Table:
-    """A parameter of two axes."""
-
-    def __init__(self, values: npt.NDArray[Any]) -> None:
-        self.shape = values.shape
-        self.rows: list[list[int]] = values.tolist()
-
-    def __getitem__(self, place: tuple[int, int]) -> int:
-        return self.rows[place[0]][place[1]]
-
-
 def evaluate(x: int, params: Table, tables: Table, row: int) -> int:
     """The contract's, which reads whole rows."""
     return gates.evaluate(x, params.rows, tables.rows, row)
@@ -98,9 +88,7 @@ def plain(parameter: Any) -> Any:
         return parameter
     if parameter.ndim == 1:
         return Row(parameter.tolist())
-    if parameter.ndim == 2:
-        return Weights(parameter) if parameter.dtype == np.int8 else Table(parameter)
-    return parameter.astype(object)
+    return Table(parameter) if parameter.ndim == 2 else parameter.astype(object)
 
 
 class ReferenceEngine(Engine):

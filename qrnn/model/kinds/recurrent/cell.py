@@ -111,11 +111,13 @@ class CellRun:
 
     def recurrent(self, h: FloatArray) -> FloatArray:
         """R·h, [N, G·H]: R a matrix, or a diagonal of each gate; zero, [1], where there is neither."""
-        if self.d.weight_hh is not None:
-            return self.operand(h) @ self.d.weight_hh.T
-        if self.d.diagonal is not None:
-            return np.tile(h, len(self.layer.gates)) * self.d.diagonal
-        return np.zeros(1)
+        recurrence = self.layer.declaration.recurrence
+        if recurrence == "matrix":
+            return self.operand(h) @ self.d.matrix_hh.T
+        if recurrence == "none":
+            return np.zeros(1)
+        assert self.d.diagonal is not None, "the cell reads h through a diagonal"
+        return np.tile(h, len(self.layer.gates)) * self.d.diagonal
 
 
 @dataclass(frozen=True)

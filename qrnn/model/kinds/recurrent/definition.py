@@ -90,6 +90,11 @@ class RecurrentNames:
         return self.declaration.has_cell_state
 
     @property
+    def reads_by_matrix(self) -> bool:
+        """Whether a matrix reads h, through the operand of h."""
+        return self.declaration.recurrence == "matrix"
+
+    @property
     def cell_size(self) -> int:
         """The size of c, per direction: H, or 0 for a cell without c."""
         return self.hidden_size if self.has_cell_state else 0
