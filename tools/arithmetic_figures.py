@@ -309,7 +309,7 @@ def biases() -> None:
         layer = model.layers[0]
         assert isinstance(layer, Recurrent)
         d = layer.directions[0]
-        scales = [row_scales(w, np.zeros(128)) for w in (d.weight_ih * largest / 127, d.weight_hh / 127)]
+        scales = [row_scales(w, np.zeros(128)) for w in (d.weight_ih * largest / 127, d.matrix_hh / 127)]
 
         def error(bias: FloatArray, scale: FloatArray) -> FloatArray:
             rounded: FloatArray = round_half_up(bias / scale) * scale - bias

@@ -46,7 +46,7 @@ def expanded(model: QuantModel) -> QuantModel:
 
     layer = model.recurrent_layers[0]
     d = layer.directions[0]
-    plain = replace(layer, directions=(replace(d, ih=bytes_of(d.ih), hh=bytes_of(d.hh)),))
+    plain = replace(layer, directions=(replace(d, ih=bytes_of(d.ih), hh=bytes_of(d.matrix_hh)),))
     return replace(model, layers=(plain,))
 
 
@@ -74,7 +74,7 @@ def measure(hidden: int, rounds: int) -> list[str]:
         cells = []
         for bits, model in models.items():
             d = model.recurrent_layers[0].directions[0]
-            size = d.hh.weight_bytes + (d.ih.weight_bytes if kind == "step" else 0)
+            size = d.matrix_hh.weight_bytes + (d.ih.weight_bytes if kind == "step" else 0)
             limit = size / read_rate(size, 1) * 1e6
             cells.append(f"{size / 2**20:.2f} | {took[bits]:.1f} | {limit:.1f}")
         rows.append(f"| {hidden} | {kind} | {' | '.join(cells)} | {took[8] / took[4]:.2f} |")

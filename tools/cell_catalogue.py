@@ -83,6 +83,19 @@ class Draw:
         means = {"z": UPDATE_BIAS if update_keeps else -UPDATE_BIAS}
         return self.gated(gate_blocks("gru"), means, inputs, bias=bias)
 
+    def min_gru(self) -> tuple[FloatArray, FloatArray]:
+        """Return the weights and biases of a minGRU."""
+        weight = np.concatenate([self.matrix(self.H, self.I) for _ in "zn"])
+        return weight, np.concatenate([self.vector(self.H, -UPDATE_BIAS), self.vector(self.H)])
+
+    def indrnn(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the weights, the diagonal and the biases of an IndRNN."""
+        return (
+            self.matrix(self.H, self.I, 0.5),
+            self.rng.uniform(-STATE_RADIUS, STATE_RADIUS, self.H),
+            self.vector(self.H),
+        )
+
     def rnn(self, inputs: int = 0) -> list[FloatArray]:
         """Return the weights of an RNN."""
         H = self.H
@@ -135,6 +148,20 @@ def _gru(d: Draw, x: layers.Tensor, after: bool, keeps: bool, bias: bool = True)
     return layers.gru(x, *weights, linear_before_reset=after, update_keeps=keeps).output
 
 
+def _min_gru(d: Draw, x: layers.Tensor) -> layers.Tensor:
+    """Feng et al. 2024, whose candidate is linear."""
+    return layers.min_gru(x, *d.min_gru()).output
+
+
+def _min_gru_tanh(d: Draw, x: layers.Tensor) -> layers.Tensor:
+    return layers.min_gru(x, *d.min_gru(), candidate="tanh").output
+
+
+def _indrnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
+    """Li et al. 2018: units remember for different times, some of them with alternating signs."""
+    return layers.indrnn(x, *d.indrnn(), activation=activation).output
+
+
 def _rnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
     return layers.rnn(x, *d.rnn(), activation=activation).output
 
@@ -165,6 +192,10 @@ def _residual(d: Draw, x: layers.Tensor) -> layers.Tensor:
 def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
     if cell == "lstm":
         both = layers.lstm(x, *d.lstm()), layers.lstm(x, *d.lstm(), reverse=True)
+    elif cell == "min_gru":
+        both = layers.min_gru(x, *d.min_gru()), layers.min_gru(x, *d.min_gru(), reverse=True)
+    elif cell == "indrnn":
+        both = layers.indrnn(x, *d.indrnn()), layers.indrnn(x, *d.indrnn(), reverse=True)
     else:
         both = layers.gru(x, *d.gru()), layers.gru(x, *d.gru(), reverse=True)
     return layers.bidirectional(*both).output
@@ -201,12 +232,22 @@ CELLS: dict[str, Cell] = {
     "many_to_one": _many_to_one,
 }
 
+REFERENCE_CELLS: dict[str, Cell] = {
+    "min_gru": _min_gru,
+    "min_gru_tanh": _min_gru_tanh,
+    "indrnn_relu": partial(_indrnn, activation="relu"),
+    "indrnn_tanh": partial(_indrnn, activation="tanh"),
+    "indrnn_bidirectional": partial(_bidirectional, cell="indrnn"),
+    "min_gru_bidirectional": partial(_bidirectional, cell="min_gru"),
+}
+"""Cells that the reference alone runs, until the other backends and the C run step loops; then they belong to `CELLS`."""
+
 
 def cell(name: str, hidden_size: int = 32, input_size: int = 8, seed: int = 0) -> FloatModel:
     """Return the model of one of `CELLS`."""
     # The generator depends on the name, not on its place in the table, so that new cells change no others.
     rng = np.random.default_rng([seed, *name.encode()])
-    y = CELLS[name](Draw(hidden_size, input_size, rng), layers.input("x", input_size))
+    y = (CELLS | REFERENCE_CELLS)[name](Draw(hidden_size, input_size, rng), layers.input("x", input_size))
     return layers.model(name, {"y": y})
 
 

@@ -253,12 +253,12 @@ def _moved_direction(
     """Move one direction; a constant move of what is fed back is one of the recurrent bias."""
     scaled = d.weight_ih * scales
     h_step = 2.0 ** (integers.h_operand.shift - integers.h_frac)
-    fed_back = _signs(rng, d.weight_hh.shape[1:]) * h_step * steps
+    fed_back = _signs(rng, d.matrix_hh.shape[1:]) * h_step * steps
     return replace(
         d,
         weight_ih=(scaled + _signs(rng, scaled.shape) * _row_steps(scaled) * steps) / scales,
-        weight_hh=d.weight_hh + _signs(rng, d.weight_hh.shape) * _row_steps(d.weight_hh) * steps,
-        bias_hh=d.bias_hh + d.weight_hh @ fed_back,
+        weight_hh=d.matrix_hh + _signs(rng, d.matrix_hh.shape) * _row_steps(d.matrix_hh) * steps,
+        bias_hh=d.bias_hh + d.matrix_hh @ fed_back,
     )
 
 

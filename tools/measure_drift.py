@@ -54,7 +54,8 @@ def with_weights(model: FloatModel, bits: int) -> FloatModel:
 
     def direction(d: Direction) -> Direction:
         projection = d.projection and replace(d.projection, weight=rounded(d.projection.weight, bits))
-        ih, hh = rounded(d.weight_ih, bits), rounded(d.weight_hh, bits)
+        ih = rounded(d.weight_ih, bits)
+        hh = None if d.weight_hh is None else rounded(d.weight_hh, bits)
         return replace(d, weight_ih=ih, weight_hh=hh, projection=projection)
 
     layers = []

@@ -125,8 +125,12 @@ def _facts(model: QuantModel) -> dict[str, Any]:
         facts[f"scales of {t['name']}"] = t["scales"] if len(t["scales"]) > 1 else None
     for layer in model.recurrent_layers:
         facts[f"{layer.name}: formats"] = (
-            f"h_frac {layer.h_frac}, c_frac {layer.c_frac}, x operand >> {layer.x_operand.shift} within ±{layer.x_operand.limit}, "
-            f"h operand >> {layer.h_operand.shift} within ±{layer.h_operand.limit}"
+            f"h_frac {layer.h_frac}, c_frac {layer.c_frac}, x operand >> {layer.x_operand.shift} within ±{layer.x_operand.limit}"
+            + (
+                f", h operand >> {layer.h_operand.shift} within ±{layer.h_operand.limit}"
+                if layer.reads_by_matrix
+                else ""
+            )
         )
         for number, d in enumerate(layer.directions):
             for role, function in zip(layer.roles, d.gates, strict=True):

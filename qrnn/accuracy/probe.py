@@ -138,14 +138,15 @@ class LayerProbe:
         for k, gate in enumerate(layer.gates):
             block = pre[:, :, k * H : (k + 1) * H]
             self._count(f"{key}: pre-activation {gate}", (block[mask] >= 32767) | (block[mask] <= -32768))
-            if layer.cell != "rnn":
+            if gate != layer.declaration.state_gate:
                 self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask, steps)
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask, steps)
-        self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
+        if layer.reads_by_matrix:
+            self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
         if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
-        if layer.cell == "lstm":
+        if layer.has_cell_state:
             c = trace.arrays[f"{key}.c"]
             self._add(f"{key}.c", c.astype(np.float64) * 2.0**-layer.c_frac, mask, steps)
             self._count(f"{key}: cell", np.abs(c[mask].astype(np.int64)) >= (1 << 31) - 1)

@@ -133,7 +133,7 @@ class Flow:
             ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
             name, member = name + ending, member + ending
         fields = [StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, number, False)]
-        if layer.cell == "lstm":
+        if layer.has_cell_state:
             fields.append(StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, number, True))
         for field in fields:
             self._states[layer.name, number, field.is_cell] = self._state(layer, field)
@@ -141,7 +141,7 @@ class Flow:
             return emit.recurrent_direction(
                 self.code, layer, number, name, f"state->h_{member}", f"state->c_{member}", f"{self.name}_state *state"
             )
-        states = "int16_t *h, int32_t *c" if layer.cell == "lstm" else "int16_t *h"
+        states = "int16_t *h, int32_t *c" if layer.has_cell_state else "int16_t *h"
         return emit.recurrent_direction(self.code, layer, number, name, "h", "c", states)
 
     def _state(self, layer: QuantRecurrent, field: StateField) -> State:

@@ -118,9 +118,9 @@ def is_unit(model: QuantModel) -> bool:
 def is_bounded(model: QuantModel) -> bool:
     """Whether QRNN_BOUNDED_STATES may be defined: the gate functions of LSTMs and RNNs alone keep their states within ±32767."""
     for layer in model.recurrent_layers:
-        for d in layer.directions if layer.cell != "gru" else ():
+        for d in layer.directions if layer.declaration.reset_gate is None else ():
             largest = [max(-low, high) for low, high in (f.bounds for f in d.gates)]
-            value = largest[-2] * largest[-1] if layer.cell == "lstm" else largest[-1]
+            value = largest[-2] * largest[-1] if layer.has_cell_state else largest[-1]
             if shift_right_round(value, layer.shifts(d).hidden) > 32767:
                 return False  # rounding is monotone, and takes a negative value no further from 0
     return True
@@ -132,7 +132,7 @@ def recurrent_direction(code: Code, layer: QuantRecurrent, number: int, name: st
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)
     rows = unit_rows(H, G)
     ih = c_matrix(f"{name}_ih", d.ih, None, rows, code.kernels)
-    hh = c_matrix(f"{name}_hh", d.hh, d.pre_shift, rows, code.kernels)
+    hh = c_matrix(f"{name}_hh", d.matrix_hh, d.pre_shift, rows, code.kernels)
     code.matrix(ih)
     code.matrix(hh)
     gate_array = code.gates(f"{name}_gates", d.gates)
@@ -152,10 +152,10 @@ def recurrent_direction(code: Code, layer: QuantRecurrent, number: int, name: st
     if d.projection is not None:
         lines.append(f"    int16_t hidden[{H}];")
         hidden = "hidden"
-    if layer.cell == "lstm":
+    if layer.has_cell_state:
         call = [f"    qrnn_lstm_step(&{name}, x_operand, h_operand, {c}, {hidden});"]
         code.headers.add("qrnn_lstm.h")
-    elif layer.cell == "rnn":
+    elif layer.declaration.state_gate is not None:
         call = [f"    qrnn_rnn_step(&{name}, x_operand, h_operand, {hidden});"]
         code.headers.add("qrnn_rnn.h")
     elif layer.linear_before_reset:

@@ -37,9 +37,8 @@ def gate_kinds(model: FloatModel) -> dict[str, str]:
     kinds: dict[str, set[str]] = {}
     for layer in model.layers:
         if isinstance(layer, Recurrent):
-            roles = (*layer.gates, *(("output",) if layer.cell == "lstm" else ()))
             for d in layer.directions:
-                for role in roles:
+                for role in layer.roles:
                     if GATE_ROLE[role] in d.activations:
                         key = "cell" if role == "output" else GATE_KEYS[role]
                         kinds.setdefault(key, set()).add(d.activations[GATE_ROLE[role]].kind)

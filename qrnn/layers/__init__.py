@@ -14,6 +14,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 from __future__ import annotations
 
 from qrnn.layers.build import model
+from qrnn.layers.elementwise import indrnn, min_gru
 from qrnn.layers.feedforward import activation, add, concat, dense, embedding, last_step, layer_norm, rms_norm, softmax
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
@@ -44,11 +45,13 @@ __all__ = [
     "embedding",
     "gru",
     "identity_rnn",
+    "indrnn",
     "input",
     "jordan",
     "last_step",
     "layer_norm",
     "lstm",
+    "min_gru",
     "model",
     "projection",
     "rms_norm",

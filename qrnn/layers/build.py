@@ -34,7 +34,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
 
     layers = tuple(node.make(names[node], tuple(tensor(t) for t in node.inputs)) for node in nodes)
     if not any(layer.keeps_state for layer in layers):
-        raise UnsupportedError(f"{where} has no recurrent layer (lstm, gru, rnn) on the way to its outputs")
+        raise UnsupportedError(f"{where} has no layer with a state, such as lstm or gru, on the way to its outputs")
     shapes = {i.name: TensorInfo(i.features, i.has_time) for i in graph_inputs if i.kind == "features"}
     for node in nodes:
         for slot, info in node.writes.items():

@@ -19,7 +19,8 @@ from qrnn.layers.tensors import Node, Recurrent, Slot, State, Tensor, sequence, 
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import TensorInfo
 from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
-from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection, gate_blocks
+from qrnn.model.kinds.recurrent.cells import CELLS
+from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
 
@@ -67,8 +68,8 @@ def lstm(
         raise DataError(f"{where}: forget={forget!r}, expected one of {', '.join(get_args(Forget))}")
     roles = {"gate": gate, "candidate": candidate, "output": output}
     settings = {"forget": forget, "clip": clip}
-    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
-    return _layer("lstm", name, x, arrays, roles, settings, reverse, (h_0, c_0), projection, peephole)
+    arrays = Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
+    return recurrent_layer("lstm", name, x, arrays, roles, settings, reverse, (h_0, c_0), projection, peephole)
 
 
 def gru(
@@ -100,14 +101,12 @@ def gru(
 
     Sources: Cho et al. 2014, https://arxiv.org/abs/1406.1078; Chung et al. 2014, https://arxiv.org/abs/1412.3555.
     """
-    where = place("gru", name)
-    if not update_keeps and _kind(gate) not in UNIT_INTERVAL:
-        raise UnsupportedError(
-            f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
-        )
+    check_exchangeable(place("gru", name), update_keeps, gate)
     settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
-    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
-    return _layer("gru", name, x, arrays, {"gate": gate, "candidate": candidate}, settings, reverse, (h_0, None))
+    arrays = Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
+    return recurrent_layer(
+        "gru", name, x, arrays, {"gate": gate, "candidate": candidate}, settings, reverse, (h_0, None)
+    )
 
 
 def rnn(
@@ -131,9 +130,17 @@ def rnn(
     weight_ih W [H, I], weight_hh U [H, P], bias_ih b and bias_hh b' [H] (zero when None). Other arguments as for `lstm`. Source: Elman
     1990.
     """
-    arrays = _Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
+    arrays = Arrays(weight_ih, weight_hh, bias_ih, bias_hh)
     roles = {"candidate": activation}
-    return _layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
+    return recurrent_layer("rnn", name, x, arrays, roles, {"clip": clip}, reverse, (h_0, None), projection)
+
+
+def check_exchangeable(where: str, update_keeps: bool, gate: Activation | str) -> None:
+    """Refuse an update gate of which 1 - z is asked for, and that may leave [0, 1]."""
+    if not update_keeps and _kind(gate) not in UNIT_INTERVAL:
+        raise UnsupportedError(
+            f"{where}: update_keeps=False with gate={gate}: 1 - z needs a function with values in [0, 1]: {', '.join(UNIT_INTERVAL)}"
+        )
 
 
 def projection(weight: Any, bias: Any = None, *, function: Activation | str | None = None) -> Projection:
@@ -158,7 +165,7 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
     where = place("bidirectional", name)
     for what, handle, reverse in (("forward", forward, False), ("backward", backward, True)):
         if not isinstance(handle, Recurrent):
-            raise DataError(f"{where}: {what} is {type(handle).__name__}, expected what lstm, gru or rnn returns")
+            raise DataError(f"{where}: {what} is {type(handle).__name__}, expected what {', '.join(CELLS)} return")
         if [d.reverse for d in handle.layer.directions] != [reverse]:
             raise DataError(f"{where}: {what} must be of one direction, made with reverse={reverse}")
     if forward.input is not backward.input:
@@ -182,20 +189,23 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
     return _handle(replace(a, directions=a.directions + b.directions), name, forward.input, states)
 
 
-class _Arrays(NamedTuple):
-    """The weights and biases of a layer, as its caller gave them; a bias may be None."""
+class Arrays(NamedTuple):
+    """The weights and biases of a layer, as its caller gave them.
+
+    ``recurrent``: R, the diagonal, or None, as the cell reads h. A bias may be None.
+    """
 
     weight_ih: Any
-    weight_hh: Any
+    recurrent: Any
     bias_ih: Any
     bias_hh: Any
 
 
-def _layer(
+def recurrent_layer(
     cell: CellKind,
     name: str | None,
     x: Tensor,
-    arrays: _Arrays,
+    arrays: Arrays,
     roles: Mapping[str, Any],
     settings: Mapping[str, Any],
     reverse: bool,
@@ -206,8 +216,10 @@ def _layer(
     """Return a checked layer of one direction."""
     where = place(cell, name)
     x = sequence(where, x)
-    functions = {role: checked_function(where, "activation" if cell == "rnn" else role, f) for role, f in roles.items()}
-    gates = gate_blocks(cell, settings.get("forget", "gate"))
+    declared = CELLS[cell]
+    one = declared.state_gate is not None  # its only function, which its builder calls activation
+    functions = {role: checked_function(where, "activation" if one else role, f) for role, f in roles.items()}
+    gates = declared.gates(settings.get("forget", "gate"))
     G = len(gates)
     blocks = f"{G}·H" if G > 1 else "H"
     w = matrix(where, "weight_ih", arrays.weight_ih, f"[{blocks}, I] with I = {x.features}")
@@ -220,11 +232,17 @@ def _layer(
     fed_back = None if projection is None else _projection(where, projection, H)
     P = H if fed_back is None else len(fed_back.bias)
     h_0, h_source = _initial(where, "h_0", initial[0], P, "[P]" if fed_back else "[H]")
-    c_0, c_source = _initial(where, "c_0", initial[1], H, "[H]") if cell == "lstm" else (None, None)
+    c_0, c_source = _initial(where, "c_0", initial[1], H, "[H]") if declared.has_cell_state else (None, None)
+    weight_hh = diagonal = None
+    if declared.recurrence == "matrix":
+        columns = "P" if fed_back else "H"
+        weight_hh = shaped(where, "weight_hh", arrays.recurrent, (G * H, P), f"[{blocks}, {columns}]")
+    elif declared.recurrence == "diagonal":
+        diagonal = shaped(where, "diagonal", arrays.recurrent, (G * H,), f"[{blocks}]")
     direction = Direction(
         reverse=bool(reverse),
         weight_ih=w,
-        weight_hh=shaped(where, "weight_hh", arrays.weight_hh, (G * H, P), f"[{blocks}, {'P' if fed_back else 'H'}]"),
+        weight_hh=weight_hh,
         bias_ih=shaped_or_zeros(where, "bias_ih", arrays.bias_ih, (G * H,), f"[{blocks}]"),
         bias_hh=shaped_or_zeros(where, "bias_hh", arrays.bias_hh, (G * H,), f"[{blocks}]"),
         activations=functions,
@@ -232,9 +250,10 @@ def _layer(
         c_0=c_0,
         peephole=None if peephole is None else _peephole(where, peephole, gates, H),
         projection=fed_back,
+        diagonal=diagonal,
     )
     named = {**settings, "clip": clip_limit(where, settings["clip"])}
-    layer = RecurrentLayer("", cell, "", "", "", "" if cell == "lstm" else None, (direction,), **named)
+    layer = RecurrentLayer("", cell, "", "", "", "" if declared.has_cell_state else None, (direction,), **named)
     return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
 
 

@@ -13,15 +13,8 @@ OWN_GATE, ONE, COUPLED = 0, 1, 2
 NONE, IDENTITY, FUNCTION, SOFTMAX = 0, 1, 2, 3
 """What a projection does to its sums; NONE where there is no projection."""
 
-CELLS = {
-    ("lstm", False): LSTM,
-    ("lstm", True): LSTM,
-    ("gru", False): GRU_RESET_BEFORE,
-    ("gru", True): GRU_RESET_AFTER,
-    ("rnn", False): RNN,
-    ("rnn", True): RNN,
-}
-"""(cell, linear_before_reset) → its code."""
+CODES = {"lstm": LSTM, "gru_reset_after": GRU_RESET_AFTER, "gru_reset_before": GRU_RESET_BEFORE, "rnn": RNN}
+"""The form of a cell (`qrnn.model.kinds.recurrent.cell.Cell.form`) → its code."""
 
 FORGETS = {"gate": OWN_GATE, "one": ONE, "coupled": COUPLED}
 """The LSTM's forget gate → its code."""
@@ -29,4 +22,4 @@ FORGETS = {"gate": OWN_GATE, "one": ONE, "coupled": COUPLED}
 
 def codes_of(layer: QuantRecurrentDefinition) -> tuple[int, int]:
     """The codes of a layer's cell and of its forget gate."""
-    return CELLS[layer.cell, layer.linear_before_reset], FORGETS[layer.forget]
+    return CODES[layer.declaration.form(layer)], FORGETS[layer.forget]

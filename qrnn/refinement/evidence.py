@@ -100,7 +100,7 @@ def _direction(
     mask = batch.mask
     h = before(trace.arrays[f"{key}.h"], start, d.reverse, batch, layer.memory)[mask]
     candidate = reset = None
-    if layer.cell == "gru":
+    if layer.declaration.reset_gate is not None:
         r = gate_values(d.gates[0], trace.arrays[f"{key}.pre"][:, :, : layer.hidden_size])[mask]
         if layer.linear_before_reset:
             candidate, reset = operand_values(h, layer.h_operand), r

@@ -156,11 +156,11 @@ def _direction(
         return smooth[f"{key}.{name}"][mask]
 
     h = before(smooth[f"{key}.h"], d.h_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[mask]
-    values = {gate: seen(gate) for gate in layer.gates} if layer.cell != "rnn" else {"h": _hidden(d, seen)}
+    values = {gate: seen(layer.declaration.value_of(gate, d.projection is not None)) for gate in layer.gates}
     weights = _weights(layer, d, seen, h, smooth, key, batch)
     if not layer.update_keeps:  # the oracle shows 1 - z
         values["z"] = 1.0 - values["z"]
-    if layer.cell == "lstm" and (end := _ramp(layer, d, "output", choices)) is not None:
+    if layer.has_cell_state and (end := _ramp(layer, d, "output", choices)) is not None:
         c = activate(end, seen("c"))
         hidden = _hidden(d, seen)
         values["o"] = np.clip(
@@ -201,16 +201,10 @@ def _weights(
     batch: Batch,
 ) -> dict[str, FloatArray]:
     """Return the weights ω [M, H] of each gate."""
-    if layer.cell == "lstm":
-        assert d.c_0 is not None
+    c = None
+    if d.c_0 is not None:
         c = before(smooth[f"{key}.c"], d.c_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[batch.mask]
-        moves = {"i": seen("g"), "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("c"))}
-        if layer.forget == "coupled":
-            moves["i"] = seen("g") - c
-    elif layer.cell == "gru":
-        moves = {"r": np.ones_like(h), "z": h - seen("n"), "n": 1.0 - seen("z")}
-    else:
-        moves = {"h": np.ones((len(h), layer.hidden_size))}
+    moves = layer.declaration.sensitivities(layer, d, seen, h, c)
     squares = {gate: move**2 for gate, move in moves.items()}
     return {gate: w / np.maximum(w.mean(axis=0), 1e-12) + SHARE for gate, w in squares.items()}
 

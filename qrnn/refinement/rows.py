@@ -227,23 +227,30 @@ def _hessian(operands: FloatArray) -> FloatArray:
     return result
 
 
+def _matrix_of_x(
+    matrix: AnyMatrix, scale: FloatArray, rows: _Rows, x: FloatArray, methods: tuple[str, ...]
+) -> tuple[AnyMatrix, float]:
+    """Return a refined matrix whose rows read operands x [M, K] and nothing else, and what is left of its sums' error energy."""
+    hessian = _hessian(x)
+    if "rounding" in methods:
+        rows.value = round_rows(rows.weight, rows.grid, hessian)
+    now, plain = rows.energy(hessian)
+    correction = None
+    if "bias" in methods:
+        correction = (rows.weight - rows.value) @ x.mean(axis=0)
+        now -= len(x) * float((correction**2).sum())
+    return _integers(matrix, scale, rows, correction), now / plain if plain else 1.0
+
+
 def _dense(
     layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
 ) -> tuple[QuantDense, float]:
     fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
     scale = row_scale(layer.matrix, layer.pre_shift, fracs)
     rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
-    hessian = _hessian(seen.x)
-    if "rounding" in methods:
-        rows.value = round_rows(rows.weight, rows.grid, hessian)
-    now, plain = rows.energy(hessian)
-    correction = None
-    if "bias" in methods:
-        correction = (rows.weight - rows.value) @ seen.x.mean(axis=0)
-        now -= len(seen.x) * float((correction**2).sum())
-    matrix = _integers(layer.matrix, scale, rows, correction)
+    matrix, share = _matrix_of_x(layer.matrix, scale, rows, seen.x, methods)
     assert isinstance(matrix, QuantMatrix)
-    return replace(layer, matrix=matrix), now / plain if plain else 1.0
+    return replace(layer, matrix=matrix), share
 
 
 def _direction(
@@ -252,8 +259,12 @@ def _direction(
     """Return the refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
     fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
-    scale_ih, scale_hh = row_scale(d.ih, d.pre_shift, fracs), row_scale(d.hh, d.pre_shift, fracs)
+    scale_ih = row_scale(d.ih, d.pre_shift, fracs)
     ih = _rows(d.ih, scale_ih, real.weight_ih * (unit * 2.0**layer.x_operand.shift))
+    if d.hh is None or real.weight_hh is None:
+        matrix, share = _matrix_of_x(d.ih, scale_ih, ih, seen.x, methods)
+        return replace(d, ih=matrix), max(share, 0.0)
+    scale_hh = row_scale(d.hh, d.pre_shift, fracs)
     hh = _rows(d.hh, scale_hh, real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac))
     correction_ih, correction_hh, two = np.zeros(len(fracs)), np.zeros(len(fracs)), np.zeros(len(fracs), bool)
     now = plain = 0.0

@@ -139,7 +139,7 @@ def _formats(rng: Rng, roles: tuple[str, ...], projected: int | None) -> _Format
 
 def raw_model(rng: Rng) -> QuantModel:
     """One recurrent layer of random integers alone, from x to y, h_n and c_n."""
-    cell: CellKind = str(rng.choice(get_args(CellKind)))  # type: ignore[assignment]
+    cell: CellKind = str(rng.choice(("lstm", "gru", "rnn")))  # those for which every backend has a kernel
     forget: Forget = str(rng.choice(get_args(Forget))) if cell == "lstm" else "gate"  # type: ignore[assignment]
     blocks = gate_blocks(cell, forget)
     roles = (*blocks, "output") if cell == "lstm" else blocks

@@ -355,7 +355,7 @@ def test_cells_without_a_kernel(threads: int) -> None:
         want[:, :, 5 * k : 5 * k + 5] = out
     with (
         mock.patch.object(type(layer), "direction_loop", direction_loop, create=True),
-        mock.patch.object(recurrent, "CELLS", {}),
+        mock.patch.object(recurrent, "CODES", {}),
         eager_threads(2),
     ):
         engine, trace = cpu(model, None, threads), Trace()

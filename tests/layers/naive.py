@@ -149,6 +149,38 @@ def gru(
     return ys, h
 
 
+def min_gru(
+    xs: list[Vector],
+    h: Vector,
+    W: dict[str, Matrix],
+    b: dict[str, Vector],
+    *,
+    keeps: bool,
+    candidate: str = "linear",
+    clip: float = math.inf,
+) -> tuple[list[Vector], Vector]:
+    """Feng et al. 2024 (not keeps): z_t = σ(W_z x_t + b_z), h_t = (1 - z_t) h_{t-1} + z_t g(W_n x_t + b_n)."""
+    ys = []
+    for x in xs:
+        z = [sigmoid(clamp(dot(W["z"][j], x) + b["z"][j], clip)) for j in range(len(h))]
+        n = [FUNCTIONS[candidate](clamp(dot(W["n"][j], x) + b["n"][j], clip)) for j in range(len(h))]
+        share = [1.0 - v for v in z] if keeps else z  # of what is new
+        h = [h[j] + share[j] * (n[j] - h[j]) for j in range(len(h))]
+        ys.append(h)
+    return ys, h
+
+
+def indrnn(
+    xs: list[Vector], h: Vector, W: Matrix, u: Vector, b: Vector, f: str, clip: float = math.inf
+) -> tuple[list[Vector], Vector]:
+    """Li et al. 2018: h_t = f(W x_t + u ⊙ h_{t-1} + b)."""
+    ys = []
+    for x in xs:
+        h = [FUNCTIONS[f](clamp(dot(W[j], x) + u[j] * h[j] + b[j], clip)) for j in range(len(h))]
+        ys.append(h)
+    return ys, h
+
+
 def rnn(
     xs: list[Vector], h: Vector, W: Matrix, U: Matrix, b: Vector, f: str, clip: float = math.inf
 ) -> tuple[list[Vector], Vector]:

@@ -98,6 +98,30 @@ def gru_case(rng: np.random.Generator, after: bool, keeps: bool, bias: bool = Tr
     return build, run, H
 
 
+def min_gru_case(rng: np.random.Generator, keeps: bool, **options: Any) -> Case:
+    W, b = blocks(rng, "zn", I), blocks(rng, "zn")
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        return layers.min_gru(x, rows(W), rows(b), update_keeps=keeps, **options, **initial)
+
+    def run(xs: list[Any], h: list[float], _c: list[float]) -> tuple[Any, ...]:
+        return naive.min_gru(xs, h, plain(W), plain(b), keeps=keeps, **options)
+
+    return build, run, H
+
+
+def indrnn_case(rng: np.random.Generator, activation: str, **options: Any) -> Case:
+    W, u, b = rng.normal(size=(H, I)), rng.uniform(-1, 1, H), rng.normal(size=H)
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        return layers.indrnn(x, W, u, b, activation=activation, **options, **initial)
+
+    def run(xs: list[Any], h: list[float], _c: list[float]) -> tuple[Any, ...]:
+        return naive.indrnn(xs, h, plain(W), plain(u), plain(b), activation, **options)
+
+    return build, run, H
+
+
 def rnn_case(rng: np.random.Generator, activation: str, **options: Any) -> Case:
     W, U, b, b_hh = rng.normal(size=(H, I)), 0.6 * rng.normal(size=(H, H)), rng.normal(size=H), rng.normal(size=H)
 
@@ -131,6 +155,12 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
     "gru, exchanged": lambda rng: gru_case(rng, True, False),
     "gru, exchanged, step": lambda rng: gru_case(rng, True, False, gate="step"),
     "gru, clip": lambda rng: gru_case(rng, False, False, clip=0.5),
+    "min_gru": lambda rng: min_gru_case(rng, False),
+    "min_gru, tanh": lambda rng: min_gru_case(rng, False, candidate="tanh"),
+    "min_gru, exchanged, clip": lambda rng: min_gru_case(rng, True, clip=0.5),
+    "indrnn, relu": lambda rng: indrnn_case(rng, "relu"),
+    "indrnn, tanh": lambda rng: indrnn_case(rng, "tanh"),
+    "indrnn, clip": lambda rng: indrnn_case(rng, "relu", clip=0.5),
     "rnn, tanh": lambda rng: rnn_case(rng, "tanh"),
     "rnn, relu": lambda rng: rnn_case(rng, "relu"),
     "rnn, sigmoid": lambda rng: rnn_case(rng, "sigmoid"),

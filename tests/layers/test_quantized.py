@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,9 @@ import qrnn
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.backends import available_backends
-from qrnn.errors import DataError
+from qrnn.errors import DataError, ModelFileError, QuantizationError, UnsupportedError
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent.quantized import QuantPeephole
 from qrnn.model.quant_model import QuantModel
 
 
@@ -46,7 +48,7 @@ def cells(names: Iterable[str]) -> pytest.MarkDecorator:
     )
 
 
-every_cell = cells(TOOL.CELLS)
+every_cell = cells([*TOOL.CELLS, *TOOL.REFERENCE_CELLS])
 HIDDEN, INPUTS = 12, 4
 LENGTHS = np.array([40, 0, 23, 1, 37])
 
@@ -55,7 +57,13 @@ LENGTHS = np.array([40, 0, 23, 1, 37])
 # unit; 21 to 27 for the IRNN, which sums every rounding of it as well. Step gates are discontinuous: a pre-activation beside 0
 # flips its gate, and what follows differs; only that the backends agree can be asked of them.
 DEFAULT_BOUND = 37.0
-BOUNDS = {"lstm_projection": 30.0, "lstm_peephole_projection": 30.0, "irnn": 18.0, "lstm_step_gates": None}
+BOUNDS = {
+    "indrnn_relu": DEFAULT_BOUND,
+    "lstm_projection": 30.0,
+    "lstm_peephole_projection": 30.0,
+    "irnn": 18.0,
+    "lstm_step_gates": None,
+}
 RELU_BOUND = 27.0
 
 
@@ -67,7 +75,18 @@ def bound(name: str) -> float | None:
 def models(name: str, activations: Any = 8) -> tuple[FloatModel, QuantModel]:
     model = TOOL.cell(name, HIDDEN, INPUTS)
     x = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    return model, qrnn.quantize(model, {"x": x}, qrnn.Scheme(activations=activations))
+    # the choice of the inputs' format runs integers on the default backend
+    scheme = qrnn.Scheme(activations=activations, **({"input": "8"} if name in TOOL.REFERENCE_CELLS else {}))
+    return model, qrnn.quantize(model, {"x": x}, scheme)
+
+
+def backend_of(name: str) -> str:
+    """The backend that runs one cell for a test of one backend."""
+    return "reference" if name in TOOL.REFERENCE_CELLS else "cpu"
+
+
+def session_of(name: str, quantized: QuantModel) -> qrnn.Session:
+    return qrnn.Session(quantized, backend_of(name))
 
 
 @cache
@@ -90,11 +109,11 @@ def assert_same(a: qrnn.RunResult, b: qrnn.RunResult) -> None:
 def sqnr(name: str, activations: Any = 8) -> float:
     model, quantized = models(name, activations)
     want = qrnn.run_oracle(model, {"x": data()}).outputs["y"]
-    return sqnr_db(want, qrnn.Session(quantized).run({"x": data()}).outputs["y"])
+    return sqnr_db(want, session_of(name, quantized).run({"x": data()}).outputs["y"])
 
 
 @pytest.mark.parametrize("activations", [8, pytest.param(16, marks=pytest.mark.matrix)])
-@every_cell
+@cells(TOOL.CELLS)
 def test_backends_agree(name: str, activations: int) -> None:
     _, quantized = models(name, activations)
     results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in available_backends()]
@@ -104,7 +123,20 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
-@cells([name for name in TOOL.CELLS if bound(name) is not None])
+@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
+def test_what_cannot_run_a_cell_refuses_it_by_name(name: str, tmp_path: Path) -> None:
+    _, quantized = models(name)
+    cell = quantized.recurrent_layers[0].cell
+    for backend in available_backends():
+        if backend != "reference":
+            with pytest.raises(UnsupportedError, match=f"backend '{backend}' cannot run the cell '{cell}' yet"):
+                qrnn.Session(quantized, backend)
+    with pytest.raises(UnsupportedError, match=f"exported C cannot run the cell '{cell}' yet"):
+        qrnn.export_model(quantized, qrnn.load_target("cortex-m4"), tmp_path / "c", "cell")
+    assert not (tmp_path / "c").exists()
+
+
+@cells([name for name in (*TOOL.CELLS, *TOOL.REFERENCE_CELLS) if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
     assert least is not None
@@ -120,7 +152,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
     _, quantized = models(name)
-    session = qrnn.Session(quantized)
+    session = session_of(name, quantized)
     together = session.run({"x": data()}, LENGTHS).outputs["y"]
     has_time = quantized.outputs[0].has_time
     for n, length in enumerate(LENGTHS):
@@ -135,7 +167,7 @@ def test_padding_is_not_seen(name: str) -> None:
 @every_cell
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
-    session, x = qrnn.Session(quantized), data()[:, :12]
+    session, x = session_of(name, quantized), data()[:, :12]
     if name.endswith("bidirectional"):
         with pytest.raises(DataError, match="reads the sequence backwards"):
             session.step({"x": x[:, 0]})
@@ -168,20 +200,27 @@ def _stateful(name: str) -> FloatModel:
         U, weights = d.orthogonal(HIDDEN, d.O), d.head("softmax")
         y_0 = layers.state("h_0", d.O)
         h = layers.jordan(x, d.matrix(HIDDEN, INPUTS), U, None, *weights, output="softmax", y_0=y_0).recurrent
+    elif name == "min_gru":
+        h = layers.min_gru(x, *d.min_gru(), h_0=h_0)
+    elif name == "indrnn":
+        h = layers.indrnn(x, *d.indrnn(), h_0=h_0)
     else:
         h = layers.rnn(x, *d.rnn(), activation="relu", h_0=h_0)
     return layers.model(name, {"y": h.output, "h": h.h_n} | ({"c": h.c_n} if h.c_n else {}))
 
 
-@pytest.mark.parametrize("name", ["lstm 1997", "lstm projection", "gru exchanged", "jordan softmax", "rnn relu"])
+@pytest.mark.parametrize(
+    "name", ["lstm 1997", "lstm projection", "gru exchanged", "jordan softmax", "rnn relu", "min_gru", "indrnn"]
+)
 def test_states_carried_through_graph_inputs(name: str) -> None:
     """Last states given back as initial ones: two halves equal the whole, bit for bit, and all of it is near the oracle."""
     model = _stateful(name)
     calibration = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    quantized = qrnn.quantize(model, {"x": calibration})
+    loops = name in ("min_gru", "indrnn")  # of `REFERENCE_CELLS`
+    quantized = qrnn.quantize(model, {"x": calibration}, qrnn.Scheme(input="8" if loops else "auto"))
     start = {i.name: np.full((len(LENGTHS), i.features), 0.25) for i in model.inputs if i.kind == "state"}
     want = qrnn.run_oracle(model, {"x": data(), **start}).outputs
-    for backend in available_backends():
+    for backend in ("reference",) if loops else available_backends():
         session = qrnn.Session(quantized, backend)
         whole = session.run({"x": data(), **start})
         first = session.run({"x": data()[:, :15], **start})
@@ -197,16 +236,15 @@ def test_files(name: str, tmp_path: Path) -> None:
     _, quantized = models(name)
     path = tmp_path / "model.qrnn"
     qrnn.save(quantized, path)
-    assert_same(
-        qrnn.Session(quantized).run({"x": data()}, LENGTHS), qrnn.Session(qrnn.load(path)).run({"x": data()}, LENGTHS)
-    )
+    runs = [session_of(name, m).run({"x": data()}, LENGTHS) for m in (quantized, qrnn.load(path))]
+    assert_same(*runs)
 
 
 @every_cell
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""
     model, quantized = models(name)
-    report = qrnn.compare(model, quantized, {"x": data()})
+    report = qrnn.compare(model, quantized, {"x": data()}, backend=backend_of(name))
     assert report.outputs["y"].sqnr_db == pytest.approx(sqnr(name), abs=1e-6)
     assert report.layers
     assert all(np.isfinite(e.largest) for e in report.layers.values())
@@ -224,3 +262,53 @@ def test_the_catalogue_is_repeatable_and_of_the_sizes_asked_for() -> None:
         assert np.abs(y).max() < 20.0
     other = qrnn.run_oracle(TOOL.cell("lstm", 16, 3, seed=2), {"x": x}).outputs["y"]
     assert np.abs(other - qrnn.run_oracle(a["lstm"], {"x": x}).outputs["y"]).max() > 0.1
+
+
+@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
+def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refined integers are no further from the float model than plain ones, and have other weights; every integer part can stand alone."""
+    for module in ("qrnn.refinement.rows", "qrnn.refinement.evidence", "qrnn.accuracy.explain"):
+        monkeypatch.setattr(f"{module}.Session", lambda model: qrnn.Session(model, "reference"))
+    model, plain = models(name)
+    # features that go together, so that rounding to the nearest is not the best
+    batch = {"x": 0.5 + data() @ (np.full((INPUTS, INPUTS), 0.5) + 0.1 * np.eye(INPUTS))}
+    refined = qrnn.quantize(model, batch, qrnn.Scheme(input="8", refine="rounding,bias"))
+    given = qrnn.quantize(model, batch, qrnn.Scheme(input="8"))
+    assert (refined.matrices[0].matrix.weight != given.matrices[0].matrix.weight).any()
+    want = qrnn.run_oracle(model, batch).outputs["y"]
+    near = [sqnr_db(want, qrnn.Session(m, "reference").run(batch).outputs["y"]) for m in (given, refined)]
+    assert near[1] >= near[0]
+    found = qrnn.explain(model, plain, {"x": data()})
+    assert found.sqnr_db_all_parts == pytest.approx(found.sqnr_db, abs=0.5)
+    parts = {part.kind for part in plain.recurrent_layers[0].integer_parts()}
+    assert "h operand" not in parts
+    assert ("recurrent weights" in parts) == (plain.recurrent_layers[0].directions[0].diagonal is not None)
+
+
+def test_what_reads_h_is_what_the_cell_has() -> None:
+    (diagonal,), (nothing,) = (models(name)[1].recurrent_layers for name in ("indrnn_tanh", "min_gru"))
+    (d,), (e,) = diagonal.directions, nothing.directions
+    matrix = models("rnn_tanh")[1].recurrent_layers[0].directions[0].hh
+    assert d.diagonal is not None
+    for layer, direction, says in (
+        (diagonal, lambda: replace(d, diagonal=None), r"indrnn\[0\]: diagonal and indrnn disagree"),
+        (diagonal, lambda: replace(d, diagonal=None, hh=matrix), "hh and the cell indrnn disagree"),
+        (diagonal, lambda: replace(d, hh=matrix), "both a diagonal and a matrix hh"),
+        (diagonal, lambda: replace(d, diagonal=QuantPeephole(*(a[1:] for a in ends(d.diagonal)))), "diagonal size"),
+        (nothing, lambda: replace(e, diagonal=d.diagonal), "diagonal size|diagonal and min_gru disagree"),
+    ):
+        with pytest.raises(ModelFileError, match=says):
+            replace(layer, directions=(direction(),))
+
+
+def ends(weights: QuantPeephole) -> tuple[Any, Any]:
+    return weights.weight, weights.shift
+
+
+def test_a_diagonal_that_16_bits_cannot_hold_is_refused() -> None:
+    d = TOOL.Draw(HIDDEN, INPUTS, np.random.default_rng(0))
+    W, u, b = d.indrnn()
+    u[3] = 1e7
+    h = layers.indrnn(layers.input("x", INPUTS), W, u, b, activation="tanh", name="enc")
+    with pytest.raises(QuantizationError, match=r"enc\[0\], row 3: diagonal weight 1e\+07 is too large for 16 bits"):
+        qrnn.quantize(layers.model("m", {"y": h.output}), {"x": data()}, qrnn.Scheme(input="8"))

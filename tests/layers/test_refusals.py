@@ -41,6 +41,14 @@ BAD_DATA: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: lstm(forget="one"),
         "lstm 'enc': weight_ih has shape [20, 3], expected [3·H, I] with I = 3 and the blocks i, g, o",
     ),
+    "rows of min_gru": (
+        lambda: layers.min_gru(X, np.ones((9, 3))),
+        "min_gru: weight_ih has shape [9, 3], expected [2·H, I] with I = 3 and the blocks z, n",
+    ),
+    "diagonal": (
+        lambda: layers.indrnn(X, np.ones((5, 3)), np.ones((5, 5)), name="enc"),
+        "indrnn 'enc': diagonal has shape [5, 5], expected [H] = [5]",
+    ),
     "columns": (lambda: lstm(weight_ih=np.ones((20, 4))), "weight_ih has shape [20, 4], expected [4·H, I] with I = 3"),
     "axes": (lambda: lstm(weight_ih=np.ones(20)), "weight_ih has shape [20], expected [4·H, I] with I = 3"),
     "recurrent": (
@@ -140,11 +148,15 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: layers.dense(LSTM.c_n, U),  # type: ignore[arg-type]
         "dense: its input is the last cell state 'lstm.c_n', which may only be an output of the model",
     ),
+    "min_gru's update": (
+        lambda: layers.min_gru(X, np.ones((10, 3)), gate="tanh", name="m"),
+        "min_gru 'm': update_keeps=False with gate=tanh: 1 - z needs a function with values in [0, 1]",
+    ),
     "exchanged update": (
         lambda: layers.gru(X, W[:15], U[:15], gate="tanh", update_keeps=False, name="g"),
         "gru 'g': update_keeps=False with gate=tanh: 1 - z needs a function with values in [0, 1]",
     ),
-    "no recurrent layer": (lambda: model(y=layers.dense(X, W)), "model 'net' has no recurrent layer"),
+    "no recurrent layer": (lambda: model(y=layers.dense(X, W)), "model 'net' has no layer with a state"),
     "input as output": (lambda: model(y=LSTM.output, x=X), "output 'x' passes the input 'x' through"),
     "time and no time": (lambda: model(y=(LSTM.output, LSTM.h_n)), "output 'y' joins tensors with and without a time"),
     "concat": (

@@ -11,12 +11,12 @@ from typing import Any, get_args
 import numpy as np
 
 from model.qrnn_files import QrnnFile
-from qrnn.model.kinds.recurrent.definition import CellKind, Forget
+from qrnn.model.kinds.recurrent.definition import GATES, Forget
 
 Path = tuple[Any, ...]
 
 ENUMS: dict[str, tuple[str, ...]] = {
-    "cell": get_args(CellKind),
+    "cell": tuple(GATES),
     "forget": get_args(Forget),
     "kind": ("features", "tokens", "lengths", "state"),
     "type": (

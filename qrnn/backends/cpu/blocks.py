@@ -188,14 +188,12 @@ PHASES = {
 }
 
 CELLS = {
-    ("lstm", False): ("lstm",),
-    ("lstm", True): ("lstm",),
-    ("gru", True): ("gru_reset_after",),
-    ("gru", False): ("gru_reset_before_r", "gru_reset_before_n"),
-    ("rnn", False): ("rnn",),
-    ("rnn", True): ("rnn",),
+    "lstm": ("lstm",),
+    "gru_reset_after": ("gru_reset_after",),
+    "gru_reset_before": ("gru_reset_before_r", "gru_reset_before_n"),
+    "rnn": ("rnn",),
 }
-"""(cell, linear_before_reset) → the phases of a step."""
+"""The form of a cell → the phases of a step."""
 
 FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
 """forget → the phases of a step, for an LSTM whose forget gate is not a gate of its own."""
@@ -203,7 +201,7 @@ FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
 
 def phases_of(layer: QuantRecurrentDefinition) -> tuple[str, ...]:
     """The phases of a layer's steps."""
-    return FORGETS.get(layer.forget) or CELLS[layer.cell, layer.linear_before_reset]
+    return FORGETS.get(layer.forget) or CELLS[layer.declaration.form(layer)]
 
 
 STEP_ARGS = (

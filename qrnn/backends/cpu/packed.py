@@ -116,7 +116,7 @@ def is_simple(layer: QuantRecurrentDefinition, d: QuantDirection) -> bool:
     """Whether a direction is as most are: the values of each gate function in [0, 32768] or within ±32767, no pre_shift, a cell two bits or
     more finer than its function's argument. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction
     set has them and the tables fit them."""
-    finer = layer.cell != "lstm" or layer.shifts(d).argument > 1
+    finer = not layer.has_cell_state or layer.shifts(d).argument > 1
     return finer and spans_of(layer, d) != "" and not d.pre_shift.any()
 
 
@@ -128,16 +128,16 @@ def forms_of(
     lookup = lookup_of(d.gates, simple and isa.words)
     gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
     q15 = all(f.out_frac == steps.Q15 for f in gates.values())
-    ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.hh))
+    ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
     if not simple:  # what is not has few forms: of usual functions, and of any
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
-        narrow = usual and layer.cell != "rnn" and (layer.cell != "lstm" or shifts.argument > 0)
+        narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
         own = (lookup, spans if narrow else "", narrow)
         return (
             steps.Form(lookup=lookup, bits=bits[0]),
             steps.Form(False, (), True, bits[1], *own, peephole=d.peephole is not None),
         )
-    rescaled = {"lstm": shifts.hidden != steps.Q15, "gru": shifts.candidate != 0, "rnn": False}[layer.cell]
+    rescaled = shifts.hidden != steps.Q15 if layer.has_cell_state else shifts.candidate != 0
     return (
         steps.Form(True, (), ih, bits[0], lookup),
         steps.Form(True, variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None),
@@ -178,7 +178,7 @@ def pack_direction(
     return FusedDirection(
         (isa.operand_bits == 16, (isa.offset, isa.low_offset)),
         pack_matrix(isa, d.ih, d.pre_shift, (phases[0].gates,), x, bits[0]),
-        pack_matrix(isa, d.hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1], d.peephole),
+        pack_matrix(isa, d.matrix_hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1], d.peephole),
         functions,
         pack_formats(layer, d),
         tuple(tables),
@@ -330,7 +330,7 @@ class FusedForms:
         self.direction = d
         self._make = lambda bits: FusedRun(isa, layer, d, bits, code)
         self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
-        self._hh_bytes, self._model_bytes = d.hh.weight.size, model_bytes
+        self._hh_bytes, self._model_bytes = d.matrix_hh.weight.size, model_bytes
         self._cached = int(isa.outgrown * cache_bytes())
         self._runs: dict[tuple[int, int], FusedRun] = {}
         if not any(self._four):

@@ -54,7 +54,7 @@ def pack_direction(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[
     """(ih, hh, gates, projection, formats) of `kernels.run_sequences`."""
     return (
         pack_matrix(d.ih),
-        pack_matrix(d.hh),
+        pack_matrix(d.matrix_hh),
         (d.pre_shift, *pack_gates(d.gates), _pack_peephole(d.peephole)),
         _pack_projection(d.projection, layer.h_frac),
         pack_formats(layer, d),
@@ -63,7 +63,7 @@ def pack_direction(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[
 
 def traces_of(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> tuple[Int16Array, Int32Array]:
     """What `kernels.run_sequences` traces into: nothing where there are no steps."""
-    pre = np.zeros((sequences, steps, d.hh.weight.shape[0]), np.int16)
+    pre = np.zeros((sequences, steps, len(d.pre_shift)), np.int16)
     return pre, np.zeros((sequences, steps, c.shape[1]), np.int32)
 
 
@@ -73,7 +73,7 @@ def scratch(layer: QuantRecurrentDefinition, d: QuantDirection, threads: int) ->
     h operands [3, P] (two in turn, and r·h); h before its projection and its operands [2, H or 0] (a gang of one only); of each thread its x
     operands, parts of the inputs [BLOCK, R], gate arguments, requantized R·h and gate outputs [R]; sums and weights of a projection [P]; flags.
     """
-    rows, fed_back = d.hh.weight.shape[0], layer.output_size
+    rows, fed_back = len(d.pre_shift), layer.output_size
     return (
         np.empty((3, fed_back), np.int16),
         np.empty((2, layer.hidden_size if d.projection is not None else 0), np.int16),

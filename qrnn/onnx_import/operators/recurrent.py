@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.recurrent.cells import CELLS as DECLARATIONS
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder, NodeLengths
@@ -202,8 +203,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
     build.lengths_of.append(NodeLengths(node.where, _lengths(node, build), any(reverse) and not build.one_step))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
-    lstm = cell.kind == "lstm"
-    c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if lstm else [None] * count
+    has_cell_state = DECLARATIONS[cell.kind].has_cell_state
+    c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if has_cell_state else [None] * count
     if (
         build.one_step
         and build.stream
@@ -236,7 +237,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         y = build.result(node, size, True, part=part)
         h_n = build.result(node, size, False, 1, "h_n", part)
         h_n.steps = y
-        c_n = build.result(node, size, False, 2, "c_n", part) if lstm else None
+        c_n = build.result(node, size, False, 2, "c_n", part) if has_cell_state else None
         build.layers.append(
             Recurrent(
                 name=node.name,

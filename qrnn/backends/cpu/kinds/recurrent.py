@@ -24,7 +24,7 @@ from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import FusedForms, can_fuse
 from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, TASK_MACS, Tasks
 from qrnn.model.batch import shortest
-from qrnn.model.cell_codes import CELLS, codes_of
+from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.layer_facts import StateArray
@@ -68,7 +68,7 @@ class RecurrentRun(LayerRun):
 
     @property
     def has_calls(self) -> bool:
-        return (self._layer.cell, self._layer.linear_before_reset) in CELLS
+        return self._layer.declaration.form(self._layer) in CODES
 
     @property
     def plain_directions(self) -> tuple[str, ...]:
@@ -307,7 +307,7 @@ class RecurrentRun(LayerRun):
 
 def _macs(d: QuantDirection) -> int:
     """Multiply-adds of a step of a direction."""
-    return d.ih.weight.size + d.hh.weight.size
+    return d.ih.weight.size + d.matrix_hh.weight.size
 
 
 def largest_gang(macs: int) -> int:

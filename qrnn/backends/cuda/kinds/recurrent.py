@@ -32,8 +32,7 @@ from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import MOST_COLUMNS, ProductWeights, planes_of, row_parameters, upload
 from qrnn.backends.cuda.work import device_array
-from qrnn.errors import BackendError
-from qrnn.model.cell_codes import CELLS, COUPLED, FORGETS, FUNCTION, IDENTITY, NONE, ONE, OWN_GATE, SOFTMAX, codes_of
+from qrnn.model.cell_codes import CODES, COUPLED, FORGETS, FUNCTION, IDENTITY, NONE, ONE, OWN_GATE, SOFTMAX, codes_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
@@ -66,7 +65,7 @@ class DirectionWeights:
         d = layer.directions[number]
         self.direction, self.reverse = d, d.reverse
         self.cell, self.forget = codes_of(layer)
-        self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, d.hh.weight.shape[0]
+        self.hidden, self.fed_back, self.size = layer.hidden_size, layer.output_size, len(d.pre_shift)
         self.inputs = ProductWeights(d.ih, d.pre_shift, layer.x_operand)
         self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)
         self.layout = Layout(self.cell, len(layer.gates), layer.hidden_size, self.planes)
@@ -77,7 +76,7 @@ class DirectionWeights:
         elif self.planes == 2 and self.hidden > MOST_COLUMNS:
             self.not_fused = f"the step kernels take at most {MOST_COLUMNS} units with 16-bit operands"
         self.fused = not self.not_fused
-        self.rows = upload(row_parameters(d.hh, d.pre_shift))
+        self.rows = upload(row_parameters(d.matrix_hh, d.pre_shift))
         self.params, self.tables = (upload(v) for v in pack_gates(d.gates))
         self.formats = upload(pack_formats(layer, d))
         self.peephole = upload(_peephole(d))
@@ -86,12 +85,12 @@ class DirectionWeights:
     @cached_property
     def fragments(self) -> Any:
         """R for `steps`."""
-        return upload(pack_weights(self.direction.hh.weight, gate_order(self.layout.gates, self.hidden)))
+        return upload(pack_weights(self.direction.matrix_hh.weight, gate_order(self.layout.gates, self.hidden)))
 
     @cached_property
     def columns(self) -> Any:
         """R as [P, rows] int8 for `general`."""
-        return upload(self.direction.hh.weight.T)
+        return upload(self.direction.matrix_hh.weight.T)
 
     @cached_property
     def projection(self) -> ProjectionWeights:
@@ -229,7 +228,7 @@ def has_kernel(layer: QuantRecurrent) -> bool:
     A field that a later version adds is none of theirs, so that a layer which has it runs by its own definition, not by a kernel that
     would overlook it.
     """
-    if CELLS.get((layer.cell, layer.linear_before_reset)) not in CELL_NAMES:
+    if CODES.get(layer.declaration.form(layer)) not in CELL_NAMES:
         return False
     if FORGETS.get(layer.forget) not in (OWN_GATE, ONE, COUPLED):
         return False
@@ -252,13 +251,7 @@ class DeviceRecurrent(DeviceLayer):
         if has_kernel(layer):
             self.directions = tuple(DirectionWeights(layer, number) for number in numbers)
         else:
-            loop: Any = getattr(layer, "direction_loop", None)
-            if loop is None:
-                raise BackendError(
-                    f"layer {layer.name!r}: backend 'cuda' has no kernel for this form of cell {layer.cell!r}, and the cell has no definition "
-                    "as a loop that could be compiled; use backend 'reference'"
-                )
-            self._loops = tuple(StepCode(loop(number)) for number in numbers)
+            self._loops = tuple(StepCode(layer.direction_loop(number)) for number in numbers)
 
     def choices(self, setting: Setting, batch: int) -> dict[int, Choice]:
         if self._loops:

@@ -1,18 +1,16 @@
-"""The equations of recurrent layers in float64, written from the ONNX operator specification.
+"""Recurrent layers in float64: the walk over directions and steps; the equation of a step is the cell's.
 
 They know nothing of the integer contract; they are checked against ONNX Runtime, and everything else is measured against them.
-Source: ONNX operator specification, LSTM-14, GRU-14, RNN-14, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from qrnn.model.activation import activate, softmax
 from qrnn.model.kinds.last_step import last_of
-from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, RecurrentDefinition
+from qrnn.model.kinds.recurrent.cell import CellRun
+from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.surroundings import Equations
 
@@ -30,7 +28,7 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
         order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
         traces = _run_direction(layer, key, direction, x[sequences, order], run, axis.lengths)
         h_ns.append(last_of(axis, traces["h"]))
-        if layer.cell == "lstm":
+        if layer.has_cell_state:
             c_ns.append(last_of(axis, traces["c"]))
         in_time = {name: trace[sequences, order] for name, trace in traces.items()}  # the reversal is its own inverse
         ys.append(np.where(mask[:, :, None], in_time["h"], 0.0))
@@ -49,8 +47,7 @@ def _run_direction(
 
     States are frozen past a sequence's end, or, of a layer without memory, what each step begins with.
     """
-    step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": _rnn_step}[layer.cell]
-    cell = _Cell(layer, key, d, run)
+    step, cell = layer.declaration.equation, CellRun(layer, key, d, run)
     N, T, _ = x.shape
     h = h_0 = d.h_0.of(run.size, run.states)
     c = c_0 = d.c_0.of(run.size, run.states) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
@@ -76,75 +73,3 @@ def _run_direction(
         for name, value in now.items():
             out[name][:, t] = value
     return out
-
-
-def _split(layer: RecurrentDefinition, rows: FloatArray) -> dict[str, FloatArray]:
-    """Gate → its block of the last axis."""
-    return dict(zip(layer.gates, np.split(rows, len(layer.gates), axis=-1), strict=True))
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One direction in a run."""
-
-    layer: RecurrentDefinition
-    key: str
-    d: Direction
-    run: Equations
-
-    def activate(self, role: str, x: FloatArray) -> FloatArray:
-        """The function of a gate or candidate, whose argument is clipped.
-
-        The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
-        activation, and so does this.
-        """
-        clip = None if role == "output" else self.layer.clip
-        real = activate(self.d.activations[GATE_ROLE[role]], x if clip is None else np.clip(x, -clip, clip))
-        return self.run.gate(f"{self.key}.{role}", x, real)
-
-    def operand(self, h: FloatArray) -> FloatArray:
-        """h, or r·h, as R reads it."""
-        return self.run.operand(f"{self.key}.h", h)
-
-
-def _lstm_step(cell: _Cell, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
-    layer, d = cell.layer, cell.d
-    pre = _split(layer, wx + cell.operand(h) @ d.weight_hh.T + d.bias_hh)
-    peephole = _split(layer, np.zeros(wx.shape[1]) if d.peephole is None else d.peephole)
-    now = {"pre_i": pre["i"] + peephole["i"] * c, "pre_g": pre["g"]}
-    now["i"], now["g"] = cell.activate("i", now["pre_i"]), cell.activate("g", pre["g"])
-    if layer.forget == "gate":
-        now["pre_f"] = pre["f"] + peephole["f"] * c
-        now["f"] = cell.activate("f", now["pre_f"])
-        forget = now["f"]
-    elif layer.forget == "coupled":
-        forget = 1.0 - now["i"]
-    else:
-        forget = np.ones_like(c)
-    now["c"] = cell.run.state(f"{cell.key}.c", forget * c + now["i"] * now["g"])
-    now["pre_o"] = pre["o"] + peephole["o"] * now["c"]
-    now["o"] = cell.activate("o", now["pre_o"])
-    now["h"] = now["o"] * cell.activate("output", now["c"])
-    return now
-
-
-def _gru_step(cell: _Cell, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
-    layer, d = cell.layer, cell.d
-    a, b, read = _split(layer, wx), _split(layer, d.bias_hh), cell.operand(h)
-    R = dict(zip(layer.gates, np.split(d.weight_hh, 3), strict=True))
-    now = {f"pre_{gate}": a[gate] + read @ R[gate].T + b[gate] for gate in ("r", "z")}
-    r, z = cell.activate("r", now["pre_r"]), cell.activate("z", now["pre_z"])
-    if not layer.update_keeps:
-        z = 1.0 - z
-    if layer.linear_before_reset:
-        now["pre_n"] = a["n"] + r * (read @ R["n"].T + b["n"])
-    else:
-        now["reset_h"] = r * h
-        now["pre_n"] = a["n"] + cell.operand(now["reset_h"]) @ R["n"].T + b["n"]
-    n = cell.activate("n", now["pre_n"])
-    return now | {"r": r, "z": z, "n": n, "h": z * h + (1.0 - z) * n}
-
-
-def _rnn_step(cell: _Cell, wx: FloatArray, h: FloatArray, _c: FloatArray) -> dict[str, FloatArray]:
-    pre = wx + cell.operand(h) @ cell.d.weight_hh.T + cell.d.bias_hh
-    return {"pre_h": pre, "h": cell.activate("h", pre)}

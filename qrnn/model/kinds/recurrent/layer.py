@@ -15,7 +15,7 @@ from qrnn.model.surroundings import Equations, InputRanges, Plan
 
 @dataclass(frozen=True)
 class Recurrent(RecurrentDefinition):
-    """An LSTM, GRU or RNN layer, one or two directions; see `RecurrentDefinition` for its fields."""
+    """A recurrent layer, one or two directions; see `RecurrentDefinition` for its fields."""
 
     def equation(self, run: Equations) -> None:
         run_equation(self, run)

@@ -11,7 +11,18 @@ from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
 from qrnn.model.kinds.softmax import MOST_FEATURES
-from qrnn.model.layer_facts import Bytes, Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, StateArray, Written
+from qrnn.model.layer_facts import (
+    Bytes,
+    Chosen,
+    LayerMatrix,
+    Part,
+    Reading,
+    Rounding,
+    StandIns,
+    StateArray,
+    StepLoop,
+    Written,
+)
 from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
 from qrnn.model.surroundings import Checks
 
@@ -40,13 +51,23 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return any(d.reverse for d in self.directions)
 
     def states(self) -> tuple[StateArray, ...]:
-        D, cells = len(self.directions), self.hidden_size if self.cell == "lstm" else 0
-        h_0 = tuple(d.h_0 for d in self.directions)
+        """h, and c, of size 0 for a cell without c; their first axis is that of the directions."""
+        D = len(self.directions)
         c_0 = tuple(d.c_0 for d in self.directions if d.c_0 is not None)
         return (
-            StateArray("h", (D, self.output_size), np.int16, STATE_MAX, self.h_frac, h_0),
-            StateArray("c", (D, cells), np.int32, CELL_MAX, self.c_frac, c_0),
+            StateArray(
+                "h", (D, self.output_size), np.int16, STATE_MAX, self.h_frac, tuple(d.h_0 for d in self.directions)
+            ),
+            StateArray("c", (D, self.cell_size), np.int32, CELL_MAX, self.c_frac, c_0),
         )
+
+    def direction_loop(self, number: int) -> StepLoop:
+        """One step of a direction: the definition that every backend is held to.
+
+        Its states are h [N, P] int16 and c [N, H] int32, [N, 0] for a cell without c. A step writes one row of ``out`` [N, T', P], the new h.
+        Its first scratch array holds the arguments of the gates, [N, G·H] int16, as a trace shows them.
+        """
+        return self.declaration.step_loop(self, self.directions[number])
 
     def check(self, checks: Checks) -> None:
         D = len(self.directions)
@@ -76,6 +97,8 @@ class QuantRecurrent(QuantRecurrentDefinition):
                 ("weight_ih", "input weights", d.ih, self.x_operand),
                 ("weight_hh", "recurrent weights", d.hh, self.h_operand),
             ):
+                if matrix is None:
+                    continue
                 part = Part(key, kind)
                 found.append(
                     LayerMatrix(f"{key}.{name}", part, matrix, d.pre_shift, self.row_fracs(d), operand, self.gates)
@@ -105,20 +128,23 @@ class QuantRecurrent(QuantRecurrentDefinition):
         x, h = self.x_operand, self.h_operand
         functions = zip(self.roles, self.directions[0].gates, strict=True)
         gates = ", ".join(f"{role} Q{15 - f.in_frac}.{f.in_frac}" for role, f in functions)
-        sums = "W·x and R·h, once each"
+        d = self.directions[0]
+        sums = "W·x and R·h, once each" if d.hh is not None else "W·x, once"
         if any(d.peephole is not None for d in self.directions):
             sums = "W·x, R·h and the peephole's part, once each"
+        elif d.diagonal is not None:
+            sums = "W·x and the diagonal's part, once each"
         bounded = self.h_frac == 15 and all(d.projection is None for d in self.directions)
         found = [
             Rounding(
                 f"{self.name}: operands",
-                f"x by {x.shift} bits, h by {h.shift} bits",
-                f"x ±{x.limit}, h ±{h.limit}",
+                f"x by {x.shift} bits" + (f", h by {h.shift} bits" if d.hh is not None else ""),
+                f"x ±{x.limit}" + (f", h ±{h.limit}" if d.hh is not None else ""),
             ),
             Rounding(f"{self.name}: gates", sums, f"int16: {gates}"),
         ]
-        if self.cell == "lstm":
-            found.append(Rounding(f"{self.name}: c", f"f·c and i·g to {self.c_frac} bits", "int32"))
+        if self.has_cell_state:
+            found.append(Rounding(f"{self.name}: c", self.declaration.cell_rounding(self.c_frac), "int32"))
         found.append(
             Rounding(
                 f"{self.name}: h", f"once, to {self.h_frac} bits", "never (proved)" if bounded else f"±{STATE_MAX}"
@@ -131,10 +157,9 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return tuple(found)
 
     def own_bytes(self) -> Bytes:
-        peepholes = sum(3 * d.peephole.weight.size for d in self.directions if d.peephole is not None)
-        cells = 4 * self.hidden_size if self.cell == "lstm" else 0
-        state = len(self.directions) * (2 * self.output_size + cells) if self.memory else 0
-        return Bytes(rows=peepholes, state=state)
+        own = [w for d in self.directions for w in (d.peephole, d.diagonal) if w is not None]
+        state = len(self.directions) * (2 * self.output_size + 4 * self.cell_size) if self.memory else 0
+        return Bytes(rows=sum(3 * w.weight.size for w in own), state=state)
 
 
 def _check_source(checks: Checks, state: QuantInitialState) -> None:

@@ -9,6 +9,7 @@ from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.boundary import to_integers
 from qrnn.model.formats import fraction_bits
+from qrnn.model.kinds.recurrent.cell import largest_value
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, InitialState, Projection, RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import (
     C_FRAC_MAX,
@@ -20,6 +21,9 @@ from qrnn.model.kinds.recurrent.quantized import (
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
 from qrnn.model.surroundings import Plan
+
+NO_OPERAND = Operand(0, 127)
+"""The operand of h in a layer that has no matrix of h: nothing is read by it."""
 
 
 def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
@@ -43,12 +47,14 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
     )
     bits = plan.weight_bits
     x_rows = max(plan.row_sum(d.weight_ih, bits) for d in layer.directions)
-    h_rows = max(plan.row_sum(d.weight_hh, bits) for d in layer.directions)
     x_operand = plan.operand(layer.input, plan.observed(layer.input), x_rows)
-    h_operand = plan.operand(layer.output, observed, h_rows)
-    plan.decide(
-        f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
-    )
+    matrices = [d.weight_hh for d in layer.directions if d.weight_hh is not None]
+    h_operand = NO_OPERAND
+    if matrices:
+        h_operand = plan.operand(layer.output, observed, max(plan.row_sum(m, bits) for m in matrices))
+        plan.decide(
+            f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
+        )
     directions = []
     for number, d in numbered:
         owner = f"{layer.name}[{number}]"
@@ -106,29 +112,25 @@ def _in_frac(
     if role == "output":
         return fraction_bits(plan.largest(f"{key}.c"), 15)
     if activation.kind in ("relu", "thresholded_relu"):  # what they cut off may saturate
-        quantity = role if layer.cell != "rnn" else "hidden" if projected else "h"
+        quantity = layer.declaration.value_of(role, projected)
     else:
         quantity = f"pre_{role}"
     largest = plan.largest(f"{key}.{quantity}")
     return fraction_bits(largest if layer.clip is None else min(largest, layer.clip), 15)
 
 
-def _bound(function: GateFunction) -> float:
-    """The largest magnitude of a function's value."""
-    return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
-
-
 def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str, GateFunction]]) -> int:
     """Fraction bits of c: four times the largest seen fits, and no finer than i·g, no coarser than the output function's input."""
-    if layer.cell != "lstm":
+    if layer.declaration.cell_product is None:
         return C_FRAC_MAX
+    factors = layer.declaration.cell_product
     largest = max(plan.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
     least = max(f["output"].in_frac for f in functions)
-    most = min(C_FRAC_MAX, *(f["i"].out_frac + f["g"].out_frac for f in functions))
+    most = min(C_FRAC_MAX, *(sum(f[factor].out_frac for factor in factors) for f in functions))
     if most < least:
         raise QuantizationError(
-            f"layer {layer.name!r}: i·g reaches values of which {most} fraction bits are left, but {layer.directions[0].activations['output']} "
-            f"of the cell needs {least}; scale the weights of i and g down"
+            f"layer {layer.name!r}: {'·'.join(factors)} reaches values of which {most} fraction bits are left, but "
+            f"{layer.directions[0].activations['output']} of the cell needs {least}; scale the weights of {' and '.join(factors)} down"
         )
     c_frac = fraction_bits(largest, most, least, headroom=4.0, width=32)
     _check_fits(layer, "c", largest, c_frac, 31)
@@ -138,20 +140,13 @@ def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str,
 
 def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions: dict[str, GateFunction]) -> int:
     """Fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
-    if layer.cell == "lstm":
-        bounded = _bound(functions["o"]) <= 1 and _bound(functions["output"]) <= 1
-        most = functions["o"].out_frac + functions["output"].out_frac
-    elif layer.cell == "gru":
-        bounded = _bound(functions["n"]) <= 1 and functions["z"].bounds[0] >= 0 and _bound(functions["z"]) <= 1
-        most = functions["n"].out_frac
-    else:
-        bounded, most = _bound(functions["h"]) <= 1, functions["h"].out_frac
+    bounds = layer.declaration.state_bounds(functions)
     key = f"{layer.name}[{number}]"
     projected = layer.directions[number].projection is not None
     largest = plan.largest(f"{key}.hidden" if projected else f"{key}.h")
-    if bounded and largest <= 1.0:  # an initial state may lie beyond 1
-        return min(15, most)
-    return min(fraction_bits(largest, 15), most)
+    if bounds.bounded and largest <= 1.0:  # an initial state may lie beyond 1
+        return min(15, bounds.most)
+    return min(fraction_bits(largest, 15), bounds.most)
 
 
 def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction, hidden_frac: int) -> int:
@@ -162,7 +157,7 @@ def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Directio
     largest = plan.largest(f"{layer.name}[{number}].h")
     if isinstance(d.projection.function, Activation):
         function = _projection_function(plan, f"{layer.name}[{number}]", d.projection.function)
-        if _bound(function) <= 1 and largest <= 1.0:
+        if largest_value(function) <= 1 and largest <= 1.0:
             return min(15, function.out_frac)
         most = function.out_frac
     return min(fraction_bits(largest, 15), most)
@@ -206,55 +201,63 @@ def _direction(
     x_operand, h_operand = operands
     fracs = np.repeat([functions[gate].in_frac for gate in layer.gates], layer.hidden_size).astype(np.int64)
     weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
-    weight_hh = d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
+    weight_hh = None if d.weight_hh is None else d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
     bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
     bits = plan.weight_bits
-    pre_shift = np.maximum(
-        plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits),
-        plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits),
-    )
+    pre_shift = plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits)
+    if weight_hh is not None:
+        of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits)
+        pre_shift = np.maximum(pre_shift, of_hh)
     plan.note_shift(owner, pre_shift)
+    ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
+    if weight_hh is not None:
+        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit)
+    out_frac = fracs - pre_shift
     return QuantDirection(
         reverse=d.reverse,
-        ih=plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit),
-        hh=plan.recurrent_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit),
+        ih=ih,
+        hh=hh,
         pre_shift=pre_shift,
         gates=tuple(functions[role] for role in layer.roles),
         h_0=_initial_state(d.h_0, h_frac, 32767),
         c_0=None if d.c_0 is None else _initial_state(d.c_0, c_frac, (1 << 31) - 1),
-        peephole=None if d.peephole is None else _peephole(owner, d.peephole, c_frac, fracs - pre_shift),
+        peephole=None if d.peephole is None else _mantissas(owner, "peephole", d.peephole, c_frac, out_frac),
         projection=projection,
+        diagonal=None if d.diagonal is None else _mantissas(owner, "diagonal", d.diagonal, h_frac, out_frac),
     )
 
 
-def _peephole(owner: str, weight: FloatArray, c_frac: int, out_frac: Int64Array) -> QuantPeephole:
-    """weight [R] as int16 mantissas, each with the most bits it can have, and the shift from c's format to out_frac [R]."""
+def _mantissas(owner: str, what: str, weight: FloatArray, frac: int, out_frac: Int64Array) -> QuantPeephole:
+    """weight [R] as int16 mantissas, each with the most bits it can have, and the shifts from a state's format, ``frac``, to out_frac [R]."""
     _, exponent = np.frexp(np.maximum(np.abs(weight), 2.0**-60))
-    weight_frac = np.minimum(15 - exponent, PEEPHOLE_SHIFT_MAX + out_frac - c_frac)
-    shift = c_frac + weight_frac - out_frac
+    weight_frac = np.minimum(15 - exponent, PEEPHOLE_SHIFT_MAX + out_frac - frac)
+    shift = frac + weight_frac - out_frac
     if (shift < 0).any():
         row = int(np.argmax(shift < 0))
         raise QuantizationError(
-            f"{owner}, row {row}: peephole weight {weight[row]:.3g} is too large for 16 bits; scale it down"
+            f"{owner}, row {row}: {what} weight {weight[row]:.3g} is too large for 16 bits; scale it down"
         )
     integers = np.clip(round_half_up(weight * 2.0**weight_frac), -32767, 32767)
     return QuantPeephole(integers.astype(np.int16), shift.astype(np.int8))
 
 
 def _split_bias(
-    plan: Plan, layer: RecurrentDefinition, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray
+    plan: Plan, layer: RecurrentDefinition, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """The biases as each matvec adds them.
 
-    They are summed and given to whichever accumulator is finer, row by row; but the candidate of a GRU with linear_before_reset = 1
-    multiplies its recurrent bias by r, so its two stay apart.
+    They are summed and given to whichever accumulator is finer, row by row. A gate whose recurrent sum is multiplied before it is added, such
+    as the candidate of a GRU with linear_before_reset = 1, keeps its two apart.
     """
     total = d.bias_ih + d.bias_hh
+    if weight_hh is None:
+        return total, np.zeros_like(total)
     to_ih = plan.row_scales(weight_ih) <= plan.row_scales(weight_hh)
     bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
-    if layer.cell == "gru" and layer.linear_before_reset:
-        candidate = slice(2 * layer.hidden_size, None)
-        bias_ih[candidate], bias_hh[candidate] = d.bias_ih[candidate], d.bias_hh[candidate]
+    for gate in layer.declaration.apart(layer):
+        first = layer.gates.index(gate) * layer.hidden_size
+        rows = slice(first, first + layer.hidden_size)
+        bias_ih[rows], bias_hh[rows] = d.bias_ih[rows], d.bias_hh[rows]
     return bias_ih, bias_hh
 
 

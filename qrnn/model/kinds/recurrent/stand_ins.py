@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
-from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
 from qrnn.model.layer_facts import Chosen, Part, StandIns, row_scale
-from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, TensorFormat
+from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, Int8Array, Int64Array, TensorFormat
 
 
 def quantized_parts(layer: QuantRecurrentDefinition) -> tuple[Part, ...]:
@@ -22,7 +22,8 @@ def quantized_parts(layer: QuantRecurrentDefinition) -> tuple[Part, ...]:
 
 
 def _direction_parts(layer: QuantRecurrentDefinition, key: str, d: QuantDirection) -> Iterator[Part]:
-    for kind in ("input weights", "recurrent weights", "biases"):
+    recurrent = d.hh is not None or d.diagonal is not None
+    for kind in ("input weights", *(("recurrent weights",) if recurrent else ()), "biases"):
         for gate in layer.gates:
             yield Part(key, kind, gate)
     for role in layer.roles:
@@ -31,9 +32,10 @@ def _direction_parts(layer: QuantRecurrentDefinition, key: str, d: QuantDirectio
         yield Part(key, "peepholes")
     if d.projection is not None:
         yield Part(key, "projection")
-    yield Part(key, "h operand")
+    if d.hh is not None:
+        yield Part(key, "h operand")
     yield Part(key, "h state")
-    if layer.cell == "lstm":
+    if layer.has_cell_state:
         yield Part(key, "c state")
 
 
@@ -83,14 +85,19 @@ def _direction(
 ) -> Direction:
     H = layer.hidden_size
     fracs = layer.row_fracs(d)
-    scale_ih, scale_hh = (row_scale(m, d.pre_shift, fracs) for m in (d.ih, d.hh))
+    scale_ih = row_scale(d.ih, d.pre_shift, fracs)
     integers: dict[str, FloatArray] = {
         "weight_ih": d.ih.weight * scale_ih[:, None] / unit,
-        "weight_hh": d.hh.weight * scale_hh[:, None] * 2.0 ** (layer.h_frac - layer.h_operand.shift),
         "bias_ih": d.ih.bias * scale_ih,
-        "bias_hh": d.hh.bias * scale_hh,
+        "bias_hh": np.zeros(len(scale_ih)),
     }
-    kinds = {"weight_ih": "input weights", "weight_hh": "recurrent weights"}
+    if d.hh is not None:
+        scale_hh = row_scale(d.hh, d.pre_shift, fracs)
+        integers["weight_hh"] = d.hh.weight * scale_hh[:, None] * 2.0 ** (layer.h_frac - layer.h_operand.shift)
+        integers["bias_hh"] = d.hh.bias * scale_hh
+    if d.diagonal is not None:
+        integers["diagonal"] = mantissas_worth(d.diagonal, layer.h_frac, fracs, d.pre_shift)
+    kinds = {"weight_ih": "input weights", "weight_hh": "recurrent weights", "diagonal": "recurrent weights"}
     arrays = {name: getattr(real, name).copy() for name in integers}
     for name, values in integers.items():
         for block, gate in enumerate(layer.gates):
@@ -99,8 +106,7 @@ def _direction(
                 arrays[name][rows] = values[rows]
     result = replace(real, **arrays)
     if d.peephole is not None and Part(key, "peepholes") in chosen:
-        worth = 2.0 ** (layer.c_frac - d.peephole.shift.astype(np.float64) - fracs + d.pre_shift)
-        result = replace(result, peephole=d.peephole.weight * worth)
+        result = replace(result, peephole=mantissas_worth(d.peephole, layer.c_frac, fracs, d.pre_shift))
     if d.projection is not None and real.projection is not None and Part(key, "projection") in chosen:
         p = d.projection
         scale = row_scale(p.matrix, p.pre_shift, np.full(len(p.pre_shift), p.in_frac, np.int64))
@@ -112,3 +118,9 @@ def _direction(
             ),
         )
     return result
+
+
+def mantissas_worth(weights: QuantPeephole, frac: int, fracs: Int64Array, pre_shift: Int8Array) -> FloatArray:
+    """[R]: the real numbers that weights of a state with ``frac`` fraction bits are worth."""
+    worth: FloatArray = weights.weight * 2.0 ** (frac - weights.shift.astype(np.float64) - fracs + pre_shift)
+    return worth

@@ -319,7 +319,7 @@ def test_a_cell_that_has_no_kernel(directions: tuple[bool, ...], traced: bool) -
     x, lengths, D = extremes(rng, 3, 4, 1), np.array([4, 0, 2]), len(directions)
     h, c = extremes(rng, 3, D, 5), rng.integers(-(1 << 31), 1 << 31, (3, D, 5)).astype(np.int32)
     with (
-        mock.patch.dict(cell_codes.CELLS, clear=True),
+        mock.patch.dict(cell_codes.CODES, clear=True),
         mock.patch.object(type(layer), "direction_loop", direction_loop, create=True),
     ):
         engine: Any = create_engine("cuda", model)
@@ -370,7 +370,7 @@ def test_what_kernels_would_overlook_runs_by_the_definition() -> None:
     (layer,) = Case(Shape("gru", 2, 3), "none", lengths=(5, 5)).quantized().recurrent_layers
     (d,) = layer.directions
     assert has_kernel(layer)
-    with mock.patch.dict(cell_codes.CELLS, {("gru", True): 99, ("gru", False): 99}):
+    with mock.patch.dict(cell_codes.CODES, {"gru_reset_after": 99, "gru_reset_before": 99}):
         assert not has_kernel(layer), "a cell that another backend alone has code for"
     own = {f.name: getattr(d, f.name) for f in fields(d)}
     assert has_kernel(replace(layer, directions=(Normed(**own),)))
@@ -383,7 +383,7 @@ def test_a_cell_without_kernel_and_definition_is_refused() -> None:
     if hasattr(model.recurrent_layers[0], "direction_loop"):
         pytest.skip("every cell has a definition")
     with (
-        mock.patch.dict(cell_codes.CELLS, clear=True),
+        mock.patch.dict(cell_codes.CODES, clear=True),
         pytest.raises(BackendError, match="layer 'layer0': backend 'cuda' has no kernel for this form of cell 'gru'"),
     ):
         create_engine("cuda", model)

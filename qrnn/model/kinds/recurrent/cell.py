@@ -1,0 +1,245 @@
+"""What a cell says about itself: a `Cell`, of which each module of `qrnn.model.kinds.recurrent.cells` defines one.
+
+A cell is the equation that makes the next state from x and the state before. Everything that a layer, a conversion or a description asks
+about a cell is asked here; variants of a cell (a forget gate that is coupled, a GRU's reset) are fields of the layer, which the cell reads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from qrnn.model.activation import activate
+from qrnn.model.kinds.recurrent.direction import Direction, Forget
+from qrnn.model.kinds.recurrent.quantized_direction import CellShifts, QuantDirection
+from qrnn.model.layer_facts import StepLoop
+from qrnn.model.parts import FloatArray, GateFunction, Operand
+from qrnn.model.surroundings import Equations
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One function of a cell: its letter, and its ``role``, the key of its function in `Direction.activations`.
+
+    ``peephole``: whether a weight of c may be added to its argument.
+    """
+
+    name: str
+    role: Literal["gate", "candidate", "output"]
+    peephole: bool = False
+
+
+class RecurrentSettings(Protocol):
+    """The fields of a layer by which its cell has variants, and what follows from them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def forget(self) -> Forget: ...
+    @property
+    def linear_before_reset(self) -> bool: ...
+    @property
+    def gates(self) -> tuple[str, ...]: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def hidden_size(self) -> int: ...
+
+
+class FloatSettings(RecurrentSettings, Protocol):
+    """The same of a float layer."""
+
+    @property
+    def declaration(self) -> Cell: ...
+    @property
+    def clip(self) -> float | None: ...
+    @property
+    def update_keeps(self) -> bool: ...
+
+
+class QuantSettings(RecurrentSettings, Protocol):
+    """The same of an integer layer."""
+
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def output_size(self) -> int: ...
+    @property
+    def h_frac(self) -> int: ...
+    @property
+    def c_frac(self) -> int: ...
+    @property
+    def x_operand(self) -> Operand: ...
+    @property
+    def h_operand(self) -> Operand: ...
+    def shifts(self, d: QuantDirection) -> CellShifts: ...
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One direction in a run of the float model, as the equation of a cell sees it."""
+
+    layer: FloatSettings
+    key: str
+    d: Direction
+    run: Equations
+
+    def split(self, rows: FloatArray) -> dict[str, FloatArray]:
+        """Gate → its block of the last axis."""
+        gates = self.layer.gates
+        return dict(zip(gates, np.split(rows, len(gates), axis=-1), strict=True))
+
+    def activate(self, role: str, x: FloatArray) -> FloatArray:
+        """The function of a gate or candidate, whose argument is clipped.
+
+        The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
+        activation, and so does this.
+        """
+        clip = None if role == "output" else self.layer.clip
+        function = self.d.activations[self.layer.declaration.role_of(role)]
+        return self.run.gate(
+            f"{self.key}.{role}", x, activate(function, x if clip is None else np.clip(x, -clip, clip))
+        )
+
+    def operand(self, h: FloatArray) -> FloatArray:
+        """h, or r·h, as R reads it."""
+        return self.run.operand(f"{self.key}.h", h)
+
+    def recurrent(self, h: FloatArray) -> FloatArray:
+        """R·h, [N, G·H]: R a matrix, or a diagonal of each gate; zero, [1], where there is neither."""
+        recurrence = self.layer.declaration.recurrence
+        if recurrence == "matrix":
+            return self.operand(h) @ self.d.matrix_hh.T
+        if recurrence == "none":
+            return np.zeros(1)
+        assert self.d.diagonal is not None, "the cell reads h through a diagonal"
+        return np.tile(h, len(self.layer.gates)) * self.d.diagonal
+
+
+@dataclass(frozen=True)
+class StateBounds:
+    """What a cell's functions say of h: whether they bound it by 1, and the most fraction bits with which they make it."""
+
+    bounded: bool
+    most: int
+
+
+def largest_value(function: GateFunction) -> float:
+    """The largest magnitude of a function's value."""
+    return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
+
+
+def mixed_bounds(z: GateFunction, n: GateFunction) -> StateBounds:
+    """The same where h is mixed of h before and n by the share z."""
+    return StateBounds(largest_value(n) <= 1 and z.bounds[0] >= 0 and largest_value(z) <= 1, n.out_frac)
+
+
+class Cell(ABC):
+    """A cell. It keeps h, and with `has_cell_state` also c; h is what a layer writes."""
+
+    name: ClassVar[str]
+    """What layers and files call it."""
+
+    rows: ClassVar[tuple[Gate, ...]]
+    """The gates that have rows in the matrices, in the rows' order."""
+
+    output_function: ClassVar[Gate | None] = None
+    """A function without rows, after those of the gates: of the cell on its way to h."""
+
+    has_cell_state: ClassVar[bool] = False
+    """Whether it keeps c, [H] int32, beside h."""
+
+    cell_product: ClassVar[tuple[str, str] | None] = None
+    """The two gates whose product is added to c."""
+
+    recurrence: ClassVar[Literal["matrix", "diagonal", "none"]] = "matrix"
+    """How h is read: by a matrix R, by a diagonal of each gate, or by no weights."""
+
+    takes_projection: ClassVar[bool] = False
+    """Whether a projection may stand between it and what is fed back."""
+
+    forgets: ClassVar[tuple[Forget, ...]] = ("gate",)
+    """The forms of the forget gate."""
+
+    reset_gate: ClassVar[str | None] = None
+    """The gate that multiplies what the candidate reads of h."""
+
+    state_gate: ClassVar[str | None] = None
+    """The gate whose value is h itself, before a projection."""
+
+    gradients: ClassVar[Callable[..., Any] | None] = None
+    """The derivatives of its equation; None until there are any."""
+
+    @property
+    def takes_peephole(self) -> bool:
+        """Whether some gate may read c."""
+        return any(gate.peephole for gate in self.rows)
+
+    def gates(self, forget: Forget) -> tuple[str, ...]:
+        """The gates that have rows, in a layer whose forget gate is of that form."""
+        return tuple(gate.name for gate in self.rows)
+
+    def roles(self, forget: Forget) -> tuple[str, ...]:
+        """What a direction's functions are for: the gates that have rows, then the `output_function`."""
+        gates = self.gates(forget)
+        return gates if self.output_function is None else (*gates, self.output_function.name)
+
+    @property
+    def functions(self) -> tuple[Gate, ...]:
+        """Every function that any variant has."""
+        return self.rows if self.output_function is None else (*self.rows, self.output_function)
+
+    def role_of(self, name: str) -> str:
+        """The key in `Direction.activations` of a function."""
+        return next(gate.role for gate in self.functions if gate.name == name)
+
+    def form(self, layer: RecurrentSettings) -> str:
+        """The name of its variant for which a backend has a kernel of its own."""
+        return self.name
+
+    def value_of(self, gate: str, projected: bool) -> str:
+        """The quantity of the equation that holds a gate's value."""
+        if gate != self.state_gate:
+            return gate
+        return "hidden" if projected else "h"
+
+    def apart(self, layer: RecurrentSettings) -> tuple[str, ...]:
+        """The gates whose recurrent sum is not simply added to that of x, so that the biases of the two stay apart."""
+        return ()
+
+    @abstractmethod
+    def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """One step in float64: ``wx`` [N, G·H] is W·x + b, h [N, P] and c [N, H] the states before it.
+
+        It returns the new ``h`` (and ``c``), each gate's argument ``pre_<gate>``, and the values of the gates but for the `state_gate`.
+        """
+
+    @abstractmethod
+    def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """The shifts in its formulas; ``fracs`` are the fraction bits of its functions' values, ``hidden_frac`` of h before a projection."""
+
+    @abstractmethod
+    def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """What its functions, by role, say of h."""
+
+    @abstractmethod
+    def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """One step of a direction in integers, with states h [N, P] int16 and c [N, H] int32 (or [N, 0]) and a row of ``out`` [N, T', P] a
+        step. Its first scratch array holds the arguments of the gates, [N, G·H] int16."""
+
+    def cell_rounding(self, c_frac: int) -> str:
+        """What is rounded on the way to c, in words."""
+        raise NotImplementedError(f"the cell {self.name} has no c")
+
+    def sensitivities(
+        self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
+    ) -> dict[str, FloatArray]:
+        """Gate → by how much the result of a step moves with the gate's value, [M, H].
+
+        ``seen`` gives quantities of the equation at M steps; ``h`` and ``c`` are the states before each.
+        """
+        return {gate: np.ones((len(h), layer.hidden_size)) for gate in layer.gates}
