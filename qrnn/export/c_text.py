@@ -68,3 +68,14 @@ def comment(text: str) -> str:
     """Text that may hold anything as a C comment of one line."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
     return f"/* {plain.replace('*/', '* /').replace('/*', '/ *').replace('??/', '?? /')} */"  # ??/ is a trigraph
+
+
+def copy(to: str, source: str, count: int, kind: str) -> str:
+    """The statement that copies ``count`` elements of type ``kind``."""
+    return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
+
+
+def loop(lines: Sequence[str], back: bool = False) -> list[str]:
+    """Statements for every step t below ``length``, from the last to the first with ``back``."""
+    head = "uint32_t t = length; t-- > 0U;" if back else "uint32_t t = 0U; t < length; t++"
+    return [f"for ({head}) {{", *(f"    {line}" for line in lines), "}"]

@@ -90,7 +90,10 @@ def host_results(
             for tensor, indices, positions in output.parts:
                 value[..., positions] = tensors[tensor][0][..., indices]
             outputs[port.name] = value
-        state = {f.name: final[f.layer][1 if f.is_cell else 0][0, f.direction] for f in exported.state}
+        state = {}
+        for f in exported.state:
+            value = final[f.layer][f.array][0]
+            state[f.name] = (value if f.part is None else value[f.part]).reshape(-1)
         found.append(Replayed(outputs, state))
     return found
 

@@ -8,27 +8,14 @@ from dataclasses import dataclass
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
-from qrnn.export.flow import Flow, initial_states
-from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
+from qrnn.export.code import Code
+from qrnn.export.flow import Flow
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
-from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h", "qrnn_contract.h")
-NEEDS = {
-    "qrnn_dense.h": ("qrnn_matrix.h",),
-    "qrnn_gru.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_lstm.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_pointwise.h": ("qrnn_contract_lanes.h",),
-    "qrnn_projection.h": ("qrnn_contract_lanes.h",),
-    "qrnn_rnn.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_softmax.h": (),
-    "qrnn_vectors.h": (),
-}
-"""Headers of the runtime that a layer's own header includes."""
-
 CORES = {
     "qrnn_dot_dsp.h": (
         "!defined(__ARM_FEATURE_SIMD32) || ((__ARM_ARCH_ISA_THUMB == 1) && defined(__thumb__))",
@@ -71,16 +58,8 @@ def export_source(
     """
     _check(model)
     name, code = model_identifier(name), Code(kernels)
-    if is_unit(model):
-        code.features.add("QRNN_UNIT_GATES")
-    if is_bounded(model):
-        code.features.add("QRNN_BOUNDED_STATES")
     flow = Flow(model, name, code)
-    functions, reset = flow.functions(), initial_states(model, flow.fields, code)
-    if 0 < code.longest_row <= SHORT_ROW:
-        code.features.add("QRNN_SHORT_ROWS")
-    if code.even_rows:
-        code.features.add("QRNN_EVEN_ROWS")
+    functions, reset = flow.functions(), flow.initial()
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
     return Exported(
@@ -120,16 +99,11 @@ def _check(model: QuantModel) -> None:
     for name, fmt in model.tensors.items():
         if fmt.features > MOST_FEATURES:
             raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
-    for layer in model.layers:
-        if isinstance(layer, QuantConcat) and not layer.parts:
-            raise UnsupportedError(f"layer {layer.name}: a concatenation of nothing")
 
 
 def _runtime(code: Code) -> tuple[str, ...]:
     """The runtime's files, each after those it includes."""
-    found = set(code.headers)
-    for header in code.headers:
-        found.update(NEEDS[header])
+    found = code.headers
     dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
     rest = sorted(found - set(first))
@@ -198,7 +172,7 @@ def _port_lines(model: QuantModel, port: Port) -> list[str]:
 
 def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:
     lines = [f'#include "{name}.h"', ""]
-    lines += [f"#define {feature}" for feature in sorted(code.features)]
+    lines += [f"#define {feature}" for feature in sorted(code.all_features)]
     lines += ["", *(f'#include "{header}"' for header in runtime), ""]
     lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
     lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]
