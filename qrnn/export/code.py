@@ -38,6 +38,8 @@ class Code:
     """Whether each row has an even number of the kernels' steps of columns."""
     broken: set[str] = field(default_factory=set)
     """Those of `PROMISES` that a layer does not keep."""
+    helpers: dict[str, str] = field(default_factory=dict)
+    """Functions that several layers call: what each is → its name."""
     _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from qrnn.export.layer_code import AnyCode
 from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.export.tensors import Site, Tensors
+from qrnn.export.translated import RowsCode, StepsCode
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import Int64Array
@@ -46,27 +47,45 @@ def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
     return places
 
 
+def code_of(layer: QuantLayer) -> type[AnyCode]:
+    """What makes the C of a layer: the module of its kind, or its own definition, translated."""
+    return own_code(type(layer)) or (RowsCode if layer.by_rows else StepsCode)
+
+
 class Flow:
     """Emits layers into ``code`` and then the functions that call them; ``name`` begins the names of all that is public."""
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
-        public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run")]
+        public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run", "finish")]
         ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
         named = [p.name for p in (*self.inputs, *self.outputs)]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
-        self._site = Site(model, name, code, self.tensors)
+        kinds = [code_of(layer) for layer in model.layers]
+        self._site = Site(model, name, code, self.tensors, counts_rows=any(kind.counts_rows for kind in kinds))
         names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
-        self.layers: list[AnyCode] = [self._layer(layer, names[layer.name]) for layer in model.layers]
+        self.layers: list[AnyCode] = [
+            kind(layer, names[layer.name], self._site) for kind, layer in zip(kinds, model.layers, strict=True)
+        ]
         self.streams = self._site.streams = all(layer.streams for layer in self.layers)
         self._set_outputs()
         self._written = self._written_outputs()
         self._room = {} if self.streams else room(model, tuple(self._written))
         self.work_per_step = max((at + model.tensors[t].features for t, at in self._room.items()), default=0)
         self._find_places()
+
+    @property
+    def step_rows(self) -> int:
+        """The most rows that a step gives."""
+        return 1
+
+    @property
+    def finish_rows(self) -> int:
+        """The most rows that the end of a sequence gives."""
+        return 0
 
     @property
     def fields(self) -> list[StateField]:
@@ -79,18 +98,12 @@ class Flow:
 
     def prototypes(self) -> list[str]:
         """Of `functions`."""
-        run = f"void {self.name}_run({self._parameters(run=True)})"
-        return [f"void {self.name}_step({self._parameters()})", run] if self.streams else [run]
+        run = f"void {self.name}_run({self.parameters(run=True)})"
+        return [f"void {self.name}_step({self.parameters()})", run] if self.streams else [run]
 
     def initial(self) -> list[str]:
         """Statements that set a state of zeros to the model's own initial one."""
         return [line for layer in self.layers for line in layer.initial()]
-
-    def _layer(self, layer: QuantLayer, name: str) -> AnyCode:
-        """The C of a layer."""
-        found = own_code(type(layer))
-        assert found is not None
-        return found(layer, name, self._site)
 
     # Places
 
@@ -131,7 +144,7 @@ class Flow:
                 readers.setdefault(tensor, set()).update(code.outputs)
             for_states.update(layer.inputs if stateful else ())
 
-    def _output(self, output: GraphOutput, port: Port) -> list[str]:
+    def output(self, output: GraphOutput, port: Port) -> list[str]:
         """Fill an output, of a step where it is over time, from its tensors."""
         to = Place(port.name) if self.streams else port.over_time
         whole = self.model.whole_tensor(output)
@@ -154,7 +167,7 @@ class Flow:
         self.code.headers.add("qrnn_vectors.h")
         return f"{function}({self.tensors.place(tensor).at()}, {read}, {write}, {len(indices)}U, {to.at()});"
 
-    def _conditioned(self, statements: Iterable[Statements]) -> list[str]:
+    def conditioned(self, statements: Iterable[Statements]) -> list[str]:
         """Statements, those that are for outputs alone within a condition that one of these is asked for."""
         names = {port.graph_name: port.name for port in self.outputs}
         found: list[str] = []
@@ -177,8 +190,8 @@ class Flow:
     def _step(self) -> str:
         statements: list[Statements] = [(layer.outputs, layer.step()) for layer in self.layers]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
-            statements.append((frozenset({output.name}), self._output(output, port)))
-        return self._function("step", self._parameters(), self._conditioned(statements))
+            statements.append((frozenset({output.name}), self.output(output, port)))
+        return self.function("step", self.parameters(), self.conditioned(statements))
 
     def _run_of_steps(self) -> str:
         arguments = ["state", *(p.over_time.at() for p in self.inputs)]
@@ -188,23 +201,23 @@ class Flow:
         call = ",\n                ".join(arguments)
         body = ["for (uint32_t t = 0U; t < length; t++) {", f"    {self.name}_step({call});", "}"]
         self.tensors.declared = []
-        return self._function("run", self._parameters(run=True), body)
+        return self.function("run", self.parameters(run=True), body)
 
     def _run_of_layers(self) -> str:
         statements: list[Statements] = [(layer.outputs, layer.run()) for layer in self.layers]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
-            lines = self._output(output, port)
+            lines = self.output(output, port)
             statements.append((frozenset({output.name}), loop(lines) if output.has_time and lines else lines))
-        body = ["if (length == 0U) {", "    return;", "}", *self._conditioned(statements)]
-        return self._function("run", self._parameters(run=True), body)
+        body = ["if (length == 0U) {", "    return;", "}", *self.conditioned(statements)]
+        return self.function("run", self.parameters(run=True), body)
 
-    def _parameters(self, run: bool = False) -> str:
+    def parameters(self, run: bool = False) -> str:
         found = [f"{self.name}_state *state", *(f"const {p.kind} *{p.name}" for p in self.inputs)]
         found += ["uint32_t length"] if run else []
         found += [f"{p.kind} *{p.name}" for p in self.outputs]
         return ", ".join(found + (["int16_t *work"] if run and not self.streams else []))
 
-    def _function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
+    def function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
         declared = self.tensors.declared
         unused = ["(void)state;"] if not self.fields and not (self.streams and verb == "run") else []
         lines = [*declared, *([""] if declared else []), *unused, *body]

@@ -24,6 +24,12 @@ class LayerCode(ABC, Generic[AnyLayer]):
     writes_anywhere: ClassVar[bool] = True
     """Whether its output lies wherever it is told to write it, so that this may be an output of the model."""
 
+    counts_rows: ClassVar[bool] = False
+    """Whether a step of its input may give no row of its output, or several: its function returns how many."""
+
+    most_rows: int = 1
+    """The most rows that one step may give."""
+
     def __init__(self, layer: AnyLayer, name: str, site: Site) -> None:
         self.layer, self.name, self.site, self.code = layer, name, site, site.code
         self.outputs: frozenset[str] = frozenset()
@@ -43,6 +49,11 @@ class LayerCode(ABC, Generic[AnyLayer]):
     def keeps_state(self) -> bool:
         """Whether it is computed in every step, since a state depends on it."""
         return False
+
+    @property
+    def steps_past_end(self) -> int:
+        """How many steps past the end of a sequence let its last row out."""
+        return 0
 
     def places(self) -> Mapping[str, Place]:
         """Where its outputs lie, for those that need no room, of a function that does one step where the model streams."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
 from qrnn.export.code import Code
-from qrnn.export.flow import Flow
+from qrnn.export.counted_flow import CountedFlow
+from qrnn.export.flow import Flow, code_of
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.model.quant_model import QuantModel
@@ -47,6 +48,17 @@ class Exported:
     weight_bytes: int
     rows: bool = False
     """Every step is a row by itself: nothing is carried from one to the next."""
+    counts_rows: bool = False
+    """Its functions return how many steps of its outputs over time came out, which may be none, or several, for a step."""
+    step_rows: int = 1
+    """The most that come out in a step."""
+    finish_rows: int = 0
+    """The most that come out past the end of a sequence, by a function of its own; 0: it has none."""
+
+    @property
+    def compared_state(self) -> tuple[StateField, ...]:
+        """The members of the state that are arrays of layers: what engines have, too."""
+        return tuple(f for f in self.state if f.array is not None)
 
 
 def export_source(
@@ -58,7 +70,8 @@ def export_source(
     """
     _check(model)
     name, code = model_identifier(name), Code(kernels)
-    flow = Flow(model, name, code)
+    counts = any(code_of(layer).counts_rows for layer in model.layers)
+    flow = CountedFlow(model, name, code) if counts else Flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
@@ -76,6 +89,9 @@ def export_source(
         work_per_step=flow.work_per_step,
         weight_bytes=code.weight_bytes,
         rows=model.rows,
+        counts_rows=counts,
+        step_rows=flow.step_rows,
+        finish_rows=flow.finish_rows,
     )
 
 
@@ -137,7 +153,9 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     lines += [f"/* {when} */", f"void {name}_reset({name}_state *state);", ""]
     prototypes = [f"{p};" for p in flow.prototypes()]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
-    if flow.streams:
+    if isinstance(flow, CountedFlow):
+        lines += _counted_prototypes(flow, prototypes, unwanted)
+    elif flow.streams:
         step = "One time step. Outputs without a time axis are those of a sequence that ends here."
         steps = "`length` steps, one after the other; the state is carried on."
         if model.rows:
@@ -154,6 +172,31 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         )
         lines += [f"/* {what} {unwanted} */", *prototypes]
     return [*lines, "", *END_C, "#endif"]
+
+
+def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: str) -> list[str]:
+    """The declarations of functions that return how many steps came out."""
+    name, rows = flow.name.upper(), "steps of the outputs over time"
+    lines = [
+        f"/* The most {rows} that one call of {flow.name}_step writes. */",
+        f"#define {name}_STEP_ROWS {flow.step_rows}",
+    ]
+    if flow.finish_rows:
+        lines += [f"/* The same for {flow.name}_finish. */", f"#define {name}_FINISH_ROWS {flow.finish_rows}"]
+    lines += [
+        "",
+        f"/* One time step. Returns how many {rows} came out, which may be none.",
+        " * Outputs without a time axis are those of a sequence that ends here.",
+        f" * {unwanted} */",
+        prototypes[0],
+        "",
+        f"/* `length` steps, one after the other; the state is carried on. Returns how many {rows} came out. */",
+        prototypes[1],
+    ]
+    if len(prototypes) > 2:
+        what = f"The end of a sequence: the {rows} that layers still hold back. Returns how many came out."
+        lines += ["", f"/* {what}", " * Call reset before the next step. */", prototypes[2]]
+    return lines
 
 
 def _port_lines(model: QuantModel, port: Port) -> list[str]:

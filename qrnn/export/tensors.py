@@ -44,6 +44,8 @@ class Site:
     tensors: Tensors
     state: list[StateField] = field(default_factory=list)
     """The members of the model's state so far."""
+    counts_rows: bool = False
+    """Whether a step of the model may give no row, or several."""
     streams: bool = True
     """Whether the model computes a time step from this step and those before it: known once every layer's C is there."""
 
