@@ -231,8 +231,9 @@ class CountedFlow(Flow):
 
     def _counted_run(self) -> str:
         arguments = ["state", *(p.over_time.at() for p in self.inputs)]
-        for port in self.outputs:
-            arguments.append(self._further(port) if port.has_time else f"((t + 1U) < length) ? NULL : {port.name}")
+        arguments += [
+            self._further(p) if p.has_time else f"((t + 1U) < length) ? NULL : {p.name}" for p in self.outputs
+        ]
         call = ",\n                ".join(arguments)
         self.tensors.declare(f"uint32_t {self._rows} = 0U;")
         head = "for (uint32_t t = 0U; t < length; t++) {"

@@ -688,9 +688,8 @@ def _returns(statements: Sequence[ast.stmt]) -> bool:
     for statement in statements:
         if isinstance(statement, ast.Return):
             return True
-        if isinstance(statement, ast.If) and statement.orelse:
-            if _returns(statement.body) and _returns(statement.orelse):
-                return True
+        if isinstance(statement, ast.If) and _returns(statement.body) and _returns(statement.orelse):
+            return True
     return False
 
 

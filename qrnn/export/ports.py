@@ -53,7 +53,8 @@ class Port:
 class StateField:
     """A member of the state: one of the arrays that a layer keeps, the number ``array`` of `QuantLayer.states`, flat.
 
-    ``array`` None: it is none of the layer's arrays, but what C alone keeps. ``part``: the index on its first axis, for a member that holds no more (one direction of a recurrent layer); None: all of the array.
+    ``array`` None: it is none of the layer's arrays, but what C alone keeps. ``part``: the index on its first axis, for a member that holds no
+    more (one direction of a recurrent layer); None: all of the array.
     """
 
     name: str
