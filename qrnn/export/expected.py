@@ -83,10 +83,11 @@ def host_results(
             values = inputs[p.name].astype(np.int64 if tokens else np.int16)[None]
             batch[p.graph_name] = values[..., 0] if tokens else values
         states = session.initial_state(1).layers
-        tensors, final, *counts = engine.run(batch, states, np.array([length], np.int64))
+        ran: tuple[Any, ...] = engine.run(batch, states, np.array([length], np.int64))
+        tensors, final = ran[:2]
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
-            rows = int(counts[0][output.parts[0][0]][0]) if exported.counts_rows else length
+            rows = int(ran[2][output.parts[0][0]][0]) if exported.counts_rows else length
             value = np.zeros((rows, port.count) if port.has_time else port.count, KINDS[port.kind])
             for tensor, indices, positions in output.parts:
                 read = tensors[tensor][0]
