@@ -68,7 +68,7 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     checks, ends = [], ["first += length;"]
     if model.counts_rows:
         calls = [f"{'rows = ' if counted else '(void)'}{calls[0]}"]
-        calls += [f"{'rows += ' if counted else '(void)'}{_finish(model)}"] if model.finish_rows else []
+        calls += [f"{'rows += ' if counted else '(void)'}{_finish(model)}"] if model.finishes else []
     if counted:
         checks, ends = ["wrong |= (rows != golden_rows[n]) ? 1 : 0;"], [*ends, "first_row += golden_rows[n];"]
     checks += [

@@ -101,7 +101,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
         outputs: dict[str, npt.NDArray[np.integer]] = {}
         if model.counts_rows:
             calls = []
-            for _ in range(length + (model.finish_rows > 0)):
+            for _ in range(length + model.finishes):
                 rows = int(take("uint32_t", 1)[0])
                 calls.append([take(p.kind, rows, p.count) for p in timed])
             outputs = {p.name: np.concatenate([call[k] for call in calls]) for k, p in enumerate(timed)}
@@ -143,7 +143,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
     body = [f"    {line}" for line in one]
     if model.streams:
         body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
-    if model.finish_rows:
+    if model.finishes:
         past = [p for p in model.inputs if not p.has_time]
         ended = ", ".join(["&state", *(f"port_{p.name}" for p in (*past, *model.outputs))])
         body += [f"    rows = {model.name}_finish({ended});", *(f"    {line}" for line in timed_out)]

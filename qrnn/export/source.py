@@ -53,7 +53,9 @@ class Exported:
     step_rows: int = 1
     """The most that come out in a step."""
     finish_rows: int = 0
-    """The most that come out past the end of a sequence, by a function of its own; 0: it has none."""
+    """The most that come out past the end of a sequence."""
+    finishes: bool = False
+    """It has a function for the end of a sequence."""
 
     @property
     def compared_state(self) -> tuple[StateField, ...]:
@@ -92,6 +94,7 @@ def export_source(
         counts_rows=counts,
         step_rows=flow.step_rows,
         finish_rows=flow.finish_rows,
+        finishes=any(layer.steps_past_end > 0 for layer in flow.layers),
     )
 
 
@@ -181,7 +184,7 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
         f"/* The most {rows} that one call of {flow.name}_step writes. */",
         f"#define {name}_STEP_ROWS {flow.step_rows}",
     ]
-    if flow.finish_rows:
+    if len(prototypes) > 2:
         lines += [f"/* The same for {flow.name}_finish. */", f"#define {name}_FINISH_ROWS {flow.finish_rows}"]
     lines += [
         "",
