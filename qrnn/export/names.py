@@ -46,7 +46,7 @@ LOCALS = ("state", "length", "work", "t", "k")
 """Variables of the exported functions."""
 
 DERIVED = frozenset(
-    "d0 d1 forward gate gates hh ih index matrix peephole projected projection reverse step table weight".split()  # noqa: SIM905
+    "d0 d1 forward gate gates hh ih index loop matrix peephole projected projection reverse row step table weight".split()  # noqa: SIM905
 )
 """First words of what `qrnn.export.kinds` puts after a layer's name."""
 

@@ -185,16 +185,18 @@ def translate_step(
         }
         for key, state in zip(kept, states, strict=True):
             named[key] = Array(state.text, state.kind, state.shape, (n,), writable=True)
-        begin = []
+        room = []
         for key, scratch in zip(others[len(states) + len(found.parameters) :], found.scratch, strict=True):
             text, kind = own.new(key), type_of_dtype(scratch.dtype)
-            begin.append(f"    {kind} {text}[{max(1, int(np.prod(scratch.shape)))}];")
+            room.append((text, f"    {kind} {text}[{max(1, int(np.prod(scratch.shape)))}];"))
             named[key] = Array(text, kind, tuple(scratch.shape), (n,), writable=True)
         around = Surroundings(
             own, "uint32_t", parameters.array, lambda weight, operand: dot_function(code, prefix, weight, operand)
         )
         body = Translator(function, named, around, k).body()
         most = _most_rows(body)
+        written = "\n".join(body.lines)
+        begin = [line for text, line in room if reads(written, text)]
     heads = [*head.split(", "), "const int16_t *x", "int16_t *y"]
     what = (
         f"A step of {layer.name}: how many rows of y came out. x is NULL past the end of the input, where it is zero."

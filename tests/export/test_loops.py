@@ -285,7 +285,8 @@ def test_definitions_of_gate_functions(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     x = layers.input("x", 5)
     names = ("sigmoid", "tanh", "relu", "hard_sigmoid", "softplus", "step", "hard_tanh", "softsign")
-    found = [layers.activation(layers.dense(x, rng.normal(size=(5, 5))), name) for name in names]
+    rnn = layers.rnn(x, rng.normal(size=(5, 5)), rng.normal(size=(5, 5)))
+    found = [layers.activation(layers.dense(rnn.output, rng.normal(size=(5, 5))), name) for name in names]
     check(quantized(layers.model("gates", dict(zip(names, found, strict=True)))), tmp_path, "clang")
 
 
@@ -466,12 +467,13 @@ def loops_of(statements: str) -> Callable[[Any], Loop]:
         ("out[m, j] = unknown(x[m, j])", "the name unknown"),
         ("out[m, j] = 100000", "100000 is written to an int16_t"),
         ("out[m, j] = 1.5", "1.5"),
-        ("a, b = 1, 2", "a, b = (1, 2)"),
+        ("a, b = 1, 2", "a, b = "),
         ("for k in [1, 2]: out[m, j] = k", "for k in [1, 2]"),
         ("out[m, j] = saturate16(x)", "x as a number"),
-        ("out[m, j] = [k for k in range(3)][0]", "[0]"),
+        ("out[m, j] = [3, 4][0]", "[3, 4] as an array"),
         ("shift = 3", "the parameter shift is assigned"),
-        ("out[m, j] = 1 << 70", "does not fit 64 bits|100000|is written to"),
+        ("out[m, j] = x[m, j] + (1 << 63)", "does not fit 64 bits"),
+        ("out[m, j] = 1 << 70", "a shift by 70 bits"),
     ],
 )
 def test_what_is_not_translated_is_named(statements: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,4 +484,4 @@ def test_what_is_not_translated_is_named(statements: str, named: str, monkeypatc
         UnsupportedError, match="layer rows, of kind QuantDifference: its loop over rows is not translated"
     ) as found:
         export_source(model, "net", "plain")
-    assert any(word in str(found.value) for word in named.split("|"))
+    assert named in str(found.value)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.export.c_text import array, fields
 from qrnn.export.code import Code, operand_format, operand_words
+from qrnn.export.loop_values import Array
 from qrnn.export.matrices import CMatrix, c_matrix, plain_rows, unit_rows
+from qrnn.export.translated import translate_step
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition
+from qrnn.model.layer_facts import StepLoop
+
+CELLS_OF_RUNTIME = ("lstm", "gru", "rnn")
+"""The cells that have a header in targets/runtime; any other is translated."""
 
 FORGET = {"gate": "QRNN_FORGET_GATE", "one": "QRNN_FORGET_ONE", "coupled": "QRNN_FORGET_COUPLED"}
 UNIT_FRAC = 15
@@ -35,6 +43,31 @@ def is_bounded(layer: QuantRecurrentDefinition) -> bool:
         if shift_right_round(value, layer.shifts(d).hidden) > 32767:
             return False  # rounding is monotone, and takes a negative value no further from 0
     return True
+
+
+def translated_direction(
+    code: Code, prefix: str, layer: QuantRecurrentDefinition, number: int, name: str, states: tuple[str, str], head: str
+) -> str:
+    """`recurrent_direction` of a cell without a header: its own definition, translated.
+
+    ``states``: h and c in C; ``head``: the parameters that hold them. The row that the definition writes is h, and is left out.
+    """
+    loop: StepLoop = cast(Any, layer).direction_loop(number)
+    P, cells = layer.output_size, layer.hidden_size if layer.c_n is not None else 0
+    arrays = [Array(states[0], "int16_t", (P,)), Array(states[1], "int32_t", (cells,))]
+    translate_step(code, prefix, layer, loop, f"{name}_loop", head, arrays, (layer.input_size, P))
+    given = ", ".join(parameter.split()[-1].lstrip("*") for parameter in head.split(", "))
+    lines = [
+        f"/* One step: the input's {layer.input_size} features and the state before it give the state after it. */",
+        f"static void {name}_step({head}, const int16_t *x)",
+        "{",
+        f"    int16_t y[{P}];",
+        "",
+        f"    (void){name}_loop({given}, x, y);",
+        "}",
+    ]
+    code.functions.append("\n".join(lines))
+    return f"{name}_step"
 
 
 def recurrent_direction(

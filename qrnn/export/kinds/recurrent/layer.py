@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qrnn.export.c_text import array, copy, loop
-from qrnn.export.kinds.recurrent.cell import is_bounded, is_unit, recurrent_direction
+from qrnn.export.kinds.recurrent.cell import (
+    CELLS_OF_RUNTIME,
+    is_bounded,
+    is_unit,
+    recurrent_direction,
+    translated_direction,
+)
 from qrnn.export.layer_code import LayerCode
 from qrnn.export.ports import Place, StateField
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -33,9 +39,10 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
     writes_anywhere = False
 
     def emit(self) -> None:
-        if not is_unit(self.layer):
+        self._translated = self.layer.cell not in CELLS_OF_RUNTIME
+        if not (self._translated or is_unit(self.layer)):
             self.code.broken.add("QRNN_UNIT_GATES")
-        if not is_bounded(self.layer):
+        if not (self._translated or is_bounded(self.layer)):
             self.code.broken.add("QRNN_BOUNDED_STATES")
         self.states: list[list[State]] = []
         """h and, of an LSTM, c of each direction."""
@@ -91,12 +98,12 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
             fields.append((StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, 1, number), d.c_0))
         self.states.append([self._state(*field) for field in fields])
         if layer.memory:
-            parameters = f"{self.site.name}_state *state"
-            return recurrent_direction(
-                self.code, layer, number, name, f"state->h_{member}", f"state->c_{member}", parameters
-            )
-        states = "int16_t *h, int32_t *c" if len(fields) > 1 else "int16_t *h"
-        return recurrent_direction(self.code, layer, number, name, "h", "c", states)
+            h, c, parameters = f"state->h_{member}", f"state->c_{member}", f"{self.site.name}_state *state"
+        else:
+            h, c, parameters = "h", "c", "int16_t *h, int32_t *c" if len(fields) > 1 else "int16_t *h"
+        if self._translated:
+            return translated_direction(self.code, self.site.name, layer, number, name, (h, c), parameters)
+        return recurrent_direction(self.code, layer, number, name, h, c, parameters)
 
     def _state(self, field: StateField, initial: QuantInitialState | None) -> State:
         """Where a state lies. One without memory is a local, which each step begins with a constant, or with the member of the state that
