@@ -28,7 +28,7 @@ from qrnn.targets import Target
 STEPS = 12
 """Of the random sequence that instructions are counted with; their number hardly depends on values."""
 
-_ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
+_ARRAY = re.compile(r"^static const u?int(8|16|32|64)_t \w+\[(\d+)\]", re.MULTILINE)
 
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 """GNU's linker and LLVM's."""
@@ -133,7 +133,8 @@ def _in_short(error: DeviceError) -> str:
 def sizes(exported: Exported, target: Target, steps: int) -> Needs:
     """What is known without building anything."""
     length = 1 if exported.streams else steps
-    buffers = sum(_bytes(p, length) for p in (*exported.inputs, *exported.outputs))
+    buffers = sum(_bytes(p, length) for p in exported.inputs)
+    buffers += sum(_bytes(p, exported.most_rows if exported.streams else length) for p in exported.outputs)
     return Needs(
         target=target,
         steps=length,

@@ -27,6 +27,11 @@ class CountedFlow(Flow):
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         super().__init__(model, name, code)
+        if model.rows:
+            counting = next(c.layer.name for c in self.layers if c.counts_rows)
+            raise UnsupportedError(
+                f"layer {counting} goes on from step to step, and every row of the model is one by itself; give the inputs a time axis"
+            )
         if not self.streams:
             backwards = next(c.layer.name for c in self.layers if not c.streams)
             counting = next(c.layer.name for c in self.layers if c.counts_rows)
@@ -141,6 +146,14 @@ class CountedFlow(Flow):
                 raise UnsupportedError(
                     f"tensor {tensor} is the end of a layer without memory, in a model that does not give a row for each step: "
                     "it is not kept in C; leave it out of the outputs"
+                )
+        for code in self.layers:
+            begins = [start for state in code.layer.states() for start in state.starts if start.value.any()]
+            read = [t for t in code.layer.last_steps if self._site.is_read(t)]
+            if begins and read and self._clock_of(code)[1] is not None:
+                raise UnsupportedError(
+                    f"tensor {read[0]} is the state of layer {code.layer.name}, which does not begin at 0, after steps that may give no row: "
+                    "C has no zeros for a sequence without rows; leave it out of the outputs, or begin at 0"
                 )
 
     # Statements

@@ -143,6 +143,8 @@ class Translation:
     """The largest number that is returned."""
     last_row: int = -1
     """The last row of the output that is written."""
+    arrays_read: set[str] = field(default_factory=set)
+    """The arrays of C that are read."""
 
 
 class Translator:
@@ -462,6 +464,7 @@ class Translator:
         if isinstance(node.value, ast.Attribute):
             return self._shape(node.value, node.slice)
         array, place = self._element(node)
+        self.result.arrays_read.add(array.text)
         return Value(place, array.kind, max(array.low, C_TYPES[array.kind][0]), min(array.high, C_TYPES[array.kind][1]))
 
     def _array(self, node: ast.expr) -> Array:
@@ -586,6 +589,7 @@ class Translator:
             )
         if len(given) != len(array.shape) - 1:
             raise LoopError(f"{function} of {ast.unparse(node)}: it takes one row")
+        self.result.arrays_read.add(array.text)
         if not given:
             return array.text
         zeros = [*(self.value(g) for g in given), number(0)]
@@ -610,6 +614,7 @@ class Translator:
         if not 0 <= row.low <= row.high < rows and row.kind != "int64_t":
             raise LoopError(f"the call {_brief(node)!r}: the matrix has {rows} rows")
         begin = _flat([row, number(0)], weight.shape).text
+        self.result.arrays_read |= {weight.text, x.text}
         return Value(
             f"{self._around.dot(weight.kind, x.kind)}(&{weight.text}[{begin}], {x.text}, {columns}U)", "int32_t", *INT32
         )

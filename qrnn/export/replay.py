@@ -121,7 +121,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
 def replay_source(model: Exported, most_steps: int) -> str:
     """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
-    rows = f"{max(1, model.step_rows, model.finish_rows)}U" if model.counts_rows else steps
+    rows = f"{model.most_rows}U" if model.counts_rows else steps
     buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in model.inputs]
     buffers += [f"static {p.kind} port_{p.name}[{_size(p, rows)}];" for p in model.outputs]
     buffers += ["static uint32_t rows;"] if model.counts_rows else []

@@ -58,6 +58,11 @@ class Exported:
     """It has a function for the end of a sequence."""
 
     @property
+    def most_rows(self) -> int:
+        """The most steps of outputs over time that one call writes, of a model that streams."""
+        return max(1, self.step_rows, self.finish_rows)
+
+    @property
     def compared_state(self) -> tuple[StateField, ...]:
         """The members of the state that are arrays of layers: what engines have, too."""
         return tuple(f for f in self.state if f.array is not None)
@@ -132,10 +137,15 @@ def _runtime(code: Code) -> tuple[str, ...]:
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
+    steps = "rows" if isinstance(flow, CountedFlow) else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
     for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
         lines.append(f"/* {title}:")
-        lines += [f" *   {line}" for port in ports for line in _port_lines(model, port)]
+        lines += [
+            f" *   {line}"
+            for port in ports
+            for line in _port_lines(model, port, steps if ports is flow.outputs else "length")
+        ]
         lines[-1] += " */"
     lines.append("")
     for port in (*flow.inputs, *flow.outputs):
@@ -202,9 +212,9 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
     return lines
 
 
-def _port_lines(model: QuantModel, port: Port) -> list[str]:
-    """What the values of a port mean."""
-    shape = f"[{'length][' if port.has_time else ''}{port.count}]"
+def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:
+    """What the values of a port mean; ``steps``: the length of its time axis."""
+    shape = f"[{f'{steps}][' if port.has_time else ''}{port.count}]"
     tensor = next((t for o in model.outputs if o.name == port.graph_name for t, _, _ in o.parts), port.graph_name)
     if port.kind.startswith("u"):
         vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)

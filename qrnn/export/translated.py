@@ -83,11 +83,13 @@ class Parameters:
         axes = {key: value.ndim for key, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
         whole = given_to_contract(function, axes)
         for key, value in zip(names, values, strict=True):
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and value.ndim:
                 if value.dtype.kind not in "iu" and value.dtype != np.bool_:
                     raise LoopError(f"the parameter {key} is an array of {value.dtype}")
                 self._arrays[key] = value, "int32_t" if key in whole else type_of(value)
-            elif isinstance(value, int | np.integer | np.bool_):
+            elif isinstance(value, int | np.integer | np.bool_) or (
+                isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+            ):
                 self.numbers[key] = number(int(value))
             else:
                 raise LoopError(f"the parameter {key} is a {type(value).__name__}")
@@ -189,14 +191,17 @@ def translate_step(
         for key, scratch in zip(others[len(states) + len(found.parameters) :], found.scratch, strict=True):
             text, kind = own.new(key), type_of_dtype(scratch.dtype)
             room.append((text, f"    {kind} {text}[{max(1, int(np.prod(scratch.shape)))}];"))
-            named[key] = Array(text, kind, tuple(scratch.shape), (n,), writable=True)
+            named[key] = Array(text if scratch.shape else f"{text}[0]", kind, tuple(scratch.shape), (n,), writable=True)
         around = Surroundings(
             own, "uint32_t", parameters.array, lambda weight, operand: dot_function(code, prefix, weight, operand)
         )
         body = Translator(function, named, around, k).body()
         most = _most_rows(body)
         written = "\n".join(body.lines)
-        begin = [line for text, line in room if reads(written, text)]
+        begin = []
+        for text, line in room:
+            if reads(written, text):
+                begin += [line] if text in body.arrays_read else [line, f"    (void){text};"]
     heads = [*head.split(", "), "const int16_t *x", "int16_t *y"]
     what = (
         f"A step of {layer.name}: how many rows of y came out. x is NULL past the end of the input, where it is zero."
@@ -269,7 +274,8 @@ class StepsCode(LayerCode[QuantLayer]):
             if state.starts:
                 values = np.concatenate([start.value.reshape(-1) for start in state.starts])
                 self._initial.append((field, values))
-            states.append(Array(f"state->{field.name}", kind, tuple(state.shape)))
+            place = f"state->{field.name}" if state.shape else f"state->{field.name}[0]"
+            states.append(Array(place, kind, tuple(state.shape)))
         sizes = model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features
         prefix, head = self.site.name, f"{self.site.name}_state *state"
         self.most_rows = translate_step(self.code, prefix, layer, layer.step_loop(), self.name, head, states, sizes)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from backends.generators import Case
 from backends.loop_kinds import QuantDifference, QuantPooled
 from installed import compiler
+from models import Shape
 
 from export.building import COMPILERS, SANITIZED, check, compile_program, quantized, replayed, write_sources
 from export.kinds import kind
@@ -25,16 +27,19 @@ from qrnn.errors import UnsupportedError
 from qrnn.export import flow
 from qrnn.export.expected import first_difference, random_sequences
 from qrnn.export.kinds import own_code
+from qrnn.export.kinds.recurrent import layer as recurrent_code
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.loop_values import Array
 from qrnn.export.loops import WIDE_HEADER, signature
 from qrnn.export.replay import Replayed
 from qrnn.export.source import Exported, export_source
+from qrnn.model.activation import Activation
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.last_step import QuantLastStep
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
-from qrnn.model.layer_facts import Loop, RowLoop, StateArray, Step, StepLoop
-from qrnn.model.parts import QuantInitialState, TensorFormat
+from qrnn.model.layer_facts import Loop, RowLoop, Scratch, StateArray, Step, StepLoop
+from qrnn.model.parts import QuantInitialState, TensorFormat, pack_gates
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import targets_folder
@@ -485,3 +490,54 @@ def test_what_is_not_translated_is_named(statements: str, named: str, monkeypatc
     ) as found:
         export_source(model, "net", "plain")
     assert named in str(found.value)
+
+
+# A cell without a header in the runtime
+
+
+def rnn_step(contract: Any) -> Step:
+    """The plain RNN of docs/arithmetic.md, as the definition of a cell that C does not know."""
+    dot, requantize, to_operand = contract.dot, contract.requantize, contract.to_operand
+    preactivation, evaluate, rnn_hidden_state = contract.preactivation, contract.evaluate, contract.rnn_hidden_state
+
+    def step(
+        n: int, t: int, k: int, x: Any, out: Any, h: Any, c: Any,
+        ih: Any, ih_bias: Any, ih_multiplier: Any, ih_left: Any, hh: Any, hh_bias: Any, hh_multiplier: Any, hh_left: Any,
+        pre_shift: Any, params: Any, tables: Any, x_shift: int, x_limit: int, h_shift: int, h_limit: int, hidden: int,
+        x_read: Any, h_read: Any,
+    ) -> int:  # fmt: skip
+        for j in range(x.shape[2]):
+            x_read[n, j] = to_operand(x[n, t, j], x_shift, x_limit)
+        for u in range(h.shape[1]):
+            h_read[n, u] = to_operand(h[n, u], h_shift, h_limit)
+        for u in range(h.shape[1]):
+            x_part = requantize(dot(ih, u, x_read, n) + ih_bias[u], ih_multiplier[u], ih_left[u])
+            h_part = requantize(dot(hh, u, h_read, n) + hh_bias[u], hh_multiplier[u], hh_left[u])
+            h[n, u] = rnn_hidden_state(evaluate(preactivation(x_part, h_part, pre_shift[u]), params, tables, 0), hidden)
+            out[n, k, u] = h[n, u]
+        return 1
+
+    return step
+
+
+def rnn_loop(layer: QuantRecurrent, number: int) -> StepLoop:
+    d = layer.directions[number]
+    matrices = [v for m in (d.ih, d.hh) for v in (m.weight, m.bias, m.multiplier, m.left_shift)]
+    operands = [v for o in (layer.x_operand, layer.h_operand) for v in (o.shift, o.limit)]
+    parameters = (*matrices, d.pre_shift, *pack_gates(d.gates), *operands, layer.shifts(d).hidden)
+    sizes = layer.input_size, layer.output_size
+    return StepLoop(rnn_step, parameters, tuple(Scratch((size,), np.int16) for size in sizes))
+
+
+@pytest.mark.parametrize("reverse", [(False,), (False, True)])
+@pytest.mark.parametrize("kernels", ["plain", "mve"])
+def test_cells_without_a_header_are_translated(
+    reverse: tuple[bool, ...], kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recurrent layer by the definition of its cell has the reference's bits: forward, and with a direction that runs backwards."""
+    monkeypatch.setattr(recurrent_code, "CELLS_OF_RUNTIME", ())
+    monkeypatch.setattr(QuantRecurrent, "direction_loop", rnn_loop, raising=False)
+    shape = Shape("rnn", 3, 5, reverse, activations={"candidate": Activation("softsign")})
+    model = Case(shape, "softmax", lengths=(5, 4)).quantized()
+    assert "qrnn_rnn.h" not in export_source(model, "net", kernels).runtime
+    check(model, tmp_path, "gcc", kernels)
