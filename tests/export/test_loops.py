@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from backends.generators import Case
 from backends.loop_kinds import QuantDifference, QuantPooled
-from installed import compiler
+from installed import SANITIZERS, compiler, cross_compiler, tool
 from models import Shape
 
 from export.building import COMPILERS, SANITIZED, check, compile_program, quantized, replayed, write_sources
@@ -23,15 +23,19 @@ from export.test_compilers import STRICT
 from qrnn import layers
 from qrnn.arithmetic import CONTRACT, fixedpoint
 from qrnn.backends.base import PLAIN
+from qrnn.devices.emulator import run
+from qrnn.devices.toolchain import find_toolchain
+from qrnn.devices.verify import build_replay
 from qrnn.errors import UnsupportedError
-from qrnn.export import flow
+from qrnn.export import flow, golden
 from qrnn.export.expected import first_difference, random_sequences
+from qrnn.export.folder import ExportedFolder
 from qrnn.export.kinds import own_code
 from qrnn.export.kinds.recurrent import layer as recurrent_code
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.loop_values import Array
 from qrnn.export.loops import WIDE_HEADER, signature
-from qrnn.export.replay import Replayed
+from qrnn.export.replay import Replayed, decode_sequences, encode_sequences
 from qrnn.export.source import Exported, export_source
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import GraphInput, GraphOutput
@@ -42,7 +46,7 @@ from qrnn.model.layer_facts import Loop, RowLoop, Scratch, StateArray, Step, Ste
 from qrnn.model.parts import QuantInitialState, TensorFormat, pack_gates
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
-from qrnn.targets import targets_folder
+from qrnn.targets import load_target, targets_folder
 
 I, H = 3, 4
 PROVENANCE = Provenance("", 0, "", 0, 0, "", False, "", {})
@@ -247,6 +251,49 @@ def test_translated_c_compiles_without_a_warning(way: str, kernels: Any, tmp_pat
     for level in ("-O0", "-O2", "-Os"):
         own = flags or ["-std=c99"]
         compile_program([command, *own, "-DQRNN_ANY_CORE", *strict, level, "-c", source, "-o", tmp_path / "net.o"])
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m0plus"])
+def test_a_board_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    """The emulated core runs 32-bit code, for which int64_t takes two registers."""
+    target = load_target(name)
+    cross_compiler("arm-none-eabi-gcc", "-c")
+    tool("qemu-system-arm")
+    model = strided(2, 3, 2, 1)
+    exported = export_source(model, "net", target.core.kernels)
+    write_sources(exported, tmp_path)
+    sequences = random_sequences(model, exported, (1, 2, 9), 5)
+    folder = ExportedFolder(tmp_path, "net", target, model, exported)
+    image = build_replay(folder, target, find_toolchain(target), 9, tmp_path)
+    done = run(image, target, encode_sequences(exported, sequences), timeout=100)
+    assert done.status == 0
+    got, counts = decode_sequences(exported, [1, 2, 9], done.output)
+    assert first_difference(want(model, exported, sequences), got) is None
+    assert counts.calls == 12
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_self_test_counts_rows(last: bool, damaged: bool, tmp_path: Path) -> None:
+    """It passes with what the definitions give, and fails where a row is missing."""
+    model = strided(2, 3, 2, 1, last=last)
+    exported = export_source(model, "net", "plain")
+    sequences = random_sequences(model, exported, (*golden.RANDOM_LENGTHS, golden.LONG), 5)
+    results = want(model, exported, sequences)
+    if damaged:
+        results[-1].outputs["y"] = results[-1].outputs["y"][:-1]
+    test = tmp_path / "test"
+    test.mkdir()
+    source = write_sources(exported, tmp_path)
+    (test / "net_golden.h").write_text(golden.golden_header(exported, sequences, results))
+    (test / "net_selftest.h").write_text(golden.selftest_header("net"))
+    (test / "net_selftest.c").write_text(golden.selftest_source(exported, sequences))
+    (test / "main.c").write_text(golden.main_source("net"))
+    compiler("gcc", *SANITIZERS)
+    parts = [source, test / "net_selftest.c", test / "main.c"]
+    compile_program(["gcc", *SANITIZED, *parts, "-o", tmp_path / "selftest"])
+    done = subprocess.run([tmp_path / "selftest"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (int(damaged), "")
 
 
 # Kinds that have C of their own, by their definitions
