@@ -23,7 +23,7 @@ from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, Tabl
 from contract_to_c import Translator, tree_of
 
 from qrnn.arithmetic import CONTRACT, fixedpoint, gates
-from qrnn.export.loops import WIDE_HEADER, contract_function
+from qrnn.export.loops.translator import WIDE_HEADER, contract_function
 from qrnn.system.atomic import write_atomically
 from qrnn.targets import targets_folder
 

@@ -12,20 +12,10 @@ from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, comment, copy, loop, reads
 from qrnn.export.code import Code
 from qrnn.export.layer_code import LayerCode
-from qrnn.export.loop_values import Array, LoopError, number, type_of, type_of_dtype
-from qrnn.export.loops import (
-    WIDE_HEADER,
-    Absent,
-    Named,
-    Step,
-    Surroundings,
-    Translation,
-    Translator,
-    given_to_contract,
-    made,
-    parameter_names,
-    row_statements,
-)
+from qrnn.export.loops.expressions import Surroundings, Translation
+from qrnn.export.loops.source import Absent, Named, Step, given_to_contract, made, parameter_names, row_statements
+from qrnn.export.loops.translator import WIDE_HEADER, Translator
+from qrnn.export.loops.values import Array, LoopError, number, type_of, type_of_dtype
 from qrnn.export.names import Names
 from qrnn.export.ports import Place, StateField
 from qrnn.model.layer import QuantLayer

@@ -33,8 +33,9 @@ from qrnn.export.folder import ExportedFolder
 from qrnn.export.kinds import own_code
 from qrnn.export.kinds.recurrent import layer as recurrent_code
 from qrnn.export.layer_code import AnyCode
-from qrnn.export.loop_values import Array
-from qrnn.export.loops import WIDE_HEADER, signature
+from qrnn.export.loops.source import signature
+from qrnn.export.loops.translator import WIDE_HEADER
+from qrnn.export.loops.values import Array
 from qrnn.export.replay import Replayed, decode_sequences, encode_sequences
 from qrnn.export.source import Exported, export_source
 from qrnn.model.activation import Activation

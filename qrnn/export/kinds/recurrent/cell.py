@@ -9,7 +9,7 @@ import numpy as np
 from qrnn.arithmetic.fixedpoint import shift_right_round
 from qrnn.export.c_text import array, fields
 from qrnn.export.code import Code, operand_format, operand_words
-from qrnn.export.loop_values import Array
+from qrnn.export.loops.values import Array
 from qrnn.export.matrices import CMatrix, c_matrix, plain_rows, unit_rows
 from qrnn.export.translated import translate_step
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentDefinition

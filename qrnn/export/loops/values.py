@@ -1,4 +1,4 @@
-"""Expressions of C with the interval in which their values lie, for the translation of loops (`qrnn.export.loops`).
+"""Expressions of C with the interval in which their values lie, for the translation of loops (`translator`).
 
 An operation is computed in 32 bits where the intervals prove that it fits, and else in 64 bits, which the contract says are enough.
 """
