@@ -89,11 +89,6 @@ class CountedFlow(Flow):
 
     def _tensor_clocks(self) -> dict[str, Clock]:
         """The clock of each tensor over time."""
-        axes = {getattr(i, "axis", "") for i in self.model.inputs if i.has_time}
-        if len(axes) > 1:
-            raise UnsupportedError(
-                f"inputs go over different time axes, {', '.join(sorted(axes))}: a step in C is one of all inputs; export a model for each"
-            )
         found: dict[str, Clock] = {i.name: None for i in self.model.inputs if i.has_time}
         for code in self.layers:
             given = {id(found[t]): t for t in code.layer.inputs if t in found}

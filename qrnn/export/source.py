@@ -76,6 +76,7 @@ def export_source(
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
     """
     _check(model)
+    _check_axes(model)
     name, code = model_identifier(name), Code(kernels)
     counts = any(code_of(layer).counts_rows for layer in model.layers)
     flow = CountedFlow(model, name, code) if counts else Flow(model, name, code)
@@ -123,6 +124,16 @@ def _check(model: QuantModel) -> None:
     for name, fmt in model.tensors.items():
         if fmt.features > MOST_FEATURES:
             raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
+
+
+def _check_axes(model: QuantModel) -> None:
+    """UnsupportedError for inputs over several time axes: a step in C is one of all inputs."""
+    axes = {getattr(i, "axis", ""): i.name for i in model.inputs if i.has_time}
+    if len(axes) > 1:
+        (axis, a), (other, b) = list(axes.items())[:2]
+        raise UnsupportedError(
+            f"inputs {a} and {b} go over two time axes, {axis} and {other}, and a step in C is one of all inputs; export a model for each"
+        )
 
 
 def _runtime(code: Code) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ class Parameters:
             if isinstance(value, np.ndarray) and value.ndim:
                 if value.dtype.kind not in "iu" and value.dtype != np.bool_:
                     raise LoopError(f"the parameter {key} is an array of {value.dtype}")
-                self._arrays[key] = value, "int32_t" if key in whole else type_of(value)
+                kind = "int32_t" if key in whole else type_of(value)
+                self._arrays[key] = value.astype(np.int64), kind
             elif isinstance(value, int | np.integer | np.bool_) or (
                 isinstance(value, np.ndarray) and value.dtype.kind in "iu"
             ):

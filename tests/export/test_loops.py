@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -506,6 +507,14 @@ def test_tensors_that_come_out_at_different_steps_are_refused() -> None:
         export_source(model, "net", "plain")
 
 
+def test_inputs_over_two_time_axes_are_refused() -> None:
+    model = model_of([difference()], {"d": fmt(I)}, [output("y", "d", I)])
+    x, z = (SimpleNamespace(name=n, kind="features", has_time=True, axis=a) for n, a in (("x", "time"), ("z", "other")))
+    object.__setattr__(model, "inputs", (x, z))
+    with pytest.raises(UnsupportedError, match="inputs x and z go over two time axes, time and other"):
+        export_source(model, "net", "plain")
+
+
 def test_a_layer_that_runs_backwards_is_refused_beside_a_stride() -> None:
     whole = kind("bidirectional")
     (layer,) = whole.recurrent_layers
@@ -577,6 +586,9 @@ def loops_of(statements: str) -> Callable[[Any], Loop]:
         ("out[m, j] = 100000", "100000 is written to an int16_t"),
         ("out[m, j] = 1.5", "1.5"),
         ("a, b = 1, 2", "a, b = "),
+        ("return", "the statement 'return'"),
+        ("if x[m, j] > 0: v = 1\nout[m, j] = v", "v may be read before it is assigned"),
+        ("v += x[m, j]\nout[m, j] = v", "v may be read before it is assigned"),
         ("for k in [1, 2]: out[m, j] = k", "for k in [1, 2]"),
         ("out[m, j] = saturate16(x)", "x as a number"),
         ("out[m, j] = [3, 4][0]", "[3, 4] as an array"),

@@ -88,7 +88,16 @@ def row_statements(function: Callable[..., Any], first: str, last: str) -> tuple
         or last_statement.orelse
     ):
         raise LoopError(f"its last statement is no loop over range({first}, {last})")
+    kept = _stored(before) & _stored(last_statement.body)
+    if kept:
+        raise LoopError(f"{min(kept)} goes on from row to row")
     return last_statement.target.id, [*before, *last_statement.body]
+
+
+def _stored(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names that statements assign."""
+    nodes = (n for statement in statements for n in ast.walk(statement))
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def given_to_contract(function: Callable[..., Any], axes: Mapping[str, int]) -> set[str]:

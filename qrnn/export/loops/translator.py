@@ -12,7 +12,7 @@ from typing import Any
 
 from qrnn.export.loops.expressions import Expressions, Surroundings, Translation, Variable, plain
 from qrnn.export.loops.source import Absent, Named, brief, indices, signature, without_docstring
-from qrnn.export.loops.uses import always_returns, common_block, uses_of
+from qrnn.export.loops.uses import always_returns, check_assigned, common_block, uses_of
 from qrnn.export.loops.values import C_TYPES, INT32, NUMBER, Array, LoopError, Value, literal, number
 from qrnn.export.names import Names
 
@@ -39,6 +39,7 @@ class Translator(Expressions):
     def _plan(self, statements: Sequence[ast.stmt]) -> None:
         """Decide where each variable is declared: where it is first assigned, if every use lies behind that, and else at the top."""
         uses = list(uses_of(statements))
+        check_assigned(statements, {u.name for u in uses if u.stored} - set(self._named))
         targets = {u.name for u in uses if u.loop}
         for name in dict.fromkeys(u.name for u in uses if u.stored):
             if name in targets:
@@ -215,16 +216,13 @@ class Translator(Expressions):
         self._line("}")
 
     def _return(self, statement: ast.Return) -> None:
-        if statement.value is None:
-            if self._around.returns != "void":
-                raise LoopError("a return of nothing")
-            self._line("return;")
-            return
+        if statement.value is None or self._around.returns == "void":
+            raise LoopError(f"the statement {brief(statement)!r}")
         found = self.value(statement.value)
         if self._around.returns == "int64_t":
             self._line(f"return {plain(found)};")
             return
-        if not 0 <= found.low <= found.high <= 1 << 15 or self._around.returns == "void":
+        if not 0 <= found.low <= found.high <= 1 << 15:
             raise LoopError(
                 f"the statement {brief(statement)!r}: how many rows it may return is not known; return a number, or one of two numbers"
             )

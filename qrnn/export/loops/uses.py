@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from qrnn.export.loops.values import LoopError
+
 
 @dataclass(frozen=True)
 class Use:
@@ -54,3 +56,38 @@ def always_returns(statements: Sequence[ast.stmt]) -> bool:
         if isinstance(statement, ast.If) and always_returns(statement.body) and always_returns(statement.orelse):
             return True
     return False
+
+
+def check_assigned(
+    statements: Sequence[ast.stmt], variables: set[str], before: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Refuse a variable that may be read before it is assigned, which in Python would hold what an earlier row left in it.
+
+    Returns those of ``variables`` that are assigned after the statements, given those that were ``before``.
+    """
+    for statement in statements:
+        if isinstance(statement, ast.Return | ast.Break | ast.Continue):
+            _check_read(statement, variables, before)
+            return frozenset(variables)  # nothing follows
+        if isinstance(statement, ast.If):
+            _check_read(statement.test, variables, before)
+            before = check_assigned(statement.body, variables, before) & check_assigned(
+                statement.orelse, variables, before
+            )
+        elif isinstance(statement, ast.For):
+            _check_read(statement.iter, variables, before)
+            check_assigned(statement.body, variables, before)  # it may not run at all
+        else:
+            _check_read(statement, variables, before)
+            stored = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            if isinstance(statement, ast.AugAssign) and (new := (stored & variables) - before):
+                raise LoopError(f"{min(new)} may be read before it is assigned")
+            before |= stored & variables
+    return before
+
+
+def _check_read(node: ast.AST, variables: set[str], before: frozenset[str]) -> None:
+    found = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    for name in found:
+        if name in variables - before:
+            raise LoopError(f"{name} may be read before it is assigned")
