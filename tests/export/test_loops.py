@@ -24,7 +24,6 @@ from export.kinds import kind
 from export.test_compilers import STRICT
 from qrnn import layers
 from qrnn.arithmetic import CONTRACT, fixedpoint
-from qrnn.backends.base import PLAIN
 from qrnn.devices.emulator import run
 from qrnn.devices.toolchain import find_toolchain
 from qrnn.devices.verify import build_replay
@@ -53,6 +52,8 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import load_target, targets_folder
 
 I, H = 3, 4
+PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT})
+"""The functions of the contract by name, on Python's integers."""
 PROVENANCE = Provenance("", 0, "", 0, 0, "", False, "", {})
 WAYS = {"x86-64": ("gcc",), "Clang": ("clang",), "C++": ("g++", "-std=c++11", "-x", "c++")}
 
