@@ -17,7 +17,7 @@ from qrnn.export.layer_code import AnyCode
 from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
 from qrnn.export.tensors import Site, Tensors
-from qrnn.export.translated import RowsCode, StepsCode
+from qrnn.export.translated import RowsCode, steps_code
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import Int64Array
@@ -47,9 +47,13 @@ def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
     return places
 
 
-def code_of(layer: QuantLayer) -> type[AnyCode]:
+def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
     """What makes the C of a layer: the module of its kind, or its own definition, translated."""
-    return own_code(type(layer)) or (RowsCode if layer.by_rows else StepsCode)
+    if (own := own_code(type(layer))) is not None:
+        return own
+    if layer.by_rows:
+        return RowsCode
+    return steps_code(layer, (model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features))
 
 
 class Flow:
@@ -64,7 +68,7 @@ class Flow:
         named = [p.name for p in (*self.inputs, *self.outputs)]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
-        kinds = [code_of(layer) for layer in model.layers]
+        kinds = [code_of(model, layer) for layer in model.layers]
         self._site = Site(model, name, code, self.tensors, counts_rows=any(kind.counts_rows for kind in kinds))
         names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self.layers: list[AnyCode] = [

@@ -78,7 +78,7 @@ def export_source(
     _check(model)
     _check_axes(model)
     name, code = model_identifier(name), Code(kernels)
-    counts = any(code_of(layer).counts_rows for layer in model.layers)
+    counts = any(code_of(model, layer).counts_rows for layer in model.layers)
     flow = CountedFlow(model, name, code) if counts else Flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
     runtime = _runtime(code)

@@ -150,8 +150,8 @@ def translate_step(
     head: str,
     states: Sequence[Array],
     sizes: tuple[int, int],
-) -> int:
-    """Add the function ``name`` (``head``, x, y) of one step, which returns how many rows it wrote; returns the most that it may write.
+) -> tuple[int, int]:
+    """Add the function ``name`` (``head``, x, y) of one step, which returns how many rows it wrote; returns the least and the most of them.
 
     ``head``: parameters of C that hold the states; ``states``: the array in C of each of the loop's; ``sizes``: features of x and y.
     """
@@ -198,7 +198,7 @@ def translate_step(
         f"A step of {layer.name}: how many rows of y came out. x is NULL past the end of the input, where it is zero."
     )
     _function(code, f"static uint32_t {name}", heads, [*begin, *body.lines], what)
-    return most
+    return body.least_returned, most
 
 
 def _most_rows(body: Translation) -> int:
@@ -247,11 +247,20 @@ class RowsCode(LayerCode[QuantLayer]):
         return loop(self.step()) if self.site.model.tensors[self.layer.output].has_time else self.step()
 
 
+def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
+    """What makes the C of a layer with a `step_loop`; ``features``: of its input and output.
+
+    Only its translation says whether it gives a row in each step.
+    """
+    arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
+    rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
+    return StepsCode if rows == (1, 1) and layer.steps_past_end == 0 else CountingCode
+
+
 class StepsCode(LayerCode[QuantLayer]):
-    """A layer with a state of its own, which may write no row, or several, in a step."""
+    """A layer with a state of its own, which writes a row in each step."""
 
     writes_anywhere = False
-    counts_rows = True
 
     def emit(self) -> None:
         model, layer = self.site.model, self.layer
@@ -269,7 +278,8 @@ class StepsCode(LayerCode[QuantLayer]):
             states.append(Array(place, kind, tuple(state.shape)))
         sizes = model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features
         prefix, head = self.site.name, f"{self.site.name}_state *state"
-        self.most_rows = translate_step(self.code, prefix, layer, layer.step_loop(), self.name, head, states, sizes)
+        loop_ = layer.step_loop()
+        _, self.most_rows = translate_step(self.code, prefix, layer, loop_, self.name, head, states, sizes)
 
     @property
     def keeps_state(self) -> bool:
@@ -291,6 +301,9 @@ class StepsCode(LayerCode[QuantLayer]):
     def arguments(self) -> list[str]:
         return ["state", *super().arguments()]
 
+    def call(self) -> str:
+        return super().call() if self.counts_rows else f"(void){super().call()}"
+
     def initial(self) -> list[str]:
         found = []
         for field, values in self._initial:
@@ -299,3 +312,9 @@ class StepsCode(LayerCode[QuantLayer]):
                 self.code.define(array(field.kind, name, values))
                 found.append(copy(f"state->{field.name}", name, field.count, field.kind))
         return found
+
+
+class CountingCode(StepsCode):
+    """A layer with a state of its own, which may write no row in a step, or several, or some past the end of a sequence."""
+
+    counts_rows = True

@@ -81,6 +81,8 @@ class Translation:
     """The statements of a loop, in C."""
 
     lines: list[str] = field(default_factory=list)
+    least_returned: int = 1 << 15
+    """The least number that is returned."""
     most_returned: int = 0
     """The largest number that is returned."""
     last_row: int = -1

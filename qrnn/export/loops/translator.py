@@ -226,6 +226,7 @@ class Translator(Expressions):
             raise LoopError(
                 f"the statement {brief(statement)!r}: how many rows it may return is not known; return a number, or one of two numbers"
             )
+        self.result.least_returned = min(self.result.least_returned, found.low)
         self.result.most_returned = max(self.result.most_returned, found.high)
         self._line(f"return {found.low}U;" if found.kind == NUMBER else f"return (uint32_t)({found.text});")
 
