@@ -573,7 +573,7 @@ def test_outputs_of_two_rates_are_refused() -> None:
 def test_tensors_that_come_out_at_different_steps_are_refused() -> None:
     own = [
         difference(),
-        replace(pooled("first", "d", "p", 2, 0), weight=np.ones((I, I), np.int8)),
+        replace(pooled("first", "d", "p", 1, 0), weight=np.ones((I, I), np.int8)),
         QuantAdd("sum", "d", "p", "y", 12, 12, 12),
     ]
     model = model_of(own, {"d": fmt(I), "p": fmt(I), "y": fmt(I)}, [output("y", "y", I)])
