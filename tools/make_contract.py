@@ -1,6 +1,6 @@
-"""Write or check the contract's functions in C: targets/runtime/qrnn_contract.h and qrnn_contract_lanes.h.
+"""Write or check the contract's functions in C: qrnn_contract.h, qrnn_contract_lanes.h and qrnn_contract_wide.h of targets/runtime.
 
-    python tools/make_contract.py            write both files
+    python tools/make_contract.py            write the files
     python tools/make_contract.py --check    compare them with the contract's Python code; exit status 1 when they differ
 
 The text follows from `qrnn.arithmetic` and from the bounds in tools/contract_functions.py alone.
@@ -22,7 +22,8 @@ from contract_dialects import LANES, LONG, NUMBER, SIGNED, UNSIGNED, Lanes, Scal
 from contract_functions import CALLS, SCALARS, VECTORS, Argument, Function, TableArgument
 from contract_to_c import Translator, tree_of
 
-from qrnn.arithmetic import gates
+from qrnn.arithmetic import CONTRACT, fixedpoint, gates
+from qrnn.export.loops.translator import WIDE_HEADER, contract_function
 from qrnn.system.atomic import write_atomically
 from qrnn.targets import targets_folder
 
@@ -213,6 +214,56 @@ def definitions(functions: Sequence[Function], dialect: type[Scalar]) -> list[st
     return lines
 
 
+def wrap_body(text: str) -> list[str]:
+    """An indented line of C, as several where it is long."""
+    indent = text[: len(text) - len(text.lstrip())]
+    return [f"{indent}{line}" for line in wrap_code(text.lstrip(), "    ")]
+
+
+HELPERS = """\
+static inline int64_t qrnn_wide_max(int64_t a, int64_t b)
+{
+    return (a > b) ? a : b;
+}
+
+static inline int64_t qrnn_wide_min(int64_t a, int64_t b)
+{
+    return (a < b) ? a : b;
+}
+
+static inline int64_t qrnn_wide_abs(int64_t a)
+{
+    return (a < 0) ? (-a) : a;
+}
+
+/* a / b, rounded down; b is not 0. C rounds towards 0. */
+static inline int64_t qrnn_wide_floor_divide(int64_t a, int64_t b)
+{
+    const int64_t quotient = a / b;
+    return (((a % b) != 0) && ((a < 0) != (b < 0))) ? (quotient - 1) : quotient;
+}
+
+/* What a / b, rounded down, leaves: its sign is that of b. */
+static inline int64_t qrnn_wide_floor_modulo(int64_t a, int64_t b)
+{
+    const int64_t rest = a % b;
+    return ((rest != 0) && ((rest < 0) != (b < 0))) ? (rest + b) : rest;
+}"""
+"""What else the loops of layers call (`qrnn.export.loops`)."""
+
+
+def wide_definitions() -> list[str]:
+    """Every function of the contract on int64_t, but for the one that is an operator of C."""
+    lines = ["", *HELPERS.split("\n")]
+    for function in CONTRACT:
+        if function is not fixedpoint.choose:
+            said = plain(inspect.getdoc(function) or "").split("\n\n")[0]
+            head, body = contract_function(function)
+            wrapped = [line for text in body for line in wrap_body(text)]
+            lines += ["", *comment([said]), *wrap_code(head, " " * (head.index("(") + 1)), "{", *wrapped, "}"]
+    return lines
+
+
 def kinds() -> list[str]:
     """Return the codes of the kinds of gate functions."""
     each = ", ".join(f"QRNN_{name} = {getattr(gates, name)}" for name in KINDS)
@@ -293,7 +344,16 @@ def files() -> dict[str, str]:
         guard="QRNN_CONTRACT_LANES_H",
         include="qrnn_lanes.h",
     )
+    every = TOP.format(
+        title="Every function of the contract on int64_t, for layers that are translated from their Python.",
+        guard="QRNN_CONTRACT_WIDE_H",
+        include="qrnn_types.h",
+    ).replace(
+        "Every value is\n * computed in 32 bits where the bounds of the arguments prove that it fits, and in 64 bits elsewhere.",
+        "Tables are\n * read by the address of their row. Values need at most 64 bits, as the contract says.",
+    )
     return {
+        WIDE_HEADER: "\n".join([every.rstrip(), *wide_definitions(), "", "#endif", ""]),
         "qrnn_contract.h": "\n".join([scalars.rstrip(), *kinds(), *definitions(SCALARS, Scalar), "", "#endif", ""]),
         "qrnn_contract_lanes.h": "\n".join(
             [lanes.rstrip(), *definitions(VECTORS, Lanes), *dispatch(), "", "#endif", ""]

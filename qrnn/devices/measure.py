@@ -28,7 +28,7 @@ from qrnn.targets import Target
 STEPS = 12
 """The steps of the random sequence for counting instructions, whose number hardly depends on values."""
 
-_ARRAY = re.compile(r"^static const u?int(8|16|32)_t \w+\[(\d+)\]", re.MULTILINE)
+_ARRAY = re.compile(r"^static const u?int(8|16|32|64)_t \w+\[(\d+)\]", re.MULTILINE)
 
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 """The complaints of GNU's linker and of LLVM's when memory is too small."""
@@ -134,7 +134,8 @@ def _in_short(error: DeviceError) -> str:
 def sizes(exported: Exported, target: Target, steps: int) -> Needs:
     """Return what is known without building anything."""
     length = 1 if exported.streams else steps
-    buffers = sum(_bytes(p, length) for p in (*exported.inputs, *exported.outputs))
+    buffers = sum(_bytes(p, length) for p in exported.inputs)
+    buffers += sum(_bytes(p, exported.most_rows if exported.streams else length) for p in exported.outputs)
     return Needs(
         target=target,
         steps=length,

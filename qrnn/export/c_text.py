@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ def _literal(kind: str, value: int) -> str:
         return f"0x{value:08X}U"
     if kind == "int32_t" and value == -(1 << 31):
         return "INT32_MIN"  # -2147483648 is an operator and a number that does not fit an int
+    if kind == "int64_t":
+        return f"INT64_C({value})" if value != -(1 << 63) else "INT64_MIN"
     return f"{value}U" if kind.startswith("u") else str(value)
 
 
@@ -68,3 +71,19 @@ def comment(text: str) -> str:
     """Text that may hold anything as a C comment of one line."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
     return f"/* {plain.replace('*/', '* /').replace('/*', '/ *').replace('??/', '?? /')} */"  # ??/ is a trigraph
+
+
+def copy(to: str, source: str, count: int, kind: str) -> str:
+    """The statement that copies ``count`` elements of type ``kind``."""
+    return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
+
+
+def loop(lines: Sequence[str], back: bool = False) -> list[str]:
+    """Statements for every step t below ``length``, from the last to the first with ``back``."""
+    head = "uint32_t t = length; t-- > 0U;" if back else "uint32_t t = 0U; t < length; t++"
+    return [f"for ({head}) {{", *(f"    {line}" for line in lines), "}"]
+
+
+def reads(text: str, name: str) -> bool:
+    """Whether C has the identifier ``name``."""
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None

@@ -83,14 +83,20 @@ def host_results(
             values = inputs[p.name].astype(np.int64 if tokens else np.int16)[None]
             batch[p.graph_name] = values[..., 0] if tokens else values
         states = session.initial_state(1).layers
-        tensors, final, _ = engine.run(batch, states, np.array([length], np.int64))
+        tensors, final, came = engine.run(batch, states, np.array([length], np.int64))
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
-            value = np.zeros((length, port.count) if port.has_time else port.count, KINDS[port.kind])
+            rows = int(came[output.parts[0][0]][0]) if exported.counts_rows else length
+            value = np.zeros((rows, port.count) if port.has_time else port.count, KINDS[port.kind])
             for tensor, indices, positions in output.parts:
-                value[..., positions] = tensors[tensor][0][..., indices]
+                read = tensors[tensor][0]
+                value[..., positions] = (read[:rows] if port.has_time else read)[..., indices]
             outputs[port.name] = value
-        state = {f.name: final[f.layer][1 if f.is_cell else 0][0, f.direction] for f in exported.state}
+        state = {}
+        for f in exported.compared_state:
+            assert f.array is not None
+            value = final[f.layer][f.array][0]
+            state[f.name] = (value if f.part is None else value[f.part]).reshape(-1)
         found.append(Replayed(outputs, state))
     return found
 
@@ -100,6 +106,8 @@ def first_difference(want: Sequence[Replayed], got: Sequence[Replayed]) -> str |
     for n, (expected, found) in enumerate(zip(want, got, strict=True)):
         for what, both in (("output", (expected.outputs, found.outputs)), ("state", (expected.state, found.state))):
             for name, values in both[0].items():
+                if len(values) != len(both[1][name]):
+                    return f"sequence {n}, {what} {name}: {len(both[1][name])} steps, expected {len(values)}"
                 wrong = np.argwhere(values != both[1][name])
                 if len(wrong):
                     at = tuple(int(i) for i in wrong[0])

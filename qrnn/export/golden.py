@@ -13,6 +13,8 @@ from qrnn.export.source import Exported
 
 RANDOM_LENGTHS = (1, 2, 5)
 """Steps of the golden sequences of random numbers."""
+LONG = 64
+"""Steps of one more, for a model of which a step may give no row."""
 MOST_STEPS = 16
 """Steps of those from the user's data."""
 MOST_SEQUENCES = 2
@@ -33,18 +35,27 @@ def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequen
         lines.append(array(port.kind, f"golden_in_{port.name}", values))
     for port in model.outputs:
         values = np.concatenate([r.outputs[port.name].reshape(-1) for r in results])
-        lines.append(array(port.kind, f"golden_out_{port.name}", values))
+        lines.append(array(port.kind, f"golden_out_{port.name}", values if values.size else np.zeros(1, np.int64)))
+    if model.counts_rows:
+        lines.append(array("uint32_t", "golden_rows", np.array([_rows(model, r) for r in results]), "that come out"))
     lines += [
-        array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results])) for f in model.state
+        array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results]))
+        for f in model.compared_state
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rows(model: Exported, result: Replayed) -> int:
+    """How many steps of the outputs over time came out; 0 where there is none."""
+    return next((len(result.outputs[p.name]) for p in model.outputs if p.has_time), 0)
 
 
 def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     """``int NAME_selftest(void)``."""
     name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
-    out = [f"static {p.kind} got_{p.name}[{p.count * (steps if p.has_time else 1)}];" for p in model.outputs]
+    rows = steps * model.step_rows + model.finish_rows
+    out = [f"static {p.kind} got_{p.name}[{max(1, p.count * (rows if p.has_time else 1))}];" for p in model.outputs]
     room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
     arguments = [
         "&state",
@@ -52,14 +63,21 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
         "length",
         *(f"got_{p.name}" for p in model.outputs),
     ]
-    call = f"{name}_run({', '.join([*arguments, *(['work'] if room else [])])});"
-    checks = [
-        f"wrong |= differ(got_{p.name}, {_golden('out', p)}, {_count(p)} * (uint32_t)sizeof(*got_{p.name}));"
+    calls = [f"{name}_run({', '.join([*arguments, *(['work'] if room else [])])});"]
+    counted = model.counts_rows and any(p.has_time for p in model.outputs)
+    checks, ends = [], ["first += length;"]
+    if model.counts_rows:
+        calls = [f"{'rows = ' if counted else '(void)'}{calls[0]}"]
+        calls += [f"{'rows += ' if counted else '(void)'}{_finish(model)}"] if model.finishes else []
+    if counted:
+        checks, ends = ["wrong |= (rows != golden_rows[n]) ? 1 : 0;"], [*ends, "first_row += golden_rows[n];"]
+    checks += [
+        f"wrong |= differ(got_{p.name}, {_golden('out', p, counted)}, {_count(p, counted)} * (uint32_t)sizeof(*got_{p.name}));"
         for p in model.outputs
     ]
     checks += [
         f"wrong |= differ(state.{f.name}, &golden_state_{f.name}[{f.count}U * n], (uint32_t)sizeof(state.{f.name}));"
-        for f in model.state
+        for f in model.compared_state
     ]
     return "\n".join(
         [
@@ -84,16 +102,16 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
             "{",
             *(f"    {line}" for line in (*out, *room, f"static {name}_state state;")),
             "    uint32_t first = 0U; /* the sequence's first step */",
+            *(["    uint32_t first_row = 0U; /* and its first row of outputs */"] if counted else []),
             "    int wrong = 0;",
             "",
             f"    {name}_init(&state);",
             f"    for (uint32_t n = 0U; n < {len(lengths)}U; n++) {{",
             "        const uint32_t length = golden_length[n];",
+            *(["        uint32_t rows;"] if counted else []),
             "",
             f"        {name}_reset(&state);",
-            f"        {call}",
-            *(f"        {line}" for line in checks),
-            "        first += length;",
+            *(f"        {line}" for line in (*calls, *checks, *ends)),
             "    }",
             "    return (wrong == 0) ? 0 : 1;",
             "}",
@@ -116,9 +134,19 @@ def main_source(name: str) -> str:
     return "\n".join([*lines, "int main(void)", "{", f"    return {name}_selftest();", "}", "#endif", ""])
 
 
-def _golden(way: str, port: Port) -> str:
-    return f"&golden_{way}_{port.name}[{port.count}U * {'first' if port.has_time else 'n'}]"
+def _finish(model: Exported) -> str:
+    """The call that writes what comes out past the end, behind the rows of the sequence."""
+    arguments = ["&state", *(_golden("in", p) for p in model.inputs if not p.has_time)]
+    arguments += [f"&got_{p.name}[{p.count}U * rows]" if p.has_time else f"got_{p.name}" for p in model.outputs]
+    return f"{model.name}_finish({', '.join(arguments)});"
 
 
-def _count(port: Port) -> str:
-    return f"{port.count}U * length" if port.has_time else f"{port.count}U"
+def _golden(way: str, port: Port, counted: bool = False) -> str:
+    """Where the sequence's values begin; ``counted``: those of outputs whose rows are counted."""
+    first = ("first_row" if counted else "first") if port.has_time else "n"
+    return f"&golden_{way}_{port.name}[{port.count}U * {first}]"
+
+
+def _count(port: Port, counted: bool = False) -> str:
+    rows = "golden_rows[n]" if counted else "length"
+    return f"{port.count}U * {rows}" if port.has_time else f"{port.count}U"

@@ -46,9 +46,9 @@ LOCALS = ("state", "length", "work", "t", "k")
 """Variables of the exported functions."""
 
 DERIVED = frozenset(
-    "d0 d1 forward gate gates hh ih index matrix peephole projected projection reverse step table weight".split()  # noqa: SIM905
+    "d0 d1 forward gate gates hh ih index loop matrix peephole projected projection reverse row step table weight".split()  # noqa: SIM905
 )
-"""First words of what `qrnn.export.layers` puts after a layer's name."""
+"""First words of what `qrnn.export.kinds` puts after a layer's name."""
 
 
 def identifier(text: str) -> str:

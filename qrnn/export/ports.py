@@ -51,14 +51,18 @@ class Port:
 
 @dataclass(frozen=True)
 class StateField:
-    """A member of the state: h (int16_t) or c (int32_t) of one direction of a layer."""
+    """A member of the state: one of the arrays that a layer keeps, the number ``array`` of `QuantLayer.states`, flat.
+
+    ``array`` None: it is none of the layer's arrays, but what C alone keeps. ``part``: the index on its first axis, for a member that holds no
+    more (one direction of a recurrent layer); None: all of the array.
+    """
 
     name: str
     kind: Element
     count: int
     layer: str
-    direction: int
-    is_cell: bool
+    array: int | None
+    part: int | None = None
 
 
 def state_bytes(fields: Sequence[StateField]) -> int:
@@ -86,5 +90,5 @@ def output_port(model: QuantModel, output: GraphOutput, names: Names) -> Port:
 
 
 def is_cell_tensor(model: QuantModel, tensor: str) -> bool:
-    """Whether a tensor is c_n of a layer, of 32 bits."""
-    return any(layer.c_n == tensor for layer in model.recurrent_layers)
+    """Whether a tensor is the state of cells, of 32 bits."""
+    return any(tensor in layer.cells for layer in model.layers)

@@ -19,7 +19,7 @@ MOST_SCALES = 8
 
 def readme_fields(model: QuantModel, exported: Exported, target: Target, digest: str) -> dict[str, str]:
     """Values for the templates in targets/templates."""
-    name, build = exported.name, target.build
+    name, build, counted = exported.name, target.build, exported.counts_rows
     runs_here = exported.kernels == "plain"
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
     sources = f"{name}.c test/{name}_selftest.c test/main.c"
@@ -35,7 +35,8 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         "calling": _calling(exported),
         "formats": "\n".join(
             ["| | type | elements | scale | limit |", "|---|---|---|---|---|"]
-            + [line for port in (*exported.inputs, *exported.outputs) for line in _rows(model, port)]
+            + [line for port in exported.inputs for line in _rows(model, port, "length")]
+            + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
         ),
         "weight_bytes": f"{exported.weight_bytes:,}",
         "state_bytes": f"{state_bytes(exported.state):,}",
@@ -57,11 +58,18 @@ def _example(exported: Exported) -> str:
     name = exported.name
     arguments = ["&state", *(p.name for p in exported.inputs)]
     outputs = [p.name for p in exported.outputs]
-    times = "" if exported.streams else "LENGTH * "
-    ports = (*exported.inputs, *exported.outputs)
-    arrays = [f"static {p.kind} {p.name}[{times if p.has_time else ''}{p.count}];" for p in ports]
+    given = written = "" if exported.streams else "LENGTH * "
+    if exported.counts_rows:
+        written = f"{exported.most_rows} * "
+    arrays = [
+        f"static {p.kind} {p.name}[{times if p.has_time else ''}{p.count}];"
+        for ports, times in ((exported.inputs, given), (exported.outputs, written))
+        for p in ports
+    ]
     if exported.streams:
         call = f"{name}_step({', '.join([*arguments, *outputs])});"
+        if exported.counts_rows:
+            call = f"uint32_t rows = {call} /* how many rows of outputs came out */"
         body = [f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
     else:
         arrays.append(f"static int16_t work[{name.upper()}_WORK(LENGTH)];")
@@ -84,6 +92,16 @@ def _calling(exported: Exported) -> str:
             return f"One call of `{name}_step` computes one row; `{name}_run` is a loop over it. {state} {null}"
         work = f"`work` is room for what lies between layers, {exported.work_per_step} `int16_t` a row."
         return f"`{name}_run` computes `length` rows, one after the other. {work} {state} {null}"
+    if exported.counts_rows:
+        finish = (
+            f" `{name}_finish` ends a sequence: it writes the rows that layers with a delay still hold back, at most "
+            f"`{name.upper()}_FINISH_ROWS`, and returns how many. Call `{name}_reset` after it."
+        )
+        return (
+            f"One call of `{name}_step` is one time step. It writes at most `{name.upper()}_STEP_ROWS` rows of the outputs over time, often "
+            f"none, and returns how many; `{name}_run` is a loop over it, which writes the rows one after the other."
+            f"{finish if exported.finishes else ''} {state} {null}"
+        )
     if exported.streams:
         return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
     why = "The model has a layer that runs backwards, from the end of a sequence: there is no step function."
@@ -91,10 +109,10 @@ def _calling(exported: Exported) -> str:
     return f"`{name}_run` reads a whole sequence. {why} {work} {state} {null}"
 
 
-def _rows(model: QuantModel, port: Port) -> list[str]:
-    """Lines of the table of formats: one, or one for each part of an output."""
+def _rows(model: QuantModel, port: Port, steps: str) -> list[str]:
+    """Lines of the table of formats: one, or one for each part of an output; ``steps``: what a time axis has."""
     head = f"| `{port.name}` | `{port.kind}` |"
-    elements = f"{'length × ' if port.has_time else ''}{port.count}"
+    elements = f"{f'{steps} × ' if port.has_time else ''}{port.count}"
     if port.kind.startswith("u"):
         vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
         return [f"{head} {elements} | a token | {vocabulary - 1} |"]

@@ -2,8 +2,9 @@
 
 Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, then its steps' inputs. Out, for
 each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all
-of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. The length
-0xFFFFFFFF ends the stream; `Counts` follow.
+of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that
+counts rows gives, for each step and then for the end of the sequence, how many rows come (uint32) before them. The length 0xFFFFFFFF
+ends the stream; `Counts` follow.
 """
 
 from __future__ import annotations
@@ -98,13 +99,19 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
     timed = [p for p in model.outputs if p.has_time]
     for length in lengths:
         outputs: dict[str, npt.NDArray[np.integer]] = {}
-        if model.streams:
+        if model.counts_rows:
+            calls = []
+            for _ in range(length + model.finishes):
+                rows = int(take("uint32_t", 1)[0])
+                calls.append([take(p.kind, rows, p.count) for p in timed])
+            outputs = {p.name: np.concatenate([call[k] for call in calls]) for k, p in enumerate(timed)}
+        elif model.streams:
             steps = [[take(p.kind, p.count) for p in timed] for _ in range(length)]
             outputs = {p.name: np.stack([step[k] for step in steps]) for k, p in enumerate(timed)}
         else:
             outputs = {p.name: take(p.kind, length, p.count) for p in timed}
         outputs |= {p.name: take(p.kind, p.count) for p in model.outputs if not p.has_time}
-        found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.state}))
+        found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.compared_state}))
     if len(output) - at != COUNTS.size:
         raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
     instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack_from(output, at)
@@ -114,23 +121,33 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
 def replay_source(model: Exported, most_steps: int) -> str:
     """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
-    ports = (*model.inputs, *model.outputs)
-    buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in ports]
+    rows = f"{model.most_rows}U" if model.counts_rows else steps
+    buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in model.inputs]
+    buffers += [f"static {p.kind} port_{p.name}[{_size(p, rows)}];" for p in model.outputs]
+    buffers += ["static uint32_t rows;"] if model.counts_rows else []
     if not model.streams:
         buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
     timed_in = [_read(p, "1U" if model.streams else "length") for p in model.inputs if p.has_time]
-    timed_out = [_write(p, "1U" if model.streams else "length") for p in model.outputs if p.has_time]
+    written = "rows" if model.counts_rows else "1U" if model.streams else "length"
+    timed_out = ["board_write(&rows, sizeof(rows));"] if model.counts_rows else []
+    timed_out += [_write(p, written) for p in model.outputs if p.has_time]
     verb = "step" if model.streams else "run"
     arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
     arguments += [] if model.streams else ["length"]
     arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
     first = ["1U" if a == "length" else a for a in arguments]
-    call = f"{model.name}_{verb}({', '.join(arguments)});"
+    result = "rows = " if model.counts_rows else ""
+    call = f"{result}{model.name}_{verb}({', '.join(arguments)});"
     one = [*timed_in, "enter();", "before = board_instructions();", call]
     one += ["count(board_instructions() - before);", "leave();", *timed_out]
     body = [f"    {line}" for line in one]
     if model.streams:
         body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
+    if model.finishes:
+        past = [p for p in model.inputs if not p.has_time]
+        ended = ", ".join(["&state", *(f"port_{p.name}" for p in (*past, *model.outputs))])
+        body += [f"    rows = {model.name}_finish({ended});", *(f"    {line}" for line in timed_out)]
+    first_call = f"{model.name}_{verb}({', '.join(first)});"
     return "\n".join(
         [
             f'#include "{model.name}.h"',
@@ -159,7 +176,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             "",
             f"    {model.name}_init(&state);",
             "    board_stack_paint();",
-            f"    {model.name}_{verb}({', '.join(first)}); /* how deep the stack becomes does not depend on values */",
+            f"    {'(void)' if model.counts_rows else ''}{first_call} /* how deep the stack becomes does not depend on values */",
             "    counts[5] = board_stack_used();",
             "    calibrate();",
             f"    while ((board_read(&length, sizeof(length)) == sizeof(length)) && (length != 0x{END:X}U)) {{",
@@ -168,7 +185,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             *(f"        {_read(p, '1U')}" for p in model.inputs if not p.has_time),
             *(f"    {line}" for line in body),
             *(f"        {_write(p, '1U')}" for p in model.outputs if not p.has_time),
-            *(f"        board_write(state.{f.name}, sizeof(state.{f.name}));" for f in model.state),
+            *(f"        board_write(state.{f.name}, sizeof(state.{f.name}));" for f in model.compared_state),
             "    }",
             "    board_write(counts, sizeof(counts));",
             "    board_write(phases, sizeof(phases));",

@@ -8,27 +8,15 @@ from dataclasses import dataclass
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
-from qrnn.export.flow import Flow, initial_states
-from qrnn.export.layers import SHORT_ROW, Code, is_bounded, is_unit
+from qrnn.export.code import Code
+from qrnn.export.counted_flow import CountedFlow
+from qrnn.export.flow import Flow, code_of
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
-from qrnn.model.kinds.concat import QuantConcat
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h", "qrnn_contract.h")
-NEEDS = {
-    "qrnn_dense.h": ("qrnn_matrix.h",),
-    "qrnn_gru.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_lstm.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_pointwise.h": ("qrnn_contract_lanes.h",),
-    "qrnn_projection.h": ("qrnn_contract_lanes.h",),
-    "qrnn_rnn.h": ("qrnn_contract_lanes.h", "qrnn_matrix.h"),
-    "qrnn_softmax.h": (),
-    "qrnn_vectors.h": (),
-}
-"""Headers of the runtime that a layer's own header includes."""
-
 CORES = {
     "qrnn_dot_dsp.h": (
         "!defined(__ARM_FEATURE_SIMD32) || ((__ARM_ARCH_ISA_THUMB == 1) && defined(__thumb__))",
@@ -60,6 +48,24 @@ class Exported:
     weight_bytes: int
     rows: bool = False
     """Every step is a row by itself: nothing is carried from one to the next."""
+    counts_rows: bool = False
+    """Its functions return how many steps of its outputs over time came out, which may be none, or several, for a step."""
+    step_rows: int = 1
+    """The most that come out in a step."""
+    finish_rows: int = 0
+    """The most that come out past the end of a sequence."""
+    finishes: bool = False
+    """It has a function for the end of a sequence."""
+
+    @property
+    def most_rows(self) -> int:
+        """The most steps of outputs over time that one call writes, of a model that streams."""
+        return max(1, self.step_rows, self.finish_rows)
+
+    @property
+    def compared_state(self) -> tuple[StateField, ...]:
+        """The members of the state that are arrays of layers: what engines have, too."""
+        return tuple(f for f in self.state if f.array is not None)
 
 
 def export_source(
@@ -70,17 +76,11 @@ def export_source(
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
     """
     _check(model)
+    _check_axes(model)
     name, code = model_identifier(name), Code(kernels)
-    if is_unit(model):
-        code.features.add("QRNN_UNIT_GATES")
-    if is_bounded(model):
-        code.features.add("QRNN_BOUNDED_STATES")
-    flow = Flow(model, name, code)
-    functions, reset = flow.functions(), initial_states(model, flow.fields, code)
-    if 0 < code.longest_row <= SHORT_ROW:
-        code.features.add("QRNN_SHORT_ROWS")
-    if code.even_rows:
-        code.features.add("QRNN_EVEN_ROWS")
+    counts = any(code_of(model, layer).counts_rows for layer in model.layers)
+    flow = CountedFlow(model, name, code) if counts else Flow(model, name, code)
+    functions, reset = flow.functions(), flow.initial()
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
     return Exported(
@@ -97,6 +97,10 @@ def export_source(
         work_per_step=flow.work_per_step,
         weight_bytes=code.weight_bytes,
         rows=model.rows,
+        counts_rows=counts,
+        step_rows=flow.step_rows,
+        finish_rows=flow.finish_rows,
+        finishes=any(layer.steps_past_end > 0 for layer in flow.layers),
     )
 
 
@@ -120,16 +124,21 @@ def _check(model: QuantModel) -> None:
     for name, fmt in model.tensors.items():
         if fmt.features > MOST_FEATURES:
             raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
-    for layer in model.layers:
-        if isinstance(layer, QuantConcat) and not layer.parts:
-            raise UnsupportedError(f"layer {layer.name}: a concatenation of nothing")
+
+
+def _check_axes(model: QuantModel) -> None:
+    """UnsupportedError for inputs over several time axes: a step in C is one of all inputs."""
+    axes = {i.axis: i.name for i in model.inputs if i.has_time}
+    if len(axes) > 1:
+        (axis, a), (other, b) = list(axes.items())[:2]
+        raise UnsupportedError(
+            f"inputs {a} and {b} go over two time axes, {axis} and {other}, and a step in C is one of all inputs; export a model for each"
+        )
 
 
 def _runtime(code: Code) -> tuple[str, ...]:
     """The runtime's files, each after those it includes."""
-    found = set(code.headers)
-    for header in code.headers:
-        found.update(NEEDS[header])
+    found = code.headers
     dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
     rest = sorted(found - set(first))
@@ -139,10 +148,15 @@ def _runtime(code: Code) -> tuple[str, ...]:
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
+    steps = "rows" if isinstance(flow, CountedFlow) else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
     for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
         lines.append(f"/* {title}:")
-        lines += [f" *   {line}" for port in ports for line in _port_lines(model, port)]
+        lines += [
+            f" *   {line}"
+            for port in ports
+            for line in _port_lines(model, port, steps if ports is flow.outputs else "length")
+        ]
         lines[-1] += " */"
     lines.append("")
     for port in (*flow.inputs, *flow.outputs):
@@ -163,7 +177,9 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     lines += [f"/* {when} */", f"void {name}_reset({name}_state *state);", ""]
     prototypes = [f"{p};" for p in flow.prototypes()]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
-    if flow.streams:
+    if isinstance(flow, CountedFlow):
+        lines += _counted_prototypes(flow, prototypes, unwanted)
+    elif flow.streams:
         step = "One time step. Outputs without a time axis are those of a sequence that ends here."
         steps = "`length` steps, one after the other; the state is carried on."
         if model.rows:
@@ -182,9 +198,34 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     return [*lines, "", *END_C, "#endif"]
 
 
-def _port_lines(model: QuantModel, port: Port) -> list[str]:
-    """What the values of a port mean."""
-    shape = f"[{'length][' if port.has_time else ''}{port.count}]"
+def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: str) -> list[str]:
+    """The declarations of functions that return how many steps came out."""
+    name, rows = flow.name.upper(), "steps of the outputs over time"
+    lines = [
+        f"/* The most {rows} that one call of {flow.name}_step writes. */",
+        f"#define {name}_STEP_ROWS {flow.step_rows}",
+    ]
+    if len(prototypes) > 2:
+        lines += [f"/* The same for {flow.name}_finish. */", f"#define {name}_FINISH_ROWS {flow.finish_rows}"]
+    lines += [
+        "",
+        f"/* One time step. Returns how many {rows} came out, which may be none.",
+        " * Outputs without a time axis are those of a sequence that ends here.",
+        f" * {unwanted} */",
+        prototypes[0],
+        "",
+        f"/* `length` steps, one after the other; the state is carried on. Returns how many {rows} came out. */",
+        prototypes[1],
+    ]
+    if len(prototypes) > 2:
+        what = f"The end of a sequence: the {rows} that layers still hold back. Returns how many came out."
+        lines += ["", f"/* {what}", " * Call reset before the next step. */", prototypes[2]]
+    return lines
+
+
+def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:
+    """What the values of a port mean; ``steps``: the length of its time axis."""
+    shape = f"[{f'{steps}][' if port.has_time else ''}{port.count}]"
     tensor = next((t for o in model.outputs if o.name == port.graph_name for t, _, _ in o.parts), port.graph_name)
     if port.kind.startswith("u"):
         vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
@@ -198,7 +239,7 @@ def _port_lines(model: QuantModel, port: Port) -> list[str]:
 
 def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:
     lines = [f'#include "{name}.h"', ""]
-    lines += [f"#define {feature}" for feature in sorted(code.features)]
+    lines += [f"#define {feature}" for feature in sorted(code.all_features)]
     lines += ["", *(f'#include "{header}"' for header in runtime), ""]
     lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
     lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]

@@ -163,7 +163,9 @@ def test_c_of_rows(op: str, initial: bool, directions: int, tmp_path: Path) -> N
 @pytest.mark.parametrize("op", OPS)
 def test_c_of_given_states_begins_every_step_with_them(op: str, tmp_path: Path) -> None:
     model = quantized(one_step(op, state_in=True))
-    assert [f.is_cell for f in export_source(model, "m", "plain").state] == ([False, True] if op == "LSTM" else [False])
+    assert [f.kind for f in export_source(model, "m", "plain").state] == (
+        ["int16_t", "int32_t"] if op == "LSTM" else ["int16_t"]
+    )
     assert_exported(model, tmp_path)
 
 

@@ -1,0 +1,110 @@
+"""What the C of a model's layers adds up to: constants, functions, and what they need of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qrnn.arithmetic import gates as g
+from qrnn.export.c_text import array, comment
+from qrnn.export.layout import COLUMNS
+from qrnn.export.matrices import NARROW_LIMIT, CMatrix
+from qrnn.export.names import Names
+from qrnn.model.parts import GateFunction, Int32Array, Operand
+from qrnn.targets import Kernels
+
+KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
+
+PROMISES = frozenset({"QRNN_UNIT_GATES", "QRNN_BOUNDED_STATES"})
+"""Features that hold of a model unless a layer breaks them."""
+
+SHORT_ROW = 256
+"""Columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
+
+
+@dataclass
+class Code:
+    """What the layers of a model add up to: ``features`` and ``headers`` of the runtime that it needs, definitions, functions."""
+
+    kernels: Kernels
+    names: Names = field(default_factory=Names)
+    features: set[str] = field(default_factory=set)
+    headers: set[str] = field(default_factory=set)
+    definitions: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    weight_bytes: int = 0
+    longest_row: int = 0
+    even_rows: bool = True
+    """Whether each row has an even number of the kernels' steps of columns."""
+    broken: set[str] = field(default_factory=set)
+    """Those of `PROMISES` that a layer does not keep."""
+    helpers: dict[str, str] = field(default_factory=dict)
+    """Functions that several layers call: what each is → its name."""
+    _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
+
+    @property
+    def all_features(self) -> set[str]:
+        """What is defined before the runtime is included."""
+        found = self.features | (PROMISES - self.broken)
+        found |= {"QRNN_SHORT_ROWS"} if 0 < self.longest_row <= SHORT_ROW else set()
+        return found | ({"QRNN_EVEN_ROWS"} if self.even_rows else set())
+
+    def define(self, text: str) -> None:
+        """Add constants."""
+        self.definitions.append(text)
+
+    def shared_array(self, kind: str, name: str, values: Int32Array) -> str:
+        """The name of a constant array; equal ones are one."""
+        key = (kind, values.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.names.new(name)
+            self.define(array(kind, self._shared[key], values))
+        return self._shared[key]
+
+    def matrix(self, found: CMatrix) -> None:
+        """Add a matrix's arrays and what it needs."""
+        self.define(found.definitions)
+        self.weight_bytes += found.weight_bytes
+        self.longest_row = max(self.longest_row, found.columns)
+        self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
+        kind = "WIDE" if found.wide else "NARROW"
+        self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
+        self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
+        self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()
+
+    def gate(self, function: GateFunction) -> str:
+        """The initializer of a ``qrnn_gate``."""
+        kind = int(function.params[g.KIND])
+        self.features.add(f"QRNN_GATE_{KINDS[kind]}")
+        table = wide = "NULL"
+        if kind == g.ODD:
+            self.features |= {"QRNN_USE_CUT"} if function.params[g.CUT] else set()
+            table = self.shared_array("int16_t", f"table_{function.name}", function.table)
+        elif kind == g.TABLE:
+            wide = self.shared_array("int32_t", f"table_{function.name}", function.table)
+        values = ", ".join("INT32_MIN" if v == -(1 << 31) else str(v) for v in function.params[g.OFFSET :].tolist())
+        return f"{{{table}, {wide}, {{{values}}}, QRNN_{KINDS[kind]}}}"
+
+    def gates(self, name: str, functions: Sequence[GateFunction]) -> str:
+        """The name of an array of gate functions."""
+        rows = [f"    {self.gate(f)}, {comment(f.name)}" for f in functions]
+        self.define("\n".join([f"static const qrnn_gate {name}[{len(rows)}] = {{", *rows, "};"]))
+        return name
+
+
+def operand_words(columns: int, wide: bool) -> str:
+    """The C expression of an operand buffer's size."""
+    return f"{'QRNN_WIDE_OPERAND_WORDS' if wide else 'QRNN_OPERAND_WORDS'}({columns}U)"
+
+
+def operand_format(operand: Operand) -> str:
+    """The initializer of a ``qrnn_operand_format``."""
+    return f"{{{operand.limit}U, {operand.shift}U, {int(operand.limit > NARROW_LIMIT)}U}}"
+
+
+def c_function(code: Code, name: str, what: str, parameters: str, body: Sequence[str]) -> str:
+    """Add the function (``parameters``, y) of one time step of a layer, and return its name."""
+    lines = [f"    {line}" if line else "" for line in body]
+    head = f"static void {name}({parameters}, int16_t *y)"
+    code.functions.append("\n".join([comment(what), head, "{", *lines, "}"]))
+    return name

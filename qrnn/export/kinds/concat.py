@@ -1,0 +1,32 @@
+"""The C of concatenations: targets/runtime/qrnn_vectors.h."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.errors import UnsupportedError
+from qrnn.export.code import c_function
+from qrnn.export.layer_code import LayerCode
+from qrnn.model.kinds.concat import QuantConcat
+
+
+class ConcatCode(LayerCode[QuantConcat]):
+    """The features that are taken, and the function (part_0, part_1, …, y)."""
+
+    def emit(self) -> None:
+        layer, code = self.layer, self.code
+        if not layer.parts:
+            raise UnsupportedError(f"layer {layer.name}: a concatenation of nothing")
+        code.headers.add("qrnn_vectors.h")
+        code.features.add("QRNN_USE_SELECT")
+        body, at = [], 0
+        for number, part in enumerate(layer.parts):
+            index = code.shared_array("uint16_t", f"{self.name}_index", part.indices.astype(np.int32))
+            count, fracs = len(part.indices), f"{part.in_frac}U, {layer.out_frac}U"
+            body.append(f"qrnn_select(part_{number}, {index}, {count}U, {fracs}, &y[{at}]);")
+            at += count
+        parameters = ", ".join(f"const int16_t *part_{number}" for number in range(len(layer.parts)))
+        c_function(code, self.name, "Features of other vectors.", parameters, body)
+
+
+LAYER_CODE = ConcatCode

@@ -1,0 +1,22 @@
+"""The C of pointwise layers: targets/runtime/qrnn_pointwise.h."""
+
+from __future__ import annotations
+
+from qrnn.export.code import c_function
+from qrnn.export.layer_code import LayerCode
+from qrnn.model.kinds.pointwise import QuantPointwise
+
+
+class PointwiseCode(LayerCode[QuantPointwise]):
+    """A gate function and the function (x, y)."""
+
+    def emit(self) -> None:
+        layer, function = self.layer, self.layer.function
+        gate = self.code.gates(f"{self.name}_gate", [function])
+        self.code.headers |= {"qrnn_pointwise.h", "qrnn_contract_lanes.h"}
+        formats = f"{layer.in_frac}U, {function.in_frac}U, {function.out_frac - layer.out_frac}U"
+        call = f"qrnn_pointwise({gate}, x, {self.features}U, {formats}, y);"
+        c_function(self.code, self.name, function.name + ".", "const int16_t *x", [call])
+
+
+LAYER_CODE = PointwiseCode

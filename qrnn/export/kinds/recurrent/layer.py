@@ -1,0 +1,144 @@
+"""The C of a recurrent layer: its states, and how its directions go through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qrnn.export.c_text import array, copy, loop
+from qrnn.export.kinds.recurrent.cell import (
+    RUNTIME,
+    is_bounded,
+    is_unit,
+    recurrent_direction,
+    translated_direction,
+)
+from qrnn.export.layer_code import LayerCode
+from qrnn.export.ports import Place, StateField
+from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.parts import QuantInitialState
+
+
+@dataclass(frozen=True)
+class State:
+    """h or c of a direction: its member, what a sequence begins with, and where it lies in C.
+
+    That of a layer without memory is a variable: how this is declared, and the statement that begins each step.
+    """
+
+    field: StateField
+    initial: QuantInitialState | None
+    place: str
+    declared: str = ""
+    begin: str = ""
+
+
+class RecurrentCode(LayerCode[QuantRecurrent]):
+    """A function for each direction, which does one step of it."""
+
+    writes_anywhere = False
+
+    def emit(self) -> None:
+        self._translated = self.layer.declaration.form(self.layer) not in RUNTIME
+        if not (self._translated or is_unit(self.layer)):
+            self.code.broken.add("QRNN_UNIT_GATES")
+        if not (self._translated or is_bounded(self.layer)):
+            self.code.broken.add("QRNN_BOUNDED_STATES")
+        self.states: list[list[State]] = []
+        """h and, of an LSTM, c of each direction."""
+        self.functions = [self._direction(number) for number in range(len(self.layer.directions))]
+
+    @property
+    def streams(self) -> bool:
+        return len(self.layer.directions) == 1 and not self.layer.directions[0].reverse
+
+    @property
+    def keeps_state(self) -> bool:
+        return True
+
+    def places(self) -> Mapping[str, Place]:
+        if len(self.states) > 1:
+            return {}
+        found = {t: Place(s.place) for t, s in zip(self.layer.outputs[1:], self.states[0], strict=True)}
+        return found | {self.layer.output: found[self.layer.h_n]} if self.site.streams else found
+
+    def initial(self) -> list[str]:
+        found = []
+        for state in (s for states in self.states for s in states):
+            field = state.field
+            if state.initial is not None and state.initial.value.any() and field in self.site.state:
+                name = self.code.names.new(f"initial_{field.name}")
+                self.code.define(array(field.kind, name, state.initial.value))
+                found.append(copy(f"state->{field.name}", name, field.count, field.kind))
+        return found
+
+    def step(self) -> list[str]:
+        return self._step_of(0)
+
+    def run(self) -> list[str]:
+        """Each direction in its own order; the states that it goes through are y."""
+        found: list[str] = []
+        y, P = self.site.tensors.place(self.layer.output), self.layer.output_size
+        for number, (d, states) in enumerate(zip(self.layer.directions, self.states, strict=True)):
+            lines = [*self._step_of(number), copy(y.at("t", number * P), states[0].place, P, "int16_t")]
+            found += loop(lines, d.reverse)
+        return [*found, *self._join_states()]
+
+    def _direction(self, number: int) -> str:
+        """The step function of a direction, with its members of the state."""
+        layer, d, name = self.layer, self.layer.directions[number], self.name
+        member = name.removeprefix(f"{self.site.name}_")
+        if len(layer.directions) > 1:
+            ending = f"_{'reverse' if d.reverse else 'forward'}"
+            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
+            name, member = name + ending, member + ending
+        fields: list[tuple[StateField, QuantInitialState | None]] = []
+        fields += [(StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, 0, number), d.h_0)]
+        if layer.c_n is not None:
+            fields.append((StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, 1, number), d.c_0))
+        self.states.append([self._state(*field) for field in fields])
+        if layer.memory:
+            h, c, parameters = f"state->h_{member}", f"state->c_{member}", f"{self.site.name}_state *state"
+        else:
+            h, c, parameters = "h", "c", "int16_t *h, int32_t *c" if len(fields) > 1 else "int16_t *h"
+        if self._translated:
+            return translated_direction(self.code, self.site.name, layer, number, name, (h, c), parameters)
+        return recurrent_direction(self.code, layer, number, name, h, c, parameters)
+
+    def _state(self, field: StateField, initial: QuantInitialState | None) -> State:
+        """Where a state lies. One without memory is a local, which each step begins with a constant, or with the member of the state that
+        stands for a graph state input."""
+        if self.layer.memory:
+            self.site.state.append(field)
+            return State(field, initial, f"state->{field.name}")
+        local = self.site.tensors.names.new(field.name)
+        declared, size = f"{field.kind} {local}[{field.count}];", f"sizeof({local})"
+        assert initial is not None
+        if initial.source is not None:
+            self.site.state.append(field)
+            return State(field, initial, local, declared, f"QRNN_COPY({local}, state->{field.name}, {size});")
+        if not initial.value.any():
+            return State(field, initial, local, declared, f"QRNN_CLEAR({local}, {size});")
+        constant = self.code.shared_array(field.kind, f"initial_{field.name}", initial.value)
+        return State(field, initial, local, declared, f"QRNN_COPY({local}, {constant}, {size});")
+
+    def _step_of(self, number: int) -> list[str]:
+        """Statements that take a direction one step further, from the state before it, or from its start where it has no memory."""
+        states, tensors = self.states[number], self.site.tensors
+        for state in states:
+            if state.declared:
+                tensors.declare(state.declared)
+        given = "state" if self.layer.memory else ", ".join(s.place for s in states)
+        x = tensors.place(self.layer.input).at()
+        return [*(s.begin for s in states if s.begin), f"{self.functions[number]}({given}, {x});"]
+
+    def _join_states(self) -> list[str]:
+        """h_n and c_n of two directions, where anything reads them."""
+        found: list[str] = []
+        for number, tensor in enumerate(self.layer.outputs[1:]):
+            if self.site.is_read(tensor) and len(self.states) > 1:
+                states = [states[number] for states in self.states]
+                kind, size = states[0].field.kind, states[0].field.count
+                to = self.site.tensors.place(tensor, "", kind)
+                found += [copy(to.at(element=k * size), s.place, size, kind) for k, s in enumerate(states)]
+        return found

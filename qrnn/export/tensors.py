@@ -1,0 +1,56 @@
+"""Where a model's tensors lie in the exported functions, and what the C of a layer is made within."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qrnn.export.code import Code
+from qrnn.export.names import Names
+from qrnn.export.ports import Place, StateField
+from qrnn.model.quant_model import QuantModel
+
+
+@dataclass
+class Tensors:
+    """The tensors of ``model``. ``places``: those that have one; ``declared``: the variables of the function that is being written."""
+
+    model: QuantModel
+    names: Names
+    """Names of variables."""
+    places: dict[str, Place] = field(default_factory=dict)
+    declared: list[str] = field(default_factory=list)
+
+    def place(self, tensor: str, name: str = "", kind: str = "int16_t", initial: str = "") -> Place:
+        """Where a tensor lies; a new variable, with an initializer, for one that has no place yet."""
+        if tensor not in self.places:
+            local = self.names.new(name or "t_" + tensor)
+            self.declare(f"{kind} {local}[{self.model.tensors[tensor].features}]{initial};")
+            self.places[tensor] = Place(local)
+        return self.places[tensor]
+
+    def declare(self, line: str) -> None:
+        """Declare a variable in the function that is being written, once."""
+        if line not in self.declared:
+            self.declared.append(line)
+
+
+@dataclass
+class Site:
+    """What the C of a layer is made within: the model, whose public names begin with ``name``, its constants, tensors and state."""
+
+    model: QuantModel
+    name: str
+    code: Code
+    tensors: Tensors
+    state: list[StateField] = field(default_factory=list)
+    """The members of the model's state so far."""
+    counts_rows: bool = False
+    """Whether a step of the model may give no row, or several."""
+    streams: bool = True
+    """Whether the model computes a time step from this step and those before it: known once every layer's C is there."""
+
+    def is_read(self, tensor: str) -> bool:
+        """Whether a layer or an output reads a tensor."""
+        return any(tensor in layer.inputs for layer in self.model.layers) or any(
+            tensor == part for output in self.model.outputs for part, _, _ in output.parts
+        )

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every function of the contract on int64_t, for layers that are translated from their Python.
+ *
+ * Made by tools/make_contract.py from the Python code of the contract (qrnn/arithmetic), not written by hand. Tables are
+ * read by the address of their row. Values need at most 64 bits, as the contract says. */
+#ifndef QRNN_CONTRACT_WIDE_H
+#define QRNN_CONTRACT_WIDE_H
+
+#include "qrnn_types.h"
+
+static inline int64_t qrnn_wide_max(int64_t a, int64_t b)
+{
+    return (a > b) ? a : b;
+}
+
+static inline int64_t qrnn_wide_min(int64_t a, int64_t b)
+{
+    return (a < b) ? a : b;
+}
+
+static inline int64_t qrnn_wide_abs(int64_t a)
+{
+    return (a < 0) ? (-a) : a;
+}
+
+/* a / b, rounded down; b is not 0. C rounds towards 0. */
+static inline int64_t qrnn_wide_floor_divide(int64_t a, int64_t b)
+{
+    const int64_t quotient = a / b;
+    return (((a % b) != 0) && ((a < 0) != (b < 0))) ? (quotient - 1) : quotient;
+}
+
+/* What a / b, rounded down, leaves: its sign is that of b. */
+static inline int64_t qrnn_wide_floor_modulo(int64_t a, int64_t b)
+{
+    const int64_t rest = a % b;
+    return ((rest != 0) && ((rest < 0) != (b < 0))) ? (rest + b) : rest;
+}
+
+/* |x|. Not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative. */
+static inline int64_t qrnn_wide_magnitude(int64_t x)
+{
+    return (x < 0) ? (0 - x) : x;
+}
+
+/* Clamp x to [low, high]. */
+static inline int64_t qrnn_wide_saturate(int64_t x, int64_t low, int64_t high)
+{
+    return (x < low) ? low : ((x > high) ? high : x);
+}
+
+/* Clamp to int16. */
+static inline int64_t qrnn_wide_saturate16(int64_t x)
+{
+    return qrnn_wide_saturate(x, INT64_C(-32768), 32767);
+}
+
+/* Clamp to int32. */
+static inline int64_t qrnn_wide_saturate32(int64_t x)
+{
+    return qrnn_wide_saturate(x, INT32_MIN, INT64_C(2147483647));
+}
+
+/* Clamp x to 16 - left_shift bits, then shift left: an int16 whose lowest left_shift bits are zero. */
+static inline int64_t qrnn_wide_saturate16_shifted(int64_t x, int64_t left_shift)
+{
+    return qrnn_wide_saturate(x, (INT64_C(-32768)) >> left_shift, 32767 >> left_shift) * (INT64_C(1) << left_shift);
+}
+
+/* round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0. */
+static inline int64_t qrnn_wide_shift_right_round(int64_t x, int64_t shift)
+{
+    return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
+}
+
+/* round(acc * 2^left_shift * multiplier / 2^32), halves up: the one requantization of the contract. */
+static inline int64_t qrnn_wide_requantize(int64_t acc, int64_t multiplier, int64_t left_shift)
+{
+    return (((acc * (INT64_C(1) << left_shift)) * multiplier) + INT64_C(2147483648)) >> 32;
+}
+
+/* round(x * q15 / 2^15), halves up; x int32, q15 in [-32768, 32768], a Q0.15 factor. */
+static inline int64_t qrnn_wide_multiply_q15(int64_t x, int64_t q15)
+{
+    return qrnn_wide_shift_right_round(x * q15, 15);
+}
+
+/* x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated. */
+static inline int64_t qrnn_wide_align16(int64_t x, int64_t from_frac, int64_t to_frac)
+{
+    if (to_frac >= from_frac) {
+        return qrnn_wide_saturate16(x * (INT64_C(1) << (to_frac - from_frac)));
+    }
+    return qrnn_wide_shift_right_round(x, from_frac - to_frac);
+}
+
+/* sat16(round((a * 2^a_shift + b * 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once. */
+static inline int64_t qrnn_wide_add16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t out_shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round((a * (INT64_C(1) << a_shift)) + (b * (INT64_C(1) << b_shift)), out_shift));
+}
+
+/* The matvec operand of an int16: clamp(round(x / 2^shift), +-limit); limit 127 for int8, at most 32767 for int16. */
+static inline int64_t qrnn_wide_to_operand(int64_t x, int64_t shift, int64_t limit)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(x, shift), 0 - limit, limit);
+}
+
+/* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits. */
+static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table, int64_t segment_bits)
+{
+    int64_t k = x >> segment_bits;
+    int64_t fraction = (x * (INT64_C(1) << (15 - segment_bits))) & 32767;
+    return (int64_t)table[k] + qrnn_wide_multiply_q15((int64_t)table[k + 1] - (int64_t)table[k], fraction);
+}
+
+/* y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767. */
+static inline int64_t qrnn_wide_evaluate_odd(int64_t x, int64_t offset, int64_t segment_bits, int64_t cut, const int32_t *table)
+{
+    int64_t p = qrnn_wide_piecewise_linear(qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767 - cut), table, segment_bits);
+    int64_t y = (x < 0) ? (offset - p) : (offset + p);
+    return (offset < 0) ? (0 - y) : y;
+}
+
+/* clamp(round((x * slope + intercept) / 2^shift), low, high) for an int16 x; |x * slope + intercept| + 2^shift < 2^31. */
+static inline int64_t qrnn_wide_evaluate_ramp(int64_t x, int64_t slope, int64_t intercept, int64_t shift, int64_t low, int64_t high)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round((x * slope) + intercept, shift), low, high);
+}
+
+/* p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768. */
+static inline int64_t qrnn_wide_evaluate_table(int64_t x, int64_t lowest, int64_t highest, int64_t segment_bits,
+                                               const int32_t *table)
+{
+    return qrnn_wide_piecewise_linear(qrnn_wide_saturate(x, lowest, highest) + INT64_C(32768), table, segment_bits);
+}
+
+/* below where x <= threshold, else min(x * slope + intercept, high), for an int16 x; |x * slope + intercept| < 2^31. */
+static inline int64_t qrnn_wide_evaluate_threshold(int64_t x, int64_t threshold, int64_t slope, int64_t intercept, int64_t high,
+                                                   int64_t below)
+{
+    int64_t line = (x * slope) + intercept;
+    return (x <= threshold) ? below : ((line > high) ? high : line);
+}
+
+/* Gate function row at x, an int16. */
+static inline int64_t qrnn_wide_evaluate(int64_t x, const int32_t *params, const int32_t *tables)
+{
+    if (params[0] == 0) {
+        return qrnn_wide_evaluate_odd(x, params[3], params[4], params[5], tables);
+    }
+    if (params[0] == 2) {
+        return qrnn_wide_evaluate_table(x, params[3], params[5], params[4], tables);
+    }
+    if (params[0] == 3) {
+        return qrnn_wide_evaluate_threshold(x, params[3], params[4], params[5], params[6], params[7]);
+    }
+    return qrnn_wide_evaluate_ramp(x, params[3], params[4], params[5], params[6], params[7]);
+}
+
+/* exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments. */
+static inline int64_t qrnn_wide_exp_weight(int64_t d, int64_t frac, const int32_t *table)
+{
+    if (frac > 11) {
+        d = qrnn_wide_shift_right_round(d, frac - 11);
+    } else {
+        d = d * (INT64_C(1) << (11 - frac));
+    }
+    return qrnn_wide_piecewise_linear(qrnn_wide_saturate(d, 0, 32767), table, 8);
+}
+
+/* round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31. */
+static inline int64_t qrnn_wide_softmax_divide(int64_t weight, int64_t total)
+{
+    return qrnn_wide_floor_divide((weight * INT64_C(32768)) + total, 2 * total);
+}
+
+/* Both partial sums added, then saturated once: int16 in the gate's input format. */
+static inline int64_t qrnn_wide_preactivation(int64_t x_part, int64_t h_part, int64_t pre_shift)
+{
+    return qrnn_wide_saturate16_shifted(x_part + h_part, pre_shift);
+}
+
+/* The cell's part of a pre-activation, weight * c, in the partial sums' format, within +-2^30; weight int16, shift 0 ... 46. */
+static inline int64_t qrnn_wide_peephole(int64_t c, int64_t weight, int64_t shift)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(c * weight, shift), INT64_C(-1073741824), INT64_C(1073741824));
+}
+
+/* GRU with linear_before_reset = 1: pre-activation of n, W*x + r*(R*h + b), one rounding, one saturation. */
+static inline int64_t qrnn_wide_candidate_after_reset(int64_t x_part, int64_t h_part, int64_t r, int64_t r_frac, int64_t pre_shift)
+{
+    return qrnn_wide_saturate16_shifted(x_part + qrnn_wide_shift_right_round(h_part * r, r_frac), pre_shift);
+}
+
+/* GRU with linear_before_reset = 0: the matvec operand of r*h, rounded once from the full product. */
+static inline int64_t qrnn_wide_reset_operand(int64_t r, int64_t h, int64_t r_frac, int64_t shift, int64_t limit)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(r * h, r_frac + shift), 0 - limit, limit);
+}
+
+/* f = 1 - i, exactly; i_frac fraction bits. */
+static inline int64_t qrnn_wide_coupled_forget(int64_t i, int64_t i_frac)
+{
+    return (INT64_C(1) << i_frac) - i;
+}
+
+/* c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ... 30. */
+static inline int64_t qrnn_wide_lstm_cell_state(int64_t i, int64_t f, int64_t g, int64_t c, int64_t f_frac, int64_t product_shift)
+{
+    return qrnn_wide_saturate32(qrnn_wide_shift_right_round(c * f, f_frac) + qrnn_wide_shift_right_round(i * g, product_shift));
+}
+
+/* c as the int16 argument of the output activation; shift = c_frac - in_frac >= 0. The cell's saturation. */
+static inline int64_t qrnn_wide_lstm_output_argument(int64_t c, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(c, shift));
+}
+
+/* h = o * activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 ... 30. */
+static inline int64_t qrnn_wide_lstm_hidden_state(int64_t o, int64_t activated_c, int64_t shift)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(o * activated_c, shift), -32767, 32767);
+}
+
+/* h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0. */
+static inline int64_t qrnn_wide_gru_hidden_state(int64_t z, int64_t n, int64_t h, int64_t z_frac, int64_t n_shift)
+{
+    int64_t blend = (z * h) + (((INT64_C(1) << z_frac) - z) * qrnn_wide_shift_right_round(n, n_shift));
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(blend, z_frac), -32767, 32767);
+}
+
+/* h = f(pre-activation), taken from the function's fraction bits; shift = out_frac - h_frac >= 0. */
+static inline int64_t qrnn_wide_rnn_hidden_state(int64_t activated, int64_t shift)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(activated, shift), -32767, 32767);
+}
+
+#endif
