@@ -166,7 +166,8 @@ def _direction(
         values["o"] = np.clip(
             np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
         )
-    own, xs = {name: getattr(d, name).copy() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}, x[mask]
+    given = {name: getattr(d, name) for name in ("weight_ih", "weight_hh", "diagonal", "bias_ih", "bias_hh")}
+    own, xs = {name: array.copy() for name, array in given.items() if array is not None}, x[mask]
     peephole = None if d.peephole is None else d.peephole.copy()
     for block, gate in enumerate(layer.gates):
         ramp = _ramp(layer, d, gate, choices)

@@ -278,6 +278,13 @@ def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monke
     want = qrnn.run_oracle(model, batch).outputs["y"]
     near = [sqnr_db(want, qrnn.Session(m, "reference").run(batch).outputs["y"]) for m in (given, refined)]
     assert near[1] >= near[0]
+    ramps = qrnn.Scheme(input="8", gates="hard"), qrnn.Scheme(input="8", gates="hard", refine="gates")
+    before, after = (
+        sqnr_db(want, qrnn.Session(qrnn.quantize(model, batch, s), "reference").run(batch).outputs["y"]) for s in ramps
+    )
+    assert (
+        (after > before + 1.0) if name != "indrnn_relu" and "indrnn_bi" not in name else after == before
+    )  # relu is no ramp
     found = qrnn.explain(model, plain, {"x": data()})
     assert found.sqnr_db_all_parts == pytest.approx(found.sqnr_db, abs=0.5)
     parts = {part.kind for part in plain.recurrent_layers[0].integer_parts()}
