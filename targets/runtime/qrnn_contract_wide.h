@@ -236,4 +236,50 @@ static inline int64_t qrnn_wide_rnn_hidden_state(int64_t activated, int64_t shif
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(activated, shift), -32767, 32767);
 }
 
+/* (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62). */
+static inline int64_t qrnn_wide_norm_variance(int64_t count, int64_t total, int64_t squares, int64_t shift, int64_t epsilon)
+{
+    int64_t v = (((count * squares) - (total * total)) * (INT64_C(1) << shift)) + epsilon;
+    return (v < 1) ? 1 : v;
+}
+
+/* The j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1. */
+static inline int64_t qrnn_wide_norm_exponent(int64_t variance)
+{
+    int64_t by32 = (variance < INT64_C(4294967296)) ? 0 : 32;
+    int64_t v = variance >> by32;
+    int64_t by16 = (v < INT64_C(65536)) ? 0 : 16;
+    v = v >> by16;
+    int64_t by8 = (v < 256) ? 0 : 8;
+    v = v >> by8;
+    int64_t by4 = (v < 16) ? 0 : 4;
+    v = v >> by4;
+    int64_t by2 = (v < 4) ? 0 : 2;
+    return ((((by32 + by16) + by8) + by4) + by2) >> 1;
+}
+
+/* 2^(16+j) / sqrt(variance), j its norm_exponent: round(2^27 / sqrt(m)), halves up, of the 24 bits m of variance from its leading
+ * one on. */
+static inline int64_t qrnn_wide_norm_scale(int64_t variance, int64_t exponent)
+{
+    int64_t shift = 60 - (2 * exponent);
+    int64_t m = (variance * (INT64_C(1) << shift)) >> 38;
+    int64_t t = INT64_C(1118225) - ((m * INT64_C(159746)) >> 22);
+    t = t + ((t * ((INT64_C(4611686018427387904) - ((t * t) * m)) >> 24)) >> 39);
+    t = t + ((t * ((INT64_C(4611686018427387904) - ((t * t) * m)) >> 24)) >> 39);
+    t = t + ((t * ((INT64_C(4611686018427387904) - ((t * t) * m)) >> 24)) >> 39);
+    int64_t r = (t + 8) >> 4;
+    int64_t odd = (2 * r) + 1;
+    return (((odd * odd) * m) > INT64_C(72057594037927936)) ? r : (r + 1);
+}
+
+/* gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16. */
+static inline int64_t qrnn_wide_normalize(int64_t x, int64_t count, int64_t total, int64_t scale, int64_t exponent, int64_t gain,
+                                          int64_t gain_shift, int64_t bias)
+{
+    int64_t product = (((count * x) - total) * scale) * gain;
+    int64_t by = qrnn_wide_saturate(exponent + gain_shift, 0, 62);
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round((product >> by) + bias, 8), INT64_C(-32768), 32767);
+}
+
 #endif
