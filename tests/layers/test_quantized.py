@@ -18,7 +18,7 @@ import qrnn
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.backends import available_backends
-from qrnn.errors import DataError, ModelFileError, QuantizationError, UnsupportedError
+from qrnn.errors import DataError, ModelFileError, QuantizationError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent.quantized import QuantPeephole
 from qrnn.model.quant_model import QuantModel
@@ -48,7 +48,7 @@ def cells(names: Iterable[str]) -> pytest.MarkDecorator:
     )
 
 
-every_cell = cells([*TOOL.CELLS, *TOOL.REFERENCE_CELLS])
+every_cell = cells(TOOL.CELLS)
 HIDDEN, INPUTS = 12, 4
 LENGTHS = np.array([40, 0, 23, 1, 37])
 
@@ -75,18 +75,7 @@ def bound(name: str) -> float | None:
 def models(name: str, activations: Any = 8) -> tuple[FloatModel, QuantModel]:
     model = TOOL.cell(name, HIDDEN, INPUTS)
     x = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    # the choice of the inputs' format runs integers on the default backend
-    scheme = qrnn.Scheme(activations=activations, **({"input": "8"} if name in TOOL.REFERENCE_CELLS else {}))
-    return model, qrnn.quantize(model, {"x": x}, scheme)
-
-
-def backend_of(name: str) -> str:
-    """The backend that runs one cell for a test of one backend."""
-    return "reference" if name in TOOL.REFERENCE_CELLS else "cpu"
-
-
-def session_of(name: str, quantized: QuantModel) -> qrnn.Session:
-    return qrnn.Session(quantized, backend_of(name))
+    return model, qrnn.quantize(model, {"x": x}, qrnn.Scheme(activations=activations))
 
 
 @cache
@@ -109,7 +98,7 @@ def assert_same(a: qrnn.RunResult, b: qrnn.RunResult) -> None:
 def sqnr(name: str, activations: Any = 8) -> float:
     model, quantized = models(name, activations)
     want = qrnn.run_oracle(model, {"x": data()}).outputs["y"]
-    return sqnr_db(want, session_of(name, quantized).run({"x": data()}).outputs["y"])
+    return sqnr_db(want, qrnn.Session(quantized).run({"x": data()}).outputs["y"])
 
 
 @pytest.mark.parametrize("activations", [8, pytest.param(16, marks=pytest.mark.matrix)])
@@ -123,20 +112,7 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
-@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
-def test_what_cannot_run_a_cell_refuses_it_by_name(name: str, tmp_path: Path) -> None:
-    _, quantized = models(name)
-    cell = quantized.recurrent_layers[0].cell
-    for backend in available_backends():
-        if backend != "reference":
-            with pytest.raises(UnsupportedError, match=f"backend '{backend}' cannot run the cell '{cell}' yet"):
-                qrnn.Session(quantized, backend)
-    with pytest.raises(UnsupportedError, match=f"exported C cannot run the cell '{cell}' yet"):
-        qrnn.export_model(quantized, qrnn.load_target("cortex-m4"), tmp_path / "c", "cell")
-    assert not (tmp_path / "c").exists()
-
-
-@cells([name for name in (*TOOL.CELLS, *TOOL.REFERENCE_CELLS) if bound(name) is not None])
+@cells([name for name in TOOL.CELLS if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
     assert least is not None
@@ -152,7 +128,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
     _, quantized = models(name)
-    session = session_of(name, quantized)
+    session = qrnn.Session(quantized)
     together = session.run({"x": data()}, LENGTHS).outputs["y"]
     has_time = quantized.outputs[0].has_time
     for n, length in enumerate(LENGTHS):
@@ -167,7 +143,7 @@ def test_padding_is_not_seen(name: str) -> None:
 @every_cell
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
-    session, x = session_of(name, quantized), data()[:, :12]
+    session, x = qrnn.Session(quantized), data()[:, :12]
     if name.endswith("bidirectional"):
         with pytest.raises(DataError, match="reads the sequence backwards"):
             session.step({"x": x[:, 0]})
@@ -216,11 +192,10 @@ def test_states_carried_through_graph_inputs(name: str) -> None:
     """Last states given back as initial ones: two halves equal the whole, bit for bit, and all of it is near the oracle."""
     model = _stateful(name)
     calibration = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    loops = name in ("min_gru", "indrnn")  # of `REFERENCE_CELLS`
-    quantized = qrnn.quantize(model, {"x": calibration}, qrnn.Scheme(input="8" if loops else "auto"))
+    quantized = qrnn.quantize(model, {"x": calibration})
     start = {i.name: np.full((len(LENGTHS), i.features), 0.25) for i in model.inputs if i.kind == "state"}
     want = qrnn.run_oracle(model, {"x": data(), **start}).outputs
-    for backend in ("reference",) if loops else available_backends():
+    for backend in available_backends():
         session = qrnn.Session(quantized, backend)
         whole = session.run({"x": data(), **start})
         first = session.run({"x": data()[:, :15], **start})
@@ -236,7 +211,7 @@ def test_files(name: str, tmp_path: Path) -> None:
     _, quantized = models(name)
     path = tmp_path / "model.qrnn"
     qrnn.save(quantized, path)
-    runs = [session_of(name, m).run({"x": data()}, LENGTHS) for m in (quantized, qrnn.load(path))]
+    runs = [qrnn.Session(m).run({"x": data()}, LENGTHS) for m in (quantized, qrnn.load(path))]
     assert_same(*runs)
 
 
@@ -244,7 +219,7 @@ def test_files(name: str, tmp_path: Path) -> None:
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""
     model, quantized = models(name)
-    report = qrnn.compare(model, quantized, {"x": data()}, backend=backend_of(name))
+    report = qrnn.compare(model, quantized, {"x": data()})
     assert report.outputs["y"].sqnr_db == pytest.approx(sqnr(name), abs=1e-6)
     assert report.layers
     assert all(np.isfinite(e.largest) for e in report.layers.values())
@@ -264,11 +239,9 @@ def test_the_catalogue_is_repeatable_and_of_the_sizes_asked_for() -> None:
     assert np.abs(other - qrnn.run_oracle(a["lstm"], {"x": x}).outputs["y"]).max() > 0.1
 
 
-@pytest.mark.parametrize("name", TOOL.REFERENCE_CELLS)
-def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["min_gru", "min_gru_tanh", "indrnn_relu", "indrnn_tanh", "indrnn_bidirectional"])
+def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str) -> None:
     """Refined integers are no further from the float model than plain ones, and have other weights; every integer part can stand alone."""
-    for module in ("qrnn.refinement.rows", "qrnn.refinement.evidence", "qrnn.accuracy.explain"):
-        monkeypatch.setattr(f"{module}.Session", lambda model: qrnn.Session(model, "reference"))
     model, plain = models(name)
     # features that go together, so that rounding to the nearest is not the best
     batch = {"x": 0.5 + data() @ (np.full((INPUTS, INPUTS), 0.5) + 0.1 * np.eye(INPUTS))}
@@ -276,12 +249,10 @@ def test_a_layer_without_a_matrix_of_h_is_refined_and_explained(name: str, monke
     given = qrnn.quantize(model, batch, qrnn.Scheme(input="8"))
     assert (refined.matrices[0].matrix.weight != given.matrices[0].matrix.weight).any()
     want = qrnn.run_oracle(model, batch).outputs["y"]
-    near = [sqnr_db(want, qrnn.Session(m, "reference").run(batch).outputs["y"]) for m in (given, refined)]
+    near = [sqnr_db(want, qrnn.Session(m).run(batch).outputs["y"]) for m in (given, refined)]
     assert near[1] >= near[0]
     ramps = qrnn.Scheme(input="8", gates="hard"), qrnn.Scheme(input="8", gates="hard", refine="gates")
-    before, after = (
-        sqnr_db(want, qrnn.Session(qrnn.quantize(model, batch, s), "reference").run(batch).outputs["y"]) for s in ramps
-    )
+    before, after = (sqnr_db(want, qrnn.Session(qrnn.quantize(model, batch, s)).run(batch).outputs["y"]) for s in ramps)
     assert (
         (after > before + 1.0) if name != "indrnn_relu" and "indrnn_bi" not in name else after == before
     )  # relu is no ramp
