@@ -15,7 +15,18 @@ from __future__ import annotations
 
 from qrnn.layers.build import model
 from qrnn.layers.elementwise import indrnn, min_gru
-from qrnn.layers.feedforward import activation, add, concat, dense, embedding, last_step, layer_norm, rms_norm, softmax
+from qrnn.layers.feedforward import (
+    activation,
+    add,
+    concat,
+    conv,
+    dense,
+    embedding,
+    last_step,
+    layer_norm,
+    rms_norm,
+    softmax,
+)
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
@@ -40,6 +51,7 @@ __all__ = [
     "add",
     "bidirectional",
     "concat",
+    "conv",
     "dense",
     "elman",
     "embedding",

@@ -1,4 +1,4 @@
-"""Layers without a state; each step, or each vector, is computed by itself."""
+"""Layers that are not recurrent: of one step, or one vector, by itself, and convolutions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import DataError, UnsupportedError
-from qrnn.layers.checks import function, matrix, place, shaped, shaped_or_zeros
+from qrnn.layers.checks import count, function, matrix, place, real_array, shaped, shaped_or_zeros
 from qrnn.layers.tensors import Tensor, Tokens, readable, sequence, simple_layer
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
@@ -35,6 +36,23 @@ def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) 
     return simple_layer(
         "dense", name, (t,), (w.shape[0], t.has_time), lambda own, names: Dense(own, names[0], own, w, b)
     )
+
+
+def conv(
+    t: Tensor, weight: Any, bias: Any = None, *, stride: int = 1, dilation: int = 1, name: str | None = None
+) -> Tensor:
+    """Apply a causal convolution over time: y_j = bias + Σ_k weight[:, :, k] · t_{j·stride - (K - 1 - k)·dilation}, zero before the first step.
+
+    weight [O, F, K], as in PyTorch's Conv1d; bias [O], zero when None. The output has ⌈T / stride⌉ steps.
+    """
+    where = place("conv", name)
+    t = sequence(where, t)
+    w = real_array(where, "weight", weight)
+    if w.ndim != 3 or 0 in w.shape or w.shape[1] != t.features:
+        raise DataError(f"{where}: weight has shape {list(w.shape)}, expected [O, F, K] with F = {t.features}")
+    b = shaped_or_zeros(where, "bias", bias, (w.shape[0],), "[O]")
+    steps = count(where, "stride", stride), count(where, "dilation", dilation)
+    return simple_layer("conv", name, (t,), (len(w), True), lambda own, names: Conv(own, names[0], own, w, b, *steps))
 
 
 def activation(t: Tensor, kind: Activation | str, *, name: str | None = None) -> Tensor:
