@@ -16,9 +16,9 @@ from qrnn.arithmetic.reals import operands, round_half_up
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
-from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.matrix_layer import QuantMatrixLayer
 from qrnn.model.parts import FloatArray, Operand
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
@@ -63,7 +63,7 @@ def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, mem
     return shifted
 
 
-def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) -> list[Seen]:
+def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantMatrixLayer) -> list[Seen]:
     """Return one `Seen` for each direction of ``layer``."""
     session = Session(model)
     found: list[list[Seen]] = []
@@ -72,7 +72,7 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantDense) 
         _, tensors = session.run_batch(piece, trace=trace)
         timed = layer.input in model.length_rules
         x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
-        if isinstance(layer, QuantDense):
+        if isinstance(layer, QuantMatrixLayer):
             rows = x[own.mask] if timed else x
             operands = operand_values(rows, layer.operand)
             nothing = np.zeros((len(operands), 0))

@@ -300,7 +300,7 @@ class RecurrentRun(LayerRun):
             np.zeros((1, 1, layer.input_size), np.int16),
             np.ones(1, np.int64),
             np.zeros((1, layer.output_size), np.int16),
-            np.zeros((1, layer.hidden_size if layer.cell == "lstm" else 0), np.int32),
+            np.zeros((1, layer.cell_size), np.int32),
             np.zeros((1, 1, layer.output_size), np.int16),
         )
 
