@@ -182,7 +182,7 @@ def two_axes() -> QuantModel:
     )
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", available_backends())
 def test_two_time_axes(backend: str) -> None:
     """Each has its own number of steps and its own lengths; a mapping gives them."""
     session, rng = Session(two_axes(), backend), np.random.default_rng(0)

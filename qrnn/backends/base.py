@@ -28,6 +28,14 @@ LayerState = tuple[npt.NDArray[Any], ...]
 int32, of zero size for cells without c."""
 
 
+class DeviceResult(NamedTuple):
+    """What `Engine.run_on_device` gives: graph outputs and final states on the device, and `Ran.lengths` of all tensors on the host."""
+
+    outputs: dict[str, Any]
+    states: dict[str, LayerState]
+    lengths: Mapping[str, IndexArray]
+
+
 class Ran(NamedTuple):
     """What a run of a model gives: every tensor, every state after it, and how many steps of each tensor came out.
 
@@ -244,11 +252,16 @@ class Engine(ABC):
         lengths: Any,
         begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
         one_step: bool,
-    ) -> tuple[dict[str, Any], dict[str, LayerState]]:
-        """User's arrays, some of them on a device → outputs and final states there.
+        end: bool,
+    ) -> DeviceResult:
+        """Run a user's arrays, some of which lie on a device, and leave the results there.
 
-        ``begin`` gives the states before the first step of so many sequences, with the graph state inputs among ``inputs``; ``one_step``:
-        arrays have no time axis.
+        Parameters
+        ----------
+        inputs, lengths: arrays by graph input name, and lengths, as for `qrnn.Session.run`.
+        begin: gives the states before the first step, for a number of sequences and the graph state inputs among ``inputs``.
+        one_step: whether arrays have no time axis.
+        end: as for `run`.
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
 

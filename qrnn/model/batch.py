@@ -329,7 +329,7 @@ def make_batch(
     sizes: dict[str, tuple[int, ...]] = {}
     if lengths is None:
         lengths = data.get("lengths")
-    counts = _lengths_by_axis(time_axes(graph_inputs), lengths)
+    counts = lengths_by_axis(time_axes(graph_inputs), lengths)
     for graph_input in graph_inputs:
         name = graph_input.name
         where = f"input {name!r}"
@@ -349,15 +349,11 @@ def make_batch(
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
         sizes[name] = lead
-    if len(counts) == 1:
-        count, steps = check_sizes(sizes)
-        ((axis, given),) = counts.items()
-        return Batch(features, tokens, states, checked_lengths(given, count, steps), steps, axis)
-    first, *others = _checked_axes(graph_inputs, sizes, counts).items()
+    first, *others = checked_axes(graph_inputs, sizes, counts).items()
     return Batch(features, tokens, states, first[1].lengths, first[1].steps, first[0], dict(others))
 
 
-def _lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
+def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
     """The lengths that a user gave for each time axis: a mapping, or an array where there is one axis; None where there are none."""
     if isinstance(lengths, Mapping):
         if not lengths:
@@ -372,17 +368,22 @@ def _lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
     return dict.fromkeys(axes, lengths)
 
 
-def _checked_axes(
+def checked_axes(
     graph_inputs: tuple[GraphInput, ...], sizes: Mapping[str, tuple[int, ...]], counts: Mapping[str, Any]
 ) -> dict[str, TimeAxis]:
-    """Each of several time axes, with the steps that its inputs have."""
+    """Each time axis, with the steps that its inputs have.
+
+    ``sizes``: [N] or [N, T] of each input; ``counts``: the lengths that a user gave for each axis, None for whole sequences. DataError for
+    sizes or lengths that do not fit.
+    """
     axis_of = {i.name: i.axis for i in graph_inputs if i.has_time}
     count, _ = check_sizes({name: size[:1] for name, size in sizes.items()})
     found = {}
     for axis, given in counts.items():
         own = {name: size for name, size in sizes.items() if axis_of.get(name) == axis}
-        _, steps = check_sizes(own)
-        found[axis] = TimeAxis(checked_lengths(given, count, steps, f"lengths of {axis!r}"), steps)
+        steps = check_sizes(own)[1] if own else 1
+        where = "lengths" if len(counts) == 1 else f"lengths of {axis!r}"
+        found[axis] = TimeAxis(checked_lengths(given, count, steps, where), steps)
     return found
 
 

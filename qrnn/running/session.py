@@ -150,7 +150,7 @@ class Session:
         if type(inputs) is not dict:
             check_mapping(inputs)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
-            return self._run_on_device(inputs, lengths, state, one_step=False)
+            return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
         if self.model.rows:
             inputs, without = with_time_axis(self.model.inputs, inputs)
             result = self._run(inputs, lengths, state, progress, end)
@@ -188,7 +188,9 @@ class Session:
             return pieces[0]
         return _joined(pieces)
 
-    def _run_on_device(self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool) -> RunResult:
+    def _run_on_device(
+        self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
+    ) -> RunResult:
         """As `run` and `step`, in one piece, for arrays on the backend's device."""
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
@@ -198,8 +200,8 @@ class Session:
             self.check_state(state, size, on_device=True)
             return state.layers
 
-        outputs, layers = self.engine.run_on_device(inputs, lengths, begin, one_step)
-        return RunResult(outputs, State(layers))
+        found = self.engine.run_on_device(inputs, lengths, begin, one_step, end)
+        return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
 
     def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
         """DataError where states are given beside ``state=``."""
@@ -266,7 +268,7 @@ class Session:
         if self.model.rows:
             return self.run(inputs, state=state)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
-            return self._run_on_device(inputs, None, state, one_step=True)
+            return self._run_on_device(inputs, None, state, one_step=True, end=False)
         if state is not None:
             state = self._of_host(state)
         first = next(iter(inputs.values()), None)
@@ -297,8 +299,9 @@ class Session:
         Only a layer with a delay holds something back; for other models there are no steps. The state after it is of no further use.
         """
         check_streamable(self.model)
+        state = self._of_host(state)
         self.check_state(state, size := streams_of(state))
-        result, _ = self.run_batch(no_steps(self.model, size), self._of_host(state))
+        result, _ = self.run_batch(no_steps(self.model, size), state)
         timed = {o.name: int(result.lengths[o.name].max()) for o in self.model.outputs if o.has_time}
         outputs = {name: v[:, : timed[name]] if name in timed else v for name, v in result.outputs.items()}
         return replace(result, outputs=outputs)
@@ -341,11 +344,9 @@ class Session:
         lengths = {name: axis.lengths for name, axis in batch.axes.items()} if batch.others else batch.lengths
         ran = self.engine.run(inputs, begin.layers, lengths, trace, end)
         outputs: dict[str, FloatArray] = {}
-        came: dict[str, IndexArray] = {}
+        came = output_lengths(model, ran.lengths)
         for output in model.outputs:
-            count = came[output.name] = ran.lengths[output.parts[0][0]]
-            for name, _, _ in output.parts[1:]:
-                count = came[output.name] = np.minimum(count, ran.lengths[name])
+            count = came[output.name]
             lead: tuple[int, ...] = (batch.size,)
             if output.has_time:
                 lead = (
@@ -409,6 +410,15 @@ class Session:
         if not any(on_cuda_device(array) for arrays in layers.values() for array in arrays):
             return state
         return State({name: tuple(map(self.engine.to_host, arrays)) for name, arrays in layers.items()})
+
+
+def output_lengths(model: QuantModel, lengths: Mapping[str, IndexArray]) -> dict[str, IndexArray]:
+    """`RunResult.lengths`, from how many steps of each tensor came out."""
+    found = {}
+    for output in model.outputs:
+        parts = [lengths[name] for name, _, _ in output.parts]
+        found[output.name] = parts[0] if len(parts) == 1 else np.minimum.reduce(parts)
+    return found
 
 
 def _joined(pieces: list[RunResult]) -> RunResult:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from qrnn.backends.base import LayerState
+from qrnn.backends.base import DeviceResult, LayerState, every_length
 from qrnn.backends.cuda import elements
 from qrnn.backends.cuda.device_layer import Run, State, StateLimit
 from qrnn.backends.cuda.filled import first_steps, zeros
@@ -28,10 +28,11 @@ from qrnn.model.batch import (
     as_array,
     check_fits,
     check_names,
-    check_sizes,
-    checked_lengths,
+    checked_axes,
+    lengths_by_axis,
     on_cuda_device,
     real_values,
+    time_axes,
     token_values,
     with_time_axis,
 )
@@ -91,7 +92,8 @@ def run_arrays(
     lengths: Any,
     begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
     one_step: bool,
-) -> tuple[dict[str, Any], dict[str, LayerState]]:
+    end: bool,
+) -> DeviceResult:
     """See `qrnn.backends.base.Engine.run_on_device`."""
     graph_inputs = model.model.inputs
     check_names(graph_inputs, inputs)
@@ -101,26 +103,30 @@ def run_arrays(
     given: dict[str, Any] = {}
     states: dict[str, FloatArray] = {}
     sizes: dict[str, tuple[int, ...]] = {}
-    lengths = inputs.get("lengths") if lengths is None else lengths
+    counts = lengths_by_axis(time_axes(graph_inputs), inputs.get("lengths") if lengths is None else lengths)
     for graph_input in graph_inputs:
         name = graph_input.name
         if graph_input.kind == "lengths":
-            lengths = inputs.get(name, lengths)
+            counts[graph_input.axis] = inputs.get(name, counts[graph_input.axis])
         elif graph_input.kind == "state":
             if name in inputs:
                 states[name], sizes[name] = _state(graph_input, inputs[name])
         else:
             given[name], sizes[name] = _values(graph_input, inputs[name], one_step)
-    count, steps = check_sizes(sizes)
-    known = Lengths.of(checked_lengths(on_host("lengths", lengths), count, steps))
+    axes = checked_axes(graph_inputs, sizes, {axis: on_host("lengths", given) for axis, given in counts.items()})
+    count = len(next(iter(axes.values())).lengths)
+    on_axis = {axis: Lengths.of(found.lengths) for axis, found in axes.items()}
+    known = {i.name: on_axis[i.axis] for i in graph_inputs if i.has_time and i.name in given}
     start = {
         name: tuple(on_device(f"state of layer {name!r}", part) for part in state)
         for name, state in begin(count, states).items()
     }
     integers = _integers(model, given, start)
-    run = model.run(integers, start, known, end=not one_step)
+    run = model.run(integers, start, known, end=end)
+    came: Any = {name: found.known().host for name, found in run.lengths.items()}
+    ones = {i.name: np.ones(count, np.int64) for i in graph_inputs if not i.has_time}
     final: Any = run.final
-    return outputs_of(model, run, one_step or without), final
+    return DeviceResult(outputs_of(model, run, one_step or without), final, every_length(model.model, ones | came))
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qrnn.backends.base import DeviceRows, Engine, LayerState, Ran, Trace, every_length, given_lengths
+from qrnn.backends.base import DeviceResult, DeviceRows, Engine, LayerState, Ran, Trace, every_length, given_lengths
 from qrnn.backends.cuda.arrays import on_host, run_arrays
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.device import find_device
@@ -56,8 +56,9 @@ class CudaEngine(Engine):
         lengths: Any,
         begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
         one_step: bool,
-    ) -> tuple[dict[str, Any], dict[str, LayerState]]:
-        return run_arrays(self.on_device, inputs, lengths, begin, one_step)
+        end: bool,
+    ) -> DeviceResult:
+        return run_arrays(self.on_device, inputs, lengths, begin, one_step, end)
 
     def device_rows(
         self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models import Shape, make_model
 from numba import cuda
+from test_time import strided, two_axes
 
 from backends.generators import Case
 from qrnn.conversion import quantize
@@ -190,3 +191,34 @@ def test_arrays_that_are_refused_wherever_they_lie() -> None:
         session.run({"x": cuda.to_device(data["x"].astype(">f8"))})
     with pytest.raises(DataError, match="key 3 of type int"):
         session.run({"x": cuda.to_device(data["x"]), 3: state})
+
+
+def test_outputs_at_lower_rates() -> None:
+    """Arrays on the device in chunks give the steps that arrays of the host give, and say how many came out."""
+    model = strided(2, 1, 2, 1)
+    session, x = Session(model, "cuda"), np.random.default_rng(0).normal(size=(2, 7, 3))
+    lengths = np.array([7, 4])
+    host, device = session.run({"x": x}, lengths), session.run({"x": cuda.to_device(x)}, lengths)
+    state, parts = None, []
+    for begin, end in ((0, 3), (3, 7)):
+        result = session.run({"x": cuda.to_device(x[:1, begin:end])}, state=state, end=False)
+        state = result.state
+        parts.append(result.outputs["y"].copy_to_host()[0, : result.lengths["y"][0]])
+    for name, values in host.outputs.items():
+        np.testing.assert_array_equal(device.lengths[name], host.lengths[name])
+        count = int(host.lengths[name].max())
+        np.testing.assert_array_equal(device.outputs[name].copy_to_host()[:, :count], values[:, :count])
+    assert state is not None
+    parts.append(session.finish(state).outputs["y"][0])
+    np.testing.assert_array_equal(np.concatenate(parts), host.outputs["y"][0, : host.lengths["y"][0]])
+
+
+def test_two_time_axes() -> None:
+    session, rng = Session(two_axes(), "cuda"), np.random.default_rng(0)
+    data = {"a": rng.normal(size=(2, 5, 3)), "b": rng.normal(size=(2, 8, 3))}
+    lengths = {"axis of a": np.array([5, 2]), "axis of b": np.array([3, 8])}
+    host = session.run(data, lengths)
+    device = session.run({name: cuda.to_device(value) for name, value in data.items()}, lengths)
+    for name, values in host.outputs.items():
+        np.testing.assert_array_equal(device.lengths[name], host.lengths[name])
+        np.testing.assert_array_equal(device.outputs[name].copy_to_host(), values)
