@@ -51,8 +51,8 @@ def quantize(
     that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
     scheme = scheme or Scheme()
-    if not any(isinstance(layer, Recurrent) for layer in model.layers):
-        raise QuantizationError(f"model {model.name!r} has no recurrent layer")
+    if not any(layer.keeps_state for layer in model.layers):
+        raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
