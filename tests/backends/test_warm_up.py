@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from models import Shape, make_model
 
+from qrnn import layers
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import native
 from qrnn.backends.cpu.calls import Call, CallList, wanted_of
@@ -240,3 +241,26 @@ def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (ran.stdout.strip(), ran.stderr) == ("False", "")
+
+
+def test_layers_and_cells_without_kernels(new_process: Path) -> None:
+    """What runs by its own definition is compiled ahead too: whole, ragged, by steps, in streams and pools."""
+    rng = np.random.default_rng(0)
+    x = layers.input("x", 4)
+    c = layers.conv(x, rng.normal(0, 0.4, (5, 4, 3)), rng.normal(size=5), stride=2)
+    h = layers.min_gru(layers.layer_norm(c, np.ones(5)), rng.normal(0, 0.4, (12, 5)), rng.normal(size=12))
+    y = layers.dense(h.output, rng.normal(size=(3, 6)))
+    data = rng.normal(size=(4, 9, 4))
+    model = quantize(layers.model("m", {"y": y, "h": h.h_n}), {"x": data})
+    session, want = Session(model, threads=2), Session(model, "reference").run({"x": data}, [9, 1, 0, 4])
+    session.warm_up()
+    before = native.compilations
+    for kind in (np.float64, np.float32):
+        got = session.run({"x": data.astype(kind)}, [9, 1, 0, 4])
+        session.run({"x": data.astype(kind)})
+        assert kind is np.float32 or all((got.outputs[name] == want.outputs[name]).all() for name in want.outputs)
+    session.step({"x": data[:, 0]})
+    session.stream(2).step({"x": data[:2, 0]})
+    pool = session.pool(2)
+    pool.step([pool.open()], {"x": data[:1, 0]})
+    assert native.compilations == before

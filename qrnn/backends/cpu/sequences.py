@@ -137,5 +137,5 @@ def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
 
     part.inputs = {name: cut(array) for name, array in rows.inputs.items()}
     part.outputs = {name: cut(array) for name, array in rows.outputs.items()}
-    part.layers = {name: (h[first:last], c[first:last]) for name, (h, c) in rows.layers.items()}
+    part.layers = {name: tuple(array[first:last] for array in arrays) for name, arrays in rows.layers.items()}
     return part

@@ -307,7 +307,7 @@ class RecurrentRun(LayerRun):
 
 def _macs(d: QuantDirection) -> int:
     """Multiply-adds of a step of a direction."""
-    return d.ih.weight.size + d.matrix_hh.weight.size
+    return d.ih.weight.size + (0 if d.hh is None else d.hh.weight.size)
 
 
 def largest_gang(macs: int) -> int:
