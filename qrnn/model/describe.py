@@ -26,7 +26,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
         "provenance": asdict(model.provenance),
         "inputs": [asdict(i) for i in model.inputs],
         "outputs": [{"name": o.name, "shape": list(o.shape), "has_time": o.has_time} for o in model.outputs],
-        "tensors": [_tensor(name, fmt, model.rows) for name, fmt in model.tensors.items()],
+        "tensors": [_tensor(name, fmt, model) for name, fmt in model.tensors.items()],
         "matrices": [{key: value for key, value in m.items() if key != "rows"} for m in matrices],
         "gates": sorted({f.name for f in functions.values()}),
         "roundings": _roundings(model),
@@ -50,8 +50,8 @@ def memory_text(model: QuantModel) -> str:
     return f"all but {', '.join(forgetful)}, whose every step begins with the same state"
 
 
-def _tensor(name: str, fmt: TensorFormat, rows: bool) -> dict[str, Any]:
-    scale = fmt.scales
+def _tensor(name: str, fmt: TensorFormat, model: QuantModel) -> dict[str, Any]:
+    scale, timed = fmt.scales, fmt.has_time and not model.rows
     exponent = np.log2(scale)
     if len(scale) == 1 and exponent[0] == round(exponent[0]):
         frac = -int(exponent[0])
@@ -62,7 +62,7 @@ def _tensor(name: str, fmt: TensorFormat, rows: bool) -> dict[str, Any]:
         form, text = f"int{fmt.bits} per feature", f"{scale.min():.3g}…{scale.max():.3g}"
     return {
         "name": name,
-        "shape": f"[N, T, {fmt.features}]" if fmt.has_time and not rows else f"[N, {fmt.features}]",
+        "shape": f"[N, {model.length_rules[name]}, {fmt.features}]" if timed else f"[N, {fmt.features}]",
         "format": form,
         "bits": fmt.bits,
         "scale": text,

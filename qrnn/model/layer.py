@@ -7,10 +7,13 @@ Backends and the C export add loops for speed; docs/extending.md says which of t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
 
 from qrnn.model.layer_facts import (
     Bytes,
@@ -229,5 +232,6 @@ class QuantLayer(GraphLayer, ABC):
         return ()
 
     def own_bytes(self) -> Bytes:
-        """What it holds beside matrices and gate tables."""
-        return Bytes()
+        """What it holds beside matrices and gate tables: its state."""
+        sizes = (math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in self.states())
+        return Bytes(state=sum(sizes))
