@@ -31,6 +31,7 @@ from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
+from qrnn.quantization.floor import floor_model
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
@@ -90,7 +91,8 @@ class Explanation:
     """The ``costs`` of all parts, the largest first.
 
     ``sqnr_db`` is the quantized model's, and ``sqnr_db_all_parts`` that of all parts together in the oracle, which leaves out only the
-    rounding of partial sums: the two differ by what the method does not see.
+    rounding of partial sums: the two differ by what the method does not see. ``floor_db`` is the SQNR where the weights alone are rounded
+    (`qrnn.quantization.floor`).
     """
 
     model: str
@@ -100,6 +102,7 @@ class Explanation:
     random_data: bool
     sqnr_db: float
     sqnr_db_all_parts: float
+    floor_db: float
     costs: tuple[Cost, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Explanation:
             "random_data": self.random_data,
             "sqnr_db": _finite(self.sqnr_db),
             "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
+            "floor_db": _finite(self.floor_db),
             "note": "shares are of noise energy, each part alone; they need not add up to 1",
             "parts": [cost.as_dict() for cost in self.costs],
         }
@@ -160,6 +164,8 @@ def explain(
     signal = float((want**2).sum())
     got = Session(model).run_batch(batch)[0].outputs[output]
     noise = float(((want - got) ** 2).sum())
+    rounded = floor_model(float_model, batch, int(model.provenance.scheme.get("weights", 8)))
+    at_floor = run_oracle_batch(rounded, batch).outputs[output]
     energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: -energies[k])
     everything = decibels(signal, float(((want - run(parts)) ** 2).sum()))
@@ -179,6 +185,7 @@ def explain(
         random_data=random_data,
         sqnr_db=decibels(signal, noise),
         sqnr_db_all_parts=everything,
+        floor_db=decibels(signal, float(((want - at_floor) ** 2).sum())),
         costs=costs,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qrnn.accuracy.onnxruntime_run import RuntimeRefusedError, onnxruntime_installed, run_onnxruntime
+from qrnn.accuracy.probe import ErrorSum
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
@@ -65,6 +66,8 @@ class FloatRun:
 
     pieces: tuple[FloatPiece | None, ...]
     runtime: Runtime
+    floors: dict[int, dict[str, ErrorSum]] = field(default_factory=dict)
+    """The errors of outputs at the floor (`qrnn.quantization.floor`) by the width of recurrent weights, once they have been measured."""
 
 
 def run_piece(model: FloatModel, piece: Batch, runtime: Runtime) -> FloatPiece:

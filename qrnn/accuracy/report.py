@@ -21,6 +21,7 @@ def render(result: Comparison, out: Console) -> None:
     if result.random_calibration:
         out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
     out.print(_outputs(result))
+    out.print("floor: the weights rounded to their width, and nothing else; what lies between is what the rest costs")
     if result.onnxruntime_note:
         out.print(result.onnxruntime_note, markup=False, soft_wrap=True)
     out.print(_layers(result.layers))
@@ -43,15 +44,29 @@ def _db(value: float) -> str:
     return "exact" if math.isinf(value) else f"{value:.1f} dB"
 
 
+def _ratios(error: ErrorSum) -> tuple[str, str]:
+    return _db(error.sqnr_db), _db(error.about_mean_db)
+
+
 def _outputs(result: Comparison) -> Table:
     table = Table(
-        "output", "source", "SQNR", "max error", "RMSE", title="Against the float64 oracle", title_justify="left"
+        "output",
+        "source",
+        "SQNR",
+        "about mean",
+        "max error",
+        "RMSE",
+        title="Against the float64 oracle",
+        title_justify="left",
     )
     for name, error in result.outputs.items():
-        table.add_row(name, "qrnn", _db(error.sqnr_db), f"{error.largest:.4g}", f"{error.rmse:.4g}")
+        table.add_row(name, "qrnn", *_ratios(error), f"{error.largest:.4g}", f"{error.rmse:.4g}")
+        if name in result.floor:
+            least = result.floor[name]
+            table.add_row("", "floor", *_ratios(least), f"{least.largest:.4g}", f"{least.rmse:.4g}")
         if name in result.onnxruntime:
             other = result.onnxruntime[name]
-            table.add_row("", "ONNX Runtime", _db(other.sqnr_db), f"{other.largest:.2g}", f"{other.rmse:.2g}")
+            table.add_row("", "ONNX Runtime", *_ratios(other), f"{other.largest:.2g}", f"{other.rmse:.2g}")
     return table
 
 

@@ -131,6 +131,8 @@ def _print(result: TuneResult, target: str, command: str, out: Console) -> None:
     limits = {b.key: f"{'at least' if b.at_least else 'at most'} {b.limit:,g}" for b in result.bounds}
     rows: list[tuple[str, str, int]] = [
         ("SQNR, dB", "sqnr_db", 1),
+        ("SQNR about the mean, dB", "sqnr_about_mean_db", 1),
+        ("floor of the weights' width, dB", "floor_db", 1),
         ("accuracy, %", "accuracy", 2),
         ("accuracy drop, points", "accuracy_drop", 2),
         ("agreement, %", "agreement", 2),

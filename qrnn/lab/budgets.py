@@ -38,7 +38,7 @@ class Bound:
         """Return by how much ``figures`` miss the limit, in its unit: 0 where it is met, infinite where the figure is not known."""
         found = figures.get(self.key)
         if found is None:
-            return 0.0 if self.key == "sqnr_db" and figures.get("exact") else float("inf")
+            return 0.0 if self.key == "sqnr_about_mean_db" and figures.get("exact") else float("inf")
         return max(0.0, self.limit - float(found) if self.at_least else float(found) - self.limit)
 
 
@@ -46,9 +46,9 @@ class Bound:
 class Budgets:
     """The limits of a search; None stands for no limit.
 
-    ``max_accuracy_drop`` is in percentage points below float's accuracy, and needs labels; ``min_sqnr`` is in dB; ``min_agreement`` is in
-    percent of decisions as in float; ``flash`` and ``ram`` are in bytes; ``instructions`` are per step. At least one of the first three
-    must be given. Raises DataError for a value that is not a number of its kind.
+    ``max_accuracy_drop`` is in percentage points below float's accuracy, and needs labels; ``min_sqnr`` is in dB about the mean;
+    ``min_agreement`` is in percent of decisions as in float; ``flash`` and ``ram`` are in bytes; ``instructions`` are per step. At least one
+    of the first three must be given. Raises DataError for a value that is not a number of its kind.
     """
 
     max_accuracy_drop: float | None = None
@@ -85,7 +85,7 @@ class Budgets:
                 found.append(Bound(name, key, limit, at_least=False, unit=unit, scale=scale or float(limit or 1)))
 
         most("accuracy drop", "accuracy_drop", self.max_accuracy_drop, "points", scale=1.0)
-        least("SQNR", "sqnr_db", self.min_sqnr, "dB", scale=6.0)
+        least("SQNR about the mean", "sqnr_about_mean_db", self.min_sqnr, "dB", scale=6.0)
         least("agreement", "agreement", self.min_agreement, "%", scale=1.0)
         most("flash", "flash_bytes", self.flash, "bytes")
         most("RAM", "ram_bytes", self.ram, "bytes")

@@ -179,6 +179,8 @@ def accuracy_figures(comparison: Comparison) -> Record:
     return {
         "output": name,
         "sqnr_db": _finite(error.sqnr_db),
+        "sqnr_about_mean_db": _finite(error.about_mean_db),
+        "floor_db": _finite(comparison.floor[name].sqnr_db),
         "exact": error.noise == 0.0,
         "max_error": error.largest,
         "agreement": None if d is None else d.agreement.percent,

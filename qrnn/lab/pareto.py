@@ -25,6 +25,8 @@ class Figure:
 
 FIGURES: Mapping[str, Figure] = {
     "sqnr": Figure("sqnr_db", "SQNR, dB", True, 1),
+    "about-mean": Figure("sqnr_about_mean_db", "SQNR about the mean, dB", True, 1),
+    "floor": Figure("floor_db", "floor of the weights' width, dB", True, 1),
     "accuracy": Figure("accuracy", "accuracy, %", True, 2),
     "agreement": Figure("agreement", "agreement, %", True, 2),
     "size": Figure("model_bytes", "weights and tables, bytes", False),
@@ -41,7 +43,7 @@ DEFAULT_FRONT = ("sqnr", "flash", "instructions")
 def value(record: Record, figure: Figure) -> float | None:
     """Return a figure of a record, None where it is not known; an exact result has an infinite SQNR."""
     found = record.get("figures", {}).get(figure.key)
-    if found is None and figure.key == "sqnr_db" and record.get("figures", {}).get("exact"):
+    if found is None and figure.key in ("sqnr_db", "sqnr_about_mean_db") and record.get("figures", {}).get("exact"):
         return float("inf")
     return None if found is None else float(found)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,6 +26,7 @@ from qrnn.model.layer_facts import (
     StandIns,
     StateArray,
     StepLoop,
+    Weights,
     Written,
 )
 from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
@@ -104,6 +105,14 @@ class Layer(GraphLayer, ABC):
 
     least_frac: ClassVar[int] = -16
     """The least number of fraction bits of its input that is of use to it; below 0, units are larger than 1."""
+
+    def weights(self) -> tuple[Weights, ...]:
+        """Its matrices of weights, in an order that `with_weights` knows."""
+        return ()
+
+    def with_weights(self, values: Sequence[FloatArray]) -> Self:
+        """The same layer with other values, [R, K] each, in the place of its `weights`."""
+        return self
 
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:

@@ -103,6 +103,19 @@ def row_scale(matrix: Matrix, pre_shift: Int8Array, fracs: Int64Array) -> FloatA
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A matrix of weights of a float layer, [R, K].
+
+    ``reads``: the tensor whose features its columns multiply, K of them or, of several steps, a multiple of them; empty for a matrix that reads
+    a state of the layer. ``recurrent``: whether it may have four bits (`Scheme.weights`).
+    """
+
+    values: FloatArray
+    reads: str = ""
+    recurrent: bool = False
+
+
+@dataclass(frozen=True)
 class Rounding:
     """A place where a layer rounds and saturates (docs/arithmetic.md, section 8), in words."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from qrnn.model.formats import output_frac
 from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Written
+from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Weights, Written
 from qrnn.model.parts import (
     STATE_MAX,
     FloatArray,
@@ -38,6 +38,16 @@ class MatrixLayer(Layer):
     def columns(self) -> FloatArray:
         """[O, K · F]: the weights as one matrix, whose columns are the input's features, of K steps one after the other."""
         return self.weight
+
+    def weights(self) -> tuple[Weights, ...]:
+        return (Weights(self.columns, self.input),)
+
+    def with_weights(self, values: Sequence[FloatArray]) -> Self:
+        return replace(self, weight=self.of_columns(values[0]))
+
+    def of_columns(self, columns: FloatArray) -> FloatArray:
+        """The weights from `columns`: the inverse of that property."""
+        return columns
 
     def read_operand(self, run: Equations) -> FloatArray:
         """The input as the matrix reads it."""
@@ -132,14 +142,10 @@ class QuantMatrixLayer(QuantLayer):
         if found.part in chosen:
             unit, columns = self._unit(tensors), self.matrix.weight.shape[1]
             units = np.tile(unit, columns // len(unit) if len(unit) > 1 else 1)
-            real = replace(real, weight=self.weight_of(self.matrix.weight * found.row_scale[:, None] / units, real))
+            real = replace(real, weight=real.of_columns(self.matrix.weight * found.row_scale[:, None] / units))
         if Part(self.name, "biases") in chosen:
             real = replace(real, bias=self.matrix.bias * found.row_scale)
         return real
-
-    def weight_of(self, columns: FloatArray, real: Any) -> FloatArray:
-        """The weights of the float layer ``real`` from those of the matrix, [O, K · F]: the inverse of `MatrixLayer.columns`."""
-        return columns
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
         """The real value of one operand unit, [1] or [F]."""

@@ -31,6 +31,9 @@ class Conv(MatrixLayer):
     def columns(self) -> FloatArray:
         return np.ascontiguousarray(self.weight.transpose(0, 2, 1)).reshape(len(self.weight), -1)
 
+    def of_columns(self, columns: FloatArray) -> FloatArray:
+        return columns.reshape(len(columns), self.weight.shape[2], -1).transpose(0, 2, 1)
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         return given.windows(self.stride - 1, self.stride)
 
@@ -129,6 +132,3 @@ class QuantConv(QuantMatrixLayer):
     def step_loop(self) -> StepLoop:
         parameters = (*self.numbers, self.taps, self.stride, self.dilation)
         return StepLoop(conv_step, parameters, (Scratch((self.matrix.weight.shape[1],), np.int16),))
-
-    def weight_of(self, columns: FloatArray, real: Conv) -> FloatArray:
-        return columns.reshape(len(columns), self.taps, -1).transpose(0, 2, 1)

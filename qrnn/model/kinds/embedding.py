@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Part, Reading, RowLoop, Written
+from qrnn.model.layer_facts import Bytes, Loop, Part, Reading, RowLoop, Weights, Written
 from qrnn.model.parts import FloatArray, Int16Array, TensorFormat, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 
@@ -29,6 +29,12 @@ class Embedding(Layer):
 
     def equation(self, run: Equations) -> None:
         run.write(self.output, self.table[run.tokens(self.input)])
+
+    def weights(self) -> tuple[Weights, ...]:
+        return (Weights(self.table.reshape(1, -1)),)
+
+    def with_weights(self, values: Sequence[FloatArray]) -> Embedding:
+        return replace(self, table=values[0].reshape(self.table.shape))
 
     def quantize(self, plan: Plan) -> QuantEmbedding:
         return QuantEmbedding(self.name, self.input, self.output, plan.to_format(self.output, self.table))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, RecurrentDefinition
 from qrnn.model.kinds.recurrent.equation import run_equation
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.kinds.recurrent.rule import quantize
+from qrnn.model.layer_facts import Weights
 from qrnn.model.parts import FloatArray
 from qrnn.model.surroundings import Equations, InputRanges, Plan
 
@@ -19,6 +20,27 @@ class Recurrent(RecurrentDefinition):
 
     def equation(self, run: Equations) -> None:
         run_equation(self, run)
+
+    def weights(self) -> tuple[Weights, ...]:
+        found = []
+        for d in self.directions:
+            found.append(Weights(d.weight_ih, self.input, recurrent=True))
+            if d.weight_hh is not None:
+                found.append(Weights(d.weight_hh, recurrent=True))
+            if d.projection is not None:
+                found.append(Weights(d.projection.weight))
+        return tuple(found)
+
+    def with_weights(self, values: Sequence[FloatArray]) -> Recurrent:
+        given, directions = iter(values), []
+        for d in self.directions:
+            changed = replace(d, weight_ih=next(given))
+            if d.weight_hh is not None:
+                changed = replace(changed, weight_hh=next(given))
+            if d.projection is not None:
+                changed = replace(changed, projection=replace(d.projection, weight=next(given)))
+            directions.append(changed)
+        return replace(self, directions=tuple(directions))
 
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:

@@ -1,0 +1,58 @@
+"""The floor of a conversion: what rounding the weights costs, and nothing else.
+
+The floor model is the float model with every matrix of weights rounded to the nearest on the grid that conversion has for its width. The
+scale of each graph input's features is folded into the weights first, so that rows are rounded as they multiply features of equal size. Its
+error against the float model is what the weights' width alone costs: operands, formats, gate functions and states come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatModel
+from qrnn.model.layer_facts import Weights
+from qrnn.model.parts import FloatArray
+from qrnn.quantization.matrix import integer_weights, row_scales
+
+
+def floor_model(model: FloatModel, batch: Batch, weights: int = 8) -> FloatModel:
+    """Return ``model`` with its weights rounded.
+
+    Parameters
+    ----------
+    model: the float model.
+    batch: data from which the scales of graph inputs' features are taken.
+    weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`); all others have 8 bits.
+    """
+    scales = feature_scales(model, batch)
+    layers = tuple(
+        layer.with_weights([_rounded(w, scales, weights) for w in layer.weights()]) for layer in model.layers
+    )
+    return replace(model, layers=layers)
+
+
+def feature_scales(model: FloatModel, batch: Batch) -> dict[str, FloatArray]:
+    """Return the standard deviation of each feature of each graph input, [F], over the real steps of ``batch``; 1 for a constant one."""
+    found = {}
+    for name, values in batch.features.items():
+        rows = batch.along(model.length_rules[name]).real(values) if name in model.length_rules else values
+        spread = rows.std(axis=0, dtype=np.float64) if len(rows) else np.ones(values.shape[-1])
+        found[name] = np.where(spread > 0.0, spread, 1.0)
+    return found
+
+
+def _rounded(given: Weights, scales: Mapping[str, FloatArray], weights: int) -> FloatArray:
+    """Return a matrix of weights as the real numbers that its integers are worth."""
+    columns = np.ones(given.values.shape[1])
+    if given.reads in scales:
+        scale = scales[given.reads]
+        columns = np.tile(scale, given.values.shape[1] // len(scale))
+    folded = given.values * columns
+    bits = weights if given.recurrent else 8
+    units = row_scales(folded, np.zeros(len(folded)), bits)
+    result: FloatArray = integer_weights(folded, units, bits) * units[:, None] / columns
+    return result
