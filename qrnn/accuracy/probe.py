@@ -56,13 +56,15 @@ class ErrorSum:
     def about_mean_db(self) -> float:
         """The same with each feature's own mean taken off the signal: 10·log10(Σ (want - mean)² / Σ error²).
 
-        A large constant makes any error look small beside it; about the mean, only what varies counts as the signal.
+        A large constant makes any error look small beside it; about the mean, only what varies counts as the signal. Where nothing varies,
+        and for a single value, it is `sqnr_db`.
         """
         sums = np.atleast_1d(self._sums)
         rows = self.count / len(sums)
-        offset = float((sums**2).sum()) / rows if rows else 0.0
-        varies = self.signal - offset
-        return decibels(varies if varies > 1e-12 * self.signal else 0.0, self.noise)
+        if rows < 2 or not math.isfinite(self.signal):
+            return self.sqnr_db
+        varies = self.signal - float((sums**2).sum()) / rows
+        return decibels(varies, self.noise) if varies > 1e-12 * self.signal else self.sqnr_db
 
     @property
     def rmse(self) -> float:

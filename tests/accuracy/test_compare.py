@@ -224,7 +224,7 @@ def test_failures() -> None:
     decisions = Decisions("y", "argmax", "each step", Agreement(97, 100))
     assert report(decisions=decisions).failures() == []
     assert report(decisions=decisions).failures(20.0, 97.0) == []
-    assert report(decisions=decisions).failures(20.1) == ["y: SQNR 20.00 dB is below 20.1 dB"]
+    assert report(decisions=decisions).failures(20.1) == ["y: SQNR about the mean 20.00 dB is below 20.1 dB"]
     assert report(decisions=decisions).failures(None, 97.5) == ["agreement 97.00 % is below 97.5 %"]
     assert report(decisions=decisions).failures(None, None, 5.0) == [
         "no labels in the data: the accuracy drop is unknown"
@@ -241,7 +241,7 @@ def test_failures() -> None:
 
 def test_failures_without_decisions() -> None:
     """Every output is judged then; agreement and accuracy are unknown, which is a failure."""
-    assert report().failures(15.0) == ["h: SQNR -6.02 dB is below 15 dB"]
+    assert report().failures(15.0) == ["h: SQNR about the mean -6.02 dB is below 15 dB"]
     assert report().failures(None, 0.0) == ["agreement nan % is below 0 %"]
     assert report().failures(None, None, 100.0) == ["no labels in the data: the accuracy drop is unknown"]
 
@@ -309,7 +309,7 @@ def test_json_is_strict_without_any_error() -> None:
     model = make_model(Shape("lstm", head=2, weight=0.0, bias=0.0), np.random.default_rng(0))
     result = compare(model, quantize(model, {"x": X[:3]}, Scheme(input="8")), {"x": X[:3]})
     figures = strict(result)
-    assert figures["outputs"]["h"] == {"sqnr_db": None, "rmse": 0.0, "max_error": 0.0}
+    assert figures["outputs"]["h"] == {"sqnr_db": None, "sqnr_about_mean_db": None, "rmse": 0.0, "max_error": 0.0}
     assert "exact" in text(result)
     assert draw(result).startswith(b"\x89PNG")
 

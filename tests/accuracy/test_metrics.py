@@ -101,7 +101,7 @@ def test_error_sum_is_strict_json(want: float, got: float, sqnr: float | None) -
         total.add(np.full((1, 2, 1), want), np.full((1, 2, 1), got), np.array([[True, True]]))
     figures = json.loads(json.dumps(total.as_dict(), allow_nan=False))
     assert figures["sqnr_db"] == (None if sqnr is None else pytest.approx(sqnr, abs=1e-4))
-    assert set(figures) == {"sqnr_db", "rmse", "max_error", "rmse_by_step"}
+    assert set(figures) == {"sqnr_db", "sqnr_about_mean_db", "rmse", "max_error", "rmse_by_step"}
 
 
 def test_nothing_measured() -> None:

@@ -184,11 +184,11 @@ def test_compare_json_is_the_library_report(place: Workplace) -> None:
 def test_compare_gates_at_their_edges(place: Workplace) -> None:
     """Each gate passes at the measured figure and fails a little beyond it, alone and with its own line."""
     _, _, measured = report(place)
-    sqnr = measured["outputs"]["logits"]["sqnr_db"]
+    sqnr = measured["outputs"]["logits"]["sqnr_about_mean_db"]
     agreement = 100 * measured["decisions"]["agreement"]["rate"]
     drop = measured["decisions"]["accuracy_drop_points"]
     for option, good, bad, says in (
-        ("--min-sqnr", sqnr - 0.01, sqnr + 0.01, f"logits: SQNR {sqnr:.2f} dB is below"),
+        ("--min-sqnr", sqnr - 0.01, sqnr + 0.01, f"logits: SQNR about the mean {sqnr:.2f} dB is below"),
         ("--min-agreement", agreement - 0.01, agreement + 0.01, f"agreement {agreement:.2f} % is below"),
         ("--max-accuracy-drop", drop + 0.01, drop - 0.01, f"accuracy drop {drop:.2f} points is above"),
     ):

@@ -123,7 +123,7 @@ def test_what_cannot_be_met_is_said(files: Path, board: Target, calibration: Any
     assert "flash of 4,096 bytes cannot be met: the best found, whatever it costs, is" in alone
     assert "bytes above" in alone
     (sqnr,) = problems(Budgets(min_sqnr=90.0))
-    assert "SQNR of 90.00 dB cannot be met" in sqnr
+    assert "SQNR about the mean of 90.00 dB cannot be met" in sqnr
     assert "dB below" in sqnr
     start = tune(files / "model.onnx", calibration, data, Budgets(min_sqnr=0.0), target=board, most=12)
     together = problems(Budgets(min_sqnr=start.start["sqnr_db"], flash=int(start.figures["flash_bytes"])))
