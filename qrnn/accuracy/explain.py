@@ -147,7 +147,7 @@ def explain(
     if not batch.size:
         raise DataError("every sequence has length 0; expected at least one step")
     parts = list(model_parts(model))
-    output = _output(model)
+    output = judged_output(model)
     runs = len(parts) + min(WITHOUT, len(parts)) + 1
     done = 0
 
@@ -190,7 +190,7 @@ def explain(
     )
 
 
-def _output(model: QuantModel) -> str:
+def judged_output(model: QuantModel) -> str:
     """Return the first graph output that is not a state."""
     states = {name for layer in model.recurrent_layers for name in (layer.h_n, layer.c_n)}
     named = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]

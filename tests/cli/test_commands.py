@@ -50,6 +50,8 @@ def convert(place: Workplace, *options: Any, name: str = "gru", data: str = "x")
     assert (done.status, done.lines) == (0, []), done.err
     assert f"wrote {out}" in done.out
     assert "overflow proof: " in done.out
+    assert "on the calibration data, " in done.out
+    assert "-bit weights" in done.out
     return out
 
 

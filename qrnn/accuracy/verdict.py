@@ -1,0 +1,101 @@
+"""What a conversion came to: the written model's SQNR beside the floor of its weights' width, and what costs the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qrnn.accuracy.explain import judged_output
+from qrnn.accuracy.parts import Integers, model_parts
+from qrnn.accuracy.probe import ErrorSum
+from qrnn.equations.oracle import run_oracle_batch
+from qrnn.model.batch import Batch, evenly, make_batch
+from qrnn.model.float_model import FloatModel
+from qrnn.model.layer_facts import Part
+from qrnn.model.parts import FloatArray
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.floor import floor_model
+from qrnn.quantization.methods import parse_refine
+from qrnn.running.session import Session
+
+STEPS = 2048
+"""About how many steps are run; sequences are taken evenly from all."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "operands": ("x operand", "h operand"),
+    "gate functions": ("gate function", "function"),
+    "states": ("h state", "c state"),
+    "tensors": ("output",),
+    "biases and other constants": ("biases", "peepholes", "norm"),
+}
+"""What the integers beside the weights are, in words, and the kinds of parts (`qrnn.model.layer_facts.Part`) that each is of."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Figures of one graph output, in dB about the mean.
+
+    ``shares``: what each group of integers costs alone, as a share of the noise of all of them, the largest first; empty where the float
+    model was changed before it was quantized, so that its parts have no counterparts.
+    """
+
+    output: str
+    bits: int
+    floor_db: float
+    model_db: float
+    shares: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        """Return one line for a terminal."""
+        text = f"{self.output}: SQNR {self.model_db:.1f} dB; floor of {self.bits}-bit weights {self.floor_db:.1f} dB"
+        if self.shares and self.floor_db > self.model_db + 0.1:
+            named = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.shares[:2])
+            text += f"; beside the weights, the noise is of {named}"
+        return text
+
+
+def judge(real: FloatModel, model: QuantModel, data: Mapping[str, Any]) -> Verdict:
+    """Return the verdict on a quantized model and the float model that it was made of, on ``data`` as for `qrnn.compare`."""
+    batch = evenly(make_batch(real.inputs, data), STEPS)
+    output = judged_output(model)
+    bits = int(model.provenance.scheme.get("weights", 8))
+    axis = batch.along(real.length_rules[_parts(real, output)]) if _over_time(real, output) else None
+    want = run_oracle_batch(real, batch).outputs[output]
+
+    def db(got: FloatArray) -> float:
+        error = ErrorSum(0 if axis is None else axis.steps)
+        lead = want.shape[: 1 if axis is None else 2]
+        error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
+        return error.about_mean_db
+
+    floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs[output]
+    got = Session(model).run_batch(batch)[0].outputs[output]
+    return Verdict(output, bits, db(floor), db(got), _shares(real, model, batch, output, want))
+
+
+def _shares(
+    real: FloatModel, model: QuantModel, batch: Batch, output: str, want: FloatArray
+) -> tuple[tuple[str, float], ...]:
+    """Return the noise energy of each group of parts alone, as a share of the sum of all groups' energies."""
+    if {"equalize", "gates"} & set(parse_refine(str(model.provenance.scheme.get("refine", "none")))):
+        return ()
+    parts, energies = model_parts(model), {}
+    for name, kinds in GROUPS.items():
+        chosen: list[Part] = [part for part in parts if part.kind in kinds]
+        if chosen:
+            integers = Integers(model, chosen)
+            alone = run_oracle_batch(integers.weights(real), batch, substitutes=integers).outputs[output]
+            energies[name] = float(((want - alone) ** 2).sum())
+    total = sum(energies.values())
+    found = [(name, energy / total) for name, energy in energies.items()] if total else []
+    return tuple(sorted(found, key=lambda item: -item[1]))
+
+
+def _over_time(real: FloatModel, output: str) -> bool:
+    return next(o.has_time for o in real.outputs if o.name == output)
+
+
+def _parts(real: FloatModel, output: str) -> str:
+    """Return the name of the first tensor that an output is made of."""
+    return next(o.parts[0][0] for o in real.outputs if o.name == output)
