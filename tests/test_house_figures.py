@@ -46,6 +46,24 @@ KINDS = {
 }
 
 
+DEVICES = """made at revision 0123abc
+
+## Trained models
+
+| model | target | bits | instructions a step | flash |
+|---|---|---|---|---|
+| a | m4 | equal | 1,003 | 5 |
+| a | m7 | equal | 7 | 6 |
+| b | m4 | – | it does not fit | |
+
+### gcc -O3
+
+| target | H | qrnn, this command | ratio | qrnn, this command |
+|---|---|---|---|---|
+| m4 | 16 | 20 | 0.5 | 33 |
+"""
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run(("git", "init", "-q", str(tmp_path)), check=True)
@@ -54,9 +72,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "qrnn/a/x.py": "from qrnn.b import y\nQuantDense\n",
         "qrnn/b/y.py": "import qrnn.a.x\n",
     }
-    commit(tmp_path, "The first", {**before, "tests/t.py": "1\n2\n"})
+    counts = {"docs/benchmarks/devices.md": DEVICES.replace("1,003", "1,001")}
+    commit(tmp_path, "The first", {**before, **counts, "tests/t.py": "1\n2\n"})
     after = {**KINDS, "qrnn/b/y.py": "'lstm' == x\nx in ('gru', 'rnn')\n"}
-    commit(tmp_path, "minGRU (Feng et al. 2024): a cell", {**after, "README.md": "one\n"})
+    commit(tmp_path, "minGRU (Feng et al. 2024): a cell", {**after, "docs/benchmarks/devices.md": DEVICES})
     monkeypatch.setattr(house_figures, "ROOT", tmp_path)
     return tmp_path
 
@@ -76,10 +95,13 @@ def test_the_page_of_a_small_repository(repository: Path) -> None:
         "| packages | 3 | 4 |",
         "| circles of packages | 1, of 2 | 0 |",
         "| circles of files | 1, of 2 | 0 |",
+        "| Trained models | a, m4 | 1,001 | 1,003 | +2 (+0.200 %) |",
     ):
         assert row in rows, row
+    assert "3 rows are counted in both: 2 are the same, 0 take fewer instructions, 1 take more." in page
+    assert "(made at 0123abc and 0123abc)" in page
     (added,) = [row for row in rows if row.startswith("| minGRU | ")]
-    assert added.endswith(" | 2 | 1 | +10 −1 | – | – | – | 1: +1 −0 |")
+    assert added.endswith(" | 2 | 1 | +10 −1 | – | – | – | 1: +1 −1 |")
 
 
 def test_an_unknown_revision_is_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,61 @@ def additions(before: str, after: str) -> dict[str, list[Addition]]:
     }
 
 
+COUNTED = "docs/benchmarks/devices.md"
+KEYS = ("model", "layer", "target", "H")
+COUNTS = ("instructions a step", "qrnn, this command")
+"""The columns of that page that say what a row is, and those that hold a number of counted instructions."""
+
+Counts = Mapping[tuple[str, ...], str]
+
+
+def counted(text: str) -> Counts:
+    """Return the instructions a step of every row of the page of devices, by the heading above it and what the row is of."""
+    found: dict[tuple[str, ...], str] = {}
+    heading, columns, previous = "", [""], [""]
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else [""]
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("|---"):
+            columns = previous
+        elif len(cells) == len(columns) > 1:
+            row: dict[str, str] = {}
+            for column, cell in zip(columns, cells, strict=True):
+                row.setdefault(column, cell)  # the second "qrnn, this command" is of cycles
+            for column in COUNTS:
+                if column in row:
+                    found[(heading, *(row[key] for key in KEYS if key in row))] = row[column]
+        previous = cells
+    return found
+
+
+def as_number(text: str) -> int | None:
+    """Return a count; None for a row that was not counted."""
+    digits = text.replace(",", "")
+    return int(digits) if digits.isdigit() else None
+
+
+def count_rows(old: Counts, new: Counts) -> list[str]:
+    """Return the rows of the counts that are not the same, after a line that says how many are, fewer or more."""
+    pairs = {key: (as_number(old[key]), as_number(new[key])) for key in old if key in new}
+    both = {key: (a, b) for key, (a, b) in pairs.items() if a is not None and b is not None}
+    changes = {key: b - a for key, (a, b) in both.items()}
+    fewer, more = (sum(sign * change > 0 for change in changes.values()) for sign in (-1, 1))
+    lines = [
+        f"{len(both)} rows are counted in both: {len(both) - fewer - more} are the same, {fewer} take fewer instructions, {more} take more.",
+        "",
+        "| table | row | before | after | change |",
+        "|---|---|---|---|---|",
+    ]
+    for key, change in changes.items():
+        if change:
+            a, b = both[key]
+            share = f"{change:+,} ({100 * change / a:+.3f} %)"
+            lines.append(f"| {key[0]} | {', '.join(key[1:])} | {a:,} | {b:,} | {share} |")
+    return lines
+
+
 PAGE = """# Before and after the rebuild of the layers
 
 Made by `python tools/house_figures.py {before} {after}` on {date}: revision {before} of {before_date} beside revision {after} of {after_date}.
@@ -231,6 +286,13 @@ A floor is a member of the longest chain of packages of which each imports the n
 |---|---|---|
 {structure}
 
+## Counted instructions
+
+Instructions a step of exported C, by [benchmarks/devices.md](benchmarks/devices.md) as it is at both revisions (made at {pages}); emulators
+count them exactly.
+
+{counts}
+
 ## What an addition takes
 
 Each row is one commit: new files and files that were there, with the lines added and removed in both. *qrnn, changed* says how many places of
@@ -269,6 +331,10 @@ def page(before: str, after: str) -> str:
     rows = [f"| `{kind}` | {number(old.naming, kind)} | {number(new.naming, kind)} |" for kind in sorted(kinds)] + [
         f"| {several} | {old.naming[several]} | {new.naming[several]} |" for several in ["three or more of them"]
     ]
+    pages = [git("show", f"{name}:{COUNTED}") for name in names]
+    made_at = [
+        found[1] if (found := re.search(r"revision ([0-9a-f]{7})", text)) else "an unknown one" for text in pages
+    ]
     structure = {
         "packages": (str(old.packages), str(new.packages)),
         "floors": (str(old.floors), str(new.floors)),
@@ -305,6 +371,8 @@ def page(before: str, after: str) -> str:
         files_after=new.comparing[1],
         structure="\n".join(f"| {name} | {a} | {b} |" for name, (a, b) in structure.items()),
         additions="\n".join(lines),
+        pages=" and ".join(made_at),
+        counts="\n".join(count_rows(*map(counted, pages))),
     )
 
 
