@@ -54,6 +54,8 @@ _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "RNN": (1, 2, 3),
     "Gemm": (1, 2),
     "MatMul": (1,),
+    "LayerNormalization": (1, 2),
+    "RMSNormalization": (1,),
 }
 """Which inputs of an operator are weights: those that the importer wants constant."""
 

@@ -249,6 +249,19 @@ def test_extending_names_what_the_code_has() -> None:
                 assert word in known, span
 
 
+def test_extending_names_commits_that_are_there() -> None:
+    """Each checklist ends with commits, which have that hash and that title."""
+    page = " ".join(text(ROOT / "docs" / "extending.md").split())
+    named = re.findall(r"\b([0-9a-f]{7}) \(\*(.*?)\*\)", page)
+    assert len(named) >= page.count("**Shown by**") >= 10
+    for revision, title in named:
+        git = ("git", "-C", str(ROOT), "show", "--no-patch", "--format=%s", revision)
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip("this copy has no history, or not all of it")
+        assert done.stdout.strip() == title
+
+
 def test_the_glossary_is_in_alphabetical_order() -> None:
     terms = re.findall(r"^- \*\*(.+?)\*\*", text(ROOT / "docs" / "glossary.md"), re.MULTILINE)
     assert len(terms) > 70

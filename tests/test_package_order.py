@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+
+from import_graph import Graph, circles, imports, longest_chain, package, packages, sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,46 +44,6 @@ ORDER = (
 MODULES = {"errors", "targets", "torch_import", "onnx_backend", "__init__", "__main__"}
 """The files that lie in no package: the errors, the targets, and doors under their public names."""
 
-Graph = Mapping[str, Mapping[str, int]]
-"""Module → the modules that it imports, with the line of the first import."""
-
-
-def sources(root: Path) -> dict[str, Path]:
-    """Every module of qrnn, by its dotted name."""
-    found = {}
-    for path in (root / "qrnn").rglob("*.py"):
-        parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(root: Path) -> Graph:
-    """Return what every module imports of qrnn, in functions and for type checkers too."""
-    modules = sources(root)
-    graph: dict[str, dict[str, int]] = {name: {} for name in modules}
-    for name, path in modules.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for target in imported(node):
-                while target and target not in modules:
-                    target = target.rpartition(".")[0]  # a name inside a module
-                if target and target != name:
-                    graph[name].setdefault(target, node.lineno)  # type: ignore[attr-defined]
-    return graph
-
-
-def imported(node: ast.AST) -> Iterator[str]:
-    """The dotted names that an import statement reads; relative imports are not used in qrnn."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        assert node.level == 0, f"line {node.lineno}: a relative import"
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def package(module: str) -> str:
-    """The part of qrnn that a module belongs to, as in `ORDER`."""
-    return [*module.split("."), ""][1]
-
 
 def upward(graph: Graph) -> list[str]:
     """The imports that go against `ORDER`."""
@@ -90,29 +54,6 @@ def upward(graph: Graph) -> list[str]:
         for other, line in others.items()
         if place[package(other)] > place[package(module)]
     ]
-
-
-def circles(graph: Graph) -> list[list[str]]:
-    """Modules that import each other, directly or through others; each list is one circle with all that take part in it."""
-    reached = {name: reachable(graph, name) for name in graph}
-    found = {
-        tuple(sorted(other for other in reached[name] if name in reached[other]))
-        for name in graph
-        if name in reached[name]
-    }
-    return [list(circle) for circle in sorted(found)]
-
-
-def reachable(graph: Graph, start: str) -> set[str]:
-    """All that a module imports, directly or through others."""
-    seen: set[str] = set()
-    waiting: list[str] = list(graph[start])
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += graph[name]
-    return seen
 
 
 def test_the_order_names_every_package() -> None:
@@ -165,3 +106,27 @@ def test_a_circle_is_found(way: Iterable[str], tmp_path: Path) -> None:
     graph = imports(written(tmp_path, {**files, "model/reader.py": "from qrnn.model import a"}))
     assert circles(graph) == [[f"qrnn.model.{name}" for name in names]]
     assert upward(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "members"),
+    [
+        ({}, 0),
+        ({"a": {}}, 1),
+        ({"a": {"b": 1, "c": 1}, "b": {"c": 1}, "c": {}}, 3),
+        ({"a": {"b": 1}, "b": {"a": 1, "c": 1}, "c": {}, "d": {"a": 1}}, 4),
+    ],
+    ids=["nothing", "one", "a short way beside a long one", "a circle counts with all its members"],
+)
+def test_the_longest_chain(graph: Graph, members: int) -> None:
+    assert longest_chain(graph) == members
+
+
+def test_packages_import_what_their_modules_import() -> None:
+    graph = {
+        "qrnn": {"qrnn.cli": 3},
+        "qrnn.cli": {"qrnn.cli.a": 1},
+        "qrnn.cli.a": {"qrnn.errors": 2},
+        "qrnn.errors": {},
+    }
+    assert packages(graph) == {"": {"cli": 3}, "cli": {"errors": 2}, "errors": {}}

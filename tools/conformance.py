@@ -1,4 +1,4 @@
-"""Print, write or check docs/conformance.md: every attribute of ONNX's LSTM, GRU and RNN, run and compared.
+"""Print, write or check docs/conformance.md: every attribute of ONNX's LSTM, GRU and RNN, and its normalizations, run and compared.
 
     python tools/conformance.py --shared DIR            print the page
     python tools/conformance.py --shared DIR --write    write it
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
+from conformance_norms import norm_cases
 from conformance_refusals import refusal, refused_models
 
 from qrnn.system.atomic import write_atomically
@@ -165,6 +166,16 @@ def node_summary(results: Sequence[Result]) -> str:
     return f"- ONNX's node tests: {agree} of {len(results)} in float at ONNX's own tolerance; {engines(results)}.\n"
 
 
+def norm_summary(results: Sequence[Result]) -> str:
+    """Return ONNX's tests of normalizations in one line."""
+    taken = [r for r in results if not r.refused]
+    agree = sum(r.within_node_tolerance for r in taken)
+    return (
+        f"- ONNX's node tests of LayerNormalization and RMSNormalization: {len(taken)} of {len(results)} are over a last axis with all "
+        f"features, {agree} of them in float at ONNX's own tolerance; {engines(taken)}; {len(results) - len(taken)} are refused by name.\n"
+    )
+
+
 def own_tables(results: Sequence[Result]) -> str:
     """Return one table for each operator."""
     parts = []
@@ -183,7 +194,7 @@ def refusals() -> str:
     return "## What is refused\n\n| model | error |\n|---|---|\n" + "\n".join(lines) + "\n"
 
 
-HEAD = """# Conformance to ONNX's LSTM, GRU and RNN
+HEAD = """# Conformance to ONNX's LSTM, GRU, RNN, LayerNormalization and RMSNormalization
 
 Made by `python tools/conformance.py --shared DIR --write`; `--check` compares.
 
@@ -211,17 +222,29 @@ A counterexample fails the tests; there is none at present.
 
 GOLDEN = "## ONNX Runtime's operator tests\n\n"
 NODE = "## ONNX's node tests\n\n"
+NORM = """## ONNX's node tests of normalizations
+
+The installed onnx package makes these tests. The importer takes no model without a recurrent node, so each node stands beside an RNN that
+reads the same X [T, N, …] ([N, …] where X has two axes), and only the node's first output is compared. Its other outputs are left out: Mean
+and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8.
+
+"""
 
 
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results = [measure(case) for case in own_cases()]
-    return [own_summary(results), METHOD + own_tables(results), refusals()]
+    results, norms = ([measure(case) for case in cases] for cases in (own_cases(), norm_cases()))
+    return [
+        own_summary(results) + norm_summary(norms),
+        METHOD + own_tables(results),
+        refusals(),
+        NORM + table("test", norms, OWN_DIFFERENCE),
+    ]
 
 
 def page(shared: Path) -> str:
     """Return the whole page."""
-    summary, tables, refused = own_parts()
+    summary, tables, refused, norms = own_parts()
     golden = [measure(case) for case in golden_cases(shared)]
     node = [measure(case) for case in node_cases(shared)]
     return "".join(
@@ -237,6 +260,8 @@ def page(shared: Path) -> str:
             GOLDEN + table("test", golden, GOLDEN_DIFFERENCE),
             "\n",
             NODE + table("test", node, OWN_DIFFERENCE),
+            "\n",
+            norms,
         ]
     )
 

@@ -67,7 +67,7 @@ class Case:
     """A model with inputs in the graph's order.
 
     ``expected`` holds its outputs; None stands for those of ONNX Runtime, which runs ``twin`` in place of a model that it refuses.
-    ``fails`` is true for a model that must be refused.
+    ``fails`` is true for a model that must be refused. ``compared`` names the outputs that are compared and measured; empty, all are.
     """
 
     operator: str
@@ -78,6 +78,7 @@ class Case:
     expected: Arrays | None = None
     fails: bool = False
     twin: Case | None = None
+    compared: tuple[str, ...] = ()
 
     @property
     def axes(self) -> Mapping[str, tuple[int, ...]]:

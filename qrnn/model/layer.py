@@ -2,7 +2,7 @@
 
 A kind is one module of `qrnn.model.kinds` (docs/extending.md). It holds the float layer, a `Layer`, with its equation in float64 and the rule
 by which it is quantized; and the integer layer, a `QuantLayer`, with its checks, its formats, its matrices and what it says about itself.
-Backends and the C export add loops for speed; docs/extending.md says which of their walks still ask for kinds by name.
+Backends and the C export add loops for speed; docs/extending.md says in which modules.
 """
 
 from __future__ import annotations

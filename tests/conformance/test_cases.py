@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
 from conformance_measure import NEAR, Result, measure, run_float
+from conformance_norms import norm_cases
 from conformance_tool import GOLDEN_DIFFERENCE, OWN_DIFFERENCE, reason, within_bound
 
 from qrnn.errors import DataError
@@ -21,6 +22,7 @@ needs_vectors = pytest.mark.skipif(not HERE, reason="the shared vectors are not 
 GOLDEN = list(golden_cases(SHARED)) if HERE else []
 NODE = list(node_cases(SHARED)) if HERE else []
 OWN = list(own_cases())
+NORM = list(norm_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -78,6 +80,26 @@ def test_node_case(case: Case) -> None:
         assert got.dtype == want.dtype == np.float32
         np.testing.assert_allclose(got, want, rtol=NODE_RTOL, atol=NODE_ATOL)
     assert_integers(measure(case))
+
+
+@pytest.mark.parametrize("case", NORM, ids=name)
+def test_norm_case(case: Case) -> None:
+    """A node over the last axis, which holds all features, runs; any other is refused for its axis."""
+    X, axes = case.inputs["X"], [a.i for a in case.model.graph.node[0].attribute if a.name == "axis"]
+    flat = X.ndim <= 3  # batch, or time and batch, and one axis of features
+    result = measure(case)
+    if not flat or (axes or [-1])[0] not in (-1, X.ndim - 1):
+        assert "only the last axis is supported" in result.refused
+        return
+    assert not result.refused
+    assert result.within_node_tolerance
+    assert_integers(result)
+    assert [o.name for o in result.outputs] == ["Y"]
+
+
+def test_onnx_has_tests_of_both_normalizations() -> None:
+    assert {case.operator for case in NORM} == {"LayerNormalization", "RMSNormalization"}
+    assert sum(not measure(case).refused for case in NORM) == 8
 
 
 @needs_vectors
