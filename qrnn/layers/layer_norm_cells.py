@@ -1,0 +1,82 @@
+"""Recurrent layers with layer normalization inside.
+
+``I`` is the input's features, ``H`` the hidden size; rows are blocks of H, as in `qrnn.layers.recurrent`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qrnn.errors import DataError
+from qrnn.layers.checks import shaped, shaped_or_zeros
+from qrnn.model.kinds.recurrent.cells import CELLS
+from qrnn.model.kinds.recurrent.direction import Norm, Norms
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Gain and bias of a layer normalization, as a caller gave them; see `normalization`."""
+
+    gain: Any
+    bias: Any
+    epsilon: float
+    together: tuple[int, ...] | None
+
+
+def normalization(
+    gain: Any, bias: Any = None, *, epsilon: float = 1e-5, together: tuple[int, ...] | None = None
+) -> Normalization:
+    """Describe a layer normalization LN(v) = gain ⊙ (v - mean) / sqrt(variance + epsilon) + bias inside a cell.
+
+    gain and bias (zero when None) are [G·H] for the rows of G gates, and [H] for a cell's state. epsilon ≥ 0. ``together``: how many
+    neighbouring gates have a mean and a variance in common, such as (4,) for all of an LSTM, (1, 1, 1, 1) for each gate by itself. None is
+    what the layer's source does.
+    """
+    if together is not None:
+        found = together if isinstance(together, tuple) else (together,)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in found):
+            raise DataError(f"normalization: together={together!r}, expected numbers of gates, such as (2, 1)")
+        together = found
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.integer, np.floating)):
+        raise DataError(f"normalization: epsilon={epsilon!r}, expected a number of at least 0")
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise DataError(f"normalization: epsilon={epsilon}, expected a finite number of at least 0")
+    return Normalization(gain, bias, float(epsilon), together)
+
+
+def _row_norms(
+    where: str,
+    cell: str,
+    H: int,
+    bias: Any,
+    given: tuple[Any, Any, Any],
+    apart: tuple[int, ...],
+    joint: tuple[int, ...],
+) -> Norms:
+    """Return the norms of rows: of x and h, with ``bias`` beside them, or of their sum, whose layer has it."""
+    of_x, of_h, of_sum = given
+    G = len(CELLS[cell].rows)
+    if of_sum is not None and of_x is None and of_h is None:
+        return Norms(_norm(where, "norm_sum", of_sum, H, joint, f"[{G}·H]"))
+    if of_sum is not None or of_x is None or of_h is None:
+        have = [n for n, v in zip(("norm_x", "norm_h", "norm_sum"), given, strict=True) if v is not None]
+        raise DataError(f"{where}: it has {', '.join(have) or 'no norm'}, expected norm_x and norm_h, or norm_sum")
+    x = _norm(where, "norm_x", of_x, H, apart, f"[{G}·H]")
+    beside = shaped_or_zeros(where, "bias", bias, (G * H,), f"[{G}·H]")
+    x = Norm(x.gain, x.bias + beside, x.epsilon, x.groups)
+    return Norms(x, _norm(where, "norm_h", of_h, H, apart, f"[{G}·H]"))
+
+
+def _norm(where: str, what: str, given: Any, H: int, groups: tuple[int, ...], meaning: str) -> Norm:
+    """Return one norm over blocks of H."""
+    n = given if isinstance(given, Normalization) else normalization(given)
+    G, together = sum(groups), n.together or groups
+    if sum(together) != G:
+        raise DataError(f"{where}: {what} has together={together}, expected numbers of gates whose sum is {G}")
+    gain = shaped(where, f"{what}'s gain", n.gain, (G * H,), meaning)
+    bias = shaped_or_zeros(where, f"{what}'s bias", n.bias, (G * H,), meaning)
+    return Norm(gain, bias, n.epsilon, tuple(number * H for number in together))
