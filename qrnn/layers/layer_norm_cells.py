@@ -13,6 +13,9 @@ import numpy as np
 
 from qrnn.errors import DataError
 from qrnn.layers.checks import shaped, shaped_or_zeros
+from qrnn.layers.recurrent import Arrays, recurrent_layer
+from qrnn.layers.tensors import Recurrent, Tensor
+from qrnn.model.activation import Activation
 from qrnn.model.kinds.recurrent.cells import CELLS
 from qrnn.model.kinds.recurrent.direction import Norm, Norms
 
@@ -46,6 +49,52 @@ def normalization(
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise DataError(f"normalization: epsilon={epsilon}, expected a finite number of at least 0")
     return Normalization(gain, bias, float(epsilon), together)
+
+
+def layer_norm_lstm(
+    x: Tensor,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias: Any = None,
+    *,
+    norm_x: Any = None,
+    norm_h: Any = None,
+    norm_sum: Any = None,
+    norm_c: Any = None,
+    gate: Activation | str = "sigmoid",
+    candidate: Activation | str = "tanh",
+    output: Activation | str = "tanh",
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    c_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """Build a long short-term memory with layer normalization, with σ = ``gate``, γ = ``candidate``, η = ``output``:
+
+        a = LN_x(W x) + LN_h(U h) + b      with norm_x and norm_h (Ba, Kiros, Hinton 2016)
+        a = LN_sum(W x + U h + b)          with norm_sum
+        i = σ(a_i)    f = σ(a_f)    g = γ(a_g)    o = σ(a_o)
+        c' = f c + i g                     h' = o η(LN_c(c')), or o η(c') without norm_c
+
+    weight_ih W [4·H, I], weight_hh U [4·H, H], bias b [4·H] (zero when None), rows in the order i, f, g, o. Each norm is a gain, or what
+    `normalization` returns: of [4·H] for norm_x, norm_h and norm_sum, of [H] for norm_c. norm_x and norm_h have one mean and variance of all
+    4·H rows, as in the paper; norm_sum has one for each gate, as in TensorFlow 1's LayerNormBasicLSTMCell; ``together`` says otherwise. Other
+    arguments as for `lstm`. Peepholes, projections and other forget gates are not available with normalization.
+
+    Source: Ba, Kiros, Hinton 2016, "Layer Normalization", https://arxiv.org/abs/1607.06450.
+    """
+
+    def norms(where: str, H: int) -> Norms:
+        found = _row_norms(where, "layer_norm_lstm", H, bias, (norm_x, norm_h, norm_sum), (4,), (1, 1, 1, 1))
+        cell = None if norm_c is None else _norm(where, "norm_c", norm_c, H, (1,), "[H]")
+        return Norms(found.sums, found.recurrent, cell)
+
+    inside = bias if norm_sum is not None else None
+    return recurrent_layer(
+        "layer_norm_lstm", name, x, Arrays(weight_ih, weight_hh, inside, None),
+        {"gate": gate, "candidate": candidate, "output": output}, {"clip": clip}, reverse, (h_0, c_0), norms=norms,
+    )  # fmt: skip
 
 
 def _row_norms(
