@@ -95,11 +95,6 @@ class Draw:
         """Return a layer normalization with gains about ``gain``."""
         return layers.normalization(gain * self.rng.uniform(0.5, 1.5, size), bias)
 
-    def layer_norm_lstm(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the weights of an LSTM, and the biases that its normalized sums get."""
-        weight_ih, weight_hh, bias, _ = self.lstm()
-        return weight_ih, weight_hh, bias
-
     def indrnn(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the weights, the diagonal and the biases of an IndRNN."""
         return (
@@ -172,13 +167,12 @@ def _min_gru_tanh(d: Draw, x: layers.Tensor) -> layers.Tensor:
 def _layer_norm_lstm(d: Draw, x: layers.Tensor, of_c: bool = False, reverse: bool = False) -> layers.Recurrent:
     """Ba, Kiros, Hinton 2016. The gains of U h keep what is small in h from growing from step to step."""
     norm_x, norm_h, norm_c = d.norm(4 * d.H), d.norm(4 * d.H, gain=RECURRENT_GAIN), d.norm(d.H) if of_c else None
-    weights = d.layer_norm_lstm()
-    return layers.layer_norm_lstm(x, *weights, norm_x=norm_x, norm_h=norm_h, norm_c=norm_c, reverse=reverse)
+    return layers.layer_norm_lstm(x, *d.lstm(), norm_x=norm_x, norm_h=norm_h, norm_c=norm_c, reverse=reverse)
 
 
 def _layer_norm_lstm_sum(d: Draw, x: layers.Tensor, of_c: bool = False) -> layers.Tensor:
     """Build the cell of TensorFlow 1: each gate's sum is normalized by itself."""
-    weight_ih, weight_hh, bias = d.layer_norm_lstm()
+    weight_ih, weight_hh, bias, _ = d.lstm()
     norm_c = d.norm(d.H, d.vector(d.H)) if of_c else None
     return layers.layer_norm_lstm(x, weight_ih, weight_hh, norm_sum=d.norm(4 * d.H, bias), norm_c=norm_c).output
 

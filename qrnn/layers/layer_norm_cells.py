@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ def layer_norm_lstm(
     x: Tensor,
     weight_ih: Any,
     weight_hh: Any,
-    bias: Any = None,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
     *,
     norm_x: Any = None,
     norm_h: Any = None,
@@ -72,27 +73,28 @@ def layer_norm_lstm(
 ) -> Recurrent:
     """Build a long short-term memory with layer normalization, with σ = ``gate``, γ = ``candidate``, η = ``output``:
 
-        a = LN_x(W x) + LN_h(U h) + b      with norm_x and norm_h (Ba, Kiros, Hinton 2016)
-        a = LN_sum(W x + U h + b)          with norm_sum
+        a = LN_x(W x) + b + LN_h(U h) + b'      with norm_x and norm_h (Ba, Kiros, Hinton 2016)
+        a = LN_sum(W x + b + U h + b')          with norm_sum
         i = σ(a_i)    f = σ(a_f)    g = γ(a_g)    o = σ(a_o)
         c' = f c + i g                     h' = o η(LN_c(c')), or o η(c') without norm_c
 
-    weight_ih W [4·H, I], weight_hh U [4·H, H], bias b [4·H] (zero when None), rows in the order i, f, g, o. Each norm is a gain, or what
-    `normalization` returns: of [4·H] for norm_x, norm_h and norm_sum, of [H] for norm_c. norm_x and norm_h have one mean and variance of all
-    4·H rows, as in the paper; norm_sum has one for each gate, as in TensorFlow 1's LayerNormBasicLSTMCell; ``together`` says otherwise. Other
-    arguments as for `lstm`. Peepholes, projections and other forget gates are not available with normalization.
+    weight_ih W [4·H, I], weight_hh U [4·H, H], bias_ih b and bias_hh b' [4·H] (zero when None), rows in the order i, f, g, o. Each norm is
+    a gain, or what `normalization` returns: of [4·H] for norm_x, norm_h and norm_sum, of [H] for norm_c. norm_x and norm_h have one mean and
+    variance of all 4·H rows, as in the paper; norm_sum has one for each gate, as in TensorFlow 1's LayerNormBasicLSTMCell; ``together`` says
+    otherwise. Other arguments as for `lstm`. Peepholes, projections and other forget gates are not available with normalization.
 
     Source: Ba, Kiros, Hinton 2016, "Layer Normalization", https://arxiv.org/abs/1607.06450.
     """
 
     def norms(where: str, H: int) -> Norms:
-        found = _row_norms(where, "layer_norm_lstm", H, bias, (norm_x, norm_h, norm_sum), (4,), (1, 1, 1, 1))
+        given = norm_x, norm_h, norm_sum
+        found = _row_norms(where, "layer_norm_lstm", H, (bias_ih, bias_hh), given, (4,), (1, 1, 1, 1))
         cell = None if norm_c is None else _norm(where, "norm_c", norm_c, H, (1,), "[H]")
         return Norms(found.sums, found.recurrent, cell)
 
-    inside = bias if norm_sum is not None else None
+    biases = (bias_ih, bias_hh) if norm_sum is not None else (None, None)
     return recurrent_layer(
-        "layer_norm_lstm", name, x, Arrays(weight_ih, weight_hh, inside, None),
+        "layer_norm_lstm", name, x, Arrays(weight_ih, weight_hh, *biases),
         {"gate": gate, "candidate": candidate, "output": output}, {"clip": clip}, reverse, (h_0, c_0), norms=norms,
     )  # fmt: skip
 
@@ -101,12 +103,12 @@ def _row_norms(
     where: str,
     cell: str,
     H: int,
-    bias: Any,
+    biases: tuple[Any, Any],
     given: tuple[Any, Any, Any],
     apart: tuple[int, ...],
     joint: tuple[int, ...],
 ) -> Norms:
-    """Return the norms of rows: of x and h, with ``bias`` beside them, or of their sum, whose layer has it."""
+    """Return the norms of rows: of x and h, whose own biases then have ``biases`` in them, or of their sum, whose layer has these."""
     of_x, of_h, of_sum = given
     G = len(CELLS[cell].rows)
     if of_sum is not None and of_x is None and of_h is None:
@@ -114,10 +116,12 @@ def _row_norms(
     if of_sum is not None or of_x is None or of_h is None:
         have = [n for n, v in zip(("norm_x", "norm_h", "norm_sum"), given, strict=True) if v is not None]
         raise DataError(f"{where}: it has {', '.join(have) or 'no norm'}, expected norm_x and norm_h, or norm_sum")
-    x = _norm(where, "norm_x", of_x, H, apart, f"[{G}·H]")
-    beside = shaped_or_zeros(where, "bias", bias, (G * H,), f"[{G}·H]")
-    x = Norm(x.gain, x.bias + beside, x.epsilon, x.groups)
-    return Norms(x, _norm(where, "norm_h", of_h, H, apart, f"[{G}·H]"))
+    found: list[Norm] = []
+    for what, norm, bias in (("x", of_x, "bias_ih"), ("h", of_h, "bias_hh")):
+        n = _norm(where, f"norm_{what}", norm, H, apart, f"[{G}·H]")
+        beside = shaped_or_zeros(where, bias, biases[len(found)], (G * H,), f"[{G}·H]")
+        found.append(replace(n, bias=n.bias + beside))
+    return Norms(*found)
 
 
 def _norm(where: str, what: str, given: Any, H: int, groups: tuple[int, ...], meaning: str) -> Norm:

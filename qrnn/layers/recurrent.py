@@ -257,6 +257,10 @@ def recurrent_layer(
     )
     named = {**settings, "clip": clip_limit(where, settings["clip"])}
     layer = RecurrentLayer("", cell, "", "", "", "" if declared.has_cell_state else None, (direction,), **named)
+    if (n := direction.norms) is not None:
+        problem = declared.refuses_groups(layer, n.sums.groups, () if n.recurrent is None else n.recurrent.groups)
+        if problem:
+            raise UnsupportedError(f"{where}: {problem}")
     return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
 
 

@@ -115,19 +115,22 @@ def as_norm(norm: dict[str, Any], gates: str, epsilon: float, together: str | No
 def layer_norm_lstm_case(
     rng: np.random.Generator, norms: str, together: str, says: bool = True, epsilon: float = 1e-2, **options: Any
 ) -> Case:
-    W, U, b = blocks(rng, "ifgo", I), blocks(rng, "ifgo", H), blocks(rng, "ifgo")
+    W, U, b, b_hh = blocks(rng, "ifgo", I), blocks(rng, "ifgo", H), blocks(rng, "ifgo"), blocks(rng, "ifgo")
+    total = {gate: b[gate] + b_hh[gate] for gate in "ifgo"}
     found = {which: norm_of(rng, "ifgo") for which in norms.split() if which != "c"}
     of_c = norm_of(rng, "c") if "c" in norms.split() else None
 
     def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
         given = {f"norm_{k}": as_norm(v, "ifgo", epsilon, together if says else None) for k, v in found.items()}
         norm_c = None if of_c is None else as_norm(of_c, "c", epsilon)
-        return layers.layer_norm_lstm(x, rows(W), rows(U), rows(b), norm_c=norm_c, **given, **options, **initial)
+        return layers.layer_norm_lstm(
+            x, rows(W), rows(U), rows(b), rows(b_hh), norm_c=norm_c, **given, **options, **initial
+        )
 
     def run(xs: list[Any], h: list[float], c: list[float]) -> tuple[Any, ...]:
         own = plain(found) | ({} if of_c is None else {"c": plain({"gain": of_c["gain_c"], "bias": of_c["bias_c"]})})
         return naive.layer_norm_lstm(
-            xs, h, c, plain(W), plain(U), plain(b), own, together=together.split(), epsilon=epsilon, **options
+            xs, h, c, plain(W), plain(U), plain(total), own, together=together.split(), epsilon=epsilon, **options
         )
 
     return build, run, H
