@@ -177,6 +177,20 @@ def _layer_norm_lstm_sum(d: Draw, x: layers.Tensor, of_c: bool = False) -> layer
     return layers.layer_norm_lstm(x, weight_ih, weight_hh, norm_sum=d.norm(4 * d.H, bias), norm_c=norm_c).output
 
 
+def _layer_norm_gru(d: Draw, x: layers.Tensor, after: bool = True, reverse: bool = False) -> layers.Recurrent:
+    """Ba, Kiros, Hinton 2016, or the same with the reset gate before the recurrent matrix."""
+    norm_x, norm_h = d.norm(3 * d.H), d.norm(3 * d.H, gain=RECURRENT_GAIN)
+    return layers.layer_norm_gru(x, *d.gru(), norm_x=norm_x, norm_h=norm_h, linear_before_reset=after, reverse=reverse)
+
+
+def _layer_norm_gru_sum(d: Draw, x: layers.Tensor, after: bool) -> layers.Tensor:
+    weight_ih, weight_hh, bias, _ = d.gru(update_keeps=False)
+    norm = d.norm(3 * d.H, bias)
+    return layers.layer_norm_gru(
+        x, weight_ih, weight_hh, norm_sum=norm, linear_before_reset=after, update_keeps=False
+    ).output
+
+
 def _indrnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
     """Li et al. 2018: units remember for different times, some of them with alternating signs."""
     return layers.indrnn(x, *d.indrnn(), activation=activation).output
@@ -216,6 +230,8 @@ def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
         both = layers.min_gru(x, *d.min_gru()), layers.min_gru(x, *d.min_gru(), reverse=True)
     elif cell == "layer_norm_lstm":
         both = _layer_norm_lstm(d, x, True), _layer_norm_lstm(d, x, True, reverse=True)
+    elif cell == "layer_norm_gru":
+        both = _layer_norm_gru(d, x), _layer_norm_gru(d, x, reverse=True)
     elif cell == "indrnn":
         both = layers.indrnn(x, *d.indrnn()), layers.indrnn(x, *d.indrnn(), reverse=True)
     else:
@@ -263,6 +279,11 @@ CELLS: dict[str, Cell] = {
     "layer_norm_lstm_sum": _layer_norm_lstm_sum,
     "layer_norm_lstm_sum_c": partial(_layer_norm_lstm_sum, of_c=True),
     "layer_norm_lstm_bidirectional": partial(_bidirectional, cell="layer_norm_lstm"),
+    "layer_norm_gru": lambda d, x: _layer_norm_gru(d, x).output,
+    "layer_norm_gru_before": lambda d, x: _layer_norm_gru(d, x, after=False).output,
+    "layer_norm_gru_sum": partial(_layer_norm_gru_sum, after=True),
+    "layer_norm_gru_sum_before": partial(_layer_norm_gru_sum, after=False),
+    "layer_norm_gru_bidirectional": partial(_bidirectional, cell="layer_norm_gru"),
 }
 
 

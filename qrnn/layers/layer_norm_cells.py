@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import DataError
-from qrnn.layers.checks import shaped, shaped_or_zeros
-from qrnn.layers.recurrent import Arrays, recurrent_layer
+from qrnn.layers.checks import place, shaped, shaped_or_zeros
+from qrnn.layers.recurrent import Arrays, check_exchangeable, recurrent_layer
 from qrnn.layers.tensors import Recurrent, Tensor
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.recurrent.cells import CELLS
@@ -96,6 +96,54 @@ def layer_norm_lstm(
     return recurrent_layer(
         "layer_norm_lstm", name, x, Arrays(weight_ih, weight_hh, *biases),
         {"gate": gate, "candidate": candidate, "output": output}, {"clip": clip}, reverse, (h_0, c_0), norms=norms,
+    )  # fmt: skip
+
+
+def layer_norm_gru(
+    x: Tensor,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    norm_x: Any = None,
+    norm_h: Any = None,
+    norm_sum: Any = None,
+    linear_before_reset: bool = True,
+    update_keeps: bool = True,
+    gate: Activation | str = "sigmoid",
+    candidate: Activation | str = "tanh",
+    clip: float | None = None,
+    reverse: bool = False,
+    h_0: Any = None,
+    name: str | None = None,
+) -> Recurrent:
+    """Build gated recurrent units with layer normalization, with σ = ``gate``, γ = ``candidate``, and with norm_x and norm_h:
+
+        r = σ(LN_x(W x)_r + b_r + LN_h(U h)_r + b'_r)               z the same
+        n = γ(LN_x(W x)_n + b_n + r (LN_h(U h)_n + b'_n))           with linear_before_reset (Ba, Kiros, Hinton 2016)
+        n = γ(LN_x(W x)_n + b_n + LN_h(U (r h))_n + b'_n)           without
+
+    With norm_sum, LN_sum is of each whole argument of σ and γ in the equations of `gru`, biases and r included. h' is that of `gru`.
+
+    weight_ih W [3·H, I], weight_hh U [3·H, H], bias_ih b and bias_hh b' [3·H] (zero when None), rows in the order r, z, n. Each norm is a
+    gain [3·H], or what `normalization` returns. norm_x and norm_h have one mean and variance of r and z together, and one of n, as in the
+    paper; norm_sum has one for each gate. ``together`` says otherwise: (3,), all of them, takes norm_x, norm_h and linear_before_reset,
+    since r has to be known before any other sum of n. Other arguments as for `gru`.
+
+    Source: Ba, Kiros, Hinton 2016, "Layer Normalization", https://arxiv.org/abs/1607.06450.
+    """
+    check_exchangeable(place("layer_norm_gru", name), update_keeps, gate)
+
+    def norms(where: str, H: int) -> Norms:
+        given = norm_x, norm_h, norm_sum
+        return _row_norms(where, "layer_norm_gru", H, (bias_ih, bias_hh), given, (2, 1), (1, 1, 1))
+
+    settings = {"linear_before_reset": linear_before_reset, "update_keeps": update_keeps, "clip": clip}
+    biases = (bias_ih, bias_hh) if norm_sum is not None else (None, None)
+    return recurrent_layer(
+        "layer_norm_gru", name, x, Arrays(weight_ih, weight_hh, *biases), {"gate": gate, "candidate": candidate},
+        settings, reverse, (h_0, None), norms=norms,
     )  # fmt: skip
 
 

@@ -204,6 +204,53 @@ def layer_norm_lstm(
     return ys, h, c
 
 
+def layer_norm_gru(
+    xs: list[Vector],
+    h: Vector,
+    W: dict[str, Matrix],
+    U: dict[str, Matrix],
+    b: dict[str, Vector],
+    b_hh: dict[str, Vector],
+    norms: dict[str, dict[str, Vector]],
+    *,
+    together: list[str],
+    epsilon: float,
+    reset_after: bool,
+    keeps: bool,
+) -> tuple[list[Vector], Vector]:
+    """Ba, Kiros, Hinton 2016, supplement (reset_after); else U_n reads r h. norms["sum"]: of each gate's whole argument."""
+    H, ys = len(h), []
+    gates_of_n = [gates for gates in together if "n" in gates]
+    for x in xs:
+        a = {gate: [dot(row, x) for row in W[gate]] for gate in "rzn"}
+        u = {gate: [dot(row, h) for row in U[gate]] for gate in "rzn"}
+        if "sum" in norms:
+            a = {gate: [v + w for v, w in zip(a[gate], b[gate], strict=True)] for gate in "rzn"}
+            u = {gate: [v + w for v, w in zip(u[gate], b_hh[gate], strict=True)] for gate in "rzn"}
+            first = [gates for gates in together if "n" not in gates]
+            z_of = normalized({g: [a[g][j] + u[g][j] for j in range(H)] for g in "rz"}, norms["sum"], first, epsilon)
+        else:
+            a, u = normalized(a, norms["x"], together, epsilon), normalized(u, norms["h"], together, epsilon)
+            a = {gate: [v + w for v, w in zip(a[gate], b[gate], strict=True)] for gate in "rzn"}
+            u = {gate: [v + w for v, w in zip(u[gate], b_hh[gate], strict=True)] for gate in "rzn"}
+            z_of = {gate: [a[gate][j] + u[gate][j] for j in range(H)] for gate in "rz"}
+        r, z = ([sigmoid(v) for v in z_of[gate]] for gate in "rz")
+        if reset_after:
+            of_h = [r[j] * u["n"][j] for j in range(H)]
+        else:
+            of_h = [dot(row, [r[j] * h[j] for j in range(H)]) for row in U["n"]]
+            if "h" in norms:
+                of_h = normalized({"n": of_h}, norms["h"], gates_of_n, epsilon)["n"]
+            of_h = [of_h[j] + b_hh["n"][j] for j in range(H)]
+        before = [a["n"][j] + of_h[j] for j in range(H)]
+        if "sum" in norms:
+            before = normalized({"n": before}, norms["sum"], gates_of_n, epsilon)["n"]
+        n = [math.tanh(v) for v in before]
+        h = [z[j] * h[j] + (1 - z[j]) * n[j] if keeps else (1 - z[j]) * h[j] + z[j] * n[j] for j in range(H)]
+        ys.append(h)
+    return ys, h
+
+
 def min_gru(
     xs: list[Vector],
     h: Vector,

@@ -136,6 +136,25 @@ def layer_norm_lstm_case(
     return build, run, H
 
 
+def layer_norm_gru_case(
+    rng: np.random.Generator, norms: str, together: str, after: bool, keeps: bool = True, says: bool = True
+) -> Case:
+    W, U, b, b_hh = blocks(rng, "rzn", I), blocks(rng, "rzn", H), blocks(rng, "rzn"), blocks(rng, "rzn")
+    found, epsilon = {which: norm_of(rng, "rzn") for which in norms.split()}, 1e-2
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        given = {f"norm_{k}": as_norm(v, "rzn", epsilon, together if says else None) for k, v in found.items()}
+        settings = {"linear_before_reset": after, "update_keeps": keeps}
+        return layers.layer_norm_gru(x, rows(W), rows(U), rows(b), rows(b_hh), **given, **settings, **initial)
+
+    def run(xs: list[Any], h: list[float], _: list[float]) -> tuple[Any, ...]:
+        settings = {"epsilon": epsilon, "reset_after": after, "keeps": keeps}
+        weights = plain(W), plain(U), plain(b), plain(b_hh), plain(found)
+        return naive.layer_norm_gru(xs, h, *weights, together=together.split(), **settings)
+
+    return build, run, H
+
+
 def min_gru_case(rng: np.random.Generator, keeps: bool, **options: Any) -> Case:
     W, b = blocks(rng, "zn", I), blocks(rng, "zn")
 
@@ -200,6 +219,11 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
     "layer_norm_lstm, of c too": lambda rng: layer_norm_lstm_case(rng, "x h c", "i f go", clip=0.5),
     "layer_norm_lstm, sums": lambda rng: layer_norm_lstm_case(rng, "sum", "i f g o", says=False),
     "layer_norm_lstm, all sums": lambda rng: layer_norm_lstm_case(rng, "sum c", "ifgo", epsilon=0.0),
+    "layer_norm_gru": lambda rng: layer_norm_gru_case(rng, "x h", "rz n", True, says=False),
+    "layer_norm_gru, all gates": lambda rng: layer_norm_gru_case(rng, "x h", "rzn", True),
+    "layer_norm_gru, before": lambda rng: layer_norm_gru_case(rng, "x h", "r z n", False),
+    "layer_norm_gru, sums": lambda rng: layer_norm_gru_case(rng, "sum", "r z n", True, keeps=False, says=False),
+    "layer_norm_gru, sums, before": lambda rng: layer_norm_gru_case(rng, "sum", "rz n", False),
     "indrnn, relu": lambda rng: indrnn_case(rng, "relu"),
     "indrnn, tanh": lambda rng: indrnn_case(rng, "tanh"),
     "indrnn, clip": lambda rng: indrnn_case(rng, "relu", clip=0.5),

@@ -49,6 +49,10 @@ def quantized(name: str) -> QuantModel:
 def normalized(name: str, x: layers.Tensor, rng: np.random.Generator) -> layers.Recurrent:
     """A cell with layer normalization: of sums, or of x, h and c apart."""
     W, U, gain = rng.normal(size=(4 * H, I)), rng.normal(size=(4 * H, H)), rng.uniform(0.5, 1, 4 * H)
+    if "gru" in name:
+        G, after = 3 * H, "before" not in name
+        norms = {"norm_sum": gain[:G]} if name.endswith("sum") else {"norm_x": gain[:G], "norm_h": gain[:G]}
+        return layers.layer_norm_gru(x, W[:G], U[:G], **norms, linear_before_reset=after)
     if name.endswith("sum"):
         return layers.layer_norm_lstm(x, W, U, norm_sum=gain)
     return layers.layer_norm_lstm(x, W, U, norm_x=gain, norm_h=gain, norm_c=gain[:H])
@@ -59,6 +63,7 @@ def layer_of(name: str) -> QuantRecurrent:
 
 
 NAMES = [*SHAPES, "min_gru", "indrnn", "layer_norm_lstm", "layer_norm_lstm, sum"]
+NAMES += [f"layer_norm_gru{form}{sums}" for form in ("", ", before") for sums in ("", ", sum")]
 
 
 def test_every_cell_is_looked_at() -> None:
