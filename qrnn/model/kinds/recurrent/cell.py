@@ -121,8 +121,9 @@ class CellRun:
             if first <= rows.start < first + v.shape[1]:
                 name = f"{what}_{group}"
                 now[name] = self.run.state(f"{self.key}.{name}", v[:, rows.start - first : rows.stop - first])
-                found.append(norm.of(group, now[name]))
-                now[f"normal_{name}"] = found[-1]
+                normal = self.run.state(f"{self.key}.normal_{name}", norm.of(group, now[name]))
+                now[f"normal_{name}"] = normal
+                found.append(normal)
         return np.concatenate(found, axis=1)
 
     def operand(self, h: FloatArray) -> FloatArray:

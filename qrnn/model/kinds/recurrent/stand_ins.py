@@ -61,10 +61,18 @@ def direction_stand_ins(
             if p.function is not None:
                 found.functions[f"{key}.s"] = p.function, False
         if d.norms is not None and Part(key, "norm") in chosen:
-            for what, groups in (("sum", d.norms.sums), ("recurrent_sum", d.norms.recurrent)):
-                found.states |= {f"{key}.{what}_{k}": (norm.in_frac, STATE_MAX) for k, norm in enumerate(groups)}
-            if d.norms.cell is not None:
-                found.states[f"{key}.cell_0"] = d.norms.cell.in_frac, STATE_MAX
+            args, end = _normal_fracs(layer, d)
+            cell = () if d.norms.cell is None else (d.norms.cell,)
+            for what, groups, fracs in (
+                ("sum", d.norms.sums, args),
+                ("recurrent_sum", d.norms.recurrent, args),
+                ("cell", cell, end),
+            ):
+                first = 0
+                for k, norm in enumerate(groups):
+                    rows = slice(first, first := first + norm.parameters.features)
+                    found.states[f"{key}.{what}_{k}"] = norm.in_frac, STATE_MAX
+                    found.states[f"{key}.normal_{what}_{k}"] = fracs[rows], STATE_MAX
         if Part(key, "h operand") in chosen:
             unit = np.array([2.0 ** (layer.h_operand.shift - layer.h_frac)])
             found.operands[f"{key}.h"] = unit, layer.h_operand.limit
@@ -117,9 +125,8 @@ def _direction(
     if d.peephole is not None and Part(key, "peepholes") in chosen:
         result = replace(result, peephole=mantissas_worth(d.peephole, layer.c_frac, fracs, d.pre_shift))
     if d.norms is not None and real.norms is not None and Part(key, "norm") in chosen:
-        args, n, r = layer.gate_fracs(d) - d.norms.sum_shift, d.norms, real.norms
+        (args, end), n, r = _normal_fracs(layer, d), d.norms, real.norms
         recurrent = None if r.recurrent is None else _norm_worth(r.recurrent, n.recurrent, args)
-        end = np.full(H, d.gates[-1].in_frac, np.int64)
         cell = None if r.cell is None or n.cell is None else _norm_worth(r.cell, (n.cell,), end)
         result = replace(result, norms=Norms(_norm_worth(r.sums, n.sums, args), recurrent, cell))
     if d.projection is not None and real.projection is not None and Part(key, "projection") in chosen:
@@ -133,6 +140,12 @@ def _direction(
             ),
         )
     return result
+
+
+def _normal_fracs(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[Int64Array, Int64Array]:
+    """The fraction bits of what normalizations give: of each row, [G·H], and of c, [H]."""
+    assert d.norms is not None, "the cell normalizes nothing"
+    return layer.gate_fracs(d) - d.norms.sum_shift, np.full(layer.hidden_size, d.gates[-1].in_frac, np.int64)
 
 
 def _norm_worth(real: Norm, groups: tuple[QuantNorm, ...], out_fracs: Int64Array) -> Norm:
