@@ -30,6 +30,9 @@ FORGET_BIAS, UPDATE_BIAS = 1.5, 1.0
 INPUT_BIAS_1997 = -3.0
 """Without a forget gate the cell is a sum over all steps: an input gate about 0.05 keeps it within a few units for hundreds of them."""
 
+RECURRENT_GAIN = 0.3
+"""Of a normalized U h: at 1, a state of 0.1 is made ten times as large, and the cell forgets its past in noise."""
+
 HIDDEN_FUNCTIONS = ("tanh", "sigmoid", "relu")
 OUTPUT_FUNCTIONS = ("linear", "softmax", "sigmoid")
 
@@ -87,6 +90,10 @@ class Draw:
         """Return the weights and biases of a minGRU."""
         weight = np.concatenate([self.matrix(self.H, self.I) for _ in "zn"])
         return weight, np.concatenate([self.vector(self.H, -UPDATE_BIAS), self.vector(self.H)])
+
+    def norm(self, size: int, bias: FloatArray | None = None, gain: float = 1.0) -> layers.Normalization:
+        """Return a layer normalization with gains about ``gain``."""
+        return layers.normalization(gain * self.rng.uniform(0.5, 1.5, size), bias)
 
     def indrnn(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the weights, the diagonal and the biases of an IndRNN."""
@@ -157,6 +164,33 @@ def _min_gru_tanh(d: Draw, x: layers.Tensor) -> layers.Tensor:
     return layers.min_gru(x, *d.min_gru(), candidate="tanh").output
 
 
+def _layer_norm_lstm(d: Draw, x: layers.Tensor, of_c: bool = False, reverse: bool = False) -> layers.Recurrent:
+    """Ba, Kiros, Hinton 2016. The gains of U h keep what is small in h from growing from step to step."""
+    norm_x, norm_h, norm_c = d.norm(4 * d.H), d.norm(4 * d.H, gain=RECURRENT_GAIN), d.norm(d.H) if of_c else None
+    return layers.layer_norm_lstm(x, *d.lstm(), norm_x=norm_x, norm_h=norm_h, norm_c=norm_c, reverse=reverse)
+
+
+def _layer_norm_lstm_sum(d: Draw, x: layers.Tensor, of_c: bool = False) -> layers.Tensor:
+    """Build the cell of TensorFlow 1: each gate's sum is normalized by itself."""
+    weight_ih, weight_hh, bias, _ = d.lstm()
+    norm_c = d.norm(d.H, d.vector(d.H)) if of_c else None
+    return layers.layer_norm_lstm(x, weight_ih, weight_hh, norm_sum=d.norm(4 * d.H, bias), norm_c=norm_c).output
+
+
+def _layer_norm_gru(d: Draw, x: layers.Tensor, after: bool = True, reverse: bool = False) -> layers.Recurrent:
+    """Ba, Kiros, Hinton 2016, or the same with the reset gate before the recurrent matrix."""
+    norm_x, norm_h = d.norm(3 * d.H), d.norm(3 * d.H, gain=RECURRENT_GAIN)
+    return layers.layer_norm_gru(x, *d.gru(), norm_x=norm_x, norm_h=norm_h, linear_before_reset=after, reverse=reverse)
+
+
+def _layer_norm_gru_sum(d: Draw, x: layers.Tensor, after: bool) -> layers.Tensor:
+    weight_ih, weight_hh, bias, _ = d.gru(update_keeps=False)
+    norm = d.norm(3 * d.H, bias)
+    return layers.layer_norm_gru(
+        x, weight_ih, weight_hh, norm_sum=norm, linear_before_reset=after, update_keeps=False
+    ).output
+
+
 def _indrnn(d: Draw, x: layers.Tensor, activation: str) -> layers.Tensor:
     """Li et al. 2018: units remember for different times, some of them with alternating signs."""
     return layers.indrnn(x, *d.indrnn(), activation=activation).output
@@ -194,6 +228,10 @@ def _bidirectional(d: Draw, x: layers.Tensor, cell: str) -> layers.Tensor:
         both = layers.lstm(x, *d.lstm()), layers.lstm(x, *d.lstm(), reverse=True)
     elif cell == "min_gru":
         both = layers.min_gru(x, *d.min_gru()), layers.min_gru(x, *d.min_gru(), reverse=True)
+    elif cell == "layer_norm_lstm":
+        both = _layer_norm_lstm(d, x, True), _layer_norm_lstm(d, x, True, reverse=True)
+    elif cell == "layer_norm_gru":
+        both = _layer_norm_gru(d, x), _layer_norm_gru(d, x, reverse=True)
     elif cell == "indrnn":
         both = layers.indrnn(x, *d.indrnn()), layers.indrnn(x, *d.indrnn(), reverse=True)
     else:
@@ -236,6 +274,16 @@ CELLS: dict[str, Cell] = {
     "indrnn_tanh": partial(_indrnn, activation="tanh"),
     "indrnn_bidirectional": partial(_bidirectional, cell="indrnn"),
     "min_gru_bidirectional": partial(_bidirectional, cell="min_gru"),
+    "layer_norm_lstm": lambda d, x: _layer_norm_lstm(d, x).output,
+    "layer_norm_lstm_c": lambda d, x: _layer_norm_lstm(d, x, of_c=True).output,
+    "layer_norm_lstm_sum": _layer_norm_lstm_sum,
+    "layer_norm_lstm_sum_c": partial(_layer_norm_lstm_sum, of_c=True),
+    "layer_norm_lstm_bidirectional": partial(_bidirectional, cell="layer_norm_lstm"),
+    "layer_norm_gru": lambda d, x: _layer_norm_gru(d, x).output,
+    "layer_norm_gru_before": lambda d, x: _layer_norm_gru(d, x, after=False).output,
+    "layer_norm_gru_sum": partial(_layer_norm_gru_sum, after=True),
+    "layer_norm_gru_sum_before": partial(_layer_norm_gru_sum, after=False),
+    "layer_norm_gru_bidirectional": partial(_bidirectional, cell="layer_norm_gru"),
 }
 
 

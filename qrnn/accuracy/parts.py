@@ -70,7 +70,8 @@ class Integers(Substitutes):
         if name not in self._stand_ins.states:
             return values
         frac, limit = self._stand_ins.states[name]
-        return _rounded(values, 2.0**-frac, limit)
+        unit: FloatArray = np.ldexp(1.0, -np.asarray(frac))
+        return _rounded(values, unit, limit)
 
     # --- the model's side ---------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from qrnn.layers.feedforward import (
     rms_norm,
     softmax,
 )
+from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
@@ -43,6 +44,7 @@ __all__ = [
     "TWO_SIGMOID_MINUS_ONE",
     "Activation",
     "Network",
+    "Normalization",
     "Recurrent",
     "State",
     "Tensor",
@@ -62,9 +64,12 @@ __all__ = [
     "jordan",
     "last_step",
     "layer_norm",
+    "layer_norm_gru",
+    "layer_norm_lstm",
     "lstm",
     "min_gru",
     "model",
+    "normalization",
     "projection",
     "rms_norm",
     "rnn",

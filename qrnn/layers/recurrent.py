@@ -6,7 +6,7 @@ projection. The rows of ``weight_ih``, ``weight_hh`` and of the biases are block
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, get_args
 
@@ -21,6 +21,7 @@ from qrnn.model.float_model import TensorInfo
 from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
 from qrnn.model.kinds.recurrent.cells import CELLS
 from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection
+from qrnn.model.kinds.recurrent.direction import Norms
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
 
@@ -212,8 +213,9 @@ def recurrent_layer(
     initial: tuple[Any, Any],
     projection: Any = None,
     peephole: Mapping[str, Any] | None = None,
+    norms: Callable[[str, int], Norms] | None = None,
 ) -> Recurrent:
-    """Return a checked layer of one direction."""
+    """Return a checked layer of one direction. ``norms`` makes what it normalizes from its place, for messages, and from H."""
     where = place(cell, name)
     x = sequence(where, x)
     declared = CELLS[cell]
@@ -251,9 +253,14 @@ def recurrent_layer(
         peephole=None if peephole is None else _peephole(where, peephole, gates, H),
         projection=fed_back,
         diagonal=diagonal,
+        norms=None if norms is None else norms(where, H),
     )
     named = {**settings, "clip": clip_limit(where, settings["clip"])}
     layer = RecurrentLayer("", cell, "", "", "", "" if declared.has_cell_state else None, (direction,), **named)
+    if (n := direction.norms) is not None:
+        problem = declared.refuses_groups(layer, n.sums.groups, () if n.recurrent is None else n.recurrent.groups)
+        if problem:
+            raise UnsupportedError(f"{where}: {problem}")
     return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
 
 

@@ -69,7 +69,7 @@ class StandIns:
 
     operands: dict[str, tuple[FloatArray, int]] = field(default_factory=dict)
     functions: dict[str, tuple[GateFunction, bool]] = field(default_factory=dict)
-    states: dict[str, tuple[int, int]] = field(default_factory=dict)
+    states: dict[str, tuple[int | Int64Array, int]] = field(default_factory=dict)
     tensors: set[str] = field(default_factory=set)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from qrnn.arithmetic.norms import NORM_BIAS_BITS, NORM_FEATURES, NORM_TERM_MAX
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
-from qrnn.model.parts import FloatArray, Int8Array, Int16Array, Int32Array, check_array, require
+from qrnn.model.parts import FloatArray, Int8Array, Int16Array, Int32Array, Int64Array, check_array, require
 
 ROOT_BITS = 16
 """`norm_scale` is 2^(16 + exponent) over the root."""
@@ -63,15 +63,15 @@ class NormParameters:
 
 
 def norm_parameters(
-    owner: str, gain: FloatArray, bias: FloatArray, epsilon: float, in_frac: int, out_frac: int
+    owner: str, gain: FloatArray, bias: FloatArray, epsilon: float, in_frac: int, out_frac: int | Int64Array
 ) -> NormParameters:
-    """The integers of gain [F], bias [F] and epsilon ≥ 0, for an input with in_frac fraction bits and an output with out_frac.
+    """The integers of gain [F], bias [F] and epsilon ≥ 0, for an input with in_frac fraction bits and an output with out_frac, one or [F].
 
     Each gain has the most fraction bits with which it fits an int16, so that it is exact to 2^-15 of itself; a bias has 8 more bits than the
     output. The variance has the largest even shift with which it and epsilon fit, and epsilon is F² · epsilon · 2^(shift + 2 · in_frac),
     rounded half up. QuantizationError, which names ``owner``, says what does not fit.
     """
-    features = len(gain)
+    features, out_fracs = len(gain), np.broadcast_to(out_frac, len(gain)).astype(np.int64)
     if not 1 <= features <= NORM_FEATURES:
         raise QuantizationError(f"{owner}: normalizes over {features} features, expected 1…{NORM_FEATURES}")
     for shift in range(30, -1, -2):
@@ -86,19 +86,19 @@ def norm_parameters(
     whole = np.frexp(np.abs(gain))[1]  # |gain| < 2^whole
     frac = np.minimum(15 - whole, GAIN_FRAC_MAX)
     frac -= round_half_up(np.ldexp(gain, frac)) > 32767  # such a gain rounds to 2^15
-    gain_shift = ROOT_BITS + frac - shift // 2 - out_frac - NORM_BIAS_BITS
+    gain_shift = ROOT_BITS + frac - shift // 2 - out_fracs - NORM_BIAS_BITS
     least = -(shift // 2 + least_exponent(features))
     worst = int(np.argmin(gain_shift))
     if gain_shift[worst] < least:
         raise QuantizationError(
-            f"{owner}: gain {gain[worst]:g} of feature {worst} is too large for an output with {out_frac} fraction bits"
+            f"{owner}: gain {gain[worst]:g} of feature {worst} is too large for an output with {out_fracs[worst]} fraction bits"
         )
     with np.errstate(over="ignore"):  # infinity is refused
-        wide = round_half_up(np.ldexp(bias, out_frac + NORM_BIAS_BITS))
+        wide = round_half_up(np.ldexp(bias, out_fracs + NORM_BIAS_BITS))
     worst = int(np.argmax(np.abs(wide)))
     if abs(wide[worst]) >= 1 << 31:
         raise QuantizationError(
-            f"{owner}: bias {bias[worst]:g} of feature {worst} is too large for an output with {out_frac} fraction bits"
+            f"{owner}: bias {bias[worst]:g} of feature {worst} is too large for an output with {out_fracs[worst]} fraction bits"
         )
     return NormParameters(
         round_half_up(np.ldexp(gain, frac)).astype(np.int16),
@@ -107,3 +107,10 @@ def norm_parameters(
         shift,
         int(folded),
     )
+
+
+def norm_worth(p: NormParameters, out_frac: int | Int64Array) -> tuple[FloatArray, FloatArray]:
+    """The real gain [F] and bias [F] that the integers are worth, for an output with out_frac fraction bits, one or [F]."""
+    frac = p.gain_shift.astype(np.int64) - ROOT_BITS + p.variance_shift // 2 + out_frac + NORM_BIAS_BITS
+    bias: FloatArray = np.ldexp(p.bias.astype(np.float64), -(np.asarray(out_frac) + NORM_BIAS_BITS))
+    return np.ldexp(p.gain.astype(np.float64), -frac), bias

@@ -41,6 +41,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
+from qrnn.model.kinds.recurrent.direction import Norm, Norms
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.gate_choice import GateChoices
@@ -169,22 +170,41 @@ def _direction(
     given = {name: getattr(d, name) for name in ("weight_ih", "weight_hh", "diagonal", "bias_ih", "bias_hh")}
     own, xs = {name: array.copy() for name, array in given.items() if array is not None}, x[mask]
     peephole = None if d.peephole is None else d.peephole.copy()
+    norms = d.norms
     for block, gate in enumerate(layer.gates):
         ramp = _ramp(layer, d, gate, choices)
         if ramp is None:
             continue
         rows = slice(block * H, (block + 1) * H)
         # The argument as the model before this has it, but for x, which the layers before it may have changed.
-        argument = seen(f"pre_{gate}") + (xs - smooth[layer.input][mask]) @ d.weight_ih[rows].T
+        argument = seen(f"pre_{gate}")
+        if d.norms is None:
+            argument = argument + (xs - smooth[layer.input][mask]) @ d.weight_ih[rows].T
         if layer.clip is not None:
             argument = np.clip(argument, -layer.clip, layer.clip)
         stretch, move = fit_row(argument, values[gate], weights[gate], ramp)
+        if norms is not None:  # what is normalized is stretched and moved behind its normalization
+            norms = _fitted(norms, rows, stretch, move)
+            continue
         for name in own:
             own[name][rows] *= stretch[:, None] if own[name].ndim == 2 else stretch
         own["bias_ih"][rows] += move
         if peephole is not None:
             peephole[rows] *= stretch
-    return replace(d, **own, peephole=peephole)
+    return replace(d, **own, peephole=peephole, norms=norms)
+
+
+def _fitted(norms: Norms, rows: slice, stretch: FloatArray, move: FloatArray) -> Norms:
+    """Return ``norms`` whose sums at ``rows`` are stretched and moved."""
+
+    def scaled(norm: Norm, offset: FloatArray | float) -> Norm:
+        gain, bias = norm.gain.copy(), norm.bias.copy()
+        gain[rows] *= stretch
+        bias[rows] = bias[rows] * stretch + offset
+        return replace(norm, gain=gain, bias=bias)
+
+    recurrent = None if norms.recurrent is None else scaled(norms.recurrent, 0.0)
+    return replace(norms, sums=scaled(norms.sums, move), recurrent=recurrent)
 
 
 def _hidden(d: Direction, seen: Callable[[str], FloatArray]) -> FloatArray:

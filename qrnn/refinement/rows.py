@@ -13,7 +13,7 @@ have drifted by is then fitted as if it were constant: on the models of docs/acc
 
 In a GRU the candidate's recurrent row reads the operand of r·h; or, with linear_before_reset, ĥ, and its sum is multiplied by r. There
 both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
-own bias.
+own bias. So it is, without r, where a cell normalizes the sums of x and of h apart.
 
 Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Where the
 refined model's outputs on the same data are further from the float model's than before (small rows of unlike operands have little to
@@ -258,23 +258,26 @@ def _direction(
 ) -> tuple[QuantDirection, float]:
     """Return the refined direction, and what is left of the sums' error energy."""
     H, M = layer.hidden_size, len(seen.x)
-    fracs = np.repeat([f.in_frac for f in d.gates[: len(layer.gates)]], H).astype(np.int64)
+    fracs = layer.row_fracs(d)
     scale_ih = row_scale(d.ih, d.pre_shift, fracs)
     ih = _rows(d.ih, scale_ih, real.weight_ih * (unit * 2.0**layer.x_operand.shift))
     if d.hh is None or real.weight_hh is None:
         matrix, share = _matrix_of_x(d.ih, scale_ih, ih, seen.x, methods)
         return replace(d, ih=matrix), max(share, 0.0)
-    scale_hh = row_scale(d.hh, d.pre_shift, fracs)
+    scale_hh = row_scale(d.hh, d.pre_shift, layer.recurrent_fracs(d))
+    normalized_apart = d.norms is not None and d.norms.recurrent != ()
     hh = _rows(d.hh, scale_hh, real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac))
     correction_ih, correction_hh, two = np.zeros(len(fracs)), np.zeros(len(fracs)), np.zeros(len(fracs), bool)
     now = plain = 0.0
     for number, gate in enumerate(layer.gates):
         part = slice(number * H, (number + 1) * H)
         h = seen.candidate if gate == "n" and seen.candidate is not None else seen.h
-        apart = gate == "n" and seen.reset is not None
+        reset = seen.reset if gate == "n" else None
+        apart = normalized_apart or reset is not None
         groups = [([ih, hh], np.concatenate([seen.x, h], axis=1))]
-        if apart and seen.reset is not None:
-            groups = [([ih], seen.x), ([hh], h * np.sqrt((seen.reset**2).mean(axis=1))[:, None])]
+        if apart:
+            of_h = h if reset is None else h * np.sqrt((reset**2).mean(axis=1))[:, None]
+            groups = [([ih], seen.x), ([hh], of_h)]
         for members, operands in groups:
             joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
             if "rounding" in methods:
@@ -289,9 +292,9 @@ def _direction(
         correction_ih[part], correction_hh[part] = (from_x, from_h) if apart else (from_x + from_h, 0.0)
         two[part] = apart
         if "bias" in methods:
-            reset = 1.0 if seen.reset is None else float((seen.reset**2).mean())
+            square = 1.0 if reset is None else float((reset**2).mean())
             now -= M * float(((from_x if apart else from_x + from_h) ** 2).sum())
-            now -= M * float((from_h**2).sum()) * reset if apart else 0.0
+            now -= M * float((from_h**2).sum()) * square if apart else 0.0
     if "bias" not in methods:
         return replace(d, ih=_integers(d.ih, scale_ih, ih, None), hh=_integers(d.hh, scale_hh, hh, None)), _share(
             now, plain

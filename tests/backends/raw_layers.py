@@ -182,7 +182,7 @@ def raw_model(rng: Rng) -> QuantModel:
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), bool(rng.integers(2)),
         formats.h, formats.c, x_op, h_op, forget,
     )  # fmt: skip
-    return _alone(layer)
+    return alone(layer)
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def fusable_model(rng: Rng, shape: FusableShape) -> QuantModel:
         "rnn", cell, "x", "y", "h_n", c_n, tuple(directions), shape.linear_before_reset,
         h_frac, c_frac, x_op, h_op,
     )  # fmt: skip
-    return _alone(layer)
+    return alone(layer)
 
 
 def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
@@ -296,7 +296,7 @@ def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
     return _model(layer, {"x": int16(0, inputs), "y": int16(layer.out_frac, rows)})
 
 
-def _alone(layer: QuantRecurrent) -> QuantModel:
+def alone(layer: QuantRecurrent) -> QuantModel:
     """A model of this layer and nothing else."""
     D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size
     y = int16(layer.h_frac, D * P)

@@ -149,6 +149,108 @@ def gru(
     return ys, h
 
 
+def layer_norm(v: Vector, gain: Vector, bias: Vector, epsilon: float) -> Vector:
+    """Ba, Kiros, Hinton 2016, equation 4, with an epsilon."""
+    mean = sum(v) / len(v)
+    deviation = math.sqrt(sum((a - mean) ** 2 for a in v) / len(v) + epsilon)
+    return [g / deviation * (a - mean) + b for a, g, b in zip(v, gain, bias, strict=True)]
+
+
+def normalized(
+    by_gate: dict[str, Vector], norm: dict[str, Vector], together: list[str], epsilon: float
+) -> dict[str, Vector]:
+    """Normalize the numbers of the gates that each text of ``together`` names, side by side; ``norm`` has "gain_i", "bias_i" and so on."""
+    found = {}
+    for gates in together:
+        side_by_side = [
+            [a for gate in gates for a in of[prefix + gate]]
+            for of, prefix in ((by_gate, ""), (norm, "gain_"), (norm, "bias_"))
+        ]
+        values = layer_norm(*side_by_side, epsilon)
+        H = len(values) // len(gates)
+        found |= {gate: values[k * H : (k + 1) * H] for k, gate in enumerate(gates)}
+    return found
+
+
+def layer_norm_lstm(
+    xs: list[Vector],
+    h: Vector,
+    c: Vector,
+    W: dict[str, Matrix],
+    U: dict[str, Matrix],
+    b: dict[str, Vector],
+    norms: dict[str, dict[str, Vector]],
+    *,
+    together: list[str],
+    epsilon: float,
+    clip: float = math.inf,
+) -> tuple[list[Vector], Vector, Vector]:
+    """Ba, Kiros, Hinton 2016, supplement, equations 20 to 22, or with norms["sum"] the norm of W x + U h + b."""
+    H, ys = len(h), []
+    for x in xs:
+        a = {gate: [dot(row, x) for row in W[gate]] for gate in "ifgo"}
+        r = {gate: [dot(row, h) for row in U[gate]] for gate in "ifgo"}
+        if "sum" in norms:
+            both = {gate: [a[gate][j] + r[gate][j] + b[gate][j] for j in range(H)] for gate in "ifgo"}
+            z = normalized(both, norms["sum"], together, epsilon)
+        else:
+            a, r = normalized(a, norms["x"], together, epsilon), normalized(r, norms["h"], together, epsilon)
+            z = {gate: [a[gate][j] + r[gate][j] + b[gate][j] for j in range(H)] for gate in "ifgo"}
+        z = {gate: [clamp(v, clip) for v in z[gate]] for gate in "ifgo"}
+        c = [sigmoid(z["f"][j]) * c[j] + sigmoid(z["i"][j]) * math.tanh(z["g"][j]) for j in range(H)]
+        shown = layer_norm(c, norms["c"]["gain"], norms["c"]["bias"], epsilon) if "c" in norms else c
+        h = [sigmoid(z["o"][j]) * math.tanh(shown[j]) for j in range(H)]
+        ys.append(h)
+    return ys, h, c
+
+
+def layer_norm_gru(
+    xs: list[Vector],
+    h: Vector,
+    W: dict[str, Matrix],
+    U: dict[str, Matrix],
+    b: dict[str, Vector],
+    b_hh: dict[str, Vector],
+    norms: dict[str, dict[str, Vector]],
+    *,
+    together: list[str],
+    epsilon: float,
+    reset_after: bool,
+    keeps: bool,
+) -> tuple[list[Vector], Vector]:
+    """Ba, Kiros, Hinton 2016, supplement (reset_after); else U_n reads r h. norms["sum"]: of each gate's whole argument."""
+    H, ys = len(h), []
+    gates_of_n = [gates for gates in together if "n" in gates]
+    for x in xs:
+        a = {gate: [dot(row, x) for row in W[gate]] for gate in "rzn"}
+        u = {gate: [dot(row, h) for row in U[gate]] for gate in "rzn"}
+        if "sum" in norms:
+            a = {gate: [v + w for v, w in zip(a[gate], b[gate], strict=True)] for gate in "rzn"}
+            u = {gate: [v + w for v, w in zip(u[gate], b_hh[gate], strict=True)] for gate in "rzn"}
+            first = [gates for gates in together if "n" not in gates]
+            z_of = normalized({g: [a[g][j] + u[g][j] for j in range(H)] for g in "rz"}, norms["sum"], first, epsilon)
+        else:
+            a, u = normalized(a, norms["x"], together, epsilon), normalized(u, norms["h"], together, epsilon)
+            a = {gate: [v + w for v, w in zip(a[gate], b[gate], strict=True)] for gate in "rzn"}
+            u = {gate: [v + w for v, w in zip(u[gate], b_hh[gate], strict=True)] for gate in "rzn"}
+            z_of = {gate: [a[gate][j] + u[gate][j] for j in range(H)] for gate in "rz"}
+        r, z = ([sigmoid(v) for v in z_of[gate]] for gate in "rz")
+        if reset_after:
+            of_h = [r[j] * u["n"][j] for j in range(H)]
+        else:
+            of_h = [dot(row, [r[j] * h[j] for j in range(H)]) for row in U["n"]]
+            if "h" in norms:
+                of_h = normalized({"n": of_h}, norms["h"], gates_of_n, epsilon)["n"]
+            of_h = [of_h[j] + b_hh["n"][j] for j in range(H)]
+        before = [a["n"][j] + of_h[j] for j in range(H)]
+        if "sum" in norms:
+            before = normalized({"n": before}, norms["sum"], gates_of_n, epsilon)["n"]
+        n = [math.tanh(v) for v in before]
+        h = [z[j] * h[j] + (1 - z[j]) * n[j] if keeps else (1 - z[j]) * h[j] + z[j] * n[j] for j in range(H)]
+        ys.append(h)
+    return ys, h
+
+
 def min_gru(
     xs: list[Vector],
     h: Vector,

@@ -98,6 +98,63 @@ def gru_case(rng: np.random.Generator, after: bool, keeps: bool, bias: bool = Tr
     return build, run, H
 
 
+def norm_of(rng: np.random.Generator, gates: str) -> dict[str, Any]:
+    """Random gains and biases, "gain_i", "bias_i" and so on."""
+    return {f"gain_{gate}": rng.uniform(0.5, 2, H) for gate in gates} | {
+        f"bias_{gate}": rng.normal(size=H) for gate in gates
+    }
+
+
+def as_norm(norm: dict[str, Any], gates: str, epsilon: float, together: str | None = None) -> layers.Normalization:
+    """The same as a caller gives it; ``together`` such as "ifgo" or "i f g o"."""
+    gain, bias = (np.concatenate([norm[f"{what}_{gate}"] for gate in gates]) for what in ("gain", "bias"))
+    groups = None if together is None else tuple(map(len, together.split()))
+    return layers.normalization(gain, bias, epsilon=epsilon, together=groups)
+
+
+def layer_norm_lstm_case(
+    rng: np.random.Generator, norms: str, together: str, says: bool = True, epsilon: float = 1e-2, **options: Any
+) -> Case:
+    W, U, b, b_hh = blocks(rng, "ifgo", I), blocks(rng, "ifgo", H), blocks(rng, "ifgo"), blocks(rng, "ifgo")
+    total = {gate: b[gate] + b_hh[gate] for gate in "ifgo"}
+    found = {which: norm_of(rng, "ifgo") for which in norms.split() if which != "c"}
+    of_c = norm_of(rng, "c") if "c" in norms.split() else None
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        given = {f"norm_{k}": as_norm(v, "ifgo", epsilon, together if says else None) for k, v in found.items()}
+        norm_c = None if of_c is None else as_norm(of_c, "c", epsilon)
+        return layers.layer_norm_lstm(
+            x, rows(W), rows(U), rows(b), rows(b_hh), norm_c=norm_c, **given, **options, **initial
+        )
+
+    def run(xs: list[Any], h: list[float], c: list[float]) -> tuple[Any, ...]:
+        own = plain(found) | ({} if of_c is None else {"c": plain({"gain": of_c["gain_c"], "bias": of_c["bias_c"]})})
+        return naive.layer_norm_lstm(
+            xs, h, c, plain(W), plain(U), plain(total), own, together=together.split(), epsilon=epsilon, **options
+        )
+
+    return build, run, H
+
+
+def layer_norm_gru_case(
+    rng: np.random.Generator, norms: str, together: str, after: bool, keeps: bool = True, says: bool = True
+) -> Case:
+    W, U, b, b_hh = blocks(rng, "rzn", I), blocks(rng, "rzn", H), blocks(rng, "rzn"), blocks(rng, "rzn")
+    found, epsilon = {which: norm_of(rng, "rzn") for which in norms.split()}, 1e-2
+
+    def build(x: layers.Tensor, **initial: Any) -> layers.Recurrent:
+        given = {f"norm_{k}": as_norm(v, "rzn", epsilon, together if says else None) for k, v in found.items()}
+        settings = {"linear_before_reset": after, "update_keeps": keeps}
+        return layers.layer_norm_gru(x, rows(W), rows(U), rows(b), rows(b_hh), **given, **settings, **initial)
+
+    def run(xs: list[Any], h: list[float], _: list[float]) -> tuple[Any, ...]:
+        settings = {"epsilon": epsilon, "reset_after": after, "keeps": keeps}
+        weights = plain(W), plain(U), plain(b), plain(b_hh), plain(found)
+        return naive.layer_norm_gru(xs, h, *weights, together=together.split(), **settings)
+
+    return build, run, H
+
+
 def min_gru_case(rng: np.random.Generator, keeps: bool, **options: Any) -> Case:
     W, b = blocks(rng, "zn", I), blocks(rng, "zn")
 
@@ -158,6 +215,15 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
     "min_gru": lambda rng: min_gru_case(rng, False),
     "min_gru, tanh": lambda rng: min_gru_case(rng, False, candidate="tanh"),
     "min_gru, exchanged, clip": lambda rng: min_gru_case(rng, True, clip=0.5),
+    "layer_norm_lstm": lambda rng: layer_norm_lstm_case(rng, "x h", "ifgo", says=False),
+    "layer_norm_lstm, of c too": lambda rng: layer_norm_lstm_case(rng, "x h c", "i f go", clip=0.5),
+    "layer_norm_lstm, sums": lambda rng: layer_norm_lstm_case(rng, "sum", "i f g o", says=False),
+    "layer_norm_lstm, all sums": lambda rng: layer_norm_lstm_case(rng, "sum c", "ifgo", epsilon=0.0),
+    "layer_norm_gru": lambda rng: layer_norm_gru_case(rng, "x h", "rz n", True, says=False),
+    "layer_norm_gru, all gates": lambda rng: layer_norm_gru_case(rng, "x h", "rzn", True),
+    "layer_norm_gru, before": lambda rng: layer_norm_gru_case(rng, "x h", "r z n", False),
+    "layer_norm_gru, sums": lambda rng: layer_norm_gru_case(rng, "sum", "r z n", True, keeps=False, says=False),
+    "layer_norm_gru, sums, before": lambda rng: layer_norm_gru_case(rng, "sum", "rz n", False),
     "indrnn, relu": lambda rng: indrnn_case(rng, "relu"),
     "indrnn, tanh": lambda rng: indrnn_case(rng, "tanh"),
     "indrnn, clip": lambda rng: indrnn_case(rng, "relu", clip=0.5),
@@ -202,7 +268,7 @@ def test_cells(name: str, reverse: bool, initial: str) -> None:
     rng = np.random.default_rng(list(name.encode()))
     build, run, fed_back = CASES[name](rng)
     x = rng.normal(size=(len(LENGTHS), STEPS, I))
-    is_lstm = name.startswith("lstm")
+    is_lstm = "lstm" in name
     sizes = {"h_0": fed_back} | ({"c_0": H} if is_lstm else {})
     given: dict[str, Any] = {}
     values = {key: np.zeros((len(LENGTHS), size)) for key, size in sizes.items()}

@@ -36,16 +36,34 @@ def quantized(name: str) -> QuantModel:
         model = make_model(SHAPES[name], rng)
     else:
         x, weight = layers.input("x", I), rng.normal(size=(2 * H, I))
-        h = layers.min_gru(x, weight) if name == "min_gru" else layers.indrnn(x, weight[:H], rng.uniform(-1, 1, H))
+        if name == "min_gru":
+            h = layers.min_gru(x, weight)
+        elif name == "indrnn":
+            h = layers.indrnn(x, weight[:H], rng.uniform(-1, 1, H))
+        else:
+            h = normalized(name, x, rng)
         model = layers.model(name, {"y": h.output})
     return qrnn.quantize(model, {"x": rng.normal(size=(4, 9, I))}, qrnn.Scheme(input="8"))
+
+
+def normalized(name: str, x: layers.Tensor, rng: np.random.Generator) -> layers.Recurrent:
+    """A cell with layer normalization: of sums, or of x, h and c apart."""
+    W, U, gain = rng.normal(size=(4 * H, I)), rng.normal(size=(4 * H, H)), rng.uniform(0.5, 1, 4 * H)
+    if "gru" in name:
+        G, after = 3 * H, "before" not in name
+        norms = {"norm_sum": gain[:G]} if name.endswith("sum") else {"norm_x": gain[:G], "norm_h": gain[:G]}
+        return layers.layer_norm_gru(x, W[:G], U[:G], **norms, linear_before_reset=after)
+    if name.endswith("sum"):
+        return layers.layer_norm_lstm(x, W, U, norm_sum=gain)
+    return layers.layer_norm_lstm(x, W, U, norm_x=gain, norm_h=gain, norm_c=gain[:H])
 
 
 def layer_of(name: str) -> QuantRecurrent:
     return quantized(name).recurrent_layers[0]
 
 
-NAMES = [*SHAPES, "min_gru", "indrnn"]
+NAMES = [*SHAPES, "min_gru", "indrnn", "layer_norm_lstm", "layer_norm_lstm, sum"]
+NAMES += [f"layer_norm_gru{form}{sums}" for form in ("", ", before") for sums in ("", ", sum")]
 
 
 def test_every_cell_is_looked_at() -> None:

@@ -7,14 +7,14 @@ about a cell is asked here; variants of a cell (a forget gate that is coupled, a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from qrnn.model.activation import activate
-from qrnn.model.kinds.recurrent.direction import Direction, Forget
+from qrnn.model.kinds.recurrent.direction import Direction, Forget, Norm, Norms
 from qrnn.model.kinds.recurrent.quantized_direction import CellShifts, QuantDirection
 from qrnn.model.layer_facts import StepLoop
 from qrnn.model.parts import FloatArray, GateFunction, Operand
@@ -105,6 +105,27 @@ class CellRun:
             f"{self.key}.{role}", x, activate(function, x if clip is None else np.clip(x, -clip, clip))
         )
 
+    @property
+    def norms(self) -> Norms:
+        """What the cell normalizes."""
+        assert self.d.norms is not None, "the cell normalizes nothing"
+        return self.d.norms
+
+    def normalize(self, now: dict[str, FloatArray], what: str, norm: Norm, v: FloatArray, first: int = 0) -> FloatArray:
+        """v [N, F] normalized by the groups of ``norm`` from its row ``first`` on.
+
+        ``now`` gets each group's numbers before and after, as ``<what>_<group>`` and ``normal_<what>_<group>``.
+        """
+        found = []
+        for group, rows in enumerate(norm.slices):
+            if first <= rows.start < first + v.shape[1]:
+                name = f"{what}_{group}"
+                now[name] = self.run.state(f"{self.key}.{name}", v[:, rows.start - first : rows.stop - first])
+                normal = self.run.state(f"{self.key}.normal_{name}", norm.of(group, now[name]))
+                now[f"normal_{name}"] = normal
+                found.append(normal)
+        return np.concatenate(found, axis=1)
+
     def operand(self, h: FloatArray) -> FloatArray:
         """h, or r·h, as R reads it."""
         return self.run.operand(f"{self.key}.h", h)
@@ -159,6 +180,9 @@ class Cell(ABC):
     recurrence: ClassVar[Literal["matrix", "diagonal", "none"]] = "matrix"
     """How h is read: by a matrix R, by a diagonal of each gate, or by no weights."""
 
+    normalizes: ClassVar[bool] = False
+    """Whether it normalizes its sums; every direction then has `Norms`, and any other cell's has none."""
+
     takes_projection: ClassVar[bool] = False
     """Whether a projection may stand between it and what is fed back."""
 
@@ -210,6 +234,10 @@ class Cell(ABC):
     def apart(self, layer: RecurrentSettings) -> tuple[str, ...]:
         """The gates whose recurrent sum is not simply added to that of x, so that the biases of the two stay apart."""
         return ()
+
+    def refuses_groups(self, layer: RecurrentSettings, sums: Sequence[int], recurrent: Sequence[int]) -> str:
+        """Why it cannot normalize rows in groups of these sizes, or nothing; ``recurrent`` is empty where W·x + R·h is normalized."""
+        return ""
 
     @abstractmethod
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:

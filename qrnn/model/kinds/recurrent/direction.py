@@ -44,6 +44,45 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Layer normalization of a row of numbers: each of ``groups`` neighbours has its own mean and variance; gain and bias [Σ groups].
+
+    gain · (v - mean) / sqrt(variance + epsilon) + bias; a group without variance gives the bias, whatever epsilon is.
+    """
+
+    gain: FloatArray
+    bias: FloatArray
+    epsilon: float
+    groups: tuple[int, ...]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each group lies in the row."""
+        ends = np.cumsum(self.groups).tolist()
+        return tuple(slice(end - size, end) for size, end in zip(self.groups, ends, strict=True))
+
+    def of(self, group: int, v: FloatArray) -> FloatArray:
+        """One group [..., F] normalized."""
+        distance = v - v.mean(axis=-1, keepdims=True)
+        root = np.sqrt((distance**2).mean(axis=-1, keepdims=True) + self.epsilon)
+        rows = self.slices[group]
+        normal: FloatArray = self.gain[rows] * distance / np.where(root > 0.0, root, 1.0) + self.bias[rows]
+        return normal
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What a cell normalizes: the ``sums`` [G·H] of W·x + R·h, or, beside ``recurrent``, of W·x alone; R·h, [G·H]; and c, [H].
+
+    Biases are added before: bias_ih to W·x, bias_hh to R·h.
+    """
+
+    sums: Norm
+    recurrent: Norm | None = None
+    cell: Norm | None = None
+
+
+@dataclass(frozen=True)
 class Direction:
     """One direction of a recurrent layer: weight_ih [G·H, I], weight_hh [G·H, P], bias_ih and bias_hh [G·H].
 
@@ -64,6 +103,7 @@ class Direction:
     peephole: FloatArray | None = None
     projection: Projection | None = None
     diagonal: FloatArray | None = None
+    norms: Norms | None = None
 
     @property
     def matrix_hh(self) -> FloatArray:

@@ -58,6 +58,12 @@ class Recurrent(RecurrentDefinition):
 
     def _arguments(self, plan: InputRanges, d: Direction) -> Iterator[str]:
         """Arguments and values of the gates whose functions have no input range of their own."""
+        if d.norms is not None:
+            for what, norm in (("sum", d.norms.sums), ("recurrent_sum", d.norms.recurrent)):
+                for group in range(0 if norm is None else len(norm.groups)):
+                    yield f"{what}_{group}"
+                    yield f"normal_{what}_{group}"
+            yield "pre_output"
         for gate in self.gates:
             if plan.needs_input_range(d.activations[GATE_ROLE[gate]]):
                 yield f"pre_{gate}"

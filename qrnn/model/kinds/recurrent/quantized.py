@@ -13,6 +13,8 @@ from qrnn.model.kinds.recurrent.quantized_direction import (
     PEEPHOLE_SHIFT_MAX,
     CellShifts,
     QuantDirection,
+    QuantNorm,
+    QuantNorms,
     QuantPeephole,
     QuantProjection,
 )
@@ -24,9 +26,12 @@ __all__ = [
     "PEEPHOLE_SHIFT_MAX",
     "CellShifts",
     "QuantDirection",
+    "QuantNorm",
+    "QuantNorms",
     "QuantPeephole",
     "QuantProjection",
     "QuantRecurrentDefinition",
+    "group_fracs",
 ]
 
 
@@ -69,6 +74,7 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
         declared, H, P, rows = self.declaration, self.hidden_size, self.output_size, len(d.pre_shift)
         require(H > 0, f"{where}: fewer rows than gates")
         self._check_recurrence(where, d)
+        self._check_norms(where, d)
         require(rows == len(self.gates) * H, f"{where}: ih shape")
         require(d.ih.weight.shape[1] == self.input_size, f"{where}: directions read different inputs")
         if d.projection is not None:
@@ -100,6 +106,20 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
             require(columns == self.output_size, read if d.projection is None else f"{where}: hh shape")
             require(d.hh.operand_limit == self.h_operand.limit, f"{where}: hh proved for another operand")
 
+    def _check_norms(self, where: str, d: QuantDirection) -> None:
+        """What is normalized is what the cell normalizes."""
+        declared = self.declaration
+        require((d.norms is not None) == declared.normalizes, f"{where}: norms and the cell {self.cell} disagree")
+        if d.norms is None:
+            return
+        sums, recurrent = (tuple(n.parameters.features for n in g) for g in (d.norms.sums, d.norms.recurrent))
+        problem = declared.refuses_groups(self, sums, recurrent)
+        require(not problem, f"{where}: {problem}")
+        if d.norms.cell is not None:
+            require(declared.has_cell_state, f"{where}: a normalization of c, which a {self.cell} has not")
+            found = d.norms.cell.parameters.features
+            require(found == self.hidden_size, f"{where}: a normalization of {found} c, expected {self.hidden_size}")
+
     def shifts(self, d: QuantDirection) -> CellShifts:
         """The shifts of direction ``d``."""
         fracs = dict(zip(self.roles, (f.out_frac for f in d.gates), strict=True))
@@ -121,5 +141,18 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
         return int(self.directions[0].ih.weight.shape[1])
 
     def row_fracs(self, d: QuantDirection) -> Int64Array:
-        """[G·H]: the fraction bits of each row's pre-activation in direction ``d``."""
+        """[G·H]: the fraction bits of each row's sum of x (and of h, but see `recurrent_fracs`) in direction ``d``."""
+        return self.gate_fracs(d) if d.norms is None else group_fracs(d.norms.sums)
+
+    def recurrent_fracs(self, d: QuantDirection) -> Int64Array:
+        """[G·H]: the fraction bits of each row's sum of h, which are those of x but where the two are normalized apart."""
+        return self.row_fracs(d) if d.norms is None or not d.norms.recurrent else group_fracs(d.norms.recurrent)
+
+    def gate_fracs(self, d: QuantDirection) -> Int64Array:
+        """[G·H]: the fraction bits of each gate's argument."""
         return np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)
+
+
+def group_fracs(groups: tuple[QuantNorm, ...]) -> Int64Array:
+    """The fraction bits of each number that is normalized."""
+    return np.repeat([n.in_frac for n in groups], [n.parameters.features for n in groups]).astype(np.int64)

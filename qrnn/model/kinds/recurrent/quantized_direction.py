@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qrnn.model.norm_parameters import NormParameters
 from qrnn.model.parts import (
     CELL_MAX,
     LEFT_OUT,
@@ -79,6 +80,40 @@ class QuantProjection:
 
 
 @dataclass(frozen=True)
+class QuantNorm:
+    """One group of numbers that are normalized together: int16 with ``in_frac`` fraction bits, in which epsilon is folded."""
+
+    parameters: NormParameters
+    in_frac: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.in_frac <= 15, f"a normalization's in_frac {self.in_frac} out of 0…15")
+
+
+@dataclass(frozen=True)
+class QuantNorms:
+    """What a cell normalizes; groups of neighbours follow one another.
+
+    ``sums``: of the rows' sums, or, beside ``recurrent``, of the sums of x alone; ``recurrent`` are then those of h. What the two give is
+    added, and the sum shifted left by ``sum_shift`` to the gates' input formats. ``cell``: of c, before its function.
+    """
+
+    sums: tuple[QuantNorm, ...]
+    recurrent: tuple[QuantNorm, ...] = ()
+    cell: QuantNorm | None = None
+    sum_shift: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.sum_shift <= 15, f"normalizations: sum_shift {self.sum_shift} out of 0…15")
+        require(self.sum_shift == 0 or self.recurrent != (), "normalizations: a sum_shift without two parts to add")
+
+    @property
+    def of_rows(self) -> tuple[QuantNorm, ...]:
+        """The groups of sums, then those of recurrent sums."""
+        return self.sums + self.recurrent
+
+
+@dataclass(frozen=True)
 class CellShifts:
     """The shifts in the formulas of one direction's cell, all derived from formats; those that a cell does not use are 0."""
 
@@ -117,6 +152,7 @@ class QuantDirection:
     peephole: QuantPeephole | None = None
     projection: QuantProjection | None = None
     diagonal: QuantPeephole | None = field(default=None, metadata=LEFT_OUT)
+    norms: QuantNorms | None = field(default=None, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         rows = self.ih.weight.shape[0]
@@ -130,6 +166,10 @@ class QuantDirection:
         require(self.peephole is None or self.peephole.weight.shape == (rows,), "peephole size")
         require(self.diagonal is None or self.diagonal.weight.shape == (rows,), "diagonal size")
         require(self.diagonal is None or self.hh is None, "both a diagonal and a matrix hh")
+        if self.norms is not None:
+            for groups in (self.norms.sums, self.norms.recurrent or self.norms.sums):
+                found = sum(norm.parameters.features for norm in groups)
+                require(found == rows, f"normalizations of {found} rows, expected {rows}")
 
     @property
     def matrix_hh(self) -> AnyMatrix:

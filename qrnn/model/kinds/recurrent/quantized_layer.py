@@ -93,16 +93,14 @@ class QuantRecurrent(QuantRecurrentDefinition):
     def matrices(self) -> tuple[LayerMatrix, ...]:
         found = []
         for key, d in zip(self.keys, self.directions, strict=True):
-            for name, kind, matrix, operand in (
-                ("weight_ih", "input weights", d.ih, self.x_operand),
-                ("weight_hh", "recurrent weights", d.hh, self.h_operand),
+            for name, kind, matrix, operand, fracs in (
+                ("weight_ih", "input weights", d.ih, self.x_operand, self.row_fracs(d)),
+                ("weight_hh", "recurrent weights", d.hh, self.h_operand, self.recurrent_fracs(d)),
             ):
                 if matrix is None:
                     continue
                 part = Part(key, kind)
-                found.append(
-                    LayerMatrix(f"{key}.{name}", part, matrix, d.pre_shift, self.row_fracs(d), operand, self.gates)
-                )
+                found.append(LayerMatrix(f"{key}.{name}", part, matrix, d.pre_shift, fracs, operand, self.gates))
             if (p := d.projection) is not None:
                 part, fracs = Part(key, "projection"), np.full(self.output_size, p.in_frac, np.int64)
                 found.append(LayerMatrix(f"{key}.projection", part, p.matrix, p.pre_shift, fracs, p.operand))
@@ -143,6 +141,15 @@ class QuantRecurrent(QuantRecurrentDefinition):
             ),
             Rounding(f"{self.name}: gates", sums, f"int16: {gates}"),
         ]
+        if d.norms is not None:
+            read = ", ".join(f"Q{15 - n.in_frac}.{n.in_frac}" for n in d.norms.of_rows)
+            what = "W·x and R·h" if d.norms.recurrent else "W·x + R·h"
+            found.append(
+                Rounding(f"{self.name}: norms", f"{what} normalized, once each", f"int16: {read}, then the gates'")
+            )
+            if (n := d.norms.cell) is not None:
+                rounded = f"c to {n.in_frac} bits, then normalized, once each"
+                found.append(Rounding(f"{self.name}: norm of c", rounded, "int16, both times"))
         if self.has_cell_state:
             found.append(Rounding(f"{self.name}: c", self.declaration.cell_rounding(self.c_frac), "int32"))
         found.append(
@@ -158,8 +165,9 @@ class QuantRecurrent(QuantRecurrentDefinition):
 
     def own_bytes(self) -> Bytes:
         own = [w for d in self.directions for w in (d.peephole, d.diagonal) if w is not None]
+        norms = [n.parameters for d in self.directions if (found := d.norms) for n in (*found.of_rows, found.cell) if n]
         state = len(self.directions) * (2 * self.output_size + 4 * self.cell_size) if self.memory else 0
-        return Bytes(rows=sum(3 * w.weight.size for w in own), state=state)
+        return Bytes(rows=sum(3 * w.weight.size for w in own) + sum(7 * p.features for p in norms), state=state)
 
 
 def _check_source(checks: Checks, state: QuantInitialState) -> None:

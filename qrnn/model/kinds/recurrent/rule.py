@@ -11,14 +11,19 @@ from qrnn.model.boundary import to_integers
 from qrnn.model.formats import fraction_bits
 from qrnn.model.kinds.recurrent.cell import largest_value
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, InitialState, Projection, RecurrentDefinition
+from qrnn.model.kinds.recurrent.direction import Norm, Norms
 from qrnn.model.kinds.recurrent.quantized import (
     C_FRAC_MAX,
     PEEPHOLE_SHIFT_MAX,
     QuantDirection,
+    QuantNorm,
+    QuantNorms,
     QuantPeephole,
     QuantProjection,
+    group_fracs,
 )
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
+from qrnn.model.norm_parameters import norm_parameters
 from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
 from qrnn.model.surroundings import Plan
 
@@ -110,7 +115,8 @@ def _in_frac(
     if not plan.needs_input_range(activation):
         return None
     if role == "output":
-        return fraction_bits(plan.largest(f"{key}.c"), 15)
+        normal = layer.directions[0].norms is not None and layer.directions[0].norms.cell is not None
+        return fraction_bits(plan.largest(f"{key}.pre_output" if normal else f"{key}.c"), 15)
     if activation.kind in ("relu", "thresholded_relu"):  # what they cut off may saturate
         quantity = layer.declaration.value_of(role, projected)
     else:
@@ -125,7 +131,9 @@ def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str,
         return C_FRAC_MAX
     factors = layer.declaration.cell_product
     largest = max(plan.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
-    least = max(f["output"].in_frac for f in functions)
+    # A cell that is normalized before its output function is read in the format of its normalization.
+    plain = [f for f, d in zip(functions, layer.directions, strict=True) if d.norms is None or d.norms.cell is None]
+    least = max((f["output"].in_frac for f in plain), default=0)
     most = min(C_FRAC_MAX, *(sum(f[factor].out_frac for factor in factors) for f in functions))
     if most < least:
         raise QuantizationError(
@@ -199,19 +207,24 @@ def _direction(
     projection: QuantProjection | None,
 ) -> QuantDirection:
     x_operand, h_operand = operands
-    fracs = np.repeat([functions[gate].in_frac for gate in layer.gates], layer.hidden_size).astype(np.int64)
+    gate_fracs = np.repeat([functions[gate].in_frac for gate in layer.gates], layer.hidden_size).astype(np.int64)
+    norms = None if d.norms is None else _norms(plan, owner, d.norms, gate_fracs, c_frac, functions)
+    fracs = fracs_hh = gate_fracs
+    if norms is not None:
+        fracs = group_fracs(norms.sums)
+        fracs_hh = group_fracs(norms.recurrent) if norms.recurrent else fracs
     weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
     weight_hh = None if d.weight_hh is None else d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
     bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
     bits = plan.weight_bits
     pre_shift = plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits)
     if weight_hh is not None:
-        of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs, h_operand.limit, bits)
+        of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs_hh, h_operand.limit, bits)
         pre_shift = np.maximum(pre_shift, of_hh)
     plan.note_shift(owner, pre_shift)
     ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
     if weight_hh is not None:
-        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs, pre_shift, h_operand.limit)
+        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit)
     out_frac = fracs - pre_shift
     return QuantDirection(
         reverse=d.reverse,
@@ -224,7 +237,44 @@ def _direction(
         peephole=None if d.peephole is None else _mantissas(owner, "peephole", d.peephole, c_frac, out_frac),
         projection=projection,
         diagonal=None if d.diagonal is None else _mantissas(owner, "diagonal", d.diagonal, h_frac, out_frac),
+        norms=norms,
     )
+
+
+def _norms(
+    plan: Plan, owner: str, norms: Norms, gate_fracs: Int64Array, c_frac: int, functions: dict[str, GateFunction]
+) -> QuantNorms:
+    """The integers of what a direction normalizes.
+
+    Each group is read with the fraction bits that leave twice its largest number in calibration within int16. Where W·x and R·h are normalized
+    apart, what either gives has these bits too, and is shifted to the gates' formats when the two are added.
+    """
+    shift = 0
+    if norms.recurrent is not None:
+        parts = (("sum", norms.sums), ("recurrent_sum", norms.recurrent))
+        names = [f"{owner}.normal_{what}_{group}" for what, norm in parts for group in range(len(norm.groups))]
+        shift = max(0, int(gate_fracs.max()) - fraction_bits(max(plan.largest(name) for name in names), 15))
+
+    def groups_of(what: str, norm: Norm) -> tuple[QuantNorm, ...]:
+        found = []
+        for group, rows in enumerate(norm.slices):
+            in_frac = fraction_bits(plan.largest(f"{owner}.{what}_{group}"), 15)
+            found.append(_norm(plan, f"{owner}.{what}_{group}", norm, rows, in_frac, gate_fracs[rows] - shift))
+        return tuple(found)
+
+    cell = None
+    if norms.cell is not None:
+        in_frac, rows = fraction_bits(plan.largest(f"{owner}.c"), min(15, c_frac)), norms.cell.slices[0]
+        out_fracs = np.full(len(norms.cell.gain), functions["output"].in_frac, np.int64)
+        cell = _norm(plan, f"{owner}.c", norms.cell, rows, in_frac, out_fracs)
+    recurrent = () if norms.recurrent is None else groups_of("recurrent_sum", norms.recurrent)
+    return QuantNorms(groups_of("sum", norms.sums), recurrent, cell, shift)
+
+
+def _norm(plan: Plan, where: str, norm: Norm, rows: slice, in_frac: int, out_fracs: Int64Array) -> QuantNorm:
+    plan.decide(f"{where}: normalized from int16 with {in_frac} fraction bits")
+    made = norm_parameters(f"{where} (normalized)", norm.gain[rows], norm.bias[rows], norm.epsilon, in_frac, out_fracs)
+    return QuantNorm(made, in_frac)
 
 
 def _mantissas(owner: str, what: str, weight: FloatArray, frac: int, out_frac: Int64Array) -> QuantPeephole:
@@ -246,9 +296,11 @@ def _split_bias(
 ) -> tuple[FloatArray, FloatArray]:
     """The biases as each matvec adds them.
 
-    They are summed and given to whichever accumulator is finer, row by row. A gate whose recurrent sum is multiplied before it is added, such
-    as the candidate of a GRU with linear_before_reset = 1, keeps its two apart.
+    They are summed and given to whichever accumulator is finer, row by row. What is normalized or multiplied before the two are added, such
+    as the candidate of a GRU with linear_before_reset = 1, keeps its own.
     """
+    if d.norms is not None and d.norms.recurrent is not None:
+        return d.bias_ih, d.bias_hh
     total = d.bias_ih + d.bias_hh
     if weight_hh is None:
         return total, np.zeros_like(total)

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
-from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
+from qrnn.model.kinds.recurrent.direction import Norm, Norms
+from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantNorm, QuantPeephole, QuantRecurrentDefinition
 from qrnn.model.layer_facts import Chosen, Part, StandIns, row_scale
+from qrnn.model.norm_parameters import norm_worth
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, Int8Array, Int64Array, TensorFormat
 
 
@@ -30,6 +32,8 @@ def _direction_parts(layer: QuantRecurrentDefinition, key: str, d: QuantDirectio
         yield Part(key, "gate function", role)
     if d.peephole is not None:
         yield Part(key, "peepholes")
+    if d.norms is not None:
+        yield Part(key, "norm")
     if d.projection is not None:
         yield Part(key, "projection")
     if d.hh is not None:
@@ -56,6 +60,19 @@ def direction_stand_ins(
             found.states[f"{key}.hidden"] = p.hidden_frac, STATE_MAX
             if p.function is not None:
                 found.functions[f"{key}.s"] = p.function, False
+        if d.norms is not None and Part(key, "norm") in chosen:
+            args, end = _normal_fracs(layer, d)
+            cell = () if d.norms.cell is None else (d.norms.cell,)
+            for what, groups, fracs in (
+                ("sum", d.norms.sums, args),
+                ("recurrent_sum", d.norms.recurrent, args),
+                ("cell", cell, end),
+            ):
+                first = 0
+                for k, norm in enumerate(groups):
+                    rows = slice(first, first := first + norm.parameters.features)
+                    found.states[f"{key}.{what}_{k}"] = norm.in_frac, STATE_MAX
+                    found.states[f"{key}.normal_{what}_{k}"] = fracs[rows], STATE_MAX
         if Part(key, "h operand") in chosen:
             unit = np.array([2.0 ** (layer.h_operand.shift - layer.h_frac)])
             found.operands[f"{key}.h"] = unit, layer.h_operand.limit
@@ -84,7 +101,7 @@ def _direction(
     layer: QuantRecurrentDefinition, key: str, real: Direction, d: QuantDirection, unit: FloatArray, chosen: Chosen
 ) -> Direction:
     H = layer.hidden_size
-    fracs = layer.row_fracs(d)
+    fracs, fracs_hh = layer.row_fracs(d), layer.recurrent_fracs(d)
     scale_ih = row_scale(d.ih, d.pre_shift, fracs)
     integers: dict[str, FloatArray] = {
         "weight_ih": d.ih.weight * scale_ih[:, None] / unit,
@@ -92,7 +109,7 @@ def _direction(
         "bias_hh": np.zeros(len(scale_ih)),
     }
     if d.hh is not None:
-        scale_hh = row_scale(d.hh, d.pre_shift, fracs)
+        scale_hh = row_scale(d.hh, d.pre_shift, fracs_hh)
         integers["weight_hh"] = d.hh.weight * scale_hh[:, None] * 2.0 ** (layer.h_frac - layer.h_operand.shift)
         integers["bias_hh"] = d.hh.bias * scale_hh
     if d.diagonal is not None:
@@ -107,6 +124,11 @@ def _direction(
     result = replace(real, **arrays)
     if d.peephole is not None and Part(key, "peepholes") in chosen:
         result = replace(result, peephole=mantissas_worth(d.peephole, layer.c_frac, fracs, d.pre_shift))
+    if d.norms is not None and real.norms is not None and Part(key, "norm") in chosen:
+        (args, end), n, r = _normal_fracs(layer, d), d.norms, real.norms
+        recurrent = None if r.recurrent is None else _norm_worth(r.recurrent, n.recurrent, args)
+        cell = None if r.cell is None or n.cell is None else _norm_worth(r.cell, (n.cell,), end)
+        result = replace(result, norms=Norms(_norm_worth(r.sums, n.sums, args), recurrent, cell))
     if d.projection is not None and real.projection is not None and Part(key, "projection") in chosen:
         p = d.projection
         scale = row_scale(p.matrix, p.pre_shift, np.full(len(p.pre_shift), p.in_frac, np.int64))
@@ -118,6 +140,19 @@ def _direction(
             ),
         )
     return result
+
+
+def _normal_fracs(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[Int64Array, Int64Array]:
+    """The fraction bits of what normalizations give: of each row, [G·H], and of c, [H]."""
+    assert d.norms is not None, "the cell normalizes nothing"
+    return layer.gate_fracs(d) - d.norms.sum_shift, np.full(layer.hidden_size, d.gates[-1].in_frac, np.int64)
+
+
+def _norm_worth(real: Norm, groups: tuple[QuantNorm, ...], out_fracs: Int64Array) -> Norm:
+    """What the integers of a normalization are worth. Epsilon, which is rounded to its last bit in each group, stays what it was."""
+    found = [norm_worth(n.parameters, out_fracs[rows]) for n, rows in zip(groups, real.slices, strict=True)]
+    gain, bias = (np.concatenate([worth[k] for worth in found]) for k in (0, 1))
+    return replace(real, gain=gain, bias=bias)
 
 
 def mantissas_worth(weights: QuantPeephole, frac: int, fracs: Int64Array, pre_shift: Int8Array) -> FloatArray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.model.kinds.recurrent.cell import QuantSettings
-from qrnn.model.kinds.recurrent.quantized_direction import QuantDirection, QuantPeephole, QuantProjection
+from qrnn.model.kinds.recurrent.quantized_direction import QuantDirection, QuantNorm, QuantPeephole, QuantProjection
 from qrnn.model.layer_facts import Scratch
 from qrnn.model.parts import Matrix, Operand, pack_gates
 
@@ -47,6 +48,20 @@ def diagonal_parts(d: QuantDirection) -> tuple[Any, ...]:
     """weight [G·H] int16 and shift [G·H] int8 of a diagonal recurrence."""
     assert d.diagonal is not None
     return d.diagonal.weight, d.diagonal.shift
+
+
+def norm_parts(groups: Sequence[QuantNorm], begins: Sequence[int]) -> tuple[Any, ...]:
+    """What a loop over groups needs of numbers that lie side by side.
+
+    For each group: where it begins and ends, its variance's shift and its epsilon, [K] int64. For each number: gain int16, gain_shift int8
+    and bias int32, in the order of their places, whatever the groups' order is.
+    """
+    found = [group.parameters for group in groups]
+    ends = [begin + p.features for begin, p in zip(begins, found, strict=True)]
+    by_group = begins, ends, [p.variance_shift for p in found], [p.epsilon for p in found]
+    placed = [found[k] for k in np.argsort(begins)]
+    by_number = (np.concatenate([getattr(p, name) for p in placed]) for name in ("gain", "gain_shift", "bias"))
+    return *(np.array(column, np.int64) for column in by_group), *by_number
 
 
 def head_kind(p: QuantProjection | None) -> int:

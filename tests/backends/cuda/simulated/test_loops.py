@@ -16,6 +16,7 @@ from models import Shape
 from backends.cuda.simulated.test_arrays import assert_same, on_device, token_model
 from backends.generators import QUIET, Case, assert_equal, integers
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows
+from backends.raw_norms import normalized_model
 from qrnn.arithmetic import CONTRACT
 from qrnn.backends import create_engine
 from qrnn.backends.base import Trace
@@ -375,6 +376,22 @@ def test_what_kernels_would_overlook_runs_by_the_definition() -> None:
     own = {f.name: getattr(d, f.name) for f in fields(d)}
     assert has_kernel(replace(layer, directions=(Normed(**own),)))
     assert not has_kernel(replace(layer, directions=(Normed(**own, norm="layer"),)))
+
+
+@pytest.mark.parametrize("cell", ["layer_norm_lstm", "layer_norm_gru"])
+def test_no_kernel_takes_a_normalized_layer(cell: str) -> None:
+    """Not by its cell's form and, were that the form of a kernel, not by its direction's fields; the definition has the reference's bits."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        model = normalized_model(rng, cell)
+        (layer,) = model.recurrent_layers
+        assert not has_kernel(layer)
+        with mock.patch.dict(cell_codes.CODES, {cell: cell_codes.LSTM}):
+            assert not has_kernel(layer)
+        x = {"x": rng.integers(-32768, 32768, (3, 4, layer.input_size)).astype(np.int16)}
+        start, lengths = Session(model, "reference").initial_state(3).layers, np.array([4, 0, 2])
+        want, got = (create_engine(name, model).run(x, start, lengths) for name in ("reference", "cuda"))
+        np.testing.assert_array_equal(got[0]["y"], want[0]["y"])
 
 
 def test_a_cell_without_kernel_and_definition_is_refused() -> None:

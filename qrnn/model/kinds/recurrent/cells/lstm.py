@@ -7,7 +7,7 @@ Sources: Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000; Gers, Sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -123,7 +123,7 @@ class Lstm(Cell):
     """Long short-term memory."""
 
     name = "lstm"
-    rows = (
+    rows: ClassVar[tuple[Gate, ...]] = (
         Gate("i", "gate", peephole=True),  # input
         Gate("f", "gate", peephole=True),  # forget
         Gate("g", "candidate"),
@@ -133,7 +133,7 @@ class Lstm(Cell):
     has_cell_state = True
     cell_product = ("i", "g")
     takes_projection = True
-    forgets = ("gate", "one", "coupled")
+    forgets: ClassVar[tuple[Forget, ...]] = ("gate", "one", "coupled")
 
     def gates(self, forget: Forget) -> tuple[str, ...]:
         return tuple(gate.name for gate in self.rows if forget == "gate" or gate.name != "f")
