@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import cpu_seconds
 import pytest
 import selection
 import time_limit
@@ -13,10 +15,19 @@ settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
-pytest_addoption = selection.add_options
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the modules beside this one, which pytest loads too late for hooks of their own."""
+    selection.add_options(parser)
+    cpu_seconds.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test of every run a time limit, and choose tests by their marks."""
-    for plugin in (selection, time_limit):
+    """Give every test of every run a time limit, choose tests by their marks, and let every program that tests start use this checkout."""
+    paths = [
+        str(Path(selection.__file__).parents[1]),
+        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # not the checkout that is installed
+    for plugin in (selection, time_limit, cpu_seconds):
         config.pluginmanager.register(plugin)

@@ -31,7 +31,7 @@ needs_numba_cuda = pytest.mark.skipif(
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without this checkout on the path: the command finds it by itself."""
+    """Return an environment without this checkout on the path: the command finds it by itself."""
     left_out = ("PYTHONPATH", "NUMBA_ENABLE_CUDASIM")
     return {key: value for key, value in os.environ.items() if key not in left_out} | more
 
@@ -39,7 +39,10 @@ def environment(**more: str) -> dict[str, str]:
 def check(*arguments: str, tool: Path = TOOL) -> subprocess.CompletedProcess[str]:
     """The command, as a user starts it from another folder."""
     words = [sys.executable, str(tool), *arguments]
-    return subprocess.run(words, env=environment(), cwd="/", capture_output=True, text=True, timeout=300, check=False)
+    path = {} if tool == TOOL else {"PYTHONPATH": str(ROOT)}  # a copy of the command is beside no qrnn
+    return subprocess.run(
+        words, env=environment(**path), cwd="/", capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -247,7 +250,7 @@ def test_results_are_written_at_once(made_up: Path, tmp_path: Path) -> None:
     )
     out = tmp_path / "out"
     words = [sys.executable, str(made_up), "--dry-run", "--parts", "hangs", "--output", str(out)]
-    with subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL) as running:
+    with subprocess.Popen(words, env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.DEVNULL) as running:
         try:
             end = time.monotonic() + 60
             while time.monotonic() < end and not (out / "gpu_check.json").exists():
