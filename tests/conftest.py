@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import cpu_seconds
+import plain_loops
 import pytest
 import selection
 import time_limit
@@ -20,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the modules beside this one, which pytest loads too late for hooks of their own."""
     selection.add_options(parser)
     cpu_seconds.add_options(parser)
+    plain_loops.add_options(parser)
+
+
+@pytest.fixture(scope="session", params=[plain_loops.PLAIN, pytest.param("fused", marks=pytest.mark.matrix)])
+def loops(request: pytest.FixtureRequest) -> str:
+    """Run a test by plain loops in the default run, and once more by the best instruction set in the matrix; see `plain_loops`."""
+    return str(request.param)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,5 +37,5 @@ def pytest_configure(config: pytest.Config) -> None:
         *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
     ]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # not the checkout that is installed
-    for plugin in (selection, time_limit, cpu_seconds):
+    for plugin in (selection, time_limit, cpu_seconds, plain_loops):
         config.pluginmanager.register(plugin)

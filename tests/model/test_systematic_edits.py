@@ -31,6 +31,8 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 FEW, T, N = 100, 3, 2
 
 
