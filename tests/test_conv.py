@@ -19,6 +19,8 @@ from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.conv import QuantConv
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 Array = npt.NDArray[np.float64]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,34 @@ def test_a_run_closes_what_it_opened(tmp_path: Path) -> None:
     done = run(tmp_path, "def test_nothing():\n    pass\n", python=("-X", "dev"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ResourceWarning" not in done.stderr
+
+
+BUSY = """
+import subprocess
+import sys
+import time
+import pytest
+
+SPIN = "import time; end = time.process_time() + 0.4\\nwhile time.process_time() < end: pass"
+
+def test_of_its_own():
+    exec(SPIN)
+
+def test_of_a_program():
+    subprocess.run([sys.executable, "-c", SPIN], check=True)
+
+def test_that_waits():
+    time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
+def test_the_processor_time_of_tests_and_their_programs_is_printed(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = run(tmp_path, BUSY, "--cpu-seconds", "2", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "s of processor time in 3 tests" in done.stdout
+    seconds = {
+        name: float(value) for value, name in re.findall(r"^ *([\d.]+) s test_it.py::(\w+)$", done.stdout, re.MULTILINE)
+    }
+    assert seconds.keys() == {"test_of_its_own", "test_of_a_program"}
+    assert all(0.4 <= value < 2.0 for value in seconds.values())

@@ -23,6 +23,8 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 DTLN = Path(__file__).parents[2] / "shared" / "models" / "thirdparty" / "dtln_model_1.onnx"
 DTLN_DATA = Path(__file__).parents[2] / "shared" / "data" / "dtln_model_1_io.npz"
 RNG = np.random.default_rng(0)

@@ -17,6 +17,8 @@ from qrnn.model.activation import Activation
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 T = 3
 SHAPES = {
     "lstm": Shape("lstm", 3, 5, layers=2),

@@ -24,6 +24,8 @@ from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 
+pytestmark = pytest.mark.fused
+
 LSTM = Case(Shape("lstm", 3, 19, layers=2, states=True), sequences=3, steps=7, lengths=(7, 7, 7))
 BACKENDS = ["reference", "cpu"]
 

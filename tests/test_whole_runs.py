@@ -21,6 +21,8 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.state import RunResult
 
+pytestmark = pytest.mark.fused
+
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
 
 

@@ -69,6 +69,7 @@ def test_right_answers(name: str) -> None:
     assert sqnr_db(wanted(), logits) >= decibels
 
 
+@pytest.mark.fused
 @pytest.mark.parametrize("backend", [name for name in available_backends() if name != "reference"])
 @pytest.mark.parametrize("name", ["8 bits", "four bits"])
 def test_every_backend_gives_the_references_logits(name: str, backend: str) -> None:

@@ -20,7 +20,10 @@ from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
-pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here")
+pytestmark = [
+    pytest.mark.fused,  # plain loops take long on so much data
+    pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here"),
+]
 
 # Scheme; SQNR without and with the methods; accuracy points that may be lost with them, of 300 clips.
 MEASURED: dict[str, list[tuple[dict[str, Any], str, float, float, float]]] = {

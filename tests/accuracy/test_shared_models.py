@@ -26,7 +26,10 @@ from qrnn.running.session import Session
 
 SHARED = Path(__file__).parents[3] / "shared"
 THIRD_PARTY = SHARED / "models" / "thirdparty"
-pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here")
+pytestmark = [
+    pytest.mark.fused,  # plain loops take long on so much data
+    pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here"),
+]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

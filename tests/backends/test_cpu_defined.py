@@ -32,7 +32,7 @@ from qrnn.backends.base import Trace
 from qrnn.backends.cpu import defined, kinds, native
 from qrnn.backends.cpu.defined import DefinedRows, StepCalls, definition_of
 from qrnn.backends.cpu.engine import CpuEngine
-from qrnn.backends.cpu.isa import available_isas
+from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.kinds import recurrent, run_of
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.warm_up import wanted_by
@@ -88,9 +88,19 @@ def cpu(model: QuantModel, isa: str | None = None, threads: int = 1) -> CpuEngin
     return engine
 
 
-def engines(model: QuantModel) -> Iterator[CpuEngine]:
-    """Of every instruction set, by one thread and by two that share whatever there is."""
-    for isa in available_isas():
+every_isa = pytest.mark.parametrize(
+    "isas",
+    [
+        pytest.param(tuple(dict.fromkeys((available_isas()[0], PLAIN))), id="two"),
+        pytest.param(available_isas(), marks=pytest.mark.matrix, id="all"),
+    ],
+)
+"""The best instruction set and the plain loops in the default run, and all of them in the matrix: each is another kernel."""
+
+
+def engines(model: QuantModel, isas: tuple[str, ...]) -> Iterator[CpuEngine]:
+    """Of the instruction sets, by one thread and by two that share whatever there is."""
+    for isa in isas:
         for threads in (1, 2):
             with eager_threads(2) if threads == 2 else nullcontext():
                 yield cpu(model, isa, threads)
@@ -99,15 +109,16 @@ def engines(model: QuantModel) -> Iterator[CpuEngine]:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------
 
 
+@every_isa
 @short
 @given(features=st.integers(1, 40), rows=st.integers(0, 9), shift=st.integers(0, 31), seed=st.integers(0, 1 << 32))
-def test_rows_are_those_of_plain_python(features: int, rows: int, shift: int, seed: int) -> None:
+def test_rows_are_those_of_plain_python(isas: tuple[str, ...], features: int, rows: int, shift: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     layer = difference(rng, features, shift)
     model = model_of((layer,), {"x": features, "d": features})
     x = ends(rng, -32768, 32767, rows, features).astype(np.int16)
     want = create_engine("reference", model).row_loops(layer, x)
-    for engine in engines(model):
+    for engine in engines(model, isas):
         assert isinstance(engine.layer_runs["d"], DefinedRows)
         for given_rows in (x, np.asfortranarray(x)):
             got = engine.rows(layer, given_rows)
@@ -123,6 +134,7 @@ def chain(rng: Rng) -> QuantModel:
     return model_of(layers, {"x": 7, "d": 7, "e": 5, "f": 5})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("isa", available_isas())
 @pytest.mark.parametrize("threads", [1, 2])
 def test_they_take_part_in_streams_and_whole_sequences(isa: str, threads: int) -> None:
@@ -227,9 +239,10 @@ def zeros_of(layer: QuantLayer, size: int, kind: Any = None) -> Any:
     return [np.zeros((size, *s.shape), kind or s.dtype) for s in layer.states()]
 
 
+@every_isa
 @short
 @given(data=st.data())
-def test_steps_are_those_of_plain_python(data: Any) -> None:
+def test_steps_are_those_of_plain_python(isas: tuple[str, ...], data: Any) -> None:
     """In chunks, between which the states are carried, of sequences of any lengths; the last one with the steps past the end."""
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
     features, rows, size = (data.draw(st.integers(1, most)) for most in (20, 6, 4))
@@ -245,7 +258,7 @@ def test_steps_are_those_of_plain_python(data: Any) -> None:
         out = np.zeros((size, layer.rows_in(T), rows), object)
         written = plain_steps(layer.step_loop(), x, states, lengths, out, past)
         chunks.append((x, lengths, past, out, written, [state.copy() for state in states]))
-    for engine in engines(model):
+    for engine in engines(model, isas):
         own = tuple(zeros_of(layer, size))
         for x, lengths, past, out, written, after in chunks:
             got, rows_of = engine.steps(layer, x, own, lengths, out.shape[1], past)
@@ -295,13 +308,14 @@ def leaky_step(contract: Any) -> Step:
     return step
 
 
+@every_isa
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_directions(reverse: bool, threads: int) -> None:
+def test_directions(isas: tuple[str, ...], reverse: bool, threads: int) -> None:
     """Rows have the numbers of their steps, also from the last step to the first; two directions of one definition have parameters apart."""
     rng = np.random.default_rng(7)
     states = (StateArray("h", (4,), np.int16, 32767), StateArray("c", (4,), np.int32, (1 << 31) - 1))
-    for isa in available_isas():
+    for isa in isas:
         with eager_threads(2):
             tasks = cpu(model_of((difference(rng, 4),), {"x": 4, "d": 4}), isa, threads).tasks
             for number, bias in enumerate((3, -1000)):

@@ -74,7 +74,8 @@ def calls(session: Session, name: str) -> None:
     pool.step([pool.open() for _ in range(4)], {"x": frame})
 
 
-@pytest.mark.parametrize("name", SHAPES)
+# An empty cache makes every case compile for about 15 s.
+@pytest.mark.parametrize("name", ["gru", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("lstm", "plain"))])
 def test_nothing_is_compiled_after_it(name: str, new_process: Path) -> None:
     session = Session(small(name), threads=2)
     session.warm_up()
@@ -220,7 +221,7 @@ print("numba" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("isa", [available_isas()[0], PLAIN])
+@pytest.mark.parametrize("isa", [available_isas()[0], pytest.param(PLAIN, marks=pytest.mark.matrix)])
 def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
     """A process that finds its code does not even import Numba; the folder may only be read."""
     save(small("gru"), tmp_path / "gru.qrnn")

@@ -9,6 +9,8 @@ import pytest
 from cli.running import Workplace
 from qrnn.backends.cpu.isa import ISAS, available_isas
 
+pytestmark = pytest.mark.fused
+
 
 def test_what_it_prints(place: Workplace) -> None:
     arguments = ("compile", place.path("gru.qrnn"), "--isa", "plain", "--batch", 1, "-o", place.path("code"))

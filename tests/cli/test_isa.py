@@ -18,6 +18,8 @@ from qrnn.model.file import load
 from qrnn.running import session as session_module
 from qrnn.running.session import Session
 
+pytestmark = pytest.mark.fused
+
 
 def expected(place: Workplace) -> Any:
     with np.load(place.path("lengths.npz")) as data:

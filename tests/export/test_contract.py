@@ -257,6 +257,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("function", "unit", "cc"), EVERY)
 def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool, cc: str, folder: Path) -> None:
     """Within the bounds that its comment names; an overflow of a signed integer ends the program."""

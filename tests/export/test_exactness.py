@@ -31,15 +31,34 @@ def check_case(case: Case, cc: str, kernels: Kernels = "plain") -> None:
         check(model, Path(folder), compiler(cc), kernels, case.seed)
 
 
+# Each example takes a compiler more than a second: the default run has a few, the matrix has these and more.
+
+
 @pytest.mark.parametrize("cc", COMPILERS)
-@settings(few, max_examples=12)
+@settings(few, max_examples=4)
+@given(case=cases(most_hidden=14))
+def test_few_random_models(cc: str, case: Case) -> None:
+    check_case(case, cc)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("cc", COMPILERS)
+@settings(few, max_examples=24)
 @given(case=cases(most_hidden=14))
 def test_random_models(cc: str, case: Case) -> None:
     check_case(case, cc)
 
 
 @pytest.mark.parametrize("kernels", EMULATED)
-@settings(few, max_examples=4)
+@settings(few, max_examples=2)
+@given(case=cases(most_hidden=14))
+def test_few_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: Case) -> None:
+    check_case(case, "gcc", kernels)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("kernels", EMULATED)
+@settings(few, max_examples=8)
 @given(case=cases(most_hidden=14))
 def test_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: Case) -> None:
     check_case(case, "gcc", kernels)
@@ -64,7 +83,14 @@ def check_graph(model: FloatModel | None, cc: str, kernels: Kernels, scheme: Sch
 SCHEMES = st.sampled_from([Scheme(), Scheme(16, input="16"), Scheme(input="8-per-feature"), Scheme(weights=4)])
 
 
-@settings(few, max_examples=20)
+@settings(few, max_examples=8)
+@given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
+def test_few_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
+    check_graph(model, cc, "plain", scheme)
+
+
+@pytest.mark.matrix
+@settings(few, max_examples=40)
 @given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
 def test_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
     check_graph(model, cc, "plain", scheme)

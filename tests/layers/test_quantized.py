@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -36,19 +35,10 @@ def _load_tool() -> ModuleType:
 
 
 TOOL = _load_tool()
-pytestmark = pytest.mark.shard_by("name")
-USUAL = ("lstm", "gru", "rnn_tanh", "elman_tanh_linear", "many_to_one")
-"""Cells of the default run: each kind of recurrence and of what follows it, with few kernels to compile."""
+pytestmark = [pytest.mark.usefixtures("loops"), pytest.mark.shard_by("name")]
+every_cell = pytest.mark.parametrize("name", TOOL.CELLS)
 
 
-def cells(names: Iterable[str]) -> pytest.MarkDecorator:
-    """A parameter ``name``; all but the usual cells are marked ``matrix``."""
-    return pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=() if name in USUAL else pytest.mark.matrix) for name in names]
-    )
-
-
-every_cell = cells(TOOL.CELLS)
 HIDDEN, INPUTS = 12, 4
 LENGTHS = np.array([40, 0, 23, 1, 37])
 
@@ -103,7 +93,7 @@ def sqnr(name: str, activations: Any = 8) -> float:
 
 
 @pytest.mark.parametrize("activations", [8, pytest.param(16, marks=pytest.mark.matrix)])
-@cells(TOOL.CELLS)
+@every_cell
 def test_backends_agree(name: str, activations: int) -> None:
     _, quantized = models(name, activations)
     results = [qrnn.Session(quantized, backend).run({"x": data()}, LENGTHS) for backend in available_backends()]
@@ -113,7 +103,7 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
-@cells([name for name in TOOL.CELLS if bound(name) is not None])
+@pytest.mark.parametrize("name", [name for name in TOOL.CELLS if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
     assert least is not None

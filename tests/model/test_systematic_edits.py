@@ -31,7 +31,9 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
 
-FEW, T, N = 100, 3, 2
+pytestmark = pytest.mark.usefixtures("loops")
+
+FEWEST, FEW, T, N = 30, 100, 3, 2
 
 
 def mixed() -> tuple[FloatModel, dict[str, Any]]:
@@ -212,17 +214,18 @@ def test_names_that_stand_twice(tmp_path: Path) -> None:
             load(tmp_path / "twice.qrnn")
 
 
+@pytest.mark.parametrize("count", [FEWEST, pytest.param(FEW, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize(("name", "other"), PAIRS)
-def test_some_edits(name: str, other: str, tmp_path: Path) -> None:
-    """A sample that is the same in every run; the long test has all."""
+def test_some_edits(name: str, other: str, count: int, tmp_path: Path) -> None:
+    """A sample that is the same in every run, of fewer edits in the default run; the long test has all."""
     every = list(edits(saved(name), saved(other)))
     found: Counter[str] = Counter()
-    for edit in random.Random(name).sample(every, FEW):
+    for edit in random.Random(name).sample(every, count):
         try:
             found[outcome(saved(name), edit, tmp_path)] += 1
         except Exception as error:
             raise AssertionError(f"{name}: {edit.label}") from error
-    assert found["refused"] > FEW / 4
+    assert found["refused"] > count / 4
 
 
 @pytest.mark.long

@@ -1,0 +1,94 @@
+"""The default run has every cell of the catalogue and every kind of layer on every backend, whatever is marked ``matrix``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export.building import check
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from installed import compiler
+from layers.test_quantized import TOOL
+
+import qrnn
+from qrnn import layers
+from qrnn.backends import available_backends
+from qrnn.model.kinds import quantized_kinds
+from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
+from qrnn.model.quant_model import QuantModel
+
+TESTS = Path(__file__).parent
+SIMULATED = ("test_contract.py", "test_loops.py", "test_memory.py", "test_steps.py")
+
+
+def data(seed: int, size: int, steps: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {"ids": rng.integers(0, 7, (size, steps)), "x": rng.normal(size=(size, steps, 3))}
+
+
+@cache
+def everything(seed: int = 0, *left_out: str) -> QuantModel:
+    """Return a model with a layer of every kind, whose outputs are those of all layers, or of all that are not left out."""
+    rng = np.random.default_rng(seed)
+    tokens, x = layers.tokens("ids", 7), layers.input("x", 3)
+    embedded = layers.embedding(tokens, rng.normal(size=(7, 3)))
+    added = layers.add(embedded, x)
+    joined = layers.concat(added, x)
+    conv = layers.conv(joined, rng.normal(size=(4, 6, 2)), rng.normal(size=4))
+    h = layers.gru(conv, rng.normal(size=(15, 4)), 0.4 * rng.normal(size=(15, 5))).output
+    normal = layers.layer_norm(h, gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
+    dense = layers.dense(normal, rng.normal(size=(4, 5)))
+    bent = layers.activation(dense, "tanh")
+    last = layers.last_step(bent)
+    every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "recurrent": h, "layer_norm": normal, "dense": dense,
+             "pointwise": bent, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
+    shown = {name: tensor for name, tensor in every.items() if name not in left_out}
+    return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), qrnn.Scheme(input="8"))
+
+
+def test_the_model_has_every_kind_of_layer() -> None:
+    kinds = {kind for kind in quantized_kinds().values() if kind is not QuantRecurrentDefinition}
+    assert {type(layer) for layer in everything().layers} == kinds
+
+
+@pytest.mark.parametrize("backend", [name for name in available_backends() if name != "reference"])
+@settings(max_examples=25, deadline=None)
+@given(
+    model=st.integers(0, 4), seed=st.integers(0, 1 << 30), lengths=st.lists(st.integers(0, 6), min_size=1, max_size=3)
+)
+def test_every_kind_of_layer(backend: str, model: int, seed: int, lengths: list[int]) -> None:
+    quantized, inputs = everything(model), data(seed, len(lengths), 6)
+    want, got = (qrnn.Session(quantized, name).run(inputs, np.array(lengths)) for name in ("reference", backend))
+    assert want.outputs.keys() == {output.name for output in quantized.outputs}
+    for name, value in want.outputs.items():
+        np.testing.assert_array_equal(got.outputs[name], value, err_msg=name)
+
+
+def test_every_kind_of_layer_in_c(tmp_path: Path) -> None:
+    """Outputs before the convolution are left out: exported C has outputs of one clock."""
+    model = everything(0, "embedding", "add", "concat")
+    assert {type(layer) for layer in model.layers} == {type(layer) for layer in everything().layers}
+    check(model, tmp_path, compiler("gcc"))
+
+
+def test_it_has_every_cell_and_what_runs_in_the_simulator() -> None:
+    files = [TESTS / "layers" / "test_quantized.py", TESTS / "backends" / "cuda" / "test_simulated.py", __file__]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
+    done = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    taken = done.stdout.splitlines()
+    ran = {line.partition("[")[2][:-1] for line in taken if "::test_backends_agree[" in line}
+    missing = [name for name in TOOL.CELLS if not any(name in case.split("-") for case in ran)]
+    assert missing == []
+    for name in SIMULATED:
+        assert any(f"::test_in_the_simulator[{name}-0]" in line for line in taken), name
+    for backend in available_backends():
+        assert backend == "reference" or any(f"::test_every_kind_of_layer[{backend}]" in line for line in taken), (
+            backend
+        )
