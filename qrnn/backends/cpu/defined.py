@@ -19,7 +19,7 @@ from qrnn import arithmetic
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
-from qrnn.backends.cpu.tasks import ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, Scratch, StateArray, StepLoop
@@ -150,7 +150,7 @@ class _Loop:
         """For all rows, now."""
         how = Reused(self._key, self.call, 1 + len(self._parameters))
         work = _work(self._parameters, sum(a[0].size for a in arrays) if len(arrays[0]) else 0)
-        self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+        self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
 
 
 class DefinedRows(LayerRun):
@@ -216,7 +216,7 @@ class StepCalls:
         how = Reused((self._key, "steps", reverse, past), lambda control, a: self.call(control, a, reverse, past), 4)
         if N:
             work = (T + past) * _work(self._parameters, F + out.shape[2])
-            self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+            self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
         for state, after in zip(states, kept, strict=True):
             if after is not state:
                 state[...] = after

@@ -14,17 +14,15 @@ from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.kinds import run_of
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.native import DEFAULT, Code
-from qrnn.backends.cpu.pools import core_count
 from qrnn.backends.cpu.scales import scaling
-from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
+from qrnn.backends.cpu.sequences import CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
-from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.tasks import Reused, Tasks
+from qrnn.backends.cpu.threads.pool import core_count
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
-
-BOUNDARY_TASK = 1 << 17
-"""Values that one thread converts at a time, at least."""
 
 
 class CpuEngine(Engine):
@@ -32,6 +30,7 @@ class CpuEngine(Engine):
 
     name = "cpu"
     takes_isa = takes_cache = True
+    tuning_type = Tuning
 
     def __init__(
         self,
@@ -46,7 +45,9 @@ class CpuEngine(Engine):
         super().__init__(model, threads, isa, tuning)
         self.isa = choose_isa(isa) if here else find_isa(isa)
         self.code = DEFAULT if cache is None else Code(cache)
-        self.tasks = Tasks(min(threads or core_count(), core_count()), self.isa, self.code)
+        chosen = tuning if isinstance(tuning, Tuning) else Tuning()
+        cores = chosen.cores or core_count()
+        self.tasks = Tasks(min(threads or cores, cores), self.isa, self.code, chosen)
         self.layer_runs: Mapping[str, LayerRun] = {
             layer.name: run_of(layer, model, self.tasks) for layer in model.layers
         }
@@ -66,7 +67,7 @@ class CpuEngine(Engine):
             )
 
         how = Reused(("quantize", fmt.scale, fmt.limit, x.dtype.char), make, 1)
-        self.tasks.in_tasks((x, out), how, x.shape[1], BOUNDARY_TASK)
+        self.tasks.in_tasks((x, out), how, x.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
@@ -79,7 +80,7 @@ class CpuEngine(Engine):
             return self.tasks.call("boundary", "dequantize_whole", control, *arrays, fmt.scales)
 
         how = Reused(("dequantize", fmt.scale, q.dtype.char), make, 1)
-        self.tasks.in_tasks((out, flat), how, flat.shape[1], BOUNDARY_TASK)
+        self.tasks.in_tasks((out, flat), how, flat.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(q.shape)
 
     def recurrent(
@@ -110,8 +111,8 @@ class CpuEngine(Engine):
 
     def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
         widest = max(fmt.features for fmt in self.model.tensors.values())
-        if not self._has_calls or size * steps * widest > SEQUENCE_ELEMENTS:
+        if not self._has_calls or size * steps * widest > self.tasks.tuning.sequence_values:
             return None
         work, workers = max((run.most_macs for run in self.layer_runs.values()), default=0), self.tasks.workers
-        shares = min(workers, size, max(1, size * steps * work // FUSED_TASK_MACS)) if size > 1 else 1
+        shares = min(workers, size, max(1, size * steps * work // self.tasks.tuning.fused_task_macs)) if size > 1 else 1
         return CpuSequences(self, size, steps, real, shares)

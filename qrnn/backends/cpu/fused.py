@@ -1,7 +1,7 @@
 """Whole sequences by fused steps: the loops around `qrnn.backends.cpu.blocks`, compiled once for each cell and instruction set.
 
-`run` goes through one sequence after the other; a gang of ``threads`` may share it, each with blocks of hidden units of its own, meeting once
-a step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates: the functions that raise
+`run` goes through one sequence after the other, which a thread team may share: each worker has blocks of hidden units of its own, and all meet
+once in every step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates: the functions that raise
 NotImplementedError here are put in place by `compiled`.
 
 Every other step goes through the blocks in the opposite order: of weights that are a little larger than a cache, most then stay in it, where
@@ -17,13 +17,14 @@ import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.atomics import arrive, fetch, wait, wait_for_all
 from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import Form
+from qrnn.backends.cpu.threads.atomics import fetch
+from qrnn.backends.cpu.threads.team_loops import arrive, wait, wait_for_all
 
 
 @jit
@@ -102,7 +103,7 @@ def joined(before: Any, value: int, after: Any) -> Any:
 
 @jit
 def fetch_row(at: int, size: int, threads: int) -> None:
-    """Bring the bytes of an operand vector here that other threads of a gang wrote."""
+    """Bring the bytes of an operand vector here that other workers of a team wrote."""
     if threads > 1:
         for line in range(0, size, CACHE_LINE):
             fetch(at + line)
@@ -177,7 +178,7 @@ def run(
         for step in range(length):
             slot = step % AHEAD
             if slot == 0:
-                # A thread alone computes the inputs' part of these steps; a member of a gang that of the next ones, while it waits for others.
+                # A thread alone computes the inputs' part of these steps; a worker of a team that of the next ones, while it waits for others.
                 begin = step + AHEAD if threads > 1 and step > 0 else step
                 for ahead in range(begin, step + (buffers - 1) * AHEAD + 1, AHEAD):
                     count = max(0, min(AHEAD, length - ahead))

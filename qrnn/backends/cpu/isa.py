@@ -52,8 +52,6 @@ class Isa:
     """Panels of ``lanes`` rows in a block of hidden units."""
     machines: tuple[str, ...] = X86
     """The architecture that has it."""
-    outgrown: float = 0.75
-    """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured on x86."""
 
     @property
     def units(self) -> int:
@@ -156,7 +154,7 @@ ISAS = (
     Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, words=True),
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
-    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, outgrown=2.0),
+    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
     # low bytes are unsigned, the operands of sdot are not
     Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),
 )

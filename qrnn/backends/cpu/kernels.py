@@ -1,7 +1,7 @@
 """The loops of the CPU backend. All arithmetic is the contract's; these functions own order, layout and threads.
 
-A gang of ``threads`` shares one sequence: each owns the hidden units [u0, u1) of every gate and meets the others once a step. A gang of
-one is the ordinary case. Axes: t steps, r rows (gate · H + unit), u units, k columns.
+A thread team shares one sequence: each worker owns the hidden units [u0, u1) of every gate and meets the others once in every step. A team
+of one worker is the ordinary case. Axes: t steps, r rows (gate · H + unit), u units, k columns.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from qrnn.arithmetic.fixedpoint import (
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
-from qrnn.backends.cpu.atomics import wait_for_all
 from qrnn.backends.cpu.block_sizes import BLOCK
 from qrnn.backends.cpu.functions import LANES, emit_rows
 from qrnn.backends.cpu.jit import emitted, jit
 from qrnn.backends.cpu.memory import address
+from qrnn.backends.cpu.threads.team_loops import wait_for_all
 from qrnn.model.cell_codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.model.cell_formats import (
     ARGUMENT,

@@ -79,13 +79,13 @@ class StreamCalls(LayerCalls):
 
 
 class SequenceCalls(LayerCalls):
-    """Calls for whole sequences of ``steps`` steps; a sequence alone may be shared by a gang of threads only where ``gangs`` allows it."""
+    """Calls for whole sequences of ``steps`` steps; a sequence alone may be shared by a thread team only where ``teams`` allows it."""
 
     def __init__(
-        self, model: QuantModel, tasks: Tasks, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool
+        self, model: QuantModel, tasks: Tasks, rows: ModelRows, tensors: dict[str, Any], steps: int, teams: bool
     ) -> None:
         super().__init__(model, tasks, rows, tensors)
-        self.steps, self.gangs = steps, gangs
+        self.steps, self.teams = steps, teams
         self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}
         self.lengths = np.full(rows.size, steps, np.int64)
 

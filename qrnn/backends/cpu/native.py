@@ -20,7 +20,7 @@ from llvmlite.binding import ffi
 
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
 from qrnn.backends.cpu.isa import Target
-from qrnn.backends.cpu.pools import core_count
+from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.backends.cpu.wanted import SOURCE_DIGEST, Unit, Wanted, short_hash, symbol_of, versions
 
 C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "floor", "floorf"})

@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
-from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.blocks import phases_of
 from qrnn.backends.cpu.calls import Call, ReusedCalls
-from qrnn.backends.cpu.crew import SharedCall
 from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD
 from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
@@ -185,8 +185,10 @@ def pack_direction(
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrentDefinition, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
-    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
+def scratch(
+    isa: Isa, layer: QuantRecurrentDefinition, threads: int, tuning: Tuning, bits: tuple[int, int] = (8, 8)
+) -> tuple[Any, ...]:
+    """Of one team in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
     last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
     h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
     return (
@@ -201,7 +203,7 @@ def scratch(isa: Isa, layer: QuantRecurrentDefinition, threads: int, bits: tuple
         aligned((threads, matrix_products.VECTORS * len(layer.gates) * isa.units), np.int32),
         _places(isa, padded),
         np.array(matrix_products.tile_config(), np.uint8),
-        np.zeros(threads * FLAG_STRIDE, np.int64),
+        barrier_flags(threads, tuning),
     )
 
 
@@ -252,8 +254,10 @@ class FusedRun:
         d: QuantDirection,
         bits: tuple[int, int] = (8, 8),
         code: Code = DEFAULT,
+        tuning: Tuning | None = None,
     ) -> None:
         self.direction, self._code, self._compiled_for = d, code, isa
+        self._tuning = tuning or Tuning()
         ih, hh = forms_of(isa, layer, d, bits)
         self.isa, self.layer, self.bits = isa.in_words() if hh.lookup.in_words else isa, layer, bits
         p = pack_direction(self.isa, layer, d, bits, hh.lookup)
@@ -270,16 +274,16 @@ class FusedRun:
         """Sequences n0 … n1 - 1, by one thread; many threads may call."""
         self._again(("run" if n1 - n0 < GROUP_LEAST else "run_group",), (x, lengths, h, c, y), n0, n1, self._whole)
 
-    def run_shared(self, data: Sequence[Any], threads: int, patience: int) -> None:
+    def run_shared(self, data: Sequence[Any], threads: int, wake_spins: int) -> None:
         """`shared_call` at once."""
-        self._again((threads, patience), data, 0, 1, self.shared_call)
+        self._again((threads, wake_spins), data, 0, 1, self.shared_call)
 
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
         self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
 
     def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
         make_scratch = group_scratch(self.isa, self.layer, self.bits) if template == "run_group" else None
-        own = make_scratch or scratch(self.isa, self.layer, 1, self.bits)
+        own = make_scratch or scratch(self.isa, self.layer, 1, self._tuning, self.bits)
         return self._call(template, control, (0, 1), self.direction.reverse, *self._parts, *data, own)
 
     def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
@@ -287,13 +291,14 @@ class FusedRun:
         template = "run" if len(lengths) < GROUP_LEAST else "run_group"
         return self._whole(control, (x, lengths, h, c, y), template)
 
-    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, patience: int) -> SharedCall:
-        """`fused.run` of one sequence, (x, lengths, h, c, y), by a gang of so many; ``patience`` as for `SharedCall`."""
-        own = scratch(self.isa, self.layer, threads, self.bits)
+    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, wake_spins: int) -> TeamCall:
+        """`fused.run` of one sequence, (x, lengths, h, c, y), by a team of so many workers, worth waiting for ``wake_spins`` pauses."""
+        own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
         fixed = (self.direction.reverse, *self._parts, *data, own)
         one = np.array([0, 1, 0])
-        members = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
-        return SharedCall(members, self._call("run", one, (0, 1), *fixed), own[-1], patience)
+        workers = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
+        alone = self._call("run", one, (0, 1), *fixed)
+        return TeamCall(workers, alone, own[-1], Spins.of(self._tuning, wake_spins))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.tick` with these arguments and a scratch of its own."""
@@ -304,16 +309,15 @@ class FusedRun:
 DATA_FROM = 3
 """Arguments of `fused.run` before the parts of `FusedRun`: control, place and reverse."""
 
-FEW_STEPS = 16
-"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in many steps."""
 
-
-def cache_bytes() -> int:
-    """Bytes of the second-level cache."""
+def cache_bytes(tuning: Tuning) -> int:
+    """Return the size of the second-level cache."""
+    if tuning.cache_bytes is not None:
+        return tuning.cache_bytes
     try:
-        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 1 << 18)
+        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), tuning.least_cache_bytes)
     except (AttributeError, OSError, ValueError):
-        return 1 << 20
+        return tuning.unknown_cache_bytes
 
 
 class FusedForms:
@@ -325,13 +329,20 @@ class FusedForms:
     """
 
     def __init__(
-        self, isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, model_bytes: int, code: Code = DEFAULT
+        self,
+        isa: Isa,
+        layer: QuantRecurrentDefinition,
+        d: QuantDirection,
+        model_bytes: int,
+        code: Code = DEFAULT,
+        tuning: Tuning | None = None,
     ) -> None:
-        self.direction = d
-        self._make = lambda bits: FusedRun(isa, layer, d, bits, code)
+        self.direction, self._tuning = d, tuning or Tuning()
+        self._make = lambda bits: FusedRun(isa, layer, d, bits, code, self._tuning)
         self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
         self._hh_bytes, self._model_bytes = d.matrix_hh.weight.size, model_bytes
-        self._cached = int(isa.outgrown * cache_bytes())
+        share = self._tuning.byte_cache_share if isa.operand_bits == 8 else self._tuning.word_cache_share
+        self._cached = int(share * cache_bytes(self._tuning))
         self._runs: dict[tuple[int, int], FusedRun] = {}
         if not any(self._four):
             self.choose(0, 0, 1)
@@ -351,7 +362,7 @@ class FusedForms:
         return self._runs[bits]
 
     def _bits(self, sequences: int, steps: int, threads: int) -> tuple[int, int]:
-        few = steps < FEW_STEPS
+        few = steps < self._tuning.few_steps
         # single steps go through the whole model between two reads of a weight
         size = self._model_bytes if few else self._hh_bytes
         if sequences >= GROUP_LEAST or size <= self._cached * threads:

@@ -8,7 +8,8 @@ import numpy as np
 
 from qrnn.arithmetic.gates import PARAMS
 from qrnn.backends.cpu import block_sizes
-from qrnn.backends.cpu.barrier import FLAG_STRIDE
+from qrnn.backends.cpu.threads.team import barrier_flags
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.cell_codes import FUNCTION, IDENTITY, NONE, SOFTMAX
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent.quantized import (
@@ -67,10 +68,10 @@ def traces_of(d: QuantDirection, c: Int32Array, sequences: int, steps: int) -> t
     return pre, np.zeros((sequences, steps, c.shape[1]), np.int32)
 
 
-def scratch(layer: QuantRecurrentDefinition, d: QuantDirection, threads: int) -> tuple[Any, ...]:
-    """Scratch of one gang on a direction.
+def scratch(layer: QuantRecurrentDefinition, d: QuantDirection, threads: int, tuning: Tuning) -> tuple[Any, ...]:
+    """Make the scratch of one team on a direction.
 
-    h operands [3, P] (two in turn, and r·h); h before its projection and its operands [2, H or 0] (a gang of one only); of each thread its x
+    h operands [3, P] (two in turn, and r·h); h before its projection and its operands [2, H or 0] (a team of one only); of each thread its x
     operands, parts of the inputs [BLOCK, R], gate arguments, requantized R·h and gate outputs [R]; sums and weights of a projection [P]; flags.
     """
     rows, fed_back = len(d.pre_shift), layer.output_size
@@ -84,5 +85,5 @@ def scratch(layer: QuantRecurrentDefinition, d: QuantDirection, threads: int) ->
         np.empty((threads, rows), np.int32),
         np.empty(fed_back, np.int32),
         np.empty(fed_back, np.int64),
-        np.zeros(threads * FLAG_STRIDE, np.int64),
+        barrier_flags(threads, tuning),
     )

@@ -17,12 +17,9 @@ from qrnn.backends.base import ModelRows, SequenceRows
 from qrnn.backends.cpu.calls import STATUS, CallList
 from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
-from qrnn.backends.cpu.pools import shared_pool
 from qrnn.backends.cpu.python_calls import address_of
+from qrnn.backends.cpu.threads.pool import shared_pool
 from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
-
-SEQUENCE_ELEMENTS = 1 << 21
-"""Larger tensors are not kept."""
 
 
 class CpuSequences(SequenceRows):
@@ -36,7 +33,7 @@ class CpuSequences(SequenceRows):
         }
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self.shares = [_Share(engine, self, tensors, steps, span, gangs=len(spans) == 1) for span in spans]
+        self.shares = [_Share(engine, self, tensors, steps, span, teams=len(spans) == 1) for span in spans]
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -71,7 +68,7 @@ def _put(users: list[Place], values: npt.NDArray[Any]) -> None:
 
 
 class _Share:
-    """Sequences span[0] … span[1] - 1, by one thread; with ``gangs`` a sequence alone also by several."""
+    """Sequences span[0] … span[1] - 1, by one thread; with ``teams`` a sequence alone also by several."""
 
     def __init__(
         self,
@@ -80,11 +77,11 @@ class _Share:
         tensors: dict[str, Any],
         steps: int,
         span: tuple[int, int],
-        gangs: bool,
+        teams: bool,
     ) -> None:
         (first, last), formats = span, engine.model.tensors
         part, cut = _part_of(rows, first, last), _cut(formats, tensors, steps, first, last)
-        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, gangs)
+        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, teams)
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
         self._reading = {name: calls.input_call(name) for name in rows.inputs}

@@ -18,14 +18,11 @@ from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix
-from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.parts import Int16Array, Int64Array, QuantMatrix
 from qrnn.model.quant_model import QuantModel
-
-DENSE_MACS = 1 << 14
-"""A dense layer of so many multiply-adds a call goes by `PackedDense`: below, plain loops start sooner."""
 
 PARTS = 4
 """Blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
@@ -88,7 +85,7 @@ class DenseRun(LayerRun):
 
     def _packed_for(self, macs: int) -> PackedDense | None:
         """What a call of so many multiply-adds goes by; None where that is the plain loops."""
-        return self._packed if macs >= DENSE_MACS else None
+        return self._packed if macs >= self.tasks.tuning.dense_macs else None
 
     def calls(self, walk: LayerCalls) -> list[Call]:
         x, out = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
@@ -105,9 +102,9 @@ class DenseRun(LayerRun):
 
         how = Reused((self._layer.name, packed is not None), make, 5 if packed is None else 3)
         if packed is None:
-            self.tasks.in_tasks((x, out), how, R * K, TASK_MACS)
+            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.task_macs)
         else:
-            self.tasks.in_tasks((x, out), how, R * K, FUSED_TASK_MACS, AHEAD)
+            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.fused_task_macs, AHEAD)
         return out
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
