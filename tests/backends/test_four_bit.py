@@ -11,9 +11,10 @@ import pytest
 from backends.raw_layers import FusableShape, ends, fusable_model, matrix4
 from backends.test_isas import CELLS, FUSED_ISAS, LAYOUTS, SIZES, check_raw, run_raw, some_isas
 from qrnn.backends.cpu import packed
+from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.matrix import GROUP_LEAST
-from qrnn.backends.cpu.packed import FusedForms, FusedRun
+from qrnn.backends.cpu.packed import FusedRun
 from qrnn.backends.cpu.threads import team
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.kinds.recurrent.definition import CellKind
@@ -54,7 +55,7 @@ def test_teams(cell: CellKind, after: bool) -> None:
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
 def test_groups_by_four_bits(isa: Any) -> None:
-    """Which `FusedForms` does not choose, but `FusedRun` can."""
+    """Which `FusedVariants` does not choose, but `FusedRun` can."""
     cell, after = CELLS[FUSED_ISAS.index(isa.name) % len(CELLS)]
     for sequences, limit in ((5, 127), (17, 8191)):
         rng = np.random.default_rng(sequences)
@@ -73,24 +74,24 @@ def test_groups_by_four_bits(isa: Any) -> None:
         np.testing.assert_array_equal(c_n, want["c"][:, 0])
 
 
-def forms(weights: int, model_bytes: int, cache: int) -> FusedForms:
+def variants(weights: int, model_bytes: int, cache: int) -> FusedVariants:
     """Of an LSTM with 8 KiB of weights of h."""
     layer = fusable_model(
         np.random.default_rng(0), FusableShape("lstm", True, 32, 32, weights=weights)
     ).recurrent_layers[0]
     isa = next(i for i in ISAS if i.name == FUSED_ISAS[0])
-    return FusedForms(isa, layer, layer.directions[0], model_bytes, tuning=Tuning(cache_bytes=cache))
+    return FusedVariants(isa, layer, layer.directions[0], model_bytes, tuning=Tuning(cache_bytes=cache))
 
 
 @pytest.mark.skipif(not FUSED_ISAS, reason="no instruction set of fused steps")
 def test_the_form_that_is_chosen() -> None:
     """By what is read between two reads of the same weight: those of h in a sequence, the whole model in single steps."""
 
-    def chosen(made: FusedForms, *how: int) -> Any:
+    def chosen(made: FusedVariants, *how: int) -> Any:
         return made.choose(*how).bits
 
     many = FEW_STEPS
-    small, large, part = forms(4, 8192, 1 << 20), forms(4, 1 << 20, 1 << 10), forms(4, 1 << 20, 1 << 14)
+    small, large, part = variants(4, 8192, 1 << 20), variants(4, 1 << 20, 1 << 10), variants(4, 1 << 20, 1 << 14)
     assert chosen(small, 1, many, 1) == chosen(small, 1, 1, 1) == (8, 8)
     assert chosen(large, 1, many, 1) == chosen(large, GROUP_LEAST - 1, many, 1) == (8, 4)
     assert chosen(large, 1, many - 1, 1) == chosen(large, 1, 1, 1) == (4, 4)
@@ -98,7 +99,7 @@ def test_the_form_that_is_chosen() -> None:
     assert chosen(large, 1, many, 16) == (8, 8), "each thread has a cache"
     assert (chosen(part, 1, many, 1), chosen(part, 1, 1, 1)) == ((8, 8), (4, 4))
     assert part.choose(1, 1, 1) is part.choose(1, 2, 1)
-    eight = forms(8, 1 << 20, 0)
+    eight = variants(8, 1 << 20, 0)
     assert chosen(eight, 1, many, 1) == chosen(eight, 1, 1, 1) == (8, 8)
 
 

@@ -391,7 +391,7 @@ def test_two_sessions_at_once(sequences: int) -> None:
                 assert_equal(wants[k], got)
 
 
-LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.in_words())}
+LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.with_int16_lanes())}
 
 
 @pytest.mark.wide
@@ -407,9 +407,9 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
         FusableShape({4: "lstm", 3: "gru", 1: "rnn"}[rows], False, hidden, columns, limit),  # type: ignore[arg-type]
     ).recurrent_layers[0]
     matrix, pre_shift = layer.directions[0].ih, layer.directions[0].pre_shift
-    weights, params, groups, planes = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
+    weights, params, groups, byte_parts = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
     assert weights.ctypes.data % 64 == 0
-    assert planes == (2 if isa.operand_bits == 8 and limit > 127 else 1)
+    assert byte_parts == (2 if isa.operand_bits == 8 and limit > 127 else 1)
     blocks, K = -(-hidden // isa.units), groups * isa.group
     units = np.argsort(isa.unit_order())
     per_block = weights.reshape(blocks, -1)
@@ -426,7 +426,7 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     assert not whole[:, :, columns:].any()
 
     operand = ends(rng, -limit, limit, columns)
-    stored = operand + isa.encoded_offset(planes)  # what the bytes of an encoded operand mean
+    stored = operand + isa.encoded_offset(byte_parts)  # what the bytes of an encoded operand mean
     sums = matrix.weight.astype(np.int64) @ stored
     np.testing.assert_array_equal(params[:, 4, :, ::2], params[:, 1, :, 1::2])
     of_units = params[..., units].transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, :hidden]

@@ -58,6 +58,7 @@ class CpuEngine(Engine):
         return tuple(name for run in self.layer_runs.values() for name in run.plain_directions)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
+        """Return real values as int16 of a tensor's format; see `Engine.quantize`."""
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
 
@@ -71,6 +72,7 @@ class CpuEngine(Engine):
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
+        """Return the real values of integers; see `Engine.dequantize`."""
         if len(fmt.scale) > 1:
             return super().dequantize(q, fmt)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
@@ -86,9 +88,11 @@ class CpuEngine(Engine):
     def recurrent(
         self, layer: QuantLayer, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run the layer over a padded batch; see `Engine.recurrent`."""
         return self.layer_runs[layer.name].recurrent(x, state, lengths, trace)
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         return self.layer_runs[layer.name].rows(*inputs)
 
     def steps(
@@ -101,15 +105,18 @@ class CpuEngine(Engine):
         return self.layer_runs[layer.name].steps(x, states, lengths, out_rows, past)
 
     def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
+        """Compile what runs and streams of these sizes need, and return True; see `Engine.warm_up`."""
         from qrnn.backends.cpu.warm_up import wanted_by
 
         self.code.addresses(wanted_by(self, batch, steps, streams))
         return True
 
     def streams(self, capacity: int) -> CpuStreams | None:
+        """Return rows for streams as lists of calls, or None where a layer has none; see `Engine.streams`."""
         return CpuStreams(self, capacity) if self._has_calls else None
 
     def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
+        """Return rows for whole sequences as lists of calls, or None where these are too large or a layer has none; see `Engine.sequences`."""
         widest = max(fmt.features for fmt in self.model.tensors.values())
         if not self._has_calls or size * steps * widest > self.tasks.tuning.sequence_values:
             return None

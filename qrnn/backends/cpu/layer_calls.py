@@ -60,7 +60,7 @@ class LayerCalls(ABC):
             if tensor == whole and len(scale) == 1:
                 calls.append(self.tasks.call("boundary", "dequantize_whole", place, out, q, scale))
                 continue
-            which = words(indices), words(positions)
+            which = as_int64(indices), as_int64(positions)
             calls.append(self.tasks.call("boundary", "dequantize", place, out, q, scale, *which))
         return calls
 
@@ -75,6 +75,7 @@ class StreamCalls(LayerCalls):
         """The tensors that graph outputs read."""
 
     def place(self, has_time: bool) -> Int64Array:
+        """Return the control of calls over tensors with or without time; see `LayerCalls.place`."""
         return self.control
 
 
@@ -90,9 +91,10 @@ class SequenceCalls(LayerCalls):
         self.lengths = np.full(rows.size, steps, np.int64)
 
     def place(self, has_time: bool) -> Int64Array:
+        """Return the control of calls over tensors with or without time; see `LayerCalls.place`."""
         return self._places[has_time]
 
 
-def words(indices: Any) -> Int64Array:
+def as_int64(indices: Any) -> Int64Array:
     """Indices as compiled code reads them."""
     return np.ascontiguousarray(indices, np.int64)

@@ -44,12 +44,15 @@ class CpuSequences(SequenceRows):
         self._writers = {name: [p for share in self.shares for p in share.writers(name)] for name in self.outputs}
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Let the calls read a graph input from the user's own array; see `SequenceRows.read_from`."""
         _put(self._readers[name], values)
 
     def write_to(self, name: str, values: FloatArray) -> None:
+        """Let the calls write a graph output to the user's own array; see `SequenceRows.write_to`."""
         _put(self._writers[name], values)
 
     def run(self, count: int) -> bool:
+        """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
         if len(self.shares) == 1:
             self.shares[0].calls.wake()
             return self.shares[0].run()

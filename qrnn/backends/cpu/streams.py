@@ -33,11 +33,13 @@ class CpuStreams(StreamRows):
         self._alone = capacity if len(self._workers) == 1 else 2 * self._task_macs // max(self._macs, 1)
 
     def runner(self, count: int) -> Callable[[], Any]:
+        """Return a function that steps the first ``count`` streams; see `StreamRows.runner`."""
         if count > self._alone:
             return super().runner(count)
         return self._workers[0].whole.runner(0, count)  # no Python between
 
     def run(self, count: int) -> bool:
+        """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
         if count <= self._alone:
             return self._workers[0].whole.run(0, count) == 0
         shares = min(len(self._workers), count * self._macs // self._task_macs)

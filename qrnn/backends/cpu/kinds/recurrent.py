@@ -17,10 +17,11 @@ from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cpu import plain
 from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.defined import StepCalls
+from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.layer_calls import SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
-from qrnn.backends.cpu.packed import FusedForms, can_fuse
+from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
 from qrnn.model.batch import shortest
@@ -45,8 +46,8 @@ class RecurrentRun(LayerRun):
     def __init__(self, layer: QuantRecurrent, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
-        self.fused: dict[int, FusedForms] = {}
-        self._packed: dict[int, tuple[Any, ...]] = {}
+        self.fused: dict[int, FusedVariants] = {}
+        self._packed: dict[int, plain.PlainDirection] = {}
         self._defined: dict[int, StepCalls] = {}
         if not self.has_calls:
             self._defined = {k: self._own_loop(k) for k in range(len(layer.directions))}
@@ -55,10 +56,11 @@ class RecurrentRun(LayerRun):
         for number, d in enumerate(layer.directions):
             self._packed[number] = plain.pack_direction(layer, d)
             if tasks.isa is not None and can_fuse(d):
-                self.fused[number] = FusedForms(tasks.isa, layer, d, size, tasks.code, tasks.tuning)
+                self.fused[number] = FusedVariants(tasks.isa, layer, d, size, tasks.code, tasks.tuning)
 
     @property
     def has_calls(self) -> bool:
+        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
         return self._layer.declaration.form(self._layer) in CODES
 
     @property
@@ -69,10 +71,12 @@ class RecurrentRun(LayerRun):
 
     @property
     def step_macs(self) -> int:
+        """Return the multiply-adds of a time step, over all directions."""
         return sum(_macs(d) for d in self._layer.directions)
 
     @property
     def most_macs(self) -> int:
+        """Return the multiply-adds of a time step of the largest direction."""
         return max(_macs(d) for d in self._layer.directions)
 
     # --- streams ----------------------------------------------------------------------------------------------------------------------
@@ -85,6 +89,7 @@ class RecurrentRun(LayerRun):
             tensors[layer.c_n] = np.zeros((len(tensors[layer.output]), layer.hidden_size), np.int32)
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
         if not self.has_calls:
             return []
         layer, rows = self._layer, walk.streams.rows
@@ -98,11 +103,11 @@ class RecurrentRun(LayerRun):
     def _step_call(
         self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
     ) -> Call:
-        """One step of the one direction for streams ``rows``; see `fused.tick` and `rows.recurrent.sequences`."""
+        """One step of the one direction for streams ``rows``; see `fused.step_streams` and `rows.recurrent.sequences`."""
         layer, M = self._layer, len(rows)
-        d, forms = layer.directions[0], self.fused.get(0)
-        if forms is not None:
-            return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
+        d, variants = layer.directions[0], self.fused.get(0)
+        if variants is not None:
+            return variants.choose(M, 1, 1).call(place, rows, x, h, c, y)
         traces = plain.traces_of(d, c, M, 0)
         own = (np.zeros_like(h), np.zeros_like(c))
         return self.tasks.call(
@@ -113,6 +118,7 @@ class RecurrentRun(LayerRun):
     # --- whole sequences --------------------------------------------------------------------------------------------------------------
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         if not self.has_calls:
             return []
         layer = self._layer
@@ -140,11 +146,11 @@ class RecurrentRun(LayerRun):
 
     def _sequence_call(self, number: int, place: Int64Array, data: SequenceData, teams: bool) -> Call:
         """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a thread team only where ``teams`` allows it."""
-        d, (N, T, _), forms = self._layer.directions[number], data[0].shape, self.fused.get(number)
-        workers = self._team_size(d, N, T, forms is not None) if teams else 1
-        if forms is None:
+        d, (N, T, _), variants = self._layer.directions[number], data[0].shape, self.fused.get(number)
+        workers = self._team_size(d, N, T, variants is not None) if teams else 1
+        if variants is None:
             return self.plain_call(number, place, data, workers)
-        fused = forms.choose(N, T, workers)
+        fused = variants.choose(N, T, workers)
         if workers == 1:
             return fused.whole_call(place, *data)
         return fused.shared_call(place, data, workers, self._wake_spins(T * _macs(d)))
@@ -161,13 +167,14 @@ class RecurrentRun(LayerRun):
             return whole(place, (0, 1), *fixed)
         one = np.array([0, 1, 0])
         calls = [whole(one, (me, workers), *fixed) for me in range(workers)]
-        return TeamCall(calls, whole(one, (0, 1), *fixed), own[-1], Spins.of(tuning, tuning.wake_spins))
+        return TeamCall(calls, whole(one, (0, 1), *fixed), own.flags, Spins.of(tuning, tuning.wake_spins))
 
     # --- padded batches ---------------------------------------------------------------------------------------------------------------
 
     def recurrent(
         self, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run the layer over a padded batch; see `Engine.recurrent`."""
         P, D = self._layer.output_size, len(self._layer.directions)
         x = np.ascontiguousarray(x)
         if D == 1:  # nothing to be put together
@@ -192,22 +199,22 @@ class RecurrentRun(LayerRun):
         if not self.has_calls:
             return self._defined_direction(number, x, h, c, lengths, trace)
         (N, T, _), d = x.shape, layer.directions[number]
-        forms = self.fused.get(number) if trace is None else None
+        variants = self.fused.get(number) if trace is None else None
         traces = plain.traces_of(d, c, N, 0 if trace is None else T)
         # of fused steps, only padding is not written
-        y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
+        y = (np.zeros if variants is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
-        workers = self._team_size(d, N, T, forms is not None)
-        if workers > 1 and forms is not None:
-            forms.choose(N, T, workers).run_shared(data, workers, self._wake_spins(T * _macs(d)))
+        workers = self._team_size(d, N, T, variants is not None)
+        if workers > 1 and variants is not None:
+            variants.choose(N, T, workers).run_shared(data, workers, self._wake_spins(T * _macs(d)))
         elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
             calls = CallList((self.plain_call(number, control, data, workers, traces),), control, tasks.code)
             calls.wake()
             calls.run(0, 1)
-        elif forms is not None:
+        elif variants is not None:
             tasks.spread(
-                partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), tasks.tuning.fused_task_macs, VECTORS
+                partial(variants.choose(N, T, 1).run, *data), N, T * _macs(d), tasks.tuning.fused_task_macs, VECTORS
             )
         else:
 
@@ -282,12 +289,12 @@ class RecurrentRun(LayerRun):
         yield from (steps.ahead() for steps in self._defined.values())
         place, data, teams = np.zeros(3, np.int64), self._one_step(), most_workers(self.tasks.tuning) > 1
         for number in self._packed:
-            d, forms = self._layer.directions[number], self.fused.get(number)
-            if forms is None:
+            d, variants = self._layer.directions[number], self.fused.get(number)
+            if variants is None:
                 if runs and d.projection is None and teams:
                     yield self.plain_call(number, place, data, 2)
                 continue
-            for fused in forms.every():
+            for fused in variants.every():
                 if runs:
                     yield fused.whole_call(place, *data)
                     if teams and d.projection is None:

@@ -45,8 +45,8 @@ STATE, ENTRY, ARGUMENTS, BEGIN, IDLE_SPINS, EXPECTED_SPINS, YIELD_SPINS = range(
 which it wakes up, and `Spins` without the last."""
 
 ASLEEP, READY, EXPECTED, HELD, GIVEN = 0, 1, 2, 3, 4
-"""The states of a helper. It spins from `READY` on: longer where it is `EXPECTED` by a thread that will wait for it, and without an end where it
-is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the call."""
+"""The states of a helper. It spins from `READY` on: longer where it is `EXPECTED` by a thread that will wait for it, and without an end where
+it is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the call."""
 
 
 class Spins(NamedTuple):
