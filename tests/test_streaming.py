@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn import DataError, Session, State, StreamPool
-from qrnn.backends.cpu import engine, packed, streams
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.conversion import quantize
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import GraphInput, TensorInfo
@@ -124,8 +123,8 @@ def test_four_bit_weights(cell: Any, after: bool, outgrown: bool, isa: str) -> N
     for hidden, activations in ((17, 8), (70, 16)):
         shape = Shape(cell, 40, hidden, linear_before_reset=after, weight=0.3)
         scheme = Scheme(activations, gates="pwl:32", input="8", weights=4)
-        with mock.patch.object(packed, "cache_bytes", return_value=0 if outgrown else 1 << 30):
-            session = Session(Case(shape, lengths=(5, 5), scheme=scheme).quantized(), "cpu", 1, isa)
+        tuning = Tuning(cache_bytes=0 if outgrown else 1 << 30)
+        session = Session(Case(shape, lengths=(5, 5), scheme=scheme).quantized(), "cpu", 1, isa, tuning=tuning)
         for capacity in (1, 8):
             check_pool(session, hidden, ticks=5, most=1 if capacity == 1 else 6, capacity=capacity)
 
@@ -139,18 +138,17 @@ def test_pools_of_cells_that_are_not_fused(shape: Shape) -> None:
 
 
 def test_pools_share_their_rows_out_over_threads() -> None:
-    with mock.patch.object(streams, "STREAM_TASK_MACS", 1), mock.patch.object(engine, "core_count", return_value=3):
-        session = Session(LSTM.quantized(), "cpu", 3)
-        check_pool(session, 1, ticks=10, most=30)
-        pool = session.pool()
-        numbers = [pool.open() for _ in range(20)]
-        x = np.ones((20, 3))
-        x[19, 2] = np.nan
-        before = [pool.state(s) for s in numbers]
-        with pytest.raises(DataError, match=r"value nan at \[19, 0, 2\]"):
-            pool.step(numbers, {"x": x})
-        for stream, state in zip(numbers, before, strict=True):
-            assert_same_state(pool.state(stream), state)
+    session = Session(LSTM.quantized(), "cpu", 3, tuning=Tuning(stream_task_macs=1, cores=3))
+    check_pool(session, 1, ticks=10, most=30)
+    pool = session.pool()
+    numbers = [pool.open() for _ in range(20)]
+    x = np.ones((20, 3))
+    x[19, 2] = np.nan
+    before = [pool.state(s) for s in numbers]
+    with pytest.raises(DataError, match=r"value nan at \[19, 0, 2\]"):
+        pool.step(numbers, {"x": x})
+    for stream, state in zip(numbers, before, strict=True):
+        assert_same_state(pool.state(stream), state)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
-from backends.generators import Case, cases, eager_threads, few, fewest, quantized_or_refused
+from backends.generators import Case, cases, eager, few, fewest, quantized_or_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
 
 from qrnn import DataError, Session
 from qrnn.backends.base import ModelRows
-from qrnn.backends.cpu import packed
 from qrnn.conversion import quantize
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
@@ -73,25 +71,22 @@ def test_any_model(case: Case, seed: int, kind: Any) -> None:
 def test_four_bit_weights_that_outgrow_the_cache(threads: int) -> None:
     shape = Shape("lstm", 40, 70, (False, True))
     model = Case(shape, lengths=(5, 5), scheme=Scheme(input="8", weights=4)).quantized()
-    with eager_threads(threads), mock.patch.object(packed, "cache_bytes", return_value=0):
-        check_runs(model, Session(model, "cpu", threads), 0, np.float32)
+    check_runs(model, Session(model, "cpu", threads, tuning=eager(threads, cache_bytes=0)), 0, np.float32)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_gangs_within(cell: Any) -> None:
+def test_teams_within(cell: Any) -> None:
     """What several threads share is begun between the compiled calls."""
     model = Case(Shape(cell, 5, 70, (False, True), layers=2), lengths=(5, 5)).quantized()
-    with eager_threads(2):
-        session = Session(model, "cpu", 2)
-        check_runs(model, session, 0, np.float32)
-        assert isinstance(session.engine.sequences(1, 5, np.float32), ModelRows)
+    session = Session(model, "cpu", 2, tuning=eager(2))
+    check_runs(model, session, 0, np.float32)
+    assert isinstance(session.engine.sequences(1, 5, np.float32), ModelRows)
 
 
 @pytest.mark.parametrize("directions", [(False,), (False, True)])
 def test_sequences_shared_out_over_threads(directions: tuple[bool, ...]) -> None:
     model = Case(Shape("gru", 5, 20, directions, layers=2, head=4), lengths=(5, 5)).quantized()
-    with eager_threads(3):
-        check_runs(model, Session(model, "cpu", 3), 0, np.float32)
+    check_runs(model, Session(model, "cpu", 3, tuning=eager(3)), 0, np.float32)
 
 
 def test_arrays_of_any_layout() -> None:

@@ -20,7 +20,7 @@ from bench_rows import Settings, measure
 from bench_runtimes import Runtime, runtimes
 from bench_workloads import GATES, Case
 
-from qrnn.backends.cpu.pools import core_count
+from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.system.atomic import write_atomically
 
 SIZES = (64, 128, 256, 512, 1024)

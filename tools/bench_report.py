@@ -18,7 +18,7 @@ from bench_rows import ORT, WAYS, Row, Settings, summary
 from bench_runtimes import BF16_DB, F32_DB, INT8_DB, Runtime
 from provenance import revision, when
 
-from qrnn.backends.cpu.pools import core_count
+from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.running.bench import LEAST_ROUNDS, processor
 
 INSTRUCTIONS = (

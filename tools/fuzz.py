@@ -23,7 +23,7 @@ from fuzz_page import Run, faults_text, page  # noqa: E402  # found by the line 
 from fuzzing.pool import Tally, Worker, fuzz  # noqa: E402
 from fuzzing.worker import NAMES, fuzzer  # noqa: E402
 
-from qrnn.backends.cpu.pools import core_count  # noqa: E402
+from qrnn.backends.cpu.threads.pool import core_count  # noqa: E402
 from qrnn.system.atomic import write_atomically  # noqa: E402
 
 CASES = {"onnx": 200_000, "qrnn": 100_000, "arrays": 100_000}

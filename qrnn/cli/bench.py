@@ -45,7 +45,7 @@ def bench(
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Also write JSON; - prints it instead.")] = None,
 ) -> None:
     """Measure a model's speed on this machine: whole sequences, latency of single steps, memory."""
-    from qrnn.backends.cpu.pools import core_count
+    from qrnn.backends.cpu.threads.pool import core_count
     from qrnn.errors import DataError
     from qrnn.model.describe import describe
     from qrnn.model.file import load

@@ -67,7 +67,7 @@ def sweep(
     stream: StreamOption = False,
 ) -> None:
     """Measure many configurations of a model: accuracy, drift, saturation against flash, RAM, instructions and latency."""
-    from qrnn.backends.cpu.pools import core_count
+    from qrnn.backends.cpu.threads.pool import core_count
     from qrnn.errors import DataError
     from qrnn.lab.axes import parse_axes
     from qrnn.lab.executors import dask_client

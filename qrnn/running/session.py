@@ -58,8 +58,8 @@ class Session:
     ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used. ``isa`` forces
     an instruction set of the cpu backend (`qrnn.backends.cpu.isa.available_isas`), as does the environment's ``QRNN_CPU_ISA``; the best is
     taken without it. ``cache`` names the folder of its compiled code in the place of the user's own or of ``QRNN_CACHE_DIR``: that which
-    ``qrnn compile`` made, for example. ``tuning`` sets thresholds of a backend that has a class of them (cuda:
-    `qrnn.backends.cuda.tuning.Tuning`).
+    ``qrnn compile`` made, for example. ``tuning`` sets thresholds of a backend that has a class of them (cpu:
+    `qrnn.backends.cpu.tuning.Tuning`, cuda: `qrnn.backends.cuda.tuning.Tuning`).
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import pytest
 from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.functions import PLAIN
 
-VARIANTS_OF = packed.variants_of
+FUNCTION_VARIANTS_OF = packed.function_variants_of
 """What tests of specialized steps put back."""
 
 
@@ -19,8 +19,8 @@ def few_forms() -> Iterator[None]:
     """Steps are compiled for plain tables or for functions of any kinds, not for each combination that a random test comes upon."""
 
     def few(d: packed.QuantDirection) -> tuple[int, ...]:
-        found = VARIANTS_OF(d)
+        found = FUNCTION_VARIANTS_OF(d)
         return found if set(found) == {PLAIN} else ()
 
-    with mock.patch.object(packed, "variants_of", few):
+    with mock.patch.object(packed, "function_variants_of", few):
         yield

@@ -22,7 +22,7 @@ from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.isa import ISAS, Isa, const, load
 from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.parts import I64
-from qrnn.backends.cpu.steps import Form
+from qrnn.backends.cpu.steps import KernelVariant
 
 TRIPLE, FEATURES = "aarch64-unknown-linux-gnu", "+neon,+dotprod"
 NEON = next(isa for isa in ISAS if isa.name == "neon-dotprod")
@@ -111,7 +111,7 @@ def _entry(module: ir.Module, name: str, sizes: tuple[int, ...], emit: Callable[
     builder.ret_void()
 
 
-def step_module(isa: Isa, phases: tuple[str, ...], form: Form) -> ir.Module:
+def step_module(isa: Isa, phases: tuple[str, ...], variant: KernelVariant) -> ir.Module:
     """Every entry that the steps of a cell of these phases need, and that of dense layers."""
     module = ir.Module()
     module.triple = TRIPLE
@@ -121,18 +121,23 @@ def step_module(isa: Isa, phases: tuple[str, ...], form: Form) -> ir.Module:
         module,
         "product",
         (len(matrix.PRODUCT_ARGS), 0, 0, 0),
-        lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=replace(form, peephole=False)),
+        lambda b, *a: matrix.emit_product(b, isa, gates, *a, variant=replace(variant, peephole=False)),
     )
     dense = (len(matrix.PRODUCT_ARGS), 0, 0, 0)
-    _entry(module, "dense", dense, lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, form=Form(), dense=True))
+    _entry(
+        module,
+        "dense",
+        dense,
+        lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, variant=KernelVariant(), dense=True),
+    )
     for prefix, phase in (("", phases[0]), ("second_", phases[-1])):
         _entry(
             module, f"{prefix}step", (values, 0, 0, 0),
-            lambda b, *a, phase=phase: blocks.emit_step(b, isa, phase, form, *a),
+            lambda b, *a, phase=phase: blocks.emit_step(b, isa, phase, variant, *a),
         )  # fmt: skip
         _entry(
             module, f"{prefix}group_step", (values, moving, 0, 0, 0),
-            lambda b, *a, phase=phase: matrix.emit_group_step(b, isa, phase, form, *a),
+            lambda b, *a, phase=phase: matrix.emit_group_step(b, isa, phase, variant, *a),
         )  # fmt: skip
     return module
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, get_args
-from unittest import mock
+from typing import Any, Literal, get_args
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -17,14 +12,7 @@ from hypothesis import strategies as st
 from models import ROLE_ACTIVATIONS, Shape, make_model
 
 from qrnn.backends.base import Trace
-from qrnn.backends.cpu import crew, defined, engine, packed
-from qrnn.backends.cpu.calls import Call, CallList
-from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.jit import jit
-from qrnn.backends.cpu.kinds import dense, recurrent
-from qrnn.backends.cpu.memory import call_at
-from qrnn.backends.cpu.native import DEFAULT
-from qrnn.backends.cpu.wanted import Kernel
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.conversion import quantize
 from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation, ActivationKind
@@ -255,56 +243,22 @@ def assert_equal(want: dict[str, Any], got: dict[str, Any]) -> None:
         np.testing.assert_array_equal(want[name], got[name], err_msg=name)
 
 
-@jit
-def _begin(go: Any, entry: int, words: int) -> None:
-    """Let the others go, and make the first member's call."""
-    go[0] = 1
-    call_at(entry, words)
+def eager(cores: int, **fields: Any) -> Tuning:
+    """A tuning by which every layer and every sequence is big enough for threads, and there are so many cores; ``fields``: others of it.
 
-
-class GangOfThreads(SharedCall):
-    """A gang whose members each get a thread of Python's, and never fails to come together, however busy the machine is."""
-
-    sizes: ClassVar[list[int]] = []
-    """Of the gangs that were made use of."""
-
-    def __init__(self, members: Sequence[Call], _alone: Call, flags: Any, patience: int) -> None:
-        self._go, self._flags, self._running = np.zeros(1, np.int64), flags, list[threading.Thread]()
-        DEFAULT.addresses(members[0].wanted)
-        self._beginning = Call(Kernel(__name__, "_begin"), self._go, *members[0].link(DEFAULT))
-        super().__init__(members, self._beginning, flags, patience)
-        self._calls = tuple(members)  # those that work on arrays
-        self._others = [CallList((member,), np.zeros(3, np.int64)) for member in members[1:]]
-
-    def _work(self, calls: CallList) -> None:
-        while not self._go[0]:
-            time.sleep(1e-4)
-        calls.run(0, 0)
-
-    def wake(self) -> None:
-        for thread in self._running:
-            thread.join()
-        self._flags[:] = self._go[:] = 0
-        self.sizes.append(1 + len(self._others))
-        self._running = [threading.Thread(target=self._work, args=(other,)) for other in self._others]
-        for thread in self._running:
-            thread.start()
-
-
-@contextmanager
-def eager_threads(cores: int) -> Iterator[None]:
-    """For the cpu backend every layer and every sequence is big enough for threads, and there are so many cores."""
-    with ExitStack() as stack:
-        for module in (engine, defined, dense, recurrent):
-            for name in vars(module).copy():
-                if name.endswith("_MACS"):
-                    stack.enter_context(mock.patch.object(module, name, 1))
-        stack.enter_context(mock.patch.object(recurrent, "largest_gang", return_value=cores))
-        stack.enter_context(mock.patch.object(engine, "core_count", return_value=cores))
-        for module in (recurrent, packed):
-            stack.enter_context(mock.patch.object(module, "SharedCall", GangOfThreads))
-        # the crew counts as taken, and nobody of it is asked
-        crew._POSTS[0] = crew.TAKEN
-        stack.callback(crew._POSTS.__setitem__, 0, crew.FREE)
-        GangOfThreads.sizes.clear()
-        yield
+    A team waits long for its helper threads, so that it comes together however busy the machine is.
+    """
+    sizes = dict.fromkeys(
+        (
+            "team_run_macs",
+            "team_call_macs",
+            "team_step_macs",
+            "fused_team_step_macs",
+            "task_macs",
+            "fused_task_macs",
+            "dense_macs",
+        ),
+        1,
+    )
+    patient = {"flag_read_macs": 0, "macs_per_wake_spin": 0, "wake_spins": 1 << 26, "expected_spins": 1 << 24}
+    return Tuning(**{"cores": cores, **sizes, **patient, **fields})  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ Integers = npt.NDArray[np.int64]
 Body = Callable[[Any, list[Vec], Any], Sequence[Vec]]
 """(builder, arguments, table address) → results."""
 
-LANES = sorted({units for i in ISAS if i.name in available_isas() for units in (i.lanes, i.in_words().units)})
+LANES = sorted({units for i in ISAS if i.name in available_isas() for units in (i.lanes, i.with_int16_lanes().units)})
 
 
 def fits_32(low: int, high: int) -> bool:

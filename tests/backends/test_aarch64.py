@@ -27,7 +27,7 @@ from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.jit import for_python
 from qrnn.backends.cpu.kinds.dense import PARTS, PackedDense
 from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
-from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, Form
+from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, KernelVariant
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
@@ -37,7 +37,7 @@ encode = for_python(encode_one)
 WEIGHTS = ("ldr", "ldp", "ldur")
 LOADS, COUNTING = ("ld1r", *WEIGHTS), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
-Executables = Callable[[tuple[str, ...], Form], Path]
+Executables = Callable[[tuple[str, ...], KernelVariant], Path]
 
 emulated = pytest.mark.skipif(
     COMPILER is None or EMULATOR is None, reason="needs aarch64-linux-gnu-gcc and qemu-aarch64 (qemu-user)"
@@ -45,16 +45,16 @@ emulated = pytest.mark.skipif(
 
 
 @cache
-def built(phases: tuple[str, ...], form: Form) -> tuple[str, bytes]:
+def built(phases: tuple[str, ...], variant: KernelVariant) -> tuple[str, bytes]:
     """Assembly and object code of a cell's steps."""
-    return compiled(step_module(NEON, phases, form))
+    return compiled(step_module(NEON, phases, variant))
 
 
 @pytest.fixture(scope="module")
 def executables(tmp_path_factory: pytest.TempPathFactory) -> Executables:
     @cache
-    def made(phases: tuple[str, ...], form: Form) -> Path:
-        return link(built(phases, form)[1], tmp_path_factory.mktemp(phases[0]))
+    def made(phases: tuple[str, ...], variant: KernelVariant) -> Path:
+        return link(built(phases, variant)[1], tmp_path_factory.mktemp(phases[0]))
 
     return made
 
@@ -87,7 +87,7 @@ def dots(rows: int, vectors: int) -> int:
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
     """Nothing but loads, sdot and the loop's own count; no calls but for copies; requantization by widening multiplication."""
     spans = {"l": "uusus", "g": "uus", "r": "s"}[phases[0][0]] if simple else ""
-    assembly, _ = built(phases, Form(simple, spans=spans))
+    assembly, _ = built(phases, KernelVariant(simple, spans=spans))
     first, second = PHASES[phases[0]], PHASES[phases[-1]]
     alone = {"step": first.count, "second_step": second.count}
     several = {"group_step": first.count, "second_group_step": second.count, "product": first.gates, "dense": PARTS}
@@ -117,21 +117,21 @@ class _Layer:
         self.layer = model.recurrent_layers[0]
         self.phases = phases_of(self.layer)
         d = self.layer.directions[0]
-        _, form = packed.forms_of(NEON, self.layer, d, (8, 8))
-        self.program, self.form = Program(), replace(form, shifts=True, variants=())  # fewer forms
+        _, variant = packed.kernel_variants_of(NEON, self.layer, d, (8, 8))
+        self.program, self.variant = Program(), replace(variant, shifts=True, functions=())  # fewer variants
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.x_shape = x.shape
-        p = packed.pack_direction(NEON, self.layer, d, lookup=form.lookup)
+        p = packed.pack_direction(NEON, self.layer, d, lookup=variant.lookup)
         scratch = packed.group_scratch(NEON, self.layer)
         operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
         ih_weights, ih_params, *self.x_sizes = p.ih
-        hh_weights, hh_params, groups, planes = p.hh
-        words, offsets = p.coding
+        hh_weights, hh_params, groups, byte_parts = p.hh
+        wide, offsets = p.coding
         self.x_format = (int(p.formats[2]), int(p.formats[3]), *self.x_sizes)
         for k in range(len(h)):
             self.h[k, : h.shape[1]] = h[k]
             self.c[k, self.c_places[: c.shape[1]]] = c[k]
-            encode(h[k], 0, int(p.formats[0]), int(p.formats[1]), operands[0, k], words, planes, offsets)
+            encode(h[k], 0, int(p.formats[0]), int(p.formats[1]), operands[0, k], wide, byte_parts, offsets)
         place = self.program.place
         functions = p.functions.copy()
         functions[:, TABLE_AT] = [place(table) for table in p.tables]
@@ -141,7 +141,7 @@ class _Layer:
         self.operands, self.row = place(operands), operands.shape[2]
         self.x_operands, self.x_row, self.tail = place(x_operands), x_operands.shape[1], place(tails)
         self.places, self.sums = [place(reset), place(z)], place(sums)
-        self.states = [place(self.h), place(self.c), groups, planes]
+        self.states = [place(self.h), place(self.c), groups, byte_parts]
         self.xs, self.xs_step = place(xs), 4 * xs.shape[1]
         self.xs_block = self.xs_step * NEON.units // self.h.shape[1]
         of_state = (4 * z.shape[1], self.xs_step, 2 * self.h.shape[1], 4 * self.c.shape[1])
@@ -211,7 +211,7 @@ class _Layer:
             self.together()
         else:
             self.one_by_one()
-        self.program.run(executables(self.phases, self.form))
+        self.program.run(executables(self.phases, self.variant))
         N, _, H = self.y.shape
         C = H if self.layer.cell == "lstm" else 0
         return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, self.c_places[:C]]}
@@ -297,17 +297,17 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     assert isinstance(layer, QuantDense)
     x = ends(rng, -32768, 32767, vectors, inputs).astype(np.int16)
     program, dense = Program(), PackedDense(NEON, layer)
-    weights, params, groups, planes = dense.rows
+    weights, params, groups, byte_parts = dense.rows
     operands, results, tails, sums, _ = dense.scratch()
     fixed = [program.place(a) for a in (weights, params)]
     at_operands, row = program.place(operands), operands.shape[1]
-    encoding = (2 * inputs, inputs, program.place(tails), at_operands, row, *dense.fixed[1], groups, planes)
+    encoding = (2 * inputs, inputs, program.place(tails), at_operands, row, *dense.fixed[1], groups, byte_parts)
     program.call("encode", (program.place(x), *encoding), vectors)
     out = (program.place(results), 2 * results.shape[1], 2 * results.shape[1] // len(params))
     program.call(
-        "dense", (*fixed, at_operands, row, *out, groups, planes, program.place(sums)), vectors, 0, len(params)
+        "dense", (*fixed, at_operands, row, *out, groups, byte_parts, program.place(sums)), vectors, 0, len(params)
     )
-    program.run(executables(STEPS["rnn"], Form(True)))
+    program.run(executables(STEPS["rnn"], KernelVariant(True)))
     want = create_engine("reference", model).dense(layer, x)
     np.testing.assert_array_equal(results[:vectors, :rows], want)
 

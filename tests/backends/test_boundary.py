@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from models import Shape, make_model
 
-from qrnn.backends.cpu import engine
+from qrnn.backends import create_engine
 from qrnn.backends.cpu.calls import STATUS, Call, CallList
 from qrnn.backends.cpu.scales import scaling
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.conversion import quantize
 from qrnn.model.boundary import dequantize_array, quantize_array, to_integers
 from qrnn.model.parts import TensorFormat
-from qrnn.running.session import Session
+from qrnn.model.quant_model import QuantModel
 
 
 def quantize_rows(scale: Any, limit: int, x: Any, out: Any, first: int, last: int) -> int:
@@ -27,17 +28,16 @@ def quantize_rows(scale: Any, limit: int, x: Any, out: Any, first: int, last: in
 
 
 @pytest.fixture(scope="module")
-def cpu() -> Any:
+def gru() -> QuantModel:
     rng = np.random.default_rng(0)
-    return Session(quantize(make_model(Shape("gru"), rng), {"x": rng.normal(size=(2, 9, 3))}), "cpu", 2).engine
+    return quantize(make_model(Shape("gru"), rng), {"x": rng.normal(size=(2, 9, 3))})
 
 
 @pytest.mark.parametrize("task", [1, 1 << 17])
 @pytest.mark.parametrize("scale", [(0.037,), (2.0**-11,), (1e-30,), (1e30,), (0.1, 0.02, 3.3)])
-def test_conversions(cpu: Any, scale: tuple[float, ...], task: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversions(gru: QuantModel, scale: tuple[float, ...], task: int) -> None:
     """Values about the halves between integers, far beyond the limit, tiny, and negative zero."""
-    monkeypatch.setattr(engine, "BOUNDARY_TASK", task)
-    monkeypatch.setattr(engine, "core_count", lambda: 2)
+    cpu = create_engine("cpu", gru, 2, tuning=Tuning(boundary_task_values=task, cores=2))
     fmt = TensorFormat(3, True, 16, scale, 127)
     rng = np.random.default_rng(1)
     halves = (rng.integers(-300, 300, (4, 50, 3)) + 0.5) * fmt.scales

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
 
-from backends.generators import QUIET, eager_threads
+from backends.generators import QUIET, eager
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
 from backends.raw_layers import dense_model, ends, int16
 from qrnn.arithmetic import CONTRACT
@@ -83,7 +82,7 @@ def pooled(rng: Rng, features: int, rows: int, stride: int = 3, delay: int = 0) 
 
 
 def cpu(model: QuantModel, isa: str | None = None, threads: int = 1) -> CpuEngine:
-    engine = create_engine("cpu", model, threads, isa)
+    engine = create_engine("cpu", model, threads, isa, eager(2) if threads == 2 else None)
     assert isinstance(engine, CpuEngine)
     return engine
 
@@ -102,8 +101,7 @@ def engines(model: QuantModel, isas: tuple[str, ...]) -> Iterator[CpuEngine]:
     """Of the instruction sets, by one thread and by two that share whatever there is."""
     for isa in isas:
         for threads in (1, 2):
-            with eager_threads(2) if threads == 2 else nullcontext():
-                yield cpu(model, isa, threads)
+            yield cpu(model, isa, threads)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------
@@ -141,18 +139,17 @@ def test_they_take_part_in_streams_and_whole_sequences(isa: str, threads: int) -
     rng = np.random.default_rng(3)
     model = chain(rng)
     reference = Session(model, "reference")
-    with eager_threads(2) if threads == 2 else nullcontext():
-        session = Session(model, "cpu", threads, isa)
-        for kind in (np.float32, np.float64):
-            for size, steps, lengths in ((1, 1, None), (3, 5, None), (4, 6, [6, 0, 1, 3])):
-                x = rng.normal(size=(size, steps, 7)).astype(kind) * 1000
-                more = {} if lengths is None else {"lengths": np.array(lengths)}
-                want = reference.run({"x": x}, **more).outputs["y"]
-                np.testing.assert_array_equal(session.run({"x": x}, **more).outputs["y"], want)
-        stream, x = session.stream(3), rng.normal(size=(3, 4, 7)) * 1000
-        want = reference.run({"x": x}).outputs["y"]
-        for t in range(4):
-            np.testing.assert_array_equal(stream.step({"x": x[:, t]})["y"], want[:, t])
+    session = Session(model, "cpu", threads, isa, tuning=eager(2) if threads == 2 else None)
+    for kind in (np.float32, np.float64):
+        for size, steps, lengths in ((1, 1, None), (3, 5, None), (4, 6, [6, 0, 1, 3])):
+            x = rng.normal(size=(size, steps, 7)).astype(kind) * 1000
+            more = {} if lengths is None else {"lengths": np.array(lengths)}
+            want = reference.run({"x": x}, **more).outputs["y"]
+            np.testing.assert_array_equal(session.run({"x": x}, **more).outputs["y"], want)
+    stream, x = session.stream(3), rng.normal(size=(3, 4, 7)) * 1000
+    want = reference.run({"x": x}).outputs["y"]
+    for t in range(4):
+        np.testing.assert_array_equal(stream.step({"x": x[:, t]})["y"], want[:, t])
     assert session.engine.streams(2) is not None
     assert session.engine.sequences(2, 3, np.float64) is not None
 
@@ -316,20 +313,19 @@ def test_directions(isas: tuple[str, ...], reverse: bool, threads: int) -> None:
     rng = np.random.default_rng(7)
     states = (StateArray("h", (4,), np.int16, 32767), StateArray("c", (4,), np.int32, (1 << 31) - 1))
     for isa in isas:
-        with eager_threads(2):
-            tasks = cpu(model_of((difference(rng, 4),), {"x": 4, "d": 4}), isa, threads).tasks
-            for number, bias in enumerate((3, -1000)):
-                loop = StepLoop(leaky_step, (bias,))
-                calls = StepCalls(loop, states, ("layer", number), tasks)
-                x, lengths = ends(rng, -32768, 32767, 3, 6, 4).astype(np.int16), np.array([6, 0, 4])
-                h, c = ends(rng, -99, 99, 3, 4).astype(np.int16), ends(rng, -99, 99, 3, 4).astype(np.int32)
-                own, want = [h.astype(object), c.astype(object)], np.zeros((3, 6, 4), object)
-                plain_steps(loop, x, own, lengths, want, 0, reverse)
-                y = np.zeros((3, 6, 4), np.int16)
-                calls.run(x, (h, c), lengths, y, reverse)
-                np.testing.assert_array_equal(y, want.astype(np.int16))
-                np.testing.assert_array_equal(h, own[0].astype(np.int16))
-                np.testing.assert_array_equal(c, own[1].astype(np.int32))
+        tasks = cpu(model_of((difference(rng, 4),), {"x": 4, "d": 4}), isa, threads).tasks
+        for number, bias in enumerate((3, -1000)):
+            loop = StepLoop(leaky_step, (bias,))
+            calls = StepCalls(loop, states, ("layer", number), tasks)
+            x, lengths = ends(rng, -32768, 32767, 3, 6, 4).astype(np.int16), np.array([6, 0, 4])
+            h, c = ends(rng, -99, 99, 3, 4).astype(np.int16), ends(rng, -99, 99, 3, 4).astype(np.int32)
+            own, want = [h.astype(object), c.astype(object)], np.zeros((3, 6, 4), object)
+            plain_steps(loop, x, own, lengths, want, 0, reverse)
+            y = np.zeros((3, 6, 4), np.int16)
+            calls.run(x, (h, c), lengths, y, reverse)
+            np.testing.assert_array_equal(y, want.astype(np.int16))
+            np.testing.assert_array_equal(h, own[0].astype(np.int16))
+            np.testing.assert_array_equal(c, own[1].astype(np.int32))
 
 
 def traced_step(contract: Any) -> Step:
@@ -370,7 +366,6 @@ def test_cells_without_a_kernel(threads: int) -> None:
     with (
         mock.patch.object(type(layer), "direction_loop", direction_loop, create=True),
         mock.patch.object(recurrent, "CODES", {}),
-        eager_threads(2),
     ):
         engine, trace = cpu(model, None, threads), Trace()
         engine.warm_up(None, None, None)

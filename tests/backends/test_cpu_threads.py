@@ -1,4 +1,4 @@
-"""The CPU backend's ways to use threads change nothing: pool, gang, many Python threads on one session, a forked child."""
+"""The CPU backend's ways to use threads change nothing: pool, team, many Python threads on one session, a forked child."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
@@ -21,10 +19,9 @@ from models import Shape
 
 from backends.generators import (
     Case,
-    GangOfThreads,
     assert_equal,
     cases,
-    eager_threads,
+    eager,
     few,
     fewest,
     integers,
@@ -32,13 +29,8 @@ from backends.generators import (
     quantized_or_refused,
 )
 from backends.isa_choice import isas_and_cells
-from qrnn.backends.cpu import crew, engine, packed, pools
-from qrnn.backends.cpu.barrier import GANGS_WORK
-from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.jit import jit
-from qrnn.backends.cpu.kinds import recurrent
-from qrnn.backends.cpu.wanted import Kernel
+from qrnn.backends.cpu.threads import pool, team, team_loops
+from qrnn.backends.cpu.warm_up import wanted_by
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -53,19 +45,11 @@ def _case(cell: str, after: bool, hidden: int, sequences: int = 1, steps: int = 
     )
 
 
-@pytest.fixture
-def eager() -> Iterator[None]:
-    """Every layer is big enough for threads, and there are cores for three."""
-    with eager_threads(3):
-        yield
-
-
-@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
-@pytest.mark.usefixtures("eager")
+@pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.shard_by("isa", "cell", "after")
 @pytest.mark.parametrize("hidden", [pytest.param(size, marks=pytest.mark.matrix) for size in (1, 2, 16)] + [7, 40])
 @isas_and_cells
-def test_a_gang_equals_the_reference(isa: str, cell: str, after: bool, hidden: int) -> None:
+def test_a_team_equals_the_reference(isa: str, cell: str, after: bool, hidden: int) -> None:
     """Odd sizes, fewer units than threads, more steps than a block of input products; traced runs use the plain kernels."""
     case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
     model = case.quantized()
@@ -73,79 +57,66 @@ def test_a_gang_equals_the_reference(isa: str, cell: str, after: bool, hidden: i
     traced = hidden == 7
     want, _ = integers(Session(model, "reference"), batch, traced=traced)
     for threads in (2, 3):
-        GangOfThreads.sizes.clear()
-        assert_equal(want, integers(Session(model, "cpu", threads, isa), batch, traced=traced)[0])
-        assert GangOfThreads.sizes == [threads] * 2, "a direction was not shared"
+        before = team.team_workers()
+        session = Session(model, "cpu", threads, isa, tuning=eager(3))
+        assert_equal(want, integers(session, batch, traced=traced)[0])
+        assert team.team_workers() - before == 2 * threads, "a direction was not shared"
 
 
-@pytest.fixture
-def gangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every layer is big enough for a gang of the crew, of two."""
-    for module in (engine, recurrent):
-        for name in vars(module).copy():
-            if name.endswith("_MACS"):
-                monkeypatch.setattr(module, name, 1)
-    monkeypatch.setattr(engine, "core_count", lambda: 2)
-
-
-@jit
-def _count(count: Any) -> None:
-    """Instead of what makes the result."""
-    count[0] += 1
-
-
-@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
-@pytest.mark.usefixtures("gangs")
+@pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("isa", [None, "plain"])
-def test_the_crew(isa: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Helpers come, be it at the second call or, on a busy machine, much later; one that does not come is not waited for."""
+def test_helper_threads_that_do_not_come_are_not_waited_for(isa: str | None) -> None:
+    """The calling thread makes the call alone, also where another team is at work; and what waits then is not part of the next team."""
     case = _case("gru", False, hidden=40)
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
-    alone = np.zeros(1, np.int64)
-
-    class NeverAlone(SharedCall):
-        def __init__(self, members: Any, _alone: Any, *arguments: Any) -> None:
-            self.counting = Call(Kernel(__name__, "_count"), alone)
-            super().__init__(members, self.counting, *arguments)
-            self._calls = tuple(members)  # those that work on arrays
-
-    with monkeypatch.context() as patched:
-        patched.setattr(recurrent, "SharedCall", NeverAlone)
-        patched.setattr(packed, "SharedCall", NeverAlone)
-        patched.setattr(recurrent, "_patience", lambda _macs: crew.PATIENCE)
-        session, deadline = Session(model, "cpu", 2, isa), time.monotonic() + 300
-        while True:
-            alone[:] = 0
-            got, _ = integers(session, batch)
-            if not alone[0]:
-                break
-            assert time.monotonic() < deadline, "no gang came together"
-        assert_equal(want, got)
-    session = Session(model, "cpu", 2, isa)
-    for _ in range(20):  # by the gang or alone
-        assert_equal(want, integers(session, batch)[0])
-    crew._POSTS[0] = crew.TAKEN
+    session = Session(model, "cpu", 2, isa, tuning=eager(2))
     assert_equal(want, integers(session, batch)[0])
-    assert crew._POSTS[0] == crew.TAKEN
-    crew._POSTS[0] = crew.FREE
-    with mock.patch.object(crew.Expecting, "wake"):
+    with mock.patch.object(team.Summons, "wake"):
+        hasty = Session(model, "cpu", 2, isa, tuning=eager(2, wake_spins=0))
+        for _ in range(20):  # by the team as long as helper threads are awake, then alone
+            assert_equal(want, integers(hasty, batch)[0])
+    team._MAILBOXES[team.LOCK] = team.TAKEN
+    before = team.team_workers()
+    try:
         assert_equal(want, integers(session, batch)[0])
-    assert crew._POSTS[0] == crew.FREE
+        assert team._MAILBOXES[team.LOCK] == team.TAKEN
+    finally:
+        team._MAILBOXES[team.LOCK] = team.FREE
+    assert team.team_workers() == before
+    assert_equal(want, integers(session, batch)[0])
+    assert team.team_workers() == before + 4
+    assert team._MAILBOXES[team.LOCK] == team.FREE
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("isa", [None, "plain"])
+def test_one_switch_turns_teams_off(isa: str | None) -> None:
+    """No call is made by a team, and none is compiled for one."""
+    case = _case("lstm", True, hidden=40)
+    model = case.quantized()
+    batch, before = case.batch(model), team.team_workers()
+    want, _ = integers(Session(model, "reference"), batch)
+    off = Session(model, "cpu", 2, isa, tuning=eager(2, thread_teams=False))
+    for tuning in (off.engine.tasks.tuning, eager(2, largest_team=1)):  # type: ignore[attr-defined]
+        session = Session(model, "cpu", 2, isa, tuning=tuning)
+        assert_equal(want, integers(session, batch)[0])
+        assert not {k.kernel.module for k in wanted_by(session.engine)} & {team_loops.__name__}  # type: ignore[arg-type]
+    assert team.team_workers() == before
+    on = Session(model, "cpu", 2, isa, tuning=eager(2)).engine
+    assert (team_loops.__name__ in {k.kernel.module for k in wanted_by(on)}) == team.SUPPORTED  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_the_pool_equals_the_reference(cell: str, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_pool", None)
+    monkeypatch.setattr(pool, "_pool", None)
     case = _case(cell, after, hidden=5, sequences=11, steps=9)
     model = case.quantized()
     batch = case.batch(model)
     want, _ = integers(Session(model, "reference"), batch)
-    assert_equal(want, integers(Session(model, "cpu", 3), batch)[0])
-    assert pools._pool is not None, "the pool was not used"
-    pools._pool.shutdown()
+    assert_equal(want, integers(Session(model, "cpu", 3, tuning=eager(3)), batch)[0])
+    assert pool._pool is not None, "the pool was not used"
+    pool._pool.shutdown()
 
 
 def check_threads(case: Case) -> None:
@@ -154,10 +125,9 @@ def check_threads(case: Case) -> None:
     if model is None:
         return
     batch = case.batch(model)
-    with eager_threads(2):
-        sessions = [Session(model, "cpu", threads) for threads in (1, 2)]
-        for traced in (False, True):  # by fused steps where there are any, and by the plain kernels
-            assert_equal(*(integers(session, batch, traced=traced)[0] for session in sessions))
+    sessions = [Session(model, "cpu", threads, tuning=eager(2)) for threads in (1, 2)]
+    for traced in (False, True):  # by fused steps where there are any, and by the plain kernels
+        assert_equal(*(integers(session, batch, traced=traced)[0] for session in sessions))
 
 
 @fewest
@@ -180,13 +150,12 @@ def test_one_thread_equals_two_long(case: Case) -> None:
     check_threads(case)
 
 
-@pytest.mark.usefixtures("gangs")
-@pytest.mark.parametrize("gang", [False, True])
-def test_many_threads_share_one_session(gang: bool) -> None:
-    """Eight Python threads at once: each gets the bits of a run alone, whether it gets the gang or not."""
-    case = _case("gru", False, hidden=13, sequences=1 if gang else 4, steps=40)
+@pytest.mark.parametrize("shared", [False, True])
+def test_many_threads_share_one_session(shared: bool) -> None:
+    """Eight Python threads at once: each gets the bits of a run alone, whether it gets the team or not."""
+    case = _case("gru", False, hidden=13, sequences=1 if shared else 4, steps=40)
     model = case.quantized()
-    session, batch = Session(model, "cpu"), case.batch(model)
+    session, batch = Session(model, "cpu", tuning=eager(2, wake_spins=1 << 16)), case.batch(model)
     want, _ = integers(Session(model, "cpu", 1), batch)
     start = threading.Barrier(8)
 
@@ -194,8 +163,8 @@ def test_many_threads_share_one_session(gang: bool) -> None:
         start.wait()
         return [integers(session, batch)[0] for _ in range(5)]
 
-    with ThreadPoolExecutor(8) as pool:
-        for results in pool.map(work, range(8)):
+    with ThreadPoolExecutor(8) as executor:
+        for results in executor.map(work, range(8)):
             for got in results:
                 assert_equal(want, got)
 
@@ -205,14 +174,13 @@ def _run_in_child(session: Session, batch: Any, answers: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.usefixtures("eager")
 def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_pool", None)
+    monkeypatch.setattr(pool, "_pool", None)
     case = _case("lstm", True, hidden=5, sequences=6, steps=9)
     model = case.quantized()
-    session, batch = Session(model, "cpu", 3), case.batch(model)
+    session, batch = Session(model, "cpu", 3, tuning=eager(3)), case.batch(model)
     want, _ = integers(session, batch)
-    assert pools._pool is not None
+    assert pool._pool is not None
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=_run_in_child, args=(session, batch, answers))
@@ -230,7 +198,7 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> N
     got = answers.get()
     for name, value in want.items():
         np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
-    pools._pool.shutdown()
+    pool._pool.shutdown()
 
 
 FIRST_AT_ONCE = """

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.generators import QUIET, eager_threads
+from backends.generators import QUIET, eager
 from backends.raw_layers import dense_model, ends
 from backends.test_isas import FUSED_ISAS, odd_layouts
 from qrnn.backends import create_engine
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.backends.cpu.kinds import dense
-from qrnn.backends.cpu.kinds.dense import DENSE_MACS, PackedDense
+from qrnn.backends.cpu.kinds.dense import PackedDense
 from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.quant_model import QuantModel
 
@@ -33,20 +33,18 @@ def the_layer(model: QuantModel) -> QuantDense:
     return layer
 
 
-def run(model: QuantModel, x: Any, backend: str, isa: str | None = None, threads: int = 1) -> Any:
-    return create_engine(backend, model, threads, isa).rows(the_layer(model), x)
+def run(model: QuantModel, x: Any, backend: str, isa: str | None = None, tuning: Tuning | None = None) -> Any:
+    return create_engine(backend, model, 1 if tuning is None else tuning.cores, isa, tuning).rows(the_layer(model), x)
 
 
 def check(model: QuantModel, x: Any, isas: tuple[str, ...] = available_isas()) -> None:
     """By one thread with the packed products, whatever the size, and by three."""
     want = run(model, x, "reference")
     for isa in isas:
-        with mock.patch.object(dense, "DENSE_MACS", 1):
-            got = run(model, x, "cpu", isa)
+        got = run(model, x, "cpu", isa, Tuning(dense_macs=1, cores=1))
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want, err_msg=isa)
-        with eager_threads(3):
-            np.testing.assert_array_equal(run(model, x, "cpu", isa, 3), want, err_msg=isa)
+        np.testing.assert_array_equal(run(model, x, "cpu", isa, eager(3)), want, err_msg=isa)
 
 
 def any_inputs(rng: np.random.Generator, vectors: int, inputs: int) -> Any:
@@ -109,7 +107,7 @@ def test_which_products_are_taken(isa: str, vectors: int, inputs: int, rows: int
     engine = create_engine("cpu", model, 1, isa)
     with mock.patch.object(PackedDense, "call", autospec=True, side_effect=PackedDense.call) as packed:
         got = engine.rows(the_layer(model), x)
-    assert packed.called == (isa != PLAIN and vectors * inputs * rows >= DENSE_MACS)
+    assert packed.called == (isa != PLAIN and vectors * inputs * rows >= Tuning().dense_macs)
     np.testing.assert_array_equal(got, run(model, x, "reference"))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,25 +11,23 @@ import pytest
 from backends.raw_layers import FusableShape, ends, fusable_model, matrix4
 from backends.test_isas import CELLS, FUSED_ISAS, LAYOUTS, SIZES, check_raw, run_raw, some_isas
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.barrier import GANGS_WORK
+from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.matrix import GROUP_LEAST
-from qrnn.backends.cpu.packed import FEW_STEPS, FusedForms, FusedRun
+from qrnn.backends.cpu.packed import FusedRun
+from qrnn.backends.cpu.threads import team
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.parts import Operand
 from qrnn.running.session import Session
 
-
-@pytest.fixture
-def outgrown() -> Iterator[None]:
-    """No cache: every weight is read as it is stored where that is ever done."""
-    with mock.patch.object(packed, "cache_bytes", return_value=0):
-        yield
+FEW_STEPS = Tuning().few_steps
+OUTGROWN = {"cache_bytes": 0}
+"""No cache: every weight is read as it is stored where that is ever done."""
 
 
 @pytest.mark.shard_by("cell", "after")
 @pytest.mark.wide(cover=False, keep=1)
-@pytest.mark.usefixtures("outgrown")
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
@@ -42,25 +38,24 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
         shape = FusableShape(cell, after, hidden, inputs, limit, limit, *how, weights=4)
         model = fusable_model(rng, shape)
         for lengths in ((2,), (5, 0), (FEW_STEPS + 1,), (2, 0, 3)) if hidden < 64 else ((2,), (FEW_STEPS,)):
-            check_raw(model, rng, lengths)
+            check_raw(model, rng, lengths, **OUTGROWN)
 
 
 @pytest.mark.wide(cover=False, keep=1)
-@pytest.mark.usefixtures("outgrown")
-@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
+@pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_gangs(cell: CellKind, after: bool) -> None:
+def test_teams(cell: CellKind, after: bool) -> None:
     for hidden, limit, steps in itertools.product((17, 70), (127, 32767), (3, FEW_STEPS + 3)):
         rng = np.random.default_rng(hidden)
         how = (False, True), limit == 127
         model = fusable_model(rng, FusableShape(cell, after, hidden, 40, limit, limit, *how, weights=4))
-        check_raw(model, rng, (steps,), threads=2)
+        check_raw(model, rng, (steps,), threads=2, **OUTGROWN)
 
 
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
 def test_groups_by_four_bits(isa: Any) -> None:
-    """Which `FusedForms` does not choose, but `FusedRun` can."""
+    """Which `FusedVariants` does not choose, but `FusedRun` can."""
     cell, after = CELLS[FUSED_ISAS.index(isa.name) % len(CELLS)]
     for sequences, limit in ((5, 127), (17, 8191)):
         rng = np.random.default_rng(sequences)
@@ -79,25 +74,24 @@ def test_groups_by_four_bits(isa: Any) -> None:
         np.testing.assert_array_equal(c_n, want["c"][:, 0])
 
 
-def forms(weights: int, model_bytes: int, cache: int) -> FusedForms:
+def variants(weights: int, model_bytes: int, cache: int) -> FusedVariants:
     """Of an LSTM with 8 KiB of weights of h."""
     layer = fusable_model(
         np.random.default_rng(0), FusableShape("lstm", True, 32, 32, weights=weights)
     ).recurrent_layers[0]
     isa = next(i for i in ISAS if i.name == FUSED_ISAS[0])
-    with mock.patch.object(packed, "cache_bytes", return_value=cache):
-        return FusedForms(isa, layer, layer.directions[0], model_bytes)
+    return FusedVariants(isa, layer, layer.directions[0], model_bytes, tuning=Tuning(cache_bytes=cache))
 
 
 @pytest.mark.skipif(not FUSED_ISAS, reason="no instruction set of fused steps")
 def test_the_form_that_is_chosen() -> None:
     """By what is read between two reads of the same weight: those of h in a sequence, the whole model in single steps."""
 
-    def chosen(made: FusedForms, *how: int) -> Any:
+    def chosen(made: FusedVariants, *how: int) -> Any:
         return made.choose(*how).bits
 
     many = FEW_STEPS
-    small, large, part = forms(4, 8192, 1 << 20), forms(4, 1 << 20, 1 << 10), forms(4, 1 << 20, 1 << 14)
+    small, large, part = variants(4, 8192, 1 << 20), variants(4, 1 << 20, 1 << 10), variants(4, 1 << 20, 1 << 14)
     assert chosen(small, 1, many, 1) == chosen(small, 1, 1, 1) == (8, 8)
     assert chosen(large, 1, many, 1) == chosen(large, GROUP_LEAST - 1, many, 1) == (8, 4)
     assert chosen(large, 1, many - 1, 1) == chosen(large, 1, 1, 1) == (4, 4)
@@ -105,7 +99,7 @@ def test_the_form_that_is_chosen() -> None:
     assert chosen(large, 1, many, 16) == (8, 8), "each thread has a cache"
     assert (chosen(part, 1, many, 1), chosen(part, 1, 1, 1)) == ((8, 8), (4, 4))
     assert part.choose(1, 1, 1) is part.choose(1, 2, 1)
-    eight = forms(8, 1 << 20, 0)
+    eight = variants(8, 1 << 20, 0)
     assert chosen(eight, 1, many, 1) == chosen(eight, 1, 1, 1) == (8, 8)
 
 

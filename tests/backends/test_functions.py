@@ -14,7 +14,7 @@ from qrnn import arithmetic
 from qrnn.arithmetic import gates as g
 from qrnn.backends.cpu import functions
 from qrnn.backends.cpu.functions import PLAIN, Function, lookup_of, pack_function, variant_of
-from qrnn.backends.cpu.parts import WORDS
+from qrnn.backends.cpu.parts import INT16_LANES
 from qrnn.backends.cpu.steps import EITHER, SIGNED, UNIT
 from qrnn.backends.cpu.table import SMALL_TABLE, Lookup
 from qrnn.backends.cpu.vector import INT16, Vec
@@ -56,13 +56,13 @@ def check(function: GateFunction, lanes: int, x: Any) -> set[Lookup]:
     """The function in every role that its values fit (in 16-bit lanes, those of int16 or uint16); how its table was looked up."""
     params, tables = [function.params.tolist()], [function.table.tolist()]
     want = [g.evaluate(v, params, tables, 0) for v in x.tolist()]
-    lookup, (low, high) = lookup_of((function,), lanes == WORDS), function.bounds
-    if lanes == WORDS and not lookup.in_words:
+    lookup, (low, high) = lookup_of((function,), lanes == INT16_LANES), function.bounds
+    if lanes == INT16_LANES and not lookup.has_int16_lanes:
         return set()  # such a function's steps have fewer lanes
     record, entries = pack_function(function, lookup)
     record[functions.TABLE_AT] = entries.ctypes.data
     packed, seen = np.array(record, np.int64), set()
-    for bounds in (UNIT, SIGNED) if lanes == WORDS else (UNIT, SIGNED, EITHER):
+    for bounds in (UNIT, SIGNED) if lanes == INT16_LANES else (UNIT, SIGNED, EITHER):
         for variant in (None, variant_of(function)):
             if bounds[0] <= low and high <= bounds[1]:
                 (got,) = kernel(lanes, lookup, bounds, variant)([x], packed)
@@ -99,7 +99,7 @@ def test_functions_that_fused_steps_find_simple(bounds: Bounds, lanes: int) -> N
     for k in range(40):
         function = fusable_function(rng, *bounds, 12, simple=k % 2 == 0)
         seen |= check(function, lanes, some_arguments(rng))
-    assert Lookup.REGISTERS in seen if lanes == WORDS else Lookup.PAIRS in seen
+    assert Lookup.REGISTERS in seen if lanes == INT16_LANES else Lookup.PAIRS in seen
 
 
 ACTIVATIONS = [
@@ -147,12 +147,12 @@ def test_how_tables_are_looked_up() -> None:
     small, large = odd_table([1] * SMALL_TABLE), odd_table([1] * 2 * SMALL_TABLE)
     steep, wild = odd_table([1, 65533]), odd_table([65533, -65533])
     step = quantized_function(Activation("step"))
-    assert lookup_of((small, step), words=True) is Lookup.REGISTERS
-    assert lookup_of((small, large), words=True) is Lookup.WORDS
-    assert lookup_of((small, steep), words=True) is Lookup.REGISTERS
-    assert lookup_of((small, wild), words=True) is Lookup.WIDE
-    assert lookup_of((small, large), words=False) is Lookup.PAIRS
-    assert lookup_of((steep,), words=False) is Lookup.WIDE
+    assert lookup_of((small, step), int16_lanes=True) is Lookup.REGISTERS
+    assert lookup_of((small, large), int16_lanes=True) is Lookup.GATHERED
+    assert lookup_of((small, steep), int16_lanes=True) is Lookup.REGISTERS
+    assert lookup_of((small, wild), int16_lanes=True) is Lookup.WIDE
+    assert lookup_of((small, large), int16_lanes=False) is Lookup.PAIRS
+    assert lookup_of((steep,), int16_lanes=False) is Lookup.WIDE
     assert [variant_of(f) for f in (small, large, steep, step)] == [PLAIN, PLAIN, g.ODD, g.THRESHOLD]
     rng = np.random.default_rng(0)
     for lanes in LANES:

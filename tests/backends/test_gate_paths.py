@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 from models import ROLE_ACTIVATIONS, Shape
 
-from backends.conftest import VARIANTS_OF
+from backends.conftest import FUNCTION_VARIANTS_OF
 from backends.generators import GATES, QUIET, Case, activations, assert_equal, integers, quantized_or_refused
 from backends.raw_layers import raw_model
 from backends.test_isas import FUSED_ISAS, check_raw
@@ -22,7 +22,7 @@ from qrnn.backends import create_engine
 from qrnn.backends.cpu import functions, packed
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import ISAS, available_isas, choose_isa, load, store
-from qrnn.backends.cpu.parts import I64, WORDS
+from qrnn.backends.cpu.parts import I64, INT16_LANES
 from qrnn.backends.cpu.steps import EITHER, UNIT
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import INT16, Vec
@@ -79,8 +79,8 @@ def test_every_gate_goes_by_fused_steps(shape: Shape) -> None:
             assert isinstance(engine, CpuEngine)
             assert engine.plain_directions() == ()
             layer = model.recurrent_layers[0]
-            _, form = packed.forms_of(isa, layer, layer.directions[0], (8, 8))
-            assert form.lookup.in_words == (isa.words and packed.is_simple(layer, layer.directions[0]))
+            _, variant = packed.kernel_variants_of(isa, layer, layer.directions[0], (8, 8))
+            assert variant.lookup.has_int16_lanes == (isa.int16_lanes and packed.is_simple(layer, layer.directions[0]))
 
 
 def test_what_goes_by_plain_loops_is_named() -> None:
@@ -119,21 +119,21 @@ def assert_vectors(instructions: list[Any], lanes: int) -> None:
             assert instruction.opname in ADDRESSES | {"store"}, instruction
 
 
-LAYOUTS = sorted({(isa.in_words() if words else isa).units for isa in ISAS for words in (False, True)})
+LAYOUTS = sorted({(isa.with_int16_lanes() if narrow else isa).units for isa in ISAS for narrow in (False, True)})
 
 
 @pytest.mark.parametrize("lanes", LAYOUTS)
 @pytest.mark.parametrize("lookup", Lookup)
 def test_every_kind_is_emitted_as_vectors(lookup: Lookup, lanes: int) -> None:
     """The switch has a case for each kind of the contract, and no case computes anything lane by lane."""
-    if lookup.in_words != (lanes == WORDS):
+    if lookup.has_int16_lanes != (lanes == INT16_LANES):
         return
 
     def emit(builder: Any, record: Any, at: Any) -> None:
         function = functions.Function.packed(builder, record, lanes, lookup, None)
-        kind = ir.VectorType(ir.IntType(16 if lanes == WORDS else 32), lanes)
+        kind = ir.VectorType(ir.IntType(16 if lanes == INT16_LANES else 32), lanes)
         x = Vec(builder, load(builder, at, kind), *INT16)
-        for part in function(x, UNIT if lookup.in_words else EITHER).parts:
+        for part in function(x, UNIT if lookup.has_int16_lanes else EITHER).parts:
             store(builder, part, at)
 
     instructions = emitted(emit)
@@ -222,11 +222,11 @@ def test_steps_compiled_for_their_functions(number: int) -> None:
     case = Case(Shape(cell, 3, 33, weight=3.0), sequences=3, lengths=(5, 4, 2), scheme=Scheme(gates=gates, input="8"))  # type: ignore[arg-type]
     model, x = case.quantized(), case.data()["x"]
     want = Session(model, "reference").run({"x": x}).outputs["y"]
-    with mock.patch.object(packed, "variants_of", VARIANTS_OF):
+    with mock.patch.object(packed, "function_variants_of", FUNCTION_VARIANTS_OF):
         layer, isa = model.recurrent_layers[0], choose_isa(name)
         assert isa is not None
-        _, form = packed.forms_of(isa, layer, layer.directions[0], (8, 8))
-        assert form.variants == tuple(map(functions.variant_of, layer.directions[0].gates))
+        _, variant = packed.kernel_variants_of(isa, layer, layer.directions[0], (8, 8))
+        assert variant.functions == tuple(map(functions.variant_of, layer.directions[0].gates))
         session = Session(model, "cpu", 1, name)
         np.testing.assert_array_equal(session.run({"x": x}).outputs["y"], want)
         np.testing.assert_array_equal(session.run({"x": x[1:2]}).outputs["y"], want[1:2])

@@ -22,7 +22,7 @@ from backends.generators import (
     Case,
     assert_equal,
     cases,
-    eager_threads,
+    eager,
     integers,
     quantized_or_refused,
 )
@@ -31,10 +31,11 @@ from backends.raw_layers import FusableShape, ends, fusable_model, raw_model
 from qrnn.backends import create_engine
 from qrnn.backends.base import LayerState
 from qrnn.backends.cpu import packed
-from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.isa import ISAS, PLAIN
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.threads import team
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
@@ -94,13 +95,15 @@ def check_case(case: Case, isas: tuple[str, ...] = FUSED_ISAS) -> None:
 
 
 def run_raw(model: QuantModel, start: LayerState, x: Any, lengths: Any, *how: Any) -> dict[str, Any]:
-    """Every tensor and the final state of the one layer; ``how``: backend, threads, isa."""
+    """Every tensor and the final state of the one layer; ``how``: backend, threads, isa, tuning."""
     tensors, final, _ = create_engine(how[0], model, *how[1:]).run({"x": x}, {"rnn": start}, lengths)
     return {**tensors, "h": final["rnn"][0], "c": final["rnn"][1]}
 
 
-def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] | None = None, threads: int = 1) -> None:
-    """Inputs and states up to the ends of their types, a third of them there."""
+def check_raw(
+    model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] | None = None, threads: int = 1, **fields: Any
+) -> None:
+    """Inputs and states up to the ends of their types, a third of them there; ``fields``: of the tuning."""
     layer, lengths = model.recurrent_layers[0], np.asarray(lengths)
     isas = some_isas(layer.cell, layer.linear_before_reset) if isas is None else isas
     N, T = len(lengths), max(1, int(lengths.max()))
@@ -111,13 +114,12 @@ def check_raw(model: QuantModel, rng: Any, lengths: Any, isas: tuple[str, ...] |
         c = ends(rng, -(1 << 31), (1 << 31) - 1, *c.shape).astype(np.int32)
     want = run_raw(model, (h, c), x, lengths, "reference")
     if threads > 1:
-        with eager_threads(threads):
-            for isa in isas:
-                assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", threads, isa))
+        for isa in isas:
+            assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", threads, isa, eager(threads, **fields)))
         return
     with watched(model, len(isas)):
         for isa in isas:
-            assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa))
+            assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, isa, Tuning(**fields)))
     assert_equal(want, run_raw(model, (h, c), x, lengths, "cpu", 1, PLAIN))
 
 
@@ -191,8 +193,8 @@ def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypa
         test_lengths_around_the_steps_computed_ahead(cell, after, flag)
         test_groups_of_sequences(cell, after, flag, limit)
         test_everything_at_its_ends(cell, after, limit, 1)
-        if GANGS_WORK:
-            test_gangs(cell, after, 2)
+        if team.SUPPORTED:
+            test_teams(cell, after, 2)
 
 
 @pytest.mark.shard_by("cell", "after")
@@ -356,10 +358,10 @@ def test_arrays_of_any_layout(isa: str) -> None:
 
 @pytest.mark.shard_by("cell", "after")
 @pytest.mark.wide(cover=False, keep=1)
-@pytest.mark.skipif(not GANGS_WORK, reason="no gangs on this platform")
+@pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_gangs(cell: CellKind, after: bool, threads: int) -> None:
+def test_teams(cell: CellKind, after: bool, threads: int) -> None:
     """Of fewer blocks than threads, and of more."""
     for hidden, limit in itertools.product((1, 17, 70), (127, 32767)):
         rng, simple = np.random.default_rng(hidden), (limit == 127) == (hidden > 1)
@@ -376,8 +378,11 @@ def test_two_sessions_at_once(sequences: int) -> None:
     models = [case.quantized() for case in cases]
     batches = [case.batch(model) for case, model in zip(cases, models, strict=True)]
     wants = [integers(Session(m, "reference"), b)[0] for m, b in zip(models, batches, strict=True)]
-    with eager_threads(2), ThreadPoolExecutor(6) as pool:
-        sessions = [Session(m, "cpu", 2, isa) for m, isa in zip(models, (FUSED_ISAS * 2)[:2], strict=True)]
+    with ThreadPoolExecutor(6) as pool:
+        sessions = [
+            Session(m, "cpu", 2, isa, tuning=eager(2, wake_spins=1 << 16))
+            for m, isa in zip(models, (FUSED_ISAS * 2)[:2], strict=True)
+        ]
         jobs = [
             (k, pool.submit(lambda k=k: [integers(sessions[k], batches[k])[0] for _ in range(5)])) for k in (0, 1) * 3
         ]
@@ -386,7 +391,7 @@ def test_two_sessions_at_once(sequences: int) -> None:
                 assert_equal(wants[k], got)
 
 
-LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.in_words())}
+LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.with_int16_lanes())}
 
 
 @pytest.mark.wide
@@ -402,9 +407,9 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
         FusableShape({4: "lstm", 3: "gru", 1: "rnn"}[rows], False, hidden, columns, limit),  # type: ignore[arg-type]
     ).recurrent_layers[0]
     matrix, pre_shift = layer.directions[0].ih, layer.directions[0].pre_shift
-    weights, params, groups, planes = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
+    weights, params, groups, byte_parts = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
     assert weights.ctypes.data % 64 == 0
-    assert planes == (2 if isa.operand_bits == 8 and limit > 127 else 1)
+    assert byte_parts == (2 if isa.operand_bits == 8 and limit > 127 else 1)
     blocks, K = -(-hidden // isa.units), groups * isa.group
     units = np.argsort(isa.unit_order())
     per_block = weights.reshape(blocks, -1)
@@ -421,7 +426,7 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     assert not whole[:, :, columns:].any()
 
     operand = ends(rng, -limit, limit, columns)
-    stored = operand + isa.encoded_offset(planes)  # what the bytes of an encoded operand mean
+    stored = operand + isa.encoded_offset(byte_parts)  # what the bytes of an encoded operand mean
     sums = matrix.weight.astype(np.int64) @ stored
     np.testing.assert_array_equal(params[:, 4, :, ::2], params[:, 1, :, 1::2])
     of_units = params[..., units].transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, :hidden]

@@ -8,21 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.generators import assert_equal, eager_threads
+from backends.generators import assert_equal, eager
 from backends.raw_layers import ends, raw_model
 from qrnn.backends import available_backends, create_engine
 from qrnn.backends.base import Trace
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
 OTHERS = tuple(name for name in available_backends() if name != "reference")
 
 
-def results(model: QuantModel, backend: str, x: Any, lengths: Any, threads: int = 1) -> dict[str, Any]:
+def results(model: QuantModel, backend: str, x: Any, lengths: Any, tuning: Tuning | None = None) -> dict[str, Any]:
     """Tensors, trace and final state of a run from the model's own initial state."""
     trace = Trace()
     start = Session(model, "reference").initial_state(len(x)).layers
-    tensors, final, _ = create_engine(backend, model, threads).run({"x": x}, start, lengths, trace)
+    tensors, final, _ = create_engine(backend, model, 1 if tuning is None else tuning.cores, tuning=tuning).run(
+        {"x": x}, start, lengths, trace
+    )
     return {**tensors, **{f"trace {k}": v for k, v in trace.arrays.items()}, "h": final["rnn"][0], "c": final["rnn"][1]}
 
 
@@ -35,8 +38,7 @@ def check_raw(seed: int, backend: str) -> QuantModel:
     want = results(model, "reference", x, lengths)
     assert_equal(want, results(model, backend, x, lengths))
     if backend == "cpu" and seed % 4 == 0:
-        with eager_threads(2):
-            assert_equal(want, results(model, backend, x, lengths, threads=2))
+        assert_equal(want, results(model, backend, x, lengths, eager(2)))
     return model
 
 

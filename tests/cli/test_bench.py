@@ -11,7 +11,7 @@ import pytest
 from models import Shape, make_model
 
 from cli.running import Workplace
-from qrnn.backends.cpu.pools import core_count
+from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.conversion import quantize
 from qrnn.model.file import save
 from qrnn.quantization.scheme import Scheme

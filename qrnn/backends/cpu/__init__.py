@@ -1,4 +1,4 @@
-"""The CPU backend: the contract's functions compiled by Numba, sequences spread over threads, long rows over a gang of threads."""
+"""The CPU backend: the contract's functions compiled by Numba, sequences spread over threads, long rows over the workers of a thread team."""
 
 from qrnn.backends.cpu.engine import CpuEngine
 

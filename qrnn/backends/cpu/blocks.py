@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import cells, fixedpoint
-from qrnn.backends.cpu.isa import Isa, const, copy_words, load, store
+from qrnn.backends.cpu.isa import Isa, const, copy_int16, load, store
 from qrnn.backends.cpu.parts import I32, for_range, vector_type
 from qrnn.backends.cpu.steps import (
     FRAC,
@@ -23,10 +23,10 @@ from qrnn.backends.cpu.steps import (
     Q15,
     REQUANTIZED,
     SIGNED,
-    Form,
+    KernelVariant,
     Step,
     block_params,
-    panels,
+    half_blocks,
 )
 from qrnn.backends.cpu.vector import INT16, Vec, lift
 from qrnn.model.cell_formats import (
@@ -51,7 +51,7 @@ def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], li
     params, size, halves = block_params(step, block), 4 * isa.units, range(isa.halves)
     if step.accumulators is None:
         starts = step.biases(params, first, count, halves)
-        accs = step.dots(panels(step, block, first, count), [args["now"]], count, starts)[0]
+        accs = step.dots(half_blocks(step, block, first, count), [args["now"]], count, starts)[0]
     xs_base = b.add(args["xs"], b.mul(block, args["xs_block"]))
     xs, hs, shifts = [], [], []
     for k in range(count):
@@ -98,9 +98,9 @@ def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
         found: Vec = lift(cells.preactivation)(x, hs[k], shifts[k])
         return found
 
-    old = step.vector(c_at, *INT32) if step.form.peephole else None
+    old = step.vector(c_at, *INT32) if step.variant.peephole else None
     pre = [argument(k, None if k == g else old) for k in range(o)]
-    if not step.form.peephole:
+    if not step.variant.peephole:
         pre.append(argument(o))
     i = step.activate(0, pre[0])
     f: Any = fixedpoint.Q15_ONE
@@ -110,20 +110,20 @@ def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
         f = step.activate(1, pre[1]) if own else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
         frac = step.gate_frac(FORGET_FRAC)
     candidate = step.activate(g, pre[g])
-    out = None if step.form.peephole else step.activate(o, pre[o])
+    out = None if step.variant.peephole else step.activate(o, pre[o])
     c = lift(cells.lstm_cell_state)(i, f, candidate, step.vector(c_at, *INT32), frac, step.format(PRODUCT))
     step.store(c, c_at)
     if out is None:
         out = step.activate(o, argument(o, c))
-    finer = 2 if step.simple else 1 if step.form.spans else 0
+    finer = 2 if step.simple else 1 if step.variant.spans else 0
     a = step.activate(o + 1, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, finer)))
-    shift = Q15 if step.simple and not step.form.rescaled else step.format(HIDDEN)
+    shift = Q15 if step.simple and not step.variant.rescaled else step.format(HIDDEN)
     _finish(step, block, lift(cells.lstm_hidden_state)(out, a, shift))
 
 
 def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
     h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
-    shift = 0 if step.simple and not step.form.rescaled else step.format(CANDIDATE, *FRAC)
+    shift = 0 if step.simple and not step.variant.rescaled else step.format(CANDIDATE, *FRAC)
     _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, step.gate_frac(UPDATE_FRAC), shift))
 
 
@@ -218,17 +218,17 @@ STEP_ARGS = (
     "h",
     "c",
     "groups",
-    "planes",
+    "byte_parts",
 )
-"""What `emit_step` takes by name: addresses, with the bytes between two blocks' inputs' parts; then the groups of h's columns and the planes
-of operand bytes."""
+"""What `emit_step` takes by name: addresses, with the bytes between two blocks' inputs' parts; then the groups of h's columns and the parts
+of operands."""
 
 
 def emit_step(
     builder: Any,
     isa: Isa,
     name: str,
-    form: Form,
+    variant: KernelVariant,
     values: Sequence[Any],
     first: Any,
     last: Any,
@@ -236,7 +236,7 @@ def emit_step(
 ) -> None:
     """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one."""
     phase = PHASES[name]
-    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, form)
+    step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, variant)
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))
@@ -244,15 +244,15 @@ def emit_step(
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
 
-ENCODE_ARGS = ("x", "x_step", "columns", "tail", "out", "out_step", "shift", "limit", "groups", "planes")
+ENCODE_ARGS = ("x", "x_step", "columns", "tail", "out", "out_step", "shift", "limit", "groups", "byte_parts")
 """What `emit_encode` takes by name: addresses of int16 and of bytes and how far apart vectors are; columns of a vector; room for a block of
-int16; the operands' format, groups of columns, planes of bytes."""
+int16; the operands' format, groups of columns, parts of operands."""
 
 
 def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> None:
     """The operands of ``count`` vectors of int16, encoded; block by block, the last columns from a copy that can be read as a block."""
     args = dict(zip(ENCODE_ARGS, values, strict=True))
-    step = Step(builder, isa, args, 0, Form())
+    step = Step(builder, isa, args, 0, KernelVariant())
     b, units = builder, const(isa.units)
     shift, limit = (b.trunc(args[name], I32) for name in ("shift", "limit"))
     by, most = Vec.scalar(b, shift, isa.units, *FRAC), Vec.scalar(b, limit, isa.units, 1, 32767)
@@ -267,12 +267,12 @@ def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> No
         with for_range(b, const(0), whole) as block:
             encode(step.at(x, block, 2 * isa.units), out, block)
         with b.if_then(b.icmp_signed("!=", rest, const(0))):
-            copy_words(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
+            copy_int16(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
             encode(args["tail"], out, whole)
 
 
 def emit_reorder(builder: Any, isa: Isa, values: Sequence[Any], count: Any, back: bool) -> None:
-    """``count`` blocks of int32 from the first address to the second: units into the order of the panels' rows (`Isa.unit_order`), or back."""
+    """Copy ``count`` blocks of int32 from the first address to the second, with their units in the order of `Isa.unit_order`, or ``back``."""
     source, target = values
     order = isa.unit_order()
     if back:

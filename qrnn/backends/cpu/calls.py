@@ -58,8 +58,10 @@ class Frame:
         self._words[begin : begin + 1 + array.ndim] = address_of(array), *array.shape
 
     def place(self, number: int) -> tuple[Int64Array, int]:
-        """The words, and among them the address of argument ``number``, an array: another may be put there, of the same shape and type, which
-        the caller keeps alive."""
+        """Return the words, and the index of the one that is the address of argument ``number``, an array.
+
+        The address of another array may be put there, of the same shape and type, which the caller keeps alive.
+        """
         return self._words, self._begins[number]
 
 

@@ -19,7 +19,7 @@ from qrnn import arithmetic
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
-from qrnn.backends.cpu.tasks import ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, Scratch, StateArray, StepLoop
@@ -150,7 +150,7 @@ class _Loop:
         """For all rows, now."""
         how = Reused(self._key, self.call, 1 + len(self._parameters))
         work = _work(self._parameters, sum(a[0].size for a in arrays) if len(arrays[0]) else 0)
-        self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+        self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
 
 
 class DefinedRows(LayerRun):
@@ -162,11 +162,13 @@ class DefinedRows(LayerRun):
         self._loops = [_Loop(found, (layer.name, k), tasks) for k, found in enumerate(layer.row_loops())]
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         (output,) = self._layer.outputs
         place, out = walk.place_of(output), walk.tensors[output]
         return [loop.call(place, [*(walk.source(name) for name in loop.inputs), out]) for loop in self._loops]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (output,) = self._layer.outputs
         given = {name: np.ascontiguousarray(x) for name, x in zip(self._layer.inputs, inputs, strict=True)}
         out = np.empty((len(inputs[0]), self.model.tensors[output].features), np.int16)
@@ -216,7 +218,7 @@ class StepCalls:
         how = Reused((self._key, "steps", reverse, past), lambda control, a: self.call(control, a, reverse, past), 4)
         if N:
             work = (T + past) * _work(self._parameters, F + out.shape[2])
-            self._tasks.in_tasks(arrays, how, work, TASK_MACS)
+            self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
         for state, after in zip(states, kept, strict=True):
             if after is not state:
                 state[...] = after
@@ -248,12 +250,15 @@ class DefinedSteps(LayerRun):
 
     @property
     def has_calls(self) -> bool:
+        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
         return False
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
         return []
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         return []
 
     def steps(
@@ -269,6 +274,7 @@ class DefinedSteps(LayerRun):
         return np.ascontiguousarray(out[:, :out_rows]), written
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        """Yield the calls that have to be compiled ahead; see `LayerRun.ahead`."""
         yield self._steps.ahead()
 
 

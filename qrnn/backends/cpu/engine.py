@@ -14,17 +14,15 @@ from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.kinds import run_of
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.native import DEFAULT, Code
-from qrnn.backends.cpu.pools import core_count
 from qrnn.backends.cpu.scales import scaling
-from qrnn.backends.cpu.sequences import SEQUENCE_ELEMENTS, CpuSequences
+from qrnn.backends.cpu.sequences import CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
-from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.tasks import Reused, Tasks
+from qrnn.backends.cpu.threads.pool import core_count
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
-
-BOUNDARY_TASK = 1 << 17
-"""Values that one thread converts at a time, at least."""
 
 
 class CpuEngine(Engine):
@@ -32,6 +30,7 @@ class CpuEngine(Engine):
 
     name = "cpu"
     takes_isa = takes_cache = True
+    tuning_type = Tuning
 
     def __init__(
         self,
@@ -46,7 +45,9 @@ class CpuEngine(Engine):
         super().__init__(model, threads, isa, tuning)
         self.isa = choose_isa(isa) if here else find_isa(isa)
         self.code = DEFAULT if cache is None else Code(cache)
-        self.tasks = Tasks(min(threads or core_count(), core_count()), self.isa, self.code)
+        chosen = tuning if isinstance(tuning, Tuning) else Tuning()
+        cores = chosen.cores or core_count()
+        self.tasks = Tasks(min(threads or cores, cores), self.isa, self.code, chosen)
         self.layer_runs: Mapping[str, LayerRun] = {
             layer.name: run_of(layer, model, self.tasks) for layer in model.layers
         }
@@ -57,6 +58,7 @@ class CpuEngine(Engine):
         return tuple(name for run in self.layer_runs.values() for name in run.plain_directions)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
+        """Return real values as int16 of a tensor's format; see `Engine.quantize`."""
         x = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
         out = np.empty(x.shape, np.int16)
 
@@ -66,10 +68,11 @@ class CpuEngine(Engine):
             )
 
         how = Reused(("quantize", fmt.scale, fmt.limit, x.dtype.char), make, 1)
-        self.tasks.in_tasks((x, out), how, x.shape[1], BOUNDARY_TASK)
+        self.tasks.in_tasks((x, out), how, x.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
+        """Return the real values of integers; see `Engine.dequantize`."""
         if len(fmt.scale) > 1:
             return super().dequantize(q, fmt)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
@@ -79,15 +82,17 @@ class CpuEngine(Engine):
             return self.tasks.call("boundary", "dequantize_whole", control, *arrays, fmt.scales)
 
         how = Reused(("dequantize", fmt.scale, q.dtype.char), make, 1)
-        self.tasks.in_tasks((out, flat), how, flat.shape[1], BOUNDARY_TASK)
+        self.tasks.in_tasks((out, flat), how, flat.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(q.shape)
 
     def recurrent(
         self, layer: QuantLayer, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run the layer over a padded batch; see `Engine.recurrent`."""
         return self.layer_runs[layer.name].recurrent(x, state, lengths, trace)
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         return self.layer_runs[layer.name].rows(*inputs)
 
     def steps(
@@ -100,18 +105,21 @@ class CpuEngine(Engine):
         return self.layer_runs[layer.name].steps(x, states, lengths, out_rows, past)
 
     def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
+        """Compile what runs and streams of these sizes need, and return True; see `Engine.warm_up`."""
         from qrnn.backends.cpu.warm_up import wanted_by
 
         self.code.addresses(wanted_by(self, batch, steps, streams))
         return True
 
     def streams(self, capacity: int) -> CpuStreams | None:
+        """Return rows for streams as lists of calls, or None where a layer has none; see `Engine.streams`."""
         return CpuStreams(self, capacity) if self._has_calls else None
 
     def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
+        """Return rows for whole sequences as lists of calls, or None where these are too large or a layer has none; see `Engine.sequences`."""
         widest = max(fmt.features for fmt in self.model.tensors.values())
-        if not self._has_calls or size * steps * widest > SEQUENCE_ELEMENTS:
+        if not self._has_calls or size * steps * widest > self.tasks.tuning.sequence_values:
             return None
         work, workers = max((run.most_macs for run in self.layer_runs.values()), default=0), self.tasks.workers
-        shares = min(workers, size, max(1, size * steps * work // FUSED_TASK_MACS)) if size > 1 else 1
+        shares = min(workers, size, max(1, size * steps * work // self.tasks.tuning.fused_task_macs)) if size > 1 else 1
         return CpuSequences(self, size, steps, real, shares)

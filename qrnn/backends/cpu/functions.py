@@ -1,6 +1,6 @@
 """Gate functions as the fused steps read them, and their evaluation for a block's lanes: `gates.evaluate` of the contract, lifted.
 
-A packed function is a record of `GATE_WORDS` int64: the columns `gates.KIND`, `COLUMNS` of the contract's ``params``, the address of its
+A packed function is a record of `GATE_FIELDS` int64: the columns `gates.KIND`, `COLUMNS` of the contract's ``params``, the address of its
 table, and the table's tilt (`qrnn.backends.cpu.table`). The contract's `evaluate` branches on the kind; here it is run once for each kind that
 the record may hold, with that kind for a constant and the other columns read at run time, and compiled code branches between the results.
 """
@@ -55,15 +55,15 @@ LINES: dict[int, Bounds] = {
 """What `GateFunction` proves of x · slope + intercept."""
 
 FIRST_COLUMN = g.OUT_FRAC + 1
-GATE_WORDS = 8
+GATE_FIELDS = 8
 TABLE_AT, TILT_AT = 6, 7
 
 
 class _Row:
     """A row of the contract's ``params``, of one kind: its other columns are run-time numbers, the same in every lane."""
 
-    def __init__(self, builder: Any, lanes: int, variant: int, words: list[Any], values: Bounds) -> None:
-        self._builder, self._lanes, self._words, self._values = builder, lanes, words, values
+    def __init__(self, builder: Any, lanes: int, variant: int, fields: list[Any], values: Bounds) -> None:
+        self._builder, self._lanes, self._fields, self._values = builder, lanes, fields, values
         self._plain, self._kind = variant == PLAIN, g.ODD if variant == PLAIN else variant
         self._low: Vec | None = None
 
@@ -73,7 +73,7 @@ class _Row:
         bounds = (PLAIN_COLUMNS if self._plain else {}).get(column, COLUMNS[self._kind][column]) or self._values
         if bounds[0] == bounds[1]:
             return bounds[0]
-        found = Vec.scalar(self._builder, self._words[column - FIRST_COLUMN], self._lanes, *bounds)
+        found = Vec.scalar(self._builder, self._fields[column - FIRST_COLUMN], self._lanes, *bounds)
         if bounds == INT32:
             found.sums = LINES[self._kind]
         if self._kind == g.RAMP and column == g.LOW:
@@ -97,13 +97,13 @@ class Function:
     ) -> None:
         """``columns`` (kind, those from `FIRST_COLUMN` on) and ``table`` (address, tilt): int64."""
         self._builder, self._lanes, self._lookup, self._variant = builder, lanes, lookup, variant
-        self._kind, *self._words = (builder.trunc(word, I32) for word in columns)
+        self._kind, *self._fields = (builder.trunc(word, I32) for word in columns)
         self._table, self._tilt = table[0], builder.trunc(table[1], I32)
 
     @classmethod
     def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, variant: int | None) -> Function:
         """From a record."""
-        *columns, table, tilt = (load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_WORDS))
+        *columns, table, tilt = (load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_FIELDS))
         return cls(builder, columns, (table, tilt), lanes, lookup, variant)
 
     @classmethod
@@ -135,10 +135,10 @@ class Function:
         return Vec(b, values, *bounds)
 
     def _of(self, variant: int, x: Vec, bounds: Bounds) -> Vec:
-        tilted = self._lookup.in_words and variant != PLAIN
+        tilted = self._lookup.has_int16_lanes and variant != PLAIN
         tilt = Vec.scalar(self._builder, self._tilt, self._lanes, -1, 1) if tilted else None
         table = Table(self._builder, self._table, self._lookup, bounds, tilt)
-        row = _Row(self._builder, self._lanes, variant, self._words, bounds)
+        row = _Row(self._builder, self._lanes, variant, self._fields, bounds)
         found: Vec = lift(g.evaluate)(x, [row], [table], 0)
         return found.proved(*bounds)
 
@@ -150,12 +150,12 @@ def variant_of(function: GateFunction) -> int:
     return PLAIN if usual and tables.tilt_of(_segments(function)[1]) == 0 else kind
 
 
-def lookup_of(functions: tuple[GateFunction, ...], words: bool) -> Lookup:
-    """How the tables of a direction are looked up together; ``words``: 16-bit lanes may be had."""
+def lookup_of(functions: tuple[GateFunction, ...], int16_lanes: bool) -> Lookup:
+    """How the tables of a direction are looked up together; ``int16_lanes``: 16-bit lanes may be had."""
     segments = [_segments(function) for function in functions]
-    if words and all(tables.tilt_of(differences) is not None for _, differences in segments):
+    if int16_lanes and all(tables.tilt_of(differences) is not None for _, differences in segments):
         small = all(len(entries) <= tables.SMALL_TABLE for entries, _ in segments)
-        return Lookup.REGISTERS if small else Lookup.WORDS
+        return Lookup.REGISTERS if small else Lookup.GATHERED
     return Lookup.PAIRS if all(tables.fits_pairs(*both) for both in segments) else Lookup.WIDE
 
 

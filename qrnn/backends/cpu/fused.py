@@ -1,7 +1,7 @@
 """Whole sequences by fused steps: the loops around `qrnn.backends.cpu.blocks`, compiled once for each cell and instruction set.
 
-`run` goes through one sequence after the other; a gang of ``threads`` may share it, each with blocks of hidden units of its own, meeting once
-a step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates: the functions that raise
+`run` goes through one sequence after the other, which a thread team may share: each worker has blocks of hidden units of its own, and all meet
+once in every step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates: the functions that raise
 NotImplementedError here are put in place by `compiled`.
 
 Every other step goes through the blocks in the opposite order: of weights that are a little larger than a cache, most then stay in it, where
@@ -17,29 +17,30 @@ import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.atomics import arrive, fetch, wait, wait_for_all
-from qrnn.backends.cpu.isa import ISAS, Isa, copy_words
+from qrnn.backends.cpu.isa import ISAS, Isa, copy_int16
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
-from qrnn.backends.cpu.steps import Form
+from qrnn.backends.cpu.steps import KernelVariant
+from qrnn.backends.cpu.threads.atomics import fetch
+from qrnn.backends.cpu.threads.team_loops import arrive, wait, wait_for_all
 
 
 @jit
-def encode(x: Any, first: int, shift: int, limit: int, out: Any, words: bool, planes: int, offsets: Any) -> None:
+def encode(x: Any, first: int, shift: int, limit: int, out: Any, wide: bool, byte_parts: int, offsets: Any) -> None:
     """Operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`. Padding stays as it is."""
-    plane = out.shape[0] // planes
+    part = out.shape[0] // byte_parts
     for k in range(first, x.shape[0]):
         value = to_operand(x[k], shift, limit)
-        if words:
+        if wide:
             out[2 * k] = np.uint8(value & 255)
             out[2 * k + 1] = np.uint8((value >> 8) & 255)
-        elif planes == 1:
+        elif byte_parts == 1:
             out[k] = np.uint8((value + offsets[0]) & 255)
         else:
             out[k] = np.uint8(((value >> 8) + offsets[0]) & 255)
-            out[plane + k] = np.uint8((value + offsets[1]) & 255)
+            out[part + k] = np.uint8((value + offsets[1]) & 255)
 
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
@@ -73,7 +74,7 @@ def input_product(values: Any, vectors: int, first: int, last: int) -> None:
 
 
 def into_rows(values: Any, count: int) -> None:
-    """`blocks.emit_reorder` of units into the order of the panels' rows."""
+    """`blocks.emit_reorder` of units into the order of the half blocks' rows."""
     raise NotImplementedError
 
 
@@ -84,12 +85,12 @@ def out_of_rows(values: Any, count: int) -> None:
 
 def product_pieces(product: Any, count: int, size: int, first_block: int, first: int, last: int) -> None:
     """Pieces first … last - 1 of a product (`matrix.PRODUCT_ARGS`) of ``count`` vectors: so many of them at a time, block by block."""
-    weights, params, operands, row, out, out_row, out_block, groups, planes, sums = product
+    weights, params, operands, row, out, out_row, out_block, groups, byte_parts, sums = product
     of_block = -(-count // size)
     for piece in range(first, last):
         block, begin = first_block + piece // of_block, piece % of_block * size
         own = (
-            weights, params, operands + begin * row, row, out + begin * out_row, out_row, out_block, groups, planes, sums,
+            weights, params, operands + begin * row, row, out + begin * out_row, out_row, out_block, groups, byte_parts, sums,
         )  # fmt: skip
         input_product(own, min(size, count - begin), block, block + 1)
 
@@ -102,7 +103,7 @@ def joined(before: Any, value: int, after: Any) -> Any:
 
 @jit
 def fetch_row(at: int, size: int, threads: int) -> None:
-    """Bring the bytes of an operand vector here that other threads of a gang wrote."""
+    """Bring the bytes of an operand vector here that other workers of a team wrote."""
     if threads > 1:
         for line in range(0, size, CACHE_LINE):
             fetch(at + line)
@@ -119,7 +120,7 @@ def release(config: int) -> None:
 
 
 def copy_units(values: Any) -> None:
-    """`isa.copy_words` to an address, from an address, of so many: compiled slices go element by element."""
+    """`isa.copy_int16` to an address, from an address, of so many: compiled slices go element by element."""
     raise NotImplementedError
 
 
@@ -139,14 +140,14 @@ def run(
 ) -> None:  # fmt: skip
     """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1].
 
-    coding (words, offsets); ih, hh (weights, params, groups, planes); functions, formats: packed; x [N, T, I] int16; h [N, H],
-    c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `qrnn.backends.cpu.packed.scratch`.
+    coding: `packed.OperandCoding`; ih, hh: `packed.PackedMatrix`; functions, formats: packed; x [N, T, I] int16; h [N, H],
+    c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`.
     """
     n0, n1 = place[FIRST], place[LAST]
     me, threads = team
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
-    words, offsets = coding
-    hh_weights, hh_params, groups, planes = hh
+    wide, offsets = coding
+    hh_weights, hh_params, groups, byte_parts = hh
     H, last = h.shape[1], h_now.shape[0] // UNITS
     first_block, last_block = me * last // threads, (me + 1) * last // threads
     u0, u1 = first_block * UNITS, min(last_block * UNITS, H)
@@ -167,7 +168,7 @@ def run(
         length = lengths[n]
         if me == 0:
             copy_units((at_h, address(h) + n * h.strides[0], H))
-            encode(h[n], 0, formats[0], formats[1], operands[0], words, planes, offsets)
+            encode(h[n], 0, formats[0], formats[1], operands[0], wide, byte_parts, offsets)
             for u in range(c.shape[1]):
                 c_now[c_places[u]] = c[n, u]
         now, following = address(operands[0]), address(operands[1])
@@ -177,7 +178,7 @@ def run(
         for step in range(length):
             slot = step % AHEAD
             if slot == 0:
-                # A thread alone computes the inputs' part of these steps; a member of a gang that of the next ones, while it waits for others.
+                # A thread alone computes the inputs' part of these steps; a worker of a team that of the next ones, while it waits for others.
                 begin = step + AHEAD if threads > 1 and step > 0 else step
                 for ahead in range(begin, step + (buffers - 1) * AHEAD + 1, AHEAD):
                     count = max(0, min(AHEAD, length - ahead))
@@ -189,7 +190,7 @@ def run(
                         product_pieces(product, count, AHEAD, first_block, 0, last_block - first_block)
                         pieces = 0
             xs_now = at_xs + step // AHEAD % buffers * xs_buffer + slot * xs_step
-            states = (xs_now, xs_block, at_h, address(c_now), groups, planes)
+            states = (xs_now, xs_block, at_h, address(c_now), groups, byte_parts)
             step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
             first, end = pieces * slot // AHEAD, pieces * (slot + 1) // AHEAD
             if TWO_PHASES:
@@ -225,16 +226,16 @@ def run_group(
 
     The longest come first: those that still run are the first ``active``.
 
-    Arguments as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
+    Arguments as for `run`; scratch: `packed.GroupScratch`.
     """
     n0, n1 = place[FIRST], place[LAST]
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
-    words, offsets = coding
-    hh_weights, hh_params, groups, planes = hh
+    wide, offsets = coding
+    hh_weights, hh_params, groups, byte_parts = hh
     H, last = h.shape[1], h_now.shape[1] // UNITS
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
-    states = (address(h_now), address(c_now), groups, planes)
+    states = (address(h_now), address(c_now), groups, byte_parts)
     row = operands.shape[2]
     h_step = 2 * h_now.shape[1]
     # Rows of one block lie together, since the steps go through them block by block.
@@ -259,7 +260,7 @@ def run_group(
         for k in range(active):
             n = order[k]
             copy_units((address(h_now) + k * h_step, address(h) + n * h.strides[0], H))
-            encode(h[n], 0, formats[0], formats[1], operands[0, k], words, planes, offsets)
+            encode(h[n], 0, formats[0], formats[1], operands[0, k], wide, byte_parts, offsets)
             for u in range(c.shape[1]):
                 c_now[k, c_places[u]] = c[n, u]
         count, width, begun, done = active, active, 0, 0
@@ -296,16 +297,16 @@ def run_group(
     release(0)
 
 
-def tick(
+def step_streams(
     coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, scratch: Any, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any
 ) -> None:  # fmt: skip
     """One step of streams rows[place[0]] … rows[place[1] - 1], `VECTORS` at a time.
 
     Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
-    Arguments else as for `run`; scratch: `qrnn.backends.cpu.packed.group_scratch`.
+    Arguments else as for `run`; scratch: `packed.GroupScratch`.
     """
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, _ = scratch
-    hh_weights, hh_params, groups, planes = hh
+    hh_weights, hh_params, groups, byte_parts = hh
     H, I, last = h.shape[1], x.shape[1], h_now.shape[1] // UNITS
     whole = c.shape[1] // UNITS
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
@@ -315,7 +316,7 @@ def tick(
     strides = (row, row, row, z_row, xs_row, h_row, c_row)
     at_now, at_following, at_reset = address(operands[0]), address(operands[1]), address(reset)
     at_z, at_xs, at_h, at_c, at_x = address(z), address(xs), address(h_now), address(c_now), address(x_operands)
-    h_encoding = (at_h, h_row, H, address(tails), at_now, row, formats[0], formats[1], groups, planes)
+    h_encoding = (at_h, h_row, H, address(tails), at_now, row, formats[0], formats[1], groups, byte_parts)
     x_encoding = (2 * I, I, address(tails), at_x, x_row, formats[2], formats[3], ih[2], ih[3])
     product = (address(ih[0]), address(ih[1]), at_x, x_row, at_xs, xs_row, xs_block, ih[2], ih[3], address(sums))
     together = place[1] - place[0] >= GROUP_LEAST
@@ -335,12 +336,12 @@ def tick(
         lone = active if active < GROUP_LEAST else 0
         for k in range(lone):
             own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
-            states = (xs_block, at_h + k * h_row, at_c + k * c_row, groups, planes)
+            states = (xs_block, at_h + k * h_row, at_c + k * c_row, groups, byte_parts)
             step_blocks((*fixed, at_now + k * row, *own, *states), 0, last, 0)
             if TWO_PHASES:
                 second_phase((*fixed, own[1], *own, *states), 0, last, 0)
         if lone == 0:
-            everyone = (at_following, at_reset, at_z, at_xs, xs_block, at_h, at_c, groups, planes)
+            everyone = (at_following, at_reset, at_z, at_xs, xs_block, at_h, at_c, groups, byte_parts)
             group_step((*fixed, at_now, *everyone), strides, address(sums), active, last)
             if TWO_PHASES:
                 group_second_phase((*fixed, at_reset, *everyone), strides, address(sums), active, last)
@@ -359,20 +360,20 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
     """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
     return {
         "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
-        "copy_units": emitted(lambda b, values: copy_words(b, *values), 1),
+        "copy_units": emitted(lambda b, values: copy_int16(b, *values), 1),
         "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
         "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
     }
 
 
 @cache
-def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: Form, hh: Form) -> Any:
-    """`run`, `run_group` or `tick` for one cell and instruction set: the same code, with the emitted functions put in place.
+def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVariant, hh: KernelVariant) -> Any:
+    """`run`, `run_group` or `step_streams` for one cell and instruction set: the same code, with the emitted functions put in place.
 
-    Form ``ih`` is that of the inputs' products, ``hh`` of the steps.
+    KernelVariant ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
     isa = next(i for i in ISAS if i.name == isa_name)
-    isa = isa.in_words() if hh.lookup.in_words else isa
+    isa = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
     step, group = blocks.emit_step, matrix.emit_group_step
@@ -383,7 +384,7 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: Form, hh
     space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
     gates = blocks.PHASES[first].gates
-    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, form=ih), 4)
+    space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, variant=ih), 4)
     piece = VECTORS if isa.amx else matrix.TILE
     space |= {"UNITS": isa.units, "TWO_PHASES": len(phases) == 2, "PIECE": piece}
     space["product_pieces"] = jit(renamed(product_pieces, f"product_{first}_{isa_name}_{ih.name}", space))

@@ -1,6 +1,6 @@
 """Instruction sets: which this processor has, how each lays out weights and operands, and its dot product in LLVM.
 
-Weights are packed in panels of ``lanes`` rows: for each group of ``group`` columns, the group's weights of row 0, of row 1, …, so that one
+Weights are packed in half blocks of ``lanes`` rows: for each group of ``group`` columns, the group's weights of row 0, of row 1, …, so that one
 vector load brings a group of every row, and one broadcast the operands of that group.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-from qrnn.backends.cpu.parts import I32, I64, WORDS, function_of, splat, vector_type
+from qrnn.backends.cpu.parts import I32, I64, INT16_LANES, function_of, splat, vector_type
 from qrnn.errors import BackendError
 
 X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
@@ -32,7 +32,7 @@ Dot = Callable[[Any, Any, Any, Any], Any]
 class Isa:
     """An instruction set. ``group`` operands of a row are multiplied and summed by one instruction.
 
-    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added; 16-bit ones as a plane of high bytes, likewise, and a plane of
+    ``operand_bits`` 8: operands are stored as bytes with ``offset`` added; 16-bit ones as their high bytes, likewise, and then their
     low bytes, with ``low_offset`` added. 16: as int16.
     """
 
@@ -46,33 +46,34 @@ class Isa:
     low_offset: int = 0
     amx: bool = False
     """Whether products of many vectors go through AMX tiles (`qrnn.backends.cpu.matrix`)."""
-    words: bool = False
+    int16_lanes: bool = False
     """Whether it has what `qrnn.backends.cpu.parts` does with 16-bit lanes."""
     halves: int = 1
-    """Panels of ``lanes`` rows in a block of hidden units."""
+    """Half blocks of ``lanes`` rows in a block of hidden units; one "half" may be the whole block."""
     machines: tuple[str, ...] = X86
     """The architecture that has it."""
-    outgrown: float = 0.75
-    """So many second-level caches of bytes are read in less time as four-bit weights, though these take more instructions; measured on x86."""
 
     @property
     def units(self) -> int:
         """Hidden units of a block: what goes through the gates at once."""
         return self.lanes * self.halves
 
-    def in_words(self) -> Isa:
+    def with_int16_lanes(self) -> Isa:
         """With blocks for 16-bit lanes, if it can."""
-        return replace(self, halves=WORDS // self.lanes) if self.words else self
+        return replace(self, halves=INT16_LANES // self.lanes) if self.int16_lanes else self
 
     def unit_order(self) -> list[int]:
-        """The units of a block in the order of its panels' rows: as 16-bit lanes are unpacked, so that they are packed in their own order."""
+        """Return the units of a block in the order of its half blocks' rows.
+
+        It is the order in which 16-bit lanes are unpacked, so that they are packed in their own order.
+        """
         if self.halves == 1:
             return list(range(self.lanes))
-        return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(WORDS // 8) for k in range(4)]
+        return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(INT16_LANES // 8) for k in range(4)]
 
     @property
     def operand_size(self) -> int:
-        """Bytes of the operands of one group of columns, in one plane."""
+        """Bytes of the operands of one group of columns, in one part."""
         return self.group * self.operand_bits // 8
 
     def operands(self, builder: Any, address: Any) -> Any:
@@ -85,9 +86,9 @@ class Isa:
         narrow = load(builder, address, vector_type(count, 8))
         return narrow if self.operand_bits == 8 else builder.sext(narrow, vector_type(count, self.operand_bits))
 
-    def encoded_offset(self, planes: int) -> int:
-        """What the offsets add to an operand that is stored in so many planes."""
-        return 256 * self.offset + self.low_offset if planes == 2 else self.offset
+    def encoded_offset(self, byte_parts: int) -> int:
+        """What the offsets add to an operand that is stored in so many parts."""
+        return 256 * self.offset + self.low_offset if byte_parts == 2 else self.offset
 
     def available(self, features: dict[str, bool]) -> bool:
         """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
@@ -129,9 +130,9 @@ def _vpdpbusd(lanes: int) -> Dot:
 
 def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     """Two int16 operands times two weights, bytes widened to int16, summed into 32 bits: no sum can leave them."""
-    words, kind = vector_type(16, 16), vector_type(8, 32)
-    function = function_of(builder.module, "llvm.x86.avx2.pmadd.wd", kind, [words, words])
-    return builder.add(acc, builder.call(function, [builder.bitcast(operands, words), weights]))
+    int16, kind = vector_type(16, 16), vector_type(8, 32)
+    function = function_of(builder.module, "llvm.x86.avx2.pmadd.wd", kind, [int16, int16])
+    return builder.add(acc, builder.call(function, [builder.bitcast(operands, int16), weights]))
 
 
 def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
@@ -144,7 +145,7 @@ def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
 
-def copy_words(builder: Any, to: Any, at: Any, count: Any) -> None:
+def copy_int16(builder: Any, to: Any, at: Any, count: Any) -> None:
     """``count`` int16 from one address to another."""
     pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (to, at)]
     kinds = [p.type for p in pointers]
@@ -153,10 +154,10 @@ def copy_words(builder: Any, to: Any, at: Any, count: Any) -> None:
 
 
 ISAS = (
-    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, words=True),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), words=True),
+    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, int16_lanes=True),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
-    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, outgrown=2.0),
+    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
     # low bytes are unsigned, the operands of sdot are not
     Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),
 )
@@ -184,8 +185,10 @@ _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 
 @cache
 def host_features() -> dict[str, bool]:
-    """The LLVM features of this processor, or those of them that Numba's variables leave: ``NUMBA_CPU_FEATURES``, ``NUMBA_ENABLE_AVX`` and
-    ``NUMBA_CPU_NAME``, of which generic has none."""
+    """Return the LLVM features of this processor, or those of them that Numba's variables of the environment leave.
+
+    These are ``NUMBA_CPU_FEATURES``, ``NUMBA_ENABLE_AVX`` and ``NUMBA_CPU_NAME``, of which generic has no feature.
+    """
     given, name = os.environ.get("NUMBA_CPU_FEATURES"), os.environ.get("NUMBA_CPU_NAME", "")
     if given is None and name.lower() == "generic":
         given = ""

@@ -1,7 +1,7 @@
 """The loops of the CPU backend. All arithmetic is the contract's; these functions own order, layout and threads.
 
-A gang of ``threads`` shares one sequence: each owns the hidden units [u0, u1) of every gate and meets the others once a step. A gang of
-one is the ordinary case. Axes: t steps, r rows (gate · H + unit), u units, k columns.
+A thread team shares one sequence: each worker owns the hidden units [u0, u1) of every gate and meets the others once in every step. A team
+of one worker is the ordinary case. Axes: t steps, r rows (gate · H + unit), u units, k columns.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from qrnn.arithmetic.fixedpoint import (
     to_operand,
 )
 from qrnn.arithmetic.gates import evaluate, exp_weight, softmax_divide
-from qrnn.backends.cpu.atomics import wait_for_all
 from qrnn.backends.cpu.block_sizes import BLOCK
 from qrnn.backends.cpu.functions import LANES, emit_rows
 from qrnn.backends.cpu.jit import emitted, jit
 from qrnn.backends.cpu.memory import address
+from qrnn.backends.cpu.threads.team_loops import wait_for_all
 from qrnn.model.cell_codes import COUPLED, FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, ONE, OWN_GATE, SOFTMAX
 from qrnn.model.cell_formats import (
     ARGUMENT,
@@ -193,7 +193,7 @@ def gru_reset_before_n(
 
 @jit
 def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work: Any, u0: int, u1: int) -> None:
-    """h [H] of units u0 … u1 - 1."""
+    """Compute h [H] of units u0 … u1 - 1."""
     out = work[2]
     gate_rows(hh, gates, 0, xs, now, work, h.shape[0], u0, u1)
     for u in range(u0, u1):
@@ -216,7 +216,7 @@ def softmax_rows(table: Any, in_frac: int, x: Any, out: Any, weights: Any) -> No
 
 @jit
 def project(projection: Any, hidden: Any, operand: Any, sums: Any, weights: Any, h: Any) -> None:
-    """h [P] from ``hidden`` [H]; operand [H] int16, sums [P] int32 and weights [P] int64 are scratch."""
+    """Compute h [P] from ``hidden`` [H]; operand [H] int16, sums [P] int32 and weights [P] int64 are scratch."""
     matrix, pre_shift, params, tables, formats = projection
     kind, shift, limit, in_frac, out_shift = formats
     for k in range(hidden.shape[0]):
@@ -254,10 +254,9 @@ def run_sequences(
 ) -> None:
     """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
-    ih, hh (weight, bias, multiplier, left_shift); gates (pre_shift, params, tables, peephole); projection as `project` reads it, with an
-    empty matrix where there is none; formats [12] int64 (`pack_formats`); x [N, T, I] int16; h [N, P], c [N, H or 0]: initial states,
-    replaced by the final ones; y [N, T, P]; trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted;
-    scratch: what `qrnn.backends.cpu.plain.scratch` makes.
+    ih, hh: `plain.PlainMatrix`; gates: `plain.PlainGates`; projection: `plain.PlainProjection`; formats [12] int64 (`pack_formats`);
+    x [N, T, I] int16; h [N, P], c [N, H or 0]: initial states, replaced by the final ones; y [N, T, P];
+    trace (pre [N, T, R] int16, c [N, T, H] int32), of zero steps when not wanted; scratch: `plain.PlainScratch`.
     """
     n0, n1, me, threads = place
     operands, hidden, x_scratch, all_xs, all_pre, all_hs, all_out, sums, weights, flags = scratch

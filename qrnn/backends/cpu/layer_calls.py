@@ -60,7 +60,7 @@ class LayerCalls(ABC):
             if tensor == whole and len(scale) == 1:
                 calls.append(self.tasks.call("boundary", "dequantize_whole", place, out, q, scale))
                 continue
-            which = words(indices), words(positions)
+            which = as_int64(indices), as_int64(positions)
             calls.append(self.tasks.call("boundary", "dequantize", place, out, q, scale, *which))
         return calls
 
@@ -75,24 +75,26 @@ class StreamCalls(LayerCalls):
         """The tensors that graph outputs read."""
 
     def place(self, has_time: bool) -> Int64Array:
+        """Return the control of calls over tensors with or without time; see `LayerCalls.place`."""
         return self.control
 
 
 class SequenceCalls(LayerCalls):
-    """Calls for whole sequences of ``steps`` steps; a sequence alone may be shared by a gang of threads only where ``gangs`` allows it."""
+    """Calls for whole sequences of ``steps`` steps; a sequence alone may be shared by a thread team only where ``teams`` allows it."""
 
     def __init__(
-        self, model: QuantModel, tasks: Tasks, rows: ModelRows, tensors: dict[str, Any], steps: int, gangs: bool
+        self, model: QuantModel, tasks: Tasks, rows: ModelRows, tensors: dict[str, Any], steps: int, teams: bool
     ) -> None:
         super().__init__(model, tasks, rows, tensors)
-        self.steps, self.gangs = steps, gangs
+        self.steps, self.teams = steps, teams
         self._places = {True: np.array([0, rows.size * steps, 0]), False: np.array([0, rows.size, 0])}
         self.lengths = np.full(rows.size, steps, np.int64)
 
     def place(self, has_time: bool) -> Int64Array:
+        """Return the control of calls over tensors with or without time; see `LayerCalls.place`."""
         return self._places[has_time]
 
 
-def words(indices: Any) -> Int64Array:
+def as_int64(indices: Any) -> Int64Array:
     """Indices as compiled code reads them."""
     return np.ascontiguousarray(indices, np.int64)

@@ -17,7 +17,7 @@ from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.isa import Isa, const, store
 from qrnn.backends.cpu.parts import for_range, function_of
-from qrnn.backends.cpu.steps import BIAS, INT32, Form, Step, block_params, panels
+from qrnn.backends.cpu.steps import BIAS, INT32, KernelVariant, Step, block_params, half_blocks
 from qrnn.backends.cpu.vector import lift
 
 TILE_ROWS = 16
@@ -80,17 +80,17 @@ def tile_config() -> list[int]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of ``count`` gates of a block, from gate ``first`` on: the addresses of its parameters and of its panels' weights."""
+    """The rows of ``count`` gates of a block, from gate ``first`` on: the addresses of its parameters and of its half blocks' weights."""
 
     params: Any
-    panels: list[Any]
+    half_blocks: list[Any]
     first: int
     count: int
 
 
 def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
     """`Rows` of a block."""
-    return Rows(block_params(step, block), panels(step, block, first, count), first, count)
+    return Rows(block_params(step, block), half_blocks(step, block, first, count), first, count)
 
 
 def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
@@ -102,7 +102,7 @@ def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vec
     if not step.isa.amx or step.layout.bits != 8:
         _by_registers(step, rows, operands, stride, out, vectors)
         return
-    bytes_only = b.icmp_signed("==", step.args["planes"], const(1))
+    bytes_only = b.icmp_signed("==", step.args["byte_parts"], const(1))
     enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
     with b.if_else(b.and_(enough, bytes_only)) as (tiles, registers):
         with tiles, b.if_else(b.icmp_signed("<=", vectors, const(TILE_ROWS))) as (one, two):
@@ -129,16 +129,16 @@ def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, 
 
 def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, places: list[Any]) -> None:
     b, isa = step.builder, step.isa
-    for half, panel in enumerate(rows.panels):
+    for half, half_block in enumerate(rows.half_blocks):
         starts = step.biases(rows.params, rows.first, rows.count, [half])
-        for k, accs in zip(places, step.dots([panel], operands, rows.count, starts), strict=True):
+        for k, accs in zip(places, step.dots([half_block], operands, rows.count, starts), strict=True):
             for gate, acc in enumerate(accs):
                 to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
                 store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
 
 
 def _by_tiles(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
-    """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a panel at once as there are accumulators."""
+    """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a half block at once as there are accumulators."""
     at_once = _OPERANDS // row_tiles
     for half in range(step.isa.halves):
         for first in range(0, rows.count, at_once):
@@ -151,7 +151,7 @@ def _tiles_of(
 ) -> None:
     """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
 
-    The last tile of weights may reach beyond the panel, whatever lies there: the operands that it is multiplied with are bytes of zeros.
+    The last tile of weights may reach beyond the half block, whatever lies there: the operands that it is multiplied with are bytes of zeros.
     """
     b, isa, count = step.builder, step.isa, rows.count
     places = [(k * row_tiles + v, gate, v) for k, gate in enumerate(gates) for v in range(row_tiles)]
@@ -171,7 +171,7 @@ def _tiles_of(
         for v in range(row_tiles):
             x = b.add(operands, b.add(b.mul(k, const(64)), b.mul(stride, const(TILE_ROWS * v))))
             _amx(b, "tileloadd64", tile(_OPERANDS + v), pointer(x), stride)
-        part = b.add(rows.panels[half], b.mul(k, const(64 * AMX_GROUPS * count)))
+        part = b.add(rows.half_blocks[half], b.mul(k, const(64 * AMX_GROUPS * count)))
         for acc, gate, v in places:
             register = tile(weights + gate % (_TILES - weights))
             if v == 0:
@@ -182,7 +182,18 @@ def _tiles_of(
         _amx(b, "tilestored64", tile(acc), pointer(to), const(4 * isa.units * count))
 
 
-PRODUCT_ARGS = ("weights", "params", "operands", "stride", "out", "out_stride", "out_block", "groups", "planes", "sums")
+PRODUCT_ARGS = (
+    "weights",
+    "params",
+    "operands",
+    "stride",
+    "out",
+    "out_stride",
+    "out_block",
+    "groups",
+    "byte_parts",
+    "sums",
+)
 """What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, units] to work with."""
 
 
@@ -195,7 +206,7 @@ def emit_product(
     first: Any,
     last: Any,
     *,
-    form: Form,
+    variant: KernelVariant,
     dense: bool = False,
 ) -> None:
     """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
@@ -204,7 +215,7 @@ def emit_product(
     out + t · out_stride + k · out_block + size · units · g. The operands' buffer has room for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
-    step = Step(builder, isa, args, gate_count, form)
+    step = Step(builder, isa, args, gate_count, variant)
     b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with for_range(b, first, last) as block:
         rows = rows_of(step, block, 0, gate_count)
@@ -234,7 +245,7 @@ def emit_group_step(
     builder: Any,
     isa: Isa,
     name: str,
-    form: Form,
+    variant: KernelVariant,
     values: Sequence[Any],
     strides: Sequence[Any],
     sums: Any,
@@ -248,7 +259,7 @@ def emit_group_step(
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))
     stride = dict(zip(MOVING, strides, strict=True))
-    step = Step(builder, isa, given, phase.gates, form)
+    step = Step(builder, isa, given, phase.gates, variant)
     step.read_ahead(phase.roles)
     b = builder
     with for_range(b, const(0), last) as block:

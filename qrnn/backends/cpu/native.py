@@ -20,7 +20,7 @@ from llvmlite.binding import ffi
 
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
 from qrnn.backends.cpu.isa import Target
-from qrnn.backends.cpu.pools import core_count
+from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.backends.cpu.wanted import SOURCE_DIGEST, Unit, Wanted, short_hash, symbol_of, versions
 
 C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "floor", "floorf"})
@@ -75,6 +75,7 @@ class Collector(Code):
         self.wanted: dict[Wanted, None] = {}
 
     def addresses(self, wanted: Sequence[Wanted]) -> list[int]:
+        """Keep what is wanted and compile nothing; every address is 0."""
         self.wanted |= dict.fromkeys(wanted)
         return [0] * len(wanted)
 

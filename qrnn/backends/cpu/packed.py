@@ -2,30 +2,99 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
-from qrnn.backends.cpu.barrier import FLAG_STRIDE
 from qrnn.backends.cpu.blocks import phases_of
 from qrnn.backends.cpu.calls import Call, ReusedCalls
-from qrnn.backends.cpu.crew import SharedCall
-from qrnn.backends.cpu.functions import GATE_WORDS, TABLE_AT, lookup_of, pack_function, variant_of
+from qrnn.backends.cpu.functions import GATE_FIELDS, TABLE_AT, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD
 from qrnn.backends.cpu.native import DEFAULT, Code
-from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
+from qrnn.backends.cpu.weight_layouts import layout_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
-from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand, QuantMatrix4
+from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand
+
+
+class OperandCoding(NamedTuple):
+    """How operands are encoded: ``wide`` ones are int16; the bytes of others have ``offsets`` added, of high (or the only) and of low bytes."""
+
+    wide: bool
+    offsets: tuple[int, int]
+
+
+class PackedMatrix(NamedTuple):
+    """A matrix as fused steps read it: weights in the order of their layout, and ``params`` [blocks, row parameters, gates, units] int32.
+
+    ``groups``: groups of columns, padding included. ``byte_parts``: see `byte_parts_of`, of the operands that it is multiplied with.
+    """
+
+    weights: npt.NDArray[Any]
+    params: npt.NDArray[Any]
+    groups: int
+    byte_parts: int
+
+
+class TeamScratch(NamedTuple):
+    """Scratch of the thread team that shares a sequence in `fused.run`; H is padded to whole blocks."""
+
+    operands: npt.NDArray[Any]
+    """Encoded operands of h, [2, bytes]: those of this step and of the next, in turn."""
+    reset: npt.NDArray[Any]
+    """Encoded operands of r·h, [bytes]."""
+    z: npt.NDArray[Any]
+    """Values of the update gate, [H] int32."""
+    h: npt.NDArray[Any]
+    """[H] int16."""
+    c: npt.NDArray[Any]
+    """[H] int32, where ``c_places`` says."""
+    input_products: npt.NDArray[Any]
+    """Of each worker, the inputs' part of `AHEAD` steps, once or twice, [workers, AHEAD · (1 or 2), gates · H] int32."""
+    input_operands: npt.NDArray[Any]
+    """Of each worker, encoded operands of x, [workers, AHEAD, bytes]."""
+    tails: npt.NDArray[Any]
+    """Of each worker, room for the last columns of x, [workers, units] int16."""
+    sums: npt.NDArray[Any]
+    """Of each worker, accumulators of `VECTORS` vectors, [workers, VECTORS · gates · units] int32."""
+    c_places: Int64Array
+    """Where c of each unit lies in ``c``, [H]: in the order of the half blocks' rows."""
+    tile_config: npt.NDArray[Any]
+    """The shapes of AMX's tiles, [64] uint8."""
+    flags: Int64Array
+    """`barrier_flags`."""
+
+
+class GroupScratch(NamedTuple):
+    """Scratch of a group of up to `VECTORS` sequences in `fused.run_group` and `fused.step_streams`; the fields are those of `TeamScratch`.
+
+    Every sequence of the group has ``operands``, ``reset``, ``z``, ``h`` and ``c`` of its own. ``input_products`` and ``input_operands`` have
+    `ROWS_AHEAD` rows, of steps times sequences.
+    """
+
+    operands: npt.NDArray[Any]
+    reset: npt.NDArray[Any]
+    z: npt.NDArray[Any]
+    h: npt.NDArray[Any]
+    c: npt.NDArray[Any]
+    input_products: npt.NDArray[Any]
+    input_operands: npt.NDArray[Any]
+    tails: npt.NDArray[Any]
+    sums: npt.NDArray[Any]
+    c_places: Int64Array
+    tile_config: npt.NDArray[Any]
+    order: Int64Array
+    """The sequences of the group by falling length, [VECTORS]."""
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
@@ -37,15 +106,18 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     return found
 
 
-def planes_of(isa: Isa, operand: Operand) -> int:
-    """Planes of operand bytes: two where an 8-bit dot product reads 16-bit operands."""
+def byte_parts_of(isa: Isa, operand: Operand) -> int:
+    """Return how many parts operands are stored in.
+
+    These are two where an 8-bit dot product reads 16-bit operands: all high bytes, then all low bytes.
+    """
     return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
 
 
-def operand_bytes(isa: Isa, columns: int, planes: int, bits: int = 8) -> int:
-    """Bytes of one encoded operand vector, for weights of ``bits``; of one plane, whole rows of AMX's tiles, the last filled up with zeros."""
-    size = layout(isa, bits).groups(columns) * isa.operand_size
-    return size * planes if planes > 1 else -(-size // CACHE_LINE) * CACHE_LINE
+def encoded_bytes(isa: Isa, columns: int, byte_parts: int, bits: int = 8) -> int:
+    """Bytes of one encoded operand vector, for weights of ``bits``; of one part, whole rows of AMX's tiles, the last filled up with zeros."""
+    size = layout_of(isa, bits).groups(columns) * isa.operand_size
+    return size * byte_parts if byte_parts > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
 
 def pack_matrix(
@@ -56,21 +128,21 @@ def pack_matrix(
     operand: Operand,
     bits: int = 8,
     peephole: QuantPeephole | None = None,
-) -> tuple[Any, ...]:
-    """(weights, params, groups, planes): blocks of units, as `qrnn.backends.cpu.panels` lays them out; weights of ``bits``.
+) -> PackedMatrix:
+    """Pack a matrix in blocks of units, its weights of ``bits`` as `qrnn.backends.cpu.weight_layouts` lays them out.
 
     ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
     Behind the weights lie as many bytes as a tile may read too much.
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
-    H, units, order, lay = rows // G, isa.units, isa.unit_order(), layout(isa, bits)
-    blocks_count, groups, planes = -(-H // units), lay.groups(K), planes_of(isa, operand)
+    H, units, order, lay = rows // G, isa.units, isa.unit_order(), layout_of(isa, bits)
+    blocks_count, groups, byte_parts = -(-H // units), lay.groups(K), byte_parts_of(isa, operand)
     weights = lay.pack(matrix, phases)
     packed = aligned((weights.size + matrix_products.TILE_BYTES * max(phases),), np.int8)[: weights.size]
     packed[:] = weights
     sums = matrix.weight.astype(np.int64).sum(axis=1)
-    bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(planes)
+    bias = matrix.bias.astype(np.int64) - sums * isa.encoded_offset(byte_parts)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     values = {
         steps.BIAS: wrapped,
@@ -80,14 +152,14 @@ def pack_matrix(
     }
     if peephole is not None:
         values |= {steps.PEEPHOLE: peephole.weight, steps.PEEPHOLE_SHIFT: peephole.shift}
-    row_params = steps.Form(peephole=peephole is not None).row_params
+    row_params = steps.KernelVariant(peephole=peephole is not None).row_params
     params = aligned((blocks_count, row_params, G, units), np.int32)
     for which, value in values.items():
         padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
         params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
     params[:, steps.ODD_MULTIPLIER, :, ::2] = params[:, steps.MULTIPLIER, :, 1::2]
-    return packed, params, groups, planes
+    return PackedMatrix(packed, params, groups, byte_parts)
 
 
 def can_fuse(d: QuantDirection) -> bool:
@@ -96,7 +168,10 @@ def can_fuse(d: QuantDirection) -> bool:
 
 
 def spans_of(layer: QuantRecurrentDefinition, d: QuantDirection) -> str:
-    """`steps.Form.spans` of a direction: where both fit, `UNIT` of a gate and `SIGNED` of others; empty where neither fits some function."""
+    """Return `steps.KernelVariant.spans` of a direction; it is empty where neither `UNIT` nor `SIGNED` fits some function.
+
+    Where both fit, a gate has `UNIT` and another function `SIGNED`.
+    """
     found = ""
     for role, function in zip(layer.roles, d.gates, strict=True):
         spans = {"u": steps.UNIT, "s": steps.SIGNED}
@@ -107,40 +182,45 @@ def spans_of(layer: QuantRecurrentDefinition, d: QuantDirection) -> str:
     return found
 
 
-def variants_of(d: QuantDirection) -> tuple[int, ...]:
+def function_variants_of(d: QuantDirection) -> tuple[int, ...]:
     """What the steps of a simple direction are compiled for: the variants of its functions."""
     return tuple(variant_of(function) for function in d.gates)
 
 
 def is_simple(layer: QuantRecurrentDefinition, d: QuantDirection) -> bool:
-    """Whether a direction is as most are: the values of each gate function in [0, 32768] or within ±32767, no pre_shift, a cell two bits or
-    more finer than its function's argument. Its steps are compiled without what it does not need, and in 16-bit lanes where the instruction
-    set has them and the tables fit them."""
+    """Say whether a direction is as most are.
+
+    The values of each gate function are in [0, 32768] or within ±32767, there is no pre_shift, and the cell is two bits or more finer than its
+    function's argument. The steps of such a direction are compiled without what it does not need, and in 16-bit lanes where the instruction set
+    has them and the tables fit them.
+    """
     finer = not layer.has_cell_state or layer.shifts(d).argument > 1
     return finer and spans_of(layer, d) != "" and not d.pre_shift.any()
 
 
-def forms_of(
+def kernel_variants_of(
     isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, bits: tuple[int, int]
-) -> tuple[steps.Form, steps.Form]:
+) -> tuple[steps.KernelVariant, steps.KernelVariant]:
     """For the products of the inputs and for the steps, of a direction whose matrices are packed in so many bits."""
     simple, spans, shifts = is_simple(layer, d), spans_of(layer, d), layer.shifts(d)
-    lookup = lookup_of(d.gates, simple and isa.words)
+    lookup = lookup_of(d.gates, simple and isa.int16_lanes)
     gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
     q15 = all(f.out_frac == steps.Q15 for f in gates.values())
     ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
-    if not simple:  # what is not has few forms: of usual functions, and of any
+    if not simple:  # what is not has few variants: for usual functions, and for any
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
         narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
         own = (lookup, spans if narrow else "", narrow)
         return (
-            steps.Form(lookup=lookup, bits=bits[0]),
-            steps.Form(False, (), True, bits[1], *own, peephole=d.peephole is not None),
+            steps.KernelVariant(lookup=lookup, bits=bits[0]),
+            steps.KernelVariant(False, (), True, bits[1], *own, peephole=d.peephole is not None),
         )
     rescaled = shifts.hidden != steps.Q15 if layer.has_cell_state else shifts.candidate != 0
     return (
-        steps.Form(True, (), ih, bits[0], lookup),
-        steps.Form(True, variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None),
+        steps.KernelVariant(True, (), ih, bits[0], lookup),
+        steps.KernelVariant(
+            True, function_variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None
+        ),
     )
 
 
@@ -148,9 +228,9 @@ def forms_of(
 class FusedDirection:
     """A direction ready for `qrnn.backends.cpu.fused.run`."""
 
-    coding: tuple[bool, tuple[int, int]]
-    ih: tuple[Any, ...]
-    hh: tuple[Any, ...]
+    coding: OperandCoding
+    ih: PackedMatrix
+    hh: PackedMatrix
     functions: Int64Array
     formats: Int64Array
     tables: tuple[npt.NDArray[Any], ...]
@@ -166,7 +246,7 @@ def pack_direction(
 ) -> FusedDirection:
     """Everything of one direction, the weights of ih and hh packed in so many bits; ``isa``: with blocks for the lanes of ``lookup``."""
     phases = [blocks.PHASES[name] for name in phases_of(layer)]
-    functions = np.zeros((len(d.gates), GATE_WORDS), np.int64)
+    functions = np.zeros((len(d.gates), GATE_FIELDS), np.int64)
     tables = []
     for record, gate in zip(functions, d.gates, strict=True):
         record[:], values = pack_function(gate, lookup)
@@ -176,7 +256,7 @@ def pack_direction(
         tables.append(table)
     x, h = layer.x_operand, layer.h_operand
     return FusedDirection(
-        (isa.operand_bits == 16, (isa.offset, isa.low_offset)),
+        OperandCoding(isa.operand_bits == 16, (isa.offset, isa.low_offset)),
         pack_matrix(isa, d.ih, d.pre_shift, (phases[0].gates,), x, bits[0]),
         pack_matrix(isa, d.matrix_hh, d.pre_shift, tuple(phase.count for phase in phases), h, bits[1], d.peephole),
         functions,
@@ -185,56 +265,58 @@ def pack_direction(
     )
 
 
-def scratch(isa: Isa, layer: QuantRecurrentDefinition, threads: int, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
-    """Of one gang in `fused.run`: h operands twice in turn, those of r·h, z, h and c padded to blocks; each thread's input products, operands,
-    last columns and sums; where each unit's c is; the tiles' shapes; the barrier's flags."""
+def scratch(
+    isa: Isa, layer: QuantRecurrentDefinition, workers: int, tuning: Tuning, bits: tuple[int, int] = (8, 8)
+) -> TeamScratch:
+    """Make the scratch of one team of `fused.run`."""
     h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
-    return (
-        aligned((2, h_bytes), np.uint8),
-        aligned((h_bytes,), np.uint8),
-        aligned((padded,), np.int32),
-        aligned((padded,), np.int16),
-        aligned((padded,), np.int32),
-        aligned((threads, AHEAD * min(threads, 2), len(layer.gates) * padded), np.int32),
-        aligned((threads, AHEAD, x_bytes), np.uint8),
-        aligned((threads, isa.units), np.int16),
-        aligned((threads, matrix_products.VECTORS * len(layer.gates) * isa.units), np.int32),
-        _places(isa, padded),
-        np.array(matrix_products.tile_config(), np.uint8),
-        np.zeros(threads * FLAG_STRIDE, np.int64),
+    gates = len(layer.gates)
+    return TeamScratch(
+        operands=aligned((2, h_bytes), np.uint8),
+        reset=aligned((h_bytes,), np.uint8),
+        z=aligned((padded,), np.int32),
+        h=aligned((padded,), np.int16),
+        c=aligned((padded,), np.int32),
+        input_products=aligned((workers, AHEAD * min(workers, 2), gates * padded), np.int32),
+        input_operands=aligned((workers, AHEAD, x_bytes), np.uint8),
+        tails=aligned((workers, isa.units), np.int16),
+        sums=aligned((workers, matrix_products.VECTORS * gates * isa.units), np.int32),
+        c_places=_places(isa, padded),
+        tile_config=np.array(matrix_products.tile_config(), np.uint8),
+        flags=barrier_flags(workers, tuning),
     )
 
 
-def group_scratch(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int] = (8, 8)) -> tuple[Any, ...]:
-    """Of `fused.run_group`: the same for each of a group's sequences, and their order."""
+def group_scratch(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int] = (8, 8)) -> GroupScratch:
+    """Make the scratch of one group of `fused.run_group` or `fused.step_streams`."""
     h_bytes, x_bytes, padded = _sizes(isa, layer, bits)
-    n = matrix_products.VECTORS
-    return (
-        aligned((2, n, h_bytes), np.uint8),
-        aligned((n, h_bytes), np.uint8),
-        aligned((n, padded), np.int32),
-        aligned((n, padded), np.int16),
-        aligned((n, padded), np.int32),
-        aligned((ROWS_AHEAD, len(layer.gates) * padded), np.int32),
-        aligned((ROWS_AHEAD, x_bytes), np.uint8),
-        aligned((isa.units,), np.int16),
-        aligned((n * len(layer.gates) * isa.units,), np.int32),
-        _places(isa, padded),
-        np.array(matrix_products.tile_config(), np.uint8),
-        np.zeros(n, np.int64),
+    n, gates = matrix_products.VECTORS, len(layer.gates)
+    return GroupScratch(
+        operands=aligned((2, n, h_bytes), np.uint8),
+        reset=aligned((n, h_bytes), np.uint8),
+        z=aligned((n, padded), np.int32),
+        h=aligned((n, padded), np.int16),
+        c=aligned((n, padded), np.int32),
+        input_products=aligned((ROWS_AHEAD, gates * padded), np.int32),
+        input_operands=aligned((ROWS_AHEAD, x_bytes), np.uint8),
+        tails=aligned((isa.units,), np.int16),
+        sums=aligned((n * gates * isa.units,), np.int32),
+        c_places=_places(isa, padded),
+        tile_config=np.array(matrix_products.tile_config(), np.uint8),
+        order=np.zeros(n, np.int64),
     )
 
 
 def _sizes(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int]) -> tuple[int, int, int]:
     """Bytes of the encoded operands of h and of x, for weights of these ``bits`` of ih and hh; and H padded to blocks."""
-    h_planes, x_planes = planes_of(isa, layer.h_operand), planes_of(isa, layer.x_operand)
-    h_bytes = operand_bytes(isa, layer.hidden_size, h_planes, bits[1])
-    x_bytes = operand_bytes(isa, layer.input_size, x_planes, bits[0])
+    h_parts, x_parts = byte_parts_of(isa, layer.h_operand), byte_parts_of(isa, layer.x_operand)
+    h_bytes = encoded_bytes(isa, layer.hidden_size, h_parts, bits[1])
+    x_bytes = encoded_bytes(isa, layer.input_size, x_parts, bits[0])
     return h_bytes, x_bytes, -(-layer.hidden_size // isa.units) * isa.units
 
 
 def _places(isa: Isa, padded: int) -> Int64Array:
-    """Where c of each unit is kept: in the order of the panels' rows."""
+    """Where c of each unit is kept: in the order of the half blocks' rows."""
     within = np.argsort(isa.unit_order())
     return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
 
@@ -252,10 +334,12 @@ class FusedRun:
         d: QuantDirection,
         bits: tuple[int, int] = (8, 8),
         code: Code = DEFAULT,
+        tuning: Tuning | None = None,
     ) -> None:
         self.direction, self._code, self._compiled_for = d, code, isa
-        ih, hh = forms_of(isa, layer, d, bits)
-        self.isa, self.layer, self.bits = isa.in_words() if hh.lookup.in_words else isa, layer, bits
+        self._tuning = tuning or Tuning()
+        ih, hh = kernel_variants_of(isa, layer, d, bits)
+        self.isa, self.layer, self.bits = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa, layer, bits
         p = pack_direction(self.isa, layer, d, bits, hh.lookup)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._tables = p.tables
@@ -270,16 +354,19 @@ class FusedRun:
         """Sequences n0 … n1 - 1, by one thread; many threads may call."""
         self._again(("run" if n1 - n0 < GROUP_LEAST else "run_group",), (x, lengths, h, c, y), n0, n1, self._whole)
 
-    def run_shared(self, data: Sequence[Any], threads: int, patience: int) -> None:
+    def run_shared(self, data: Sequence[Any], threads: int, wake_spins: int) -> None:
         """`shared_call` at once."""
-        self._again((threads, patience), data, 0, 1, self.shared_call)
+        self._again((threads, wake_spins), data, 0, 1, self.shared_call)
 
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
         self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
 
     def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
-        make_scratch = group_scratch(self.isa, self.layer, self.bits) if template == "run_group" else None
-        own = make_scratch or scratch(self.isa, self.layer, 1, self.bits)
+        own: GroupScratch | TeamScratch = (
+            group_scratch(self.isa, self.layer, self.bits)
+            if template == "run_group"
+            else scratch(self.isa, self.layer, 1, self._tuning, self.bits)
+        )
         return self._call(template, control, (0, 1), self.direction.reverse, *self._parts, *data, own)
 
     def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
@@ -287,73 +374,20 @@ class FusedRun:
         template = "run" if len(lengths) < GROUP_LEAST else "run_group"
         return self._whole(control, (x, lengths, h, c, y), template)
 
-    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, patience: int) -> SharedCall:
-        """`fused.run` of one sequence, (x, lengths, h, c, y), by a gang of so many; ``patience`` as for `SharedCall`."""
-        own = scratch(self.isa, self.layer, threads, self.bits)
+    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, wake_spins: int) -> TeamCall:
+        """`fused.run` of one sequence, (x, lengths, h, c, y), by a team of so many workers, worth waiting for ``wake_spins`` pauses."""
+        own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
         fixed = (self.direction.reverse, *self._parts, *data, own)
         one = np.array([0, 1, 0])
-        members = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
-        return SharedCall(members, self._call("run", one, (0, 1), *fixed), own[-1], patience)
+        workers = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
+        alone = self._call("run", one, (0, 1), *fixed)
+        return TeamCall(workers, alone, own.flags, Spins.of(self._tuning, wake_spins))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
-        """`fused.tick` with these arguments and a scratch of its own."""
+        """`fused.step_streams` with these arguments and a scratch of its own."""
         own = group_scratch(self.isa, self.layer, self.bits)
-        return self._call("tick", *self._parts, own, place, rows, x, h, c, y)
+        return self._call("step_streams", *self._parts, own, place, rows, x, h, c, y)
 
 
 DATA_FROM = 3
 """Arguments of `fused.run` before the parts of `FusedRun`: control, place and reverse."""
-
-FEW_STEPS = 16
-"""A run of fewer steps reads the inputs' weights nearly as often as those of h; else they are read once in many steps."""
-
-
-def cache_bytes() -> int:
-    """Bytes of the second-level cache."""
-    try:
-        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 1 << 18)
-    except (AttributeError, OSError, ValueError):
-        return 1 << 20
-
-
-class FusedForms:
-    """A direction's `FusedRun`, in as many forms as its weights are read in; each is packed when first needed.
-
-    Four-bit weights are read as they are by sequences that run alone, where their bytes are what takes the time: they outgrow the cache and
-    are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes; a
-    long sequence so reads the weights of its inputs.
-    """
-
-    def __init__(
-        self, isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, model_bytes: int, code: Code = DEFAULT
-    ) -> None:
-        self.direction = d
-        self._make = lambda bits: FusedRun(isa, layer, d, bits, code)
-        self._four = isinstance(d.ih, QuantMatrix4), isinstance(d.hh, QuantMatrix4)
-        self._hh_bytes, self._model_bytes = d.matrix_hh.weight.size, model_bytes
-        self._cached = int(isa.outgrown * cache_bytes())
-        self._runs: dict[tuple[int, int], FusedRun] = {}
-        if not any(self._four):
-            self.choose(0, 0, 1)
-
-    def every(self) -> list[FusedRun]:
-        """All forms, of which `choose` takes one, on this machine or on another with other caches."""
-        few, long = (4 if self._four[0] else 8), (4 if self._four[1] else 8)
-        return [self._of(bits) for bits in sorted({(8, 8), (few, long), (8, long)})]
-
-    def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
-        """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
-        return self._of(self._bits(sequences, steps, threads))
-
-    def _of(self, bits: tuple[int, int]) -> FusedRun:
-        if bits not in self._runs:  # two threads may both make it: either serves
-            self._runs[bits] = self._make(bits)
-        return self._runs[bits]
-
-    def _bits(self, sequences: int, steps: int, threads: int) -> tuple[int, int]:
-        few = steps < FEW_STEPS
-        # single steps go through the whole model between two reads of a weight
-        size = self._model_bytes if few else self._hh_bytes
-        if sequences >= GROUP_LEAST or size <= self._cached * threads:
-            return 8, 8
-        return (4 if few and self._four[0] else 8), (4 if self._four[1] else 8)

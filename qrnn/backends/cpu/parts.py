@@ -1,7 +1,7 @@
 """How the lanes of a vector lie in registers: conversions between lanes of 16, 32 and 64 bits, and AVX-512's instructions on 16-bit lanes.
 
-A vector of 8 or 16 lanes is one register of 32-bit lanes, or two of 64-bit ones. A vector of `WORDS` lanes is one register of 16-bit lanes, two
-of 32-bit ones, or four of 64-bit ones. Each split is the one that the instructions make as they lie:
+A vector of 8 or 16 lanes is one register of 32-bit lanes, or two of 64-bit ones. A vector of `INT16_LANES` lanes is one register of 16-bit
+lanes, two of 32-bit ones, or four of 64-bit ones. Each split is the one that the instructions make as they lie:
 
     16 → 32: the lower four and the upper four of every eight lanes: what vpunpck*wd take apart and vpack*dw put together
     32 → 64: the even lanes, which are the low halves of 64-bit words, and the odd ones, which are the high halves
@@ -17,7 +17,7 @@ from llvmlite import ir
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
-WORDS = 32
+INT16_LANES = 32
 """Lanes of a vector that can have 16-bit lanes."""
 
 Parts = tuple[Any, ...]
@@ -67,7 +67,7 @@ def splat(builder: Any, scalar: Any, lanes: int) -> Any:
 
 def count_of(lanes: int, bits: int) -> int:
     """Registers of a vector of so many lanes of so many bits."""
-    return bits // (16 if lanes == WORDS else 32)
+    return bits // (16 if lanes == INT16_LANES else 32)
 
 
 def lanes_of(parts: Parts) -> int:
@@ -138,66 +138,68 @@ def low_halves(builder: Any, part: Any) -> Any:
 
 def _unpacked(builder: Any, words: Any, signed: bool) -> Parts:
     other = words if signed else ir.Constant(words.type, None)
-    parts = interleaved_words(builder, words, other)
+    parts = interleaved_int16(builder, words, other)
     return tuple(builder.ashr(p, constant(p.type, 16)) for p in parts) if signed else parts
 
 
-def interleaved_words(builder: Any, low: Any, high: Any) -> Parts:
+def interleaved_int16(builder: Any, low: Any, high: Any) -> Parts:
     """32-bit lanes of 16-bit halves: vpunpcklwd and vpunpckhwd."""
     found = []
     for first in (0, 4):
-        places = [8 * eight + first + k + of for eight in range(WORDS // 8) for k in range(4) for of in (0, WORDS)]
-        found.append(builder.bitcast(_shuffled(builder, low, high, places), vector_type(WORDS // 2, 32)))
+        places = [
+            8 * eight + first + k + of for eight in range(INT16_LANES // 8) for k in range(4) for of in (0, INT16_LANES)
+        ]
+        found.append(builder.bitcast(_shuffled(builder, low, high, places), vector_type(INT16_LANES // 2, 32)))
     return tuple(found)
 
 
-def saturated_words(builder: Any, parts: Parts) -> Any:
+def saturated_int16(builder: Any, parts: Parts) -> Any:
     """32-bit lanes, clamped to int16: vpackssdw."""
-    return call(builder, "x86.avx512.packssdw.512", vector_type(WORDS, 16), *parts)
+    return call(builder, "x86.avx512.packssdw.512", vector_type(INT16_LANES, 16), *parts)
 
 
 def _packed(builder: Any, parts: Parts, low: int, high: int) -> Any:
     """The low 16 bits of 32-bit lanes; those instructions saturate, which changes nothing within their range."""
     if low >= -32768 and high <= 32767:
-        return saturated_words(builder, parts)
+        return saturated_int16(builder, parts)
     if low < 0 or high > 65535:
         parts = tuple(builder.and_(p, constant(p.type, 65535)) for p in parts)
-    return call(builder, "x86.avx512.packusdw.512", vector_type(WORDS, 16), *parts)
+    return call(builder, "x86.avx512.packusdw.512", vector_type(INT16_LANES, 16), *parts)
 
 
-def multiplied_words(builder: Any, a: Any, b: Any) -> Parts:
+def multiplied_int16(builder: Any, a: Any, b: Any) -> Parts:
     """Products of int16 as 32-bit lanes: vpmullw, vpmulhw, and their halves put together."""
     high = call(builder, "x86.avx512.pmulh.w.512", a.type, a, b)
-    return interleaved_words(builder, builder.mul(a, b), high)
+    return interleaved_int16(builder, builder.mul(a, b), high)
 
 
-def multiplied_and_added_words(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Parts:
-    """a · b + c · d of int16 as 32-bit lanes, modulo 2^32: vpmaddwd."""
-    pairs = zip(interleaved_words(builder, a, c), interleaved_words(builder, b, d), strict=True)
-    words, kind = vector_type(WORDS, 16), vector_type(WORDS // 2, 32)
+def multiplied_and_added_int16(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Parts:
+    """Return a · b + c · d of int16 as 32-bit lanes, modulo 2^32: vpmaddwd."""
+    pairs = zip(interleaved_int16(builder, a, c), interleaved_int16(builder, b, d), strict=True)
+    words, kind = vector_type(INT16_LANES, 16), vector_type(INT16_LANES // 2, 32)
     return tuple(
         call(builder, "x86.avx512.pmaddw.d.512", kind, builder.bitcast(u, words), builder.bitcast(v, words))
         for u, v in pairs
     )
 
 
-def multiplied_q15_words(builder: Any, a: Any, b: Any) -> Any:
+def multiplied_q15_int16(builder: Any, a: Any, b: Any) -> Any:
     """(a · b + 2^14) >> 15 of int16, for results that fit: vpmulhrsw."""
     return call(builder, "x86.avx512.pmul.hr.sw.512", a.type, a, b)
 
 
-def permuted_words(builder: Any, low: Any, k: Any, high: Any) -> Any:
+def permuted_int16(builder: Any, low: Any, k: Any, high: Any) -> Any:
     """Of 64 words in two registers those that the low six bits of k number: vpermi2w."""
     return call(builder, "x86.avx512.vpermi2var.hi.512", k.type, low, k, high)
 
 
 def added_saturated(builder: Any, a: Any, b: Any) -> Any:
-    """a + b of 32-bit lanes, clamped to int32.
+    """Return a + b of 32-bit lanes, clamped to int32.
 
     The sum has overflowed where both terms have the sign that it has not; the end on their side is then INT32_MAX, or one more, INT32_MIN.
     """
     total = builder.add(a, b)
-    if a.type.count == WORDS // 2:  # vpternlogd: (a ^ total) & (b ^ total), which LLVM makes two instructions of
+    if a.type.count == INT16_LANES // 2:  # vpternlogd: (a ^ total) & (b ^ total), which LLVM makes two instructions of
         table = ir.Constant(I32, 0b01000010)
         wrong = call(builder, "x86.avx512.pternlog.d.512", a.type, a, b, total, table)
     else:

@@ -148,8 +148,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _made() -> _Functions:
-    """The functions, made by whichever thread asks first. `functools.cache` would let several threads make them at once and drop all but one,
-    with code that another thread has just been given."""
+    """Return the functions, which the first thread that asks makes.
+
+    `functools.cache` would let several threads make them at once and drop all but one, with code that another thread has just been given.
+    """
     global _functions
     if _functions is None:
         with _making:

@@ -21,10 +21,10 @@ STRETCH = 256
 
 @jit
 def _nearly(x: Any, factor: Any, numbers: Any, out: Any) -> bool:
-    """out[k] = clamp(floor(x[k] · factor[k] + 1/2), ±limit); whether all values are sure: within ``sure`` < 1/2 of the middle between two
-    whole numbers. factor [1] or [F]; numbers (limit, 1/2, sure), of the type that is computed in.
+    """Write out[k] = clamp(floor(x[k] · factor[k] + 1/2), ±limit), and return whether all values are sure.
 
-    Infinities, NaN and what is too large to have a fraction are not sure.
+    A value is sure within ``sure`` < 1/2 of the middle between two whole numbers; infinities, NaN and what is too large to have a fraction are
+    not. factor [1] or [F]; numbers (limit, 1/2, sure), of the type that is computed in.
     """
     limit, half, sure = numbers[0], numbers[1], numbers[2]
     unsure = False

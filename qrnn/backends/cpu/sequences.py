@@ -17,12 +17,9 @@ from qrnn.backends.base import ModelRows, SequenceRows
 from qrnn.backends.cpu.calls import STATUS, CallList
 from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
-from qrnn.backends.cpu.pools import shared_pool
 from qrnn.backends.cpu.python_calls import address_of
+from qrnn.backends.cpu.threads.pool import shared_pool
 from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
-
-SEQUENCE_ELEMENTS = 1 << 21
-"""Larger tensors are not kept."""
 
 
 class CpuSequences(SequenceRows):
@@ -36,7 +33,7 @@ class CpuSequences(SequenceRows):
         }
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self.shares = [_Share(engine, self, tensors, steps, span, gangs=len(spans) == 1) for span in spans]
+        self.shares = [_Share(engine, self, tensors, steps, span, teams=len(spans) == 1) for span in spans]
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -47,12 +44,15 @@ class CpuSequences(SequenceRows):
         self._writers = {name: [p for share in self.shares for p in share.writers(name)] for name in self.outputs}
 
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Let the calls read a graph input from the user's own array; see `SequenceRows.read_from`."""
         _put(self._readers[name], values)
 
     def write_to(self, name: str, values: FloatArray) -> None:
+        """Let the calls write a graph output to the user's own array; see `SequenceRows.write_to`."""
         _put(self._writers[name], values)
 
     def run(self, count: int) -> bool:
+        """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
         if len(self.shares) == 1:
             self.shares[0].calls.wake()
             return self.shares[0].run()
@@ -71,7 +71,7 @@ def _put(users: list[Place], values: npt.NDArray[Any]) -> None:
 
 
 class _Share:
-    """Sequences span[0] … span[1] - 1, by one thread; with ``gangs`` a sequence alone also by several."""
+    """Sequences span[0] … span[1] - 1, by one thread; with ``teams`` a sequence alone also by several."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class _Share:
         tensors: dict[str, Any],
         steps: int,
         span: tuple[int, int],
-        gangs: bool,
+        teams: bool,
     ) -> None:
         (first, last), formats = span, engine.model.tensors
         part, cut = _part_of(rows, first, last), _cut(formats, tensors, steps, first, last)
-        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, gangs)
+        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, teams)
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
         self._reading = {name: calls.input_call(name) for name in rows.inputs}

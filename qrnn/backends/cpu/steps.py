@@ -13,13 +13,12 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
-from qrnn.backends.cpu.functions import GATE_WORDS, PLAIN, Function
+from qrnn.backends.cpu.functions import GATE_FIELDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
-from qrnn.backends.cpu.panels import layout
 from qrnn.backends.cpu.parts import (
     I32,
     I64,
-    WORDS,
+    INT16_LANES,
     Parts,
     constant,
     low_halves,
@@ -27,6 +26,7 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.backends.cpu.weight_layouts import layout_of
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
@@ -44,12 +44,12 @@ Q15 = 15
 
 
 @dataclass(frozen=True)
-class Form:
+class KernelVariant:
     """What a step is compiled for."""
 
     simple: bool = False
     """See `qrnn.backends.cpu.packed.is_simple`."""
-    variants: tuple[int, ...] = ()
+    functions: tuple[int, ...] = ()
     """The variant of each role's function (`functions.variant_of`). Where empty, each step branches on the kinds of the functions."""
     shifts: bool = True
     """Rows have a left_shift."""
@@ -62,7 +62,7 @@ class Form:
     q15: bool = True
     """Values of i f o r z have 15 fraction bits."""
     rescaled: bool = False
-    """In a simple form, h has other fraction bits than the function that it is made of (the LSTM's of the cell, the GRU's of n)."""
+    """In a simple variant, h has other fraction bits than the function that it is made of (the LSTM's of the cell, the GRU's of n)."""
     peephole: bool = False
     """Rows have a peephole."""
 
@@ -71,8 +71,8 @@ class Form:
         """For the names of functions, short: Numba makes names of files of them."""
         flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15)
         marks = "".join(mark for mark, flag in zip("slcpf", flags, strict=True) if flag)
-        variants = "".join("p" if variant == PLAIN else str(variant) for variant in self.variants)
-        return f"{marks}{self.bits}{self.lookup.value}{variants}{self.spans}"
+        functions = "".join("p" if function == PLAIN else str(function) for function in self.functions)
+        return f"{marks}{self.bits}{self.lookup.value}{functions}{self.spans}"
 
     @property
     def row_params(self) -> int:
@@ -83,9 +83,9 @@ class Form:
 class Step:
     """What the cells share: where a step's data lie, and how a block's parts are read."""
 
-    def __init__(self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, form: Form) -> None:
-        self.builder, self.isa, self.args, self.gates, self.form = builder, isa, args, gate_count, form
-        self.simple, self.layout = form.simple, layout(isa, form.bits)
+    def __init__(self, builder: Any, isa: Isa, args: dict[str, Any], gate_count: int, variant: KernelVariant) -> None:
+        self.builder, self.isa, self.args, self.gates, self.variant = builder, isa, args, gate_count, variant
+        self.simple, self.layout = variant.simple, layout_of(isa, variant.bits)
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self._formats: dict[int, Any] = {}
@@ -97,12 +97,12 @@ class Step:
         for place in range(FORMATS):
             self._formats[place] = b.trunc(load(b, b.add(self.args["formats"], const(8 * place)), I64, 8), I32)
         for role in range(roles):
-            record = b.add(self.args["functions"], const(8 * GATE_WORDS * role))
-            variant = self.form.variants[role] if self.form.variants else None
-            self._functions[role] = Function.packed(b, record, self.isa.units, self.form.lookup, variant)
+            record = b.add(self.args["functions"], const(8 * GATE_FIELDS * role))
+            function = self.variant.functions[role] if self.variant.functions else None
+            self._functions[role] = Function.packed(b, record, self.isa.units, self.variant.lookup, function)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
-        """base + index · size + offset."""
+        """Base + index · size + offset."""
         b = self.builder
         address = b.add(base, b.mul(index, const(size)))
         return b.add(address, const(offset)) if offset else address
@@ -112,7 +112,7 @@ class Step:
         b, units, lanes = self.builder, self.isa.units, self.isa.lanes
         if bits == 16:
             value = load(b, address, vector_type(units, 16))
-            return Vec(b, value if units == WORDS else b.sext(value, vector_type(units, 32)), low, high)
+            return Vec(b, value if units == INT16_LANES else b.sext(value, vector_type(units, 32)), low, high)
         parts = [
             load(b, b.add(address, const(4 * lanes * half)), vector_type(lanes, 32)) for half in range(self.isa.halves)
         ]
@@ -125,7 +125,7 @@ class Step:
             for half, part in enumerate(v.like(32)):
                 store(b, part, b.add(address, const(4 * self.isa.lanes * half)))
             return
-        widest = 16 if units == WORDS else 32
+        widest = 16 if units == INT16_LANES else 32
         (value,) = v.like(widest)
         store(b, value if bits == widest else b.trunc(value, vector_type(units, bits)), address)
 
@@ -134,20 +134,20 @@ class Step:
         return Vec.scalar(self.builder, self._formats[place], self.isa.units, low, high)
 
     def dots(
-        self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
+        self, half_blocks: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
     ) -> list[list[Any]]:
-        """For each of several operand vectors ``count`` accumulators <lanes x i32> a panel: packed weights times operands, and ``starts``.
+        """Emit the products of packed weights and operands, plus ``starts``: for each operand vector ``count`` accumulators of each half block.
 
-        Over all groups of columns and planes of operand bytes: the sums of the high bytes are raised, and those of the low ones added.
+        Over all groups of columns and both parts of operands: the sums of the high bytes are raised, and those of the low ones added.
         """
         b, isa, args = self.builder, self.isa, self.args
         sums = list(starts) * len(operands)
         if isa.operand_bits == 8:
             before = b.basic_block
-            plane = b.mul(args["groups"], const(isa.group))
-            low = [b.add(x, b.mul(b.sub(args["planes"], const(1)), plane)) for x in operands]
-            with b.if_then(b.icmp_signed("!=", args["planes"], const(1))):
-                high = self._dots(panels, operands, count, [ir.Constant(v.type, None) for v in sums])
+            part = b.mul(args["groups"], const(isa.group))
+            low = [b.add(x, b.mul(b.sub(args["byte_parts"], const(1)), part)) for x in operands]
+            with b.if_then(b.icmp_signed("!=", args["byte_parts"], const(1))):
+                high = self._dots(half_blocks, operands, count, [ir.Constant(v.type, None) for v in sums])
                 raised = [b.add(b.shl(u, constant(u.type, 8)), v) for u, v in zip(high, sums, strict=True)]
                 after = b.basic_block
             merged = [b.phi(v.type) for v in sums]
@@ -155,13 +155,17 @@ class Step:
                 phi.add_incoming(one, before)
                 phi.add_incoming(two, after)
             sums, operands = merged, low
-        sums = self._dots(panels, operands, count, sums)
+        sums = self._dots(half_blocks, operands, count, sums)
         width = len(starts)
         return [sums[k * width : (k + 1) * width] for k in range(len(operands))]
 
-    def _dots(self, panels: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]) -> list[Any]:
-        """`dots` over one plane. The number of groups is even. Few accumulators have two sets, for even and odd groups, as their sums would
-        else wait for each other (those of four-bit weights do not)."""
+    def _dots(
+        self, half_blocks: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
+    ) -> list[Any]:
+        """Emit `dots` over one part of the operands; the number of groups is even.
+
+        Few accumulators have two sets, for even and odd groups, as their sums would else wait for each other; those of four-bit weights do not.
+        """
         b, groups, unit = self.builder, self.args["groups"], self.layout.unit
         unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
         entry = b.basic_block
@@ -174,7 +178,7 @@ class Step:
         new = []
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            new.append(self.layout.products(b, phis, operands, panels, count, (group, groups)))
+            new.append(self.layout.products(b, phis, operands, half_blocks, count, (group, groups)))
         following = b.add(i, const(unroll * unit))
         i.add_incoming(const(0), entry)
         i.add_incoming(following, loop)
@@ -215,7 +219,7 @@ class Step:
 
     def factors(self, params: Any, gate: int) -> tuple[Vec, Vec | int]:
         """The multipliers and left_shifts of a gate's rows."""
-        left_shift = self.row_param(params, gate, LEFT_SHIFT, *SHIFT) if self.form.shifts else 0
+        left_shift = self.row_param(params, gate, LEFT_SHIFT, *SHIFT) if self.variant.shifts else 0
         return self._multiplier(params, gate), left_shift
 
     def requantized(self, sums: Parts, factors: tuple[Vec, Vec | int]) -> Vec:
@@ -231,13 +235,13 @@ class Step:
 
     def bounds(self, role: int) -> tuple[int, int]:
         """The least and the largest value of a role's function."""
-        if not self.form.spans:
+        if not self.variant.spans:
             return EITHER
-        return UNIT if self.form.spans[role] == "u" else SIGNED
+        return UNIT if self.variant.spans[role] == "u" else SIGNED
 
     def gate_frac(self, place: int) -> Any:
         """Fraction bits of a gate: an entry of the direction's formats."""
-        return Q15 if self.form.q15 else self.format(place, *FRAC)
+        return Q15 if self.variant.q15 else self.format(place, *FRAC)
 
     def activate(self, role: int, x: Vec) -> Vec:
         """The gate function ``role``, of whatever kind."""
@@ -256,17 +260,17 @@ class Step:
             self.store(operand, self.at(base, block, 2 * isa.units), 16)
             return
         place = self.at(base, block, isa.units)
-        with b.if_else(b.icmp_signed("==", self.args["planes"], const(1))) as (narrow, two):
+        with b.if_else(b.icmp_signed("==", self.args["byte_parts"], const(1))) as (narrow, two):
             with narrow:
                 self.store(operand + isa.offset, place, 8)
             with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
                 self.store((operand >> 8) + isa.offset, place, 8)
-                low_plane = b.mul(self.args["groups"], const(isa.group))
-                self.store(operand + isa.low_offset, b.add(place, low_plane), 8)
+                low_part = b.mul(self.args["groups"], const(isa.group))
+                self.store(operand + isa.low_offset, b.add(place, low_part), 8)
 
 
-def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
-    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its panels."""
+def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
+    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks."""
     b, isa = step.builder, step.isa
     of_gate = step.layout.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
@@ -275,4 +279,4 @@ def panels(step: Step, block: Any, first: int, count: int) -> list[Any]:
 
 def block_params(step: Step, block: Any) -> Any:
     """Address of a block's row parameters."""
-    return step.at(step.args["params"], block, 4 * step.form.row_params * step.gates * step.isa.units)
+    return step.at(step.args["params"], block, 4 * step.variant.row_params * step.gates * step.isa.units)

@@ -11,10 +11,7 @@ from qrnn.backends.base import StreamRows
 from qrnn.backends.cpu.calls import CallList
 from qrnn.backends.cpu.layer_calls import StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
-from qrnn.backends.cpu.pools import shared_pool
-
-STREAM_TASK_MACS = 1 << 20
-"""A thread's share of a step does at least about so many multiply-adds."""
+from qrnn.backends.cpu.threads.pool import shared_pool
 
 
 class CpuStreams(StreamRows):
@@ -29,18 +26,23 @@ class CpuStreams(StreamRows):
             run.share_tensors(self._tensors)
         workers = min(engine.tasks.workers, capacity)
         self._workers = [_Worker(self, engine, self._tensors) for _ in range(workers)]
-        self._macs = sum(run.step_macs for run in engine.layer_runs.values())
-        self._alone = capacity if len(self._workers) == 1 else 2 * STREAM_TASK_MACS // max(self._macs, 1)
+        self._macs, self._task_macs = (
+            sum(run.step_macs for run in engine.layer_runs.values()),
+            engine.tasks.tuning.stream_task_macs,
+        )
+        self._alone = capacity if len(self._workers) == 1 else 2 * self._task_macs // max(self._macs, 1)
 
     def runner(self, count: int) -> Callable[[], Any]:
+        """Return a function that steps the first ``count`` streams; see `StreamRows.runner`."""
         if count > self._alone:
             return super().runner(count)
         return self._workers[0].whole.runner(0, count)  # no Python between
 
     def run(self, count: int) -> bool:
+        """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
         if count <= self._alone:
             return self._workers[0].whole.run(0, count) == 0
-        shares = min(len(self._workers), count * self._macs // STREAM_TASK_MACS)
+        shares = min(len(self._workers), count * self._macs // self._task_macs)
         bounds = [count * k // shares for k in range(shares + 1)]
         spans = list(zip(self._workers, bounds[:-1], bounds[1:], strict=False))
         # no stream's state changes before all inputs are known to be good

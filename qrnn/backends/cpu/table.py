@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from qrnn.backends.cpu import parts as p
 from qrnn.backends.cpu.isa import const, load
-from qrnn.backends.cpu.parts import I32, WORDS, Parts, call, constant, splat, vector_type
+from qrnn.backends.cpu.parts import I32, INT16_LANES, Parts, call, constant, splat, vector_type
 from qrnn.backends.cpu.vector import Vec
 
 SMALL_TABLE = 128
@@ -26,7 +26,7 @@ class Lookup(Enum):
 
     REGISTERS = "r"
     """In 16-bit lanes: `SMALL_TABLE` segments at most, permuted in registers."""
-    WORDS = "w"
+    GATHERED = "w"
     """In 16-bit lanes: one gathered load a lane, of an entry and a difference of 16 bits."""
     PAIRS = "p"
     """The same in 32-bit lanes."""
@@ -34,9 +34,9 @@ class Lookup(Enum):
     """In 32-bit lanes: two gathered loads, of an entry and of the next, from the contract's own table, whatever it holds."""
 
     @property
-    def in_words(self) -> bool:
+    def has_int16_lanes(self) -> bool:
         """Whether lanes have 16 bits."""
-        return self in (Lookup.REGISTERS, Lookup.WORDS)
+        return self in (Lookup.REGISTERS, Lookup.GATHERED)
 
 
 def tilt_of(differences: npt.NDArray[Any]) -> int | None:
@@ -67,7 +67,7 @@ def pack(
         raise AssertionError("a table's differences do not fit 16-bit lanes")
     low = -(offset + entries + np.arange(len(entries)) % 2 * differences) & 0xFFFF
     high = (differences - tilt * TILT) & 0xFFFF
-    if lookup is Lookup.WORDS:
+    if lookup is Lookup.GATHERED:
         return (low | (high << 16)).astype(np.uint32).view(np.int32), tilt
     found = np.zeros((2, SMALL_TABLE), np.uint16)
     found[:, : len(entries)] = low, high
@@ -138,11 +138,11 @@ class Table:
         b = self.builder
         fraction = b.shl(m.like(16)[0], (15 - m._other(segment_bits)).like(16)[0])
         k = m >> segment_bits
-        entry, difference = self._permuted(k) if self.lookup is Lookup.REGISTERS else self._pair_of_words(k)
-        minus = b.sub(entry, p.multiplied_q15_words(b, difference, fraction))
+        entry, difference = self._permuted(k) if self.lookup is Lookup.REGISTERS else self._gathered_pair(k)
+        minus = b.sub(entry, p.multiplied_q15_int16(b, difference, fraction))
         return minus if self._tilt is None else b.sub(minus, b.mul(self._tilt.like(16)[0], fraction))
 
-    def _pair_of_words(self, k: Vec) -> tuple[Any, Any]:
+    def _gathered_pair(self, k: Vec) -> tuple[Any, Any]:
         b, parts = self.builder, self._gathered(k)
         low = p.convert(b, parts, 16, -(1 << 31), (1 << 31) - 1)
         high = tuple(b.lshr(part, constant(part.type, 16)) for part in parts)
@@ -150,13 +150,13 @@ class Table:
 
     def _permuted(self, k: Vec) -> tuple[Any, Any]:
         """From registers: entries of `pack`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
-        b, kind = self.builder, vector_type(WORDS, 16)
+        b, kind = self.builder, vector_type(INT16_LANES, 16)
         (index,) = k.like(16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))
 
         def found(first: int) -> Any:
             parts = [load(b, b.add(self.address, const(64 * (first + j))), kind) for j in range(4)]
-            low, high = (p.permuted_words(b, parts[j], index, parts[j + 1]) for j in (0, 2))
+            low, high = (p.permuted_int16(b, parts[j], index, parts[j + 1]) for j in (0, 2))
             return b.select(upper, high, low)
 
         return found(0), found(4)

@@ -13,16 +13,10 @@ from typing import Any
 from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.native import Code
-from qrnn.backends.cpu.pools import shared_pool
+from qrnn.backends.cpu.threads.pool import shared_pool
+from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.parts import Int64Array
-
-FUSED_TASK_MACS = 1 << 24
-"""`TASK_MACS` of fused steps and packed products, which take a tenth of the time; and multiply-adds of a run that is worth waiting until
-helpers are awake."""
-
-TASK_MACS = 1 << 21
-"""A task handed to the pool does at least about so many multiply-adds."""
 
 ROWS = "qrnn.backends.cpu.rows"
 """The package of the loops over rows, which imports Numba: its modules are named here, and imported where something is compiled."""
@@ -38,10 +32,11 @@ class Reused:
 
 
 class Tasks:
-    """The threads, the instruction set and the code of an engine; ``workers``: at most so many threads at once."""
+    """The threads, the instruction set, the code and the thresholds of an engine; ``workers``: the most threads at once."""
 
-    def __init__(self, workers: int, isa: Isa | None, code: Code) -> None:
+    def __init__(self, workers: int, isa: Isa | None, code: Code, tuning: Tuning | None = None) -> None:
         self.workers, self.isa, self.code = workers, isa, code
+        self.tuning = tuning or Tuning()
         self._reused = ReusedCalls(code)
 
     def call(self, module: str, name: str, place: Int64Array, *values: Any) -> Call:

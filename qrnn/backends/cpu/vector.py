@@ -2,7 +2,7 @@
 
 `lift` runs the Python code of a contract function on `Vec` values, whose operators emit LLVM vector instructions. Every `Vec` carries
 bounds of its values: an operation is done in lanes of the fewest bits where its result is proved to fit, so that lifted code is exact for the
-reason that the scalar code is, and no wider than it must be. Lanes have 32 or 64 bits, and in vectors of `WORDS` lanes also 16
+reason that the scalar code is, and no wider than it must be. Lanes have 32 or 64 bits, and in vectors of `INT16_LANES` lanes also 16
 (`qrnn.backends.cpu.parts`).
 """
 
@@ -17,7 +17,7 @@ from llvmlite import ir
 from qrnn import arithmetic
 from qrnn.arithmetic import fixedpoint, gates
 from qrnn.backends.cpu import parts as p
-from qrnn.backends.cpu.parts import WORDS, Parts, splat, vector_type
+from qrnn.backends.cpu.parts import INT16_LANES, Parts, splat, vector_type
 
 INT16, INT32 = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
 UINT16 = (0, (1 << 16) - 1)
@@ -59,9 +59,9 @@ class Vec:
         self.successor_of: Vec | None = None
         self.difference: tuple[Vec, Vec] | None = None
         """(table[k], table[k+1] - table[k]) of a looked-up table[k+1]."""
-        self.low_words: Any = None
+        self.low_int16: Any = None
         """The low 16 bits of every lane, where these were to be had without the others. What is not used of the two is never computed."""
-        self.negative_words: Any = None
+        self.negative_int16: Any = None
         """-x as int16, in every lane, where that was to be had before x itself."""
         self.wide: Parts | None = None
         """The same lanes in 64 bits, where these were to be had."""
@@ -77,33 +77,35 @@ class Vec:
     @classmethod
     def scalar(cls, builder: Any, scalar: Any, lanes: int, low: int, high: int) -> Vec:
         """A run-time i32 in every lane."""
-        words = splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes) if lanes == WORDS else None
+        int16 = splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes) if lanes == INT16_LANES else None
         if _bits(low, high, lanes) == 16:
-            return cls(builder, words, low, high)
+            return cls(builder, int16, low, high)
         count = p.count_of(lanes, 32)
         found = cls(builder, (splat(builder, scalar, lanes // count),) * count, low, high)
-        found.low_words = words
+        found.low_int16 = int16
         return found
 
     @property
     def lanes(self) -> int:
+        """Return the number of lanes."""
         return p.lanes_of(self.parts)
 
     @property
     def bits(self) -> int:
+        """Return the bits of a lane."""
         return p.bits_of(self.parts)
 
     def like(self, bits: int) -> Parts:
         """In lanes of ``bits``: extended, or the low bits."""
-        if bits == 16 and self.low_words is not None:
-            return (self.low_words,)
+        if bits == 16 and self.low_int16 is not None:
+            return (self.low_int16,)
         if bits == 64 and self.wide is not None:
             return self.wide
         return p.convert(self.builder, self.parts, bits, self.low, self.high)
 
-    def _words(self) -> Any:
+    def _int16(self) -> Any:
         """The low 16 bits of every lane, or None where they would have to be taken out of wider ones."""
-        return self.parts[0] if self.bits == 16 else self.low_words
+        return self.parts[0] if self.bits == 16 else self.low_int16
 
     def _other(self, other: Any) -> Vec:
         if isinstance(other, Vec):
@@ -121,16 +123,16 @@ class Vec:
     def _low_bits(self, operation: str, other: Vec, low: int, high: int) -> Vec:
         """An operation whose low bits depend on the low bits of its arguments alone."""
         bits = _bits(low, high, self.lanes)
-        if bits == 16 and (self._words() is None or other._words() is None):
+        if bits == 16 and (self._int16() is None or other._int16() is None):
             bits = 32  # in the lanes that the arguments have
         found = Vec(self.builder, self._each(operation, other, bits), low, high)
-        return found if bits == 16 else found._with_words(operation, self, other)
+        return found if bits == 16 else found._with_int16(operation, self, other)
 
-    def _with_words(self, operation: str, a: Vec, b: Vec) -> Vec:
-        """This result of an operation, and its low 16 bits by 16-bit lanes, if a and b have them."""
-        u, v = a._words(), b._words()
+    def _with_int16(self, operation: str, a: Vec, b: Vec) -> Vec:
+        """Return this result of an operation of a and b, with its low 16 bits in 16-bit lanes where both have them."""
+        u, v = a._int16(), b._int16()
         if u is not None and v is not None:
-            self.low_words = getattr(self.builder, operation)(u, v)
+            self.low_int16 = getattr(self.builder, operation)(u, v)
         return self
 
     def __add__(self, other: Any) -> Vec:
@@ -150,7 +152,7 @@ class Vec:
         low, high = self.low + other.low, self.high + other.high
         if self.factors is None or other.factors is None or _bits(low, high) != 32:
             return None
-        parts = p.multiplied_and_added_words(self.builder, *self.factors, *other.factors)
+        parts = p.multiplied_and_added_int16(self.builder, *self.factors, *other.factors)
         return Vec(self.builder, parts, low, high)
 
     def __sub__(self, other: Any) -> Vec:
@@ -172,9 +174,9 @@ class Vec:
         factors = _factors(self, o) if _bits(low, high, self.lanes) == 32 else None
         if factors is None:
             return self._low_bits("mul", o, low, high)
-        found = Vec(self.builder, p.multiplied_words(self.builder, *factors), low, high)
+        found = Vec(self.builder, p.multiplied_int16(self.builder, *factors), low, high)
         found.factors = factors
-        return found._with_words("mul", self, o)
+        return found._with_int16("mul", self, o)
 
     __rmul__ = __mul__
 
@@ -192,7 +194,7 @@ class Vec:
         low, high = self.shifted or (min(corners), max(corners))
         found = Vec(self.builder, self._each("shl", o, _shift_bits(o, low, high, self.lanes)), low, high)
         if found.bits > 16 and o.high < 16:
-            found._with_words("shl", self, o)
+            found._with_int16("shl", self, o)
         return found.narrowed()
 
     def _shift(self, other: Any) -> Vec:
@@ -217,8 +219,8 @@ class Vec:
 
     def _shifted_to_32(self, by: Vec) -> Parts:
         """Of 64-bit lanes the 32 bits from bit ``by`` on: even lanes shifted down to the low half, odd ones up to the high half."""
-        b, words = self.builder, self.like(64)
-        pairs = list(zip(words[::2], words[1::2], strict=True))
+        b, wide = self.builder, self.like(64)
+        pairs = list(zip(wide[::2], wide[1::2], strict=True))
         if by.low == 32:
             return tuple(p.high_halves(b, even, odd) for even, odd in pairs)
         down, up = by.like(64), (32 - by).like(64)
@@ -239,13 +241,13 @@ class Vec:
     def narrowed(self) -> Vec:
         """The same values in the least lanes that hold them."""
         found = Vec(self.builder, self.like(_bits(self.low, self.high, self.lanes)), self.low, self.high)
-        found.low_words = self.low_words if found.bits > 16 else None
+        found.low_int16 = self.low_int16 if found.bits > 16 else None
         return found
 
     def proved(self, low: int, high: int) -> Vec:
         """The same values, of which it is known that they lie within [low, high]."""
         found = Vec(self.builder, self.parts, low, high)
-        found.low_words, found.wide = self.low_words, self.wide
+        found.low_int16, found.wide = self.low_int16, self.wide
         return found.narrowed()
 
     def _compare(self, sign: str, other: Vec) -> Mask:
@@ -279,25 +281,25 @@ def _within(v: Vec, bounds: tuple[int, int]) -> bool:
 
 def _bits(low: int, high: int, lanes: int = 0) -> int:
     """Bits of the least lanes that hold values in [low, high], in a vector of so many."""
-    if lanes == WORDS and any(least <= low and high <= most for least, most in (INT16, UINT16)):
+    if lanes == INT16_LANES and any(least <= low and high <= most for least, most in (INT16, UINT16)):
         return 16
     return 32 if INT32[0] <= low and high <= INT32[1] else 64
 
 
 def bits_in(lanes: int, registers: int) -> int:
     """Bits of a lane of a vector in so many registers."""
-    return registers * (16 if lanes == WORDS else 32)
+    return registers * (16 if lanes == INT16_LANES else 32)
 
 
 def _shift_bits(by: Vec, low: int, high: int, lanes: int) -> int:
     """Lanes in which values within [low, high] can be shifted: LLVM leaves a shift by the lane's width or more undefined."""
     least = 64 if by.high > 31 else 32 if by.high > 15 else 16
-    return max(least, _bits(low, high, lanes)) if lanes == WORDS else max(least, _bits(low, high), 32)
+    return max(least, _bits(low, high, lanes)) if lanes == INT16_LANES else max(least, _bits(low, high), 32)
 
 
 def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
-    """a and b as int16, or else -a and -b, which have the same product: a gate that can be 1 = 32768 is an int16 when negative."""
-    u, v = a._words(), b._words()
+    """A and b as int16, or else -a and -b, which have the same product: a gate that can be 1 = 32768 is an int16 when negative."""
+    u, v = a._int16(), b._int16()
     if u is None or v is None:
         return None
     if _within(a, INT16) and _within(b, INT16):
@@ -307,9 +309,9 @@ def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
     return None
 
 
-def _negative(x: Vec, words: Any) -> Any:
-    """-x, of whose lanes ``words`` are the low 16 bits."""
-    return x.builder.sub(ir.Constant(words.type, None), words) if x.negative_words is None else x.negative_words
+def _negative(x: Vec, int16: Any) -> Any:
+    """-x, of whose lanes ``int16`` are the low 16 bits."""
+    return x.builder.sub(ir.Constant(int16.type, None), int16) if x.negative_int16 is None else x.negative_int16
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
@@ -324,9 +326,9 @@ def choose(condition: Any, yes: Any, no: Any) -> Any:
     bits = _bits(low, high, one.lanes)
     lanes = zip(condition.like(bits), a.like(bits), b.like(bits), strict=True)
     found = Vec(one.builder, tuple(one.builder.select(m, u, v) for m, u, v in lanes), low, high)
-    u, v = a._words(), b._words()
+    u, v = a._int16(), b._int16()
     if bits > 16 and u is not None and v is not None:
-        found.low_words = one.builder.select(condition.like(16)[0], u, v)
+        found.low_int16 = one.builder.select(condition.like(16)[0], u, v)
     return found
 
 
@@ -338,9 +340,9 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
         if x.terms is not None and (low, high) == INT32:
             pairs = zip(x.terms[0].parts, x.terms[1].parts, strict=True)
             return Vec(x.builder, tuple(p.added_saturated(x.builder, a, b) for a, b in pairs), low, high)
-        if x.lanes == WORDS and x.bits == 32 and INT16[0] <= low and high <= INT16[1]:
-            words = p.saturated_words(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
-            x = Vec(x.builder, words, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
+        if x.lanes == INT16_LANES and x.bits == 32 and INT16[0] <= low and high <= INT16[1]:
+            int16 = p.saturated_int16(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
+            x = Vec(x.builder, int16, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
     least, most = x._other(low), x._other(high)
     in_order = least.high <= most.low or most.least is least
     found = _clamped(x, least, most) if in_order else _SATURATE(x, low, high)
@@ -349,7 +351,7 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
 
 
 def _clamped(x: Vec, least: Vec, most: Vec) -> Vec:
-    """x between ends of which the lower is nowhere above the upper: a maximum and a minimum, where the bounds do not decide."""
+    """X between ends of which the lower is nowhere above the upper: a maximum and a minimum, where the bounds do not decide."""
     for name, end, decided in (("max", least, x.low >= least.high), ("min", most, x.high <= most.low)):
         if decided:
             continue
@@ -383,11 +385,11 @@ def shift_right_round(x: Any, shift: Any) -> Any:
     if not isinstance(x, Vec):
         return _SHIFT_RIGHT_ROUND(x, shift)
     s = x._other(shift)
-    if (found := _rounded_words(x, s)) is not None:
+    if (found := _rounded_int16(x, s)) is not None:
         return found
     if s.low > 1 and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1)) > x.bits == 32:
         return ((x >> (s - 1)) + 1) >> 1  # floor((floor(x / 2^(s-1)) + 1) / 2), where the sum fits
-    if x.lanes == WORDS and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1), WORDS) > x.bits:
+    if x.lanes == INT16_LANES and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1), INT16_LANES) > x.bits:
         ends = [_SHIFT_RIGHT_ROUND(end, by) for end in (x.low, x.high) for by in (s.low, s.high)]
         half = ((s._other(1) << s) >> 1).like(x.bits)
         lanes = zip(x.parts, s.like(x.bits), half, strict=True)
@@ -398,9 +400,12 @@ def shift_right_round(x: Any, shift: Any) -> Any:
     return _rebound(fixedpoint.shift_right_round_narrow)(x, s)
 
 
-def _rounded_words(x: Vec, s: Vec) -> Vec | None:
-    """`shift_right_round` by vpmulhrsw, which is (a · b + 2^14) >> 15 for int16 a, b: of a product by 15 as it is; of an int16 by s in 0 … 15
-    as the product with 2^(15 - s), since (x · 2^(15-s) + 2^14) >> 15 = floor(x / 2^s + 1/2)."""
+def _rounded_int16(x: Vec, s: Vec) -> Vec | None:
+    """Return `shift_right_round` by vpmulhrsw, or None where that instruction does not fit.
+
+    It is (a · b + 2^14) >> 15 for int16 a, b. A product that is shifted by 15 is taken as it is. An int16 that is shifted by s in 0 … 15
+    becomes the product with 2^(15 - s), since (x · 2^(15-s) + 2^14) >> 15 = floor(x / 2^s + 1/2).
+    """
     if x.factors is None and (x.bits == 16 and s.high <= Q15):
         if s.low == s.high == 0:
             return x
@@ -408,9 +413,9 @@ def _rounded_words(x: Vec, s: Vec) -> Vec | None:
     else:
         factors = x.factors if s.low == s.high == Q15 else None
     ends = [_SHIFT_RIGHT_ROUND(end, by) for end in (x.low, x.high) for by in (s.low, s.high)]
-    if factors is None or _bits(min(ends), max(ends), WORDS) != 16 or max(ends) > INT16[1]:
+    if factors is None or _bits(min(ends), max(ends), INT16_LANES) != 16 or max(ends) > INT16[1]:
         return None
-    return Vec(x.builder, p.multiplied_q15_words(x.builder, *factors), min(ends), max(ends))
+    return Vec(x.builder, p.multiplied_q15_int16(x.builder, *factors), min(ends), max(ends))
 
 
 def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
@@ -418,7 +423,7 @@ def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
 
     In 16-bit lanes the table is that of a gate function whose values these are (`evaluate_odd` has its own).
     """
-    if isinstance(x, Vec) and table.lookup.in_words:
+    if isinstance(x, Vec) and table.lookup.has_int16_lanes:
         return negative_of(Vec(x.builder, table.negative(x, segment_bits), *INT16), table.outputs)
     found = _PIECEWISE_LINEAR(x, table, segment_bits)
     return found.proved(*table.bounds) if isinstance(found, Vec) else found
@@ -431,13 +436,13 @@ def evaluate_odd(x: Any, offset: Any, segment_bits: Any, cut: Any, table: Any) -
     lies within ``table.outputs``, of uint16 or int16. -y is an int16 whichever they are, and what y is multiplied by wants that one
     (`_factors`).
     """
-    if not isinstance(x, Vec) or not table.lookup.in_words:
+    if not isinstance(x, Vec) or not table.lookup.has_int16_lanes:
         return _EVALUATE_ODD(x, offset, segment_bits, cut, table)
-    b, words, offset = x.builder, x.like(16)[0], x._other(offset)
-    zero = ir.Constant(words.type, None)
+    b, int16, offset = x.builder, x.like(16)[0], x._other(offset)
+    zero = ir.Constant(int16.type, None)
     minus = table.negative(saturate(magnitude(x), 0, 32767 - cut), segment_bits)
-    twice = b.shl(offset.like(16)[0], p.constant(words.type, 1))
-    minus = b.select(b.icmp_signed("<", words, zero), b.sub(b.sub(zero, twice), minus), minus)
+    twice = b.shl(offset.like(16)[0], p.constant(int16.type, 1))
+    minus = b.select(b.icmp_signed("<", int16, zero), b.sub(b.sub(zero, twice), minus), minus)
     turned = offset < 0
     if isinstance(turned, Mask):
         minus = b.select(turned.like(16)[0], b.sub(zero, minus), minus)
@@ -448,9 +453,9 @@ def evaluate_odd(x: Any, offset: Any, segment_bits: Any, cut: Any, table: Any) -
 
 def negative_of(minus: Vec, bounds: tuple[int, int]) -> Vec:
     """-minus, within ``bounds``, of 16-bit lanes; it is known by both."""
-    b, (words,) = minus.builder, minus.parts
-    found = Vec(b, b.sub(ir.Constant(words.type, None), words), *bounds)
-    found.negative_words = words
+    b, (int16,) = minus.builder, minus.parts
+    found = Vec(b, b.sub(ir.Constant(int16.type, None), int16), *bounds)
+    found.negative_int16 = int16
     return found
 
 

@@ -75,6 +75,7 @@ class Unit:
 
 
 def short_hash(key: str) -> str:
+    """Return 16 hexadecimal digits that stand for a key."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 

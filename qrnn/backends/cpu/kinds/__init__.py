@@ -1,5 +1,8 @@
-"""The kinds of layers that the CPU has loops of its own for: a module each, found by folder, with the name that the kind's module has in
-`qrnn.model.kinds`. Each defines ``RUN``, its `LayerRun`; a kind without a module here is run by its own definition."""
+"""The kinds of layers that the CPU has loops of its own for.
+
+Each is a module, found by folder, with the name that the kind's module has in `qrnn.model.kinds`. It defines ``RUN``, its `LayerRun`. A kind
+without a module here is run by its own definition.
+"""
 
 from __future__ import annotations
 

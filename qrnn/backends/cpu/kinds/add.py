@@ -26,11 +26,13 @@ class AddRun(LayerRun):
         return self.tasks.call("add", "add", place, *self._layer.shifts, a, b, out)
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         layer, tensors = self._layer, walk.tensors
         place = walk.place_of(layer.output)
         return [self._call(place, tensors[layer.left], tensors[layer.right], tensors[layer.output])]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         a, b = inputs
         out: Int16Array = np.empty_like(a)
         how = Reused(self._layer.name, lambda control, arrays: self._call(control, *arrays), 4)

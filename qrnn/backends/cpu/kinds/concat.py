@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.layer_calls import LayerCalls, words
+from qrnn.backends.cpu.layer_calls import LayerCalls, as_int64
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.model.kinds.concat import QuantConcat
@@ -25,10 +25,11 @@ class ConcatRun(LayerRun):
         self._layer = layer
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         layer, calls, first = self._layer, [], 0
         place, out = walk.place_of(layer.output), walk.tensors[layer.output]
         for part in layer.parts:
-            formats = (words(part.indices), part.in_frac, layer.out_frac)
+            formats = (as_int64(part.indices), part.in_frac, layer.out_frac)
             calls.append(
                 self.tasks.call("concat", "concat_part", place, first, *formats, walk.tensors[part.tensor], out)
             )
@@ -36,10 +37,11 @@ class ConcatRun(LayerRun):
         return calls
 
     def _align(self, fracs: tuple[int, int], control: Int64Array, arrays: Sequence[Any]) -> Call:
-        """x and out of ``arrays``, from the first number of fraction bits to the second."""
+        """Copy x to out of ``arrays``, from the first number of fraction bits to the second."""
         return self.tasks.call("concat", "align", control, *fracs, *arrays)
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         found = []
         for part, x in zip(self._layer.parts, inputs, strict=True):
             picked = np.ascontiguousarray(x[:, part.indices])
@@ -49,6 +51,7 @@ class ConcatRun(LayerRun):
         return np.concatenate(found, axis=1)
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        """Yield the calls that have to be compiled ahead; see `LayerRun.ahead`."""
         if runs:
             row = np.zeros((1, 1), np.int16)
             yield self._align((0, 0), np.zeros(3, np.int64), (row, row))

@@ -7,7 +7,7 @@ operand, stand where a cell has its gates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +17,12 @@ from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
-from qrnn.backends.cpu.packed import aligned, operand_bytes, pack_matrix
-from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, ROWS, TASK_MACS, Reused, Tasks
+from qrnn.backends.cpu.packed import aligned, encoded_bytes, pack_matrix
+from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.parts import Int16Array, Int64Array, QuantMatrix
 from qrnn.model.quant_model import QuantModel
-
-DENSE_MACS = 1 << 14
-"""A dense layer of so many multiply-adds a call goes by `PackedDense`: below, plain loops start sooner."""
 
 PARTS = 4
 """Blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
@@ -38,6 +35,21 @@ def _in_parts(isa: Isa, values: Any) -> Any:
     padded[: len(values)] = values
     split = padded.reshape(blocks, PARTS, isa.lanes, *values.shape[1:])
     return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(padded.shape)
+
+
+class DenseScratch(NamedTuple):
+    """Scratch of `qrnn.backends.cpu.rows.dense.run`, for `AHEAD` vectors at a time."""
+
+    operands: Any
+    """Encoded operands, [AHEAD, bytes]."""
+    results: Int16Array
+    """Results, padded to whole blocks, [AHEAD, R]."""
+    tails: Int16Array
+    """Room for the last columns of a vector, [units]."""
+    sums: Any
+    """Accumulators of `matrix.VECTORS` vectors, int32."""
+    tile_config: Any
+    """The shapes of AMX's tiles, [64] uint8."""
 
 
 class PackedDense:
@@ -53,11 +65,11 @@ class PackedDense:
         self.rows = pack_matrix(isa, ordered, pre_shift, (PARTS,), operand)
         self.fixed = (self.rows, (operand.shift, operand.limit))
 
-    def scratch(self) -> tuple[Any, ...]:
-        """Operands and results of `AHEAD` vectors, last columns, sums, the tiles' shapes."""
-        _, params, _, planes = self.rows
-        return (
-            aligned((AHEAD, operand_bytes(self._isa, self._columns, planes)), np.uint8),
+    def scratch(self) -> DenseScratch:
+        """Make the scratch of one call."""
+        _, params, _, byte_parts = self.rows
+        return DenseScratch(
+            aligned((AHEAD, encoded_bytes(self._isa, self._columns, byte_parts)), np.uint8),
             aligned((AHEAD, len(params) * PARTS * self._isa.lanes), np.int16),
             aligned((self._isa.units,), np.int16),
             aligned((matrix.VECTORS * PARTS * self._isa.lanes,), np.int32),
@@ -88,13 +100,15 @@ class DenseRun(LayerRun):
 
     def _packed_for(self, macs: int) -> PackedDense | None:
         """What a call of so many multiply-adds goes by; None where that is the plain loops."""
-        return self._packed if macs >= DENSE_MACS else None
+        return self._packed if macs >= self.tasks.tuning.dense_macs else None
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         x, out = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
         return [self._call(self._packed_for(x.size * out.shape[1]), walk.place_of(self._layer.output), x, out)]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (x,) = inputs
         (M, K), R = x.shape, self._layer.matrix.weight.shape[0]
         x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
@@ -105,9 +119,9 @@ class DenseRun(LayerRun):
 
         how = Reused((self._layer.name, packed is not None), make, 5 if packed is None else 3)
         if packed is None:
-            self.tasks.in_tasks((x, out), how, R * K, TASK_MACS)
+            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.task_macs)
         else:
-            self.tasks.in_tasks((x, out), how, R * K, FUSED_TASK_MACS, AHEAD)
+            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.fused_task_macs, AHEAD)
         return out
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:

@@ -21,11 +21,13 @@ class EmbeddingRun(LayerRun):
         self._layer = layer
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         layer = self._layer
         place, out = walk.place_of(layer.output), walk.tensors[layer.output]
         return [self.tasks.call("embedding", "embedding", place, layer.table, walk.source(layer.input), out)]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (tokens,) = inputs
         found: Int16Array = self._layer.table[tokens]
         return found

@@ -20,12 +20,15 @@ class LastStepRun(LayerRun):
         self._layer = layer
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
+        """Let outputs that one step makes the same be one array; see `LayerRun.share_tensors`."""
         tensors[self._layer.output] = tensors[self._layer.input]
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
         return []  # the one step is the last one
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         ends = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
         return [self.tasks.call("last_step", "last_step", walk.place(False), walk.steps, *ends)]
 

@@ -30,10 +30,12 @@ class PointwiseRun(LayerRun):
         return self.tasks.call("pointwise", "pointwise", place, *self._fixed, x, out, own)
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         layer, tensors = self._layer, walk.tensors
         return [self._call(walk.place_of(layer.output), tensors[layer.input], tensors[layer.output])]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (x,) = inputs
         out: Int16Array = np.empty_like(x)
         self.tasks.alone((x, out), Reused(self._layer.name, lambda control, a: self._call(control, *a), 5))

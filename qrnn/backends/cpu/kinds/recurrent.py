@@ -1,6 +1,7 @@
 """Recurrent layers on the CPU: fused steps, plain loops, and which threads get which sequences.
 
-Sequences are spread over a pool of threads; a single long-rowed sequence is shared by a gang of threads that meet at a barrier once a step.
+Sequences are spread over a pool of threads; a single sequence with long rows is shared by a thread team, whose workers meet at a barrier
+once in every step.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import numpy as np
 
 from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cpu import plain
-from qrnn.backends.cpu.barrier import GANGS_WORK
 from qrnn.backends.cpu.calls import Call, CallList
-from qrnn.backends.cpu.crew import MOST, PATIENCE, SharedCall
 from qrnn.backends.cpu.defined import StepCalls
+from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.layer_calls import SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
-from qrnn.backends.cpu.packed import FusedForms, can_fuse
-from qrnn.backends.cpu.tasks import FUSED_TASK_MACS, TASK_MACS, Tasks
+from qrnn.backends.cpu.packed import can_fuse
+from qrnn.backends.cpu.tasks import Tasks
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -30,15 +31,6 @@ from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.layer_facts import StateArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, IndexArray, Int16Array, Int32Array, Int64Array
 from qrnn.model.quant_model import QuantModel
-
-GANG_MACS = 1 << 17
-"""Multiply-adds of a step for each member of a gang, at least; below, the barrier costs more than a further member saves."""
-
-FUSED_GANG_MACS, FUSED_RUN_MACS = 3 << 14, 1 << 22
-"""Of fused steps, which take a tenth of the time: `GANG_MACS`; multiply-adds of a run that is worth a gang."""
-
-ONCE_MACS = 1 << 27
-"""A run by plain kernels that is worth laying out calls for a gang that makes them once, a millisecond and more of Python."""
 
 SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
 """x, lengths, h, c, y."""
@@ -54,8 +46,8 @@ class RecurrentRun(LayerRun):
     def __init__(self, layer: QuantRecurrent, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
-        self.fused: dict[int, FusedForms] = {}
-        self._packed: dict[int, tuple[Any, ...]] = {}
+        self.fused: dict[int, FusedVariants] = {}
+        self._packed: dict[int, plain.PlainDirection] = {}
         self._defined: dict[int, StepCalls] = {}
         if not self.has_calls:
             self._defined = {k: self._own_loop(k) for k in range(len(layer.directions))}
@@ -64,10 +56,11 @@ class RecurrentRun(LayerRun):
         for number, d in enumerate(layer.directions):
             self._packed[number] = plain.pack_direction(layer, d)
             if tasks.isa is not None and can_fuse(d):
-                self.fused[number] = FusedForms(tasks.isa, layer, d, size, tasks.code)
+                self.fused[number] = FusedVariants(tasks.isa, layer, d, size, tasks.code, tasks.tuning)
 
     @property
     def has_calls(self) -> bool:
+        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
         return self._layer.declaration.form(self._layer) in CODES
 
     @property
@@ -78,10 +71,12 @@ class RecurrentRun(LayerRun):
 
     @property
     def step_macs(self) -> int:
+        """Return the multiply-adds of a time step, over all directions."""
         return sum(_macs(d) for d in self._layer.directions)
 
     @property
     def most_macs(self) -> int:
+        """Return the multiply-adds of a time step of the largest direction."""
         return max(_macs(d) for d in self._layer.directions)
 
     # --- streams ----------------------------------------------------------------------------------------------------------------------
@@ -94,6 +89,7 @@ class RecurrentRun(LayerRun):
             tensors[layer.c_n] = np.zeros((len(tensors[layer.output]), layer.hidden_size), np.int32)
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
+        """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
         if not self.has_calls:
             return []
         layer, rows = self._layer, walk.streams.rows
@@ -107,21 +103,22 @@ class RecurrentRun(LayerRun):
     def _step_call(
         self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
     ) -> Call:
-        """One step of the one direction for streams ``rows``; see `fused.tick` and `rows.recurrent.sequences`."""
+        """One step of the one direction for streams ``rows``; see `fused.step_streams` and `rows.recurrent.sequences`."""
         layer, M = self._layer, len(rows)
-        d, forms = layer.directions[0], self.fused.get(0)
-        if forms is not None:
-            return forms.choose(M, 1, 1).call(place, rows, x, h, c, y)
+        d, variants = layer.directions[0], self.fused.get(0)
+        if variants is not None:
+            return variants.choose(M, 1, 1).call(place, rows, x, h, c, y)
         traces = plain.traces_of(d, c, M, 0)
         own = (np.zeros_like(h), np.zeros_like(c))
         return self.tasks.call(
             "recurrent", "sequences", place, rows, *codes_of(layer), *self._packed[0], x[:, None], h, c, y[:, None],
-            np.ones(M, np.int64), own, traces, plain.scratch(layer, d, 1),
+            np.ones(M, np.int64), own, traces, plain.scratch(layer, d, 1, self.tasks.tuning),
         )  # fmt: skip
 
     # --- whole sequences --------------------------------------------------------------------------------------------------------------
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
+        """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         if not self.has_calls:
             return []
         layer = self._layer
@@ -134,49 +131,50 @@ class RecurrentRun(LayerRun):
         out, row = walk.tensors[layer.output], walk.place(False)
         if D == 1:
             data = (x, walk.lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self._sequence_call(0, row, data, walk.gangs)]
+            return [self._sequence_call(0, row, data, walk.teams)]
         calls: list[Call] = []
         copying = partial(self.tasks.call, "copying")
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
             data = (x, walk.lengths, own_h, own_c, y)
             calls += [copying("take_part", row, number, h, own_h), copying("take_part", row, number, c, own_c)]
-            calls.append(self._sequence_call(number, row, data, walk.gangs))
+            calls.append(self._sequence_call(number, row, data, walk.teams))
             calls += [copying("put_part", row, number, own_h, h), copying("put_part", row, number, own_c, c)]
             parts = out.reshape(N * T, D, P)
             calls.append(copying("put_part", walk.place(True), number, y.reshape(N * T, P), parts))
         return calls
 
-    def _sequence_call(self, number: int, place: Int64Array, data: SequenceData, gangs: bool) -> Call:
-        """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a gang only where ``gangs`` allows it."""
-        d, (N, T, _), forms = self._layer.directions[number], data[0].shape, self.fused.get(number)
-        members = self._members(d, N, T, forms is not None) if gangs else 1
-        if forms is None:
-            return self.plain_call(number, place, data, members)
-        fused = forms.choose(N, T, members)
-        if members == 1:
+    def _sequence_call(self, number: int, place: Int64Array, data: SequenceData, teams: bool) -> Call:
+        """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a thread team only where ``teams`` allows it."""
+        d, (N, T, _), variants = self._layer.directions[number], data[0].shape, self.fused.get(number)
+        workers = self._team_size(d, N, T, variants is not None) if teams else 1
+        if variants is None:
+            return self.plain_call(number, place, data, workers)
+        fused = variants.choose(N, T, workers)
+        if workers == 1:
             return fused.whole_call(place, *data)
-        return fused.shared_call(place, data, members, _patience(T * _macs(d)))
+        return fused.shared_call(place, data, workers, self._wake_spins(T * _macs(d)))
 
-    def plain_call(self, number: int, place: Int64Array, data: SequenceData, members: int, traces: Any = None) -> Call:
+    def plain_call(self, number: int, place: Int64Array, data: SequenceData, workers: int, traces: Any = None) -> Call:
         """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
-        layer, d = self._layer, self._layer.directions[number]
+        layer, d, tuning = self._layer, self._layer.directions[number], self.tasks.tuning
         if traces is None:
             traces = plain.traces_of(d, data[3], len(data[0]), 0)
-        own = plain.scratch(layer, d, members)
+        own = plain.scratch(layer, d, workers, tuning)
         fixed = (*codes_of(layer), d.reverse, *self._packed[number], *data, traces, own)
         whole = partial(self.tasks.call, "recurrent", "whole_sequences")
-        if members == 1:
+        if workers == 1:
             return whole(place, (0, 1), *fixed)
         one = np.array([0, 1, 0])
-        calls = [whole(one, (me, members), *fixed) for me in range(members)]
-        return SharedCall(calls, whole(one, (0, 1), *fixed), own[-1], PATIENCE)
+        calls = [whole(one, (me, workers), *fixed) for me in range(workers)]
+        return TeamCall(calls, whole(one, (0, 1), *fixed), own.flags, Spins.of(tuning, tuning.wake_spins))
 
     # --- padded batches ---------------------------------------------------------------------------------------------------------------
 
     def recurrent(
         self, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run the layer over a padded batch; see `Engine.recurrent`."""
         P, D = self._layer.output_size, len(self._layer.directions)
         x = np.ascontiguousarray(x)
         if D == 1:  # nothing to be put together
@@ -201,21 +199,23 @@ class RecurrentRun(LayerRun):
         if not self.has_calls:
             return self._defined_direction(number, x, h, c, lengths, trace)
         (N, T, _), d = x.shape, layer.directions[number]
-        forms = self.fused.get(number) if trace is None else None
+        variants = self.fused.get(number) if trace is None else None
         traces = plain.traces_of(d, c, N, 0 if trace is None else T)
         # of fused steps, only padding is not written
-        y = (np.zeros if forms is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
+        y = (np.zeros if variants is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
-        members = self._members(d, N, T, forms is not None)
-        if members > 1 and forms is not None:
-            forms.choose(N, T, members).run_shared(data, members, _patience(T * _macs(d)))
-        elif members > 1 and T * _macs(d) >= ONCE_MACS:
+        workers = self._team_size(d, N, T, variants is not None)
+        if workers > 1 and variants is not None:
+            variants.choose(N, T, workers).run_shared(data, workers, self._wake_spins(T * _macs(d)))
+        elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
-            calls = CallList((self.plain_call(number, control, data, members, traces),), control, tasks.code)
+            calls = CallList((self.plain_call(number, control, data, workers, traces),), control, tasks.code)
             calls.wake()
             calls.run(0, 1)
-        elif forms is not None:
-            tasks.spread(partial(forms.choose(N, T, 1).run, *data), N, T * _macs(d), FUSED_TASK_MACS, VECTORS)
+        elif variants is not None:
+            tasks.spread(
+                partial(variants.choose(N, T, 1).run, *data), N, T * _macs(d), tasks.tuning.fused_task_macs, VECTORS
+            )
         else:
 
             def once(first: int, last: int) -> None:
@@ -223,7 +223,7 @@ class RecurrentRun(LayerRun):
                 call = self.plain_call(number, control, data, 1, traces)
                 CallList((call,), control, tasks.code).run(first, last)
 
-            tasks.spread(once, N, T * _macs(d), TASK_MACS)
+            tasks.spread(once, N, T * _macs(d), tasks.tuning.task_macs)
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})
@@ -265,30 +265,39 @@ class RecurrentRun(LayerRun):
         )
         return StepCalls(layer.direction_loop(number), states, (layer.name, number), self.tasks)
 
-    def _members(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
-        """Threads that share a sequence alone, of so many steps. A projection reads all of h: gangs do not split it."""
-        macs = _macs(d)
-        least, in_all = (FUSED_GANG_MACS, FUSED_RUN_MACS) if fused else (GANG_MACS, 2 * TASK_MACS)
-        if not GANGS_WORK or sequences > 1 or d.projection is not None or steps * macs < in_all:
+    def _team_size(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
+        """Threads that share a sequence alone, of so many steps. A projection reads all of h, so teams do not share it."""
+        macs, tuning = _macs(d), self.tasks.tuning
+        most = min(self.tasks.workers, most_workers(tuning))
+        if most == 1 or sequences > 1 or d.projection is not None or steps * macs < tuning.team_run_macs:
             return 1
-        return min(self.tasks.workers, MOST, max(1, macs // least), largest_gang(macs) if fused else MOST)
+        if not fused:
+            return min(most, max(1, macs // tuning.team_step_macs))
+        return min(most, max(1, macs // tuning.fused_team_step_macs), largest_team(macs, tuning.flag_read_macs, most))
+
+    def _wake_spins(self, macs: int) -> int:
+        """Return the pauses that a run of so many multiply-adds by fused steps is worth waiting for helper threads; 0 for a short run."""
+        tuning = self.tasks.tuning
+        if macs < tuning.fused_task_macs:
+            return 0
+        return max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
 
     # --- what is compiled ahead -------------------------------------------------------------------------------------------------------
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
-        """Every form that the weights are read in, alone and by a gang."""
+        """Every form that the weights are read in, alone and by a team."""
         yield from (steps.ahead() for steps in self._defined.values())
-        place, data = np.zeros(3, np.int64), self._one_step()
+        place, data, teams = np.zeros(3, np.int64), self._one_step(), most_workers(self.tasks.tuning) > 1
         for number in self._packed:
-            d, forms = self._layer.directions[number], self.fused.get(number)
-            if forms is None:
-                if runs and d.projection is None and GANGS_WORK:
+            d, variants = self._layer.directions[number], self.fused.get(number)
+            if variants is None:
+                if runs and d.projection is None and teams:
                     yield self.plain_call(number, place, data, 2)
                 continue
-            for fused in forms.every():
+            for fused in variants.every():
                 if runs:
                     yield fused.whole_call(place, *data)
-                    if GANGS_WORK and d.projection is None:
+                    if teams and d.projection is None:
                         yield fused.shared_call(place, data, 2, 0)
                 if stepped:
                     yield fused.call(place, place, data[0][:, 0], data[2], data[3], data[4][:, 0])
@@ -310,18 +319,13 @@ def _macs(d: QuantDirection) -> int:
     return d.ih.weight.size + (0 if d.hh is None else d.hh.weight.size)
 
 
-def largest_gang(macs: int) -> int:
-    """Members beyond which one more costs a fused step of so many multiply-adds more at the barrier than it takes off the rest.
+def largest_team(macs: int, flag_read_macs: int, most: int) -> int:
+    """Return the number of workers beyond which one more costs a fused step more at the barrier than it takes off the rest, at most ``most``.
 
-    With m members a step takes macs / m and, since each looks at the flags of all, m times what a look takes: least at the square root of
-    their quotient. A look at another core's flag takes some 0.1 µs, as long as 2^13 multiply-adds or more; not measured beyond two cores.
+    With m workers a step of ``macs`` multiply-adds takes macs / m and, since each reads the flags of all, m times what such a read takes. The
+    sum is least at the square root of their quotient.
     """
-    return max(2, isqrt(macs >> 13))
-
-
-def _patience(macs: int) -> int:
-    """Pauses that a run of so many multiply-adds by fused steps is worth waiting: less than it takes alone; a short one is not."""
-    return 1 << max(0, macs.bit_length() - 13) if macs >= FUSED_TASK_MACS else 0
+    return most if flag_read_macs == 0 else max(2, isqrt(macs // flag_read_macs))
 
 
 RUN = RecurrentRun

@@ -27,10 +27,12 @@ class SoftmaxRun(LayerRun):
         return self.tasks.call("softmax", "softmax", place, layer.table, layer.in_frac, x, out, own)
 
     def calls(self, walk: LayerCalls) -> list[Call]:
+        """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         layer, tensors = self._layer, walk.tensors
         return [self._call(walk.place_of(layer.output), tensors[layer.input], tensors[layer.output])]
 
     def rows(self, *inputs: Any) -> Int16Array:
+        """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (x,) = inputs
         out: Int16Array = np.empty_like(x)
         wide = np.zeros((1, x.shape[1]), np.int16)  # its scratch is as wide as a row

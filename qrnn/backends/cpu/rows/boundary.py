@@ -12,7 +12,7 @@ from qrnn.model.boundary import to_reals
 
 @jit
 def quantize(place: Any, x: Any, out: Any, scaling: Any, limit: int) -> None:
-    """x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
+    """Quantize x [M, F] float64 or float32 → out [M, F] int16; place[STATUS] = 1 where a value is not of float32's range, as NaN is not."""
     if quantize_rows(scaling, limit, x, out, place[FIRST], place[LAST]):
         place[STATUS] = 1
 

@@ -15,12 +15,12 @@ from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
-from qrnn.backends.cpu.steps import Form
+from qrnn.backends.cpu.steps import KernelVariant
 
 
 @jit
 def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: Any, out: Any, scratch: Any) -> None:
-    """x [M, K] int16 → out [M, R] int16 by plain loops; scratch (operand [K] int16, sums [R] int32)."""
+    """Compute x [M, K] int16 → out [M, R] int16 by plain loops; scratch (operand [K] int16, sums [R] int32)."""
     R = out.shape[1]
     operand, sums = scratch
     for m in range(place[FIRST], place[LAST]):
@@ -34,17 +34,17 @@ def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: An
 def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> None:
     """Rows place[`FIRST`] … place[`LAST`] - 1 of x [M, K] int16 → out [M, R] int16.
 
-    rows (weights, params, groups, planes); formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.kinds.dense.PackedDense`.
+    rows: `packed.PackedMatrix`; formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.kinds.dense.DenseScratch`.
     """
     m0, m1 = place[FIRST], place[LAST]
     operands, results, tails, sums, config = scratch
-    weights, params, groups, planes = rows
+    weights, params, groups, byte_parts = rows
     row = 2 * x.shape[1]
-    encoding = (row, x.shape[1], address(tails), address(operands), operands.shape[1], *formats, groups, planes)
+    encoding = (row, x.shape[1], address(tails), address(operands), operands.shape[1], *formats, groups, byte_parts)
     blocks, of_results = params.shape[0], 2 * results.shape[1]
     product = (
         address(weights), address(params), address(operands), operands.shape[1], address(results), of_results, of_results // blocks,
-        groups, planes, address(sums),
+        groups, byte_parts, address(sums),
     )  # fmt: skip
     configure(address(config))
     for start in range(m0, m1, AHEAD):
@@ -57,7 +57,7 @@ def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> 
 
 
 def _emit_product(isa: Isa, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
-    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, form=Form(), dense=True)
+    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, variant=KernelVariant(), dense=True)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A spin barrier between the threads of a gang, in LLVM atomics: a Python barrier would cost more than the step it guards."""
+"""Atomic reads and writes of int64, and what a waiting thread does, as LLVM: a barrier of Python would cost more than the step it guards."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from qrnn.backends.cpu.barrier import FLAG_STRIDE, GANGS_WORK
-from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.parts import function_of
-
-_SPINS = 2000
+from qrnn.backends.cpu.threads.team import SUPPORTED
 
 
 @intrinsic
@@ -44,7 +41,7 @@ def yield_processor(_context: Any) -> Any:
     """sched_yield(): give way when the other threads are not running, as on a busy machine."""
 
     def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        if GANGS_WORK:
+        if SUPPORTED:
             builder.call(function_of(builder.module, "sched_yield", ir.IntType(32), []), [])
         return context.get_dummy_value()
 
@@ -98,30 +95,3 @@ def fetch(_context: Any, address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(address), codegen
-
-
-@jit
-def arrive(flags: Any, me: int, threads: int, epoch: int) -> None:
-    """Say that this thread has reached ``epoch``; what it wrote before is there for those who `wait`."""
-    if threads > 1:
-        store_release(flags, me * FLAG_STRIDE, epoch)
-
-
-@jit
-def wait(flags: Any, threads: int, epoch: int) -> None:
-    """Return when every thread of the gang has reached ``epoch``; a gang of one returns at once."""
-    if threads == 1:
-        return
-    for other in range(threads):
-        spins = 0
-        while load_acquire(flags, other * FLAG_STRIDE) < epoch:
-            spins += 1
-            if spins > _SPINS:
-                yield_processor()
-
-
-@jit
-def wait_for_all(flags: Any, me: int, threads: int, epoch: int) -> None:
-    """`arrive` and `wait`."""
-    arrive(flags, me, threads, epoch)
-    wait(flags, threads, epoch)

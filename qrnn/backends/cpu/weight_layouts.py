@@ -1,6 +1,6 @@
-"""How a block's weights lie in memory, and their products: as bytes, or four bits each with a scale for every 32 columns.
+"""Weight layouts: how the weights of a block lie in memory, in bytes or in four bits with a scale for every 32 columns, and their products.
 
-A panel holds the rows of a phase's gates for ``lanes`` units of a block. Both kinds give the same sums; four bits are read at little more
+A half block holds the rows of a phase's gates for ``lanes`` units of a block. Both kinds give the same sums; four bits are read at little more
 than half the bytes, and cost instructions.
 """
 
@@ -17,11 +17,11 @@ from qrnn.backends.cpu.parts import constant, vector_type
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Matrix, QuantMatrix4
 
 _VECTORS = 4
-"""Vectors of packed weights for a gate's rows of a panel in one group of `SCALE_COLUMNS`."""
+"""Vectors of packed weights for a gate's rows of a half block in one group of `SCALE_COLUMNS`."""
 
 
 def _rows(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8Array:
-    """[gate, block, half, lane, ``columns``] of values [G·H, K], padded with zeros; of a block, in the order of its panels' rows."""
+    """[gate, block, half, lane, ``columns``] of values [G·H, K], padded with zeros; of a block, in the order of its half blocks' rows."""
     rows, K = values.shape
     H = rows // gates
     blocks = -(-H // isa.units)
@@ -32,17 +32,20 @@ def _rows(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8Array:
 
 
 def _by_phase(parts: Sequence[npt.NDArray[Any]], phases: tuple[int, ...]) -> Int8Array:
-    """Bytes of arrays [block, half, group, gate, …]: of a block phase by phase, of a phase panel by panel, of a panel array by array."""
+    """Return the bytes of arrays [block, half, group, gate, …] in the order of a layout.
+
+    A block has its phases one after the other, a phase its half blocks, and a half block a piece of each array.
+    """
     found = []
     for count, end in zip(phases, np.cumsum(phases), strict=True):
         chosen = [np.ascontiguousarray(part[:, :, :, end - count : end]) for part in parts]
-        panels = [part.reshape(*part.shape[:2], -1).view(np.int8) for part in chosen]
-        found.append(np.concatenate(panels, axis=2).reshape(len(panels[0]), -1))
+        half_blocks = [part.reshape(*part.shape[:2], -1).view(np.int8) for part in chosen]
+        found.append(np.concatenate(half_blocks, axis=2).reshape(len(half_blocks[0]), -1))
     return np.concatenate(found, axis=1).reshape(-1)
 
 
-class Bytes:
-    """Weights of eight bits: for each group of columns and gate, ``lanes`` times the ``group`` weights of a row."""
+class ByteLayout:
+    """The layout of weights of eight bits: for each group of columns and each gate, the ``group`` weights of a row, for ``lanes`` rows."""
 
     bits = 8
     unit = 1
@@ -57,14 +60,14 @@ class Bytes:
         return -(-columns // step) * step // self.isa.group
 
     def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
-        """All panels of a matrix, block after block."""
+        """All half blocks of a matrix, block after block."""
         isa, gates, groups = self.isa, sum(phases), self.groups(matrix.weight.shape[1])
         split = _rows(isa, matrix.weight, gates, groups * isa.group)
         split = split.reshape(*split.shape[:4], groups, isa.group)
         return _by_phase([split.transpose(1, 2, 4, 0, 3, 5)], phases)
 
     def gate_bytes(self, builder: Any, groups: Any) -> Any:
-        """Bytes of one gate's rows in a panel."""
+        """Bytes of one gate's rows in a half block."""
         return builder.mul(groups, const(self.isa.lanes * self.isa.group))
 
     def products(
@@ -72,17 +75,17 @@ class Bytes:
         builder: Any,
         accs: Sequence[Any],
         operands: Sequence[Any],
-        panels: Sequence[Any],
+        half_blocks: Sequence[Any],
         count: int,
         place: tuple[Any, Any],
     ) -> list[Any]:
-        """Accumulators [vector, gate, panel], flat, plus the products of ``unit`` groups: from group place[0] on, of place[1].
+        """Accumulators [vector, gate, half block], flat, plus the products of ``unit`` groups: from group place[0] on, of place[1].
 
-        ``operands``: the addresses of the vectors' operands; ``panels``: of panels of ``count`` gates.
+        ``operands``: the addresses of the vectors' operands; ``half_blocks``: those of half blocks of ``count`` gates.
         """
         b, isa, group = builder, self.isa, place[0]
-        row_bytes, width = isa.lanes * isa.group, len(panels) * count
-        rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in panels]
+        row_bytes, width = isa.lanes * isa.group, len(half_blocks) * count
+        rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in half_blocks]
         xs = [b.add(x, b.mul(group, const(isa.operand_size))) for x in operands]
         weights = [b.add(row, const(row_bytes * gate)) for gate in range(count) for row in rows]
         return [
@@ -91,9 +94,11 @@ class Bytes:
         ]
 
 
-class Nibbles:
-    """Weights of four bits (`QuantMatrix4`): for each group of `SCALE_COLUMNS` and gate `_VECTORS` vectors, whose words hold the weights
-    of as many groups of columns as fit, the first in the lowest bits; after all of a panel's, its scales, a byte a row.
+class FourBitLayout:
+    """The layout of weights of four bits (`QuantMatrix4`).
+
+    For each group of `SCALE_COLUMNS` and each gate there are `_VECTORS` vectors. Each of their words holds the weights of as many groups of
+    columns as fit, the first in the lowest bits. After all weights of a half block come its scales, a byte for each row.
 
     A word is as wide as an operand. Shifted into its highest four bits a weight is multiplied as it is, 16 · q in a byte, or shifted down
     again where the products would not fit. The 32 products of one group sum to less than 2^20 (bytes of operands, 0…255 or -128…127, times
@@ -113,7 +118,7 @@ class Nibbles:
         return -(-columns // SCALE_COLUMNS) * self.unit
 
     def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
-        """All panels of a matrix, block after block."""
+        """All half blocks of a matrix, block after block."""
         if not isinstance(matrix, QuantMatrix4):
             raise TypeError("weights of eight bits cannot be packed in four")
         isa, gates = self.isa, sum(phases)
@@ -128,7 +133,7 @@ class Nibbles:
         return _by_phase([words, scale], phases)
 
     def gate_bytes(self, builder: Any, groups: Any) -> Any:
-        """Bytes of one gate's rows in a panel, scales included."""
+        """Bytes of one gate's rows in a half block, scales included."""
         units = builder.sdiv(groups, const(self.unit))
         return builder.mul(units, const(self._unit_bytes + self.isa.lanes))
 
@@ -141,24 +146,24 @@ class Nibbles:
         builder: Any,
         accs: Sequence[Any],
         operands: Sequence[Any],
-        panels: Sequence[Any],
+        half_blocks: Sequence[Any],
         count: int,
         place: tuple[Any, Any],
     ) -> list[Any]:
-        """See `Bytes.products`."""
-        b, isa, width = builder, self.isa, len(panels) * count
+        """See `ByteLayout.products`."""
+        b, isa, width = builder, self.isa, len(half_blocks) * count
         here, units = (b.sdiv(groups, const(self.unit)) for groups in place)
-        bases = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in panels]
-        scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in panels]
+        bases = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in half_blocks]
+        scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in half_blocks]
         scales = [b.add(s, b.mul(here, const(isa.lanes * count))) for s in scales]
         xs = [b.add(x, b.mul(place[0], const(isa.operand_size))) for x in operands]
         sums = list(accs)
         for gate in range(count):
-            for panel, (base, row_scales) in enumerate(zip(bases, scales, strict=True)):
+            for half_block, (base, row_scales) in enumerate(zip(bases, scales, strict=True)):
                 ws = self._expanded(b, b.add(base, const(self._unit_bytes * gate)))
                 narrow = load(b, b.add(row_scales, const(isa.lanes * gate)), vector_type(isa.lanes, 8))
                 scale = b.sext(narrow, vector_type(isa.lanes, 32))
-                for j, x in zip(range(gate * len(panels) + panel, len(sums), width), xs, strict=True):
+                for j, x in zip(range(gate * len(half_blocks) + half_block, len(sums), width), xs, strict=True):
                     sums[j] = b.add(sums[j], b.mul(self._group_sum(b, x, ws), scale))
         return sums
 
@@ -187,6 +192,6 @@ class Nibbles:
         return b.ashr(total, constant(kind, 4)) if isa.operand_bits == 8 else total
 
 
-def layout(isa: Isa, bits: int) -> Bytes | Nibbles:
-    """That of weights of 8 or 4 bits."""
-    return Bytes(isa) if bits == 8 else Nibbles(isa)
+def layout_of(isa: Isa, bits: int) -> ByteLayout | FourBitLayout:
+    """Return the layout of weights of 8 or 4 bits for an instruction set."""
+    return ByteLayout(isa) if bits == 8 else FourBitLayout(isa)

@@ -1,4 +1,4 @@
-"""The threads of the CPU backend that work on their own, of the whole process; those of gangs are in `qrnn.backends.cpu.crew`."""
+"""The thread pool of the process, for work that is independent; `qrnn.backends.cpu.threads.team` has threads that work together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _pool_lock = threading.Lock()
 
 
 def _forget_pool() -> None:
-    """A forked child has none of its parent's threads: it makes its own pools when it needs them."""
+    """Begin anew in a forked child, which has none of its parent's threads and makes its own pool when it needs one."""
     global _pool, _pool_lock
     _pool, _pool_lock = None, threading.Lock()
 
@@ -21,12 +21,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def core_count() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shared_pool() -> ThreadPoolExecutor:
-    """Threads for tasks that are independent of each other, one a core, made at first use."""
+    """Return the pool of threads for tasks that are independent of each other, one for each core. It is made at first use."""
     global _pool
     with _pool_lock:
         if _pool is None:

@@ -1,0 +1,146 @@
+"""The compiled code of thread teams: how workers hand each other calls, and how they meet at the barrier.
+
+See `qrnn.backends.cpu.threads.team`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qrnn.backends.cpu.jit import jit
+from qrnn.backends.cpu.memory import call_at
+from qrnn.backends.cpu.python_calls import STATUS
+from qrnn.backends.cpu.threads.atomics import exchange_if, load_acquire, pause, store_release, yield_processor
+from qrnn.backends.cpu.threads.team import (
+    ARGUMENTS,
+    ASLEEP,
+    BARRIER_SPINS,
+    BEGIN,
+    ENTRY,
+    EXPECTED,
+    EXPECTED_SPINS,
+    FREE,
+    GIVEN,
+    HELD,
+    IDLE_SPINS,
+    LOCK,
+    READY,
+    STATE,
+    STRIDE,
+    TAKEN,
+    TEAM_WORKERS,
+    YIELD_SPINS,
+)
+
+
+@jit
+def watch(mailboxes: Any, me: int) -> None:
+    """Make the calls that helper thread ``me`` is given, until none has come for a while."""
+    own, waited, since_yield = me * STRIDE, 0, 0
+    store_release(mailboxes, own + STATE, mailboxes[own + BEGIN])
+    while True:
+        state = load_acquire(mailboxes, own + STATE)
+        if state == GIVEN:
+            call_at(mailboxes[own + ENTRY], mailboxes[own + ARGUMENTS])
+            store_release(mailboxes, own + STATE, READY)
+            waited = 0
+            continue
+        pause()
+        waited += 1
+        since_yield += 1
+        if state == HELD and since_yield >= mailboxes[own + YIELD_SPINS]:
+            yield_processor()
+            since_yield = 0
+        budget = mailboxes[own + (IDLE_SPINS if state == READY else EXPECTED_SPINS)]
+        if waited > budget and state <= EXPECTED and exchange_if(mailboxes, own + STATE, state, ASLEEP):
+            return
+
+
+@jit
+def expect(place: Any, mailboxes: Any, me: int, state: int, spins: Any) -> None:
+    """Let helper thread ``me`` spin in ``state``; place[STATUS] = 1 where it sleeps and has to be woken. ``spins``: `team.Spins`."""
+    own = me * STRIDE
+    mailboxes[own + IDLE_SPINS] = spins[0]
+    mailboxes[own + EXPECTED_SPINS] = spins[1]
+    mailboxes[own + YIELD_SPINS] = spins[2]
+    mailboxes[own + BEGIN] = state
+    if not exchange_if(mailboxes, own + STATE, READY, state) and load_acquire(mailboxes, own + STATE) == ASLEEP:
+        place[STATUS] = 1
+
+
+@jit
+def _hold(mailboxes: Any, k: int, wake_spins: int, yield_spins: int) -> bool:
+    """Take helper thread ``k`` into this thread's team; False where it did not come in ``wake_spins`` pauses."""
+    own, since_yield = k * STRIDE + STATE, 0
+    for _ in range(wake_spins + 1):
+        state = load_acquire(mailboxes, own)
+        if READY <= state <= EXPECTED and exchange_if(mailboxes, own, state, HELD):
+            return True
+        pause()
+        since_yield += 1
+        if since_yield >= yield_spins:
+            yield_processor()
+            since_yield = 0
+    return False
+
+
+@jit
+def share(mailboxes: Any, workers: Any, alone: Any, flags: Any, wake_spins: int, yield_spins: int) -> None:
+    """Make the calls of ``workers`` [workers, 2] at once, the first by this thread; or the call ``alone`` [1, 2] where no team comes together.
+
+    A call is the address of a function and that of its arguments. ``flags``: those of the workers' barrier, whose epochs are set to zero.
+    """
+    mine = exchange_if(mailboxes, LOCK, FREE, TAKEN)
+    held = 0
+    if mine:
+        for k in range(0, flags.shape[0], STRIDE):
+            flags[k] = 0
+        while held < workers.shape[0] - 1 and _hold(mailboxes, held + 1, wake_spins, yield_spins):
+            held += 1
+    if mine and held == workers.shape[0] - 1:
+        for k in range(1, workers.shape[0]):
+            mailboxes[k * STRIDE + ENTRY] = workers[k, 0]
+            mailboxes[k * STRIDE + ARGUMENTS] = workers[k, 1]
+            store_release(mailboxes, k * STRIDE + STATE, GIVEN)
+        call_at(workers[0, 0], workers[0, 1])
+        for k in range(1, workers.shape[0]):
+            since_yield = 0
+            while load_acquire(mailboxes, k * STRIDE + STATE) == GIVEN:
+                since_yield += 1
+                if since_yield >= yield_spins:
+                    yield_processor()
+                    since_yield = 0
+        mailboxes[TEAM_WORKERS] += workers.shape[0]
+    else:
+        for k in range(1, held + 1):
+            store_release(mailboxes, k * STRIDE + STATE, READY)
+        call_at(alone[0, 0], alone[0, 1])
+    if mine:
+        store_release(mailboxes, LOCK, FREE)
+
+
+@jit
+def arrive(flags: Any, me: int, workers: int, epoch: int) -> None:
+    """Say that worker ``me`` has reached ``epoch``; what it wrote before is there for those who `wait`."""
+    if workers > 1:
+        store_release(flags, me * STRIDE, epoch)
+
+
+@jit
+def wait(flags: Any, workers: int, epoch: int) -> None:
+    """Return when every worker of the team has reached ``epoch``; a team of one returns at once."""
+    if workers == 1:
+        return
+    for other in range(workers):
+        spins = 0
+        while load_acquire(flags, other * STRIDE) < epoch:
+            spins += 1
+            if spins > flags[BARRIER_SPINS]:
+                yield_processor()
+
+
+@jit
+def wait_for_all(flags: Any, me: int, workers: int, epoch: int) -> None:
+    """Arrive at the barrier, then wait for the others."""
+    arrive(flags, me, workers, epoch)
+    wait(flags, workers, epoch)
