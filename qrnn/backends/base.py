@@ -17,7 +17,6 @@ from qrnn.errors import BackendError
 from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.definitions import run_row_loops, run_step_loop
-from qrnn.model.kinds import kind_name
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
@@ -226,15 +225,11 @@ class Engine(ABC):
         """x [N, T, I] int16 → Y [N, T, D·H] int16 and the final state."""
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
-        """The rows of a layer's output, [M, F'], of the rows of its inputs, [M, F], or [M] tokens; for a layer with `by_rows`.
+        """Return the rows of the output of a layer with `by_rows`, [M, F'] int16, from the rows of its inputs: [M, F] int16, or [M] tokens.
 
-        A backend has a method with the name of each kind of layer for which it has loops of its own.
+        Here the layer's own definition computes them, on Python's integers. A backend overrides this for the kinds of layers that it
+        computes in a faster way to the same integers.
         """
-        own = getattr(self, kind_name(type(layer)), None)
-        return own(layer, *inputs) if own is not None else self.row_loops(layer, *inputs)
-
-    def row_loops(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
-        """`rows` by the layer's own definition, on Python's integers."""
         given = dict(zip(layer.inputs, inputs, strict=True))
         return run_row_loops(layer.row_loops(), given, len(inputs[0]), self.features_of(layer.output))
 

@@ -16,6 +16,7 @@ from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.definitions import PLAIN
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray, Int16Array, Matrix, Operand
 
 
@@ -127,7 +128,11 @@ class ReferenceEngine(Engine):
                 trace.arrays.update({f"{key}.pre": pre_trace, f"{key}.h": h_trace, f"{key}.c": c_trace})
         return y, (h_n, c_n)
 
-    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
+    def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """Return the rows of a layer's output: by NumPy's dot products for a dense layer, by its own definition for any other."""
+        if type(layer) is not QuantDense:
+            return super().rows(layer, *inputs)
+        (x,) = inputs
         shifts = layer.pre_shift.tolist()
         rows = []
         for operand in x.tolist():

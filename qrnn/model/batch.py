@@ -19,18 +19,19 @@ from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
 
 RESERVED = ("lengths", "labels")
-"""Names in a data file that are not graph inputs."""
+"""Names that a user's arrays may have beside those of the graph inputs: no graph input has one of them, but that of a model's own lengths."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """ONNX models compute in float32; what it cannot hold is no input."""
 
 
-def shortest(lengths: IndexArray) -> int:
-    """The least of ``lengths`` [N]; of a few, without NumPy's overhead."""
-    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
-
-
 FEW = 64
+"""The most sequences for which Python's ``min`` finds the least length sooner than NumPy's does."""
+
+
+def shortest(lengths: IndexArray) -> int:
+    """Return the least of ``lengths`` [N], N of at least 1."""
+    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
 
 
 @dataclass(frozen=True)

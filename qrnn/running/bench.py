@@ -75,11 +75,11 @@ def settle(limit: float = IDLE_LIMIT) -> float:
 def interleaved(
     timed: Mapping[str, Timed], rounds: int, sample_seconds: float, budget: float = float("inf")
 ) -> dict[str, list[float]]:
-    """Seconds of a call, by name, one sample a round.
+    """Return the seconds of one call for each name, one sample per round.
 
-    Each round times every call once, in an order that rotates from round to round, so that what changes on the machine meets all of
-    them. A sample is the mean of as many calls as last ``sample_seconds``. Rounds are ``rounds``, or fewer, but `LEAST_ROUNDS`, where
-    they would take longer than ``budget`` seconds.
+    Every round times each call once, in an order that rotates, so that disturbances of the machine meet all of them. A sample is the mean of as
+    many calls as last ``sample_seconds``. There are ``rounds`` rounds, or fewer, but at least `LEAST_ROUNDS`, where all of them would take longer
+    than ``budget`` seconds.
     """
     repeats: dict[str, int] = {}
     expected = 0.0
@@ -209,7 +209,7 @@ class ModelTimes:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure: ``seconds`` for each row of a table, ``step_ms`` the milliseconds that a step stands for."""
 
     batches: tuple[int, ...] = (1, 32)
@@ -250,7 +250,7 @@ def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) 
 
 
 def bench_model(
-    model: QuantModel, batch: Batch, plan: Plan, backend: str = "cpu", before: int | None = None
+    model: QuantModel, batch: Batch, plan: BenchPlan, backend: str = "cpu", before: int | None = None
 ) -> ModelTimes:
     """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size. ``before``: resident bytes without the model."""
     from qrnn.running.session import Session
@@ -286,7 +286,7 @@ def _arrays(batch: Batch) -> dict[str, Any]:
     return {**batch.features, **batch.tokens, **batch.states}
 
 
-def _whole(session: Session, rows: Batch, threads: int, plan: Plan) -> WholeTimes:
+def _whole(session: Session, rows: Batch, threads: int, plan: BenchPlan) -> WholeTimes:
     arrays = _arrays(rows)
     call = Timed(lambda: session.run(arrays, rows.lengths))
     rounds = 7
@@ -304,7 +304,7 @@ def _whole(session: Session, rows: Batch, threads: int, plan: Plan) -> WholeTime
     )
 
 
-def _stream(session: Session, rows: Batch, threads: int, plan: Plan) -> StepTimes:
+def _stream(session: Session, rows: Batch, threads: int, plan: BenchPlan) -> StepTimes:
     """Steps of every sequence in turn, past the end of shorter ones too (a step takes as long whatever its input is)."""
     timed = {i.name for i in session.model.inputs if i.has_time}
     given = {**rows.features, **rows.tokens}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.plan import Layout, Plan, plans
+from qrnn.backends.cuda.plan import Layout, StepPlan, plans
 from qrnn.backends.cuda.tuning import Tuning
 
 
@@ -14,7 +14,7 @@ from qrnn.backends.cuda.tuning import Tuning
 class Choice:
     """What runs a direction: a plan, or None for the general kernel; and why, in a phrase."""
 
-    plan: Plan | None
+    plan: StepPlan | None
     why: str
 
     def __str__(self) -> str:

@@ -49,7 +49,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """A step kernel and its launch: blocks of [32, warps] threads, unit_blocks × batch_blocks of them at a time."""
 
     kind: StepKind
@@ -68,7 +68,7 @@ class Plan:
         return f"{self.kind.barrier} barrier, {self.unit_blocks} × {self.batch_blocks} blocks, {product}, R in {where}"
 
 
-def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[Plan]:
+def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[StepPlan]:
     """Every plan that fits the device, with its estimate by ``costs`` or by those of the device's family."""
     prices = (costs or costs_of(device.capability)).constants.prices()
     every_tile = -(-batch // TILE_COLUMNS)
@@ -90,10 +90,10 @@ def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None
                     )
                     for plan in _launches(kind, layout, every_tile, device):
                         cycles = work_of(plan, layout, batch, device).cycles(prices)
-                        yield Plan(kind, plan.unit_blocks, plan.batch_blocks, plan.warps, plan.shared_bytes, cycles)
+                        yield StepPlan(kind, plan.unit_blocks, plan.batch_blocks, plan.warps, plan.shared_bytes, cycles)
 
 
-def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[Plan]:
+def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[StepPlan]:
     """The ways to spread units over blocks, without an estimate."""
     batch_blocks = -(-every_tile // kind.tiles)
     most = 1 if kind.barrier == BLOCK else min(layout.groups, device.processors)
@@ -108,10 +108,10 @@ def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -
         if shared > device.shared_per_block:
             continue
         together = min(batch_blocks, MOST_GRID_Y if kind.barrier == BLOCK else device.processors // unit_blocks)
-        yield Plan(kind, unit_blocks, together, min(MOST_THREADS // 32, groups), shared, 0.0)
+        yield StepPlan(kind, unit_blocks, together, min(MOST_THREADS // 32, groups), shared, 0.0)
 
 
-def work_of(plan: Plan, layout: Layout, batch: int, device: Device) -> Work:
+def work_of(plan: StepPlan, layout: Layout, batch: int, device: Device) -> Work:
     """What a step of a plan does, in units of the constants of `costs`: the block with the most units is counted."""
     kind, depth = plan.kind, layout.depth
     operand_bytes, tiles = layout.operand_bytes, kind.tiles

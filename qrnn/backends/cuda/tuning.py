@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import Kind
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.proofs import Proofs, committed_proofs
 from qrnn.errors import BackendError
 
@@ -34,7 +34,7 @@ class Tuning:
     """The kernels that a GPU has confirmed; None for those that are recorded with the package."""
     costs: Costs | None = None
     """The constants of the estimate that kernels are chosen by; None for those of the device's family."""
-    choose: Callable[[Layout, int, Device], Plan | None] | None = None
+    choose: Callable[[Layout, int, Device], StepPlan | None] | None = None
     """Chooses the plan of a layout, a batch and a device in the place of `choose_plan`; whether a kernel is proved is not asked then.
     It answers None for the general kernel."""
     input_bytes: int = INPUT_BYTES

@@ -26,7 +26,7 @@ from qrnn.backends.cuda.kernel_variants import CELL_NAMES, GRID, LAUNCH, Product
 from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.loops import StepCode
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.proofs import note_launch
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.tuning import Tuning
@@ -121,7 +121,7 @@ Traces = tuple[Any, Any]
 
 
 def run_direction(
-    w: DirectionWeights, plan: Plan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces | None,
+    w: DirectionWeights, plan: StepPlan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces | None,
     capability: tuple[int, int], tuning: Tuning,
 ) -> None:  # fmt: skip
     """One direction of a layer: x [N, T, I] → y [N, T, …] from feature ``column`` on; h [N, P], c [N, H or 0] are replaced.
@@ -169,7 +169,7 @@ class CannotMeetError(Exception):
 class FusedSteps:
     """The fused steps of a direction, launched as its plan says."""
 
-    def __init__(self, w: DirectionWeights, plan: Plan, N: int, tuning: Tuning) -> None:
+    def __init__(self, w: DirectionWeights, plan: StepPlan, N: int, tuning: Tuning) -> None:
         self.w, self.plan, self.kind, self.tuning = w, plan, plan.kind, tuning
         depth = depth_tiles(w.hidden)
         self.depth, tile = depth, w.planes * depth * B_WORDS
