@@ -1,4 +1,4 @@
-"""Between the graph's own axes and batch first, for graph inputs and outputs alike."""
+"""Arrays are moved between the graph's own axes and batch first here, for graph inputs and outputs alike."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from qrnn.model.float_model import GraphInput, GraphOutput
 
 Place = GraphInput | GraphOutput
-"""Has ``has_time``, ``batch_axis`` and ``time_axis``."""
+"""What has ``has_time``, ``batch_axis`` and ``time_axis``: a graph input or output."""
 
 
 def to_graph(place: Place, array: Any) -> Any:
-    """Batch-first [N, T, *shape] or [N, *shape] to the graph's own axes."""
+    """Return a batch-first array, [N, T, *shape] or [N, *shape], with the graph's own axes."""
     array = np.asarray(array)
     if not place.has_time:
         return np.moveaxis(array, 0, place.batch_axis)
@@ -23,7 +23,7 @@ def to_graph(place: Place, array: Any) -> Any:
 
 
 def from_graph(place: Place, array: Any) -> Any:
-    """The graph's own axes to [N, T, *shape] or [N, *shape]."""
+    """Return an array with the graph's own axes batch first, [N, T, *shape] or [N, *shape]."""
     array = np.asarray(array)
     if place.has_time and place.time_axis is not None:
         return np.moveaxis(array, [place.batch_axis, place.time_axis], [0, 1])

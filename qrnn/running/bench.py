@@ -77,9 +77,9 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Return the seconds of one call for each name, one sample per round.
 
-    Every round times each call once, in an order that rotates, so that disturbances of the machine meet all of them. A sample is the mean of as
-    many calls as last ``sample_seconds``. There are ``rounds`` rounds, or fewer, but at least `LEAST_ROUNDS`, where all of them would take longer
-    than ``budget`` seconds.
+    Every round times each call once, in an order that rotates, so that disturbances of the machine meet all of them. A sample is the mean of
+    as many calls as last ``sample_seconds``. There are ``rounds`` rounds, or fewer, but at least `LEAST_ROUNDS`, where all of them would take
+    longer than ``budget`` seconds.
     """
     repeats: dict[str, int] = {}
     expected = 0.0
