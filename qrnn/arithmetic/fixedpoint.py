@@ -18,7 +18,7 @@ def choose(condition: bool, yes: int, no: int) -> int:
 
 
 def magnitude(x: int) -> int:
-    """Return |x|, and not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative."""
+    """Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative."""
     return choose(x < 0, 0 - x, x)
 
 

@@ -11,7 +11,7 @@
 /* The kinds of gate functions, section 3 of docs/arithmetic.md. */
 typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3 } qrnn_gate_kind;
 
-/* Return |x|, and not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative.
+/* Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative.
  * Section 2 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1. */
 static inline int32_t qrnn_magnitude(int32_t x)
 {

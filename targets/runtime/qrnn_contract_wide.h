@@ -37,7 +37,7 @@ static inline int64_t qrnn_wide_floor_modulo(int64_t a, int64_t b)
     return ((rest != 0) && ((rest < 0) != (b < 0))) ? (rest + b) : rest;
 }
 
-/* Return |x|, and not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative. */
+/* Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative. */
 static inline int64_t qrnn_wide_magnitude(int64_t x)
 {
     return (x < 0) ? (0 - x) : x;

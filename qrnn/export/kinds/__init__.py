@@ -1,4 +1,4 @@
-"""The kinds of layers that have C of their own, a module each, named as in `qrnn.model.kinds` and found by folder.
+"""A kind of layer that has C of its own has a module here, named as in `qrnn.model.kinds` and found by being here.
 
 Each module defines one subclass of `LayerCode`, under the name ``LAYER_CODE`` too.
 """
@@ -17,7 +17,7 @@ from qrnn.model.layer import QuantLayer
 
 @cache
 def own_code(kind: type[QuantLayer]) -> type[AnyCode] | None:
-    """The C of a kind of layer; None for a kind that has no module here."""
+    """Return the class that makes the C of a kind of layer; None for a kind that has no module here."""
     name = kind_name(kind)
     if name not in {module.name for module in pkgutil.iter_modules(__path__)}:
         return None
