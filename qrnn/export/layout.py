@@ -40,15 +40,15 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
 
 
 def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool) -> bytes:
-    """The bytes of four rows of weights of four bits, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
+    """Return the bytes of four rows of four-bit weights, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
 
-    Group of 32 columns by group: the scales of the four rows, a byte each, then 64 bytes of q. Below, nibbles stand from the lowest on,
-    and u = q + 8, except that q is not changed where it is called q.
+    Each group of 32 columns has the scales of the four rows, a byte each, and then 64 bytes of nibbles, of which the lowest comes first. In
+    the lists below, u stands for q + 8, and q for q itself.
 
     - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
     - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
     - dsp, wide: column by column u[0], u[1], u[2], u[3].
-    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one so many columns on.
+    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one 16 (wide: 8) columns on.
     """
     rows, columns = q.shape
     if rows != BLOCK_ROWS:

@@ -36,11 +36,16 @@ class GraphLayer:
     if TYPE_CHECKING:  # dataclasses' fields
 
         @property
-        def name(self) -> str: ...
+        def name(self) -> str:
+            """Return the layer's name in the model."""
+
         @property
-        def input(self) -> str: ...
+        def input(self) -> str:
+            """Return the name of the tensor that the layer reads."""
+
         @property
-        def output(self) -> str: ...
+        def output(self) -> str:
+            """Return the name of the tensor that the layer writes."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

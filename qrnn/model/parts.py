@@ -182,18 +182,28 @@ class Matrix:
     if TYPE_CHECKING:
 
         @property
-        def weight(self) -> Int8Array: ...
+        def weight(self) -> Int8Array:
+            """Return the weights, [R, K]."""
+
         @property
-        def bias(self) -> Int32Array: ...
+        def bias(self) -> Int32Array:
+            """Return the bias of each row, [R], in accumulator units."""
+
         @property
-        def multiplier(self) -> Int32Array: ...
+        def multiplier(self) -> Int32Array:
+            """Return the multiplier of each row, [R]."""
+
         @property
-        def left_shift(self) -> Int8Array: ...
+        def left_shift(self) -> Int8Array:
+            """Return the left shift of each row, [R]."""
+
         @property
-        def operand_limit(self) -> int: ...
+        def operand_limit(self) -> int:
+            """Return the largest magnitude of an operand."""
+
         @property
         def weight_bytes(self) -> int:
-            """Bytes of the weights as they are stored."""
+            """Return the bytes of the weights as they are stored."""
 
     def _check_rows(self, rows: int) -> None:
         check_array("matrix", "bias", self.bias, np.int32, (rows,))

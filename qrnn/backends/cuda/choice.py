@@ -1,4 +1,4 @@
-"""Which kernel runs a direction: the plan of least estimated time among those whose kernels may run (docs/cuda.md)."""
+"""A direction is run by the plan of least estimated time among those whose kernels may run (docs/cuda.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Choice:
 
 @lru_cache(maxsize=1024)
 def choose_plan(layout: Layout, batch: int, device: Device, tuning: Tuning) -> Choice:
-    """The plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
+    """Return the plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
     if tuning.choose is not None:
         return Choice(tuning.choose(layout, batch, device), "chosen by the tuning")
     costs = tuning.costs_for(device)
