@@ -82,7 +82,9 @@ class ModelRows(ABC):
     came out. The buffers are for one thread at a time.
     """
 
-    def __init__(self, model: QuantModel, size: int, steps: int | None = None, real: Any = np.float64) -> None:
+    def __init__(
+        self, model: QuantModel, size: int, steps: int | None = None, real: npt.DTypeLike = np.float64
+    ) -> None:
         self.model, self.size, self.steps = model, size, steps
         self.inputs: dict[str, npt.NDArray[Any]] = {}
         for graph_input in model.inputs:
@@ -224,7 +226,7 @@ class Engine(ABC):
         """
         return None
 
-    def sequences(self, size: int, steps: int, real: Any) -> SequenceRows | None:
+    def sequences(self, size: int, steps: int, real: npt.DTypeLike) -> SequenceRows | None:
         """Return buffers for ``size`` sequences of ``steps`` steps, or None where the backend has no way to run them at less cost than `run`.
 
         Such runs carry every state on: a model with a layer without memory is run so in sequences of one step alone.

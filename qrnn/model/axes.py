@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.model.float_model import GraphInput, GraphOutput
 
@@ -12,7 +13,7 @@ Place = GraphInput | GraphOutput
 """What has ``has_time``, ``batch_axis`` and ``time_axis``: a graph input or output."""
 
 
-def to_graph(place: Place, array: Any) -> Any:
+def to_graph(place: Place, array: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return a batch-first array, [N, T, *shape] or [N, *shape], with the graph's own axes."""
     array = np.asarray(array)
     if not place.has_time:
@@ -22,7 +23,7 @@ def to_graph(place: Place, array: Any) -> Any:
     return np.moveaxis(array, [0, 1], [place.batch_axis, place.time_axis])
 
 
-def from_graph(place: Place, array: Any) -> Any:
+def from_graph(place: Place, array: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return an array with the graph's own axes batch first, [N, T, *shape] or [N, *shape]."""
     array = np.asarray(array)
     if place.has_time and place.time_axis is not None:

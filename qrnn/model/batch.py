@@ -158,7 +158,7 @@ def without_time_axis(graph_outputs: tuple[GraphOutput, ...], outputs: Mapping[s
     return {k: v.reshape(v.shape[0], *v.shape[2:]) if k in timed else v for k, v in outputs.items()}
 
 
-def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int, ...]:
+def check_fits(graph_input: GraphInput, array: Any, expected: type) -> tuple[int, ...]:
     """Return the sizes [N] or [N, T] of an array of the host or a device; DataError where it does not have the graph input's shape and type.
 
     ``expected`` is the kind of its numbers, np.floating or np.integer; integers serve as both.
@@ -179,7 +179,7 @@ def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int,
     return shape[:lead]
 
 
-def check_type(where: str, dtype: Any, expected: Any) -> None:
+def check_type(where: str, dtype: np.dtype[Any], expected: type) -> None:
     """Raise DataError unless arrays of ``dtype`` hold numbers of the kind ``expected``, np.floating or np.integer; integers serve as both.
 
     Spans of time, dates, truth values, complex numbers, texts, objects and records are no such numbers. NumPy counts timedelta64 among its
@@ -190,7 +190,7 @@ def check_type(where: str, dtype: Any, expected: Any) -> None:
         raise DataError(f"{where}: type {dtype}, expected {what}; convert the array, for example with astype")
 
 
-def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
+def _checked(graph_input: GraphInput, value: object, expected: type) -> npt.NDArray[Any]:
     array = as_array(f"input {graph_input.name!r}", value)
     check_fits(graph_input, array, expected)
     return array
@@ -200,7 +200,7 @@ _DLPACK_CUDA = (2, 13)
 """DLPack's numbers of the devices of CUDA's own memory and of managed memory."""
 
 
-def on_cuda_device(value: Any) -> bool:
+def on_cuda_device(value: object) -> bool:
     """Return whether an array lies on a CUDA device: by the CUDA array interface, by DLPack, or by the mark of Numba and its simulator."""
     if isinstance(value, np.ndarray):
         return False
@@ -210,7 +210,7 @@ def on_cuda_device(value: Any) -> bool:
     return where is not None and int(where()[0]) in _DLPACK_CUDA
 
 
-def as_array(where: str, value: Any) -> npt.NDArray[Any]:
+def as_array(where: str, value: object) -> npt.NDArray[Any]:
     """Return ``value`` as NumPy's array; DataError, which names ``where``, for what is no array."""
     if type(value) is np.ndarray:
         return value
@@ -232,7 +232,7 @@ def as_array(where: str, value: Any) -> npt.NDArray[Any]:
     return np.asarray(array)
 
 
-def _has_mask(value: Any) -> bool:
+def _has_mask(value: object) -> bool:
     """Return whether a masked array is among nested lists; NumPy drops the masks of those when it makes one array of them."""
     if isinstance(value, (list, tuple)):
         return any(map(_has_mask, value))
@@ -245,7 +245,7 @@ def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], 
         raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
 
 
-def check_mapping(data: Any) -> None:
+def check_mapping(data: object) -> None:
     """Raise DataError unless ``data`` maps texts to what should be arrays."""
     if not isinstance(data, Mapping):
         raise DataError(f"inputs: {type(data).__name__}, expected a mapping from the names of graph inputs to arrays")

@@ -131,7 +131,7 @@ def _decode_dataclass(value: Any, cls: Any, tensors: Tensors, where: str) -> Any
         raise ModelFileError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
 
 
-def _expect_plain(value: Any, where: str) -> None:
+def _expect_plain(value: object, where: str) -> None:
     """Check that ``value`` is JSON without tensors: texts, finite numbers, truth values, nulls, lists and objects."""
     if isinstance(value, dict):
         for name, item in value.items():
@@ -147,7 +147,7 @@ def _expect_plain(value: Any, where: str) -> None:
         _expect(abs(value) <= 1e300, where, "a finite number", value)
 
 
-def _expect(condition: bool, where: str, expected: str, got: Any) -> None:
+def _expect(condition: bool, where: str, expected: str, got: object) -> None:
     if not condition:
         text = str(got)
         raise ModelFileError(f"{where}: expected {expected}, got {text if len(text) < 60 else text[:57] + '...'}")

@@ -35,7 +35,7 @@ class TimeAxis:
         mask: npt.NDArray[np.bool_] = np.arange(self.steps)[None, :] < self.lengths[:, None]
         return mask
 
-    def real(self, values: Any) -> Any:
+    def real(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the valid steps [M, …] of an array [N, T', …] of at most as many steps."""
         return values[self.mask[:, : values.shape[1]]]
 

@@ -93,7 +93,7 @@ class StreamPool:
         self.close(stream)
         return result
 
-    def _rows(self, streams: Any) -> IndexArray:
+    def _rows(self, streams: Sequence[int] | IndexArray) -> IndexArray:
         numbers = as_array("streams", streams)
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")

@@ -240,6 +240,6 @@ def type_of(values: npt.NDArray[Any]) -> str:
     raise LoopError(f"numbers up to {high} do not fit 64 bits")
 
 
-def type_of_dtype(dtype: Any) -> str:
+def type_of_dtype(dtype: npt.DTypeLike) -> str:
     """Return the type of C with the size of an integer type of NumPy."""
     return f"{np.dtype(dtype).name}_t"
