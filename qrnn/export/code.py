@@ -35,7 +35,7 @@ class Code:
     weight_bytes: int = 0
     longest_row: int = 0
     even_rows: bool = True
-    """Whether each row has an even number of the kernels' groups of columns."""
+    """Whether the columns of each row are a multiple of two of the kernels' `COLUMNS`, so that QRNN_EVEN_ROWS is defined."""
     broken: set[str] = field(default_factory=set)
     """Those of `PROMISES` that are not true of some layer."""
     helpers: dict[str, str] = field(default_factory=dict)

@@ -28,7 +28,7 @@ _SIZE_BYTES = 8
 
 
 class ModelStates:
-    """The declarations of the state arrays that the layers of ``model`` keep from step to step."""
+    """The states of the layers of ``model``: what they begin with, checks of them, and their bytes."""
 
     def __init__(self, model: QuantModel) -> None:
         self.model = model

@@ -107,7 +107,7 @@ def product_kernel(planes: int, dense: bool, capability: tuple[int, int]) -> Any
 
     @kernel(256)
     def run_product(weight: Any, rows: Any, words: Any, depth: Any, items: Any, out: Any) -> None:
-        """out[m, r] = requantize(W·x + bias), int32; for a dense layer saturated with its pre_shift, int16. out [items, R].
+        """Set out[m, r] = requantize(W·x + bias), int32; for a dense layer saturated with its pre_shift, int16. out [items, R].
 
         weight as `fragments.pack_weights` of an even number of tiles; words as `pack_operands` of whole groups of item tiles.
         """

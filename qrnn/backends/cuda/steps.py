@@ -133,7 +133,7 @@ def step_kernel(kind: StepKind) -> Any:
         operands: Any, operand_octets: Any, z: Any, y: Any, column: Any, nothing: Any, forget: Any, reverse: Any,
         depth: Any, batch_begin: Any, begin: Any, first_tick: Any, last_tick: Any,
     ) -> None:  # fmt: skip
-        """Ticks first_tick … last_tick - 1 of the sequences of gridDim.y batch blocks from ``batch_begin`` on, for one direction.
+        """Take ticks first_tick … last_tick - 1 of the sequences of gridDim.y batch blocks from ``batch_begin`` on, for one direction.
 
         weight as `fragments.pack_weights` of `fragments.gate_order`; xs [steps, N, R] int32 from step ``begin`` on; h [N, H] int16,
         c [N, H or 0] int32: states, replaced; operands [2 · tiles · planes · depth · 64] int32, of which tick k reads half k % 2: the first
