@@ -17,8 +17,8 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.bench import (
+    BenchPlan,
     Others,
-    Plan,
     Timed,
     bench_model,
     interleaved,
@@ -100,7 +100,7 @@ def test_a_model(states: bool) -> None:
     if states:
         arrays["state"] = np.zeros((3, *Shape().state_shape))
     batch = make_batch(model.inputs, arrays | {"lengths": np.array([5, 0, 2])})
-    plan = Plan(batches=(1, 5), threads=(1, 2), seconds=0.01, step_ms=10.0)
+    plan = BenchPlan(batches=(1, 5), threads=(1, 2), seconds=0.01, step_ms=10.0)
     found = bench_model(model, batch, plan, before=0)
     assert [(one.batch, one.threads) for one in found.whole] == [(1, 1), (1, 2), (5, 1), (5, 2)]
     assert [(one.batch, one.threads) for one in found.stream] == [(1, 1), (1, 2), (5, 1), (5, 2)]
@@ -122,9 +122,9 @@ def test_what_cannot_be_measured() -> None:
     assert not_streamed(model) == "layer 'layer0' reads the sequence backwards"
     batch = make_batch(model.inputs, random_arrays(model, 2, 3))
     with pytest.raises(DataError, match="'layer0' reads the sequence backwards"):
-        bench_model(model, batch, Plan(seconds=0.01))
+        bench_model(model, batch, BenchPlan(seconds=0.01))
     forward = quantized(Shape())
     assert not_streamed(forward) is None
     empty = make_batch(forward.inputs, random_arrays(forward, 2, 3) | {"lengths": np.zeros(2, np.int64)})
     with pytest.raises(DataError, match="no steps"):
-        bench_model(forward, empty, Plan(seconds=0.01))
+        bench_model(forward, empty, BenchPlan(seconds=0.01))

@@ -1,7 +1,7 @@
-"""The numeric contract as code (docs/arithmetic.md): scalar integer functions, and nothing else in the project does arithmetic.
+"""The numeric contract is this code (docs/arithmetic.md): scalar integer functions, and nothing else in the project does arithmetic.
 
-They are plain Python, so the reference backend runs them on unbounded integers; a compiled backend registers `CONTRACT` with its
-compiler, in order, and calls the same functions from its loops.
+They are plain Python, so the reference backend runs them on unbounded integers; a compiled backend registers `CONTRACT` with its compiler,
+in order, and calls the same functions from its loops.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 from qrnn.arithmetic import cells, fixedpoint, gates, norms
 
 CONTRACT_VERSION = "1.0"
-"""Changes when any input can give other bits than before."""
+"""The version of the contract; it changes when any input can give other bits than before."""
 
 CONTRACT: tuple[Callable[..., Any], ...] = (
     fixedpoint.choose,

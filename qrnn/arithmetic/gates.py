@@ -20,21 +20,21 @@ SLOPE, INTERCEPT, SHIFT, LOW, HIGH = 3, 4, 5, 6, 7
 LOWEST, HIGHEST = 3, 5
 THRESHOLD_AT, THRESHOLD_SLOPE, THRESHOLD_INTERCEPT, THRESHOLD_HIGH, THRESHOLD_BELOW = 3, 4, 5, 6, 7
 PARAMS = 8
-"""Columns of a row of ``params``. OFFSET, SEGMENT_BITS and CUT belong to ODD; SLOPE … HIGH to RAMP; LOWEST, SEGMENT_BITS and
+"""The number of columns of a row of ``params``. OFFSET, SEGMENT_BITS and CUT belong to ODD; SLOPE … HIGH to RAMP; LOWEST, SEGMENT_BITS and
 HIGHEST to TABLE; THRESHOLD_… to THRESHOLD. Columns that a kind does not use are zero."""
 
 ODD, RAMP, TABLE, THRESHOLD = 0, 1, 2, 3
-"""Kinds."""
+"""The kinds of gate functions."""
 
 EXP_FRAC = 11
-"""Fraction bits of the argument of the softmax's exp(-d) table: d in [0, 16)."""
+"""The fraction bits of the argument of the softmax's exp(-d) table: d in [0, 16)."""
 
 PROBABILITY_FRAC = 14
-"""Fraction bits of layer outputs in [0, 1] (sigmoid and softmax heads), so that 1 itself fits in int16."""
+"""The fraction bits of layer outputs in [0, 1] (sigmoid and softmax heads), so that 1 itself fits in int16."""
 
 
 def piecewise_linear(x: int, table: Sequence[int], segment_bits: int) -> int:
-    """p(x) for x ≥ 0: table[k] + round((table[k+1] - table[k]) · fraction), k = x >> segment_bits.
+    """Return p(x) for x ≥ 0: table[k] + round((table[k+1] - table[k]) · fraction), k = x >> segment_bits.
 
     ``segment_bits`` 0 … 15; ``table`` reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x ≤ 32767, 2^(16 - segment_bits) + 1
     for x ≤ 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an int32.
@@ -45,10 +45,10 @@ def piecewise_linear(x: int, table: Sequence[int], segment_bits: int) -> int:
 
 
 def evaluate_odd(x: int, offset: int, segment_bits: int, cut: int, table: Sequence[int]) -> int:
-    """y = offset + sign(x) · p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
+    """Return y = offset + sign(x) · p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
 
-    ``offset`` 0 or ±2^14. A negative one gives |offset| - sign(x) · p: exactly 1 - f for the f of the positive offset, which entries of
-    the opposite sign would not, since halves are rounded up whatever the sign. ``cut`` 0 … 32767 clips the argument.
+    ``offset`` 0 or ±2^14. A negative one gives |offset| - sign(x) · p: exactly 1 - f for the f of the positive offset, which entries of the
+    opposite sign would not, since halves are rounded up whatever the sign. ``cut`` 0 … 32767 clips the argument.
     """
     p = piecewise_linear(saturate(magnitude(x), 0, 32767 - cut), table, segment_bits)
     y = choose(x < 0, offset - p, offset + p)
@@ -56,12 +56,12 @@ def evaluate_odd(x: int, offset: int, segment_bits: int, cut: int, table: Sequen
 
 
 def evaluate_ramp(x: int, slope: int, intercept: int, shift: int, low: int, high: int) -> int:
-    """clamp(round((x · slope + intercept) / 2^shift), low, high) for an int16 x; |x · slope + intercept| + 2^shift < 2^31."""
+    """Return clamp(round((x · slope + intercept) / 2^shift), low, high) for an int16 x; |x · slope + intercept| + 2^shift < 2^31."""
     return saturate(shift_right_round(x * slope + intercept, shift), low, high)
 
 
 def evaluate_table(x: int, lowest: int, highest: int, segment_bits: int, table: Sequence[int]) -> int:
-    """p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768.
+    """Return p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768.
 
     -32768 ≤ lowest ≤ highest ≤ 32767; entries within ±32768.
     """
@@ -69,13 +69,13 @@ def evaluate_table(x: int, lowest: int, highest: int, segment_bits: int, table: 
 
 
 def evaluate_threshold(x: int, threshold: int, slope: int, intercept: int, high: int, below: int) -> int:
-    """``below`` where x ≤ threshold, else min(x · slope + intercept, high), for an int16 x; |x · slope + intercept| < 2^31."""
+    """Return ``below`` where x ≤ threshold, else min(x · slope + intercept, high), for an int16 x; |x · slope + intercept| < 2^31."""
     line = x * slope + intercept
     return choose(x <= threshold, below, choose(line > high, high, line))
 
 
 def evaluate(x: int, params: Any, tables: Any, row: int) -> int:
-    """Gate function ``row`` at x, an int16."""
+    """Return the value of gate function ``row`` at x, an int16."""
     p = params[row]
     if p[KIND] == ODD:
         return evaluate_odd(x, p[OFFSET], p[SEGMENT_BITS], p[CUT], tables[row])
@@ -89,7 +89,7 @@ def evaluate(x: int, params: Any, tables: Any, row: int) -> int:
 
 
 def exp_weight(d: int, frac: int, table: Sequence[int]) -> int:
-    """exp(-d) in Q0.15, for d ≥ 0 with ``frac`` fraction bits (0 … 15), d int32; table over [0, 16), 128 segments."""
+    """Return exp(-d) in Q0.15, for d ≥ 0 with ``frac`` fraction bits (0 … 15), d int32; table over [0, 16), 128 segments."""
     if frac > EXP_FRAC:
         d = shift_right_round(d, frac - EXP_FRAC)
     else:
@@ -98,5 +98,5 @@ def exp_weight(d: int, frac: int, table: Sequence[int]) -> int:
 
 
 def softmax_divide(weight: int, total: int) -> int:
-    """round(2^14 · weight / total), halves up: one probability in Q1.14; weight ≤ 2^15, 0 < total < 2^31."""
+    """Return round(2^14 · weight / total), halves up: one probability in Q1.14; weight ≤ 2^15, 0 < total < 2^31."""
     return ((weight << 15) + total) // (2 * total)

@@ -27,18 +27,18 @@ _ROOT_INTERCEPT, _ROOT_SLOPE = 1118225, 159746
 
 
 def norm_variance(count: int, total: int, squares: int, shift: int, epsilon: int) -> int:
-    """(F^2 · variance · 2^shift) + epsilon, at least 1: exact, in [1, 2^62).
+    """Return (F^2 · variance · 2^shift) + epsilon, at least 1: exact, in [1, 2^62).
 
-    ``count`` is F, 1 … 32767; ``total`` is S, or 0 for RMS normalization; ``squares`` is Q. ``shift`` is even, with F^2 · 2^shift ≤ 2^31, and
-    ``epsilon`` is F^2 times the real one in units of 2^(-shift - 2 · in_frac), 0 … 2^61 - 1. By Cauchy and Schwarz F · Q ≥ S^2. The result
-    is below 1 only where all x_k are equal (or 0, for RMS) and epsilon is 0; each F · x_k - S is 0 then, and the output is the bias.
+    ``count`` is F, 1 … 32767; ``total`` is S, or 0 for RMS normalization; ``squares`` is Q. ``shift`` is even, with F^2 · 2^shift ≤ 2^31,
+    and ``epsilon`` is F^2 times the real one in units of 2^(-shift - 2 · in_frac), 0 … 2^61 - 1. By Cauchy and Schwarz F · Q ≥ S^2. The
+    result is below 1 only where all x_k are equal (or 0, for RMS) and epsilon is 0; each F · x_k - S is 0 then, and the output is the bias.
     """
     v = ((count * squares - total * total) << shift) + epsilon
     return choose(v < 1, 1, v)
 
 
 def norm_exponent(variance: int) -> int:
-    """The j with 4^j ≤ variance < 4^(j+1), 0 … 30; variance 1 … 2^62 - 1."""
+    """Return the j with 4^j ≤ variance < 4^(j+1), 0 … 30; variance 1 … 2^62 - 1."""
     by32 = choose(variance < 4294967296, 0, 32)
     v = variance >> by32
     by16 = choose(v < 65536, 0, 16)
@@ -52,11 +52,11 @@ def norm_exponent(variance: int) -> int:
 
 
 def norm_scale(variance: int, exponent: int) -> int:
-    """2^(16+j) / sqrt(variance), j its `norm_exponent`: round(2^27 / sqrt(m)), halves up, of the 24 bits m of variance from its leading one on.
+    """Return 2^(16+j) / sqrt(variance), where j is its `norm_exponent`: round(2^27 / sqrt(m)), halves up.
 
-    m = floor(variance · 4^(11-j)) lies in [2^22, 2^24), the result in [2^15, 2^16]. It is the nearest whole number for every m, by whatever way
-    it is found: here three Newton steps from a line, t → t + t · (1 - t^2 · m / 2^62) / 2 towards 2^31 / sqrt(m), which end within 2 units
-    below it, and one comparison. t^2 · m stays below 2^63.
+    m = floor(variance · 4^(11-j)), the 24 bits of variance from its leading one on, lies in [2^22, 2^24), the result in [2^15, 2^16]. It is
+    the nearest whole number for every m, by whatever way it is found: here three Newton steps from a line, t → t + t · (1 - t^2 · m / 2^62)
+    / 2 towards 2^31 / sqrt(m), which end within 2 units below it, and one comparison. t^2 · m stays below 2^63.
     """
     shift = 60 - 2 * exponent
     m = (variance << shift) >> 38
@@ -70,12 +70,12 @@ def norm_scale(variance: int, exponent: int) -> int:
 
 
 def normalize(x: int, count: int, total: int, scale: int, exponent: int, gain: int, gain_shift: int, bias: int) -> int:
-    """gain · (F · x - S) · scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
+    """Return gain · (F · x - S) · scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
 
     x int16; gain int16; bias int32 with 8 more fraction bits than the output; ``count``, ``total`` as in `norm_variance`; ``scale`` and
-    ``exponent`` the row's. exponent + gain_shift ≥ 0 unless F · x - S is 0: whoever makes the parameters sees to it. The product is
-    below 2^62, so that a shift of more than 62 would change nothing. Cutting it off before the bias is added changes nothing either:
-    floor((floor(p / 2^k) + b) / 2^8) = floor((p + b · 2^k) / 2^(k+8)).
+    ``exponent`` are those of the row. exponent + gain_shift ≥ 0 unless F · x - S is 0, which the conversion and the checks of a model make
+    sure of. The product is below 2^62, so that a shift of more than 62 would change nothing. Cutting it off before the bias is added
+    changes nothing either: floor((floor(p / 2^k) + b) / 2^8) = floor((p + b · 2^k) / 2^(k+8)).
     """
     product = (count * x - total) * scale * gain
     by = saturate(exponent + gain_shift, 0, 62)

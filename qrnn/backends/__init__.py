@@ -1,4 +1,4 @@
-"""Backends: one module or package each, found by being here and defining ``ENGINE`` (a subclass of `qrnn.backends.base.Engine`)."""
+"""A backend is a module or package of this folder that defines ``ENGINE``, a subclass of `qrnn.backends.base.Engine`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ DEFAULT_BACKEND = "cpu"
 
 
 def backend_names() -> tuple[str, ...]:
-    """Names that `create_engine` takes, in alphabetical order."""
+    """Return the names that `create_engine` takes, in alphabetical order."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))
 
 
 @cache
 def available_backends() -> tuple[str, ...]:
-    """Those of `backend_names` that can run here: cuda, which is experimental (docs/cuda.md), needs its package, a driver and a device."""
+    """Return those of `backend_names` that can run here.
+
+    The backend cuda, which is experimental (docs/cuda.md), needs its package, a driver and a device.
+    """
     return tuple(name for name in backend_names() if _problem(name) is None)
 
 
@@ -45,10 +48,11 @@ def create_engine(
     tuning: object | None = None,
     cache: Path | None = None,
 ) -> Engine:
-    """The engine of backend ``name`` with the model's weights laid out for it.
+    """Return the engine of backend ``name`` with the model's weights laid out for it.
 
     ``isa`` forces an instruction set of the cpu backend; ``tuning`` is of the class that the backend's engine names; ``cache`` names the
-    folder of compiled code of a backend that keeps it in one.
+    folder of compiled code of a backend that keeps it in one. Raises BackendError for an unknown name, and for what the backend does not
+    take.
     """
     if name not in backend_names():
         raise BackendError(f"backend {name!r} is unknown; expected one of {', '.join(backend_names())}")

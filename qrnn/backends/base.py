@@ -1,6 +1,6 @@
-"""What every backend shares: the walk through a model's layers. A subclass brings the loops of each kind of layer.
+"""Every backend shares the walk through a model's layers; a subclass of `Engine` brings the loops of each kind of layer.
 
-Arrays are batch first. ``lengths`` [N] int64 counts each sequence's real steps; everything past them is written as zero.
+Arrays are batch first. ``lengths`` [N] int64 counts each sequence's valid steps; everything past them is written as zero.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from qrnn.errors import BackendError
 from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.definitions import run_row_loops, run_step_loop
-from qrnn.model.kinds import kind_name
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 
 LayerState = tuple[npt.NDArray[Any], ...]
-"""The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. Of a recurrent layer: h [N, D, P] int16 and c [N, D, H]
-int32, of zero size for cells without c."""
+"""The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c
+[N, D, H] int32, which has no elements for cells without c."""
 
 
 class DeviceResult(NamedTuple):
@@ -39,7 +38,8 @@ class DeviceResult(NamedTuple):
 class Ran(NamedTuple):
     """What a run of a model gives: every tensor, every state after it, and how many steps of each tensor came out.
 
-    ``lengths`` [N]: the real steps of a tensor over time; for any other, 1 where it was computed from at least one step, and else 0.
+    ``lengths`` [N] counts the valid steps of a tensor over time; for any other, it is 1 where the tensor was computed from at least one
+    step, and else 0.
     """
 
     tensors: Mapping[str, Int16Array | Int32Array]
@@ -49,16 +49,16 @@ class Ran(NamedTuple):
 
 @dataclass
 class Trace:
-    """What a recurrent layer went through, by ``layer[d].pre`` [N, T, G·H] int16, ``.h`` int16 and ``.c`` int32 [N, T, H].
+    """The integers inside the recurrent layers of a run, by name: ``layer[d].pre`` [N, T, G·H] int16, ``.h`` int16 and ``.c`` int32 [N, T, H].
 
-    In time order, zero on padding. ``pre`` holds the saturated arguments of the gate functions.
+    They are in time order, and zero on padding. ``pre`` holds the saturated arguments of the gate functions.
     """
 
     arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
 
 
 def every_length(model: QuantModel, known: Mapping[str, IndexArray]) -> dict[str, IndexArray]:
-    """`Ran.lengths` from those of the graph inputs and of all tensors over time."""
+    """Return `Ran.lengths` of every tensor from those of the graph inputs and of all tensors over time."""
     found = dict(known)
     for layer in model.layers:
         read = found[layer.inputs[0]]
@@ -69,7 +69,7 @@ def every_length(model: QuantModel, known: Mapping[str, IndexArray]) -> dict[str
 
 
 def given_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArray]) -> dict[str, IndexArray]:
-    """How many steps each graph input has, [N], by name: those of its time axis, and 1 without time."""
+    """Return how many steps each graph input has, [N], by name: those of its time axis, and 1 for an input without time."""
     some = next(iter(lengths.values())) if isinstance(lengths, Mapping) else lengths
     ones = np.ones(len(some), np.int64)
     by_axis = lengths if isinstance(lengths, Mapping) else dict.fromkeys(time_axes(model.inputs), lengths)
@@ -77,19 +77,22 @@ def given_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArr
 
 
 def stepped(x: npt.NDArray[Any], lengths: IndexArray) -> npt.NDArray[Any]:
-    """[N, F], zero for sequences of no steps: what a graph reads as their last value, while their state stays as it is."""
+    """Return x [N, F] with zeros for sequences of no steps, as a graph reads their last value, while their state stays as it is."""
     return x if shortest(lengths) > 0 else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
 
 
 class ModelRows(ABC):
-    """Places for a model's inputs, outputs and states, and `run`, which goes from the ones to the others. For one thread at a time.
+    """Buffers for a model's inputs, outputs and states, and `run`, which computes outputs and states from inputs and states.
 
-    ``steps`` None: one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F], and else one
-    for each sequence, [size, F]: ``inputs`` (real values of type ``real``, tokens [rows] int64) and ``outputs`` (float64). ``layers`` has
-    the states, [size, …], before and after; ``lengths`` says for each output how many steps of each sequence came out, of one step.
+    With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F];
+    any other has one for each sequence, [size, F]. ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are
+    float64. ``layers`` has the states, [size, …], before and after a run; ``lengths`` says for each output how many steps of each sequence
+    came out. The buffers are for one thread at a time.
     """
 
-    def __init__(self, model: QuantModel, size: int, steps: int | None = None, real: Any = np.float64) -> None:
+    def __init__(
+        self, model: QuantModel, size: int, steps: int | None = None, real: npt.DTypeLike = np.float64
+    ) -> None:
         self.model, self.size, self.steps = model, size, steps
         self.inputs: dict[str, npt.NDArray[Any]] = {}
         for graph_input in model.inputs:
@@ -108,18 +111,18 @@ class ModelRows(ABC):
         self.lengths: dict[str, Int64Array] = {o.name: np.ones(size, np.int64) for o in model.outputs}
 
     def rows_of(self, has_time: bool) -> int:
-        """Rows of a tensor."""
+        """Return the number of rows of a tensor that is, or is not, over time."""
         return self.size if self.steps is None or not has_time else self.size * self.steps
 
     @abstractmethod
     def run(self, count: int) -> bool:
-        """Of the first ``count`` sequences; False where an input is out of its range."""
+        """Run the first ``count`` sequences; return False where an input is out of its range."""
 
 
 class StreamRows(ModelRows):
-    """Streams: one step of those whose states are in rows ``rows[:count]`` of ``layers``, whose inputs and outputs are in rows [:count].
+    """Buffers of streams: a run is one step of the streams whose states are in rows ``rows[:count]`` of ``layers``.
 
-    No state changes where an input is out of its range.
+    Their inputs and outputs are in rows [:count]. No state changes where an input is out of its range.
     """
 
     def __init__(self, model: QuantModel, capacity: int) -> None:
@@ -127,30 +130,33 @@ class StreamRows(ModelRows):
         self.rows: Int64Array = np.arange(capacity)
 
     def runner(self, count: int) -> Callable[[], Any]:
-        """`run` of so many, again and again, at the least cost; false when all is well."""
+        """Return a function that runs ``count`` streams at the least cost each time it is called; its value is false when all is well."""
         return lambda: not self.run(count)
 
 
 class SequenceRows(ModelRows):
-    """Whole sequences of one shape; every layer's state is carried on."""
+    """Buffers of whole sequences of one shape; every layer's state is carried on from run to run."""
 
     @abstractmethod
     def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the next run read real values from there: contiguous, not read-only, as many as in ``inputs[name]`` and of the same type."""
+        """Let the next run read an input's real values from ``values``: contiguous, writable, and of the size and type of ``inputs[name]``."""
 
     @abstractmethod
     def write_to(self, name: str, values: FloatArray) -> None:
-        """Let the next run write an output there: contiguous float64, as many as in ``outputs[name]``; zeros, unless it is in ``whole``."""
+        """Let the next run write an output to ``values``: contiguous float64 of the size of ``outputs[name]``.
+
+        ``values`` must be zeros, unless the output is in ``whole``.
+        """
 
     whole: frozenset[str]
-    """Outputs of which a run writes every value."""
+    """The outputs of which a run writes every value."""
 
 
 class DeviceRows(ABC):
-    """Places on a device for the inputs, outputs and states of streams, and `advance`, which goes from the ones to the others.
+    """Buffers on a device for the inputs, outputs and states of streams, and `advance`, which computes outputs and states from them.
 
-    ``steps`` None: a call is one time step, and arrays are [size, *shape]; else tensors over time are [size, steps, *shape]. ``inputs`` and
-    ``outputs`` are arrays on the device that stay the same. For one thread at a time.
+    With ``steps`` None a call is one time step, and arrays are [size, *shape]; else tensors over time are [size, steps, *shape]. ``inputs``
+    and ``outputs`` are arrays on the device that stay the same. The buffers are for one thread at a time.
     """
 
     inputs: dict[str, Any]
@@ -165,15 +171,15 @@ class DeviceRows(ABC):
 
     @abstractmethod
     def refused(self) -> str | None:
-        """Wait for the device, and say which values since the last time were out of their range and taken as 0; None where all were in it."""
+        """Wait for the device, and return which values since the last call were out of range and taken as 0; None where there were none."""
 
     @abstractmethod
     def layers(self) -> dict[str, LayerState]:
-        """Copies of the states, on the device."""
+        """Return copies of the states, on the device."""
 
     @abstractmethod
     def set_layers(self, layers: Mapping[str, LayerState]) -> None:
-        """Begin anew with these states, on the device or the host. DataError, and no state changed, for values that no step ends at."""
+        """Begin anew with these states, on the device or the host. DataError, and no state changed, for values that no step ends with."""
 
 
 class Engine(ABC):
@@ -184,10 +190,10 @@ class Engine(ABC):
     takes_isa: ClassVar[bool] = False
 
     takes_cache: ClassVar[bool] = False
-    """Whether it keeps compiled code in a folder that can be chosen."""
+    """Whether the backend keeps compiled code in a folder that can be chosen."""
 
     chunk_elements: ClassVar[int] = 1 << 24
-    """Batches are run in pieces of about so many elements of the widest tensor, so that memory stays bounded."""
+    """Batches are run in pieces of about this many elements of the widest tensor, so that memory stays bounded."""
 
     takes_device_arrays: ClassVar[bool] = False
     """Whether `run_on_device` reads arrays that lie on a CUDA device."""
@@ -198,9 +204,11 @@ class Engine(ABC):
     def __init__(
         self, model: QuantModel, threads: int | None = None, isa: str | None = None, tuning: object | None = None
     ) -> None:
-        """``threads``: at most so many at once, all cores when None; a backend without threads ignores it by being exact anyway.
+        """Lay ``model`` out for the backend.
 
-        ``isa``: the instruction set, for a backend that has a choice. ``tuning``: thresholds, of the backend's own class.
+        ``threads`` is the most threads that a call uses, all cores when None; a backend without threads ignores it. ``isa`` is the
+        instruction set, for a backend that has a choice. ``tuning`` holds thresholds, of the backend's own class. Raises BackendError for
+        an ``isa`` or a ``tuning`` that the backend does not take.
         """
         if tuning is not None and (self.tuning_type is None or not isinstance(tuning, self.tuning_type)):
             expected = "leave it out" if self.tuning_type is None else f"expected a {self.tuning_type.__name__}"
@@ -213,17 +221,23 @@ class Engine(ABC):
         self.threads = threads
 
     def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
-        """Compile what runs of so many sequences and steps and so many streams need, of any number where None; False where a run has to."""
+        """Compile what runs of ``batch`` sequences and ``steps`` steps, and ``streams`` streams, need; of any number where None.
+
+        Returns False where only a run compiles what it needs.
+        """
         return False
 
     def streams(self, capacity: int) -> StreamRows | None:
-        """Rows for ``capacity`` streams, where the backend steps them in a way of its own; no layer reads backwards, and each remembers."""
+        """Return buffers for ``capacity`` streams, or None where the backend has no own way to step them.
+
+        It is called for models of which no layer reads backwards, and every layer has memory.
+        """
         return None
 
-    def sequences(self, size: int, steps: int, real: Any) -> SequenceRows | None:
-        """Rows for ``size`` sequences of ``steps`` steps, where the backend has a way to run them that costs less than `run`.
+    def sequences(self, size: int, steps: int, real: npt.DTypeLike) -> SequenceRows | None:
+        """Return buffers for ``size`` sequences of ``steps`` steps, or None where the backend has no way to run them at less cost than `run`.
 
-        It carries every state on: a model with a layer without memory is run by it in sequences of one step alone.
+        Such runs carry every state on: a model with a layer without memory is run so in sequences of one step alone.
         """
         return None
 
@@ -231,18 +245,17 @@ class Engine(ABC):
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        """x [N, T, I] int16 → Y [N, T, D·H] int16 and the final state."""
+        """Run a recurrent layer: x [N, T, I] int16 gives Y [N, T, D·P] int16 and the final state.
+
+        ``state`` is that before the first step. A run with a ``trace`` records the layer's integers there.
+        """
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
-        """The rows of a layer's output, [M, F'], of the rows of its inputs, [M, F], or [M] tokens; for a layer with `by_rows`.
+        """Return the rows of the output of a layer with `by_rows`, [M, F'] int16, from the rows of its inputs: [M, F] int16, or [M] tokens.
 
-        A backend has a method with the name of each kind of layer for which it has loops of its own.
+        Here the layer's own definition computes them, on Python's integers. A backend overrides this for the kinds of layers that it
+        computes in a faster way to the same integers.
         """
-        own = getattr(self, kind_name(type(layer)), None)
-        return own(layer, *inputs) if own is not None else self.row_loops(layer, *inputs)
-
-    def row_loops(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
-        """`rows` by the layer's own definition, on Python's integers."""
         given = dict(zip(layer.inputs, inputs, strict=True))
         return run_row_loops(layer.row_loops(), given, len(inputs[0]), self.features_of(layer.output))
 
@@ -268,22 +281,23 @@ class Engine(ABC):
     def device_rows(
         self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
     ) -> DeviceRows:
-        """Rows on the device for ``size`` streams, whose states begin with ``start``; see `DeviceRows`.
+        """Return buffers on the device for ``size`` streams whose states begin with ``start``; see `DeviceRows`.
 
-        ``real`` is the type of real inputs, ``lengths`` [size] the steps of a call that each stream takes.
+        ``real`` is the type of real inputs; ``lengths`` [size] counts the steps of a call that each stream takes. Raises BackendError where
+        the backend keeps no streams on a device.
         """
         raise BackendError(f"backend {self.name!r} keeps no streams on a device; use Session.stream, or backend 'cuda'")
 
     def to_host(self, array: Any) -> Any:
-        """An array of a state, on the host."""
+        """Return an array of a state on the host."""
         return array
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:
-        """Real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
+        """Return real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
         return quantize_array(values, fmt)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
-        """q · scale, [..., F] float64, likewise."""
+        """Return q · scale, [..., F] float64; a backend may have a faster way to the same numbers."""
         return dequantize_array(q, fmt)
 
     def steps(
@@ -314,7 +328,7 @@ class Engine(ABC):
         return run_step_loop(layer.step_loop(), x, states, lengths, out_rows, features, past)
 
     def features_of(self, tensor: str) -> int:
-        """The features of a tensor of the model."""
+        """Return the number of features of a tensor of the model."""
         return self.model.tensors[tensor].features
 
     def run(
@@ -325,11 +339,11 @@ class Engine(ABC):
         trace: Trace | None = None,
         end: bool = True,
     ) -> Ran:
-        """Every tensor of the model for quantized ``inputs``, and the state of every layer that has one.
+        """Run all layers on quantized ``inputs``, and return every tensor and the state of every layer that has one.
 
-        ``lengths`` [N] counts the steps of each sequence, of each time axis where it is a mapping from their names. ``end``: the sequences
-        end with these steps, so that layers with a delay give what they still hold back. The final state of a layer without memory is the
-        state which it was given, since each of its steps begins with it.
+        ``lengths`` [N] counts the steps of each sequence; for several time axes it maps their names to such arrays. ``end`` says that the
+        sequences end with these steps, so that layers with a delay give what they still hold back. The final state of a layer without
+        memory is the state that it was given, since each of its steps begins with it.
         """
         model, tensors, final = self.model, dict[str, Any](inputs), dict[str, LayerState]()
         ran = given_lengths(model, lengths)
@@ -359,7 +373,7 @@ class Engine(ABC):
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
 
     def _by_rows(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> Int16Array:
-        """The output of a layer with `by_rows`. Inputs over time are cut to the least number of steps that one has; they have equal lengths."""
+        """Return the output of a layer with `by_rows`; inputs over time, which have equal lengths, are cut to the fewest steps that one has."""
         given = [tensors[name] for name in layer.inputs]
         lead = given[0].shape[:1]
         if self.model.tensors[layer.output].has_time:
@@ -371,7 +385,7 @@ class Engine(ABC):
     def _forgetful(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        """`recurrent` of a layer without memory, and the states after each sequence's last step: each step is a sequence of its own."""
+        """Run `recurrent` of a layer without memory, where each step is a sequence of its own; the states are those after the last step."""
         N, T, _ = x.shape
         if T == 1:
             return self.recurrent(layer, x, state, lengths, trace)

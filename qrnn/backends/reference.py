@@ -1,4 +1,4 @@
-"""The reference backend: the contract run as plain Python on unbounded integers. Slow, and the definition of right.
+"""The reference backend runs the contract as plain Python on unbounded integers: it is slow, and its integers are the right ones.
 
 Dot products are NumPy int64; every accumulator is checked against int32, so an overflow that the proof missed is an error here.
 """
@@ -16,18 +16,19 @@ from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.definitions import PLAIN
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray, Int16Array, Matrix, Operand
 
 
 def matvec(matrix: Matrix, operand: list[int]) -> list[int]:
-    """requantize(weight · operand + bias) of all rows, [R] int32."""
+    """Return requantize(weight · operand + bias) of all rows, [R] int32."""
     acc = matrix.weight.astype(np.int64) @ np.asarray(operand, np.int64) + matrix.bias
     rows = zip(acc.tolist(), matrix.multiplier.tolist(), matrix.left_shift.tolist(), strict=True)
     return [requantize(a, multiplier, shift) for a, multiplier, shift in rows]
 
 
 def to_operands(values: list[int], operand: Operand) -> list[int]:
-    """The matvec operands of int16 values."""
+    """Return the operands of int16 values for a matrix product."""
     return [fixedpoint.to_operand(v, operand.shift, operand.limit) for v in values]
 
 
@@ -36,6 +37,7 @@ class Row(list[int]):
 
     @property
     def shape(self) -> tuple[int]:
+        """Return the length as an array's shape."""
         return (len(self),)
 
 
@@ -55,10 +57,10 @@ class Table:
 
 
 def dot(weight: Table, r: int, x: npt.NDArray[Any], n: int) -> int:
-    """The sum of weight[r, k] · x[n, k] over k.
+    """Return the sum of weight[r, k] · x[n, k] over k.
 
-    The products of a matrix with vectors are made once. Vectors whose integers are the same objects, which ``weight`` holds so that no others
-    take their addresses, are the same vectors.
+    The products of a matrix with vectors are made once. Vectors whose integers are the same objects, which ``weight`` holds so that no
+    others take their addresses, are the same vectors.
     """
     addresses = x.tobytes()
     if addresses != weight.addresses:
@@ -68,23 +70,23 @@ def dot(weight: Table, r: int, x: npt.NDArray[Any], n: int) -> int:
 
 
 def requantize(acc: int, multiplier: int, left_shift: int) -> int:
-    """The contract's, of an accumulator that fits an int32, or else the overflow proof is wrong."""
+    """Return the contract's `requantize` of an accumulator that fits an int32; AssertionError for another, which the proof excludes."""
     if not fixedpoint.INT32_MIN <= acc << left_shift <= fixedpoint.INT32_MAX:
         raise AssertionError(f"accumulator {acc} << {left_shift} leaves int32: the overflow proof is wrong")
     return fixedpoint.requantize(acc, multiplier, left_shift)
 
 
 def evaluate(x: int, params: Table, tables: Table, row: int) -> int:
-    """The contract's, which reads whole rows."""
+    """Return the contract's `evaluate` on whole rows of the tables."""
     return gates.evaluate(x, params.rows, tables.rows, row)
 
 
 CHECKED = SimpleNamespace(**(vars(PLAIN) | {"dot": dot, "requantize": requantize, "evaluate": evaluate}))
-"""The contract for step loops, on Python's integers."""
+"""The functions of the contract for step loops, on Python's integers."""
 
 
 def plain(parameter: Any) -> Any:
-    """A parameter of a step loop in Python's integers."""
+    """Return a parameter of a step loop in Python's integers."""
     if not isinstance(parameter, np.ndarray):
         return parameter
     if parameter.ndim == 1:
@@ -93,13 +95,14 @@ def plain(parameter: Any) -> Any:
 
 
 class ReferenceEngine(Engine):
-    """See the module."""
+    """A model run by plain Python, layer by layer."""
 
     name = "reference"
 
     def recurrent(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run a recurrent layer by its own definition, step by step; see `Engine.recurrent`."""
         (N, T, _), P, D = x.shape, layer.output_size, len(layer.directions)
         y = np.zeros((N, T, D * P), np.int16)
         h_n, c_n = state[0].copy(), state[1].copy()
@@ -127,7 +130,11 @@ class ReferenceEngine(Engine):
                 trace.arrays.update({f"{key}.pre": pre_trace, f"{key}.h": h_trace, f"{key}.c": c_trace})
         return y, (h_n, c_n)
 
-    def dense(self, layer: QuantDense, x: Int16Array) -> Int16Array:
+    def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """Return the rows of a layer's output: by NumPy's dot products for a dense layer, by its own definition for any other."""
+        if type(layer) is not QuantDense:
+            return super().rows(layer, *inputs)
+        (x,) = inputs
         shifts = layer.pre_shift.tolist()
         rows = []
         for operand in x.tolist():

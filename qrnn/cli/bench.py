@@ -49,7 +49,7 @@ def bench(
     from qrnn.errors import DataError
     from qrnn.model.describe import describe
     from qrnn.model.file import load
-    from qrnn.running.bench import Plan, bench_model, not_streamed, processor, resident_bytes
+    from qrnn.running.bench import BenchPlan, bench_model, not_streamed, processor, resident_bytes
     from qrnn.system.atomic import write_atomically
 
     if json is not None:
@@ -75,7 +75,7 @@ def bench(
     batches = tuple(dict.fromkeys(batch or (1, 32)))
     counts = tuple(dict.fromkeys(threads or (1, core_count())))
     inputs = _inputs(quantized, data, steps, max(batches))
-    plan = Plan(batches, counts, seconds, whole=not stream, stream=reason is None, step_ms=step_ms, isa=isa)
+    plan = BenchPlan(batches, counts, seconds, whole=not stream, stream=reason is None, step_ms=step_ms, isa=isa)
     times = bench_model(quantized, inputs, plan, backend, before)
     measured = times.as_dict()
     report = {

@@ -1,1 +1,1 @@
-"""The float64 equations of the layers, which everything else is measured against."""
+"""Everything is measured against the float64 equations of the layers."""

@@ -1,4 +1,4 @@
-"""The float64 oracle: a float model run by its layers' equations (`qrnn.model.layer.Layer.equation`).
+"""The float64 oracle runs a float model by its layers' equations (`qrnn.model.layer.Layer.equation`).
 
 It knows nothing of the integer contract; it is checked against ONNX Runtime, and everything else is measured against it.
 """
@@ -27,31 +27,31 @@ Names: ``<tensor>`` for graph inputs and layer outputs; ``<layer>[d].<gate>`` fo
 
 
 class Substitutes:
-    """What stands in for parts of the float model while it runs; here nothing does. See `qrnn.accuracy.explain`.
+    """What replaces parts of the float model while it runs; here nothing does. See `qrnn.accuracy.explain`.
 
     Names are those of `Observer`, or as the methods say.
     """
 
     def tensor(self, name: str, values: FloatArray) -> FloatArray:
-        """A tensor between layers as it is kept."""
+        """Return a tensor between layers as it is kept."""
         return values
 
     def operand(self, reader: str, values: FloatArray) -> FloatArray:
-        """What a matrix reads of a tensor or state: ``<layer>.x`` of any layer with weights, ``<layer>[d].h``, ``<layer>[d].hidden``."""
+        """Return what a matrix reads of a tensor or state: ``<layer>.x`` of any layer with weights, ``<layer>[d].h``, ``<layer>[d].hidden``."""
         return values
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
-        """The value of ``<layer>[d].<role>`` at its argument, not yet clipped; the cell's role is ``output``, a projection's ``s``."""
+        """Return the value of ``<layer>[d].<role>`` at its argument, not yet clipped; the cell's role is ``output``, a projection's ``s``."""
         return value
 
     def state(self, name: str, values: FloatArray) -> FloatArray:
-        """``<layer>[d].h``, ``.hidden`` and ``.c`` after a step."""
+        """Return ``<layer>[d].h``, ``.hidden`` or ``.c`` after a step, as it is kept."""
         return values
 
 
 @dataclass(frozen=True)
 class OracleResult:
-    """``outputs`` by graph output name, batch first, zero on padded steps; ``tensors`` between layers, [N, T, F] or [N, F]."""
+    """``outputs`` by graph output name, batch first, zero on padded steps; and ``tensors`` between layers, [N, T, F] or [N, F]."""
 
     outputs: dict[str, FloatArray]
     tensors: dict[str, FloatArray]
@@ -81,20 +81,25 @@ class _Run:
         self.operand, self.gate, self.state = self.instead.operand, self.instead.gate, self.instead.state
 
     def over(self, tensor: str) -> TimeAxis:
+        """Return the steps of a tensor over time."""
         return self.batch.along(self.model.length_rules[tensor])
 
     def read(self, tensor: str) -> FloatArray:
+        """Return a tensor that was written before, or a graph input."""
         return self.tensors[tensor]
 
     def tokens(self, tensor: str) -> IndexArray:
+        """Return a token input."""
         return self.batch.tokens[tensor]
 
     def write(self, tensor: str, values: FloatArray) -> None:
+        """Set a tensor, and show it to the observer."""
         values = self.tensors[tensor] = self.instead.tensor(tensor, values)
         if self.observer is not None:
             self.observer(tensor, values, self.over(tensor).mask if self.model.tensors[tensor].has_time else None)
 
     def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
+        """Show a quantity inside a layer to the observer."""
         if self.observer is not None:
             self.observer(name, values, axis.mask)
 
@@ -102,7 +107,7 @@ class _Run:
 def run_oracle_batch(
     model: FloatModel, batch: Batch, observer: Observer | None = None, substitutes: Substitutes | None = None
 ) -> OracleResult:
-    """`run_oracle` on a checked batch; ``substitutes`` for parts of the model, none when left out."""
+    """Run the float model on a checked batch; ``substitutes`` replace parts of the model, none when left out."""
     run = _Run(model, batch, observer, substitutes or Substitutes())
     for name, value in batch.features.items():
         run.write(name, value)

@@ -1,1 +1,1 @@
-"""Standalone C99 from a quantized model: `qrnn.export.folder.export_model` writes the folder, docs/devices.md describes it."""
+"""A quantized model is exported as standalone C99: `qrnn.export.folder.export_model` writes the folder, docs/devices.md describes it."""

@@ -1,4 +1,4 @@
-"""Text of C definitions."""
+"""The text of C definitions is put together here."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LICENCE = (
 
 BEGIN_C = ("#ifdef __cplusplus", 'extern "C" {', "#endif", "")
 END_C = ("#ifdef __cplusplus", "}", "#endif", "")
-"""What a public header's declarations stand between, so that C++ links to them."""
+"""BEGIN_C and END_C stand around a public header's declarations, so that C++ links to them."""
 
 
 def array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "") -> str:
-    """``static const kind name[] = {…};`` with as many values on a line as fit."""
+    """Return ``static const kind name[] = {…};`` with as many values on a line as fit."""
     flat = values.reshape(-1)
     texts = [_literal(kind, v) for v in flat.tolist()]
     lines = list(_wrapped(texts))
@@ -55,12 +55,12 @@ def _wrapped(texts: Iterable[str]) -> Iterable[str]:
 
 
 def words(content: bytes) -> npt.NDArray[np.uint32]:
-    """Bytes as little-endian words; their number is a multiple of four."""
+    """Return bytes as little-endian words; their number is a multiple of four."""
     return np.frombuffer(content, "<u4")
 
 
 def fields(values: Sequence[tuple[str, object]]) -> str:
-    """Lines of an initializer, each with the member's name as a comment.
+    """Return the lines of an initializer, each with the member's name as a comment.
 
     The members stand in the order in which the struct declares them: C++ has names in initializers only since C++20.
     """
@@ -68,22 +68,22 @@ def fields(values: Sequence[tuple[str, object]]) -> str:
 
 
 def comment(text: str) -> str:
-    """Text that may hold anything as a C comment of one line."""
+    """Return text that may hold anything as a C comment of one line."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
     return f"/* {plain.replace('*/', '* /').replace('/*', '/ *').replace('??/', '?? /')} */"  # ??/ is a trigraph
 
 
 def copy(to: str, source: str, count: int, kind: str) -> str:
-    """The statement that copies ``count`` elements of type ``kind``."""
+    """Return the statement that copies ``count`` elements of type ``kind``."""
     return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
 
 
 def loop(lines: Sequence[str], back: bool = False) -> list[str]:
-    """Statements for every step t below ``length``, from the last to the first with ``back``."""
+    """Return statements for every step t below ``length``, from the last to the first with ``back``."""
     head = "uint32_t t = length; t-- > 0U;" if back else "uint32_t t = 0U; t < length; t++"
     return [f"for ({head}) {{", *(f"    {line}" for line in lines), "}"]
 
 
 def reads(text: str, name: str) -> bool:
-    """Whether C has the identifier ``name``."""
+    """Return whether the text has the identifier ``name`` of C."""
     return re.search(rf"\b{re.escape(name)}\b", text) is not None

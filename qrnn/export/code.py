@@ -1,4 +1,4 @@
-"""What the C of a model's layers adds up to: constants, functions, and what they need of the runtime."""
+"""The C of a model's layers adds up to constants, functions, and what they need of the runtime."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from qrnn.targets import Kernels
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
 
 PROMISES = frozenset({"QRNN_UNIT_GATES", "QRNN_BOUNDED_STATES"})
-"""Features that hold of a model unless a layer breaks them."""
+"""Features that are true of a model unless a layer says otherwise."""
 
 SHORT_ROW = 256
-"""Columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
+"""The columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
 
 
 @dataclass
 class Code:
-    """What the layers of a model add up to: ``features`` and ``headers`` of the runtime that it needs, definitions, functions."""
+    """The C that the layers of a model add up to: definitions, functions, and the ``features`` and ``headers`` of the runtime that it needs."""
 
     kernels: Kernels
     names: Names = field(default_factory=Names)
@@ -35,16 +35,16 @@ class Code:
     weight_bytes: int = 0
     longest_row: int = 0
     even_rows: bool = True
-    """Whether each row has an even number of the kernels' steps of columns."""
+    """Whether the columns of each row are a multiple of two of the kernels' `COLUMNS`, so that QRNN_EVEN_ROWS is defined."""
     broken: set[str] = field(default_factory=set)
-    """Those of `PROMISES` that a layer does not keep."""
+    """Those of `PROMISES` that are not true of some layer."""
     helpers: dict[str, str] = field(default_factory=dict)
-    """Functions that several layers call: what each is → its name."""
+    """The names of functions that several layers call, by what each of them does."""
     _shared: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     @property
     def all_features(self) -> set[str]:
-        """What is defined before the runtime is included."""
+        """Return the names that are defined before the runtime is included."""
         found = self.features | (PROMISES - self.broken)
         found |= {"QRNN_SHORT_ROWS"} if 0 < self.longest_row <= SHORT_ROW else set()
         return found | ({"QRNN_EVEN_ROWS"} if self.even_rows else set())
@@ -54,7 +54,7 @@ class Code:
         self.definitions.append(text)
 
     def shared_array(self, kind: str, name: str, values: Int32Array) -> str:
-        """The name of a constant array; equal ones are one."""
+        """Return the name of a constant array; equal arrays are defined once."""
         key = (kind, values.tobytes())
         if key not in self._shared:
             self._shared[key] = self.names.new(name)
@@ -62,7 +62,7 @@ class Code:
         return self._shared[key]
 
     def matrix(self, found: CMatrix) -> None:
-        """Add a matrix's arrays and what it needs."""
+        """Add a matrix's arrays and what it needs of the runtime."""
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
@@ -73,7 +73,7 @@ class Code:
         self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()
 
     def gate(self, function: GateFunction) -> str:
-        """The initializer of a ``qrnn_gate``."""
+        """Return the initializer of a ``qrnn_gate``."""
         kind = int(function.params[g.KIND])
         self.features.add(f"QRNN_GATE_{KINDS[kind]}")
         table = wide = "NULL"
@@ -86,19 +86,19 @@ class Code:
         return f"{{{table}, {wide}, {{{values}}}, QRNN_{KINDS[kind]}}}"
 
     def gates(self, name: str, functions: Sequence[GateFunction]) -> str:
-        """The name of an array of gate functions."""
+        """Return the name of an array of gate functions."""
         rows = [f"    {self.gate(f)}, {comment(f.name)}" for f in functions]
         self.define("\n".join([f"static const qrnn_gate {name}[{len(rows)}] = {{", *rows, "};"]))
         return name
 
 
 def operand_words(columns: int, wide: bool) -> str:
-    """The C expression of an operand buffer's size."""
+    """Return the C expression of an operand buffer's size."""
     return f"{'QRNN_WIDE_OPERAND_WORDS' if wide else 'QRNN_OPERAND_WORDS'}({columns}U)"
 
 
 def operand_format(operand: Operand) -> str:
-    """The initializer of a ``qrnn_operand_format``."""
+    """Return the initializer of a ``qrnn_operand_format``."""
     return f"{{{operand.limit}U, {operand.shift}U, {int(operand.limit > NARROW_LIMIT)}U}}"
 
 

@@ -1,8 +1,8 @@
-"""The functions of a model with a layer that may give no row of its output for a step, or several: strides, delays, repetition.
+"""A model with strides, delays or repetition has a layer that may give no row of its output for a step, or several; its functions are here.
 
 Every tensor over time has a clock: the graph's inputs, or the layer that counts the rows from which it is computed. NAME_step does what the
-inputs' clock drives; for each row that comes out of a counting layer it calls a function, which does what that layer's clock drives.
-All outputs over time are of one clock, whose rows NAME_step counts. NAME_finish drives layers with a delay past the end.
+inputs' clock drives; for each row that comes out of a counting layer it calls a function, which does what that layer's clock drives. All
+outputs over time have one clock, whose rows NAME_step counts. NAME_finish drives layers with a delay past the end.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.quant_model import QuantModel
 
 Clock = AnyCode | None
-"""The layer that counts rows; None: the inputs."""
+"""The layer that counts rows; None for the inputs."""
 
 
 class CountedFlow(Flow):
-    """`Flow` of a model whose steps may give no row, or several."""
+    """The `Flow` of a model whose steps may give no row, or several."""
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         super().__init__(model, name, code)
@@ -50,11 +50,13 @@ class CountedFlow(Flow):
         self._check_places()
 
     def functions(self) -> list[str]:
+        """Return the functions that layers' rows drive, NAME_step, NAME_finish where a layer has a delay, and NAME_run."""
         found = [self._counted_step(), self._counted_run()]
         found += [self._finish()] if self._delayed() else []
         return [*self._stages, *found]
 
     def prototypes(self) -> list[str]:
+        """Return the declarations of the public ones among `functions`."""
         step = f"uint32_t {self.name}_step({self.parameters()})"
         run = f"uint32_t {self.name}_run({self.parameters(run=True)})"
         finish = [f"uint32_t {self.name}_finish({self._finish_parameters()})"] if self._delayed() else []
@@ -62,12 +64,12 @@ class CountedFlow(Flow):
 
     @property
     def step_rows(self) -> int:
-        """The most rows that a step may give."""
+        """Return the most rows that a step may give."""
         return self._rows_below(self._counted, None)
 
     @property
     def finish_rows(self) -> int:
-        """The most rows that the end of a sequence may give."""
+        """Return the most rows that the end of a sequence may give."""
         return sum(
             code.layer.steps_past_end * code.most_rows * self._rows_below(self._counted, code)
             for code in self._delayed()
@@ -75,7 +77,7 @@ class CountedFlow(Flow):
         )
 
     def _rows_below(self, clock: Clock, top: Clock) -> int:
-        """The most rows of ``clock`` for one row of ``top``."""
+        """Return the most rows of ``clock`` for one row of ``top``."""
         found = 1
         while clock is not None and clock is not top:
             found *= clock.most_rows
@@ -88,7 +90,7 @@ class CountedFlow(Flow):
     # Clocks
 
     def _tensor_clocks(self) -> dict[str, Clock]:
-        """The clock of each tensor over time."""
+        """Return the clock of each tensor over time."""
         found: dict[str, Clock] = {i.name: None for i in self.model.inputs if i.has_time}
         for code in self.layers:
             given = {id(found[t]): t for t in code.layer.inputs if t in found}
@@ -104,7 +106,7 @@ class CountedFlow(Flow):
         return found
 
     def _output_clock(self) -> Clock:
-        """The clock of the outputs over time; of none, that of the last layer over time."""
+        """Return the clock of the outputs over time; where there are none, that of the last layer over time."""
         found: dict[int, tuple[str, Clock]] = {}
         for output in self.model.outputs:
             for tensor, _, _ in output.parts if output.has_time else ():
@@ -119,20 +121,20 @@ class CountedFlow(Flow):
         return self._clocks[next(c.layer for c in reversed(self.layers) if c.layer.inputs[0] in self._clocks).inputs[0]]
 
     def _leads(self, top: Clock, clock: Clock) -> bool:
-        """Whether rows of ``clock`` come of rows of ``top``."""
+        """Return whether rows of ``clock`` follow from rows of ``top``."""
         while clock is not None and clock is not top:
             clock = self._parents[clock.layer.name]
         return clock is top
 
     def _clock_of(self, code: AnyCode) -> tuple[bool, Clock]:
-        """Whether a layer is computed over time, and the clock that drives it."""
+        """Return whether a layer is computed over time, and the clock that drives it."""
         for tensor in code.layer.inputs:
             if tensor in self._clocks:
                 return True, self._clocks[tensor]
         return False, None
 
     def _check_places(self) -> None:
-        """UnsupportedError for a value without a time axis that is gone when the step is over."""
+        """Raise UnsupportedError for a value without a time axis that is gone when the step is over."""
         timed = {t for code in self.layers if self._clock_of(code)[0] for t in code.layer.outputs}
         for tensor in timed:
             place = self.tensors.places.get(tensor)
@@ -154,7 +156,7 @@ class CountedFlow(Flow):
     # Statements
 
     def _driven(self, clock: Clock) -> list[Statements]:
-        """What a row of a clock drives: layers, layers that count, and outputs."""
+        """Return what a row of a clock drives: layers, layers that count, and outputs."""
         found: list[Statements] = []
         for code in self.layers:
             if self._clock_of(code) != (True, clock):
@@ -169,7 +171,7 @@ class CountedFlow(Flow):
         return found
 
     def _counting(self, code: AnyCode) -> list[str]:
-        """A step of a layer that counts rows, and what its rows drive."""
+        """Return a step of a layer that counts rows, and what its rows drive."""
         call = code.call()
         stage = self._stage(code)
         if stage is None:
@@ -178,7 +180,7 @@ class CountedFlow(Flow):
         return [f"{self._count} = {call}", *self._each_row(code, stage)]
 
     def _each_row(self, code: AnyCode, stage: str) -> list[str]:
-        """The loop over the rows that came out of a layer."""
+        """Return the loop over the rows that came out of a layer."""
         r, leads = self._index, self._leads(code, self._counted)
         rows = code.own_place()
         row = rows.base if code.most_rows == 1 else f"&{rows.base}[{code.features}U * {r}]"
@@ -190,14 +192,17 @@ class CountedFlow(Flow):
         return [f"for (uint32_t {r} = 0U; {r} < {self._count}; {r}++) {{", f"    {call}", "}"]
 
     def _further(self, port: Port) -> str:
-        """Where the next row of an output lies, behind those that came out."""
+        """Return where the next row of an output lies, behind those that came out."""
         return f"({port.name} == NULL) ? NULL : &{port.name}[{port.count}U * {self._rows}]"
 
     def _timed(self) -> list[tuple[GraphOutput, Port]]:
         return [(o, p) for o, p in zip(self.model.outputs, self.outputs, strict=True) if p.has_time]
 
     def _stage(self, code: AnyCode) -> str | None:
-        """The function that does what a row of a counting layer drives, and returns how many rows of the outputs came out."""
+        """Write the function that does what a row of a counting layer drives, and return its name; None where the row drives nothing.
+
+        The function returns how many rows of the outputs came out.
+        """
         name = f"{code.name}_row"
         leads = self._leads(code, self._counted)
         if not leads and not any(self._clock_of(c) == (True, code) for c in self.layers):
@@ -224,7 +229,7 @@ class CountedFlow(Flow):
         return "return 1U;" if clock is self._counted else f"return {self._rows};"
 
     def _after(self) -> list[Statements]:
-        """What follows the steps: layers without a time axis, and outputs without one."""
+        """Return what follows the steps: layers without a time axis, and outputs without one."""
         found = [(code.outputs, code.step()) for code in self.layers if not self._clock_of(code)[0]]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             if not port.has_time:
@@ -274,7 +279,7 @@ class CountedFlow(Flow):
         return self._whole("finish", self._finish_parameters(), [*lines, *body, f"return {self._rows};"])
 
     def _of_after(self) -> Iterable[str]:
-        """Tensors of layers without a time axis that lie in variables of the function that is being written."""
+        """Return tensors of layers without a time axis that lie in variables of the function that is being written."""
         ports = {p.name for p in self.outputs}
         for code in self.layers:
             place = self.tensors.places.get(code.layer.output)

@@ -1,4 +1,4 @@
-"""Inputs of an exported model as integers, and what the host engine makes of them: the integers that a device must give."""
+"""A device must give the integers that the host engine gives for the same integer inputs; both are made here."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ ROWS = 64
 def integer_sequences(
     model: QuantModel, exported: Exported, data: Mapping[str, Any], most: int | None = None
 ) -> list[Vectors]:
-    """The first ``most`` sequences of user data (as `qrnn.Session.run` takes it), cut to their lengths; those of no steps are left out.
+    """Return the first ``most`` sequences of user data as integers, cut to their lengths, without those of no steps.
 
-    Rows of a model without memory are sequences of up to `ROWS` steps, whose states a device must not carry on.
+    ``data`` is given as for `qrnn.Session.run`. Rows of a model without memory are sequences of up to `ROWS` steps, whose states a device
+    must not carry on.
     """
     batch = make_batch(model.inputs, data)
     if batch.states:
@@ -49,7 +50,7 @@ def integer_sequences(
 
 
 def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[int], seed: int) -> list[Vectors]:
-    """Integers of an input's whole range, with its ends more often than chance would have them."""
+    """Return random integers of each input's whole range, with its ends more often than chance would have them."""
     rng = np.random.default_rng(seed)
     found: list[Vectors] = []
     for length in lengths:
@@ -72,7 +73,7 @@ def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[in
 def host_results(
     model: QuantModel, exported: Exported, sequences: Sequence[Vectors], backend: str = "cpu"
 ) -> list[Replayed]:
-    """Outputs and final states of ``sequences`` by an engine of this machine."""
+    """Return outputs and final states of ``sequences`` by an engine of this machine."""
     engine, session = create_engine(backend, model), Session(model, "reference")
     found = []
     for inputs in sequences:
@@ -102,7 +103,7 @@ def host_results(
 
 
 def first_difference(want: Sequence[Replayed], got: Sequence[Replayed]) -> str | None:
-    """Where the first integer differs, in words; None where all are equal."""
+    """Return in words where the first integer differs; None where all are equal."""
     for n, (expected, found) in enumerate(zip(want, got, strict=True)):
         for what, both in (("output", (expected.outputs, found.outputs)), ("state", (expected.state, found.state))):
             for name, values in both[0].items():
@@ -119,6 +120,6 @@ def first_difference(want: Sequence[Replayed], got: Sequence[Replayed]) -> str |
 
 
 def _of_port(values: npt.NDArray[Any], port: Port, length: int) -> npt.NDArray[Any]:
-    """One sequence's integers for a port."""
+    """Return one sequence's integers for a port."""
     cut = values[:length] if port.has_time else values
     return cut.reshape(*((length,) if port.has_time else ()), port.count).astype(KINDS[port.kind])

@@ -1,7 +1,7 @@
-"""The functions NAME_step and NAME_run: a model's layers in their order, and where their tensors lie.
+"""The functions NAME_step and NAME_run call a model's layers in their order, and know where their tensors lie.
 
-A model whose layers all run forward streams: NAME_step does one time step, NAME_run is a loop over it. One with a reverse direction
-reads whole sequences: NAME_run goes through the layers one after the other, each over all steps, with room for what lies between them.
+A model whose layers all run forward streams: NAME_step does one time step, NAME_run is a loop over it. One with a reverse direction reads
+whole sequences: NAME_run goes through the layers one after the other, each over all steps, with room for what lies between them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import QuantModel
 
 Statements = tuple[frozenset[str], list[str]]
-"""C statements, and the outputs that are all they are for (none: they are always done)."""
+"""C statements, and the outputs that they are computed for alone; the set is empty for statements that are always executed."""
 
 
 def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
-    """Tensor over time that a layer writes → where its features begin in the room for a step; what lives at one time lies apart.
+    """Return, for each tensor over time that a layer writes, where its features begin in the room for a step.
 
-    ``elsewhere``: tensors that need no room.
+    Tensors that are needed at one time lie apart. ``elsewhere`` holds tensors that need no room.
     """
     last = {tensor: len(model.layers) for output in model.outputs for tensor, _, _ in output.parts}
     for position, layer in reversed(list(enumerate(model.layers))):
@@ -48,7 +48,7 @@ def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
 
 
 def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
-    """What makes the C of a layer: the module of its kind, or its own definition, translated."""
+    """Return the class that makes the C of a layer: that of the module of its kind, or one that translates its own definition."""
     if (own := own_code(type(layer))) is not None:
         return own
     if layer.by_rows:
@@ -57,7 +57,7 @@ def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
 
 
 class Flow:
-    """Emits layers into ``code`` and then the functions that call them; ``name`` begins the names of all that is public."""
+    """The C functions of a model: layers are emitted into ``code``, then the functions that call them; ``name`` begins all public names."""
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
@@ -83,36 +83,36 @@ class Flow:
 
     @property
     def step_rows(self) -> int:
-        """The most rows that a step gives."""
+        """Return the most rows that a step gives."""
         return 1
 
     @property
     def finish_rows(self) -> int:
-        """The most rows that the end of a sequence gives."""
+        """Return the most rows that the end of a sequence gives."""
         return 0
 
     @property
     def fields(self) -> list[StateField]:
-        """The members of the state."""
+        """Return the members of the state."""
         return self._site.state
 
     def functions(self) -> list[str]:
-        """The public functions that compute."""
+        """Return the public functions that compute."""
         return [self._step(), self._run_of_steps()] if self.streams else [self._run_of_layers()]
 
     def prototypes(self) -> list[str]:
-        """Of `functions`."""
+        """Return the declarations of `functions`."""
         run = f"void {self.name}_run({self.parameters(run=True)})"
         return [f"void {self.name}_step({self.parameters()})", run] if self.streams else [run]
 
     def initial(self) -> list[str]:
-        """Statements that set a state of zeros to the model's own initial one."""
+        """Return statements that set a state of zeros to the model's own initial one."""
         return [line for layer in self.layers for line in layer.initial()]
 
     # Places
 
     def _written_outputs(self) -> dict[str, Port]:
-        """Tensors that layers write straight into an output: those that are one, whole, and that nothing else reads."""
+        """Return the tensors that layers write straight into an output: those that are a whole output, and that nothing else reads."""
         reads = [tensor for layer in self.model.layers for tensor in layer.inputs]
         reads += [tensor for output in self.model.outputs for tensor, _, _ in output.parts]
         by_layers = {code.layer.output for code in self.layers if code.writes_anywhere}
@@ -134,7 +134,7 @@ class Flow:
     # Statements
 
     def _set_outputs(self) -> None:
-        """Tell every layer the outputs that are all it is for; none for a layer that a state depends on."""
+        """Tell every layer for which outputs alone it is computed; none for a layer that a state depends on."""
         readers: dict[str, set[str]] = {}
         for output in self.model.outputs:
             for tensor, _, _ in output.parts:
@@ -149,7 +149,7 @@ class Flow:
             for_states.update(layer.inputs if stateful else ())
 
     def output(self, output: GraphOutput, port: Port) -> list[str]:
-        """Fill an output, of a step where it is over time, from its tensors."""
+        """Return statements that fill an output, of a step where it is over time, from its tensors."""
         to = Place(port.name) if self.streams else port.over_time
         whole = self.model.whole_tensor(output)
         if whole in self._written:
@@ -159,7 +159,7 @@ class Flow:
         return [self._gather(part, port, to) for part in output.parts]
 
     def _gather(self, part: tuple[str, Int64Array, Int64Array], port: Port, to: Place) -> str:
-        """Fill positions of an output with features of a tensor."""
+        """Return the statement that fills positions of an output with features of a tensor."""
         tensor, indices, positions = part
         read, write = (
             self.code.shared_array("uint16_t", f"{word}_{port.name}", values.astype(np.int32))
@@ -172,7 +172,7 @@ class Flow:
         return f"{function}({self.tensors.place(tensor).at()}, {read}, {write}, {len(indices)}U, {to.at()});"
 
     def conditioned(self, statements: Iterable[Statements]) -> list[str]:
-        """Statements, those that are for outputs alone within a condition that one of these is asked for."""
+        """Return the statements, with a condition around those that are for outputs alone: that one of these outputs is asked for."""
         names = {port.graph_name: port.name for port in self.outputs}
         found: list[str] = []
         current: frozenset[str] = frozenset()
@@ -216,12 +216,14 @@ class Flow:
         return self.function("run", self.parameters(run=True), body)
 
     def parameters(self, run: bool = False) -> str:
+        """Return the parameters of a public function, which take whole sequences with ``run``, else one step."""
         found = [f"{self.name}_state *state", *(f"const {p.kind} *{p.name}" for p in self.inputs)]
         found += ["uint32_t length"] if run else []
         found += [f"{p.kind} *{p.name}" for p in self.outputs]
         return ", ".join(found + (["int16_t *work"] if run and not self.streams else []))
 
     def function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
+        """Return the text of the public function ``NAME_verb``."""
         declared = self.tensors.declared
         unused = ["(void)state;"] if not self.fields and not (self.streams and verb == "run") else []
         lines = [*declared, *([""] if declared else []), *unused, *body]

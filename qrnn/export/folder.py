@@ -1,4 +1,4 @@
-"""The folder that ``qrnn export`` writes: C, self-test, build files, README and the model, whole or not at all."""
+"""The folder that ``qrnn export`` writes has C, self-test, build files, README and the model; it is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """A folder that was exported: its model, and the C in it. ``target`` is where it is to run, not always the export's own."""
+    """A folder that was exported: its model and its C. ``target`` is where it is to run, which need not be the export's own target."""
 
     path: Path
     name: str
@@ -49,7 +49,7 @@ class ExportedFolder:
 
     @property
     def source(self) -> Path:
-        """The model's C."""
+        """Return the path of the model's C."""
         return self.path / f"{self.name}.c"
 
 
@@ -59,6 +59,7 @@ def export_model(
     """Write ``model`` as C for ``target`` to ``folder``, which must be new, empty, or made by an earlier export.
 
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
+    Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else.
     """
     place = _place(folder)
     name = model_identifier(name)
@@ -120,7 +121,7 @@ def export_model(
 
 
 def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
-    """An exported folder; ModelFileError names the file that is missing, damaged or changed. ``target`` in place of the export's own."""
+    """Read an exported folder; ModelFileError names the file that is missing, damaged or changed. ``target`` replaces the export's own."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(read_regular(path, MOST_BYTES).decode())
@@ -150,24 +151,24 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
 
 
 def _is_within(file: str) -> bool:
-    """Whether a manifest's name of a file is that of one in the folder itself or in `TEST`."""
+    """Return whether a manifest's name of a file is that of one in the folder itself or in `TEST`."""
     return Path(file.removeprefix(f"{TEST}/")).name == file.removeprefix(f"{TEST}/") and "\\" not in file
 
 
 def _purpose(target: Target) -> str:
-    """What C for ``target`` is for and how to compile it."""
+    """Return what C for ``target`` is for and how to compile it."""
     flags = " ".join(target.build.gnu_flags)
     return f"{target.name} (compile it with {flags})" if flags else target.name
 
 
 def _licence() -> str:
-    """The text of the licence of exported code: in a wheel beside the targets, in a checkout beside their folder."""
+    """Return the text of the licence of exported code: in a wheel beside the targets, in a checkout beside their folder."""
     places = (targets_folder() / "LICENSE", targets_folder().parent / "LICENSE")
     return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
 
 
 def _own_target(path: Path, manifest: dict[str, Any]) -> Target:
-    """The target that a folder was exported for; one that is not among qrnn's must be given by its file."""
+    """Return the target that a folder was exported for; one that is not among qrnn's must be given by its file."""
     name = manifest.get("target")
     if name not in target_names():
         raise ModelFileError(f"{path}: target {name!r} is none of qrnn's own; give its file (--target PATH.toml)")
@@ -175,7 +176,7 @@ def _own_target(path: Path, manifest: dict[str, Any]) -> Target:
 
 
 def _place(folder: Path) -> Path:
-    """Where ``folder`` really lies; DataError where something would be lost, or cannot be written."""
+    """Return where ``folder`` really lies; DataError where something would be lost, or cannot be written."""
     try:
         place = folder.resolve()
         if place.exists() and not place.is_dir():
@@ -194,7 +195,7 @@ def _place(folder: Path) -> Path:
 
 
 def _earlier(folder: Path) -> frozenset[str] | None:
-    """The names of the files that an earlier export, of any version, wrote to a folder; None where none did."""
+    """Return the names of the files that an earlier export, of any version, wrote to a folder; None where none did."""
     try:
         manifest = json.loads(read_regular(folder / MANIFEST, MOST_BYTES).decode())
     except (OSError, ValueError, RecursionError):
@@ -207,7 +208,7 @@ def _earlier(folder: Path) -> frozenset[str] | None:
 
 
 def _files(folder: Path) -> list[str]:
-    """The names of all files in a folder and its subfolders, relative to it."""
+    """Return the names of all files in a folder and its subfolders, relative to it."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 

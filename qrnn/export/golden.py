@@ -1,4 +1,4 @@
-"""The self-test of an exported model: golden vectors, made by the reference, and the C that replays them."""
+"""The self-test of an exported model has golden vectors, made by the reference, and C that replays them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from qrnn.export.replay import Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
 
 RANDOM_LENGTHS = (1, 2, 5)
-"""Steps of the golden sequences of random numbers."""
+"""The steps of the golden sequences of random numbers."""
 LONG = 64
-"""Steps of one more, for a model of which a step may give no row."""
+"""The steps of one more golden sequence, for a model of which a step may give no row."""
 MOST_STEPS = 16
-"""Steps of those from the user's data."""
+"""The most steps of a golden sequence from the user's data."""
 MOST_SEQUENCES = 2
 SEED = 20
 
 
 def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
-    """Inputs, outputs and final states of all sequences, one array each."""
+    """Return the header with the inputs, outputs and final states of all sequences, one array each."""
     lines = [
         *LICENCE,
         "/* Sequences with the outputs and states that qrnn's reference gives. */",
@@ -46,12 +46,12 @@ def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequen
 
 
 def _rows(model: Exported, result: Replayed) -> int:
-    """How many steps of the outputs over time came out; 0 where there is none."""
+    """Return how many steps of the outputs over time came out; 0 where there is none."""
     return next((len(result.outputs[p.name]) for p in model.outputs if p.has_time), 0)
 
 
 def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
-    """``int NAME_selftest(void)``."""
+    """Return the source of ``int NAME_selftest(void)``."""
     name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
     rows = steps * model.step_rows + model.finish_rows
@@ -121,7 +121,7 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
 
 
 def selftest_header(name: str) -> str:
-    """The declaration of ``int NAME_selftest(void)``."""
+    """Return the declaration of ``int NAME_selftest(void)``."""
     guard = f"{name.upper()}_SELFTEST_H"
     what = "/* 0 where every output and state of every golden sequence has the bits that it should, else 1. */"
     lines = [*LICENCE, f"#ifndef {guard}", f"#define {guard}", "", *BEGIN_C, what, f"int {name}_selftest(void);", ""]
@@ -129,20 +129,23 @@ def selftest_header(name: str) -> str:
 
 
 def main_source(name: str) -> str:
-    """A ``main`` that returns the self-test's result; none for Arduino, whose builds compile whatever lies in a sketch's folders."""
+    """Return a ``main`` that returns the self-test's result.
+
+    It is left out for Arduino, whose builds compile whatever lies in a sketch's folders.
+    """
     lines = [*LICENCE, f'#include "{name}_selftest.h"', "", "#if !defined(ARDUINO)"]
     return "\n".join([*lines, "int main(void)", "{", f"    return {name}_selftest();", "}", "#endif", ""])
 
 
 def _finish(model: Exported) -> str:
-    """The call that writes what comes out past the end, behind the rows of the sequence."""
+    """Return the call that writes what comes out past the end, behind the rows of the sequence."""
     arguments = ["&state", *(_golden("in", p) for p in model.inputs if not p.has_time)]
     arguments += [f"&got_{p.name}[{p.count}U * rows]" if p.has_time else f"got_{p.name}" for p in model.outputs]
     return f"{model.name}_finish({', '.join(arguments)});"
 
 
 def _golden(way: str, port: Port, counted: bool = False) -> str:
-    """Where the sequence's values begin; ``counted``: those of outputs whose rows are counted."""
+    """Return where the sequence's values begin; ``counted`` for those of outputs whose rows are counted."""
     first = ("first_row" if counted else "first") if port.has_time else "n"
     return f"&golden_{way}_{port.name}[{port.count}U * {first}]"
 

@@ -1,4 +1,4 @@
-"""What the export knows of one layer, so that the functions of a model are loops that call its layers.
+"""The functions of a model are loops that call its layers, of which the export knows only what is here.
 
 A kind of layer has a module of its name in `qrnn.export.kinds` with a subclass of `LayerCode`; a kind without one is translated
 (`qrnn.export.translated`).
@@ -22,10 +22,10 @@ class LayerCode(ABC, Generic[AnyLayer]):
     """The C of a layer. `emit` adds its constants and its functions, whose names begin with ``name``, to the site's code."""
 
     writes_anywhere: ClassVar[bool] = True
-    """Whether its output lies wherever it is told to write it, so that this may be an output of the model."""
+    """Whether the layer writes its output to any place that it is given, so that this may be an output of the model."""
 
     counts_rows: ClassVar[bool] = False
-    """Whether a step of its input may give no row of its output, or several: its function returns how many."""
+    """Whether a step of the input may give no row of the output, or several: the layer's function returns how many."""
 
     most_rows: int = 1
     """The most rows that one step may give."""
@@ -33,55 +33,55 @@ class LayerCode(ABC, Generic[AnyLayer]):
     def __init__(self, layer: AnyLayer, name: str, site: Site) -> None:
         self.layer, self.name, self.site, self.code = layer, name, site, site.code
         self.outputs: frozenset[str] = frozenset()
-        """The outputs of the model that are all it is for; none where it is always computed."""
+        """The outputs of the model that the layer is computed for alone; none where it is always computed."""
         self.emit()
 
     @abstractmethod
     def emit(self) -> None:
-        """Add what it needs to the code and to the state; UnsupportedError names what C cannot hold."""
+        """Add what the layer needs to the code and to the state; UnsupportedError names what C cannot hold."""
 
     @property
     def streams(self) -> bool:
-        """Whether it computes a time step from this step and those before it."""
+        """Return whether the layer computes a time step from this step and those before it."""
         return True
 
     @property
     def keeps_state(self) -> bool:
-        """Whether it is computed in every step, since a state depends on it."""
+        """Return whether the layer is computed in every step, since a state depends on it."""
         return False
 
     @property
     def steps_past_end(self) -> int:
-        """How many steps past the end of a sequence let its last row out."""
+        """Return how many steps past the end of a sequence let its last row out."""
         return 0
 
     def places(self) -> Mapping[str, Place]:
-        """Where its outputs lie, for those that need no room, of a function that does one step where the model streams."""
+        """Return where the outputs lie that need no room, in a function that does one step where the model streams."""
         return {}
 
     def initial(self) -> list[str]:
-        """Statements that set its members of the state, which are zero, to what a sequence begins with."""
+        """Return statements that set the layer's members of the state, which are zero, to what a sequence begins with."""
         return []
 
     def step(self) -> list[str]:
-        """Statements that compute one time step, or what follows the last one."""
+        """Return statements that compute one time step, or what follows the last one."""
         return [self.call()]
 
     def run(self) -> list[str]:
-        """Statements that compute all time steps, or what follows the last one."""
+        """Return statements that compute all time steps, or what follows the last one."""
         return loop([self.call()]) if self.site.model.tensors[self.layer.output].has_time else [self.call()]
 
     def call(self) -> str:
-        """The call of its function, which has its name."""
+        """Return the call of the layer's function, which has the layer's name."""
         y = self.own_place().at()
         return f"{self.name}({', '.join([*self.arguments(), y])});"
 
     def arguments(self) -> list[str]:
-        """What its function reads."""
+        """Return what the layer's function reads."""
         return [self.site.tensors.place(tensor).at() for tensor in self.layer.inputs]
 
     def own_place(self) -> Place:
-        """Where its output lies."""
+        """Return where the layer's output lies."""
         name = self.name.replace(f"{self.site.name}_", "t_", 1)
         # Written where either of two outputs is asked for, read where one is: compilers do not see that this is enough.
         initial = " = {0}" if len(self.outputs) > 1 else ""
@@ -89,7 +89,7 @@ class LayerCode(ABC, Generic[AnyLayer]):
 
     @property
     def features(self) -> int:
-        """Of its output."""
+        """Return the features of the layer's output."""
         return self.site.model.tensors[self.layer.output].features
 
 

@@ -1,4 +1,4 @@
-"""How the weights of four rows stand in memory, for each set of dot products in `targets/runtime/`."""
+"""The weights of four rows stand in memory in an order of their own for each set of dot products in `targets/runtime/`."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from qrnn.model.parts import SCALE_COLUMNS, Int8Array
 from qrnn.targets import Kernels
 
 BLOCK_ROWS = 4
-"""Rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
+"""The rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
 
 COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16}
 """QRNN_COLUMNS of the three headers: rows are padded with zero columns to a multiple of this."""
 
 
 def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
-    """`columns`, rounded up to what the dot products of `kernels` read; of weights of four bits, whole groups."""
+    """Return `columns`, rounded up to what the dot products of `kernels` read; for weights of four bits, to whole groups."""
     step = SCALE_COLUMNS if four else COLUMNS[kernels]
     return -(-columns // step) * step
 
 
 def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
-    """The bytes of four rows (4, K) of weights in [-127, 127], with their zero columns, for `qrnn_dot4` or, wide, `qrnn_dot4_wide`.
+    """Return the bytes of four rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` or, wide, `qrnn_dot4_wide`.
 
     - plain: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
@@ -40,15 +40,15 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
 
 
 def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool) -> bytes:
-    """The bytes of four rows of weights of four bits, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
+    """Return the bytes of four rows of four-bit weights, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
 
-    Group of 32 columns by group: the scales of the four rows, a byte each, then 64 bytes of q. Below, nibbles stand from the lowest on,
-    and u = q + 8, except that q is not changed where it is called q.
+    Each group of 32 columns has the scales of the four rows, a byte each, and then 64 bytes of nibbles, of which the lowest comes first. In
+    the lists below, u stands for q + 8, and q for q itself.
 
     - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
     - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
     - dsp, wide: column by column u[0], u[1], u[2], u[3].
-    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one so many columns on.
+    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one 16 (wide: 8) columns on.
     """
     rows, columns = q.shape
     if rows != BLOCK_ROWS:

@@ -1,4 +1,4 @@
-"""Matrices as the exported C reads them: blocks of four rows, each packed for the target's dot product."""
+"""The exported C reads matrices in blocks of four rows, each packed for the target's dot product."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qrnn.targets import Kernels
 IntArray = TypeVar("IntArray", Int8Array, Int32Array)
 
 NARROW_LIMIT = 127
-"""Operands within it have 8 bits in C."""
+"""The largest magnitude of operands that have 8 bits in C."""
 
 MOST_COLUMNS = 0xFFFF // BLOCK_ROWS
-"""A block's bytes are held in 16 bits."""
+"""The most columns of a row: 16 bits hold the number of a block's bytes."""
 
 
 def plain_rows(count: int) -> Int64Array:
-    """[blocks · 4]: rows 0 … count - 1, then -1 up to a whole block."""
+    """Return the row numbers of blocks, [blocks · 4]: 0 … count - 1, then -1 up to a whole block."""
     return np.pad(np.arange(count), (0, -count % BLOCK_ROWS), constant_values=-1)
 
 
 def unit_rows(units: int, gates: int) -> Int64Array:
-    """Row numbers of blocks [unit / 4][gate][unit % 4] of a recurrent layer, whose row gate · units + unit it is; -1 for padding."""
+    """Return row numbers of blocks [unit / 4][gate][unit % 4] of a recurrent layer, whose rows are gate · units + unit; -1 for padding."""
     unit = plain_rows(units).reshape(-1, 1, BLOCK_ROWS)
     rows = np.where(unit < 0, -1, unit + units * np.arange(gates)[None, :, None])
     return rows.reshape(-1)
@@ -36,7 +36,7 @@ def unit_rows(units: int, gates: int) -> Int64Array:
 
 @dataclass(frozen=True)
 class CMatrix:
-    """Definitions of a matrix's arrays, and the initializer of its ``qrnn_matrix``."""
+    """The definitions of a matrix's arrays, and the initializer of its ``qrnn_matrix``."""
 
     definitions: str
     initializer: str
@@ -49,7 +49,7 @@ class CMatrix:
 
 
 def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64Array, kernels: Kernels) -> CMatrix:
-    """``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block."""
+    """Return ``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block."""
     wide = matrix.operand_limit > NARROW_LIMIT
     four = stays_four_bit(matrix, kernels)
     columns = padded_columns(matrix.weight.shape[1], kernels, four)
@@ -92,7 +92,7 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
 
 
 def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
-    """Whether ``matrix`` has weights of four bits that take less room as they are, in whole groups of columns, than as bytes."""
+    """Return whether ``matrix`` has four-bit weights that take less room as they are, in whole groups of columns, than as bytes."""
     if not isinstance(matrix, QuantMatrix4):
         return False
     groups: int = matrix.scale.shape[1]
@@ -100,7 +100,7 @@ def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
 
 
 def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four: bool) -> list[bytes]:
-    """The blocks of the rows ``rows``."""
+    """Return the blocks of the rows ``rows``."""
     if four and isinstance(matrix, QuantMatrix4):
         q, scale = _with_zeros(matrix.q, rows), _with_zeros(matrix.scale, rows)
         blocks = zip(q.reshape(-1, BLOCK_ROWS, q.shape[1]), scale.reshape(-1, BLOCK_ROWS, scale.shape[1]), strict=True)
@@ -110,7 +110,7 @@ def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four
 
 
 def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:
-    """values[rows], zero where a row is -1."""
+    """Return values[rows], zero where a row is -1."""
     picked = values[np.maximum(rows, 0)]
     picked[rows < 0] = 0
     return picked

@@ -1,4 +1,4 @@
-"""C identifiers from a model's own names."""
+"""C identifiers are made from a model's own names here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYWORDS = frozenset(
     PI HIGH LOW INPUT OUTPUT DEFAULT EXTERNAL INTERNAL SERIAL DISPLAY
     """.split()  # noqa: SIM905
 )
-"""Words of C and, for it may read the header, of C++; and what compilers, standard headers and Arduino define as macros."""
+"""Words of C and of C++, which may read the header, and macros of compilers, standard headers and Arduino."""
 
 FILES = frozenset(
     """
@@ -36,23 +36,23 @@ FILES = frozenset(
     cnd mtx res sem
     """.split()  # noqa: SIM905
 )
-"""What a model cannot be called. Its header would hide one of C, a system, a compiler or a board; CMake or Make has a target of that name;
+"""Names that a model cannot have. Its header would hide one of C, a system, a compiler or a board; CMake or Make has a target of that name;
 Windows has a device of it; or a system's function begins with it and ends as one of the model's (``sem_init``)."""
 
 SYSTEM_PREFIXES = ("pthread", "posix", "cmsis")
-"""Whatever begins so is a system's, too."""
+"""Names that begin so belong to a system, too."""
 
 LOCALS = ("state", "length", "work", "t", "k")
-"""Variables of the exported functions."""
+"""The variables of the exported functions."""
 
 DERIVED = frozenset(
     "d0 d1 forward gate gates hh ih index loop matrix peephole projected projection reverse row step table weight".split()  # noqa: SIM905
 )
-"""First words of what `qrnn.export.kinds` puts after a layer's name."""
+"""The first words of what `qrnn.export.kinds` puts after a layer's name."""
 
 
 def identifier(text: str) -> str:
-    """``text`` as a C identifier: what C does not take becomes an underscore."""
+    """Return ``text`` as a C identifier: what C does not take becomes an underscore."""
     found = _plain(text)
     if found[0].isdigit():
         return f"n{found}"
@@ -61,12 +61,15 @@ def identifier(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """``text`` with an underscore in place of what no identifier of C has."""
+    """Return ``text`` with an underscore in place of what no identifier of C has."""
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "model"
 
 
 def model_identifier(text: str) -> str:
-    """The same for a model, whose name begins what is public and its files': nothing of the runtime's or of a system's."""
+    """Return ``text`` as the identifier of a model, which begins its public names and the names of its files.
+
+    It is none of the runtime's or of a system's.
+    """
     plain = _plain(text)
     taken = plain.lower().startswith(("qrnn", *SYSTEM_PREFIXES)) or plain.lower() in FILES or identifier(plain) != plain
     return f"model_{plain}" if taken else plain
@@ -76,17 +79,17 @@ class Names:
     """Identifiers that differ from each other, and by more than case: the second of two that would be equal gets a number."""
 
     def __init__(self, taken: Iterable[str] = (), prefixes: tuple[str, ...] = ()) -> None:
-        """``taken`` are not given, nor what begins with one of ``prefixes``."""
+        """Begin with the names ``taken``, which are not given, and neither is a name that begins with one of ``prefixes``."""
         self._taken: set[str] = set()
         self._prefixes = tuple(prefix.lower() for prefix in prefixes)
         self.take(taken)
 
     def take(self, names: Iterable[str]) -> None:
-        """Never give these."""
+        """Let these names never be given."""
         self._taken.update(name.lower() for name in names)
 
     def new(self, text: str) -> str:
-        """An identifier for ``text`` that was not given before."""
+        """Return an identifier for ``text`` that was not given before."""
         name, number = identifier(text), 2
         if name.lower().startswith(self._prefixes):
             name = f"v_{name}"
@@ -97,7 +100,7 @@ class Names:
         return name
 
     def layers(self, texts: Sequence[str], prefix: str) -> dict[str, str]:
-        """Text → an identifier that begins with ``prefix``, and is no other one's with words of `DERIVED` after it."""
+        """Return an identifier for each text, which begins with ``prefix`` and is no other one with words of `DERIVED` after it."""
         found: dict[str, str] = {}
         for number, text in enumerate(texts):
             base = identifier(text).rstrip("_")
@@ -112,6 +115,6 @@ class Names:
 
 
 def _derived(longer: str, shorter: str) -> bool:
-    """Whether ``longer`` may be a name that comes of ``shorter``."""
+    """Return whether ``longer`` may be a name that is made from ``shorter``."""
     start = f"{shorter.lower()}_"
     return longer.lower().startswith(start) and longer.lower()[len(start) :].split("_")[0] in DERIVED

@@ -1,4 +1,4 @@
-"""What exported C functions take, give and keep, and where its tensors lie."""
+"""Exported C functions take, give and keep what is declared here, and their tensors have places."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Place:
     stride: int = 0
 
     def at(self, step: str = "t", element: int = 0) -> str:
-        """The C expression of where the vector of a step begins, ``element`` elements further on."""
+        """Return the C expression of where the vector of a step begins, ``element`` elements further on."""
         terms = [self.begin] if self.begin else []
         terms += [f"{self.stride}U * {step}"] if self.stride else []
         terms += [f"{element}U"] if element else []
@@ -35,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the C functions: ``count`` elements of ``kind`` a step (``has_time``) or a sequence."""
+    """An input or output of the C functions: ``count`` elements of type ``kind`` for each step (``has_time``) or for a sequence."""
 
     graph_name: str
     name: str
@@ -45,16 +45,16 @@ class Port:
 
     @property
     def over_time(self) -> Place:
-        """Where its vectors lie in a function that is given whole sequences."""
+        """Return where the port's vectors lie in a function that is given whole sequences."""
         return Place(self.name, stride=self.count if self.has_time else 0)
 
 
 @dataclass(frozen=True)
 class StateField:
-    """A member of the state: one of the arrays that a layer keeps, the number ``array`` of `QuantLayer.states`, flat.
+    """A member of the state: one of the state arrays that a layer keeps, flat; ``array`` is its number in `QuantLayer.states`.
 
-    ``array`` None: it is none of the layer's arrays, but what C alone keeps. ``part``: the index on its first axis, for a member that holds no
-    more (one direction of a recurrent layer); None: all of the array.
+    ``array`` is None for what C alone keeps. ``part`` is the index on the array's first axis, for a member that holds no more (one
+    direction of a recurrent layer); None for all of the array.
     """
 
     name: str
@@ -66,7 +66,7 @@ class StateField:
 
 
 def state_bytes(fields: Sequence[StateField]) -> int:
-    """sizeof the state: of its members in their order, each where its type may begin; a state of nothing is a byte."""
+    """Return sizeof of the state: its members in their order, each aligned to its type; an empty state has one byte."""
     size = 0
     for f in fields:
         width = ELEMENT_BYTES[f.kind]
@@ -76,7 +76,7 @@ def state_bytes(fields: Sequence[StateField]) -> int:
 
 
 def input_port(graph_input: GraphInput, names: Names) -> Port:
-    """Features are int16_t; tokens uint16_t where their vocabulary allows."""
+    """Return the port of a graph input: features are int16_t; tokens are uint16_t where their vocabulary allows."""
     kind: Element = "int16_t"
     if graph_input.kind == "tokens":
         kind = "uint16_t" if graph_input.vocabulary <= 1 << 16 else "uint32_t"
@@ -84,11 +84,11 @@ def input_port(graph_input: GraphInput, names: Names) -> Port:
 
 
 def output_port(model: QuantModel, output: GraphOutput, names: Names) -> Port:
-    """int16_t, or int32_t where any part is the state of LSTM cells."""
+    """Return the port of a graph output: int16_t, or int32_t where any part is the state of LSTM cells."""
     kind: Element = "int32_t" if any(is_cell_tensor(model, tensor) for tensor, _, _ in output.parts) else "int16_t"
     return Port(output.name, names.new(output.name), kind, output.features, output.has_time)
 
 
 def is_cell_tensor(model: QuantModel, tensor: str) -> bool:
-    """Whether a tensor is the state of cells, of 32 bits."""
+    """Return whether a tensor is the state of cells, of 32 bits."""
     return any(tensor in layer.cells for layer in model.layers)

@@ -1,4 +1,4 @@
-"""What an exported folder's README, Makefile and CMake file say."""
+"""An exported folder's README, Makefile and CMake file get their values here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
 OPTIMIZATION = "-O2"
-"""What the instructions in docs/benchmarks/devices.md are counted with."""
+"""The compiler's option with which the instructions in docs/benchmarks/devices.md are counted."""
 
 MOST_SCALES = 8
-"""Scales that stand in one line of the README; more are counted only."""
+"""The most scales that stand in one line of the README; of more, only the number is given."""
 
 
 def readme_fields(model: QuantModel, exported: Exported, target: Target, digest: str) -> dict[str, str]:
-    """Values for the templates in targets/templates."""
+    """Return values for the templates in targets/templates."""
     name, build, counted = exported.name, target.build, exported.counts_rows
     runs_here = exported.kernels == "plain"
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
@@ -54,7 +54,7 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
 
 
 def _example(exported: Exported) -> str:
-    """A few lines of C that run the model."""
+    """Return a few lines of C that run the model."""
     name = exported.name
     arguments = ["&state", *(p.name for p in exported.inputs)]
     outputs = [p.name for p in exported.outputs]
@@ -79,7 +79,7 @@ def _example(exported: Exported) -> str:
 
 
 def _calling(exported: Exported) -> str:
-    """What the functions do to the state."""
+    """Return what the functions do to the state."""
     name = exported.name
     state = f"`{name}_reset` begins a new sequence; without it the state is carried on, and nothing else resets it."
     null = "An output that is not wanted may be `NULL`, and what only serves it is not computed."
@@ -110,7 +110,7 @@ def _calling(exported: Exported) -> str:
 
 
 def _rows(model: QuantModel, port: Port, steps: str) -> list[str]:
-    """Lines of the table of formats: one, or one for each part of an output; ``steps``: what a time axis has."""
+    """Return lines of the table of formats: one, or one for each part of an output; ``steps`` is the length of a time axis."""
     head = f"| `{port.name}` | `{port.kind}` |"
     elements = f"{f'{steps} × ' if port.has_time else ''}{port.count}"
     if port.kind.startswith("u"):
@@ -131,6 +131,6 @@ def _scales(model: QuantModel, tensor: str) -> str:
 
 
 def _code(name: str) -> str:
-    """A name that may hold anything, within a table of Markdown."""
+    """Return a name that may hold anything, within a table of Markdown."""
     plain = "".join(c if c.isprintable() and c not in "`|\\" else "?" for c in name)
     return f"`{plain}`"

@@ -1,10 +1,10 @@
-"""The program that runs an exported model on a board: sequences of integers in, outputs, states, instructions and stack out.
+"""A program runs an exported model on a board: sequences of integers go in; outputs, states, instructions and stack come out.
 
 Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, then its steps' inputs. Out, for
-each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all
-of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that
-counts rows gives, for each step and then for the end of the sequence, how many rows come (uint32) before them. The length 0xFFFFFFFF
-ends the stream; `Counts` follow.
+each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all of
+one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that counts
+rows gives, for each step and then for the end of the sequence, how many rows come (uint32) before them. The length 0xFFFFFFFF ends the
+stream; `Counts` follow.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ KINDS: dict[str, np.dtype[Any]] = {
 }
 COUNTS = struct.Struct("<QIIII4I")
 PHASES = ("input", "state", "gates", "other")
-"""W·x, R·h, gate functions with the new state, and all else: QRNN_PHASE_… of targets/runtime/qrnn_types.h."""
+"""The phases of a step: W·x, R·h, gate functions with the new state, and all else; QRNN_PHASE_… of targets/runtime/qrnn_types.h."""
 
 PHASES_HEADER = "void replay_phase(unsigned phase);\n#define QRNN_PHASE(phase) replay_phase(phase)\n"
-"""Included before everything else where phases are counted, with REPLAY_PHASES defined."""
+"""The text that is included before everything else where phases are counted, with REPLAY_PHASES defined."""
 
 Vectors = Mapping[str, npt.NDArray[np.integer]]
-"""C name → the integers of one sequence: [T, count] or [count]."""
+"""The integers of one sequence by C name: [T, count] or [count]."""
 
 
 @dataclass(frozen=True)
 class Counts:
     """What a run counted: instructions in all calls together, the calls, the fewest and the most of one call, bytes of stack.
 
-    ``phases``: the same instructions by `PHASES`, zeros where the program was built without.
+    ``phases`` counts the same instructions by `PHASES`; they are zeros where the program was built without.
     """
 
     instructions: int
@@ -63,12 +63,12 @@ class Replayed:
 
 
 def sequence_length(model: Exported, inputs: Vectors) -> int:
-    """Steps of a sequence; 1 where no input is over time."""
+    """Return the steps of a sequence; 1 where no input is over time."""
     return next((len(inputs[p.name]) for p in model.inputs if p.has_time), 1)
 
 
 def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
-    """The input of the program."""
+    """Return the input of the program."""
     parts: list[bytes] = []
     for inputs in sequences:
         timed, length = [p for p in model.inputs if p.has_time], sequence_length(model, inputs)
@@ -83,7 +83,7 @@ def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
 
 
 def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> tuple[list[Replayed], Counts]:
-    """The program's output; DeviceError where it is not of the size that these sequences give."""
+    """Read the program's output; DeviceError where it is not of the size that these sequences give."""
     at = 0
 
     def take(kind: str, *shape: int) -> npt.NDArray[np.integer]:
@@ -119,7 +119,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
 
 
 def replay_source(model: Exported, most_steps: int) -> str:
-    """The program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
+    """Return the program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
     rows = f"{model.most_rows}U" if model.counts_rows else steps
     buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in model.inputs]

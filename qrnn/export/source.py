@@ -1,4 +1,4 @@
-"""The C of a whole model: its header and its source."""
+"""The C of a whole model is a header and a source."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ CORES = {
     ),
     "qrnn_dot_mve.h": ("!defined(__ARM_FEATURE_MVE)", "Arm Helium"),
 }
-"""Dot products → the condition under which a compiler cannot make them, and the instructions that they are made of."""
+"""For each header of dot products, the condition under which a compiler cannot make them, and the instructions that they are made of."""
 
 MOST_FEATURES = 0xFFFF
-"""Indices of features are 16 bits wide in C."""
+"""The most features of a tensor: indices of features are 16 bits wide in C."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A model's C. ``streams``: it has a step function; else it reads whole sequences, with ``work_per_step`` int16_t of room a step."""
+    """A model's C. With ``streams`` it has a step function; else it reads whole sequences, with ``work_per_step`` int16_t of room a step."""
 
     name: str
     kernels: Kernels
     header: str
     source: str
     runtime: tuple[str, ...]
-    """Files of targets/runtime that it includes."""
+    """The files of targets/runtime that the C includes."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     state: tuple[StateField, ...]
@@ -47,33 +47,34 @@ class Exported:
     work_per_step: int
     weight_bytes: int
     rows: bool = False
-    """Every step is a row by itself: nothing is carried from one to the next."""
+    """Whether every step is a row by itself: nothing is carried from one to the next."""
     counts_rows: bool = False
-    """Its functions return how many steps of its outputs over time came out, which may be none, or several, for a step."""
+    """Whether the functions return how many steps of the outputs over time came out, which may be none, or several, for a step."""
     step_rows: int = 1
-    """The most that come out in a step."""
+    """The most rows that come out in a step."""
     finish_rows: int = 0
-    """The most that come out past the end of a sequence."""
+    """The most rows that come out past the end of a sequence."""
     finishes: bool = False
-    """It has a function for the end of a sequence."""
+    """Whether there is a function for the end of a sequence."""
 
     @property
     def most_rows(self) -> int:
-        """The most steps of outputs over time that one call writes, of a model that streams."""
+        """Return the most steps of outputs over time that one call writes, of a model that streams."""
         return max(1, self.step_rows, self.finish_rows)
 
     @property
     def compared_state(self) -> tuple[StateField, ...]:
-        """The members of the state that are arrays of layers: what engines have, too."""
+        """Return the members of the state that are arrays of layers, which engines have, too."""
         return tuple(f for f in self.state if f.array is not None)
 
 
 def export_source(
     model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = (), target: str = ""
 ) -> Exported:
-    """The C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
+    """Return the C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
 
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
+    Raises UnsupportedError for what C cannot hold.
     """
     _check(model)
     _check_axes(model)
@@ -105,7 +106,7 @@ def export_source(
 
 
 def _core_check(name: str, runtime: Sequence[str], target: str) -> list[str]:
-    """Lines that stop a compiler that is told of another core, before it stumbles over the first instruction."""
+    """Return lines that stop a compiler that is told of another core, before it meets the first instruction that the core lacks."""
     for header, (condition, what) in CORES.items():
         if header in runtime:
             purpose = re.sub(r"[^A-Za-z0-9 ,.=+_()-]", "?", target) or what
@@ -120,14 +121,14 @@ def _core_check(name: str, runtime: Sequence[str], target: str) -> list[str]:
 
 
 def _check(model: QuantModel) -> None:
-    """UnsupportedError for what the C cannot index."""
+    """Raise UnsupportedError for what the C cannot index."""
     for name, fmt in model.tensors.items():
         if fmt.features > MOST_FEATURES:
             raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
 
 
 def _check_axes(model: QuantModel) -> None:
-    """UnsupportedError for inputs over several time axes: a step in C is one of all inputs."""
+    """Raise UnsupportedError for inputs over several time axes: a step in C is one of all inputs."""
     axes = {i.axis: i.name for i in model.inputs if i.has_time}
     if len(axes) > 1:
         (axis, a), (other, b) = list(axes.items())[:2]
@@ -137,7 +138,7 @@ def _check_axes(model: QuantModel) -> None:
 
 
 def _runtime(code: Code) -> tuple[str, ...]:
-    """The runtime's files, each after those it includes."""
+    """Return the runtime's files, each after those it includes."""
     found = code.headers
     dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
@@ -199,7 +200,7 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
 
 
 def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: str) -> list[str]:
-    """The declarations of functions that return how many steps came out."""
+    """Return the declarations of functions that return how many steps came out."""
     name, rows = flow.name.upper(), "steps of the outputs over time"
     lines = [
         f"/* The most {rows} that one call of {flow.name}_step writes. */",
@@ -224,7 +225,7 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
 
 
 def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:
-    """What the values of a port mean; ``steps``: the length of its time axis."""
+    """Return what the values of a port mean; ``steps`` is the length of its time axis."""
     shape = f"[{f'{steps}][' if port.has_time else ''}{port.count}]"
     tensor = next((t for o in model.outputs if o.name == port.graph_name for t, _, _ in o.parts), port.graph_name)
     if port.kind.startswith("u"):

@@ -1,4 +1,4 @@
-"""Where a model's tensors lie in the exported functions, and what the C of a layer is made within."""
+"""A model's tensors have places in the exported functions, and the C of a layer is made within a `Site`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qrnn.model.quant_model import QuantModel
 
 @dataclass
 class Tensors:
-    """The tensors of ``model``. ``places``: those that have one; ``declared``: the variables of the function that is being written."""
+    """The tensors of ``model``. ``places`` has those that have a place; ``declared`` the variables of the function that is being written."""
 
     model: QuantModel
     names: Names
-    """Names of variables."""
+    """The names of variables."""
     places: dict[str, Place] = field(default_factory=dict)
     declared: list[str] = field(default_factory=list)
 
     def place(self, tensor: str, name: str = "", kind: str = "int16_t", initial: str = "") -> Place:
-        """Where a tensor lies; a new variable, with an initializer, for one that has no place yet."""
+        """Return where a tensor lies: in a new variable, with an initializer, if it has no place yet."""
         if tensor not in self.places:
             local = self.names.new(name or "t_" + tensor)
             self.declare(f"{kind} {local}[{self.model.tensors[tensor].features}]{initial};")
@@ -50,7 +50,7 @@ class Site:
     """Whether the model computes a time step from this step and those before it: known once every layer's C is there."""
 
     def is_read(self, tensor: str) -> bool:
-        """Whether a layer or an output reads a tensor."""
+        """Return whether a layer or an output reads a tensor."""
         return any(tensor in layer.inputs for layer in self.model.layers) or any(
             tensor == part for output in self.model.outputs for part, _, _ in output.parts
         )

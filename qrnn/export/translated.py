@@ -1,4 +1,4 @@
-"""The C of layers whose kind has none of its own: their definition (`row_loops`, `step_loop`), translated."""
+"""The C of layers whose kind has none of its own is their definition (`row_loops`, `step_loop`), translated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = -1
 
 @contextmanager
 def refusals(layer: QuantLayer, what: str) -> Iterator[None]:
-    """UnsupportedError for a loop that is not translated."""
+    """Raise UnsupportedError for a loop that is not translated."""
     try:
         yield
     except LoopError as error:
@@ -38,7 +38,7 @@ def refusals(layer: QuantLayer, what: str) -> Iterator[None]:
 
 
 def dot_function(code: Code, prefix: str, weight: str, x: str) -> str:
-    """The name of the function that multiplies a row of weights of a type by an array of another."""
+    """Return the name of the function that multiplies a row of weights of a type by an array of another."""
     key = f"{prefix}_dot_{weight.removesuffix('_t')}_{x.removesuffix('_t')}"
     if key not in code.helpers:
         name = code.helpers[key] = code.names.new(key)
@@ -86,7 +86,7 @@ class Parameters:
                 raise LoopError(f"the parameter {key} is a {type(value).__name__}")
 
     def array(self, key: str) -> Array | None:
-        """The array of a name, put into the code."""
+        """Return the array of a name, and put it into the code."""
         if key not in self._arrays:
             return None
         values, kind = self._arrays[key]
@@ -104,7 +104,7 @@ def translate_rows(
 ) -> None:
     """Add the function ``name`` (inputs…, y) of one row.
 
-    ``features``: of the inputs and of the output; ``tokens``: the vocabulary of inputs that are tokens, or 0.
+    ``features`` has those of the inputs and of the output; ``tokens`` is the vocabulary of inputs that are tokens, or 0.
     """
     with refusals(layer, "loop over rows"):
         function = made(found.make)
@@ -151,9 +151,10 @@ def translate_step(
     states: Sequence[Array],
     sizes: tuple[int, int],
 ) -> tuple[int, int]:
-    """Add the function ``name`` (``head``, x, y) of one step, which returns how many rows it wrote; returns the least and the most of them.
+    """Add the function ``name`` (``head``, x, y) of one step, which returns how many rows it wrote; return the least and the most of them.
 
-    ``head``: parameters of C that hold the states; ``states``: the array in C of each of the loop's; ``sizes``: features of x and y.
+    ``head`` has the parameters of C that hold the states; ``states`` the array in C of each of the loop's; ``sizes`` the features of x and
+    y.
     """
     with refusals(layer, "step"):
         function = made(found.make)
@@ -202,7 +203,7 @@ def translate_step(
 
 
 def _most_rows(body: Translation) -> int:
-    """The most rows that a step may write."""
+    """Return the most rows that a step may write."""
     if body.last_row >= body.most_returned:
         raise LoopError(f"it writes row {body.last_row} and returns {body.most_returned} at most")
     return body.most_returned
@@ -219,9 +220,10 @@ def _function(code: Code, head: str, parameters: Sequence[str], body: Sequence[s
 
 
 class RowsCode(LayerCode[QuantLayer]):
-    """A layer whose time steps are computed by themselves."""
+    """The C of a layer whose time steps are computed by themselves."""
 
     def emit(self) -> None:
+        """Add the function of one row, translated from each of the layer's loops."""
         model, layer = self.site.model, self.layer
         self._calls: list[tuple[str, tuple[str, ...]]] = []
         features = {
@@ -239,18 +241,20 @@ class RowsCode(LayerCode[QuantLayer]):
             self._calls.append((name, found.inputs))
 
     def step(self) -> list[str]:
+        """Return the call for one row."""
         y, star = self.own_place().at(), "*" if self.layer.reads_tokens else ""
         place = self.site.tensors.place
         return [f"{name}({', '.join([*(star + place(i).at() for i in inputs), y])});" for name, inputs in self._calls]
 
     def run(self) -> list[str]:
+        """Return the loop that calls the function for every row."""
         return loop(self.step()) if self.site.model.tensors[self.layer.output].has_time else self.step()
 
 
 def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
-    """What makes the C of a layer with a `step_loop`; ``features``: of its input and output.
+    """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its input and output.
 
-    Only its translation says whether it gives a row in each step.
+    Only the translation of the loop says whether it gives a row in each step.
     """
     arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
@@ -258,11 +262,12 @@ def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
 
 
 class StepsCode(LayerCode[QuantLayer]):
-    """A layer with a state of its own, which writes a row in each step."""
+    """The C of a layer with a state of its own, which writes a row in each step."""
 
     writes_anywhere = False
 
     def emit(self) -> None:
+        """Add the state and the function of one step, translated from the layer's definition."""
         model, layer = self.site.model, self.layer
         member = self.name.removeprefix(f"{self.site.name}_")
         self._initial: list[tuple[StateField, Any]] = []
@@ -283,14 +288,16 @@ class StepsCode(LayerCode[QuantLayer]):
 
     @property
     def keeps_state(self) -> bool:
+        """Return True: the state depends on every step."""
         return True
 
     @property
     def steps_past_end(self) -> int:
+        """Return the delay of the layer."""
         return self.layer.steps_past_end
 
     def own_place(self) -> Place:
-        """Room for the most rows of a step."""
+        """Return room for the most rows of a step."""
         tensors, tensor = self.site.tensors, self.layer.output
         if tensor not in tensors.places:
             local = tensors.names.new(self.name.replace(f"{self.site.name}_", "t_", 1))
@@ -299,12 +306,15 @@ class StepsCode(LayerCode[QuantLayer]):
         return tensors.places[tensor]
 
     def arguments(self) -> list[str]:
+        """Return the state and the input."""
         return ["state", *super().arguments()]
 
     def call(self) -> str:
+        """Return the call of the step, whose result is not used."""
         return super().call() if self.counts_rows else f"(void){super().call()}"
 
     def initial(self) -> list[str]:
+        """Return the statements that set the states to what a sequence begins with."""
         found = []
         for field, values in self._initial:
             if values.any():
@@ -315,6 +325,6 @@ class StepsCode(LayerCode[QuantLayer]):
 
 
 class CountingCode(StepsCode):
-    """A layer with a state of its own, which may write no row in a step, or several, or some past the end of a sequence."""
+    """The C of a layer with a state of its own, which may write no row in a step, or several, or some past the end of a sequence."""
 
     counts_rows = True

@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.lab.evaluate import Setting
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.file import load
-from qrnn.running.bench import Plan, bench_model, not_streamed, processor
+from qrnn.running.bench import BenchPlan, bench_model, not_streamed, processor
 
 SECONDS = 0.15
 """The seconds of measuring for each model."""
@@ -29,7 +29,7 @@ def measure_latency(path: Path, batch: Batch) -> dict[str, Any]:
     """
     model = load(path)
     streams = not_streamed(model) is None
-    times = bench_model(model, batch, Plan((1,), (1,), SECONDS, whole=not streams, stream=streams))
+    times = bench_model(model, batch, BenchPlan((1,), (1,), SECONDS, whole=not streams, stream=streams))
     if streams:
         row = times.stream[0]
         return {"us": row.p50, "us_99": row.p99, "of": "single steps", "processor": processor()}

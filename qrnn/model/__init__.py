@@ -1,0 +1,1 @@
+"""The float model, the quantized model, the kinds of layers and the model file."""

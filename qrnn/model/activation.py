@@ -1,4 +1,4 @@
-"""Scalar functions of real numbers: what gates, pointwise layers and projections apply."""
+"""Scalar functions of real numbers are what gates, pointwise layers and projections apply."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
     "softsign": (),
     "softplus": (),
 }
-"""Which parameters each function takes."""
+"""The parameters that each function takes, by its kind."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A scalar function f(x).
+    """A scalar function f(x) of one of these kinds, with its parameters.
 
-    sigmoid 1/(1 + e^-x); tanh; relu max(0, x); hard_sigmoid max(0, min(1, alpha·x + beta)); hard_tanh max(-1, min(1, x)); step 1 for
-    x ≥ 0, else 0; affine alpha·x + beta; leaky_relu x for x ≥ 0, else alpha·x; thresholded_relu x for x > alpha, else 0; scaled_tanh
+    sigmoid 1/(1 + e^-x); tanh; relu max(0, x); hard_sigmoid max(0, min(1, alpha·x + beta)); hard_tanh max(-1, min(1, x)); step 1 for x ≥ 0,
+    else 0; affine alpha·x + beta; leaky_relu x for x ≥ 0, else alpha·x; thresholded_relu x for x > alpha, else 0; scaled_tanh
     alpha·tanh(beta·x); elu x for x ≥ 0, else alpha·(e^x - 1); softsign x/(1 + |x|); softplus ln(1 + e^x).
 
-    The names and equations are those of the ONNX operators LSTM, GRU and RNN, and ``step`` and ``hard_tanh``, which ONNX lacks.
-    Parameters that a function does not take (`ACTIVATION_PARAMETERS`) are ignored.
+    The names and equations are those of the ONNX operators LSTM, GRU and RNN, and ``step`` and ``hard_tanh``, which ONNX lacks. Parameters
+    that a function does not take (`ACTIVATION_PARAMETERS`) are ignored.
     """
 
     kind: ActivationKind
@@ -66,7 +66,7 @@ class Activation:
 
 
 def activate(activation: Activation, x: FloatArray) -> FloatArray:
-    """f(x) in float64, element by element; see `Activation` for the equations."""
+    """Return f(x) in float64, element by element; see `Activation` for the equations."""
     alpha, beta = activation.alpha, activation.beta
     result: FloatArray
     match activation.kind:
@@ -100,7 +100,7 @@ def activate(activation: Activation, x: FloatArray) -> FloatArray:
 
 
 def softmax(x: FloatArray) -> FloatArray:
-    """e^x / Σ e^x over the last axis, in float64."""
+    """Return e^x / Σ e^x over the last axis, in float64."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     result: FloatArray = e / e.sum(axis=-1, keepdims=True)
     return result

@@ -1,4 +1,4 @@
-"""User arrays made into a checked batch: names, ranks, types, ranges and lengths, in one place for every consumer.
+"""User arrays become a checked batch here, by checks of names, ranks, types, ranges and lengths that hold for every consumer.
 
 Arrays are batch first: ``[N, T, *shape]`` or ``[N, *shape]`` under the graph input's name; ``lengths`` [N] may stand beside them. A model
 without memory is given rows, ``[N, *shape]`` or ``[N, 1, *shape]`` (`with_time_axis`); here they are N sequences of one step.
@@ -19,26 +19,27 @@ from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
 
 RESERVED = ("lengths", "labels")
-"""Names in a data file that are not graph inputs."""
+"""Names that a user's arrays may have beside those of the graph inputs: no graph input has one of them, but that of a model's own lengths."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-"""ONNX models compute in float32; what it cannot hold is no input."""
-
-
-def shortest(lengths: IndexArray) -> int:
-    """The least of ``lengths`` [N]; of a few, without NumPy's overhead."""
-    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
+"""The largest magnitude of an input: ONNX models compute in float32."""
 
 
 FEW = 64
+"""The most sequences for which Python's ``min`` finds the least length sooner than NumPy's does."""
+
+
+def shortest(lengths: IndexArray) -> int:
+    """Return the least of ``lengths`` [N], N of at least 1."""
+    return min(lengths.tolist()) if len(lengths) <= FEW else int(lengths.min())
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Checked arrays, flattened: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; lengths [N].
+    """Checked and flattened arrays: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; and lengths [N].
 
-    Real values are float64; features float32 where that is what was given and `make_batch` was told to keep it. ``lengths`` and ``steps`` are
-    those of the time axis ``axis``, the first of the model's; ``others`` has its other time axes, if there are any.
+    Real values are float64; features are float32 where that is what was given and `make_batch` was told to keep it. ``lengths`` and
+    ``steps`` are those of the time axis ``axis``, the first of the model's; ``others`` has its other time axes, if there are any.
     """
 
     features: Mapping[str, FloatArray]
@@ -51,11 +52,11 @@ class Batch:
 
     @property
     def axes(self) -> dict[str, TimeAxis]:
-        """Every time axis, by name."""
+        """Return every time axis by its name."""
         return {self.axis: TimeAxis(self.lengths, self.steps), **self.others}
 
     def along(self, rule: LengthRule) -> TimeAxis:
-        """The steps of a tensor whose number follows by ``rule``; its arrays have at least one."""
+        """Return the steps of a tensor whose number of steps follows by ``rule``; its arrays have at least one step."""
         axes = self.axes
         if isinstance(rule, Axis):
             return axes[rule.name]
@@ -63,16 +64,17 @@ class Batch:
         return TimeAxis(lengths, max(1, rule.of({name: axis.steps for name, axis in axes.items()})))
 
     def paced(self, rule: LengthRule) -> Batch:
-        """The same batch with the steps of a tensor whose number follows by ``rule`` in the place of its own; for what reads such a tensor."""
+        """Return the batch with the steps of a tensor whose number of steps follows by ``rule`` in the place of its own."""
         axis = self.along(rule)
         return replace(self, lengths=axis.lengths, steps=axis.steps)
 
     @property
     def size(self) -> int:
+        """Return the number of sequences N."""
         return int(self.lengths.shape[0])
 
     def take(self, rows: slice | IndexArray) -> Batch:
-        """Those sequences, with the time axis cut to the longest of them; where there are several time axes, none is cut."""
+        """Return the batch of some sequences, with the time axis cut to the longest of them; several time axes are not cut."""
         lengths = self.lengths[rows]
         steps = self.steps if self.others else int(lengths.max(initial=1))
         cut = slice(None) if self.others else slice(steps)
@@ -87,7 +89,7 @@ class Batch:
         )
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Batch]]:
-        """(start, stop, batch) over runs of at most ``size`` sequences."""
+        """Iterate over (start, stop, batch) of runs of at most ``size`` sequences."""
         if size >= self.size and (self.others or self.lengths.max() == self.steps):
             yield 0, self.size, self
             return
@@ -97,7 +99,7 @@ class Batch:
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """[N, T]: which steps are real."""
+        """Return which steps are valid, [N, T]."""
         mask: npt.NDArray[np.bool_] = np.arange(self.steps)[None, :] < self.lengths[:, None]
         return mask
 
@@ -109,7 +111,7 @@ def _shape_text(graph_input: GraphInput) -> str:
 
 
 def _is_row(graph_input: GraphInput, shape: tuple[int, ...]) -> bool:
-    """Whether an array of rows is without the time axis of one step; of two readings, the graph input's own shape comes before F alone."""
+    """Return whether rows are without the time axis of one step; of two readings, the graph input's own shape comes before F alone."""
     own, whole = graph_input.shape, (graph_input.features,)
     for lead, features in ((1, own), (2, own), (1, whole), (2, whole)):
         if len(shape) == lead + len(features) and shape[lead:] == features and (lead == 1 or shape[1] == 1):
@@ -126,10 +128,10 @@ def _is_row(graph_input: GraphInput, shape: tuple[int, ...]) -> bool:
 def with_time_axis(
     graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], arrays: Callable[[str, Any], Any] | None = None
 ) -> tuple[dict[str, Any], bool]:
-    """``data`` with rows [N, …] of a model without memory as [N, 1, …], and whether no time axis was given.
+    """Return ``data`` with the rows [N, …] of a model without memory as [N, 1, …], and whether no time axis was given.
 
-    ``arrays`` makes arrays of values: NumPy's without it. Other models' data comes back as it is, and False. DataError for arrays of more
-    than one step, and where some inputs have the axis and others have not.
+    ``arrays`` makes an array of a value, given the place that an error names; without it NumPy does. Data of models with memory is returned
+    as it is, with False. Raises DataError for arrays of more than one step, and where some inputs have the axis and others do not.
     """
     found, without, having = dict(data), "", ""
     for graph_input in graph_inputs:
@@ -151,15 +153,15 @@ def with_time_axis(
 
 
 def without_time_axis(graph_outputs: tuple[GraphOutput, ...], outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs of rows, [N, 1, …] where over time, as [N, …]."""
+    """Return the outputs of rows without the time axis: those over time, [N, 1, …], become [N, …]."""
     timed = {o.name for o in graph_outputs if o.has_time}
     return {k: v.reshape(v.shape[0], *v.shape[2:]) if k in timed else v for k, v in outputs.items()}
 
 
-def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int, ...]:
-    """The sizes [N] or [N, T] of an array, of the host or a device, that is of the graph input's shape; DataError for one that is not.
+def check_fits(graph_input: GraphInput, array: Any, expected: type) -> tuple[int, ...]:
+    """Return the sizes [N] or [N, T] of an array of the host or a device; DataError where it does not have the graph input's shape and type.
 
-    ``expected``: its kind of numbers, np.floating or np.integer; integers serve as both.
+    ``expected`` is the kind of its numbers, np.floating or np.integer; integers serve as both.
     """
     lead = 2 if graph_input.has_time else 1
     where, shape = f"input {graph_input.name!r}", tuple(array.shape)
@@ -177,8 +179,8 @@ def check_fits(graph_input: GraphInput, array: Any, expected: Any) -> tuple[int,
     return shape[:lead]
 
 
-def check_type(where: str, dtype: Any, expected: Any) -> None:
-    """DataError unless arrays of ``dtype`` hold numbers of the kind ``expected``, np.floating or np.integer; integers serve as both.
+def check_type(where: str, dtype: np.dtype[Any], expected: type) -> None:
+    """Raise DataError unless arrays of ``dtype`` hold numbers of the kind ``expected``, np.floating or np.integer; integers serve as both.
 
     Spans of time, dates, truth values, complex numbers, texts, objects and records are no such numbers. NumPy counts timedelta64 among its
     integers, so the decision is by the kind's letter.
@@ -188,18 +190,18 @@ def check_type(where: str, dtype: Any, expected: Any) -> None:
         raise DataError(f"{where}: type {dtype}, expected {what}; convert the array, for example with astype")
 
 
-def _checked(graph_input: GraphInput, value: Any, expected: Any) -> npt.NDArray[Any]:
+def _checked(graph_input: GraphInput, value: object, expected: type) -> npt.NDArray[Any]:
     array = as_array(f"input {graph_input.name!r}", value)
     check_fits(graph_input, array, expected)
     return array
 
 
 _DLPACK_CUDA = (2, 13)
-"""DLPack's numbers of CUDA's own and of managed memory."""
+"""DLPack's numbers of the devices of CUDA's own memory and of managed memory."""
 
 
-def on_cuda_device(value: Any) -> bool:
-    """Whether an array lies on a CUDA device: by the CUDA array interface, by DLPack, or by Numba's own mark (its simulator's too)."""
+def on_cuda_device(value: object) -> bool:
+    """Return whether an array lies on a CUDA device: by the CUDA array interface, by DLPack, or by the mark of Numba and its simulator."""
     if isinstance(value, np.ndarray):
         return False
     if getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__"):
@@ -208,8 +210,8 @@ def on_cuda_device(value: Any) -> bool:
     return where is not None and int(where()[0]) in _DLPACK_CUDA
 
 
-def as_array(where: str, value: Any) -> npt.NDArray[Any]:
-    """NumPy's array of ``value``; DataError where it is none."""
+def as_array(where: str, value: object) -> npt.NDArray[Any]:
+    """Return ``value`` as NumPy's array; DataError, which names ``where``, for what is no array."""
     if type(value) is np.ndarray:
         return value
     if on_cuda_device(value):
@@ -230,8 +232,8 @@ def as_array(where: str, value: Any) -> npt.NDArray[Any]:
     return np.asarray(array)
 
 
-def _has_mask(value: Any) -> bool:
-    """Whether a masked array is among nested lists; NumPy drops the masks of those when it makes one array of them."""
+def _has_mask(value: object) -> bool:
+    """Return whether a masked array is among nested lists; NumPy drops the masks of those when it makes one array of them."""
     if isinstance(value, (list, tuple)):
         return any(map(_has_mask, value))
     return isinstance(value, np.ma.MaskedArray)
@@ -243,8 +245,8 @@ def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], 
         raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
 
 
-def check_mapping(data: Any) -> None:
-    """DataError unless ``data`` maps texts to what should be arrays."""
+def check_mapping(data: object) -> None:
+    """Raise DataError unless ``data`` maps texts to what should be arrays."""
     if not isinstance(data, Mapping):
         raise DataError(f"inputs: {type(data).__name__}, expected a mapping from the names of graph inputs to arrays")
     for name in data:
@@ -253,7 +255,7 @@ def check_mapping(data: Any) -> None:
 
 
 def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> None:
-    """DataError where an array is no input of the model, or one that must be there is not."""
+    """Raise DataError where an array is no input of the model, or where a required input is missing."""
     check_mapping(data)
     known = {i.name for i in graph_inputs}
     if unknown := sorted(data.keys() - known - set(RESERVED)):
@@ -268,12 +270,12 @@ def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -
 
 
 def time_axes(graph_inputs: tuple[GraphInput, ...]) -> tuple[str, ...]:
-    """The names of a model's time axes, in the order of the inputs that have them; one, where no input is over time."""
+    """Return the names of a model's time axes in the order of its inputs; the one name `TIME` where no input is over time."""
     return tuple(dict.fromkeys(i.axis for i in graph_inputs if i.has_time)) or (TIME,)
 
 
 def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """(N, T) of inputs of sizes [N] or [N, T] over one time axis, T 1 where none has time; DataError where they differ."""
+    """Return (N, T) of inputs of sizes [N] or [N, T] over one time axis; T is 1 where none has time. DataError where sizes differ."""
     first = next(iter(sizes))
     count = sizes[first][0]
     for name, own in sizes.items():
@@ -288,15 +290,15 @@ def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
 
 
 def check_finite(where: str, real: FloatArray) -> None:
-    """DataError that names the first value which is no finite number of float32's range."""
+    """Raise DataError, which names the first value, where values are not finite numbers of float32's range."""
     if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
         _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
 
 
 def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False) -> FloatArray:
-    """``array``, whose type `check_type` accepts, as float64 in the machine's byte order; DataError where a value is not finite.
+    """Return ``array``, whose type `check_type` accepts, as float64 in the machine's byte order; DataError where a value is not finite.
 
-    ``keep_float32``: an array of float32 that compiled code can read as it is comes back unchanged.
+    With ``keep_float32``, an array of float32 that compiled code can read as it is comes back unchanged.
     """
     if keep_float32 and array.dtype == np.float32 and array.flags.aligned:
         real: FloatArray = array
@@ -308,7 +310,7 @@ def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False)
 
 
 def token_values(where: str, array: npt.NDArray[Any], vocabulary: int) -> IndexArray:
-    """``array`` of any type of integers as int64; DataError where a value is not in 0 … vocabulary - 1."""
+    """Return ``array``, of any type of integers, as int64; DataError where a value is not in 0 … vocabulary - 1."""
     _first_bad(where, array, (array < 0) | (array >= vocabulary), f"a token in 0…{vocabulary - 1}")
     return array.astype(np.int64)
 
@@ -316,10 +318,11 @@ def token_values(where: str, array: npt.NDArray[Any], vocabulary: int) -> IndexA
 def make_batch(
     graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None, keep_float32: bool = False
 ) -> Batch:
-    """Check ``data`` against the graph inputs. States may be left out (zeros or the model's own); unknown names are errors.
+    """Check ``data`` against the graph inputs, and return it as a batch; DataError names the array that does not fit.
 
-    ``lengths`` [N] counts the real steps of each sequence; for a model with several time axes it maps their names to such arrays.
-    ``keep_float32``: features that are float32 are not copied into float64; for consumers whose arithmetic is float64 by itself.
+    States may be left out; they then start at zero or at the model's own values. ``lengths`` [N] counts the valid steps of each sequence;
+    for a model with several time axes it maps their names to such arrays. With ``keep_float32``, features that are float32 are not copied
+    into float64, for consumers whose arithmetic is float64 by itself.
     """
     check_names(graph_inputs, data)
     data, _ = with_time_axis(graph_inputs, data)
@@ -354,7 +357,7 @@ def make_batch(
 
 
 def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
-    """The lengths that a user gave for each time axis: a mapping, or an array where there is one axis; None where there are none."""
+    """Return the lengths that a user gave for each time axis, as a mapping or, for one axis, as an array; None where none were given."""
     if isinstance(lengths, Mapping):
         if not lengths:
             raise DataError(f"lengths: an empty mapping, expected arrays for some of the time axes {list(axes)}")
@@ -371,7 +374,7 @@ def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
 def checked_axes(
     graph_inputs: tuple[GraphInput, ...], sizes: Mapping[str, tuple[int, ...]], counts: Mapping[str, Any]
 ) -> dict[str, TimeAxis]:
-    """Each time axis, with the steps that its inputs have.
+    """Return each time axis, with the steps that its inputs have.
 
     ``sizes``: [N] or [N, T] of each input; ``counts``: the lengths that a user gave for each axis, None for whole sequences. DataError for
     sizes or lengths that do not fit.
@@ -388,7 +391,7 @@ def checked_axes(
 
 
 def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths") -> IndexArray:
-    """``lengths`` [count] of the host in 0 … steps, or that many steps where there are none; DataError for others, which names ``where``."""
+    """Return ``lengths`` [count], in 0 … steps, as int64; ``steps`` for every sequence where they are None. DataError names ``where``."""
     if lengths is None:
         return np.full(count, steps, np.int64)
     array = as_array(where, lengths)
@@ -399,7 +402,7 @@ def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths"
 
 
 def evenly(batch: Batch, steps: int) -> Batch:
-    """Sequences at even distances, as many as have about ``steps`` steps; at least one."""
+    """Return sequences at even distances, as many as have about ``steps`` steps together, and at least one."""
     total = int(batch.lengths.sum())
     batch = batch.take(np.flatnonzero(batch.lengths))
     if total <= steps:

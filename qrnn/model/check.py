@@ -1,4 +1,4 @@
-"""Checks of a whole quantized model: its layers fit together, its tensors have the formats that the layers say, every sum is proved.
+"""A whole quantized model is checked here: its layers fit together, its tensors have the formats that the layers say, every sum is proved.
 
 Model files are untrusted. A model that passes is one that `qrnn.quantize` could have made of an imported or written network: no backend can
 index outside an array, and all of them give the same values. Each dataclass has checked its own arrays before.
@@ -18,17 +18,20 @@ from qrnn.model.quant_graph import QuantGraph
 from qrnn.model.time import LengthRule
 
 LARGEST_FEATURES = 1 << 20
-"""Most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
+"""The most features of one step, of one tensor or one graph input, as in the ONNX importer: buffers are made by them."""
 
 
 def check_model(model: QuantGraph) -> None:
-    """`check_graph` and then `check_formats`: all that a model must pass to exist."""
+    """Check all that a model must pass to exist: `check_graph` and then `check_formats`. Raises ModelFileError."""
     check_graph(model)
     check_formats(model)
 
 
 def check_complete(model: QuantGraph) -> None:
-    """A model as a file holds it has a layer with a state and an output; parts of one, run alone in tests, need not."""
+    """Raise ModelFileError for a model without a layer with a state or without an output.
+
+    No file may hold such a model, but tests run parts of models alone.
+    """
     if not model.layers_with_states:
         fail("layers", "none is recurrent")
     if not model.outputs:
@@ -36,7 +39,10 @@ def check_complete(model: QuantGraph) -> None:
 
 
 def check_graph(model: QuantGraph) -> None:
-    """Every tensor is written once before it is read, with the shape that its reader needs; indices lie inside their tensors."""
+    """Check that every tensor is written once before it is read, with its reader's shape, and that indices lie inside their tensors.
+
+    Raises ModelFileError, which names the place.
+    """
     tensors = model.tensors
     known = {i.name for i in model.inputs if i.kind in ("features", "tokens")}
     tokens = {i.name for i in model.inputs if i.kind == "tokens"}
@@ -70,7 +76,7 @@ def check_graph(model: QuantGraph) -> None:
 
 
 def _check_places(model: QuantGraph) -> None:
-    """Names, shapes and axes of the graph's inputs and outputs."""
+    """Check the names, shapes and axes of the graph's inputs and outputs."""
     places: tuple[tuple[str, tuple[GraphInput, ...] | tuple[GraphOutput, ...]], ...]
     places = (("input", model.inputs), ("output", model.outputs))
     for side, values in places:
@@ -112,7 +118,7 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
 
 
 def _check_memory(model: QuantGraph) -> None:
-    """Layers without memory are for graphs of one step; the inputs are rows where no layer has memory, and only there."""
+    """Check that layers without memory are only in graphs of one step, and that the inputs are rows exactly where no layer has memory."""
     remembers = [layer.memory for layer in model.recurrent_layers]
     if not all(remembers) and not model.one_step:
         fail("layers", "one has no memory in a graph that runs whole sequences")
@@ -125,7 +131,7 @@ def _check_memory(model: QuantGraph) -> None:
 
 
 def _check_one_step(model: QuantGraph) -> None:
-    """A graph of one step per call runs forward, and its every step is its last."""
+    """Check that a graph of one step per call runs forward and reads no last step."""
     for i in model.inputs:
         if i.kind in ("features", "tokens") and not i.has_time:
             fail(f"input {i.name}", "has no time in a graph of one step per call")
@@ -138,7 +144,7 @@ def _check_one_step(model: QuantGraph) -> None:
 def _check_output(
     output: GraphOutput, readable: set[str], tensors: Mapping[str, TensorFormat], rules: Mapping[str, LengthRule]
 ) -> None:
-    """Its parts read inside their tensors, and write every feature once."""
+    """Check that an output's parts read inside their tensors, and write every feature once."""
     where = f"output {output.name}"
     written = np.zeros(output.features, np.int64)
     for name, indices, positions in output.parts:
@@ -160,5 +166,5 @@ def _check_output(
 
 
 def prove(model: QuantGraph) -> dict[str, int]:
-    """Matrix → the largest accumulator bound, each below 2^31 (QuantizationError names the row that is not)."""
+    """Return the largest accumulator bound of each matrix by its name; QuantizationError names the row whose bound is not below 2^31."""
     return {m.name: m.matrix.prove(f"layer {m.name}", m.gates) for m in model.matrices}

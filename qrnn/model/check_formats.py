@@ -1,10 +1,10 @@
-"""Checks of formats: every tensor has the scale, width and range that the layer which writes it says, and its readers read it so.
+"""Every tensor must have the scale, width and range that the layer which writes it says, and its readers must read it so.
 
 The integers of a layer depend on the formats that it was made for. A file whose layers and tensors disagree would run, and its values would
 be wrong by powers of two.
 
-A tensor is *fixed-point* when it is int16 with one scale 2^-frac. Graph inputs and embeddings may instead be *scaled*: 8 or 16 bits with any
-scales, folded into the matrices that read them, so that nothing but a matrix product can read them.
+A tensor is *fixed-point* when it is int16 with one scale 2^-frac. Graph inputs and embeddings may instead be *scaled*: 8 or 16 bits with
+any scales, folded into the matrices that read them, so that nothing but a matrix product can read them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def fail(where: str, problem: str) -> NoReturn:
 
 @dataclass
 class LayerChecks:
-    """The model around the layer that ``where`` names (`qrnn.model.surroundings.Checks`); ``scaled``: the scaled tensors found so far."""
+    """The model around the layer that ``where`` names, as its checks see it (`qrnn.model.surroundings.Checks`).
+
+    ``scaled`` holds the names of the scaled tensors that were found so far.
+    """
 
     where: str
     model: QuantGraph
@@ -36,28 +39,34 @@ class LayerChecks:
 
     @property
     def tensors(self) -> Mapping[str, TensorFormat]:
+        """Return the formats of all tensors."""
         return self.model.tensors
 
     def fail(self, problem: str) -> NoReturn:
+        """Refuse the layer."""
         fail(self.where, problem)
 
     def expect(self, tensor: str, features: int, has_time: bool) -> None:
+        """Refuse a tensor of another shape."""
         fmt = self.tensors.get(tensor)
         if fmt is None or (fmt.features, fmt.has_time) != (features, has_time):
             self.fail(f"tensor {tensor!r} does not have {features} features{' over time' if has_time else ''}")
 
     def vocabulary(self, tensor: str) -> int | None:
+        """Return the vocabulary of a token input; None for any other tensor."""
         return next((i.vocabulary for i in self.model.inputs if i.kind == "tokens" and i.name == tensor), None)
 
     def state_features(self, source: str) -> int:
+        """Return the features of a graph state input; 0 where there is none of that name."""
         return next((i.features for i in self.model.inputs if i.kind == "state" and i.name == source), 0)
 
     def as_source(self, tensor: str) -> None:
+        """Refuse a tensor whose format no graph input could have, and note it where it is scaled."""
         if _source_is_scaled(self.where, self.tensors[tensor]):
             self.scaled.add(tensor)
 
     def check_reading(self, reading: Reading) -> None:
-        """The layer reads a tensor with the fraction bits that it has, or by a matrix product as it is."""
+        """Refuse a reading with other fraction bits than the tensor has, and one of a scaled tensor by anything but a matrix product."""
         fmt, scaled = self.tensors[reading.tensor], reading.tensor in self.scaled
         if reading.operand is not None:
             as_it_is = Operand(0, fmt.limit)
@@ -70,7 +79,7 @@ class LayerChecks:
             self.fail(f"reads {reading.tensor!r}, whose scale only matrix products know")
 
     def check_formats(self, layer: QuantLayer) -> None:
-        """The formats of what a layer reads and writes."""
+        """Refuse a layer that reads or writes a tensor in another format than the tensor has."""
         for reading in layer.readings():
             self.check_reading(reading)
         layer.check_source(self)
@@ -82,7 +91,7 @@ class LayerChecks:
 
 
 def check_formats(model: QuantGraph) -> None:
-    """ModelFileError where a tensor's format is not the one that its writer gives it, or that a reader was made for."""
+    """Raise ModelFileError where a tensor's format is not the one that its writer gives it, or that a reader was made for."""
     tensors = model.tensors
     scaled: set[str] = set()
     for graph_input in model.inputs:
@@ -111,7 +120,7 @@ def _text(fmt: TensorFormat) -> str:
 
 
 def _source_is_scaled(where: str, fmt: TensorFormat) -> bool:
-    """Whether the format of a graph input or an embedding is scaled and not fixed-point; one that is neither is refused."""
+    """Return whether the format of a graph input or an embedding is scaled and not fixed-point; refuse one that is neither."""
     frac = fraction_bits_of(fmt)
     if frac is not None and 0 <= frac <= 15 and fmt.limit == STATE_MAX:
         return False

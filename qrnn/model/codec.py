@@ -1,4 +1,4 @@
-"""Dataclasses to JSON and back, arrays set aside by key: the mechanism under the .qrnn file.
+"""The mechanism under the .qrnn file turns dataclasses into JSON and back, with arrays set aside by key.
 
 Decoding follows the type annotations and refuses everything that does not fit them, so what comes out has the declared types; the
 dataclasses then check sizes and values themselves.
@@ -21,8 +21,10 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 def encode(value: Any, tensors: Tensors, key: str, skip: frozenset[str] = frozenset()) -> Any:
-    """JSON for ``value``; its arrays go to ``tensors`` under keys that begin with ``key``. ``skip``: fields left out, beside those that
-    `qrnn.model.parts.LEFT_OUT` marks and that have their default."""
+    """Return JSON for ``value``; its arrays go to ``tensors`` under keys that begin with ``key``.
+
+    Left out are the fields named in ``skip``, and those that `qrnn.model.parts.LEFT_OUT` marks and that have their default.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {"type": type(value).__name__}
         for field in fields(value):
@@ -49,7 +51,7 @@ def encode(value: Any, tensors: Tensors, key: str, skip: frozenset[str] = frozen
 
 
 def decode(value: Any, annotation: Any, tensors: Tensors, where: str) -> Any:
-    """The inverse of `encode` for a value of type ``annotation``; ModelFileError says where something does not fit."""
+    """Return the value of type ``annotation`` that `encode` wrote; ModelFileError says where something does not fit."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(origin, "__value__"):  # from Python 3.12 on, NumPy's NDArray[...] is a type alias: look behind it
         return decode(value, origin.__value__[arguments], tensors, where)
@@ -109,7 +111,7 @@ def _decode_union(value: Any, choices: tuple[Any, ...], tensors: Tensors, where:
 
 
 def _decode_named(value: Any, named: Mapping[str, Any], tensors: Tensors, where: str) -> Any:
-    """An object of one of several dataclasses, by the name that it gives as its type."""
+    """Decode an object of one of several dataclasses, by the name that it gives as its type."""
     _expect(isinstance(value, dict) and "type" in value, where, "a value of a known type", value)
     kind = value["type"]
     _expect(isinstance(kind, str) and kind in named, where, f"one of {sorted(named)}", kind)
@@ -129,8 +131,8 @@ def _decode_dataclass(value: Any, cls: Any, tensors: Tensors, where: str) -> Any
         raise ModelFileError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
 
 
-def _expect_plain(value: Any, where: str) -> None:
-    """JSON without tensors: texts, finite numbers, truth values, nulls, lists and objects."""
+def _expect_plain(value: object, where: str) -> None:
+    """Check that ``value`` is JSON without tensors: texts, finite numbers, truth values, nulls, lists and objects."""
     if isinstance(value, dict):
         for name, item in value.items():
             _expect_plain(name, where)
@@ -145,7 +147,7 @@ def _expect_plain(value: Any, where: str) -> None:
         _expect(abs(value) <= 1e300, where, "a finite number", value)
 
 
-def _expect(condition: bool, where: str, expected: str, got: Any) -> None:
+def _expect(condition: bool, where: str, expected: str, got: object) -> None:
     if not condition:
         text = str(got)
         raise ModelFileError(f"{where}: expected {expected}, got {text if len(text) < 60 else text[:57] + '...'}")

@@ -1,4 +1,4 @@
-"""Layers run by their own definition, on Python's unbounded integers: what every backend is held to."""
+"""Layers run by their own definition here, on Python's unbounded integers: every backend must give the same integers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.model.parts import IndexArray, Int16Array
 
 
 def dot(weight: Any, r: int, x: Any, n: int) -> int:
-    """The sum of weight[r, k] · x[n, k] over k; AssertionError where it does not fit an int32, which the proof excludes."""
+    """Return the sum of weight[r, k] · x[n, k] over k; AssertionError where it does not fit an int32, which the proof excludes."""
     total = sum(a * b for a, b in zip(weight[r], x[n], strict=True))
     assert -(1 << 31) <= total < 1 << 31, f"row {r}: a sum of {total} does not fit 32 bits"
     return int(total)
@@ -26,14 +26,14 @@ PLAIN = SimpleNamespace(**{function.__name__: function for function in CONTRACT}
 
 
 def plain(values: Any) -> Any:
-    """An array as one of Python's integers; anything else as it is."""
+    """Return an array as one of Python's integers; anything else as it is."""
     return values.astype(object) if isinstance(values, np.ndarray) else values
 
 
 def run_row_loops(
     loops: Sequence[RowLoop], inputs: Mapping[str, npt.NDArray[Any]], rows: int, features: int
 ) -> Int16Array:
-    """Run the loops of a layer over all rows of its inputs, [M, F] or tokens [M]; returns its output, [M, features]."""
+    """Run the loops of a layer over all rows of its inputs, [M, F] or tokens [M], and return its output, [M, features] int16."""
     given = {name: plain(values) for name, values in inputs.items()}
     out = np.zeros((rows, features), object)
     for loop in loops:
@@ -50,10 +50,10 @@ def run_step_loop(
     features: int,
     past: int,
 ) -> tuple[Int16Array, IndexArray]:
-    """Run a step loop over sequences x [N, T, F], each for its steps and then ``past`` steps of zeros.
+    """Run a step loop over sequences x [N, T, F] int16, each for its own steps and then for ``past`` steps past its end, with zeros as input.
 
-    ``states``, [N, *shape] each, are replaced by those after the last step. Returns y [N, out_rows, features] and how many rows of each
-    sequence were written, [N].
+    ``states``, [N, *shape] each, are replaced by those after the last step. Returns y [N, out_rows, features] int16 and how many rows of
+    each sequence were written, [N] int64.
     """
     own, given = [plain(state) for state in states], plain(x)
     y, count = np.zeros((len(x), out_rows, features), object), np.zeros(len(x), np.int64)

@@ -1,4 +1,4 @@
-"""A quantized model in words and numbers, for ``qrnn inspect``."""
+"""A quantized model is described in words and numbers here, for ``qrnn inspect``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qrnn.model.quant_model import QuantModel
 
 
 def describe(model: QuantModel) -> dict[str, Any]:
-    """Everything a reader may ask of a model, as plain values."""
+    """Return everything that a reader may ask of a model, as plain values for JSON."""
     matrices = [_matrix(model, m) for m in model.matrices]
     functions = {(f.params.tobytes(), f.table.tobytes()): f for layer in model.layers for f in layer.functions()}
     own = [layer.own_bytes() for layer in model.layers]
@@ -41,7 +41,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
 
 
 def memory_text(model: QuantModel) -> str:
-    """What is kept from step to step."""
+    """Return in words what the model keeps from step to step."""
     forgetful = [layer.name for layer in model.recurrent_layers if not layer.memory]
     if not forgetful:
         return "every recurrent layer remembers from step to step"
@@ -88,7 +88,7 @@ def _matrix(model: QuantModel, found: LayerMatrix) -> dict[str, Any]:
 
 
 def _roundings(model: QuantModel) -> list[dict[str, str]]:
-    """Where the contract rounds and saturates in this model (docs/arithmetic.md, section 8)."""
+    """Return where the contract rounds and saturates in this model (docs/arithmetic.md, section 8)."""
     inputs = [
         Rounding(i.name, "float to integer", f"±{model.tensors[i.name].limit}")
         for i in model.inputs

@@ -1,4 +1,4 @@
-"""One way to hash arrays, for calibration data and for model files."""
+"""Arrays are hashed in one way, for calibration data and for model files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def array_digest(arrays: Mapping[str, Any], text: str = "") -> str:
-    """SHA-256 over ``text`` and then, in the order of their names, every array's name, type, shape and values."""
+    """Return the SHA-256 over ``text`` and then, in the order of their names, every array's name, type, shape and values."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

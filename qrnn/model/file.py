@@ -1,7 +1,7 @@
-"""The .qrnn file: safetensors, integers only, with the model's structure as JSON in its metadata (docs/file_format.md).
+"""The .qrnn file is a safetensors file of integers, with the model's structure as JSON in its metadata (docs/file_format.md).
 
-Metadata entries: ``format`` "qrnn", ``schema``, ``contract``, ``model`` (JSON), ``proof`` (JSON) and ``sha256`` over the model's JSON
-and every tensor. Loading checks all of it, rebuilds every dataclass with its own checks, and proves the accumulators again.
+Metadata entries: ``format`` "qrnn", ``schema``, ``contract``, ``model`` (JSON), ``proof`` (JSON) and ``sha256`` over the model's JSON and
+every tensor. Loading checks all of it, rebuilds every dataclass with its own checks, and proves the accumulators again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA = "1"
 
 
 class RandomCalibrationWarning(UserWarning):
-    """The model was calibrated on random numbers: its formats say nothing about real data."""
+    """Warning that a model was calibrated on random numbers: its formats say nothing about real data."""
 
 
 def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
@@ -47,14 +47,14 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
 
 
 def model_digest(model: QuantModel) -> str:
-    """SHA-256 over all that a model's integers depend on: its structure and arrays, and not where it came from."""
+    """Return the SHA-256 over all that a model's integers depend on: its structure and arrays, and not its provenance."""
     tensors: Tensors = {}
     structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof", "provenance"})), sort_keys=True)
     return array_digest(tensors, CONTRACT_VERSION + structure)
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its header's keys sorted, so that equal models give equal bytes."""
+    """Return the same safetensors file with its header's keys sorted, so that equal models give equal bytes."""
     size = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> QuantModel:
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ModelFileError where a name stands twice, of which readers take one or the other."""
+    """Return a JSON object; ModelFileError where a name stands twice, of which readers take one or the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))

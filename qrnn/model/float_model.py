@@ -1,7 +1,7 @@
-"""The float model: what an importer hands over, in one canonical form.
+"""The float model is what an importer hands over, in one canonical form.
 
-Every tensor between layers is batch first: ``[N, T, F]`` (``has_time``) or ``[N, F]``. Layers are in execution order and name the
-tensors they read and write (`qrnn.model.kinds`).
+Every tensor between layers is batch first: ``[N, T, F]`` (``has_time``) or ``[N, F]``. Layers are in execution order and name the tensors
+they read and write (`qrnn.model.kinds`).
 """
 
 from __future__ import annotations
@@ -31,39 +31,41 @@ class GraphInput:
     has_time: bool
     vocabulary: int = 0
     batch_axis: int = 0
-    """Where the graph's own tensor has its batch axis; ``time_axis`` likewise, None where the graph has none."""
+    """Where the graph's own tensor has its batch axis; ``time_axis`` is where it has its time axis, None where it has none."""
     time_axis: int | None = None
     rows: bool = field(default=False, metadata=LEFT_OUT)
     """Whether, for an input with ``has_time``, every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
     [N, *shape] or [N, 1, *shape]."""
     axis: str = field(default=TIME, metadata=LEFT_OUT)
-    """The name of its time axis, for an input with ``has_time``; for one of kind ``lengths``, the name of the axis whose lengths it holds."""
+    """The name of the time axis of an input with ``has_time``; for one of kind ``lengths``, the name of the axis whose lengths it holds."""
 
     @property
     def features(self) -> int:
+        """Return the number of features of one step or sequence, which is the product of ``shape``."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class GraphOutput:
-    """One graph output, [N, T, *shape] or [N, *shape]: flat feature ``positions`` filled from ``tensor[..., indices]``."""
+    """One graph output, [N, T, *shape] or [N, *shape]; its flat feature ``positions`` are filled from ``tensor[..., indices]``."""
 
     name: str
     shape: tuple[int, ...]
     has_time: bool
     parts: tuple[tuple[str, IndexArray, IndexArray], ...]
     batch_axis: int = 0
-    """As for `GraphInput`."""
+    """Where the graph's own tensor has its batch axis, as for `GraphInput`."""
     time_axis: int | None = None
 
     @property
     def features(self) -> int:
+        """Return the number of features of one step or sequence, which is the product of ``shape``."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Shape of a tensor between layers: ``[N, T, features]`` when ``has_time``, else ``[N, features]``."""
+    """The shape of a tensor between layers: ``[N, T, features]`` when ``has_time``, else ``[N, features]``."""
 
     features: int
     has_time: bool
@@ -83,14 +85,14 @@ class FloatModel:
     one_step: bool = False
     """True when the graph itself runs one time step per call."""
     notes: tuple[str, ...] = field(default=())
-    """What the importer decided that a reader of the graph could not see (baked sizes, zero states…)."""
+    """What the importer decided that a reader of the graph could not see, such as baked sizes and zero states."""
 
     @cached_property
     def length_rules(self) -> Mapping[str, LengthRule]:
-        """How many steps each tensor over time has, from the lengths of the model's time axes."""
+        """Return the length rule of each tensor over time: its number of steps, as it follows from the lengths of the model's time axes."""
         return length_rules(self.inputs, self.layers, lambda name: self.tensors[name].has_time)
 
     @property
     def rows(self) -> bool:
-        """Whether every call is one time step by itself; see `GraphInput.rows`. Else sequences of any length run."""
+        """Return whether every call is one time step by itself (see `GraphInput.rows`); otherwise sequences of any length run."""
         return any(i.rows for i in self.inputs)

@@ -1,4 +1,4 @@
-"""Fraction bits: how many a value may have, and how many a format has."""
+"""Fraction bits are chosen and read here: how many a value may have, and how many a format has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qrnn.model.surroundings import Plan
 
 
 def fraction_bits(largest: float, most: int = 15, least: int = 0, headroom: float = 2.0, width: int = 16) -> int:
-    """The most fraction bits with which ``headroom`` · largest still fits a signed ``width``-bit integer, within [least, most]."""
+    """Return the most fraction bits with which ``headroom`` · largest still fits a signed ``width``-bit integer, within [least, most]."""
     if largest <= 0.0:
         return most
     whole = int(np.ceil(np.log2(headroom * largest)))
@@ -20,7 +20,7 @@ def fraction_bits(largest: float, most: int = 15, least: int = 0, headroom: floa
 
 
 def fraction_bits_of(fmt: TensorFormat) -> int | None:
-    """The fraction bits of a fixed-point tensor, negative ones too; None for a format that is not fixed-point."""
+    """Return the fraction bits of a fixed-point tensor, which may be negative; None for a format that is not fixed-point."""
     if fmt.bits != 16 or len(fmt.scale) != 1:
         return None
     mantissa, exponent = math.frexp(fmt.scale[0])
@@ -28,7 +28,7 @@ def fraction_bits_of(fmt: TensorFormat) -> int | None:
 
 
 def output_frac(plan: Plan, tensor: str) -> tuple[int, str]:
-    """The fraction bits of what a layer writes, and why: what its only reader wants, where that has a wish, else what calibration showed."""
+    """Return the fraction bits of what a layer writes, and why: those that its only reader wants, or else those that calibration showed."""
     readers = plan.readers(tensor)
     if len(readers) == 1 and not plan.is_output(tensor):
         wanted = readers[0].wanted_frac(plan)

@@ -1,4 +1,4 @@
-"""The real values of a gate function, for measures and for refinement."""
+"""Measures and refinement read the real values of a gate function here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qrnn.model.parts import FloatArray, GateFunction, pack_gates
 
 @functools.lru_cache(maxsize=64)
 def _gate_values(params: bytes, table: bytes) -> FloatArray:
-    """The real output of a gate function for every int16, from -32768 up."""
+    """Return the real output of a gate function for every int16, from -32768 up."""
     function = GateFunction("probe", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
     packed_params, packed_tables = pack_gates((function,))
     tables = packed_tables.astype(object)  # plain integers: no wrap, and quick to index
@@ -25,6 +25,6 @@ def _gate_values(params: bytes, table: bytes) -> FloatArray:
 
 
 def gate_values(function: GateFunction, pre: npt.NDArray[Any]) -> FloatArray:
-    """Real gate outputs of pre-activations."""
+    """Return the real outputs of a gate function for int16 pre-activations."""
     values: FloatArray = _gate_values(function.params.tobytes(), function.table.tobytes())[pre.astype(np.int64) + 32768]
     return values

@@ -1,4 +1,4 @@
-"""What an integer layer says about itself: its matrices, formats, roundings, loops and the parts that can stand alone in a float model."""
+"""An integer layer says these things about itself: its matrices, formats, roundings, loops, and which parts can be integers alone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from qrnn.model.parts import (
 
 @dataclass(frozen=True)
 class Reading:
-    """How a layer reads a tensor: by a matrix product through ``operand``, as fixed-point with ``frac`` bits, or, with neither, as any
-    fixed-point."""
+    """How a layer reads a tensor: by a matrix product through ``operand``, or as fixed-point with ``frac`` fraction bits.
+
+    Where both are None, the layer reads any fixed-point tensor.
+    """
 
     tensor: str
     frac: int | None = None
@@ -32,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Written:
-    """A fixed-point tensor as a layer writes it: ``frac`` fraction bits, within ±limit."""
+    """A fixed-point tensor as a layer writes it: with ``frac`` fraction bits, within ±limit."""
 
     frac: int
     limit: int
@@ -40,11 +42,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that is an integer in a quantized model, and that can be put in the place of the float model's.
+    """A part of a quantized model that is an integer there, and that can be put in the place of the float model's.
 
-    ``where``: the layer, with the direction's number for what is a direction's own. ``kind``: ``input weights``, ``recurrent weights``,
-    ``biases``, ``gate function`` (each of one ``gate``), ``peepholes``, ``projection``, ``x operand``, ``h operand``, ``h state``, ``c state``;
-    ``weights`` and ``biases`` of a dense layer, ``function`` of a pointwise one, ``output`` of any other.
+    ``where`` names the layer, with the direction's number for what belongs to a direction. ``kind`` is one of ``input weights``,
+    ``recurrent weights``, ``biases``, ``gate function`` (each of one ``gate``), ``peepholes``, ``projection``, ``x operand``,
+    ``h operand``, ``h state``, ``c state``; ``weights`` and ``biases`` of a dense layer, ``function`` of a pointwise one, ``output`` of any
+    other.
     """
 
     where: str
@@ -56,15 +59,15 @@ class Part:
 
 
 Chosen = Collection[Part]
-"""The parts that stand in for the float model's."""
+"""The parts that replace those of the float model."""
 
 
 @dataclass
 class StandIns:
     """What the integers of chosen parts do to the numbers of a run in float64, by the names of `Equations`.
 
-    ``operands``: reader → (real value of one unit, limit); ``functions``: name → (integer function, whether it stands for 1 - f); ``states``:
-    name → (fraction bits, limit); ``tensors``: those that are kept as integers.
+    ``operands`` maps a reader to (real value of one unit, limit); ``functions`` maps a name to (integer function, whether it computes
+    1 - f); ``states`` maps a name to (fraction bits, limit); ``tensors`` names those that are kept as integers.
     """
 
     operands: dict[str, tuple[FloatArray, int]] = field(default_factory=dict)
@@ -75,10 +78,11 @@ class StandIns:
 
 @dataclass(frozen=True)
 class LayerMatrix:
-    """A matrix of a layer.
+    """A matrix of a layer, with what the overflow proof, refinement and descriptions ask of it.
 
-    ``name``: in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``part``: its weights; ``pre_shift`` and ``fracs``: its rows' shifts and
-    fraction bits, [R]; ``operand``: how it reads its input; ``gates``: the names of the gates whose rows it holds, in equal blocks.
+    ``name`` is its name in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``part`` its weights as a part; ``pre_shift`` and
+    ``fracs`` its rows' shifts and fraction bits, [R]; ``operand`` how it reads its input; ``gates`` the names of the gates whose rows it
+    holds, in equal blocks.
     """
 
     name: str
@@ -91,12 +95,12 @@ class LayerMatrix:
 
     @property
     def row_scale(self) -> FloatArray:
-        """[R]: the real value of one accumulator unit, recovered from the multiplier; weights are worth it over their operand's unit."""
+        """Return the real value of one accumulator unit of each row, [R]; an integer weight is worth that, divided by the operand's unit."""
         return row_scale(self.matrix, self.pre_shift, self.fracs)
 
 
 def row_scale(matrix: Matrix, pre_shift: Int8Array, fracs: Int64Array) -> FloatArray:
-    """[R]: the real value of one accumulator unit of each row of ``matrix``, whose results have ``fracs`` fraction bits."""
+    """Return the real value of one accumulator unit of each row of ``matrix``, [R], whose results have ``fracs`` fraction bits."""
     factor = matrix.multiplier * 2.0 ** (matrix.left_shift.astype(np.float64) - 32)
     scale: FloatArray = factor * 2.0 ** (pre_shift.astype(np.float64) - fracs)
     return scale
@@ -126,8 +130,10 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Bytes that a layer holds beside its matrices and gate tables: ``weights`` (tables of numbers), ``rows`` (what rows have of their own) and
-    ``state``."""
+    """The bytes that a layer holds beside its matrices and gate tables.
+
+    ``weights`` counts tables of numbers, ``rows`` what each row has of its own, and ``state`` the state.
+    """
 
     weights: int = 0
     rows: int = 0
@@ -135,14 +141,16 @@ class Bytes:
 
 
 Loop = Callable[..., None]
-"""loop(first, last, *parameters, *inputs, out) sets rows first … last - 1 of out [M, F'] from those of the inputs, [M, F] (tokens: [M])."""
+"""A function loop(first, last, *parameters, *inputs, out) that computes rows first … last - 1 of out.
+
+It sets them, of out [M, F'], from the same rows of the inputs, [M, F], or [M] for tokens."""
 
 
 @dataclass(frozen=True)
 class RowLoop:
-    """A loop over rows, the definition that every backend is held to.
+    """A loop over rows that defines the integers of a layer, which every backend must give.
 
-    ``make(contract)`` gives the `Loop`, with the functions of `qrnn.arithmetic` as attributes of ``contract``: the reference runs it on
+    ``make(contract)`` returns the `Loop`; the functions of `qrnn.arithmetic` are attributes of ``contract``. The reference runs the loop on
     Python's unbounded integers, and a backend without loops of its own compiles it. ``parameters`` are integers and arrays of integers;
     ``inputs`` are the names of tensors.
     """
@@ -154,11 +162,11 @@ class RowLoop:
 
 @dataclass(frozen=True)
 class StateArray:
-    """A named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.
+    """A state array: a named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.
 
-    ``dtype``: int16 or int32; ``limit``: every value that a step ends with lies within ±limit (a value of -2^31 is allowed where the limit is
-    2^31 - 1), and is not below ``least`` where that is given. ``starts``: what a sequence begins with, one for each index of the first axis of
-    ``shape``; zeros where it is empty. ``frac``: the fraction bits in which graph state inputs are quantized.
+    ``dtype`` is int16 or int32. Every value that a step ends with lies within ±limit (a value of -2^31 is allowed where the limit is
+    2^31 - 1), and is not below ``least`` where that is given. ``starts`` is what a sequence begins with, one for each index of the first
+    axis of ``shape``; zeros where it is empty. ``frac`` is the number of fraction bits in which graph state inputs are quantized.
     """
 
     name: str
@@ -171,7 +179,7 @@ class StateArray:
 
     @property
     def range(self) -> tuple[int, int]:
-        """The least and the largest value."""
+        """Return the least and the largest value of the array."""
         if self.least is not None:
             return self.least, self.limit
         return (-(1 << 31) if self.limit == CELL_MAX else -self.limit), self.limit
@@ -186,22 +194,22 @@ class Scratch:
 
 
 Step = Callable[..., int]
-"""step(n, t, k, x, out, *states, *parameters, *scratch) does one time step of sequence n and returns how many rows of ``out`` it wrote.
+"""A function step(n, t, k, x, out, *states, *parameters, *scratch) that does one time step of sequence n.
 
-It reads x[n, t], of x [N, T, F] int16, and writes rows from out[n, k] on, of out [N, T', F'] int16. ``t`` is -1 for a step past the end of the
-sequence, whose input is zero: ``x`` is then not read. States and scratch arrays have n as their first index.
-"""
+It reads x[n, t], of x [N, T, F] int16, writes rows from out[n, k] on, of out [N, T', F'] int16, and returns how many rows it wrote. ``t``
+is -1 for a step past the end of the sequence, whose input is zero: ``x`` is then not read. States and scratch arrays have n as their first
+index."""
 
 
 @dataclass(frozen=True)
 class StepLoop:
-    """What a layer with a state does in one time step, the definition that every backend is held to.
+    """What a layer with a state does in one time step, which defines the integers that every backend must give.
 
-    ``make(contract)`` gives the `Step`, with the functions of `qrnn.arithmetic` as attributes of ``contract``, and beside them
-    ``contract.dot(weight, r, x, n)``, the sum of weight[r, k] · x[n, k] over k, which is proved to fit an int32. The reference runs it on
-    Python's unbounded integers; a backend without a kernel of its own compiles it; the C export translates it. So it is written in a small
-    language: integers, indexed arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons, and calls of
-    the contract. ``parameters`` are integers and arrays of integers.
+    ``make(contract)`` returns the `Step`. Attributes of ``contract`` are the functions of `qrnn.arithmetic`, and beside them
+    ``contract.dot(weight, r, x, n)``, the sum of weight[r, k] · x[n, k] over k, which is proved to fit an int32. The reference runs the
+    step on Python's unbounded integers; a backend without a kernel of its own compiles it; the C export translates it. So it is written in
+    a small language: integers, indexed arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons,
+    and calls of the contract. ``parameters`` are integers and arrays of integers.
     """
 
     make: Callable[[Any], Step]

@@ -1,4 +1,4 @@
-"""What layers have in common that multiply their input by one matrix of weights and add a bias: dense layers and convolutions."""
+"""Dense layers and convolutions multiply their input by one matrix of weights and add a bias; what they have in common is here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qrnn.model.parts import (
     STATE_MAX,
     FloatArray,
     Int8Array,
+    Int32Array,
     Operand,
     QuantMatrix,
     TensorFormat,
@@ -26,7 +27,7 @@ from qrnn.model.surroundings import Equations, Plan
 
 @dataclass(frozen=True)
 class MatrixLayer(Layer):
-    """y = weight · x + bias, where x holds features of the input, of one step or of several; weight [O, …], bias [O]."""
+    """Compute y = weight · x + bias, where x holds features of the input, of one step or of several; weight [O, …], bias [O]."""
 
     name: str
     input: str
@@ -36,36 +37,41 @@ class MatrixLayer(Layer):
 
     @property
     def columns(self) -> FloatArray:
-        """[O, K · F]: the weights as one matrix, whose columns are the input's features, of K steps one after the other."""
+        """Return the weights as one matrix, [O, K · F], whose columns are the input's features, of K steps one after the other."""
         return self.weight
 
     def weights(self) -> tuple[Weights, ...]:
+        """Return the matrix, `columns`."""
         return (Weights(self.columns, self.input),)
 
     def with_weights(self, values: Sequence[FloatArray]) -> Self:
+        """Return the layer with other `columns`."""
         return replace(self, weight=self.of_columns(values[0]))
 
     def of_columns(self, columns: FloatArray) -> FloatArray:
-        """The weights from `columns`: the inverse of that property."""
+        """Return the weights that ``columns`` stand for: the inverse of that property."""
         return columns
 
     def read_operand(self, run: Equations) -> FloatArray:
-        """The input as the matrix reads it."""
+        """Return the input as the matrix reads it."""
         return run.operand(f"{self.name}.x", run.read(self.input))
 
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:
+        """Return the weights as the one matrix."""
         return (self.weight,)
 
     def with_output_scaled(self, scale: FloatArray) -> MatrixLayer:
+        """Return the layer with weights and bias multiplied by ``scale`` [O]."""
         shape = (-1, *[1] * (self.weight.ndim - 1))
         return replace(self, weight=self.weight * scale.reshape(shape), bias=self.bias * scale)
 
     def input_row_sum(self, plan: Plan) -> float:
+        """Return the largest sum of a row of the integer matrix."""
         return plan.row_sum(self.columns)
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
-        """The integers of the matrix, and the format of what it gives, which is decided and recorded here."""
+        """Return the integers of the matrix; the format of its output is decided and recorded here."""
         frac, reason = output_frac(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
@@ -79,6 +85,18 @@ class MatrixLayer(Layer):
         return MatrixParts(plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
 
 
+class MatrixNumbers(NamedTuple):
+    """The parameters that the loops of a matrix layer have in common, in their order; ``shift`` and ``limit`` are those of the operand."""
+
+    weight: Int8Array
+    bias: Int32Array
+    multiplier: Int32Array
+    left_shift: Int8Array
+    pre_shift: Int8Array
+    shift: int
+    limit: int
+
+
 class MatrixParts(NamedTuple):
     """The integers of a matrix layer, in the order of the fields of `QuantMatrixLayer`."""
 
@@ -90,7 +108,7 @@ class MatrixParts(NamedTuple):
 
 @dataclass(frozen=True)
 class QuantMatrixLayer(QuantLayer):
-    """y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
 
     name: str
     input: str
@@ -108,36 +126,45 @@ class QuantMatrixLayer(QuantLayer):
         require(-16 <= self.out_frac <= 15, f"layer {self.name}: out_frac {self.out_frac} not in -16…15")
 
     @property
-    def numbers(self) -> tuple[Any, ...]:
-        """The parameters of its loops: weight, bias, multiplier, left_shift, pre_shift; and shift and limit of the operand."""
+    def numbers(self) -> MatrixNumbers:
+        """Return the parameters of the layer's loops."""
         m = self.matrix
-        return (m.weight, m.bias, m.multiplier, m.left_shift, self.pre_shift, self.operand.shift, self.operand.limit)
+        return MatrixNumbers(
+            m.weight, m.bias, m.multiplier, m.left_shift, self.pre_shift, self.operand.shift, self.operand.limit
+        )
 
     @property
     def clamps_output(self) -> bool:
+        """Return True: the sums are saturated to int16."""
         return True
 
     def readings(self) -> tuple[Reading, ...]:
+        """Return that the input is read by a matrix product through ``operand``."""
         return (Reading(self.input, operand=self.operand),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that the output is int16 with out_frac fraction bits."""
         return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
+        """Return the one matrix."""
         fracs = np.full(len(self.pre_shift), self.out_frac, np.int64)
         part = Part(self.name, "weights")
         return (LayerMatrix(f"{self.name}.weight", part, self.matrix, self.pre_shift, fracs, self.operand),)
 
     def integer_parts(self) -> tuple[Part, ...]:
+        """Return weights, biases, the operand and the output as the parts."""
         return tuple(Part(self.name, kind) for kind in ("weights", "biases", "x operand", "output"))
 
     def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        """Add the operand, where it is chosen, to what the output does."""
         found = super().stand_ins(chosen, tensors)
         if Part(self.name, "x operand") in chosen:
             found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
         return found
 
     def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
+        """Return the float layer with the chosen weights and biases as their integers stand for them."""
         (found,) = self.matrices()
         if found.part in chosen:
             unit, columns = self._unit(tensors), self.matrix.weight.shape[1]
@@ -148,9 +175,10 @@ class QuantMatrixLayer(QuantLayer):
         return real
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
-        """The real value of one operand unit, [1] or [F]."""
+        """Return the real value of one operand unit, [1] or [F]."""
         return tensors[self.input].scales * 2.0**self.operand.shift
 
     def roundings(self) -> tuple[Rounding, ...]:
+        """Return the one rounding of each sum, and the limit of the operand."""
         rounded = f"sum, once, to {self.out_frac} bits"
         return (Rounding(self.name, rounded, f"int16; operand ±{self.operand.limit}"),)

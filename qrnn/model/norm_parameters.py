@@ -1,4 +1,4 @@
-"""The integers of a normalization over F features: gain, bias and epsilon as `qrnn.arithmetic.norms` reads them, and how they are chosen."""
+"""The integers of a normalization over F features are gain, bias and epsilon as `qrnn.arithmetic.norms` reads them; they are chosen here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAIN_FRAC_MAX = 62
 
 
 def least_exponent(features: int) -> int:
-    """The least exponent of a row whose distances from the mean are not all 0, less half the variance's shift.
+    """Return the least exponent of a row whose distances from the mean are not all 0, minus half the variance's shift.
 
     F · Q - S² is then at least F - 1, and F · Q at least F.
     """
@@ -58,18 +58,18 @@ class NormParameters:
 
     @property
     def features(self) -> int:
-        """F."""
+        """Return the number of features F."""
         return self.gain.size
 
 
 def norm_parameters(
     owner: str, gain: FloatArray, bias: FloatArray, epsilon: float, in_frac: int, out_frac: int | Int64Array
 ) -> NormParameters:
-    """The integers of gain [F], bias [F] and epsilon ≥ 0, for an input with in_frac fraction bits and an output with out_frac, one or [F].
+    """Return the integers of gain [F], bias [F] and epsilon ≥ 0, of an input with in_frac fraction bits and an output with out_frac, one or [F].
 
-    Each gain has the most fraction bits with which it fits an int16, so that it is exact to 2^-15 of itself; a bias has 8 more bits than the
-    output. The variance has the largest even shift with which it and epsilon fit, and epsilon is F² · epsilon · 2^(shift + 2 · in_frac),
-    rounded half up. QuantizationError, which names ``owner``, says what does not fit.
+    Each gain has the most fraction bits with which it fits an int16, so that it is exact to 2^-15 of itself; a bias has 8 more bits than
+    the output. The variance has the largest even shift with which it and epsilon fit, and epsilon is F² · epsilon · 2^(shift + 2 ·
+    in_frac), rounded half up. QuantizationError, which names ``owner``, says what does not fit.
     """
     features, out_fracs = len(gain), np.broadcast_to(out_frac, len(gain)).astype(np.int64)
     if not 1 <= features <= NORM_FEATURES:

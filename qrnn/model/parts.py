@@ -1,6 +1,6 @@
-"""The parts that quantized layers are made of: gate functions, operands, matrices, initial states, tensor formats.
+"""Quantized layers are made of these parts: gate functions, operands, matrices, initial states, tensor formats.
 
-Each checks its own arrays, so one that exists is well formed.
+Each part checks its own arrays, so one that exists is well formed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
 
 LEFT_OUT: Mapping[str, bool] = {"left_out": True}
-"""Metadata of a dataclass's field that a file leaves out where it has its default: files without it stay what they were."""
+"""The metadata of a dataclass's field that a file leaves out where it has its default, so that files without it stay what they were."""
 
 ACCUMULATOR_LIMIT = 1 << 31
-"""What the magnitude of every accumulator, shifted left, stays below."""
+"""The magnitude of every accumulator, shifted left, stays below this."""
 
 
 STATE_MAX = 32767
-"""No value of h, whether it begins or ends a step, is larger in magnitude (docs/arithmetic.md, section 4)."""
+"""The largest magnitude of a value of h at the beginning and at the end of a step (docs/arithmetic.md, section 4)."""
 
 CELL_MAX = (1 << 31) - 1
-"""No initial c is larger in magnitude; a step may end at -2^31, which is where `saturate32` stops."""
+"""The largest magnitude of an initial c; a step may also end at -2^31, where `saturate32` stops."""
 
 
 def require(condition: bool, message: str) -> None:
-    """ModelFileError with ``message`` unless ``condition``."""
+    """Raise ModelFileError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise ModelFileError(message)
 
@@ -47,7 +47,7 @@ def require(condition: bool, message: str) -> None:
 def check_array(
     owner: str, name: str, array: npt.NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]
 ) -> None:
-    """ModelFileError unless ``array`` has exactly this type and shape."""
+    """Raise ModelFileError unless ``array`` has exactly this type and shape."""
     require(
         array.dtype == dtype and array.shape == shape,
         f"{owner}.{name} is {array.dtype}{list(array.shape)}, expected {np.dtype(dtype)}{list(shape)}; convert the model again",
@@ -56,7 +56,7 @@ def check_array(
 
 @dataclass(frozen=True)
 class GateFunction:
-    """One gate function of the contract: ``params`` [8] int64, ``table`` int32 (empty without one); see `qrnn.arithmetic.gates`."""
+    """One gate function of the contract: ``params`` [8] int64 and ``table`` int32, empty where it has none (`qrnn.arithmetic.gates`)."""
 
     name: str
     params: Int64Array
@@ -92,7 +92,7 @@ class GateFunction:
         self._require(fits, f"slope {slope} with intercept {intercept} does not fit 32 bits")
 
     def _check_table(self, kind: int) -> None:
-        """The size of the table, its values, and that the product of a difference with a fraction fits 32 bits."""
+        """Check the size of the table, its values, and that the product of a difference with a fraction fits 32 bits."""
         bits = int(self.params[g.SEGMENT_BITS])
         self._require(0 <= bits <= 15, f"segment bits {bits} not in 0…15")
         range_bits, last = (15, g.CUT) if kind == g.ODD else (16, g.HIGHEST)
@@ -113,17 +113,19 @@ class GateFunction:
 
     @property
     def in_frac(self) -> int:
+        """Return the fraction bits of the argument."""
         return int(self.params[g.IN_FRAC])
 
     @property
     def out_frac(self) -> int:
+        """Return the fraction bits of the value."""
         return int(self.params[g.OUT_FRAC])
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """No output is below the first or above the second.
+        """Return the least and the largest value of the function.
 
-        Each kind is monotone between few inputs (rounding and clamping are monotone): its knots and the ends of its range.
+        Each kind is monotone between few inputs (rounding and clamping are monotone), which are its knots and the ends of its range.
         """
         kind = int(self.params[g.KIND])
         if kind == g.ODD:
@@ -141,7 +143,7 @@ class GateFunction:
         return min([below, *above]), max([below, *above])
 
     def _table_extremes(self, first: int, last: int, bits: int) -> tuple[int, int]:
-        """The least and the largest p over first … last."""
+        """Return the least and the largest p over first … last."""
         table = self.table.tolist()
         knots = table[-(-first >> bits) : (last >> bits) + 1]
         values = [*knots, *(g.piecewise_linear(m, table, bits) for m in (first, last))]
@@ -149,7 +151,7 @@ class GateFunction:
 
 
 def pack_gates(functions: tuple[GateFunction, ...]) -> tuple[Int64Array, Int32Array]:
-    """``params`` [G, 8] and ``tables`` [G, longest] as the contract's `evaluate` reads them; short tables are padded with zeros."""
+    """Return ``params`` [G, 8] and ``tables`` [G, longest] as the contract's `evaluate` reads them; short tables are padded with zeros."""
     tables = np.zeros((len(functions), max(1, *(f.table.size for f in functions), 0)), np.int32)
     for row, function in zip(tables, functions, strict=True):
         row[: function.table.size] = function.table
@@ -158,7 +160,7 @@ def pack_gates(functions: tuple[GateFunction, ...]) -> tuple[Int64Array, Int32Ar
 
 @dataclass(frozen=True)
 class Operand:
-    """How a layer's matvec reads an int16 tensor: clamp(round(q / 2^shift), ±limit); int8 when limit ≤ 127."""
+    """How a matrix reads an int16 tensor: as clamp(round(q / 2^shift), ±limit), which is an int8 when limit ≤ 127."""
 
     shift: int
     limit: int
@@ -171,27 +173,37 @@ class Operand:
 
 
 class Matrix:
-    """One matvec with its requantization: requantize(weight[r] · operand + bias[r], multiplier[r], left_shift[r]).
+    """One matrix product with its requantization: requantize(weight[r] · operand + bias[r], multiplier[r], left_shift[r]).
 
     weight [R, K] int8 in [-127, 127]; bias, multiplier [R] int32; left_shift [R] int8; operands within ±operand_limit. The weights are
-    stored as they are (`QuantMatrix`) or in four bits (`QuantMatrix4`); to whoever multiplies they are the same.
+    stored as they are (`QuantMatrix`) or in four bits (`QuantMatrix4`); readers of ``weight`` see no difference.
     """
 
     if TYPE_CHECKING:
 
         @property
-        def weight(self) -> Int8Array: ...
+        def weight(self) -> Int8Array:
+            """Return the weights, [R, K]."""
+
         @property
-        def bias(self) -> Int32Array: ...
+        def bias(self) -> Int32Array:
+            """Return the bias of each row, [R], in accumulator units."""
+
         @property
-        def multiplier(self) -> Int32Array: ...
+        def multiplier(self) -> Int32Array:
+            """Return the multiplier of each row, [R]."""
+
         @property
-        def left_shift(self) -> Int8Array: ...
+        def left_shift(self) -> Int8Array:
+            """Return the left shift of each row, [R]."""
+
         @property
-        def operand_limit(self) -> int: ...
+        def operand_limit(self) -> int:
+            """Return the largest magnitude of an operand."""
+
         @property
         def weight_bytes(self) -> int:
-            """Bytes of the weights as they are stored."""
+            """Return the bytes of the weights as they are stored."""
 
     def _check_rows(self, rows: int) -> None:
         check_array("matrix", "bias", self.bias, np.int32, (rows,))
@@ -204,7 +216,7 @@ class Matrix:
         require(bool(((self.left_shift >= 0) & (self.left_shift <= 30)).all()), "left_shift out of 0…30")
 
     def accumulator_bound(self) -> Int64Array:
-        """[R]: the largest |weight · operand + bias| · 2^left_shift that any operand can give."""
+        """Return the largest |weight · operand + bias| · 2^left_shift of each row that any operand can give, [R]."""
         total = np.abs(self.weight.astype(np.int64)).sum(axis=1) * self.operand_limit + np.abs(
             self.bias.astype(np.int64)
         )
@@ -212,7 +224,7 @@ class Matrix:
         return bound
 
     def prove(self, owner: str, row_names: tuple[str, ...] = ()) -> int:
-        """The overflow proof: every row's bound is below 2^31. Returns the largest bound."""
+        """Prove that every row's bound is below 2^31, and return the largest bound; QuantizationError names the row that has a larger one."""
         bound = self.accumulator_bound()
         worst = int(bound.argmax())
         if bound[worst] >= ACCUMULATOR_LIMIT:
@@ -246,22 +258,23 @@ class QuantMatrix(Matrix):
 
     @property
     def weight_bytes(self) -> int:
+        """Return the bytes of the weights."""
         return self.weight.nbytes
 
 
 SCALE_COLUMNS = 32
-"""Consecutive columns of a row of four-bit weights that share a scale."""
+"""The number of consecutive columns of a row of four-bit weights that share a scale."""
 
 SCALE_LIMIT = 15
-"""Of a scale's magnitude: weights q · scale with q in -8…7 lie in ±120."""
+"""The largest magnitude of a scale: weights q · scale with q in -8…7 lie in ±120."""
 
 
 @dataclass(frozen=True)
 class QuantMatrix4(Matrix):
     """A matrix of four-bit weights: weight[r, k] = q[r, k] · scale[r, k // 32], q in -8…7, |scale| in 1…15.
 
-    nibbles [R, ⌈columns / 2⌉] uint8: q of an even column in the low four bits, of the next one in the high ones, two's complement; the
-    last one of an odd number of columns is 0. scale [R, ⌈columns / 32⌉] int8; the others as in `Matrix`.
+    nibbles [R, ⌈columns / 2⌉] uint8 have q of an even column in the low four bits, and that of the next one in the high four bits, in two's
+    complement; the last one of an odd number of columns is 0. scale [R, ⌈columns / 32⌉] is int8; the other fields are those of `Matrix`.
     """
 
     nibbles: UInt8Array
@@ -291,35 +304,37 @@ class QuantMatrix4(Matrix):
 
     @property
     def q(self) -> Int8Array:
-        """[R, K] in -8…7."""
+        """Return the four-bit integers, [R, K] int8 in -8…7."""
         halves = np.stack([self.nibbles << 4, self.nibbles & 0xF0], axis=2)  # 16 · q as bytes
         q: Int8Array = halves.view(np.int8).reshape(len(halves), -1)[:, : self.columns] >> 4
         return q
 
     @cached_property
     def weight(self) -> Int8Array:
+        """Return the weights q · scale, [R, K] int8."""
         weight: Int8Array = self.q * np.repeat(self.scale, SCALE_COLUMNS, axis=1)[:, : self.columns]
         return weight
 
     @property
     def weight_bytes(self) -> int:
+        """Return the bytes of the nibbles and the scales."""
         return self.nibbles.nbytes + self.scale.nbytes
 
 
 def pack_nibbles(q: Int8Array) -> UInt8Array:
-    """[R, K] in -8…7 as `QuantMatrix4` stores them."""
+    """Return integers [R, K] in -8…7 as `QuantMatrix4` stores them."""
     even = np.pad(q, ((0, 0), (0, q.shape[1] % 2))).astype(np.uint8)
     packed: UInt8Array = (even[:, ::2] & np.uint8(15)) | (even[:, 1::2] << np.uint8(4))
     return packed
 
 
 AnyMatrix = QuantMatrix | QuantMatrix4
-"""What a model file may hold where it holds a matrix."""
+"""The classes of which a model file may hold one where it holds a matrix."""
 
 
 @dataclass(frozen=True)
 class QuantInitialState:
-    """h_0 (int16 values) or c_0 (int32) of one direction, [H]; or elements ``indices`` of the graph state input ``source``."""
+    """The h_0 (int16 values) or c_0 (int32) of one direction, [H]; or the elements ``indices`` of the graph state input ``source``."""
 
     value: Int32Array
     source: str | None = None
@@ -336,7 +351,7 @@ class QuantInitialState:
 class TensorFormat:
     """Shape and meaning of one tensor: real = q · scale[f] (scale has 1 or F entries, powers of two but for graph inputs).
 
-    ``limit`` bounds |q|; ``bits`` is the storage width on a device.
+    ``limit`` is the largest |q|; ``bits`` is the storage width on a device.
     """
 
     features: int
@@ -351,21 +366,21 @@ class TensorFormat:
 
     @cached_property
     def scales(self) -> npt.NDArray[np.float64]:
-        """``scale`` as an array, [1] or [F]."""
+        """Return ``scale`` as an array, [1] or [F]."""
         return np.array(self.scale)
 
 
 EXP_TABLE_SIZE = 129
-"""Entries of the softmax's exp(-d) table."""
+"""The number of entries of the softmax's table of e^-d."""
 
 
 def check_exp_table(owner: str, table: Int32Array) -> None:
-    """ModelFileError unless ``table`` can serve `qrnn.arithmetic.gates.exp_weight`."""
+    """Raise ModelFileError unless ``table`` can serve `qrnn.arithmetic.gates.exp_weight`."""
     check_array(owner, "table", table, np.int32, (EXP_TABLE_SIZE,))
     require(bool(table[0] == 32768 and table.min() >= 0 and table.max() <= 32768), f"layer {owner}: exp table")
 
 
 def check_pre_shift(owner: str, pre_shift: Int8Array, rows: int) -> None:
-    """ModelFileError unless ``pre_shift`` has one value in 0…15 per row."""
+    """Raise ModelFileError unless ``pre_shift`` has one value in 0…15 per row."""
     check_array(owner, "pre_shift", pre_shift, np.int8, (rows,))
     require(bool(((pre_shift >= 0) & (pre_shift <= 15)).all()), f"{owner}: pre_shift out of 0…15")

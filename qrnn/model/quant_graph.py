@@ -1,4 +1,4 @@
-"""A quantized graph as it is given: layers, tensors and where they came from. `qrnn.model.check` reads it, `QuantModel` is a checked one."""
+"""A quantized graph has layers, tensors and a provenance. `qrnn.model.check` checks it; a `QuantModel` is a checked one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class QuantGraph:
     proof: Mapping[str, int] = field(default_factory=dict)
 
     def whole_tensor(self, output: GraphOutput) -> str | None:
-        """The tensor that a graph output is, feature for feature; None for one put together otherwise."""
+        """Return the tensor that a graph output is, feature for feature; None for an output that is put together otherwise."""
         if len(output.parts) != 1:
             return None
         name, indices, positions = output.parts[0]
@@ -57,31 +57,32 @@ class QuantGraph:
 
     @property
     def rows(self) -> bool:
-        """Whether every call is one time step by itself; see `GraphInput.rows`. Else sequences of any length run."""
+        """Return whether every call is one time step by itself (see `GraphInput.rows`); otherwise sequences of any length run."""
         return any(i.rows for i in self.inputs)
 
     @property
     def recurrent_layers(self) -> tuple[QuantRecurrent, ...]:
+        """Return the recurrent layers, in order."""
         return tuple(layer for layer in self.layers if isinstance(layer, QuantRecurrent))
 
     @property
     def layers_with_states(self) -> tuple[QuantLayer, ...]:
-        """The layers that keep something from step to step, or begin each step with something that can be given."""
+        """Return the layers that keep something from step to step, or that begin each step with something that can be given."""
         return tuple(layer for layer in self.layers if layer.states())
 
     @cached_property
     def length_rules(self) -> Mapping[str, LengthRule]:
-        """How many steps each tensor over time has, from the lengths of the model's time axes."""
+        """Return the length rule of each tensor over time: its number of steps, as it follows from the lengths of the model's time axes."""
         formats = self.tensors
         return length_rules(self.inputs, self.layers, lambda name: name in formats and formats[name].has_time)
 
     @cached_property
     def keeps_steps(self) -> bool:
-        """Whether the model has one time axis, and every layer gives a step for a step of it, at once."""
+        """Return whether the model has one time axis, and every layer gives a step for each of its steps at once."""
         rules = set(self.length_rules.values())
         return len(rules) <= 1 and not any(layer.by_steps for layer in self.layers)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
-        """Every matrix of every layer."""
+        """Return every matrix of every layer."""
         return tuple(matrix for layer in self.layers for matrix in layer.matrices())

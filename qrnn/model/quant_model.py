@@ -1,8 +1,8 @@
-"""The quantized model: everything a backend or an export needs, as integers; nothing here is a float but the boundary's scales.
+"""The quantized model is everything a backend or an export needs, as integers; nothing in it is a float except the boundary's scales.
 
 Tensors between layers are int16, batch first, ``[N, T, F]`` or ``[N, F]``; real = q · 2^-frac, or q · scale[f] for graph inputs and
-embeddings (`TensorFormat`). Each dataclass checks its own arrays, so a model that exists is well formed; `QuantModel` checks that
-layers fit together and proves that no accumulator can overflow.
+embeddings (`TensorFormat`). Each dataclass checks its own arrays, so a model that exists is well formed; `QuantModel` checks that layers
+fit together and proves that no accumulator can overflow.
 """
 
 from __future__ import annotations

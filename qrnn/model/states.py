@@ -1,4 +1,4 @@
-"""Which graph output carries a graph's state input on from one call to the next."""
+"""A graph output may carry a graph's state input on from one call to the next; which one does so is found here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qrnn.model.quant_model import QuantModel
 
 
 def initial_states(layer: Recurrent) -> Iterator[tuple[InitialState, str, int]]:
-    """Each h_0 and c_0 of a layer, with the tensor of its final state and the first feature there."""
+    """Iterate over each h_0 and c_0 of a layer, with the tensor of its final state and the first feature there."""
     for number, d in enumerate(layer.directions):
         yield d.h_0, layer.h_n, number * layer.output_size
         if d.c_0 is not None and layer.c_n is not None:
@@ -20,10 +20,10 @@ def initial_states(layer: Recurrent) -> Iterator[tuple[InitialState, str, int]]:
 
 
 def state_pairs(model: FloatModel) -> dict[str, str]:
-    """Graph state input → the graph output that carries it on: the one that holds its final states, all of them, in its order.
+    """Return, for each graph state input, the graph output that carries it on: the one that holds all of its final states in its order.
 
-    The two may have different shapes, such as [1, H] and [H]. In a graph of one step per call the Y of an LSTM is its h after that step:
-    a graph output of Y carries h on where c comes out too, which shows that the graph gives its states out.
+    The two may have different shapes, such as [1, H] and [H]. In a graph of one step per call the Y of an LSTM is its h after that step: a
+    graph output of Y carries h on where c comes out too, which shows that the graph gives its states out.
     """
     home: dict[tuple[str, int], tuple[str, int]] = {}  # (final-state tensor, feature) → (state input, position)
     steps: dict[tuple[str, int], tuple[str, int]] = {}  # the same for Y, as h after the only step
@@ -51,7 +51,7 @@ def state_pairs(model: FloatModel) -> dict[str, str]:
 
 
 def check_same_source(real: FloatModel, quantized: QuantModel) -> None:
-    """DataError where ``quantized`` was converted from another file than ``real`` was read from, as far as both name theirs."""
+    """Raise DataError where ``quantized`` was converted from another file than ``real`` was read from, if both name theirs."""
     source = quantized.provenance.source_sha256
     if source and real.source_sha256 and source != real.source_sha256:
         raise DataError(
@@ -61,7 +61,7 @@ def check_same_source(real: FloatModel, quantized: QuantModel) -> None:
 
 
 def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:
-    """DataError where one of two models of one graph remembers from step to step what the other does not."""
+    """Raise DataError where one of two models of one graph remembers from step to step what the other does not."""
     outputs = [[(o.name, o.features, o.has_time) for o in m.outputs] for m in (real, quantized)]
     if outputs[0] != outputs[1]:
         raise DataError(
@@ -82,7 +82,7 @@ def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:
 
 
 def _pairs(model: FloatModel, home: dict[tuple[str, int], tuple[str, int]]) -> dict[str, str]:
-    """State input → output, for ``home``: (tensor, feature) → (state input, position)."""
+    """Return the output of each state input, for ``home``, which maps (tensor, feature) to (state input, position)."""
     sizes = {i.name: i.features for i in model.inputs}
     pairs: dict[str, str] = {}
     for output in model.outputs:

@@ -1,4 +1,4 @@
-"""What a layer sees of the run, the conversion and the model around it: the arguments of the methods of `qrnn.model.layer`."""
+"""A layer sees the run, the conversion and the model around it through these protocols, the arguments of the methods of `qrnn.model.layer`."""
 
 from __future__ import annotations
 
@@ -23,41 +23,45 @@ from qrnn.model.time import TimeAxis
 
 
 class Equations(Protocol):
-    """One run of a float model in float64, as an equation sees it: N sequences."""
+    """One run of a float model on N sequences in float64, as an equation sees it."""
 
     @property
     def size(self) -> int:
-        """N."""
+        """Return the number of sequences N."""
 
     def over(self, tensor: str) -> TimeAxis:
-        """The steps of a tensor over time: its arrays' number of steps, and how many of each sequence are real."""
+        """Return the steps of a tensor over time: its arrays' number of steps, and how many steps of each sequence are valid."""
 
     def read(self, tensor: str) -> FloatArray:
-        """A tensor, [N, T, F] or [N, F]."""
+        """Return a tensor, [N, T, F] or [N, F]."""
 
     def tokens(self, tensor: str) -> IndexArray:
-        """A token input, [N, T] or [N]."""
+        """Return a token input, [N, T] or [N]."""
 
     @property
     def states(self) -> Mapping[str, FloatArray]:
-        """The values of those graph state inputs that were given, [N, F]."""
+        """Return the values of those graph state inputs that were given, [N, F] each."""
 
     def operand(self, reader: str, values: FloatArray) -> FloatArray:
-        """``values`` as the matrix of ``reader`` reads them. Readers are called ``<layer>.x`` (of any layer with weights), ``<layer>[d].h`` and
-        ``<layer>[d].hidden``."""
+        """Return ``values`` as the matrix of ``reader`` reads them.
+
+        Readers are called ``<layer>.x`` (of any layer with weights), ``<layer>[d].h`` and ``<layer>[d].hidden``.
+        """
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
-        """The value of a scalar function at its argument; ``value`` unless something stands in for it. Functions are called as the layer, or
-        ``<layer>[d].<role>``."""
+        """Return the value of a scalar function at its argument, which is ``value`` unless something replaces the function.
+
+        Functions are called by the name of the layer, or ``<layer>[d].<role>``.
+        """
 
     def state(self, name: str, values: FloatArray) -> FloatArray:
-        """A state after a step, ``<layer>[d].<state>``, as it is kept."""
+        """Return a state after a step, ``<layer>[d].<state>``, as it is kept."""
 
     def write(self, tensor: str, values: FloatArray) -> None:
         """Set a tensor, [N, T, F] or [N, F]."""
 
     def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
-        """Show a quantity inside a layer, [N, T, …], of the steps ``axis``, to whoever watches."""
+        """Show a quantity inside a layer, [N, T, …] over the steps ``axis``, to the run's observer."""
 
 
 class Reader(Protocol):
@@ -65,17 +69,17 @@ class Reader(Protocol):
 
     @property
     def least_frac(self) -> int:
-        """The least number of fraction bits of its input that is of use to it."""
+        """Return the least number of fraction bits of the input that is of use to the layer."""
 
     def wanted_frac(self, plan: Plan) -> tuple[int, str] | None:
-        """The fraction bits in which it wants its input and the name of its function, where that function says so."""
+        """Return the fraction bits that the layer wants its input to have and the name of its function; None where it has no such wish."""
 
 
 class InputRanges(Protocol):
-    """What says which functions' arguments have formats that follow from calibration."""
+    """A scheme that says which functions' arguments have formats that follow from calibration."""
 
     def needs_input_range(self, activation: Activation) -> bool:
-        """Whether the format of a function's argument follows from calibration, not from the function."""
+        """Return whether the format of a function's argument follows from calibration, not from the function."""
 
 
 class Plan(InputRanges, Protocol):
@@ -83,25 +87,25 @@ class Plan(InputRanges, Protocol):
 
     @property
     def weight_bits(self) -> int:
-        """The width of recurrent layers' weights, 8 or 4."""
+        """Return the width of recurrent layers' weights, 8 or 4."""
 
     def readers(self, tensor: str) -> Sequence[Reader]:
-        """The layers that read a tensor."""
+        """Return the layers that read a tensor."""
 
     def is_output(self, tensor: str) -> bool:
-        """Whether a graph output reads a tensor."""
+        """Return whether a graph output reads a tensor."""
 
     def largest(self, quantity: str) -> float:
-        """The largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
+        """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
 
     def observed(self, quantity: str) -> float:
-        """The largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
+        """Return the largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
 
     def decide(self, decision: str) -> None:
         """Record a decision and its reason."""
 
     def frac(self, tensor: str, layer: str) -> int:
-        """The fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
+        """Return the fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
 
     def set_format(self, tensor: str, frac: int, limit: int = 32767) -> None:
         """Let a tensor be int16 with ``frac`` fraction bits, within ±limit."""
@@ -110,54 +114,57 @@ class Plan(InputRanges, Protocol):
         """Let a tensor be int32 with ``frac`` fraction bits: cell states, which only graph outputs read."""
 
     def copy_format(self, source: str, tensor: str) -> None:
-        """Let a tensor have the format of another one."""
+        """Let a tensor have the format of the tensor ``source``."""
 
     def to_format(self, tensor: str, values: FloatArray) -> Int16Array:
-        """Real values as integers of a tensor's format."""
+        """Return real values as integers of a tensor's format."""
 
     def gate_function(
         self, role: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
     ) -> GateFunction:
-        """The integer function of a role (a gate, or ``head``), by the scheme's choice; ``in_frac`` where `needs_input_range` asks for it."""
+        """Return the integer function that the scheme chooses for a role (a gate, or ``head``).
+
+        ``in_frac`` is given where `needs_input_range` asks for it. ``clip`` is the limit to which the argument is clamped, if there is one.
+        """
 
     def complement(self, function: GateFunction) -> GateFunction:
-        """The integer function 1 - f."""
+        """Return the integer function 1 - f of the integer function f."""
 
     def exp_table(self) -> Int32Array:
-        """The table of e^-d that a softmax reads."""
+        """Return the table of e^-d that a softmax reads."""
 
     def row_sum(self, weight: FloatArray, bits: int = 8) -> float:
-        """The largest sum of a row's integer weights."""
+        """Return the largest sum of a row's integer weights."""
 
     def row_scales(self, weight: FloatArray) -> FloatArray:
-        """[R]: the real value of one integer weight of each row."""
+        """Return the real value of one integer weight of each row, [R]."""
 
     def operand(self, tensor: str, largest: float, row_sum: float) -> Operand:
-        """How a matrix with rows of that sum reads a tensor whose magnitudes reach ``largest``."""
+        """Return how a matrix with rows of that sum reads a tensor whose magnitudes reach ``largest``."""
 
     def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
-        """How a matrix reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
+        """Return how a matrix reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
 
     def unit(self, tensor: str, operand: Operand) -> FloatArray:
-        """The real value of one operand unit of a tensor, [1] or [F]."""
+        """Return the real value of one operand unit of a tensor, [1] or [F]."""
 
     def pre_shift(
         self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
     ) -> Int8Array:
-        """[R]: by how many bits each row is computed coarser, so that its sums fit 32 bits."""
+        """Return by how many bits each row is computed coarser, [R], so that its sums fit 32 bits."""
 
     def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
-        """Record rows that are computed coarser, where there are any."""
+        """Record the rows that are computed coarser, if there are any."""
 
     def matrix(
         self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> QuantMatrix:
-        """A matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
+        """Return a matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
 
     def recurrent_matrix(
         self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> AnyMatrix:
-        """The same with weights of `weight_bits`."""
+        """Return a matrix of weights of `weight_bits` whose results have ``fracs`` [R] fraction bits."""
 
 
 class Checks(Protocol):
@@ -165,7 +172,7 @@ class Checks(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, TensorFormat]:
-        """The formats of all tensors."""
+        """Return the formats of all tensors."""
 
     def fail(self, problem: str) -> NoReturn:
         """Refuse the layer."""
@@ -174,10 +181,10 @@ class Checks(Protocol):
         """Refuse a tensor of another shape."""
 
     def vocabulary(self, tensor: str) -> int | None:
-        """The vocabulary of a token input; None for any other tensor."""
+        """Return the vocabulary of a token input; None for any other tensor."""
 
     def state_features(self, source: str) -> int:
-        """The size of a graph state input; 0 where there is none of that name."""
+        """Return the features of a graph state input; 0 where there is none of that name."""
 
     def as_source(self, tensor: str) -> None:
-        """Refuse a tensor whose format no graph input could have; note those with scales that only matrix products can read."""
+        """Refuse a tensor whose format no graph input could have, and note those with scales that only matrix products can read."""

@@ -1,7 +1,7 @@
-"""Time as data: the time axes of a model, and how the number of a tensor's steps follows from their lengths.
+"""Time is data: a model has time axes, and the number of a tensor's steps follows from their lengths by a length rule.
 
 A graph input over time names its axis (`qrnn.model.float_model.GraphInput.axis`). A `LengthRule` then says how many steps each tensor over
-time has: an axis itself, or what layers make of it by strides, windows and repetition.
+time has: as many as an axis, or what layers make of that by strides, windows and repetition.
 """
 
 from __future__ import annotations
@@ -24,54 +24,59 @@ Count = TypeVar("Count", int, IndexArray)
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Steps of a batch: how many of each sequence are real, ``lengths`` [N], and how many the arrays have, padding included."""
+    """Steps of a batch: ``lengths`` [N] counts the valid steps of each sequence, ``steps`` those of the arrays, padding included."""
 
     lengths: IndexArray
     steps: int
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """[N, T]: which steps are real."""
+        """Return which steps are valid, [N, T]."""
         mask: npt.NDArray[np.bool_] = np.arange(self.steps)[None, :] < self.lengths[:, None]
         return mask
 
-    def real(self, values: Any) -> Any:
-        """The real steps [M, …] of an array [N, T', …] of at most as many steps."""
+    def real(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the valid steps [M, …] of an array [N, T', …] of at most as many steps."""
         return values[self.mask[:, : values.shape[1]]]
 
 
 class LengthRule(ABC):
-    """The number of steps of a tensor, as a function of the lengths of the model's time axes. Rules are equal where they are written alike."""
+    """A length rule: the number of steps of a tensor, as a function of the lengths of the model's time axes.
+
+    Rules are equal where they are written alike.
+    """
 
     @abstractmethod
     def of(self, lengths: Mapping[str, Count]) -> Count:
-        """The number of steps for those lengths, by axis: integers, or arrays [N] of one for each sequence."""
+        """Return the number of steps for the lengths of each axis, which are integers, or arrays [N] with one for each sequence."""
 
     @property
     @abstractmethod
     def axes(self) -> frozenset[str]:
-        """The axes that it depends on."""
+        """Return the names of the axes that the rule depends on."""
 
     def windows(self, plus: int, by: int) -> LengthRule:
-        """The rule max(0, floor((L + ``plus``) / ``by``)) of this rule's L: of windows that begin every ``by`` steps."""
+        """Return the rule max(0, floor((L + ``plus``) / ``by``)) of this rule's L, which counts windows that begin every ``by`` steps."""
         return self if (plus, by) == (0, 1) else Windows(self, plus, by)
 
     def times(self, count: int) -> LengthRule:
-        """The rule ``count`` · L of this rule's L."""
+        """Return the rule ``count`` · L of this rule's L."""
         return self if count == 1 else Times(self, count)
 
 
 @dataclass(frozen=True)
 class Axis(LengthRule):
-    """As many steps as the axis ``name`` has."""
+    """The rule of as many steps as the axis ``name`` has."""
 
     name: str = TIME
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return the length of the axis."""
         return lengths[self.name]
 
     @property
     def axes(self) -> frozenset[str]:
+        """Return the one axis."""
         return frozenset({self.name})
 
     def __str__(self) -> str:
@@ -80,13 +85,14 @@ class Axis(LengthRule):
 
 @dataclass(frozen=True)
 class Windows(LengthRule):
-    """max(0, floor((L + plus) / by)), where L is what the rule ``source`` gives."""
+    """The rule max(0, floor((L + plus) / by)), where L is what the rule ``source`` gives."""
 
     source: LengthRule
     plus: int
     by: int
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return the number of windows."""
         found = (self.source.of(lengths) + self.plus) // self.by
         if isinstance(found, np.ndarray):
             return np.maximum(found, 0)
@@ -94,6 +100,7 @@ class Windows(LengthRule):
 
     @property
     def axes(self) -> frozenset[str]:
+        """Return the axes of ``source``."""
         return self.source.axes
 
     def __str__(self) -> str:
@@ -103,16 +110,18 @@ class Windows(LengthRule):
 
 @dataclass(frozen=True)
 class Times(LengthRule):
-    """count · L, where L is what the rule ``source`` gives."""
+    """The rule count · L, where L is what the rule ``source`` gives."""
 
     source: LengthRule
     count: int
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return ``count`` times the steps of ``source``."""
         return self.source.of(lengths) * self.count
 
     @property
     def axes(self) -> frozenset[str]:
+        """Return the axes of ``source``."""
         return self.source.axes
 
     def __str__(self) -> str:
@@ -121,15 +130,17 @@ class Times(LengthRule):
 
 @dataclass(frozen=True)
 class Least(LengthRule):
-    """The least of what several rules give."""
+    """The rule of the least number of steps that one of several rules gives."""
 
     sources: tuple[LengthRule, ...]
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return the least number, element by element."""
         return _folded(self.sources, lengths, largest=False)
 
     @property
     def axes(self) -> frozenset[str]:
+        """Return the axes of all rules together."""
         return frozenset().union(*(rule.axes for rule in self.sources))
 
     def __str__(self) -> str:
@@ -138,15 +149,17 @@ class Least(LengthRule):
 
 @dataclass(frozen=True)
 class Most(LengthRule):
-    """The largest of what several rules give."""
+    """The rule of the largest number of steps that one of several rules gives."""
 
     sources: tuple[LengthRule, ...]
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return the largest number, element by element."""
         return _folded(self.sources, lengths, largest=True)
 
     @property
     def axes(self) -> frozenset[str]:
+        """Return the axes of all rules together."""
         return frozenset().union(*(rule.axes for rule in self.sources))
 
     def __str__(self) -> str:
@@ -154,7 +167,7 @@ class Most(LengthRule):
 
 
 def _folded(sources: tuple[LengthRule, ...], lengths: Mapping[str, Count], largest: bool) -> Count:
-    """The largest or the least of what ``sources`` give, element by element."""
+    """Return the largest or the least of what ``sources`` give, element by element."""
     first, *others = (rule.of(lengths) for rule in sources)
     for other in others:
         if isinstance(first, np.ndarray):
@@ -167,7 +180,7 @@ def _folded(sources: tuple[LengthRule, ...], lengths: Mapping[str, Count], large
 def length_rules(
     inputs: Iterable[Any], layers: Iterable[Any], over_time: Callable[[str], bool]
 ) -> dict[str, LengthRule]:
-    """The rule of every tensor over time of a model.
+    """Return the length rule of every tensor over time of a model.
 
     Parameters
     ----------

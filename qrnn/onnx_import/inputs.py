@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from qrnn.errors import UnsupportedError
+from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput
 from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.builder import Builder
@@ -99,6 +100,10 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(
             f"{where} is read by node '{role.used_by}': weights as graph inputs are not supported; re-export with constant weights "
             "(initializers)"
+        )
+    if name in RESERVED and (name, role.kind) != ("lengths", "lengths"):
+        raise UnsupportedError(
+            f"{where}: {' and '.join(RESERVED)} are reserved for arrays beside the inputs; rename the input in the graph"
         )
     if role.batch is None:
         if quiet:

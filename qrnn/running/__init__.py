@@ -1,1 +1,1 @@
-"""Running a quantized model: sessions, streams, and how long they take."""
+"""A quantized model is run here, by sessions and streams, and its runs are timed."""

@@ -1,7 +1,7 @@
-"""Measuring time: interleaved rounds of repeated calls, latencies of single steps, and both of them for a model (``qrnn bench``).
+"""Time is measured by interleaved rounds of repeated calls, and by latencies of single steps; ``qrnn bench`` measures a model by both.
 
-Nothing is timed cold: every call is made before its time counts. A runtime's threads may go on spinning after its call has returned,
-on a core that the next one needs, so `settle` waits for this process to be idle before another call is timed.
+Nothing is timed cold: every call is made before its time counts. A runtime's threads may go on spinning after its call has returned, on a
+core that the next one needs, so `settle` waits for this process to be idle before another call is timed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from qrnn.running.session import Session
 
 IDLE_SHARE = 0.2
-"""A process that used less than so much of one core counts as idle."""
+"""A process that uses less than this share of one core counts as idle."""
 
 IDLE_WINDOW = 0.002
 IDLE_WINDOWS = 2
 IDLE_LIMIT = 2.0
-"""`settle` gives up after so many seconds."""
+"""The seconds after which `settle` gives up."""
 
 WARM_SECONDS = 0.05
-"""Untimed calls before a sample, for so long: cores that were idle take tens of milliseconds to be as quick as they can."""
+"""The seconds of untimed calls before a sample: cores that were idle take tens of milliseconds to be as quick as they can."""
 
 LEAST_ROUNDS = 3
 
@@ -46,14 +46,14 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Timed:
-    """What is timed, ``call``, and ``prepare``, done before each of its samples."""
+    """A function to time, ``call``, and ``prepare``, which is called before each of its samples."""
 
     call: Callable[[], Any]
     prepare: Callable[[], Any] = _nothing
 
 
 def seconds(call: Callable[[], Any], repeats: int = 1) -> float:
-    """Time of one call, the mean of ``repeats``."""
+    """Return the seconds of one call, as the mean of ``repeats`` calls."""
     start = time.perf_counter()
     for _ in range(repeats):
         call()
@@ -61,7 +61,7 @@ def seconds(call: Callable[[], Any], repeats: int = 1) -> float:
 
 
 def settle(limit: float = IDLE_LIMIT) -> float:
-    """Wait until no thread of this process computes, ``limit`` seconds at most; the time waited."""
+    """Wait until no thread of this process computes, but at most ``limit`` seconds, and return the seconds waited."""
     start = time.perf_counter()
     calm = 0
     while calm < IDLE_WINDOWS and time.perf_counter() - start < limit:
@@ -75,11 +75,11 @@ def settle(limit: float = IDLE_LIMIT) -> float:
 def interleaved(
     timed: Mapping[str, Timed], rounds: int, sample_seconds: float, budget: float = float("inf")
 ) -> dict[str, list[float]]:
-    """Seconds of a call, by name, one sample a round.
+    """Return the seconds of one call for each name, one sample per round.
 
-    Each round times every call once, in an order that rotates from round to round, so that what changes on the machine meets all of
-    them. A sample is the mean of as many calls as last ``sample_seconds``. Rounds are ``rounds``, or fewer, but `LEAST_ROUNDS`, where
-    they would take longer than ``budget`` seconds.
+    Every round times each call once, in an order that rotates, so that disturbances of the machine meet all of them. A sample is the mean of
+    as many calls as last ``sample_seconds``. There are ``rounds`` rounds, or fewer, but at least `LEAST_ROUNDS`, where all of them would take
+    longer than ``budget`` seconds.
     """
     repeats: dict[str, int] = {}
     expected = 0.0
@@ -115,7 +115,7 @@ def _warm(call: Callable[[], Any]) -> None:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells."""
+    """Return the processor's name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -124,7 +124,7 @@ def processor() -> str:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM, where the system tells."""
+    """Return the bytes of this process that are in RAM; None where the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -133,7 +133,7 @@ def resident_bytes() -> int | None:
 
 
 def machine_seconds() -> float | None:
-    """Processor time that all processes have used since the machine started, where the system tells."""
+    """Return the processor time that all processes have used since the machine started; None where the system does not tell."""
     try:
         user, nice, system = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=4)[1:4]
     except (OSError, ValueError):
@@ -142,13 +142,13 @@ def machine_seconds() -> float | None:
 
 
 class Others:
-    """Measures how many cores other processes use, from when it is made."""
+    """A measure of how many cores other processes use, from when it is made."""
 
     def __init__(self) -> None:
         self._start = (time.perf_counter(), time.process_time(), machine_seconds())
 
     def cores(self) -> float | None:
-        """Their mean so far, None where the system does not tell."""
+        """Return the mean number of cores so far; None where the system does not tell."""
         wall, own, machine = self._start
         now = machine_seconds()
         if now is None or machine is None:
@@ -162,23 +162,23 @@ class Others:
 
 @dataclass(frozen=True)
 class WholeTimes:
-    """Whole sequences, ``batch`` at a time: medians over rounds."""
+    """Times of runs of whole sequences, ``batch`` at a time, as medians over rounds."""
 
     batch: int
     threads: int
     us_per_step: float
-    """Of the whole batch."""
+    """Microseconds of a step of the whole batch."""
     steps_per_second: float
-    """Of all sequences together; padding does not count."""
+    """Steps per second of all sequences together; padding does not count."""
     sequences_per_second: float
     real_time_factor: float | None
-    """Time to compute a step over the time that it stands for: below 1 keeps up."""
+    """The time to compute a step over the time that the step stands for; a model below 1 keeps up."""
     rounds: int
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """One step a call, ``batch`` streams at a time: latencies in µs over ``steps`` calls."""
+    """Latencies in µs of calls of one step, ``batch`` streams at a time, over ``steps`` calls."""
 
     batch: int
     threads: int
@@ -190,7 +190,7 @@ class StepTimes:
     max: float
     steps_per_second: float
     real_time_factor: float | None
-    """Of the median call."""
+    """The median latency over the time that a step stands for."""
     real_time_factor_p99_9: float | None
 
 
@@ -204,13 +204,13 @@ class ModelTimes:
     memory: dict[str, int | None]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to measure: ``seconds`` for each row of a table, ``step_ms`` the milliseconds that a step stands for."""
+class BenchPlan:
+    """What to measure: ``seconds`` for each row of a table; ``step_ms`` is the time that a step stands for, in milliseconds."""
 
     batches: tuple[int, ...] = (1, 32)
     threads: tuple[int, ...] = (1,)
@@ -219,11 +219,11 @@ class Plan:
     stream: bool = True
     step_ms: float | None = None
     isa: str | None = None
-    """As for `Session`."""
+    """The instruction set, as for `Session`."""
 
 
 def not_streamed(model: QuantModel) -> str | None:
-    """Why a model cannot be streamed; None where it can."""
+    """Return why a model cannot be streamed; None where it can."""
     if model.rows:
         return "the model keeps nothing from step to step"
     backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
@@ -231,9 +231,9 @@ def not_streamed(model: QuantModel) -> str | None:
 
 
 def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) -> dict[str, Any]:
-    """Inputs for trials without data: normal features that fill the inputs' ranges, uniform tokens; states start at their own values.
+    """Return inputs for trials without data: normal features that fill the inputs' ranges, and uniform tokens.
 
-    Of a model without memory, ``sequences`` rows.
+    States start at their own values. A model without memory gets ``sequences`` rows.
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
@@ -250,9 +250,12 @@ def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) 
 
 
 def bench_model(
-    model: QuantModel, batch: Batch, plan: Plan, backend: str = "cpu", before: int | None = None
+    model: QuantModel, batch: Batch, plan: BenchPlan, backend: str = "cpu", before: int | None = None
 ) -> ModelTimes:
-    """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size. ``before``: resident bytes without the model."""
+    """Measure ``model`` on the sequences of ``batch``, repeated or cut to each batch size of the plan.
+
+    ``before`` is the number of resident bytes without the model. Raises DataError where the model cannot be streamed as the plan asks.
+    """
     from qrnn.running.session import Session
 
     if plan.stream and (reason := not_streamed(model)) is not None:
@@ -286,7 +289,7 @@ def _arrays(batch: Batch) -> dict[str, Any]:
     return {**batch.features, **batch.tokens, **batch.states}
 
 
-def _whole(session: Session, rows: Batch, threads: int, plan: Plan) -> WholeTimes:
+def _whole(session: Session, rows: Batch, threads: int, plan: BenchPlan) -> WholeTimes:
     arrays = _arrays(rows)
     call = Timed(lambda: session.run(arrays, rows.lengths))
     rounds = 7
@@ -304,8 +307,8 @@ def _whole(session: Session, rows: Batch, threads: int, plan: Plan) -> WholeTime
     )
 
 
-def _stream(session: Session, rows: Batch, threads: int, plan: Plan) -> StepTimes:
-    """Steps of every sequence in turn, past the end of shorter ones too (a step takes as long whatever its input is)."""
+def _stream(session: Session, rows: Batch, threads: int, plan: BenchPlan) -> StepTimes:
+    """Time steps of every sequence in turn, past the end of shorter ones too: a step takes as long whatever its input is."""
     timed = {i.name for i in session.model.inputs if i.has_time}
     given = {**rows.features, **rows.tokens}
     frames = [{k: v[:, t] if k in timed else v for k, v in given.items()} for t in range(rows.steps)]

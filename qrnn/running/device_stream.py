@@ -1,4 +1,4 @@
-"""Streams whose inputs, outputs and state stay on the CUDA device."""
+"""These streams keep inputs, outputs and state on the CUDA device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.running.state import Runner, State
 from qrnn.running.streaming import check_remembers, check_streamable
 
 DEVICE_REALS = ("float32", "float64")
-"""Types of the real inputs of a `DeviceStream`."""
+"""The types that the real inputs of a `DeviceStream` may have."""
 
 
 class DeviceStream:
@@ -42,7 +42,10 @@ class DeviceStream:
         real: str = "float32",
         lengths: IndexArray | None = None,
     ) -> None:
-        """See `Session.device_stream`; ``lengths`` [size]: how many of the steps each stream takes in a call, all without it."""
+        """Make the buffers of ``size`` streams on the device; see `Session.device_stream`.
+
+        ``lengths`` [size] says how many of the steps each stream takes in a call; without it, each takes all of them.
+        """
         check_streamable(session.model)
         check_remembers(session.model)
         for name, value in (("size", size), *([] if steps is None else [("steps", steps)])):
@@ -64,11 +67,11 @@ class DeviceStream:
 
     @property
     def not_captured(self) -> str | None:
-        """Why `advance` launches its kernels one by one; None where it launches a graph."""
+        """Return why `advance` launches its kernels one by one; None where it launches a graph."""
         return self._rows.not_captured
 
     def advance(self, stream: int = 0) -> None:
-        """One time step from ``inputs`` to ``outputs``, or ``steps`` of them, queued on a CUDA stream.
+        """Take one time step from ``inputs`` to ``outputs``, or ``steps`` of them, queued on a CUDA stream.
 
         ``stream`` is its number, such as ``torch.cuda.current_stream().cuda_stream``; 0 is the legacy default stream, on which the rest of
         backend cuda works.
@@ -76,7 +79,7 @@ class DeviceStream:
         self._rows.advance(stream)
 
     def check(self) -> None:
-        """Wait for the device. DataError where a call since the last check, or the last reset, read a value that is refused.
+        """Wait for the device, and raise DataError where a call since the last check or reset read a value that is refused.
 
         The states and outputs since then are those of zeros in its place: go on with `reset`.
         """
@@ -85,7 +88,7 @@ class DeviceStream:
 
     @property
     def state(self) -> State:
-        """The state now, as a value whose arrays are on the device; waits and raises as `check` does."""
+        """Return the state now, with its arrays on the device; wait and raise as `check` does."""
         self.check()
         return State(self._rows.layers())
 

@@ -1,4 +1,4 @@
-"""The states of a model's layers: what sequences begin with, checks of states that users give, and states as bytes."""
+"""The states of a model's layers are made, checked and written as bytes here."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.running.state import State
 
 MAGIC = b"qrnn state 1\n"
-"""What the bytes of a saved state begin with; the number is the version of their layout."""
+"""The first bytes of a saved state; the number is the version of their layout."""
 
 _DIGEST_BYTES = 32
 _SIZE_BYTES = 8
 
 
 class ModelStates:
-    """The arrays that the layers of ``model`` keep from step to step."""
+    """The states of the layers of ``model``: what they begin with, checks of them, and their bytes."""
 
     def __init__(self, model: QuantModel) -> None:
         self.model = model
@@ -37,11 +37,11 @@ class ModelStates:
         }
 
     def initial(self, size: int, given: Mapping[str, FloatArray] | None = None) -> State:
-        """The state before the first step of ``size`` sequences; ``given``: checked values of graph state inputs, [size, F]."""
+        """Return the state before the first step of ``size`` sequences; ``given`` has checked values of graph state inputs, [size, F]."""
         return State({name: tuple(_initial(a, size, given or {}) for a in own) for name, own in self.arrays.items()})
 
     def checked_inputs(self, size: int, states: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """Graph state inputs of a user, [size, F] float64 each. DataError for what does not fit."""
+        """Return a user's graph state inputs, [size, F] float64 each; DataError for what does not fit."""
         check_mapping(states)
         known = {i.name: i for i in self.model.inputs if i.kind == "state"}
         checked: dict[str, FloatArray] = {}
@@ -57,9 +57,9 @@ class ModelStates:
         return checked
 
     def check(self, state: State, size: int, on_device: bool = False) -> None:
-        """DataError unless ``state`` is of ``size`` streams of this model, with values that a run or an initial state may have.
+        """Raise DataError unless ``state`` is of ``size`` streams of this model, with values that a run or an initial state may have.
 
-        ``on_device``: its arrays may lie on the device, where the backend checks their values.
+        With ``on_device`` its arrays may lie on the device, where the backend checks their values.
         """
         if not isinstance(state, State) or not isinstance(state.layers, Mapping):
             raise DataError(
@@ -85,7 +85,7 @@ class ModelStates:
         return bytes.fromhex(model_digest(self.model))
 
     def to_bytes(self, state: State) -> bytes:
-        """`Session.save_state` of a state on the host."""
+        """Return a state on the host as bytes; see `Session.save_state`."""
         self.check(state, size := streams_of(state))
         parts = [MAGIC, self._digest, size.to_bytes(_SIZE_BYTES, "little")]
         for name, own in self.arrays.items():
@@ -95,7 +95,7 @@ class ModelStates:
         return content + hashlib.sha256(content).digest()
 
     def from_bytes(self, content: bytes) -> State:
-        """`Session.load_state`."""
+        """Return the state that `to_bytes` wrote; see `Session.load_state`."""
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise DataError(f"a saved state: {type(content).__name__}, expected the bytes that save_state gave")
         content = bytes(content)
@@ -137,7 +137,7 @@ class ModelStates:
 
 
 def streams_of(state: Any) -> int:
-    """The number of streams of what should be a state; 1 where it is none, for `ModelStates.check` to say why."""
+    """Return the number of streams of what should be a state; 1 where it is none, so that `ModelStates.check` can say why."""
     try:
         return int(state.size)
     except (AttributeError, StopIteration, TypeError, IndexError):
@@ -145,7 +145,7 @@ def streams_of(state: Any) -> int:
 
 
 def _stored_type(declared: StateArray) -> np.dtype[Any]:
-    """The type of an array among saved bytes: of the lowest byte first."""
+    """Return the type of an array among saved bytes, whose lowest byte comes first."""
     return np.dtype(declared.dtype).newbyteorder("<")
 
 
@@ -154,7 +154,7 @@ def _bytes_of(declared: StateArray) -> int:
 
 
 def _initial(declared: StateArray, size: int, given: Mapping[str, FloatArray]) -> npt.NDArray[Any]:
-    """One array of a state before the first step."""
+    """Return one state array before the first step."""
     values = np.zeros((size, *declared.shape), declared.dtype)
     for index, start in enumerate(declared.starts):
         if start.source is not None and start.source in given:
@@ -167,7 +167,7 @@ def _initial(declared: StateArray, size: int, given: Mapping[str, FloatArray]) -
 
 
 def _check_array(layer: str, declared: StateArray, array: Any, shape: tuple[int, ...], on_device: bool) -> None:
-    """One array of a layer's state: its kind, type and shape, and that its values are such that a step could have ended with."""
+    """Check one array of a layer's state: its kind, type and shape, and that its values are such that a step could have ended with."""
     if type(array) is not np.ndarray:
         if on_device and on_cuda_device(array):
             found_shape, found_dtype = tuple(array.shape), getattr(array, "dtype", None)

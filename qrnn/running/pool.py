@@ -1,4 +1,4 @@
-"""Pools of streams that open, close and step independently of each other."""
+"""A pool holds streams that open, close and step independently of each other."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ROW_BITS = 32
 
 
 class StreamPool:
-    """Any number of independent streams of one model, any of which get a step per call, together through the backend's matrix kernels.
+    """Any number of independent streams of one model, of which any can take a step together in one call of the backend's matrix kernels.
 
-    Streams open and close at any time; each has the bits that it would have alone. Not for several threads at once: a call spreads its work
-    over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
+    Streams open and close at any time; each has the bits that it would have alone. A pool is not for several threads at once: a call
+    spreads its work over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
     """
 
     def __init__(self, session: Runner, capacity: int = 64) -> None:
-        """``capacity``: streams to make room for; it grows as they open."""
+        """Make room for ``capacity`` streams; the room grows as they open."""
         if capacity < 1:
             raise DataError(f"capacity={capacity}, expected at least 1")
         self._session = session
@@ -37,16 +37,19 @@ class StreamPool:
         self._start = session.initial_state(1)
 
     def __len__(self) -> int:
-        """Streams that are open."""
+        """Return the number of streams that are open."""
         return self.capacity - len(self._free)
 
     @property
     def capacity(self) -> int:
-        """Streams that there is room for."""
+        """Return the number of streams that there is room for."""
         return len(self._generation)
 
     def open(self, state: State | None = None) -> int:
-        """A new stream's number; ``state`` of one stream, the model's own start without it."""
+        """Open a stream that begins with ``state``, or with the model's own start, and return its number.
+
+        Raises DataError for a state that does not fit.
+        """
         if state is not None:
             self._session.check_state(state, 1)
         if not self._free:
@@ -57,17 +60,17 @@ class StreamPool:
         return int(self._generation[row]) << _ROW_BITS | row
 
     def close(self, stream: int) -> None:
-        """Forget a stream. DataError for one that is not open."""
+        """Forget a stream; DataError for one that is not open."""
         row = int(self._rows([stream])[0])
         self._generation[row] += 1
         self._free.append(row)
 
     def state(self, stream: int) -> State:
-        """A stream's state, as a value."""
+        """Return a stream's state, as a value."""
         return self._io.state(self._rows([stream]))
 
     def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """One time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
+        """Take one time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
 
         `lengths` then says whose outputs are new. DataError for what does not fit; no state is changed then.
         """
@@ -81,16 +84,16 @@ class StreamPool:
 
     @property
     def lengths(self) -> dict[str, IndexArray]:
-        """How many steps of each output came out in the latest call of `step`, [n] for its n streams; see `Stream.lengths`."""
+        """Return how many steps of each output came out in the latest call of `step`, [n] for its n streams; see `Stream.lengths`."""
         return self._io.lengths(self._count)
 
     def finish(self, stream: int) -> RunResult:
-        """What the layers still hold back of a stream that ends here, as `Session.finish`; the stream is closed."""
+        """Return what the layers still hold back of a stream that ends here, as `Session.finish` does, and close the stream."""
         result = self._session.finish(self.state(stream))
         self.close(stream)
         return result
 
-    def _rows(self, streams: Any) -> IndexArray:
+    def _rows(self, streams: Sequence[int] | IndexArray) -> IndexArray:
         numbers = as_array("streams", streams)
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise DataError(f"streams: {numbers.dtype}{list(numbers.shape)}, expected the numbers of open streams, [n]")

@@ -1,8 +1,8 @@
-"""Sessions: a quantized model on a backend, with explicit state. Floats exist only outside the engine.
+"""A session is a quantized model on a backend, with explicit state. Floats exist only outside the engine.
 
-The state of a stream is a value that ``run`` and ``step`` take and return; a session keeps none, so many threads may share one, and
-a sequence run in any chunks equals the whole run bit for bit. The state of a layer without memory is what each of its steps begins with:
-a run gives it back as it was.
+The state of a stream is a value that ``run`` and ``step`` take and return; a session keeps none, so many threads may share one, and a
+sequence run in any chunks equals the whole run bit for bit. The state of a layer without memory is what each of its steps begins with: a
+run gives it back as it was.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from qrnn.running.streaming import (
 )
 
 IDLE_SHAPES = 8
-"""Shapes, of steps and of runs, whose buffers are kept."""
+"""The number of shapes, of steps and of runs, whose buffers are kept."""
 
 PROGRESS_PIECES = 40
-"""Pieces of a batch whose progress is watched."""
+"""The number of pieces of a batch whose progress is watched."""
 
 
 class Session:
@@ -108,7 +108,7 @@ class Session:
                     self._idle.setdefault(shape, []).append(self._sequences(*shape))
 
     def _run_zeros(self, batch: int, steps: int) -> None:
-        """A run, for a backend that compiles when it runs."""
+        """Run zeros once, for a backend that compiles when it runs."""
         inputs: dict[str, Any] = {}
         for i in self.model.inputs:
             lead = (batch, steps) if i.has_time else (batch,)
@@ -119,9 +119,10 @@ class Session:
         self.run(inputs)
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
-        """The state before the first step of ``size`` sequences; ``states`` gives graph state inputs by name, [N, F] or [N, *shape] each.
+        """Return the state before the first step of ``size`` sequences.
 
-        Raises DataError for a state input that the model lacks, or one whose shape, type or values do not fit.
+        ``states`` gives graph state inputs by name, [N, F] or [N, *shape] each. Raises DataError for a state input that the model lacks, or
+        one whose shape, type or values do not fit.
         """
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise DataError(f"size={size!r}, expected a whole number of at least 1")
@@ -136,13 +137,13 @@ class Session:
         progress: Callable[[int, int], Any] | None = None,
         end: bool = True,
     ) -> RunResult:
-        """Run whole sequences.
+        """Run whole sequences, and return their outputs and final state.
 
         ``inputs`` maps graph input names to arrays, batch first ([N, T, …]; rows [N, …] or [N, 1, …] of a model without memory, whose
         outputs then have as many axes); ``lengths`` [N] masks padding exactly, and maps the names of time axes to such arrays where the
         model has several; ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
-        ``progress`` is told (done, all) sequences; the batch is then run in more pieces. ``end`` False: the sequences go on in a later
-        call, so that a layer with a delay holds back what it cannot say yet. Raises DataError for what does not fit.
+        ``progress`` is called with (done, all) sequences; the batch is then run in more pieces. With ``end`` False the sequences go on in a
+        later call, so that a layer with a delay holds back what it cannot give yet. Raises DataError for what does not fit.
 
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
@@ -166,7 +167,7 @@ class Session:
         progress: Callable[[int, int], Any] | None,
         end: bool,
     ) -> RunResult:
-        """`run` of arrays of the host with all of their axes."""
+        """Run arrays of the host with all of their axes; see `run`."""
         if state is not None:
             state = self._of_host(state)
         if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
@@ -191,7 +192,7 @@ class Session:
     def _run_on_device(
         self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
     ) -> RunResult:
-        """As `run` and `step`, in one piece, for arrays on the backend's device."""
+        """Run arrays on the backend's device in one piece, as `run` and `step` do."""
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
             if state is None:
@@ -204,12 +205,12 @@ class Session:
         return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
 
     def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
-        """DataError where states are given beside ``state=``."""
+        """Raise DataError where states are given beside ``state=``."""
         if given:
             raise DataError(f"both state= and the graph state input {next(iter(given))!r} are given; give one")
 
     def _run_whole(self, inputs: Mapping[str, Any], state: State | None) -> RunResult | None:
-        """Sequences of one length by the backend's own way to run them; None where it has none, or an array is not as it wants it."""
+        """Run sequences of one length by the backend's own way; None where it has none, or an array is not as it wants it."""
         x = inputs.get(self._timed_input)
         if type(x) is not np.ndarray or x.ndim < 2 or x.size == 0:
             return None
@@ -235,14 +236,14 @@ class Session:
         return None if rows is None else SequenceIO(self, rows)
 
     def _take(self, shape: tuple[Any, ...]) -> Any:
-        """The buffers of a shape, which many threads may ask for at once; None where none are idle."""
+        """Return the buffers of a shape, which many threads may ask for at once; None where none are idle."""
         try:
             return self._idle[shape].pop()
         except (KeyError, IndexError):
             return None
 
     def _make(self, shape: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """Further buffers; None for a shape that neither has any nor is asked for twice in a row, unless it is the first of all.
+        """Make further buffers; None for a shape that neither has any nor is asked for twice in a row, unless it is the first of all.
 
         To make them takes longer than a run without: lengths that always change never pay for it. The first time, what has to be compiled
         takes longer still, and is compiled together where a whole run is laid out.
@@ -257,11 +258,11 @@ class Session:
         return make()
 
     def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
-        """One time step of N streams: arrays [N, …] without a time axis in and out; ``state`` from the step before, None at the start.
+        """Take one time step of N streams: arrays are [N, …], in and out; ``state`` is that of the step before, None at the start.
 
-        Not every step gives an output where a layer takes several steps for one, or has a delay: ``lengths`` of the result is 1 for the streams
-        whose output is new, and 0, with an output of zeros, for the others. `finish` gives what a delay holds back. Of a model without memory,
-        N rows, as `run`.
+        Not every step gives an output where a layer takes several steps for one, or has a delay: ``lengths`` of the result is 1 for the
+        streams whose output is new, and 0, with an output of zeros, for the others. `finish` gives what a delay holds back. A model without
+        memory takes N rows, as in `run`. Raises DataError for what does not fit.
         """
         check_streamable(self.model)
         check_mapping(inputs)
@@ -294,9 +295,9 @@ class Session:
         return replace(result, outputs=of_one_step(self.model, result.outputs))
 
     def finish(self, state: State) -> RunResult:
-        """What the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …], of as many steps as come out.
+        """Return what the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …].
 
-        Only a layer with a delay holds something back; for other models there are no steps. The state after it is of no further use.
+        Only a layer with a delay holds something back; for other models there are no steps. The state of the result is of no further use.
         """
         check_streamable(self.model)
         state = self._of_host(state)
@@ -307,21 +308,22 @@ class Session:
         return replace(result, outputs=outputs)
 
     def stream(self, size: int = 1, state: State | None = None) -> Stream:
-        """``size`` streams that keep their state; the least cost a step."""
+        """Return ``size`` streams that keep their state, which take a step at the least cost."""
         return Stream(self, size, state)
 
     def device_stream(
         self, size: int = 1, state: State | None = None, steps: int | None = None, real: str = "float32"
     ) -> DeviceStream:
-        """``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
+        """Return ``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
 
-        Only with backend cuda (docs/cuda.md). Each call takes one time step, or so many ``steps``, and then arrays have an axis of time.
-        ``real`` is the type of the real inputs, float32 or float64. DataError for what does not fit, BackendError with another backend.
+        This needs backend cuda (docs/cuda.md). Each call takes one time step, or ``steps`` of them, and then arrays have a time axis.
+        ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not fit, BackendError with another
+        backend.
         """
         return DeviceStream(self, size, state, steps, real)
 
     def pool(self, capacity: int = 64) -> StreamPool:
-        """Streams that open, close and step independently of each other."""
+        """Return a pool of streams that open, close and step independently of each other."""
         return StreamPool(self, capacity)
 
     def run_batch(
@@ -332,9 +334,9 @@ class Session:
         steps: int | None = None,
         end: bool = True,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
-        """A checked batch: the result, outputs padded to ``steps`` of the batch's axis, and every integer tensor of the model.
+        """Run a checked batch, and return the result and every integer tensor of the model.
 
-        ``end`` as for `run`.
+        Outputs are padded to ``steps`` of the batch's axis; ``end`` is that of `run`.
         """
         model = self.model
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
@@ -364,7 +366,7 @@ class Session:
         return RunResult(outputs, State(ran.states), came), ran.tensors
 
     def _rows_of(self, output: GraphOutput, batch: Batch, steps: int, count: IndexArray, carried: bool) -> int:
-        """The steps of an output's array: those that its arrays would have, or, of a ``carried`` state, those that came out."""
+        """Return the steps of an output's array: those that its arrays would have, or, of a ``carried`` state, those that came out."""
         rule = self.model.length_rules[output.parts[0][0]]
         if carried and not isinstance(rule, Axis):
             return int(count.max())
@@ -373,7 +375,7 @@ class Session:
     def _gathered(
         self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...]
     ) -> FloatArray:
-        """An output put together from its parts, [*lead, F]; zero past the steps that they have."""
+        """Return an output put together from its parts, [*lead, F]; it is zero past the steps that they have."""
         value = np.zeros((*lead, output.features))
         for name, indices, positions in output.parts:
             part = self.engine.dequantize(tensors[name], self.model.tensors[name])[..., indices]
@@ -385,25 +387,25 @@ class Session:
         return value
 
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
-        """DataError unless ``state`` is of ``size`` streams of this model, with values that a run or an initial state may have.
+        """Raise DataError unless ``state`` is of ``size`` streams of this model, with values that a run or an initial state may have.
 
-        ``on_device``: its arrays may lie on the device, where the backend checks their values.
+        With ``on_device`` its arrays may lie on the device, where the backend checks their values.
         """
         self._states.check(state, size, on_device)
 
     def save_state(self, state: State) -> bytes:
-        """A state as bytes, which `load_state` of a session of the same model takes, on any machine and backend.
+        """Return a state as bytes, which `load_state` of a session of the same model takes, on any machine and backend.
 
-        They hold the version of their layout, a digest of the model and a checksum. DataError for a state that is not of this model.
+        They hold the version of their layout, a digest of the model and a checksum. Raises DataError for a state that is not of this model.
         """
         return self._states.to_bytes(self._of_host(state))
 
     def load_state(self, content: bytes) -> State:
-        """The state that `save_state` wrote. DataError for bytes of another model or layout, and for damaged ones."""
+        """Return the state that `save_state` wrote; DataError for bytes of another model or layout, and for damaged ones."""
         return self._states.from_bytes(content)
 
     def _of_host(self, state: State) -> State:
-        """``state`` with arrays of the host, where the backend may have left it on the device."""
+        """Return ``state`` with arrays of the host, where the backend may have left it on the device."""
         if not self.engine.takes_device_arrays or not isinstance(state, State):
             return state
         layers = state.layers
@@ -422,7 +424,7 @@ def output_lengths(model: QuantModel, lengths: Mapping[str, IndexArray]) -> dict
 
 
 def _joined(pieces: list[RunResult]) -> RunResult:
-    """The results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
+    """Join the results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
 
     def together(arrays: list[FloatArray]) -> FloatArray:
         if arrays[0].ndim > 1 and len({array.shape[1] for array in arrays}) > 1:

@@ -1,4 +1,4 @@
-"""What a run gives and takes: the state of streams as a value, and results; and what streams need of a session."""
+"""The state of streams is a value; it, the results of runs, and what streams need of a session are defined here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qrnn.model.quant_model import QuantModel
 
 @dataclass(frozen=True)
 class State:
-    """The state of N streams: layer name → the arrays that the layer keeps, [N, …] each. Exact; safe to copy, store and send.
+    """The state of N streams: the arrays that each layer keeps, [N, …], by the layer's name. It is exact, and safe to copy, store and send.
 
-    Of a recurrent layer these are h [N, D, P] int16, within ±32767, and c [N, D, H] int32. Other layers say theirs by `QuantLayer.states`.
+    A recurrent layer has h [N, D, P] int16, within ±32767, and c [N, D, H] int32. Other layers declare theirs by `QuantLayer.states`.
     Whatever takes a state checks its layers, types, shapes and values.
     """
 
@@ -24,11 +24,11 @@ class State:
 
     @property
     def size(self) -> int:
-        """Number of streams N."""
+        """Return the number of streams N."""
         return int(next(iter(self.layers.values()))[0].shape[0])
 
     def rows(self, rows: slice | IndexArray) -> State:
-        """The state of some of the streams, copied."""
+        """Return the state of some of the streams, copied."""
         return State({name: tuple(a[rows].copy() for a in arrays) for name, arrays in self.layers.items()})
 
 
@@ -36,8 +36,8 @@ class State:
 class RunResult:
     """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``.
 
-    ``lengths`` [N], by graph output name: how many steps of an output over time came out; of any other output 1, or 0 where no step came out
-    that it could be of. After a single step it says which outputs are new.
+    ``lengths`` [N], by graph output name, counts the steps of an output over time that came out; for any other output it is 1, or 0 where
+    no step came out from which the output could be computed. After a single step it says which outputs are new.
     """
 
     outputs: dict[str, FloatArray]
@@ -52,13 +52,13 @@ class Runner(Protocol):
     engine: Engine
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
 
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
-        """DataError for a state that is not of ``size`` streams of the model."""
+        """Raise DataError for a state that is not of ``size`` streams of the model."""
 
     def finish(self, state: State) -> RunResult:
-        """What the layers of streams that end in ``state`` still hold back."""
+        """Return what the layers of streams that end in ``state`` still hold back."""
 
     def run_batch(
         self,
@@ -68,4 +68,4 @@ class Runner(Protocol):
         steps: int | None = None,
         end: bool = True,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
-        """Run a checked batch."""
+        """Run a checked batch; see `Session.run_batch`."""

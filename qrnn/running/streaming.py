@@ -1,6 +1,6 @@
-"""Streams: models that are fed one time step at a time, alone or thousands together, with the bits of the whole run.
+"""A stream is fed one time step at a time, alone or with thousands of others, and has the bits of the whole run.
 
-`Stream` and `StreamPool` keep their states inside, in the rows of one `StreamRows`, where `Session.step` takes and returns them as values.
+`Stream` and `StreamPool` keep their states inside, in the rows of one `StreamRows`; `Session.step` takes and returns them as values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
 
 
 def check_streamable(model: QuantModel) -> None:
-    """DataError where a layer needs the end of a sequence to begin."""
+    """Raise DataError where a layer needs the end of a sequence to begin."""
     for layer in model.recurrent_layers:
         if any(d.reverse for d in layer.directions):
             raise DataError(
@@ -37,7 +37,7 @@ def check_streamable(model: QuantModel) -> None:
 
 
 def check_remembers(model: QuantModel) -> None:
-    """DataError where nothing is kept from step to step, so that there is nothing to stream."""
+    """Raise DataError where nothing is kept from step to step, so that there is nothing to stream."""
     if model.rows:
         raise DataError(
             f"model {model.name!r} keeps nothing from step to step and cannot be streamed: use run with rows [N, …], or convert with "
@@ -46,7 +46,7 @@ def check_remembers(model: QuantModel) -> None:
 
 
 class StreamIO:
-    """Users' arrays in and out of a `StreamRows`."""
+    """Users' arrays on their way into a `StreamRows` and out of it."""
 
     def __init__(self, session: Runner, capacity: int) -> None:
         check_streamable(session.model)
@@ -58,7 +58,7 @@ class StreamIO:
         self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
-        """One step of the first ``count`` rows: arrays [count, *shape] in and out. DataError, and no state changed, for what does not fit."""
+        """Take one step of the first ``count`` rows, whose arrays are [count, *shape]; DataError, with no state changed for a misfit."""
         views = self._views
         if views.count != count:
             views = self._views = _Views(self.streams, count)
@@ -81,12 +81,12 @@ class StreamIO:
         return outputs
 
     def refuse(self, inputs: Mapping[str, Any]) -> None:
-        """DataError for inputs that `StreamRows.run` did not take."""
+        """Raise DataError for inputs that `StreamRows.run` did not take."""
         self._checked(inputs)  # says where
         raise AssertionError("an input was refused in compiled code and accepted outside")
 
     def places(self, count: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, FloatArray]]:
-        """Where `StreamRows.run` reads inputs and writes outputs of the first ``count`` rows."""
+        """Return where `StreamRows.run` reads inputs and writes outputs of the first ``count`` rows."""
         views = _Views(self.streams, count)
         return {name: view for name, view, _, _ in views.inputs}, dict(views.outputs)
 
@@ -107,7 +107,7 @@ class StreamIO:
         return make_batch(self.model.inputs, given)
 
     def state(self, rows: slice | IndexArray) -> State:
-        """The states of those rows, copied."""
+        """Return the states of those rows, copied."""
         return State(self.streams.layers).rows(rows)
 
     def set_state(self, rows: slice | IndexArray, state: State) -> None:
@@ -117,7 +117,7 @@ class StreamIO:
                 array[rows] = given
 
     def lengths(self, count: int) -> dict[str, IndexArray]:
-        """How many steps of each output came out in the latest step of the first ``count`` rows, [count], by name."""
+        """Return how many steps of each output came out in the latest step of the first ``count`` rows, [count], by name."""
         return {name: values[:count].copy() for name, values in self.streams.lengths.items()}
 
 
@@ -141,11 +141,11 @@ class _Views:
                 (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
             )
         self.copies = [(name, view.copy) for name, view in self.outputs]
-        """Of each output, what makes a copy for the user to keep."""
+        """For each output, what makes a copy for the user to keep."""
 
 
 class SequenceIO:
-    """Users' arrays in and out of a backend's way of its own to run whole sequences of one shape."""
+    """Users' arrays on their way into a backend's own buffers for whole sequences of one shape, and out of them."""
 
     def __init__(self, session: Runner, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
@@ -162,13 +162,13 @@ class SequenceIO:
         ]
 
     def begin(self, state: State | None) -> Mapping[str, LayerState]:
-        """The states before the first step."""
+        """Return the states before the first step."""
         return (self._start if state is None else state).layers
 
     def run(
         self, inputs: Mapping[str, Any], state: State | None
     ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
-        """Outputs and final states; None for what has to be looked at more closely."""
+        """Return outputs and final states; None for inputs that have to be checked one by one."""
         rows, views = self._rows, self._views
         if len(inputs) != len(views.inputs):
             return None
@@ -199,7 +199,7 @@ class SequenceIO:
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays of one step [N, …] with the time axis that sequences have. What has no batch axis is left as it is, to be refused."""
+    """Return arrays of one step [N, …] with the time axis that sequences have; what has no batch axis is left as it is, to be refused."""
     check_mapping(inputs)
     timed = {i.name for i in model.inputs if i.has_time}
     arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
@@ -207,7 +207,7 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_one_step(model: QuantModel, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Outputs of one step without their time axis: of those over time their only step, zeros where none came out."""
+    """Return outputs of one step without their time axis: the only step of those over time, zeros where none came out."""
     found = dict(outputs)
     for output in model.outputs:
         if output.has_time:
@@ -217,7 +217,7 @@ def of_one_step(model: QuantModel, outputs: Mapping[str, FloatArray]) -> dict[st
 
 
 def no_steps(model: QuantModel, size: int) -> Batch:
-    """``size`` sequences of no steps, in arrays of one."""
+    """Return ``size`` sequences of no steps, in arrays of one step."""
     features, tokens = {}, {}
     for i in model.inputs:
         lead = (size, 1) if i.has_time else (size,)
@@ -231,13 +231,14 @@ def no_steps(model: QuantModel, size: int) -> Batch:
 
 
 class _SessionStreams(StreamRows):
-    """Streams of any backend, each step a batch of one."""
+    """Streams of any backend, which takes each step as a batch of one step."""
 
     def __init__(self, session: Runner, capacity: int) -> None:
         super().__init__(session.model, capacity)
         self._session = session
 
     def run(self, count: int) -> bool:
+        """Take one step of the first ``count`` rows; return False, with no state changed, where an input is out of its range."""
         try:
             batch = make_batch(self.model.inputs, one_step(self.model, {k: v[:count] for k, v in self.inputs.items()}))
         except DataError:
@@ -255,13 +256,17 @@ class _SessionStreams(StreamRows):
 
 
 class Stream:
-    """``size`` streams that step together, their state kept between calls: `Session.step` at the least cost.
+    """``size`` streams that step together and keep their state between calls: `Session.step` at the least cost.
 
-    Not for several threads at once; a `Session` makes as many as are wanted.
+    A stream is not for several threads at once; a `Session` makes as many streams as are wanted.
     """
 
     def __init__(self, session: Runner, size: int = 1, state: State | None = None) -> None:
-        """``state``: of ``size`` streams, from `Session.initial_state`, `Session.run` or another stream; the model's own start without it."""
+        """Make the buffers of ``size`` streams.
+
+        ``state``, of as many streams, is from `Session.initial_state`, `Session.run` or another stream; without it they begin with the
+        model's own start.
+        """
         if size < 1:
             raise DataError(f"size={size}, expected at least 1")
         self._session, self.size = session, size
@@ -279,14 +284,14 @@ class Stream:
         self.reset(state)
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """One time step: float arrays [size, *shape] by graph input name → the same by graph output name.
+        """Take one time step: float arrays [size, *shape] by graph input name in, and by graph output name out.
 
         DataError for what does not fit; the state then stays as it was.
         """
         return self._io.step(inputs, self.size)
 
     def advance(self) -> None:
-        """One time step from ``inputs`` to ``outputs``, in place: as `step`, with nothing looked up, allocated or copied.
+        """Take one time step from ``inputs`` to ``outputs``, in place: as `step`, with nothing looked up, allocated or copied.
 
         DataError for values that are out of range; the state then stays as it was.
         """
@@ -294,14 +299,14 @@ class Stream:
             self._io.refuse(self.inputs)
 
     def finish(self) -> RunResult:
-        """What the layers still hold back where the streams end here, as `Session.finish`; then begin anew."""
+        """Return what the layers still hold back where the streams end here, as `Session.finish` does; then begin anew."""
         result = self._session.finish(self.state)
         self.reset()
         return result
 
     @property
     def state(self) -> State:
-        """The state now, as a value."""
+        """Return the state now, as a value."""
         return self._io.state(slice(None))
 
     def reset(self, state: State | None = None) -> None:

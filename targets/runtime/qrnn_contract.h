@@ -11,7 +11,7 @@
 /* The kinds of gate functions, section 3 of docs/arithmetic.md. */
 typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3 } qrnn_gate_kind;
 
-/* |x|. Not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative.
+/* Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative.
  * Section 2 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1. */
 static inline int32_t qrnn_magnitude(int32_t x)
 {
@@ -63,8 +63,8 @@ static inline int32_t qrnn_saturate16_shifted(int32_t x, uint32_t left_shift)
     return qrnn_shift_left(qrnn_saturate(x, INT32_C(-32768) >> left_shift, INT32_C(32767) >> left_shift), left_shift);
 }
 
-/* round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
- * The only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
+ * This is the only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
  * Section 2 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, shift 0 ... 30. x + 2^(shift - 1) fits 32 bits wherever this is
  * called. */
 static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
@@ -72,7 +72,7 @@ static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
     return (x + ((INT32_C(1) << shift) >> 1U)) >> shift;
 }
 
-/* round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
  * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62 - 1, shift 0 ... 46. */
 static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
 {
@@ -80,9 +80,9 @@ static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
 }
 
 #if !defined(QRNN_HAS_REQUANTIZE)
-/* round(acc * 2^left_shift * multiplier / 2^32), halves up: the one requantization of the contract.
+/* Return round(acc * 2^left_shift * multiplier / 2^32), halves up: the one requantization of the contract.
  * acc int32 with |acc| * 2^left_shift < 2^31 (proved at conversion); multiplier even, 0 <= multiplier < 2^31; result |r| < 2^30 +
- * 1. Equal to SMMULR, VRMULH, SQRDMULH(acc, multiplier/2), and to a 64-bit multiply-add with a shift.
+ * 1. The result is equal to SMMULR, VRMULH, SQRDMULH(acc, multiplier/2), and to a 64-bit multiply-add with a shift.
  * Section 2 of docs/arithmetic.md. Here acc -(2^31 - 1) ... 2^31 - 1, multiplier 0 ... 2147483646, left_shift 0 ... 30. |acc| *
  * 2^left_shift < 2^31 is proved for every row when a model is made and when it is loaded. */
 static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t left_shift)
@@ -91,7 +91,7 @@ static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t 
 }
 #endif
 
-/* x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated.
+/* Return x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated.
  * Section 2 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, from_frac 0 ... 15, to_frac 0 ... 15. */
 static inline int32_t qrnn_align16(int32_t x, uint32_t from_frac, uint32_t to_frac)
 {
@@ -99,7 +99,7 @@ static inline int32_t qrnn_align16(int32_t x, uint32_t from_frac, uint32_t to_fr
         - to_frac);
 }
 
-/* sat16(round((a * 2^a_shift + b * 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once.
+/* Return sat16(round((a * 2^a_shift + b * 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once.
  * One of a_shift, b_shift is 0, the other 0 ... 15; out_shift 0 ... 15: within 32 bits and a sign.
  * Section 2 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 15, b_shift 0 ... 15,
  * out_shift 0 ... 15. One of a_shift and b_shift is 0. */
@@ -108,14 +108,15 @@ static inline int32_t qrnn_add16(int32_t a, int32_t b, uint32_t a_shift, uint32_
     return qrnn_saturate16(qrnn_shift_right_round(qrnn_shift_left(a, a_shift) + qrnn_shift_left(b, b_shift), out_shift));
 }
 
-/* The matvec operand of an int16: clamp(round(x / 2^shift), +-limit); limit 127 for int8, at most 32767 for int16.
+/* Return the operand of a matrix product for an int16: clamp(round(x / 2^shift), +-limit); limit 127 for int8, at most 32767 for
+ * int16.
  * Section 2 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, shift 0 ... 15, limit 1 ... 2^15 - 1. */
 static inline int32_t qrnn_to_operand(int32_t x, uint32_t shift, int32_t limit)
 {
     return qrnn_at_least(qrnn_at_most(qrnn_shift_right_round(x, shift), limit), -limit);
 }
 
-/* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
+/* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * segment_bits 0 ... 15; table reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x <= 32767, 2^(16 - segment_bits) + 1
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
  * int32.
@@ -130,7 +131,7 @@ static inline int32_t qrnn_piecewise_linear(int32_t x, const uint16_t *table, ui
 }
 
 #if !defined(QRNN_HAS_EXP_WEIGHT)
-/* exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments.
+/* Return exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments.
  * Section 3 of docs/arithmetic.md. Here d 0 ... 2^16 - 1, frac 0 ... 15, entries of table 0 ... 2^15. */
 static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *table)
 {
@@ -139,15 +140,15 @@ static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *
 }
 #endif
 
-/* round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31.
+/* Return round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31.
  * Section 3 of docs/arithmetic.md. Here weight 0 ... 2^15, total 1 ... 2^31 - 1. */
 static inline uint32_t qrnn_softmax_divide(uint32_t weight, uint32_t total)
 {
     return ((weight << 15U) + total) / (2U * total);
 }
 
-/* The cell's part of a pre-activation, weight * c, in the partial sums' format, within +-2^30; weight int16, shift 0 ... 46.
- * It is added to x_part, which then still fits an int32; the sum with h_part takes 33 bits.
+/* Return the cell's part of a pre-activation, weight * c, in the partial sums' format, within +-2^30; weight int16, shift 0 ... 46.
+ * The part is added to x_part, which then still fits an int32; the sum with h_part takes 33 bits.
  * Section 4 of docs/arithmetic.md. Here c -2^31 ... 2^31 - 1, weight -2^15 ... 2^15 - 1, shift 0 ... 46. */
 static inline int32_t qrnn_peephole(int32_t c, int32_t weight, uint32_t shift)
 {
@@ -155,7 +156,7 @@ static inline int32_t qrnn_peephole(int32_t c, int32_t weight, uint32_t shift)
         INT64_C(1073741824));
 }
 
-/* (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62).
+/* Return (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62).
  * count is F, 1 ... 32767; total is S, or 0 for RMS normalization; squares is Q. shift is even, with F^2 * 2^shift <= 2^31, and
  * epsilon is F^2 times the real one in units of 2^(-shift - 2 * in_frac), 0 ... 2^61 - 1. By Cauchy and Schwarz F * Q >= S^2. The
  * result is below 1 only where all x_k are equal (or 0, for RMS) and epsilon is 0; each F * x_k - S is 0 then, and the output is
@@ -169,7 +170,7 @@ static inline int64_t qrnn_norm_variance(int32_t count, int32_t total, int64_t s
     return (v < INT64_C(1)) ? INT64_C(1) : v;
 }
 
-/* The j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1.
+/* Return the j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1.
  * Section 5 of docs/arithmetic.md. Here variance 1 ... 2^62 - 1. */
 static inline int32_t qrnn_norm_exponent(int64_t variance)
 {
@@ -185,11 +186,10 @@ static inline int32_t qrnn_norm_exponent(int64_t variance)
     return ((((by32 + by16) + by8) + by4) + by2) >> 1U;
 }
 
-/* 2^(16+j) / sqrt(variance), j its norm_exponent: round(2^27 / sqrt(m)), halves up, of the 24 bits m of variance from its leading
- * one on.
- * m = floor(variance * 4^(11-j)) lies in [2^22, 2^24), the result in [2^15, 2^16]. It is the nearest whole number for every m, by
- * whatever way it is found: here three Newton steps from a line, t -> t + t * (1 - t^2 * m / 2^62) / 2 towards 2^31 / sqrt(m),
- * which end within 2 units below it, and one comparison. t^2 * m stays below 2^63.
+/* Return 2^(16+j) / sqrt(variance), where j is its norm_exponent: round(2^27 / sqrt(m)), halves up.
+ * m = floor(variance * 4^(11-j)), the 24 bits of variance from its leading one on, lies in [2^22, 2^24), the result in [2^15,
+ * 2^16]. It is the nearest whole number for every m, by whatever way it is found: here three Newton steps from a line, t -> t + t *
+ * (1 - t^2 * m / 2^62) / 2 towards 2^31 / sqrt(m), which end within 2 units below it, and one comparison. t^2 * m stays below 2^63.
  * Section 5 of docs/arithmetic.md. Here variance 1 ... 2^62 - 1, exponent 0 ... 30. exponent is that of variance. The bounds of t,
  * of t * t * m and of r are those of every m. */
 static inline int32_t qrnn_norm_scale(int64_t variance, int32_t exponent)
@@ -205,11 +205,11 @@ static inline int32_t qrnn_norm_scale(int64_t variance, int32_t exponent)
     return ((((int64_t)odd * odd) * m) > INT64_C(72057594037927936)) ? r : (r + 1);
 }
 
-/* gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
+/* Return gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
  * x int16; gain int16; bias int32 with 8 more fraction bits than the output; count, total as in norm_variance; scale and exponent
- * the row's. exponent + gain_shift >= 0 unless F * x - S is 0: whoever makes the parameters sees to it. The product is below 2^62,
- * so that a shift of more than 62 would change nothing. Cutting it off before the bias is added changes nothing either:
- * floor((floor(p / 2^k) + b) / 2^8) = floor((p + b * 2^k) / 2^(k+8)).
+ * are those of the row. exponent + gain_shift >= 0 unless F * x - S is 0, which the conversion and the checks of a model make sure
+ * of. The product is below 2^62, so that a shift of more than 62 would change nothing. Cutting it off before the bias is added
+ * changes nothing either: floor((floor(p / 2^k) + b) / 2^8) = floor((p + b * 2^k) / 2^(k+8)).
  * Section 5 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, count 1 ... 2^15 - 1, total -1073709056 ... 1073709056,
  * scale 2^15 ... 2^16, exponent 0 ... 30, gain -2^15 ... 2^15 - 1, gain_shift -128 ... 127, bias -2^31 ... 2^31 - 1. */
 static inline int32_t qrnn_normalize(int32_t x, int32_t count, int32_t total, int32_t scale, int32_t exponent, int32_t gain,

@@ -8,7 +8,7 @@
 
 #include "qrnn_lanes.h"
 
-/* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
+/* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * segment_bits 0 ... 15; table reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x <= 32767, 2^(16 - segment_bits) + 1
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
  * int32.
@@ -22,7 +22,7 @@ static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *ta
     return qrnn_lanes_add(from, qrnn_lanes_shift_right_round(qrnn_lanes_multiply(qrnn_lanes_subtract(to, from), fraction), 15U));
 }
 
-/* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
+/* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^16 - 1, entries of table -2^15 ... 2^15, segment_bits 0 ... 15. */
 static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *table, uint32_t segment_bits)
 {
@@ -34,7 +34,7 @@ static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *ta
 }
 
 #if defined(QRNN_USE_CUT)
-/* y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
+/* Return y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
  * offset 0 or +-2^14. A negative one gives |offset| - sign(x) * p: exactly 1 - f for the f of the positive offset, which entries of
  * the opposite sign would not, since halves are rounded up whatever the sign. cut 0 ... 32767 clips the argument.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15,
@@ -50,7 +50,7 @@ static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
         : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
 }
 #else
-/* y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
+/* Return y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15, cut = 0,
  * entries of table -2^15 ... 2^15 - 1. */
 static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
@@ -64,7 +64,7 @@ static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
 }
 #endif
 
-/* clamp(round((x * slope + intercept) / 2^shift), low, high) for an int16 x; |x * slope + intercept| + 2^shift < 2^31.
+/* Return clamp(round((x * slope + intercept) / 2^shift), low, high) for an int16 x; |x * slope + intercept| + 2^shift < 2^31.
  * Section 3 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, slope -(2^15 - 1) ... 2^15 - 1, intercept -2^31 ... 2^31 - 1,
  * shift 0 ... 15, low -2^15 ... 2^15, high -2^15 ... 2^15. |x * slope + intercept| + 2^15 < 2^31 is checked for every gate
  * function.
@@ -81,7 +81,7 @@ static inline qrnn_lanes qrnn_evaluate_ramp(const qrnn_gate *gate, qrnn_lanes x)
         qrnn_lanes_all(slope)), qrnn_lanes_all(intercept)), shift), low), high);
 }
 
-/* p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768.
+/* Return p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768.
  * -32768 <= lowest <= highest <= 32767; entries within +-32768.
  * Section 3 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, lowest -2^15 ... 2^15 - 1, highest -2^15 ... 2^15 - 1,
  * segment_bits 0 ... 15, entries of table -2^15 ... 2^15. */
@@ -95,7 +95,7 @@ static inline qrnn_lanes qrnn_evaluate_table(const qrnn_gate *gate, qrnn_lanes x
         segment_bits);
 }
 
-/* below where x <= threshold, else min(x * slope + intercept, high), for an int16 x; |x * slope + intercept| < 2^31.
+/* Return below where x <= threshold, else min(x * slope + intercept, high), for an int16 x; |x * slope + intercept| < 2^31.
  * Section 3 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, threshold -2^15 ... 2^15 - 1, slope -(2^15 - 1) ... 2^15 - 1,
  * intercept -2^31 ... 2^31 - 1, high -2^15 ... 2^15, below -2^15 ... 2^15. |x * slope + intercept| < 2^31 is checked for every gate
  * function.
@@ -112,7 +112,7 @@ static inline qrnn_lanes qrnn_evaluate_threshold(const qrnn_gate *gate, qrnn_lan
     return qrnn_lanes_choose(x16, threshold, below, qrnn_lanes_min(line, high));
 }
 
-/* x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated.
+/* Return x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated.
  * Section 2 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, from_frac 0 ... 15, to_frac 0 ... 15.
  * saturate16 is left to the gate function, which saturates its argument itself. */
 static inline qrnn_lanes qrnn_align16_argument(qrnn_lanes x, uint32_t from_frac, uint32_t to_frac)
@@ -121,7 +121,7 @@ static inline qrnn_lanes qrnn_align16_argument(qrnn_lanes x, uint32_t from_frac,
         - to_frac);
 }
 
-/* Both partial sums added, then saturated once: int16 in the gate's input format.
+/* Add both partial sums, then saturate once: int16 in the gate's input format.
  * Section 4 of docs/arithmetic.md. Here x_part -(2^30 - 1) ... 2^30 - 1, h_part -(2^30 - 1) ... 2^30 - 1.
  * saturate16_shifted is left to the gate function, which saturates its argument itself. */
 static inline qrnn_lanes qrnn_preactivation(qrnn_lanes x_part, qrnn_lanes h_part)
@@ -130,7 +130,7 @@ static inline qrnn_lanes qrnn_preactivation(qrnn_lanes x_part, qrnn_lanes h_part
 }
 
 #if defined(QRNN_UNIT_GATES)
-/* GRU with linear_before_reset = 1: pre-activation of n, W*x + r*(R*h + b), one rounding, one saturation.
+/* Return the pre-activation of a GRU's n with linear_before_reset = 1: W*x + r*(R*h + b), with one rounding and one saturation.
  * Section 4 of docs/arithmetic.md. Here x_part -(2^30 - 1) ... 2^30 - 1, h_part -(2^30 - 1) ... 2^30 - 1, r 0 ... 2^15,
  * r_frac = 15.
  * saturate16_shifted is left to the gate function, which saturates its argument itself. */
@@ -140,7 +140,7 @@ static inline qrnn_lanes qrnn_candidate_after_reset(qrnn_lanes x_part, qrnn_lane
     return qrnn_lanes_add(x_part, qrnn_lanes_multiply_q15(h_part, r));
 }
 #else
-/* GRU with linear_before_reset = 1: pre-activation of n, W*x + r*(R*h + b), one rounding, one saturation.
+/* Return the pre-activation of a GRU's n with linear_before_reset = 1: W*x + r*(R*h + b), with one rounding and one saturation.
  * Section 4 of docs/arithmetic.md. Here x_part -(2^30 - 1) ... 2^30 - 1, h_part -(2^30 - 1) ... 2^30 - 1, r -2^15 ... 2^15,
  * r_frac 0 ... 15.
  * saturate16_shifted is left to the gate function, which saturates its argument itself. */
@@ -150,7 +150,7 @@ static inline qrnn_lanes qrnn_candidate_after_reset(qrnn_lanes x_part, qrnn_lane
 }
 #endif
 
-/* GRU with linear_before_reset = 0: the matvec operand of r*h, rounded once from the full product.
+/* Return the operand of r*h of a GRU with linear_before_reset = 0, rounded once from the full product.
  * Section 4 of docs/arithmetic.md. Here r -2^15 ... 2^15, h -(2^15 - 1) ... 2^15 - 1, r_frac 0 ... 15, shift 0 ... 15,
  * limit 1 ... 2^15 - 1. */
 static inline qrnn_lanes qrnn_reset_operand(qrnn_lanes r, qrnn_lanes h, uint32_t r_frac, uint32_t shift, int32_t limit)
@@ -158,7 +158,7 @@ static inline qrnn_lanes qrnn_reset_operand(qrnn_lanes r, qrnn_lanes h, uint32_t
     return qrnn_lanes_max(qrnn_lanes_min(qrnn_lanes_shift_right_round(qrnn_lanes_multiply(r, h), r_frac + shift), limit), -limit);
 }
 
-/* f = 1 - i, exactly; i_frac fraction bits.
+/* Return f = 1 - i, exactly; i_frac fraction bits.
  * Section 4 of docs/arithmetic.md. Here i -2^15 ... 2^15, i_frac 0 ... 15. */
 static inline qrnn_lanes qrnn_coupled_forget(qrnn_lanes i, uint32_t i_frac)
 {
@@ -166,7 +166,8 @@ static inline qrnn_lanes qrnn_coupled_forget(qrnn_lanes i, uint32_t i_frac)
 }
 
 #if defined(QRNN_UNIT_GATES)
-/* c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ... 30.
+/* Return c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ...
+ * 30.
  * Section 4 of docs/arithmetic.md. Here i -2^15 ... 2^15, f 0 ... 2^15, g -2^15 ... 2^15, c -2^31 ... 2^31 - 1, f_frac = 15,
  * product_shift 0 ... 30. */
 static inline qrnn_lanes qrnn_lstm_cell_state(qrnn_lanes i, qrnn_lanes f, qrnn_lanes g, qrnn_lanes c, uint32_t f_frac,
@@ -177,7 +178,8 @@ static inline qrnn_lanes qrnn_lstm_cell_state(qrnn_lanes i, qrnn_lanes f, qrnn_l
         product_shift));
 }
 #else
-/* c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ... 30.
+/* Return c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ...
+ * 30.
  * Section 4 of docs/arithmetic.md. Here i -2^15 ... 2^15, f -2^15 ... 2^16, g -2^15 ... 2^15, c -2^31 ... 2^31 - 1,
  * f_frac 0 ... 15, product_shift 0 ... 30. */
 static inline qrnn_lanes qrnn_lstm_cell_state(qrnn_lanes i, qrnn_lanes f, qrnn_lanes g, qrnn_lanes c, uint32_t f_frac,
@@ -188,7 +190,7 @@ static inline qrnn_lanes qrnn_lstm_cell_state(qrnn_lanes i, qrnn_lanes f, qrnn_l
 }
 #endif
 
-/* c as the int16 argument of the output activation; shift = c_frac - in_frac >= 0. The cell's saturation.
+/* Return c as the int16 argument of the output activation, saturated; shift = c_frac - in_frac >= 0.
  * Section 4 of docs/arithmetic.md. Here c -2^31 ... 2^31 - 1, shift 0 ... 23.
  * saturate16 is left to the gate function, which saturates its argument itself. */
 static inline qrnn_lanes qrnn_lstm_output_argument(qrnn_lanes c, uint32_t shift)
@@ -196,7 +198,7 @@ static inline qrnn_lanes qrnn_lstm_output_argument(qrnn_lanes c, uint32_t shift)
     return qrnn_lanes_shift_right_round_full(c, shift);
 }
 
-/* h = o * activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 ... 30.
+/* Return h = o * activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 ... 30.
  * Section 4 of docs/arithmetic.md. Here o -2^15 ... 2^15, activated_c -2^15 ... 2^15, shift 0 ... 30. */
 static inline qrnn_lanes qrnn_lstm_hidden_state(qrnn_lanes o, qrnn_lanes activated_c, uint32_t shift)
 {
@@ -204,8 +206,8 @@ static inline qrnn_lanes qrnn_lstm_hidden_state(qrnn_lanes o, qrnn_lanes activat
 }
 
 #if defined(QRNN_UNIT_GATES)
-/* h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0.
- * For z in [0, 1] a convex combination of two values within +-32767, which cannot saturate.
+/* Return h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0.
+ * For z in [0, 1] this is a convex combination of two values within +-32767, which cannot saturate.
  * Section 4 of docs/arithmetic.md. Here z 0 ... 2^15, n -(2^15 - 1) ... 2^15 - 1, h -(2^15 - 1) ... 2^15 - 1, z_frac = 15,
  * n_shift 0 ... 15. z lies in [0, 1]: the blend is 2^15 times a mean of n and h. */
 static inline qrnn_lanes qrnn_gru_hidden_state(qrnn_lanes z, qrnn_lanes n, qrnn_lanes h, uint32_t z_frac, uint32_t n_shift)
@@ -216,7 +218,7 @@ static inline qrnn_lanes qrnn_gru_hidden_state(qrnn_lanes z, qrnn_lanes n, qrnn_
     return qrnn_lanes_shift_right_round(blend, 15U);
 }
 #else
-/* h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0.
+/* Return h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0.
  * Section 4 of docs/arithmetic.md. Here z -2^15 ... 2^15, n -2^15 ... 2^15, h -(2^15 - 1) ... 2^15 - 1, z_frac 0 ... 15,
  * n_shift 0 ... 15. */
 static inline qrnn_lanes qrnn_gru_hidden_state(qrnn_lanes z, qrnn_lanes n, qrnn_lanes h, uint32_t z_frac, uint32_t n_shift)
@@ -226,7 +228,7 @@ static inline qrnn_lanes qrnn_gru_hidden_state(qrnn_lanes z, qrnn_lanes n, qrnn_
 }
 #endif
 
-/* h = f(pre-activation), taken from the function's fraction bits; shift = out_frac - h_frac >= 0.
+/* Return h = f(pre-activation), rounded from the function's fraction bits to those of h; shift = out_frac - h_frac >= 0.
  * Section 4 of docs/arithmetic.md. Here activated -2^15 ... 2^15, shift 0 ... 15. */
 static inline qrnn_lanes qrnn_rnn_hidden_state(qrnn_lanes activated, uint32_t shift)
 {

@@ -37,7 +37,7 @@ static inline int64_t qrnn_wide_floor_modulo(int64_t a, int64_t b)
     return ((rest != 0) && ((rest < 0) != (b < 0))) ? (rest + b) : rest;
 }
 
-/* |x|. Not by -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative. */
+/* Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative. */
 static inline int64_t qrnn_wide_magnitude(int64_t x)
 {
     return (x < 0) ? (0 - x) : x;
@@ -67,25 +67,25 @@ static inline int64_t qrnn_wide_saturate16_shifted(int64_t x, int64_t left_shift
     return qrnn_wide_saturate(x, (INT64_C(-32768)) >> left_shift, 32767 >> left_shift) * (INT64_C(1) << left_shift);
 }
 
-/* round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0. */
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0. */
 static inline int64_t qrnn_wide_shift_right_round(int64_t x, int64_t shift)
 {
     return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
 }
 
-/* round(acc * 2^left_shift * multiplier / 2^32), halves up: the one requantization of the contract. */
+/* Return round(acc * 2^left_shift * multiplier / 2^32), halves up: the one requantization of the contract. */
 static inline int64_t qrnn_wide_requantize(int64_t acc, int64_t multiplier, int64_t left_shift)
 {
     return (((acc * (INT64_C(1) << left_shift)) * multiplier) + INT64_C(2147483648)) >> 32;
 }
 
-/* round(x * q15 / 2^15), halves up; x int32, q15 in [-32768, 32768], a Q0.15 factor. */
+/* Return round(x * q15 / 2^15), halves up; x int32, q15 in [-32768, 32768], a Q0.15 factor. */
 static inline int64_t qrnn_wide_multiply_q15(int64_t x, int64_t q15)
 {
     return qrnn_wide_shift_right_round(x * q15, 15);
 }
 
-/* x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated. */
+/* Return x, int16 with from_frac fraction bits, as int16 with to_frac: rounded half up, or shifted left and saturated. */
 static inline int64_t qrnn_wide_align16(int64_t x, int64_t from_frac, int64_t to_frac)
 {
     if (to_frac >= from_frac) {
@@ -94,19 +94,20 @@ static inline int64_t qrnn_wide_align16(int64_t x, int64_t from_frac, int64_t to
     return qrnn_wide_shift_right_round(x, from_frac - to_frac);
 }
 
-/* sat16(round((a * 2^a_shift + b * 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once. */
+/* Return sat16(round((a * 2^a_shift + b * 2^b_shift) / 2^out_shift)): two int16 brought to the finer format, added, rounded once. */
 static inline int64_t qrnn_wide_add16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t out_shift)
 {
     return qrnn_wide_saturate16(qrnn_wide_shift_right_round((a * (INT64_C(1) << a_shift)) + (b * (INT64_C(1) << b_shift)), out_shift));
 }
 
-/* The matvec operand of an int16: clamp(round(x / 2^shift), +-limit); limit 127 for int8, at most 32767 for int16. */
+/* Return the operand of a matrix product for an int16: clamp(round(x / 2^shift), +-limit); limit 127 for int8, at most 32767 for
+ * int16. */
 static inline int64_t qrnn_wide_to_operand(int64_t x, int64_t shift, int64_t limit)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(x, shift), 0 - limit, limit);
 }
 
-/* p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits. */
+/* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits. */
 static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table, int64_t segment_bits)
 {
     int64_t k = x >> segment_bits;
@@ -114,7 +115,7 @@ static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table
     return (int64_t)table[k] + qrnn_wide_multiply_q15((int64_t)table[k + 1] - (int64_t)table[k], fraction);
 }
 
-/* y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767. */
+/* Return y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767. */
 static inline int64_t qrnn_wide_evaluate_odd(int64_t x, int64_t offset, int64_t segment_bits, int64_t cut, const int32_t *table)
 {
     int64_t p = qrnn_wide_piecewise_linear(qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767 - cut), table, segment_bits);
@@ -122,20 +123,20 @@ static inline int64_t qrnn_wide_evaluate_odd(int64_t x, int64_t offset, int64_t 
     return (offset < 0) ? (0 - y) : y;
 }
 
-/* clamp(round((x * slope + intercept) / 2^shift), low, high) for an int16 x; |x * slope + intercept| + 2^shift < 2^31. */
+/* Return clamp(round((x * slope + intercept) / 2^shift), low, high) for an int16 x; |x * slope + intercept| + 2^shift < 2^31. */
 static inline int64_t qrnn_wide_evaluate_ramp(int64_t x, int64_t slope, int64_t intercept, int64_t shift, int64_t low, int64_t high)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round((x * slope) + intercept, shift), low, high);
 }
 
-/* p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768. */
+/* Return p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768. */
 static inline int64_t qrnn_wide_evaluate_table(int64_t x, int64_t lowest, int64_t highest, int64_t segment_bits,
                                                const int32_t *table)
 {
     return qrnn_wide_piecewise_linear(qrnn_wide_saturate(x, lowest, highest) + INT64_C(32768), table, segment_bits);
 }
 
-/* below where x <= threshold, else min(x * slope + intercept, high), for an int16 x; |x * slope + intercept| < 2^31. */
+/* Return below where x <= threshold, else min(x * slope + intercept, high), for an int16 x; |x * slope + intercept| < 2^31. */
 static inline int64_t qrnn_wide_evaluate_threshold(int64_t x, int64_t threshold, int64_t slope, int64_t intercept, int64_t high,
                                                    int64_t below)
 {
@@ -143,7 +144,7 @@ static inline int64_t qrnn_wide_evaluate_threshold(int64_t x, int64_t threshold,
     return (x <= threshold) ? below : ((line > high) ? high : line);
 }
 
-/* Gate function row at x, an int16. */
+/* Return the value of gate function row at x, an int16. */
 static inline int64_t qrnn_wide_evaluate(int64_t x, const int32_t *params, const int32_t *tables)
 {
     if (params[0] == 0) {
@@ -158,7 +159,7 @@ static inline int64_t qrnn_wide_evaluate(int64_t x, const int32_t *params, const
     return qrnn_wide_evaluate_ramp(x, params[3], params[4], params[5], params[6], params[7]);
 }
 
-/* exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments. */
+/* Return exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments. */
 static inline int64_t qrnn_wide_exp_weight(int64_t d, int64_t frac, const int32_t *table)
 {
     if (frac > 11) {
@@ -169,81 +170,82 @@ static inline int64_t qrnn_wide_exp_weight(int64_t d, int64_t frac, const int32_
     return qrnn_wide_piecewise_linear(qrnn_wide_saturate(d, 0, 32767), table, 8);
 }
 
-/* round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31. */
+/* Return round(2^14 * weight / total), halves up: one probability in Q1.14; weight <= 2^15, 0 < total < 2^31. */
 static inline int64_t qrnn_wide_softmax_divide(int64_t weight, int64_t total)
 {
     return qrnn_wide_floor_divide((weight * INT64_C(32768)) + total, 2 * total);
 }
 
-/* Both partial sums added, then saturated once: int16 in the gate's input format. */
+/* Add both partial sums, then saturate once: int16 in the gate's input format. */
 static inline int64_t qrnn_wide_preactivation(int64_t x_part, int64_t h_part, int64_t pre_shift)
 {
     return qrnn_wide_saturate16_shifted(x_part + h_part, pre_shift);
 }
 
-/* The cell's part of a pre-activation, weight * c, in the partial sums' format, within +-2^30; weight int16, shift 0 ... 46. */
+/* Return the cell's part of a pre-activation, weight * c, in the partial sums' format, within +-2^30; weight int16, shift 0 ... 46. */
 static inline int64_t qrnn_wide_peephole(int64_t c, int64_t weight, int64_t shift)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(c * weight, shift), INT64_C(-1073741824), INT64_C(1073741824));
 }
 
-/* GRU with linear_before_reset = 1: pre-activation of n, W*x + r*(R*h + b), one rounding, one saturation. */
+/* Return the pre-activation of a GRU's n with linear_before_reset = 1: W*x + r*(R*h + b), with one rounding and one saturation. */
 static inline int64_t qrnn_wide_candidate_after_reset(int64_t x_part, int64_t h_part, int64_t r, int64_t r_frac, int64_t pre_shift)
 {
     return qrnn_wide_saturate16_shifted(x_part + qrnn_wide_shift_right_round(h_part * r, r_frac), pre_shift);
 }
 
-/* GRU with linear_before_reset = 0: the matvec operand of r*h, rounded once from the full product. */
+/* Return the operand of r*h of a GRU with linear_before_reset = 0, rounded once from the full product. */
 static inline int64_t qrnn_wide_reset_operand(int64_t r, int64_t h, int64_t r_frac, int64_t shift, int64_t limit)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(r * h, r_frac + shift), 0 - limit, limit);
 }
 
-/* f = 1 - i, exactly; i_frac fraction bits. */
+/* Return f = 1 - i, exactly; i_frac fraction bits. */
 static inline int64_t qrnn_wide_coupled_forget(int64_t i, int64_t i_frac)
 {
     return (INT64_C(1) << i_frac) - i;
 }
 
-/* c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ... 30. */
+/* Return c' = sat32(round(f*c) + round(i*g)), each rounded to c's fraction bits; product_shift = i_frac + g_frac - c_frac, 0 ...
+ * 30. */
 static inline int64_t qrnn_wide_lstm_cell_state(int64_t i, int64_t f, int64_t g, int64_t c, int64_t f_frac, int64_t product_shift)
 {
     return qrnn_wide_saturate32(qrnn_wide_shift_right_round(c * f, f_frac) + qrnn_wide_shift_right_round(i * g, product_shift));
 }
 
-/* c as the int16 argument of the output activation; shift = c_frac - in_frac >= 0. The cell's saturation. */
+/* Return c as the int16 argument of the output activation, saturated; shift = c_frac - in_frac >= 0. */
 static inline int64_t qrnn_wide_lstm_output_argument(int64_t c, int64_t shift)
 {
     return qrnn_wide_saturate16(qrnn_wide_shift_right_round(c, shift));
 }
 
-/* h = o * activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 ... 30. */
+/* Return h = o * activation(c) in one rounding; shift = o_frac + out_frac - h_frac, 0 ... 30. */
 static inline int64_t qrnn_wide_lstm_hidden_state(int64_t o, int64_t activated_c, int64_t shift)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(o * activated_c, shift), -32767, 32767);
 }
 
-/* h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0. */
+/* Return h' = z*h + (1 - z)*n with one rounding; n is first rounded to h's fraction bits, n_shift = n_frac - h_frac >= 0. */
 static inline int64_t qrnn_wide_gru_hidden_state(int64_t z, int64_t n, int64_t h, int64_t z_frac, int64_t n_shift)
 {
     int64_t blend = (z * h) + (((INT64_C(1) << z_frac) - z) * qrnn_wide_shift_right_round(n, n_shift));
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(blend, z_frac), -32767, 32767);
 }
 
-/* h = f(pre-activation), taken from the function's fraction bits; shift = out_frac - h_frac >= 0. */
+/* Return h = f(pre-activation), rounded from the function's fraction bits to those of h; shift = out_frac - h_frac >= 0. */
 static inline int64_t qrnn_wide_rnn_hidden_state(int64_t activated, int64_t shift)
 {
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(activated, shift), -32767, 32767);
 }
 
-/* (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62). */
+/* Return (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62). */
 static inline int64_t qrnn_wide_norm_variance(int64_t count, int64_t total, int64_t squares, int64_t shift, int64_t epsilon)
 {
     int64_t v = (((count * squares) - (total * total)) * (INT64_C(1) << shift)) + epsilon;
     return (v < 1) ? 1 : v;
 }
 
-/* The j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1. */
+/* Return the j with 4^j <= variance < 4^(j+1), 0 ... 30; variance 1 ... 2^62 - 1. */
 static inline int64_t qrnn_wide_norm_exponent(int64_t variance)
 {
     int64_t by32 = (variance < INT64_C(4294967296)) ? 0 : 32;
@@ -258,8 +260,7 @@ static inline int64_t qrnn_wide_norm_exponent(int64_t variance)
     return ((((by32 + by16) + by8) + by4) + by2) >> 1;
 }
 
-/* 2^(16+j) / sqrt(variance), j its norm_exponent: round(2^27 / sqrt(m)), halves up, of the 24 bits m of variance from its leading
- * one on. */
+/* Return 2^(16+j) / sqrt(variance), where j is its norm_exponent: round(2^27 / sqrt(m)), halves up. */
 static inline int64_t qrnn_wide_norm_scale(int64_t variance, int64_t exponent)
 {
     int64_t shift = 60 - (2 * exponent);
@@ -273,7 +274,7 @@ static inline int64_t qrnn_wide_norm_scale(int64_t variance, int64_t exponent)
     return (((odd * odd) * m) > INT64_C(72057594037927936)) ? r : (r + 1);
 }
 
-/* gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16. */
+/* Return gain * (F * x - S) * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16. */
 static inline int64_t qrnn_wide_normalize(int64_t x, int64_t count, int64_t total, int64_t scale, int64_t exponent, int64_t gain,
                                           int64_t gain_shift, int64_t bias)
 {

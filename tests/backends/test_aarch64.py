@@ -308,7 +308,7 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
         "dense", (*fixed, at_operands, row, *out, groups, byte_parts, program.place(sums)), vectors, 0, len(params)
     )
     program.run(executables(STEPS["rnn"], KernelVariant(True)))
-    want = create_engine("reference", model).dense(layer, x)
+    want = create_engine("reference", model).rows(layer, x)
     np.testing.assert_array_equal(results[:vectors, :rows], want)
 
 

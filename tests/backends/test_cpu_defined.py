@@ -115,7 +115,7 @@ def test_rows_are_those_of_plain_python(isas: tuple[str, ...], features: int, ro
     layer = difference(rng, features, shift)
     model = model_of((layer,), {"x": features, "d": features})
     x = ends(rng, -32768, 32767, rows, features).astype(np.int16)
-    want = create_engine("reference", model).row_loops(layer, x)
+    want = create_engine("reference", model).rows(layer, x)
     for engine in engines(model, isas):
         assert isinstance(engine.layer_runs["d"], DefinedRows)
         for given_rows in (x, np.asfortranarray(x)):

@@ -362,3 +362,26 @@ def test_constants_that_leave_float64() -> None:
         return g.node("MatMul", [y, square])
 
     refused(body(build), "NaN or infinity", error=ModelFileError)
+
+
+@pytest.mark.parametrize("name", ["lengths", "labels"])
+@pytest.mark.parametrize("kind", ["features", "tokens", "state", "lengths"])
+def test_an_input_with_a_reserved_name(kind: str, name: str) -> None:
+    """Arrays of this name beside the inputs mean something else; only the model's own lengths may be called so."""
+    g = Graph()
+    if kind == "tokens":
+        x = g.node("Gather", [g.random(7, 4), g.input(name, ["n", "t"], TensorProto.INT64)])
+    else:
+        x = g.input(name if kind == "features" else "x", ["n", "t", 4])
+    more = {}
+    if kind == "state":
+        more["h"] = g.input(name, [1, "n", 5])
+    if kind == "lengths":
+        more["lengths"] = g.input(name, ["n"], TensorProto.INT32)
+    y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 5, **more)[0]
+    g.node("Transpose", [g.axes_op("Squeeze", y, [1])], ["y"], perm=[1, 0, 2])
+    g.output("y")
+    if (kind, name) == ("lengths", "lengths"):
+        assert [i.name for i in import_model(g.model(), "test").inputs] == ["x", "lengths"]
+    else:
+        refused(g.model(), f"input '{name}'", "lengths and labels are reserved", "rename the input in the graph")

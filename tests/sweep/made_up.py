@@ -16,7 +16,7 @@ from gpu_check.sweep_jobs import Case, cases, jobs
 
 from qrnn.backends.cuda.costs import NAMES, Constants, costs_of
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.plan import Plan, work_of
+from qrnn.backends.cuda.plan import StepPlan, work_of
 from qrnn.backends.cuda.proofs import code_digest
 
 H100 = Device("Made-up H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
@@ -40,7 +40,7 @@ class Runner:
     def prepare(self, *_: Any) -> None:
         """Compiles nothing."""
 
-    def run(self, case: Case, plan: Plan) -> Timing:
+    def run(self, case: Case, plan: StepPlan) -> Timing:
         cycles = work_of(plan, case.layout, case.batch, H100).cycles(self.prices)
         us = cycles / MEGAHERTZ * float(np.exp(self.noise * self.rng.normal()))
         return Timing(True, us, (2, 8), self.noise, (plan.kind,))

@@ -19,7 +19,7 @@ from gpu_check.sweep_jobs import BATCHES, CLOSE, FARTHEST, HIDDEN, Case, Job, ca
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH, Kind, ProductKind, StepKind
-from qrnn.backends.cuda.plan import Plan, plans
+from qrnn.backends.cuda.plan import StepPlan, plans
 
 H100 = Device("Made-up H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
 COSTS = costs_of((9, 0))
@@ -46,13 +46,13 @@ class Runner:
         self.failing: set[StepKind] = set()
         self.works = True
 
-    def prepare(self, kind: StepKind, case: Case, plan: Plan) -> None:
+    def prepare(self, kind: StepKind, case: Case, plan: StepPlan) -> None:
         self.clock.now += self.compile_seconds
         self.done.append(("compiled", kind))
         if kind in self.failing:
             raise RuntimeError("CUDA_ERROR\nof the driver")
 
-    def run(self, case: Case, plan: Plan) -> Timing:
+    def run(self, case: Case, plan: StepPlan) -> Timing:
         self.clock.now += self.run_seconds
         self.done.append(("ran", plan.kind))
         kinds: tuple[Kind, ...] = (PRODUCT, plan.kind)

@@ -13,7 +13,7 @@ from qrnn.backends.cuda.choice import choose_plan
 from qrnn.backends.cuda.costs import costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import BLOCK
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 from qrnn.model.parts import IndexArray
@@ -139,7 +139,7 @@ class Facts:
         grid = {int(blocks): float(us) for blocks, us in latency.get("grid_barrier_us", {}).items()}
         return cls(device, megahertz, latency.get("block_barrier_us", {}).get("256"), grid)
 
-    def barrier_us(self, plan: Plan) -> float:
+    def barrier_us(self, plan: StepPlan) -> float:
         """Return the µs that a plan's blocks take to meet; 0 where none was measured.
 
         They are those of the least number of blocks measured that is not smaller.
@@ -166,7 +166,7 @@ class Floor:
         return self.barrier + max(self.reading, self.arithmetic)
 
 
-def plan_of(spec: Spec, device: Device) -> Plan | None:
+def plan_of(spec: Spec, device: Device) -> StepPlan | None:
     """Return how qrnn runs a row, with operands of 8 bits; None stands for the general kernel."""
     layout = Layout(CODES[spec.cell], GATES[spec.cell], spec.hidden, 1)
     return choose_plan(layout, spec.batch, device, Tuning(unproved=True)).plan

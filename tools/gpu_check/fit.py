@@ -20,7 +20,7 @@ from gpu_check.adopt import part_results, read_results
 from qrnn.backends.cuda.costs import NAMES, Constants, Costs, Work, costs_of, costs_path
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import StepKind
-from qrnn.backends.cuda.plan import Layout, Plan, work_of
+from qrnn.backends.cuda.plan import Layout, StepPlan, work_of
 from qrnn.backends.cuda.proofs import kind_of
 from qrnn.backends.cuda.records import DATA, as_json, capability_of, checked, require
 from qrnn.errors import BackendError
@@ -58,7 +58,7 @@ class Measured:
 
     layout: Layout
     batch: int
-    plan: Plan
+    plan: StepPlan
     work: Work
     cycles: float
 
@@ -235,7 +235,7 @@ def _measured(where: str, run: Any, device: Device, megahertz: float) -> Measure
     if not isinstance(kind, StepKind):
         raise BackendError(f"{where}: kernel is not of steps")
     layout = Layout(kind.cell, kind.gates, found["hidden"], kind.operand_bytes)
-    plan = Plan(
+    plan = StepPlan(
         kind,
         found["unit_blocks"],
         found["batch_blocks"],

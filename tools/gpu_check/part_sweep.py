@@ -15,7 +15,7 @@ from gpu_check.sweep_jobs import COMPILE_SECONDS, RUN_SECONDS, Case, Job, cases,
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import Kind, StepKind
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import StepPlan
 from qrnn.backends.cuda.proofs import Evidence, kind_record
 
 ORDER = 60
@@ -59,10 +59,10 @@ class Timing:
 class Runner(Protocol):
     """Runs a plan on a device."""
 
-    def prepare(self, kind: StepKind, case: Case, plan: Plan) -> None:
+    def prepare(self, kind: StepKind, case: Case, plan: StepPlan) -> None:
         """Compile the kernel."""
 
-    def run(self, case: Case, plan: Plan) -> Timing:
+    def run(self, case: Case, plan: StepPlan) -> Timing:
         """Verify and time a plan."""
 
     def alive(self) -> bool:
@@ -133,7 +133,7 @@ class Sweep:
         """Return the time of the longest of the last runs."""
         return max(self.run_seconds[-20:], default=RUN_SECONDS)
 
-    def _record(self, case: Case, plan: Plan, timing: Timing) -> dict[str, Any]:
+    def _record(self, case: Case, plan: StepPlan, timing: Timing) -> dict[str, Any]:
         return _run_record(case, plan) | {
             "estimate_us": plan.cycles / self.megahertz,
             "us_per_step": timing.us_per_step,
@@ -142,7 +142,7 @@ class Sweep:
             "exact": timing.exact,
         }
 
-    def result(self, wanted: list[Job], waiting: dict[int, list[tuple[Case, Plan]]]) -> dict[str, Any]:
+    def result(self, wanted: list[Job], waiting: dict[int, list[tuple[Case, StepPlan]]]) -> dict[str, Any]:
         """Return what the part writes."""
         return {
             "device": vars(self.device) | {"megahertz": self.megahertz},
@@ -159,7 +159,7 @@ class Sweep:
         }
 
 
-def _run_record(case: Case, plan: Plan) -> dict[str, Any]:
+def _run_record(case: Case, plan: StepPlan) -> dict[str, Any]:
     return {
         "cell": case.cell,
         "hidden": case.hidden,

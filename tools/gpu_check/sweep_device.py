@@ -23,7 +23,7 @@ from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.kernel_variants import Kind, ProductKind, StepKind
 from qrnn.backends.cuda.kinds.recurrent import FusedSteps
 from qrnn.backends.cuda.lengths import Lengths
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import StepPlan
 from qrnn.backends.cuda.proofs import watched_kernels
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import upload
@@ -80,13 +80,13 @@ class DeviceRunner:
     def __init__(self, device: Device, dry_run: bool) -> None:
         self.device, self.dry_run = device, dry_run
 
-    def prepare(self, kind: StepKind, case: Case, plan: Plan) -> None:
+    def prepare(self, kind: StepKind, case: Case, plan: StepPlan) -> None:
         """Compile the kernel by its first run."""
         self._exact(case, plan)
         if not SIMULATED:
             cuda.synchronize()
 
-    def run(self, case: Case, plan: Plan) -> Timing:
+    def run(self, case: Case, plan: StepPlan) -> Timing:
         """Verify every sequence of a batch, then time the steps alone, without W·x."""
         short, long = (1, 2) if self.dry_run else timed_steps(case.batch, case.layout.gates * case.hidden)
         seen: dict[Kind, None] = {}
@@ -113,7 +113,7 @@ class DeviceRunner:
         except Exception:  # noqa: BLE001  (whatever the driver says: it runs nothing)
             return False
 
-    def _exact(self, case: Case, plan: Plan) -> bool:
+    def _exact(self, case: Case, plan: StepPlan) -> bool:
         """Return whether every state and output of every sequence is that of the reference; a large batch has each sequence many times."""
         layer, engine = layer_on_device(case.cell, case.hidden, case.operand_bytes)
         own = engine.tuned(replace(UNPROVED, choose=lambda *_: plan))
@@ -123,7 +123,7 @@ class DeviceRunner:
         y, (h, c) = found
         return all(np.array_equal(a, b[at]) for a, b in ((y, layer.y), (h, layer.h), (c, layer.c)))
 
-    def _steps(self, case: Case, plan: Plan, steps: int) -> Callable[[int], None]:
+    def _steps(self, case: Case, plan: StepPlan, steps: int) -> Callable[[int], None]:
         """Return a function that runs a number of steps of a batch."""
         layer, engine = layer_on_device(case.cell, case.hidden, case.operand_bytes)
         w = engine.on_device.directions[layer.layer.name, 0]

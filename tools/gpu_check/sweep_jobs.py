@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qrnn.backends.cuda.costs import Costs
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import BLOCK, StepKind
-from qrnn.backends.cuda.plan import Layout, Plan, plans
+from qrnn.backends.cuda.plan import Layout, StepPlan, plans
 from qrnn.model.cell_codes import GRU_RESET_AFTER, LSTM
 
 CELLS = {"lstm": (LSTM, 4), "gru": (GRU_RESET_AFTER, 3)}
@@ -68,7 +68,7 @@ class Job:
     """One kernel and all runs of it, the most telling first."""
 
     kind: StepKind
-    runs: tuple[tuple[Case, Plan], ...]
+    runs: tuple[tuple[Case, StepPlan], ...]
 
 
 def cases() -> list[Case]:
@@ -81,17 +81,17 @@ def dry_cases() -> list[Case]:
     return [Case("lstm", 8, 1, 1), Case("gru", 16, 3, 2)]
 
 
-def candidates(case: Case, device: Device, costs: Costs) -> list[Plan]:
+def candidates(case: Case, device: Device, costs: Costs) -> list[StepPlan]:
     """Return the plans of a case that are worth a run, the best by estimate first.
 
     These are the best plan of each kernel whose estimate is within `FARTHEST` of the best of all, and, of a kernel that spreads units over
     blocks, also the best ones with about half and about twice as many blocks of units.
     """
     every = sorted(plans(case.layout, case.batch, device, costs), key=lambda plan: plan.cycles)
-    by_kind: dict[StepKind, list[Plan]] = {}
+    by_kind: dict[StepKind, list[StepPlan]] = {}
     for plan in every:
         by_kind.setdefault(plan.kind, []).append(plan)
-    found: list[Plan] = []
+    found: list[StepPlan] = []
     for kind, several in by_kind.items():
         best = several[0]
         if best.cycles > FARTHEST * every[0].cycles:
@@ -147,7 +147,7 @@ def jobs(
 @dataclass(frozen=True)
 class _Run:
     case: Case
-    plan: Plan
+    plan: StepPlan
     worth: float
 
 

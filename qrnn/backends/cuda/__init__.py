@@ -1,4 +1,4 @@
-"""The CUDA backend (docs/cuda.md): the contract's functions compiled for NVIDIA GPUs by numba-cuda.
+"""The CUDA backend (docs/cuda.md) compiles the contract's functions for NVIDIA GPUs by numba-cuda.
 
 Nothing of CUDA is imported before an engine is asked for.
 """

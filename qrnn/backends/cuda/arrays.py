@@ -1,7 +1,7 @@
-"""Users' arrays on the device: read where they lie, checked there, and outputs left there.
+"""Users' arrays on the device are read where they lie and checked there, and outputs are left there.
 
-Taken are objects with the CUDA array interface (PyTorch, CuPy, Numba) or DLPack (JAX and others); arrays of the host among them are copied to
-the device. Outputs are Numba's device arrays, float64 like the host's, which have the CUDA array interface:
+Objects with the CUDA array interface (PyTorch, CuPy, Numba) or DLPack (JAX and others) are taken; arrays of the host among them are copied
+to the device. Outputs are Numba's device arrays, float64 like the host's, which have the CUDA array interface:
 `torch.as_tensor(y, device="cuda")` and `cupy.asarray(y)` read them without a copy. All work is on the default stream.
 """
 
@@ -44,7 +44,7 @@ DLPACK_LEGACY_STREAM = 1
 
 
 def on_device(where: str, value: Any) -> Any:
-    """``value`` as an array of Numba's on the device: itself or a view where it is on the device, else a copy."""
+    """Return ``value`` as an array of Numba's on the device: itself or a view where it is on the device, else a copy."""
     if not on_cuda_device(value):
         return upload(as_array(where, value))
     if getattr(value, "__cuda_ndarray__", False):
@@ -82,7 +82,7 @@ def _from_dlpack(value: Any) -> Any:
 
 
 def on_host(where: str, value: Any) -> Any:
-    """``value`` as NumPy's."""
+    """Return ``value`` as NumPy's array."""
     return on_device(where, value).copy_to_host() if on_cuda_device(value) else value
 
 
@@ -130,7 +130,7 @@ def run_arrays(
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
-    """An input's values on the device, still to be checked there, and its size [N] or [N, T].
+    """Return an input's values on the device, still to be checked there, and its size [N] or [N, T].
 
     An array of the host is checked on the host, and goes to the device in a type that the kernels read.
     """
@@ -148,13 +148,13 @@ def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, t
 
 
 def _with_time(graph_input: GraphInput, array: Any, one_step: bool) -> Any:
-    """[N, …] as [N, 1, …] where a step is what an input over time gets."""
+    """Return [N, …] as [N, 1, …] where an input over time is given a single step."""
     shape = tuple(array.shape)
     return array.reshape(shape[0], 1, *shape[1:]) if one_step and graph_input.has_time and shape else array
 
 
 def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, ...]]:
-    """A graph state input, small, as the host's; and its size [N]."""
+    """Return a graph state input, which is small, as the host's array, and its size [N]."""
     where = f"input {graph_input.name!r}"
     array = as_array(where, on_host(where, value))
     size = check_fits(graph_input, array, np.floating)
@@ -162,9 +162,9 @@ def _state(graph_input: GraphInput, value: Any) -> tuple[FloatArray, tuple[int, 
 
 
 def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str, State]) -> dict[str, Any]:
-    """Features as int16, tokens as int64; DataError where any of them, or a value of a layer's state, is refused.
+    """Return features as int16, tokens as int64; DataError where any of them, or a value of a layer's state, is refused.
 
-    All are counted before the one wait for the device.
+    All refused values are counted before the one wait for the device.
     """
     limited = limited_states(model, states)
     counts = zeros((len(given) + len(limited),), np.int32)
@@ -179,7 +179,7 @@ def _integers(model: DeviceModel, given: Mapping[str, Any], states: Mapping[str,
 
 @dataclass(frozen=True)
 class LimitedState:
-    """An array of a layer's state whose type holds values that no step ends at."""
+    """A state array of a layer whose type holds values that no step ends with."""
 
     layer: str
     limit: StateLimit
@@ -187,7 +187,7 @@ class LimitedState:
 
 
 def limited_states(model: DeviceModel, states: Mapping[str, State]) -> list[LimitedState]:
-    """The arrays of ``states`` whose values have to be looked at."""
+    """Return the arrays of ``states`` whose values have to be checked."""
     return [
         LimitedState(layer, limit, state[place])
         for layer, state in states.items()
@@ -196,14 +196,14 @@ def limited_states(model: DeviceModel, states: Mapping[str, State]) -> list[Limi
 
 
 def count_states(states: Sequence[LimitedState], counts: Any) -> None:
-    """Count in counts[k] the values of the k-th of ``states`` that no step ends at."""
+    """Count in counts[k] the values of the k-th of ``states`` that no step ends with."""
     for k, state in enumerate(states):
         count, limit = state.array.size, state.limit
         for_each(elements.check_state, count, limit.least, limit.largest, state.array.reshape(count), counts[k : k + 1])
 
 
 def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None:
-    """DataError by the counts of `count_states`."""
+    """Raise DataError where the counts of `count_states` are not all zero."""
     for state, count in zip(states, counts, strict=True):
         if count:
             limit = state.limit
@@ -216,7 +216,10 @@ def refuse_states(states: Sequence[LimitedState], counts: Sequence[int]) -> None
 
 
 def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict[str, Any]:
-    """Real values as int16, tokens as int64. Values that are refused become 0, and are added to counts[k] for the k-th input of ``given``."""
+    """Return real values as int16, tokens as int64.
+
+    Values that are refused become 0, and are added to counts[k] for the k-th input of ``given``.
+    """
     integers: dict[str, Any] = {}
     for k, (name, x) in enumerate(given.items()):
         graph_input = next(i for i in model.model.inputs if i.name == name)
@@ -236,7 +239,7 @@ def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict
 
 
 def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> str | None:
-    """What to say of the first input some of whose values were refused, by the counts of `quantized`; None where there is none."""
+    """Return a text about the first input some of whose values were refused, by the counts of `quantized`; None where there is none."""
     for name, count in zip(given, counts, strict=False):
         if count:
             graph_input = next(i for i in model.model.inputs if i.name == name)
@@ -250,7 +253,7 @@ def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> 
 
 
 def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
-    """Graph outputs as float64, on the device; zero past a sequence's length."""
+    """Return graph outputs as float64, on the device; they are zero past a sequence's length."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
         parts = [run.tensors[name] for name, _, _ in output.parts]

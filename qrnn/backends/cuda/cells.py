@@ -1,8 +1,9 @@
-"""One unit of one cell for one step, on the device: which function of the contract gets what (docs/arithmetic.md, section 4).
+"""One unit of one cell takes one step on the device here, by the functions of the contract (docs/arithmetic.md, section 4).
 
 ``x0`` … and ``h0`` … are the requantized sums of W·x and R·h of the unit's rows, in the order of the gate blocks; ``rows`` [4, R] int32 has
-bias, multiplier, left_shift and pre_shift; ``params``, ``tables`` the gate functions; ``formats`` as `qrnn.model.cell_formats`; ``peephole``
-[2, R] int32 weights and shifts, of no columns where there are none; ``pre`` [R] int16 takes the gates' arguments where it has places.
+bias, multiplier, left_shift and pre_shift; ``params``, ``tables`` are the gate functions; ``formats`` is as in `qrnn.model.cell_formats`;
+``peephole`` [2, R] int32 has weights and shifts, and no columns where there are none; ``pre`` [R] int16 takes the gates' arguments where it
+has places.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from qrnn.model.cell_formats import (
 )
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT = 0, 1, 2, 3
-"""Rows of ``rows``."""
+"""The rows of ``rows``."""
 
 Q15_ONE = fixedpoint.Q15_ONE
 requantize = device(fixedpoint.requantize)
@@ -48,20 +49,20 @@ rnn_hidden_state = device(cells.rnn_hidden_state)
 
 @cuda.jit(device=True)
 def requantized(acc: Any, rows: Any, r: Any) -> Any:
-    """requantize(acc + bias[r], multiplier[r], left_shift[r])."""
+    """Return requantize(acc + bias[r], multiplier[r], left_shift[r])."""
     return requantize(acc + rows[BIAS, r], rows[MULTIPLIER, r], rows[LEFT_SHIFT, r])
 
 
 @cuda.jit(device=True)
 def keep(pre: Any, r: Any, value: Any) -> None:
-    """Trace a gate's argument, where somebody wants it."""
+    """Write a gate's argument to ``pre`` where a trace is wanted."""
     if pre.shape[0] > 0:
         pre[r] = value
 
 
 @cuda.jit(device=True)
 def gate(x: Any, h: Any, role: Any, r: Any, rows: Any, params: Any, tables: Any, pre: Any) -> Any:
-    """The output of gate function ``role`` at row r's pre-activation."""
+    """Return the output of gate function ``role`` at row r's pre-activation."""
     argument = preactivation(x, h, rows[PRE_SHIFT, r])
     keep(pre, r, argument)
     return evaluate(argument, params, tables, role)
@@ -69,7 +70,7 @@ def gate(x: Any, h: Any, role: Any, r: Any, rows: Any, params: Any, tables: Any,
 
 @cuda.jit(device=True)
 def with_peephole(x: Any, c: Any, peephole: Any, r: Any) -> Any:
-    """x and the cell's part of row r."""
+    """Return the sum of x and the cell's part of row r."""
     if peephole.shape[1] > 0:
         return x + peephole_part(c, peephole[0, r], peephole[1, r])
     return x
@@ -80,7 +81,10 @@ def lstm_unit(
     forget: Any, x0: Any, x1: Any, x2: Any, x3: Any, h0: Any, h1: Any, h2: Any, h3: Any, c: Any, u: Any, H: Any,
     rows: Any, params: Any, tables: Any, peephole: Any, formats: Any, pre: Any,
 ) -> Any:  # fmt: skip
-    """(c', h'). Blocks i, f, g, o, without f unless ``forget`` is OWN_GATE; h' is before a projection."""
+    """Return (c', h') of an LSTM; h' is before a projection.
+
+    The gate blocks are i, f, g, o, without f unless ``forget`` is OWN_GATE.
+    """
     i = gate(with_peephole(x0, c, peephole, u), h0, 0, u, rows, params, tables, pre)
     f = Q15_ONE
     block = 1
@@ -104,7 +108,7 @@ def gru_after_unit(
     x0: Any, x1: Any, x2: Any, h0: Any, h1: Any, h2: Any, h: Any, u: Any, H: Any,
     rows: Any, params: Any, tables: Any, formats: Any, pre: Any,
 ) -> Any:  # fmt: skip
-    """h' with linear_before_reset = 1, blocks r, z, n."""
+    """Return h' of a GRU with linear_before_reset = 1, whose gate blocks are r, z, n."""
     r = gate(x0, h0, 0, u, rows, params, tables, pre)
     z = gate(x1, h1, 1, H + u, rows, params, tables, pre)
     row = 2 * H + u
@@ -119,7 +123,7 @@ def gru_before_reset(
     x0: Any, x1: Any, h0: Any, h1: Any, h: Any, u: Any, H: Any,
     rows: Any, params: Any, tables: Any, formats: Any, pre: Any,
 ) -> Any:  # fmt: skip
-    """(z, the operand of r·h) with linear_before_reset = 0."""
+    """Return (z, the operand of r·h) of a GRU with linear_before_reset = 0."""
     r = gate(x0, h0, 0, u, rows, params, tables, pre)
     z = gate(x1, h1, 1, H + u, rows, params, tables, pre)
     return z, reset_operand(r, h, formats[RESET_FRAC], formats[H_SHIFT], formats[H_LIMIT])
@@ -129,12 +133,12 @@ def gru_before_reset(
 def gru_before_unit(
     x2: Any, h2: Any, z: Any, h: Any, u: Any, H: Any, rows: Any, params: Any, tables: Any, formats: Any, pre: Any
 ) -> Any:
-    """h' with linear_before_reset = 0, from R_n of all operands of r·h."""
+    """Return h' of a GRU with linear_before_reset = 0; h2 is the sum of R_n with the operands of r·h of all units."""
     n = gate(x2, h2, 2, 2 * H + u, rows, params, tables, pre)
     return gru_hidden_state(z, n, h, formats[UPDATE_FRAC], formats[CANDIDATE])
 
 
 @cuda.jit(device=True)
 def rnn_unit(x0: Any, h0: Any, u: Any, rows: Any, params: Any, tables: Any, formats: Any, pre: Any) -> Any:
-    """h'; before a projection."""
+    """Return h' of an RNN, before a projection."""
     return rnn_hidden_state(gate(x0, h0, 0, u, rows, params, tables, pre), formats[HIDDEN])

@@ -1,4 +1,4 @@
-"""Which kernel runs a direction: the plan of least estimated time among those whose kernels may run (docs/cuda.md)."""
+"""A direction is run by the plan of least estimated time among those whose kernels may run (docs/cuda.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qrnn.backends.cuda.device import Device
-from qrnn.backends.cuda.plan import Layout, Plan, plans
+from qrnn.backends.cuda.plan import Layout, StepPlan, plans
 from qrnn.backends.cuda.tuning import Tuning
 
 
@@ -14,7 +14,7 @@ from qrnn.backends.cuda.tuning import Tuning
 class Choice:
     """What runs a direction: a plan, or None for the general kernel; and why, in a phrase."""
 
-    plan: Plan | None
+    plan: StepPlan | None
     why: str
 
     def __str__(self) -> str:
@@ -23,7 +23,7 @@ class Choice:
 
 @lru_cache(maxsize=1024)
 def choose_plan(layout: Layout, batch: int, device: Device, tuning: Tuning) -> Choice:
-    """The plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
+    """Return the plan of least estimated time for ``batch`` sequences among those that the tuning allows, or the general kernel."""
     if tuning.choose is not None:
         return Choice(tuning.choose(layout, batch, device), "chosen by the tuning")
     costs = tuning.costs_for(device)

@@ -1,4 +1,4 @@
-"""The contract's own functions, compiled for the device: there is no second arithmetic.
+"""The contract's own functions are compiled for the device: there is no second arithmetic.
 
 `device(f)` is f of `qrnn.arithmetic.CONTRACT` as a device function. Integers are Numba's: every operation of two is done in 64 bits, which
 hold every intermediate value of the contract (docs/arithmetic.md, section 9).
@@ -19,7 +19,7 @@ from qrnn.model import boundary
 
 
 def _compiled() -> dict[Callable[..., Any], Any]:
-    """Each function's code among the compiled ones that it calls: `CONTRACT` names callees first."""
+    """Return each function's code among the compiled ones that it calls: `CONTRACT` names callees first."""
     space: dict[str, Any] = {}
     made = {}
     for function in CONTRACT:
@@ -33,17 +33,17 @@ _DEVICE: dict[Callable[..., Any], Any] = {} if SIMULATED else _compiled()
 
 
 def device(function: Callable[..., Any]) -> Any:
-    """A function of the contract for the device; in the simulator it is the function itself, of unbounded integers."""
+    """Return a function of the contract for the device; in the simulator it is the function itself, of unbounded integers."""
     return as_integers(function) if SIMULATED else _DEVICE[function]
 
 
 def compiled_loop(loop: Callable[..., Any]) -> Any:
-    """A loop or a step that a layer defines, as a device function; in the simulator it works on unbounded integers."""
+    """Return a loop or a step that a layer defines, as a device function; in the simulator it works on unbounded integers."""
     return on_integers(loop) if SIMULATED else cuda.jit(device=True)(loop)
 
 
 def _dot(weight: Any, r: Any, x: Any, n: Any) -> Any:
-    """The sum of weight[r, k] · x[n, k] over k."""
+    """Return the sum of weight[r, k] · x[n, k] over k."""
     total = 0
     for k in range(weight.shape[1]):
         total += weight[r, k] * x[n, k]
@@ -65,7 +65,7 @@ else:
 
     @cuda.jit(device=True)
     def to_integers(value: Any, scale: Any, limit: Any) -> Any:
-        """`qrnn.model.boundary.to_integers` of one float64: NumPy's floor does not exist on the device, its IEEE operations do."""
+        """Return `qrnn.model.boundary.to_integers` of one float64: NumPy's floor does not exist on the device, its IEEE operations do."""
         return min(max(libdevice.floor(value / scale + 0.5), -limit), limit)
 
     to_reals = cuda.jit(device=True)(boundary.to_reals)

@@ -1,4 +1,4 @@
-"""The constants of `plan`'s estimate of a step's time, read from data/costs_sm_….json: one file for each family of devices.
+"""The constants of `plan`'s estimate of a step's time are read from data/costs_sm_….json, one file for each family of devices.
 
 `tools/gpu_check` measures steps on a device and fits the constants to them. Until then a file's ``source`` says that its constants are
 estimates. They decide which kernel runs, and never a bit of its result.
@@ -21,38 +21,38 @@ Term = tuple[str, float]
 
 @dataclass(frozen=True)
 class Constants:
-    """What a step's parts cost, in cycles of a multiprocessor's clock where a name does not say otherwise."""
+    """The cost of a step's parts, in cycles of a multiprocessor's clock where a name does not say otherwise."""
 
     shared_bytes_per_cycle: float
-    """What a multiprocessor reads from its shared memory."""
+    """Bytes that a multiprocessor reads from its shared memory in a cycle."""
     cache_bytes_per_cycle: float
-    """What a multiprocessor reads from the second-level cache while all others do."""
+    """Bytes that a multiprocessor reads from the second-level cache in a cycle while all others do."""
     tensor_cycles: float
-    """One m16n8k32 (4096 multiply-adds) where a multiprocessor's tensor cores have nothing else to do."""
+    """Cycles of one m16n8k32 (4096 multiply-adds) where a multiprocessor's tensor cores have nothing else to do."""
     dp4a_cycles: float
-    """One warp's `dp4a` where a multiprocessor does nothing else."""
+    """Cycles of one warp's `dp4a` where a multiprocessor does nothing else."""
     tensor_latency_cycles: float
-    """From one product of a row by the tensor cores to the next, which adds to it."""
+    """Cycles from one product of a row by the tensor cores to the next, which adds to it."""
     dp4a_latency_cycles: float
-    """From one pair of a row's `dp4a` to the next, which adds to it."""
+    """Cycles from one pair of a row's `dp4a` to the next, which adds to it."""
     shuffle_latency_cycles: float
-    """The shuffles that end a row's `dp4a`."""
+    """Cycles of the shuffles that end a row's `dp4a`."""
     update_cycles: float
-    """A warp's requantizations, gates and cell of one column of its unit."""
+    """Cycles of a warp's requantizations, gates and cell for one column of its units."""
     block_barrier_cycles: float
-    """A block's barrier."""
+    """Cycles of a block's barrier."""
     grid_barrier_cycles: float
-    """A grid's barrier, and the latency of the read, after it, of what another block has written."""
+    """Cycles of a grid's barrier, with the latency of the read, after it, of what another block has written."""
     launch_cycles: float
-    """A launch in place of a grid's barrier, and the same latency."""
+    """Cycles of a launch in place of a grid's barrier, with the same latency."""
 
     def prices(self) -> dict[str, float]:
-        """Each constant as cycles for one: of a rate, its inverse."""
+        """Return the cycles that one unit of each constant's work costs; for a rate, that is its inverse."""
         return {name: 1.0 / value if name in RATES else value for name, value in asdict(self).items()}
 
     @classmethod
     def of_prices(cls, prices: Mapping[str, float]) -> Constants:
-        """The constants whose `prices` these are."""
+        """Return the constants whose `prices` these are."""
         return cls(**{name: 1.0 / prices[name] if name in RATES else prices[name] for name in NAMES})
 
 
@@ -62,7 +62,7 @@ RATES = ("shared_bytes_per_cycle", "cache_bytes_per_cycle")
 
 @dataclass(frozen=True)
 class Work:
-    """What a step does: of three things at once the longest counts, ``rest`` comes on top, and all of it once for each wave of blocks."""
+    """What a step does: the longest of three things that overlap counts, ``rest`` is added, and all is done once for each wave of blocks."""
 
     waves: int
     reading: tuple[Term, ...]
@@ -72,15 +72,15 @@ class Work:
 
     @property
     def overlapping(self) -> tuple[tuple[Term, ...], ...]:
-        """The three of which the longest counts."""
+        """Return the three things that overlap."""
         return self.reading, self.multiplying, self.waiting
 
     def cycles(self, prices: Mapping[str, float]) -> float:
-        """The estimate."""
+        """Return the estimated cycles."""
         return self.waves * (max(_sum(terms, prices) for terms in self.overlapping) + _sum(self.rest, prices))
 
     def longest(self, prices: Mapping[str, float]) -> int:
-        """Which of the three counts."""
+        """Return which of the three overlapping things takes the longest."""
         return max(range(3), key=lambda k: _sum(self.overlapping[k], prices))
 
 
@@ -90,7 +90,7 @@ def _sum(terms: tuple[Term, ...], prices: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class Costs:
-    """A family's constants and where they are from: ``device`` and ``date`` of a measurement, None for an estimate."""
+    """A family's constants and their origin: ``device`` and ``date`` of a measurement, None for an estimate."""
 
     constants: Constants
     source: str
@@ -99,25 +99,25 @@ class Costs:
     revision: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of a data file."""
+        """Return the content of a data file."""
         found = asdict(self)
         constants = found.pop("constants")
         return {"schema": 1, **found, "constants": constants}
 
 
 def family(capability: tuple[int, int]) -> str:
-    """The name of a family of devices: sm_9x for compute capability 9.0."""
+    """Return the name of a family of devices, such as sm_9x for compute capability 9.0."""
     return f"sm_{capability[0]}x"
 
 
 def costs_path(capability: tuple[int, int], folder: Path = DATA) -> Path:
-    """Where a family's constants lie."""
+    """Return the path of a family's constants."""
     return folder / f"costs_{family(capability)}.json"
 
 
 @cache
 def costs_of(capability: tuple[int, int]) -> Costs:
-    """The constants for a device: its family's, or the next older family's where it has none of its own."""
+    """Return the constants for a device: its family's, or the next older family's where it has none of its own."""
     for major in range(capability[0], 0, -1):
         path = costs_path((major, 0))
         if path.is_file():

@@ -1,4 +1,7 @@
-"""The device to run on, or one line that says what is missing and how to get it. Nothing of CUDA is imported before it is asked for."""
+"""The device to run on is found here, or one line that says what is missing and how to get it.
+
+Nothing of CUDA is imported before it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from typing import Any
 from qrnn.errors import BackendError
 
 LEAST_CAPABILITY = (7, 5)
-"""Compute capability: from Turing on the tensor cores multiply int8."""
+"""The least compute capability: from Turing on the tensor cores multiply int8."""
 
 INSTALL = "pip install 'qrnn[cuda13]' (or 'qrnn[cuda12]' for a driver of CUDA 12)"
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the choice of kernels depends on; ``shared_per_block``: bytes that a block may ask for."""
+    """The properties of a device that the choice of kernels depends on; ``shared_per_block`` is the bytes that a block may ask for."""
 
     name: str
     capability: tuple[int, int]
@@ -27,10 +30,10 @@ class Device:
 
 
 LINKED_SHARED = 1024
-"""Bytes of shared memory that a cooperative kernel has of its own, once linked for Hopper: left free on every device."""
+"""Bytes of shared memory that a cooperative kernel has of its own, once linked for Hopper; they are left free on every device."""
 
 SIMULATED_DEVICE = Device("CUDA simulator", (9, 0), 4, 64 << 10, 64 << 10, cooperative=False)
-"""Blocks of the simulator run one after another: they cannot meet."""
+"""The simulator as a device. Its blocks run one after another: they cannot meet."""
 
 
 def _problem(missing: str, remedy: str) -> BackendError:
@@ -38,13 +41,13 @@ def _problem(missing: str, remedy: str) -> BackendError:
 
 
 def require_package() -> None:
-    """BackendError where numba-cuda is not installed."""
+    """Raise BackendError where numba-cuda is not installed."""
     if importlib.util.find_spec("numba_cuda") is None:
         raise _problem("the package numba-cuda is not installed", INSTALL)
 
 
 def find_device() -> Device:
-    """The current device. BackendError where package, driver, device or libraries are missing, or the device is too old."""
+    """Return the current device; BackendError where package, driver, device or libraries are missing, or the device is too old."""
     require_package()
     from numba.core import config
 
@@ -67,7 +70,7 @@ def find_device() -> Device:
 
 
 def explained(message: str) -> BackendError:
-    """What a message of numba-cuda's driver means to a user."""
+    """Return an error that says what a message of numba-cuda's driver means to a user."""
     reason = " ".join(message.split())
     if "library cannot be found" in reason:
         return _problem("no NVIDIA driver is found on this machine", "install the driver of your GPU")
@@ -79,7 +82,7 @@ def explained(message: str) -> BackendError:
 
 
 def describe(current: Any) -> Device:
-    """A device of numba.cuda."""
+    """Return the properties of a device of numba.cuda."""
     name = current.name
     return Device(
         name.decode() if isinstance(name, bytes) else str(name),
@@ -92,7 +95,7 @@ def describe(current: Any) -> Device:
 
 
 def missing_library() -> str | None:
-    """The first library of the CUDA toolkit that is needed and not found, such as ``nvvm``; None when all are there.
+    """Return the first library of the CUDA toolkit that is needed and not found, such as ``nvvm``; None when all are there.
 
     Without ``cudart``, the import of numba.cuda fails with an error of its own.
     """

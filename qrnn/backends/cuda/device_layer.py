@@ -1,7 +1,7 @@
-"""What the CUDA backend has of a layer: its parameters on the device, and the launches that compute it.
+"""The CUDA backend has, for each layer, its parameters on the device and the launches that compute it.
 
-A kind of layer is a module of `qrnn.backends.cuda.kinds` with the name that the kind has in `qrnn.model.kinds`. A kind without a module runs
-by its own definition (`qrnn.backends.cuda.loops`).
+A kind of layer is a module of `qrnn.backends.cuda.kinds` with the name that the kind has in `qrnn.model.kinds`. A kind without a module
+runs by its own definition (`qrnn.backends.cuda.loops`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ State = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Setting:
-    """The device, and what was asked of the kernels."""
+    """The device, and the tuning that was asked for."""
 
     device: Device
     tuning: Tuning
@@ -35,7 +35,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class StateLimit:
-    """The name of an array of a state, and the least and the largest value that a step ends with. The array's type holds others too."""
+    """The name of a state array whose type holds values that no step ends with, and the least and the largest value that a step ends with."""
 
     name: str
     least: int
@@ -46,9 +46,10 @@ class StateLimit:
 class Run:
     """A call on its way through a model's layers: what they have computed so far, on the device.
 
-    ``tensors``: int16 [N, T, F] or [N, F], int32 final cell states, int64 tokens [N, T] or [N]. ``lengths`` has an entry for every tensor over
-    time. ``states`` are those before the first step. With ``in_place`` they are replaced; else they are left alone. ``final`` has those after
-    the last step. ``end``: the sequences end with these steps, so that a layer with a delay takes its steps past the end.
+    ``tensors`` are int16 [N, T, F] or [N, F], int32 final cell states, and int64 tokens [N, T] or [N]. ``lengths`` has an entry for every
+    tensor over time. ``states`` are those before the first step; with ``in_place`` they are replaced, else they are left alone. ``final``
+    has those after the last step. ``end`` says that the sequences end with these steps, so that a layer with a delay takes its steps past
+    the end.
     """
 
     setting: Setting
@@ -71,23 +72,23 @@ class DeviceLayer(ABC):
         """Copy the parameters of ``layer``, which is of ``kind``, to the device; ``tensors`` are the model's."""
         self.layer = layer
         self.directions: tuple[Any, ...] = ()
-        """The weights of each direction that has a kernel made for its cell, of a recurrent layer."""
+        """The weights of each direction of a recurrent layer that has a kernel made for its cell."""
         self.state_limits: dict[int, StateLimit] = {}
-        """Place of an array among the layer's states → which of its values no step ends with."""
+        """The values that no step ends with, by the place of the state array in `QuantLayer.states`."""
         self.varies = False
-        """Whether it depends on a sequence's state how many rows a call gives."""
+        """Whether the number of rows that a call gives depends on a sequence's state."""
 
     @abstractmethod
     def run(self, run: Run) -> None:
         """Launch what computes the layer's outputs from ``run.tensors``, and put the outputs, with their lengths and states, into ``run``."""
 
     def choices(self, setting: Setting, batch: int) -> dict[int, Choice]:
-        """What runs each direction of a recurrent layer with ``batch`` sequences, by the direction's number, and why."""
+        """Return what runs each direction of a recurrent layer with ``batch`` sequences, by the direction's number, and why."""
         return {}
 
 
 class DeviceRowLayer(DeviceLayer):
-    """A layer with `QuantLayer.by_rows`: every row of its output is computed from the same row of its inputs."""
+    """A layer with `QuantLayer.by_rows` on the device: every row of its output is computed from the same row of its inputs."""
 
     def __init__(self, layer: Any, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
@@ -95,6 +96,7 @@ class DeviceRowLayer(DeviceLayer):
         self._axes = 2 if tensors[layer.output].has_time else 1
 
     def run(self, run: Run) -> None:
+        """Compute all rows of the inputs as one batch of rows."""
         layer = self.layer
         given = [run.tensors[name] for name in layer.inputs]
         if self._axes == 2:  # inputs of equal lengths, which may have more or fewer steps of padding behind them
@@ -109,4 +111,4 @@ class DeviceRowLayer(DeviceLayer):
 
     @abstractmethod
     def rows(self, setting: Setting, *inputs: Any) -> Any:
-        """The rows of the output, [M, F'] int16, from those of the inputs, [M, F] int16 or [M] int64 tokens."""
+        """Return the rows of the output, [M, F'] int16, from those of the inputs, [M, F] int16 or [M] int64 tokens."""

@@ -1,4 +1,4 @@
-"""A call that is repeated: a fixed row of kernels over arrays that are allocated once, launched as one CUDA graph."""
+"""A call that is repeated has a fixed sequence of kernels over arrays that are allocated once, and is launched as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIMULATOR = "Numba's CUDA simulator has no graphs"
 
 
 class CapturedRows(DeviceRows):
-    """See `qrnn.backends.base.DeviceRows`."""
+    """Buffers of streams on the device, whose calls are captured as a CUDA graph; see `qrnn.backends.base.DeviceRows`."""
 
     def __init__(
         self,
@@ -85,12 +85,14 @@ class CapturedRows(DeviceRows):
             return outputs_of(self._model, run, self._one_step)
 
     def advance(self, stream: int) -> None:
+        """Launch the graph, or the kernels one by one where there is none, on a CUDA stream."""
         if self._graph is not None:
             self._graph.launch(stream)
         else:
             self._launch(cuda.external_stream(stream) if stream else 0)
 
     def refused(self) -> str | None:
+        """Copy the counts of refused values to the host, forget them, and return what they say."""
         found = self._refused.copy_to_host().tolist()
         self._forget_refused()
         return refusal(self._model, self._given, found)
@@ -99,9 +101,11 @@ class CapturedRows(DeviceRows):
         for_each(elements.fill_zero, self._refused.size, self._refused)
 
     def layers(self) -> dict[str, LayerState]:
+        """Return copies of the states, on the device."""
         return {name: (copied(h), copied(c)) for name, (h, c) in self._layers.items()}
 
     def set_layers(self, layers: Mapping[str, LayerState]) -> None:
+        """Check the states on the device, and copy them into the buffers."""
         given: dict[str, Any] = {
             name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
             for name, (h, c) in layers.items()

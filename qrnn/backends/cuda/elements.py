@@ -1,4 +1,4 @@
-"""Kernels with a thread for each element, for what is no layer: arrays that are filled and copied, inputs, states and outputs."""
+"""These kernels have a thread for each element and belong to no layer: they fill and copy arrays, and read inputs, states and outputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qrnn.backends.cuda.launch import THREADS, kernel
 from qrnn.model.batch import FLOAT32_MAX
 
 LARGEST = FLOAT32_MAX
-"""Of an input's magnitude, as `qrnn.model.batch.make_batch` has it."""
+"""The largest magnitude of an input, as in `qrnn.model.batch.make_batch`."""
 
 
 @kernel(THREADS)
 def fill_zero(flat: Any) -> None:
-    """flat[i] = 0."""
+    """Set flat[i] = 0."""
     i = cuda.grid(1)
     if i < flat.shape[0]:
         flat[i] = 0
@@ -25,7 +25,7 @@ def fill_zero(flat: Any) -> None:
 
 @kernel(THREADS)
 def fill_one(flat: Any) -> None:
-    """flat[i] = 1."""
+    """Set flat[i] = 1."""
     i = cuda.grid(1)
     if i < flat.shape[0]:
         flat[i] = 1
@@ -33,7 +33,7 @@ def fill_one(flat: Any) -> None:
 
 @kernel(THREADS)
 def last_step(lengths: Any, x: Any, out: Any) -> None:
-    """out[n] = x[n, lengths[n] - 1], zero for sequences of no steps; x [N, T, F], out [N, F]."""
+    """Set out[n] = x[n, lengths[n] - 1], zero for sequences of no steps; x [N, T, F], out [N, F]."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         n, k = i // out.shape[1], i % out.shape[1]
@@ -42,7 +42,7 @@ def last_step(lengths: Any, x: Any, out: Any) -> None:
 
 @kernel(THREADS)
 def mark_steps(lengths: Any, steps: Any, out: Any) -> None:
-    """out[n * steps + t] = 1 for the steps t < lengths[n] of sequence n, 0 for those past its end."""
+    """Set out[n * steps + t] = 1 for the steps t < lengths[n] of sequence n, 0 for those past its end."""
     i = cuda.grid(1)
     if i < out.shape[0]:
         out[i] = 1 if i % steps < lengths[i // steps] else 0
@@ -50,7 +50,7 @@ def mark_steps(lengths: Any, steps: Any, out: Any) -> None:
 
 @kernel(THREADS)
 def zero_empty(lengths: Any, x: Any, out: Any) -> None:
-    """out [N, F] = x [N, F], zero for sequences of no steps."""
+    """Set out [N, F] = x [N, F], zero for sequences of no steps."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         n, k = i // out.shape[1], i % out.shape[1]
@@ -59,7 +59,7 @@ def zero_empty(lengths: Any, x: Any, out: Any) -> None:
 
 @kernel(THREADS)
 def copy_columns(x: Any, x_column: Any, out: Any, out_column: Any, width: Any) -> None:
-    """out[n, out_column + k] = x[n, x_column + k] for k < width."""
+    """Set out[n, out_column + k] = x[n, x_column + k] for k < width."""
     i = cuda.grid(1)
     if i < x.shape[0] * width:
         n, k = i // width, i % width
@@ -68,7 +68,7 @@ def copy_columns(x: Any, x_column: Any, out: Any, out_column: Any, width: Any) -
 
 @kernel(THREADS)
 def quantize(scale: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
-    """Real x [M, F], any floating or integer type and strides, as int16; refused[0] counts values that are no finite float32."""
+    """Write real x [M, F], of any floating or integer type and strides, as int16; refused[0] counts values that are no finite float32."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         m, k = i // out.shape[1], i % out.shape[1]
@@ -82,7 +82,7 @@ def quantize(scale: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
 
 @kernel(THREADS)
 def check_state(least: Any, largest: Any, values: Any, refused: Any) -> None:
-    """refused[0] counts values [M], int16 or int32, that are not in least … largest."""
+    """Count in refused[0] the values [M], int16 or int32, that are not in least … largest."""
     m = cuda.grid(1)
     if m < values.shape[0] and not least <= int64(values[m]) <= largest:
         cuda.atomic.add(refused, 0, 1)
@@ -90,7 +90,7 @@ def check_state(least: Any, largest: Any, values: Any, refused: Any) -> None:
 
 @kernel(THREADS)
 def check_tokens(vocabulary: Any, x: Any, out: Any, refused: Any) -> None:
-    """out [M] int64 = x [M] of any integer type; refused[0] counts those that are not in 0 … vocabulary - 1, which become 0."""
+    """Set out [M] int64 = x [M] of any integer type; refused[0] counts those not in 0 … vocabulary - 1, which become 0."""
     m = cuda.grid(1)
     if m < out.shape[0]:
         value = int64(x[m])
@@ -103,7 +103,10 @@ def check_tokens(vocabulary: Any, x: Any, out: Any, refused: Any) -> None:
 
 @kernel(THREADS)
 def write_output(q: Any, scale: Any, indices: Any, positions: Any, lengths: Any, steps: Any, out: Any) -> None:
-    """out[m, positions[k]] = q[m, indices[k]] · scale, float64; zero past a sequence's length. ``steps``: rows a sequence, 0 without time."""
+    """Set out[m, positions[k]] = q[m, indices[k]] · scale, float64, and zero past a sequence's length.
+
+    ``steps`` is the number of rows of each sequence, 0 without time.
+    """
     i = cuda.grid(1)
     width = indices.shape[0]
     if i < q.shape[0] * width:

@@ -1,4 +1,4 @@
-"""The engine: arrays of the host or of the device in, a walk on the device, arrays of the same side out."""
+"""The engine takes arrays of the host or of the device, walks through the layers on the device, and returns arrays of the same side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qrnn.model.quant_model import QuantModel
 
 
 class CudaEngine(Engine):
-    """See the module. ``threads`` is of no meaning here; ``tuning`` is a `qrnn.backends.cuda.tuning.Tuning`."""
+    """A model laid out on a CUDA device. ``threads`` has no meaning here; ``tuning`` is a `qrnn.backends.cuda.tuning.Tuning`."""
 
     name = "cuda"
     chunk_elements = 1 << 28
@@ -40,14 +40,14 @@ class CudaEngine(Engine):
         )
 
     def tuned(self, tuning: Tuning) -> CudaEngine:
-        """The same engine with another tuning: the model's parameters on the device are shared."""
+        """Return the same engine with another tuning: the model's parameters on the device are shared."""
         other = copy(self)
         other.on_device = copy(self.on_device)
         other.on_device.tuning = tuning
         return other
 
     def plans(self, batch: int) -> dict[tuple[str, int], Choice]:
-        """What runs each direction of each recurrent layer with so many sequences, and why; a plan of None is the general kernel."""
+        """Return what runs each direction of each recurrent layer with ``batch`` sequences, and why; a plan of None is the general kernel."""
         return self.on_device.choices(batch)
 
     def run_on_device(
@@ -58,14 +58,17 @@ class CudaEngine(Engine):
         one_step: bool,
         end: bool,
     ) -> DeviceResult:
+        """Run users' arrays, some of which lie on the device; see `Engine.run_on_device`."""
         return run_arrays(self.on_device, inputs, lengths, begin, one_step, end)
 
     def device_rows(
         self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
     ) -> DeviceRows:
+        """Return buffers on the device for ``size`` streams; see `Engine.device_rows`."""
         return CapturedRows(self.on_device, size, steps, real, start, lengths)
 
     def to_host(self, array: Any) -> Any:
+        """Return a copy of a state array on the host."""
         return on_host("state", array)
 
     def run(
@@ -76,6 +79,7 @@ class CudaEngine(Engine):
         trace: Trace | None = None,
         end: bool = True,
     ) -> Ran:
+        """Copy inputs and states to the device, and run all layers there; tensors are copied to the host when they are first read."""
         given = given_lengths(self.model, lengths)
         on_device = {id(own): Lengths.of(own) for own in given.values()}
         start = {name: tuple(upload(part) for part in state) for name, state in states.items()}
@@ -89,6 +93,7 @@ class CudaEngine(Engine):
     def recurrent(
         self, layer: QuantLayer, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
+        """Run one recurrent layer on the device; see `Engine.recurrent`."""
         own: Any = self.on_device.layers[layer.name]
         start = tuple(upload(part) for part in state)
         y, (h, c) = own.recurrent(self.on_device.setting, upload(x), start, Lengths.of(lengths), trace)
@@ -103,10 +108,7 @@ class CudaEngine(Engine):
         out_rows: int,
         past: int,
     ) -> tuple[Int16Array, IndexArray]:
-        """Take the steps of a layer with a `QuantLayer.step_loop`: x [N, T, F] → y [N, out_rows, F'] and how many rows are real, [N].
-
-        ``states``, [N, *shape] each, are changed in place. ``past`` steps past the end of each sequence are taken after its own.
-        """
+        """Run the `QuantLayer.step_loop` of a layer on the device; see `Engine.steps`."""
         after = tuple(upload(state) for state in states)
         y, written = self.on_device.steps(layer, upload(x), after, Lengths.of(lengths), out_rows, past)
         for state, found in zip(states, after, strict=True):
@@ -114,6 +116,7 @@ class CudaEngine(Engine):
         return y.copy_to_host(), written.device.copy_to_host()
 
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
+        """Run one layer with `by_rows` on the device; see `Engine.rows`."""
         own: Any = self.on_device.layers[layer.name]
         found: Int16Array = own.rows(self.on_device.setting, *(upload(x) for x in inputs)).copy_to_host()
         return found

@@ -1,4 +1,4 @@
-"""Arrays on the device that begin with values: zeros, ones, copies."""
+"""Arrays on the device that begin with values are made here: zeros, ones and copies."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qrnn.backends.cuda.work import device_array, new_array
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array of zeros on the device.
+    """Return an array of zeros on the device.
 
-    In a run that is done again, what the run before wrote is still there: whoever writes into it writes the same places in every run.
+    In a run that is repeated, what the run before wrote is still there: a kernel that writes into it writes the same places in every run.
     """
     array, new = new_array(shape, dtype)
     if new:
@@ -24,7 +24,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def ones(count: int) -> Any:
-    """[count] int64 on the device."""
+    """Return ``count`` ones on the device, int64."""
     array, new = new_array(count, np.int64)
     if new:
         for_each(elements.fill_one, count, array)
@@ -32,7 +32,7 @@ def ones(count: int) -> Any:
 
 
 def copied(array: Any) -> Any:
-    """A copy of an array."""
+    """Return a copy of an array."""
     out = device_array(tuple(array.shape), array.dtype)
     copy_into(array, out)
     return out
@@ -45,7 +45,7 @@ def copy_into(array: Any, out: Any) -> None:
 
 
 def repeated(array: Any, times: int) -> Any:
-    """[N, *shape] → [N · times, *shape], each of the N so many times in turn."""
+    """Return [N, *shape] as [N · times, *shape], where each of the N stands ``times`` times in turn."""
     N = array.shape[0]
     width = math.prod(array.shape[1:])
     out = device_array((N, times * width), array.dtype)
@@ -55,7 +55,7 @@ def repeated(array: Any, times: int) -> Any:
 
 
 def first_steps(array: Any, steps: int) -> Any:
-    """[N, T, *shape] → [N, steps, *shape]: the array itself where it has no more steps, else a copy of the first ones."""
+    """Return the first ``steps`` of [N, T, *shape]: the array itself where it has no more steps, else a copy."""
     N, T = array.shape[:2]
     if steps == T:
         return array

@@ -1,8 +1,9 @@
-"""Where the tensor cores' instructions want each byte: the fragments of `mma.sync` for int8 (PTX ISA, warp-level matrix instructions).
+"""The tensor cores' instructions read each byte of an operand at a place of its own: the fragments of `mma.sync` for int8.
 
-D = A · B + C with A 16 × 32 (weights: 16 rows of 32 columns), B 32 × 8 (operands: 8 sequences), C and D 16 × 8 int32. Each of a warp's 32
-lanes holds 4 registers of A, 2 of B and 4 of C; a register of A or B is 4 bytes. Weights are packed once in this order, so that a register
-is one coalesced read of the warp: the packed matrix is [tiles, K / 32, 4 registers, 32 lanes].
+See the PTX ISA, warp-level matrix instructions. D = A · B + C with A 16 × 32 (weights: 16 rows of 32 columns), B 32 × 8 (operands: 8
+sequences), C and D 16 × 8 int32. Each of a warp's 32 lanes holds 4 registers of A, 2 of B and 4 of C; a register of A or B is 4 bytes.
+Weights are packed once in this order, so that a register is one coalesced read of the warp: the packed matrix is [tiles, K / 32, 4
+registers, 32 lanes].
 """
 
 from __future__ import annotations
@@ -18,43 +19,43 @@ TILE_ROWS, TILE_COLUMNS, TILE_DEPTH = 16, 8, 32
 
 A_REGISTERS, B_REGISTERS, C_REGISTERS = 4, 2, 4
 A_WORDS, B_WORDS = A_REGISTERS * LANES, B_REGISTERS * LANES
-"""32-bit words of a fragment of A and of B."""
+"""The 32-bit words of a fragment of A and of B."""
 
 
 def a_place(lane: int, register: int, byte: int) -> tuple[int, int]:
-    """(row, k) of a byte of A, m16n8k32."""
+    """Return (row, k) of a byte of A, m16n8k32."""
     return (lane >> 2) + 8 * (register & 1), (lane & 3) * 4 + byte + 16 * (register >> 1)
 
 
 def b_place(lane: int, register: int, byte: int) -> tuple[int, int]:
-    """(k, column) of a byte of B, m16n8k32."""
+    """Return (k, column) of a byte of B, m16n8k32."""
     return (lane & 3) * 4 + byte + 16 * register, lane >> 2
 
 
 def c_place(lane: int, register: int) -> tuple[int, int]:
-    """(row, column) of a register of C and D, m16n8k32."""
+    """Return (row, column) of a register of C and D, m16n8k32."""
     return (lane >> 2) + 8 * (register >> 1), (lane & 3) * 2 + (register & 1)
 
 
 def small_a_place(lane: int, byte: int) -> tuple[int, int]:
-    """(row, k) of a byte of A, m8n8k16: one register, as it is of B with (column, k)."""
+    """Return (row, k) of a byte of A, m8n8k16, which has one register; (column, k) of a byte of B is the same."""
     return lane >> 2, (lane & 3) * 4 + byte
 
 
 def small_c_place(lane: int, register: int) -> tuple[int, int]:
-    """(row, column) of a register of C and D, m8n8k16."""
+    """Return (row, column) of a register of C and D, m8n8k16."""
     return lane >> 2, (lane & 3) * 2 + register
 
 
 def depth_tiles(columns: int) -> int:
-    """Fragments that a row of so many columns takes."""
+    """Return the number of fragments that a row of ``columns`` columns takes."""
     return -(-columns // TILE_DEPTH)
 
 
 def pack_weights(weight: Int8Array, order: npt.NDArray[np.int64]) -> Int32Array:
-    """``weight`` [R, K] as fragments of A, [tiles · K/32 · 4 · 32] int32; ``order`` [tiles, 16] names the row at each place, -1 for none.
+    """Return ``weight`` [R, K] as fragments of A, [tiles · K/32 · 4 · 32] int32.
 
-    Rows of no name and columns beyond K are zero.
+    ``order`` [tiles, 16] names the row at each place, -1 for none. Places without a row, and columns beyond K, are zero.
     """
     rows, columns = weight.shape
     depth = depth_tiles(columns)
@@ -68,15 +69,16 @@ def pack_weights(weight: Int8Array, order: npt.NDArray[np.int64]) -> Int32Array:
 
 
 def plain_order(rows: int) -> npt.NDArray[np.int64]:
-    """Rows as they stand, 16 to a tile."""
+    """Return the rows in their own order, 16 to a tile."""
     order = np.arange(-(-rows // TILE_ROWS) * TILE_ROWS).reshape(-1, TILE_ROWS)
     return np.where(order < rows, order, -1)
 
 
 def gate_order(gates: int, hidden: int) -> npt.NDArray[np.int64]:
-    """Rows by units: tile p of group g has gates 2p and 2p + 1 of units 8g … 8g + 7, so that one lane gets all gates of its units.
+    """Return the rows by units, so that one lane gets all gates of its units.
 
-    Row gate · H + unit; ⌈gates / 2⌉ tiles a group.
+    Tile p of group g has gates 2p and 2p + 1 of units 8g … 8g + 7, and a group has ⌈gates / 2⌉ tiles. The row of a gate of unit u is
+    gate · H + u.
     """
     groups, pairs = -(-hidden // TILE_COLUMNS), -(-gates // 2)
     gate = np.arange(2 * pairs).reshape(1, pairs, 2, 1)

@@ -1,8 +1,8 @@
-"""The general kernel: a block a sequence, plain loops, every cell of the contract, traces, projections of any kind.
+"""The general kernel has a block for each sequence and plain loops; it runs every cell of the contract, traces, and projections of any kind.
 
-It uses no instruction that Numba has no name for, no shared memory and no barrier of a grid. What the step kernels of `steps` do not take, and
-everything whose step kernel no GPU has confirmed (`proofs`), runs here. Weights are [K, R] int8, so that neighbouring threads, which have
-neighbouring rows, read neighbouring bytes.
+It uses no instruction that Numba has no name for, no shared memory and no barrier of a grid. What the step kernels of `steps` do not take,
+and everything whose step kernel no GPU has confirmed (`proofs`), runs here. Weights are [K, R] int8, so that neighbouring threads, which
+have neighbouring rows, read neighbouring bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from qrnn.model.cell_codes import FUNCTION, GRU_RESET_AFTER, GRU_RESET_BEFORE, L
 from qrnn.model.cell_formats import H_LIMIT, H_SHIFT
 
 KIND, OPERAND_SHIFT, OPERAND_LIMIT, IN_FRAC, OUT_SHIFT = 0, 1, 2, 3, 4
-"""Places of a projection's formats."""
+"""The places of a projection's formats."""
 
 saturate16_shifted = device(fixedpoint.saturate16_shifted)
 exp_weight = device(gates.exp_weight)
@@ -40,7 +40,7 @@ softmax_divide = device(gates.softmax_divide)
 
 @cuda.jit(device=True)
 def softmax_row(x: Any, in_frac: Any, table: Any, out: Any) -> None:
-    """Softmax of x [F] into out [F], Q1.14, by one thread; x and out may be one array."""
+    """Compute the softmax of x [F] into out [F], Q1.14, by one thread; x and out may be one array."""
     largest, total = int64(-32768), int64(0)
     for k in range(x.shape[0]):
         largest = max(largest, int64(x[k]))
@@ -52,7 +52,7 @@ def softmax_row(x: Any, in_frac: Any, table: Any, out: Any) -> None:
 
 @cuda.jit(device=True)
 def row_sums(weight: Any, operand: Any, rows: Any, first: Any, last: Any, sums: Any) -> None:
-    """sums[r] = requantize(weight[:, r] · operand + bias[r]) for rows first … last - 1, shared by the block's threads."""
+    """Set sums[r] = requantize(weight[:, r] · operand + bias[r]) for rows first … last - 1, shared by the block's threads."""
     for r in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         acc = int64(0)
         for k in range(weight.shape[0]):
@@ -64,7 +64,10 @@ def row_sums(weight: Any, operand: Any, rows: Any, first: Any, last: Any, sums: 
 def project(
     weight: Any, rows: Any, params: Any, tables: Any, formats: Any, hidden: Any, operand: Any, sums: Any, h: Any
 ) -> None:
-    """h [P] from ``hidden`` [H]; operand [H] and sums [P or more] are scratch. All of the block's threads, each with its share."""
+    """Compute h [P] from ``hidden`` [H], by all of the block's threads.
+
+    operand [H] and sums [P or more] are scratch.
+    """
     me, threads, P = cuda.threadIdx.x, cuda.blockDim.x, h.shape[0]
     for k in range(me, hidden.shape[0], threads):
         operand[k] = to_operand(int64(hidden[k]), formats[OPERAND_SHIFT], formats[OPERAND_LIMIT])
@@ -89,11 +92,12 @@ def run_general(
     v_weight: Any, v_rows: Any, v_params: Any, v_tables: Any, v_formats: Any, xs: Any, lengths: Any, h: Any, c: Any,
     y: Any, column: Any, pre: Any, c_trace: Any, nothing: Any, hidden: Any, operand: Any, sums: Any, first: Any, begin: Any, end: Any,
 ) -> None:  # fmt: skip
-    """Steps begin … end - 1 of sequence first + blockIdx.x, for one direction; gridDim.x is at most the scratch's first axis.
+    """Take steps begin … end - 1 of sequence first + blockIdx.x, for one direction; gridDim.x is at most the scratch's first axis.
 
-    weight [P, R] int8; v_… a projection, of no columns where there is none; xs [steps, N, R] int32, requantized, from step ``begin`` on;
-    h [N, P] int16, c [N, H or 0] int32: states, replaced; y [N, T, …] int16, written from feature ``column`` on; pre [N, T or 0, R], c_trace
-    [N, T or 0, H]; nothing [0] int16; scratch for M sequences: hidden [M, H] int16, operand [M, 2, max(P, H)] int32, sums [M, max(R, P)] int32.
+    weight [P, R] int8; the arguments v_… are a projection, of no columns where there is none; xs [steps, N, R] int32, requantized, from
+    step ``begin`` on; h [N, P] int16, c [N, H or 0] int32 are states, which are replaced; y [N, T, …] int16 is written from feature
+    ``column`` on; pre [N, T or 0, R], c_trace [N, T or 0, H]; nothing [0] int16; scratch for M sequences: hidden [M, H] int16, operand
+    [M, 2, max(P, H)] int32, sums [M, max(R, P)] int32.
     """
     place, me, threads = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     n = first + place

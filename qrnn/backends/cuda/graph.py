@@ -1,4 +1,4 @@
-"""CUDA graphs: kernels that are launched once while the driver writes down what is launched, and from then on all by one call.
+"""A CUDA graph holds kernels that are launched once while the driver records the launches, and from then on all by one call.
 
 Not proved: this was written without a GPU.
 """
@@ -22,7 +22,7 @@ class CapturedGraph:
     """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
-        """Raises BackendError where the driver refuses to capture, and whatever ``work`` raises."""
+        """Capture ``work``; raise BackendError where the driver refuses to capture, and whatever ``work`` raises."""
         driver = _driver()
         cuda.current_context()
         # Work on the legacy default stream waits for streams of the other kind, and so must not be under way while one of them is captured.
@@ -50,7 +50,7 @@ def _driver() -> Any:
 
 
 def _captured(driver: Any, stream: Any, work: Callable[[Any], Any]) -> Any:
-    """A graph of what ``work`` launches on ``stream``."""
+    """Return a graph of what ``work`` launches on ``stream``."""
     # Relaxed: arrays that nobody needs any more may be freed meanwhile, by this thread and by others.
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
     _checked("cuStreamBeginCapture", driver.cuStreamBeginCapture(stream, mode))
@@ -64,7 +64,7 @@ def _captured(driver: Any, stream: Any, work: Callable[[Any], Any]) -> Any:
 
 
 def _checked(name: str, answer: tuple[Any, ...]) -> Any:
-    """What a function of the driver returns after its status; BackendError where the status says that it failed."""
+    """Return what a function of the driver returns after its status; BackendError where the status says that it failed."""
     status, *values = answer
     if int(status) != 0:
         raise BackendError(f"the CUDA driver refuses a graph: {name} returns {getattr(status, 'name', status)}")

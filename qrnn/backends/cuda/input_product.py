@@ -1,4 +1,4 @@
-"""The launches of the matrix product W·x of all steps of all sequences, which dense layers are too."""
+"""The matrix product W·x of all steps of all sequences, which dense layers use too, is launched here."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PRODUCT_WARPS = 1 if THREADS < 128 else 4
 def multiply_inputs(
     weights: ProductWeights, x: Any, lengths: Any, reverse: bool, begin: int, steps: int, kind: ProductKind, tuning: Tuning
 ) -> Any:  # fmt: skip
-    """W·x of steps begin … begin + steps - 1, [steps · N, R]: int32, or int16 of a dense layer. x [N, T, K] int16.
+    """Return W·x of steps begin … begin + steps - 1, [steps · N, R]: int32, or int16 of a dense layer. x [N, T, K] int16.
 
-    On the tensor cores by the kernel ``kind`` where the tuning allows it, by plain loops elsewhere.
+    The tensor cores compute it by the kernel ``kind`` where the tuning allows it, plain loops elsewhere.
     """
     planes, depth, dense = weights.planes, weights.depth, kind.dense
     items = steps * x.shape[0]

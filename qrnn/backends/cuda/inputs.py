@@ -1,4 +1,4 @@
-"""What comes before the steps: operands, and one matrix product W·x for all steps of all sequences.
+"""Before the steps, operands are made, and one matrix product gives W·x for all steps of all sequences.
 
 The product serves dense layers too. Item m of it is step m // N of sequence m % N, in the order in which a direction reads. It runs on the
 tensor cores, from operands in fragments, where a GPU has confirmed that kernel, and by plain loops elsewhere.
@@ -22,19 +22,20 @@ from qrnn.backends.cuda.products import tensor_product
 saturate16_shifted = device(fixedpoint.saturate16_shifted)
 
 PRODUCT_TILES = 4
-"""Tiles of 8 items that a warp of the product has."""
+"""The tiles of 8 items that a warp of the product has."""
 
 PRODUCT_PAIRS = 2
-"""Tiles of 16 rows, likewise."""
+"""The tiles of 16 rows that a warp of the product has."""
 
 
 @kernel(THREADS)
 def pack_operands(
     x: Any, lengths: Any, reverse: Any, shift: Any, limit: Any, planes: Any, begin: Any, depth: Any, words: Any
 ) -> None:
-    """Words of B of m16n8k32: [items / 8, planes, depth, 2, 32] int32, flat from ``words[0]`` on, a thread each.
+    """Write words of B of m16n8k32, [items / 8, planes, depth, 2, 32] int32, flat from ``words[0]`` on, a thread for each word.
 
-    x [N, T, K] int16; of each sequence the steps from ``begin`` on, in its own order of reading; zero past its length and past K.
+    x [N, T, K] int16; each sequence has its steps from ``begin`` on, in its own order of reading; words are zero past its length and past
+    K.
     """
     N, K, T = x.shape[0], x.shape[2], x.shape[1]
     i = cuda.grid(1)
@@ -63,7 +64,7 @@ def pack_operands(
 
 @kernel(THREADS)
 def order_operands(x: Any, lengths: Any, reverse: Any, shift: Any, limit: Any, begin: Any, out: Any) -> None:
-    """out[m] = the operands of item m, [items, K] int16: what `pack_operands` packs, in plain order. A thread each."""
+    """Set out[m] to the operands of item m, [items, K] int16, a thread for each element: what `pack_operands` packs, in plain order."""
     N, T, K = x.shape[0], x.shape[1], x.shape[2]
     i = cuda.grid(1)
     if i >= out.shape[0] * K:
@@ -79,7 +80,10 @@ def order_operands(x: Any, lengths: Any, reverse: Any, shift: Any, limit: Any, b
 
 @kernel(THREADS)
 def run_plain_product(weight: Any, rows: Any, operands: Any, dense: Any, out: Any) -> None:
-    """out [items, R] as `product_kernel` has it, by plain loops: a thread each. weight [K, R] int8, operands [items, K] int16."""
+    """Compute out [items, R] as `product_kernel` does, by plain loops, a thread for each element.
+
+    weight [K, R] int8, operands [items, K] int16.
+    """
     R = out.shape[1]
     i = cuda.grid(1)
     if i >= out.shape[0] * R:
@@ -96,14 +100,14 @@ def run_plain_product(weight: Any, rows: Any, operands: Any, dense: Any, out: An
 
 @cache
 def product_kernel(planes: int, dense: bool, capability: tuple[int, int]) -> Any:
-    """The kernel of W·x: grid [row tiles / 2 / warps, item tiles / 4], blocks of [32, warps] threads."""
+    """Return the kernel of W·x: grid [row tiles / 2 / warps, item tiles / 4], blocks of [32, warps] threads."""
     tiles = PRODUCT_TILES // planes  # two planes take twice the registers
     multiply = tensor_product(PRODUCT_PAIRS, tiles, planes, capability)
     size = PRODUCT_PAIRS * tiles * planes * 4
 
     @kernel(256)
     def run_product(weight: Any, rows: Any, words: Any, depth: Any, items: Any, out: Any) -> None:
-        """out[m, r] = requantize(W·x + bias), int32; for a dense layer saturated with its pre_shift, int16. out [items, R].
+        """Set out[m, r] = requantize(W·x + bias), int32; for a dense layer saturated with its pre_shift, int16. out [items, R].
 
         weight as `fragments.pack_weights` of an even number of tiles; words as `pack_operands` of whole groups of item tiles.
         """

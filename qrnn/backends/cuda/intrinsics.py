@@ -1,4 +1,4 @@
-"""Instructions that Numba has no name for: byte dot products and the tensor cores' int8 products, as inline PTX.
+"""Numba has no name for byte dot products and the tensor cores' int8 products: these instructions are inline PTX.
 
 In the simulator (NUMBA_ENABLE_CUDASIM=1) each is its plain definition in `simulated`. Weights are signed bytes. Operands are signed, or
 unsigned where they are the low bytes of 16-bit operands.
@@ -21,7 +21,7 @@ FULL_MMA = (8, 0)
 
 
 def _instruction(text: str, arguments: int, results: int) -> Any:
-    """A function of int32 registers from one PTX instruction: ``$0`` … are the results, then the arguments."""
+    """Return a function of int32 registers from one PTX instruction: ``$0`` … are the results, then the arguments."""
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
     from numba.cuda.typing import signature
@@ -61,7 +61,7 @@ def _instruction(text: str, arguments: int, results: int) -> Any:
 
 
 def _mma(shape: str, operands: str, a: int, b: int, c: int) -> Any:
-    """mma.sync of so many registers of A, B, and C or D."""
+    """Return mma.sync with ``a``, ``b`` and ``c`` registers of A, B, and C or D."""
     groups, first = [], 0
     for size in (c, a, b, c):
         groups.append("{" + ",".join(f"${k}" for k in range(first, first + size)) + "}")
@@ -83,12 +83,12 @@ else:
 
     @cuda.jit(device=True)
     def shuffle_xor(value: Any, mask: Any) -> Any:
-        """The value of the lane whose number differs in the bits of ``mask``."""
+        """Return the value of the lane whose number differs in the bits of ``mask``."""
         return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
 
 
 def _from_small(small: Any) -> Any:
-    """m16n8k32 by four of m8n8k16: its registers are theirs, rows 0 … 7 and 8 … 15, columns 0 … 15 and 16 … 31."""
+    """Return m16n8k32 by four of m8n8k16: its registers are theirs, rows 0 … 7 and 8 … 15, columns 0 … 15 and 16 … 31."""
 
     @cuda.jit(device=True)
     def multiply(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> Any:
@@ -102,7 +102,7 @@ def _from_small(small: Any) -> Any:
 
 
 def tile_products(capability: tuple[int, int]) -> tuple[Any, Any]:
-    """(signed, unsigned) m16n8k32 as a device of this compute capability has it."""
+    """Return (signed, unsigned) m16n8k32 as a device of this compute capability has it."""
     if capability >= FULL_MMA:
         return mma, mma_unsigned
     return _from_small(mma_small), _from_small(mma_small_unsigned)

@@ -1,4 +1,4 @@
-"""What kernels are made for: `plan` chooses among them, `steps` and `inputs` compile them, `proofs` names those that a GPU confirmed."""
+"""Kernels are made for these variants: `plan` chooses among them, `steps` and `inputs` compile them, `proofs` names the confirmed ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CELL_NAMES = {
     GRU_RESET_BEFORE: "gru_reset_before",
     RNN: "rnn",
 }
-"""Cell codes as data files name them."""
+"""The names that data files have for the codes of cells."""
 
 BLOCK, GRID, LAUNCH = "block", "grid", "launch"
-"""Barriers."""
+"""The barriers of step kernels."""
 
 BARRIERS = (BLOCK, GRID, LAUNCH)
 
@@ -26,15 +26,15 @@ MOST_THREADS = 256
 
 @dataclass(frozen=True)
 class StepKind:
-    """What a step kernel is made for."""
+    """The variant of a step kernel."""
 
     cell: int
     gates: int
-    """Gates that have rows in R."""
+    """The number of gates that have rows in R."""
     operand_bytes: int
-    """Bytes of an operand of h: 1, or 2 for a signed high and an unsigned low byte."""
+    """The bytes of an operand of h: 1, or 2 for a signed high and an unsigned low byte."""
     tiles: int
-    """Tiles of 8 sequences that a block works on."""
+    """The tiles of 8 sequences that a block works on."""
     barrier: str
     resident: bool
     """Whether the block keeps its rows of R in shared memory for the whole sequence."""
@@ -44,17 +44,17 @@ class StepKind:
 
     @property
     def pairs(self) -> int:
-        """Tiles of 16 rows that a group of 8 units has."""
+        """Return the tiles of 16 rows that a group of 8 units has."""
         return -(-self.gates // 2)
 
     @property
     def barriers_per_step(self) -> int:
-        """2 where linear_before_reset = 0: r and z, then n from all of r·h."""
+        """Return 2 where linear_before_reset = 0 (r and z, then n from all of r·h), else 1."""
         return 2 if self.cell == GRU_RESET_BEFORE else 1
 
     @property
     def name(self) -> str:
-        """One line for people."""
+        """Return one line that describes the kernel."""
         product = f"dp4a for {self.dp4a_sequences}" if self.dp4a_sequences else f"tensor cores, {self.tiles} tiles"
         where = "shared memory" if self.resident else "cache"
         return (
@@ -65,7 +65,7 @@ class StepKind:
 
 @dataclass(frozen=True)
 class ProductKind:
-    """What a kernel of W·x on the tensor cores is made for: bytes of an operand, and whether a dense layer or a direction reads the sums."""
+    """The variant of a kernel of W·x on the tensor cores: bytes of an operand, and whether a dense layer or a direction reads the sums."""
 
     operand_bytes: int
     dense: bool
@@ -73,7 +73,7 @@ class ProductKind:
 
     @property
     def name(self) -> str:
-        """One line for people."""
+        """Return one line that describes the kernel."""
         return (
             f"W·x of a {'dense layer' if self.dense else 'direction'}, {8 * self.operand_bytes}-bit operands, tensor cores, "
             f"compute capability {self.capability[0]}.{self.capability[1]}"
@@ -84,6 +84,6 @@ Kind = StepKind | ProductKind
 
 
 def shared_words(kind: StepKind, groups: int, depth: int) -> int:
-    """32-bit words of shared memory that a block with so many groups of 8 units needs."""
+    """Return the 32-bit words of shared memory that a block with ``groups`` groups of 8 units needs."""
     operands = (1 if kind.barrier != BLOCK else 2) * kind.tiles * kind.operand_bytes * depth * B_WORDS
     return operands + (groups * kind.pairs * depth * A_WORDS if kind.resident else 0)

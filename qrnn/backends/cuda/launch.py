@@ -1,4 +1,4 @@
-"""How kernels are declared and launched."""
+"""Kernels are declared and launched here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PLAIN_SHARED = 48 << 10
 """Bytes of shared memory that a block gets without asking."""
 
 THREADS = 64 if SIMULATED else 256
-"""Of a block of a kernel with a thread for each item."""
+"""Threads of a block of a kernel with a thread for each item."""
 
 
 def kernel(threads: int) -> Any:
-    """Declares a kernel whose blocks have at most so many threads, which says how many registers each may have."""
+    """Return a decorator for a kernel whose blocks have at most ``threads`` threads, which says how many registers each may have."""
     return cuda.jit() if SIMULATED else cuda.jit(launch_bounds=threads)
 
 
@@ -28,9 +28,9 @@ _SETTING = threading.Lock()
 
 
 def configured(declared: Any, grid: Any, block: Any, shared_bytes: int = 0) -> Any:
-    """The kernel with its grid and blocks, to be called with its arguments; it goes to the stream of `work.stream`.
+    """Return the kernel with its grid and blocks, to be called with its arguments; it goes to the stream of `work.stream`.
 
-    Numba warns of grids of fewer than 128 blocks, which here are meant so; its setting is put back at once, for kernels of the user's own.
+    Numba warns of grids of fewer than 128 blocks, which are intended here; its setting is put back at once, for kernels of the user's own.
     """
     with _SETTING:
         before = config.CUDA_LOW_OCCUPANCY_WARNINGS
@@ -48,7 +48,7 @@ def for_each(declared: Any, count: int, *arguments: Any) -> None:
 
 
 def sized(declared: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> Any:
-    """The kernel for these arguments, allowed so many bytes of dynamic shared memory."""
+    """Return the kernel compiled for these arguments, and allowed ``shared_bytes`` of dynamic shared memory."""
     if SIMULATED:
         return declared
     made = declared if declared.specialized else declared.specialize(*arguments)
@@ -73,5 +73,5 @@ def _allow_shared(compiled: Any, shared_bytes: int) -> None:
 
 
 def most_blocks_that_meet(made: Any, threads: int, shared_bytes: int) -> int:
-    """How many blocks of a cooperative kernel the device holds at once; ``made`` by `sized`."""
+    """Return how many blocks of a cooperative kernel, which `sized` made, the device holds at once."""
     return int(next(iter(made.overloads.values())).max_cooperative_grid_blocks(threads, shared_bytes))

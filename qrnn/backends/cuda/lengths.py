@@ -1,4 +1,4 @@
-"""How long sequences on the device are."""
+"""Sequences on the device have lengths on the device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qrnn.model.parts import IndexArray
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths of N sequences on the device, as many ones, and bounds: no length is below ``shortest`` or above ``longest``.
+    """The lengths of N sequences on the device, N ones for kernels, and bounds: no length is below ``shortest`` or above ``longest``.
 
     ``host`` has the lengths on the host, [N] int64, or is None where a kernel computed them and nobody has copied them.
     """
@@ -37,14 +37,14 @@ class Lengths:
         return cls(cuda.to_device(whole), ones(len(whole)), len(whole), *_bounds(whole), whole)
 
     def known(self) -> Lengths:
-        """The same lengths, copied to the host, with the bounds that they reach. It waits for the device where they have not been copied."""
+        """Return the same lengths, copied to the host, with the bounds that they reach; wait for the device where they have not been copied."""
         if self.host is not None:
             return self
         host: IndexArray = self.device.copy_to_host()
         return Lengths(self.device, self.ones, self.count, *_bounds(host), host)
 
     def each_step(self, steps: int) -> Lengths:
-        """Each of ``steps`` steps of every sequence as a sequence of its own, [N · steps]: of one step, or of none past the end."""
+        """Return each of ``steps`` steps of every sequence as a sequence of its own, [N · steps]: of one step, or of none past the end."""
         count = self.count * steps
         device = device_array(count, np.int64)
         for_each(elements.mark_steps, count, self.device, steps, device)

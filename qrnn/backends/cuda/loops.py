@@ -1,8 +1,8 @@
-"""Kinds of layers without kernels of their own: the definition that a kind brings along, compiled for the device.
+"""A kind of layer without kernels of its own runs by its own definition, compiled for the device.
 
-A loop over rows (`qrnn.model.layer_facts.RowLoop`) has a thread for each row, and a step (`StepLoop`) a thread for each sequence, which takes
-the steps one after the other. Numba computes with 64-bit integers, as in all kernels (`qrnn.backends.cuda.contract`). Parameters are copied
-to the device once.
+A loop over rows (`qrnn.model.layer_facts.RowLoop`) has a thread for each row, and a step (`StepLoop`) a thread for each sequence, which
+takes the steps one after the other. Numba computes with 64-bit integers, as in all kernels (`qrnn.backends.cuda.contract`). Parameters are
+copied to the device once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from qrnn.model.layer_facts import Loop, Step, StepLoop
 from qrnn.model.parts import TensorFormat
 
 KEPT = 256
-"""How many definitions stay compiled: each is compiled once for all layers that have it."""
+"""The number of definitions that stay compiled: each is compiled once for all layers that have it."""
 
 
 @lru_cache(KEPT)
 def row_loop_kernel(make: Callable[[Any], Loop]) -> Any:
-    """A kernel that runs the loop which ``make`` gives, with a thread for each row."""
+    """Return a kernel that runs the loop which ``make`` gives, with a thread for each row."""
     loop = compiled_loop(make(LOOP_FUNCTIONS))
 
     @kernel(THREADS)
@@ -45,7 +45,7 @@ def row_loop_kernel(make: Callable[[Any], Loop]) -> Any:
 
 @lru_cache(KEPT)
 def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
-    """A kernel that takes the steps which ``make`` gives, with a thread for each sequence."""
+    """Return a kernel that takes the steps which ``make`` gives, with a thread for each sequence."""
     step = compiled_loop(make(LOOP_FUNCTIONS))
 
     @kernel(THREADS)
@@ -81,7 +81,7 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
 
 
 def uploaded(parameters: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A loop's parameters: arrays on the device, and integers."""
+    """Return a loop's parameters: arrays on the device, and integers."""
     return tuple(upload(value) if isinstance(value, np.ndarray) else int(value) for value in parameters)
 
 
@@ -96,10 +96,10 @@ class StepCode:
         self, x: Any, states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False,
         traces: tuple[Any, Any] | None = None,
     ) -> Any:  # fmt: skip
-        """Take all steps of x [N, T, F] int16; ``states`` [N, *shape] are changed in place. Returns how many rows of ``out`` were written, [N].
+        """Take all steps of x [N, T, F] int16, and return how many rows of ``out`` were written, [N].
 
-        See `step_loop_kernel`. ``traces`` of a recurrent direction: [N, T, G·H] int16 takes the arguments of the gates, which the first
-        scratch array holds, and [N, T, H or 0] int32 takes c, the second state.
+        ``states`` [N, *shape] are changed in place; see `step_loop_kernel`. ``traces`` of a recurrent direction: [N, T, G·H] int16 takes
+        the arguments of the gates, which the first scratch array holds, and [N, T, H or 0] int32 takes c, the second state.
         """
         N = x.shape[0]
         out_lengths = device_array(N, np.int64)
@@ -117,7 +117,7 @@ class StepCode:
 
 
 class RowLoops(DeviceRowLayer):
-    """A layer that is computed by rows and has no kernel: the loops of its `QuantLayer.row_loops`."""
+    """A layer on the device that is computed by rows and has no kernel: the loops of its `QuantLayer.row_loops`."""
 
     def __init__(self, layer: Any, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
@@ -126,6 +126,7 @@ class RowLoops(DeviceRowLayer):
         ]
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Run the layer's loops one after the other, and return the rows that they wrote."""
         given = dict(zip(self.layer.inputs, inputs, strict=True))
         M = inputs[0].shape[0]
         out = device_array((M, self.features), np.int16)
@@ -135,7 +136,7 @@ class RowLoops(DeviceRowLayer):
 
 
 class Steps(DeviceLayer):
-    """A layer with a state and no kernel: the steps of its `QuantLayer.step_loop`."""
+    """A layer on the device with a state and no kernel: the steps of its `QuantLayer.step_loop`."""
 
     def __init__(self, layer: Any, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
@@ -148,6 +149,7 @@ class Steps(DeviceLayer):
         self.varies = True
 
     def run(self, run: Run) -> None:
+        """Take the steps of every sequence, and those past its end where it ends."""
         layer = self.layer
         x, states = run.tensors[layer.inputs[0]], run.states[layer.name]
         states = states if run.in_place else tuple(copied(state) for state in states)
@@ -159,7 +161,7 @@ class Steps(DeviceLayer):
         run.final[layer.name] = states
 
     def steps(self, x: Any, states: State, lengths: Lengths, out_rows: int, past: int) -> tuple[Any, Lengths]:
-        """x [N, T, F] → y [N, out_rows, F'], zero past the rows that come out, and their lengths. ``states`` are changed in place.
+        """Return y [N, out_rows, F'] for x [N, T, F], zero past the rows that come out, and their lengths; ``states`` are changed in place.
 
         ``past`` steps past the end of each sequence are taken after its own.
         """

@@ -1,7 +1,7 @@
-"""The ways to lay a direction over the device, each with an estimate of its time (docs/cuda.md); `choice` takes one.
+"""A direction can be laid over the device in several ways, each with an estimate of its time (docs/cuda.md); `choice` takes one.
 
-The estimate counts bytes, operations and barriers; what each costs is data (`costs`), which says whether it was measured. Which plan runs never
-changes a bit of the result.
+The estimate counts bytes, operations and barriers; what each costs is data (`costs`), which says whether it was measured. Which plan runs
+never changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MOST_GRID_Y = 65535
 """CUDA's limit of blocks on a grid's second axis; more batch blocks go in several launches."""
 
 MOST_BLOCKS_TOGETHER = 8
-"""Blocks that the estimate takes a multiprocessor to hold at once, where shared memory would allow more."""
+"""Blocks that a multiprocessor holds at once by the estimate, where shared memory would allow more."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What of a direction the choice depends on: its cell, gates with rows, hidden size and bytes of h's operands."""
+    """The properties of a direction that the choice depends on: its cell, gates with rows, hidden size and bytes of h's operands."""
 
     cell: int
     gates: int
@@ -39,17 +39,17 @@ class Layout:
 
     @property
     def groups(self) -> int:
-        """Groups of 8 units."""
+        """Return the number of groups of 8 units."""
         return -(-self.hidden // TILE_COLUMNS)
 
     @property
     def depth(self) -> int:
-        """Tiles of 32 columns of R."""
+        """Return the number of tiles of 32 columns of R."""
         return depth_tiles(self.hidden)
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """A step kernel and its launch: blocks of [32, warps] threads, unit_blocks × batch_blocks of them at a time."""
 
     kind: StepKind
@@ -58,18 +58,18 @@ class Plan:
     warps: int
     shared_bytes: int
     cycles: float
-    """The estimate for a step of the whole batch."""
+    """The estimated cycles of a step of the whole batch."""
 
     @property
     def name(self) -> str:
-        """One line for people."""
+        """Return one line that describes the plan."""
         where = "shared memory" if self.kind.resident else "cache"
         product = "dp4a" if self.kind.dp4a_sequences else "tensor cores"
         return f"{self.kind.barrier} barrier, {self.unit_blocks} × {self.batch_blocks} blocks, {product}, R in {where}"
 
 
-def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[Plan]:
-    """Every plan that fits the device, with its estimate by ``costs`` or by those of the device's family."""
+def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None) -> Iterator[StepPlan]:
+    """Iterate over every plan that fits the device, with its estimate by ``costs`` or by those of the device's family."""
     prices = (costs or costs_of(device.capability)).constants.prices()
     every_tile = -(-batch // TILE_COLUMNS)
     for dp4a in (batch, 0) if batch <= MOST_DP4A_SEQUENCES else (0,):
@@ -90,11 +90,11 @@ def plans(layout: Layout, batch: int, device: Device, costs: Costs | None = None
                     )
                     for plan in _launches(kind, layout, every_tile, device):
                         cycles = work_of(plan, layout, batch, device).cycles(prices)
-                        yield Plan(kind, plan.unit_blocks, plan.batch_blocks, plan.warps, plan.shared_bytes, cycles)
+                        yield StepPlan(kind, plan.unit_blocks, plan.batch_blocks, plan.warps, plan.shared_bytes, cycles)
 
 
-def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[Plan]:
-    """The ways to spread units over blocks, without an estimate."""
+def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -> Iterator[StepPlan]:
+    """Iterate over the ways to spread units over blocks, without an estimate."""
     batch_blocks = -(-every_tile // kind.tiles)
     most = 1 if kind.barrier == BLOCK else min(layout.groups, device.processors)
     least = 1 if kind.barrier == BLOCK else 2
@@ -108,11 +108,11 @@ def _launches(kind: StepKind, layout: Layout, every_tile: int, device: Device) -
         if shared > device.shared_per_block:
             continue
         together = min(batch_blocks, MOST_GRID_Y if kind.barrier == BLOCK else device.processors // unit_blocks)
-        yield Plan(kind, unit_blocks, together, min(MOST_THREADS // 32, groups), shared, 0.0)
+        yield StepPlan(kind, unit_blocks, together, min(MOST_THREADS // 32, groups), shared, 0.0)
 
 
-def work_of(plan: Plan, layout: Layout, batch: int, device: Device) -> Work:
-    """What a step of a plan does, in units of the constants of `costs`: the block with the most units is counted."""
+def work_of(plan: StepPlan, layout: Layout, batch: int, device: Device) -> Work:
+    """Return what a step of a plan does, in units of the constants of `costs`: the block with the most units is counted."""
     kind, depth = plan.kind, layout.depth
     operand_bytes, tiles = layout.operand_bytes, kind.tiles
     groups = -(-layout.groups // plan.unit_blocks)

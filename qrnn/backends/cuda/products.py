@@ -1,7 +1,7 @@
-"""R·h of 8 units and some tiles of 8 sequences by one warp, from packed fragments: by the tensor cores, or by byte dot products.
+"""One warp computes R·h of 8 units and some tiles of 8 sequences from packed fragments, by the tensor cores or by byte dot products.
 
-Both read the same packed weights and operands (`fragments`) and leave their sums where `mma.sync` leaves them: register 2s + j of pair p has
-gate 2p + s of unit lane / 4 and sequence 2 · (lane % 4) + j. What follows does not know which of them it was.
+Both read the same packed weights and operands (`fragments`) and leave their sums where `mma.sync` leaves them: register 2s + j of pair p
+has gate 2p + s of unit lane / 4 and sequence 2 · (lane % 4) + j. What follows does not know which of them it was.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from qrnn.backends.cuda.intrinsics import dp4a, dp4a_unsigned, shuffle_xor, tile
 
 
 def tensor_product(pairs: int, tiles: int, planes: int, capability: tuple[int, int]) -> Any:
-    """acc from ``tiles`` tiles of sequences; ``planes``: 1 of signed bytes, or 2, the signed high and unsigned low bytes of int16."""
+    """Return the product by the tensor cores for ``tiles`` tiles of sequences.
+
+    ``planes`` is 1 for signed bytes, or 2 for the signed high and unsigned low bytes of int16.
+    """
     mma, mma_unsigned = tile_products(capability)
 
     @cuda.jit(device=True)
     def multiply(
         weights: Any, base: Any, stride: Any, words: Any, operands: Any, depth: Any, lane: Any, acc: Any
     ) -> None:
-        """acc [pairs · tiles · planes · 4]; weights from word ``base``, a pair every ``stride`` words; operands from ``operands`` of words."""
+        """Compute acc [pairs · tiles · planes · 4].
+
+        The weights begin at word ``base``, and each pair has ``stride`` words; the operands begin at ``operands`` of ``words``.
+        """
         for i in range(pairs * tiles * planes * 4):
             acc[i] = int32(0)
         for k in range(depth):
@@ -46,16 +52,17 @@ def tensor_product(pairs: int, tiles: int, planes: int, capability: tuple[int, i
 
 
 def dot_product(pairs: int, planes: int, sequences: int) -> Any:
-    """The same for one tile of which only the first one or two sequences are: lane 4g + t takes the columns that its registers of A hold.
+    """Return the product by byte dot products, for one tile of which only the first one or two sequences are valid.
 
-    Four lanes share a row: their parts are added at the end. Lanes with t > 0 are left with sums that nobody reads.
+    Lane 4g + t takes the columns that its registers of A hold. Four lanes share a row: their parts are added at the end. Lanes with t > 0
+    are left with sums that nobody reads.
     """
 
     @cuda.jit(device=True)
     def multiply(
         weights: Any, base: Any, stride: Any, words: Any, operands: Any, depth: Any, lane: Any, acc: Any
     ) -> None:
-        """As `tensor_product`'s, with one tile."""
+        """Compute acc as the function that `tensor_product` returns does, with one tile."""
         for i in range(pairs * planes * 4):
             acc[i] = int32(0)
         for k in range(depth):
@@ -81,11 +88,14 @@ def dot_product(pairs: int, planes: int, sequences: int) -> Any:
 
 
 def picker(tiles: int, planes: int) -> Any:
-    """One sum out of the registers, by a number that is known only when the loop runs: registers cannot be indexed, so each is compared."""
+    """Return a function that picks one sum out of the registers by a number that is known only when the loop runs.
+
+    Registers cannot be indexed, so each number is compared.
+    """
 
     @cuda.jit(device=True)
     def pick(acc: Any, pair: Any, slot: Any, column: Any) -> Any:
-        """The sum of slot 0 or 1 of a pair for column 2 · tile + j, as one integer of both planes."""
+        """Return the sum of slot 0 or 1 of a pair for column 2 · tile + j, as one integer of both planes."""
         found = int64(0)
         for n in range(tiles):
             for j in range(2):

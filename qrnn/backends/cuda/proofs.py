@@ -1,7 +1,8 @@
-"""Which kernels a GPU has confirmed: data/proved.json, which `python tools/gpu_check --adopt FOLDER` writes.
+"""The kernels that a GPU has confirmed are in data/proved.json, which `python tools/gpu_check --adopt FOLDER` writes.
 
 A kernel is proved for a compute capability when a device of that capability gave the bits of the reference in every run of it, and the code
-that makes the kernel is still what it was then. Everything else runs by kernels of plain loops (`general`), which use no special instruction.
+that makes the kernel is still what it was then. Everything else runs by kernels of plain loops (`general`), which use no special
+instruction.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from qrnn.errors import BackendError
 PROVED = DATA / "proved.json"
 
 LEAST_CASES = 2
-"""Runs of different shapes that a kernel has to have passed."""
+"""The number of runs of different shapes that a kernel has to have passed."""
 
 CELL_CODES = {name: code for code, name in CELL_NAMES.items()}
 
@@ -48,12 +49,12 @@ KERNEL_CODE = (
     "model/cell_codes.py",
     "model/cell_formats.py",
 )  # fmt: skip
-"""The files and folders of this package that step kernels, the products W·x, and their launches are made from."""
+"""The files and folders of this package from which step kernels, the products W·x, and their launches are made."""
 
 
 @dataclass(frozen=True)
 class Proofs:
-    """The kernels that may run without being asked for. ``lapsed``: those that were proved before their code was changed."""
+    """The kernels that may run without being asked for. ``lapsed`` are those that were proved before their code was changed."""
 
     kinds: frozenset[Kind] = frozenset()
     lapsed: frozenset[Kind] = frozenset()
@@ -64,7 +65,7 @@ class Proofs:
 
 @dataclass(frozen=True)
 class DeviceProofs:
-    """What one run of `tools/gpu_check` confirmed: ``cases`` counts the runs of each kernel that were exact."""
+    """What one run of `tools/gpu_check` confirmed; ``cases`` counts the runs of each kernel that were exact."""
 
     device: str
     capability: tuple[int, int]
@@ -72,11 +73,11 @@ class DeviceProofs:
     date: str
     revision: str
     code: str
-    """`code_digest` of the kernels that ran."""
+    """The `code_digest` of the kernels that ran."""
     cases: Mapping[Kind, int]
 
     def as_dict(self) -> dict[str, Any]:
-        """An entry of the data file."""
+        """Return an entry of the data file."""
         return {
             "device": self.device,
             "capability": list(self.capability),
@@ -89,7 +90,7 @@ class DeviceProofs:
 
 
 def kind_record(kind: Kind) -> dict[str, Any]:
-    """A kind as JSON, without its capability, which the record around it has."""
+    """Return a kind as JSON, without its capability, which the record around it has."""
     if isinstance(kind, ProductKind):
         return {"kind": "product", "operand_bytes": kind.operand_bytes, "dense": kind.dense}
     return {
@@ -105,7 +106,7 @@ def kind_record(kind: Kind) -> dict[str, Any]:
 
 
 def kind_of(where: str, record: Any, capability: tuple[int, int]) -> Kind:
-    """The kind that `kind_record` wrote. BackendError names what does not fit."""
+    """Return the kind that `kind_record` wrote; BackendError names what does not fit."""
     if isinstance(record, dict) and record.get("kind") == "product":
         found = checked(where, record, {"kind": str, "operand_bytes": int, "dense": bool})
         require(found["operand_bytes"] in (1, 2), where, "operand_bytes", found["operand_bytes"], "1 or 2")
@@ -125,7 +126,7 @@ def kind_of(where: str, record: Any, capability: tuple[int, int]) -> Kind:
 
 
 def read_proofs(path: Path = PROVED) -> list[DeviceProofs]:
-    """The data file, checked. BackendError names what does not fit."""
+    """Read and check the data file; BackendError names what does not fit."""
     where = str(path)
     document = checked(where, read_json(path), {"schema": int, "devices": list})
     check_schema(where, document["schema"])
@@ -133,7 +134,7 @@ def read_proofs(path: Path = PROVED) -> list[DeviceProofs]:
 
 
 def device_proofs(where: str, entry: Any) -> DeviceProofs:
-    """An entry that `DeviceProofs.as_dict` wrote."""
+    """Return the entry that `DeviceProofs.as_dict` wrote; BackendError names what does not fit."""
     types: dict[str, type | tuple[type, ...]] = {
         "device": str, "capability": list, "driver": str, "date": str, "revision": str, "code": str, "kernels": list
     }  # fmt: skip
@@ -155,7 +156,7 @@ def device_proofs(where: str, entry: Any) -> DeviceProofs:
 
 
 def proofs_of(devices: Iterable[DeviceProofs]) -> Proofs:
-    """The kinds that hold for the present code, and those that do not any more."""
+    """Return the kinds that are proved for the present code, and those that are so no more."""
     held, lapsed = set[Kind](), set[Kind]()
     for one in devices:
         (held if one.code == code_digest() else lapsed).update(one.cases)
@@ -164,13 +165,13 @@ def proofs_of(devices: Iterable[DeviceProofs]) -> Proofs:
 
 @cache
 def committed_proofs() -> Proofs:
-    """`proofs_of` of the file that comes with the package."""
+    """Return `proofs_of` of the file that comes with the package."""
     return proofs_of(read_proofs())
 
 
 @cache
 def code_digest() -> str:
-    """Names the code of `KERNEL_CODE`: comments, docstrings and spaces do not count."""
+    """Return a digest of the code of `KERNEL_CODE`: comments, docstrings and spaces do not count."""
     root = Path(__file__).parents[2]
     paths = [
         path for name in KERNEL_CODE for path in ([root / name] if name.endswith(".py") else (root / name).glob("*.py"))
@@ -185,7 +186,7 @@ _BREAKS = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, toke
 
 
 def bare_code(source: str) -> str:
-    """Python's tokens without comments, without strings that are statements of their own, and without any spaces.
+    """Return Python's tokens without comments, without strings that are statements of their own, and without any spaces.
 
     Spaces within strings go too: Python 3.11 and 3.12 take f-strings apart differently, and so have the same text.
     """
@@ -211,7 +212,7 @@ _WATCHERS: list[Callable[[Kind], None]] = []
 
 @contextmanager
 def watched_kernels(see: Callable[[Kind], None]) -> Iterator[None]:
-    """Calls ``see`` with the kind of each step kernel and product that is about to be launched meanwhile, by any thread."""
+    """Call ``see`` with the kind of each step kernel and product that any thread is about to launch within this context."""
     _WATCHERS.append(see)
     try:
         yield
@@ -220,25 +221,25 @@ def watched_kernels(see: Callable[[Kind], None]) -> Iterator[None]:
 
 
 def note_launch(kind: Kind) -> None:
-    """Tells those who watch; whoever launches a kernel calls it."""
+    """Tell those who watch that a kernel is launched; every launch of a kernel calls it."""
     for see in _WATCHERS:
         see(kind)
 
 
 @dataclass
 class Evidence:
-    """Counts, for each kernel that ran on a device, the runs that were exact and those that were not. A part of tools/gpu_check collects it."""
+    """The number of exact and of wrong runs of each kernel that ran on a device. A part of tools/gpu_check collects it."""
 
     exact: dict[Kind, int] = field(default_factory=dict)
     wrong: dict[Kind, int] = field(default_factory=dict)
 
     def add(self, kind: Kind, exact: bool) -> None:
-        """One run of a kernel whose results were all compared."""
+        """Count one run of a kernel whose results were all compared."""
         counts = self.exact if exact else self.wrong
         counts[kind] = counts.get(kind, 0) + 1
 
     def records(self) -> list[dict[str, Any]]:
-        """What a part writes under ``kernels``."""
+        """Return what a part writes under ``kernels``."""
         every = dict.fromkeys([*self.exact, *self.wrong])
         return [
             {
@@ -251,7 +252,7 @@ class Evidence:
         ]
 
     def add_records(self, where: str, records: Any) -> None:
-        """Adds what `records` gave. BackendError names what does not fit."""
+        """Add what `records` gave; BackendError names what does not fit."""
         if not isinstance(records, list):
             raise BackendError(f"{where}: expected a list")
         for number, item in enumerate(records):
@@ -265,7 +266,7 @@ class Evidence:
 
 
 def promoted(devices: list[DeviceProofs], evidence: Evidence, run: DeviceProofs) -> list[DeviceProofs]:
-    """The entries of the data file after a run: ``run`` names its device, driver, date, revision and code, and has no cases of its own yet.
+    """Return the entries of the data file after a run, which ``run`` describes by its device, driver, date, revision and code, without cases.
 
     Kernels that were exact in at least `LEAST_CASES` runs and wrong in none are added. A kernel that was wrong in any run is taken out of
     every entry of its compute capability. An entry of the same device, driver and code is replaced by one that has the kernels of both.
@@ -291,5 +292,5 @@ def _with_cases(one: DeviceProofs, cases: Mapping[Kind, int]) -> DeviceProofs:
 
 
 def document_of(devices: Iterable[DeviceProofs]) -> dict[str, Any]:
-    """The data file."""
+    """Return the content of the data file."""
     return {"schema": SCHEMA, "devices": [one.as_dict() for one in devices]}

@@ -1,4 +1,4 @@
-"""Data files of this backend: JSON whose keys and types are checked before anything reads a value."""
+"""The data files of this backend are JSON whose keys and types are checked before anything reads a value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """The content of a JSON file of at most ``most`` bytes. BackendError, in one line, where there is none."""
+    """Return the content of a JSON file of at most ``most`` bytes; BackendError, in one line, where there is none."""
     try:
         return json.loads(read_regular(path, most).decode())
     except OSError as error:
@@ -27,7 +27,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def checked(where: str, value: Any, types: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """``value``, an object with exactly these keys, whose values have these types. BackendError names what does not fit.
+    """Return ``value``, an object with exactly these keys, whose values have these types; BackendError names what does not fit.
 
     A key whose type is ``float`` takes an integer too, and no infinity or NaN; one whose type is ``int`` takes no truth value.
     """
@@ -50,30 +50,30 @@ def checked(where: str, value: Any, types: dict[str, type | tuple[type, ...]]) -
 
 
 def require(condition: bool, where: str, key: str, found: Any, expected: str) -> None:
-    """BackendError unless ``condition``."""
+    """Raise BackendError unless ``condition`` holds."""
     if not condition:
         raise BackendError(f"{where}: {key} is {_shown(found)}, expected {expected}")
 
 
 def check_schema(where: str, found: Any) -> None:
-    """BackendError for a file of another schema."""
+    """Raise BackendError for a file of another schema."""
     require(found == SCHEMA, where, "schema", found, f"{SCHEMA}; the file is of another version of qrnn")
 
 
 def check_date(where: str, found: str) -> None:
-    """BackendError for what is not a date such as 2026-01-31."""
+    """Raise BackendError for what is not a date such as 2026-01-31."""
     require(re.fullmatch(r"\d{4}-\d{2}-\d{2}", found) is not None, where, "date", found, "a date such as 2026-01-31")
 
 
 def capability_of(where: str, found: Any) -> tuple[int, int]:
-    """[9, 0] as (9, 0)."""
+    """Return [9, 0] as (9, 0); BackendError for what is no compute capability."""
     numbers = isinstance(found, list) and len(found) == 2 and all(type(v) is int and 0 <= v < 1000 for v in found)
     require(numbers, where, "capability", found, "two whole numbers such as [9, 0]")
     return found[0], found[1]
 
 
 def as_json(value: Any) -> bytes:
-    """The text of a data file."""
+    """Return the text of a data file."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

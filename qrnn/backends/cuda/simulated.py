@@ -1,4 +1,4 @@
-"""What the intrinsics do, in plain Python: one definition of each instruction, run by Numba's CUDA simulator in its place.
+"""Plain Python says what each intrinsic does; Numba's CUDA simulator runs these definitions in the place of the instructions.
 
 The simulator runs a block's threads as threads of the operating system and one block after another. It shows whether indices, layouts,
 barriers inside a block and the arithmetic are right. It does not show overflow of machine integers (these are Python's), races between
@@ -29,27 +29,27 @@ from qrnn.backends.cuda.fragments import (
 )
 
 PATIENCE_SECONDS = 120.0
-"""How long a lane waits for the others of its warp: one that failed never comes."""
+"""The seconds that a lane waits for the others of its warp: one that failed never comes."""
 
 
 def wrap32(value: Any) -> Any:
-    """The int32 with the same low 32 bits."""
+    """Return the int32 with the same low 32 bits."""
     return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 def octets(words: Any, signed: bool = True) -> Any:
-    """The four bytes of each register, the lowest first: [..., 4] int64."""
+    """Return the four bytes of each register, the lowest first: [..., 4] int64."""
     found = np.ascontiguousarray(np.asarray(words, np.int64) & 0xFFFFFFFF, np.uint32)[..., None]
     return found.view(np.int8 if signed else np.uint8).astype(np.int64)
 
 
 def dot4(a: int, b: int, c: int, signed: bool) -> int:
-    """dp4a: c + Σ a[k] · b[k] over four bytes, a signed, b signed or not."""
+    """Return dp4a: c + Σ a[k] · b[k] over four bytes, a signed, b signed or not."""
     return int(wrap32(int(c) + int(np.vdot(octets(a), octets(b, signed)))))
 
 
 def _places(count: int, place: Callable[..., tuple[int, int]], octet: bool = True) -> tuple[Any, Any]:
-    """What ``place`` says of every lane, register and byte, as two index arrays [32, count, 4], or [32, count]."""
+    """Return what ``place`` says of every lane, register and byte, as two index arrays [32, count, 4], or [32, count]."""
     bytes_of = [(b,) for b in range(4)] if octet else [()]
     found = np.array([[[place(l, r, *b) for b in bytes_of] for r in range(count)] for l in range(LANES)])
     return (found[..., 0], found[..., 1]) if octet else (found[:, :, 0, 0], found[:, :, 0, 1])
@@ -62,7 +62,7 @@ _SMALL_C = _places(2, small_c_place, octet=False)
 
 
 def multiply_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tuple[int, ...]]:
-    """mma.sync.m16n8k32: from each lane's (a0…a3, b0, b1, c0…c3) each lane's d0…d3."""
+    """Compute mma.sync.m16n8k32: from each lane's (a0…a3, b0, b1, c0…c3) each lane's d0…d3."""
     registers = np.array(lanes, np.int64)
     a, b = np.zeros((TILE_ROWS, TILE_DEPTH), np.int64), np.zeros((TILE_DEPTH, TILE_COLUMNS), np.int64)
     a[_A], b[_B] = octets(registers[:, :4]), octets(registers[:, 4:6], signed)
@@ -70,7 +70,7 @@ def multiply_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tuple[int,
 
 
 def multiply_small_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tuple[int, ...]]:
-    """mma.sync.m8n8k16: from each lane's (a, b, c0, c1) each lane's d0, d1."""
+    """Compute mma.sync.m8n8k16: from each lane's (a, b, c0, c1) each lane's d0, d1."""
     registers = np.array(lanes, np.int64)
     a, b = np.zeros((8, 16), np.int64), np.zeros((8, 16), np.int64)
     a[_SMALL_A], b[_SMALL_A] = octets(registers[:, :1]), octets(registers[:, 1:2], signed)
@@ -78,7 +78,7 @@ def multiply_small_tile(lanes: list[tuple[int, ...]], signed: bool) -> list[tupl
 
 
 class _Warp:
-    """Where the 32 lanes of a simulated warp meet to do something together."""
+    """The place where the 32 lanes of a simulated warp meet to do something together."""
 
     def __init__(self) -> None:
         self._given: list[Any] = [None] * LANES
@@ -90,7 +90,7 @@ class _Warp:
         self._results = self._operation(list(self._given))
 
     def together(self, operation: Callable[[list[Any]], list[Any]], lane: int, value: Any) -> Any:
-        """``operation`` of all lanes' values; this lane's part of what it returns. No lane comes again before all have been released."""
+        """Return this lane's part of ``operation`` on all lanes' values. No lane comes again before all have been released."""
         self._given[lane], self._operation = value, operation
         self._barrier.wait(PATIENCE_SECONDS)
         return self._results[lane]
@@ -108,12 +108,12 @@ def _together(operation: Callable[[list[Any]], list[Any]], value: Any) -> Any:
 
 
 def dp4a(a: int, b: int, c: int) -> int:
-    """Signed times signed."""
+    """Return the byte dot product of signed and signed bytes, added to c."""
     return dot4(a, b, c, True)
 
 
 def dp4a_unsigned(a: int, b: int, c: int) -> int:
-    """Signed times unsigned."""
+    """Return the byte dot product of signed and unsigned bytes, added to c."""
     return dot4(a, b, c, False)
 
 
@@ -134,32 +134,32 @@ def _small_tile_unsigned(lanes: list[Any]) -> list[Any]:
 
 
 def mma(*registers: int) -> Any:
-    """m16n8k32, both signed."""
+    """Compute m16n8k32, both signed."""
     return _together(_tile, registers)
 
 
 def mma_unsigned(*registers: int) -> Any:
-    """m16n8k32, B unsigned."""
+    """Compute m16n8k32, B unsigned."""
     return _together(_tile_unsigned, registers)
 
 
 def mma_small(*registers: int) -> Any:
-    """m8n8k16, both signed."""
+    """Compute m8n8k16, both signed."""
     return _together(_small_tile, registers)
 
 
 def mma_small_unsigned(*registers: int) -> Any:
-    """m8n8k16, B unsigned."""
+    """Compute m8n8k16, B unsigned."""
     return _together(_small_tile_unsigned, registers)
 
 
 def shuffle_xor(value: int, mask: int) -> Any:
-    """The value of the lane whose number differs in the bits of ``mask``."""
+    """Return the value of the lane whose number differs in the bits of ``mask``."""
     return _together(lambda lanes: [lanes[lane ^ mask] for lane in range(LANES)], value)
 
 
 def as_integers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` of Python's integers, which have no width; NumPy's, which arrays hold, would overflow where registers are wider."""
+    """Return ``function`` on Python's integers, which have no width; NumPy's, which arrays hold, would overflow where registers are wider."""
 
     def call(*arguments: Any) -> Any:
         return function(*(int(v) if isinstance(v, np.integer) else v for v in arguments))
@@ -186,7 +186,7 @@ class Integers:
 
 
 def on_integers(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """A loop of a layer on `Integers` in the place of arrays, and on Python's integers."""
+    """Return a loop of a layer on `Integers` in the place of arrays, and on Python's integers."""
 
     def call(*arguments: Any) -> Any:
         return loop(*(Integers(v) if hasattr(v, "shape") and v.shape else int(v) for v in arguments))

@@ -1,7 +1,7 @@
-"""The fused steps: R packed in fragments, the whole sequence in one launch, one kernel for small H, large H and large batches.
+"""The fused steps keep R packed in fragments and take the whole sequence in one launch, by one kernel for small H, large H and large batches.
 
-A block has some groups of 8 units and some tiles of 8 sequences; a warp multiplies all gates of a group at once, and its lanes then hold all
-sums of their units, so a cell is updated in registers. What varies is fixed when a kernel is made (`StepKind`):
+A block has some groups of 8 units and some tiles of 8 sequences; a warp multiplies all gates of a group at once, and its lanes then hold
+all sums of their units, so a cell is updated in registers. What varies is fixed when a kernel is made (`StepKind`):
 
 - *barrier*: BLOCK, where one block has all units of its sequences; their operands pass through its shared memory, and no block waits for
   another. GRID, where units are spread over blocks, which exchange operands through global memory and meet once a step. LAUNCH, the same
@@ -40,17 +40,19 @@ from qrnn.model.cell_formats import H_LIMIT, H_SHIFT
 
 @cuda.jit(device=True)
 def block_barrier() -> None:
+    """Wait for all threads of the block."""
     cuda.syncthreads()
 
 
 @cuda.jit(device=True)
 def grid_barrier() -> None:
+    """Wait for all blocks of the grid."""
     cuda.cg.this_grid().sync()
 
 
 @cuda.jit(device=True)
 def no_barrier() -> None:
-    """The launch ends here."""
+    """Do nothing: the launch ends here."""
 
 
 _BARRIERS = {BLOCK: block_barrier, GRID: grid_barrier, LAUNCH: no_barrier}
@@ -58,13 +60,13 @@ _BARRIERS = {BLOCK: block_barrier, GRID: grid_barrier, LAUNCH: no_barrier}
 
 @cuda.jit(device=True)
 def place_byte(octets: Any, base: Any, depth: Any, k: Any, column: Any, value: Any) -> None:
-    """Byte k of the operand of column 0 … 7 of a tile whose fragments (B of m16n8k32) begin at word ``base``."""
+    """Write byte k of the operand of column 0 … 7 of a tile whose fragments (B of m16n8k32) begin at word ``base``."""
     word = base + (k >> 5) * B_WORDS + ((k >> 4) & 1) * 32 + column * 4 + ((k >> 2) & 3)
     octets[word * 4 + (k & 3)] = int8(value)
 
 
 def operand_writer(planes: int) -> Any:
-    """Puts one operand into a tile's fragments."""
+    """Return a function that puts one operand into a tile's fragments."""
 
     @cuda.jit(device=True)
     def put(octets: Any, base: Any, depth: Any, k: Any, column: Any, value: Any) -> None:
@@ -79,7 +81,7 @@ def operand_writer(planes: int) -> Any:
 
 
 def _input_sum(gates: int, early: bool) -> Any:
-    """Reads a gate's W·x for column m: out of the registers ``ahead`` of one tile, or out of memory."""
+    """Return a function that reads a gate's W·x for column m: out of the registers ``ahead`` of one tile, or out of memory."""
     if early:
 
         @cuda.jit(device=True)
@@ -95,7 +97,7 @@ def _input_sum(gates: int, early: bool) -> Any:
 
 
 def _hidden_sum(tiles: int, planes: int) -> Any:
-    """A gate's R·h for column m; place: the gate's number among those of the tick."""
+    """Return a function that reads a gate's R·h for column m; place is the gate's number among those of the tick."""
     pick = picker(tiles, planes)
 
     @cuda.jit(device=True)
@@ -107,7 +109,10 @@ def _hidden_sum(tiles: int, planes: int) -> Any:
 
 @cache
 def step_kernel(kind: StepKind) -> Any:
-    """The kernel of a kind, launched with [unit blocks, batch blocks] blocks of [32, warps] threads and `shared_bytes` of shared memory."""
+    """Return the kernel of a kind.
+
+    It is launched with [unit blocks, batch blocks] blocks of [32, warps] threads and `shared_bytes` of shared memory.
+    """
     cell, gates, planes, tiles, pairs = kind.cell, kind.gates, kind.operand_bytes, kind.tiles, kind.pairs
     per_tick = pairs // kind.barriers_per_step
     staged, resident = kind.barrier != BLOCK, kind.resident
@@ -128,7 +133,7 @@ def step_kernel(kind: StepKind) -> Any:
         operands: Any, operand_octets: Any, z: Any, y: Any, column: Any, nothing: Any, forget: Any, reverse: Any,
         depth: Any, batch_begin: Any, begin: Any, first_tick: Any, last_tick: Any,
     ) -> None:  # fmt: skip
-        """Ticks first_tick … last_tick - 1 of the sequences of gridDim.y batch blocks from ``batch_begin`` on, for one direction.
+        """Take ticks first_tick … last_tick - 1 of the sequences of gridDim.y batch blocks from ``batch_begin`` on, for one direction.
 
         weight as `fragments.pack_weights` of `fragments.gate_order`; xs [steps, N, R] int32 from step ``begin`` on; h [N, H] int16,
         c [N, H or 0] int32: states, replaced; operands [2 · tiles · planes · depth · 64] int32, of which tick k reads half k % 2: the first

@@ -1,7 +1,7 @@
-"""How the CUDA backend chooses kernels, for those who measure or test it: ``qrnn.Session(model, "cuda", tuning=Tuning(unproved=True))``.
+"""A tuning chooses kernels for those who measure or test the CUDA backend: ``qrnn.Session(model, "cuda", tuning=Tuning(unproved=True))``.
 
-Without a tuning, the environment's ``QRNN_CUDA_UNPROVED=1`` allows kernels that no GPU has confirmed, for programs that make sessions of their
-own: the command line, and tests of every backend that `tools/gpu_check` runs on a GPU.
+Without a tuning, the environment's ``QRNN_CUDA_UNPROVED=1`` allows kernels that no GPU has confirmed, for programs that make sessions of
+their own: the command line, and tests of every backend that `tools/gpu_check` runs on a GPU.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from qrnn.backends.cuda.costs import Costs, costs_of
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.kernel_variants import Kind
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.proofs import Proofs, committed_proofs
 from qrnn.errors import BackendError
 
 UNPROVED = "QRNN_CUDA_UNPROVED"
-"""The variable of the environment."""
+"""The variable of the environment that allows kernels which no GPU has confirmed."""
 
 INPUT_BYTES = 1 << 28
 SCRATCH_BYTES = 1 << 28
@@ -34,7 +34,7 @@ class Tuning:
     """The kernels that a GPU has confirmed; None for those that are recorded with the package."""
     costs: Costs | None = None
     """The constants of the estimate that kernels are chosen by; None for those of the device's family."""
-    choose: Callable[[Layout, int, Device], Plan | None] | None = None
+    choose: Callable[[Layout, int, Device], StepPlan | None] | None = None
     """Chooses the plan of a layout, a batch and a device in the place of `choose_plan`; whether a kernel is proved is not asked then.
     It answers None for the general kernel."""
     input_bytes: int = INPUT_BYTES
@@ -44,21 +44,21 @@ class Tuning:
 
     @classmethod
     def of_environment(cls) -> Tuning:
-        """The tuning of a session that is given none. BackendError where the variable is neither 0 nor 1."""
+        """Return the tuning of a session that is given none; BackendError where the variable is neither 0 nor 1."""
         found = os.environ.get(UNPROVED, "")
         if found not in ("", "0", "1"):
             raise BackendError(f"the environment's {UNPROVED} is {found!r}, expected 1 to allow unproved kernels, or 0")
         return cls(unproved=found == "1")
 
     def allows(self, kind: Kind) -> bool:
-        """Whether a kernel may run."""
+        """Return whether a kernel may run."""
         return self.unproved or kind in self.known_proofs
 
     @property
     def known_proofs(self) -> Proofs:
-        """``proofs``, or the recorded ones."""
+        """Return ``proofs``, or the recorded ones."""
         return committed_proofs() if self.proofs is None else self.proofs
 
     def costs_for(self, device: Device) -> Costs:
-        """``costs``, or those of the device's family."""
+        """Return ``costs``, or those of the device's family."""
         return costs_of(device.capability) if self.costs is None else self.costs

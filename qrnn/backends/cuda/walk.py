@@ -1,4 +1,4 @@
-"""A model's layers over tensors that stay on the device from the first to the last."""
+"""A model's layers run over tensors that stay on the device from the first to the last."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HostCopies(Mapping[str, Any]):
 
 
 class DeviceModel:
-    """A model's layers on the device, with their parameters. Holds no state between calls."""
+    """A model's layers on the device, with their parameters. It holds no state between calls."""
 
     def __init__(self, model: QuantModel, device: Device, tuning: Tuning) -> None:
         self.model, self.device, self.tuning = model, device, tuning
@@ -49,25 +49,25 @@ class DeviceModel:
         self.directions = {
             (name, number): w for name, layer in self.layers.items() for number, w in enumerate(layer.directions)
         }
-        """Layer and number of a direction → its weights, where a kernel is made for its cell."""
+        """The weights of a direction that has a kernel made for its cell, by (layer, number)."""
         self._parameters: dict[Any, Any] = {}
 
     @property
     def no_lengths(self) -> Any:
-        """What kernels get for the lengths of a tensor without time, [0] int64."""
+        """Return what kernels get for the lengths of a tensor without time, [0] int64."""
         return self._uploaded("no lengths", lambda: np.zeros(0, np.int64))
 
     @property
     def setting(self) -> Setting:
-        """What layers run by."""
+        """Return the device and the tuning that layers run by."""
         return Setting(self.device, self.tuning)
 
     def scales(self, name: str) -> Any:
-        """A tensor's scales, [1] or [F] float64."""
+        """Return a tensor's scales, [1] or [F] float64."""
         return self._uploaded(("scales", name), lambda: self.model.tensors[name].scales)
 
     def places(self, output: GraphOutput, number: int) -> tuple[Any, Any]:
-        """Indices and positions of a part of a graph output."""
+        """Return the indices and positions of a part of a graph output."""
         _, indices, positions = output.parts[number]
         key = (output.name, number)
         return self._uploaded(("indices", *key), lambda: indices), self._uploaded(
@@ -80,7 +80,7 @@ class DeviceModel:
         return self._parameters[key]
 
     def choices(self, batch: int) -> dict[tuple[str, int], Choice]:
-        """What runs each direction of each recurrent layer, and why."""
+        """Return what runs each direction of each recurrent layer, and why."""
         return {
             (name, number): choice
             for name, layer in self.layers.items()
@@ -96,7 +96,7 @@ class DeviceModel:
         in_place: bool = False,
         end: bool = True,
     ) -> Run:
-        """Run all layers; ``inputs``: int16, or int64 tokens. See `Run`, which has every tensor but the tokens in the end.
+        """Run all layers on ``inputs``, int16, or int64 tokens; see `Run`, which has every tensor except the tokens in the end.
 
         ``lengths`` are those of all inputs, or of each input by its name.
         """
@@ -117,7 +117,7 @@ class DeviceModel:
 
 
 def device_layer(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> DeviceLayer:
-    """A layer on the device: by the kernels of its kind, or by its own definition."""
+    """Return a layer on the device: by the kernels of its kind, or by its own definition."""
     own = device_kinds().get(type(layer))
     if own is None:
         own = RowLoops if layer.by_rows else Steps

@@ -1,4 +1,4 @@
-"""A matrix's parameters on the device, laid out for the kernels."""
+"""A matrix's parameters on the device are laid out for the kernels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MOST_COLUMNS = ((1 << 31) - 1) // (127 * 255)
 
 
 def upload(array: Any) -> Any:
-    """A contiguous copy on the device."""
+    """Return a contiguous copy on the device."""
     return cuda.to_device(np.ascontiguousarray(array))
 
 
 def planes_of(operand: Operand) -> int:
-    """Bytes of an operand."""
+    """Return the bytes of an operand."""
     return 1 if operand.limit <= 127 else 2
 
 
 def row_parameters(matrix: Matrix, pre_shift: Int8Array) -> Int32Array:
-    """bias, multiplier, left_shift, pre_shift as [4, R] int32."""
+    """Return bias, multiplier, left_shift and pre_shift as [4, R] int32."""
     return np.stack([v.astype(np.int32) for v in (matrix.bias, matrix.multiplier, matrix.left_shift, pre_shift)])
 
 
@@ -43,12 +43,12 @@ class ProductWeights:
 
     @cached_property
     def fragments(self) -> Any:
-        """The weights for `inputs.product_kernel`."""
+        """Return the weights for `inputs.product_kernel`."""
         order = plain_order(self.size)
         order = np.pad(order, ((0, -len(order) % PRODUCT_PAIRS), (0, 0)), constant_values=-1)
         return upload(pack_weights(self.matrix.weight, order))
 
     @cached_property
     def columns(self) -> Any:
-        """The weights [K, R] int8 for `inputs.run_plain_product`."""
+        """Return the weights [K, R] int8 for `inputs.run_plain_product`."""
         return upload(self.matrix.weight.T)

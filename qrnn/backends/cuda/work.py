@@ -1,7 +1,7 @@
-"""The stream that launches go to, and where a run's arrays come from.
+"""Launches go to a stream, and a run's arrays come from buffers; both are set here.
 
-Both belong to the thread's present context and not to arguments, since every function that launches or allocates would otherwise pass them on.
-Without `on`, work goes to the legacy default stream and every array is new.
+They belong to the thread's present context and not to arguments, since every function that launches or allocates would otherwise pass them
+on. Without `on`, work goes to the legacy default stream and every array is new.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba import cuda
 
 
 class Buffers:
-    """The arrays of a run that is done again and again with the same shapes.
+    """The arrays of a run that is repeated with the same shapes.
 
     The first run allocates them. Each later run, which begins with `rewind`, asks for the same shapes in the same order and gets the same
     arrays, with what the run before left in them.
@@ -35,7 +35,7 @@ class Buffers:
         self._next = self._end = 0
 
     def pieces(self, total: int, size: int) -> Iterator[tuple[int, int]]:
-        """See the function `pieces`."""
+        """Iterate over pieces that share their arrays; see the function `pieces`."""
         place = self._next
         for begin in range(0, total, size):
             self._next = place
@@ -43,7 +43,7 @@ class Buffers:
         self._next = self._end
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> tuple[Any, bool]:
-        """The run's next array, and whether it is new."""
+        """Return the run's next array, and whether it is new."""
         new = self._next == len(self._arrays)
         if new:
             self._arrays.append(cuda.device_array(shape, dtype))
@@ -70,7 +70,7 @@ _WORK: ContextVar[_Work] = ContextVar("qrnn_cuda_work", default=_PLAIN)
 
 @contextmanager
 def on(stream: Any, buffers: Buffers) -> Iterator[None]:
-    """Within this, launches go to ``stream`` (one of Numba's, or 0), and arrays are those of ``buffers``, which are rewound."""
+    """Let launches go to ``stream`` (one of Numba's, or 0) within this context, and arrays come from ``buffers``, which are rewound."""
     buffers.rewind()
     token = _WORK.set(_Work(stream, buffers))
     try:
@@ -80,33 +80,36 @@ def on(stream: Any, buffers: Buffers) -> Iterator[None]:
 
 
 def pieces(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of pieces of at most ``size``. A run that is done again has the same arrays for each: none may outlive its piece."""
+    """Iterate over (begin, end) of pieces of at most ``size``.
+
+    A run that is repeated has the same arrays for each piece, so that none may outlive its piece.
+    """
     buffers = _WORK.get().buffers
     return (Buffers() if buffers is None else buffers).pieces(total, size)
 
 
 def stream() -> Any:
-    """The stream that launches go to now."""
+    """Return the stream that launches go to now."""
     return _WORK.get().stream
 
 
 def new_array(shape: tuple[int, ...] | int, dtype: Any) -> tuple[Any, bool]:
-    """An array on the device, and whether it is new: one of a run that is done again holds what the run before left in it."""
+    """Return an array on the device, and whether it is new: in a run that is repeated it may hold what the run before left in it."""
     buffers = _WORK.get().buffers
     whole = (shape,) if isinstance(shape, int) else shape
     return (cuda.device_array(whole, dtype), True) if buffers is None else buffers.take(whole, dtype)
 
 
 def device_array(shape: tuple[int, ...] | int, dtype: Any) -> Any:
-    """An array on the device whose values are not set."""
+    """Return an array on the device whose values are not set."""
     return new_array(shape, dtype)[0]
 
 
 def rows(x: Any) -> Any:
-    """[..., F] as [M, F]."""
+    """Return [..., F] as [M, F]."""
     return x.reshape(x.size // x.shape[len(x.shape) - 1], x.shape[len(x.shape) - 1])
 
 
 def flat(x: Any) -> Any:
-    """An array as one axis."""
+    """Return an array as one axis."""
     return x.reshape(x.size)

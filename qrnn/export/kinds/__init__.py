@@ -1,4 +1,4 @@
-"""The kinds of layers that have C of their own, a module each, named as in `qrnn.model.kinds` and found by folder.
+"""A kind of layer that has C of its own has a module here, named as in `qrnn.model.kinds` and found by being here.
 
 Each module defines one subclass of `LayerCode`, under the name ``LAYER_CODE`` too.
 """
@@ -11,14 +11,14 @@ from functools import cache
 from typing import cast
 
 from qrnn.export.layer_code import AnyCode
-from qrnn.model.kinds import kind_name, quantized_kinds
+from qrnn.model.kinds import kind_name
 from qrnn.model.layer import QuantLayer
 
 
 @cache
 def own_code(kind: type[QuantLayer]) -> type[AnyCode] | None:
-    """The C of a kind of layer; None for a kind that has no module here."""
-    modules = {module.name for module in pkgutil.iter_modules(__path__)}
-    if quantized_kinds().get(kind.__name__) is not kind or kind_name(kind) not in modules:
+    """Return the class that makes the C of a kind of layer; None for a kind that has no module here."""
+    name = kind_name(kind)
+    if name not in {module.name for module in pkgutil.iter_modules(__path__)}:
         return None
-    return cast(type[AnyCode], importlib.import_module(f"{__name__}.{kind_name(kind)}").LAYER_CODE)
+    return cast(type[AnyCode], importlib.import_module(f"{__name__}.{name}").LAYER_CODE)

@@ -1,4 +1,4 @@
-"""The C of sums: targets/runtime/qrnn_vectors.h."""
+"""Sums are computed by targets/runtime/qrnn_vectors.h."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from qrnn.model.kinds.add import QuantAdd
 
 
 class AddCode(LayerCode[QuantAdd]):
-    """The function (a, b, y)."""
+    """The C of a sum: the function (a, b, y)."""
 
     def emit(self) -> None:
+        """Add the function that calls the runtime's sum of two vectors."""
         self.code.headers.add("qrnn_vectors.h")
         self.code.features.add("QRNN_USE_ADD")
         shifts = ", ".join(f"{s}U" for s in self.layer.shifts)

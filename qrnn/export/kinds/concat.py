@@ -1,4 +1,4 @@
-"""The C of concatenations: targets/runtime/qrnn_vectors.h."""
+"""Concatenations are computed by targets/runtime/qrnn_vectors.h."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from qrnn.model.kinds.concat import QuantConcat
 
 
 class ConcatCode(LayerCode[QuantConcat]):
-    """The features that are taken, and the function (part_0, part_1, …, y)."""
+    """The C of a concatenation: the indices of its features, and the function (part_0, part_1, …, y)."""
 
     def emit(self) -> None:
+        """Add the arrays of indices, and the function that gathers each part."""
         layer, code = self.layer, self.code
         if not layer.parts:
             raise UnsupportedError(f"layer {layer.name}: a concatenation of nothing")

@@ -1,4 +1,4 @@
-"""The C of dense layers: targets/runtime/qrnn_dense.h."""
+"""Dense layers are computed by targets/runtime/qrnn_dense.h."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from qrnn.model.kinds.dense import QuantDense
 
 
 class DenseCode(LayerCode[QuantDense]):
-    """A matrix and the function (x, y)."""
+    """The C of a dense layer: a matrix and the function (x, y)."""
 
     def emit(self) -> None:
+        """Add the matrix, and the function that multiplies by it."""
         layer, name, code = self.layer, self.name, self.code
         rows, columns = layer.matrix.weight.shape
         matrix = c_matrix(f"{name}_matrix", layer.matrix, layer.pre_shift, plain_rows(rows), code.kernels)

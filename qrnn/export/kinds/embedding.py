@@ -1,4 +1,4 @@
-"""The C of embeddings: a table of rows."""
+"""The C of an embedding is a table of rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from qrnn.model.kinds.embedding import QuantEmbedding
 
 
 class EmbeddingCode(LayerCode[QuantEmbedding]):
-    """The table and the function (token, y)."""
+    """The C of an embedding: the table and the function (token, y)."""
 
     def emit(self) -> None:
+        """Add the table, and the function that copies one of its rows."""
         vocabulary, features = self.layer.table.shape
         table = self.code.names.new(f"{self.name}_table")
         self.code.define(array("int16_t", table, self.layer.table))
@@ -23,6 +24,7 @@ class EmbeddingCode(LayerCode[QuantEmbedding]):
         c_function(self.code, self.name, f"Row `token` of {vocabulary}.", "uint32_t token", body)
 
     def arguments(self) -> list[str]:
+        """Return the token by its value."""
         return [f"*{place}" for place in super().arguments()]
 
 

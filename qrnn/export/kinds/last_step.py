@@ -1,4 +1,4 @@
-"""The C of layers that take the last step of a sequence: a copy, and none where each step of a model is the last so far."""
+"""The last step of a sequence is copied; no copy is needed where each step of a model is the last so far."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from qrnn.model.kinds.last_step import QuantLastStep
 
 
 class LastStepCode(LayerCode[QuantLastStep]):
-    """Statements without a function. Where a step may give no row, the last row is a member of the state."""
+    """The C of a last step: statements without a function. Where a step may give no row, the last row is a member of the state."""
 
     writes_anywhere = False
 
     def emit(self) -> None:
+        """Add the member of the state for the last row, where a step may give no row."""
         self._kept = ""
         if self.site.counts_rows:
             member = f"last_{self.name.removeprefix(f'{self.site.name}_')}"
@@ -24,12 +25,15 @@ class LastStepCode(LayerCode[QuantLastStep]):
 
     @property
     def keeps_state(self) -> bool:
+        """Return whether the last row is a member of the state."""
         return bool(self._kept)
 
     def places(self) -> Mapping[str, Place]:
+        """Return where the output lies without a copy, if it needs none."""
         return {self.layer.output: Place(self._kept)} if self._kept else {}
 
     def step(self) -> list[str]:
+        """Return the statements that keep the row of a step."""
         tensors = self.site.tensors
         if self._kept:
             return [copy(self._kept, tensors.place(self.layer.input).at(), self.features, "int16_t")]
@@ -37,6 +41,7 @@ class LastStepCode(LayerCode[QuantLastStep]):
         return []
 
     def run(self) -> list[str]:
+        """Return the statements that copy the last row of a whole sequence."""
         y, x = self.own_place().at(), self.site.tensors.place(self.layer.input)
         return [copy(y, x.at("(length - 1U)"), self.features, "int16_t")]
 

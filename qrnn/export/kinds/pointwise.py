@@ -1,4 +1,4 @@
-"""The C of pointwise layers: targets/runtime/qrnn_pointwise.h."""
+"""Pointwise layers are computed by targets/runtime/qrnn_pointwise.h."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from qrnn.model.kinds.pointwise import QuantPointwise
 
 
 class PointwiseCode(LayerCode[QuantPointwise]):
-    """A gate function and the function (x, y)."""
+    """The C of a pointwise layer: a gate function and the function (x, y)."""
 
     def emit(self) -> None:
+        """Add the gate function, and the function that applies it to every element."""
         layer, function = self.layer, self.layer.function
         gate = self.code.gates(f"{self.name}_gate", [function])
         self.code.headers |= {"qrnn_pointwise.h", "qrnn_contract_lanes.h"}

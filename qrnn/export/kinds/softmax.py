@@ -1,4 +1,4 @@
-"""The C of softmax layers: targets/runtime/qrnn_softmax.h."""
+"""Softmax layers are computed by targets/runtime/qrnn_softmax.h."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from qrnn.model.kinds.softmax import QuantSoftmax
 
 
 class SoftmaxCode(LayerCode[QuantSoftmax]):
-    """The table of exp(-d) and the function (x, y)."""
+    """The C of a softmax layer: the table of exp(-d) and the function (x, y)."""
 
     def emit(self) -> None:
+        """Add the table, and the function that normalizes a vector."""
         table = self.code.shared_array("uint16_t", "table_exp", self.layer.table)
         self.code.headers.add("qrnn_softmax.h")
         call = f"qrnn_softmax(x, {self.features}U, {self.layer.in_frac}U, {table}, y);"

@@ -1,4 +1,4 @@
-"""Expressions of a loop, translated to C."""
+"""The expressions of a loop are translated to C here."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ _OPERATORS: dict[type, str] = {
     ast.BitXor: "^", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
 _HELPERS = {"max": 2, "min": 2, "abs": 1}
-"""Functions of Python that C has in qrnn_contract_wide.h, and how many arguments they take there."""
+"""The functions of Python that C has in qrnn_contract_wide.h, and how many arguments they take there."""
 
 
 @dataclass
 class Surroundings:
     """What stands around a loop in C.
 
-    ``array``: a name of the loop → the array that it is, where C is to have it only if it is used; ``dot``: the C function for types of
-    weights and operands; ``names``: of variables; ``returns``: the type of what is returned.
+    ``array`` gives the array for a name of the loop, and is asked only for arrays that the loop uses; ``dot`` gives the C function for the
+    types of weights and operands; ``names`` are the names of variables; ``returns`` is the type of what is returned.
     """
 
     names: Names
@@ -69,7 +69,7 @@ class Surroundings:
 
 @dataclass
 class Variable:
-    """A variable of C. ``place``: the line that declares it."""
+    """A variable of C. ``place`` is the line that declares it."""
 
     text: str
     read: bool = False
@@ -92,7 +92,7 @@ class Translation:
 
 
 class Expressions:
-    """The expressions of one loop. ``named``: its parameters; ``row``: the one by which rows of the output are counted."""
+    """The expressions of one loop. ``named`` are its parameters; ``row`` is the one by which rows of the output are counted."""
 
     def __init__(
         self, function: Callable[..., Any], named: Mapping[str, Named], around: Surroundings, row: str | None = None
@@ -106,12 +106,12 @@ class Expressions:
         self._loops: list[str] = []
         self._loop_names: dict[str, str] = {}
         self._constants: set[str] = set()
-        """Variables that are assigned once, before anything else uses them."""
+        """The variables that are assigned once, before anything else uses them."""
         self._declaring: dict[ast.stmt, str] = {}
         self.result = Translation()
 
     def value(self, node: ast.expr) -> Value:
-        """An expression of Python as one of C."""
+        """Return an expression of Python as one of C."""
         match node:
             case ast.Constant(value=bool() | int() as n):
                 return number(int(n))
@@ -137,7 +137,7 @@ class Expressions:
         raise LoopError(f"the expression {brief(node)!r}")
 
     def condition(self, node: ast.expr) -> Condition:
-        """A condition of Python as one of C."""
+        """Return a condition of Python as one of C."""
         match node:
             case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _SIGNS for op in ops):
                 nodes = [left, *others]
@@ -185,7 +185,7 @@ class Expressions:
         return number(array.shape[place])
 
     def _led(self, node: ast.Subscript, array: Array) -> list[ast.expr]:
-        """The indices that C has."""
+        """Return the indices that C has."""
         given = indices(node)
         for name, index in zip(array.lead, given, strict=False):
             if not isinstance(index, ast.Name) or index.id != name:
@@ -193,7 +193,7 @@ class Expressions:
         return given[len(array.lead) :]
 
     def _element(self, node: ast.Subscript) -> tuple[Array, str]:
-        """The array, and the expression of its element."""
+        """Return the array, and the expression of its element."""
         array = self._array(node.value)
         given = self._led(node, array)
         if len(given) != len(array.shape):
@@ -258,7 +258,7 @@ class Expressions:
         return found
 
     def _contract(self, function: Callable[..., Any], node: ast.Call) -> Value:
-        """A call of the contract: arrays by their address, a row of `evaluate` by the addresses of its own."""
+        """Return a call of the contract: arrays by their address, a row of `evaluate` by the addresses of its own."""
         expected = signature(function)
         names = list(inspect.signature(function).parameters)
         if len(node.args) != len(names):
@@ -275,7 +275,7 @@ class Expressions:
         return wide(f"qrnn_wide_{function.__name__}({', '.join(texts)})")
 
     def _address(self, node: ast.expr, index: list[ast.expr], expected: Array, function: str) -> str:
-        """Where the array begins that a function of the contract reads."""
+        """Return where the array begins that a function of the contract reads."""
         given: list[ast.expr] = []
         if isinstance(node, ast.Subscript):
             array = self._array(node.value)
@@ -337,7 +337,7 @@ class Expressions:
         return self._of_python(name, self._outer.get(name))
 
     def _of_python(self, name: str, found: Any) -> Named:
-        """Something that the loop finds around it."""
+        """Return what the loop finds around it by a name."""
         if isinstance(found, bool | int):
             return number(int(found))
         if isinstance(found, Called | Contract):
@@ -350,7 +350,7 @@ class Expressions:
 
 
 def flat_index(indices: Sequence[Value], shape: Sequence[int]) -> Value:
-    """The place of an element in an array that C has flat."""
+    """Return the place of an element in an array that is flat in C."""
     found = indices[0]
     for index, length in zip(indices[1:], shape[1:], strict=True):
         found = _sum(binary("*", found, number(length)), index)
@@ -364,5 +364,5 @@ def _sum(a: Value, b: Value) -> Value:
 
 
 def plain(v: Value) -> str:
-    """The text of a value that becomes an int64_t, or a loop's own type."""
+    """Return the text of a value that becomes an int64_t, or a loop's own type."""
     return literal(v.low) if v.kind == NUMBER else v.text

@@ -1,4 +1,4 @@
-"""The Python of a loop, and what its names stand for."""
+"""The Python of a loop is read here, with what its names stand for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Called:
 
 
 class Contract:
-    """What a loop's ``make`` is given: every attribute is the name of what it stands for."""
+    """The contract that a loop's ``make`` is given: every attribute is the name of what it stands for."""
 
     def __getattr__(self, name: str) -> Called:
         if name == DOT or name in FUNCTIONS:
@@ -33,7 +33,7 @@ class Contract:
 
 
 def made(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
-    """The loop that ``make`` gives."""
+    """Return the loop that ``make`` gives."""
     try:
         return make(Contract())
     except AttributeError as error:
@@ -42,14 +42,14 @@ def made(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Absent:
-    """A parameter that may only be used in one way. ``what``: that way, in words."""
+    """A parameter that may only be used in one way, which ``what`` says in words."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """The number t of a time step, which C does not have: it may only be asked whether there is an input, ``x`` or NULL."""
+    """The number t of a time step, which C does not have: a loop may only ask whether there is an input, ``x`` or NULL."""
 
     x: str
 
@@ -59,7 +59,7 @@ Named = Value | Array | Called | Absent | Step | Contract
 
 
 def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
-    """The syntax tree of a function."""
+    """Return the syntax tree of a function."""
     try:
         text = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
@@ -71,7 +71,7 @@ def tree_of(function: Callable[..., Any]) -> ast.FunctionDef:
 
 
 def parameter_names(function: Callable[..., Any]) -> list[str]:
-    """The parameters of a loop, all of which have their places."""
+    """Return the names of a loop's parameters, all of which are positional."""
     arguments = tree_of(function).args
     if arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
         raise LoopError("a parameter that has no place of its own")
@@ -79,7 +79,7 @@ def parameter_names(function: Callable[..., Any]) -> list[str]:
 
 
 def row_statements(function: Callable[..., Any], first: str, last: str) -> tuple[str, list[ast.stmt]]:
-    """The variable of a loop over rows, ``for m in range(first, last)``, and the statements that compute one row."""
+    """Return the variable of a loop over rows, ``for m in range(first, last)``, and the statements that compute one row."""
     *before, last_statement = without_docstring(tree_of(function).body)
     if (
         not isinstance(last_statement, ast.For)
@@ -95,13 +95,16 @@ def row_statements(function: Callable[..., Any], first: str, last: str) -> tuple
 
 
 def _stored(statements: Sequence[ast.stmt]) -> set[str]:
-    """The names that statements assign."""
+    """Return the names that statements assign."""
     nodes = (n for statement in statements for n in ast.walk(statement))
     return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def given_to_contract(function: Callable[..., Any], axes: Mapping[str, int]) -> set[str]:
-    """Those of the arrays ``axes``, name → number of indices, of which a function of the contract is given more than one element."""
+    """Return those of the arrays ``axes`` of which a function of the contract is given more than one element.
+
+    ``axes`` maps the name of an array to the number of its indices.
+    """
     products = {name for name, v in inspect.getclosurevars(function).nonlocals.items() if v == Called(DOT)} | {DOT}
     found = set()
     for node in ast.walk(tree_of(function)):
@@ -117,7 +120,7 @@ def given_to_contract(function: Callable[..., Any], axes: Mapping[str, int]) -> 
 
 
 def signature(function: Callable[..., Any]) -> dict[str, Value | Array]:
-    """The parameters of a function of the contract as C has them: an int64_t each, tables by their address.
+    """Return the parameters of a function of the contract as C has them: an int64_t each, tables by their address.
 
     A parameter that says which row of others is read is no parameter in C: these begin at that row.
     """
@@ -134,14 +137,16 @@ def signature(function: Callable[..., Any]) -> dict[str, Value | Array]:
 
 
 def without_docstring(statements: Sequence[ast.stmt]) -> Sequence[ast.stmt]:
+    """Return the statements of a function without its docstring."""
     first = statements[0]
     return statements[1:] if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else statements
 
 
 def indices(node: ast.Subscript) -> list[ast.expr]:
+    """Return the indices of a subscript, one for each axis."""
     return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
 
 
 def brief(node: ast.AST) -> str:
-    """The first line of a statement."""
+    """Return the first line of a statement."""
     return ast.unparse(node).split("\n")[0]

@@ -1,4 +1,4 @@
-"""Loops of layers (`RowLoop`, `StepLoop`) and functions of the contract, translated from their Python to C99.
+"""Loops of layers (`RowLoop`, `StepLoop`) and functions of the contract are translated from their Python to C99.
 
 The language is small: integers, arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons, and calls
 of the contract, which C has on int64_t in targets/runtime/qrnn_contract_wide.h. Anything else is a `LoopError`.
@@ -20,10 +20,10 @@ WIDE_HEADER = "qrnn_contract_wide.h"
 
 
 class Translator(Expressions):
-    """The statements of one loop."""
+    """The statements of one loop, on their way to C."""
 
     def body(self, statements: Sequence[ast.stmt] | None = None) -> Translation:
-        """Translate the statements of the function, or these of them."""
+        """Translate the statements of the function, or ``statements``."""
         statements = without_docstring(self._tree.body if statements is None else statements)
         self._plan(statements)
         self._statements(statements)
@@ -138,7 +138,7 @@ class Translator(Expressions):
         return found.text
 
     def _alias(self, name: str, value: ast.expr) -> bool:
-        """Whether a name only stands for an array from here on."""
+        """Return whether a name only stands for an array from here on."""
         if name not in self._constants:
             return False
         found: Named | None = None
@@ -232,7 +232,7 @@ class Translator(Expressions):
 
 
 def contract_function(function: Callable[..., Any]) -> tuple[str, list[str]]:
-    """The head and the statements of a function of the contract on int64_t."""
+    """Return the head and the statements of a function of the contract on int64_t."""
     arguments = signature(function)
     texts = [f"const {a.kind} *{a.text}" if isinstance(a, Array) else f"int64_t {a.text}" for a in arguments.values()]
     named: dict[str, Named] = dict(arguments)

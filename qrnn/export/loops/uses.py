@@ -1,4 +1,4 @@
-"""Where a loop uses its variables: in which of its blocks each is declared in C."""
+"""Where a loop uses its variables decides in which of its blocks each is declared in C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qrnn.export.loops.values import LoopError
 
 @dataclass(frozen=True)
 class Use:
-    """A name in a statement, in a block: the path of the statements around it. ``loop``: it is the variable of a loop."""
+    """A use of a name in a statement, in a block: the path of the statements around it. ``loop`` says whether it is the variable of a loop."""
 
     name: str
     path: tuple[tuple[int, str], ...]
@@ -21,7 +21,7 @@ class Use:
 
 
 def uses_of(statements: Sequence[ast.stmt], path: tuple[tuple[int, str], ...] = ()) -> Iterator[Use]:
-    """Every use of a name, in the order of the text, but for what a statement reads before it assigns."""
+    """Iterate over every use of a name, in the order of the text, except that what a statement reads comes before what it assigns."""
     for statement in statements:
         inner: list[tuple[str, list[ast.stmt]]] = []
         here: list[ast.AST] = [statement]
@@ -38,7 +38,7 @@ def uses_of(statements: Sequence[ast.stmt], path: tuple[tuple[int, str], ...] = 
 
 
 def common_block(paths: Sequence[tuple[tuple[int, str], ...]]) -> tuple[tuple[int, str], ...]:
-    """The innermost block that all of these lie in."""
+    """Return the innermost block that all of these lie in."""
     found = paths[0]
     for path in paths[1:]:
         length = 0
@@ -49,7 +49,7 @@ def common_block(paths: Sequence[tuple[tuple[int, str], ...]]) -> tuple[tuple[in
 
 
 def always_returns(statements: Sequence[ast.stmt]) -> bool:
-    """Whether every way through statements ends with a return."""
+    """Return whether every way through statements ends with a return."""
     for statement in statements:
         if isinstance(statement, ast.Return):
             return True

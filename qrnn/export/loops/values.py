@@ -1,4 +1,4 @@
-"""Expressions of C with the interval in which their values lie, for the translation of loops (`translator`).
+"""Expressions of C carry the interval in which their values lie, for the translation of loops (`translator`).
 
 An operation is computed in 32 bits where the intervals prove that it fits, and else in 64 bits, which the contract says are enough.
 """
@@ -24,16 +24,16 @@ C_TYPES: dict[str, tuple[int, int]] = {
     for bits in (8, 16, 32, 64)
     for signed in (True, False)
 }
-"""Integer types of C, and the values that they hold."""
+"""The integer types of C, and the values that they hold."""
 
 
 class LoopError(Exception):
-    """A loop has something that is not translated; the text says what, without its place."""
+    """Raised for something in a loop that is not translated; the text says what, without its place."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """An expression of C. ``kind``: its type, or `NUMBER`; ``atom``: it needs no parentheses as an operand."""
+    """An expression of C. ``kind`` is its type, or `NUMBER`; ``atom`` says that it needs no parentheses as an operand."""
 
     text: str
     kind: str
@@ -43,15 +43,15 @@ class Value:
 
     @property
     def operand(self) -> str:
-        """The text as an operand of an operator."""
+        """Return the text as an operand of an operator."""
         return self.text if self.atom else f"({self.text})"
 
     def within(self, bounds: tuple[int, int]) -> bool:
-        """Whether every value lies within ``bounds``."""
+        """Return whether every value lies within ``bounds``."""
         return bounds[0] <= self.low and self.high <= bounds[1]
 
     def written_as(self, kind: str) -> Value:
-        """The same value with the type int32_t or int64_t."""
+        """Return the same value with the type int32_t or int64_t."""
         if self.kind == kind:
             return self
         if self.kind == NUMBER:
@@ -61,9 +61,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Array:
-    """An array of a loop: element type and shape without the indices ``lead``, which C does not have.
+    """An array of a loop: its element type, and its shape without the indices ``lead``, which C does not have.
 
-    ``lead``: the names of the first indices, which stand for the sequence or row that is computed. ``low``, ``high``: bounds of its elements.
+    ``lead`` are the names of the first indices, which stand for the sequence or row that is computed. ``low`` and ``high`` are bounds of
+    the elements.
     """
 
     text: str
@@ -77,7 +78,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition of C. ``decided``: whether it holds, where the intervals say so."""
+    """A condition of C. ``decided`` is its truth, where the intervals decide it."""
 
     text: str
     decided: bool | None = None
@@ -85,12 +86,12 @@ class Condition:
 
 
 def number(n: int) -> Value:
-    """A number that is known when the code is written."""
+    """Return a number that is known when the code is written."""
     return Value(str(n), NUMBER, n, n, atom=n >= 0)
 
 
 def literal(n: int, kind: str = "int64_t") -> str:
-    """A number as C writes it."""
+    """Return a number as C writes it."""
     if not INT64[0] <= n <= INT64[1]:
         raise LoopError(f"the number {n} does not fit 64 bits")
     named = {INT32[0]: "INT32_MIN", INT64[0]: "INT64_MIN"}
@@ -102,12 +103,12 @@ def literal(n: int, kind: str = "int64_t") -> str:
 
 
 def wide(text: str) -> Value:
-    """An int64_t of which nothing else is known."""
+    """Return an int64_t of which nothing else is known."""
     return Value(text, "int64_t", *INT64)
 
 
 def kind_of(*values: Value, ends: tuple[int, int] = (0, 0)) -> str:
-    """int32_t where all values and ``ends`` fit it, else int64_t."""
+    """Return int32_t where all values and ``ends`` fit it, else int64_t."""
     fits = INT32[0] <= ends[0] and ends[1] <= INT32[1]
     narrow = all(v.within(INT32) and v.kind not in ("int64_t", "uint32_t") for v in values)
     return "int32_t" if fits and narrow else "int64_t"
@@ -128,7 +129,7 @@ _OPERATORS: dict[str, Callable[[int, int], int]] = {
 
 
 def binary(op: str, a: Value, b: Value) -> Value:
-    """a op b, as Python means it: ``//`` and ``%`` round down, ``>>`` is arithmetic."""
+    """Return a op b, as Python means it: ``//`` and ``%`` round down, ``>>`` is arithmetic."""
     if a.kind == b.kind == NUMBER:
         if op in ("<<", ">>") and not 0 <= b.low <= 64:
             raise LoopError(f"a shift by {b.low} bits")
@@ -189,11 +190,11 @@ _COMPARED: dict[str, tuple[Callable[[Value, Value], bool], Callable[[Value, Valu
     "==": (lambda a, b: a.low == a.high == b.low == b.high, lambda a, b: a.high < b.low or a.low > b.high),
     "!=": (lambda a, b: a.high < b.low or a.low > b.high, lambda a, b: a.low == a.high == b.low == b.high),
 }
-"""Comparison → whether it always holds, whether it never does."""
+"""For each comparison, whether it always holds, and whether it never does."""
 
 
 def compare(a: Value, sign: str, b: Value) -> Condition:
-    """A comparison."""
+    """Return the comparison of two values."""
     always, never = _COMPARED[sign]
     decided = True if always(a, b) else False if never(a, b) else None
     kind = kind_of(a, b)
@@ -201,7 +202,7 @@ def compare(a: Value, sign: str, b: Value) -> Condition:
 
 
 def either(condition: Condition, yes: Value, no: Value) -> Value:
-    """``yes`` where the condition holds, else ``no``."""
+    """Return ``yes`` where the condition holds, else ``no``."""
     if condition.decided is not None:
         return yes if condition.decided else no
     kind = kind_of(yes, no)
@@ -210,7 +211,7 @@ def either(condition: Condition, yes: Value, no: Value) -> Value:
 
 
 def joined(word: str, parts: list[Condition]) -> Condition:
-    """Conditions under ``&&`` or ``||``."""
+    """Join conditions by ``&&`` or ``||``."""
     ends = word == "||"  # one that holds decides ||, one that does not decides &&
     left = []
     for part in parts:
@@ -224,14 +225,14 @@ def joined(word: str, parts: list[Condition]) -> Condition:
 
 
 def negated(condition: Condition) -> Condition:
-    """The opposite."""
+    """Return the opposite condition."""
     if condition.decided is not None:
         return Condition("", not condition.decided)
     return Condition(f"!({condition.text})", atom=True)
 
 
 def type_of(values: npt.NDArray[Any]) -> str:
-    """The narrowest signed type of C that holds integers."""
+    """Return the narrowest signed type of C that holds integers."""
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for bits in (8, 16, 32, 64):
         if C_TYPES[f"int{bits}_t"][0] <= low and high <= C_TYPES[f"int{bits}_t"][1]:
@@ -239,6 +240,6 @@ def type_of(values: npt.NDArray[Any]) -> str:
     raise LoopError(f"numbers up to {high} do not fit 64 bits")
 
 
-def type_of_dtype(dtype: Any) -> str:
-    """The type of C with the size of an integer type of NumPy."""
+def type_of_dtype(dtype: npt.DTypeLike) -> str:
+    """Return the type of C with the size of an integer type of NumPy."""
     return f"{np.dtype(dtype).name}_t"

@@ -1,4 +1,4 @@
-"""Layers that add two tensors, element by element: residual connections."""
+"""Layers of kind add compute the sum of two tensors, element by element, as residual connections do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 
 @dataclass(frozen=True)
 class Add(Layer):
-    """out = left + right, element by element: residual connections."""
+    """Add two tensors element by element: out = left + right, all [N, T, F] or all [N, F]."""
 
     name: str
     left: str
@@ -24,12 +24,15 @@ class Add(Layer):
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """Return the names of the two terms."""
         return (self.left, self.right)
 
     def equation(self, run: Equations) -> None:
+        """Compute left + right in float64."""
         run.write(self.output, run.read(self.left) + run.read(self.right))
 
     def quantize(self, plan: Plan) -> QuantAdd:
+        """Give the sum the most fraction bits that its range in calibration allows, and no more than the finer term has."""
         left, right = plan.frac(self.left, self.name), plan.frac(self.right, self.name)
         largest = plan.largest(self.output)
         frac = min(fraction_bits(largest), max(left, right))
@@ -39,7 +42,7 @@ class Add(Layer):
 
 
 def add_rows(contract: Any) -> Loop:
-    """out = `add16` of a and b, element by element."""
+    """Return the loop that sets each element of out to `add16` of the same element of a and b."""
     add16 = contract.add16
 
     def rows(first: int, last: int, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
@@ -52,7 +55,7 @@ def add_rows(contract: Any) -> Loop:
 
 @dataclass(frozen=True)
 class QuantAdd(QuantLayer):
-    """y = `add16` of two int16 tensors: brought to the finer of left_frac and right_frac, added, rounded once to out_frac."""
+    """Add two int16 tensors by `add16`: bring them to the finer of left_frac and right_frac, add, and round once to out_frac."""
 
     name: str
     left: str
@@ -71,27 +74,33 @@ class QuantAdd(QuantLayer):
 
     @property
     def shifts(self) -> tuple[int, int, int]:
-        """a_shift, b_shift, out_shift of `add16`."""
+        """Return a_shift, b_shift and out_shift of `add16`."""
         finer = max(self.left_frac, self.right_frac)
         return finer - self.left_frac, finer - self.right_frac, finer - self.out_frac
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """Return the names of the two terms."""
         return (self.left, self.right)
 
     def check(self, checks: Checks) -> None:
+        """Refuse terms or a sum of different shapes."""
         source = checks.tensors[self.left]
         for tensor in (self.right, self.output):
             checks.expect(tensor, source.features, source.has_time)
 
     def readings(self) -> tuple[Reading, ...]:
+        """Return that each term is read as fixed-point, with its own fraction bits."""
         return (Reading(self.left, self.left_frac), Reading(self.right, self.right_frac))
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that the sum is int16 with out_frac fraction bits."""
         return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
+        """Return one loop, which adds the rows of both terms."""
         return (RowLoop(add_rows, self.shifts, self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
+        """Return the one rounding, which is that of the sum."""
         return (Rounding(self.name, f"the sum, once, to {self.out_frac} bits", "int16"),)

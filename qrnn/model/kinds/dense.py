@@ -1,4 +1,4 @@
-"""Dense layers: y = weight · x + bias over the last axis."""
+"""Dense layers compute y = weight · x + bias over the last axis."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 
 @dataclass(frozen=True)
 class Dense(MatrixLayer):
-    """y = weight · x + bias; weight [O, I], bias [O]; over the last axis."""
+    """Compute y = weight · x + bias over the last axis; weight [O, F], bias [O]."""
 
     def equation(self, run: Equations) -> None:
+        """Compute weight · x + bias in float64."""
         run.write(self.output, self.read_operand(run) @ self.weight.T + self.bias)
 
     def with_input_divided(self, scale: FloatArray) -> Dense:
+        """Return the layer that gives the same output for x · ``scale`` [F]: its weights are divided by ``scale``."""
         return replace(self, weight=self.weight / scale)
 
     def quantize(self, plan: Plan) -> QuantDense:
+        """Make the integer matrix and the integer layer."""
         return QuantDense(self.name, self.input, self.output, *self.quantized_parts(plan))
 
 
 def dense_rows(contract: Any) -> Loop:
-    """out_r = the requantized sum of weight[r] · operand(x) + bias[r], saturated."""
+    """Return the loop that sets out_r to the saturated, requantized sum of weight[r] · operand(x) + bias[r]."""
     to_operand, requantize, saturate = contract.to_operand, contract.requantize, contract.saturate16_shifted
 
     def rows(
@@ -54,13 +57,15 @@ def dense_rows(contract: Any) -> Loop:
 
 @dataclass(frozen=True)
 class QuantDense(QuantMatrixLayer):
-    """y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
 
     def check(self, checks: Checks) -> None:
+        """Refuse an input that does not have one feature per column, and an output that does not have one feature per row."""
         rows, columns = self.matrix.weight.shape
         has_time = checks.tensors[self.input].has_time
         checks.expect(self.input, columns, has_time)
         checks.expect(self.output, rows, has_time)
 
     def row_loops(self) -> tuple[RowLoop, ...]:
+        """Return one loop, which multiplies every row of the input by the matrix."""
         return (RowLoop(dense_rows, self.numbers, self.inputs),)

@@ -1,4 +1,4 @@
-"""Layers that take each sequence's own last step."""
+"""Layers of kind last step take each sequence's own last valid step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from qrnn.model.time import TimeAxis
 
 
 def last_of(axis: TimeAxis, values: FloatArray) -> FloatArray:
-    """Each sequence's own last real step of values [N, T, F], [N, F]; zero for a sequence of no steps."""
+    """Return each sequence's own last valid step of values [N, T, F], as [N, F]; a sequence of no steps gives zeros."""
     last: FloatArray = values[np.arange(len(values)), np.maximum(axis.lengths, 1) - 1]
     return np.where((axis.lengths > 0)[:, None], last, 0.0)
 
 
 @dataclass(frozen=True)
 class LastStep(Layer):
-    """[N, T, F] → [N, F]: each sequence's own last valid step."""
+    """Take each sequence's own last valid step: [N, T, F] becomes [N, F]."""
 
     name: str
     input: str
@@ -31,19 +31,22 @@ class LastStep(Layer):
 
     @property
     def homogeneous(self) -> bool:
+        """Return True: a copy of a feature keeps its scale."""
         return True
 
     def equation(self, run: Equations) -> None:
+        """Copy the last valid steps in float64."""
         run.write(self.output, last_of(run.over(self.input), run.read(self.input)))
 
     def quantize(self, plan: Plan) -> QuantLastStep:
+        """Give the output the format of the input."""
         plan.copy_format(self.input, self.output)
         return QuantLastStep(self.name, self.input, self.output)
 
 
 @dataclass(frozen=True)
 class QuantLastStep(QuantLayer):
-    """[N, T, F] → [N, F]: each sequence's own last valid step."""
+    """Take each sequence's own last valid step: [N, T, F] becomes [N, F]."""
 
     name: str
     input: str
@@ -51,24 +54,30 @@ class QuantLastStep(QuantLayer):
 
     @property
     def by_rows(self) -> bool:
+        """Return False: the output has one row per sequence, not one per step."""
         return False
 
     @property
     def whole_sequences(self) -> bool:
+        """Return True: which step is the last is known only at the end of a sequence."""
         return True
 
     def check(self, checks: Checks) -> None:
+        """Refuse an input without time, and an output over time or of other features."""
         features = checks.tensors[self.input].features
         checks.expect(self.input, features, True)
         checks.expect(self.output, features, False)
 
     def readings(self) -> tuple[Reading, ...]:
+        """Return that the input is read as any fixed-point tensor."""
         return (Reading(self.input),)
 
     def integer_parts(self) -> tuple[Part, ...]:
+        """Return no parts: a copy rounds nothing."""
         return ()
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that the output has the fraction bits and the limit of the input."""
         source = tensors[self.input]
         frac = fraction_bits_of(source)
         assert frac is not None, "a tensor that is read is fixed-point or scaled"

@@ -1,4 +1,4 @@
-"""Layer and RMS normalization: y = gain · (x - mean) / sqrt(variance + epsilon) + bias over all features of each step."""
+"""Layer and RMS normalization compute y = gain · (x - mean) / sqrt(variance + epsilon) + bias over all features of each step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """Normalization over all features of each step; gain [F], bias [F], epsilon ≥ 0.
+    """Normalize over all features of each step; gain [F], bias [F], epsilon ≥ 0.
 
-    Without ``centred`` it is RMS normalization: 0 stands in the place of the mean. A row without variance gives the bias, whatever epsilon is.
+    Without ``centred`` the layer is RMS normalization, which takes 0 for the mean. A row without variance gives the bias, whatever epsilon
+    is.
     """
 
     name: str
@@ -32,12 +33,14 @@ class LayerNorm(Layer):
     centred: bool = True
 
     def equation(self, run: Equations) -> None:
+        """Compute the normalization in float64."""
         x = run.read(self.input)
         distance = x - x.mean(axis=-1, keepdims=True) if self.centred else x
         root = np.sqrt((distance**2).mean(axis=-1, keepdims=True) + self.epsilon)
         run.write(self.output, self.gain * distance / np.where(root > 0.0, root, 1.0) + self.bias)
 
     def quantize(self, plan: Plan) -> QuantLayerNorm:
+        """Choose the output's fraction bits, and make the integers of gain, bias and epsilon; QuantizationError names what they cannot hold."""
         in_frac = plan.frac(self.input, self.name)
         out_frac, reason = output_frac(plan, self.output)
         parameters = norm_parameters(f"layer {self.name!r}", self.gain, self.bias, self.epsilon, in_frac, out_frac)
@@ -47,7 +50,7 @@ class LayerNorm(Layer):
 
 
 def layer_norm_rows(contract: Any) -> Loop:
-    """out_k = `normalize` of x_k by the exact sum and the exact sum of squares of its row."""
+    """Return the loop that sets out_k to `normalize` of x_k, by the exact sum and the exact sum of squares of its row."""
     norm_variance, norm_exponent = contract.norm_variance, contract.norm_exponent
     norm_scale, normalize = contract.norm_scale, contract.normalize
 
@@ -72,7 +75,7 @@ def layer_norm_rows(contract: Any) -> Loop:
 
 @dataclass(frozen=True)
 class QuantLayerNorm(QuantLayer):
-    """y = `normalize` of each feature, int16 with out_frac fraction bits; x int16 with in_frac, in which epsilon is folded."""
+    """Compute y = `normalize` of each feature, int16 with out_frac fraction bits; x is int16 with in_frac fraction bits."""
 
     name: str
     input: str
@@ -84,9 +87,11 @@ class QuantLayerNorm(QuantLayer):
 
     @property
     def clamps_output(self) -> bool:
+        """Return True: `normalize` saturates to int16."""
         return True
 
     def check(self, checks: Checks) -> None:
+        """Refuse in_frac outside 0…15, out_frac outside -16…15, and tensors that do not have one feature per gain."""
         if not 0 <= self.in_frac <= 15:
             checks.fail(f"in_frac {self.in_frac} out of 0…15")
         if not -16 <= self.out_frac <= 15:
@@ -96,19 +101,24 @@ class QuantLayerNorm(QuantLayer):
         checks.expect(self.output, self.parameters.features, has_time)
 
     def readings(self) -> tuple[Reading, ...]:
+        """Return that the input is read as fixed-point with in_frac fraction bits."""
         return (Reading(self.input, self.in_frac),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that the output is int16 with out_frac fraction bits."""
         return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
+        """Return one loop, which normalizes every row."""
         p = self.parameters
         numbers = (p.gain, p.gain_shift, p.bias, p.variance_shift, p.epsilon, int(self.centred))
         return (RowLoop(layer_norm_rows, numbers, self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
+        """Return the one rounding of each feature."""
         return (Rounding(self.name, f"each feature, once, to {self.out_frac} bits", "int16"),)
 
     def own_bytes(self) -> Bytes:
+        """Return the bytes of gain, gain_shift and bias."""
         p = self.parameters
         return Bytes(rows=p.gain.nbytes + p.gain_shift.nbytes + p.bias.nbytes)

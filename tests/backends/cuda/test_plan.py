@@ -11,7 +11,7 @@ from qrnn.backends.cuda.choice import Choice, choose_plan
 from qrnn.backends.cuda.device import Device
 from qrnn.backends.cuda.fragments import A_WORDS, B_WORDS
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind, shared_words
-from qrnn.backends.cuda.plan import Layout, Plan, plans
+from qrnn.backends.cuda.plan import Layout, StepPlan, plans
 from qrnn.backends.cuda.proofs import Proofs
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.cell_codes import GRU_RESET_BEFORE, LSTM
@@ -22,13 +22,13 @@ H100 = Device("H100", (9, 0), 132, 227 << 10, 228 << 10, cooperative=True)
 DEVICES = (T4, A100, H100)
 
 
-def best(layout: Layout, batch: int, device: Device) -> Plan:
+def best(layout: Layout, batch: int, device: Device) -> StepPlan:
     plan = choose_plan(layout, batch, device, Tuning(unproved=True)).plan
     assert plan is not None
     return plan
 
 
-def check(plan: Plan, layout: Layout, batch: int, device: Device) -> None:
+def check(plan: StepPlan, layout: Layout, batch: int, device: Device) -> None:
     kind = plan.kind
     groups = -(-layout.groups // plan.unit_blocks)
     assert plan.shared_bytes == 4 * shared_words(kind, groups, layout.depth) <= device.shared_per_block
@@ -161,7 +161,7 @@ def test_costs_rise_with_the_work() -> None:
 def test_names_say_what_runs() -> None:
     assert best(Layout(LSTM, 4, 64, 1), 1, H100).name.startswith("block barrier, 1 × 1 blocks")
     kind = StepKind(LSTM, 4, 1, 2, GRID, False, 0, (9, 0))
-    assert Plan(kind, 3, 4, 8, 0, 1.0).name == "grid barrier, 3 × 4 blocks, tensor cores, R in cache"
+    assert StepPlan(kind, 3, 4, 8, 0, 1.0).name == "grid barrier, 3 × 4 blocks, tensor cores, R in cache"
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "cuda.md"

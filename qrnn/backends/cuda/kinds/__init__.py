@@ -1,4 +1,4 @@
-"""The kinds of layers for which this backend has kernels, a module each, found by folder.
+"""A kind of layer for which this backend has kernels has a module here, found by being here.
 
 A module has the name that the kind has in `qrnn.model.kinds`, and defines one `DeviceLayer` whose ``kind`` is the integer layer.
 """
@@ -15,7 +15,7 @@ from qrnn.model.layer import QuantLayer
 
 @cache
 def device_kinds() -> dict[type[QuantLayer], type[DeviceLayer]]:
-    """Integer layer → what the device has of it."""
+    """Return the class for a layer on the device by the class of the integer layer."""
     found: dict[type[QuantLayer], type[DeviceLayer]] = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         module = importlib.import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""Layers that add two tensors: a thread an element."""
+"""Layers that add two tensors have a thread for each element."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ add16 = device(fixedpoint.add16)
 
 @kernel(THREADS)
 def run_add(a_shift: Any, b_shift: Any, out_shift: Any, a: Any, b: Any, out: Any) -> None:
-    """out[i] = add16(a[i], b[i]), flat."""
+    """Set out[i] = add16(a[i], b[i]), flat."""
     i = cuda.grid(1)
     if i < a.shape[0]:
         out[i] = add16(int64(a[i]), int64(b[i]), a_shift, b_shift, out_shift)
@@ -32,6 +32,7 @@ class DeviceAdd(DeviceRowLayer):
     kind = QuantAdd
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the sum of the rows of both terms."""
         a, b = inputs
         out = device_array(a.shape, np.int16)
         for_each(run_add, a.size, *self.layer.shifts, flat(a), flat(b), flat(out))

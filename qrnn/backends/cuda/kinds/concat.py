@@ -1,4 +1,4 @@
-"""Layers that gather features from several tensors: a launch a part, a thread an element."""
+"""Layers that gather features from several tensors have a launch for each part and a thread for each element."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ align16 = device(fixedpoint.align16)
 
 @kernel(THREADS)
 def run_align(from_frac: Any, to_frac: Any, indices: Any, x: Any, column: Any, out: Any) -> None:
-    """out[m, column + k] = align16(x[m, indices[k]])."""
+    """Set out[m, column + k] = align16(x[m, indices[k]])."""
     i = cuda.grid(1)
     width = indices.shape[0]
     if i < x.shape[0] * width:
@@ -41,6 +41,7 @@ class DeviceConcat(DeviceRowLayer):
         self._indices = tuple(upload(part.indices) for part in layer.parts)
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the gathered features."""
         M, column = inputs[0].shape[0], 0
         out = device_array((M, self.features), np.int16)
         for part, indices, x in zip(self.layer.parts, self._indices, inputs, strict=True):

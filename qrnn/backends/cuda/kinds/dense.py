@@ -1,4 +1,4 @@
-"""Dense layers: the product of W·x (`qrnn.backends.cuda.input_product`), with rows as sequences of one step."""
+"""Dense layers are the product W·x (`qrnn.backends.cuda.input_product`), with rows as sequences of one step."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class DeviceDense(DeviceRowLayer):
         self._weights = ProductWeights(layer.matrix, layer.pre_shift, layer.operand)
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the product of the rows with the matrix."""
         (x,) = inputs
         M, w = x.shape[0], self._weights
         variant = ProductKind(w.planes, True, setting.device.capability)

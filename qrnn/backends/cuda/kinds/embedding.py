@@ -1,4 +1,4 @@
-"""Embedding layers: a thread an element."""
+"""Embedding layers have a thread for each element."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qrnn.model.parts import TensorFormat
 
 @kernel(THREADS)
 def run_embedding(table: Any, tokens: Any, out: Any) -> None:
-    """out[m] = table[tokens[m]]; tokens [M] int64, checked."""
+    """Set out[m] = table[tokens[m]]; tokens [M] int64 are checked before."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         m, k = i // out.shape[1], i % out.shape[1]
@@ -35,6 +35,7 @@ class DeviceEmbedding(DeviceRowLayer):
         self._table = upload(layer.table)
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the rows of the table that the tokens name."""
         (tokens,) = inputs
         out = device_array((tokens.size, self.features), np.int16)
         for_each(run_embedding, out.size, self._table, tokens, out)

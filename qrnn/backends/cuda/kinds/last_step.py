@@ -1,4 +1,4 @@
-"""Layers that take each sequence's own last step: a thread an element."""
+"""Layers that take each sequence's own last step have a thread for each element."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class DeviceLastStep(DeviceLayer):
     kind = QuantLastStep
 
     def run(self, run: Run) -> None:
+        """Copy the last valid step of each sequence."""
         x = run.tensors[self.layer.input]
         out = device_array((x.shape[0], x.shape[2]), np.int16)
         for_each(elements.last_step, out.size, run.lengths[self.layer.input].device, x, out)

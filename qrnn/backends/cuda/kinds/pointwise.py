@@ -1,4 +1,4 @@
-"""Pointwise layers: a thread an element."""
+"""Pointwise layers have a thread for each element."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ align16, shift_right_round = device(fixedpoint.align16), device(fixedpoint.shift
 
 @kernel(THREADS)
 def run_pointwise(params: Any, tables: Any, in_frac: Any, out_shift: Any, x: Any, out: Any) -> None:
-    """out[i] = round(gate(align16(x[i])) / 2^out_shift), flat."""
+    """Set out[i] = round(gate(align16(x[i])) / 2^out_shift), flat."""
     i = cuda.grid(1)
     if i < x.shape[0]:
         value = evaluate(align16(int64(x[i]), in_frac, params[0, IN_FRAC]), params, tables, 0)
@@ -43,6 +43,7 @@ class DevicePointwise(DeviceRowLayer):
         self._formats = layer.in_frac, layer.function.out_frac - layer.out_frac
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the values of the gate function."""
         (x,) = inputs
         out = device_array(x.shape, np.int16)
         for_each(run_pointwise, x.size, *self._function, *self._formats, flat(x), flat(out))

@@ -1,4 +1,4 @@
-"""Recurrent layers: W·x of all steps of a direction, then its steps, by the kernel that the plan names.
+"""A recurrent layer computes W·x of all steps of a direction, then takes the steps by the kernel that the plan names.
 
 A cell that has no kernel runs by its own definition, `QuantRecurrent.direction_loop`, compiled (`qrnn.backends.cuda.loops`).
 """
@@ -26,7 +26,7 @@ from qrnn.backends.cuda.kernel_variants import CELL_NAMES, GRID, LAUNCH, Product
 from qrnn.backends.cuda.launch import THREADS, configured, for_each, most_blocks_that_meet, sized
 from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.loops import StepCode
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.proofs import note_launch
 from qrnn.backends.cuda.steps import step_kernel
 from qrnn.backends.cuda.tuning import Tuning
@@ -49,7 +49,7 @@ GENERAL_THREADS = 32 if THREADS < 128 else 256
 
 @dataclass(frozen=True)
 class ProjectionWeights:
-    """A projection for `general.run_general`; all empty where there is none."""
+    """A projection for `general.run_general`; its arrays are empty where there is none."""
 
     weight: Any
     rows: Any
@@ -59,7 +59,7 @@ class ProjectionWeights:
 
 
 class DirectionWeights:
-    """One direction of a recurrent layer."""
+    """One direction of a recurrent layer, with its weights on the device."""
 
     def __init__(self, layer: QuantRecurrent, number: int) -> None:
         d = layer.directions[number]
@@ -70,7 +70,7 @@ class DirectionWeights:
         self.h_operand, self.planes = layer.h_operand, planes_of(layer.h_operand)
         self.layout = Layout(self.cell, len(layer.gates), layer.hidden_size, self.planes)
         self.not_fused = ""
-        """Why no step kernel takes the direction, where none does."""
+        """Why no step kernel takes the direction; empty where one does."""
         if d.projection is not None:
             self.not_fused = "the step kernels take no projection"
         elif self.planes == 2 and self.hidden > MOST_COLUMNS:
@@ -84,17 +84,17 @@ class DirectionWeights:
 
     @cached_property
     def fragments(self) -> Any:
-        """R for `steps`."""
+        """Return R in fragments for `steps`."""
         return upload(pack_weights(self.direction.matrix_hh.weight, gate_order(self.layout.gates, self.hidden)))
 
     @cached_property
     def columns(self) -> Any:
-        """R as [P, rows] int8 for `general`."""
+        """Return R as [P, rows] int8 for `general`."""
         return upload(self.direction.matrix_hh.weight.T)
 
     @cached_property
     def projection(self) -> ProjectionWeights:
-        """See `ProjectionWeights`."""
+        """Return the projection for `general.run_general`."""
         p = self.direction.projection
         params, tables = np.zeros((1, PARAMS), np.int64), np.zeros((1, 1), np.int32)
         if p is None:
@@ -121,12 +121,12 @@ Traces = tuple[Any, Any]
 
 
 def run_direction(
-    w: DirectionWeights, plan: Plan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces | None,
+    w: DirectionWeights, plan: StepPlan | None, x: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, traces: Traces | None,
     capability: tuple[int, int], tuning: Tuning,
 ) -> None:  # fmt: skip
-    """One direction of a layer: x [N, T, I] → y [N, T, …] from feature ``column`` on; h [N, P], c [N, H or 0] are replaced.
+    """Run one direction of a layer: x [N, T, I] gives y [N, T, …] from feature ``column`` on; h [N, P] and c [N, H or 0] are replaced.
 
-    By the general kernel where there is no ``plan``.
+    The general kernel runs it where there is no ``plan``.
     """
     N, R = lengths.count, w.size
     piece = max(1, min(lengths.longest, tuning.input_bytes // (4 * N * R)))
@@ -163,13 +163,13 @@ def _general(w: DirectionWeights, N: int, traces: Traces | None, tuning: Tuning)
 
 
 class CannotMeetError(Exception):
-    """The device does not hold all blocks of a grid at once, and the kernel that takes a launch a step may not run."""
+    """Raised where the device does not hold all blocks of a grid at once, and the kernel that takes a launch a step may not run."""
 
 
 class FusedSteps:
     """The fused steps of a direction, launched as its plan says."""
 
-    def __init__(self, w: DirectionWeights, plan: Plan, N: int, tuning: Tuning) -> None:
+    def __init__(self, w: DirectionWeights, plan: StepPlan, N: int, tuning: Tuning) -> None:
         self.w, self.plan, self.kind, self.tuning = w, plan, plan.kind, tuning
         depth = depth_tiles(w.hidden)
         self.depth, tile = depth, w.planes * depth * B_WORDS
@@ -180,7 +180,7 @@ class FusedSteps:
         self.nothing = device_array(0, np.int16)
 
     def __call__(self, xs: Any, h: Any, c: Any, lengths: Lengths, y: Any, column: int, begin: int, end: int) -> None:
-        """Steps begin … end - 1. CannotMeetError comes before the first launch, which has the most blocks."""
+        """Take steps begin … end - 1. CannotMeetError is raised before the first launch, which has the most blocks."""
         w, ticks = self.w, self.kind.barriers_per_step
         first, operand = begin * ticks, w.h_operand
         now = self.operands[(first & 1) * self.half : ((first & 1) + 1) * self.half]
@@ -209,7 +209,7 @@ class FusedSteps:
                 run(*arguments(tick, tick + stride))
 
     def _kernel(self, arguments: tuple[Any, ...], blocks: int) -> Any:
-        """The plan's kernel; with a launch a step where the device does not hold all blocks at once."""
+        """Return the plan's kernel; one with a launch a step where the device does not hold all blocks at once."""
         plan = self.plan
         made = sized(step_kernel(self.kind), plan.shared_bytes, arguments)
         wanted = plan.unit_blocks * blocks
@@ -223,10 +223,10 @@ class FusedSteps:
 
 
 def has_kernel(layer: QuantRecurrent) -> bool:
-    """Whether the kernels compute all that the layer is: its cell, and every field that is not left out.
+    """Return whether the kernels compute all that the layer is: its cell, and every field that is not left out.
 
-    A field that a later version adds is none of theirs, so that a layer which has it runs by its own definition, not by a kernel that
-    would overlook it.
+    The kernels know nothing of a field that a later version adds, so that a layer which has it runs by its own definition, not by a kernel
+    that would overlook it.
     """
     if CODES.get(layer.declaration.form(layer)) not in CELL_NAMES:
         return False
@@ -254,6 +254,7 @@ class DeviceRecurrent(DeviceLayer):
             self._loops = tuple(StepCode(layer.direction_loop(number)) for number in numbers)
 
     def choices(self, setting: Setting, batch: int) -> dict[int, Choice]:
+        """Return what runs each direction with ``batch`` sequences, and why."""
         if self._loops:
             why = f"this form of cell {self.layer.cell!r} runs by its own definition"
             return {number: Choice(None, why) for number in range(len(self._loops))}
@@ -267,6 +268,7 @@ class DeviceRecurrent(DeviceLayer):
         return choose_plan(w.layout, batch, setting.device, setting.tuning)
 
     def run(self, run: Run) -> None:
+        """Run all directions, and put Y and the final states into ``run``."""
         layer = self.layer
         x, state, lengths = run.tensors[layer.input], run.states[layer.name], run.lengths[layer.input]
         if layer.memory:
@@ -282,7 +284,7 @@ class DeviceRecurrent(DeviceLayer):
     def recurrent(
         self, setting: Setting, x: Any, state: State, lengths: Lengths, trace: Trace | None, in_place: bool = False
     ) -> tuple[Any, State]:
-        """x [N, T, I] → Y [N, T, D·P] and the final state, which with ``in_place`` replaces ``state``, and else leaves it alone."""
+        """Return Y [N, T, D·P] for x [N, T, I], and the final state, which replaces ``state`` with ``in_place``, and else leaves it alone."""
         layer = self.layer
         N, T = x.shape[0], x.shape[1]
         D, P = len(layer.directions), layer.output_size
@@ -324,7 +326,7 @@ class DeviceRecurrent(DeviceLayer):
     def _forgetful(
         self, setting: Setting, x: Any, state: State, lengths: Lengths, trace: Trace | None
     ) -> tuple[Any, State]:
-        """See `qrnn.backends.base.Engine._forgetful`."""
+        """Run a layer without memory, where each step is a sequence of its own; see `qrnn.backends.base.Engine._forgetful`."""
         N, T = x.shape[0], x.shape[1]
         if T == 1:
             return self.recurrent(setting, x, state, lengths, trace)
@@ -348,7 +350,7 @@ class DeviceRecurrent(DeviceLayer):
 
 
 def _of_steps(state: Any, lengths: Lengths) -> Any:
-    """A final state [N, D, F] as a graph reads it, [N, D·F]: zero for sequences of no steps."""
+    """Return a final state [N, D, F] as a graph reads it, [N, D·F]: zero for sequences of no steps."""
     N = state.shape[0]
     given = state.reshape(N, state.size // N)
     if lengths.shortest > 0:

@@ -1,4 +1,4 @@
-"""Softmax layers: a thread a row."""
+"""Softmax layers have a thread for each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qrnn.model.parts import TensorFormat
 
 @kernel(THREADS)
 def run_softmax(table: Any, in_frac: Any, x: Any, out: Any) -> None:
-    """x [M, F] → out [M, F], Q1.14: a thread a row."""
+    """Compute the softmax of x [M, F] into out [M, F], Q1.14, a thread for each row."""
     m = cuda.grid(1)
     if m < x.shape[0]:
         softmax_row(x[m], in_frac, table, out[m])
@@ -35,6 +35,7 @@ class DeviceSoftmax(DeviceRowLayer):
         self._table = upload(layer.table)
 
     def rows(self, setting: Setting, *inputs: Any) -> Any:
+        """Return the softmax of each row."""
         (x,) = inputs
         out = device_array(x.shape, np.int16)
         for_each(run_softmax, x.shape[0], self._table, self.layer.in_frac, x, out)

@@ -1,4 +1,4 @@
-"""The C of recurrent layers: targets/runtime/qrnn_lstm.h, qrnn_gru.h and qrnn_rnn.h."""
+"""Recurrent layers are computed by targets/runtime/qrnn_lstm.h, qrnn_gru.h and qrnn_rnn.h, or by their definition, translated."""
 
 from qrnn.export.kinds.recurrent.layer import RecurrentCode
 

@@ -1,4 +1,4 @@
-"""The C of one direction of a recurrent layer: its constants, and the function that takes its state one step further."""
+"""The C of one direction of a recurrent layer has its constants, and the function that takes its state one step further."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantRecurrentD
 class Runtime(NamedTuple):
     """The header of targets/runtime that computes a form of a cell, its function, and the feature that includes the form.
 
-    ``resets``: the function takes room for z, for r·h and for the operands of r·h.
+    ``resets`` says whether the function takes room for z, for r·h and for the operands of r·h.
     """
 
     header: str
@@ -41,7 +41,7 @@ UNIT_FRAC = 15
 
 
 def is_unit(layer: QuantRecurrentDefinition) -> bool:
-    """Whether QRNN_UNIT_GATES holds: gates that scale a state lie in [0, 1] with 15 fraction bits, and a GRU's n is an int16."""
+    """Return whether QRNN_UNIT_GATES is true: gates that scale a state lie in [0, 1] with 15 fraction bits, and a GRU's n is an int16."""
     scaling = {"f", "r", "z"} | ({"i"} if layer.forget == "coupled" else set())
     for d in layer.directions:
         for role, function in zip(layer.roles, d.gates, strict=True):
@@ -54,7 +54,7 @@ def is_unit(layer: QuantRecurrentDefinition) -> bool:
 
 
 def is_bounded(layer: QuantRecurrentDefinition) -> bool:
-    """Whether QRNN_BOUNDED_STATES holds: the gate functions of an LSTM or RNN alone keep its states within ±32767."""
+    """Return whether QRNN_BOUNDED_STATES is true: the gate functions of an LSTM or RNN alone keep its states within ±32767."""
     for d in layer.directions if layer.declaration.reset_gate is None else ():
         largest = [max(-low, high) for low, high in (f.bounds for f in d.gates)]
         value = largest[-2] * largest[-1] if layer.has_cell_state else largest[-1]
@@ -66,9 +66,9 @@ def is_bounded(layer: QuantRecurrentDefinition) -> bool:
 def translated_direction(
     code: Code, prefix: str, layer: QuantRecurrent, number: int, name: str, states: tuple[str, str], head: str
 ) -> str:
-    """`recurrent_direction` of a cell without a header: its own definition, translated.
+    """Add the step function of a direction of a cell without a header, by translating its own definition, and return its name.
 
-    ``states``: h and c in C; ``head``: the parameters that hold them. The row that the definition writes is h, and is left out.
+    ``states`` are h and c in C; ``head`` has the parameters that hold them. The row that the definition writes is h, and is left out.
     """
     loop = layer.direction_loop(number)
     P, cells = layer.output_size, layer.hidden_size if layer.c_n is not None else 0
@@ -91,7 +91,10 @@ def translated_direction(
 def recurrent_direction(
     code: Code, layer: QuantRecurrentDefinition, number: int, name: str, h: str, c: str, states: str
 ) -> str:
-    """Constants and the step function of a direction; returns its name: (``states``, x) → None, which updates ``h`` and ``c`` among these."""
+    """Add the constants and the step function of a direction, and return the function's name.
+
+    The function takes (``states``, x) and updates ``h`` and ``c`` among ``states``.
+    """
     d = layer.directions[number]
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)
     rows = unit_rows(H, G)
@@ -140,7 +143,7 @@ def recurrent_direction(
 def _cell(
     code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, name: str, gate_array: str, ih: CMatrix, hh: CMatrix
 ) -> None:
-    """The ``qrnn_cell`` of a direction."""
+    """Add the ``qrnn_cell`` of a direction."""
     shifts, peephole, peephole_shift = layer.shifts(d), "NULL", "NULL"
     if d.peephole is not None:
         rows = unit_rows(layer.hidden_size, len(layer.gates))
@@ -175,7 +178,7 @@ def _cell(
 
 
 def _projection(code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, name: str, h: str) -> list[str]:
-    """Statements from ``hidden`` to the state."""
+    """Return the statements that compute the state from ``hidden``."""
     p = d.projection
     assert p is not None
     P = layer.output_size

@@ -1,4 +1,4 @@
-"""The C of a recurrent layer: its states, and how its directions go through them."""
+"""The C of a recurrent layer has its states, and a loop over the steps for each of its directions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from qrnn.model.parts import QuantInitialState
 
 @dataclass(frozen=True)
 class State:
-    """h or c of a direction: its member, what a sequence begins with, and where it lies in C.
+    """The h or c of a direction: its member of the state, what a sequence begins with, and where it lies in C.
 
-    That of a layer without memory is a variable: how this is declared, and the statement that begins each step.
+    The state of a layer without memory is a variable: it is declared by one line, and set by a statement that begins each step.
     """
 
     field: StateField
@@ -34,11 +34,12 @@ class State:
 
 
 class RecurrentCode(LayerCode[QuantRecurrent]):
-    """A function for each direction, which does one step of it."""
+    """The C of a recurrent layer: a function for each direction, which does one step of it."""
 
     writes_anywhere = False
 
     def emit(self) -> None:
+        """Add the states and the step function of each direction, and record which of the runtime's `PROMISES` the gates break."""
         self._translated = self.layer.declaration.form(self.layer) not in RUNTIME
         if not (self._translated or is_unit(self.layer)):
             self.code.broken.add("QRNN_UNIT_GATES")
@@ -50,19 +51,23 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
 
     @property
     def streams(self) -> bool:
+        """Return whether all directions run forward."""
         return len(self.layer.directions) == 1 and not self.layer.directions[0].reverse
 
     @property
     def keeps_state(self) -> bool:
+        """Return True: the state depends on every step."""
         return True
 
     def places(self) -> Mapping[str, Place]:
+        """Return where the outputs lie that are members of the state."""
         if len(self.states) > 1:
             return {}
         found = {t: Place(s.place) for t, s in zip(self.layer.outputs[1:], self.states[0], strict=True)}
         return found | {self.layer.output: found[self.layer.h_n]} if self.site.streams else found
 
     def initial(self) -> list[str]:
+        """Return the statements that set the states to what a sequence begins with."""
         found = []
         for state in (s for states in self.states for s in states):
             field = state.field
@@ -73,10 +78,11 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return found
 
     def step(self) -> list[str]:
+        """Return the statements that take the one direction a step further."""
         return self._step_of(0)
 
     def run(self) -> list[str]:
-        """Each direction in its own order; the states that it goes through are y."""
+        """Return the loops that take each direction through the steps in its own order, and write its states to y."""
         found: list[str] = []
         y, P = self.site.tensors.place(self.layer.output), self.layer.output_size
         for number, (d, states) in enumerate(zip(self.layer.directions, self.states, strict=True)):
@@ -85,7 +91,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return [*found, *self._join_states()]
 
     def _direction(self, number: int) -> str:
-        """The step function of a direction, with its members of the state."""
+        """Return the step function of a direction, with its members of the state."""
         layer, d, name = self.layer, self.layer.directions[number], self.name
         member = name.removeprefix(f"{self.site.name}_")
         if len(layer.directions) > 1:
@@ -106,8 +112,11 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return recurrent_direction(self.code, layer, number, name, h, c, parameters)
 
     def _state(self, field: StateField, initial: QuantInitialState | None) -> State:
-        """Where a state lies. One without memory is a local, which each step begins with a constant, or with the member of the state that
-        stands for a graph state input."""
+        """Return where a state lies.
+
+        A state without memory is a local variable, which each step begins with a constant, or with the member of the state that stands for
+        a graph state input.
+        """
         if self.layer.memory:
             self.site.state.append(field)
             return State(field, initial, f"state->{field.name}")
@@ -123,7 +132,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return State(field, initial, local, declared, f"QRNN_COPY({local}, {constant}, {size});")
 
     def _step_of(self, number: int) -> list[str]:
-        """Statements that take a direction one step further, from the state before it, or from its start where it has no memory."""
+        """Return statements that take a direction one step further, from the state before it, or from its start where it has no memory."""
         states, tensors = self.states[number], self.site.tensors
         for state in states:
             if state.declared:
@@ -133,7 +142,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return [*(s.begin for s in states if s.begin), f"{self.functions[number]}({given}, {x});"]
 
     def _join_states(self) -> list[str]:
-        """h_n and c_n of two directions, where anything reads them."""
+        """Return statements that make h_n and c_n of two directions, where anything reads them."""
         found: list[str] = []
         for number, tensor in enumerate(self.layer.outputs[1:]):
             if self.site.is_read(tensor) and len(self.states) > 1:

@@ -26,7 +26,7 @@ from qrnn import Scheme, Session, quantize
 from qrnn.backends.cuda.choice import Choice
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.kinds import recurrent
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import StepPlan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, make_batch
@@ -100,7 +100,7 @@ def assert_same(
 
 
 @contextmanager
-def planned(plan: Plan) -> Iterator[None]:
+def planned(plan: StepPlan) -> Iterator[None]:
     """Directions run by this plan, whatever is the best."""
     with mock.patch.object(recurrent, "choose_plan", return_value=Choice(plan, "asked for")):
         yield

@@ -26,7 +26,7 @@ from qrnn.backends.cuda import plan as plans
 from qrnn.backends.cuda.device import find_device
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH
 from qrnn.backends.cuda.kinds import recurrent
-from qrnn.backends.cuda.plan import Plan
+from qrnn.backends.cuda.plan import StepPlan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.model.quant_model import QuantModel
 
@@ -44,11 +44,11 @@ def layout_of(model: QuantModel) -> plans.Layout:
     return found
 
 
-def every_plan(model: QuantModel, size: int, barrier: str) -> Iterator[Plan]:
+def every_plan(model: QuantModel, size: int, barrier: str) -> Iterator[StepPlan]:
     """Yield, for each kind of kernel, the plan of fewest blocks and that of most."""
     device = find_device()
     wanted = BLOCK if barrier == BLOCK else GRID if device.cooperative else LAUNCH
-    kinds: dict[Any, list[Plan]] = {}
+    kinds: dict[Any, list[StepPlan]] = {}
     for plan in plans.plans(layout_of(model), size, device):
         if plan.kind.barrier == wanted:
             kinds.setdefault(plan.kind, []).append(plan)

@@ -20,7 +20,7 @@ from qrnn.backends.cuda.input_product import multiply_inputs
 from qrnn.backends.cuda.intrinsics import SIMULATED
 from qrnn.backends.cuda.kernel_variants import GRID, LAUNCH, Kind, ProductKind, StepKind
 from qrnn.backends.cuda.kinds import recurrent
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.proofs import Proofs, watched_kernels
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.backends.cuda.weights import MOST_COLUMNS, ProductWeights
@@ -134,7 +134,7 @@ def test_arrays_on_the_device() -> None:
     assert_same(got.outputs, want.outputs)
 
 
-def grid_plan(layout: Layout, batch: int, device: Device) -> Plan:
+def grid_plan(layout: Layout, batch: int, device: Device) -> StepPlan:
     """A plan over several blocks with a grid's barrier, which the simulator does not have."""
     found = next(p for p in plan.plans(layout, batch, device) if p.kind.barrier == LAUNCH and p.kind.tiles == 1)
     return replace(found, kind=replace(found.kind, barrier=GRID))

@@ -81,7 +81,7 @@ def test_rows(seed: int, rows: int, features: int, shift: int) -> None:
     layer = difference("d", "x", "y", rng, features, shift)
     model = graph((layer,), {"x": int16(features), "y": int16(features)}, "y")
     x = extremes(rng, rows, features)
-    want = create_engine("reference", model).row_loops(layer, x)
+    want = create_engine("reference", model).rows(layer, x)
     got = create_engine("cuda", model).rows(layer, x)
     assert got.dtype == np.int16
     np.testing.assert_array_equal(got, want)
@@ -219,7 +219,7 @@ def test_later_layers_have_the_lengths_that_came_out(stride: int, delay: int, en
     for name in ("p", "d"):
         np.testing.assert_array_equal(run.lengths[name].device.copy_to_host(), rows)
     reference = create_engine("reference", model)
-    d = reference.row_loops(model.layers[1], p.astype(np.int16).reshape(-1, 4)).reshape(p.shape)
+    d = reference.rows(model.layers[1], p.astype(np.int16).reshape(-1, 4)).reshape(p.shape)
     last = np.where(rows[:, None] > 0, d[np.arange(4), np.maximum(rows, 1) - 1], 0)
     np.testing.assert_array_equal(run.tensors["y"].copy_to_host(), last)
     for found, want, begun in zip(run.final["pool"], plain, given["pool"], strict=True):
@@ -257,7 +257,7 @@ def test_inputs_of_equal_lengths_may_have_other_padding() -> None:
     run = on_device.run({"x": upload(x)}, {"pool": start}, {"x": Lengths.of(lengths)})
     p = run.tensors["p"].copy_to_host()
     assert p.shape == (2, 4, 3)
-    want = create_engine("reference", model).row_loops(model.layers[1], x[:, :4].reshape(8, 3), p.reshape(8, 3))
+    want = create_engine("reference", model).rows(model.layers[1], x[:, :4].reshape(8, 3), p.reshape(8, 3))
     np.testing.assert_array_equal(run.tensors["y"].copy_to_host(), want.reshape(2, 4, 3))
     outputs = {name: value.copy_to_host() for name, value in outputs_of(on_device, run, False).items()}
     real = (np.arange(4) < lengths[:, None])[:, :, None]

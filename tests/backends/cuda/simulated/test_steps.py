@@ -13,12 +13,12 @@ from backends.generators import Case, assert_equal, integers
 from qrnn.backends.cuda import plan
 from qrnn.backends.cuda.device import SIMULATED_DEVICE, Device
 from qrnn.backends.cuda.kernel_variants import BLOCK, LAUNCH
-from qrnn.backends.cuda.plan import Layout, Plan
+from qrnn.backends.cuda.plan import Layout, StepPlan
 from qrnn.backends.cuda.tuning import Tuning
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
-Pick = Callable[[Plan], bool]
+Pick = Callable[[StepPlan], bool]
 FAST = Tuning(unproved=True)
 CELLS = {
     "lstm": Shape("lstm", 3),
@@ -47,7 +47,7 @@ KINDS = [
 def check(case: Case, pick: Pick, tuning: Tuning = FAST, **changes: Any) -> None:
     """By the best plan among those picked, in the place of the best of all."""
 
-    def choose(layout: Layout, batch: int, device: Device) -> Plan:
+    def choose(layout: Layout, batch: int, device: Device) -> StepPlan:
         return replace(min(filter(pick, plan.plans(layout, batch, device)), key=lambda p: p.cycles), **changes)
 
     model = case.quantized()
