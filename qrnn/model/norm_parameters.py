@@ -65,7 +65,7 @@ class NormParameters:
 def norm_parameters(
     owner: str, gain: FloatArray, bias: FloatArray, epsilon: float, in_frac: int, out_frac: int | Int64Array
 ) -> NormParameters:
-    """Return the integers of gain [F], bias [F] and epsilon ≥ 0, of an input with in_frac fraction bits and an output with out_frac, one or [F].
+    """Return the integers of gain [F], bias [F] and epsilon ≥ 0, of an input with in_frac fraction bits and an output with out_frac of them.
 
     Each gain has the most fraction bits with which it fits an int16, so that it is exact to 2^-15 of itself; a bias has 8 more bits than
     the output. The variance has the largest even shift with which it and epsilon fit, and epsilon is F² · epsilon · 2^(shift + 2 ·
