@@ -162,7 +162,7 @@ def _direction(
     if not layer.update_keeps:  # the oracle shows 1 - z
         values["z"] = 1.0 - values["z"]
     if layer.has_cell_state and (end := _ramp(layer, d, "output", choices)) is not None:
-        c = activate(end, seen("c"))
+        c = activate(end, seen("c" if d.norms is None else "pre_output"))
         hidden = _hidden(d, seen)
         values["o"] = np.clip(
             np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
