@@ -99,6 +99,7 @@ def comparison(model: str, layers: list[str], outputs: list[str], steps: int = 5
     return replace(some_report(), model=model, layers=parts, outputs={name: error(99, steps) for name in outputs})
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize(
     ("layers", "steps"), [(0, 1), (0, 2), (1, 1), (1, 10_000), (4, 50), (5, 2), (40, 1), (40, 300)]
 )
@@ -124,6 +125,7 @@ def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list
     assert numbers, "the axis has labels, and each is a number"
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("name", NAMES)
 def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
     check(plot.draw(comparison(name, [name], [name])), drawn, (name,))
