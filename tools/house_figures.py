@@ -42,9 +42,11 @@ ADDITIONS: Mapping[str, tuple[str, ...]] = {
     "IndRNN": ("IndRNN (Li et al. 2018)",),
     "minGRU and IndRNN: backends and exported C": ("minGRU and IndRNN run on every backend",),
     "causal convolution": ("A causal convolution over time is a kind of layer",),
-    "LSTM with layer normalization": ("LSTM with layer normalization",),
-    "GRU with layer normalization": ("GRU with layer normalization",),
-    "cells with layer normalization: the records": ("A direction may normalize its sums",),
+    "LSTM and GRU with layer normalization": (
+        "A direction may normalize its sums",
+        "LSTM with layer normalization",
+        "GRU with layer normalization",
+    ),
 }  # fmt: skip
 """What was added → how the titles of its commits begin."""
 
