@@ -187,4 +187,6 @@ def test_the_processor_time_of_tests_and_their_programs_is_printed(tmp_path: Pat
         name: float(value) for value, name in re.findall(r"^ *([\d.]+) s test_it.py::(\w+)$", done.stdout, re.MULTILINE)
     }
     assert seconds.keys() == {"test_of_its_own", "test_of_a_program"}
-    assert all(0.4 <= value < 2.0 for value in seconds.values())
+    assert all(0.35 < value < 4.0 for value in seconds.values()), (
+        seconds
+    )  # 0.4 s, by a clock of 10 ms, and what starts a program
