@@ -16,6 +16,7 @@ from qrnn import DataError, Session, layers
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
+from qrnn.export.source import export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.conv import QuantConv
 
@@ -154,3 +155,14 @@ def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     """Exported C says how many steps came out, and has the reference's bits."""
     made = quantize(network(2, 2, 3), {"x": np.random.default_rng(6).normal(size=(4, 10, 3))})
     check(made, tmp_path, compiler, kernels)
+
+
+def test_a_convolution_that_keeps_the_steps_may_stand_beside_its_input(tmp_path: Any) -> None:
+    """With stride 1 its output has the steps of its input: they can be added, both be outputs, and C has its usual functions."""
+    rng = np.random.default_rng(0)
+    x = layers.input("x", 3)
+    d = layers.dense(x, rng.normal(size=(3, 3)))
+    y = layers.add(d, layers.conv(d, rng.normal(size=(3, 3, 4)), dilation=2))
+    made = quantize(layers.model("m", {"y": y, "d": d}), {"x": rng.normal(size=(4, 10, 3))})
+    check(made, tmp_path, "gcc")
+    assert "void net_step(" in export_source(made, "net", "plain").header

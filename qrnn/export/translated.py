@@ -20,6 +20,7 @@ from qrnn.export.names import Names
 from qrnn.export.ports import Place, StateField
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, StepLoop
+from qrnn.model.time import Axis
 
 ROWS = -1
 """The length of an axis that C does not know."""
@@ -254,11 +255,13 @@ class RowsCode(LayerCode[QuantLayer]):
 def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
     """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its input and output.
 
-    Only the translation of the loop says whether it gives a row in each step.
+    Only the translation of the loop says whether it gives a row in each step. One that may give none gives one all the same where the layer
+    says that its output has as many steps as its input.
     """
     arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
-    return StepsCode if rows == (1, 1) and layer.steps_past_end == 0 else CountingCode
+    each = rows == (1, 1) or (rows == (0, 1) and layer.length_rule(Axis()) == Axis())
+    return StepsCode if each and layer.steps_past_end == 0 else CountingCode
 
 
 class StepsCode(LayerCode[QuantLayer]):
