@@ -31,7 +31,7 @@ INPUT_BIAS_1997 = -3.0
 """Without a forget gate the cell is a sum over all steps: an input gate about 0.05 keeps it within a few units for hundreds of them."""
 
 RECURRENT_GAIN = 0.3
-"""Of a normalized U h: at 1, a state of 0.1 is made ten times as large, and the cell forgets its past in noise."""
+"""The gain of a normalized U h: at 1, a state of 0.1 is made ten times as large, and the cell forgets its past in noise."""
 
 HIDDEN_FUNCTIONS = ("tanh", "sigmoid", "relu")
 OUTPUT_FUNCTIONS = ("linear", "softmax", "sigmoid")

@@ -46,7 +46,7 @@ from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX, QuantRecurr
 
 
 def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:
-    """Of ``count`` gates from ``first`` on: the inputs' parts, the recurrent parts, the pre_shifts."""
+    """Return the inputs' parts, the recurrent parts and the pre_shifts of ``count`` gates from ``first`` on."""
     b, isa, args = step.builder, step.isa, step.args
     params, size, halves = block_params(step, block), 4 * isa.units, range(isa.halves)
     if step.accumulators is None:
@@ -67,7 +67,7 @@ def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], li
 
 
 def _preactivations(step: Step, block: Any, first: int, count: int) -> list[Vec]:
-    """Of ``count`` gates from ``first`` on."""
+    """Return the pre-activations of ``count`` gates from ``first`` on."""
     parts = _sums(step, block, first, count)
     return [lift(cells.preactivation)(x, h, shift) for x, h, shift in zip(*parts, strict=True)]
 

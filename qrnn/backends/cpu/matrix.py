@@ -36,7 +36,7 @@ AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
 
 TILE_BYTES = 1024
-"""Of a tile: 16 rows of 64 bytes."""
+"""The bytes of a tile: 16 rows of 64 bytes."""
 
 GROUP_LEAST = 3
 """The least number of sequences that go through a step together: fewer would use too little of the products of `TILE` vectors."""

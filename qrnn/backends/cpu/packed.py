@@ -60,13 +60,13 @@ class TeamScratch(NamedTuple):
     c: npt.NDArray[Any]
     """[H] int32, where ``c_places`` says."""
     input_products: npt.NDArray[Any]
-    """Of each worker, the inputs' part of `AHEAD` steps, once or twice, [workers, AHEAD · (1 or 2), gates · H] int32."""
+    """The inputs' part of `AHEAD` steps of each worker, once or twice, [workers, AHEAD · (1 or 2), gates · H] int32."""
     input_operands: npt.NDArray[Any]
-    """Of each worker, encoded operands of x, [workers, AHEAD, bytes]."""
+    """The encoded operands of x of each worker, [workers, AHEAD, bytes]."""
     tails: npt.NDArray[Any]
-    """Of each worker, room for the last columns of x, [workers, units] int16."""
+    """Room for the last columns of x of each worker, [workers, units] int16."""
     sums: npt.NDArray[Any]
-    """Of each worker, accumulators of `VECTORS` vectors, [workers, VECTORS · gates · units] int32."""
+    """The accumulators of `VECTORS` vectors of each worker, [workers, VECTORS · gates · units] int32."""
     c_places: Int64Array
     """Where c of each unit lies in ``c``, [H]: in the order of the half blocks' rows."""
     tile_config: npt.NDArray[Any]

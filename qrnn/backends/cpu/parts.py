@@ -189,7 +189,7 @@ def multiplied_q15_int16(builder: Any, a: Any, b: Any) -> Any:
 
 
 def permuted_int16(builder: Any, low: Any, k: Any, high: Any) -> Any:
-    """Of 64 words in two registers those that the low six bits of k number: vpermi2w."""
+    """Pick, of 64 words in two registers, those that the low six bits of k number: vpermi2w."""
     return call(builder, "x86.avx512.vpermi2var.hi.512", k.type, low, k, high)
 
 

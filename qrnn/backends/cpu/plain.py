@@ -69,15 +69,15 @@ class PlainScratch(NamedTuple):
     hidden: Int16Array
     """[2, H], or [2, 0] without a projection: h before its projection, and its operands. Such a direction has a team of one."""
     input_operands: Int16Array
-    """Of each worker, operands of x, [workers, I]."""
+    """The operands of x of each worker, [workers, I]."""
     input_products: Int32Array
-    """Of each worker, the inputs' part of `BLOCK` steps, [workers, BLOCK, R]."""
+    """The inputs' part of `BLOCK` steps of each worker, [workers, BLOCK, R]."""
     arguments: Int16Array
-    """Of each worker, arguments of the gate functions, [workers, R]."""
+    """The arguments of the gate functions of each worker, [workers, R]."""
     recurrent_products: Int32Array
-    """Of each worker, requantized R·h, [workers, R]."""
+    """The requantized R·h of each worker, [workers, R]."""
     gate_values: Int32Array
-    """Of each worker, [workers, R]."""
+    """The values of the gate functions of each worker, [workers, R]."""
     sums: Int32Array
     """Sums of a projection, [P]."""
     weights: Any

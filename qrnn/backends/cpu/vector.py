@@ -218,7 +218,7 @@ class Vec:
         return Vec(self.builder, shifted, low, high).narrowed()
 
     def _shifted_to_32(self, by: Vec) -> Parts:
-        """Of 64-bit lanes the 32 bits from bit ``by`` on: even lanes shifted down to the low half, odd ones up to the high half."""
+        """Take the 32 bits from bit ``by`` on of 64-bit lanes: even lanes shifted down to the low half, odd ones up to the high half."""
         b, wide = self.builder, self.like(64)
         pairs = list(zip(wide[::2], wide[1::2], strict=True))
         if by.low == 32:

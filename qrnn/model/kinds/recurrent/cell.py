@@ -51,7 +51,7 @@ class RecurrentSettings(Protocol):
 
 
 class FloatSettings(RecurrentSettings, Protocol):
-    """The same of a float layer."""
+    """The fields and facts that a cell reads of a float layer."""
 
     @property
     def declaration(self) -> Cell: ...
@@ -62,7 +62,7 @@ class FloatSettings(RecurrentSettings, Protocol):
 
 
 class QuantSettings(RecurrentSettings, Protocol):
-    """The same of an integer layer."""
+    """The fields and facts that a cell reads of an integer layer."""
 
     @property
     def input_size(self) -> int: ...
