@@ -8,7 +8,7 @@ import random
 import tempfile
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,40 @@ def with_lengths() -> tuple[FloatModel, dict[str, Any]]:
     return replace(model, inputs=inputs), {"x": x, "n": np.array([6, 3, 1, 6])}
 
 
-MORE = {"mixed": mixed, "one step": one_step, "lengths": with_lengths}
+def without_kernels(stride: int) -> tuple[FloatModel, dict[str, Any]]:
+    """Layers and cells that backends run by their own definition: a convolution, a normalization, minGRU and IndRNN."""
+    rng = np.random.default_rng(7)
+    x = ql.input("x", 3)
+    c = ql.conv(x, rng.normal(0, 0.5, (4, 3, 2)), rng.normal(size=4), stride=stride, dilation=2)
+    first = ql.min_gru(ql.layer_norm(c, 1 + 0.1 * rng.normal(size=4)), rng.normal(0, 0.5, (6, 4)), rng.normal(size=6))
+    second = ql.indrnn(first.output, rng.normal(0, 0.5, (4, 3)), rng.uniform(-0.9, 0.9, 4), rng.normal(size=4))
+    return ql.model("m", {"y": second.output, "c": c, "h": first.h_n}), {"x": rng.normal(size=(4, 6, 3))}
+
+
+def normalized() -> tuple[FloatModel, dict[str, Any]]:
+    """An LSTM with layer normalization inside, of W·x and R·h apart and of c."""
+    rng = np.random.default_rng(8)
+    gain = ql.normalization(1 + 0.1 * rng.normal(size=16), rng.normal(0, 0.1, 16))
+    cell = ql.normalization(1 + 0.1 * rng.normal(size=4))
+    h = ql.layer_norm_lstm(
+        ql.input("x", 3),
+        rng.normal(0, 0.5, (16, 3)),
+        rng.normal(0, 0.5, (16, 4)),
+        norm_x=gain,
+        norm_h=gain,
+        norm_c=cell,
+    )
+    return ql.model("m", {"y": h.output, "c": h.c_n}), {"x": rng.normal(size=(4, 6, 3))}
+
+
+MORE = {
+    "mixed": mixed,
+    "one step": one_step,
+    "lengths": with_lengths,
+    "without kernels": partial(without_kernels, 1),
+    "strided": partial(without_kernels, 2),
+    "normalized": normalized,
+}
 NAMES = (*CASES, "tokens", *MORE)
 PAIRS = list(pairwise((*NAMES, NAMES[0])))
 """Each model, and the one that it gets parts from."""
@@ -85,7 +118,7 @@ def saved(name: str) -> QrnnFile:
 
 def states_of(result: RunResult | State) -> dict[str, Any]:
     state = result if isinstance(result, State) else result.state
-    return {f"{n}.{k}": v for n, pair in state.layers.items() for k, v in zip("hc", pair, strict=True)}
+    return {f"{name}.{k}": array for name, arrays in state.layers.items() for k, array in enumerate(arrays)}
 
 
 def assert_same(got: dict[str, Any], want: dict[str, Any], what: str) -> None:
@@ -115,15 +148,21 @@ def check_alike(model: QuantModel) -> None:
     begin = cpu.initial_state(N, {name: v for name, v in data.items() if name in state_inputs})
     timed = {i.name for i in model.inputs if i.has_time}
     stream, pool, carried = cpu.stream(N, begin), cpu.pool(N), begin
-    numbers = [
-        pool.open(State({k: (h[n : n + 1], c[n : n + 1]) for k, (h, c) in begin.layers.items()})) for n in range(N)
-    ]
+    numbers = [pool.open(begin.rows(slice(n, n + 1))) for n in range(N)]
+    came = {o.name: 0 for o in model.outputs}
     for t in range(T):
         frame = {name: v[:, t] if name in timed else v for name, v in given.items()}
         upto = reference.run({name: v[:, : t + 1] if name in timed else v for name, v in data.items()})
-        step = {o.name: upto.outputs[o.name][:, t] if o.has_time else upto.outputs[o.name] for o in model.outputs}
         result = cpu.step(frame, carried)
         carried = result.state
+        step = upto.outputs.copy()
+        for o in model.outputs:  # zeros where no step of an output comes out
+            (new,) = set(result.lengths[o.name].tolist())
+            if o.has_time:
+                assert (upto.lengths[o.name] == came[o.name] + new).all()
+                came[o.name] += new
+                step[o.name] = step[o.name][:, max(came[o.name], 1) - 1]
+            step[o.name] = step[o.name] * new
         assert_same(result.outputs, step, f"step {t}")
         assert_same(stream.step(frame), step, f"stream, step {t}")
         assert_same(pool.step(numbers, frame), step, f"pool, step {t}")
