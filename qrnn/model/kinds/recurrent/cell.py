@@ -37,46 +37,75 @@ class RecurrentSettings(Protocol):
     """The fields of a layer by which its cell has variants, and what follows from them."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the layer's name in the model."""
+
     @property
-    def forget(self) -> Forget: ...
+    def forget(self) -> Forget:
+        """Return the form of the LSTM's forget gate: ``gate``, ``one`` or ``coupled``."""
+
     @property
-    def linear_before_reset(self) -> bool: ...
+    def linear_before_reset(self) -> bool:
+        """Return whether a GRU's r multiplies R·h + b, as in r ⊙ (R·h + b); otherwise it multiplies h, as in R·(r ⊙ h) + b."""
+
     @property
-    def gates(self) -> tuple[str, ...]: ...
+    def gates(self) -> tuple[str, ...]:
+        """Return the letters of the gates that have rows in the matrices, in the rows' order."""
+
     @property
-    def roles(self) -> tuple[str, ...]: ...
+    def roles(self) -> tuple[str, ...]:
+        """Return the names of a direction's functions: the gates, then the function of the cell on its way to h where there is one."""
+
     @property
-    def hidden_size(self) -> int: ...
+    def hidden_size(self) -> int:
+        """Return H, the number of units of each gate."""
 
 
 class FloatSettings(RecurrentSettings, Protocol):
     """The fields and facts that a cell reads of a float layer."""
 
     @property
-    def declaration(self) -> Cell: ...
+    def declaration(self) -> Cell:
+        """Return the cell of the layer."""
+
     @property
-    def clip(self) -> float | None: ...
+    def clip(self) -> float | None:
+        """Return the limit to which the arguments of gates and candidates are clamped, ±clip; None where they are not clamped."""
+
     @property
-    def update_keeps(self) -> bool: ...
+    def update_keeps(self) -> bool:
+        """Return whether z is the share of h that is kept, h' = z·h + (1 - z)·n; otherwise h' = (1 - z)·h + z·n."""
 
 
 class QuantSettings(RecurrentSettings, Protocol):
     """The fields and facts that a cell reads of an integer layer."""
 
     @property
-    def input_size(self) -> int: ...
+    def input_size(self) -> int:
+        """Return I, the number of features of x."""
+
     @property
-    def output_size(self) -> int: ...
+    def output_size(self) -> int:
+        """Return P, the number of features of h as it is fed back and written, in each direction."""
+
     @property
-    def h_frac(self) -> int: ...
+    def h_frac(self) -> int:
+        """Return the fraction bits of h, which is int16."""
+
     @property
-    def c_frac(self) -> int: ...
+    def c_frac(self) -> int:
+        """Return the fraction bits of c, which is int32."""
+
     @property
-    def x_operand(self) -> Operand: ...
+    def x_operand(self) -> Operand:
+        """Return how the matrices of x read it: by which shift, and within which limit."""
+
     @property
-    def h_operand(self) -> Operand: ...
-    def shifts(self, d: QuantDirection) -> CellShifts: ...
+    def h_operand(self) -> Operand:
+        """Return how the matrices of h read it: by which shift, and within which limit."""
+
+    def shifts(self, d: QuantDirection) -> CellShifts:
+        """Return the shifts between the formats in the formulas of direction ``d``."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +118,12 @@ class CellRun:
     run: Equations
 
     def split(self, rows: FloatArray) -> dict[str, FloatArray]:
-        """Gate → its block of the last axis."""
+        """Return the gates' blocks of the last axis, […, G·H], by gate."""
         gates = self.layer.gates
         return dict(zip(gates, np.split(rows, len(gates), axis=-1), strict=True))
 
     def activate(self, role: str, x: FloatArray) -> FloatArray:
-        """The function of a gate or candidate, whose argument is clipped.
+        """Return the value of a gate's or candidate's function, whose argument is clipped.
 
         The specification has clip apply "to the input of activations"; ONNX Runtime leaves out the cell on its way to the LSTM's output
         activation, and so does this.
@@ -107,12 +136,12 @@ class CellRun:
 
     @property
     def norms(self) -> Norms:
-        """What the cell normalizes."""
+        """Return what the cell normalizes; it must be a cell that normalizes something."""
         assert self.d.norms is not None, "the cell normalizes nothing"
         return self.d.norms
 
     def normalize(self, now: dict[str, FloatArray], what: str, norm: Norm, v: FloatArray, first: int = 0) -> FloatArray:
-        """v [N, F] normalized by the groups of ``norm`` from its row ``first`` on.
+        """Return v [N, F] normalized by the groups of ``norm`` from its row ``first`` on.
 
         ``now`` gets each group's numbers before and after, as ``<what>_<group>`` and ``normal_<what>_<group>``.
         """
@@ -127,11 +156,11 @@ class CellRun:
         return np.concatenate(found, axis=1)
 
     def operand(self, h: FloatArray) -> FloatArray:
-        """h, or r·h, as R reads it."""
+        """Return h, or r·h, as R reads it."""
         return self.run.operand(f"{self.key}.h", h)
 
     def recurrent(self, h: FloatArray) -> FloatArray:
-        """R·h, [N, G·H]: R a matrix, or a diagonal of each gate; zero, [1], where there is neither."""
+        """Return R·h, [N, G·H], where R is a matrix or a diagonal of each gate; it is zero, [1], where there is neither."""
         recurrence = self.layer.declaration.recurrence
         if recurrence == "matrix":
             return self.operand(h) @ self.d.matrix_hh.T
@@ -150,12 +179,15 @@ class StateBounds:
 
 
 def largest_value(function: GateFunction) -> float:
-    """The largest magnitude of a function's value."""
+    """Return the largest magnitude of a function's value."""
     return max(abs(v) for v in function.bounds) * 2.0**-function.out_frac
 
 
 def mixed_bounds(z: GateFunction, n: GateFunction) -> StateBounds:
-    """The same where h is mixed of h before and n by the share z."""
+    """Return the bounds of h' = z·h + (1 - z)·n, which stays within ±1 where n does and 0 ≤ z ≤ 1.
+
+    It has at most the fraction bits of n.
+    """
     return StateBounds(largest_value(n) <= 1 and z.bounds[0] >= 0 and largest_value(z) <= 1, n.out_frac)
 
 
@@ -200,73 +232,82 @@ class Cell(ABC):
 
     @property
     def takes_peephole(self) -> bool:
-        """Whether some gate may read c."""
+        """Return whether some gate may read c."""
         return any(gate.peephole for gate in self.rows)
 
     def gates(self, forget: Forget) -> tuple[str, ...]:
-        """The gates that have rows, in a layer whose forget gate is of that form."""
+        """Return the gates that have rows, in a layer whose forget gate is of the form ``forget``."""
         return tuple(gate.name for gate in self.rows)
 
     def roles(self, forget: Forget) -> tuple[str, ...]:
-        """What a direction's functions are for: the gates that have rows, then the `output_function`."""
+        """Return the names of a direction's functions: the gates that have rows, then the `output_function`."""
         gates = self.gates(forget)
         return gates if self.output_function is None else (*gates, self.output_function.name)
 
     @property
     def functions(self) -> tuple[Gate, ...]:
-        """Every function that any variant has."""
+        """Return every function that any variant has."""
         return self.rows if self.output_function is None else (*self.rows, self.output_function)
 
     def role_of(self, name: str) -> str:
-        """The key in `Direction.activations` of a function."""
+        """Return the key that the function ``name`` has in `Direction.activations`."""
         return next(gate.role for gate in self.functions if gate.name == name)
 
     def form(self, layer: RecurrentSettings) -> str:
-        """The name of its variant for which a backend has a kernel of its own."""
+        """Return the name of the cell's variant in ``layer``, for which a backend has a kernel of its own."""
         return self.name
 
     def value_of(self, gate: str, projected: bool) -> str:
-        """The quantity of the equation that holds a gate's value."""
+        """Return the name of the equation's quantity that holds a gate's value."""
         if gate != self.state_gate:
             return gate
         return "hidden" if projected else "h"
 
     def apart(self, layer: RecurrentSettings) -> tuple[str, ...]:
-        """The gates whose recurrent sum is not simply added to that of x, so that the biases of the two stay apart."""
+        """Return the gates whose recurrent sum is not simply added to that of x, so that the biases of the two stay apart."""
         return ()
 
     def refuses_groups(self, layer: RecurrentSettings, sums: Sequence[int], recurrent: Sequence[int]) -> str:
-        """Why it cannot normalize rows in groups of these sizes, or nothing; ``recurrent`` is empty where W·x + R·h is normalized."""
+        """Return why the cell cannot normalize rows in groups of these sizes, or an empty string where it can.
+
+        ``recurrent`` is empty where W·x + R·h is normalized.
+        """
         return ""
 
     @abstractmethod
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
-        """One step in float64: ``wx`` [N, G·H] is W·x + b, h [N, P] and c [N, H] the states before it.
+        """Compute one step in float64: ``wx`` [N, G·H] is W·x + b, h [N, P] and c [N, H] the states before it.
 
         It returns the new ``h`` (and ``c``), each gate's argument ``pre_<gate>``, and the values of the gates but for the `state_gate`.
         """
 
     @abstractmethod
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
-        """The shifts in its formulas; ``fracs`` are the fraction bits of its functions' values, ``hidden_frac`` of h before a projection."""
+        """Return the shifts in the cell's formulas.
+
+        ``fracs`` are the fraction bits of its functions' values, ``hidden_frac`` those of h before a projection.
+        """
 
     @abstractmethod
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
-        """What its functions, by role, say of h."""
+        """Return what the cell's functions, by role, say of h."""
 
     @abstractmethod
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
-        """One step of a direction in integers, with states h [N, P] int16 and c [N, H] int32 (or [N, 0]) and a row of ``out`` [N, T', P] a
-        step. Its first scratch array holds the arguments of the gates, [N, G·H] int16."""
+        """Return one step of a direction in integers.
+
+        Its states are h [N, P] int16 and c [N, H] int32, or [N, 0], and it writes a row of ``out`` [N, T', P] a step. Its first scratch array
+        holds the arguments of the gates, [N, G·H] int16.
+        """
 
     def cell_rounding(self, c_frac: int) -> str:
-        """What is rounded on the way to c, in words."""
+        """Return in words what is rounded on the way to c, which has ``c_frac`` fraction bits."""
         raise NotImplementedError(f"the cell {self.name} has no c")
 
     def sensitivities(
         self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
     ) -> dict[str, FloatArray]:
-        """Gate → by how much the result of a step moves with the gate's value, [M, H].
+        """Return by how much the result of a step moves with each gate's value, [M, H], by gate.
 
         ``seen`` gives quantities of the equation at M steps; ``h`` and ``c`` are the states before each.
         """

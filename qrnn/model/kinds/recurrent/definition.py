@@ -38,12 +38,15 @@ GATE_ROLE: Mapping[str, str] = {gate.name: gate.role for cell in CELLS.values() 
 
 
 def gate_blocks(cell: CellKind, forget: Forget = "gate") -> tuple[str, ...]:
-    """The gates that have rows: `GATES`, without f where the forget gate is not one of its own."""
+    """Return the gates that have rows: those of `GATES`, without f where the forget gate is not one of its own."""
     return CELLS[cell].gates(forget)
 
 
 def gate_roles(cell: CellKind, forget: Forget = "gate") -> tuple[str, ...]:
-    """What a direction's gate functions are for: the gates that have rows, and for LSTM the activation of the cell on its way to h."""
+    """Return the names of a direction's gate functions.
+
+    They are the gates that have rows, and for LSTM the activation of the cell on its way to h.
+    """
     return CELLS[cell].roles(forget)
 
 
@@ -53,59 +56,75 @@ class RecurrentNames:
     if TYPE_CHECKING:  # dataclasses' fields
 
         @property
-        def name(self) -> str: ...
+        def name(self) -> str:
+            """Return the layer's name in the model."""
+
         @property
-        def cell(self) -> CellKind: ...
+        def cell(self) -> CellKind:
+            """Return the name of the layer's cell, one of `GATES`."""
+
         @property
-        def forget(self) -> Forget: ...
+        def forget(self) -> Forget:
+            """Return the form of the LSTM's forget gate: ``gate``, ``one`` or ``coupled``."""
+
         @property
-        def output(self) -> str: ...
+        def output(self) -> str:
+            """Return the name of the tensor that gets h of every step, [N, T, D·P]."""
+
         @property
-        def h_n(self) -> str: ...
+        def h_n(self) -> str:
+            """Return the name of the tensor that gets h after each sequence's last step, [N, D·P]."""
+
         @property
-        def c_n(self) -> str | None: ...
+        def c_n(self) -> str | None:
+            """Return the name of the tensor that gets c after each sequence's last step, [N, D·H]; None for a cell without c."""
+
         @property
-        def directions(self) -> tuple[Any, ...]: ...
+        def directions(self) -> tuple[Any, ...]:
+            """Return the one or two directions, each with its own weights, functions and initial states."""
+
         @property
-        def hidden_size(self) -> int: ...
+        def hidden_size(self) -> int:
+            """Return H, the number of units of each gate."""
 
     @property
     def declaration(self) -> Cell:
-        """What the cell says about itself."""
+        """Return the cell, which says everything about itself."""
         return CELLS[self.cell]
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The gates that have rows, in the rows' order."""
+        """Return the gates that have rows, in the rows' order."""
         return self.declaration.gates(self.forget)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What a direction's functions are for; see `gate_roles`."""
+        """Return the names of a direction's functions; see `gate_roles`."""
         return self.declaration.roles(self.forget)
 
     @property
     def has_cell_state(self) -> bool:
-        """Whether the cell keeps c beside h."""
+        """Return whether the cell keeps c beside h."""
         return self.declaration.has_cell_state
 
     @property
     def reads_by_matrix(self) -> bool:
-        """Whether a matrix reads h, through the operand of h."""
+        """Return whether a matrix reads h, through the operand of h."""
         return self.declaration.recurrence == "matrix"
 
     @property
     def cell_size(self) -> int:
-        """The size of c, per direction: H, or 0 for a cell without c."""
+        """Return the size of c in each direction: H, or 0 for a cell without c."""
         return self.hidden_size if self.has_cell_state else 0
 
     @property
     def outputs(self) -> tuple[str, ...]:
+        """Return the names of the tensors that get h of every step, the last h and, for a cell with c, the last c."""
         return (self.output, self.h_n) if self.c_n is None else (self.output, self.h_n, self.c_n)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What the quantities of each direction are called by: ``name[0]``, ``name[1]``."""
+        """Return the names of the directions, ``name[0]`` and ``name[1]``, with which the names of their quantities begin."""
         return tuple(f"{self.name}[{number}]" for number in range(len(self.directions)))
 
 
@@ -138,14 +157,16 @@ class RecurrentDefinition(RecurrentNames, Layer):
 
     @property
     def hidden_size(self) -> int:
+        """Return H, which follows from the G·H rows of weight_ih."""
         return int(self.directions[0].weight_ih.shape[0]) // len(self.gates)
 
     @property
     def output_size(self) -> int:
-        """P: of what is fed back and written, per direction."""
+        """Return P, the size of what is fed back and written in each direction: H, or the rows of the projection."""
         projection = self.directions[0].projection
         return self.hidden_size if projection is None else int(projection.weight.shape[0])
 
     @property
     def input_size(self) -> int:
+        """Return I, the number of features of x, which are the columns of weight_ih."""
         return int(self.directions[0].weight_ih.shape[1])

@@ -24,7 +24,7 @@ class InitialState:
     indices: IndexArray | None = None
 
     def of(self, size: int, states: Mapping[str, FloatArray]) -> FloatArray:
-        """The state of each of ``size`` sequences, [N, H], with the graph state inputs that were given, [N, F]."""
+        """Return the state of each of ``size`` sequences, [N, H], with the graph state inputs that were given, [N, F]."""
         if self.source is not None and self.source in states:
             given: FloatArray = states[self.source][:, self.indices]
             return given
@@ -57,12 +57,12 @@ class Norm:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each group lies in the row."""
+        """Return where each group lies in the row."""
         ends = np.cumsum(self.groups).tolist()
         return tuple(slice(end - size, end) for size, end in zip(self.groups, ends, strict=True))
 
     def of(self, group: int, v: FloatArray) -> FloatArray:
-        """One group [..., F] normalized."""
+        """Return the numbers of one group, […, F], normalized."""
         distance = v - v.mean(axis=-1, keepdims=True)
         root = np.sqrt((distance**2).mean(axis=-1, keepdims=True) + self.epsilon)
         rows = self.slices[group]
@@ -107,6 +107,6 @@ class Direction:
 
     @property
     def matrix_hh(self) -> FloatArray:
-        """weight_hh of a cell that has it; an AssertionError for one that has not."""
+        """Return weight_hh of a cell that has it; raise an AssertionError for one that has not."""
         assert self.weight_hh is not None, "the cell has no matrix of h"
         return self.weight_hh

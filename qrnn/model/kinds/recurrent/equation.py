@@ -43,7 +43,7 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
 def _run_direction(
     layer: RecurrentDefinition, key: str, d: Direction, x: FloatArray, run: Equations, lengths: IndexArray
 ) -> dict[str, FloatArray]:
-    """Every quantity of one direction at every step, in the order of processing.
+    """Compute every quantity of one direction at every step, in the order of processing.
 
     States are frozen past a sequence's end, or, of a layer without memory, what each step begins with.
     """

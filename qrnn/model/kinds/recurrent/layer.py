@@ -19,9 +19,11 @@ class Recurrent(RecurrentDefinition):
     """A recurrent layer, one or two directions; see `RecurrentDefinition` for its fields."""
 
     def equation(self, run: Equations) -> None:
+        """Compute h of every step, and the last h and c, in float64, direction by direction and step by step."""
         run_equation(self, run)
 
     def weights(self) -> tuple[Weights, ...]:
+        """Return each direction's weight_ih [G·H, I] and, where it has them, its weight_hh [G·H, P] and projection [P, H]."""
         found = []
         for d in self.directions:
             found.append(Weights(d.weight_ih, self.input, recurrent=True))
@@ -32,6 +34,7 @@ class Recurrent(RecurrentDefinition):
         return tuple(found)
 
     def with_weights(self, values: Sequence[FloatArray]) -> Recurrent:
+        """Return the layer with other matrices, in the order of `weights`."""
         given, directions = iter(values), []
         for d in self.directions:
             changed = replace(d, weight_ih=next(given))
@@ -44,12 +47,15 @@ class Recurrent(RecurrentDefinition):
 
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:
+        """Return the weight_ih of each direction, [G·H, I]."""
         return tuple(d.weight_ih for d in self.directions)
 
     def with_input_divided(self, scale: FloatArray) -> Recurrent:
+        """Return the layer that gives the same output for x · ``scale`` [I]: every weight_ih is divided by ``scale``."""
         return replace(self, directions=tuple(replace(d, weight_ih=d.weight_ih / scale) for d in self.directions))
 
     def quantities(self, plan: InputRanges) -> tuple[str, ...]:
+        """Return the names of each direction's states, of h before a projection, of r·h, and of what else decides formats."""
         return tuple(
             f"{key}.{quantity}"
             for key, d in zip(self.keys, self.directions, strict=True)
@@ -57,7 +63,11 @@ class Recurrent(RecurrentDefinition):
         )
 
     def _arguments(self, plan: InputRanges, d: Direction) -> Iterator[str]:
-        """Arguments and values of the gates whose functions have no input range of their own."""
+        """Yield the names of sums and arguments whose ranges decide formats.
+
+        They are the sums that are normalized, before and after; the arguments and values of the gates whose functions have no input range of
+        their own; and the argument of a projection's function.
+        """
         if d.norms is not None:
             for what, norm in (("sum", d.norms.sums), ("recurrent_sum", d.norms.recurrent)):
                 for group in range(0 if norm is None else len(norm.groups)):
@@ -72,6 +82,7 @@ class Recurrent(RecurrentDefinition):
             yield "pre_s"
 
     def initial_values(self, size: int, states: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return h_0 and, for cells with c, c_0 of each direction, [N, P] and [N, H]."""
         return {
             f"{key}.{name}": state.of(size, states)
             for key, d in zip(self.keys, self.directions, strict=True)
@@ -80,11 +91,14 @@ class Recurrent(RecurrentDefinition):
         }
 
     def input_row_sum(self, plan: Plan) -> float:
+        """Return the largest sum of a row of the integers of weight_ih, over all directions."""
         return max(plan.row_sum(d.weight_ih, plan.weight_bits) for d in self.directions)
 
     def quantize(self, plan: Plan) -> QuantRecurrent:
+        """Decide the formats of gate functions and states, and make the integer matrices and the integer layer."""
         return quantize(plan, self)
 
     @property
     def complemented(self) -> tuple[str, ...]:
+        """Return the names of each direction's z where h' = (1 - z)·h + z·n, since integers compute z'·h + (1 - z')·n with z' = 1 - z."""
         return () if self.update_keeps else tuple(f"{key}.z" for key in self.keys)

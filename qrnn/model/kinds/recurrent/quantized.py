@@ -95,7 +95,7 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
         )
 
     def _check_recurrence(self, where: str, d: QuantDirection) -> None:
-        """What reads h is what the cell has: a matrix, a diagonal or nothing."""
+        """Refuse another way to read h than the cell's own: by a matrix, by a diagonal or by nothing."""
         recurrence = self.declaration.recurrence
         require((d.hh is not None) == (recurrence == "matrix"), f"{where}: hh and the cell {self.cell} disagree")
         require((d.diagonal is not None) == (recurrence == "diagonal"), f"{where}: diagonal and {self.cell} disagree")
@@ -107,7 +107,7 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
             require(d.hh.operand_limit == self.h_operand.limit, f"{where}: hh proved for another operand")
 
     def _check_norms(self, where: str, d: QuantDirection) -> None:
-        """What is normalized is what the cell normalizes."""
+        """Refuse normalizations that are not those of the cell."""
         declared = self.declaration
         require((d.norms is not None) == declared.normalizes, f"{where}: norms and the cell {self.cell} disagree")
         if d.norms is None:
@@ -121,38 +121,43 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
             require(found == self.hidden_size, f"{where}: a normalization of {found} c, expected {self.hidden_size}")
 
     def shifts(self, d: QuantDirection) -> CellShifts:
-        """The shifts of direction ``d``."""
+        """Return the shifts of direction ``d``, which follow from the formats of its functions and states."""
         fracs = dict(zip(self.roles, (f.out_frac for f in d.gates), strict=True))
         hidden_frac = self.h_frac if d.projection is None else d.projection.hidden_frac
         return self.declaration.shifts(self, d, fracs, hidden_frac)
 
     @property
     def hidden_size(self) -> int:
+        """Return H, which follows from the G·H rows of ih."""
         return int(self.directions[0].ih.weight.shape[0]) // len(self.gates)
 
     @property
     def output_size(self) -> int:
-        """P: of what is fed back and written, per direction."""
+        """Return P, the size of what is fed back and written in each direction: H, or the rows of the projection."""
         projection = self.directions[0].projection
         return self.hidden_size if projection is None else int(projection.matrix.weight.shape[0])
 
     @property
     def input_size(self) -> int:
+        """Return I, the number of features of x, which are the columns of ih."""
         return int(self.directions[0].ih.weight.shape[1])
 
     def row_fracs(self, d: QuantDirection) -> Int64Array:
-        """[G·H]: the fraction bits of each row's sum of x (and of h, but see `recurrent_fracs`) in direction ``d``."""
+        """Return the fraction bits of each row's sum of x (and of h, but see `recurrent_fracs`) in direction ``d``, [G·H]."""
         return self.gate_fracs(d) if d.norms is None else group_fracs(d.norms.sums)
 
     def recurrent_fracs(self, d: QuantDirection) -> Int64Array:
-        """[G·H]: the fraction bits of each row's sum of h, which are those of x but where the two are normalized apart."""
+        """Return the fraction bits of each row's sum of h in direction ``d``, [G·H].
+
+        They are those of x except where the two are normalized apart.
+        """
         return self.row_fracs(d) if d.norms is None or not d.norms.recurrent else group_fracs(d.norms.recurrent)
 
     def gate_fracs(self, d: QuantDirection) -> Int64Array:
-        """[G·H]: the fraction bits of each gate's argument."""
+        """Return the fraction bits of each row's gate argument in direction ``d``, [G·H]."""
         return np.repeat([f.in_frac for f in d.gates[: len(self.gates)]], self.hidden_size).astype(np.int64)
 
 
 def group_fracs(groups: tuple[QuantNorm, ...]) -> Int64Array:
-    """The fraction bits of each number that is normalized."""
+    """Return the fraction bits of each number that is normalized."""
     return np.repeat([n.in_frac for n in groups], [n.parameters.features for n in groups]).astype(np.int64)

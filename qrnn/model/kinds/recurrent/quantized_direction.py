@@ -73,7 +73,7 @@ class QuantProjection:
 
     @property
     def out_frac(self) -> int:
-        """Fraction bits of f's value."""
+        """Return the fraction bits of f's value."""
         if self.table is not None:
             return 14
         return self.in_frac if self.function is None else self.function.out_frac
@@ -109,7 +109,7 @@ class QuantNorms:
 
     @property
     def of_rows(self) -> tuple[QuantNorm, ...]:
-        """The groups of sums, then those of recurrent sums."""
+        """Return the groups of sums, then those of recurrent sums."""
         return self.sums + self.recurrent
 
 
@@ -173,6 +173,6 @@ class QuantDirection:
 
     @property
     def matrix_hh(self) -> AnyMatrix:
-        """hh of a cell that has it; an AssertionError for one that has not."""
+        """Return hh of a cell that has it; raise an AssertionError for one that has not."""
         assert self.hh is not None, "the cell has no matrix of h"
         return self.hh

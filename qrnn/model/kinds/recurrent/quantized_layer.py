@@ -36,22 +36,26 @@ class QuantRecurrent(QuantRecurrentDefinition):
 
     @property
     def last_steps(self) -> tuple[str, ...]:
+        """Return the names of the tensors that get the last h and, for cells with c, the last c."""
         return self.outputs[1:]
 
     @property
     def cells(self) -> tuple[str, ...]:
+        """Return the name of the tensor that gets the last c, which is int32; none for cells without c."""
         return self.outputs[2:]
 
     @property
     def by_rows(self) -> bool:
+        """Return False, because a step is computed from states too, not from its input alone."""
         return False
 
     @property
     def whole_sequences(self) -> bool:
+        """Return whether a direction is reverse, so that it begins at the end of a sequence."""
         return any(d.reverse for d in self.directions)
 
     def states(self) -> tuple[StateArray, ...]:
-        """h, and c, of size 0 for a cell without c; their first axis is that of the directions."""
+        """Return h, and c, of size 0 for a cell without c; their first axis is that of the directions."""
         D = len(self.directions)
         c_0 = tuple(d.c_0 for d in self.directions if d.c_0 is not None)
         return (
@@ -62,7 +66,7 @@ class QuantRecurrent(QuantRecurrentDefinition):
         )
 
     def direction_loop(self, number: int) -> StepLoop:
-        """One step of a direction: the definition that every backend is held to.
+        """Return one step of a direction: the definition that every backend is held to.
 
         Its states are h [N, P] int16 and c [N, H] int32, [N, 0] for a cell without c. A step writes one row of ``out`` [N, T', P], the new h.
         Its first scratch array holds the arguments of the gates, [N, G·H] int16, as a trace shows them.
@@ -70,6 +74,10 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return self.declaration.step_loop(self, self.directions[number])
 
     def check(self, checks: Checks) -> None:
+        """Refuse tensors whose shapes are not x [N, T, I], output [N, T, D·P], h_n [N, D·P] and c_n [N, D·H].
+
+        A softmax of too many features to sum within 32 bits and initial states that do not fit their state inputs are refused too.
+        """
         D = len(self.directions)
         checks.expect(self.input, self.input_size, True)
         checks.expect(self.output, self.output_size * D, True)
@@ -84,13 +92,16 @@ class QuantRecurrent(QuantRecurrentDefinition):
                     _check_source(checks, state)
 
     def readings(self) -> tuple[Reading, ...]:
+        """Return that x is read by the matrices through the operand of x."""
         return (Reading(self.input, operand=self.x_operand),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that output and h_n have the fraction bits of h, within the range of int16, and c_n those of c, within that of int32."""
         h, c = Written(self.h_frac, STATE_MAX), Written(self.c_frac, CELL_MAX)
         return {self.output: h, self.h_n: h, **dict.fromkeys(self.cells, c)}
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
+        """Return each direction's matrix of x [G·H, I] and, where it has them, those of h [G·H, P] and of the projection [P, H]."""
         found = []
         for key, d in zip(self.keys, self.directions, strict=True):
             for name, kind, matrix, operand, fracs in (
@@ -107,22 +118,30 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return tuple(found)
 
     def functions(self) -> tuple[GateFunction, ...]:
+        """Return the gate functions of all directions, then the functions of their projections."""
         gates = [f for d in self.directions for f in d.gates]
         projections = [d.projection.function for d in self.directions if d.projection is not None]
         return tuple(gates + [f for f in projections if f is not None])
 
     def integer_parts(self) -> tuple[Part, ...]:
+        """Return the operand of x, and then each direction's own parts.
+
+        These are its weights and biases by gate, functions, peepholes, normalizations, projection, the operand of h, and the states.
+        """
         return quantized_parts(self)
 
     def stand_ins(self, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> StandIns:
+        """Return what the chosen operands, functions, normalizations, projections and states do to the numbers of a run."""
         return direction_stand_ins(self, chosen, tensors)
 
     def worth(
         self, real: RecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
     ) -> RecurrentDefinition:
+        """Return ``real`` with the chosen weights, biases, peepholes, normalizations and projections as what their integers are worth."""
         return real_worth(self, real, chosen, tensors)
 
     def roundings(self) -> tuple[Rounding, ...]:
+        """Return where operands, gates' arguments, normalizations, c, h and projections are rounded and saturated."""
         x, h = self.x_operand, self.h_operand
         functions = zip(self.roles, self.directions[0].gates, strict=True)
         gates = ", ".join(f"{role} Q{15 - f.in_frac}.{f.in_frac}" for role, f in functions)
@@ -164,6 +183,10 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return tuple(found)
 
     def own_bytes(self) -> Bytes:
+        """Return 3 bytes for each peephole or diagonal weight, 7 for each number that is normalized, and those of h and c.
+
+        A layer without memory keeps no state.
+        """
         own = [w for d in self.directions for w in (d.peephole, d.diagonal) if w is not None]
         norms = [n.parameters for d in self.directions if (found := d.norms) for n in (*found.of_rows, found.cell) if n]
         state = len(self.directions) * (2 * self.output_size + 4 * self.cell_size) if self.memory else 0
@@ -171,7 +194,7 @@ class QuantRecurrent(QuantRecurrentDefinition):
 
 
 def _check_source(checks: Checks, state: QuantInitialState) -> None:
-    """An initial state that is given reads inside its state input, and begins at zero where that is left out."""
+    """Refuse an initial state that reads outside its state input, or that has constants beside it."""
     if state.source is None or state.indices is None:
         return
     if not ((state.indices >= 0) & (state.indices < checks.state_features(state.source))).all():

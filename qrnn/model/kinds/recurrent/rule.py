@@ -87,7 +87,7 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
 
 
 def _check_fits(layer: RecurrentDefinition, state: str, largest: float, frac: int, bits: int) -> None:
-    """A state whose calibrated values its integers cannot hold would be clamped at every step."""
+    """Refuse a state whose calibrated values its integers cannot hold, since it would be clamped at every step."""
     if largest * 2.0**frac > 2.0**bits:
         raise QuantizationError(
             f"layer {layer.name!r}: |{state}| reaches {largest:.4g} in calibration, beyond {2.0 ** (bits - frac):.4g}, the most that its "
@@ -96,7 +96,7 @@ def _check_fits(layer: RecurrentDefinition, state: str, largest: float, frac: in
 
 
 def _gate_functions(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction) -> dict[str, GateFunction]:
-    """Role → gate function of one direction."""
+    """Return the gate functions of one direction, by role."""
     functions = {}
     for role in layer.roles:
         activation = d.activations[GATE_ROLE[role]]
@@ -111,7 +111,7 @@ def _gate_functions(plan: Plan, layer: RecurrentDefinition, number: int, d: Dire
 def _in_frac(
     plan: Plan, layer: RecurrentDefinition, key: str, role: str, activation: Activation, projected: bool
 ) -> int | None:
-    """Fraction bits of a function's argument, from calibration; None where the function itself says them."""
+    """Return the fraction bits of a function's argument, from calibration; None where the function itself says them."""
     if not plan.needs_input_range(activation):
         return None
     if role == "output":
@@ -126,7 +126,10 @@ def _in_frac(
 
 
 def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str, GateFunction]]) -> int:
-    """Fraction bits of c: four times the largest seen fits, and no finer than i·g, no coarser than the output function's input."""
+    """Return the fraction bits of c, with which four times the largest value seen fits.
+
+    They are no finer than those of i·g, and no coarser than those of the output function's input.
+    """
     if layer.declaration.cell_product is None:
         return C_FRAC_MAX
     factors = layer.declaration.cell_product
@@ -147,7 +150,7 @@ def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str,
 
 
 def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions: dict[str, GateFunction]) -> int:
-    """Fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
+    """Return the fraction bits of h before a projection: 15 where its functions bound it by 1, else twice the largest seen fits."""
     bounds = layer.declaration.state_bounds(functions)
     key = f"{layer.name}[{number}]"
     projected = layer.directions[number].projection is not None
@@ -158,7 +161,7 @@ def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions:
 
 
 def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Direction, hidden_frac: int) -> int:
-    """Fraction bits of what is fed back: h, or what the projection makes of it."""
+    """Return the fraction bits of what is fed back, which is h or what the projection makes of it."""
     if d.projection is None:
         return hidden_frac
     most = 14 if d.projection.function == "softmax" else 15
@@ -244,7 +247,7 @@ def _direction(
 def _norms(
     plan: Plan, owner: str, norms: Norms, gate_fracs: Int64Array, c_frac: int, functions: dict[str, GateFunction]
 ) -> QuantNorms:
-    """The integers of what a direction normalizes.
+    """Return the integers of what a direction normalizes.
 
     Each group is read with the fraction bits that leave twice its largest number in calibration within int16. Where W·x and R·h are normalized
     apart, what either gives has these bits too, and is shifted to the gates' formats when the two are added.
@@ -278,7 +281,10 @@ def _norm(plan: Plan, where: str, norm: Norm, rows: slice, in_frac: int, out_fra
 
 
 def _mantissas(owner: str, what: str, weight: FloatArray, frac: int, out_frac: Int64Array) -> QuantPeephole:
-    """weight [R] as int16 mantissas, each with the most bits it can have, and the shifts from a state's format, ``frac``, to out_frac [R]."""
+    """Return ``weight`` [R] as int16 mantissas, each with the most bits it can have, and the shifts of the rows.
+
+    A shift goes from a state's format, with ``frac`` fraction bits, to the row's, with out_frac [R].
+    """
     _, exponent = np.frexp(np.maximum(np.abs(weight), 2.0**-60))
     weight_frac = np.minimum(15 - exponent, PEEPHOLE_SHIFT_MAX + out_frac - frac)
     shift = frac + weight_frac - out_frac
@@ -294,7 +300,7 @@ def _mantissas(owner: str, what: str, weight: FloatArray, frac: int, out_frac: I
 def _split_bias(
     plan: Plan, layer: RecurrentDefinition, d: Direction, weight_ih: FloatArray, weight_hh: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """The biases as each matvec adds them.
+    """Return the biases as each matvec adds them.
 
     They are summed and given to whichever accumulator is finer, row by row. What is normalized or multiplied before the two are added, such
     as the candidate of a GRU with linear_before_reset = 1, keeps its own.

@@ -16,7 +16,7 @@ from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, Int8Array, Int64Ar
 
 
 def quantized_parts(layer: QuantRecurrentDefinition) -> tuple[Part, ...]:
-    """Every part of a layer: the operand of x, and then each direction's own."""
+    """Return every part of a layer: the operand of x, and then each direction's own."""
     found = [Part(layer.name, "x operand")]
     for key, d in zip(layer.keys, layer.directions, strict=True):
         found += _direction_parts(layer, key, d)
@@ -46,7 +46,7 @@ def _direction_parts(layer: QuantRecurrentDefinition, key: str, d: QuantDirectio
 def direction_stand_ins(
     layer: QuantRecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
 ) -> StandIns:
-    """What the chosen operands, gate functions, projections and states do to the numbers of a run."""
+    """Return what the chosen operands, gate functions, normalizations, projections and states do to the numbers of a run."""
     found = StandIns()
     if Part(layer.name, "x operand") in chosen:
         found.operands[f"{layer.name}.x"] = _x_unit(layer, tensors), layer.x_operand.limit
@@ -86,14 +86,17 @@ def direction_stand_ins(
 def real_worth(
     layer: QuantRecurrentDefinition, real: RecurrentDefinition, chosen: Chosen, tensors: Mapping[str, TensorFormat]
 ) -> RecurrentDefinition:
-    """``real`` with the chosen weights, biases, peepholes and projections as the real numbers that their integers are worth."""
+    """Return ``real`` with the chosen parts as the real numbers that their integers are worth.
+
+    These are weights, biases, peepholes, normalizations and projections.
+    """
     unit = _x_unit(layer, tensors)
     directions = zip(layer.keys, real.directions, layer.directions, strict=True)
     return replace(real, directions=tuple(_direction(layer, key, r, d, unit, chosen) for key, r, d in directions))
 
 
 def _x_unit(layer: QuantRecurrentDefinition, tensors: Mapping[str, TensorFormat]) -> FloatArray:
-    """The real value of one operand unit of x, [1] or [I]."""
+    """Return the real value of one operand unit of x, [1] or [I]."""
     return tensors[layer.input].scales * 2.0**layer.x_operand.shift
 
 
@@ -143,19 +146,22 @@ def _direction(
 
 
 def _normal_fracs(layer: QuantRecurrentDefinition, d: QuantDirection) -> tuple[Int64Array, Int64Array]:
-    """The fraction bits of what normalizations give: of each row, [G·H], and of c, [H]."""
+    """Return the fraction bits of what normalizations give: of each row, [G·H], and of c, [H]."""
     assert d.norms is not None, "the cell normalizes nothing"
     return layer.gate_fracs(d) - d.norms.sum_shift, np.full(layer.hidden_size, d.gates[-1].in_frac, np.int64)
 
 
 def _norm_worth(real: Norm, groups: tuple[QuantNorm, ...], out_fracs: Int64Array) -> Norm:
-    """What the integers of a normalization are worth. Epsilon, which is rounded to its last bit in each group, stays what it was."""
+    """Return what the integers of a normalization are worth.
+
+    Epsilon, which is rounded to its last bit in each group, stays what it was.
+    """
     found = [norm_worth(n.parameters, out_fracs[rows]) for n, rows in zip(groups, real.slices, strict=True)]
     gain, bias = (np.concatenate([worth[k] for worth in found]) for k in (0, 1))
     return replace(real, gain=gain, bias=bias)
 
 
 def mantissas_worth(weights: QuantPeephole, frac: int, fracs: Int64Array, pre_shift: Int8Array) -> FloatArray:
-    """[R]: the real numbers that weights of a state with ``frac`` fraction bits are worth."""
+    """Return the real numbers, [R], that the weights of a state with ``frac`` fraction bits are worth."""
     worth: FloatArray = weights.weight * 2.0 ** (frac - weights.shift.astype(np.float64) - fracs + pre_shift)
     return worth

@@ -29,7 +29,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 
 
 def gru_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, GRU. Blocks of rows: r, z, n."""
+    """Return the step of docs/arithmetic.md, section 4, GRU, whose rows are the blocks r, z, n."""
     dot, requantize, to_operand = contract.dot, contract.requantize, contract.to_operand
     preactivation, evaluate, reset_operand = contract.preactivation, contract.evaluate, contract.reset_operand
     candidate_after_reset, gru_hidden_state = contract.candidate_after_reset, contract.gru_hidden_state
@@ -81,12 +81,19 @@ class Gru(Cell):
     reset_gate = "r"
 
     def form(self, layer: RecurrentSettings) -> str:
+        """Return ``gru_reset_after`` where r multiplies R·h + b, and ``gru_reset_before`` where it multiplies h."""
         return "gru_reset_after" if layer.linear_before_reset else "gru_reset_before"
 
     def apart(self, layer: RecurrentSettings) -> tuple[str, ...]:
+        """Return n where r multiplies its R·h + b before W·x is added, and nothing otherwise."""
         return ("n",) if layer.linear_before_reset else ()
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute h' = z·h + (1 - z)·n of the gates r, z = σ(W·x + R·h + b) and a candidate n in float64.
+
+        n = tanh(W·x + R·(r ⊙ h) + b), or tanh(W·x + b + r ⊙ (R·h + b_hh)) with ``linear_before_reset``; the functions may be others than σ and
+        tanh. Without ``update_keeps``, 1 - z takes the place of z.
+        """
         layer, d = cell.layer, cell.d
         a, b, read = cell.split(wx), cell.split(d.bias_hh), cell.operand(h)
         R = dict(zip(layer.gates, np.split(d.matrix_hh, 3), strict=True))
@@ -103,12 +110,15 @@ class Gru(Cell):
         return now | {"r": r, "z": z, "n": n, "h": z * h + (1.0 - z) * n}
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the fraction bits of r and z, and the shift that takes n from its own fraction bits to those of h."""
         return CellShifts(reset_frac=fracs["r"], update_frac=fracs["z"], candidate=fracs["n"] - layer.h_frac)
 
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """Return what z and n say of h, which is mixed of h before and n."""
         return mixed_bounds(functions["z"], functions["n"])
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `gru_step` makes, with both matrices and the shifts as its parameters."""
         s, H = layer.shifts(d), layer.hidden_size
         own = int(layer.linear_before_reset), s.reset_frac, s.update_frac, s.candidate
         values = Scratch((H,), np.int32), Scratch((H,), np.int32)
@@ -119,6 +129,7 @@ class Gru(Cell):
     def sensitivities(
         self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
     ) -> dict[str, FloatArray]:
+        """Return the derivatives of h' = z·h + (1 - z)·n: h - n by z, and 1 - z by n; for r, which acts through n, 1 stands."""
         return {"r": np.ones_like(h), "z": h - seen("n"), "n": 1.0 - seen("z")}
 
 

@@ -18,7 +18,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 
 
 def indrnn_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, IndRNN."""
+    """Return the step of docs/arithmetic.md, section 4, IndRNN."""
     dot, requantize, to_operand, evaluate = contract.dot, contract.requantize, contract.to_operand, contract.evaluate
     preactivation, peephole, rnn_hidden_state = contract.preactivation, contract.peephole, contract.rnn_hidden_state
 
@@ -51,16 +51,20 @@ class IndRnn(Cell):
     state_gate = "h"
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute h' = f(W·x + u ⊙ h + b) in float64, with a weight u of each unit for its own past."""
         pre = wx + cell.recurrent(h) + cell.d.bias_hh
         return {"pre_h": pre, "h": cell.activate("h", pre)}
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the shift that takes the value of f from its own fraction bits to those of h."""
         return CellShifts(hidden=fracs["h"] - hidden_frac)
 
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """Return that h is bounded where |f| ≤ 1, and that it has at most the fraction bits of f's value."""
         return StateBounds(largest_value(functions["h"]) <= 1, functions["h"].out_frac)
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `indrnn_step` makes, with the matrix of x, the diagonal of h and the shift as its parameters."""
         parameters = *input_parts(layer, d), *diagonal_parts(d), layer.shifts(d).hidden
         return StepLoop(indrnn_step, parameters, (gate_scratch(layer), Scratch((layer.input_size,), np.int16)))
 

@@ -20,7 +20,7 @@ from qrnn.model.parts import FloatArray
 
 
 def layer_norm_gru_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, layer normalization. Blocks of rows: r, z, n.
+    """Return the step of docs/arithmetic.md, section 4, layer normalization, whose rows are the blocks r, z, n.
 
     What is normalized lies side by side in ``value``: the sums of x and h, or those of x, then those of h. The first ``early`` rows need no
     reset gate, and the first ``early_groups`` groups are theirs.
@@ -108,9 +108,14 @@ class LayerNormGru(Gru):
     normalizes = True
 
     def form(self, layer: RecurrentSettings) -> str:
+        """Return the cell's own name, whether r multiplies R·h + b or h."""
         return self.name
 
     def refuses_groups(self, layer: RecurrentSettings, sums: Sequence[int], recurrent: Sequence[int]) -> str:
+        """Refuse a group that holds rows of n and of a gate before it, because n is computed after r.
+
+        All groups are possible where x and h are normalized apart and r multiplies the normalized R·h.
+        """
         if recurrent and layer.linear_before_reset:
             return ""
         for groups in (sums, recurrent or sums):
@@ -122,6 +127,10 @@ class LayerNormGru(Gru):
         return ""
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute the step of a GRU in float64 with W·x + R·h normalized, or W·x and R·h normalized apart and then added.
+
+        With ``linear_before_reset``, r multiplies R·h + b, after its normalization where it has one; otherwise R reads r ⊙ h.
+        """
         layer, d, norms, now, H = cell.layer, cell.d, cell.norms, dict[str, FloatArray](), h.shape[1]
         after, read = layer.linear_before_reset, cell.operand(h)
         R, b = dict(zip(layer.gates, np.split(d.matrix_hh, 3), strict=True)), cell.split(d.bias_hh)
@@ -152,6 +161,10 @@ class LayerNormGru(Gru):
         return now | {"r": r, "z": z, "n": n, "h": z * h + (1.0 - z) * n}
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `layer_norm_gru_step` makes, with the matrices, shifts and normalizations as its parameters.
+
+        The groups that need no reset gate come first.
+        """
         assert d.norms is not None, "a direction of this cell has norms"
         s, H, norms, after = layer.shifts(d), layer.hidden_size, d.norms, layer.linear_before_reset
         early = 3 * H if after and norms.recurrent else 2 * H

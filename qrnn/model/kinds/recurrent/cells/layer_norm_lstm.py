@@ -23,7 +23,7 @@ from qrnn.model.parts import FloatArray
 
 
 def layer_norm_lstm_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, layer normalization. Blocks of rows: i, f, g, o.
+    """Return the step of docs/arithmetic.md, section 4, layer normalization, whose rows are the blocks i, f, g, o.
 
     What is normalized lies side by side in ``value``: the sums of x and h, or those of x, then those of h; and last c.
     """
@@ -101,6 +101,10 @@ class LayerNormLstm(Lstm):
     normalizes = True
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute c' = f ⊙ c + i ⊙ g and h' = o ⊙ output(norm(c')) in float64; c' is read as it is where it has no normalization.
+
+        The arguments of the gates are W·x + R·h normalized, or W·x and R·h normalized apart and then added.
+        """
         norms, wh = cell.norms, cell.recurrent(h) + cell.d.bias_hh
         now: dict[str, FloatArray] = {}
         if norms.recurrent is None:
@@ -119,12 +123,17 @@ class LayerNormLstm(Lstm):
         return now
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the shifts of an LSTM; where c is normalized, ``argument`` takes it to the normalization's fraction bits instead."""
         plain = super().shifts(layer, d, fracs, hidden_frac)
         if d.norms is None or d.norms.cell is None:
             return plain
         return replace(plain, argument=layer.c_frac - d.norms.cell.in_frac)
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `layer_norm_lstm_step` makes, with the matrices, shifts and normalizations as its parameters.
+
+        The group of c, where there is one, comes after those of the rows.
+        """
         assert d.norms is not None, "a direction of this cell has norms"
         s, norms = layer.shifts(d), d.norms
         begins = [0, *np.cumsum([norm.parameters.features for norm in norms.of_rows]).tolist()]
@@ -143,6 +152,7 @@ class LayerNormLstm(Lstm):
     def sensitivities(
         self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
     ) -> dict[str, FloatArray]:
+        """Return the derivatives of c' = f ⊙ c + i ⊙ g by i, f and g, and that of h' = o ⊙ output(norm(c')) by o."""
         assert c is not None
         return {"i": seen("g"), "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("pre_output"))}
 

@@ -36,7 +36,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 
 
 def lstm_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, LSTM. Blocks of rows: i, f (with ``own_forget``), g, o."""
+    """Return the step of docs/arithmetic.md, section 4, LSTM, whose rows are the blocks i, f (with ``own_forget``), g, o."""
     dot, requantize, to_operand = contract.dot, contract.requantize, contract.to_operand
     preactivation, peephole, evaluate = contract.preactivation, contract.peephole, contract.evaluate
     coupled_forget, lstm_cell_state = contract.coupled_forget, contract.lstm_cell_state
@@ -136,9 +136,15 @@ class Lstm(Cell):
     forgets: ClassVar[tuple[Forget, ...]] = ("gate", "one", "coupled")
 
     def gates(self, forget: Forget) -> tuple[str, ...]:
+        """Return i, f, g and o, without f where the forget gate is 1 or coupled to i, so that it has no rows."""
         return tuple(gate.name for gate in self.rows if forget == "gate" or gate.name != "f")
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute c' = f ⊙ c + i ⊙ g and h' = o ⊙ output(c') in float64.
+
+        The gates i, f and o and the candidate g are functions of W·x + R·h + b; peepholes add p ⊙ c to the arguments of i and f, and p ⊙ c'
+        to that of o. Without a forget gate of its own, f is 1, or 1 - i where it is coupled.
+        """
         layer, d = cell.layer, cell.d
         pre = cell.split(wx + cell.recurrent(h) + d.bias_hh)
         peephole = cell.split(np.zeros(wx.shape[1]) if d.peephole is None else d.peephole)
@@ -159,6 +165,10 @@ class Lstm(Cell):
         return now
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the fraction bits of i and f, and the shifts from i·g to c, from c to its function's argument and from o·output(c) to h.
+
+        An f of 1 has 15 fraction bits, and an f of 1 - i those of i.
+        """
         return CellShifts(
             input_frac=fracs["i"],
             forget_frac={"gate": fracs.get("f", 0), "one": 15, "coupled": fracs["i"]}[layer.forget],
@@ -168,10 +178,12 @@ class Lstm(Cell):
         )
 
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """Return that h = o·output(c) is bounded where |o| ≤ 1 and |output| ≤ 1, and has at most the fraction bits of both together."""
         o, output = functions["o"], functions["output"]
         return StateBounds(largest_value(o) <= 1 and largest_value(output) <= 1, o.out_frac + output.out_frac)
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `lstm_step` makes, with the matrices, the form of f, shifts, peephole and projection as its parameters."""
         s, forms = layer.shifts(d), (int(layer.forget == "gate"), int(layer.forget == "coupled"))
         parameters = (
             *input_parts(layer, d),
@@ -185,11 +197,16 @@ class Lstm(Cell):
         return StepLoop(lstm_step, parameters, (gate_scratch(layer), *head_scratch(layer), *operands))
 
     def cell_rounding(self, c_frac: int) -> str:
+        """Return that both products of c' = f·c + i·g are rounded to the fraction bits of c."""
         return f"f·c and i·g to {c_frac} bits"
 
     def sensitivities(
         self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
     ) -> dict[str, FloatArray]:
+        """Return the derivatives of c' = f ⊙ c + i ⊙ g by i, f and g, and that of h' = o ⊙ output(c') by o.
+
+        Where f is coupled to i, f = 1 - i, that by i is g - c.
+        """
         assert c is not None
         i = seen("g") - c if layer.forget == "coupled" else seen("g")
         return {"i": i, "f": c, "g": seen("i"), "o": activate(d.activations["output"], seen("c"))}

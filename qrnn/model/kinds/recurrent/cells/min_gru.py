@@ -27,7 +27,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 
 
 def min_gru_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, minGRU. Blocks of rows: z, n."""
+    """Return the step of docs/arithmetic.md, section 4, minGRU, whose rows are the blocks z, n."""
     dot, requantize, to_operand = contract.dot, contract.requantize, contract.to_operand
     preactivation, evaluate, gru_hidden_state = contract.preactivation, contract.evaluate, contract.gru_hidden_state
 
@@ -62,6 +62,10 @@ class MinGru(Cell):
     recurrence = "none"
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute h' = z·h + (1 - z)·n in float64, where z and n are functions of W·x + b alone.
+
+        Without ``update_keeps``, 1 - z takes the place of z.
+        """
         pre = cell.split(wx + cell.d.bias_hh)
         z, n = cell.activate("z", pre["z"]), cell.activate("n", pre["n"])
         if not cell.layer.update_keeps:
@@ -69,12 +73,15 @@ class MinGru(Cell):
         return {"pre_z": pre["z"], "pre_n": pre["n"], "z": z, "n": n, "h": z * h + (1.0 - z) * n}
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the fraction bits of z, and the shift that takes n from its own fraction bits to those of h."""
         return CellShifts(update_frac=fracs["z"], candidate=fracs["n"] - layer.h_frac)
 
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """Return what z and n say of h, which is mixed of h before and n."""
         return mixed_bounds(functions["z"], functions["n"])
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `min_gru_step` makes, with the matrix of x and the shifts as its parameters."""
         s = layer.shifts(d)
         parameters = *input_parts(layer, d), s.update_frac, s.candidate
         return StepLoop(min_gru_step, parameters, (gate_scratch(layer), Scratch((layer.input_size,), np.int16)))
@@ -82,6 +89,7 @@ class MinGru(Cell):
     def sensitivities(
         self, layer: FloatSettings, d: Direction, seen: Callable[[str], FloatArray], h: FloatArray, c: FloatArray | None
     ) -> dict[str, FloatArray]:
+        """Return the derivatives of h' = z·h + (1 - z)·n: h - n by z, and 1 - z by n."""
         return {"z": h - seen("n"), "n": 1.0 - seen("z")}
 
 

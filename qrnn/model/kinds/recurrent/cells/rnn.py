@@ -18,7 +18,7 @@ from qrnn.model.parts import FloatArray, GateFunction
 
 
 def rnn_step(contract: Any) -> Step:
-    """A step of docs/arithmetic.md, section 4, RNN and projection."""
+    """Return the step of docs/arithmetic.md, section 4, RNN and projection."""
     dot, requantize, to_operand = contract.dot, contract.requantize, contract.to_operand
     preactivation, evaluate, rnn_hidden_state = contract.preactivation, contract.evaluate, contract.rnn_hidden_state
     saturate16_shifted = contract.saturate16_shifted
@@ -85,16 +85,20 @@ class Rnn(Cell):
     state_gate = "h"
 
     def equation(self, cell: CellRun, wx: FloatArray, h: FloatArray, c: FloatArray) -> dict[str, FloatArray]:
+        """Compute h' = f(W·x + R·h + b) in float64."""
         pre = wx + cell.recurrent(h) + cell.d.bias_hh
         return {"pre_h": pre, "h": cell.activate("h", pre)}
 
     def shifts(self, layer: QuantSettings, d: QuantDirection, fracs: Mapping[str, int], hidden_frac: int) -> CellShifts:
+        """Return the shift that takes the value of f from its own fraction bits to those of h before a projection."""
         return CellShifts(hidden=fracs["h"] - hidden_frac)
 
     def state_bounds(self, functions: Mapping[str, GateFunction]) -> StateBounds:
+        """Return that h is bounded where |f| ≤ 1, and that it has at most the fraction bits of f's value."""
         return StateBounds(largest_value(functions["h"]) <= 1, functions["h"].out_frac)
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
+        """Return the step that `rnn_step` makes, with both matrices, the shift and the projection as its parameters."""
         parameters = (
             *input_parts(layer, d),
             *recurrent_parts(layer, d),
