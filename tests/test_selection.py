@@ -109,6 +109,7 @@ def test_the_default_run_keeps_every_value(tmp_path: Path) -> None:
     assert "test_whole" not in default
 
 
+@pytest.mark.matrix
 def test_shards_are_together_everything(tmp_path: Path) -> None:
     """Each test of the matrix is in one shard, with all others of its key."""
     matrix = taken(tmp_path, "-m", "matrix")

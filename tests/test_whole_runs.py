@@ -67,7 +67,7 @@ def test_any_model(case: Case, seed: int, kind: Any) -> None:
     check_any_runs(case, seed, kind)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.matrix), 2])
 def test_four_bit_weights_that_outgrow_the_cache(threads: int) -> None:
     shape = Shape("lstm", 40, 70, (False, True))
     model = Case(shape, lengths=(5, 5), scheme=Scheme(input="8", weights=4)).quantized()
@@ -83,7 +83,7 @@ def test_teams_within(cell: Any) -> None:
     assert isinstance(session.engine.sequences(1, 5, np.float32), ModelRows)
 
 
-@pytest.mark.parametrize("directions", [(False,), (False, True)])
+@pytest.mark.parametrize("directions", [pytest.param((False,), marks=pytest.mark.matrix), (False, True)])
 def test_sequences_shared_out_over_threads(directions: tuple[bool, ...]) -> None:
     model = Case(Shape("gru", 5, 20, directions, layers=2, head=4), lengths=(5, 5)).quantized()
     check_runs(model, Session(model, "cpu", 3, tuning=eager(3)), 0, np.float32)

@@ -152,6 +152,7 @@ ragged = st.one_of(few_short, few_short, many_ragged)
 sizes = st.one_of(st.sampled_from((1, 15, 16, 17, 31, 32, 33, 63, 64, 65)), st.integers(1, 70))
 
 
+@pytest.mark.matrix
 @settings(short, max_examples=25)
 @given(shape=fusable_shapes(sizes), lengths=ragged, seed=st.integers(0, 1 << 32))
 def test_layers_of_integers_of_every_size(shape: FusableShape, lengths: list[int], seed: int) -> None:

@@ -221,7 +221,7 @@ print("numba" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("isa", [available_isas()[0], pytest.param(PLAIN, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("isa", [pytest.param(available_isas()[0], marks=pytest.mark.matrix), PLAIN])
 def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
     """A process that finds its code does not even import Numba; the folder may only be read."""
     save(small("gru"), tmp_path / "gru.qrnn")

@@ -39,6 +39,7 @@ def test_a_folder_that_others_may_write(place: Workplace) -> None:
     place.refused("compile", place.path("gru.qrnn"), "-o", place.path("open"), says="may be written by others")
 
 
+@pytest.mark.matrix
 def test_every_instruction_set_of_this_architecture(place: Workplace) -> None:
     """One that this processor lacks can be compiled for, too."""
     import platform

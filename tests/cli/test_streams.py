@@ -117,6 +117,7 @@ def test_interrupt(good_files: Path) -> None:
     interrupted(subprocess.Popen(command, cwd=good_files, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), 4)
 
 
+@pytest.mark.matrix
 def test_interrupt_of_many_processes(good_files: Path, tmp_path: Path) -> None:
     """Ctrl-C reaches all of them, and one says so; here it reaches the first alone."""
     data = ["--calibration", "x.npz", "--data", "x.npz"]
