@@ -211,7 +211,8 @@ class Engine(ABC):
         an ``isa`` or a ``tuning`` that the backend does not take.
         """
         if tuning is not None and (self.tuning_type is None or not isinstance(tuning, self.tuning_type)):
-            expected = "leave it out" if self.tuning_type is None else f"expected a {self.tuning_type.__name__}"
+            own = self.tuning_type
+            expected = "leave it out" if own is None else f"expected a {own.__module__}.{own.__qualname__}"
             raise BackendError(f"tuning={tuning!r}: backend {self.name!r} takes no such tuning; {expected}")
         if isa is not None and not self.takes_isa:
             raise BackendError(

@@ -45,7 +45,7 @@ def test_a_wrong_value_is_one_error(name: str, value: Any, expected: str) -> Non
 
 def test_the_tuning_of_another_backend_is_refused() -> None:
     model = Case(Shape("rnn", 3, 4), lengths=(5, 5)).quantized()
-    with pytest.raises(BackendError, match="takes no such tuning; expected a Tuning"):
+    with pytest.raises(BackendError, match=r"takes no such tuning; expected a qrnn.backends.cpu.tuning.Tuning"):
         Session(model, "cpu", tuning={"few_steps": 3})
     with pytest.raises(BackendError, match="takes no such tuning; leave it out"):
         Session(model, "reference", tuning=Tuning())

@@ -174,10 +174,13 @@ def test_rows_that_are_too_long_for_the_tensor_cores() -> None:
 
 def test_another_backends_tuning_is_refused() -> None:
     model = case_of("rnn", 8).quantized()
-    with pytest.raises(BackendError, match="backend 'cpu' takes no such tuning; leave it out"):
-        Session(model, "cpu", tuning=DEFAULT)
-    with pytest.raises(BackendError, match="backend 'cuda' takes no such tuning; expected a Tuning"):
-        Session(model, "cuda", tuning={"unproved": True})
+    for backend, expected, given in (
+        ("reference", "leave it out", DEFAULT),
+        ("cpu", "expected a qrnn.backends.cpu.tuning.Tuning", DEFAULT),
+        ("cuda", "expected a qrnn.backends.cuda.tuning.Tuning", {"unproved": True}),
+    ):
+        with pytest.raises(BackendError, match=f"backend '{backend}' takes no such tuning; {expected}"):
+            Session(model, backend, tuning=given)
 
 
 def test_choices_say_why() -> None:
