@@ -20,7 +20,6 @@ from qrnn.export.names import Names
 from qrnn.export.ports import Place, StateField
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, StepLoop
-from qrnn.model.time import Axis
 
 ROWS = -1
 """The length of an axis that C does not know."""
@@ -260,8 +259,8 @@ def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
     """
     arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
-    each = rows == (1, 1) or (rows == (0, 1) and layer.length_rule(Axis()) == Axis())
-    return StepsCode if each and layer.steps_past_end == 0 else CountingCode
+    each = layer.steps_past_end == 0 and rows == (1, 1)
+    return StepsCode if each or (layer.step_for_step and rows == (0, 1)) else CountingCode
 
 
 class StepsCode(LayerCode[QuantLayer]):

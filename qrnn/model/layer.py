@@ -31,7 +31,7 @@ from qrnn.model.layer_facts import (
 )
 from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
-from qrnn.model.time import LengthRule
+from qrnn.model.time import Axis, LengthRule
 
 
 class GraphLayer:
@@ -192,6 +192,11 @@ class QuantLayer(GraphLayer, ABC):
     def rows_in(self, steps: int) -> int:
         """Return the most rows of output that come out in ``steps`` steps of input, for a layer with a `step_loop`."""
         return steps
+
+    @property
+    def step_for_step(self) -> bool:
+        """Return whether each step of the input gives one step of the output at once: nothing is skipped, merged or delayed."""
+        return not self.by_steps or (self.length_rule(Axis()) == Axis() and self.steps_past_end == 0)
 
     @property
     def clamps_output(self) -> bool:

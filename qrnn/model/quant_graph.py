@@ -80,7 +80,7 @@ class QuantGraph:
     def keeps_steps(self) -> bool:
         """Return whether the model has one time axis, and every layer gives a step for each of its steps at once."""
         rules = set(self.length_rules.values())
-        return len(rules) <= 1 and not any(layer.by_steps for layer in self.layers)
+        return len(rules) <= 1 and all(layer.step_for_step for layer in self.layers)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

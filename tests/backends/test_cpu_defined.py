@@ -24,6 +24,7 @@ from models import Shape, make_model
 from backends.generators import QUIET, eager
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
 from backends.raw_layers import dense_model, ends, int16
+from qrnn import layers
 from qrnn.arithmetic import CONTRACT
 from qrnn.backends import cpu as cpu_package
 from qrnn.backends import create_engine
@@ -38,7 +39,7 @@ from qrnn.backends.cpu.warm_up import wanted_by
 from qrnn.conversion import quantize
 from qrnn.model import kinds as model_kinds
 from qrnn.model.activation import Activation
-from qrnn.model.float_model import GraphInput, GraphOutput, TensorInfo
+from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.dense import Dense
@@ -282,7 +283,7 @@ def test_states_of_any_layout_and_no_sequences() -> None:
     assert (none.shape, rows_of.shape) == ((0, 3, 2), (0,))
 
 
-def test_a_model_with_one_goes_from_tensor_to_tensor() -> None:
+def test_a_model_with_strides_goes_from_tensor_to_tensor() -> None:
     engine = cpu(model_of((pooled(np.random.default_rng(0), 3, 2),), {"x": 3, "p": 2}))
     assert engine.streams(1) is None
     assert engine.sequences(1, 1, np.float64) is None
@@ -346,9 +347,48 @@ def traced_step(contract: Any) -> Step:
     return step
 
 
+def stepped_kinds() -> FloatModel:
+    """A convolution and two cells without a kernel, each of which gives a step for a step."""
+    rng = np.random.default_rng(11)
+    x = layers.input("x", 3)
+    c = layers.conv(x, rng.normal(0, 0.5, (4, 3, 3)), rng.normal(size=4), dilation=2)
+    h = layers.min_gru(c, rng.normal(0, 0.4, (10, 4)), rng.normal(size=10))
+    y = layers.layer_norm_lstm(h.output, rng.normal(0, 0.4, (20, 5)), rng.normal(0, 0.4, (20, 5)), norm_sum=np.ones(20))
+    return layers.model("stepped", {"y": y.output, "c": c, "c_n": y.c_n})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_sequences(threads: int) -> None:
+    """Streams in an order of their own, each with its own state, and whole sequences in both types of real numbers."""
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(5, 7, 3))
+    model = quantize(stepped_kinds(), {"x": x})
+    session = Session(model, "cpu", threads, "plain", tuning=eager(2) if threads == 2 else None)
+    engine = session.engine
+    assert engine.streams(2) is not None
+    assert engine.sequences(2, 3, np.float64) is not None
+    want = Session(model, "reference").run({"x": x}).outputs
+    for kind in (np.float32, np.float64):
+        expected = Session(model, "reference").run({"x": x.astype(kind)}).outputs
+        for _ in range(2):  # the second run has buffers of its own
+            got = session.run({"x": x.astype(kind)}).outputs
+            for name, values in expected.items():
+                np.testing.assert_array_equal(got[name], values)
+    pool = session.pool(5)
+    streams = [pool.open() for _ in x]
+    pool.close(streams[1])
+    streams[1] = pool.open()
+    for t in range(7):
+        order = rng.permutation(5)
+        got = pool.step([streams[n] for n in order], {"x": x[order, t]})
+        for name in ("y", "c"):
+            np.testing.assert_array_equal(got[name], want[name][order, t])
+    np.testing.assert_array_equal(got["c_n"], want["c_n"][order])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_cells_without_a_kernel(threads: int) -> None:
-    """Both directions of such a layer, with lengths, carried states and traces; a model with one is run from tensor to tensor."""
+    """Both directions of such a layer, with lengths, carried states and traces."""
     rng = np.random.default_rng(8)
     model = quantize(make_model(Shape("lstm", 3, 5, (False, True)), rng), {"x": rng.normal(size=(2, 9, 3))})
     (layer,) = model.recurrent_layers
@@ -376,8 +416,7 @@ def test_cells_without_a_kernel(threads: int) -> None:
             for got, state in zip(final, states, strict=True):
                 np.testing.assert_array_equal(got, state.astype(got.dtype))
         assert native.compilations == before
-        assert engine.streams(1) is None
-        assert engine.sequences(1, 1, np.float64) is None
+        assert engine.sequences(1, 1, np.float64) is not None
     for k in (0, 1):
         h, pre = (trace.arrays[f"layer0[{k}].{name}"] for name in ("h", "pre"))
         np.testing.assert_array_equal(h, y[:, :, 5 * k : 5 * k + 5])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qrnn import arithmetic
+from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
@@ -187,6 +188,7 @@ class StepCalls:
         definition = definition_of(loop.make)
         self._loop, self._states, self._key, self._tasks = loop, states, key, tasks
         self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, len(states)))
+        self._stream_kernel = Kernel(f"{ROWS}.defined", "stream_step", (definition, len(states)))
         self._parameters = _parameters(loop.parameters)
 
     def run(
@@ -224,6 +226,28 @@ class StepCalls:
                 state[...] = after
         return out_lengths
 
+    @property
+    def work(self) -> int:
+        """Return what a step counts as, in multiply-adds."""
+        return _work(self._parameters, 0)
+
+    def stream_call(self, walk: StreamCalls, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
+        """Return the call of one step of streams that read x [N, F] and write out [N, F'], for a loop that writes a row in each step."""
+        N = len(states[0])
+        own = np.zeros((N, 1, x.shape[1]), np.int16), np.zeros((N, 1, out.shape[1]), np.int16)
+        arrays = (x, out, *own, *states, *self.scratch(N))
+        return Call(
+            self._stream_kernel, walk.control, walk.streams.rows, self._parameters, *arrays, isa=self._tasks.isa
+        )
+
+    def sequence_call(
+        self, walk: SequenceCalls, x: Int16Array, out: Int16Array, states: Sequence[Any], reverse: bool = False
+    ) -> Call:
+        """Return the call of whole sequences x [N, T, F] that write out [N, T, F'], for a loop that writes a row in each step."""
+        N = len(x)
+        arrays = (walk.lengths, np.zeros(N, np.int64), x, out, *states, *self.scratch(N))
+        return self.call(walk.place(False), arrays, reverse, 0)
+
     def scratch(self, sequences: int) -> list[Any]:
         """Scratch arrays for so many sequences."""
         return [np.zeros((sequences, *s.shape), s.dtype) for s in self._loop.scratch]
@@ -251,15 +275,32 @@ class DefinedSteps(LayerRun):
     @property
     def has_calls(self) -> bool:
         """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
-        return False
+        return self._layer.step_for_step
+
+    @property
+    def step_macs(self) -> int:
+        """Return what a step counts as, in multiply-adds."""
+        return self._steps.work
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
-        return []
+        if not self.has_calls:
+            return []
+        x, out, states = self._arrays(walk, walk.streams)
+        return [self._steps.stream_call(walk, x, out, states)]
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
-        return []
+        if not self.has_calls:
+            return []
+        x, out, states = self._arrays(walk, walk.rows)
+        lead = walk.rows.size, walk.steps
+        return [self._steps.sequence_call(walk, x.reshape(*lead, -1), out.reshape(*lead, -1), states)]
+
+    def _arrays(self, walk: LayerCalls, rows: ModelRows) -> tuple[Int16Array, Int16Array, Sequence[Any]]:
+        """Return the rows of the input and of the output, and the states."""
+        (name,), (output,) = self._layer.inputs, self._layer.outputs
+        return walk.source(name), walk.tensors[output], rows.layers[self._layer.name]
 
     def steps(
         self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int

@@ -49,7 +49,7 @@ class RecurrentRun(LayerRun):
         self.fused: dict[int, FusedVariants] = {}
         self._packed: dict[int, plain.PlainDirection] = {}
         self._defined: dict[int, StepCalls] = {}
-        if not self.has_calls:
+        if layer.declaration.form(layer) not in CODES:
             self._defined = {k: self._own_loop(k) for k in range(len(layer.directions))}
             return
         size = sum(m.matrix.weight.size for m in model.matrices)
@@ -57,11 +57,6 @@ class RecurrentRun(LayerRun):
             self._packed[number] = plain.pack_direction(layer, d)
             if tasks.isa is not None and can_fuse(d):
                 self.fused[number] = FusedVariants(tasks.isa, layer, d, size, tasks.code, tasks.tuning)
-
-    @property
-    def has_calls(self) -> bool:
-        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
-        return self._layer.declaration.form(self._layer) in CODES
 
     @property
     def plain_directions(self) -> tuple[str, ...]:
@@ -90,12 +85,14 @@ class RecurrentRun(LayerRun):
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
-        if not self.has_calls:
-            return []
         layer, rows = self._layer, walk.streams.rows
         states = walk.streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
-        calls = [self._step_call(walk.control, rows, walk.tensors[layer.input], h, c, walk.tensors[layer.output])]
+        x, y = walk.tensors[layer.input], walk.tensors[layer.output]
+        own = self._defined.get(0)
+        calls = [
+            self._step_call(walk.control, rows, x, h, c, y) if own is None else own.stream_call(walk, x, y, (h, c))
+        ]
         if layer.c_n in walk.read_out:
             calls.append(self.tasks.call("copying", "gather", walk.control, rows, c, walk.tensors[layer.c_n]))
         return calls
@@ -119,8 +116,6 @@ class RecurrentRun(LayerRun):
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
-        if not self.has_calls:
-            return []
         layer = self._layer
         N, T, P, D = walk.rows.size, walk.steps, layer.output_size, len(layer.directions)
         x = walk.tensors[layer.input].reshape(N, T, layer.input_size)
@@ -131,23 +126,27 @@ class RecurrentRun(LayerRun):
         out, row = walk.tensors[layer.output], walk.place(False)
         if D == 1:
             data = (x, walk.lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self._sequence_call(0, row, data, walk.teams)]
+            return [self._sequence_call(walk, 0, data)]
         calls: list[Call] = []
         copying = partial(self.tasks.call, "copying")
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
             data = (x, walk.lengths, own_h, own_c, y)
             calls += [copying("take_part", row, number, h, own_h), copying("take_part", row, number, c, own_c)]
-            calls.append(self._sequence_call(number, row, data, walk.teams))
+            calls.append(self._sequence_call(walk, number, data))
             calls += [copying("put_part", row, number, own_h, h), copying("put_part", row, number, own_c, c)]
             parts = out.reshape(N * T, D, P)
             calls.append(copying("put_part", walk.place(True), number, y.reshape(N * T, P), parts))
         return calls
 
-    def _sequence_call(self, number: int, place: Int64Array, data: SequenceData, teams: bool) -> Call:
-        """One direction over sequences place[FIRST] … place[LAST] - 1, as `_direction`; by a thread team only where ``teams`` allows it."""
+    def _sequence_call(self, walk: SequenceCalls, number: int, data: SequenceData) -> Call:
+        """Return the call of one direction over all sequences of ``walk``, as `_direction`; by a thread team only where the walk allows it."""
         d, (N, T, _), variants = self._layer.directions[number], data[0].shape, self.fused.get(number)
-        workers = self._team_size(d, N, T, variants is not None) if teams else 1
+        place = walk.place(False)
+        if (own := self._defined.get(number)) is not None:
+            x, _, h, c, y = data
+            return own.sequence_call(walk, x, y, (h, c), d.reverse)
+        workers = self._team_size(d, N, T, variants is not None) if walk.teams else 1
         if variants is None:
             return self.plain_call(number, place, data, workers)
         fused = variants.choose(N, T, workers)
@@ -196,7 +195,7 @@ class RecurrentRun(LayerRun):
         By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
         """
         layer, tasks = self._layer, self.tasks
-        if not self.has_calls:
+        if number in self._defined:
             return self._defined_direction(number, x, h, c, lengths, trace)
         (N, T, _), d = x.shape, layer.directions[number]
         variants = self.fused.get(number) if trace is None else None

@@ -42,6 +42,29 @@ def rows(definition: Definition) -> Any:
 
 
 @cache
+def stream_step(definition: Definition, states: int) -> Any:
+    """Return the compiled step of streams by a `StepLoop` that keeps so many ``states`` and writes a row in each step.
+
+    (place, rows, parameters, x, out, own_x, own_out, *states, *scratch): the streams place[FIRST] … place[LAST] - 1 read x [n] and write
+    out [n], and their states are those of row rows[n]. A step has one number for the rows of all arrays, which is that of the states, so
+    ``own_x`` and ``own_out`` [rows, 1, F] hold the rows of x and out in the order of the states.
+    """
+    step = jit(definition.make()(COMPILED))
+
+    def run(place: Any, rows: Any, parameters: Any, x: Any, out: Any, own_x: Any, own_out: Any, *arrays: Any) -> None:
+        own = arrays[:states] + parameters + arrays[states:]
+        for i in range(place[FIRST], place[LAST]):
+            n = rows[i]
+            for k in range(x.shape[1]):
+                own_x[n, 0, k] = x[i, k]
+            step(n, 0, 0, own_x, own_out, *own)
+            for k in range(out.shape[1]):
+                out[i, k] = own_out[n, 0, k]
+
+    return jit(run)
+
+
+@cache
 def steps(definition: Definition, states: int) -> Any:
     """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` that keeps so many ``states``.
 
