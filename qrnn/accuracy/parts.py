@@ -55,8 +55,8 @@ class Integers(Substitutes):
         """Return a matrix operand's values, rounded where it is one of the parts."""
         if reader not in self._stand_ins.operands:
             return values
-        unit, limit = self._stand_ins.operands[reader]
-        return _rounded(values, unit, limit)
+        unit, limit, zero = self._stand_ins.operands[reader]
+        return _rounded(values - zero, unit, limit) + zero
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
         """Return a gate's value, computed by its integer function where that is one of the parts."""
