@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
@@ -30,7 +29,7 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         "version": version("qrnn"),
         "model_sha256": f"SHA-256 {digest[:16]}…",
         "target": target.name,
-        "contract": CONTRACT_VERSION,
+        "contract": model.contract,
         "example": _example(exported),
         "calling": _calling(exported),
         "formats": "\n".join(
