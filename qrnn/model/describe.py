@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.layer_facts import LayerMatrix, Rounding
 from qrnn.model.parts import QuantMatrix4, TensorFormat
 from qrnn.model.quant_model import QuantModel
@@ -20,7 +19,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
     own = [layer.own_bytes() for layer in model.layers]
     return {
         "name": model.name,
-        "contract": CONTRACT_VERSION,
+        "contract": model.contract,
         "one_step": model.one_step,
         "memory": memory_text(model),
         "provenance": asdict(model.provenance),
@@ -67,8 +66,17 @@ def _tensor(name: str, fmt: TensorFormat, model: QuantModel) -> dict[str, Any]:
         "bits": fmt.bits,
         "scale": text,
         "scales": scale.tolist(),
-        "range": f"±{fmt.limit * max(fmt.scale):.5g}",
+        **({"offsets": list(fmt.offset)} if fmt.has_offset else {}),
+        "range": _range(fmt),
     }
+
+
+def _range(fmt: TensorFormat) -> str:
+    """Return the real values that a tensor can hold: ±largest, or the least and the largest of all features where there is an offset."""
+    if not fmt.has_offset:
+        return f"±{fmt.limit * max(fmt.scale):.5g}"
+    scales, offsets = fmt.scales_and_offsets
+    return f"{((offsets - fmt.limit) * scales).min():.5g}…{((offsets + fmt.limit) * scales).max():.5g}"
 
 
 def _matrix(model: QuantModel, found: LayerMatrix) -> dict[str, Any]:

@@ -61,6 +61,15 @@ class GraphLayer:
         """Return the names of the tensors that the layer writes."""
         return (self.output,)
 
+    folds_offset: ClassVar[bool] = False
+    """Whether the layer may read a tensor whose integer 0 is not the real 0, since its biases hold what its weights make of the offset.
+
+    A layer that pads with zeros, or that reads its input otherwise than by a matrix, may not.
+    """
+
+    carries_offset: ClassVar[bool] = False
+    """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from qrnn.model.formats import output_frac
+from qrnn.model.formats import output_format
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Weights, Written
 from qrnn.model.parts import (
+    LEFT_OUT,
     STATE_MAX,
     FloatArray,
     Int8Array,
@@ -72,17 +73,19 @@ class MatrixLayer(Layer):
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
-        frac, reason = output_frac(plan, self.output)
+        out = output_format(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
         unit = plan.unit(self.input, operand)
         weight = columns * np.tile(unit, columns.shape[1] // len(unit) if len(unit) > 1 else 1)
-        fracs = np.full(len(weight), frac, np.int64)
-        pre_shift = plan.pre_shift(f"layer {self.name}", weight, self.bias, fracs, operand.limit)
-        plan.decide(f"{self.output}: int16 with {frac} fraction bits ({reason})")
+        fracs = np.full(len(weight), out.frac, np.int64)
+        bias = self.bias - out.offset * 2.0**-out.frac
+        pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit)
+        plan.decide(f"{self.output}: int16 with {out.frac} fraction bits ({out.reason})")
         plan.note_shift(self.name, pre_shift)
-        plan.set_format(self.output, frac)
-        return MatrixParts(plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
+        plan.set_format(self.output, out.frac, offset=(out.offset,))
+        matrix = plan.matrix(weight, bias, fracs, pre_shift, operand.limit)
+        return MatrixParts(matrix, pre_shift, operand, out.frac, out.offset)
 
 
 class MatrixNumbers(NamedTuple):
@@ -98,17 +101,21 @@ class MatrixNumbers(NamedTuple):
 
 
 class MatrixParts(NamedTuple):
-    """The integers of a matrix layer, in the order of the fields of `QuantMatrixLayer`."""
+    """The integers of a matrix layer, by the names of the fields of `QuantMatrixLayer`."""
 
     matrix: QuantMatrix
     pre_shift: Int8Array
     operand: Operand
     out_frac: int
+    out_offset: int
 
 
 @dataclass(frozen=True)
 class QuantMatrixLayer(QuantLayer):
-    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits.
+
+    y + ``out_offset`` is what the output stands for: the bias is less by the offset.
+    """
 
     name: str
     input: str
@@ -117,6 +124,7 @@ class QuantMatrixLayer(QuantLayer):
     pre_shift: Int8Array
     operand: Operand
     out_frac: int
+    out_offset: int = field(default=0, kw_only=True, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         check_pre_shift(self.name, self.pre_shift, self.matrix.weight.shape[0])
@@ -143,8 +151,8 @@ class QuantMatrixLayer(QuantLayer):
         return (Reading(self.input, operand=self.operand),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
+        """Return that the output is int16 with out_frac fraction bits and the offset."""
+        return {self.output: Written(self.out_frac, STATE_MAX, (self.out_offset,))}
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return the one matrix."""
@@ -160,7 +168,7 @@ class QuantMatrixLayer(QuantLayer):
         """Add the operand, where it is chosen, to what the output does."""
         found = super().stand_ins(chosen, tensors)
         if Part(self.name, "x operand") in chosen:
-            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
+            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit, tensors[self.input].zeros
         return found
 
     def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
@@ -171,7 +179,7 @@ class QuantMatrixLayer(QuantLayer):
             units = np.tile(unit, columns // len(unit) if len(unit) > 1 else 1)
             real = replace(real, weight=real.of_columns(self.matrix.weight * found.row_scale[:, None] / units))
         if Part(self.name, "biases") in chosen:
-            real = replace(real, bias=self.matrix.bias * found.row_scale)
+            real = replace(real, bias=self.matrix.bias * found.row_scale + self.out_offset * 2.0**-self.out_frac)
         return real
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
@@ -81,6 +82,23 @@ class QuantGraph:
         """Return whether the model has one time axis, and every layer gives a step for each of its steps at once."""
         rules = set(self.length_rules.values())
         return len(rules) <= 1 and all(layer.step_for_step for layer in self.layers)
+
+    def last_step_behind(self, tensor: str) -> str | None:
+        """Return the tensor over time whose last step ``tensor`` is, as copied by layers that carry an offset; None where it is no such copy.
+
+        Where a sequence has no steps, it is the real 0, which the integers of a tensor with an offset may not hold.
+        """
+        writer = next((layer for layer in self.layers if tensor in layer.outputs), None)
+        if writer is None or not writer.carries_offset or len(writer.inputs) > 1:
+            return None
+        source = writer.inputs[0]
+        copies_last = self.tensors[source].has_time and not self.tensors[tensor].has_time
+        return source if copies_last else self.last_step_behind(source)
+
+    @property
+    def contract(self) -> str:
+        """Return the first version of the contract that defines the model's integers."""
+        return CONTRACT_VERSION if any(fmt.has_offset for fmt in self.tensors.values()) else WITHOUT_OFFSETS
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
