@@ -140,8 +140,11 @@ class Layer(GraphLayer, ABC):
         """Return the states before the first step of ``size`` sequences, by the names that they have in `quantities`."""
         return {}
 
-    def input_row_sum(self, plan: Plan) -> float | None:
-        """Return the largest sum of a row of the integer weights that multiply the input; None for a layer that reads it in another way."""
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float | None:
+        """Return the largest sum of a row of the integer weights that multiply the input; None for a layer that reads it in another way.
+
+        ``unit`` [1] or [F] holds the real value of one unit of each feature, or numbers that are proportional to these.
+        """
         return None
 
     @property

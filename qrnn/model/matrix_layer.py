@@ -66,23 +66,25 @@ class MatrixLayer(Layer):
         shape = (-1, *[1] * (self.weight.ndim - 1))
         return replace(self, weight=self.weight * scale.reshape(shape), bias=self.bias * scale)
 
-    def input_row_sum(self, plan: Plan) -> float:
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integer matrix."""
-        return plan.row_sum(self.columns)
+        columns = self.columns
+        return plan.row_sum(columns * np.resize(unit, columns.shape[1]))
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
         frac, reason = output_frac(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
-        unit = plan.unit(self.input, operand)
-        weight = columns * np.tile(unit, columns.shape[1] // len(unit) if len(unit) > 1 else 1)
+        weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
         fracs = np.full(len(weight), frac, np.int64)
-        pre_shift = plan.pre_shift(f"layer {self.name}", weight, self.bias, fracs, operand.limit)
+        bias = self.bias + plan.fold(self.input, columns)
+        pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit)
         plan.decide(f"{self.output}: int16 with {frac} fraction bits ({reason})")
         plan.note_shift(self.name, pre_shift)
+        plan.note_bias(f"{self.name}.weight", weight, bias)
         plan.set_format(self.output, frac)
-        return MatrixParts(plan.matrix(weight, self.bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
+        return MatrixParts(plan.matrix(weight, bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
 
 
 class MatrixNumbers(NamedTuple):

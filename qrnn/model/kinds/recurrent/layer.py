@@ -90,9 +90,9 @@ class Recurrent(RecurrentDefinition):
             if state is not None
         }
 
-    def input_row_sum(self, plan: Plan) -> float:
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integers of weight_ih, over all directions."""
-        return max(plan.row_sum(d.weight_ih, plan.weight_bits) for d in self.directions)
+        return max(plan.row_sum(d.weight_ih * unit, plan.weight_bits) for d in self.directions)
 
     def quantize(self, plan: Plan) -> QuantRecurrent:
         """Decide the formats of gate functions and states, and make the integer matrices and the integer layer."""
