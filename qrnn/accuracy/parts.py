@@ -14,7 +14,7 @@ import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import Substitutes
-from qrnn.model.boundary import to_integers
+from qrnn.model.boundary import to_integers, to_reals
 from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
 from qrnn.model.layer_facts import Part, StandIns
@@ -47,7 +47,9 @@ class Integers(Substitutes):
         if name not in self._stand_ins.tensors:
             return values
         fmt = self.model.tensors[name]
-        return _rounded(values, float(fmt.scales[0]), fmt.limit)
+        scales, offsets = fmt.scales_and_offsets
+        rounded: FloatArray = to_reals(to_integers(values, scales, fmt.limit, offsets), scales, offsets)
+        return rounded
 
     def operand(self, reader: str, values: FloatArray) -> FloatArray:
         """Return a matrix operand's values, rounded where it is one of the parts."""

@@ -128,7 +128,8 @@ class LayerProbe:
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
                 fmt = self.model.tensors[graph_input.name]
-                beyond = np.abs(batch.features[graph_input.name]) > (fmt.limit + 0.5) * fmt.scales
+                scales, offsets = fmt.scales_and_offsets
+                beyond = np.abs(batch.features[graph_input.name] / scales - offsets) > fmt.limit + 0.5
                 real = axes[graph_input.name].real(beyond) if graph_input.has_time else beyond
                 self._count(f"input {graph_input.name}: beyond its calibrated range", real)
         for layer in self.model.layers:

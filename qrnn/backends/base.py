@@ -298,7 +298,7 @@ class Engine(ABC):
         return quantize_array(values, fmt)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
-        """Return q · scale, [..., F] float64; a backend may have a faster way to the same numbers."""
+        """Return (q + offset) · scale, [..., F] float64; a backend may have a faster way to the same numbers."""
         return dequantize_array(q, fmt)
 
     def steps(

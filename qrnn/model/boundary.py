@@ -11,26 +11,33 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.parts import FloatArray, Int16Array, TensorFormat
 
 
-def to_integers(values: FloatArray, scale: FloatArray | float, limit: int) -> FloatArray:
-    """Return clamp(floor(x / scale + 1/2), ±limit): whole numbers, still float64, for the caller to cast.
+def to_integers(
+    values: FloatArray, scale: FloatArray | float, limit: int, offset: FloatArray | float = 0.0
+) -> FloatArray:
+    """Return clamp(floor(x / scale + 1/2) - offset, ±limit): whole numbers, still float64, for the caller to cast.
 
-    Backends also compile it, for one value.
+    The difference is exact wherever it lies within ±limit: both numbers are whole, and |offset| ≤ 2^52. Backends also compile it, for one
+    value.
     """
-    q: FloatArray = np.minimum(np.maximum(round_half_up(values / scale), -limit), limit)
+    q: FloatArray = np.minimum(np.maximum(round_half_up(values / scale) - offset, -limit), limit)
     return q
 
 
-def to_reals(q: Any, scale: Any) -> Any:
-    """Return x = q · scale, which is exact for powers of two; backends also compile it, for one value."""
-    return q * scale
+def to_reals(q: Any, scale: Any, offset: Any) -> Any:
+    """Return x = (q + offset) · scale, of q and offset in float64; backends also compile it, for one value.
+
+    The sum of whole numbers is exact, so the product alone may round; for a power of two it is exact too, unless the sum is beyond 2^53.
+    """
+    return (q + offset) * scale
 
 
 def quantize_array(values: FloatArray, fmt: TensorFormat) -> Int16Array:
     """Return real values [..., F] as int16 of a tensor's format."""
-    return to_integers(values, fmt.scales, fmt.limit).astype(np.int16)
+    scales, offsets = fmt.scales_and_offsets
+    return to_integers(values, scales, fmt.limit, offsets).astype(np.int16)
 
 
 def dequantize_array(q: npt.NDArray[Any], fmt: TensorFormat) -> FloatArray:
-    """Return x = q · scale, [..., F] float64."""
-    x: FloatArray = to_reals(q.astype(np.float64), fmt.scales)
+    """Return x = (q + offset) · scale, [..., F] float64."""
+    x: FloatArray = to_reals(q.astype(np.float64), *fmt.scales_and_offsets)
     return x

@@ -3,8 +3,9 @@
 The integers of a layer depend on the formats that it was made for. A file whose layers and tensors disagree would run, and its values would
 be wrong by powers of two.
 
-A tensor is *fixed-point* when it is int16 with one scale 2^-frac. Graph inputs and embeddings may instead be *scaled*: 8 or 16 bits with
-any scales, folded into the matrices that read them, so that nothing but a matrix product can read them.
+A tensor is *fixed-point* when it is int16 with one scale 2^-frac and no offset. Graph inputs and embeddings may instead be *scaled*: 8 or 16
+bits with any scales, folded into the matrices that read them, so that nothing but a matrix product can read them. A scaled graph input may
+have offsets too, which these matrices fold into their biases.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class LayerChecks:
 
     def as_source(self, tensor: str) -> None:
         """Refuse a tensor whose format no graph input could have, and note it where it is scaled."""
+        if self.tensors[tensor].has_offset:
+            self.fail(f"{tensor!r} is {_text(self.tensors[tensor])}, expected no offset")
         if _source_is_scaled(self.where, self.tensors[tensor]):
             self.scaled.add(tensor)
 
@@ -116,13 +119,14 @@ def _expect(where: str, name: str, fmt: TensorFormat, wanted: TensorFormat) -> N
 
 def _text(fmt: TensorFormat) -> str:
     scale = f"{fmt.scale[0]:g}" if len(fmt.scale) == 1 else f"{len(fmt.scale)} values"
-    return f"int{fmt.bits} within ±{fmt.limit} of scale {scale}"
+    offset = f"{fmt.offset[0]}" if len(fmt.offset) == 1 else f"{len(fmt.offset)} values"
+    return f"int{fmt.bits} within ±{fmt.limit} of scale {scale}{f' with offset {offset}' if fmt.has_offset else ''}"
 
 
 def _source_is_scaled(where: str, fmt: TensorFormat) -> bool:
     """Return whether the format of a graph input or an embedding is scaled and not fixed-point; refuse one that is neither."""
     frac = fraction_bits_of(fmt)
-    if frac is not None and 0 <= frac <= 15 and fmt.limit == STATE_MAX:
+    if frac is not None and 0 <= frac <= 15 and fmt.limit == STATE_MAX and not fmt.has_offset:
         return False
     narrow = fmt.bits == 8 and fmt.limit == 127
     wide = fmt.bits == 16 and 127 <= fmt.limit <= STATE_MAX and fmt.limit & (fmt.limit + 1) == 0

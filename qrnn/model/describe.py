@@ -67,8 +67,17 @@ def _tensor(name: str, fmt: TensorFormat, model: QuantModel) -> dict[str, Any]:
         "bits": fmt.bits,
         "scale": text,
         "scales": scale.tolist(),
-        "range": f"±{fmt.limit * max(fmt.scale):.5g}",
+        **({"offsets": list(fmt.offset)} if fmt.has_offset else {}),
+        "range": _range(fmt),
     }
+
+
+def _range(fmt: TensorFormat) -> str:
+    """Return the real values that a tensor can hold: ±largest, or the least and the largest of all features where there is an offset."""
+    if not fmt.has_offset:
+        return f"±{fmt.limit * max(fmt.scale):.5g}"
+    scales, offsets = fmt.scales_and_offsets
+    return f"{((offsets - fmt.limit) * scales).min():.5g}…{((offsets + fmt.limit) * scales).max():.5g}"
 
 
 def _matrix(model: QuantModel, found: LayerMatrix) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Each part checks its own arrays, so one that exists is well formed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -347,11 +347,16 @@ class QuantInitialState:
             check_array("initial state", "indices", self.indices, np.int64, self.value.shape)
 
 
+OFFSET_MAX = 1 << 52
+"""The largest magnitude of a tensor's offset: float64 holds its sum with any int32 exactly."""
+
+
 @dataclass(frozen=True)
 class TensorFormat:
-    """Shape and meaning of one tensor: real = q · scale[f] (scale has 1 or F entries, powers of two but for graph inputs).
+    """Shape and meaning of one tensor: real = (q + offset[f]) · scale[f].
 
-    ``limit`` is the largest |q|; ``bits`` is the storage width on a device.
+    ``scale`` and ``offset`` have 1 or F entries each. Scales are powers of two but for graph inputs and embeddings. ``limit`` is the largest
+    |q|; ``bits`` is the storage width on a device. Offsets that are all zero become the one offset 0.
     """
 
     features: int
@@ -359,15 +364,32 @@ class TensorFormat:
     bits: int
     scale: tuple[float, ...]
     limit: int
+    offset: tuple[int, ...] = field(default=(0,), metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         require(len(self.scale) in (1, self.features), f"{len(self.scale)} scales for {self.features} features")
         require(all(1e-60 <= s <= 1e60 for s in self.scale), "scale out of 1e-60…1e60")
+        require(len(self.offset) in (1, self.features), f"{len(self.offset)} offsets for {self.features} features")
+        require(all(abs(o) <= OFFSET_MAX for o in self.offset), "offset beyond ±2^52")
+        if not any(self.offset):
+            object.__setattr__(self, "offset", (0,))
 
     @cached_property
-    def scales(self) -> npt.NDArray[np.float64]:
+    def scales(self) -> FloatArray:
         """Return ``scale`` as an array, [1] or [F]."""
         return np.array(self.scale)
+
+    @property
+    def has_offset(self) -> bool:
+        """Return whether an integer 0 of the tensor is not the real number 0."""
+        return self.offset != (0,)
+
+    @cached_property
+    def scales_and_offsets(self) -> tuple[FloatArray, FloatArray]:
+        """Return ``scale`` and ``offset`` as float64 arrays of equal length, both [1] or both [F]."""
+        size = max(len(self.scale), len(self.offset))
+        scales, offsets = (np.broadcast_to(np.array(v, np.float64), size) for v in (self.scale, self.offset))
+        return np.ascontiguousarray(scales), np.ascontiguousarray(offsets)
 
 
 EXP_TABLE_SIZE = 129

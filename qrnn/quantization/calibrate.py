@@ -21,17 +21,23 @@ BINS = 1024
 
 
 class Histogram:
-    """The distribution of |x| per feature: [F, BINS] counts over [0, top[f]); a range doubles when a larger value arrives."""
+    """The distribution of |x| per feature: [F, BINS] counts over [0, top[f]); a range doubles when a larger value arrives.
+
+    ``largest`` [F] is the largest |x| of each feature; ``least`` and ``greatest`` [F] are the ends of x, +inf and -inf before the first value.
+    """
 
     def __init__(self, features: int) -> None:
         self.counts = np.zeros((features, BINS), np.int64)
         self.top = np.full(features, 2.0**-40)
         self.largest = np.zeros(features)
+        self.least, self.greatest = np.full(features, np.inf), np.full(features, -np.inf)
 
     def add(self, values: FloatArray) -> None:
         """Count values [M, F]."""
         magnitude = np.abs(values)
         self.largest = np.maximum(self.largest, magnitude.max(axis=0, initial=0.0))
+        self.least = np.minimum(self.least, values.min(axis=0, initial=np.inf))
+        self.greatest = np.maximum(self.greatest, values.max(axis=0, initial=-np.inf))
         for feature in np.nonzero(self.largest >= self.top)[0]:
             doublings = int(np.floor(np.log2(self.largest[feature] / self.top[feature]))) + 1
             self.top[feature] *= 2.0**doublings

@@ -241,8 +241,9 @@ def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) 
         lead = (sequences, steps) if graph_input.has_time and not graph_input.rows else (sequences,)
         if graph_input.kind == "features":
             fmt = model.tensors[graph_input.name]
-            spread = np.broadcast_to(fmt.limit * fmt.scales / 4, (graph_input.features,))
-            values = rng.standard_normal((*lead, graph_input.features)) * spread
+            scales, offsets = (np.broadcast_to(v, graph_input.features) for v in fmt.scales_and_offsets)
+            integers = rng.standard_normal((*lead, graph_input.features)) * (fmt.limit / 4)
+            values = (integers + offsets) * scales
             arrays[graph_input.name] = values.reshape(*lead, *graph_input.shape)
         elif graph_input.kind == "tokens":
             arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)

@@ -19,10 +19,10 @@ from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_model import QuantModel
 
 
-def quantize_rows(scale: Any, limit: int, x: Any, out: Any, first: int, last: int) -> int:
+def quantize_rows(fmt: TensorFormat, x: Any, out: Any, first: int, last: int) -> int:
     """`rows.boundary.quantize`; its status."""
-    control, parts = np.zeros(3, np.int64), scaling(scale, limit, x.dtype)
-    call = Call(Kernel("qrnn.backends.cpu.rows.boundary", "quantize"), control, x, out, parts, limit)
+    control, parts = np.zeros(3, np.int64), scaling(fmt, x.dtype)
+    call = Call(Kernel("qrnn.backends.cpu.rows.boundary", "quantize"), control, x, out, parts, fmt.limit)
     assert CallList((call,), control).run(first, last) == control[STATUS]
     return int(control[STATUS])
 
@@ -34,13 +34,14 @@ def gru() -> QuantModel:
 
 
 @pytest.mark.parametrize("task", [1, 1 << 17])
+@pytest.mark.parametrize("offset", [(0,), (-77,), (1 << 40,), (3, -(1 << 33), 5000), (1 << 52, 0, -(1 << 52))])
 @pytest.mark.parametrize("scale", [(0.037,), (2.0**-11,), (1e-30,), (1e30,), (0.1, 0.02, 3.3)])
-def test_conversions(gru: QuantModel, scale: tuple[float, ...], task: int) -> None:
+def test_conversions(gru: QuantModel, scale: tuple[float, ...], offset: tuple[int, ...], task: int) -> None:
     """Values about the halves between integers, far beyond the limit, tiny, and negative zero."""
     cpu = create_engine("cpu", gru, 2, tuning=Tuning(boundary_task_values=task, cores=2))
-    fmt = TensorFormat(3, True, 16, scale, 127)
+    fmt = TensorFormat(3, True, 16, scale, 127, offset)
     rng = np.random.default_rng(1)
-    halves = (rng.integers(-300, 300, (4, 50, 3)) + 0.5) * fmt.scales
+    halves = (rng.integers(-300, 300, (4, 50, 3)) + 0.5 + fmt.scales_and_offsets[1]) * fmt.scales
     x = np.concatenate(
         [halves, np.nextafter(halves, 0), np.nextafter(halves, 1e38), rng.normal(size=(4, 50, 3)) * 1e37]
     )
@@ -55,27 +56,29 @@ def test_conversions(gru: QuantModel, scale: tuple[float, ...], task: int) -> No
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("limit", [127, 2047, 32767])
 @pytest.mark.parametrize("features", [1, 3, 64, 600])
-def test_close_to_the_halves(kind: Any, limit: int, features: int) -> None:
+@pytest.mark.parametrize("far", [0, 100, 1 << 20, 1 << 44, 1 << 47])
+def test_close_to_the_halves(kind: Any, limit: int, features: int, far: int) -> None:
     """Products with the reciprocal decide what they can; the neighbours of every half between two integers are divided."""
     rng = np.random.default_rng(limit + features)
     for scale in (
         rng.uniform(0.001, 3, 1),
         rng.uniform(0.001, 3, features),
         np.array([2.0**-140]),
-        np.array([2.0**90]),
+        np.array([2.0**70]),
     ):
-        whole = rng.integers(-limit - 3, limit + 3, (40, features))
+        fmt = TensorFormat(features, True, 16, tuple(scale.tolist()), limit, (far - features,) if far else (0,))
+        whole = rng.integers(-limit - 3, limit + 3, (40, features)) + fmt.offset[0]
         x = np.stack([(whole + part) * scale for part in (0.5, 0.4999, 0.50001, 0.0, 0.25)]).reshape(-1, features)
         x = np.concatenate(
             [x.astype(kind), np.nextafter(x.astype(kind), kind(0)), rng.normal(size=x.shape).astype(kind)]
         )
         out = np.empty(x.shape, np.int16)
-        assert quantize_rows(scale, limit, x, out, 0, len(x)) == 0
-        np.testing.assert_array_equal(out, to_integers(x.astype(np.float64), scale, limit))
+        assert quantize_rows(fmt, x, out, 0, len(x)) == 0
+        np.testing.assert_array_equal(out, to_integers(x.astype(np.float64), scale, limit, fmt.offset[0]))
         for first in range(5):
             out[:] = 0
-            quantize_rows(scale, limit, x, out, first, 2 * first)
-            want = to_integers(x[first : 2 * first].astype(np.float64), scale, limit)
+            quantize_rows(fmt, x, out, first, 2 * first)
+            want = to_integers(x[first : 2 * first].astype(np.float64), scale, limit, fmt.offset[0])
             np.testing.assert_array_equal(out[first : 2 * first], want)
             assert not out[:first].any()
             assert not out[2 * first :].any()
@@ -92,4 +95,5 @@ def test_values_out_of_range_are_counted(kind: Any, bad: float, limit: int) -> N
                 x = np.zeros((7, features), kind)
                 x[row, -1] = kind(bad) if np.isfinite(bad) and kind is np.float64 else kind(np.copysign(np.inf, bad))
                 x[row, -1] = np.nan if np.isnan(bad) else x[row, -1]
-                assert quantize_rows(scale, limit, x, np.empty(x.shape, np.int16), 0, 7) == 1
+                fmt = TensorFormat(features, True, 16, tuple(scale.tolist()), limit)
+                assert quantize_rows(fmt, x, np.empty(x.shape, np.int16), 0, 7) == 1

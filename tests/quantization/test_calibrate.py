@@ -32,6 +32,7 @@ def test_no_value_is_lost(name: str) -> None:
     h = histogram(values)
     assert h.counts.sum() == 20000
     assert h.largest[0] == np.abs(values).max()
+    assert (h.least[0], h.greatest[0]) == (values.min(), values.max())
     assert h.top[0] > h.largest[0]
     edges = np.arange(BINS + 1) / BINS * h.top[0]
     want, _ = np.histogram(np.abs(values), edges)

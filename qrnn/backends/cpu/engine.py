@@ -63,25 +63,24 @@ class CpuEngine(Engine):
         out = np.empty(x.shape, np.int16)
 
         def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
-            return self.tasks.call(
-                "boundary", "quantize", control, *arrays, scaling(fmt.scales, fmt.limit, x.dtype), fmt.limit
-            )
+            return self.tasks.call("boundary", "quantize", control, *arrays, scaling(fmt, x.dtype), fmt.limit)
 
-        how = Reused(("quantize", fmt.scale, fmt.limit, x.dtype.char), make, 1)
+        how = Reused(("quantize", fmt.scale, fmt.offset, fmt.limit, x.dtype.char), make, 1)
         self.tasks.in_tasks((x, out), how, x.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(values.shape)
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
         """Return the real values of integers; see `Engine.dequantize`."""
-        if len(fmt.scale) > 1:
+        scales, offsets = fmt.scales_and_offsets
+        if len(scales) > 1:
             return super().dequantize(q, fmt)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
         out = np.empty(flat.shape)
 
         def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
-            return self.tasks.call("boundary", "dequantize_whole", control, *arrays, fmt.scales)
+            return self.tasks.call("boundary", "dequantize_whole", control, *arrays, scales, offsets)
 
-        how = Reused(("dequantize", fmt.scale, q.dtype.char), make, 1)
+        how = Reused(("dequantize", fmt.scale, fmt.offset, q.dtype.char), make, 1)
         self.tasks.in_tasks((out, flat), how, flat.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(q.shape)
 

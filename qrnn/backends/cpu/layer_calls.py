@@ -47,8 +47,9 @@ class LayerCalls(ABC):
         if values.dtype == np.int64:
             return self.tasks.call("boundary", "check_tokens", place, values, given.vocabulary)
         fmt = self.model.tensors[name]
-        factors = scaling(fmt.scales, fmt.limit, values.dtype)
-        return self.tasks.call("boundary", "quantize", place, values, self.tensors[name], factors, fmt.limit)
+        return self.tasks.call(
+            "boundary", "quantize", place, values, self.tensors[name], scaling(fmt, values.dtype), fmt.limit
+        )
 
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts."""
@@ -56,12 +57,12 @@ class LayerCalls(ABC):
         calls, whole = [], self.model.whole_tensor(output)
         place, out = self.place(output.has_time), self.rows.outputs[name]
         for tensor, indices, positions in output.parts:
-            scale, q = self.model.tensors[tensor].scales, self.tensors[tensor]
-            if tensor == whole and len(scale) == 1:
-                calls.append(self.tasks.call("boundary", "dequantize_whole", place, out, q, scale))
+            numbers, q = self.model.tensors[tensor].scales_and_offsets, self.tensors[tensor]
+            if tensor == whole and len(numbers[0]) == 1:
+                calls.append(self.tasks.call("boundary", "dequantize_whole", place, out, q, *numbers))
                 continue
             which = as_int64(indices), as_int64(positions)
-            calls.append(self.tasks.call("boundary", "dequantize", place, out, q, scale, *which))
+            calls.append(self.tasks.call("boundary", "dequantize", place, out, q, *numbers, *which))
         return calls
 
 

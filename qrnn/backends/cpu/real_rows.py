@@ -20,11 +20,11 @@ STRETCH = 256
 
 
 @jit
-def _nearly(x: Any, factor: Any, numbers: Any, out: Any) -> bool:
-    """Write out[k] = clamp(floor(x[k] · factor[k] + 1/2), ±limit), and return whether all values are sure.
+def _nearly(x: Any, factor: Any, offset: Any, numbers: Any, out: Any) -> bool:
+    """Write out[k] = clamp(floor(x[k] · factor[k] + 1/2) - offset[k], ±limit), and return whether all values are sure.
 
     A value is sure within ``sure`` < 1/2 of the middle between two whole numbers; infinities, NaN and what is too large to have a fraction are
-    not. factor [1] or [F]; numbers (limit, 1/2, sure), of the type that is computed in.
+    not. factor and offset both [1] or both [F]; numbers (limit, 1/2, sure); all of the type that is computed in.
     """
     limit, half, sure = numbers[0], numbers[1], numbers[2]
     unsure = False
@@ -32,18 +32,20 @@ def _nearly(x: Any, factor: Any, numbers: Any, out: Any) -> bool:
         u = x[k] * (factor[0] if factor.shape[0] == 1 else factor[k]) + half
         v = np.floor(u)
         unsure |= not abs(u - v - half) < sure
+        v -= offset[0] if factor.shape[0] == 1 else offset[k]
         low = v if v > -limit else -limit
         out[k] = np.int16(low if low < limit else limit)
     return not unsure
 
 
 @jit
-def _exactly(x: Any, scale: Any, limit: int, out: Any) -> int:
+def _exactly(x: Any, scale: Any, offset: Any, limit: int, out: Any) -> int:
     """`to_integers`; how many values are not finite or not of float32's range."""
     bad = 0
     for k in range(x.shape[0]):
         bad += not abs(x[k]) <= FLOAT32_MAX
-        out[k] = np.int16(to_integers(x[k], scale[0] if scale.shape[0] == 1 else scale[k], limit))
+        j = 0 if scale.shape[0] == 1 else k
+        out[k] = np.int16(to_integers(x[k], scale[j], limit, offset[j]))
     return bad
 
 
@@ -53,13 +55,13 @@ def quantize_rows(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) 
 
     ``scaling``: `qrnn.backends.cpu.scales.scaling`.
     """
-    scale, factor, numbers = scaling
+    scale, offset, factor, near_offset, numbers = scaling
     F = x.shape[1]
     flat, flat_out = elements(x, m0 * F, m1 * F), elements(out, m0 * F, m1 * F)
     step = STRETCH if scale.shape[0] == 1 else F
     bad = 0
     for first in range(0, flat.shape[0], step):
         part, to = flat[first : first + step], flat_out[first : first + step]
-        if not _nearly(part, factor, numbers, to):
-            bad += _exactly(part, scale, limit, to)
+        if not _nearly(part, factor, near_offset, numbers, to):
+            bad += _exactly(part, scale, offset, limit, to)
     return bad

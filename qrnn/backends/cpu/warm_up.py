@@ -52,6 +52,7 @@ def _padded(engine: LayerRunner) -> Iterator[Call]:
         for tensor, _, _ in output.parts:
             fmt = model.tensors[tensor]
             kind = np.int32 if tensor in cells else np.int16
-            if len(fmt.scale) == 1:
+            numbers = fmt.scales_and_offsets
+            if len(numbers[0]) == 1:
                 rows = np.zeros((1, fmt.features)), np.zeros((1, fmt.features), kind)
-                yield engine.tasks.call("boundary", "dequantize_whole", place, *rows, fmt.scales)
+                yield engine.tasks.call("boundary", "dequantize_whole", place, *rows, *numbers)

@@ -233,7 +233,7 @@ def quantized(model: DeviceModel, given: Mapping[str, Any], counts: Any) -> dict
             fmt, lead = model.model.tensors[name], tuple(x.shape[: 2 if graph_input.has_time else 1])
             out = device_array((*lead, graph_input.features), np.int16)
             flat = x.reshape(x.size // graph_input.features, graph_input.features)
-            for_each(elements.quantize, x.size, model.scales(name), fmt.limit, flat, rows(out), count)
+            for_each(elements.quantize, x.size, *model.scales_and_offsets(name), fmt.limit, flat, rows(out), count)
         integers[name] = out
     return integers
 
@@ -264,8 +264,8 @@ def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
             q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
             ends = run.lengths[name].device if output.has_time else model.no_lengths
             for_each(
-                elements.write_output, q.shape[0] * len(indices), q, model.scales(name), *model.places(output, number),
-                ends, steps, out,
+                elements.write_output, q.shape[0] * len(indices), q, *model.scales_and_offsets(name),
+                *model.places(output, number), ends, steps, out,
             )  # fmt: skip
         if one_step and output.has_time:
             lead = lead[:1]

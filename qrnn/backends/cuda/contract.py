@@ -64,8 +64,8 @@ else:
     from numba.cuda import libdevice
 
     @cuda.jit(device=True)
-    def to_integers(value: Any, scale: Any, limit: Any) -> Any:
+    def to_integers(value: Any, scale: Any, limit: Any, offset: Any) -> Any:
         """Return `qrnn.model.boundary.to_integers` of one float64: NumPy's floor does not exist on the device, its IEEE operations do."""
-        return min(max(libdevice.floor(value / scale + 0.5), -limit), limit)
+        return min(max(libdevice.floor(value / scale + 0.5) - offset, -limit), limit)
 
     to_reals = cuda.jit(device=True)(boundary.to_reals)

@@ -67,14 +67,15 @@ def copy_columns(x: Any, x_column: Any, out: Any, out_column: Any, width: Any) -
 
 
 @kernel(THREADS)
-def quantize(scale: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
+def quantize(scale: Any, offset: Any, limit: Any, x: Any, out: Any, refused: Any) -> None:
     """Write real x [M, F], of any floating or integer type and strides, as int16; refused[0] counts values that are no finite float32."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         m, k = i // out.shape[1], i % out.shape[1]
         value = float(x[m, k])
         if abs(value) <= LARGEST:
-            out[m, k] = int64(to_integers(value, scale[k if scale.shape[0] > 1 else 0], limit))
+            f = k if scale.shape[0] > 1 else 0
+            out[m, k] = int64(to_integers(value, scale[f], limit, offset[f]))
         else:
             out[m, k] = 0
             cuda.atomic.add(refused, 0, 1)
@@ -102,17 +103,20 @@ def check_tokens(vocabulary: Any, x: Any, out: Any, refused: Any) -> None:
 
 
 @kernel(THREADS)
-def write_output(q: Any, scale: Any, indices: Any, positions: Any, lengths: Any, steps: Any, out: Any) -> None:
-    """Set out[m, positions[k]] = q[m, indices[k]] · scale, float64, and zero past a sequence's length.
+def write_output(
+    q: Any, scale: Any, offset: Any, indices: Any, positions: Any, lengths: Any, steps: Any, out: Any
+) -> None:
+    """Set out[m, positions[k]] = (q[m, indices[k]] + offset) · scale, float64, and zero past a sequence's length.
 
-    ``steps`` is the number of rows of each sequence, 0 without time.
+    ``scale`` and ``offset`` are both [1] or both [F]. ``steps`` is the number of rows of each sequence, 0 without time.
     """
     i = cuda.grid(1)
     width = indices.shape[0]
     if i < q.shape[0] * width:
         m, k = i // width, i % width
         f = indices[k]
-        value = to_reals(float(q[m, f]), scale[f if scale.shape[0] > 1 else 0])
+        s = f if scale.shape[0] > 1 else 0
+        value = to_reals(float(q[m, f]), scale[s], offset[s])
         if steps > 0 and m % steps >= lengths[m // steps]:
             value = 0.0
         out[m, positions[k]] = value

@@ -62,9 +62,10 @@ class DeviceModel:
         """Return the device and the tuning that layers run by."""
         return Setting(self.device, self.tuning)
 
-    def scales(self, name: str) -> Any:
-        """Return a tensor's scales, [1] or [F] float64."""
-        return self._uploaded(("scales", name), lambda: self.model.tensors[name].scales)
+    def scales_and_offsets(self, name: str) -> tuple[Any, Any]:
+        """Return a tensor's scales and offsets, float64, both [1] or both [F]."""
+        scales, offsets = self.model.tensors[name].scales_and_offsets
+        return self._uploaded(("scales", name), lambda: scales), self._uploaded(("offsets", name), lambda: offsets)
 
     def places(self, output: GraphOutput, number: int) -> tuple[Any, Any]:
         """Return the indices and positions of a part of a graph output."""

@@ -26,18 +26,19 @@ def check_tokens(place: Any, tokens: Any, vocabulary: int) -> None:
 
 
 @jit
-def dequantize_whole(place: Any, out: Any, q: Any, scale: Any) -> None:
-    """out[m] = q[m] · scale[0], which is exact for a power of two."""
-    one = scale[0]
+def dequantize_whole(place: Any, out: Any, q: Any, scale: Any, offset: Any) -> None:
+    """out[m] = (q[m] + offset[0]) · scale[0], which is exact for a power of two."""
+    one, plus = scale[0], offset[0]
     for m in range(place[FIRST], place[LAST]):
         for k in range(q.shape[1]):
-            out[m, k] = to_reals(q[m, k], one)
+            out[m, k] = to_reals(q[m, k], one, plus)
 
 
 @jit
-def dequantize(place: Any, out: Any, q: Any, scale: Any, indices: Any, positions: Any) -> None:
-    """out[m, positions[j]] = q[m, indices[j]] · scale; scale [1], or one for each feature of q."""
+def dequantize(place: Any, out: Any, q: Any, scale: Any, offset: Any, indices: Any, positions: Any) -> None:
+    """out[m, positions[j]] = (q[m, indices[j]] + offset) · scale; both [1], or one for each feature of q."""
     for m in range(place[FIRST], place[LAST]):
         for j in range(indices.shape[0]):
             k = indices[j]
-            out[m, positions[j]] = to_reals(q[m, k], scale[k if scale.shape[0] > 1 else 0])
+            f = k if scale.shape[0] > 1 else 0
+            out[m, positions[j]] = to_reals(q[m, k], scale[f], offset[f])
