@@ -173,7 +173,11 @@ def choose_input_schemes(
     for name in names:
         measured: dict[InputScheme, dict[str, float]] = {}
         for candidate in _CANDIDATES:
-            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16-per-feature"), **chosen, name: candidate}
+            trial_schemes: dict[str, InputScheme] = {
+                **dict.fromkeys(names, "16-per-feature"),
+                **chosen,
+                name: candidate,
+            }
             session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
             got = session.run_batch(trial)[0].outputs
             measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
@@ -182,8 +186,7 @@ def choose_input_schemes(
         chosen[name] = next(
             c
             for c in _CANDIDATES
-            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want)
-            or c == _CANDIDATES[-1]
+            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == _CANDIDATES[-1]
         )
         worst = {c: min(m.values()) for c, m in measured.items()}
         listed = ", ".join(f"{c}: {db:.1f} dB" for c, db in worst.items())

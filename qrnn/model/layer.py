@@ -61,6 +61,12 @@ class GraphLayer:
         """Return the names of the tensors that the layer writes."""
         return (self.output,)
 
+    folds_offset: ClassVar[bool] = False
+    """Whether the layer may read a tensor whose integer 0 is not the real 0, since its biases hold what its weights make of the offset.
+
+    A layer that pads with zeros, or that reads its input otherwise than by a matrix, may not.
+    """
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given
@@ -127,6 +133,12 @@ class Layer(GraphLayer, ABC):
     def with_input_divided(self, scale: FloatArray) -> Self:
         """Return the layer that gives the same output for x · ``scale`` [F] as this one for x, for a layer with `input_weights`."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no matrix that multiplies its input")
+
+    def with_input_shifted(self, by: FloatArray) -> Self:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [F], for a layer with `folds_offset`."""
+        raise NotImplementedError(
+            f"a layer of kind {type(self).__name__} has no bias that an offset of its input folds into"
+        )
 
     def with_output_scaled(self, scale: FloatArray) -> Self | None:
         """Return the layer that writes y · ``scale`` [F] instead of y; None where a scale cannot become a part of its weights."""

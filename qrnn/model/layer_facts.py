@@ -66,11 +66,13 @@ Chosen = Collection[Part]
 class StandIns:
     """What the integers of chosen parts do to the numbers of a run in float64, by the names of `Equations`.
 
-    ``operands`` maps a reader to (real value of one unit, limit); ``functions`` maps a name to (integer function, whether it computes
+    ``operands`` maps a reader to (real value of one unit, limit), and ``offsets`` a reader of a tensor with an offset to that, in units;
+    ``functions`` maps a name to (integer function, whether it computes
     1 - f); ``states`` maps a name to (fraction bits, limit); ``tensors`` names those that are kept as integers.
     """
 
     operands: dict[str, tuple[FloatArray, int]] = field(default_factory=dict)
+    offsets: dict[str, FloatArray] = field(default_factory=dict)
     functions: dict[str, tuple[GateFunction, bool]] = field(default_factory=dict)
     states: dict[str, tuple[int | Int64Array, int]] = field(default_factory=dict)
     tensors: set[str] = field(default_factory=set)

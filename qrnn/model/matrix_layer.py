@@ -163,22 +163,26 @@ class QuantMatrixLayer(QuantLayer):
         found = super().stand_ins(chosen, tensors)
         if Part(self.name, "x operand") in chosen:
             found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
+            if tensors[self.input].has_offset:
+                found.offsets[f"{self.name}.x"] = tensors[self.input].scales_and_offsets[1]
         return found
 
     def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
         """Return the float layer with the chosen weights and biases as their integers stand for them."""
         (found,) = self.matrices()
+        offset = tensors[self.input].real_offsets
+        if offset.any():  # the integers' biases are those of x without its offset
+            real = real.with_input_shifted(offset)
         if found.part in chosen:
-            unit, columns = self._unit(tensors), self.matrix.weight.shape[1]
-            units = np.tile(unit, columns // len(unit) if len(unit) > 1 else 1)
+            units = np.resize(self._unit(tensors), self.matrix.weight.shape[1])
             real = replace(real, weight=real.of_columns(self.matrix.weight * found.row_scale[:, None] / units))
         if Part(self.name, "biases") in chosen:
             real = replace(real, bias=self.matrix.bias * found.row_scale)
-        return real
+        return real.with_input_shifted(-offset) if offset.any() else real
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
         """Return the real value of one operand unit, [1] or [F]."""
-        return tensors[self.input].scales * 2.0**self.operand.shift
+        return tensors[self.input].scales_and_offsets[0] * 2.0**self.operand.shift
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding of each sum, and the limit of the operand."""

@@ -384,6 +384,12 @@ class TensorFormat:
         """Return whether an integer 0 of the tensor is not the real number 0."""
         return self.offset != (0,)
 
+    @property
+    def real_offsets(self) -> FloatArray:
+        """Return what an integer 0 of each feature is worth, [F]."""
+        scales, offsets = self.scales_and_offsets
+        return np.broadcast_to(scales * offsets, self.features)
+
     @cached_property
     def scales_and_offsets(self) -> tuple[FloatArray, FloatArray]:
         """Return ``scale`` and ``offset`` as float64 arrays of equal length, both [1] or both [F]."""

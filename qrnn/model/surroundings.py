@@ -149,7 +149,7 @@ class Plan(InputRanges, Protocol):
         """Return the real value of one operand unit of a tensor, [1] or [F]."""
 
     def fold(self, tensor: str, weight: FloatArray) -> FloatArray:
-        """Return weight · (the real value of a tensor's offset), [R], of weight [R, F]: the matrix that reads the integers adds it to its bias."""
+        """Return weight [R, F] · (the real value of a tensor's offset), [R]: the matrix that reads the integers adds it to its bias."""
 
     def largest_bias(self, weight: FloatArray) -> FloatArray:
         """Return the largest bias of each row, [R], for which its weights keep their step."""

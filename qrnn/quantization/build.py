@@ -251,11 +251,9 @@ class Builder:
         return self.tensors[name].scales * 2.0**operand.shift
 
     def fold(self, name: str, weight: FloatArray) -> FloatArray:
-        """Return what ``weight`` [R, F] gives for the offset of tensor ``name``, [R]: the matrix that reads its integers adds it to its bias."""
-        scales, offsets = self.tensors[name].scales_and_offsets
-        if not offsets.any():
-            return np.zeros(len(weight))
-        folded: FloatArray = weight @ np.broadcast_to(scales * offsets, weight.shape[1])
+        """Return what ``weight`` [R, F] gives for the offset of tensor ``name``, [R]: the matrix that reads its integers adds it to the bias."""
+        fmt = self.tensors[name]
+        folded: FloatArray = weight @ fmt.real_offsets if fmt.has_offset else np.zeros(len(weight))
         return folded
 
     def largest_bias(self, weight: FloatArray) -> FloatArray:

@@ -52,8 +52,8 @@ class Histogram:
     def threshold(self, calibrator: str, limit: int) -> FloatArray:
         """Return the largest magnitude of each feature, [F], that integers within ±limit should represent.
 
-        robust and minmax take the largest value seen (of data that `qrnn.quantization.source_checks` has cut for robust); percentile the upper edge of the bin that holds the 99.99th percentile; mse the clip that
-        minimizes rounding plus clipping error over the histogram.
+        robust and minmax take the largest value seen (of data that `qrnn.quantization.source_checks` has cut for robust); percentile the upper
+        edge of the bin that holds the 99.99th percentile; mse the clip that minimizes rounding plus clipping error over the histogram.
         """
         if calibrator in ("robust", "minmax"):
             return self.largest.copy()

@@ -78,9 +78,9 @@ def input_span(values: SourceValues, scheme: InputScheme, calibrator: str, offse
 def _living(span: Span, largest: FloatArray, weights: FloatArray) -> FloatArray:
     """Return a range for each feature that has one value only in calibration, [F].
 
-    It is the range with which the feature's largest product with a weight is that of the middle one of the others: then the feature's column is no
-    larger than theirs, and the rows of weights keep their steps for the others. A feature that is not zero has no wider range than down to zero.
-    A range about zero covers the value.
+    It is the range with which the feature's largest product with a weight is that of the middle one of the others: then the feature's column
+    is no larger than theirs, and the rows of weights keep their steps for the others. A feature that is not zero has no wider range than down
+    to zero. A range about zero covers the value.
     """
     alive = ~span.dead & (span.half > 0.0)
     others = np.median(span.half[alive]) if alive.any() else 1.0

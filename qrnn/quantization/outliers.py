@@ -6,6 +6,8 @@ all the rest. A real tail is different: its values become rarer little by little
 - it and those further out are few: at most one in `ONE_IN`, or a single one where there are `LEAST` values or more;
 - there is a gap: it lies `GAP` times as far from the median as the next one further in;
 - the gap costs the others something: with sixteen bits up to the outlier, their rounding lies less than `NEEDED_DB` below what they vary by.
+  Where `SPARSE` of all values are one and the same number, which every range holds exactly, it costs nothing: a pixel at an image's margin
+  has few values that are not 0, and they are what it has to say.
 
 So a heavy tail is clipped only where it has such a gap *and* sixteen bits are too few for it. Where data have the gap and the cost, but too
 many values lie beyond it or too few values are known at all, nothing is left out, and a warning says that the data cannot tell.
@@ -36,6 +38,9 @@ NEEDED_DB = 60.0
 
 Rounded weights of eight bits alone leave 40 to 50 dB.
 """
+
+SPARSE = 0.9
+"""The part of a feature's values that are its median exactly, from which on the others are not outliers but all that it has to say."""
 
 _STEPS = 32767 * np.sqrt(12.0)
 """The largest distance over the deviation of its rounding, for sixteen bits."""
@@ -74,9 +79,10 @@ def find_gaps(values: FloatArray) -> list[Gap]:
     few = max(count // ONE_IN, 1 if count >= LEAST else 0)
     most = max(few, min(count // 100, 1000), 1)
     distance = np.abs(values - np.median(values, axis=0))
+    dense = (distance == 0.0).mean(axis=0) < SPARSE
     far = np.sort(np.partition(distance, count - most - 1, axis=0)[count - most - 1 :], axis=0)[::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        wide = (far[:-1] >= GAP * far[1:]) & (far[1:] > 0.0)
+        wide = (far[:-1] >= GAP * far[1:]) & (far[1:] > 0.0) & dense
     found = []
     for feature in np.nonzero(wide.any(axis=0))[0]:
         for k in (np.nonzero(wide[:, feature])[0] + 1)[::-1]:  # k values lie beyond; the innermost gap first

@@ -10,7 +10,7 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.calibrate import real_rows
-from qrnn.quantization.outliers import find_gaps
+from qrnn.quantization.outliers import Gap, find_gaps
 
 
 class CalibrationWarning(UserWarning):
@@ -39,16 +39,17 @@ def checked_calibration(model: FloatModel, batch: Batch, calibrator: str) -> Che
             continue
         said += _of_constants(name, rows)
         low, high = np.full(rows.shape[1], -np.inf), np.full(rows.shape[1], np.inf)
+        found: dict[str, list[Gap]] = {}
         for gap in find_gaps(rows):
-            cut = gap.rare and calibrator == "robust"
-            if cut:
+            if gap.rare and calibrator == "robust":
                 low[gap.feature], high[gap.feature] = gap.low, gap.high
                 done = "left out of the ranges: such values are clipped (--calibrator minmax keeps them)"
             elif gap.rare:
                 done = f"kept by --calibrator {calibrator}; all other values have few steps left"
             else:
                 done = "kept, since the data cannot tell whether they are outliers; remove them if the model will not see such values"
-            said.append(f"input {name!r}, {gap}: {done}")
+            found.setdefault(done, []).append(gap)
+        said += [f"input {name!r}: {_listed([str(g) for g in gaps], '; ')}: {done}" for done, gaps in found.items()]
         if np.isfinite(low).any():
             features[name] = np.clip(values, low, high)
     return CheckedCalibration(replace(batch, features=features), tuple(said))
@@ -66,13 +67,18 @@ def _of_constants(name: str, rows: FloatArray) -> list[str]:
     dead = np.nonzero(low == high)[0]
     if not len(dead) or len(rows) < 2:
         return []
-    named = [f"{feature} ({low[feature]:.6g})" for feature in dead[:MOST_NAMED]]
-    more = f" and {len(dead) - MOST_NAMED} more" if len(dead) > MOST_NAMED else ""
+    named = _listed([f"{feature} ({low[feature]:.6g})" for feature in dead], ", ")
     which = "feature" if len(dead) == 1 else "features"
     return [
-        f"input {name!r}: {which} {', '.join(named)}{more} always had one value in calibration; the range is a guess from the weights and that "
+        f"input {name!r}: {which} {named} always had one value in calibration; the range is a guess from the weights and that "
         "value, so calibrate on data in which it varies if it ever does"
     ]
+
+
+def _listed(texts: list[str], separator: str) -> str:
+    """Return the first `MOST_NAMED` of ``texts``, and how many more there are."""
+    more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+    return separator.join(texts[:MOST_NAMED]) + more
 
 
 def decisions(warnings: tuple[str, ...]) -> list[str]:

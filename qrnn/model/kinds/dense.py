@@ -15,6 +15,8 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 class Dense(MatrixLayer):
     """Compute y = weight · x + bias over the last axis; weight [O, F], bias [O]."""
 
+    folds_offset = True
+
     def equation(self, run: Equations) -> None:
         """Compute weight · x + bias in float64."""
         run.write(self.output, self.read_operand(run) @ self.weight.T + self.bias)
@@ -22,6 +24,10 @@ class Dense(MatrixLayer):
     def with_input_divided(self, scale: FloatArray) -> Dense:
         """Return the layer that gives the same output for x · ``scale`` [F]: its weights are divided by ``scale``."""
         return replace(self, weight=self.weight / scale)
+
+    def with_input_shifted(self, by: FloatArray) -> Dense:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [F]: its bias has weight · ``by`` more."""
+        return replace(self, bias=self.bias + self.weight @ by)
 
     def quantize(self, plan: Plan) -> QuantDense:
         """Make the integer matrix and the integer layer."""
@@ -58,6 +64,8 @@ def dense_rows(contract: Any) -> Loop:
 @dataclass(frozen=True)
 class QuantDense(QuantMatrixLayer):
     """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+
+    folds_offset = True
 
     def check(self, checks: Checks) -> None:
         """Refuse an input that does not have one feature per column, and an output that does not have one feature per row."""

@@ -141,6 +141,7 @@ class RecurrentDefinition(RecurrentNames, Layer):
     """
 
     keeps_state: ClassVar[bool] = True
+    folds_offset = True
 
     name: str
     cell: CellKind

@@ -45,6 +45,11 @@ class Recurrent(RecurrentDefinition):
             directions.append(changed)
         return replace(self, directions=tuple(directions))
 
+    def with_input_shifted(self, by: FloatArray) -> Recurrent:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [I]: each bias_ih has weight_ih · ``by`` more."""
+        shifted = (replace(d, bias_ih=d.bias_ih + d.weight_ih @ by) for d in self.directions)
+        return replace(self, directions=tuple(shifted))
+
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:
         """Return the weight_ih of each direction, [G·H, I]."""

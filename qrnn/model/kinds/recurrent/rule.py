@@ -316,8 +316,8 @@ def _split_bias(
         return total, np.zeros_like(total)
     most_ih, most_hh = plan.largest_bias(weight_ih), plan.largest_bias(weight_hh)
     to_ih, most = most_ih <= most_hh, np.minimum(most_ih, most_hh)
-    first = np.clip(total, -most, most)
-    bias_ih, bias_hh = np.where(to_ih, first, total - first), np.where(to_ih, total - first, first)
+    finer = np.clip(total, -most, most)
+    bias_ih, bias_hh = np.where(to_ih, finer, total - finer), np.where(to_ih, total - finer, finer)
     for gate in layer.declaration.apart(layer):
         first = layer.gates.index(gate) * layer.hidden_size
         rows = slice(first, first + layer.hidden_size)
