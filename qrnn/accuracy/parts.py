@@ -36,7 +36,6 @@ class Integers(Substitutes):
         for layer in model.layers:
             own = layer.stand_ins(self.parts, model.tensors)
             self._stand_ins.operands |= own.operands
-            self._stand_ins.offsets |= own.offsets
             self._stand_ins.functions |= own.functions
             self._stand_ins.states |= own.states
             self._stand_ins.tensors |= own.tensors
@@ -56,10 +55,8 @@ class Integers(Substitutes):
         """Return a matrix operand's values, rounded where it is one of the parts."""
         if reader not in self._stand_ins.operands:
             return values
-        unit, limit = self._stand_ins.operands[reader]
-        offset = self._stand_ins.offsets.get(reader, 0.0)
-        rounded: FloatArray = to_reals(to_integers(values, unit, limit, offset), unit, offset)
-        return rounded
+        unit, limit, zero = self._stand_ins.operands[reader]
+        return _rounded(values - zero, unit, limit) + zero
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
         """Return a gate's value, computed by its integer function where that is one of the parts."""

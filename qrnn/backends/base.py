@@ -76,9 +76,11 @@ def given_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArr
     return {i.name: by_axis[i.axis] if i.has_time else ones for i in model.inputs}
 
 
-def stepped(x: npt.NDArray[Any], lengths: IndexArray) -> npt.NDArray[Any]:
-    """Return x [N, F] with zeros for sequences of no steps, as a graph reads their last value, while their state stays as it is."""
-    return x if shortest(lengths) > 0 else np.where(lengths[:, None] > 0, x, x.dtype.type(0))
+def stepped(x: npt.NDArray[Any], lengths: IndexArray, zero: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+    """Return x [N, F] with ``zero`` [F] for sequences of no steps, as a graph reads their last value, while their state stays as it is."""
+    if shortest(lengths) > 0:
+        return x
+    return np.where(lengths[:, None] > 0, x, x.dtype.type(0) if zero is None else zero)
 
 
 class ModelRows(ABC):
@@ -370,7 +372,8 @@ class Engine(ABC):
             else:
                 x = tensors[read]
                 last = x[np.arange(len(x)), np.maximum(ran[read], 1) - 1]
-                tensors[layer.output], ran[layer.output] = stepped(last, ran[read]), np.minimum(ran[read], 1)
+                zero = model.tensors[layer.output].nearest_zero
+                tensors[layer.output], ran[layer.output] = stepped(last, ran[read], zero), np.minimum(ran[read], 1)
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
 
     def _by_rows(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> Int16Array:

@@ -18,7 +18,7 @@ from qrnn.errors import ModelFileError
 from qrnn.model.formats import fraction_bits_of
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Reading
-from qrnn.model.parts import CELL_MAX, STATE_MAX, Operand, TensorFormat
+from qrnn.model.parts import CELL_MAX, INT32_MAX, STATE_MAX, Operand, TensorFormat
 from qrnn.model.quant_graph import QuantGraph
 
 
@@ -83,7 +83,7 @@ class LayerChecks:
         """Refuse a layer that reads or writes a tensor in another format than the tensor has."""
         for reading in layer.readings():
             self.check_reading(reading)
-            if self.tensors[reading.tensor].has_offset and not layer.folds_offset:
+            if self.tensors[reading.tensor].has_offset and not (layer.folds_offset or layer.carries_offset):
                 self.fail(
                     f"reads {reading.tensor!r}, which is {_text(self.tensors[reading.tensor])}, expected no offset"
                 )
@@ -92,7 +92,14 @@ class LayerChecks:
             fmt = self.tensors[name]
             bits = 32 if written.limit == CELL_MAX else 16
             scale = (2.0**-written.frac,)
-            _expect(self.where, name, fmt, TensorFormat(fmt.features, fmt.has_time, bits, scale, written.limit))
+            if max(map(abs, written.offset)) > INT32_MAX:
+                self.fail(f"the offset of {name!r} is beyond ±{INT32_MAX}")
+            _expect(
+                self.where,
+                name,
+                fmt,
+                TensorFormat(fmt.features, fmt.has_time, bits, scale, written.limit, written.offset),
+            )
 
 
 def check_formats(model: QuantGraph) -> None:

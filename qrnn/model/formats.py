@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.layer import Layer
-from qrnn.model.parts import TensorFormat
+from qrnn.model.parts import INT32_MAX, TensorFormat
 from qrnn.model.surroundings import Plan
 
 
@@ -37,3 +39,34 @@ def output_frac(plan: Plan, tensor: str) -> tuple[int, str]:
     largest = plan.largest(tensor)
     least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
     return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
+
+
+OFFSET_HEADROOM = 4.0
+"""Room about the middle of the values seen, as a multiple of their distance from it, where the format has an offset. It is twice the room of
+a format without one, so that a format gives up no room that a later value is likely to need."""
+
+
+class OutputFormat(NamedTuple):
+    """The fraction bits and the offset of what a layer with a bias writes, and why."""
+
+    frac: int
+    offset: int
+    reason: str
+
+
+def output_format(plan: Plan, tensor: str) -> OutputFormat:
+    """Return the fraction bits of `output_frac` and no offset, or those about the middle of the values that calibration showed.
+
+    A tensor has an offset where that gives it at least one more fraction bit, and nothing but graph outputs reads it.
+    """
+    frac, reason = output_frac(plan, tensor)
+    if plan.only_outputs_read(tensor):
+        low, high = plan.span(tensor)
+        middle, half = (low + high) / 2, (high - low) / 2
+        finer = fraction_bits(half, least=Layer.least_frac, headroom=OFFSET_HEADROOM) if half > 0.0 else frac
+        while finer > frac and abs(middle) * 2.0**finer > INT32_MAX:
+            finer -= 1
+        if finer > frac:
+            offset = int(round_half_up(middle * 2.0**finer))
+            return OutputFormat(finer, offset, f"{low:.6g} ≤ y ≤ {high:.6g} in calibration, with the offset {offset}")
+    return OutputFormat(frac, 0, reason)

@@ -67,6 +67,9 @@ class GraphLayer:
     A layer that pads with zeros, or that reads its input otherwise than by a matrix, may not.
     """
 
+    carries_offset: ClassVar[bool] = False
+    """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given

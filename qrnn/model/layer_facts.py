@@ -34,10 +34,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Written:
-    """A fixed-point tensor as a layer writes it: with ``frac`` fraction bits, within ±limit."""
+    """A fixed-point tensor as a layer writes it: with ``frac`` fraction bits, within ±limit, and with an offset or one for each feature."""
 
     frac: int
     limit: int
+    offset: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,11 @@ Chosen = Collection[Part]
 class StandIns:
     """What the integers of chosen parts do to the numbers of a run in float64, by the names of `Equations`.
 
-    ``operands`` maps a reader to (real value of one unit, limit), and ``offsets`` a reader of a tensor with an offset to that, in units;
-    ``functions`` maps a name to (integer function, whether it computes
-    1 - f); ``states`` maps a name to (fraction bits, limit); ``tensors`` names those that are kept as integers.
+    ``operands`` maps a reader to (real value of one unit, limit, real value of the integer 0); ``functions`` maps a name to (integer function,
+    whether it computes 1 - f); ``states`` maps a name to (fraction bits, limit); ``tensors`` names those that are kept as integers.
     """
 
-    operands: dict[str, tuple[FloatArray, int]] = field(default_factory=dict)
-    offsets: dict[str, FloatArray] = field(default_factory=dict)
+    operands: dict[str, tuple[FloatArray, int, FloatArray]] = field(default_factory=dict)
     functions: dict[str, tuple[GateFunction, bool]] = field(default_factory=dict)
     states: dict[str, tuple[int | Int64Array, int]] = field(default_factory=dict)
     tensors: set[str] = field(default_factory=set)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from qrnn.model.formats import output_frac
+from qrnn.model.formats import output_format
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding, StandIns, Weights, Written
 from qrnn.model.parts import (
+    LEFT_OUT,
     STATE_MAX,
     FloatArray,
     Int8Array,
@@ -73,18 +74,19 @@ class MatrixLayer(Layer):
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
-        frac, reason = output_frac(plan, self.output)
+        out = output_format(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
         weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
-        fracs = np.full(len(weight), frac, np.int64)
-        bias = self.bias + plan.fold(self.input, columns)
+        fracs = np.full(len(weight), out.frac, np.int64)
+        bias = self.bias + plan.fold(self.input, columns) - out.offset * 2.0**-out.frac
         pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit)
-        plan.decide(f"{self.output}: int16 with {frac} fraction bits ({reason})")
+        plan.decide(f"{self.output}: int16 with {out.frac} fraction bits ({out.reason})")
         plan.note_shift(self.name, pre_shift)
         plan.note_bias(f"{self.name}.weight", weight, bias)
-        plan.set_format(self.output, frac)
-        return MatrixParts(plan.matrix(weight, bias, fracs, pre_shift, operand.limit), pre_shift, operand, frac)
+        plan.set_format(self.output, out.frac, offset=(out.offset,))
+        matrix = plan.matrix(weight, bias, fracs, pre_shift, operand.limit)
+        return MatrixParts(matrix, pre_shift, operand, out.frac, out.offset)
 
 
 class MatrixNumbers(NamedTuple):
@@ -100,17 +102,21 @@ class MatrixNumbers(NamedTuple):
 
 
 class MatrixParts(NamedTuple):
-    """The integers of a matrix layer, in the order of the fields of `QuantMatrixLayer`."""
+    """The integers of a matrix layer, by the names of the fields of `QuantMatrixLayer`."""
 
     matrix: QuantMatrix
     pre_shift: Int8Array
     operand: Operand
     out_frac: int
+    out_offset: int
 
 
 @dataclass(frozen=True)
 class QuantMatrixLayer(QuantLayer):
-    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
+    """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits.
+
+    y + ``out_offset`` is what the output stands for: the bias is less by the offset.
+    """
 
     name: str
     input: str
@@ -119,6 +125,7 @@ class QuantMatrixLayer(QuantLayer):
     pre_shift: Int8Array
     operand: Operand
     out_frac: int
+    out_offset: int = field(default=0, kw_only=True, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         check_pre_shift(self.name, self.pre_shift, self.matrix.weight.shape[0])
@@ -145,8 +152,8 @@ class QuantMatrixLayer(QuantLayer):
         return (Reading(self.input, operand=self.operand),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
+        """Return that the output is int16 with out_frac fraction bits and the offset."""
+        return {self.output: Written(self.out_frac, STATE_MAX, (self.out_offset,))}
 
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return the one matrix."""
@@ -162,22 +169,20 @@ class QuantMatrixLayer(QuantLayer):
         """Add the operand, where it is chosen, to what the output does."""
         found = super().stand_ins(chosen, tensors)
         if Part(self.name, "x operand") in chosen:
-            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit
-            if tensors[self.input].has_offset:
-                found.offsets[f"{self.name}.x"] = tensors[self.input].scales_and_offsets[1]
+            found.operands[f"{self.name}.x"] = self._unit(tensors), self.operand.limit, tensors[self.input].zeros
         return found
 
     def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
         """Return the float layer with the chosen weights and biases as their integers stand for them."""
         (found,) = self.matrices()
-        offset = tensors[self.input].real_offsets
+        offset = np.resize(tensors[self.input].zeros, tensors[self.input].features)
         if offset.any():  # the integers' biases are those of x without its offset
             real = real.with_input_shifted(offset)
         if found.part in chosen:
             units = np.resize(self._unit(tensors), self.matrix.weight.shape[1])
             real = replace(real, weight=real.of_columns(self.matrix.weight * found.row_scale[:, None] / units))
         if Part(self.name, "biases") in chosen:
-            real = replace(real, bias=self.matrix.bias * found.row_scale)
+            real = replace(real, bias=self.matrix.bias * found.row_scale + self.out_offset * 2.0**-self.out_frac)
         return real.with_input_shifted(-offset) if offset.any() else real
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:

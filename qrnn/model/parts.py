@@ -347,8 +347,11 @@ class QuantInitialState:
             check_array("initial state", "indices", self.indices, np.int64, self.value.shape)
 
 
+INT32_MAX = (1 << 31) - 1
+"""The largest magnitude of the offset of a tensor that a layer writes."""
+
 OFFSET_MAX = 1 << 52
-"""The largest magnitude of a tensor's offset: float64 holds its sum with any int32 exactly."""
+"""The largest magnitude of the offset of a graph input: float64 holds its sum with any int32 exactly."""
 
 
 @dataclass(frozen=True)
@@ -384,11 +387,17 @@ class TensorFormat:
         """Return whether an integer 0 of the tensor is not the real number 0."""
         return self.offset != (0,)
 
-    @property
-    def real_offsets(self) -> FloatArray:
-        """Return what an integer 0 of each feature is worth, [F]."""
+    @cached_property
+    def zeros(self) -> FloatArray:
+        """Return the real value of the integer 0, [1] or [F]."""
         scales, offsets = self.scales_and_offsets
-        return np.broadcast_to(scales * offsets, self.features)
+        return scales * offsets
+
+    @cached_property
+    def nearest_zero(self) -> Int16Array:
+        """Return the integers next to the real 0, [F]; an offset beyond ±limit leaves none that is the real 0."""
+        integers = np.clip(-np.array(self.offset, np.int64), -self.limit, self.limit)
+        return np.ascontiguousarray(np.broadcast_to(integers.astype(np.int16), self.features))
 
     @cached_property
     def scales_and_offsets(self) -> tuple[FloatArray, FloatArray]:

@@ -82,6 +82,18 @@ class QuantGraph:
         rules = set(self.length_rules.values())
         return len(rules) <= 1 and not any(layer.by_steps for layer in self.layers)
 
+    def last_step_behind(self, tensor: str) -> str | None:
+        """Return the tensor over time whose last step ``tensor`` is, as copied by layers that carry an offset; None where it is no such copy.
+
+        Where a sequence has no steps, it is the real 0, which the integers of a tensor with an offset may not hold.
+        """
+        writer = next((layer for layer in self.layers if tensor in layer.outputs), None)
+        if writer is None or not writer.carries_offset or len(writer.inputs) > 1:
+            return None
+        source = writer.inputs[0]
+        copies_last = self.tensors[source].has_time and not self.tensors[tensor].has_time
+        return source if copies_last else self.last_step_behind(source)
+
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return every matrix of every layer."""

@@ -95,6 +95,15 @@ class Plan(InputRanges, Protocol):
     def is_output(self, tensor: str) -> bool:
         """Return whether a graph output reads a tensor."""
 
+    def only_outputs_read(self, tensor: str) -> bool:
+        """Return whether graph outputs read a tensor, itself or as a layer copies it to another one, and nothing else does."""
+
+    def offset(self, tensor: str) -> tuple[int, ...]:
+        """Return the offset of a tensor, or one for each feature; (0,) where it has none."""
+
+    def span(self, tensor: str) -> tuple[float, float]:
+        """Return the least and the greatest value that a tensor had in calibration."""
+
     def largest(self, quantity: str) -> float:
         """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
 
@@ -107,8 +116,8 @@ class Plan(InputRanges, Protocol):
     def frac(self, tensor: str, layer: str) -> int:
         """Return the fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
 
-    def set_format(self, tensor: str, frac: int, limit: int = 32767) -> None:
-        """Let a tensor be int16 with ``frac`` fraction bits, within ±limit."""
+    def set_format(self, tensor: str, frac: int, limit: int = 32767, offset: tuple[int, ...] = (0,)) -> None:
+        """Let a tensor be int16 with ``frac`` fraction bits, within ±limit, with an offset or one for each feature."""
 
     def set_cells(self, tensor: str, frac: int) -> None:
         """Let a tensor be int32 with ``frac`` fraction bits: cell states, which only graph outputs read."""

@@ -146,6 +146,24 @@ class Builder:
         """Return whether a graph output reads a tensor."""
         return any(tensor == part[0] for output in self.model.outputs for part in output.parts)
 
+    def only_outputs_read(self, tensor: str) -> bool:
+        """Return whether graph outputs read a tensor, itself or copied by layers that read nothing else, and no other layer does."""
+        readers = self.readers(tensor)
+        copied = all(
+            reader.carries_offset and len(reader.inputs) == 1 and self.only_outputs_read(reader.output)
+            for reader in readers
+        )
+        return copied and (bool(readers) or self.is_output(tensor))
+
+    def offset(self, tensor: str) -> tuple[int, ...]:
+        """Return the offset of a tensor, or one for each feature; (0,) where it has none."""
+        return self.tensors[tensor].offset
+
+    def span(self, tensor: str) -> tuple[float, float]:
+        """Return the least and the greatest value that a tensor had in calibration."""
+        total = self.ranges.total[tensor]
+        return float(total.least[0]), float(total.greatest[0])
+
     def largest(self, quantity: str) -> float:
         """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
         return self.ranges.largest(quantity)
@@ -168,11 +186,11 @@ class Builder:
             )
         return self.fracs[tensor]
 
-    def set_format(self, tensor: str, frac: int, limit: int = 32767) -> None:
-        """Set a tensor's format to int16 with ``frac`` fraction bits, within ±limit."""
+    def set_format(self, tensor: str, frac: int, limit: int = 32767, offset: tuple[int, ...] = (0,)) -> None:
+        """Set a tensor's format to int16 with ``frac`` fraction bits, within ±limit, with an offset or one for each feature."""
         info = self.model.tensors[tensor]
         self.fracs[tensor] = frac
-        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 16, (2.0**-frac,), limit)
+        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 16, (2.0**-frac,), limit, offset)
 
     def set_cells(self, tensor: str, frac: int) -> None:
         """Set a tensor's format to int32 with ``frac`` fraction bits, for cell states, which only graph outputs read."""
@@ -251,9 +269,8 @@ class Builder:
         return self.tensors[name].scales * 2.0**operand.shift
 
     def fold(self, name: str, weight: FloatArray) -> FloatArray:
-        """Return what ``weight`` [R, F] gives for the offset of tensor ``name``, [R]: the matrix that reads its integers adds it to the bias."""
-        fmt = self.tensors[name]
-        folded: FloatArray = weight @ fmt.real_offsets if fmt.has_offset else np.zeros(len(weight))
+        """Return what ``weight`` [R, F] gives for the offset of a tensor, [R]: the matrix that reads its integers adds it to its bias."""
+        folded: FloatArray = weight @ np.resize(self.tensors[name].zeros, weight.shape[1])
         return folded
 
     def largest_bias(self, weight: FloatArray) -> FloatArray:

@@ -362,8 +362,16 @@ class Session:
                 value = self._gathered(output, ran.tensors, lead)
             if output.has_time and shortest(count) < lead[-1]:
                 value[np.arange(lead[-1]) >= count[:, None]] = 0.0
+            elif not output.has_time and shortest(count) < 1:
+                self._without_steps(output, value, ran.lengths)
             outputs[output.name] = value.reshape(*lead, *output.shape)
         return RunResult(outputs, State(ran.states), came), ran.tensors
+
+    def _without_steps(self, output: GraphOutput, value: FloatArray, lengths: Mapping[str, IndexArray]) -> None:
+        """Set the last steps of sequences of no steps to 0, where an offset keeps their integers from it; ``value`` [N, F]."""
+        for name, _, positions in output.parts:
+            if self.model.tensors[name].has_offset and self.model.last_step_behind(name) is not None:
+                value[np.ix_(lengths[name] < 1, positions)] = 0.0
 
     def _rows_of(self, output: GraphOutput, batch: Batch, steps: int, count: IndexArray, carried: bool) -> int:
         """Return the steps of an output's array: those that its arrays would have, or, of a ``carried`` state, those that came out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ def test_rows_of_a_layer_from_elsewhere_run_by_its_definition(module: str) -> No
             return (type(found)(make, (), found.inputs),)
 
     Negated.__module__ = module
-    other = Negated(*(getattr(dense, name) for name in dense.__dataclass_fields__))
+    other = Negated(**{field.name: getattr(dense, field.name) for field in fields(dense)})
     x = np.arange(8, dtype=np.int16).reshape(2, 4)
     got = create_engine("reference", model).rows(other, x)
     np.testing.assert_array_equal(got, np.repeat(-x[:, :1], got.shape[1], 1))

@@ -262,10 +262,11 @@ def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
         out = zeros((int(np.prod(lead)), output.features), np.float64)
         for number, (name, indices, _) in enumerate(output.parts):
             q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
-            ends = run.lengths[name].device if output.has_time else model.no_lengths
+            behind = name if output.has_time else model.empty_without(name)
+            ends = model.no_lengths if behind is None else run.lengths[behind].device
             for_each(
                 elements.write_output, q.shape[0] * len(indices), q, *model.scales_and_offsets(name),
-                *model.places(output, number), ends, steps, out,
+                *model.places(output, number), ends, steps or int(behind is not None), out,
             )  # fmt: skip
         if one_step and output.has_time:
             lead = lead[:1]

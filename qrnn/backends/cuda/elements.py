@@ -32,12 +32,12 @@ def fill_one(flat: Any) -> None:
 
 
 @kernel(THREADS)
-def last_step(lengths: Any, x: Any, out: Any) -> None:
-    """Set out[n] = x[n, lengths[n] - 1], zero for sequences of no steps; x [N, T, F], out [N, F]."""
+def last_step(lengths: Any, zero: Any, x: Any, out: Any) -> None:
+    """Set out[n] = x[n, lengths[n] - 1], ``zero`` [F] for sequences of no steps; x [N, T, F], out [N, F]."""
     i = cuda.grid(1)
     if i < out.shape[0] * out.shape[1]:
         n, k = i // out.shape[1], i % out.shape[1]
-        out[n, k] = x[n, lengths[n] - 1, k] if lengths[n] > 0 else 0
+        out[n, k] = x[n, lengths[n] - 1, k] if lengths[n] > 0 else zero[k]
 
 
 @kernel(THREADS)

@@ -67,6 +67,10 @@ class DeviceModel:
         scales, offsets = self.model.tensors[name].scales_and_offsets
         return self._uploaded(("scales", name), lambda: scales), self._uploaded(("offsets", name), lambda: offsets)
 
+    def empty_without(self, name: str) -> str | None:
+        """Return the tensor over time without whose steps a tensor with an offset is the real 0; None where there is none."""
+        return self.model.last_step_behind(name) if self.model.tensors[name].has_offset else None
+
     def places(self, output: GraphOutput, number: int) -> tuple[Any, Any]:
         """Return the indices and positions of a part of a graph output."""
         _, indices, positions = output.parts[number]

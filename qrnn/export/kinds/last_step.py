@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from qrnn.export.c_text import copy
 from qrnn.export.layer_code import LayerCode
 from qrnn.export.ports import Place, StateField
@@ -27,6 +29,14 @@ class LastStepCode(LayerCode[QuantLastStep]):
     def keeps_state(self) -> bool:
         """Return whether the last row is a member of the state."""
         return bool(self._kept)
+
+    def initial(self) -> list[str]:
+        """Return the statements that set the last row, before there is one, to the integers next to the real 0."""
+        zero = self.site.model.tensors[self.layer.output].nearest_zero
+        if not self._kept or not zero.any():
+            return []
+        array = self.code.shared_array("int16_t", f"{self.name}_zero", zero.astype(np.int32))
+        return [copy(self._kept, array, self.features, "int16_t")]
 
     def places(self) -> Mapping[str, Place]:
         """Return where the output lies without a copy, if it needs none."""

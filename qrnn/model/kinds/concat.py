@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from qrnn.errors import QuantizationError
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, IndexArray, Int64Array, TensorFormat
@@ -22,6 +23,8 @@ class Concat(Layer):
     output: str
     parts: tuple[tuple[str, IndexArray], ...]
 
+    carries_offset: ClassVar[bool] = True
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the tensors, in the order of the parts."""
@@ -34,11 +37,31 @@ class Concat(Layer):
         )
 
     def quantize(self, plan: Plan) -> QuantConcat:
-        """Give the output the fewest fraction bits that one of the parts has."""
+        """Give the output the fewest fraction bits that one of the parts has, and the offsets of the parts."""
         fracs = [plan.frac(tensor, self.name) for tensor, _ in self.parts]
-        plan.set_format(self.output, min(fracs))
+        offsets = [plan.offset(tensor) for tensor, _ in self.parts]
+        carried = [
+            carried_offset(offset, indices, frac, min(fracs))
+            for offset, (_, indices), frac in zip(offsets, self.parts, fracs, strict=True)
+        ]
+        if (lost := next((k for k, part in enumerate(carried) if part is None), None)) is not None:
+            raise QuantizationError(
+                f"layer {self.name!r}: the offset of {self.parts[lost][0]!r} is no whole number of units of 2^-{min(fracs)}, to which the "
+                "parts are aligned; give that tensor no offset"
+            )
+        plan.set_format(self.output, min(fracs), offset=tuple(o for part in carried if part is not None for o in part))
         parts = (ConcatPart(tensor, indices, frac) for (tensor, indices), frac in zip(self.parts, fracs, strict=True))
         return QuantConcat(self.name, self.output, tuple(parts), min(fracs))
+
+
+def carried_offset(offset: tuple[int, ...], indices: IndexArray, in_frac: int, out_frac: int) -> tuple[int, ...] | None:
+    """Return the offset of each of the features ``indices`` of a tensor, in units of out_frac fraction bits; None where one is not whole."""
+    chosen = [int(o) for o in np.resize(offset, int(indices.max()) + 1)[indices]]
+    if out_frac >= in_frac:
+        return tuple(o << (out_frac - in_frac) for o in chosen)
+    if any(o & ((1 << (in_frac - out_frac)) - 1) for o in chosen):
+        return None
+    return tuple(o >> (in_frac - out_frac) for o in chosen)
 
 
 def concat_rows(contract: Any) -> Loop:
@@ -71,6 +94,8 @@ class QuantConcat(QuantLayer):
     parts: tuple[ConcatPart, ...]
     out_frac: int
 
+    carries_offset: ClassVar[bool] = True
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the tensors, in the order of the parts."""
@@ -92,6 +117,9 @@ class QuantConcat(QuantLayer):
             if not inside or not 0 <= part.in_frac <= 15 or not 0 <= self.out_frac <= 15:
                 checks.fail(f"reads outside {part.tensor!r}")
             checks.expect(part.tensor, features, has_time)
+            offset = checks.tensors[part.tensor].offset
+            if carried_offset(offset, part.indices, part.in_frac, self.out_frac) is None:
+                checks.fail(f"rounds the offset of {part.tensor!r}")
         checks.expect(self.output, sum(len(part.indices) for part in self.parts), has_time)
 
     def readings(self) -> tuple[Reading, ...]:
@@ -99,8 +127,13 @@ class QuantConcat(QuantLayer):
         return tuple(Reading(part.tensor, part.in_frac) for part in self.parts)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
+        """Return that the output is int16 with out_frac fraction bits, and with the offsets of the parts."""
+        carried = [
+            carried_offset(tensors[part.tensor].offset, part.indices, part.in_frac, self.out_frac)
+            for part in self.parts
+        ]
+        offsets = tuple(o for part in carried for o in (part or ()))
+        return {self.output: Written(self.out_frac, STATE_MAX, offsets)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return a loop for each part, which fills the part's features of the output."""

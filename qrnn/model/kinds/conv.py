@@ -56,8 +56,9 @@ class Conv(MatrixLayer):
     def quantize(self, plan: Plan) -> QuantConv:
         """Make the integer matrix over the features of all taps, and the integer layer."""
         taps = self.weight.shape[2]
-        parts = self.quantized_parts(plan)
-        return QuantConv(self.name, self.input, self.output, *parts, taps, self.stride, self.dilation)
+        parts = self.quantized_parts(plan)._asdict()
+        geometry = {"taps": taps, "stride": self.stride, "dilation": self.dilation}
+        return QuantConv(self.name, self.input, self.output, **parts, **geometry)
 
 
 def conv_step(contract: Any) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from qrnn.model.layer_facts import Loop, RowLoop
 from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
@@ -15,7 +15,7 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 class Dense(MatrixLayer):
     """Compute y = weight · x + bias over the last axis; weight [O, F], bias [O]."""
 
-    folds_offset = True
+    folds_offset: ClassVar[bool] = True
 
     def equation(self, run: Equations) -> None:
         """Compute weight · x + bias in float64."""
@@ -31,7 +31,7 @@ class Dense(MatrixLayer):
 
     def quantize(self, plan: Plan) -> QuantDense:
         """Make the integer matrix and the integer layer."""
-        return QuantDense(self.name, self.input, self.output, *self.quantized_parts(plan))
+        return QuantDense(self.name, self.input, self.output, **self.quantized_parts(plan)._asdict())
 
 
 def dense_rows(contract: Any) -> Loop:
@@ -65,7 +65,7 @@ def dense_rows(contract: Any) -> Loop:
 class QuantDense(QuantMatrixLayer):
     """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
 
-    folds_offset = True
+    folds_offset: ClassVar[bool] = True
 
     def check(self, checks: Checks) -> None:
         """Refuse an input that does not have one feature per column, and an output that does not have one feature per row."""

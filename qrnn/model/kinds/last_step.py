@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class LastStep(Layer):
     input: str
     output: str
 
+    carries_offset: ClassVar[bool] = True
+
     @property
     def homogeneous(self) -> bool:
         """Return True: a copy of a feature keeps its scale."""
@@ -46,11 +49,16 @@ class LastStep(Layer):
 
 @dataclass(frozen=True)
 class QuantLastStep(QuantLayer):
-    """Take each sequence's own last valid step: [N, T, F] becomes [N, F]."""
+    """Take each sequence's own last valid step: [N, T, F] becomes [N, F].
+
+    A sequence of no steps gives the integers next to the real 0.
+    """
 
     name: str
     input: str
     output: str
+
+    carries_offset: ClassVar[bool] = True
 
     @property
     def by_rows(self) -> bool:
@@ -77,8 +85,8 @@ class QuantLastStep(QuantLayer):
         return ()
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output has the fraction bits and the limit of the input."""
+        """Return that the output has the fraction bits, the limit and the offset of the input."""
         source = tensors[self.input]
         frac = fraction_bits_of(source)
         assert frac is not None, "a tensor that is read is fixed-point or scaled"
-        return {self.output: Written(frac, source.limit)}
+        return {self.output: Written(frac, source.limit, source.offset)}

@@ -55,7 +55,7 @@ PLAIN_DENSE = (OCTETS2, WORDS2, SHORTS2, FLAG, SHORTS2)
 ELEMENTS = {
     "elements.fill_zero": (WORDS,),
     "elements.fill_one": (LONGS,),
-    "elements.last_step": (LONGS, SHORTS3, SHORTS2),
+    "elements.last_step": (LONGS, SHORTS, SHORTS3, SHORTS2),
     "elements.mark_steps": (LONGS, N, LONGS),
     "elements.zero_empty": (LONGS, WORDS2, WORDS2),
     "elements.copy_columns": (WORDS2, N, WORDS2, N, N),

@@ -343,8 +343,8 @@ class DeviceRecurrent(DeviceLayer):
         last = []
         for values in after:
             D, F = values.shape[1], values.shape[2]
-            out = device_array((N, D * F), values.dtype)
-            for_each(elements.last_step, out.size, lengths.device, values.reshape(N, T, D * F), out)
+            out, zero = device_array((N, D * F), values.dtype), zeros((D * F,), np.int16)
+            for_each(elements.last_step, out.size, lengths.device, zero, values.reshape(N, T, D * F), out)
             last.append(out.reshape(N, D, F))
         return y.reshape(N, T, y.shape[2]), (last[0], last[1])
 

@@ -141,7 +141,7 @@ class RecurrentDefinition(RecurrentNames, Layer):
     """
 
     keeps_state: ClassVar[bool] = True
-    folds_offset = True
+    folds_offset: ClassVar[bool] = True
 
     name: str
     cell: CellKind

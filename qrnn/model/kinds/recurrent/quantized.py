@@ -39,8 +39,6 @@ __all__ = [
 class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
     """The definition of integer recurrent layers; see `QuantRecurrent`, which is this with what it checks and says about itself."""
 
-    folds_offset = True
-
     name: str
     cell: CellKind
     input: str

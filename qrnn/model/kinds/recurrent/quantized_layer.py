@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class QuantRecurrent(QuantRecurrentDefinition):
 
     ``memory`` False: every time step begins with h_0 and c_0, not with the states that the step before it ended with.
     """
+
+    folds_offset: ClassVar[bool] = True
 
     @property
     def last_steps(self) -> tuple[str, ...]:

@@ -49,16 +49,15 @@ def direction_stand_ins(
     """Return what the chosen operands, gate functions, normalizations, projections and states do to the numbers of a run."""
     found = StandIns()
     if Part(layer.name, "x operand") in chosen:
-        found.operands[f"{layer.name}.x"] = _x_unit(layer, tensors), layer.x_operand.limit
-        if tensors[layer.input].has_offset:
-            found.offsets[f"{layer.name}.x"] = tensors[layer.input].scales_and_offsets[1]
+        found.operands[f"{layer.name}.x"] = _x_unit(layer, tensors), layer.x_operand.limit, tensors[layer.input].zeros
     for key, d in zip(layer.keys, layer.directions, strict=True):
         for role, function in zip(layer.roles, d.gates, strict=True):
             if Part(key, "gate function", role) in chosen:
                 found.functions[f"{key}.{role}"] = function, False
         if d.projection is not None and Part(key, "projection") in chosen:
             p = d.projection
-            found.operands[f"{key}.hidden"] = np.array([2.0 ** (p.operand.shift - p.hidden_frac)]), p.operand.limit
+            unit = np.array([2.0 ** (p.operand.shift - p.hidden_frac)])
+            found.operands[f"{key}.hidden"] = unit, p.operand.limit, np.zeros(1)
             found.states[f"{key}.hidden"] = p.hidden_frac, STATE_MAX
             if p.function is not None:
                 found.functions[f"{key}.s"] = p.function, False
@@ -77,7 +76,7 @@ def direction_stand_ins(
                     found.states[f"{key}.normal_{what}_{k}"] = fracs[rows], STATE_MAX
         if Part(key, "h operand") in chosen:
             unit = np.array([2.0 ** (layer.h_operand.shift - layer.h_frac)])
-            found.operands[f"{key}.h"] = unit, layer.h_operand.limit
+            found.operands[f"{key}.h"] = unit, layer.h_operand.limit, np.zeros(1)
         if Part(key, "h state") in chosen:
             found.states[f"{key}.h"] = layer.h_frac, STATE_MAX
         if Part(key, "c state") in chosen:
@@ -92,7 +91,7 @@ def real_worth(
 
     These are weights, biases, peepholes, normalizations and projections.
     """
-    unit, offset = _x_unit(layer, tensors), tensors[layer.input].real_offsets
+    unit, offset = _x_unit(layer, tensors), np.resize(tensors[layer.input].zeros, layer.input_size)
     directions = zip(layer.keys, real.directions, layer.directions, strict=True)
     made = (_shifted(_direction(layer, key, _shifted(r, offset), d, unit, chosen), -offset) for key, r, d in directions)
     return replace(real, directions=tuple(made))
