@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
@@ -34,7 +36,7 @@ TRIAL_SEQUENCES = 48
 TRIAL_TOLERANCE_DB = 3.0
 """A cheaper input scheme is chosen when no output loses more than this many dB against the best one (its noise power is then doubled)."""
 
-_CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
+_CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16", "16-per-feature")
 
 
 def quantize(
@@ -60,7 +62,10 @@ def quantize(
                 f"calibration={calibration!r}, expected arrays by input name, or the word {RANDOM!r}"
             )
         calibration = random_inputs(model)
-    batch = make_batch(model.inputs, calibration)
+    checked = checked_calibration(model, make_batch(model.inputs, calibration), scheme.calibrator)
+    batch = checked.batch
+    for text in checked.warnings:
+        warnings.warn(text, CalibrationWarning, stacklevel=2)
     names = source_tensors(model)
     trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
@@ -84,13 +89,14 @@ def quantize(
         scheme=scheme.as_dict(),
         notes=model.notes,
     )
-    forced: InputScheme = "16" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
+    forced: InputScheme = "16-per-feature" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
     chosen = dict.fromkeys(names, forced)
-    reasons: list[str] = []
+    reasons = decisions(checked.warnings)
     if trials:
-        chosen, reasons = choose_input_schemes(
+        chosen, tried = choose_input_schemes(
             model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
         )
+        reasons += tried
     quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
     if {"rounding", "bias"} & set(scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
@@ -167,7 +173,11 @@ def choose_input_schemes(
     for name in names:
         measured: dict[InputScheme, dict[str, float]] = {}
         for candidate in _CANDIDATES:
-            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16"), **chosen, name: candidate}
+            trial_schemes: dict[str, InputScheme] = {
+                **dict.fromkeys(names, "16-per-feature"),
+                **chosen,
+                name: candidate,
+            }
             session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
             got = session.run_batch(trial)[0].outputs
             measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
@@ -176,7 +186,7 @@ def choose_input_schemes(
         chosen[name] = next(
             c
             for c in _CANDIDATES
-            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == "16"
+            if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == _CANDIDATES[-1]
         )
         worst = {c: min(m.values()) for c, m in measured.items()}
         listed = ", ".join(f"{c}: {db:.1f} dB" for c, db in worst.items())

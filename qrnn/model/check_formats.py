@@ -63,8 +63,6 @@ class LayerChecks:
 
     def as_source(self, tensor: str) -> None:
         """Refuse a tensor whose format no graph input could have, and note it where it is scaled."""
-        if self.tensors[tensor].has_offset:
-            self.fail(f"{tensor!r} is {_text(self.tensors[tensor])}, expected no offset")
         if _source_is_scaled(self.where, self.tensors[tensor]):
             self.scaled.add(tensor)
 
@@ -141,6 +139,6 @@ def _source_is_scaled(where: str, fmt: TensorFormat) -> bool:
         return False
     narrow = fmt.bits == 8 and fmt.limit == 127
     wide = fmt.bits == 16 and 127 <= fmt.limit <= STATE_MAX and fmt.limit & (fmt.limit + 1) == 0
-    if not (narrow or (wide and len(fmt.scale) == 1)):
-        fail(where, f"format {_text(fmt)}, expected int8 within ±127, or int16 within ±(2^k - 1) of one scale")
+    if not (narrow or wide):
+        fail(where, f"format {_text(fmt)}, expected int8 within ±127, or int16 within ±(2^k - 1)")
     return True

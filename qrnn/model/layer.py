@@ -137,6 +137,12 @@ class Layer(GraphLayer, ABC):
         """Return the layer that gives the same output for x · ``scale`` [F] as this one for x, for a layer with `input_weights`."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no matrix that multiplies its input")
 
+    def with_input_shifted(self, by: FloatArray) -> Self:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [F], for a layer with `folds_offset`."""
+        raise NotImplementedError(
+            f"a layer of kind {type(self).__name__} has no bias that an offset of its input folds into"
+        )
+
     def with_output_scaled(self, scale: FloatArray) -> Self | None:
         """Return the layer that writes y · ``scale`` [F] instead of y; None where a scale cannot become a part of its weights."""
         return None
@@ -149,8 +155,11 @@ class Layer(GraphLayer, ABC):
         """Return the states before the first step of ``size`` sequences, by the names that they have in `quantities`."""
         return {}
 
-    def input_row_sum(self, plan: Plan) -> float | None:
-        """Return the largest sum of a row of the integer weights that multiply the input; None for a layer that reads it in another way."""
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float | None:
+        """Return the largest sum of a row of the integer weights that multiply the input; None for a layer that reads it in another way.
+
+        ``unit`` [1] or [F] holds the real value of one unit of each feature, or numbers that are proportional to these.
+        """
         return None
 
     @property

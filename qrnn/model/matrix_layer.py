@@ -67,22 +67,23 @@ class MatrixLayer(Layer):
         shape = (-1, *[1] * (self.weight.ndim - 1))
         return replace(self, weight=self.weight * scale.reshape(shape), bias=self.bias * scale)
 
-    def input_row_sum(self, plan: Plan) -> float:
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integer matrix."""
-        return plan.row_sum(self.columns)
+        columns = self.columns
+        return plan.row_sum(columns * np.resize(unit, columns.shape[1]))
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
         out = output_format(plan, self.output)
         columns = self.columns
         operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
-        unit = plan.unit(self.input, operand)
-        weight = columns * np.tile(unit, columns.shape[1] // len(unit) if len(unit) > 1 else 1)
+        weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
         fracs = np.full(len(weight), out.frac, np.int64)
-        bias = self.bias - out.offset * 2.0**-out.frac
+        bias = self.bias + plan.fold(self.input, columns) - out.offset * 2.0**-out.frac
         pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit)
         plan.decide(f"{self.output}: int16 with {out.frac} fraction bits ({out.reason})")
         plan.note_shift(self.name, pre_shift)
+        plan.note_bias(f"{self.name}.weight", weight, bias)
         plan.set_format(self.output, out.frac, offset=(out.offset,))
         matrix = plan.matrix(weight, bias, fracs, pre_shift, operand.limit)
         return MatrixParts(matrix, pre_shift, operand, out.frac, out.offset)
@@ -174,17 +175,19 @@ class QuantMatrixLayer(QuantLayer):
     def worth(self, real: Any, chosen: Chosen, tensors: Mapping[str, TensorFormat]) -> Any:
         """Return the float layer with the chosen weights and biases as their integers stand for them."""
         (found,) = self.matrices()
+        offset = np.resize(tensors[self.input].zeros, tensors[self.input].features)
+        if offset.any():  # the integers' biases are those of x without its offset
+            real = real.with_input_shifted(offset)
         if found.part in chosen:
-            unit, columns = self._unit(tensors), self.matrix.weight.shape[1]
-            units = np.tile(unit, columns // len(unit) if len(unit) > 1 else 1)
+            units = np.resize(self._unit(tensors), self.matrix.weight.shape[1])
             real = replace(real, weight=real.of_columns(self.matrix.weight * found.row_scale[:, None] / units))
         if Part(self.name, "biases") in chosen:
             real = replace(real, bias=self.matrix.bias * found.row_scale + self.out_offset * 2.0**-self.out_frac)
-        return real
+        return real.with_input_shifted(-offset) if offset.any() else real
 
     def _unit(self, tensors: Mapping[str, TensorFormat]) -> FloatArray:
         """Return the real value of one operand unit, [1] or [F]."""
-        return tensors[self.input].scales * 2.0**self.operand.shift
+        return tensors[self.input].scales_and_offsets[0] * 2.0**self.operand.shift
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding of each sum, and the limit of the operand."""

@@ -157,6 +157,15 @@ class Plan(InputRanges, Protocol):
     def unit(self, tensor: str, operand: Operand) -> FloatArray:
         """Return the real value of one operand unit of a tensor, [1] or [F]."""
 
+    def fold(self, tensor: str, weight: FloatArray) -> FloatArray:
+        """Return weight [R, F] · (the real value of a tensor's offset), [R]: the matrix that reads the integers adds it to its bias."""
+
+    def largest_bias(self, weight: FloatArray) -> FloatArray:
+        """Return the largest bias of each row, [R], for which its weights keep their step."""
+
+    def note_bias(self, owner: str, weight: FloatArray, bias: FloatArray, bits: int = 8) -> None:
+        """Record the rows whose bias, not their weights, sets their step, if there are any."""
+
     def pre_shift(
         self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
     ) -> Int8Array:

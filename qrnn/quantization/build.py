@@ -32,12 +32,24 @@ from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.gate_tables import complement, exp_table, gate_function, needs_input_range
 from qrnn.quantization.inputs import (
     input_format,
+    input_span,
+    largest_weights,
+    offset_text,
     power_of_two_format,
-    source_histograms,
     source_tensors,
+    source_values,
 )
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
+from qrnn.quantization.matrix import (
+    BIAS_LIMIT,
+    bounded_rows,
+    largest_row_sum,
+    quantize_matrix,
+    quantize_matrix4,
+    row_scales,
+    rows_of_bias,
+)
 from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.source_values import SourceValues
 
 
 class Builder:
@@ -72,24 +84,9 @@ class Builder:
                 self.tensors[graph_input.name] = TensorFormat(
                     1, graph_input.has_time, 32, (1.0,), graph_input.vocabulary - 1
                 )
-        histograms = source_histograms(self.model, self.ranges)
+        values = source_values(self.model, self.ranges)
         for name in source_tensors(self.model):
-            info = self.model.tensors[name]
-            sums = [reader.input_row_sum(self) for reader in self.readers(name)]
-            if None not in sums and not self.is_output(name):
-                limit = _widest_limit(name, [s for s in sums if s is not None])
-                chosen = self.input_schemes[name]
-                fmt = input_format(
-                    histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
-                )
-                self.decisions.append(f"{name}: input scheme {chosen}, |q| ≤ {fmt.limit}")
-            else:
-                fmt, frac = power_of_two_format(float(histograms[name][0].largest[0]), info.features, info.has_time)
-                self.fracs[name] = frac
-                self.decisions.append(
-                    f"{name}: int16 with {frac} fraction bits, because it is not read by matrix products alone"
-                )
-            self.tensors[name] = fmt
+            self.tensors[name] = self._source_format(name, values[name])
         self._check_choices()
         layers = tuple(layer.quantize(self) for layer in self.model.layers)
         return QuantModel(
@@ -101,6 +98,26 @@ class Builder:
             one_step=self.model.one_step,
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
+
+    def _source_format(self, name: str, values: SourceValues) -> TensorFormat:
+        """Return the format of a graph input or an embedding, and record it."""
+        info, readers, chosen = self.model.tensors[name], self.readers(name), self.input_schemes[name]
+        if self.is_output(name) or not all(reader.input_weights for reader in readers):
+            fmt, self.fracs[name] = power_of_two_format(float(values.largest.max()), info.features, info.has_time)
+            self.decide(
+                f"{name}: int16 with {self.fracs[name]} fraction bits, because it is not read by matrix products alone"
+            )
+            return fmt
+        offsets = all(reader.folds_offset for reader in readers)
+        weights = largest_weights([w for reader in readers for w in reader.input_weights], info.features)
+        span = input_span(values, chosen, self.scheme.calibrator, offsets, weights)
+        bits, limit = (16, 32767) if chosen.startswith("16") else (8, 127)
+        sums = [reader.input_row_sum(self, span.half) for reader in readers]
+        if bits == 16:
+            limit = _widest_limit(name, [s for s in sums if s is not None])
+        fmt = input_format(span, info.features, info.has_time, bits, limit)
+        self.decide(f"{name}: input scheme {chosen}, |q| ≤ {fmt.limit}{offset_text(fmt)}")
+        return fmt
 
     def _check_choices(self) -> None:
         """Refuse a choice for a gate that the model does not have."""
@@ -250,6 +267,23 @@ class Builder:
     def unit(self, name: str, operand: Operand) -> FloatArray:
         """Return the real value of one operand unit of tensor ``name``, [1] or [F]."""
         return self.tensors[name].scales * 2.0**operand.shift
+
+    def fold(self, name: str, weight: FloatArray) -> FloatArray:
+        """Return what ``weight`` [R, F] gives for the offset of a tensor, [R]: the matrix that reads its integers adds it to its bias."""
+        folded: FloatArray = weight @ np.resize(self.tensors[name].zeros, weight.shape[1])
+        return folded
+
+    def largest_bias(self, weight: FloatArray) -> FloatArray:
+        """Return the largest bias of each row, [R], for which its weights keep their step."""
+        return self.row_scales(weight) * BIAS_LIMIT
+
+    def note_bias(self, owner: str, weight: FloatArray, bias: FloatArray, bits: int = 8) -> None:
+        """Record the rows whose bias, not their weights, sets their step, where there are any."""
+        if len(rows := rows_of_bias(weight, bias, bits)):
+            self.decide(
+                f"{owner}: {len(rows)} rows have the step of their bias, not of their smaller weights (row {rows[0]}: |b| = "
+                f"{abs(bias[rows[0]]):.4g})"
+            )
 
     def note_shift(self, owner: str, pre_shift: Int8Array) -> None:
         """Record rows that are computed coarser, where there are any."""

@@ -52,10 +52,10 @@ class Histogram:
     def threshold(self, calibrator: str, limit: int) -> FloatArray:
         """Return the largest magnitude of each feature, [F], that integers within ±limit should represent.
 
-        minmax takes the largest value seen; percentile the upper edge of the bin that holds the 99.99th percentile; mse the clip that
-        minimizes rounding plus clipping error over the histogram.
+        robust and minmax take the largest value seen (of data that `qrnn.quantization.source_checks` has cut for robust); percentile the upper
+        edge of the bin that holds the 99.99th percentile; mse the clip that minimizes rounding plus clipping error over the histogram.
         """
-        if calibrator == "minmax":
+        if calibrator in ("robust", "minmax"):
             return self.largest.copy()
         edges = (np.arange(BINS) + 1) / BINS
         result = np.empty(len(self.top))
@@ -94,14 +94,13 @@ class Ranges:
     """The histograms by which formats are chosen.
 
     There is one for every tensor between layers. Inside recurrent layers there are those of the states ``<layer>[d].h``, ``.c``,
-    ``.hidden`` and ``.reset_h``, and of the arguments of gates that need a range. Each covers all features together; graph feature inputs
-    have one per feature too.
+    ``.hidden`` and ``.reset_h``, and of the arguments of gates that need a range. Each covers all features together. ``rows`` holds the
+    values of each graph input of features, [M, F], at all real steps.
     """
 
     def __init__(self, model: FloatModel) -> None:
         self.total: dict[str, Histogram] = {}
-        self.per_feature: dict[str, Histogram] = {}
-        self._inputs = frozenset(i.name for i in model.inputs if i.kind == "features")
+        self.rows: dict[str, FloatArray] = {}
         inside = (quantity for layer in model.layers for quantity in layer.quantities(self))
         self._wanted = frozenset(model.tensors).union(inside)
         self.sequences = 0
@@ -122,8 +121,6 @@ class Ranges:
             )
         flat = flat.reshape(-1, values.shape[-1])
         self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))
-        if name in self._inputs:
-            self.per_feature.setdefault(name, Histogram(values.shape[-1])).add(flat)
 
     def largest(self, name: str) -> float:
         """Return the largest magnitude of a tensor."""
@@ -138,6 +135,13 @@ def _observe_initial_states(model: FloatModel, batch: Batch, ranges: Ranges) -> 
                 ranges.observe(name, values, None)
 
 
+def real_rows(model: FloatModel, batch: Batch, name: str) -> FloatArray:
+    """Return the values of a graph input of features at all real steps of ``batch``, [M, F]."""
+    values = batch.features[name]
+    rows = batch.along(model.length_rules[name]).real(values) if values.ndim == 3 else values
+    return rows.reshape(-1, values.shape[-1])
+
+
 def calibrate(
     model: FloatModel, batch: Batch, chunk: int = 64, progress: Callable[[int, int], Any] | None = None
 ) -> Ranges:
@@ -150,5 +154,6 @@ def calibrate(
         _observe_initial_states(model, piece, ranges)
         if progress is not None:
             progress(stop, batch.size)
+    ranges.rows = {name: real_rows(model, batch, name) for name in batch.features}
     ranges.sequences, ranges.steps = batch.size, int(batch.lengths.sum())
     return ranges

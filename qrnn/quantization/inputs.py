@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qrnn.model.float_model import FloatModel
 from qrnn.model.formats import fraction_bits
-from qrnn.model.parts import TensorFormat
-from qrnn.quantization.calibrate import Histogram, Ranges
+from qrnn.model.parts import FloatArray, TensorFormat
+from qrnn.quantization.calibrate import Ranges
 from qrnn.quantization.scheme import InputScheme
+from qrnn.quantization.source_values import SourceValues, Span
 
 PER_FEATURE_HEADROOM = 1.5
-"""Room above each feature's own largest value, up to the tensor's: the largest of one feature over little data is soon exceeded, which
+"""Room above each feature's own range, up to the widest one's: the range of one feature over little data is soon exceeded, which
 costs more than the half bit of room. docs/accuracy.md has such a case, the noise suppressor calibrated on a third of its clip."""
+
+WIDE_HEADROOM = 2.0
+"""Room above every range of a 16-bit format: the bit that it takes lies far below the weights' rounding."""
+
+LEAST_STEP = 2.0**-48
+"""The least step of a format, as a part of the range's middle: an offset then stays below 2^49, and real values keep their float64 bits."""
 
 
 def source_tensors(model: FloatModel) -> tuple[str, ...]:
@@ -21,36 +30,75 @@ def source_tensors(model: FloatModel) -> tuple[str, ...]:
     return inputs + tuple(layer.output for layer in model.layers if layer.source_values is not None)
 
 
-def source_histograms(model: FloatModel, ranges: Ranges) -> dict[str, tuple[Histogram, Histogram]]:
-    """Return each source tensor's histogram over all features and its histogram per feature; an embedding's come from its table."""
-    found = {name: (ranges.total[name], ranges.per_feature[name]) for name in ranges.per_feature}
+def source_values(model: FloatModel, ranges: Ranges) -> dict[str, SourceValues]:
+    """Return each source tensor's values: those of graph inputs in calibration, and an embedding's table."""
+    found = {name: SourceValues(rows) for name, rows in ranges.rows.items()}
     for layer in model.layers:
-        if (values := layer.source_values) is not None:
-            total, per_feature = Histogram(1), Histogram(values.shape[1])
-            total.add(values.reshape(-1, 1))
-            per_feature.add(values)
-            found[layer.output] = (total, per_feature)
+        if (table := layer.source_values) is not None:
+            found[layer.output] = SourceValues(table)
     return found
 
 
-def input_format(
-    histograms: tuple[Histogram, Histogram],
-    features: int,
-    has_time: bool,
-    scheme: InputScheme,
-    calibrator: str,
-    limit: int,
-) -> TensorFormat:
-    """Return the format of one source tensor under ``scheme``; ``limit`` bounds the integers of a 16-bit one."""
-    total, per_feature = histograms
-    bits = 16 if scheme == "16" else 8
-    limit = limit if bits == 16 else 127
-    threshold = total.threshold(calibrator, limit)
-    if scheme == "8-per-feature":
-        threshold = np.minimum(PER_FEATURE_HEADROOM * per_feature.threshold(calibrator, limit), threshold)
-    floor = max(float(total.largest[0]), 1e-30) * 2.0**-24  # a feature that is always zero still needs a scale
-    scale = np.maximum(threshold, floor) / limit
-    return TensorFormat(features, has_time, bits, tuple(scale.tolist()), limit)
+def largest_weights(matrices: Sequence[FloatArray], features: int) -> FloatArray:
+    """Return the largest magnitude of the weights of each feature, [F], in matrices [R, F] or [O, F, K]; 0 where there are none."""
+    found = np.zeros(features)
+    for matrix in matrices:
+        found = np.maximum(found, np.abs(matrix).reshape(len(matrix), features, -1).max(axis=(0, 2)))
+    return found
+
+
+def offset_text(fmt: TensorFormat) -> str:
+    """Return what a decision says about a format's offsets: how many features have one, and the largest; empty where there is none."""
+    scales, offsets = fmt.scales_and_offsets
+    if not offsets.any():
+        return ""
+    middles = np.abs(scales * offsets)
+    which = f"{int(np.count_nonzero(offsets))} of {fmt.features} features" if len(fmt.offset) > 1 else "all features"
+    return f", about the middle of their range for {which} (up to {middles.max():.6g})"
+
+
+def input_span(values: SourceValues, scheme: InputScheme, calibrator: str, offsets: bool, weights: FloatArray) -> Span:
+    """Return the range that the format of a source tensor covers under ``scheme``, of each feature or of all together.
+
+    ``offsets``: whether a range may lie about another middle than zero. ``weights`` [F] is the largest magnitude of the weights that multiply
+    each feature, 0 where that is unknown; see `_living`.
+    """
+    wide, per_feature = scheme.startswith("16"), scheme.endswith("per-feature")
+    values = values if per_feature else values.whole
+    span = values.span(calibrator, 32767 if wide else 127, offsets)
+    half = span.half * WIDE_HEADROOM if wide else span.half
+    if per_feature:
+        half = half if wide else np.minimum(PER_FEATURE_HEADROOM * span.half, span.half.max())
+        half = np.where(span.dead, _living(span, values.largest, weights), half)
+    elif span.dead[0]:
+        half = np.maximum(values.largest, 0.0) if values.largest[0] > 0.0 else np.ones(1)
+    return Span(span.centre, half, span.dead)
+
+
+def _living(span: Span, largest: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return a range for each feature that has one value only in calibration, [F].
+
+    It is the range with which the feature's largest product with a weight is that of the middle one of the others: then the feature's column
+    is no larger than theirs, and the rows of weights keep their steps for the others. A feature that is not zero has no wider range than down
+    to zero. A range about zero covers the value.
+    """
+    alive = ~span.dead & (span.half > 0.0)
+    others = np.median(span.half[alive]) if alive.any() else 1.0
+    products = (weights * span.half)[alive & (weights > 0.0)]
+    guess = np.full(len(span.half), others)
+    if len(products):
+        guess = np.where(weights > 0.0, np.median(products) / np.where(weights > 0.0, weights, 1.0), guess)
+    guess = np.where(largest > 0.0, np.minimum(guess, largest), guess)
+    return np.where(span.centre == 0.0, np.maximum(guess, largest), guess)
+
+
+def input_format(span: Span, features: int, has_time: bool, bits: int, limit: int) -> TensorFormat:
+    """Return the format of ``bits`` whose integers within ±``limit`` cover ``span``; each offset is a whole number of steps."""
+    least = max(float(span.half.max()), 1e-30) * 2.0**-60
+    scale = np.maximum(np.maximum(span.half / limit, np.abs(span.centre) * LEAST_STEP), least)
+    offset = np.round(span.centre / scale)
+    offsets = tuple(int(o) for o in offset) if offset.any() else (0,)
+    return TensorFormat(features, has_time, bits, tuple(scale.tolist()), limit, offsets)
 
 
 def power_of_two_format(largest: float, features: int, has_time: bool) -> tuple[TensorFormat, int]:

@@ -23,7 +23,8 @@ from qrnn.model.parts import (
 from qrnn.quantization.four_bit import LARGEST_WEIGHT, four_bit_rows
 
 WEIGHT_LIMIT = 127
-_BIAS_LIMIT = float(1 << 29)
+BIAS_LIMIT = float(1 << 29)
+"""The most accumulator units of a bias."""
 
 
 def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArray:
@@ -33,9 +34,16 @@ def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArra
     its scale from its bias alone.
     """
     scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
-    scale = np.maximum(scale, np.abs(bias) / _BIAS_LIMIT)
+    scale = np.maximum(scale, np.abs(bias) / BIAS_LIMIT)
     result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
     return result
+
+
+def rows_of_bias(weight: FloatArray, bias: FloatArray, bits: int = 8) -> Int64Array:
+    """Return the numbers of those rows, not all zero, whose scale the bias sets; see `row_scales`."""
+    raised = row_scales(weight, bias, bits) > row_scales(weight, np.zeros(len(weight)), bits)
+    rows: Int64Array = np.nonzero(raised & weight.any(axis=1))[0]
+    return rows
 
 
 def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int64Array:

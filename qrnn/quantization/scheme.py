@@ -9,10 +9,10 @@ from qrnn.errors import QuantizationError
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
 from qrnn.quantization.methods import parse_refine
 
-CALIBRATORS = ("minmax", "percentile", "mse")
+CALIBRATORS = ("robust", "minmax", "percentile", "mse")
 
-InputScheme = Literal["8", "8-per-feature", "16"]
-"""Input schemes by their cost on a device: a byte per value, a byte per value with its scale folded into W, two bytes per value."""
+InputScheme = Literal["8", "8-per-feature", "16", "16-per-feature"]
+"""Input schemes by their cost on a device: one byte or two for each value, with one scale or one for each feature, folded into W."""
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
@@ -23,15 +23,16 @@ class Scheme:
 
     ``activations``: bits of the matrix operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent layers, 8
     or 4; all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
-    ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale,
-    ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
+    ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
+    ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
+    are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
     refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
     ``none``.
     """
 
     activations: int = 8
     gates: str = DEFAULT_GATES
-    calibrator: str = "minmax"
+    calibrator: str = "robust"
     input: str = "auto"
     weights: int = 8
     refine: str = "none"

@@ -65,7 +65,7 @@ def one_unit(weight: float, bias: float) -> FloatModel:
 def test_saturation_of_gates_by_hand() -> None:
     """The candidate's argument is int16 with 12 fraction bits, ±8: of |x| = 1, 4, 9, 20 the last two saturate, on real steps only."""
     model = one_unit(1.0, 3.0)
-    calibration = np.array([[[20.0]]])
+    calibration = np.array([[[20.0], [-20.0]]])
     quantized = quantize(model, {"x": calibration}, Scheme(input="16"))
     x = np.array([[1.0, 4.0, 9.0], [-20.0, -4.0, 30.0]])[:, :, None]
     result = compare(model, quantized, {"x": x, "lengths": np.array([3, 2])})

@@ -54,7 +54,7 @@ def test_axes_that_are_said(text: str, expected: tuple[str, tuple[object, ...]])
         ("weights=eight", "expected a number"),
         ("weights=8.0", "expected a number"),
         ("gates=pwl:100", "pwl:100"),
-        ("calibrator=best", "expected one of minmax"),
+        ("calibrator=best", "expected one of robust, minmax"),
         ("input=7", "expected one of 8"),
     ],
 )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from qrnn.model.formats import fraction_bits
 from qrnn.quantization.calibrate import BINS, PERCENTILE, Histogram
-from qrnn.quantization.inputs import PER_FEATURE_HEADROOM, input_format, power_of_two_format
+from qrnn.quantization.inputs import (
+    PER_FEATURE_HEADROOM,
+    WIDE_HEADROOM,
+    input_format,
+    input_span,
+    power_of_two_format,
+)
+from qrnn.quantization.scheme import InputScheme
+from qrnn.quantization.source_values import SourceValues
 
 DISTRIBUTIONS = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -112,20 +122,26 @@ def test_fraction_bits(headroom: float, width: int) -> None:
     assert fraction_bits(1e9, 15) == 0
 
 
-@pytest.mark.parametrize("scheme", ["8", "8-per-feature", "16"])
-def test_input_formats_reach_the_largest_value(scheme: str) -> None:
+@pytest.mark.parametrize("scheme", get_args(InputScheme))
+def test_input_formats_reach_the_largest_value(scheme: InputScheme) -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(2000, 3)) * np.array([0.1, 5.0, 300.0])
     values[:, 0] = 0.0
-    total, per_feature = histogram(values.ravel()), Histogram(3)
-    per_feature.add(values)
-    fmt = input_format((total, per_feature), 3, True, scheme, "minmax", 8191)  # type: ignore[arg-type]
-    assert (fmt.bits, fmt.limit) == ((16, 8191) if scheme == "16" else (8, 127))
-    assert len(fmt.scale) == (3 if scheme == "8-per-feature" else 1)
-    q = np.floor(values / np.asarray(fmt.scale) + 0.5)
-    assert np.abs(q).max() == fmt.limit, "the whole range is used and nothing is clipped"
-    if scheme == "8-per-feature":  # each with headroom up to the tensor's largest value: 127 / 1.5 for all but that one
-        assert list(np.abs(q).max(axis=0)) == [0, round(127 / PER_FEATURE_HEADROOM), 127]
+    span = input_span(SourceValues(values), scheme, "minmax", False, np.ones(3))
+    fmt = input_format(span, 3, True, *((16, 8191) if scheme.startswith("16") else (8, 127)))
+    assert len(fmt.scale) == (3 if scheme.endswith("per-feature") else 1)
+    assert not fmt.has_offset
+    largest = list(np.abs(np.floor(values / np.asarray(fmt.scale) + 0.5)).max(axis=0))
+    room = round(8191 / WIDE_HEADROOM)
+    if scheme == "8":
+        assert max(largest) == 127, "the whole range is used and nothing is clipped"
+    elif scheme == "8-per-feature":
+        narrow = round(127 / PER_FEATURE_HEADROOM)
+        assert largest == [0, narrow, 127], "each with headroom up to the tensor's largest value"
+    elif scheme == "16":
+        assert max(largest) == room
+    else:
+        assert largest == pytest.approx([0, room, room], abs=1)
 
 
 def test_power_of_two_format() -> None:

@@ -25,6 +25,10 @@ class Dense(MatrixLayer):
         """Return the layer that gives the same output for x · ``scale`` [F]: its weights are divided by ``scale``."""
         return replace(self, weight=self.weight / scale)
 
+    def with_input_shifted(self, by: FloatArray) -> Dense:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [F]: its bias has weight · ``by`` more."""
+        return replace(self, bias=self.bias + self.weight @ by)
+
     def quantize(self, plan: Plan) -> QuantDense:
         """Make the integer matrix and the integer layer."""
         return QuantDense(self.name, self.input, self.output, **self.quantized_parts(plan)._asdict())

@@ -45,6 +45,11 @@ class Recurrent(RecurrentDefinition):
             directions.append(changed)
         return replace(self, directions=tuple(directions))
 
+    def with_input_shifted(self, by: FloatArray) -> Recurrent:
+        """Return the layer that gives the same output for x as this one for x + ``by`` [I]: each bias_ih has weight_ih · ``by`` more."""
+        shifted = (replace(d, bias_ih=d.bias_ih + d.weight_ih @ by) for d in self.directions)
+        return replace(self, directions=tuple(shifted))
+
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:
         """Return the weight_ih of each direction, [G·H, I]."""
@@ -90,9 +95,9 @@ class Recurrent(RecurrentDefinition):
             if state is not None
         }
 
-    def input_row_sum(self, plan: Plan) -> float:
+    def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integers of weight_ih, over all directions."""
-        return max(plan.row_sum(d.weight_ih, plan.weight_bits) for d in self.directions)
+        return max(plan.row_sum(d.weight_ih * unit, plan.weight_bits) for d in self.directions)
 
     def quantize(self, plan: Plan) -> QuantRecurrent:
         """Decide the formats of gate functions and states, and make the integer matrices and the integer layer."""

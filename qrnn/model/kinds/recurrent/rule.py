@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
@@ -217,6 +219,7 @@ def _direction(
         fracs = group_fracs(norms.sums)
         fracs_hh = group_fracs(norms.recurrent) if norms.recurrent else fracs
     weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
+    d = replace(d, bias_ih=d.bias_ih + plan.fold(layer.input, d.weight_ih))
     weight_hh = None if d.weight_hh is None else d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
     bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
     bits = plan.weight_bits
@@ -225,6 +228,7 @@ def _direction(
         of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs_hh, h_operand.limit, bits)
         pre_shift = np.maximum(pre_shift, of_hh)
     plan.note_shift(owner, pre_shift)
+    plan.note_bias(f"{owner}.weight_ih", weight_ih, bias_ih, bits)
     ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
     if weight_hh is not None:
         hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit)
@@ -302,16 +306,18 @@ def _split_bias(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the biases as each matvec adds them.
 
-    They are summed and given to whichever accumulator is finer, row by row. What is normalized or multiplied before the two are added, such
-    as the candidate of a GRU with linear_before_reset = 1, keeps its own.
+    They are summed and given to whichever accumulator is finer, row by row; what does not fit there goes to the other one. What is normalized
+    or multiplied before the two are added, such as the candidate of a GRU with linear_before_reset = 1, keeps its own.
     """
     if d.norms is not None and d.norms.recurrent is not None:
         return d.bias_ih, d.bias_hh
     total = d.bias_ih + d.bias_hh
     if weight_hh is None:
         return total, np.zeros_like(total)
-    to_ih = plan.row_scales(weight_ih) <= plan.row_scales(weight_hh)
-    bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
+    most_ih, most_hh = plan.largest_bias(weight_ih), plan.largest_bias(weight_hh)
+    to_ih, most = most_ih <= most_hh, np.minimum(most_ih, most_hh)
+    finer = np.clip(total, -most, most)
+    bias_ih, bias_hh = np.where(to_ih, finer, total - finer), np.where(to_ih, total - finer, finer)
     for gate in layer.declaration.apart(layer):
         first = layer.gates.index(gate) * layer.hidden_size
         rows = slice(first, first + layer.hidden_size)

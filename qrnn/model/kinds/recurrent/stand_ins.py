@@ -91,14 +91,20 @@ def real_worth(
 
     These are weights, biases, peepholes, normalizations and projections.
     """
-    unit = _x_unit(layer, tensors)
+    unit, offset = _x_unit(layer, tensors), np.resize(tensors[layer.input].zeros, layer.input_size)
     directions = zip(layer.keys, real.directions, layer.directions, strict=True)
-    return replace(real, directions=tuple(_direction(layer, key, r, d, unit, chosen) for key, r, d in directions))
+    made = (_shifted(_direction(layer, key, _shifted(r, offset), d, unit, chosen), -offset) for key, r, d in directions)
+    return replace(real, directions=tuple(made))
+
+
+def _shifted(d: Direction, by: FloatArray) -> Direction:
+    """Return the direction that gives the same for x as ``d`` for x + ``by`` [I]; integers' biases are those of x without its offset."""
+    return replace(d, bias_ih=d.bias_ih + d.weight_ih @ by) if by.any() else d
 
 
 def _x_unit(layer: QuantRecurrentDefinition, tensors: Mapping[str, TensorFormat]) -> FloatArray:
     """Return the real value of one operand unit of x, [1] or [I]."""
-    return tensors[layer.input].scales * 2.0**layer.x_operand.shift
+    return tensors[layer.input].scales_and_offsets[0] * 2.0**layer.x_operand.shift
 
 
 def _direction(
