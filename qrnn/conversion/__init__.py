@@ -23,6 +23,7 @@ from qrnn.quantization.choices import check_widths
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.widths import bits_of
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
@@ -36,6 +37,11 @@ TRIAL_TOLERANCE_DB = 3.0
 """A cheaper input scheme is chosen when no output loses more than this many dB against the best one (its noise power is then doubled)."""
 
 _CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
+
+
+def _candidates(scheme: Scheme) -> tuple[InputScheme, ...]:
+    """Return the input schemes to choose from, without those that are wider than any operand may be."""
+    return tuple(c for c in _CANDIDATES if bits_of(c) <= scheme.widest_operand)
 
 
 def quantize(
@@ -54,7 +60,7 @@ def quantize(
     scheme = scheme or Scheme()
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    check_widths(model, scheme.widths)
+    check_widths(model, scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -66,7 +72,7 @@ def quantize(
     names = source_tensors(model)
     given: dict[str, InputScheme] = {name: width for name, width in scheme.widths if name in names}  # type: ignore[misc]  # checked
     open_names = tuple(name for name in names if name not in given)
-    trials = len(_CANDIDATES) * len(open_names) if scheme.input == "auto" and scheme.activations != 16 else 0
+    trials = len(_candidates(scheme)) * len(open_names) if scheme.input == "auto" and scheme.activations != 16 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
     prepared = _prepared(model, batch, scheme)
     model, shown = prepared.model, prepared.shown
@@ -88,7 +94,7 @@ def quantize(
         scheme=scheme.as_dict(),
         notes=model.notes,
     )
-    forced: InputScheme = "16" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
+    forced: InputScheme = _candidates(scheme)[-1] if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
     chosen = {**dict.fromkeys(names, forced), **given}
     reasons: list[str] = []
     if trials:
@@ -155,7 +161,7 @@ def choose_input_schemes(
 
     Each scheme is tried on calibration data held out from the ranges, and the outputs are compared. Ranges for the trial come from a part
     of the data, errors from the rest, so that fine scales which fit only what they have seen (per feature, on few frames) show it. One
-    source is tried at a time, with the others held at 16 bits, but for those whose width is ``given``. ``shown`` is what the float64
+    source is tried at a time, with the others held at the widest, but for those whose width is ``given``. ``shown`` is what the float64
     oracle runs for ``model``. ``progress`` is called with the number of trials done.
     """
     names = source_tensors(model)
@@ -169,13 +175,14 @@ def choose_input_schemes(
     want = {key: want[key] for key in results} or want  # carried states count only where nothing else comes out
     chosen: dict[str, InputScheme] = dict(given)
     reasons: list[str] = []
+    candidates = _candidates(scheme)
     done = 0
     for name in names:
         if name in given:
             continue
         measured: dict[InputScheme, dict[str, float]] = {}
-        for candidate in _CANDIDATES:
-            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16"), **chosen, name: candidate}
+        for candidate in candidates:
+            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, candidates[-1]), **chosen, name: candidate}
             session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
             got = session.run_batch(trial)[0].outputs
             measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
@@ -184,7 +191,7 @@ def choose_input_schemes(
         best = {key: max(m[key] for m in measured.values()) for key in want}
         chosen[name] = next(
             c
-            for c in _CANDIDATES
+            for c in candidates
             if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == "16"
         )
         worst = {c: min(m.values()) for c, m in measured.items()}

@@ -9,8 +9,8 @@ from typing import get_args
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.inputs import source_tensors
-from qrnn.quantization.scheme import InputScheme
-from qrnn.quantization.widths import Widths
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import check_operand
 
 PART_WIDTHS: Mapping[str, tuple[str, ...]] = {
     "x": ("8", "8-per-feature", "16"),
@@ -61,8 +61,13 @@ def choices(model: FloatModel) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def check_widths(model: FloatModel, widths: Widths) -> None:
-    """Raise QuantizationError for a key that names nothing in ``model``, or two things, and for a value that its key cannot have."""
+def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
+    """Raise QuantizationError for widths that do not fit the model or the target.
+
+    These are a key that names nothing in ``model``, or two things; a value that its key cannot have; and an operand that is wider than
+    ``scheme.widest_operand``, whether ``scheme.widths`` names it or ``scheme.input`` and ``scheme.activations`` say so for all.
+    """
+    widths = scheme.widths
     known: dict[str, list[Choice]] = {}
     for choice in choices(model):
         known.setdefault(choice.key, []).append(choice)
@@ -74,3 +79,9 @@ def check_widths(model: FloatModel, widths: Widths) -> None:
             raise QuantizationError(f"widths: {key!r} names a tensor and a part of a layer; rename one of them")
         if value not in (allowed := known[key][0].values):
             raise QuantizationError(f"widths: {key}={value}, expected {' or '.join(allowed)}")
+    given, sources = dict(widths), source_tensors(model)
+    for choice in choices(model):
+        general = str(scheme.input if choice.key in sources else scheme.activations)
+        width = given.get(choice.key, general)
+        if width != AUTO and not choice.key.endswith((".W", ".R")):
+            check_operand(target, choice.key, width, scheme.widest_operand)
