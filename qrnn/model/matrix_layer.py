@@ -76,7 +76,8 @@ class MatrixLayer(Layer):
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
         out = output_format(plan, self.output)
         columns = self.columns
-        operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
+        bits = plan.width(self.name, "x")
+        operand = plan.operand(self.input, plan.observed(self.input, bits), plan.row_sum(columns), bits)
         weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
         fracs = np.full(len(weight), out.frac, np.int64)
         bias = self.bias + plan.fold(self.input, columns) - out.offset * 2.0**-out.frac

@@ -9,7 +9,7 @@ import numpy as np
 from qrnn.model.float_model import FloatModel
 from qrnn.model.formats import fraction_bits
 from qrnn.model.parts import FloatArray, TensorFormat
-from qrnn.quantization.calibrate import Ranges
+from qrnn.quantization.calibrate import Histogram, Ranges
 from qrnn.quantization.scheme import InputScheme
 from qrnn.quantization.source_values import SourceValues, Span
 
@@ -99,6 +99,23 @@ def input_format(span: Span, features: int, has_time: bool, bits: int, limit: in
     offset = np.round(span.centre / scale)
     offsets = tuple(int(o) for o in offset) if offset.any() else (0,)
     return TensorFormat(features, has_time, bits, tuple(scale.tolist()), limit, offsets)
+
+
+def feature_scales(model: FloatModel, ranges: Ranges, tensor: str, calibrator: str) -> FloatArray:
+    """Return the scale of each feature, [F], with which int8 covers the values of a tensor that others read as int16 too."""
+    if tensor in ranges.per_feature:
+        total, per_feature = ranges.total[tensor], ranges.per_feature[tensor]
+    else:
+        table = next(t for layer in model.layers if layer.output == tensor and (t := layer.source_values) is not None)
+        total, per_feature = Histogram(1), Histogram(table.shape[1])
+        total.add(table.reshape(-1, 1))
+        per_feature.add(table)
+    threshold = np.minimum(
+        PER_FEATURE_HEADROOM * per_feature.threshold(calibrator, 127), total.threshold(calibrator, 127)
+    )
+    least = max(float(total.largest[0]), 1e-30) * 2.0**-24  # a feature that is always zero still needs a scale
+    scales: FloatArray = np.maximum(threshold, least) / 127
+    return scales
 
 
 def power_of_two_format(largest: float, features: int, has_time: bool) -> tuple[TensorFormat, int]:
