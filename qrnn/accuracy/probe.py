@@ -59,12 +59,17 @@ class ErrorSum:
         A large constant makes any error look small beside it; about the mean, only what varies counts as the signal. Where nothing varies,
         and for a single value, it is `sqnr_db`.
         """
+        return decibels(self.varying, self.noise)
+
+    @property
+    def varying(self) -> float:
+        """The energy of the signal about each feature's own mean; the signal's own where nothing varies, and for a single value."""
         sums = np.atleast_1d(self._sums)
         rows = self.count / len(sums)
         if rows < 2 or not math.isfinite(self.signal):
-            return self.sqnr_db
+            return self.signal
         varies = self.signal - float((sums**2).sum()) / rows
-        return decibels(varies, self.noise) if varies > 1e-12 * self.signal else self.sqnr_db
+        return varies if varies > 1e-12 * self.signal else self.signal
 
     @property
     def rmse(self) -> float:
