@@ -17,7 +17,6 @@ from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.floor import floor_model
-from qrnn.running.session import Session
 
 STEPS = 2048
 """About how many calibration steps a conversion is judged on; sequences are taken evenly from all (`qrnn.model.batch.evenly`)."""
@@ -54,6 +53,8 @@ class Noise:
 
     def as_run(self, quantized: QuantModel) -> dict[str, float]:
         """Return the noise of ``quantized`` as it runs."""
+        from qrnn.running.session import Session  # pulls in the compiler, which conversions that search nothing do not need
+
         return self._shares(Session(quantized).run_batch(self.batch)[0].outputs)
 
     def _shares(self, got: Mapping[str, FloatArray]) -> dict[str, float]:
