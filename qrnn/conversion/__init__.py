@@ -15,14 +15,15 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
-from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.choices import check_widths
+from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import Scheme
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
+
 
 def quantize(
     model: FloatModel,

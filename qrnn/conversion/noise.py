@@ -53,7 +53,9 @@ class Noise:
 
     def as_run(self, quantized: QuantModel) -> dict[str, float]:
         """Return the noise of ``quantized`` as it runs."""
-        from qrnn.running.session import Session  # pulls in the compiler, which conversions that search nothing do not need
+        from qrnn.running.session import (
+            Session,  # pulls in the compiler, which conversions that search nothing do not need
+        )
 
         return self._shares(Session(quantized).run_batch(self.batch)[0].outputs)
 

@@ -56,7 +56,9 @@ class Search:
     provenance: Provenance
     progress: Callable[[int, int], object]
 
-    def build(self, widths: Mapping[str, str], ranges: Ranges | None = None, reasons: tuple[str, ...] = ()) -> QuantModel:
+    def build(
+        self, widths: Mapping[str, str], ranges: Ranges | None = None, reasons: tuple[str, ...] = ()
+    ) -> QuantModel:
         """Return the model with ``widths`` beside those that the scheme gives."""
         scheme = with_widths(self.scheme, widths)
         sources: dict[str, InputScheme] = {name: source_width(scheme, name) for name in source_tensors(self.model)}
@@ -163,8 +165,10 @@ class _Trials:
             if run.worst <= 1.0:
                 break
             greedy.allowed *= greedy.point(widths).worst / run.worst
-        if widths != start and greedy.point(start).worst < self._run(widths).worst and (
-            self._run(start).worst <= self._run(widths).worst
+        if (
+            widths != start
+            and greedy.point(start).worst < self._run(widths).worst
+            and (self._run(start).worst <= self._run(widths).worst)
         ):
             widths, near = start, "no wider ones are better"
         return widths, (
@@ -195,7 +199,10 @@ class _Trials:
         if not fine:
             return found
         fitted, held_out = split(self.search.batch)
-        ranges, noise = calibrate(self.search.shown, fitted), Noise(self.search.real, held_out, self.search.scheme.weights)
+        ranges, noise = (
+            calibrate(self.search.shown, fitted),
+            Noise(self.search.real, held_out, self.search.scheme.weights),
+        )
 
         def measured(tried: Mapping[str, str]) -> float:
             return Point(noise.in_oracle(self.search.build(tried, ranges), self.search.model), 0.0).worst

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from qrnn.errors import QuantizationError
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import AUTO, Scheme
+from qrnn.quantization.widths import parse_widths, widths_text
 
 DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
@@ -41,7 +42,7 @@ _OPTIONS = {"input": "input-scheme"}
 
 def choices(scheme: Scheme) -> dict[str, Any]:
     """Return every field by its name, those that `Scheme.as_dict` leaves out too."""
-    return asdict(scheme)
+    return {**asdict(scheme), "widths": widths_text(scheme.widths)}
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
@@ -130,6 +131,10 @@ def _known(axis: str) -> None:
 def _value(axis: str, text: str) -> Any:
     """Return ``text`` as the type of the field's default."""
     default = getattr(Scheme(), axis)
+    if axis == "activations" and text == AUTO:
+        return text
+    if axis == "widths":
+        return parse_widths(text)
     if isinstance(default, bool):
         if text in ("true", "false"):
             return text == "true"

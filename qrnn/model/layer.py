@@ -20,6 +20,7 @@ from qrnn.model.layer_facts import (
     Chosen,
     LayerMatrix,
     Part,
+    PartSize,
     Reading,
     Rounding,
     RowLoop,
@@ -123,6 +124,11 @@ class Layer(GraphLayer, ABC):
     def input_weights(self) -> tuple[FloatArray, ...]:
         """Return the matrices that multiply the layer's input, [R, F] each; none for a layer that reads its input in another way."""
         return ()
+
+    def width_parts(self) -> dict[str, PartSize]:
+        """Return the parts whose width can be chosen by themselves (`qrnn.quantization.widths`): ``x`` for a layer with `input_weights`."""
+        products = sum(int(weight.size) for weight in self.input_weights)
+        return {"x": PartSize(products, int(self.input_weights[0].shape[1]))} if products else {}
 
     def with_input_divided(self, scale: FloatArray) -> Self:
         """Return the layer that gives the same output for x · ``scale`` [F] as this one for x, for a layer with `input_weights`."""

@@ -120,6 +120,17 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class PartSize:
+    """How much a choice of width for a part of a layer is about.
+
+    ``products`` counts the multiply-adds of a time step, ``read`` the values that an operand has, or the weights that a matrix has.
+    """
+
+    products: int
+    read: int
+
+
+@dataclass(frozen=True)
 class Rounding:
     """A place where a layer rounds and saturates (docs/arithmetic.md, section 8), in words."""
 

@@ -37,7 +37,7 @@ from qrnn.quantization.inputs import (
     source_tensors,
 )
 from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
-from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 
 
 class Builder:
@@ -54,6 +54,8 @@ class Builder:
         self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
         self.decisions: list[str] = list(reasons)
         self.choices = parse_gates(scheme.gates)
+        self._widths = dict(scheme.widths)
+        self._reads = {layer.name: layer.inputs for layer in model.layers}
 
     def gate_function(
         self, gate: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
@@ -110,16 +112,22 @@ class Builder:
                 f"gates {self.scheme.gates!r}: the model has no {' and no '.join(unused)} gate; leave {'them' if len(unused) > 1 else 'it'} out"
             )
 
-    @property
-    def _operand_limit(self) -> int:
-        return 127 if self.scheme.activations == 8 else 32767
-
     # What the layers' rules ask (`qrnn.model.surroundings.Plan`)
 
-    @property
-    def weight_bits(self) -> int:
-        """The width of recurrent layers' weights, 8 or 4."""
-        return self.scheme.weights
+    def width(self, layer: str, part: str) -> int:
+        """Return the bits of a part of a layer, ``x``, ``h``, ``W`` or ``R``: its own, or the scheme's for all.
+
+        A source has one width for all matrices that read it.
+        """
+        if part in ("W", "R"):
+            return int(self._widths.get(f"{layer}.{part}", self.scheme.weights))
+        general = 8 if self.scheme.activations == AUTO else self.scheme.activations
+        value = str(self._widths.get(f"{layer}.{part}", general))
+        if part == "x":
+            if value == "8-per-feature":
+                raise QuantizationError(f"widths: {layer}.x=8-per-feature is not offered for a hidden tensor; use 16")
+            value = next((self.input_schemes[t] for t in self._reads[layer] if t in self.input_schemes), value)
+        return int(value.removesuffix("-per-feature"))
 
     def readers(self, tensor: str) -> list[Layer]:
         """Return the layers that read a tensor."""
@@ -133,11 +141,11 @@ class Builder:
         """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
         return self.ranges.largest(quantity)
 
-    def observed(self, quantity: str) -> float:
-        """Return the largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
+    def observed(self, quantity: str, bits: int) -> float:
+        """Return the largest magnitude that a matrix operand of ``bits`` should cover, by the calibrator; 0 for what was not observed."""
         if quantity not in self.ranges.total:
             return 0.0
-        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, self._operand_limit)[0])
+        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, _operand_limit(bits))[0])
 
     def decide(self, decision: str) -> None:
         """Record a decision and its reason."""
@@ -188,9 +196,9 @@ class Builder:
         """Return the largest sum of magnitudes of a row's integer weights."""
         return largest_row_sum(weight, bits)
 
-    def row_scales(self, weight: FloatArray) -> FloatArray:
+    def row_scales(self, weight: FloatArray, bits: int = 8) -> FloatArray:
         """Return the real value of one integer weight of each row, [R]."""
-        return row_scales(weight, np.zeros(len(weight)))
+        return row_scales(weight, np.zeros(len(weight)), bits)
 
     def pre_shift(
         self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
@@ -205,25 +213,25 @@ class Builder:
         return quantize_matrix(weight, bias, fracs, pre_shift, limit)
 
     def recurrent_matrix(
-        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int, bits: int
     ) -> AnyMatrix:
-        """Return a matrix of `weight_bits` weights whose results have ``fracs`` [R] fraction bits."""
-        make = quantize_matrix if self.weight_bits == 8 else quantize_matrix4
+        """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
+        make = quantize_matrix if bits == 8 else quantize_matrix4
         return make(weight, bias, fracs, pre_shift, limit)
 
-    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+    def operand(self, name: str, largest: float, row_sum: float, bits: int) -> Operand:
         """Return how a matrix reads tensor ``name``.
 
-        A source is read as it is; an int16 tensor is narrowed by the least shift that covers ``largest``.
+        A source is read as it is; an int16 tensor is narrowed to ``bits`` by the least shift that covers ``largest``.
         """
         if name not in self.fracs:
             return Operand(0, self.tensors[name].limit)
-        return self.narrowing(self.fracs[name], largest, row_sum)
+        return self.narrowing(self.fracs[name], largest, row_sum, bits)
 
-    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
-        """Return how a matrix reads int16 values with ``frac`` fraction bits: narrowed by the least shift that covers ``largest``."""
+    def narrowing(self, frac: int, largest: float, row_sum: float, bits: int) -> Operand:
+        """Return how a matrix reads int16 values with ``frac`` fraction bits: to ``bits``, by the least shift that covers ``largest``."""
         q = largest * 2.0**frac
-        limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
+        limit, shift = max(127, _fitting_limit(_operand_limit(bits), row_sum)), 0
         # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
         while (limit + 1) * 2**shift < q and shift < 15:
             shift += 1
@@ -239,6 +247,11 @@ class Builder:
             self.decisions.append(
                 f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
             )
+
+
+def _operand_limit(bits: int) -> int:
+    """Return the largest magnitude of an operand of ``bits``."""
+    return 127 if bits == 8 else 32767
 
 
 def _widest_limit(name: str, row_sums: list[float]) -> int:
