@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import FloatModel
-from qrnn.model.layer import Layer
+from qrnn.model.kinds.rescale import QuantRescale
+from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
     AnyMatrix,
@@ -36,7 +38,14 @@ from qrnn.quantization.inputs import (
     source_histograms,
     source_tensors,
 )
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
+from qrnn.quantization.matrix import (
+    bounded_rows,
+    factor_parameters,
+    largest_row_sum,
+    quantize_matrix,
+    quantize_matrix4,
+    row_scales,
+)
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 
 
@@ -55,6 +64,8 @@ class Builder:
         self.decisions: list[str] = list(reasons)
         self.choices = parse_gates(scheme.gates)
         self._widths = dict(scheme.widths)
+        self._histograms = source_histograms(model, ranges)
+        self._copies: dict[str, QuantRescale] = {}  # by the tensor that is copied
         self._reads = {layer.name: layer.inputs for layer in model.layers}
 
     def gate_function(
@@ -74,7 +85,6 @@ class Builder:
                 self.tensors[graph_input.name] = TensorFormat(
                     1, graph_input.has_time, 32, (1.0,), graph_input.vocabulary - 1
                 )
-        histograms = source_histograms(self.model, self.ranges)
         for name in source_tensors(self.model):
             info = self.model.tensors[name]
             sums = [reader.input_row_sum(self) for reader in self.readers(name)]
@@ -82,27 +92,62 @@ class Builder:
                 limit = _widest_limit(name, [s for s in sums if s is not None])
                 chosen = self.input_schemes[name]
                 fmt = input_format(
-                    histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
+                    self._histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
                 )
                 self.decisions.append(f"{name}: input scheme {chosen}, |q| ≤ {fmt.limit}")
             else:
-                fmt, frac = power_of_two_format(float(histograms[name][0].largest[0]), info.features, info.has_time)
+                fmt, frac = power_of_two_format(
+                    float(self._histograms[name][0].largest[0]), info.features, info.has_time
+                )
                 self.fracs[name] = frac
                 self.decisions.append(
                     f"{name}: int16 with {frac} fraction bits, because it is not read by matrix products alone"
                 )
             self.tensors[name] = fmt
         self._check_choices()
-        layers = tuple(layer.quantize(self) for layer in self.model.layers)
+        layers: list[QuantLayer] = []
+        for layer in self.model.layers:
+            copied = self._copied_input(layer, layers)
+            layers.append(copied.quantize(self))
         return QuantModel(
             name=self.model.name,
             inputs=self.model.inputs,
-            layers=layers,
+            layers=tuple(layers),
             outputs=self.model.outputs,
             tensors=self.tensors,
             one_step=self.model.one_step,
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
+
+    def _copied_input(self, layer: Layer, layers: list[QuantLayer]) -> Layer:
+        """Return ``layer``, reading a narrow copy of its input where that is to be read with a scale for each feature.
+
+        The layer that makes the copy is added to ``layers``; matrices that read the same tensor so share it.
+        """
+        if not layer.input_weights or layer.input not in self.fracs:
+            return layer
+        width = self.input_schemes.get(layer.input, self._widths.get(f"{layer.name}.x", ""))
+        if width != "8-per-feature":
+            return layer
+        tensor = layer.input
+        if tensor not in self._copies:
+            self._copies[tensor] = rescale = self._rescale(tensor)
+            layers.append(rescale)
+        return replace(layer, input=self._copies[tensor].output)  # type: ignore[type-var]  # every kind is a dataclass
+
+    def _rescale(self, tensor: str) -> QuantRescale:
+        """Return the layer that makes an int8 copy of an int16 tensor, with a scale for each feature."""
+        info, frac = self.model.tensors[tensor], self.fracs[tensor]
+        fmt = input_format(
+            self._histograms[tensor], info.features, info.has_time, "8-per-feature", self.scheme.calibrator, 127
+        )
+        # A copy that is finer than the tensor would hold nothing more.
+        parameters = factor_parameters(np.minimum(2.0**-frac / fmt.scales, 1.0))
+        name = _free_name(f"{tensor}_per_feature", {*self.model.tensors, *(layer.name for layer in self.model.layers)})
+        made = QuantRescale(name, tensor, name, frac, *parameters)
+        self.tensors[name] = made.written(info.has_time)
+        self.decide(f"{name}: int8 copy of {tensor} with a scale for each feature, for the matrices that read it")
+        return made
 
     def _check_choices(self) -> None:
         """Refuse a choice for a gate that the model does not have."""
@@ -124,8 +169,6 @@ class Builder:
         general = 8 if self.scheme.activations == AUTO else self.scheme.activations
         value = str(self._widths.get(f"{layer}.{part}", general))
         if part == "x":
-            if value == "8-per-feature":
-                raise QuantizationError(f"widths: {layer}.x=8-per-feature is not offered for a hidden tensor; use 16")
             value = next((self.input_schemes[t] for t in self._reads[layer] if t in self.input_schemes), value)
         return int(value.removesuffix("-per-feature"))
 
@@ -247,6 +290,12 @@ class Builder:
             self.decisions.append(
                 f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
             )
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """Return ``name``, or ``name`` with a number that makes it one of its own."""
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _operand_limit(bits: int) -> int:
