@@ -35,8 +35,8 @@ def quantize(
     """Quantize ``model`` with ranges measured on ``calibration``.
 
     ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``. `Scheme`
-    describes ``scheme``. ``progress`` is called with (done, all) sequences, of which the search for widths counts as many again. Raises DataError for data
-    that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    describes ``scheme``. ``progress`` is called with (done, all) sequences, of which the search for widths counts as many again. Raises
+    DataError for data that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
     scheme = scheme or Scheme()
     if not any(layer.keeps_state for layer in model.layers):

@@ -16,6 +16,7 @@ import numpy as np
 
 from qrnn.conversion.greedy import Greedy, Point
 from qrnn.conversion.noise import ENOUGH_DB, STEPS, TOLERANCE_DB, Noise
+from qrnn.conversion.prices import step_instructions
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, evenly
 from qrnn.model.float_model import FloatModel
@@ -132,17 +133,16 @@ class _Trials:
 
     def _measure(self, widths: Mapping[str, str]) -> Point:
         """Measure one choice of widths; one that the model cannot have is infinitely noisy."""
-        cost = sum(_cost(choice, widths[choice.key]) for choice in self.choices)
         try:
             quantized = self.search.build(widths)
         except QuantizationError:
             if all(widths[choice.key] == self._values(choice)[0] for choice in self.choices):
                 raise
-            return Point(dict.fromkeys(self.noise.allowed, np.inf), cost)
+            return Point(dict.fromkeys(self.noise.allowed, np.inf), np.inf)
         found = self.noise.in_oracle(quantized, self.search.model)
         self.done += 1
         self.search.progress(min(self.done, self.expected), self.expected)
-        return Point(found, cost)
+        return Point(found, step_instructions(quantized))
 
     def _found(self, greedy: Greedy) -> tuple[dict[str, str], str]:
         """Return the widths of one search, and in words how near they come."""
@@ -209,10 +209,10 @@ class _Trials:
 
         now = measured(widths)
         for key, values in fine.items():
-            for value in values:
-                if not value.endswith(_PER_FEATURE) and int(value) <= int(widths[key].removesuffix(_PER_FEATURE)):
-                    if now > measured({**widths, key: value}) * 10.0 ** (WORSE_DB / 10):
-                        found[key] = value
+            most = int(widths[key].removesuffix(_PER_FEATURE))
+            for value in (v for v in values if not v.endswith(_PER_FEATURE) and int(v) <= most):
+                if now > measured({**widths, key: value}) * 10.0 ** (WORSE_DB / 10):
+                    found[key] = value
         return found
 
 
@@ -233,8 +233,3 @@ def split(batch: Batch) -> tuple[Batch, Batch]:
         return batch.take(np.arange(0, batch.size, 2)), batch.take(np.arange(1, batch.size, 2))
     half = replace(batch, lengths=np.maximum(batch.lengths // 2, 1))
     return half, batch
-
-
-def _cost(choice: Choice, width: str) -> float:
-    """Return the instructions of what a choice is about."""
-    return choice.products * (1.0 if width.startswith("8") else 1.5)
