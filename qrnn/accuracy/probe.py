@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.clipping import Saturation, narrowed_values
 from qrnn.accuracy.metrics import decibels
-from qrnn.arithmetic.fixedpoint import shift_right_round
-from qrnn.backends.base import Trace
+from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
+from qrnn.model.parts import FloatArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
 
@@ -99,15 +98,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@dataclass
-class Saturation:
-    """How many of ``total`` values are ``saturated``, at the limits of one of the contract's saturations."""
-
-    where: str
-    saturated: int = 0
-    total: int = 0
-
-
 class LayerProbe:
     """Collects an oracle's observations and an engine's trace of the same batch, and keeps sums of their differences."""
 
@@ -127,8 +117,14 @@ class LayerProbe:
         """Keep what the oracle observes; see `qrnn.equations.oracle.Observer`."""
         self._observed[name] = values
 
-    def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:
-        """Compare the engine's trace of the batch with what was just observed."""
+    def compare(
+        self,
+        trace: Trace,
+        tensors: Mapping[str, Int16Array | Int32Array],
+        batch: Batch,
+        start: Mapping[str, LayerState],
+    ) -> None:
+        """Compare the engine's trace of the batch, which began with the states ``start``, with what was just observed."""
         axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
@@ -145,6 +141,8 @@ class LayerProbe:
                 y = tensors[layer.output].astype(np.int64)
                 y = axes[layer.output].real(y) if layer.output in axes else y
                 self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
+        for found in narrowed_values(self.model, batch, tensors, trace, start):
+            self._saturation.setdefault(found.where, Saturation(found.where)).add(found.values, found.limit)
         for name, tensor in tensors.items():
             used = axes[name].real(tensor) if name in axes else tensor
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
@@ -168,8 +166,6 @@ class LayerProbe:
                 self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask, steps)
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask, steps)
-        if layer.reads_by_matrix:
-            self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
         if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
         if layer.has_cell_state:
@@ -205,9 +201,3 @@ class LayerProbe:
             for name, largest in self._largest.items()
             if name in self.model.tensors
         }
-
-
-def _clipped(q: npt.NDArray[Any], operand: Operand) -> Mask:
-    """Return which values of an int16 tensor the operand's clamp changes."""
-    clipped: Mask = np.abs(shift_right_round(q.astype(np.int64), operand.shift)) > operand.limit  # type: ignore[arg-type]
-    return clipped

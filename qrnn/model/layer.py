@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from qrnn.arithmetic.reals import rounded
 from qrnn.model.layer_facts import (
     Bytes,
     Chosen,
     LayerMatrix,
+    Narrowed,
     Part,
     PartSize,
     Reading,
@@ -203,6 +205,19 @@ class QuantLayer(GraphLayer, ABC):
     def clamps_output(self) -> bool:
         """Return whether the output holds sums that were saturated to int16, so that a value at the end of the range may be wrong."""
         return False
+
+    def narrowed(self, values: Mapping[str, Any], tensors: Mapping[str, TensorFormat]) -> tuple[Narrowed, ...]:
+        """Return what the layer clamps of the integers that it reads, ``values``, whose formats are ``tensors``; its states are not among it.
+
+        Here this is what its matrices read of tensors that can have larger values than the operand.
+        """
+        found = []
+        for reading in self.readings():
+            operand, tensor = reading.operand, reading.tensor
+            if operand is not None and (operand.shift or operand.limit < tensors[tensor].limit):
+                read = rounded(values[tensor].astype(np.int64), operand.shift)
+                found.append(Narrowed(f"{self.name}: x operand", tensor, read, operand.limit))
+        return tuple(found)
 
     @property
     def last_steps(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.model.layer import QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Part, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer_facts import Bytes, Loop, Narrowed, Part, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import FloatArray, Int8Array, Int32Array, TensorFormat, check_array, require
 from qrnn.model.surroundings import Checks
 
@@ -91,6 +92,14 @@ class QuantRescale(QuantLayer):
         fmt = checks.tensors[self.output]
         if fmt != self.written(fmt.has_time):
             checks.fail(f"writes {self.output!r} with other scales than the tensor has")
+
+    def narrowed(self, values: Mapping[str, Any], tensors: Mapping[str, TensorFormat]) -> tuple[Narrowed, ...]:
+        """Return the values of the copy before they are clamped."""
+        x, multiplier, left_shift = (
+            np.asarray(v, np.int64) for v in (values[self.input], self.multiplier, self.left_shift)
+        )
+        copy: Any = requantize(x, multiplier, left_shift)  # type: ignore[arg-type]
+        return (Narrowed(f"{self.name}: copy", self.input, copy, LIMIT),)
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""
