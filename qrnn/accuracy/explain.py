@@ -27,6 +27,8 @@ from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.rescale import QuantRescale
+from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
@@ -202,7 +204,7 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
-        return _weight_advice(weights, refined)
+        return _weight_advice(weights, _layer_of(model, part), refined)
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
@@ -212,14 +214,15 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     return "nothing: the contract's width", ""
 
 
-def _weight_advice(found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
+def _weight_advice(found: LayerMatrix, layer: QuantLayer | None, refined: tuple[str, ...]) -> tuple[str, str]:
     if found.part.kind == "projection":
         return "nothing: weights have 8 bits at most", ""
     if "rounding" not in refined:
         return "--refine rounding", "nothing at run time"
-    if isinstance(found.matrix, QuantMatrix4):
+    if isinstance(found.matrix, QuantMatrix4) and layer is not None:
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        return "--weights 8", f"{more} bytes more for this matrix; all have one width"
+        key = f"{layer.name}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        return f"--widths {key}=8", f"{more} bytes more"
     return "nothing: weights have 8 bits at most", ""
 
 
@@ -230,13 +233,32 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     found = next(m for m in of_layer if m.part.kind in kinds)
     if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    layer = next((layer for layer in model.layers if layer.name == part.where), None)
-    option = "--activations 16"
-    if layer is not None and model.tensors[layer.inputs[0]].bits == 8:
-        one_scale = len(model.tensors[layer.inputs[0]].scale) == 1
-        option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}"
+    layer = _layer_of(model, part)
+    if layer is None:
+        return "nothing: the contract's width", ""
     size = found.matrix.weight.shape[1]
-    return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+    costs = f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+    if part.kind == "h operand":
+        return f"--widths {layer.name}.h=16", costs
+    return f"--widths {_input_key(model, layer)}=16", costs
+
+
+def _layer_of(model: QuantModel, part: Part) -> QuantLayer | None:
+    """Return the layer that a part belongs to, by its own name or that of a direction."""
+    return next(
+        (layer for layer in model.layers if part.where == layer.name or part.where.startswith(f"{layer.name}[")), None
+    )
+
+
+def _input_key(model: QuantModel, layer: QuantLayer) -> str:
+    """Return the key of `qrnn.Scheme.widths` for how a layer reads its input: the source's own name, or LAYER.x."""
+    tensor = layer.inputs[0]
+    writers = {written: other for other in model.layers for written in other.outputs}
+    while isinstance(copy := writers.get(tensor), QuantRescale):
+        tensor = copy.input
+    tokens = {i.name for i in model.inputs if i.kind == "tokens"}
+    is_source = tensor not in writers or bool(tokens.intersection(writers[tensor].inputs))
+    return tensor if is_source else f"{layer.name}.x"
 
 
 def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:

@@ -17,12 +17,15 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.choices import check_widths
 from qrnn.quantization.gate_choice import parse_gates
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import AUTO, Scheme
 
-__all__ = ["RANDOM", "quantize", "random_inputs"]
+__all__ = ["DEFAULT_SCHEME", "RANDOM", "quantize", "random_inputs"]
 
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
+
+DEFAULT_SCHEME = Scheme(activations=AUTO)
+"""How a model is quantized where no scheme is given: as for target ``generic``, with widths that are chosen."""
 
 
 def quantize(
@@ -34,11 +37,12 @@ def quantize(
 ) -> QuantModel:
     """Quantize ``model`` with ranges measured on ``calibration``.
 
-    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``. `Scheme`
-    describes ``scheme``. ``progress`` is called with (done, all) sequences, of which the search for widths counts as many again. Raises
-    DataError for data that do not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``, with which no
+    width is chosen. `Scheme` describes ``scheme``; None stands for `DEFAULT_SCHEME`. ``progress`` is called with (done, all) sequences, of
+    which the search for widths counts as many again. Raises DataError for data that do not fit the model and QuantizationError for a model
+    that the contract's integers cannot hold.
     """
-    scheme = scheme or Scheme()
+    scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
     check_widths(model, scheme.widths)

@@ -24,6 +24,9 @@ STEPS = 2048
 TOLERANCE_DB = 1.5
 """How far below the floor of its weights a model may lie: the one tolerance of a conversion."""
 
+MARGIN_DB = 0.5
+"""How much better than it must be a model is made on calibration data, since other data differ."""
+
 ENOUGH_DB = 45.0
 """The SQNR about the mean that is good enough, however high the floor is."""
 
@@ -32,7 +35,7 @@ class Noise:
     """Measures models of ``real`` on ``batch``: the noise energy of each output, as a share of what is allowed there.
 
     Outputs that carry states count only where nothing else comes out. What is allowed lies `TOLERANCE_DB` below the floor of weights of
-    ``bits`` bits, or is what leaves `ENOUGH_DB`, whichever is more.
+    ``bits`` bits, or is what leaves `ENOUGH_DB`, whichever is more; both are stricter by `MARGIN_DB`.
     """
 
     def __init__(self, real: FloatModel, batch: Batch, bits: int) -> None:
@@ -43,8 +46,8 @@ class Noise:
         for name in judged_outputs(real):
             error = self._error(name, floor[name])
             if error.signal > 0.0:  # of an output that is zero throughout, nothing can be told
-                enough = error.varying * 10.0 ** (-ENOUGH_DB / 10)
-                self.allowed[name] = max(error.noise * 10.0 ** (TOLERANCE_DB / 10), enough)
+                enough = error.varying * 10.0 ** (-(ENOUGH_DB + MARGIN_DB) / 10)
+                self.allowed[name] = max(error.noise * 10.0 ** ((TOLERANCE_DB - MARGIN_DB) / 10), enough)
 
     def in_oracle(self, quantized: QuantModel, model: FloatModel) -> dict[str, float]:
         """Return the noise of ``quantized``, which was made of ``model``, by the oracle with integers for all parts."""

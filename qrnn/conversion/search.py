@@ -29,7 +29,10 @@ from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 
 NEAR_BEST_DB = 0.5
-"""Where no widths come within the tolerance of the floor, how much worse than the best of them the chosen ones may be."""
+"""Where no widths come within the tolerance of the floor, how much worse than the best of them the chosen ones may be.
+
+It is the whole tolerance where 8 bits were asked for and only the sources are left open.
+"""
 
 WORSE_DB = 1.0
 """Scales for each feature are not taken where they are worse than one scale by more than this, on data that they were not made from."""
@@ -83,8 +86,10 @@ class Search:
         if not found:
             return Chosen({}, ())
         if self.provenance.random_calibration:
-            wide = {choice.key: "16" for choice in found}
-            return Chosen(wide, ("widths: 16 bits for all that is open, since random numbers tell nothing about them",))
+            narrow = {choice.key: choice.values[0] for choice in found}
+            return Chosen(
+                narrow, ("widths: not chosen, since random numbers tell nothing about them; 8 bits for what is open",)
+            )
         return _Trials(self, found).choose()
 
 
@@ -156,8 +161,9 @@ class _Trials:
         for _ in range(CHECKS):
             widths = greedy.spend(start)
             if not greedy.met(widths):
-                greedy.allowed = greedy.point(widths).worst * 10.0 ** (NEAR_BEST_DB / 10)
-                near = f"no widths come so near; these come within {NEAR_BEST_DB:g} dB of the best"
+                tolerance = NEAR_BEST_DB if self.search.scheme.activations == AUTO else TOLERANCE_DB
+                greedy.allowed = greedy.point(widths).worst * 10.0 ** (tolerance / 10)
+                near = f"no widths come so near; these come within {tolerance:g} dB of the best"
                 widths = greedy.take_back(widths)
                 break
             widths = greedy.take_back(widths)

@@ -101,16 +101,34 @@ def test_advice() -> None:
     assert advice(eight, weights) == ("--refine rounding", "nothing at run time")
     matrix = four.recurrent_layers[0].directions[0].hh
     assert advice(four, weights) == (
-        "--weights 8",
-        f"{36 * 9 - matrix.weight_bytes} bytes more for this matrix; all have one width",
+        f"--widths {name}.R=8",
+        f"{36 * 9 - matrix.weight_bytes} bytes more",
     )
     assert advice(eight, table) == ("--gates forget=pwl:512", "768 bytes of table more")
     assert advice(four, table) == ("--refine gates", "nothing at run time")
-    assert advice(eight, Part(name, "x operand"))[0] == "--input-scheme 16 (or 8-per-feature)"
+    assert advice(eight, Part(name, "x operand"))[0] == "--widths x=16"
     per_feature = quantize(model, data, Scheme(input="8-per-feature"))
-    assert advice(per_feature, Part(name, "x operand"))[0] == "--input-scheme 16"
-    assert "--activations 16" in advice(eight, Part(f"{name}[0]", "h operand"))[0]
+    assert advice(per_feature, Part(name, "x operand"))[0] == "--widths x=16"
+    assert advice(eight, Part(f"{name}[0]", "h operand"))[0] == f"--widths {name}.h=16"
     assert advice(eight, Part(f"{name}[0]", "c state"))[0].startswith("nothing")
+
+
+@pytest.mark.parametrize("width", ["8", "8-per-feature"])
+def test_what_is_to_be_widened_is_a_key_of_the_model(width: str) -> None:
+    """Also where a narrow copy of a hidden tensor is read: the widened model has a wide operand there."""
+    model = make_model(Shape("gru", 3, 5, layers=2), np.random.default_rng(1))
+    data, (first, second) = {"x": np.random.default_rng(2).normal(size=(4, 12, 3))}, model.layers
+    made = quantize(model, data, Scheme(input="8", widths={f"{second.name}.x": width}))
+    for where, key in ((first.name, "x"), (second.name, f"{second.name}.x"), (f"{second.name}[0]", f"{second.name}.h")):
+        option = advice(made, Part(where, "h operand" if key.endswith(".h") else "x operand"))[0]
+        assert option == f"--widths {key}=16"
+        widened = quantize(model, data, Scheme(input="8", widths=option.removeprefix("--widths ")))
+        limits = [
+            limit for layer in widened.recurrent_layers for limit in (layer.x_operand.limit, layer.h_operand.limit)
+        ]
+        assert [limit > 127 for limit in limits] == [
+            key == k for k in ("x", "", f"{second.name}.x", f"{second.name}.h")
+        ]
 
 
 def test_what_cannot_be_explained() -> None:
