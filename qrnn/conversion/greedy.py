@@ -20,7 +20,7 @@ DIGITS = 4
 """Significant digits of the noise energies that are compared: a resolution of a thousandth, 0.004 dB, or finer."""
 
 LEAST_GAIN = 0.01
-"""A change that removes a smaller share of the noise than this, 0.04 dB, is not worth its cost."""
+"""A change that removes a smaller share than this of the noise that is too much is not worth its cost."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,13 @@ class Greedy:
         """Return ``now`` after the changes that should suffice, or after the best of them; None where no change is worth its cost."""
         here = self.point(now)
         total = here.total(self.allowed)
+        excess = total - self.allowed * len(here.noise)
         found = []
         for name, values in self.values.items():
             for value in values[values.index(now[name]) + 1 :]:
                 there = self.point({**now, name: value})
                 gain = _rounded(total - there.total(self.allowed))
-                if gain >= LEAST_GAIN * total:
+                if gain > 0.0 and gain >= LEAST_GAIN * excess:
                     cost = there.cost - here.cost
                     found.append((-_rounded(gain / cost) if cost > 0 else -math.inf, -gain, cost, name, value))
         if not found:
@@ -116,5 +117,5 @@ class Greedy:
 
 
 def _rounded(value: float) -> float:
-    """Return ``value`` with `DIGITS` significant digits."""
-    return float(f"{value:.{DIGITS - 1}e}") if math.isfinite(value) else math.inf
+    """Return ``value`` with `DIGITS` significant digits; what is no number counts as infinite."""
+    return math.inf if math.isnan(value) else float(f"{value:.{DIGITS - 1}e}")
