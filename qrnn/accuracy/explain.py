@@ -23,6 +23,7 @@ import numpy as np
 
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.parts import Integers, model_parts
+from qrnn.accuracy.probe import output_error
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
@@ -92,9 +93,9 @@ class Cost:
 class Explanation:
     """The ``costs`` of all parts, the largest first.
 
-    ``sqnr_db`` is the quantized model's, and ``sqnr_db_all_parts`` that of all parts together in the oracle, which leaves out only the
-    rounding of partial sums: the two differ by what the method does not see. ``floor_db`` is the SQNR where the weights alone are rounded
-    (`qrnn.quantization.floor`).
+    ``sqnr_db`` is the quantized model's, ``sqnr_about_mean_db`` the same about the mean, and ``sqnr_db_all_parts`` that of all parts
+    together in the oracle, which leaves out only the rounding of partial sums: the two differ by what the method does not see.
+    ``floor_db`` is the SQNR where the weights alone are rounded (`qrnn.quantization.floor`).
     """
 
     model: str
@@ -103,6 +104,7 @@ class Explanation:
     steps: int
     random_data: bool
     sqnr_db: float
+    sqnr_about_mean_db: float
     sqnr_db_all_parts: float
     floor_db: float
     costs: tuple[Cost, ...]
@@ -116,6 +118,7 @@ class Explanation:
             "steps": self.steps,
             "random_data": self.random_data,
             "sqnr_db": _finite(self.sqnr_db),
+            "sqnr_about_mean_db": _finite(self.sqnr_about_mean_db),
             "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
             "floor_db": _finite(self.floor_db),
             "note": "shares are of noise energy, each part alone; they need not add up to 1",
@@ -163,9 +166,8 @@ def explain(
         return result
 
     want = run_oracle_batch(float_model, batch, substitutes=Substitutes()).outputs[output]
-    signal = float((want**2).sum())
-    got = Session(model).run_batch(batch)[0].outputs[output]
-    noise = float(((want - got) ** 2).sum())
+    whole = output_error(float_model, batch, output, want, Session(model).run_batch(batch)[0].outputs[output])
+    signal, noise = whole.signal, whole.noise
     rounded = floor_model(float_model, batch, int(model.provenance.scheme.get("weights", 8)))
     at_floor = run_oracle_batch(rounded, batch).outputs[output]
     energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
@@ -185,7 +187,8 @@ def explain(
         sequences=batch.size,
         steps=int(batch.lengths.sum()),
         random_data=random_data,
-        sqnr_db=decibels(signal, noise),
+        sqnr_db=whole.sqnr_db,
+        sqnr_about_mean_db=whole.about_mean_db,
         sqnr_db_all_parts=everything,
         floor_db=decibels(signal, float(((want - at_floor) ** 2).sum())),
         costs=costs,

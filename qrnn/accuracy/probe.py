@@ -13,6 +13,7 @@ from qrnn.accuracy.clipping import Saturation, narrowed_values
 from qrnn.accuracy.metrics import decibels
 from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int16Array, Int32Array
@@ -92,6 +93,16 @@ class ErrorSum:
         if self.count_at.size:
             out["rmse_by_step"] = [_finite(value) for value in self.rmse_at().tolist()]
         return out
+
+
+def output_error(model: FloatModel, batch: Batch, name: str, want: FloatArray, got: FloatArray) -> ErrorSum:
+    """Return the error of graph output ``name`` of ``model`` over the real steps of ``batch``; ``want`` and ``got`` are as its runs give it."""
+    output = next(o for o in model.outputs if o.name == name)
+    axis = batch.along(model.length_rules[output.parts[0][0]]) if output.has_time else None
+    lead = want.shape[: 1 if axis is None else 2]
+    error = ErrorSum(0 if axis is None else axis.steps)
+    error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
+    return error
 
 
 def _finite(value: float) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qrnn.accuracy.parts import Integers, model_parts
-from qrnn.accuracy.probe import ErrorSum
+from qrnn.accuracy.probe import output_error
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
@@ -24,7 +24,7 @@ STEPS = 2048
 TOLERANCE_DB = 1.5
 """How far below the floor of its weights a model may lie: the one tolerance of a conversion."""
 
-MARGIN_DB = 0.5
+MARGIN_DB = 0.75
 """How much better than it must be a model is made on calibration data, since other data differ."""
 
 ENOUGH_DB = 45.0
@@ -44,7 +44,7 @@ class Noise:
         floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs
         self.allowed = {}
         for name in judged_outputs(real):
-            error = self._error(name, floor[name])
+            error = output_error(real, batch, name, self.want[name], floor[name])
             if error.signal > 0.0:  # of an output that is zero throughout, nothing can be told
                 enough = error.varying * 10.0 ** (-(ENOUGH_DB + MARGIN_DB) / 10)
                 self.allowed[name] = max(error.noise * 10.0 ** ((TOLERANCE_DB - MARGIN_DB) / 10), enough)
@@ -63,15 +63,10 @@ class Noise:
         return self._shares(Session(quantized).run_batch(self.batch)[0].outputs)
 
     def _shares(self, got: Mapping[str, FloatArray]) -> dict[str, float]:
-        return {name: self._error(name, got[name]).noise / allowed for name, allowed in self.allowed.items()}
-
-    def _error(self, name: str, got: FloatArray) -> ErrorSum:
-        output = next(o for o in self.real.outputs if o.name == name)
-        axis = self.batch.along(self.real.length_rules[output.parts[0][0]]) if output.has_time else None
-        error, want = ErrorSum(0 if axis is None else axis.steps), self.want[name]
-        lead = want.shape[: 1 if axis is None else 2]
-        error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
-        return error
+        return {
+            name: output_error(self.real, self.batch, name, self.want[name], got[name]).noise / allowed
+            for name, allowed in self.allowed.items()
+        }
 
 
 def judged_outputs(model: FloatModel) -> tuple[str, ...]:
