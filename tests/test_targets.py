@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from qrnn.conversion import DEFAULT_SCHEME
 from qrnn.devices.toolchain import linker_script
 from qrnn.errors import TargetError
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.targets import (
     Build,
     Core,
@@ -105,7 +106,9 @@ def test_the_narrow_and_the_wide() -> None:
 
 
 def test_generic_is_the_default_scheme() -> None:
-    assert load_target("generic").scheme == Scheme().as_dict()
+    assert load_target("generic").scheme == load_target("host-cpu").scheme == DEFAULT_SCHEME.as_dict()
+    others = {load_target(name).scheme["activations"] for name in target_names()} - {AUTO}
+    assert others == {8}
 
 
 def write(folder: Path, text: str, name: str = "board") -> Path:

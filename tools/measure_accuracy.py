@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from accuracy_lab import Results, results, section
 from accuracy_outcome import Truth
+from page_section import DEFAULTS, section_of, with_section
 from provenance import when
 
 import qrnn
@@ -29,6 +30,7 @@ from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
+from qrnn.quantization.widths import Widths, parse_widths, widths_text
 from qrnn.system.atomic import write_atomically
 
 Arrays = dict[str, Any]
@@ -109,14 +111,15 @@ class Row:
 
 
 def row(case: Case) -> Row:
-    """Convert, compare and describe one model; the variants keep the default's input scheme, 16-bit activations have their own."""
+    """Convert, compare and describe one model; finer gates keep the default's widths."""
     model = qrnn.load_onnx(case.path)
     quantized = qrnn.quantize(model, case.calibration)
     report = qrnn.compare(model, quantized, case.test, onnx_path=case.path)
-    chosen = next(s for s in quantized.provenance.decisions if "chosen by" in s).split("scheme ")[1].split(" ")[0]
+    widths = parse_widths(quantized.provenance.scheme["widths"])
+    chosen = widths_text(tuple((key, width) for key, width in widths if width != "8")) or "8"
     schemes = (
         qrnn.Scheme(activations=16),
-        qrnn.Scheme(gates="pwl:512", input=chosen),
+        qrnn.Scheme(gates="pwl:512", widths=widths),
         qrnn.Scheme(activations=16, gates="pwl:512"),
     )
     others = [qrnn.quantize(model, case.calibration, scheme) for scheme in schemes]
@@ -138,7 +141,7 @@ def row(case: Case) -> Row:
     if case.reference:
         default, wide = (case.reference(qrnn.Session(q)) for q in (quantized, others[0]))
         note = f"- {case.path.stem}: {default}; with 16-bit activations {wide}"
-    four = _four_bits(case, truth, quantized, chosen)
+    four = _four_bits(case, truth, quantized, widths)
     print(" | ".join(cells), note or "", "\n ", four, flush=True)
     return Row(
         "| " + " | ".join(cells) + " |",
@@ -149,10 +152,10 @@ def row(case: Case) -> Row:
     )
 
 
-def _four_bits(case: Case, truth: Truth, eight: qrnn.QuantModel, chosen: str) -> str:
-    """Return the row of a model with recurrent weights of four bits; the default's input scheme is kept."""
+def _four_bits(case: Case, truth: Truth, eight: qrnn.QuantModel, widths: Widths) -> str:
+    """Return the row of a model with recurrent weights of four bits; the default's widths are kept."""
     model = truth.model
-    four = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, input=chosen))
+    four = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, widths=widths))
     wide = qrnn.quantize(model, case.calibration, qrnn.Scheme(weights=4, activations=16))
     report = qrnn.compare(model, four, case.test)
     error = report.outputs[case.output]
@@ -202,16 +205,16 @@ PAGE = """# Accuracy on trained models
 
 Made by `python tools/measure_accuracy.py --shared DIR` on {date} ({machine}, Python {python}, NumPy {numpy}).
 
-Every model is converted with default settings (8-bit weights and matvec operands, `pwl:128` gates, minmax ranges, the input's scheme
-chosen by measured calibration error) and compared with the float64 oracle. `fsdd_*`: spoken digits, calibrated on {clips} training
+Every model is converted with default settings (8-bit weights, widths of operands and inputs chosen by measured calibration error,
+`pwl:128` gates, minmax ranges) and compared with the float64 oracle. `fsdd_*`: spoken digits, calibrated on {clips} training
 clips, decided at each clip's last frame of 300 test clips. `mnist_gru128x2`: calibrated on the first 128 of the 10,000 test images,
 for want of training images. `sentence_split_bilstm`: its golden input, which is also its calibration. `dtln_model_1`: calibrated on
 the first 400 of the clip's 1,218 frames; its decisions are the mask at 0.5, element by element.
 
-The columns A16, fine gates, and both: SQNR with 16-bit activations (the input too), with `pwl:512` gates and the default's input scheme,
+The columns A16, fine gates, and both: SQNR with 16-bit activations (the input too), with `pwl:512` gates and the default's widths,
 and with 16-bit activations and `pwl:512`.
 
-| model | input scheme | SQNR dB | max error | A16 dB | fine gates dB | both dB | decisions as float | float | qrnn (95 %) | ORT − oracle |
+| model | widths beside 8 | SQNR dB | max error | A16 dB | fine gates dB | both dB | decisions as float | float | qrnn (95 %) | ORT − oracle |
 |---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
@@ -224,7 +227,7 @@ What limits the default: against it, 16-bit operands give {wide} dB, finer gates
 ## Weights of four bits
 
 `--weights 4`: W and R of recurrent layers have four bits and a small integer for each 32 columns, dense layers and embeddings eight.
-Each weight is rounded to the nearest, group by group (docs/arithmetic.md, section 6); nothing is trained again. The input's scheme is
+Each weight is rounded to the nearest, group by group (docs/arithmetic.md, section 6); nothing is trained again. Widths are
 the default's; A16: with 16-bit activations.
 
 | model | KiB at 8 | KiB at 4 | SQNR dB | max error | A16 dB | decisions as float | float | qrnn (95 %) |
@@ -254,6 +257,8 @@ def main() -> None:
         fine=_span(r.gains[1] for r in rows),
         both=_span(r.gains[2] for r in rows),
     )
+    if arguments.output.is_file():
+        page = with_section(page, DEFAULTS, section_of(arguments.output.read_text("utf-8"), DEFAULTS))
     write_atomically(arguments.output, page.encode())
 
 

@@ -25,13 +25,14 @@ import numpy as np
 from qrnn.accuracy.clipping import Saturation
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.parts import Integers, model_parts
-from qrnn.accuracy.probe import LayerProbe
+from qrnn.accuracy.probe import LayerProbe, output_error
 from qrnn.backends.base import Trace
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.rescale import QuantRescale
+from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
@@ -96,10 +97,10 @@ class Cost:
 class Explanation:
     """The ``costs`` of all parts, the largest first.
 
-    ``sqnr_db`` is the quantized model's, and ``sqnr_db_all_parts`` that of all parts together in the oracle, which leaves out only the
-    rounding of partial sums: the two differ by what the method does not see. ``floor_db`` is the SQNR where the weights alone are rounded
-    (`qrnn.quantization.floor`). ``clipped`` counts values beyond the range of a graph input, or of what
-    a matrix reads, where there were any.
+    ``sqnr_db`` is the quantized model's, ``sqnr_about_mean_db`` the same about the mean, and ``sqnr_db_all_parts`` that of all parts
+    together in the oracle, which leaves out only the rounding of partial sums: the two differ by what the method does not see.
+    ``floor_db`` is the SQNR where the weights alone are rounded (`qrnn.quantization.floor`). ``clipped`` counts values beyond the range of
+    a graph input, or of what a matrix reads, where there were any.
     """
 
     model: str
@@ -108,6 +109,7 @@ class Explanation:
     steps: int
     random_data: bool
     sqnr_db: float
+    sqnr_about_mean_db: float
     sqnr_db_all_parts: float
     floor_db: float
     costs: tuple[Cost, ...]
@@ -122,6 +124,7 @@ class Explanation:
             "steps": self.steps,
             "random_data": self.random_data,
             "sqnr_db": _finite(self.sqnr_db),
+            "sqnr_about_mean_db": _finite(self.sqnr_about_mean_db),
             "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
             "floor_db": _finite(self.floor_db),
             "note": "shares are of noise energy, each part alone; they need not add up to 1",
@@ -170,12 +173,11 @@ def explain(
         return result
 
     want = run_oracle_batch(float_model, batch, substitutes=Substitutes()).outputs[output]
-    signal = float((want**2).sum())
     session, trace, probe = Session(model), Trace(), LayerProbe(model, batch)
     result, tensors = session.run_batch(batch, trace=trace)
-    got = result.outputs[output]
     probe.count_clipped(trace, tensors, batch, session.initial_state(batch.size, batch.states).layers)
-    noise = float(((want - got) ** 2).sum())
+    whole = output_error(float_model, batch, output, want, result.outputs[output])
+    signal, noise = whole.signal, whole.noise
     rounded = floor_model(float_model, batch, int(model.provenance.scheme.get("weights", 8)))
     at_floor = run_oracle_batch(rounded, batch).outputs[output]
     energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
@@ -195,7 +197,8 @@ def explain(
         sequences=batch.size,
         steps=int(batch.lengths.sum()),
         random_data=random_data,
-        sqnr_db=decibels(signal, noise),
+        sqnr_db=whole.sqnr_db,
+        sqnr_about_mean_db=whole.about_mean_db,
         sqnr_db_all_parts=everything,
         floor_db=decibels(signal, float(((want - at_floor) ** 2).sum())),
         costs=costs,
@@ -215,7 +218,7 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
-        return _weight_advice(model, weights, refined)
+        return _weight_advice(model, weights, _layer_of(model, part), refined)
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
@@ -231,14 +234,16 @@ def _widened(model: QuantModel, key: str, width: str) -> str:
     return f"--widths {shlex.quote(widths_text(parse_widths(widths)))}"
 
 
-def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
+def _weight_advice(
+    model: QuantModel, found: LayerMatrix, layer: QuantLayer | None, refined: tuple[str, ...]
+) -> tuple[str, str]:
     if found.part.kind == "projection":
         return "nothing: weights have 8 bits at most", ""
     if "rounding" not in refined:
         return "--refine rounding", "nothing at run time"
-    if isinstance(found.matrix, QuantMatrix4):
+    if isinstance(found.matrix, QuantMatrix4) and layer is not None:
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        key = f"{found.part.where.split('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        key = f"{layer.name}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
         return _widened(model, key, "8"), f"{more} bytes more for this matrix"
     return "nothing: weights have 8 bits at most", ""
 
@@ -250,16 +255,33 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     found = next(m for m in of_layer if m.part.kind in kinds)
     if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    key, by_feature = f"{part.where.split('[')[0]}.h", True
-    if part.kind == "x operand":
-        layer = next(layer for layer in model.layers if layer.name == part.where)
-        copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}
-        read = copies.get(layer.input, layer.input)
-        sources = {i.name for i in model.inputs} | {found.output for found in model.layers if found.reads_tokens}
-        key, by_feature = read if read in sources else f"{layer.name}.x", len(model.tensors[layer.input].scale) > 1
-    option = f"{_widened(model, key, '16')}{'' if by_feature else ' (or 8-per-feature)'}"
+    layer = _layer_of(model, part)
+    if layer is None:
+        return "nothing: the contract's width", ""
     size = found.matrix.weight.shape[1]
-    return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+    costs = f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+    if part.kind == "h operand":
+        return _widened(model, f"{layer.name}.h", "16"), costs
+    by_feature = len(model.tensors[layer.input].scale) > 1
+    return f"{_widened(model, _input_key(model, layer), '16')}{'' if by_feature else ' (or 8-per-feature)'}", costs
+
+
+def _layer_of(model: QuantModel, part: Part) -> QuantLayer | None:
+    """Return the layer that a part belongs to, by its own name or that of a direction."""
+    return next(
+        (layer for layer in model.layers if part.where == layer.name or part.where.startswith(f"{layer.name}[")), None
+    )
+
+
+def _input_key(model: QuantModel, layer: QuantLayer) -> str:
+    """Return the key of `qrnn.Scheme.widths` for how a layer reads its input: the source's own name, or LAYER.x."""
+    tensor = layer.inputs[0]
+    writers = {written: other for other in model.layers for written in other.outputs}
+    while isinstance(copy := writers.get(tensor), QuantRescale):
+        tensor = copy.input
+    tokens = {i.name for i in model.inputs if i.kind == "tokens"}
+    is_source = tensor not in writers or bool(tokens.intersection(writers[tensor].inputs))
+    return tensor if is_source else f"{layer.name}.x"
 
 
 def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:

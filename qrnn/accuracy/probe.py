@@ -13,6 +13,7 @@ from qrnn.accuracy.clipping import Saturation, narrowed_values
 from qrnn.accuracy.metrics import decibels
 from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
+from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int16Array, Int32Array
@@ -61,12 +62,17 @@ class ErrorSum:
         A large constant makes any error look small beside it; about the mean, only what varies counts as the signal. Where nothing varies,
         and for a single value, it is `sqnr_db`.
         """
+        return decibels(self.varying, self.noise)
+
+    @property
+    def varying(self) -> float:
+        """The energy of the signal about each feature's own mean; the signal's own where nothing varies, and for a single value."""
         sums = np.atleast_1d(self._sums)
         rows = self.count / len(sums)
         if rows < 2 or not math.isfinite(self.signal):
-            return self.sqnr_db
+            return self.signal
         varies = self.signal - float((sums**2).sum()) / rows
-        return decibels(varies, self.noise) if varies > 1e-12 * self.signal else self.sqnr_db
+        return varies if varies > 1e-12 * self.signal else self.signal
 
     @property
     def rmse(self) -> float:
@@ -90,6 +96,16 @@ class ErrorSum:
         if self.count_at.size:
             out["rmse_by_step"] = [_finite(value) for value in self.rmse_at().tolist()]
         return out
+
+
+def output_error(model: FloatModel, batch: Batch, name: str, want: FloatArray, got: FloatArray) -> ErrorSum:
+    """Return the error of graph output ``name`` of ``model`` over the real steps of ``batch``; ``want`` and ``got`` are as its runs give it."""
+    output = next(o for o in model.outputs if o.name == name)
+    axis = batch.along(model.length_rules[output.parts[0][0]]) if output.has_time else None
+    lead = want.shape[: 1 if axis is None else 2]
+    error = ErrorSum(0 if axis is None else axis.steps)
+    error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
+    return error
 
 
 def _finite(value: float) -> float | None:

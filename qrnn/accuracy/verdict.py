@@ -8,7 +8,7 @@ from typing import Any
 
 from qrnn.accuracy.explain import judged_output
 from qrnn.accuracy.parts import Integers, model_parts
-from qrnn.accuracy.probe import ErrorSum
+from qrnn.accuracy.probe import output_error
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.float_model import FloatModel
@@ -37,7 +37,7 @@ class Verdict:
     """Figures of one graph output, in dB about the mean.
 
     ``shares``: what each group of integers costs alone, as a share of the noise of all of them, the largest first; empty where the float
-    model was changed before it was quantized, so that its parts have no counterparts.
+    model was changed before it was quantized, so that its parts have no counterparts, and where they were not asked for.
     """
 
     output: str
@@ -55,23 +55,23 @@ class Verdict:
         return text
 
 
-def judge(real: FloatModel, model: QuantModel, data: Mapping[str, Any]) -> Verdict:
-    """Return the verdict on a quantized model and the float model that it was made of, on ``data`` as for `qrnn.compare`."""
+def judge(real: FloatModel, model: QuantModel, data: Mapping[str, Any], shares: bool = True) -> Verdict:
+    """Return the verdict on a quantized model and the float model that it was made of, on ``data`` as for `qrnn.compare`.
+
+    Without ``shares`` they are left out, which takes a quarter of the time.
+    """
     batch = evenly(make_batch(real.inputs, data), STEPS)
     output = judged_output(model)
     bits = int(model.provenance.scheme.get("weights", 8))
-    axis = batch.along(real.length_rules[_parts(real, output)]) if _over_time(real, output) else None
     want = run_oracle_batch(real, batch).outputs[output]
 
     def db(got: FloatArray) -> float:
-        error = ErrorSum(0 if axis is None else axis.steps)
-        lead = want.shape[: 1 if axis is None else 2]
-        error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
-        return error.about_mean_db
+        return output_error(real, batch, output, want, got).about_mean_db
 
     floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs[output]
     got = Session(model).run_batch(batch)[0].outputs[output]
-    return Verdict(output, bits, db(floor), db(got), _shares(real, model, batch, output, want))
+    costs = _shares(real, model, batch, output, want) if shares else ()
+    return Verdict(output, bits, db(floor), db(got), costs)
 
 
 def _shares(
@@ -90,12 +90,3 @@ def _shares(
     total = sum(energies.values())
     found = [(name, energy / total) for name, energy in energies.items()] if total else []
     return tuple(sorted(found, key=lambda item: -item[1]))
-
-
-def _over_time(real: FloatModel, output: str) -> bool:
-    return next(o.has_time for o in real.outputs if o.name == output)
-
-
-def _parts(real: FloatModel, output: str) -> str:
-    """Return the name of the first tensor that an output is made of."""
-    return next(o.parts[0][0] for o in real.outputs if o.name == output)

@@ -53,6 +53,7 @@ def convert(
     """Convert a trained ONNX model into an integer-only model."""
     from qrnn.accuracy.verdict import judge
     from qrnn.conversion import RANDOM, quantize
+    from qrnn.conversion.beside import lines
     from qrnn.model.file import save
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization.scheme import Scheme
@@ -85,7 +86,10 @@ def convert(
         typer.echo("warning: calibrated on random numbers; convert with real data before trusting any result", err=True)
     bound = max(quantized.proof.values())
     out.print(f"overflow proof: {len(quantized.proof)} matrices, largest accumulator {bound} < 2^31", markup=False)
-    if not quantized.provenance.random_calibration:
-        out.print(f"on the calibration data, {judge(float_model, quantized, data)}", markup=False, soft_wrap=True)  # type: ignore[arg-type]
     size = f" ({size_text(output.stat().st_size)})" if output.is_file() else ""  # a pipe or a device has none
     out.print(f"wrote {output}{size}", markup=False, soft_wrap=True)
+    if not isinstance(data, str):
+        verdict = judge(float_model, quantized, data)
+        for line in lines(float_model, quantized, data, scheme, verdict):
+            out.print(line, markup=False, soft_wrap=True)
+        out.print(f"on the calibration data, {verdict}", markup=False, soft_wrap=True)

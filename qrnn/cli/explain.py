@@ -49,7 +49,8 @@ def _print(found: Explanation, top: int) -> None:
 
     out = console()
     out.print(
-        f"{found.model}: output {found.output}, {found.sequences} sequences, {found.steps} steps, SQNR {found.sqnr_db:.1f} dB "
+        f"{found.model}: output {found.output}, {found.sequences} sequences, {found.steps} steps, SQNR {found.sqnr_db:.1f} dB, "
+        f"{found.sqnr_about_mean_db:.1f} dB about the mean "
         f"(all parts below together: {found.sqnr_db_all_parts:.1f} dB; the floor, with the weights alone rounded: {found.floor_db:.1f} dB)",
         soft_wrap=True,
     )

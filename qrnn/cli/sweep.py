@@ -18,6 +18,8 @@ SHOWN = 20
 
 _HEADINGS = {
     "sqnr": "dB",
+    "about-mean": "mean dB",
+    "floor": "floor",
     "accuracy": "acc. %",
     "flash": "flash",
     "ram": "RAM",
@@ -140,7 +142,11 @@ def _print(result: SweepResult) -> None:
             cells.append("?" if found is None else f"{'' if sure else '~'}{found:,.{figure.digits}f}")
         table.add_row(r["label"], *cells)
     out.print(table)
-    out.print("flash and RAM in bytes, instructions a step on the target, µs a step on this machine", soft_wrap=True)
+    out.print(
+        "mean dB: SQNR about the mean; floor: SQNR with the weights alone rounded; flash and RAM in bytes, instructions a step on the "
+        "target, µs a step on this machine",
+        soft_wrap=True,
+    )
     if len(result.front) > SHOWN:
         out.print(f"and {len(result.front) - SHOWN} more in front.csv")
     problem = next((r["cost"]["problem"] for r in made if r["cost"]["problem"]), None)

@@ -117,6 +117,25 @@ def test_advice() -> None:
     assert advice(eight, Part(f"{name}[0]", "c state"))[0].startswith("nothing")
 
 
+@pytest.mark.parametrize("width", ["8", "8-per-feature"])
+def test_what_is_to_be_widened_is_a_key_of_the_model(width: str) -> None:
+    """Also where a narrow copy of a hidden tensor is read: the widened model has a wide operand there."""
+    model = make_model(Shape("gru", 3, 5, layers=2), np.random.default_rng(1))
+    data, (first, second) = {"x": np.random.default_rng(2).normal(size=(4, 12, 3))}, model.layers
+    made = quantize(model, data, Scheme(input="8", widths={f"{second.name}.x": width}))
+    for where, key in ((first.name, "x"), (second.name, f"{second.name}.x"), (f"{second.name}[0]", f"{second.name}.h")):
+        option = advice(made, Part(where, "h operand" if key.endswith(".h") else "x operand"))[0]
+        option = option.removesuffix(" (or 8-per-feature)")
+        assert f"{key}=16" in option.removeprefix("--widths ").split(",")
+        widened = quantize(model, data, Scheme(input="8", widths=option.removeprefix("--widths ")))
+        limits = [
+            limit for layer in widened.recurrent_layers for limit in (layer.x_operand.limit, layer.h_operand.limit)
+        ]
+        assert [limit > 127 for limit in limits] == [
+            key == k for k in ("x", "", f"{second.name}.x", f"{second.name}.h")
+        ]
+
+
 def test_what_cannot_be_explained() -> None:
     shape = SHAPES["gru"]
     model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)

@@ -45,7 +45,7 @@ def test_what_costs_most_comes_first() -> None:
     (first, share), *_ = judge(model, quantize(model, data, qrnn.Scheme(gates="step")), data).shares
     assert (first, share > 0.9) == ("gate functions", True)
     wide = dict(judge(model, quantize(model, data, qrnn.Scheme(activations=16)), data).shares)
-    narrow = dict(judge(model, quantize(model, data), data).shares)
+    narrow = dict(judge(model, quantize(model, data, qrnn.Scheme()), data).shares)
     assert wide["operands"] < narrow["operands"]
 
 

@@ -17,12 +17,12 @@ from model.qrnn_files import differences
 
 from cli.running import Cli, Workplace
 from qrnn.accuracy.compare import compare
-from qrnn.conversion import quantize
+from qrnn.conversion import DEFAULT_SCHEME, quantize
 from qrnn.errors import QrnnError
 from qrnn.examples import digits_calibration, digits_model, digits_test
 from qrnn.model.file import load, save
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.running.session import Session
 from qrnn.targets import target_names, targets_folder
 
@@ -58,13 +58,16 @@ def convert(place: Workplace, *options: Any, name: str = "gru", data: str = "x")
 @pytest.mark.parametrize(
     ("options", "scheme"),
     [
-        ([], Scheme()),
-        (["--gates", "pwl:64"], Scheme(gates="pwl:64")),
-        (["--calibrator", "percentile"], Scheme(calibrator="percentile")),
-        (["--calibrator", "mse", "--input-scheme", "8-per-feature"], Scheme(calibrator="mse", input="8-per-feature")),
+        ([], DEFAULT_SCHEME),
+        (["--gates", "pwl:64"], Scheme(activations=AUTO, gates="pwl:64")),
+        (["--calibrator", "percentile"], Scheme(activations=AUTO, calibrator="percentile")),
+        (
+            ["--calibrator", "mse", "--input-scheme", "8-per-feature"],
+            Scheme(activations=AUTO, calibrator="mse", input="8-per-feature"),
+        ),
         (["--activations", "16"], Scheme(activations=16)),
-        (["--weights", "4"], Scheme(weights=4)),
-        (["--input-scheme", "16", "--target", "host-cpu"], Scheme(input="16")),
+        (["--weights", "4"], Scheme(activations=AUTO, weights=4)),
+        (["--input-scheme", "16", "--target", "host-cpu"], Scheme(activations=AUTO, input="16")),
     ],
 )
 def test_convert_is_quantize_and_save(place: Workplace, options: list[str], scheme: Scheme) -> None:

@@ -1,0 +1,69 @@
+"""What a conversion could have come to with other widths: the lines that ``qrnn convert`` prints beside the model that it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qrnn.accuracy.verdict import Verdict, judge
+from qrnn.conversion import quantize
+from qrnn.conversion.noise import ENOUGH_DB, TOLERANCE_DB
+from qrnn.conversion.prices import MUCH_MORE, step_instructions
+from qrnn.model.float_model import FloatModel
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.scheme import AUTO, Scheme
+from qrnn.quantization.widths import parse_widths, widths_text
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One conversion of a model: its ``verdict``, its price in generic ``instructions`` a time step, and what is wider than 8 bits in it."""
+
+    verdict: Verdict
+    instructions: float
+    wider: str
+
+    def __str__(self) -> str:
+        """Return floor, SQNR and price in words."""
+        return (
+            f"floor {self.verdict.floor_db:.1f} dB, SQNR {self.verdict.model_db:.1f} dB, widths {self.wider or '8'}, "
+            f"{self.instructions:,.0f} generic instructions a step"
+        )
+
+
+def configuration(real: FloatModel, model: QuantModel, data: Mapping[str, Any]) -> Configuration:
+    """Return what a quantized model of ``real`` comes to on ``data``, which `qrnn.quantize` takes too."""
+    widths = parse_widths(model.provenance.scheme.get("widths", {}))
+    wider = widths_text(tuple((key, width) for key, width in widths if width not in ("4", "8")))
+    return Configuration(judge(real, model, data, shares=False), step_instructions(model), wider)
+
+
+def shortfall_db(verdict: Verdict) -> float:
+    """Return by how many dB a model misses the tolerance of its floor; 0 or less where it is within, or good enough."""
+    return min(verdict.floor_db - TOLERANCE_DB, ENOUGH_DB) - verdict.model_db
+
+
+def lines(real: FloatModel, model: QuantModel, data: Mapping[str, Any], scheme: Scheme, verdict: Verdict) -> list[str]:
+    """Return lines on other widths that the reader should know of, for ``model``, which ``scheme`` made of ``real`` and ``data``.
+
+    Where widths that were chosen cost much more than 8 bits for all, both configurations are told. Where 8 bits were given and the floor is
+    further away than the tolerance, one line tells what ``--activations auto`` would do.
+    """
+    target = model.provenance.target
+    if scheme.activations == AUTO:
+        narrow = quantize(real, data, replace(scheme, activations=8, input="8"), target)
+        if step_instructions(model) <= MUCH_MORE * step_instructions(narrow):
+            return []
+        return [
+            "the widths that were chosen cost more than 8 bits for all would:",
+            f"  --activations auto: {configuration(real, model, data)}",
+            f"  --activations 8 --input-scheme 8: {configuration(real, narrow, data)}",
+        ]
+    if scheme.activations == 8 and (short := shortfall_db(verdict)) > 0.0:
+        wide = configuration(real, quantize(real, data, replace(scheme, activations=AUTO), target), data)
+        return [
+            f"note: 8-bit activations miss the tolerance of {TOLERANCE_DB:g} dB below the floor, or {ENOUGH_DB:g} dB, by {short:.1f} dB; "
+            f"with --activations auto: {wide} in place of {step_instructions(model):,.0f}"
+        ]
+    return []

@@ -1,0 +1,244 @@
+"""Choose the widths of a conversion by what the model that is written will be.
+
+A search (`qrnn.conversion.greedy`) begins with the cheapest widths and spends more where that removes most noise for its cost. Every model is
+measured with the ranges that it will really get, those of all calibration data (`qrnn.conversion.noise`); the one that is chosen is run too,
+and the search goes on where it has more noise than the oracle told. One kind of choice can fit what it has seen and nothing else: a scale
+for each feature. Where scales made from one half of the data do worse on the other half than one scale, they are not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from qrnn.conversion.greedy import Greedy, Point
+from qrnn.conversion.noise import ENOUGH_DB, STEPS, TOLERANCE_DB, Noise
+from qrnn.conversion.prices import step_instructions
+from qrnn.errors import QuantizationError
+from qrnn.model.batch import Batch, evenly
+from qrnn.model.float_model import FloatModel
+from qrnn.model.quant_graph import Provenance
+from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.build import Builder
+from qrnn.quantization.calibrate import Ranges, calibrate
+from qrnn.quantization.choices import Choice, choices
+from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import bits_of
+
+NEAR_BEST_DB = 0.5
+"""Where no widths come within the tolerance of the floor, how much worse than the best of them the chosen ones may be.
+
+It is the whole tolerance where 8 bits were asked for and only the sources are left open.
+"""
+
+WORSE_DB = 1.0
+"""Scales for each feature are not taken where they are worse than one scale by more than this, on data that they were not made from."""
+
+CHECKS = 3
+"""How often a search goes on after the model that it chose has run with more noise than is allowed."""
+
+_PER_FEATURE = "-per-feature"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for widths is about.
+
+    ``real`` is the float model that was given, ``model`` the one that is quantized and ``shown`` the one whose ranges count: all are the same
+    unless a refinement method changed weights. ``ranges`` are those of the whole ``batch``.
+    """
+
+    real: FloatModel
+    model: FloatModel
+    shown: FloatModel
+    scheme: Scheme
+    batch: Batch
+    ranges: Ranges
+    provenance: Provenance
+    progress: Callable[[int, int], object]
+
+    def build(
+        self, widths: Mapping[str, str], ranges: Ranges | None = None, reasons: tuple[str, ...] = ()
+    ) -> QuantModel:
+        """Return the model with ``widths`` beside those that the scheme gives."""
+        scheme = with_widths(self.scheme, widths)
+        sources: dict[str, InputScheme] = {name: source_width(scheme, name) for name in source_tensors(self.model)}
+        provenance = replace(self.provenance, scheme=scheme.as_dict())
+        return Builder(self.model, ranges or self.ranges, scheme, sources, list(reasons)).build(provenance)
+
+    def open(self) -> tuple[Choice, ...]:
+        """Return what the scheme leaves to the search: the width of each source, and of each hidden operand."""
+        given, sources = dict(self.scheme.widths), source_tensors(self.model)
+        found = []
+        for choice in choices(self.model):
+            of_source = choice.key in sources
+            wanted = self.scheme.input if of_source else self.scheme.activations
+            if wanted == AUTO and choice.key not in given and (of_source or choice.key.endswith((".x", ".h"))):
+                allowed = (value for value in choice.values if bits_of(value) <= self.scheme.widest_operand)
+                found.append(replace(choice, values=tuple(allowed)))
+        return tuple(found)
+
+    def choose(self) -> Chosen:
+        """Return the widths that are chosen."""
+        found = self.open()
+        if not found:
+            return Chosen({}, ())
+        if self.provenance.random_calibration:
+            bits = "16" if self.scheme.activations == 16 and self.scheme.widest_operand == 16 else "8"
+            text = f"widths: not chosen, since random numbers tell nothing about them; {bits} bits for what is open"
+            return Chosen({choice.key: bits for choice in found}, (text,))
+        return _Trials(self, found).choose()
+
+
+class Chosen(NamedTuple):
+    """The ``widths`` of all open choices, and ``reasons`` in sentences."""
+
+    widths: dict[str, str]
+    reasons: tuple[str, ...]
+
+
+class _Trials:
+    """The trials of one search."""
+
+    def __init__(self, search: Search, found: tuple[Choice, ...]) -> None:
+        self.search, self.choices = search, found
+        self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
+        """The width of weights whose floor is aimed at: refined roundings of 4 bits lie above the floor of 4 bits, where operands count for more."""
+        self.noise = Noise(search.real, evenly(search.batch, STEPS), self.bits)
+        self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
+        self.greatest = search.scheme.activations == 16
+        """Whether 16 bits were asked for: the best is sought then, whatever it costs."""
+        self.built: dict[tuple[str, ...], QuantModel] = {}
+
+    def choose(self) -> Chosen:
+        banned: dict[str, set[str]] = {choice.key: set() for choice in self.choices}
+        reasons: list[str] = []
+        measured: dict[tuple[str, ...], Point] = {}
+        while True:
+            values = {c.key: tuple(v for v in self._values(c) if v not in banned[c.key]) for c in self.choices}
+            greedy = Greedy(values, self._measure, measured=measured)
+            widths, outcome = self._found(greedy)
+            overfitted = self._overfitted(widths)
+            if not overfitted:
+                break
+            for key, than in overfitted.items():
+                banned[key].add(widths[key])
+                reasons.append(
+                    f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do worse on the other half "
+                    f"than the width {than}"
+                )
+        return Chosen(widths, (*reasons, *self._gains(greedy, widths), outcome))
+
+    def _values(self, choice: Choice) -> tuple[str, ...]:
+        """Return the values of a choice in the order in which they are tried."""
+        if self.greatest and "16" in choice.values:
+            return ("16", *(value for value in choice.values if value != "16"))
+        return choice.values
+
+    def _measure(self, widths: Mapping[str, str]) -> Point:
+        """Measure one choice of widths; one that the model cannot have is infinitely noisy."""
+        try:
+            quantized = self.search.build(widths)
+        except QuantizationError:
+            if all(widths[choice.key] == self._values(choice)[0] for choice in self.choices):
+                raise
+            return Point(dict.fromkeys(self.noise.allowed, np.inf), np.inf)
+        found = self.noise.in_oracle(quantized, self.search.model)
+        self.done += 1
+        self.search.progress(min(self.done, self.expected), self.expected)
+        return Point(found, step_instructions(quantized))
+
+    def _found(self, greedy: Greedy) -> tuple[dict[str, str], str]:
+        """Return the widths of one search, and in words how near they come."""
+        start = {key: values[0] for key, values in greedy.values.items()}
+        if not self.noise.allowed:
+            return start, "widths: the cheapest, since every output is zero on the calibration data"
+        if self.greatest:
+            greedy.allowed = 0.0
+            return greedy.spend(start), "widths: the best for sources, since 16 bits are asked for"
+        near = "the floor's tolerance is met"
+        for _ in range(CHECKS):
+            widths = greedy.spend(start)
+            if not greedy.met(widths):
+                tolerance = NEAR_BEST_DB if self.search.scheme.activations == AUTO else TOLERANCE_DB
+                greedy.allowed = greedy.point(widths).worst * 10.0 ** (tolerance / 10)
+                near = f"no widths come so near; these come within {tolerance:g} dB of the best"
+                widths = greedy.take_back(widths)
+                break
+            widths = greedy.take_back(widths)
+            run = self._run(widths)
+            if run.worst <= 1.0:
+                break
+            greedy.allowed *= greedy.point(widths).worst / run.worst
+        if (
+            widths != start
+            and greedy.point(start).worst < self._run(widths).worst
+            and (self._run(start).worst <= self._run(widths).worst)
+        ):
+            widths, near = start, "no wider ones are better"
+        return widths, (
+            f"widths: as cheap as they can be within {TOLERANCE_DB:g} dB of the floor of {self.bits}-bit weights, or with "
+            f"{ENOUGH_DB:g} dB; {near}"
+        )
+
+    def _run(self, widths: Mapping[str, str]) -> Point:
+        """Return the noise of the model as it runs."""
+        return Point(self.noise.as_run(self.search.build(widths)), 0.0)
+
+    def _gains(self, greedy: Greedy, widths: Mapping[str, str]) -> list[str]:
+        """Return one sentence for each choice that is not the first of its values."""
+        start = {key: values[0] for key, values in greedy.values.items()}
+        before, found = greedy.point(start).worst, []
+        for key, value in widths.items():
+            if value != start[key]:
+                gain = 1.0 - greedy.point({**start, key: value}).worst / before if before else 0.0
+                found.append(f"{key}: {value} chosen; alone it removes {100 * gain:.0f} % of the noise of {start[key]}")
+            elif self.search.scheme.activations != AUTO or key in source_tensors(self.search.model):
+                found.append(f"{key}: {value} chosen")
+        return found
+
+    def _overfitted(self, widths: Mapping[str, str]) -> dict[str, str]:
+        """Return which choices have scales for each feature that do clearly worse on data that they were not made from, and than what."""
+        fine = {c.key: c.values for c in self.choices if widths[c.key].endswith(_PER_FEATURE)}
+        found: dict[str, str] = {}
+        if not fine:
+            return found
+        fitted, held_out = split(self.search.batch)
+        ranges, noise = (
+            calibrate(self.search.shown, fitted),
+            Noise(self.search.real, held_out, self.bits),
+        )
+
+        def measured(tried: Mapping[str, str]) -> float:
+            return Point(noise.in_oracle(self.search.build(tried, ranges), self.search.model), 0.0).worst
+
+        now = measured(widths)
+        for key, values in fine.items():
+            most = int(widths[key].removesuffix(_PER_FEATURE))
+            for value in (v for v in values if not v.endswith(_PER_FEATURE) and int(v) <= most):
+                if now > measured({**widths, key: value}) * 10.0 ** (WORSE_DB / 10):
+                    found[key] = value
+        return found
+
+
+def with_widths(scheme: Scheme, widths: Mapping[str, str]) -> Scheme:
+    """Return ``scheme`` with ``widths`` beside its own."""
+    return replace(scheme, widths=tuple({**widths, **dict(scheme.widths)}.items()))
+
+
+def source_width(scheme: Scheme, name: str) -> InputScheme:
+    """Return the width of a source by a scheme that leaves none open."""
+    return dict(scheme.widths).get(name, scheme.input)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
+
+
+def split(batch: Batch) -> tuple[Batch, Batch]:
+    """Return every other sequence, about `STEPS` steps of each part; a single sequence gives its first half, and the whole."""
+    batch = evenly(batch, 2 * STEPS)
+    if batch.size > 1:
+        return batch.take(np.arange(0, batch.size, 2)), batch.take(np.arange(1, batch.size, 2))
+    half = replace(batch, lengths=np.maximum(batch.lengths // 2, 1))
+    return half, batch
