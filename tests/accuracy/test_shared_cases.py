@@ -35,9 +35,7 @@ def run(name: str, folder: Path) -> list[str]:
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m qrnn "$@"\n')
     command.chmod(0o755)
     own = os.environ | {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [PYTHON, CASES / name, folder / "work"], env=own, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([PYTHON, CASES / name, folder / "work"], env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
