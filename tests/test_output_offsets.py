@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from offset_models import far_data, far_model, far_quantized
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.equations.oracle import run_oracle
+from qrnn.errors import ModelFileError
 from qrnn.model.file import load, save
+from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -71,3 +75,37 @@ def test_a_file_keeps_the_offset(tmp_path: Path) -> None:
 
 def test_c_gives_the_integers(tmp_path: Path) -> None:
     check(far_quantized(), tmp_path, "gcc")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "offset", "message"),
+    [
+        ("head", (7,), "layer head: 'head' is int16 .* with offset 7, expected int16 .* with offset"),
+        ("head", (1 << 53,), "offset beyond"),
+        ("head", (1, 2, 3), "3 offsets for 2 features"),
+        ("turned", (0,), "layer turned: 'turned' is int16 .*, expected int16 .* with offset 2 values"),
+        ("end", (0,), "layer end: 'end' is int16"),
+        ("gru", (5,), "layer gru: 'gru' is int16 .* with offset 5, expected int16"),
+    ],
+)
+def test_files_whose_offsets_do_not_fit_are_refused(tensor: str, offset: tuple[int, ...], message: str) -> None:
+    model = far_quantized()
+    with pytest.raises(ModelFileError, match=message):
+        replace(model, tensors={**model.tensors, tensor: replace(model.tensors[tensor], offset=offset)})
+
+
+def test_layers_whose_offsets_do_not_fit_are_refused() -> None:
+    """The offset of a layer's output is an int32, and a concat rounds none."""
+    model = far_quantized()
+    for layer, message in (
+        (replace(by_name(model, "head"), out_offset=1 << 31), "the offset of 'head' is beyond ±2147483647"),
+        (replace(by_name(model, "turned"), out_frac=0), "layer turned: rounds the offset of 'head'"),
+    ):
+        layers = tuple(layer if layer.name == other.name else other for other in model.layers)
+        with pytest.raises(ModelFileError, match=message):
+            replace(model, layers=layers)
+
+
+def by_name(model: QuantModel, name: str) -> Any:
+    """The layer of that name."""
+    return next(layer for layer in model.layers if layer.name == name)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from golden_primitives import edge_values, sample
 
-from qrnn.arithmetic import CONTRACT_VERSION, norms
+from qrnn.arithmetic import norms
 from qrnn.arithmetic.norms import NORM_FEATURES, NORM_TERM_MAX
 from qrnn.model.norm_parameters import norm_parameters
 
 FORMAT = "qrnn golden vectors of normalizations"
 FORMAT_VERSION = 1
+SINCE = "1.0"
+"""The version of the contract since which these vectors hold."""
+
 ABOUT = [
     "Every number is an integer. functions: name -> arguments, and cases as [argument..., result]; docs/arithmetic.md, section 5.",
     "rows: x and y [M][F]; gain, gain_shift, bias [F]; variance_shift and epsilon; centred: 1 for layer normalization, 0 for RMS.",
@@ -125,7 +128,7 @@ def make_document() -> dict[str, Any]:
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "contract_version": CONTRACT_VERSION,
+            "contract_version": SINCE,
             "about": ABOUT,
             "functions": {name: {"arguments": ARGUMENTS[name], "cases": [[*c, 0] for c in own]} for name, own in cases.items()},
             "rows": _rows(rng),

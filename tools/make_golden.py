@@ -1,10 +1,11 @@
-"""Write or check the golden vectors of the numeric contract: tests/golden/contract-<version>.json (docs/arithmetic.md).
+"""Write or check the golden vectors of the numeric contract: tests/golden/contract-1.0.json (docs/arithmetic.md).
 
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
-norms-<version>.json (tools/golden_norms.py)::
+norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py). Each file is named after the
+version of the contract since which its vectors hold; later versions keep them::
 
-    python tools/make_golden.py            write both files of the current contract version
+    python tools/make_golden.py            write the files
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ
 
 Inputs come from fixed seeds and are part of the file: ``run_case`` computes from the file alone.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import golden_norms
+import golden_offsets
 import numpy as np
 from golden_cases import (
     add_cases,
@@ -38,7 +40,7 @@ from golden_cases import (
 from golden_primitives import gate_function_entries, gate_functions, primitive_cases, read_gate_function
 from golden_specs import SPECS
 
-from qrnn.arithmetic import CONTRACT_VERSION, gates
+from qrnn.arithmetic import gates
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.backends import create_engine
 from qrnn.model.boundary import quantize_array
@@ -58,8 +60,12 @@ from qrnn.system.atomic import write_atomically
 
 FORMAT = "qrnn golden vectors"
 FORMAT_VERSION = 1
-GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{CONTRACT_VERSION}.json"
-NORMS = GOLDEN.with_name(f"norms-{CONTRACT_VERSION}.json")
+SINCE = "1.0"
+"""The version of the contract since which these vectors hold."""
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{SINCE}.json"
+NORMS = GOLDEN.with_name(f"norms-{golden_norms.SINCE}.json")
+OFFSETS = GOLDEN.with_name(f"offsets-{golden_offsets.SINCE}.json")
 
 ABOUT = [
     "Every number is an integer, but for x and scale under 'boundary', which are float64 written so that they read back exactly.",
@@ -169,7 +175,7 @@ def make_document() -> dict[str, Any]:
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "contract_version": CONTRACT_VERSION,
+            "contract_version": SINCE,
             "about": ABOUT,
             "primitives": {name: {"arguments": names, "cases": [[*c, 0] for c in cases]} for name, (_, names, cases) in primitives},
             "gate_functions": gate_function_entries(functions),
@@ -244,7 +250,7 @@ def check(path: Path) -> int:
     expected = with_results(committed) | {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "contract_version": CONTRACT_VERSION,
+        "contract_version": SINCE,
         "exp_table": exp_table().tolist(),
     }
     for name, entry in gate_function_entries(gate_functions()).items():
@@ -263,6 +269,15 @@ def check_norms(path: Path = NORMS) -> int:
     return _said(path, committed, golden_norms.with_results(committed) | head)
 
 
+def check_offsets(path: Path = OFFSETS) -> int:
+    """Compare the vectors of offsets with what the boundary and the layers that carry offsets make of their inputs."""
+    if not path.is_file():
+        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
+        return 1
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    return _said(path, committed, golden_offsets.with_results(committed) | golden_offsets.HEAD)
+
+
 def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any]) -> int:
     """Say where a file differs from what is expected; the exit status."""
     found = differences(committed, expected)
@@ -279,17 +294,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="compare the file with the reference backend, write nothing"
     )
-    parser.add_argument("--path", type=Path, help=f"one file (default: {GOLDEN} and {NORMS.name})")
+    parser.add_argument("--path", type=Path, help=f"one file (default: {GOLDEN}, {NORMS.name} and {OFFSETS.name})")
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        return check(path) | (check_norms() if options.path is None else 0)
-    documents = {path: make_document()} | ({NORMS: golden_norms.make_document()} if options.path is None else {})
+        return check(path) | (check_norms() | check_offsets() if options.path is None else 0)
+    documents = {path: make_document()}
+    if options.path is None:
+        documents |= {NORMS: golden_norms.make_document(), OFFSETS: golden_offsets.make_document()}
     for place, document in documents.items():
         text = to_text(document)
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, text.encode())
-        print(f"{place}: {len(text)} bytes, contract {CONTRACT_VERSION}")
+        print(f"{place}: {len(text)} bytes, contract {document['contract_version']}")
     return 0
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 from qrnn.arithmetic import cells, fixedpoint, gates, norms
 
-CONTRACT_VERSION = "1.0"
-"""The version of the contract; it changes when any input can give other bits than before."""
+CONTRACT_VERSION = "1.1"
+"""The version of the contract; it changes when any input can give other bits than before, and when it defines what it did not."""
+
+WITHOUT_OFFSETS = "1.0"
+"""The version of the contract that defines every model none of whose tensors has an offset: 1.1 gives such a model the same bits."""
 
 CONTRACT: tuple[Callable[..., Any], ...] = (
     fixedpoint.choose,

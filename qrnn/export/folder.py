@@ -15,7 +15,6 @@ from pathlib import Path
 from string import Template
 from typing import Any, get_args
 
-from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
@@ -102,7 +101,7 @@ def export_model(
                 "name": name,
                 "target": target.name,
                 "kernels": exported.kernels,
-                "contract": CONTRACT_VERSION,
+                "contract": model.contract,
                 "files": {file: _digest(made / file) for file in _files(made)},
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
@@ -14,7 +13,7 @@ OPTIMIZATION = "-O2"
 """The compiler's option with which the instructions in docs/benchmarks/devices.md are counted."""
 
 MOST_SCALES = 8
-"""The most scales that stand in one line of the README; of more, only the number is given."""
+"""The most scales or offsets that stand in one line of the README; of more, it says where they are."""
 
 
 def readme_fields(model: QuantModel, exported: Exported, target: Target, digest: str) -> dict[str, str]:
@@ -30,11 +29,11 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         "version": version("qrnn"),
         "model_sha256": f"SHA-256 {digest[:16]}…",
         "target": target.name,
-        "contract": CONTRACT_VERSION,
+        "contract": model.contract,
         "example": _example(exported),
         "calling": _calling(exported),
         "formats": "\n".join(
-            ["| | type | elements | scale | limit |", "|---|---|---|---|---|"]
+            ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
             + [line for port in exported.inputs for line in _rows(model, port, "length")]
             + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
         ),
@@ -115,19 +114,25 @@ def _rows(model: QuantModel, port: Port, steps: str) -> list[str]:
     elements = f"{f'{steps} × ' if port.has_time else ''}{port.count}"
     if port.kind.startswith("u"):
         vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
-        return [f"{head} {elements} | a token | {vocabulary - 1} |"]
+        return [f"{head} {elements} | a token | | {vocabulary - 1} |"]
     output = next((o for o in model.outputs if o.name == port.graph_name), None)
     if output is None:
-        return [f"{head} {elements} | {_scales(model, port.graph_name)} | {model.tensors[port.graph_name].limit} |"]
+        return [f"{head} {elements} | {_numbers(model, port.graph_name)}"]
     parts = [(t, elements if len(output.parts) == 1 else f"{len(i)}, of {_code(t)}") for t, i, _ in output.parts]
-    return [f"{head} {what} | {_scales(model, t)} | {model.tensors[t].limit} |" for t, what in parts]
+    return [f"{head} {what} | {_numbers(model, t)}" for t, what in parts]
 
 
-def _scales(model: QuantModel, tensor: str) -> str:
-    scale = model.tensors[tensor].scale
-    if len(scale) > MOST_SCALES:
-        return f"one for each feature: see scale of {_code(tensor)} in `qrnn inspect --json`"
-    return ", ".join(repr(s) for s in scale)
+def _numbers(model: QuantModel, tensor: str) -> str:
+    """Return the columns of a tensor's scale, offset and limit."""
+    fmt = model.tensors[tensor]
+    given = {"scales": fmt.scale, "offsets": fmt.offset}
+    columns = [
+        f"one for each feature: see {name} of {_code(tensor)} in `qrnn inspect --json`"
+        if len(values) > MOST_SCALES
+        else ", ".join(map(repr, values))
+        for name, values in given.items()
+    ]
+    return f"{columns[0]} | {columns[1]} | {fmt.limit} |"
 
 
 def _code(name: str) -> str:

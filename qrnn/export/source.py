@@ -13,6 +13,7 @@ from qrnn.export.counted_flow import CountedFlow
 from qrnn.export.flow import Flow, code_of
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
+from qrnn.export.real_values import port_values
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
@@ -161,7 +162,10 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         lines[-1] += " */"
     lines.append("")
     for port in (*flow.inputs, *flow.outputs):
-        lines.append(f"#define {name.upper()}_{port.name.upper()}_SIZE {port.count}")
+        prefix = f"{name.upper()}_{port.name.upper()}"
+        lines.append(f"#define {prefix}_SIZE {port.count}")
+        if (values := port_values(model, port)) is not None:
+            lines += values.macros(prefix)
     kept = "What the model remembers from step to step."
     if model.rows:
         kept = "What every step begins with: 0." if flow.fields else "The model remembers nothing from step to step."
@@ -227,15 +231,11 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
 def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:
     """Return what the values of a port mean; ``steps`` is the length of its time axis."""
     shape = f"[{f'{steps}][' if port.has_time else ''}{port.count}]"
-    tensor = next((t for o in model.outputs if o.name == port.graph_name for t, _, _ in o.parts), port.graph_name)
-    if port.kind.startswith("u"):
+    values = port_values(model, port)
+    if values is None:
         vocabulary = next(i.vocabulary for i in model.inputs if i.name == port.graph_name)
         return [f"{port.kind} {port.name}{shape}: tokens below {vocabulary}"]
-    fmt = model.tensors[tensor]
-    several = any(len(o.parts) > 1 for o in model.outputs if o.name == port.graph_name)
-    if several or len(fmt.scale) > 1:
-        return [f"{port.kind} {port.name}{shape}: real value = q * scale of the element, see the README"]
-    return [f"{port.kind} {port.name}{shape}: real value = q * {fmt.scale[0]!r}, |q| <= {fmt.limit}"]
+    return [f"{port.kind} {port.name}{shape}: real value = {values.formula}, |q| <= {values.limit}"]
 
 
 def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:

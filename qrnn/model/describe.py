@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.arithmetic import CONTRACT_VERSION
 from qrnn.model.layer_facts import LayerMatrix, Rounding
 from qrnn.model.parts import QuantMatrix4, TensorFormat
 from qrnn.model.quant_model import QuantModel
@@ -20,7 +19,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
     own = [layer.own_bytes() for layer in model.layers]
     return {
         "name": model.name,
-        "contract": CONTRACT_VERSION,
+        "contract": model.contract,
         "one_step": model.one_step,
         "memory": memory_text(model),
         "provenance": asdict(model.provenance),

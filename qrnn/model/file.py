@@ -15,7 +15,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
@@ -38,7 +38,7 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
     metadata = {
         "format": "qrnn",
         "schema": SCHEMA,
-        "contract": CONTRACT_VERSION,
+        "contract": model.contract,
         "model": structure,
         "proof": json.dumps(dict(model.proof), sort_keys=True),
         "sha256": array_digest(tensors, structure),
@@ -50,7 +50,7 @@ def model_digest(model: QuantModel) -> str:
     """Return the SHA-256 over all that a model's integers depend on: its structure and arrays, and not its provenance."""
     tensors: Tensors = {}
     structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof", "provenance"})), sort_keys=True)
-    return array_digest(tensors, CONTRACT_VERSION + structure)
+    return array_digest(tensors, model.contract + structure)
 
 
 def _in_order(content: bytes) -> bytes:
@@ -98,10 +98,12 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
-    for name, expected in (("format", "qrnn"), ("schema", SCHEMA), ("contract", CONTRACT_VERSION)):
-        if metadata.get(name) != expected:
+    contracts = (WITHOUT_OFFSETS, CONTRACT_VERSION)
+    for name, expected in (("format", ("qrnn",)), ("schema", (SCHEMA,)), ("contract", contracts)):
+        if metadata.get(name) not in expected:
             found = f"{name} {metadata[name]!r}" if name in metadata else f"no {name}"
-            raise ModelFileError(f"{found}, expected {expected!r}; convert the model again with this version of qrnn")
+            wanted = " or ".join(map(repr, expected))
+            raise ModelFileError(f"{found}, expected {wanted}; convert the model again with this version of qrnn")
     structure = metadata.get("model", "")
     if array_digest(tensors, structure) != metadata.get("sha256"):
         raise ModelFileError(
@@ -114,6 +116,10 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
         raise ModelFileError(f"metadata is not JSON ({error})") from None
     model: QuantModel = decode(parsed, QuantModel, tensors, "model")
     check_complete(model)
+    if metadata["contract"] != model.contract:
+        raise ModelFileError(
+            f"contract {metadata['contract']!r}, but the model is one of {model.contract!r}; convert the model again"
+        )
     if dict(model.proof) != proof:
         raise ModelFileError("the stored overflow proof is not the model's; convert the model again")
     return model

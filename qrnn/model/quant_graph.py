@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
@@ -93,6 +94,11 @@ class QuantGraph:
         source = writer.inputs[0]
         copies_last = self.tensors[source].has_time and not self.tensors[tensor].has_time
         return source if copies_last else self.last_step_behind(source)
+
+    @property
+    def contract(self) -> str:
+        """Return the first version of the contract that defines the model's integers."""
+        return CONTRACT_VERSION if any(fmt.has_offset for fmt in self.tensors.values()) else WITHOUT_OFFSETS
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

@@ -24,7 +24,7 @@ def printed(section: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_document_is_of_this_contract() -> None:
     assert DOCUMENT.startswith(f"# The numeric contract, version {CONTRACT_VERSION}\n")
-    assert f"contract-{CONTRACT_VERSION}.json" in DOCUMENT
+    assert f"offsets-{CONTRACT_VERSION}.json" in DOCUMENT
 
 
 def test_every_quoted_section_exists() -> None:

@@ -14,7 +14,7 @@ from arithmetic.test_cells import Register, check_compiled
 from backends.lanes import LANES, Kernel
 from backends.test_golden import TOOL
 from backends.test_vector import INT16, INT32, NORM_TOTAL
-from qrnn.arithmetic import CONTRACT_VERSION, norms
+from qrnn.arithmetic import norms
 from qrnn.backends.cpu.jit import for_python
 from qrnn.backends.cpu.vector import lift
 
@@ -40,7 +40,7 @@ def results(name: str) -> list[int]:
 
 def test_the_file_is_of_this_contract() -> None:
     assert DOCUMENT["format"] == TOOL.golden_norms.FORMAT
-    assert DOCUMENT["contract_version"] == CONTRACT_VERSION
+    assert DOCUMENT["contract_version"] == TOOL.golden_norms.SINCE
     assert set(DOCUMENT["functions"]) == set(FUNCTIONS) == set(WIDTHS)
     assert TOOL.check_norms() == 0
 

@@ -13,10 +13,11 @@ import pytest
 import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offset_models import far_quantized
 
 from model.qrnn_files import QrnnFile, differences
 from model.test_edited_files import CASES, NAMES, good
-from qrnn.arithmetic import CONTRACT_VERSION
+from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.backends import available_backends
 from qrnn.conversion import RANDOM, quantize
 from qrnn.errors import DataError, ModelFileError
@@ -71,7 +72,7 @@ def test_content_is_integers_and_metadata(name: str) -> None:
     assert {t.dtype.kind for t in file.tensors.values()} <= {"i", "u"}
     assert set(file.metadata) == {"format", "schema", "contract", "model", "proof", "sha256"}
     assert (file.metadata["format"], file.metadata["schema"]) == ("qrnn", "1")
-    assert file.metadata["contract"] == CONTRACT_VERSION
+    assert file.metadata["contract"] == WITHOUT_OFFSETS
     assert all(isinstance(v, int) for v in json.loads(file.metadata["proof"]).values())
 
 
@@ -156,3 +157,20 @@ def test_file_is_plain_safetensors(tmp_path: Path) -> None:
     path = copy.deepcopy(good("rnn")).write(tmp_path / "m.qrnn")
     with safetensors.safe_open(path, framework="numpy") as opened:
         assert json.loads(opened.metadata()["model"])["type"] == "QuantModel"
+
+
+def test_a_file_says_the_contract_that_it_needs(tmp_path: Path) -> None:
+    """Readers of before refuse what they would compute wrong, and nothing else; a file that says another version is refused."""
+    save(far_quantized(), tmp_path / "far.qrnn")
+    file = QrnnFile(tmp_path / "far.qrnn")
+    assert file.metadata["contract"] == CONTRACT_VERSION
+    for model_file, name, message in (
+        (good("rnn"), CONTRACT_VERSION, r"contract '1.1', but the model is one of '1.0'"),
+        (file, WITHOUT_OFFSETS, r"contract '1.0', but the model is one of '1.1'"),
+        (file, "1.2", r"contract '1.2', expected '1.0' or '1.1'"),
+    ):
+        edited = copy.deepcopy(model_file)
+        edited.metadata["contract"] = name
+        edited.write(tmp_path / "edited.qrnn")
+        with pytest.raises(ModelFileError, match=message):
+            load(tmp_path / "edited.qrnn")

@@ -1,0 +1,53 @@
+"""Cases from practice, by their own scripts: each trains a small model, and runs the plain command line with its defaults.
+
+The scripts need PyTorch and ONNX Runtime: those of this interpreter, or of the one that the variable TORCH_PYTHON names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from accuracy.test_shared_models import SHARED
+
+CASES = SHARED / "cases"
+PYTHON = os.environ.get("TORCH_PYTHON", sys.executable)
+pytestmark = [
+    pytest.mark.matrix,  # it trains
+    pytest.mark.time_limit(900),
+    pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here"),
+]
+
+
+def run(name: str, folder: Path) -> list[str]:
+    """The lines that a case's script prints, with a command ``qrnn`` that is this checkout's."""
+    needs = subprocess.run([PYTHON, "-c", "import torch, onnxruntime"], capture_output=True, check=False)
+    if needs.returncode:
+        pytest.skip(f"{PYTHON} has no PyTorch with ONNX Runtime; name one that has by TORCH_PYTHON")
+    command = folder / "bin" / "qrnn"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m qrnn "$@"\n')
+    command.chmod(0o755)
+    own = os.environ | {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([PYTHON, CASES / name, folder / "work"], env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_21_outputs_far_from_0(tmp_path: Path) -> None:
+    """A pressure of 1013.25 ± 0.5 hPa has the accuracy that it has about 0, and `compare` shows the figure about the mean too."""
+    lines = run("21_offset_output.py", tmp_path)
+    assert lines[-1].startswith("21: OK: "), lines
+    without, with_it = map(float, re.findall(r"(-?[\d.]+) dB", lines[-1]))
+    assert with_it > without - 1.0
+    assert with_it > 40.2  # 42.2 dB was measured
+    found = json.loads((tmp_path / "work" / "cmp.json").read_text())["outputs"]["y"]
+    assert abs(found["sqnr_about_mean_db"] - with_it) < 0.2
+    assert found["sqnr_db"] > 110.0
+    assert sum("device bits equal" in line for line in lines) == 2
