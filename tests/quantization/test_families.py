@@ -39,7 +39,7 @@ Rng = np.random.Generator
 
 
 def plain(cell: str, seed: int) -> FloatModel:
-    return make_model(Shape(cell, F, 24, weight=0.2, head=3), np.random.default_rng(seed))  # type: ignore[arg-type]
+    return make_model(Shape(cell, F, 48, weight=0.15, head=3), np.random.default_rng(seed))  # type: ignore[arg-type]
 
 
 def folded(model: FloatModel, size: Any, middle: Any) -> FloatModel:
