@@ -19,6 +19,7 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.parts import FloatArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
+from qrnn.running.input_ranges import inputs_beyond
 
 Mask = npt.NDArray[np.bool_]
 
@@ -134,13 +135,11 @@ class LayerProbe:
     def count_clipped(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
         """Count the values of graph inputs beyond their calibrated range, and those that operands have no room for; see `compare`."""
         axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
-        for graph_input in self.model.inputs:
-            if graph_input.kind == "features":
-                fmt = self.model.tensors[graph_input.name]
-                scales, offsets = fmt.scales_and_offsets
-                beyond = np.abs(batch.features[graph_input.name] / scales - offsets) > fmt.limit + 0.5
-                real = axes[graph_input.name].real(beyond) if graph_input.has_time else beyond
-                self._count(f"input {graph_input.name}: beyond its calibrated range", real)
+        for beyond in inputs_beyond(self.model, batch):
+            where = f"input {beyond.name}: beyond its calibrated range"
+            entry = self._saturation.setdefault(where, Saturation(where))
+            entry.saturated += beyond.clipped
+            entry.total += beyond.total
         for found in narrowed_values(self.model, batch, tensors, trace, start):
             self._saturation.setdefault(found.where, Saturation(found.where)).add(found.values, found.limit)
 

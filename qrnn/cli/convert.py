@@ -28,7 +28,7 @@ def convert(
             "separated by commas: input, forget, candidate, output, cell, reset, update, head; sigmoid, tanh (see: qrnn gates)."
         ),
     ] = None,
-    calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
+    calibrator: Annotated[str | None, typer.Option(help="robust, minmax, percentile or mse.")] = None,
     activations: Annotated[
         str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
     ] = None,
@@ -39,13 +39,15 @@ def convert(
             help="Win accuracy back without training: some of equalize, gates, rounding, bias, separated by commas; all; none."
         ),
     ] = None,
-    input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
+    input_scheme: Annotated[
+        str | None, typer.Option(help="Input: auto, 8, 8-per-feature, 16 or 16-per-feature.")
+    ] = None,
     widths: Annotated[
         str | None,
         typer.Option(
             metavar="KEY=WIDTH,…",
-            help="Widths of single parts: TENSOR=8, 8-per-feature or 16 for an input; LAYER.x=8, 8-per-feature or 16 and LAYER.h=8 or 16 "
-            "for operands; LAYER.W=8 or 4 and LAYER.R=8 or 4 for weights.",
+            help="Widths of single parts: TENSOR=8, 8-per-feature, 16 or 16-per-feature for an input; LAYER.x=8, 8-per-feature or 16 and "
+            "LAYER.h=8 or 16 for operands; LAYER.W=8 or 4 and LAYER.R=8 or 4 for weights.",
         ),
     ] = None,
     stream: StreamOption = False,
@@ -57,6 +59,7 @@ def convert(
     from qrnn.model.file import save
     from qrnn.onnx_import import load_onnx
     from qrnn.quantization.scheme import Scheme
+    from qrnn.quantization.source_checks import CALIBRATION
     from qrnn.targets import load_target
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))
@@ -81,6 +84,8 @@ def convert(
     for note in float_model.notes:
         out.print(f"note: {note}", soft_wrap=True)
     for decision in quantized.provenance.decisions:
+        if decision.startswith(CALIBRATION):  # already said as a warning
+            continue
         out.print(f"  {decision}", soft_wrap=True, markup=False)
     if quantized.provenance.random_calibration:
         typer.echo("warning: calibrated on random numbers; convert with real data before trusting any result", err=True)

@@ -34,6 +34,7 @@ def run(
     from qrnn.errors import DataError
     from qrnn.model.batch import RESERVED, make_batch
     from qrnn.model.file import load
+    from qrnn.running.input_ranges import inputs_beyond
     from qrnn.running.session import Session
     from qrnn.system.atomic import write_atomically
 
@@ -51,14 +52,24 @@ def run(
     seconds = time.perf_counter() - start
     write_atomically(output, npz_bytes(result.outputs))
     steps = int(batch.lengths.sum())
+    beyond = inputs_beyond(quantized, batch)
     if json:
         shapes = {name: list(value.shape) for name, value in result.outputs.items()}
         print_json(
-            {"output": str(output), "outputs": shapes, "sequences": batch.size, "steps": steps, "seconds": seconds}
+            {
+                "output": str(output),
+                "outputs": shapes,
+                "sequences": batch.size,
+                "steps": steps,
+                "seconds": seconds,
+                "beyond_calibrated_range": {b.name: b.clipped for b in beyond},
+            }
         )
         return
     out = report_console(output)
     for name, value in result.outputs.items():
         out.print(f"  {name}: {list(value.shape)}", markup=False)
     out.print(f"{batch.size} sequences, {steps} steps on backend {backend} in {seconds:.2f} s (compilation included)")
+    if clipped := ", ".join(str(b) for b in beyond if b.clipped):
+        out.print(f"beyond the calibrated range and clipped: {clipped}", markup=False, soft_wrap=True)
     out.print(f"wrote {output}", markup=False, soft_wrap=True)

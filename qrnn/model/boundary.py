@@ -23,6 +23,13 @@ def to_integers(
     return q
 
 
+def beyond_range(values: FloatArray, fmt: TensorFormat) -> npt.NDArray[np.bool_]:
+    """Return which real values [..., F] the clamp of `to_integers` changes, by more than the half unit of rounding."""
+    scales, offsets = fmt.scales_and_offsets
+    beyond: npt.NDArray[np.bool_] = np.abs(values / scales - offsets) > fmt.limit + 0.5
+    return beyond
+
+
 def to_reals(q: Any, scale: Any, offset: Any) -> Any:
     """Return x = (q + offset) · scale, of q and offset in float64; backends also compile it, for one value.
 

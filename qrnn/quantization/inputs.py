@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,19 @@ PER_FEATURE_HEADROOM = 1.5
 costs more than the half bit of room. docs/accuracy.md has such a case, the noise suppressor calibrated on a third of its clip."""
 
 WIDE_HEADROOM = 2.0
-"""Room above every range of a 16-bit format: the bit that it takes lies far below the weights' rounding."""
+"""The least room above a range of a 16-bit format: the bit that it takes lies far below the weights' rounding."""
+
+MOST_ROOM = 16.0
+"""The most room above a range of a 16-bit format, which a heavy tail has; see `_wide_half`."""
+
+QUIET_DB = 70.0
+"""The ratio of a feature's variation to its rounding that the room of a 16-bit format leaves: 20 to 30 dB more than weights of 8 bits do."""
+
+LEAST_DB = 50.0
+"""The least such ratio with which all features have equal columns of weights; what is wider has a range of its own."""
+
+_STEPS = 32767 * np.sqrt(12.0)
+"""The ratio of a range to the deviation of its rounding, for 16 bits."""
 
 LEAST_STEP = 2.0**-48
 """The least step of a format, as a part of the range's middle: an offset then stays below 2^49, and real values keep their float64 bits."""
@@ -66,13 +79,30 @@ def input_span(values: SourceValues, scheme: InputScheme, calibrator: str, offse
     wide, per_feature = scheme.startswith("16"), scheme.endswith("per-feature")
     values = values if per_feature else values.whole
     span = values.span(calibrator, 32767 if wide else 127, offsets)
-    half = span.half * WIDE_HEADROOM if wide else span.half
+    half = _wide_half(values, span) if wide else span.half
     if per_feature:
         half = half if wide else np.minimum(PER_FEATURE_HEADROOM * span.half, span.half.max())
-        half = np.where(span.dead, _living(span, values.largest, weights), half)
+        half = np.where(span.dead, _living(replace(span, half=half), values.largest, weights), half)
     elif span.dead[0]:
         half = np.maximum(values.largest, 0.0) if values.largest[0] > 0.0 else np.ones(1)
     return Span(span.centre, half, span.dead)
+
+
+def _wide_half(values: SourceValues, span: Span) -> FloatArray:
+    """Return the range of each feature for a 16-bit format, with room for values that calibration did not show, [F].
+
+    The room is how the largest values grow with 64 times the data, which for a heavy tail is much, as far as `QUIET_DB` are left. Then all
+    features get the same multiple of their spread, so that the weights' columns are those of features of equal size, as the floor has them.
+    """
+    spread = values.spread(span.centre)
+    quiet = spread * _STEPS / 10 ** (QUIET_DB / 20) / np.where(span.half > 0.0, span.half, 1.0)
+    room = np.clip(values.growth(span.centre) ** 2, WIDE_HEADROOM, np.clip(quiet, WIDE_HEADROOM, MOST_ROOM))
+    half: FloatArray = span.half * room
+    varied = ~span.dead & (spread > 0.0)
+    if varied.any():
+        ratio = (half[varied] / spread[varied]).max()
+        half = np.where(varied, np.maximum(half, min(ratio, _STEPS / 10 ** (LEAST_DB / 20)) * spread), half)
+    return half
 
 
 def _living(span: Span, largest: FloatArray, weights: FloatArray) -> FloatArray:

@@ -31,7 +31,8 @@ def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArra
     """Return the real value of one accumulator unit of each row, [R]: max |w| / 127 (with four bits max |w| / 112).
 
     ``weight`` [R, K] is in real units per operand unit. The scale is raised where the bias would not fit 2^29 units; a row of zeros takes
-    its scale from its bias alone.
+    its scale from its bias alone. A raised row loses nothing that its sum can show: a weight's rounding is then at most 2^-30 of the bias for
+    each unit of an operand, which is 2^-15 of it at the largest 16-bit operand, as the sum's own 16 bits are at best.
     """
     scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
     scale = np.maximum(scale, np.abs(bias) / BIAS_LIMIT)

@@ -81,6 +81,10 @@ def _listed(texts: list[str], separator: str) -> str:
     return separator.join(texts[:MOST_NAMED]) + more
 
 
+CALIBRATION = "calibration: "
+"""What a decision that was said as a warning too begins with."""
+
+
 def decisions(warnings: tuple[str, ...]) -> list[str]:
     """Return the warnings as decisions of a conversion."""
-    return [f"calibration: {text}" for text in warnings]
+    return [CALIBRATION + text for text in warnings]

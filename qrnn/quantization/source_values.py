@@ -26,6 +26,13 @@ room for such values, it is half a dB.
 """
 
 
+FAR = 12.0
+"""The most median distances that a value counts in `SourceValues.spread`: 8 deviations of normal values."""
+
+LEAST_FOR_GROWTH = 64
+"""The least number of values from which `SourceValues.growth` is taken."""
+
+
 @dataclass(frozen=True)
 class Span:
     """The range ``centre`` ± ``half`` of each feature, [F] or [1] of the whole tensor; ``dead`` features have one value, and half 0."""
@@ -81,10 +88,39 @@ class SourceValues:
             centre[dead], half[dead] = self.low[dead], 0.0
         return Span(centre, half, dead)
 
+    def deviation(self, centre: FloatArray) -> FloatArray:
+        """Return the root mean square of each feature's distance from ``centre``, [F]."""
+        deviation: FloatArray = np.sqrt(self.rows.var(axis=0) + (self.rows.mean(axis=0) - centre) ** 2)
+        return deviation
+
+    def spread(self, centre: FloatArray) -> FloatArray:
+        """Return how far from ``centre`` values lie, [F]: their deviation from it, in which none counts as more than `FAR` median distances.
+
+        The few largest values of a heavy tail, on which gates saturate, say little of the others, and differ from data to data.
+        """
+        distance = np.abs(self.rows - centre)
+        median = np.median(distance, axis=0)
+        spread: FloatArray = np.sqrt(
+            (np.minimum(distance, np.where(median > 0.0, FAR * median, np.inf)) ** 2).mean(axis=0)
+        )
+        return spread
+
+    def growth(self, centre: FloatArray) -> FloatArray:
+        """Return by which factor the largest distance from ``centre`` grows with eight times the data, [F]; 1 for few data.
+
+        It compares all values with each eighth of them, taken in turn, so that a loud sequence is in each.
+        """
+        if len(self.rows) < LEAST_FOR_GROWTH:
+            return np.ones(len(centre))
+        distance = np.abs(self.rows - centre)
+        part = np.median([distance[k::8].max(axis=0) for k in range(8)], axis=0)
+        whole = distance.max(axis=0)
+        growth: FloatArray = np.divide(whole, part, out=np.full(len(centre), np.inf), where=part > 0.0)
+        return np.where(whole > 0.0, growth, 1.0)
+
     def _error(self, centre: FloatArray, half: FloatArray, limit: int) -> FloatArray:
         """Return what the error of products is proportional to, [F]; see `WEIGHT_NOISE`."""
-        square = self.rows.var(axis=0) + (self.rows.mean(axis=0) - centre) ** 2
-        error: FloatArray = half**2 + WEIGHT_NOISE * (limit / 127) ** 2 * square
+        error: FloatArray = half**2 + WEIGHT_NOISE * (limit / 127) ** 2 * self.deviation(centre) ** 2
         return error
 
     def _centre(self, calibrator: str, limit: int) -> FloatArray:

@@ -130,7 +130,31 @@ def test_run_json(place: Workplace) -> None:
     )
     report = strict_json(done.out)
     assert report.pop("seconds") >= 0
-    assert report == {"output": str(out), "outputs": {"logits": [6, 5, 3]}, "sequences": 6, "steps": 20}
+    assert report == {
+        "output": str(out),
+        "outputs": {"logits": [6, 5, 3]},
+        "sequences": 6,
+        "steps": 20,
+        "beyond_calibrated_range": {"x": 0},
+    }
+
+
+def test_run_counts_the_values_beyond_the_calibrated_range(place: Workplace) -> None:
+    data = arrays(place.path("lengths.npz"))
+    assert (
+        "beyond"
+        not in place.cli(
+            "run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", place.path("out.npz")
+        ).out
+    )
+    x = data["x"].copy()
+    x[0, 0, :2], x[1, 0, 1] = 1e6, -1e6
+    x[:, data["lengths"].max() :] = 1e6  # beyond every length
+    given = place.npz(x=x, lengths=data["lengths"])
+    done = place.cli("run", place.path("gru.qrnn"), "-i", given, "-o", place.path("out.npz"))
+    assert (done.status, done.lines) == (0, [])
+    total = int(data["lengths"].sum()) * x.shape[2]
+    assert f"beyond the calibrated range and clipped: 3 of the {total} values of input 'x'" in done.out
 
 
 def test_run_replaces_an_old_output(place: Workplace) -> None:

@@ -13,7 +13,7 @@ from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.errors import ModelFileError, QuantizationError
 from qrnn.model.kinds.recurrent.definition import GATES
 from qrnn.model.parts import QuantMatrix
-from qrnn.quantization.matrix import bounded_rows, left_shifts, quantize_matrix, row_scales
+from qrnn.quantization.matrix import BIAS_LIMIT, bounded_rows, left_shifts, quantize_matrix, row_scales, rows_of_bias
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
@@ -27,6 +27,31 @@ def matrix(weight: Any, bias: Any, left_shift: Any, limit: int = 127, multiplier
         np.broadcast_to(np.asarray(left_shift, np.int8), rows).copy(),
         limit,
     )
+
+
+# --- biases that set the step --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize("ratio", [1e-2, 1.0, 1e3, 1e6, 1e12])
+def test_a_bias_that_sets_the_step_costs_its_own_rounding(limit: int, ratio: float) -> None:
+    """Rows whose bias is ``ratio`` times what it may be for their weights: they err by at most 2^-30 of the bias for each operand unit.
+
+    The overflow proof covers them in every format that holds their sums.
+    """
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(20, 6))
+    bias = ratio * BIAS_LIMIT * row_scales(weight, np.zeros(20)) * rng.choice([-1, 1], 20) * 0.999
+    fracs = np.floor(15 - np.log2(np.abs(bias) + limit * np.abs(weight).sum(axis=1))).astype(np.int64)
+    made = quantize_matrix(weight, bias, fracs, bounded_rows("m", weight, bias, fracs, limit), limit)
+    made.prove("m")
+    raised = len(rows_of_bias(weight, bias))
+    assert raised == (20 if ratio > 1 else 0)
+    scale = row_scales(weight, bias)
+    operand = rng.integers(-limit, limit + 1, (500, 6))
+    got = (operand @ made.weight.T.astype(np.int64) + made.bias) * scale
+    rounding = (np.abs(operand).sum(axis=1)[:, None] + 1) * np.maximum(np.abs(bias) / BIAS_LIMIT, scale) / 2
+    assert (np.abs(got - operand @ weight.T - bias) <= rounding * (1 + 1e-9)).all()
 
 
 # --- the proof ------------------------------------------------------------------------------------------------------------------
