@@ -230,8 +230,8 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
 
 def _widened(model: QuantModel, key: str, width: str) -> str:
     """Return the option that converts with one more width than ``model`` was converted with."""
-    widths = {**model.provenance.scheme.get("widths", {}), key: width}
-    return f"--widths {shlex.quote(widths_text(parse_widths(widths)))}"
+    given = parse_widths(model.provenance.scheme.get("widths", ()))
+    return f"--widths {shlex.quote(widths_text(parse_widths({**dict(given), key: width})))}"
 
 
 def _weight_advice(

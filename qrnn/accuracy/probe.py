@@ -134,7 +134,6 @@ class LayerProbe:
 
     def count_clipped(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
         """Count the values of graph inputs beyond their calibrated range, and those that operands have no room for; see `compare`."""
-        axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for beyond in inputs_beyond(self.model, batch):
             where = f"input {beyond.name}: beyond its calibrated range"
             entry = self._saturation.setdefault(where, Saturation(where))

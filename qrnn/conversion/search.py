@@ -107,7 +107,7 @@ class _Trials:
     def __init__(self, search: Search, found: tuple[Choice, ...]) -> None:
         self.search, self.choices = search, found
         self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
-        """The width of weights whose floor is aimed at: refined roundings of 4 bits lie above the floor of 4 bits, where operands count for more."""
+        """The width of weights whose floor is aimed at. Refined roundings of 4 bits lie above the floor of 4 bits, where operands count more."""
         self.noise = Noise(search.real, evenly(search.batch, STEPS), self.bits)
         self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
         self.greatest = search.scheme.activations == 16

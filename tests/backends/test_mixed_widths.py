@@ -11,6 +11,7 @@ from backends.mixed_widths import FIRST, MODELS, mix_of, mixed_model, run
 from qrnn.backends.cpu.isa import PLAIN
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.parts import QuantMatrix4
+from qrnn.running.session import Session
 
 LENGTHS = (5, 0, 2)
 
@@ -26,6 +27,16 @@ def test_plain_loops(number: int) -> None:
         by_feature = len(np.unique(model.tensors[layer.input].scale)) > 1
         assert by_feature == (x == "8-per-feature")
     assert_equal(run(model, LENGTHS, "reference"), run(model, LENGTHS, "cpu", 1, PLAIN))
+
+
+def test_a_stream_gives_what_a_whole_run_gives() -> None:
+    """Odd models read x through a copy too."""
+    model = mixed_model(3)
+    session = Session(model, "cpu", 1, PLAIN)
+    x = np.random.default_rng(0).normal(size=(2, 7, 5)) * np.logspace(0, -2, 5)
+    stream = session.stream(2)
+    steps = [stream.step({"x": x[:, t]})["y"].copy() for t in range(7)]
+    np.testing.assert_array_equal(np.stack(steps, axis=1), Session(model, "reference").run({"x": x}).outputs["y"])
 
 
 @pytest.mark.matrix

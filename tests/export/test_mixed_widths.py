@@ -8,6 +8,8 @@ import pytest
 from backends.mixed_widths import FIRST, MODELS, mixed_model
 
 from export.building import check, compiler
+from qrnn.export.matrices import stays_four_bit
+from qrnn.model.parts import QuantMatrix4
 from qrnn.targets import Kernels
 
 KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
@@ -24,4 +26,8 @@ USUAL = dict(zip(FIRST[:3], KERNELS, strict=True))
     ],
 )
 def test_exported_c(number: int, kernels: Kernels, tmp_path: Path) -> None:
-    check(mixed_model(number), tmp_path, compiler("gcc"), kernels, number)
+    model = mixed_model(number, features=20, hidden=22)
+    four = [m.matrix for m in model.matrices if isinstance(m.matrix, QuantMatrix4)]
+    assert four
+    assert all(stays_four_bit(matrix, kernels) for matrix in four), "rows long enough that C keeps four bits"
+    check(model, tmp_path, compiler("gcc"), kernels, number)
