@@ -3,7 +3,7 @@
 A search (`qrnn.conversion.greedy`) begins with the cheapest widths and spends more where that removes most noise for its cost. Every model is
 measured with the ranges that it will really get, those of all calibration data (`qrnn.conversion.noise`); the one that is chosen is run too,
 and the search goes on where it has more noise than the oracle told. One kind of choice can fit what it has seen and nothing else: a scale
-for each feature. Where scales made from one half of the data do worse on the other half than one scale, they are not taken.
+for each feature. Where scales made from one half of the data do no better on the other half than one scale, they are not taken.
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ NEAR_BEST_DB = 0.5
 
 It is the whole tolerance where 8 bits were asked for and only the sources are left open.
 """
-
-WORSE_DB = 1.0
-"""Scales for each feature are not taken where they are worse than one scale by more than this, on data that they were not made from."""
 
 CHECKS = 3
 """How often a search goes on after the model that it chose has run with more noise than is allowed."""
@@ -125,8 +122,8 @@ class _Trials:
             for key, than in overfitted.items():
                 banned[key].add(widths[key])
                 reasons.append(
-                    f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do worse on the other half "
-                    f"than the width {than}"
+                    f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do no better on the other "
+                    f"half than the width {than}"
                 )
         return Chosen(widths, (*reasons, *self._gains(greedy, widths), outcome))
 
@@ -199,7 +196,7 @@ class _Trials:
         return found
 
     def _overfitted(self, widths: Mapping[str, str]) -> dict[str, str]:
-        """Return which choices have scales for each feature that do clearly worse on data that they were not made from, and than what."""
+        """Return which choices have scales for each feature that do no better on data that they were not made from, and than what."""
         fine = {c.key: c.values for c in self.choices if widths[c.key].endswith(_PER_FEATURE)}
         found: dict[str, str] = {}
         if not fine:
@@ -217,7 +214,7 @@ class _Trials:
         for key, values in fine.items():
             most = int(widths[key].removesuffix(_PER_FEATURE))
             for value in (v for v in values if not v.endswith(_PER_FEATURE) and int(v) <= most):
-                if now > measured({**widths, key: value}) * 10.0 ** (WORSE_DB / 10):
+                if now >= measured({**widths, key: value}):
                     found[key] = value
         return found
 
