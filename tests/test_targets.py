@@ -170,6 +170,8 @@ def test_scheme_keys_left_out_are_the_defaults(tmp_path: Path) -> None:
         ('instructions = ["smlad"]', 'instructions = "smlad"', "core.instructions = 'smlad', expected a list of str"),
         ('instructions = ["smlad"]', "instructions = [1]", r"instructions = \[1\], expected a list of str"),
         ("[core]", "[cores]", "key 'core' is missing"),
+        ("activations = 16", "widest_operand = 12", r"\[scheme\] widest_operand=12, expected 8 or 16"),
+        ("activations = 16", "widest_operand = true", r"\[scheme\] widest_operand=True, expected 8 or 16"),
         ("activations = 16", "activations = 12", r"\[scheme\] activations=12, expected 8, 16 or auto"),
         ("activations = 16", 'activations = "8"', r"\[scheme\] activations='8', expected 8, 16 or auto"),
         ("activations = 16", "activations = 16\nbits = 3", r"\[scheme\].*'bits'"),

@@ -36,6 +36,10 @@ class Saturation:
     total: int = 0
     largest: float | None = None
 
+    def __str__(self) -> str:
+        beyond = "" if self.largest is None else f", up to {self.largest:.2f} times the limit"
+        return f"{self.where}: {self.saturated} of {self.total} values{beyond}"
+
     def add(self, values: npt.NDArray[Any], limit: int) -> None:
         """Count ``values`` before their clamp to ±limit."""
         magnitude = np.abs(values)

@@ -22,6 +22,9 @@ from qrnn.model.time import TimeAxis
 
 Mask = npt.NDArray[np.bool_]
 
+Integers = Mapping[str, Int16Array | Int32Array]
+"""The integer tensors of a run, by their names."""
+
 
 class ErrorSum:
     """Running sums of want² and (want - got)², in all and by time step; ``steps`` is 0 where there is no time axis."""
@@ -128,14 +131,8 @@ class LayerProbe:
         """Keep what the oracle observes; see `qrnn.equations.oracle.Observer`."""
         self._observed[name] = values
 
-    def compare(
-        self,
-        trace: Trace,
-        tensors: Mapping[str, Int16Array | Int32Array],
-        batch: Batch,
-        start: Mapping[str, LayerState],
-    ) -> None:
-        """Compare the engine's trace of the batch, which began with the states ``start``, with what was just observed."""
+    def count_clipped(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
+        """Count the values of graph inputs beyond their calibrated range, and those that operands have no room for; see `compare`."""
         axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
@@ -143,6 +140,13 @@ class LayerProbe:
                 beyond = np.abs(batch.features[graph_input.name]) > (fmt.limit + 0.5) * fmt.scales
                 real = axes[graph_input.name].real(beyond) if graph_input.has_time else beyond
                 self._count(f"input {graph_input.name}: beyond its calibrated range", real)
+        for found in narrowed_values(self.model, batch, tensors, trace, start):
+            self._saturation.setdefault(found.where, Saturation(found.where)).add(found.values, found.limit)
+
+    def compare(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
+        """Compare the engine's trace of the batch, which began with the states ``start``, with what was just observed."""
+        self.count_clipped(trace, tensors, batch, start)
+        axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 for number in range(len(layer.directions)):
@@ -152,8 +156,6 @@ class LayerProbe:
                 y = tensors[layer.output].astype(np.int64)
                 y = axes[layer.output].real(y) if layer.output in axes else y
                 self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
-        for found in narrowed_values(self.model, batch, tensors, trace, start):
-            self._saturation.setdefault(found.where, Saturation(found.where)).add(found.values, found.limit)
         for name, tensor in tensors.items():
             used = axes[name].real(tensor) if name in axes else tensor
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
@@ -193,7 +195,7 @@ class LayerProbe:
         entry.total += hits.size
 
     def saturation(self) -> list[Saturation]:
-        """Return every place of saturation that was looked at, in the order of the layers."""
+        """Return every place of saturation that was looked at."""
         return list(self._saturation.values())
 
     def weight_ranges(self) -> dict[str, float]:

@@ -45,7 +45,7 @@ def quantize(
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    check_widths(model, scheme.widths)
+    check_widths(model, scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:

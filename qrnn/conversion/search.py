@@ -27,6 +27,7 @@ from qrnn.quantization.calibrate import Ranges, calibrate
 from qrnn.quantization.choices import Choice, choices
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import bits_of
 
 NEAR_BEST_DB = 0.5
 """Where no widths come within the tolerance of the floor, how much worse than the best of them the chosen ones may be.
@@ -68,14 +69,14 @@ class Search:
 
     def open(self) -> tuple[Choice, ...]:
         """Return what the scheme leaves to the search: the width of each source, and of each hidden operand."""
-        given, sources = dict(self.scheme.widths), source_tensors(self.model)
-        found = []
+        given = dict(self.scheme.widths)
+        found: dict[str, list[Choice]] = {}
         for choice in choices(self.model):
-            of_source = choice.key in sources
-            wanted = self.scheme.input if of_source else self.scheme.activations
-            if wanted == AUTO and choice.key not in given and (of_source or choice.key.endswith((".x", ".h"))):
-                found.append(choice)
-        return tuple(found)
+            if choice.general(self.scheme) == AUTO and choice.key not in given:
+                values = tuple(v for v in choice.values if bits_of(v) <= self.scheme.widest_operand)
+                found.setdefault(choice.key, []).append(replace(choice, values=values))
+        # A key that names both a source and a part of a layer can name neither.
+        return tuple(named[0] for named in found.values() if len(named) == 1)
 
     def choose(self) -> Chosen:
         """Return the widths that are chosen."""
@@ -212,8 +213,7 @@ class _Trials:
 
         now = measured(widths)
         for key, values in fine.items():
-            most = int(widths[key].removesuffix(_PER_FEATURE))
-            for value in (v for v in values if not v.endswith(_PER_FEATURE) and int(v) <= most):
+            for value in (v for v in values if not v.endswith(_PER_FEATURE) and bits_of(v) <= bits_of(widths[key])):
                 if now >= measured({**widths, key: value}):
                     found[key] = value
         return found
@@ -226,7 +226,8 @@ def with_widths(scheme: Scheme, widths: Mapping[str, str]) -> Scheme:
 
 def source_width(scheme: Scheme, name: str) -> InputScheme:
     """Return the width of a source by a scheme that leaves none open."""
-    return dict(scheme.widths).get(name, scheme.input)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
+    general = "8" if scheme.input == AUTO else scheme.input
+    return dict(scheme.widths).get(name, general)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
 
 
 def split(batch: Batch) -> tuple[Batch, Batch]:

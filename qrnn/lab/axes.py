@@ -34,15 +34,20 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
 }
 """Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
 
-AXES = tuple(field.name for field in fields(Scheme))
+OF_TARGET = "widest_operand"
+"""The field that a target alone sets, since it says what the device can do."""
+
+AXES = tuple(field.name for field in fields(Scheme) if field.name != OF_TARGET)
 
 _OPTIONS = {"input": "input-scheme"}
 """The options of ``qrnn convert`` for fields of another name."""
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:
-    """Return every field by its name, those that `Scheme.as_dict` leaves out too."""
-    return {**asdict(scheme), "widths": widths_text(scheme.widths)}
+    """Return every field that can be chosen, by its name, those that `Scheme.as_dict` leaves out too."""
+    fields = {**asdict(scheme), "widths": widths_text(scheme.widths)}
+    del fields[OF_TARGET]
+    return fields
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:

@@ -47,6 +47,7 @@ from qrnn.quantization.matrix import (
     row_scales,
 )
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import bits_of, check_operand
 
 
 class Builder:
@@ -62,6 +63,7 @@ class Builder:
         self.tensors: dict[str, TensorFormat] = {}
         self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
         self.decisions: list[str] = list(reasons)
+        self._target = ""
         self.choices = parse_gates(scheme.gates)
         self._widths = dict(scheme.widths)
         self._histograms = source_histograms(model, ranges)
@@ -80,6 +82,7 @@ class Builder:
 
     def build(self, provenance: Provenance) -> QuantModel:
         """Return the quantized model; QuantizationError names the layer that does not fit."""
+        self._target = provenance.target
         for graph_input in self.model.inputs:
             if graph_input.kind == "tokens":
                 self.tensors[graph_input.name] = TensorFormat(
@@ -162,15 +165,20 @@ class Builder:
     def width(self, layer: str, part: str) -> int:
         """Return the bits of a part of a layer, ``x``, ``h``, ``W`` or ``R``: its own, or the scheme's for all.
 
+        QuantizationError for an operand that is wider than the scheme's ``widest_operand``.
         A source has one width for all matrices that read it.
         """
         if part in ("W", "R"):
             return int(self._widths.get(f"{layer}.{part}", self.scheme.weights))
         general = 8 if self.scheme.activations == AUTO else self.scheme.activations
-        value = str(self._widths.get(f"{layer}.{part}", general))
+        key = f"{layer}.{part}"
+        value = str(self._widths.get(key, general))
         if part == "x":
-            value = next((self.input_schemes[t] for t in self._reads[layer] if t in self.input_schemes), value)
-        return int(value.removesuffix("-per-feature"))
+            key, value = next(
+                ((t, str(self.input_schemes[t])) for t in self._reads[layer] if t in self.input_schemes), (key, value)
+            )
+        check_operand(self._target, key, value, self.scheme.widest_operand)
+        return bits_of(value)
 
     def readers(self, tensor: str) -> list[Layer]:
         """Return the layers that read a tensor."""

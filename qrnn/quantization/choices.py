@@ -9,8 +9,8 @@ from typing import get_args
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.inputs import source_tensors
-from qrnn.quantization.scheme import InputScheme
-from qrnn.quantization.widths import Widths
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import check_operand
 
 PART_WIDTHS: Mapping[str, tuple[str, ...]] = {
     "x": ("8", "8-per-feature", "16"),
@@ -34,12 +34,20 @@ class Choice:
     values: the widths that it can have.
     products: multiply-adds a time step of the matrices that the choice is about.
     read: values that are read, or weights that are kept, at that width.
+    part: the part of the layer, as `Layer.width_parts` names it; empty for a source.
     """
 
     key: str
     values: tuple[str, ...]
     products: int
     read: int
+    part: str = ""
+
+    def general(self, scheme: Scheme) -> str:
+        """Return the width that ``scheme`` gives where ``scheme.widths`` does not name the key; ``auto`` where the conversion chooses."""
+        if not self.part:
+            return scheme.input
+        return str(scheme.weights if self.part in ("W", "R") else scheme.activations)
 
 
 def choices(model: FloatModel) -> tuple[Choice, ...]:
@@ -57,12 +65,17 @@ def choices(model: FloatModel) -> tuple[Choice, ...]:
     for layer in model.layers:
         for part, size in layer.width_parts().items():
             if part != "x" or layer.input not in sources:
-                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read))
+                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read, part))
     return tuple(found)
 
 
-def check_widths(model: FloatModel, widths: Widths) -> None:
-    """Raise QuantizationError for a key that names nothing in ``model``, or two things, and for a value that its key cannot have."""
+def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
+    """Raise QuantizationError for widths that do not fit the model or the target.
+
+    These are a key that names nothing in ``model``, or two things; a value that its key cannot have; and an operand that is wider than
+    ``scheme.widest_operand``, whether ``scheme.widths`` names it or ``scheme.input`` and ``scheme.activations`` say so for all.
+    """
+    widths = scheme.widths
     known: dict[str, list[Choice]] = {}
     for choice in choices(model):
         known.setdefault(choice.key, []).append(choice)
@@ -74,3 +87,8 @@ def check_widths(model: FloatModel, widths: Widths) -> None:
             raise QuantizationError(f"widths: {key!r} names a tensor and a part of a layer; rename one of them")
         if value not in (allowed := known[key][0].values):
             raise QuantizationError(f"widths: {key}={value}, expected {' or '.join(allowed)}")
+    given = dict(widths)
+    for choice in choices(model):
+        width = given.get(choice.key, choice.general(scheme))
+        if width != AUTO and choice.part not in ("W", "R"):
+            check_operand(target, choice.key, width, scheme.widest_operand)

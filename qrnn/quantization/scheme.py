@@ -32,7 +32,8 @@ class Scheme:
     ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
     refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
     ``none``. ``widths``: the width of single tensors, operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists
-    them; text, a mapping or pairs. What is not named there follows ``activations``, ``input`` and ``weights``.
+    them; text, a mapping or pairs. What is not named there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most
+    bits that any operand may have, 16 or 8; a target sets it where the device has no products of 16 bits.
     """
 
     activations: int | str = 8
@@ -42,12 +43,15 @@ class Scheme:
     weights: int = 8
     refine: str = "none"
     widths: Widths = ()
+    widest_operand: int = 16
 
     def __post_init__(self) -> None:
         if self.activations != AUTO and (type(self.activations) is not int or self.activations not in (8, 16)):
             raise QuantizationError(f"activations={self.activations!r}, expected 8, 16 or {AUTO}")
         if type(self.weights) is not int or self.weights not in (8, 4):
             raise QuantizationError(f"weights={self.weights!r}, expected 8 or 4")
+        if type(self.widest_operand) is not int or self.widest_operand not in (8, 16):
+            raise QuantizationError(f"widest_operand={self.widest_operand!r}, expected 8 or 16")
         if self.calibrator not in CALIBRATORS:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
         if self.input not in INPUT_SCHEMES:
@@ -63,12 +67,15 @@ class Scheme:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, for the model file.
 
-        ``refine`` is left out where it is ``none`` and ``widths`` where there are none, as in files of older versions.
+        ``refine`` is left out where it is ``none``, ``widths`` where there are none and ``widest_operand`` where it is 16, as in files of older
+        versions.
         """
         fields = asdict(self)
         fields["widths"] = dict(self.widths)
         if not self.widths:
             del fields["widths"]
+        if self.widest_operand == 16:
+            del fields["widest_operand"]
         if not self.methods:
             del fields["refine"]
         return fields

@@ -62,6 +62,19 @@ def _pairs(given: Any) -> Iterable[tuple[Any, Any]]:
         raise QuantizationError(f"widths={given!r}, expected keys with widths, such as {{'lstm.h': 16}}") from None
 
 
+def check_operand(target: str, key: str, width: str, widest: int) -> None:
+    """Raise QuantizationError for an operand whose ``width`` is beyond the ``widest`` that a target allows."""
+    if bits_of(width) > widest:
+        raise QuantizationError(
+            f"target {target}: {key}={width}, but the target has widest_operand = {widest}; choose {key}={widest}, or another target"
+        )
+
+
+def bits_of(width: str) -> int:
+    """Return the bits of a width, such as 8 for ``8-per-feature``."""
+    return int(width.removesuffix("-per-feature"))
+
+
 def widths_text(widths: Widths) -> str:
     """Return widths as `parse_widths` reads them."""
     separator = ";" if any("," in key for key, _ in widths) else ","

@@ -10,8 +10,11 @@ import pytest
 import qrnn
 from qrnn import layers
 from qrnn.errors import QuantizationError
+from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
+from qrnn.quantization.build import Builder
+from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.choices import choices
 from qrnn.quantization.widths import parse_widths, widths_text
 
@@ -105,3 +108,37 @@ def test_each_part_has_its_own_width() -> None:
 def test_a_scheme_without_widths_is_written_as_before() -> None:
     quantized = qrnn.quantize(stacked(), {"x": X}, qrnn.Scheme(input="8"))
     assert "widths" not in quantized.provenance.scheme
+
+
+@pytest.mark.parametrize(
+    ("scheme", "says"),
+    [
+        ({"widths": {"lstm.h": 16}}, "target tiny: lstm.h=16, but the target has widest_operand = 8; choose lstm.h=8, or another target"),
+        ({"widths": {"lstm.x": 16}}, "lstm.x=16, but"),
+        ({"widths": {"x": 16}}, "target tiny: x=16, but"),
+        ({"activations": 16}, "target tiny: gru.h=16, but"),
+        ({"input": "16"}, "target tiny: x=16, but"),
+    ],
+)  # fmt: skip
+def test_what_a_target_forbids_is_named(scheme: dict[str, Any], says: str) -> None:
+    with pytest.raises(QuantizationError) as caught:
+        qrnn.quantize(stacked(), {"x": X}, qrnn.Scheme(**scheme, widest_operand=8), "tiny")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", [{}, {"activations": 16, "widths": dict.fromkeys(("gru.h", "lstm.x", "lstm.h"), 8)}])
+def test_no_operand_is_wider_than_a_target_allows(scheme: dict[str, Any]) -> None:
+    """Whatever is left to the conversion is chosen among what is allowed; features of 1 : 1000 would take 16 bits."""
+    x = X * [1, 0.1, 0.01, 0.001]
+    quantized = qrnn.quantize(stacked(), {"x": x}, qrnn.Scheme(**scheme, widest_operand=8))
+    assert max(m.operand.limit for m in quantized.matrices) <= 127
+    assert quantized.provenance.scheme["widest_operand"] == 8
+
+
+def test_a_width_that_no_check_has_seen_is_refused_when_the_model_is_built() -> None:
+    """A search may propose any width; what a target forbids is then no model."""
+    model, scheme = stacked(), qrnn.Scheme(input="8", widest_operand=8)
+    ranges = calibrate(model, make_batch(model.inputs, {"x": X}))
+    provenance = qrnn.quantize(model, {"x": X}, scheme, "tiny").provenance
+    with pytest.raises(QuantizationError, match="target tiny: x=16, but"):
+        Builder(model, ranges, scheme, {"x": "16"}, []).build(provenance)
