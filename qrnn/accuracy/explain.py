@@ -32,7 +32,6 @@ from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.rescale import QuantRescale
-from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
@@ -218,7 +217,7 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
-        return _weight_advice(model, weights, _layer_of(model, part), refined)
+        return _weight_advice(model, weights, refined)
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
@@ -234,16 +233,14 @@ def _widened(model: QuantModel, key: str, width: str) -> str:
     return f"--widths {shlex.quote(widths_text(parse_widths({**dict(given), key: width})))}"
 
 
-def _weight_advice(
-    model: QuantModel, found: LayerMatrix, layer: QuantLayer | None, refined: tuple[str, ...]
-) -> tuple[str, str]:
+def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
     if found.part.kind == "projection":
         return "nothing: weights have 8 bits at most", ""
     if "rounding" not in refined:
         return "--refine rounding", "nothing at run time"
-    if isinstance(found.matrix, QuantMatrix4) and layer is not None:
+    if isinstance(found.matrix, QuantMatrix4):
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        key = f"{layer.name}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        key = f"{found.part.where.rpartition('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
         return _widened(model, key, "8"), f"{more} bytes more for this matrix"
     return "nothing: weights have 8 bits at most", ""
 
@@ -255,33 +252,16 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     found = next(m for m in of_layer if m.part.kind in kinds)
     if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    layer = _layer_of(model, part)
-    if layer is None:
-        return "nothing: the contract's width", ""
+    key, by_feature = f"{part.where.rpartition('[')[0]}.h", True
+    if part.kind == "x operand":
+        layer = next(layer for layer in model.layers if layer.name == part.where)
+        copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}
+        read = copies.get(layer.input, layer.input)
+        sources = {i.name for i in model.inputs} | {found.output for found in model.layers if found.reads_tokens}
+        key, by_feature = read if read in sources else f"{layer.name}.x", len(model.tensors[layer.input].scale) > 1
+    option = f"{_widened(model, key, '16')}{'' if by_feature else ' (or 8-per-feature)'}"
     size = found.matrix.weight.shape[1]
-    costs = f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
-    if part.kind == "h operand":
-        return _widened(model, f"{layer.name}.h", "16"), costs
-    by_feature = len(model.tensors[layer.input].scale) > 1
-    return f"{_widened(model, _input_key(model, layer), '16')}{'' if by_feature else ' (or 8-per-feature)'}", costs
-
-
-def _layer_of(model: QuantModel, part: Part) -> QuantLayer | None:
-    """Return the layer that a part belongs to, by its own name or that of a direction."""
-    return next(
-        (layer for layer in model.layers if part.where == layer.name or part.where.startswith(f"{layer.name}[")), None
-    )
-
-
-def _input_key(model: QuantModel, layer: QuantLayer) -> str:
-    """Return the key of `qrnn.Scheme.widths` for how a layer reads its input: the source's own name, or LAYER.x."""
-    tensor = layer.inputs[0]
-    writers = {written: other for other in model.layers for written in other.outputs}
-    while isinstance(copy := writers.get(tensor), QuantRescale):
-        tensor = copy.input
-    tokens = {i.name for i in model.inputs if i.kind == "tokens"}
-    is_source = tensor not in writers or bool(tokens.intersection(writers[tensor].inputs))
-    return tensor if is_source else f"{layer.name}.x"
+    return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
 
 
 def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 A search (`qrnn.conversion.greedy`) begins with the cheapest widths and spends more where that removes most noise for its cost. Every model is
 measured with the ranges that it will really get, those of all calibration data (`qrnn.conversion.noise`); the one that is chosen is run too,
 and the search goes on where it has more noise than the oracle told. One kind of choice can fit what it has seen and nothing else: a scale
-for each feature. Where scales made from one half of the data do worse on the other half than one scale, they are not taken.
+for each feature. Where scales made from one half of the data do no better on the other half than one scale, they are not taken.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ NEAR_BEST_DB = 0.5
 
 It is the whole tolerance where 8 bits were asked for and only the sources are left open.
 """
-
-WORSE_DB = 1.0
-"""Scales for each feature are not taken where they are worse than one scale by more than this, on data that they were not made from."""
 
 CHECKS = 3
 """How often a search goes on after the model that it chose has run with more noise than is allowed."""
@@ -72,15 +69,14 @@ class Search:
 
     def open(self) -> tuple[Choice, ...]:
         """Return what the scheme leaves to the search: the width of each source, and of each hidden operand."""
-        given, sources = dict(self.scheme.widths), source_tensors(self.model)
-        found = []
+        given = dict(self.scheme.widths)
+        found: dict[str, list[Choice]] = {}
         for choice in choices(self.model):
-            of_source = choice.key in sources
-            wanted = self.scheme.input if of_source else self.scheme.activations
-            if wanted == AUTO and choice.key not in given and (of_source or choice.key.endswith((".x", ".h"))):
-                allowed = (value for value in choice.values if bits_of(value) <= self.scheme.widest_operand)
-                found.append(replace(choice, values=tuple(allowed)))
-        return tuple(found)
+            if choice.general(self.scheme) == AUTO and choice.key not in given:
+                values = tuple(v for v in choice.values if bits_of(v) <= self.scheme.widest_operand)
+                found.setdefault(choice.key, []).append(replace(choice, values=values))
+        # A key that names both a source and a part of a layer can name neither.
+        return tuple(named[0] for named in found.values() if len(named) == 1)
 
     def choose(self) -> Chosen:
         """Return the widths that are chosen."""
@@ -107,7 +103,7 @@ class _Trials:
     def __init__(self, search: Search, found: tuple[Choice, ...]) -> None:
         self.search, self.choices = search, found
         self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
-        """The width of weights whose floor is aimed at. Refined roundings of 4 bits lie above the floor of 4 bits, where operands count more."""
+        """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
         self.noise = Noise(search.real, evenly(search.batch, STEPS), self.bits)
         self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
         self.greatest = search.scheme.activations == 16
@@ -128,8 +124,8 @@ class _Trials:
             for key, than in overfitted.items():
                 banned[key].add(widths[key])
                 reasons.append(
-                    f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do worse on the other half "
-                    f"than the width {than}"
+                    f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do no better on the other "
+                    f"half than the width {than}"
                 )
         return Chosen(widths, (*reasons, *self._gains(greedy, widths), outcome))
 
@@ -202,7 +198,7 @@ class _Trials:
         return found
 
     def _overfitted(self, widths: Mapping[str, str]) -> dict[str, str]:
-        """Return which choices have scales for each feature that do clearly worse on data that they were not made from, and than what."""
+        """Return which choices have scales for each feature that do no better on data that they were not made from, and than what."""
         fine = {c.key: c.values for c in self.choices if widths[c.key].endswith(_PER_FEATURE)}
         found: dict[str, str] = {}
         if not fine:
@@ -218,9 +214,8 @@ class _Trials:
 
         now = measured(widths)
         for key, values in fine.items():
-            most = int(widths[key].removesuffix(_PER_FEATURE))
-            for value in (v for v in values if not v.endswith(_PER_FEATURE) and int(v) <= most):
-                if now > measured({**widths, key: value}) * 10.0 ** (WORSE_DB / 10):
+            for value in (v for v in values if not v.endswith(_PER_FEATURE) and bits_of(v) <= bits_of(widths[key])):
+                if now >= measured({**widths, key: value}):
                     found[key] = value
         return found
 
@@ -232,7 +227,8 @@ def with_widths(scheme: Scheme, widths: Mapping[str, str]) -> Scheme:
 
 def source_width(scheme: Scheme, name: str) -> InputScheme:
     """Return the width of a source by a scheme that leaves none open."""
-    return dict(scheme.widths).get(name, scheme.input)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
+    general = "8" if scheme.input == AUTO else scheme.input
+    return dict(scheme.widths).get(name, general)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
 
 
 def split(batch: Batch) -> tuple[Batch, Batch]:

@@ -125,9 +125,9 @@ def test_what_is_to_be_widened_is_a_key_of_the_model(width: str) -> None:
     made = quantize(model, data, Scheme(input="8", widths={f"{second.name}.x": width}))
     for where, key in ((first.name, "x"), (second.name, f"{second.name}.x"), (f"{second.name}[0]", f"{second.name}.h")):
         option = advice(made, Part(where, "h operand" if key.endswith(".h") else "x operand"))[0]
-        option = option.removesuffix(" (or 8-per-feature)")
-        assert f"{key}=16" in option.removeprefix("--widths ").split(",")
-        widened = quantize(model, data, Scheme(input="8", widths=option.removeprefix("--widths ")))
+        given = option.removeprefix("--widths ").removesuffix(" (or 8-per-feature)")
+        assert f"{key}=16" in given
+        widened = quantize(model, data, Scheme(input="8", widths=given))
         limits = [
             limit for layer in widened.recurrent_layers for limit in (layer.x_operand.limit, layer.h_operand.limit)
         ]
