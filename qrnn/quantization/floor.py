@@ -1,7 +1,8 @@
 """The floor of a conversion: what rounding the weights costs, and nothing else.
 
 The floor model is the float model with every matrix of weights rounded to the nearest on the grid that conversion has for its width. The
-scale of each graph input's features is folded into the weights first, so that rows are rounded as they multiply features of equal size. Its
+scale of each graph input's features is folded into the weights first, so that rows are rounded as they multiply features of equal size;
+rows that lie on a grid without that (`qrnn.quantization.grid`) keep their integers. Its
 error against the float model is what the weights' width alone costs: operands, formats, gate functions and states come on top.
 """
 
@@ -16,7 +17,7 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.layer_facts import Weights
 from qrnn.model.parts import FloatArray
-from qrnn.quantization.matrix import integer_weights, row_scales
+from qrnn.quantization.matrix import integer_weights, kept_steps, row_scales
 
 
 def floor_model(model: FloatModel, batch: Batch, weights: int = 8) -> FloatModel:
@@ -55,4 +56,8 @@ def _rounded(given: Weights, scales: Mapping[str, FloatArray], weights: int) -> 
     bits = weights if given.recurrent else 8
     units = row_scales(folded, np.zeros(len(folded)), bits)
     result: FloatArray = integer_weights(folded, units, bits) * units[:, None] / columns
+    # A row that is on a grid as it stands is not rounded at all: with one scale for all features its integers are what they were.
+    steps = kept_steps(given.values, bits)
+    on_grid = steps > 0.0
+    result[on_grid] = integer_weights(given.values[on_grid], steps[on_grid], bits) * steps[on_grid, None]
     return result
