@@ -68,8 +68,8 @@ def _steps(rows: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
 def _are_whole(ratios: FloatArray) -> npt.NDArray[np.bool_]:
     """Return, along the last axis, whether all ratios are integers but for the roundings of float32."""
     nearest = np.rint(ratios)
-    result: npt.NDArray[np.bool_] = (np.abs(ratios - nearest) <= nearest * _TOLERANCE).all(axis=-1)
-    return result
+    close: npt.NDArray[np.bool_] = np.abs(ratios - nearest) <= nearest * _TOLERANCE
+    return np.asarray(close.all(axis=-1))
 
 
 def _middle(rows: FloatArray, integers: FloatArray) -> FloatArray:
