@@ -11,7 +11,7 @@ import numpy as np
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import QuantizationError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent import Recurrent
@@ -30,6 +30,9 @@ RANDOM = "random"
 
 TRIAL_SEQUENCES = 48
 """Calibration sequences on which input schemes are compared; as many again give the ranges for it."""
+
+TRIAL_STEPS = 16384
+"""About how many calibration steps say whether the method ``equalize`` helps; sequences are taken evenly from all."""
 
 TRIAL_TOLERANCE_DB = 3.0
 """A cheaper input scheme is chosen when no output loses more than this many dB against the best one (its noise power is then doubled)."""
@@ -123,19 +126,37 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         from qrnn.refinement.equalize import equalize
 
         equalized = equalize(model, batch)
-        notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
-        shown = model = equalized
+        names = changed(model, equalized)
+        if not names or _better(model, equalized, batch, scheme):
+            notes.append(f"equalize: channels scaled between the layers {names or '(none can be)'}")
+            shown = model = equalized
+        else:
+            notes.append(f"equalize: the layers {names} left as they were, since that is better on held-out data")
     if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
         choices = parse_gates(scheme.gates)
-        refit = refit_gates(model, batch, choices)
-        notes.append(
-            f"gates: weights fitted to ramps in the layers {changed(model, refit) or '(no ramp stands for a smooth gate)'}"
-        )
+        rejected: list[str] = []
+        refit = refit_gates(model, batch, scheme, rejected)
+        nothing = "(none)" if rejected else "(no ramp stands for a smooth gate)"
+        notes.append(f"gates: weights fitted to ramps in the layers {changed(model, refit) or nothing}")
+        notes += [
+            f"gates: {name} left as it was, since that is better on held-out calibration data" for name in rejected
+        ]
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
     return _Prepared(model, shown, notes)
+
+
+def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme) -> bool:
+    """Return whether ``after`` has no more error than ``before`` on held-out data, both quantized with ranges from the rest."""
+    from qrnn.refinement.held_out import Judge, split  # runs quantized models, which plain conversions do not need
+
+    parts = split(evenly(batch, TRIAL_STEPS))
+    if parts is None:
+        return False
+    judge = Judge(before, parts, scheme)
+    return judge(after) <= judge(before)
 
 
 def choose_input_schemes(
