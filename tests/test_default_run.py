@@ -43,13 +43,14 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     conv = layers.conv(joined, rng.normal(size=(4, 6, 2)), rng.normal(size=4))
     h = layers.gru(conv, rng.normal(size=(15, 4)), 0.4 * rng.normal(size=(15, 5))).output
     normal = layers.layer_norm(h, gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
-    dense = layers.dense(normal, rng.normal(size=(4, 5)))
+    dense = layers.dense(normal, rng.normal(size=(4, 5)), name="head")  # reads a copy by rescale
     bent = layers.activation(dense, "tanh")
     last = layers.last_step(bent)
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "recurrent": h, "layer_norm": normal, "dense": dense,
              "pointwise": bent, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
-    return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), qrnn.Scheme(input="8"))
+    scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
+    return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)
 
 
 def test_the_model_has_every_kind_of_layer() -> None:

@@ -255,9 +255,9 @@ def one_layer(cell: CellKind, hidden: int, inputs: int, weight: float, bias: flo
 class FixedShift(Builder):
     """A conversion in which the h operand is always the upper byte."""
 
-    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+    def operand(self, name: str, largest: float, row_sum: float, bits: int) -> Operand:
         """Return an operand that takes the upper byte of every fixed-point tensor."""
-        operand = super().operand(name, largest, row_sum)
+        operand = super().operand(name, largest, row_sum, bits)
         return Operand(8, 127) if name in self.fracs else operand
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.clipping import Saturation
 from qrnn.accuracy.float_run import CHUNK, FloatRun, Runtime, run_piece
 from qrnn.accuracy.metrics import wilson_interval
-from qrnn.accuracy.probe import ErrorSum, LayerProbe, Saturation
+from qrnn.accuracy.probe import ErrorSum, LayerProbe
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
 from qrnn.equations.oracle import run_oracle_batch
@@ -218,7 +219,7 @@ def compare(
         at_floor = {} if known_floor is not None else run_oracle_batch(rounded, piece).outputs
         trace = Trace()
         result, tensors = session.run_batch(piece, trace=trace)
-        probe.compare(trace, tensors, piece)
+        probe.compare(trace, tensors, piece, session.initial_state(piece.size, piece.states).layers)
         sources = {"float": known.outputs, "quantized": result.outputs}
         use_runtime = known.runtime is not None and oracle.usable
         if known.runtime is not None and use_runtime:

@@ -15,18 +15,23 @@ is really to be had.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from qrnn.accuracy.clipping import Saturation
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.parts import Integers, model_parts
+from qrnn.accuracy.probe import LayerProbe
+from qrnn.backends.base import Trace
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.rescale import QuantRescale
 from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
@@ -34,6 +39,7 @@ from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.quantization.floor import floor_model
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.methods import parse_refine
+from qrnn.quantization.widths import parse_widths, widths_text
 from qrnn.running.session import Session
 
 STEPS = 4096
@@ -92,7 +98,8 @@ class Explanation:
 
     ``sqnr_db`` is the quantized model's, and ``sqnr_db_all_parts`` that of all parts together in the oracle, which leaves out only the
     rounding of partial sums: the two differ by what the method does not see. ``floor_db`` is the SQNR where the weights alone are rounded
-    (`qrnn.quantization.floor`).
+    (`qrnn.quantization.floor`). ``clipped`` counts values beyond the range of a graph input, or of what
+    a matrix reads, where there were any.
     """
 
     model: str
@@ -104,6 +111,7 @@ class Explanation:
     sqnr_db_all_parts: float
     floor_db: float
     costs: tuple[Cost, ...]
+    clipped: tuple[Saturation, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``qrnn explain --json`` prints."""
@@ -117,6 +125,7 @@ class Explanation:
             "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
             "floor_db": _finite(self.floor_db),
             "note": "shares are of noise energy, each part alone; they need not add up to 1",
+            "clipped": [asdict(s) for s in self.clipped],
             "parts": [cost.as_dict() for cost in self.costs],
         }
 
@@ -162,7 +171,10 @@ def explain(
 
     want = run_oracle_batch(float_model, batch, substitutes=Substitutes()).outputs[output]
     signal = float((want**2).sum())
-    got = Session(model).run_batch(batch)[0].outputs[output]
+    session, trace, probe = Session(model), Trace(), LayerProbe(model, batch)
+    result, tensors = session.run_batch(batch, trace=trace)
+    got = result.outputs[output]
+    probe.count_clipped(trace, tensors, batch, session.initial_state(batch.size, batch.states).layers)
     noise = float(((want - got) ** 2).sum())
     rounded = floor_model(float_model, batch, int(model.provenance.scheme.get("weights", 8)))
     at_floor = run_oracle_batch(rounded, batch).outputs[output]
@@ -187,6 +199,7 @@ def explain(
         sqnr_db_all_parts=everything,
         floor_db=decibels(signal, float(((want - at_floor) ** 2).sum())),
         costs=costs,
+        clipped=tuple(s for s in probe.saturation() if s.saturated),
     )
 
 
@@ -202,7 +215,7 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
-        return _weight_advice(weights, refined)
+        return _weight_advice(model, weights, refined)
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
@@ -212,14 +225,21 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     return "nothing: the contract's width", ""
 
 
-def _weight_advice(found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
+def _widened(model: QuantModel, key: str, width: str) -> str:
+    """Return the option that converts with one more width than ``model`` was converted with."""
+    widths = {**model.provenance.scheme.get("widths", {}), key: width}
+    return f"--widths {shlex.quote(widths_text(parse_widths(widths)))}"
+
+
+def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
     if found.part.kind == "projection":
         return "nothing: weights have 8 bits at most", ""
     if "rounding" not in refined:
         return "--refine rounding", "nothing at run time"
     if isinstance(found.matrix, QuantMatrix4):
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        return "--weights 8", f"{more} bytes more for this matrix; all have one width"
+        key = f"{found.part.where.split('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        return _widened(model, key, "8"), f"{more} bytes more for this matrix"
     return "nothing: weights have 8 bits at most", ""
 
 
@@ -230,11 +250,14 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     found = next(m for m in of_layer if m.part.kind in kinds)
     if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    layer = next((layer for layer in model.layers if layer.name == part.where), None)
-    option = "--activations 16"
-    if layer is not None and model.tensors[layer.inputs[0]].bits == 8:
-        one_scale = len(model.tensors[layer.inputs[0]].scale) == 1
-        option = f"--input-scheme 16{' (or 8-per-feature)' if one_scale else ''}"
+    key, by_feature = f"{part.where.split('[')[0]}.h", True
+    if part.kind == "x operand":
+        layer = next(layer for layer in model.layers if layer.name == part.where)
+        copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}
+        read = copies.get(layer.input, layer.input)
+        sources = {i.name for i in model.inputs} | {found.output for found in model.layers if found.reads_tokens}
+        key, by_feature = read if read in sources else f"{layer.name}.x", len(model.tensors[layer.input].scale) > 1
+    option = f"{_widened(model, key, '16')}{'' if by_feature else ' (or 8-per-feature)'}"
     size = found.matrix.weight.shape[1]
     return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
 

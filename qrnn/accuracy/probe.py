@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.accuracy.clipping import Saturation, narrowed_values
 from qrnn.accuracy.metrics import decibels
-from qrnn.arithmetic.fixedpoint import shift_right_round
-from qrnn.backends.base import Trace
+from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.parts import FloatArray, Int16Array, Int32Array, Operand
+from qrnn.model.parts import FloatArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
 
 Mask = npt.NDArray[np.bool_]
+
+Integers = Mapping[str, Int16Array | Int32Array]
+"""The integer tensors of a run, by their names."""
 
 
 class ErrorSum:
@@ -94,15 +96,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@dataclass
-class Saturation:
-    """How many of ``total`` values are ``saturated``, at the limits of one of the contract's saturations."""
-
-    where: str
-    saturated: int = 0
-    total: int = 0
-
-
 class LayerProbe:
     """Collects an oracle's observations and an engine's trace of the same batch, and keeps sums of their differences."""
 
@@ -122,8 +115,8 @@ class LayerProbe:
         """Keep what the oracle observes; see `qrnn.equations.oracle.Observer`."""
         self._observed[name] = values
 
-    def compare(self, trace: Trace, tensors: Mapping[str, Int16Array | Int32Array], batch: Batch) -> None:
-        """Compare the engine's trace of the batch with what was just observed."""
+    def count_clipped(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
+        """Count the values of graph inputs beyond their calibrated range, and those that operands have no room for; see `compare`."""
         axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for graph_input in self.model.inputs:
             if graph_input.kind == "features":
@@ -131,6 +124,13 @@ class LayerProbe:
                 beyond = np.abs(batch.features[graph_input.name]) > (fmt.limit + 0.5) * fmt.scales
                 real = axes[graph_input.name].real(beyond) if graph_input.has_time else beyond
                 self._count(f"input {graph_input.name}: beyond its calibrated range", real)
+        for found in narrowed_values(self.model, batch, tensors, trace, start):
+            self._saturation.setdefault(found.where, Saturation(found.where)).add(found.values, found.limit)
+
+    def compare(self, trace: Trace, tensors: Integers, batch: Batch, start: Mapping[str, LayerState]) -> None:
+        """Compare the engine's trace of the batch, which began with the states ``start``, with what was just observed."""
+        self.count_clipped(trace, tensors, batch, start)
+        axes = {name: batch.along(rule) for name, rule in self.model.length_rules.items()}
         for layer in self.model.layers:
             if isinstance(layer, QuantRecurrent):
                 for number in range(len(layer.directions)):
@@ -163,8 +163,6 @@ class LayerProbe:
                 self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask, steps)
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask, steps)
-        if layer.reads_by_matrix:
-            self._count(f"{key}: h operand", _clipped(h[mask], layer.h_operand))
         if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
         if layer.has_cell_state:
@@ -181,7 +179,7 @@ class LayerProbe:
         entry.total += hits.size
 
     def saturation(self) -> list[Saturation]:
-        """Return every place of saturation that was looked at, in the order of the layers."""
+        """Return every place of saturation that was looked at."""
         return list(self._saturation.values())
 
     def weight_ranges(self) -> dict[str, float]:
@@ -200,9 +198,3 @@ class LayerProbe:
             for name, largest in self._largest.items()
             if name in self.model.tensors
         }
-
-
-def _clipped(q: npt.NDArray[Any], operand: Operand) -> Mask:
-    """Return which values of an int16 tensor the operand's clamp changes."""
-    clipped: Mask = np.abs(shift_right_round(q.astype(np.int64), operand.shift)) > operand.limit  # type: ignore[arg-type]
-    return clipped

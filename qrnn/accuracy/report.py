@@ -31,9 +31,10 @@ def render(result: Comparison, out: Console) -> None:
     out.print(_ranges(result))
     saturated = [s for s in result.saturation if s.saturated]
     if saturated:
-        table = Table("saturated", "values", "share", title="Saturation", title_justify="left")
+        table = Table("saturated", "values", "share", "up to", title="Saturation", title_justify="left")
         for s in saturated:
-            table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %")
+            largest = "" if s.largest is None else f"{s.largest:.2f} times the limit"
+            table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %", largest)
         out.print(table)
     else:
         out.print("saturation: none anywhere")

@@ -29,7 +29,9 @@ def convert(
         ),
     ] = None,
     calibrator: Annotated[str | None, typer.Option(help="minmax, percentile or mse.")] = None,
-    activations: Annotated[int | None, typer.Option(help="Bits of the matrix products' operands: 8 or 16.")] = None,
+    activations: Annotated[
+        str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
+    ] = None,
     weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
     refine: Annotated[
         str | None,
@@ -38,6 +40,14 @@ def convert(
         ),
     ] = None,
     input_scheme: Annotated[str | None, typer.Option(help="Input: auto, 8, 8-per-feature or 16.")] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=WIDTH,…",
+            help="Widths of single parts: TENSOR=8, 8-per-feature or 16 for an input; LAYER.x=8, 8-per-feature or 16 and LAYER.h=8 or 16 "
+            "for operands; LAYER.W=8 or 4 and LAYER.R=8 or 4 for weights.",
+        ),
+    ] = None,
     stream: StreamOption = False,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
@@ -54,10 +64,11 @@ def convert(
     given = {
         "gates": gates,
         "calibrator": calibrator,
-        "activations": activations,
+        "activations": int(activations) if activations in ("8", "16") else activations,
         "weights": weights,
         "input": input_scheme,
         "refine": refine,
+        "widths": widths,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     float_model = load_onnx(model, stream)

@@ -60,6 +60,8 @@ def _print(found: Explanation, top: int) -> None:
             cost.part.where, part_text(cost.part), f"{100 * cost.share:.1f} %", without, cost.advice, cost.costs
         )
     out.print(table)
+    for clipped in found.clipped:
+        out.print(f"clipped: {clipped}", markup=False, soft_wrap=True)
     if len(found.costs) > top:
         rest = sum(cost.share for cost in found.costs[top:])
         out.print(f"{len(found.costs) - top} more parts: {100 * rest:.1f} % together")

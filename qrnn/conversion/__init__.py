@@ -19,9 +19,11 @@ from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.choices import check_widths
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.widths import bits_of
 
 __all__ = ["RANDOM", "quantize", "random_inputs"]
 
@@ -40,6 +42,11 @@ TRIAL_TOLERANCE_DB = 3.0
 _CANDIDATES: tuple[InputScheme, ...] = ("8", "8-per-feature", "16")
 
 
+def _candidates(scheme: Scheme) -> tuple[InputScheme, ...]:
+    """Return the input schemes to choose from, without those that are wider than any operand may be."""
+    return tuple(c for c in _CANDIDATES if bits_of(c) <= scheme.widest_operand)
+
+
 def quantize(
     model: FloatModel,
     calibration: Mapping[str, Any] | str,
@@ -56,6 +63,7 @@ def quantize(
     scheme = scheme or Scheme()
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
+    check_widths(model, scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -65,7 +73,9 @@ def quantize(
         calibration = random_inputs(model)
     batch = make_batch(model.inputs, calibration)
     names = source_tensors(model)
-    trials = len(_CANDIDATES) * len(names) if scheme.input == "auto" and scheme.activations == 8 else 0
+    given: dict[str, InputScheme] = {name: width for name, width in scheme.widths if name in names}  # type: ignore[misc]  # checked
+    open_names = tuple(name for name in names if name not in given)
+    trials = len(_candidates(scheme)) * len(open_names) if scheme.input == "auto" and scheme.activations != 16 else 0
     trial_size = min(batch.size, TRIAL_SEQUENCES)
     prepared = _prepared(model, batch, scheme)
     model, shown = prepared.model, prepared.shown
@@ -87,12 +97,12 @@ def quantize(
         scheme=scheme.as_dict(),
         notes=model.notes,
     )
-    forced: InputScheme = "16" if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
-    chosen = dict.fromkeys(names, forced)
+    forced: InputScheme = _candidates(scheme)[-1] if scheme.input == "auto" else scheme.input  # type: ignore[assignment]  # checked by Scheme
+    chosen = {**dict.fromkeys(names, forced), **given}
     reasons: list[str] = []
     if trials:
         chosen, reasons = choose_input_schemes(
-            model, shown, scheme, batch, provenance, lambda done: report(batch.size, done)
+            model, shown, scheme, batch, provenance, given, lambda done: report(batch.size, done)
         )
     quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
     if {"rounding", "bias"} & set(scheme.methods):
@@ -165,14 +175,15 @@ def choose_input_schemes(
     scheme: Scheme,
     batch: Batch,
     provenance: Provenance,
+    given: Mapping[str, InputScheme],
     progress: Callable[[int], Any],
 ) -> tuple[dict[str, InputScheme], list[str]]:
     """Return an input scheme for each source tensor, and the reasons.
 
     Each scheme is tried on calibration data held out from the ranges, and the outputs are compared. Ranges for the trial come from a part
     of the data, errors from the rest, so that fine scales which fit only what they have seen (per feature, on few frames) show it. One
-    source is tried at a time, with the others held at 16 bits. ``shown`` is what the float64 oracle runs for ``model``. ``progress`` is
-    called with the number of trials done.
+    source is tried at a time, with the others held at the widest, but for those whose width is ``given``. ``shown`` is what the float64
+    oracle runs for ``model``. ``progress`` is called with the number of trials done.
     """
     names = source_tensors(model)
     from qrnn.running.session import Session  # sessions pull in the compiler, which forced schemes do not need
@@ -183,20 +194,25 @@ def choose_input_schemes(
     states = {name for layer in model.layers if isinstance(layer, Recurrent) for name in (layer.h_n, layer.c_n)}
     results = [o.name for o in model.outputs if not any(tensor in states for tensor, _, _ in o.parts)]
     want = {key: want[key] for key in results} or want  # carried states count only where nothing else comes out
-    chosen: dict[str, InputScheme] = {}
+    chosen: dict[str, InputScheme] = dict(given)
     reasons: list[str] = []
+    candidates = _candidates(scheme)
+    done = 0
     for name in names:
+        if name in given:
+            continue
         measured: dict[InputScheme, dict[str, float]] = {}
-        for candidate in _CANDIDATES:
-            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, "16"), **chosen, name: candidate}
+        for candidate in candidates:
+            trial_schemes: dict[str, InputScheme] = {**dict.fromkeys(names, candidates[-1]), **chosen, name: candidate}
             session = Session(Builder(model, ranges, scheme, trial_schemes, []).build(provenance))
             got = session.run_batch(trial)[0].outputs
             measured[candidate] = {key: sqnr_db(want[key], got[key]) for key in want}
-            progress(len(chosen) * len(_CANDIDATES) + len(measured))
+            done += 1
+            progress(done)
         best = {key: max(m[key] for m in measured.values()) for key in want}
         chosen[name] = next(
             c
-            for c in _CANDIDATES
+            for c in candidates
             if all(measured[c][key] >= best[key] - TRIAL_TOLERANCE_DB for key in want) or c == "16"
         )
         worst = {c: min(m.values()) for c, m in measured.items()}

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from qrnn.errors import QuantizationError
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.scheme import AUTO, Scheme
+from qrnn.quantization.widths import parse_widths, widths_text
 
 DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
@@ -33,15 +34,20 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
 }
 """Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
 
-AXES = tuple(field.name for field in fields(Scheme))
+OF_TARGET = "widest_operand"
+"""The field that a target alone sets, since it says what the device can do."""
+
+AXES = tuple(field.name for field in fields(Scheme) if field.name != OF_TARGET)
 
 _OPTIONS = {"input": "input-scheme"}
 """The options of ``qrnn convert`` for fields of another name."""
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:
-    """Return every field by its name, those that `Scheme.as_dict` leaves out too."""
-    return asdict(scheme)
+    """Return every field that can be chosen, by its name, those that `Scheme.as_dict` leaves out too."""
+    fields = {**asdict(scheme), "widths": widths_text(scheme.widths)}
+    del fields[OF_TARGET]
+    return fields
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
@@ -130,6 +136,10 @@ def _known(axis: str) -> None:
 def _value(axis: str, text: str) -> Any:
     """Return ``text`` as the type of the field's default."""
     default = getattr(Scheme(), axis)
+    if axis == "activations" and text == AUTO:
+        return text
+    if axis == "widths":
+        return parse_widths(text)
     if isinstance(default, bool):
         if text in ("true", "false"):
             return text == "true"

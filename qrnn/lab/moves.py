@@ -1,7 +1,7 @@
 """The neighbours of a configuration in a search: every single change of a width, a calibrator, the input's scheme, or a gate's function.
 
-`Scheme` has one width for all layers and one choice for each kind of gate, so these are searched. A choice for each layer would become more
-moves here.
+A width is that of everything (`Scheme.weights`, `Scheme.activations`, `Scheme.input`), or of one operand or matrix (`Scheme.widths`). A gate's
+function is one for each kind of gate.
 """
 
 from __future__ import annotations
@@ -14,16 +14,34 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE
+from qrnn.quantization.choices import choices
 from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, GateChoices, parse_gates
-from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.scheme import AUTO, Scheme
+from qrnn.quantization.widths import bits_of, parse_widths
 
 TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
 """The choices for a gate; a sigmoid also has ``step``."""
 
 
 @dataclass(frozen=True)
+class Space:
+    """What a model has to choose: ``kinds`` as `gate_kinds` returns them, and ``widths`` by the keys of `Scheme.widths`."""
+
+    kinds: dict[str, str]
+    widths: dict[str, tuple[str, ...]]
+
+
+def space(model: FloatModel) -> Space:
+    """Return what ``model`` has to choose. Of a single source there is no key, since `Scheme.input` says its width."""
+    sources = source_tensors(model)
+    alone = sources if len(sources) == 1 else ()
+    return Space(gate_kinds(model), {c.key: c.values for c in choices(model) if c.key not in alone})
+
+
+@dataclass(frozen=True)
 class Move:
-    """One change: ``what`` (an axis, a gate's key, or ``gates`` for all of them) becomes ``value``."""
+    """One change: ``what`` (an axis, a gate's key, ``gates`` for all of them, or a key of `Scheme.widths`) becomes ``value``."""
 
     what: str
     value: str
@@ -49,8 +67,8 @@ def gate_kinds(model: FloatModel) -> dict[str, str]:
 
 def gates_of(scheme: Scheme, kinds: dict[str, str]) -> dict[str, str]:
     """Return the choice that ``scheme`` makes for each key."""
-    choices = parse_gates(scheme.gates)
-    general, keyed = choices.general or GateChoice(), dict(choices.keyed)
+    parsed = parse_gates(scheme.gates)
+    general, keyed = parsed.general or GateChoice(), dict(parsed.keyed)
     found = {}
     for key, kind in kinds.items():
         chosen = keyed.get(key, keyed.get(kind))
@@ -71,11 +89,27 @@ def with_gates(scheme: Scheme, gates: dict[str, str]) -> Scheme:
     return replace(scheme, gates=str(GateChoices(None, keyed)))
 
 
-def moves(scheme: Scheme, kinds: dict[str, str]) -> Iterator[tuple[Move, Scheme]]:
-    """Yield every single change of ``scheme``, in a fixed order."""
+def general_width(scheme: Scheme, key: str) -> str:
+    """Return the width that ``scheme`` gives to what `Scheme.widths` does not name."""
+    part = key.rpartition(".")[2]
+    return str(scheme.weights if part in ("W", "R") else scheme.activations if part in ("x", "h") else scheme.input)
+
+
+def with_width(scheme: Scheme, key: str, value: str) -> Scheme:
+    """Return ``scheme`` with another width of ``key``, which is named only where it is not the general one."""
+    named = {**dict(scheme.widths), key: value}
+    if value == general_width(scheme, key):
+        del named[key]
+    return replace(scheme, widths=parse_widths(named))
+
+
+def moves(scheme: Scheme, space: Space) -> Iterator[tuple[Move, Scheme]]:
+    """Yield every single change of ``scheme`` that its ``widest_operand`` allows, in a fixed order."""
+    kinds, widest = space.kinds, scheme.widest_operand
     for axis, values in TUNED.items():
         for value in values:
-            if value != getattr(scheme, axis):
+            too_wide = axis in ("activations", "input") and value != AUTO and bits_of(str(value)) > widest
+            if value != getattr(scheme, axis) and not too_wide:
                 yield Move(axis, str(value)), replace(scheme, **{axis: value})
     now = gates_of(scheme, kinds)
     for choice in TABLES if len(kinds) > 1 else ():
@@ -87,7 +121,13 @@ def moves(scheme: Scheme, kinds: dict[str, str]) -> Iterator[tuple[Move, Scheme]
             if choice != now[key]:
                 yield Move(key, choice), with_gates(scheme, {**now, key: choice})
 
+    given = dict(scheme.widths)
+    for key, widths in space.widths.items():
+        for width in widths:
+            if width != given.get(key, general_width(scheme, key)) and bits_of(width) <= widest:
+                yield Move(key, width), with_width(scheme, key, width)
 
-def apply(move: Move, scheme: Scheme, kinds: dict[str, str]) -> Scheme | None:
+
+def apply(move: Move, scheme: Scheme, space: Space) -> Scheme | None:
     """Return ``scheme`` after ``move``, or None where that changes nothing."""
-    return next((changed for other, changed in moves(scheme, kinds) if other == move), None)
+    return next((changed for other, changed in moves(scheme, space) if other == move), None)

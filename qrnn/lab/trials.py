@@ -17,7 +17,7 @@ from qrnn.lab.axes import choices
 from qrnn.lab.budgets import ORDER, Bound, Cheapest
 from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs
 from qrnn.lab.latency import latency_batch, measure_latency
-from qrnn.lab.moves import gates_of
+from qrnn.lab.moves import Space, gates_of
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
@@ -41,7 +41,7 @@ class Trials:
     setting: Setting
     bounds: list[Bound]
     cheapest: Cheapest
-    kinds: dict[str, str]
+    space: Space
     tried: dict[Scheme, Trial | None] = field(default_factory=dict)
     _changes: dict[tuple[str, str], float] = field(default_factory=dict)
     """Feature of a configuration (axis or gate, value) → instructions that it adds to the first trial's."""
@@ -90,9 +90,10 @@ class Trials:
 
         The size of a table and the calibrator do not count.
         """
-        forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.kinds).items()}
-        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator")}
-        return {**rest, **forms}
+        forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.space.kinds).items()}
+        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator", "widths")}
+        widths = {f"width {key}": width for key, width in scheme.widths}
+        return {**rest, **forms, **widths}
 
     def score(self, trial: Trial) -> tuple[float, ...]:
         """Return a key by which trials are sorted, less is better: shortfalls of all budgets, then the costs in their order, then the noise."""

@@ -11,7 +11,7 @@ from qrnn.errors import DataError, DeviceError
 from qrnn.lab.axes import choices
 from qrnn.lab.budgets import Bound, Budgets, Cheapest
 from qrnn.lab.evaluate import Record, Setting, with_reference
-from qrnn.lab.moves import Move, apply, gate_kinds, gates_of, moves, with_gates
+from qrnn.lab.moves import Move, apply, gates_of, moves, space, with_gates
 from qrnn.lab.trials import Trial, Trials, changes
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
@@ -85,7 +85,7 @@ def tune(
     stream: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> TuneResult:
-    """Search widths, calibrator, input scheme and the function of each gate for the cheapest model that meets ``budgets`` on ``data``.
+    """Search widths, by layer too, calibrator, input scheme and gate functions for the cheapest model that meets ``budgets`` on ``data``.
 
     Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this
     machine) put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of
@@ -107,11 +107,11 @@ def tune(
     float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream)
     make_batch(float_model.inputs, calibration)
     setting = with_reference(Setting(float_model, dict(calibration), dict(data), device))
-    kinds = gate_kinds(float_model)
-    trials = Trials(setting, budgets.bounds(), cheapest, kinds)
+    found = space(float_model)
+    trials = Trials(setting, budgets.bounds(), cheapest, found)
     search = _Search(trials, most, progress)
     base = Scheme(**device.scheme)
-    base = with_gates(base, gates_of(base, kinds)) if kinds else base
+    base = with_gates(base, gates_of(base, found.kinds)) if found.kinds else base
     start = search.measure(base)
     if start is None:
         raise DataError(f"the scheme of target {device.name} is not for this model; convert it to see why")
@@ -167,7 +167,7 @@ class _Search:
     def sensitivity(self, start: Trial) -> list[tuple[Move, dict[str, float | None]]]:
         """Measure every single change of the start, and count it where that teaches the cost model something."""
         found = []
-        for move, scheme in moves(start.scheme, self.trials.kinds):
+        for move, scheme in moves(start.scheme, self.trials.space):
             trial = self.measure(scheme)
             if trial is not None:
                 self.trials.learn(trial)
@@ -180,13 +180,13 @@ class _Search:
         score = self.trials.score
         alone = {}
         for move in candidates:
-            scheme = apply(move, start.scheme, self.trials.kinds)
+            scheme = apply(move, start.scheme, self.trials.space)
             trial = None if scheme is None else self.trials.tried.get(scheme)
             if trial is not None:
                 alone[move] = score(trial)
         now = start
         for move in sorted(alone, key=lambda m: alone[m]):
-            scheme = apply(move, now.scheme, self.trials.kinds)
+            scheme = apply(move, now.scheme, self.trials.space)
             trial = None if scheme is None else self.measure(scheme)
             if trial is not None and score(trial) < score(now):
                 now = trial
@@ -195,7 +195,7 @@ class _Search:
         """Go from the best trial so far to its best neighbour, until none is better."""
         now = self.trials.best()[0]
         while True:
-            for _, scheme in moves(now.scheme, self.trials.kinds):
+            for _, scheme in moves(now.scheme, self.trials.space):
                 self.measure(scheme)
             best = self.trials.best()[0]
             if self.trials.score(best) >= self.trials.score(now):

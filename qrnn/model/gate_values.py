@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.arithmetic.gates import evaluate
-from qrnn.model.parts import FloatArray, GateFunction, pack_gates
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array, pack_gates
 
 
 @functools.lru_cache(maxsize=64)
@@ -22,6 +22,12 @@ def _gate_values(params: bytes, table: bytes) -> FloatArray:
         np.array([evaluate(x, packed_params, tables, 0) for x in range(-32768, 32768)], np.float64)
         * 2.0**-function.out_frac
     )
+
+
+def gate_integers(function: GateFunction, pre: npt.NDArray[Any]) -> Int64Array:
+    """Return the integer outputs of a gate function for int16 pre-activations."""
+    integers: Int64Array = np.ldexp(gate_values(function, pre), function.out_frac).astype(np.int64)
+    return integers
 
 
 def gate_values(function: GateFunction, pre: npt.NDArray[Any]) -> FloatArray:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from qrnn.arithmetic.reals import rounded
 from qrnn.model.layer_facts import (
     Bytes,
     Chosen,
     LayerMatrix,
+    Narrowed,
     Part,
+    PartSize,
     Reading,
     Rounding,
     RowLoop,
@@ -124,6 +127,11 @@ class Layer(GraphLayer, ABC):
         """Return the matrices that multiply the layer's input, [R, F] each; none for a layer that reads its input in another way."""
         return ()
 
+    def width_parts(self) -> dict[str, PartSize]:
+        """Return the parts whose width can be chosen by themselves (`qrnn.quantization.widths`): ``x`` for a layer with `input_weights`."""
+        products = sum(int(weight.size) for weight in self.input_weights)
+        return {"x": PartSize(products, int(self.input_weights[0].shape[1]))} if products else {}
+
     def with_input_divided(self, scale: FloatArray) -> Self:
         """Return the layer that gives the same output for x · ``scale`` [F] as this one for x, for a layer with `input_weights`."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no matrix that multiplies its input")
@@ -197,6 +205,19 @@ class QuantLayer(GraphLayer, ABC):
     def clamps_output(self) -> bool:
         """Return whether the output holds sums that were saturated to int16, so that a value at the end of the range may be wrong."""
         return False
+
+    def narrowed(self, values: Mapping[str, Any], tensors: Mapping[str, TensorFormat]) -> tuple[Narrowed, ...]:
+        """Return what the layer clamps of the integers that it reads, ``values``, whose formats are ``tensors``; its states are not among it.
+
+        Here this is what its matrices read of tensors that can have larger values than the operand.
+        """
+        found = []
+        for reading in self.readings():
+            operand, tensor = reading.operand, reading.tensor
+            if operand is not None and (operand.shift or operand.limit < tensors[tensor].limit):
+                read = rounded(values[tensor].astype(np.int64), operand.shift)
+                found.append(Narrowed(f"{self.name}: x operand", tensor, read, operand.limit))
+        return tuple(found)
 
     @property
     def last_steps(self) -> tuple[str, ...]:

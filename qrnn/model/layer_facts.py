@@ -33,6 +33,19 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Narrowed:
+    """Values of a run that a layer clamps to ±limit, as they are before the clamp.
+
+    ``where`` says in words what they become, and ``tensor`` names the tensor that they come from, in whose order ``values`` are.
+    """
+
+    where: str
+    tensor: str
+    values: Int64Array
+    limit: int
+
+
+@dataclass(frozen=True)
 class Written:
     """A fixed-point tensor as a layer writes it: with ``frac`` fraction bits, within ±limit."""
 
@@ -117,6 +130,17 @@ class Weights:
     values: FloatArray
     reads: str = ""
     recurrent: bool = False
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How much a choice of width for a part of a layer is about.
+
+    ``products`` counts the multiply-adds of a time step, ``read`` the values that an operand has, or the weights that a matrix has.
+    """
+
+    products: int
+    read: int
 
 
 @dataclass(frozen=True)

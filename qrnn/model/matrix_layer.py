@@ -74,7 +74,8 @@ class MatrixLayer(Layer):
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
         frac, reason = output_frac(plan, self.output)
         columns = self.columns
-        operand = plan.operand(self.input, plan.observed(self.input), plan.row_sum(columns))
+        bits = plan.width(self.name, "x")
+        operand = plan.operand(self.input, plan.observed(self.input, bits), plan.row_sum(columns), bits)
         unit = plan.unit(self.input, operand)
         weight = columns * np.tile(unit, columns.shape[1] // len(unit) if len(unit) > 1 else 1)
         fracs = np.full(len(weight), frac, np.int64)

@@ -85,9 +85,8 @@ class InputRanges(Protocol):
 class Plan(InputRanges, Protocol):
     """One conversion, as the rule of a layer sees it: what was measured, what was decided so far, and what integers can hold."""
 
-    @property
-    def weight_bits(self) -> int:
-        """Return the width of recurrent layers' weights, 8 or 4."""
+    def width(self, layer: str, part: str) -> int:
+        """Return the bits of a part of a layer, as `Layer.width_parts` names them: 8 or 16 of ``x`` and ``h``, 8 or 4 of ``W`` and ``R``."""
 
     def readers(self, tensor: str) -> Sequence[Reader]:
         """Return the layers that read a tensor."""
@@ -98,8 +97,8 @@ class Plan(InputRanges, Protocol):
     def largest(self, quantity: str) -> float:
         """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
 
-    def observed(self, quantity: str) -> float:
-        """Return the largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
+    def observed(self, quantity: str, bits: int) -> float:
+        """Return the largest magnitude that a matrix operand of ``bits`` should cover, by the calibrator; 0 for what was not observed."""
 
     def decide(self, decision: str) -> None:
         """Record a decision and its reason."""
@@ -136,14 +135,14 @@ class Plan(InputRanges, Protocol):
     def row_sum(self, weight: FloatArray, bits: int = 8) -> float:
         """Return the largest sum of a row's integer weights."""
 
-    def row_scales(self, weight: FloatArray) -> FloatArray:
+    def row_scales(self, weight: FloatArray, bits: int = 8) -> FloatArray:
         """Return the real value of one integer weight of each row, [R]."""
 
-    def operand(self, tensor: str, largest: float, row_sum: float) -> Operand:
-        """Return how a matrix with rows of that sum reads a tensor whose magnitudes reach ``largest``."""
+    def operand(self, tensor: str, largest: float, row_sum: float, bits: int) -> Operand:
+        """Return how a matrix with rows of that sum reads a tensor whose magnitudes reach ``largest``, in ``bits`` or as the tensor is."""
 
-    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
-        """Return how a matrix reads int16 values with ``frac`` fraction bits: by the least shift that covers ``largest``."""
+    def narrowing(self, frac: int, largest: float, row_sum: float, bits: int) -> Operand:
+        """Return how a matrix reads int16 values with ``frac`` fraction bits in ``bits``: by the least shift that covers ``largest``."""
 
     def unit(self, tensor: str, operand: Operand) -> FloatArray:
         """Return the real value of one operand unit of a tensor, [1] or [F]."""
@@ -162,9 +161,9 @@ class Plan(InputRanges, Protocol):
         """Return a matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
 
     def recurrent_matrix(
-        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int, bits: int
     ) -> AnyMatrix:
-        """Return a matrix of weights of `weight_bits` whose results have ``fracs`` [R] fraction bits."""
+        """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
 
 
 class Checks(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import FloatModel
-from qrnn.model.layer import Layer
+from qrnn.model.kinds.rescale import QuantRescale
+from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
     AnyMatrix,
@@ -36,8 +38,16 @@ from qrnn.quantization.inputs import (
     source_histograms,
     source_tensors,
 )
-from qrnn.quantization.matrix import bounded_rows, largest_row_sum, quantize_matrix, quantize_matrix4, row_scales
-from qrnn.quantization.scheme import InputScheme, Scheme
+from qrnn.quantization.matrix import (
+    bounded_rows,
+    factor_parameters,
+    largest_row_sum,
+    quantize_matrix,
+    quantize_matrix4,
+    row_scales,
+)
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import bits_of, check_operand
 
 
 class Builder:
@@ -53,7 +63,12 @@ class Builder:
         self.tensors: dict[str, TensorFormat] = {}
         self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
         self.decisions: list[str] = list(reasons)
+        self._target = ""
         self.choices = parse_gates(scheme.gates)
+        self._widths = dict(scheme.widths)
+        self._histograms = source_histograms(model, ranges)
+        self._copies: dict[str, QuantRescale] = {}  # by the tensor that is copied
+        self._reads = {layer.name: layer.inputs for layer in model.layers}
 
     def gate_function(
         self, gate: str, activation: Activation, in_frac: int | None = None, clip: float | None = None
@@ -67,12 +82,12 @@ class Builder:
 
     def build(self, provenance: Provenance) -> QuantModel:
         """Return the quantized model; QuantizationError names the layer that does not fit."""
+        self._target = provenance.target
         for graph_input in self.model.inputs:
             if graph_input.kind == "tokens":
                 self.tensors[graph_input.name] = TensorFormat(
                     1, graph_input.has_time, 32, (1.0,), graph_input.vocabulary - 1
                 )
-        histograms = source_histograms(self.model, self.ranges)
         for name in source_tensors(self.model):
             info = self.model.tensors[name]
             sums = [reader.input_row_sum(self) for reader in self.readers(name)]
@@ -80,27 +95,62 @@ class Builder:
                 limit = _widest_limit(name, [s for s in sums if s is not None])
                 chosen = self.input_schemes[name]
                 fmt = input_format(
-                    histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
+                    self._histograms[name], info.features, info.has_time, chosen, self.scheme.calibrator, limit
                 )
                 self.decisions.append(f"{name}: input scheme {chosen}, |q| ≤ {fmt.limit}")
             else:
-                fmt, frac = power_of_two_format(float(histograms[name][0].largest[0]), info.features, info.has_time)
+                fmt, frac = power_of_two_format(
+                    float(self._histograms[name][0].largest[0]), info.features, info.has_time
+                )
                 self.fracs[name] = frac
                 self.decisions.append(
                     f"{name}: int16 with {frac} fraction bits, because it is not read by matrix products alone"
                 )
             self.tensors[name] = fmt
         self._check_choices()
-        layers = tuple(layer.quantize(self) for layer in self.model.layers)
+        layers: list[QuantLayer] = []
+        for layer in self.model.layers:
+            copied = self._copied_input(layer, layers)
+            layers.append(copied.quantize(self))
         return QuantModel(
             name=self.model.name,
             inputs=self.model.inputs,
-            layers=layers,
+            layers=tuple(layers),
             outputs=self.model.outputs,
             tensors=self.tensors,
             one_step=self.model.one_step,
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
+
+    def _copied_input(self, layer: Layer, layers: list[QuantLayer]) -> Layer:
+        """Return ``layer``, reading a narrow copy of its input where that is to be read with a scale for each feature.
+
+        The layer that makes the copy is added to ``layers``; matrices that read the same tensor so share it.
+        """
+        if not layer.input_weights or layer.input not in self.fracs:
+            return layer
+        width = self.input_schemes.get(layer.input, self._widths.get(f"{layer.name}.x", ""))
+        if width != "8-per-feature":
+            return layer
+        tensor = layer.input
+        if tensor not in self._copies:
+            self._copies[tensor] = rescale = self._rescale(tensor)
+            layers.append(rescale)
+        return replace(layer, input=self._copies[tensor].output)  # type: ignore[type-var]  # every kind is a dataclass
+
+    def _rescale(self, tensor: str) -> QuantRescale:
+        """Return the layer that makes an int8 copy of an int16 tensor, with a scale for each feature."""
+        info, frac = self.model.tensors[tensor], self.fracs[tensor]
+        fmt = input_format(
+            self._histograms[tensor], info.features, info.has_time, "8-per-feature", self.scheme.calibrator, 127
+        )
+        # A copy that is finer than the tensor would hold nothing more.
+        parameters = factor_parameters(np.minimum(2.0**-frac / fmt.scales, 1.0))
+        name = _free_name(f"{tensor}_per_feature", {*self.model.tensors, *(layer.name for layer in self.model.layers)})
+        made = QuantRescale(name, tensor, name, frac, *parameters)
+        self.tensors[name] = made.written(info.has_time)
+        self.decide(f"{name}: int8 copy of {tensor} with a scale for each feature, for the matrices that read it")
+        return made
 
     def _check_choices(self) -> None:
         """Refuse a choice for a gate that the model does not have."""
@@ -110,16 +160,25 @@ class Builder:
                 f"gates {self.scheme.gates!r}: the model has no {' and no '.join(unused)} gate; leave {'them' if len(unused) > 1 else 'it'} out"
             )
 
-    @property
-    def _operand_limit(self) -> int:
-        return 127 if self.scheme.activations == 8 else 32767
-
     # What the layers' rules ask (`qrnn.model.surroundings.Plan`)
 
-    @property
-    def weight_bits(self) -> int:
-        """The width of recurrent layers' weights, 8 or 4."""
-        return self.scheme.weights
+    def width(self, layer: str, part: str) -> int:
+        """Return the bits of a part of a layer, ``x``, ``h``, ``W`` or ``R``: its own, or the scheme's for all.
+
+        QuantizationError for an operand that is wider than the scheme's ``widest_operand``.
+        A source has one width for all matrices that read it.
+        """
+        if part in ("W", "R"):
+            return int(self._widths.get(f"{layer}.{part}", self.scheme.weights))
+        general = 8 if self.scheme.activations == AUTO else self.scheme.activations
+        key = f"{layer}.{part}"
+        value = str(self._widths.get(key, general))
+        if part == "x":
+            key, value = next(
+                ((t, str(self.input_schemes[t])) for t in self._reads[layer] if t in self.input_schemes), (key, value)
+            )
+        check_operand(self._target, key, value, self.scheme.widest_operand)
+        return bits_of(value)
 
     def readers(self, tensor: str) -> list[Layer]:
         """Return the layers that read a tensor."""
@@ -133,11 +192,11 @@ class Builder:
         """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
         return self.ranges.largest(quantity)
 
-    def observed(self, quantity: str) -> float:
-        """Return the largest magnitude that a matrix operand should cover, by the calibrator; 0 for what was not observed."""
+    def observed(self, quantity: str, bits: int) -> float:
+        """Return the largest magnitude that a matrix operand of ``bits`` should cover, by the calibrator; 0 for what was not observed."""
         if quantity not in self.ranges.total:
             return 0.0
-        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, self._operand_limit)[0])
+        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, _operand_limit(bits))[0])
 
     def decide(self, decision: str) -> None:
         """Record a decision and its reason."""
@@ -188,9 +247,9 @@ class Builder:
         """Return the largest sum of magnitudes of a row's integer weights."""
         return largest_row_sum(weight, bits)
 
-    def row_scales(self, weight: FloatArray) -> FloatArray:
+    def row_scales(self, weight: FloatArray, bits: int = 8) -> FloatArray:
         """Return the real value of one integer weight of each row, [R]."""
-        return row_scales(weight, np.zeros(len(weight)))
+        return row_scales(weight, np.zeros(len(weight)), bits)
 
     def pre_shift(
         self, owner: str, weight: FloatArray, bias: FloatArray, fracs: Int64Array, limit: int, bits: int = 8
@@ -205,25 +264,25 @@ class Builder:
         return quantize_matrix(weight, bias, fracs, pre_shift, limit)
 
     def recurrent_matrix(
-        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
+        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int, bits: int
     ) -> AnyMatrix:
-        """Return a matrix of `weight_bits` weights whose results have ``fracs`` [R] fraction bits."""
-        make = quantize_matrix if self.weight_bits == 8 else quantize_matrix4
+        """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
+        make = quantize_matrix if bits == 8 else quantize_matrix4
         return make(weight, bias, fracs, pre_shift, limit)
 
-    def operand(self, name: str, largest: float, row_sum: float) -> Operand:
+    def operand(self, name: str, largest: float, row_sum: float, bits: int) -> Operand:
         """Return how a matrix reads tensor ``name``.
 
-        A source is read as it is; an int16 tensor is narrowed by the least shift that covers ``largest``.
+        A source is read as it is; an int16 tensor is narrowed to ``bits`` by the least shift that covers ``largest``.
         """
         if name not in self.fracs:
             return Operand(0, self.tensors[name].limit)
-        return self.narrowing(self.fracs[name], largest, row_sum)
+        return self.narrowing(self.fracs[name], largest, row_sum, bits)
 
-    def narrowing(self, frac: int, largest: float, row_sum: float) -> Operand:
-        """Return how a matrix reads int16 values with ``frac`` fraction bits: narrowed by the least shift that covers ``largest``."""
+    def narrowing(self, frac: int, largest: float, row_sum: float, bits: int) -> Operand:
+        """Return how a matrix reads int16 values with ``frac`` fraction bits: to ``bits``, by the least shift that covers ``largest``."""
         q = largest * 2.0**frac
-        limit, shift = max(127, _fitting_limit(self._operand_limit, row_sum)), 0
+        limit, shift = max(127, _fitting_limit(_operand_limit(bits), row_sum)), 0
         # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
         while (limit + 1) * 2**shift < q and shift < 15:
             shift += 1
@@ -239,6 +298,17 @@ class Builder:
             self.decisions.append(
                 f"{owner}: {int((pre_shift > 0).sum())} rows computed up to {int(pre_shift.max())} bits coarser, so that their sums fit 32 bits"
             )
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """Return ``name``, or ``name`` with a number that makes it one of its own."""
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _operand_limit(bits: int) -> int:
+    """Return the largest magnitude of an operand of ``bits``."""
+    return 127 if bits == 8 else 32767
 
 
 def _widest_limit(name: str, row_sums: list[float]) -> int:

@@ -89,13 +89,16 @@ class Ranges:
 
     There is one for every tensor between layers. Inside recurrent layers there are those of the states ``<layer>[d].h``, ``.c``,
     ``.hidden`` and ``.reset_h``, and of the arguments of gates that need a range. Each covers all features together; graph feature inputs
-    have one per feature too.
+    and tensors that matrices read have one per feature too.
     """
 
     def __init__(self, model: FloatModel) -> None:
         self.total: dict[str, Histogram] = {}
         self.per_feature: dict[str, Histogram] = {}
-        self._inputs = frozenset(i.name for i in model.inputs if i.kind == "features")
+        inputs = {i.name for i in model.inputs if i.kind == "features"}
+        sources = {layer.output for layer in model.layers if layer.source_values is not None}  # known without data
+        read = {layer.input for layer in model.layers if layer.input_weights}
+        self._by_feature = frozenset(inputs | (read - sources))
         inside = (quantity for layer in model.layers for quantity in layer.quantities(self))
         self._wanted = frozenset(model.tensors).union(inside)
         self.sequences = 0
@@ -116,7 +119,7 @@ class Ranges:
             )
         flat = flat.reshape(-1, values.shape[-1])
         self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))
-        if name in self._inputs:
+        if name in self._by_feature:
             self.per_feature.setdefault(name, Histogram(values.shape[-1])).add(flat)
 
     def largest(self, name: str) -> float:

@@ -153,6 +153,12 @@ def quantize_matrix4(
     return QuantMatrix4(pack_nibbles(q), group_scale, q.shape[1], *rows, operand_limit=limit)
 
 
+def factor_parameters(real: FloatArray) -> tuple[Int32Array, Int8Array]:
+    """Return the multipliers and left shifts with which `requantize` multiplies by the factors ``real`` [R]."""
+    shift = left_shifts(real)
+    return _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)
+
+
 class _RowParameters(NamedTuple):
     """The integers of each row beside its weights, in the order of the fields of `QuantMatrix`."""
 
@@ -166,7 +172,5 @@ def _row_parameters(scale: FloatArray, bias: FloatArray, frac: Int64Array) -> _R
 
     Accumulators count in units of ``scale``, and the sums have ``frac`` fraction bits.
     """
-    real = scale * 2.0**frac
-    shift = left_shifts(real)
     integer_bias = round_half_up(bias / scale).astype(np.int32)
-    return _RowParameters(integer_bias, _multipliers(real, shift).astype(np.int32), shift.astype(np.int8))
+    return _RowParameters(integer_bias, *factor_parameters(scale * 2.0**frac))

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from qrnn.errors import QuantizationError
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
 from qrnn.quantization.methods import parse_refine
+from qrnn.quantization.widths import Widths, parse_widths
 
 CALIBRATORS = ("minmax", "percentile", "mse")
 
@@ -16,31 +17,41 @@ InputScheme = Literal["8", "8-per-feature", "16"]
 
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
+AUTO = "auto"
+"""The value of ``activations`` for operands whose widths the conversion chooses."""
+
 
 @dataclass(frozen=True)
 class Scheme:
     """How a model is quantized.
 
-    ``activations``: bits of the matrix operands of hidden tensors, 8 or 16. ``weights``: bits of the weights W and R of recurrent layers, 8
-    or 4; all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
+    ``activations``: bits of the matrix operands of hidden tensors, 8 or 16, or ``auto``, chosen by the conversion. ``weights``: bits of the
+    weights W and R of recurrent layers, 8 or 4; all other weights have 8. ``gates``: the gate functions, as
+    `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: minmax, percentile (99.99) or mse. ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale,
     ``8-per-feature`` with the scales folded into the weights' columns, or ``auto``, chosen by measured calibration error. ``refine``:
     refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
-    ``none``.
+    ``none``. ``widths``: the width of single tensors, operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists
+    them; text, a mapping or pairs. What is not named there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most
+    bits that any operand may have, 16 or 8; a target sets it where the device has no products of 16 bits.
     """
 
-    activations: int = 8
+    activations: int | str = 8
     gates: str = DEFAULT_GATES
     calibrator: str = "minmax"
     input: str = "auto"
     weights: int = 8
     refine: str = "none"
+    widths: Widths = ()
+    widest_operand: int = 16
 
     def __post_init__(self) -> None:
-        if type(self.activations) is not int or self.activations not in (8, 16):
-            raise QuantizationError(f"activations={self.activations!r}, expected 8 or 16")
+        if self.activations != AUTO and (type(self.activations) is not int or self.activations not in (8, 16)):
+            raise QuantizationError(f"activations={self.activations!r}, expected 8, 16 or {AUTO}")
         if type(self.weights) is not int or self.weights not in (8, 4):
             raise QuantizationError(f"weights={self.weights!r}, expected 8 or 4")
+        if type(self.widest_operand) is not int or self.widest_operand not in (8, 16):
+            raise QuantizationError(f"widest_operand={self.widest_operand!r}, expected 8 or 16")
         if self.calibrator not in CALIBRATORS:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
         if self.input not in INPUT_SCHEMES:
@@ -51,10 +62,20 @@ class Scheme:
         if not isinstance(self.refine, str):
             raise QuantizationError(f"refine={self.refine!r}, expected text such as rounding,bias")
         parse_refine(self.refine)
+        object.__setattr__(self, "widths", parse_widths(self.widths))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, for the model file; ``refine`` is left out where it is ``none``, as in files of older versions."""
+        """Return the fields by name, for the model file.
+
+        ``refine`` is left out where it is ``none``, ``widths`` where there are none and ``widest_operand`` where it is 16, as in files of older
+        versions.
+        """
         fields = asdict(self)
+        fields["widths"] = dict(self.widths)
+        if not self.widths:
+            del fields["widths"]
+        if self.widest_operand == 16:
+            del fields["widest_operand"]
         if not self.methods:
             del fields["refine"]
         return fields

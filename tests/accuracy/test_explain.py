@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from models import Shape, make_model
 
+from qrnn import layers
+from qrnn.accuracy.compare import compare
 from qrnn.accuracy.explain import advice, explain, part_text
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.parts import Integers, Part, model_parts
@@ -101,15 +103,17 @@ def test_advice() -> None:
     assert advice(eight, weights) == ("--refine rounding", "nothing at run time")
     matrix = four.recurrent_layers[0].directions[0].hh
     assert advice(four, weights) == (
-        "--weights 8",
-        f"{36 * 9 - matrix.weight_bytes} bytes more for this matrix; all have one width",
+        f"--widths {name}.R=8",
+        f"{36 * 9 - matrix.weight_bytes} bytes more for this matrix",
     )
     assert advice(eight, table) == ("--gates forget=pwl:512", "768 bytes of table more")
     assert advice(four, table) == ("--refine gates", "nothing at run time")
-    assert advice(eight, Part(name, "x operand"))[0] == "--input-scheme 16 (or 8-per-feature)"
+    assert advice(eight, Part(name, "x operand"))[0] == "--widths x=16 (or 8-per-feature)"
     per_feature = quantize(model, data, Scheme(input="8-per-feature"))
-    assert advice(per_feature, Part(name, "x operand"))[0] == "--input-scheme 16"
-    assert "--activations 16" in advice(eight, Part(f"{name}[0]", "h operand"))[0]
+    assert advice(per_feature, Part(name, "x operand"))[0] == "--widths x=16"
+    assert advice(eight, Part(f"{name}[0]", "h operand"))[0] == f"--widths {name}.h=16"
+    some = quantize(model, data, Scheme(input="8", widths={f"{name}.R": 4}))
+    assert advice(some, Part(f"{name}[0]", "h operand"))[0] == f"--widths {name}.R=4,{name}.h=16"
     assert advice(eight, Part(f"{name}[0]", "c state"))[0].startswith("nothing")
 
 
@@ -123,3 +127,35 @@ def test_what_cannot_be_explained() -> None:
         explain(replace(model, source_sha256="2" * 64), quantize(other, data, Scheme(input="8")), data)
     with pytest.raises(DataError, match="length 0"):
         explain(model, quantize(model, data, Scheme(input="8")), data | {"lengths": np.zeros(24, int)})
+
+
+def test_advice_of_operands_names_the_key_that_widens_them() -> None:
+    """A hidden tensor is named by its reader, a source by itself, though a copy with a scale for each feature stands between."""
+    x = layers.input("x", 3)
+    random = np.random.default_rng(0)
+    gru = layers.gru(x, random.normal(size=(12, 3)), random.normal(size=(12, 4)), name="gru")
+    both = layers.concat(gru.output, x, name="both")
+    model = layers.model("twice", {"y": layers.dense(both, random.normal(size=(2, 7)), name="head")})
+    data = {"x": random.normal(size=(2, 9, 3))}
+    for widths, expected in (
+        ({"x": "8"}, ("--widths x=16 (or 8-per-feature)", "--widths head.x=16,x=8 (or 8-per-feature)")),
+        (
+            {"x": "8-per-feature", "head.x": "8-per-feature"},
+            ("--widths head.x=8-per-feature,x=16", "--widths head.x=16,x=8-per-feature"),
+        ),
+    ):
+        quantized = quantize(model, data, Scheme(widths=widths))
+        assert tuple(advice(quantized, Part(name, "x operand"))[0] for name in ("gru", "head")) == expected
+
+
+def test_what_is_clipped_is_counted() -> None:
+    """As `compare` counts it, on the same data."""
+    shape = SHAPES["lstm"]
+    model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)
+    quantized = quantize(model, {"x": data["x"] * 0.1}, Scheme(input="8"))
+    found, report = explain(model, quantized, data), compare(model, quantized, data)
+    places = {s.where for s in found.clipped}
+    assert found.clipped == tuple(s for s in report.saturation if s.where in places)
+    assert {s.where for s in report.saturation if s.saturated and "operand" in s.where} <= places
+    assert "input x: beyond its calibrated range" in places
+    assert found.as_dict()["clipped"][0]["saturated"] == found.clipped[0].saturated > 0

@@ -93,12 +93,14 @@ def test_saturation_of_a_trace_made_by_hand() -> None:
     pre, h, c = (trace.arrays[f"{key}.{name}"].copy() for name in ("pre", "h", "c"))
     pre[0, :, 0] = [32767, -32768, 32766, -32767, 0, 32767]  # two at a rail; the sixth step is padding
     pre[0, :, 1] = [32767] * 6
-    h[0, :, 0] = [top + half - 1, top + half, -top - half, -top - half - 1, 0, -32767]  # halves round up: two beyond
+    # Halves round up: two are beyond. The matrix reads each at the next step, before the first step the initial state, 0.
+    h[0, :, 0] = [top + half - 1, top + half, -top - half, -top - half - 1, 32767, -32767]
     c[0, :, 0] = [2**31 - 1, -(2**31), 2**31 - 2, 0, 0, -(2**31)]
     trace.arrays.update({f"{key}.pre": pre, f"{key}.h": h, f"{key}.c": c})
     logits = tensors["logits"].copy()
     logits[0, :, 0] = [32767, -32768, -32767, 32766, 32767, 32767]
-    probe.compare(trace, {**tensors, "logits": logits}, batch)
+    start = Session(quantized).initial_state(1, {}).layers
+    probe.compare(trace, {**tensors, "logits": logits}, batch, start)
     found = {s.where: (s.saturated, s.total) for s in probe.saturation()}
     assert found == {
         "input x: beyond its calibrated range": (0, 5),
@@ -109,7 +111,10 @@ def test_saturation_of_a_trace_made_by_hand() -> None:
         f"{key}: h operand": (2, 5),
         f"{key}: cell": (2, 5),
         "head: pre-activation": (3, 5),
+        "head: x operand": (0, 5),  # of the engine's own h
     }
+    (operand,) = (s for s in probe.saturation() if s.where == f"{key}: h operand")
+    assert operand.largest == 128 / 127
     assert probe.ranges()["logits"] == 32768 / quantized.tensors["logits"].limit
 
 

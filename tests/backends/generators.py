@@ -26,6 +26,7 @@ from qrnn.model.kinds.recurrent.definition import CellKind, Forget
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
 from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.choices import choices
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -60,6 +61,8 @@ class Case:
     amplitude: float = 1.0
     scheme: Scheme = field(default_factory=lambda: Scheme(input="8"))
     seed: int = 0
+    mixed: tuple[str, ...] = ()
+    """The parts (x, h, W, R, or ``source``) that have widths of their own, drawn by ``seed``."""
 
     def data(self) -> dict[str, Any]:
         """The graph inputs, of mixed sizes up to ``amplitude``, and states up to 1."""
@@ -76,7 +79,20 @@ class Case:
         return _with_head(model, self)
 
     def quantized(self) -> QuantModel:
-        return quantize(self.model(), {**self.data(), "lengths": np.asarray(self.lengths)}, self.scheme)
+        model = self.model()
+        scheme = replace(self.scheme, widths=self._widths(model))
+        return quantize(model, {**self.data(), "lengths": np.asarray(self.lengths)}, scheme)
+
+    def _widths(self, model: FloatModel) -> dict[str, str]:
+        """Widths of about half of what the model can choose, of the parts that are ``mixed``."""
+        rng = np.random.default_rng(self.seed + 3)
+        found = {}
+        for choice in choices(model):
+            value, named = rng.choice(choice.values), rng.random() < 0.5
+            part = choice.key.rpartition(".")[2] if "." in choice.key else "source"
+            if named and part in self.mixed:
+                found[choice.key] = str(value)
+        return found
 
     def batch(self, model: QuantModel) -> Batch:
         """The calibration data at three times their size, so that every saturation is met."""
@@ -192,6 +208,7 @@ def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40, usual: 
             weights=draw(st.sampled_from([8, 8, 4])),
         ),
         seed=draw(st.integers(0, 1 << 16)),
+        mixed=draw(st.sampled_from([(), ("x", "h") if usual else ("source", "x", "h", "W", "R")])),
     )
 
 

@@ -12,7 +12,7 @@ import qrnn
 from qrnn.devices import find_toolchain
 from qrnn.errors import DataError, DeviceError
 from qrnn.lab.budgets import Budgets, parse_amount
-from qrnn.lab.moves import gate_kinds, gates_of, moves, with_gates
+from qrnn.lab.moves import Space, gates_of, moves, space, with_gates
 from qrnn.lab.tune import tune
 from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
@@ -58,14 +58,15 @@ def test_budgets_refused(values: dict[str, Any], says: str) -> None:
 
 def test_moves(files: Path) -> None:
     """Gates by themselves and together, widths, all different, each a single change; and texts that say the same as before."""
-    kinds = gate_kinds(qrnn.load_onnx(files / "model.onnx"))
+    found_space = space(qrnn.load_onnx(files / "model.onnx"))
+    kinds = found_space.kinds
     assert kinds == {"reset": "sigmoid", "update": "sigmoid", "candidate": "tanh"}
     for text in ("pwl:128", "step", "hard:0.25,0.5,tanh=pwl:64", "sigmoid=hard,candidate=pwl:16", "hard"):
         scheme = Scheme(gates=text)
         gates = gates_of(scheme, kinds)
         assert gates_of(with_gates(scheme, gates), kinds) == gates
     assert gates_of(Scheme(gates="step"), kinds) == {"reset": "step", "update": "step", "candidate": "pwl:128"}
-    found = dict(moves(Scheme(), kinds))
+    found = dict(moves(Scheme(), found_space))
     assert len(found) == len(set(map(str, found)))
     assert "update=step" in set(map(str, found))
     assert "candidate=step" not in set(map(str, found))
@@ -73,6 +74,26 @@ def test_moves(files: Path) -> None:
     assert changed["gates=pwl:16"] == Scheme(gates="pwl:16")
     assert changed["reset=hard"] == Scheme(gates="candidate=pwl:128,reset=hard,update=pwl:128")
     assert Scheme() not in found.values()
+
+
+def test_moves_of_single_widths(files: Path) -> None:
+    """Each part by itself, named only where it differs from the general width, and never wider than the target allows."""
+    found_space = space(qrnn.load_onnx(files / "model.onnx"))
+    gru = next(key for key in found_space.widths if key.endswith(".R"))[:-2]
+    assert {key.rpartition(".")[2] for key in found_space.widths} == {"h", "W", "R", "x"}
+
+    def found(scheme: Scheme, space: Space = found_space) -> dict[str, Scheme]:
+        return {str(move): changed for move, changed in moves(scheme, space)}
+
+    assert found(Scheme())[f"{gru}.R=4"] == Scheme(widths={f"{gru}.R": 4})
+    assert found(Scheme(widths={f"{gru}.R": 4}))[f"{gru}.R=8"] == Scheme()
+    assert found(Scheme(weights=4))[f"{gru}.R=8"] == Scheme(weights=4, widths={f"{gru}.R": 8})
+    assert found(Scheme(), Space({}, {"a": ("8", "16")}))["a=16"] == Scheme(widths={"a": 16})
+    narrow = found(Scheme(widest_operand=8))
+    assert [name for name in narrow if name.endswith("=16")] == []
+    assert set(found(Scheme())) - set(narrow) == {
+        "activations=16", "input=16", f"{gru}.h=16", *(f"{k}=16" for k in found_space.widths if k.endswith(".x"))
+    }  # fmt: skip
 
 
 def test_found_meets_the_budgets_and_is_the_cheapest_tried(

@@ -48,7 +48,7 @@ def oracle(model: FloatModel, data: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"activations": 4}, "activations=4, expected 8 or 16"),
+        ({"activations": 4}, "activations=4, expected 8, 16 or auto"),
         ({"weights": 5}, "weights=5, expected 8 or 4"),
         ({"weights": 4.0}, "weights=4.0, expected 8 or 4"),
         ({"calibrator": "entropy"}, "calibrator='entropy', expected one of minmax, percentile, mse"),

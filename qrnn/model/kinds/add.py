@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from qrnn.arithmetic.reals import rounded
 from qrnn.model.formats import fraction_bits
 from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer_facts import Loop, Narrowed, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, TensorFormat, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 
@@ -100,6 +103,12 @@ class QuantAdd(QuantLayer):
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop, which adds the rows of both terms."""
         return (RowLoop(add_rows, self.shifts, self.inputs),)
+
+    def narrowed(self, values: Mapping[str, Any], tensors: Mapping[str, TensorFormat]) -> tuple[Narrowed, ...]:
+        """Return the sums before they are saturated to int16."""
+        a_shift, b_shift, out_shift = self.shifts
+        total = (values[self.left].astype(np.int64) << a_shift) + (values[self.right].astype(np.int64) << b_shift)
+        return (Narrowed(f"{self.name}: sum", self.left, rounded(total, out_shift), STATE_MAX),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding, which is that of the sum."""

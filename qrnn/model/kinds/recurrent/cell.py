@@ -17,7 +17,7 @@ from qrnn.model.activation import activate
 from qrnn.model.kinds.recurrent.direction import Direction, Forget, Norm, Norms
 from qrnn.model.kinds.recurrent.quantized_direction import CellShifts, QuantDirection
 from qrnn.model.layer_facts import StepLoop
-from qrnn.model.parts import FloatArray, GateFunction, Operand
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand
 from qrnn.model.surroundings import Equations
 
 
@@ -299,6 +299,13 @@ class Cell(ABC):
         Its states are h [N, P] int16 and c [N, H] int32, or [N, 0], and it writes a row of ``out`` [N, T', P] a step. Its first scratch array
         holds the arguments of the gates, [N, G·H] int16.
         """
+
+    def hidden(self, layer: QuantSettings, d: QuantDirection, pre: Any, c: Any) -> Int64Array:
+        """Return the integers of h before a projection, [M, H], for a cell with `takes_projection`.
+
+        ``pre`` [M, G·H] holds the arguments of the gates at M steps, and ``c`` [M, H] the cell states after them, or None.
+        """
+        raise NotImplementedError(f"the cell {self.name} takes no projection")
 
     def cell_rounding(self, c_frac: int) -> str:
         """Return in words what is rounded on the way to c, which has ``c_frac`` fraction bits."""

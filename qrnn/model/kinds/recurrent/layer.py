@@ -9,7 +9,7 @@ from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction, Recurren
 from qrnn.model.kinds.recurrent.equation import run_equation
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
 from qrnn.model.kinds.recurrent.rule import quantize
-from qrnn.model.layer_facts import Weights
+from qrnn.model.layer_facts import PartSize, Weights
 from qrnn.model.parts import FloatArray
 from qrnn.model.surroundings import Equations, InputRanges, Plan
 
@@ -49,6 +49,18 @@ class Recurrent(RecurrentDefinition):
     def input_weights(self) -> tuple[FloatArray, ...]:
         """Return the weight_ih of each direction, [G·H, I]."""
         return tuple(d.weight_ih for d in self.directions)
+
+    def width_parts(self) -> dict[str, PartSize]:
+        """Return ``x``, ``h`` where a matrix reads h, or the h before a projection, and the weights ``W`` and, where there are any, ``R``."""
+        found = super().width_parts()
+        recurrent = sum(int(d.weight_hh.size) for d in self.directions if d.weight_hh is not None)
+        projected = sum(int(d.projection.weight.size) for d in self.directions if d.projection is not None)
+        if recurrent or projected:
+            found["h"] = PartSize(recurrent + projected, self.output_size * len(self.directions))
+        found["W"] = PartSize(found["x"].products, found["x"].products)
+        if recurrent:
+            found["R"] = PartSize(recurrent, recurrent)
+        return found
 
     def with_input_divided(self, scale: FloatArray) -> Recurrent:
         """Return the layer that gives the same output for x · ``scale`` [I]: every weight_ih is divided by ``scale``."""
@@ -92,7 +104,7 @@ class Recurrent(RecurrentDefinition):
 
     def input_row_sum(self, plan: Plan) -> float:
         """Return the largest sum of a row of the integers of weight_ih, over all directions."""
-        return max(plan.row_sum(d.weight_ih, plan.weight_bits) for d in self.directions)
+        return max(plan.row_sum(d.weight_ih, plan.width(self.name, "W")) for d in self.directions)
 
     def quantize(self, plan: Plan) -> QuantRecurrent:
         """Decide the formats of gate functions and states, and make the integer matrices and the integer layer."""

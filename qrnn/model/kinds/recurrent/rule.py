@@ -47,16 +47,18 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
     if layer.c_n is not None:
         plan.set_cells(layer.c_n, c_frac)
     # r·h is read through the operand of h; with r in [0, 1] it is never the larger
+    h_bits = plan.width(layer.name, "h")
     observed = max(
-        plan.observed(f"{layer.name}[{number}].{read}") for number, _ in numbered for read in ("h", "reset_h")
+        plan.observed(f"{layer.name}[{number}].{read}", h_bits) for number, _ in numbered for read in ("h", "reset_h")
     )
-    bits = plan.weight_bits
-    x_rows = max(plan.row_sum(d.weight_ih, bits) for d in layer.directions)
-    x_operand = plan.operand(layer.input, plan.observed(layer.input), x_rows)
+    x_rows = max(plan.row_sum(d.weight_ih, plan.width(layer.name, "W")) for d in layer.directions)
+    x_bits = plan.width(layer.name, "x")
+    x_operand = plan.operand(layer.input, plan.observed(layer.input, x_bits), x_rows, x_bits)
     matrices = [d.weight_hh for d in layer.directions if d.weight_hh is not None]
     h_operand = NO_OPERAND
     if matrices:
-        h_operand = plan.operand(layer.output, observed, max(plan.row_sum(m, bits) for m in matrices))
+        h_rows = max(plan.row_sum(m, plan.width(layer.name, "R")) for m in matrices)
+        h_operand = plan.narrowing(h_frac, observed, h_rows, h_bits)
         plan.decide(
             f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
         )
@@ -64,7 +66,9 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
     for number, d in numbered:
         owner = f"{layer.name}[{number}]"
         hidden_frac = hidden_fracs[number] if d.projection is not None else h_frac
-        projection = None if d.projection is None else _projection(plan, owner, d.projection, hidden_frac, h_frac)
+        projection = None
+        if d.projection is not None:
+            projection = _projection(plan, owner, d.projection, hidden_frac, h_frac, h_bits)
         directions.append(
             _direction(plan, layer, owner, d, functions[number], (x_operand, h_operand), h_frac, c_frac, projection)
         )
@@ -181,14 +185,15 @@ def _projection_function(plan: Plan, owner: str, activation: Activation) -> Gate
     return plan.gate_function("head", activation, in_frac)
 
 
-def _projection(plan: Plan, owner: str, p: Projection, hidden_frac: int, h_frac: int) -> QuantProjection:
+def _projection(plan: Plan, owner: str, p: Projection, hidden_frac: int, h_frac: int, bits: int) -> QuantProjection:
+    """Return the integers of a projection, whose matrix reads h in the same ``bits`` as the matrix that reads the state."""
     function = _projection_function(plan, owner, p.function) if isinstance(p.function, Activation) else None
     softmax = p.function == "softmax"
     if function is not None:
         in_frac = function.in_frac
     else:
         in_frac = fraction_bits(plan.largest(f"{owner}.pre_s"), 15) if softmax else h_frac
-    operand = plan.narrowing(hidden_frac, plan.observed(f"{owner}.hidden"), plan.row_sum(p.weight))
+    operand = plan.narrowing(hidden_frac, plan.observed(f"{owner}.hidden", bits), plan.row_sum(p.weight), bits)
     weight = p.weight * 2.0 ** (operand.shift - hidden_frac)
     fracs = np.full(len(weight), in_frac, np.int64)
     pre_shift = plan.pre_shift(f"{owner}.projection", weight, p.bias, fracs, operand.limit)
@@ -219,15 +224,15 @@ def _direction(
     weight_ih = d.weight_ih * plan.unit(layer.input, x_operand)
     weight_hh = None if d.weight_hh is None else d.weight_hh * 2.0 ** (h_operand.shift - h_frac)
     bias_ih, bias_hh = _split_bias(plan, layer, d, weight_ih, weight_hh)
-    bits = plan.weight_bits
-    pre_shift = plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, bits)
+    w_bits, r_bits = plan.width(layer.name, "W"), plan.width(layer.name, "R")
+    pre_shift = plan.pre_shift(f"{owner}.weight_ih", weight_ih, bias_ih, fracs, x_operand.limit, w_bits)
     if weight_hh is not None:
-        of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs_hh, h_operand.limit, bits)
+        of_hh = plan.pre_shift(f"{owner}.weight_hh", weight_hh, bias_hh, fracs_hh, h_operand.limit, r_bits)
         pre_shift = np.maximum(pre_shift, of_hh)
     plan.note_shift(owner, pre_shift)
-    ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
+    ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit, w_bits), None
     if weight_hh is not None:
-        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit)
+        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit, r_bits)
     out_frac = fracs - pre_shift
     return QuantDirection(
         reverse=d.reverse,
@@ -310,7 +315,8 @@ def _split_bias(
     total = d.bias_ih + d.bias_hh
     if weight_hh is None:
         return total, np.zeros_like(total)
-    to_ih = plan.row_scales(weight_ih) <= plan.row_scales(weight_hh)
+    ih_bits, hh_bits = plan.width(layer.name, "W"), plan.width(layer.name, "R")
+    to_ih = plan.row_scales(weight_ih, ih_bits) <= plan.row_scales(weight_hh, hh_bits)
     bias_ih, bias_hh = np.where(to_ih, total, 0.0), np.where(to_ih, 0.0, total)
     for gate in layer.declaration.apart(layer):
         first = layer.gates.index(gate) * layer.hidden_size

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from qrnn.arithmetic.reals import rounded
 from qrnn.model.activation import activate
+from qrnn.model.gate_values import gate_integers
 from qrnn.model.kinds.recurrent.cell import (
     Cell,
     CellRun,
@@ -32,7 +34,7 @@ from qrnn.model.kinds.recurrent.step_parts import (
     recurrent_parts,
 )
 from qrnn.model.layer_facts import Scratch, Step, StepLoop
-from qrnn.model.parts import FloatArray, GateFunction
+from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int64Array
 
 
 def lstm_step(contract: Any) -> Step:
@@ -195,6 +197,14 @@ class Lstm(Cell):
         )
         operands = (Scratch((size,), np.int16) for size in (layer.input_size, layer.output_size))
         return StepLoop(lstm_step, parameters, (gate_scratch(layer), *head_scratch(layer), *operands))
+
+    def hidden(self, layer: QuantSettings, d: QuantDirection, pre: Any, c: Any) -> Int64Array:
+        """Return o · output(c), of the gates' arguments ``pre`` [M, G·H] and the new c [M, H]."""
+        s, first = layer.shifts(d), pre.shape[1] - c.shape[1]
+        o = gate_integers(d.gates[-2], pre[:, first:])
+        argument = np.clip(rounded(c.astype(np.int64), s.argument), -32768, 32767)
+        product = rounded(o * gate_integers(d.gates[-1], argument), s.hidden)
+        return np.clip(product, -STATE_MAX, STATE_MAX)
 
     def cell_rounding(self, c_frac: int) -> str:
         """Return that both products of c' = f·c + i·g are rounded to the fraction bits of c."""

@@ -1,0 +1,87 @@
+"""What a float model has to choose among widths, and whether widths that were given fit it (`qrnn.Scheme.widths`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from qrnn.errors import QuantizationError
+from qrnn.model.float_model import FloatModel
+from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
+from qrnn.quantization.widths import check_operand
+
+PART_WIDTHS: Mapping[str, tuple[str, ...]] = {
+    "x": ("8", "8-per-feature", "16"),
+    "h": ("8", "16"),
+    "W": ("4", "8"),
+    "R": ("4", "8"),
+}
+"""The widths that each part of a layer can have, by the last part of its key, from the least to the greatest."""
+
+SHOWN_KEYS = 12
+"""The most keys that an error lists."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What can be chosen for one part of a float model.
+
+    Attributes
+    ----------
+    key: the key of `qrnn.Scheme.widths`.
+    values: the widths that it can have.
+    products: multiply-adds a time step of the matrices that the choice is about.
+    read: values that are read, or weights that are kept, at that width.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    products: int
+    read: int
+
+
+def choices(model: FloatModel) -> tuple[Choice, ...]:
+    """Return all that can be chosen for a model: its sources, then the parts of each layer, in the model's order.
+
+    A source that no matrix reads has nothing to choose, and nor has the input of a layer that reads a source: the key of the source says it.
+    """
+    found = []
+    sources = source_tensors(model)
+    for name in sources:
+        readers = [layer for layer in model.layers if name in layer.inputs and layer.input_weights]
+        if readers:
+            products = sum(int(w.size) for layer in readers for w in layer.input_weights)
+            found.append(Choice(name, get_args(InputScheme), products, model.tensors[name].features))
+    for layer in model.layers:
+        for part, size in layer.width_parts().items():
+            if part != "x" or layer.input not in sources:
+                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read))
+    return tuple(found)
+
+
+def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
+    """Raise QuantizationError for widths that do not fit the model or the target.
+
+    These are a key that names nothing in ``model``, or two things; a value that its key cannot have; and an operand that is wider than
+    ``scheme.widest_operand``, whether ``scheme.widths`` names it or ``scheme.input`` and ``scheme.activations`` say so for all.
+    """
+    widths = scheme.widths
+    known: dict[str, list[Choice]] = {}
+    for choice in choices(model):
+        known.setdefault(choice.key, []).append(choice)
+    for key, value in widths:
+        if key not in known:
+            listed = ", ".join(list(known)[:SHOWN_KEYS]) + (", …" if len(known) > SHOWN_KEYS else "")
+            raise QuantizationError(f"widths: {key!r} is no choice of model {model.name!r}; expected {listed}")
+        if len(known[key]) > 1:
+            raise QuantizationError(f"widths: {key!r} names a tensor and a part of a layer; rename one of them")
+        if value not in (allowed := known[key][0].values):
+            raise QuantizationError(f"widths: {key}={value}, expected {' or '.join(allowed)}")
+    given, sources = dict(widths), source_tensors(model)
+    for choice in choices(model):
+        general = str(scheme.input if choice.key in sources else scheme.activations)
+        width = given.get(choice.key, general)
+        if width != AUTO and not choice.key.endswith((".W", ".R")):
+            check_operand(target, choice.key, width, scheme.widest_operand)
