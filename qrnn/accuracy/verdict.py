@@ -15,7 +15,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.layer_facts import Part
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization.floor import floor_model
+from qrnn.quantization.floor import floor_of
 from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
 
@@ -69,7 +69,7 @@ def judge(real: FloatModel, model: QuantModel, data: Mapping[str, Any]) -> Verdi
         error.add(want.reshape(*lead, -1), got.reshape(*lead, -1), None if axis is None else axis.mask)
         return error.about_mean_db
 
-    floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs[output]
+    floor = run_oracle_batch(floor_of(real, model.provenance.scheme, batch), batch).outputs[output]
     got = Session(model).run_batch(batch)[0].outputs[output]
     return Verdict(output, bits, db(floor), db(got), _shares(real, model, batch, output, want))
 

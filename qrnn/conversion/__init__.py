@@ -19,7 +19,7 @@ from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
-from qrnn.quantization.choices import check_widths
+from qrnn.quantization.choices import check_widths, resolved
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import InputScheme, Scheme
@@ -64,6 +64,7 @@ def quantize(
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
     check_widths(model, scheme, target)
+    scheme, defaults = resolved(model, scheme)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -104,7 +105,7 @@ def quantize(
         chosen, reasons = choose_input_schemes(
             model, shown, scheme, batch, provenance, given, lambda done: report(batch.size, done)
         )
-    quantized = Builder(model, ranges, scheme, chosen, prepared.notes + reasons).build(provenance)
+    quantized = Builder(model, ranges, scheme, chosen, defaults + prepared.notes + reasons).build(provenance)
     if {"rounding", "bias"} & set(scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
