@@ -199,6 +199,7 @@ def test_the_readmes_first_example_runs(tmp_path: Path, monkeypatch: pytest.Monk
     names: dict[str, Any] = {
         "calibration": calibration,
         "x": x,
+        "x_int16": np.zeros(x.shape, np.int16),
         "labels": labels,
         "lengths": np.full(40, x.shape[1]),
         "frames": list(x[:1].swapaxes(0, 1)),

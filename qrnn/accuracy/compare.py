@@ -24,7 +24,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.model.time import TimeAxis
-from qrnn.quantization.floor import floor_model
+from qrnn.quantization.floor import floor_of, floor_widths
 from qrnn.running.session import Session
 
 
@@ -202,9 +202,9 @@ def compare(
     session = Session(quant_model, backend, isa=isa)
     axes = {o.name: _axis(float_model, o, batch) for o in float_model.outputs}
     outputs, runtime, floor = ({n: ErrorSum(axis.steps if axis else 0) for n, axis in axes.items()} for _ in range(3))
-    bits = int(quant_model.provenance.scheme.get("weights", 8))
-    known_floor = None if reference is None else reference.floors.get(bits)
-    rounded = floor_model(float_model, batch, bits)
+    weights = floor_widths(quant_model.provenance.scheme)
+    known_floor = None if reference is None else reference.floors.get(weights)
+    rounded = floor_of(float_model, quant_model.provenance.scheme, batch)
     probe = LayerProbe(quant_model, batch)
     labels = None if data.get("labels") is None else as_array("labels", data["labels"])
     decisions = _decisions(float_model, quant_model, labels, batch)
@@ -244,7 +244,7 @@ def compare(
         if progress is not None:
             progress(stop, batch.size)
     if reference is not None:
-        floor = reference.floors.setdefault(bits, floor)
+        floor = reference.floors.setdefault(weights, floor)
     return Comparison(
         model=quant_model.name,
         backend=backend,

@@ -36,7 +36,7 @@ from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
-from qrnn.quantization.floor import floor_model
+from qrnn.quantization.floor import floor_of
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.methods import parse_refine
 from qrnn.quantization.widths import parse_widths, widths_text
@@ -177,7 +177,7 @@ def explain(
     probe.count_clipped(trace, tensors, batch, session.initial_state(batch.size, batch.states).layers)
     whole = output_error(float_model, batch, output, want, result.outputs[output])
     signal, noise = whole.signal, whole.noise
-    rounded = floor_model(float_model, batch, int(model.provenance.scheme.get("weights", 8)))
+    rounded = floor_of(float_model, model.provenance.scheme, batch)
     at_floor = run_oracle_batch(rounded, batch).outputs[output]
     energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: -energies[k])

@@ -14,6 +14,7 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.parts import FloatArray
+from qrnn.quantization.floor import FloorWidths
 
 CHUNK = 64
 """Sequences compared at a time; bounds the memory of traces."""
@@ -66,8 +67,8 @@ class FloatRun:
 
     pieces: tuple[FloatPiece | None, ...]
     runtime: Runtime
-    floors: dict[int, dict[str, ErrorSum]] = field(default_factory=dict)
-    """The errors of outputs at the floor (`qrnn.quantization.floor`) by the width of recurrent weights, once they have been measured."""
+    floors: dict[FloorWidths, dict[str, ErrorSum]] = field(default_factory=dict)
+    """The errors of outputs at the floor (`qrnn.quantization.floor`) by the widths of recurrent weights, once they have been measured."""
 
 
 def run_piece(model: FloatModel, piece: Batch, runtime: Runtime) -> FloatPiece:

@@ -15,7 +15,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.layer_facts import Part
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
-from qrnn.quantization.floor import floor_model
+from qrnn.quantization.floor import floor_of
 from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
 
@@ -68,7 +68,7 @@ def judge(real: FloatModel, model: QuantModel, data: Mapping[str, Any], shares: 
     def db(got: FloatArray) -> float:
         return output_error(real, batch, output, want, got).about_mean_db
 
-    floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs[output]
+    floor = run_oracle_batch(floor_of(real, model.provenance.scheme, batch), batch).outputs[output]
     got = Session(model).run_batch(batch)[0].outputs[output]
     costs = _shares(real, model, batch, output, want) if shares else ()
     return Verdict(output, bits, db(floor), db(got), costs)

@@ -10,13 +10,13 @@ import numpy as np
 
 from qrnn.conversion.search import Search
 from qrnn.errors import QuantizationError
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
-from qrnn.quantization.choices import check_widths
+from qrnn.quantization.choices import check_widths, resolved
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
@@ -28,6 +28,9 @@ RANDOM = "random"
 
 DEFAULT_SCHEME = Scheme(activations=AUTO)
 """How a model is quantized where no scheme is given: as for target ``generic``, with widths that are chosen."""
+
+TRIAL_STEPS = 16384
+"""About how many calibration steps say whether the method ``equalize`` helps; sequences are taken evenly from all."""
 
 
 def quantize(
@@ -48,6 +51,7 @@ def quantize(
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
     check_widths(model, scheme, target)
+    scheme, defaults = resolved(model, scheme)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -89,7 +93,8 @@ def quantize(
         progress=lambda done, expected: report(batch.size * (1 + done / expected)),
     )
     chosen = search.choose()
-    quantized = search.build(chosen.widths, reasons=(*prepared.notes, *decisions(checked.warnings), *chosen.reasons))
+    reasons = (*defaults, *prepared.notes, *decisions(checked.warnings), *chosen.reasons)
+    quantized = search.build(chosen.widths, reasons=reasons)
     report(2 * batch.size)
     if {"rounding", "bias"} & set(scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
@@ -122,19 +127,37 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         from qrnn.refinement.equalize import equalize
 
         equalized = equalize(model, batch)
-        notes.append(f"equalize: channels scaled between the layers {changed(model, equalized) or '(none can be)'}")
-        shown = model = equalized
+        names = changed(model, equalized)
+        if not names or _better(model, equalized, batch, scheme):
+            notes.append(f"equalize: channels scaled between the layers {names or '(none can be)'}")
+            shown = model = equalized
+        else:
+            notes.append(f"equalize: the layers {names} left as they were, since that is better on held-out data")
     if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
         choices = parse_gates(scheme.gates)
-        refit = refit_gates(model, batch, choices)
-        notes.append(
-            f"gates: weights fitted to ramps in the layers {changed(model, refit) or '(no ramp stands for a smooth gate)'}"
-        )
+        rejected: list[str] = []
+        refit = refit_gates(model, batch, scheme, rejected)
+        nothing = "(none)" if rejected else "(no ramp stands for a smooth gate)"
+        notes.append(f"gates: weights fitted to ramps in the layers {changed(model, refit) or nothing}")
+        notes += [
+            f"gates: {name} left as it was, since that is better on held-out calibration data" for name in rejected
+        ]
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
     return _Prepared(model, shown, tuple(notes))
+
+
+def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme) -> bool:
+    """Return whether ``after`` has no more error than ``before`` on held-out data, both quantized with ranges from the rest."""
+    from qrnn.refinement.held_out import Judge, split  # runs quantized models, which plain conversions do not need
+
+    parts = split(evenly(batch, TRIAL_STEPS))
+    if parts is None:
+        return False
+    judge = Judge(before, parts, scheme)
+    return judge(after) <= judge(before)
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:

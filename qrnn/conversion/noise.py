@@ -35,13 +35,13 @@ class Noise:
     """Measures models of ``real`` on ``batch``: the noise energy of each output, as a share of what is allowed there.
 
     Outputs that carry states count only where nothing else comes out. What is allowed lies `TOLERANCE_DB` below the floor of weights of
-    ``bits`` bits, or is what leaves `ENOUGH_DB`, whichever is more; both are stricter by `MARGIN_DB`.
+    ``bits`` bits, or those of ``widths``, or is what leaves `ENOUGH_DB`, whichever is more; both are stricter by `MARGIN_DB`.
     """
 
-    def __init__(self, real: FloatModel, batch: Batch, bits: int) -> None:
+    def __init__(self, real: FloatModel, batch: Batch, bits: int, widths: Mapping[str, str]) -> None:
         self.real, self.batch = real, batch
         self.want = run_oracle_batch(real, batch).outputs
-        floor = run_oracle_batch(floor_model(real, batch, bits), batch).outputs
+        floor = run_oracle_batch(floor_model(real, batch, bits, widths), batch).outputs
         self.allowed = {}
         for name in judged_outputs(real):
             error = output_error(real, batch, name, self.want[name], floor[name])

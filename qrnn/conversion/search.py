@@ -104,11 +104,16 @@ class _Trials:
         self.search, self.choices = search, found
         self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
         """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
-        self.noise = Noise(search.real, evenly(search.batch, STEPS), self.bits)
+        self.noise = self._noise(evenly(search.batch, STEPS))
         self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
         self.greatest = search.scheme.activations == 16
         """Whether 16 bits were asked for: the best is sought then, whatever it costs."""
         self.built: dict[tuple[str, ...], QuantModel] = {}
+
+    def _noise(self, batch: Batch) -> Noise:
+        """Return what measures models on ``batch``, by the floor that is aimed at."""
+        refined = "rounding" in self.search.scheme.methods
+        return Noise(self.search.real, batch, self.bits, {} if refined else dict(self.search.scheme.widths))
 
     def choose(self) -> Chosen:
         banned: dict[str, set[str]] = {choice.key: set() for choice in self.choices}
@@ -206,7 +211,7 @@ class _Trials:
         fitted, held_out = split(self.search.batch)
         ranges, noise = (
             calibrate(self.search.shown, fitted),
-            Noise(self.search.real, held_out, self.bits),
+            self._noise(held_out),
         )
 
         def measured(tried: Mapping[str, str]) -> float:

@@ -25,6 +25,7 @@ _NOT_COMPUTABLE = {
     "constant": "reads constants expanded to the batch ('{name}'), which may only be an initial state",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
+    "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
 
 

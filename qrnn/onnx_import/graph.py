@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
-from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS
+from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size
@@ -52,9 +53,9 @@ def import_checked(
     """Import a model that went through `check_structure` with this budget; see `import_model`."""
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
-    constants = Constants(graph, budget)
-    inputs = declared_inputs(graph, constants.names)
     nodes = live_nodes(graph)
+    constants = Constants(graph, budget, nodes)
+    inputs = declared_inputs(graph, constants.names)
     # control flow and custom operators may hide one: they are listed below
     if not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
         raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
@@ -71,6 +72,7 @@ def import_checked(
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     values = place_inputs(build, roles, inputs, used, problems, quiet=lost)
+    build.notes += constants.notes
     _build_layers(nodes, opset, constants, values, build, problems, used)
     return _finish(graph, build, values, problems, opset, name, source_sha256)
 
@@ -78,7 +80,7 @@ def import_checked(
 class Constants:
     """The initializers, converted when first read (unused ones may be of any type), and results of nodes that read only constants."""
 
-    def __init__(self, graph: onnx.GraphProto, budget: Budget) -> None:
+    def __init__(self, graph: onnx.GraphProto, budget: Budget, nodes: Sequence[onnx.NodeProto] = ()) -> None:
         if graph.sparse_initializer:
             raise UnsupportedError(
                 f"graph '{graph.name}' has {len(graph.sparse_initializer)} sparse initializers; re-export with dense weights"
@@ -86,6 +88,9 @@ class Constants:
         self._protos = {t.name: t for t in graph.initializer}
         self._arrays: dict[str, Any] = {}
         self.names = frozenset(self._protos)
+        self.types = _element_types(graph, nodes)
+        self.notes: list[str] = []
+        """What the handlers of `settled` nodes noted in the first pass."""
         self.budget = budget
         self.computed: dict[int, tuple[Any, ...]] = {}
         """Place of a node among the live ones → its outputs, which both passes share: those of `settled` ones."""
@@ -106,6 +111,18 @@ class Constants:
         if name not in self._arrays:
             self._arrays[name] = to_numpy(self._protos[name], f"initializer '{name}'", self.budget)
         return self._arrays[name]
+
+
+def _element_types(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
+    """Return the element type of every initializer, and of what Constant and Cast give, by name; values themselves hold it no longer."""
+    types = {t.name: int(t.data_type) for t in graph.initializer}
+    for proto in nodes:
+        for a in proto.attribute:
+            if proto.op_type == "Constant" and a.name == "value":
+                types[proto.output[0]] = int(a.t.data_type)
+            elif proto.op_type == "Cast" and a.name == "to":
+                types[proto.output[0]] = int(a.i)
+    return types
 
 
 def _checked_opset(model: onnx.ModelProto, name: str) -> int:
@@ -148,8 +165,10 @@ def live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return live[::-1]
 
 
-def _is_standard(proto: onnx.NodeProto) -> bool:
-    return proto.domain in DEFAULT_DOMAINS
+def _is_known(proto: onnx.NodeProto, constant: bool) -> bool:
+    """Return whether a node has a handler, or can be folded because it reads constants only."""
+    foldable = constant and proto.domain in DEFAULT_DOMAINS and proto.op_type in FOLDABLE
+    return foldable or registered_name(proto) in HANDLERS
 
 
 def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.NodeProto) -> Any:
@@ -181,19 +200,21 @@ def find_roles(
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
         results: Any = ()
-        node = Node(proto, opset, operands, budget)
+        node = Node(proto, opset, operands, budget, constants.types)
         settled = constants.settled(proto)
         folded = all(v is None or isinstance(v, np.ndarray) for v in operands)
         known = not any(v is POISON for v in operands) and folded
         try:
-            if not _is_standard(proto) or (proto.op_type not in HANDLERS and not (known and proto.op_type in FOLDABLE)):
+            if not _is_known(proto, known):
                 lost = True
             elif known and proto.op_type not in RECURRENT:
                 results = _computed(proto, node, scratch, opset)
                 if settled:
                     constants.computed[place] = results
-            elif proto.op_type in AXIS_RULES:
-                results = AXIS_RULES[proto.op_type](node, roles)
+                    constants.notes += scratch.notes
+                scratch.notes.clear()
+            elif registered_name(proto) in AXIS_RULES:
+                results = AXIS_RULES[registered_name(proto)](node, roles)
         except BudgetError:
             raise
         except (QrnnError, *DAMAGE):
@@ -206,9 +227,9 @@ def find_roles(
 
 def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
     """Return a node's outputs by its handler, or folded when it has none and reads constants."""
-    if proto.op_type in HANDLERS:
+    if (name := registered_name(proto)) in HANDLERS:
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = HANDLERS[proto.op_type](node, build)
+            result = HANDLERS[name](node, build)
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:
@@ -237,10 +258,10 @@ def _build_layers(
     """
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
-        node = Node(proto, opset, operands, build.budget)
+        node = Node(proto, opset, operands, build.budget, constants.types)
         results: tuple[Any, ...] = ()
         constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in operands)
-        if not _is_standard(proto) or (proto.op_type not in HANDLERS and not (constant and proto.op_type in FOLDABLE)):
+        if not _is_known(proto, constant):
             problems.unsupported(proto)
         elif place in constants.computed:
             results = constants.computed[place]

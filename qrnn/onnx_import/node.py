@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from onnx import helper
 from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.constants import to_numpy
+from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 from qrnn.onnx_import.values import LARGEST_FEATURES, LARGEST_SHAPE, Array, Features, check_size, is_shape
 
 DAMAGE = (
@@ -48,8 +51,17 @@ def first_line(error: BaseException) -> str:
 class Node:
     """A node with the values of its inputs. Handlers take its attributes one by one; `leftovers` are those that no handler took."""
 
-    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: list[Any], budget: Budget) -> None:
+    def __init__(
+        self,
+        proto: onnx.NodeProto,
+        opset: int,
+        inputs: list[Any],
+        budget: Budget,
+        types: Mapping[str, int] | None = None,
+    ) -> None:
         self.op: str = proto.op_type
+        self._written = self.op if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{self.op}"
+        self._types = types or {}
         self.opset = opset
         self.inputs = inputs
         self.budget = budget
@@ -62,7 +74,18 @@ class Node:
     @property
     def where(self) -> str:
         """The node's name, operator and opset, as messages begin with them."""
-        return f"node '{self.name}' ({self.op}, opset {self.opset})"
+        return f"node '{self.name}' ({self._written}, opset {self.opset})"
+
+    def as_operator(self, op: str, inputs: list[Any], names: list[str]) -> Node:
+        """Return this node as one of another operator, which takes the attributes that are left; None stands for an absent input."""
+        other = copy.copy(self)
+        other.op, other.inputs = op, inputs
+        other.input_names = ["" if value is None else name for name, value in zip(names, inputs, strict=True)]
+        return other
+
+    def element_type(self, k: int) -> int | None:
+        """Return the element type that the file has for constant input ``k``; None where it does not say one."""
+        return self._types.get(self.input_names[k]) if self.has_input(k) else None
 
     def refuse(self, message: str) -> UnsupportedError:
         """Return the error that refuses this node as not supported."""

@@ -35,6 +35,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
     if kinds & {"state", "constant", "tokens", "lengths"}:
         raise UnsupportedError(f"output '{name}' passes an input or a constant through; re-export without it")
+    if "integers" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives the integers of a quantized graph; re-export with DequantizeLinear before it"
+        )
     if build.one_step and not kinds <= set(FINAL):
         flat = _every_step(flat, build)
         parts = build.book.parts(flat)

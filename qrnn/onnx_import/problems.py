@@ -35,7 +35,7 @@ class Problems:
             remedy = "re-export with standard ONNX operators only"
         elif op in CONTROL_FLOW:
             remedy = "re-export without control flow (trace instead of script)"
-        elif "Linear" in op or op.startswith("QLinear"):
+        elif "Linear" in op or "Integer" in op:
             remedy = "start from the float model, quantization is done here"
         else:
             remedy = "run this part outside and export the recurrent part alone"

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import onnx
+
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Value
 
@@ -15,6 +18,15 @@ AxisRule = Callable[[Node, Roles], AxisTensor | Array | tuple[AxisTensor | None,
 
 HANDLERS: dict[str, Handler] = {}
 AXIS_RULES: dict[str, AxisRule] = {}
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators, which are registered with it in front of their names: ``com.microsoft.QGemm``."""
+
+
+def registered_name(proto: onnx.NodeProto) -> str:
+    """Return the name under which the handler of a node would be registered."""
+    return proto.op_type if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{proto.op_type}"
+
 
 H = TypeVar("H", bound=Handler)
 R = TypeVar("R", bound=AxisRule)

@@ -80,7 +80,12 @@ POISON = Poison()
 
 Value = Array | Features | Poison
 
-TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "layer", "h_n", "c_n"]
+TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "layer", "h_n", "c_n", "integers"]
+
+
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """What a tensor of integers in the graph, or a scale of them, stands for; see `qrnn.onnx_import.operators.quantized`."""
 
 
 @dataclass(eq=False)
@@ -95,6 +100,8 @@ class Tensor:
     values: FloatArray | None = None
     steps: Tensor | None = None
     """For h_n: the layer's output, of which it is the last step."""
+    integers: Integers | None = None
+    """For a tensor of integers: what they stand for."""
 
     @property
     def ids(self) -> IndexArray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.inputs import source_tensors
+from qrnn.quantization.methods import DEFAULT, OF_FOUR_BITS
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.widths import check_operand
 
@@ -19,6 +20,9 @@ PART_WIDTHS: Mapping[str, tuple[str, ...]] = {
     "R": ("4", "8"),
 }
 """The widths that each part of a layer can have, by the last part of its key, from the least to the greatest."""
+
+SMALL_SHARE = 0.15
+"""The share of a layer's recurrent weights, W and R together, under which its W keeps eight bits where the others have four by default."""
 
 SHOWN_KEYS = 12
 """The most keys that an error lists."""
@@ -92,3 +96,24 @@ def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
         width = given.get(choice.key, choice.general(scheme))
         if width != AUTO and choice.part not in ("W", "R"):
             check_operand(target, choice.key, width, scheme.widest_operand)
+
+
+def resolved(model: FloatModel, scheme: Scheme) -> tuple[Scheme, list[str]]:
+    """Return what a scheme means for ``model`` where its ``refine`` is ``default``, and what was chosen, in words.
+
+    Weights of four bits are then refined; and a layer's W that no width names keeps eight bits where it is under `SMALL_SHARE` of the
+    layer's recurrent weights: it costs few bytes there, and multiplies what comes from outside.
+    """
+    if scheme.refine != DEFAULT or scheme.weights != 4:
+        return scheme, []
+    widths, notes = dict(scheme.widths), []
+    for layer in model.layers:
+        parts = layer.width_parts()
+        key = f"{layer.name}.W"
+        if "W" not in parts or key in widths:
+            continue
+        share = parts["W"].read / (parts["W"].read + (parts["R"].read if "R" in parts else 0))
+        if share < SMALL_SHARE:
+            widths[key] = "8"
+            notes.append(f"{key}: eight bits, since W is {100 * share:.0f} % of the layer's recurrent weights")
+    return replace(scheme, refine=OF_FOUR_BITS, widths=tuple(sorted(widths.items()))), notes

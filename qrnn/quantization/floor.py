@@ -2,14 +2,16 @@
 
 The floor model is the float model with every matrix of weights rounded to the nearest on the grid that conversion has for its width. The
 scale and the offset of each graph input's features are folded into weights and biases first, so that rows are rounded as they multiply
-features of equal size about zero. Its error against the float model is what the weights' width alone costs: operands, formats, gate functions
-and states come on top. An offset folds where a conversion folds it: where all readers of the graph input have biases for it.
+features of equal size about zero; rows that lie on a grid without that (`qrnn.quantization.grid`) keep their integers. Its error against the
+float model is what the weights' width alone costs: operands, formats, gate functions and states come on top. An offset folds where a
+conversion folds it: where all readers of the graph input have biases for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,9 @@ from qrnn.model.layer import Layer
 from qrnn.model.layer_facts import Weights
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.calibrate import real_rows
-from qrnn.quantization.matrix import integer_weights, row_scales
+from qrnn.quantization.matrix import integer_weights, kept_steps, row_scales
+
+FloorWidths = tuple[int, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,23 @@ class Features:
     offset: FloatArray
 
 
-def floor_model(model: FloatModel, batch: Batch, weights: int = 8) -> FloatModel:
+def floor_widths(scheme: Mapping[str, Any]) -> FloorWidths:
+    """Return what a floor depends on in the ``scheme`` of a model's provenance: the width of weights, and those of single matrices."""
+    given = scheme.get("widths", {})
+    return int(scheme.get("weights", 8)), tuple(
+        sorted((k, str(v)) for k, v in given.items() if k.endswith((".W", ".R")))
+    )
+
+
+def floor_of(real: FloatModel, scheme: Mapping[str, Any], batch: Batch) -> FloatModel:
+    """Return the floor model of a conversion, whose ``scheme`` is that of the written model's provenance."""
+    weights, widths = floor_widths(scheme)
+    return floor_model(real, batch, weights, dict(widths))
+
+
+def floor_model(
+    model: FloatModel, batch: Batch, weights: int = 8, widths: Mapping[str, str] | None = None
+) -> FloatModel:
     """Return ``model`` with its weights rounded.
 
     Parameters
@@ -38,9 +58,13 @@ def floor_model(model: FloatModel, batch: Batch, weights: int = 8) -> FloatModel
     model: the float model.
     batch: data from which the scales and offsets of graph inputs' features are taken.
     weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`); all others have 8 bits.
+    widths: those of single matrices, by keys such as ``lstm.W`` (`qrnn.Scheme.widths`); other keys do not matter here.
     """
-    folded = features_of(model, batch)
-    return replace(model, layers=tuple(_of_layer(layer, folded, weights) for layer in model.layers))
+    folded, layers = features_of(model, batch), []
+    for layer in model.layers:
+        bits = {part: int((widths or {}).get(f"{layer.name}.{part}", weights)) for part in ("W", "R")}
+        layers.append(_of_layer(layer, folded, bits))
+    return replace(model, layers=tuple(layers))
 
 
 def features_of(model: FloatModel, batch: Batch) -> dict[str, Features]:
@@ -60,24 +84,32 @@ def features_of(model: FloatModel, batch: Batch) -> dict[str, Features]:
     return found
 
 
-def _of_layer(layer: Layer, folded: Mapping[str, Features], weights: int) -> Layer:
-    """Return the layer with rounded weights, and with biases that make up for what was rounded of the product with an offset."""
+def _of_layer(layer: Layer, folded: Mapping[str, Features], bits: Mapping[str, int]) -> Layer:
+    """Return the layer with weights rounded to ``bits`` of W and R, and with biases that make up for what that changes at the offset."""
+
+    def rounded(of: Layer) -> Layer:
+        return of.with_weights(
+            [_rounded(w, folded, bits["W" if w.reads else "R"] if w.recurrent else 8) for w in of.weights()]
+        )
+
     offset = next((folded[name].offset for name in layer.inputs if name in folded and folded[name].offset.any()), None)
     if offset is None:
-        return layer.with_weights([_rounded(w, folded, weights) for w in layer.weights()])
-    shifted = layer.with_input_shifted(offset)
-    return shifted.with_weights([_rounded(w, folded, weights) for w in layer.weights()]).with_input_shifted(-offset)
+        return rounded(layer)
+    return rounded(layer.with_input_shifted(offset)).with_input_shifted(-offset)
 
 
-def _rounded(given: Weights, folded: Mapping[str, Features], weights: int) -> FloatArray:
+def _rounded(given: Weights, folded: Mapping[str, Features], bits: int) -> FloatArray:
     """Return a matrix of weights as the real numbers that its integers are worth; a constant feature's are kept, which multiply nothing."""
     columns = np.ones(given.values.shape[1])
     if given.reads in folded:
         columns = np.resize(folded[given.reads].scale, given.values.shape[1])
     scaled = given.values * columns
-    bits = weights if given.recurrent else 8
     units = row_scales(scaled, np.zeros(len(scaled)), bits)
     rounded = integer_weights(scaled, units, bits) * units[:, None]
     varies = columns > 0.0
     result: FloatArray = np.where(varies, rounded / np.where(varies, columns, 1.0), given.values)
+    # A row that is on a grid as it stands is not rounded at all: with one scale for all features its integers are what they were.
+    steps = kept_steps(given.values, bits)
+    on_grid = steps > 0.0
+    result[on_grid] = integer_weights(given.values[on_grid], steps[on_grid], bits) * steps[on_grid, None]
     return result

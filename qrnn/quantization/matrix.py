@@ -21,6 +21,7 @@ from qrnn.model.parts import (
     pack_nibbles,
 )
 from qrnn.quantization.four_bit import LARGEST_WEIGHT, four_bit_rows
+from qrnn.quantization.grid import grid_steps
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = float(1 << 29)
@@ -30,11 +31,14 @@ BIAS_LIMIT = float(1 << 29)
 def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArray:
     """Return the real value of one accumulator unit of each row, [R]: max |w| / 127 (with four bits max |w| / 112).
 
-    ``weight`` [R, K] is in real units per operand unit. The scale is raised where the bias would not fit 2^29 units; a row of zeros takes
-    its scale from its bias alone. A raised row loses nothing that its sum can show: a weight's rounding is then at most 2^-30 of the bias for
-    each unit of an operand, which is 2^-15 of it at the largest 16-bit operand, as the sum's own 16 bits are at best.
+    A row whose weights lie on a grid that the width holds keeps its step instead; see `kept_steps`. ``weight`` [R, K] is in real units per
+    operand unit. The scale is raised where the bias would not fit 2^29 units; a row of zeros takes its scale from its bias alone. A raised
+    row loses nothing that its sum can show: a weight's rounding is then at most 2^-30 of the bias for each unit of an operand, which is
+    2^-15 of it at the largest 16-bit operand, as the sum's own 16 bits are at best.
     """
     scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
+    steps = kept_steps(weight, bits)
+    scale = np.where(steps > 0.0, steps, scale)
     scale = np.maximum(scale, np.abs(bias) / BIAS_LIMIT)
     result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
     return result
@@ -47,16 +51,41 @@ def rows_of_bias(weight: FloatArray, bias: FloatArray, bits: int = 8) -> Int64Ar
     return rows
 
 
+def kept_steps(weight: FloatArray, bits: int = 8) -> FloatArray:
+    """Return the step of each row of ``weight`` [R, K] that is on a grid (`qrnn.quantization.grid`) and can stay on it, 0 for the others.
+
+    Eight bits hold every such row. Four bits hold a row where each group of columns is some q in -8…7 times an integer scale. Where all
+    weights other than zero have one magnitude, so that many steps would do, the largest integer is that of other rows if the width holds
+    the row so, because a small step suits the bias best.
+    """
+    if bits == 8:
+        return grid_steps(weight, prefer=WEIGHT_LIMIT)
+    steps, kept = grid_steps(weight), np.zeros(len(weight))
+    of_one_magnitude = np.rint(np.abs(weight).max(axis=1) / np.where(steps > 0.0, steps, np.inf)) == 1
+    for candidates in (np.where(of_one_magnitude, steps / LARGEST_WEIGHT, 0.0), steps):
+        rows = np.flatnonzero((candidates > 0.0) & (kept == 0.0))
+        integers = np.rint(weight[rows] / candidates[rows, None])
+        held = rows[(_four_bit_integers(integers) == integers).all(axis=1)]
+        kept[held] = candidates[held]
+    return kept
+
+
 def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int64Array:
     """Return the integers that stand for weight / scale by rows.
 
     They are rounded, within ±127, or are the nearest that four bits and their scales give.
     """
     if bits == 4:
-        q, group_scale = four_bit_rows(weight / scale[:, None])
-        return q * np.repeat(group_scale.astype(np.int64), SCALE_COLUMNS, axis=1)[:, : q.shape[1]]
+        return _four_bit_integers(weight / scale[:, None])
     integers: Int64Array = to_integers(weight, scale[:, None], WEIGHT_LIMIT).astype(np.int64)
     return integers
+
+
+def _four_bit_integers(rows: FloatArray) -> Int64Array:
+    """Return the nearest integers to ``rows`` [R, K] that four bits and their scales give."""
+    q, group_scale = four_bit_rows(rows)
+    result: Int64Array = q * np.repeat(group_scale.astype(np.int64), SCALE_COLUMNS, axis=1)[:, : q.shape[1]]
+    return result
 
 
 def largest_row_sum(weight: FloatArray, bits: int = 8) -> float:

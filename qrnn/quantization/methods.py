@@ -15,17 +15,27 @@ METHODS: Mapping[str, str] = {
 """What each method does, by name, in the order in which they are applied. Each works without the others."""
 
 
+DEFAULT = "default"
+"""The text for what suits the weights' width: nothing for eight bits, `OF_FOUR_BITS` for four."""
+
+OF_FOUR_BITS = "rounding,bias"
+"""The methods that weights of four bits have where none are named."""
+
+
 def parse_refine(text: str) -> tuple[str, ...]:
-    """Return the methods that ``text`` names, in the order of `METHODS`: names separated by commas, ``all``, or ``none``."""
+    """Return the methods that ``text`` names, in the order of `METHODS`: names separated by commas, ``all``, or ``none``.
+
+    ``default`` names none yet: a conversion puts others in its place (`qrnn.quantization.choices.resolved`).
+    """
     names = [name.strip() for name in text.split(",")]
-    if names == ["none"]:
+    if names in (["none"], [DEFAULT]):
         return ()
     if names == ["all"]:
         return tuple(METHODS)
     for name in names:
         if name not in METHODS:
             raise QuantizationError(
-                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(METHODS)}, separated by commas, or all, or none"
+                f"refine={text!r}: {name!r} is unknown; expected some of {', '.join(METHODS)}, separated by commas, or all, none or default"
             )
         if names.count(name) > 1:
             raise QuantizationError(f"refine={text!r}: {name!r} twice; give it once")

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from qrnn.errors import QuantizationError
 from qrnn.quantization.gate_choice import DEFAULT_GATES, parse_gates
-from qrnn.quantization.methods import parse_refine
+from qrnn.quantization.methods import DEFAULT, parse_refine
 from qrnn.quantization.widths import Widths, parse_widths
 
 CALIBRATORS = ("robust", "minmax", "percentile", "mse")
@@ -31,9 +31,11 @@ class Scheme:
     ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
     ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
     are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
-    refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all`` or
-    ``none``. ``widths``: the width of single tensors, operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists
-    them; text, a mapping or pairs. What is not named there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most
+    refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all``,
+    ``none``, or ``default``: nothing for weights of eight bits, and ``rounding,bias`` for four, together with eight bits for the W of a layer
+    in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors, operands and matrices, by keys such
+    as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named there follows ``activations``,
+    ``input`` and ``weights``. ``widest_operand``: the most
     bits that any operand may have, 16 or 8; a target sets it where the device has no products of 16 bits.
     """
 
@@ -42,7 +44,7 @@ class Scheme:
     calibrator: str = "robust"
     input: str = "auto"
     weights: int = 8
-    refine: str = "none"
+    refine: str = DEFAULT
     widths: Widths = ()
     widest_operand: int = 16
 
@@ -68,8 +70,8 @@ class Scheme:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, for the model file.
 
-        ``refine`` is left out where it is ``none``, ``widths`` where there are none and ``widest_operand`` where it is 16, as in files of older
-        versions.
+        ``refine`` is left out where it is ``default``, and where it is ``none`` for weights of eight bits; ``widths`` where there are none; and
+        ``widest_operand`` where it is 16, as in files of older versions.
         """
         fields = asdict(self)
         fields["widths"] = dict(self.widths)
@@ -77,7 +79,7 @@ class Scheme:
             del fields["widths"]
         if self.widest_operand == 16:
             del fields["widest_operand"]
-        if not self.methods:
+        if self.refine == DEFAULT or (self.weights == 8 and not self.methods):
             del fields["refine"]
         return fields
 

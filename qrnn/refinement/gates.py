@@ -44,8 +44,10 @@ from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
 from qrnn.model.kinds.recurrent.direction import Norm, Norms
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
-from qrnn.quantization.gate_choice import GateChoices
+from qrnn.quantization.gate_choice import GateChoices, parse_gates
+from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
+from qrnn.refinement.held_out import Judge, split
 
 RIDGE = 0.01
 SHARE = 0.05
@@ -84,34 +86,67 @@ def _chosen(layer: Recurrent, role: str, activation: Activation, choices: GateCh
     return activation if first is None else choices.resolve(first, activation)[0]
 
 
-def refit_gates(model: FloatModel, batch: Batch, choices: GateChoices) -> FloatModel:
-    """Return ``model`` with weights for the ramps that ``choices`` names; its functions keep their smooth names.
+def refit_gates(model: FloatModel, batch: Batch, scheme: Scheme, rejected: list[str] | None = None) -> FloatModel:
+    """Return ``model`` with weights for the ramps that ``scheme.gates`` names; its functions keep their smooth names.
 
-    A model without such gates comes back as it is.
+    A layer is kept where the quantized outputs on held-out data come no further from those of ``model``, and all layers where that is
+    better; the names of those that are left as they were are appended to ``rejected``. A model without such gates comes back as it is.
     """
-    if not any(_has_ramps(layer, choices) for layer in model.layers):
+    choices = parse_gates(scheme.gates)
+    parts = split(evenly(batch, STEPS)) if any(_has_ramps(layer, choices) for layer in model.layers) else None
+    if parts is None:
         return model
-    batch = evenly(batch, STEPS)
+    batch = parts.fitted
+    judge = Judge(model, parts, scheme)
+
+    def judged(candidate: FloatModel) -> float:
+        return judge(candidate, with_choices(candidate, choices))
+
     smooth = _observe(model, batch)
-    refit = model
-    behind = False
-    for position, layer in enumerate(model.layers):
-        new: Layer
-        if isinstance(layer, Recurrent) and _has_ramps(layer, choices):
-            x = _observe(with_choices(refit, choices), batch)[layer.input] if behind else smooth[layer.input]
-            directions = tuple(
-                _direction(layer, number, d, x, smooth, batch.paced(model.length_rules[layer.input]), choices)
-                for number, d in enumerate(layer.directions)
-            )
-            new, behind = replace(layer, directions=directions), True
-        elif isinstance(layer, Dense) and behind:
-            z = _observe(with_choices(refit, choices), batch)[layer.input]
-            own = batch.paced(model.length_rules[layer.input]) if layer.input in model.length_rules else batch
-            new = _dense(layer, *(_steps(v, own) for v in (z, smooth[layer.output])))
-        else:
-            continue
-        refit = replace(refit, layers=(*refit.layers[:position], new, *refit.layers[position + 1 :]))
-    return refit
+
+    def refit(least: float, every: bool) -> tuple[FloatModel, float, list[str]]:
+        """Fit layer by layer, and return the model, its error, and the names of layers that are left; ``every`` keeps all."""
+        fitted, left = model, []
+        for position, layer in enumerate(model.layers):
+            new = _refit(fitted, layer, batch, smooth, choices)
+            if new is None:
+                continue
+            candidate = replace(fitted, layers=(*fitted.layers[:position], new, *fitted.layers[position + 1 :]))
+            if every or (found := judged(candidate)) <= least:
+                fitted, least = candidate, least if every else found
+            else:
+                left.append(layer.name)
+        return fitted, judged(fitted) if every else least, left
+
+    best, least, left = refit(judged(model), False)
+    if left:  # layers may help together that do not help alone: dense layers make up for what ramps do to states
+        together = refit(least, True)
+        if together[1] < least:
+            best, _, left = together
+    if rejected is not None:
+        rejected += left
+    return best
+
+
+def _refit(
+    model: FloatModel, layer: Layer, batch: Batch, smooth: dict[str, FloatArray], choices: GateChoices
+) -> Layer | None:
+    """Return a layer of ``model`` fitted to the values ``smooth``, or None for one that has no ramps, nor any before it."""
+    run = with_choices(model, choices)
+    own = batch.paced(model.length_rules[layer.input]) if layer.input in model.length_rules else batch
+    if isinstance(layer, Recurrent) and _has_ramps(layer, choices):
+        x = _observe(run, batch)[layer.input]
+        return replace(
+            layer,
+            directions=tuple(
+                _direction(layer, number, d, x, smooth, own, choices) for number, d in enumerate(layer.directions)
+            ),
+        )
+    ahead = model.layers[: next(p for p, other in enumerate(model.layers) if other.name == layer.name)]
+    if isinstance(layer, Dense) and any(_has_ramps(other, choices) for other in ahead):
+        z = _observe(run, batch)[layer.input]
+        return _dense(layer, *(_steps(v, own) for v in (z, smooth[layer.output])))
+    return None
 
 
 def _has_ramps(layer: Layer, choices: GateChoices) -> bool:

@@ -15,14 +15,15 @@ In a GRU the candidate's recurrent row reads the operand of r·h; or, with linea
 both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
 own bias. So it is, without r, where a cell normalizes the sums of x and of h apart.
 
-Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Where the
-refined model's outputs on the same data are further from the float model's than before (small rows of unlike operands have little to
-gain, and states may multiply what is left), layers are refined one after the other, and kept where they bring the outputs nearer.
+Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Layers are
+refined one after the other, and each is kept where the outputs on held-out data (`qrnn.refinement.held_out`) come no further from the
+float model's: small rows of unlike operands have little to gain, few steps show too little, and states may multiply what is left. Where some
+are rejected, all together are tried too, and kept where that is better still.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +50,8 @@ from qrnn.model.parts import (
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
-from qrnn.refinement.evidence import CHUNK, Seen, gather
+from qrnn.refinement.evidence import Seen, gather
+from qrnn.refinement.held_out import noise, split
 from qrnn.refinement.rounding import Grid, objective, round_rows
 from qrnn.running.session import Session
 
@@ -69,25 +71,44 @@ def refine_rows(
     ``float_model`` has the real weights of ``model``, layer by layer. ``reference`` is the model whose outputs are to be approached,
     ``float_model`` when left out.
     """
-    batch = evenly(batch, STEPS)
-    want = run_oracle_batch(float_model if reference is None else reference, batch).outputs
-    least = _noise(model, batch, want)
-    refined, notes = model, []
-    for layer in model.layers:
-        refined, own = _refined(float_model, refined, batch, layer.name, methods)
-        notes += own
-    if _noise(refined, batch, want) > least:  # layer by layer then, each where it helps
-        refined, notes = model, []
+    parts = split(evenly(batch, STEPS))
+    if parts is None:
+        note = "kept as rounded, since calibration data of one step leave nothing by which refined integers could be judged"
+        return _with_notes(model, [note])
+    want = run_oracle_batch(float_model if reference is None else reference, parts.judged).outputs
+
+    def judge(candidate: QuantModel) -> float:
+        session = Session(candidate)
+        return noise(lambda piece: session.run_batch(piece)[0].outputs, model.outputs, parts.judged, want, parts.seen)
+
+    def refine(least: float, every: bool) -> tuple[QuantModel, float, list[str], bool]:
+        """Refine layer by layer, and return the model, its error, notes, and whether every layer was kept; ``every`` keeps all."""
+        refined, notes, whole = model, [], True
         for layer in model.layers:
-            candidate, own = _refined(float_model, refined, batch, layer.name, methods)
-            noise = _noise(candidate, batch, want) if own else least
-            if noise > least:
-                own = [f"{layer.name}: kept as rounded, since refined integers would not bring the outputs nearer"]
+            candidate, own = _refined(float_model, refined, parts.fitted, layer.name, methods)
+            found = judge(candidate) if own and not every else least
+            if found > least:
+                whole = False
+                notes.append(
+                    f"{layer.name}: kept as rounded, since refined integers bring the outputs on held-out calibration data "
+                    f"{10 * math.log10(found / max(least, 1e-30)):.2f} dB further from the float model's"
+                )
             else:
-                refined, least = candidate, noise
-            notes += own
+                refined, least = candidate, found
+                notes += own
+        return refined, judge(refined) if every else least, notes, whole
+
+    refined, least, notes, whole = refine(judge(model), False)
+    if not whole:  # layers may help together that do not help alone
+        together = refine(least, True)
+        if together[1] < least:
+            refined, _, notes, _ = together
+    return _with_notes(refined, notes)
+
+
+def _with_notes(model: QuantModel, notes: list[str]) -> QuantModel:
     decisions = (*model.provenance.decisions, *notes)
-    return replace(refined, provenance=replace(model.provenance, decisions=decisions))
+    return replace(model, provenance=replace(model.provenance, decisions=decisions))
 
 
 def _refined(
@@ -113,21 +134,6 @@ def _refined(
     else:
         return model, []
     return replace(model, layers=(*model.layers[:position], better, *model.layers[position + 1 :])), notes
-
-
-def _noise(model: QuantModel, batch: Batch, want: Mapping[str, FloatArray]) -> float:
-    """Return noise over signal, summed over the outputs."""
-    session, noise, signal = Session(model), dict.fromkeys(want, 0.0), dict.fromkeys(want, 1e-30)
-    start = 0
-    for _, stop, piece in batch.chunks(CHUNK):
-        got = session.run_batch(piece)[0].outputs
-        for output in model.outputs:
-            wanted = want[output.name][start:stop]
-            wanted = wanted[:, : piece.steps] if output.has_time else wanted
-            noise[output.name] += float(((wanted - got[output.name]) ** 2).sum())
-            signal[output.name] += float((wanted**2).sum())
-        start = stop
-    return sum(noise[name] / signal[name] for name in want)
 
 
 def _note(owner: str, share: float, methods: tuple[str, ...]) -> str:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.batch import as_array
-from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.parts import IndexArray
+from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
 from qrnn.running.streaming import StreamIO
 
@@ -24,11 +25,11 @@ class StreamPool:
     spreads its work over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
     """
 
-    def __init__(self, session: Runner, capacity: int = 64) -> None:
-        """Make room for ``capacity`` streams; the room grows as they open."""
+    def __init__(self, session: Runner, capacity: int = 64, integers: Integers | None = None) -> None:
+        """Make room for ``capacity`` streams; the room grows as they open. ``integers``: see `Stream`."""
         if capacity < 1:
             raise DataError(f"capacity={capacity}, expected at least 1")
-        self._session = session
+        self._session, self._integers = session, integers
         self._io = StreamIO(session, capacity)
         self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
         self._last_seen = np.zeros(capacity, np.int64)
@@ -69,18 +70,23 @@ class StreamPool:
         """Return a stream's state, as a value."""
         return self._io.state(self._rows([stream]))
 
-    def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
+    def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
 
         `lengths` then says whose outputs are new. DataError for what does not fit; no state is changed then.
         """
         rows = self._rows(streams)
         count = len(rows)
+        integers = self._integers
         if not count:
-            return {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
+            empty = {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
+            return empty if integers is None else integers.of_outputs(empty)
+        if integers is not None:
+            inputs = integers.reals(inputs)
         self._io.streams.rows[:count] = rows
         self._count = count
-        return self._io.step(inputs, count)
+        outputs = self._io.step(inputs, count)
+        return outputs if integers is None else integers.of_outputs(outputs)
 
     @property
     def lengths(self) -> dict[str, IndexArray]:
@@ -89,7 +95,7 @@ class StreamPool:
 
     def finish(self, stream: int) -> RunResult:
         """Return what the layers still hold back of a stream that ends here, as `Session.finish` does, and close the stream."""
-        result = self._session.finish(self.state(stream))
+        result = self._session.finish(self.state(stream), self._integers is not None)
         self.close(stream)
         return result
 

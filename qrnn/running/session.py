@@ -32,9 +32,10 @@ from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import Axis
 from qrnn.running.device_stream import DeviceStream
+from qrnn.running.integers import Integers
 from qrnn.running.model_states import ModelStates, streams_of
 from qrnn.running.pool import StreamPool
-from qrnn.running.state import RunResult, State
+from qrnn.running.state import RunResult, State, joined
 from qrnn.running.streaming import (
     SequenceIO,
     Stream,
@@ -59,7 +60,8 @@ class Session:
     an instruction set of the cpu backend (`qrnn.backends.cpu.isa.available_isas`), as does the environment's ``QRNN_CPU_ISA``; the best is
     taken without it. ``cache`` names the folder of its compiled code in the place of the user's own or of ``QRNN_CACHE_DIR``: that which
     ``qrnn compile`` made, for example. ``tuning`` sets thresholds of a backend that has a class of them (cpu:
-    `qrnn.backends.cpu.tuning.Tuning`, cuda: `qrnn.backends.cuda.tuning.Tuning`).
+    `qrnn.backends.cpu.tuning.Tuning`, cuda: `qrnn.backends.cuda.tuning.Tuning`). With ``integers`` inputs and outputs are the integers of
+    their tensors, as exported C takes and gives them, in the place of real numbers; `run`, `step`, `stream` and `pool` can be told otherwise.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Session:
         isa: str | None = None,
         cache: str | PathLike[str] | None = None,
         tuning: object | None = None,
+        integers: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
@@ -84,6 +87,16 @@ class Session:
         self._idle: dict[tuple[Any, ...], list[Any]] = {}
         self._last_shape: tuple[Any, ...] = ()
         self._whole = {o.name: model.whole_tensor(o) for o in model.outputs}
+        self.integers = integers
+        self._formats: Integers | None = None
+
+    def _formats_of(self, integers: bool | None) -> Integers | None:
+        """Return the formats for a call that is to take and give integers, None for one of real numbers; None means as the session."""
+        if not (self.integers if integers is None else integers):
+            return None
+        if self._formats is None:
+            self._formats = Integers(self.model)
+        return self._formats
 
     def warm_up(self, batch: int | None = None, steps: int | None = None, streams: int | None = None) -> None:
         """Bring the compiled code that later calls need, compiling what is not kept, so that none of them waits for it.
@@ -116,7 +129,7 @@ class Session:
                 inputs[i.name] = np.full(batch, steps, np.int64)
             else:
                 inputs[i.name] = np.zeros((*lead, *i.shape), np.int64 if i.kind == "tokens" else np.float64)
-        self.run(inputs)
+        self.run(inputs, integers=False)
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
         """Return the state before the first step of ``size`` sequences.
@@ -136,6 +149,7 @@ class Session:
         state: State | None = None,
         progress: Callable[[int, int], Any] | None = None,
         end: bool = True,
+        integers: bool | None = None,
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state.
 
@@ -143,11 +157,14 @@ class Session:
         outputs then have as many axes); ``lengths`` [N] masks padding exactly, and maps the names of time axes to such arrays where the
         model has several; ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
         ``progress`` is called with (done, all) sequences; the batch is then run in more pieces. With ``end`` False the sequences go on in a
-        later call, so that a layer with a delay holds back what it cannot give yet. Raises DataError for what does not fit.
+        later call, so that a layer with a delay holds back what it cannot give yet. ``integers`` True or False takes and gives integers or
+        real numbers, whichever the session does. Raises DataError for what does not fit.
 
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
         """
+        if (formats := self._formats_of(integers)) is not None:
+            return formats.of_result(self.run(formats.reals(inputs), lengths, state, progress, end, integers=False))
         if type(inputs) is not dict:
             check_mapping(inputs)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
@@ -187,7 +204,7 @@ class Session:
                 progress(stop, batch.size)
         if len(pieces) == 1:
             return pieces[0]
-        return _joined(pieces)
+        return joined(pieces)
 
     def _run_on_device(
         self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
@@ -257,17 +274,19 @@ class Session:
             self._idle[shape] = []
         return make()
 
-    def step(self, inputs: Mapping[str, Any], state: State | None = None) -> RunResult:
+    def step(self, inputs: Mapping[str, Any], state: State | None = None, integers: bool | None = None) -> RunResult:
         """Take one time step of N streams: arrays are [N, …], in and out; ``state`` is that of the step before, None at the start.
 
         Not every step gives an output where a layer takes several steps for one, or has a delay: ``lengths`` of the result is 1 for the
         streams whose output is new, and 0, with an output of zeros, for the others. `finish` gives what a delay holds back. A model without
-        memory takes N rows, as in `run`. Raises DataError for what does not fit.
+        memory takes N rows, as in `run`; ``integers`` is as there. Raises DataError for what does not fit.
         """
         check_streamable(self.model)
+        if (formats := self._formats_of(integers)) is not None:
+            return formats.of_result(self.step(formats.reals(inputs), state, integers=False))
         check_mapping(inputs)
         if self.model.rows:
-            return self.run(inputs, state=state)
+            return self.run(inputs, state=state, integers=False)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, None, state, one_step=True, end=False)
         if state is not None:
@@ -291,10 +310,10 @@ class Session:
         return result
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
-        result = self.run(one_step(self.model, inputs), state=state, end=False)
+        result = self.run(one_step(self.model, inputs), state=state, end=False, integers=False)
         return replace(result, outputs=of_one_step(self.model, result.outputs))
 
-    def finish(self, state: State) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …].
 
         Only a layer with a delay holds something back; for other models there are no steps. The state of the result is of no further use.
@@ -305,11 +324,12 @@ class Session:
         result, _ = self.run_batch(no_steps(self.model, size), state)
         timed = {o.name: int(result.lengths[o.name].max()) for o in self.model.outputs if o.has_time}
         outputs = {name: v[:, : timed[name]] if name in timed else v for name, v in result.outputs.items()}
-        return replace(result, outputs=outputs)
+        formats = self._formats_of(integers)
+        return replace(result, outputs=outputs if formats is None else formats.of_outputs(outputs))
 
-    def stream(self, size: int = 1, state: State | None = None) -> Stream:
-        """Return ``size`` streams that keep their state, which take a step at the least cost."""
-        return Stream(self, size, state)
+    def stream(self, size: int = 1, state: State | None = None, integers: bool | None = None) -> Stream:
+        """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` is as in `run`."""
+        return Stream(self, size, state, self._formats_of(integers))
 
     def device_stream(
         self, size: int = 1, state: State | None = None, steps: int | None = None, real: str = "float32"
@@ -317,14 +337,16 @@ class Session:
         """Return ``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
 
         This needs backend cuda (docs/cuda.md). Each call takes one time step, or ``steps`` of them, and then arrays have a time axis.
-        ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not fit, BackendError with another
-        backend.
+        ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not fit, and in a session of integers,
+        BackendError with another backend.
         """
+        if self.integers:
+            raise DataError("device_stream takes and gives real numbers; make it of a session without integers=True")
         return DeviceStream(self, size, state, steps, real)
 
-    def pool(self, capacity: int = 64) -> StreamPool:
-        """Return a pool of streams that open, close and step independently of each other."""
-        return StreamPool(self, capacity)
+    def pool(self, capacity: int = 64, integers: bool | None = None) -> StreamPool:
+        """Return a pool of streams that open, close and step independently of each other; ``integers`` is as in `run`."""
+        return StreamPool(self, capacity, self._formats_of(integers))
 
     def run_batch(
         self,
@@ -429,27 +451,3 @@ def output_lengths(model: QuantModel, lengths: Mapping[str, IndexArray]) -> dict
         parts = [lengths[name] for name, _, _ in output.parts]
         found[output.name] = parts[0] if len(parts) == 1 else np.minimum.reduce(parts)
     return found
-
-
-def _joined(pieces: list[RunResult]) -> RunResult:
-    """Join the results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
-
-    def together(arrays: list[FloatArray]) -> FloatArray:
-        if arrays[0].ndim > 1 and len({array.shape[1] for array in arrays}) > 1:
-            most = max(array.shape[1] for array in arrays)
-            arrays = [np.pad(a, ((0, 0), (0, most - a.shape[1]), *[(0, 0)] * (a.ndim - 2))) for a in arrays]
-        return np.concatenate(arrays)
-
-    first = pieces[0]
-    return RunResult(
-        {name: together([p.outputs[name] for p in pieces]) for name in first.outputs},
-        State(
-            {
-                name: tuple(
-                    np.concatenate(parts) for parts in zip(*(p.state.layers[name] for p in pieces), strict=True)
-                )
-                for name in first.state.layers
-            }
-        ),
-        {name: np.concatenate([p.lengths[name] for p in pieces]) for name in first.lengths},
-    )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.batch import Batch
@@ -36,13 +39,39 @@ class State:
 class RunResult:
     """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``.
 
+    Where integers were asked for, outputs are int16 or int32 (`qrnn.running.integers`).
+
     ``lengths`` [N], by graph output name, counts the steps of an output over time that came out; for any other output it is 1, or 0 where
     no step came out from which the output could be computed. After a single step it says which outputs are new.
     """
 
-    outputs: dict[str, FloatArray]
+    outputs: dict[str, npt.NDArray[Any]]
     state: State
     lengths: Mapping[str, IndexArray] = field(default_factory=dict)
+
+
+def joined(pieces: list[RunResult]) -> RunResult:
+    """Join the results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
+
+    def together(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        if arrays[0].ndim > 1 and len({array.shape[1] for array in arrays}) > 1:
+            most = max(array.shape[1] for array in arrays)
+            arrays = [np.pad(a, ((0, 0), (0, most - a.shape[1]), *[(0, 0)] * (a.ndim - 2))) for a in arrays]
+        return np.concatenate(arrays)
+
+    first = pieces[0]
+    return RunResult(
+        {name: together([p.outputs[name] for p in pieces]) for name in first.outputs},
+        State(
+            {
+                name: tuple(
+                    np.concatenate(parts) for parts in zip(*(p.state.layers[name] for p in pieces), strict=True)
+                )
+                for name in first.state.layers
+            }
+        ),
+        {name: np.concatenate([p.lengths[name] for p in pieces]) for name in first.lengths},
+    )
 
 
 class Runner(Protocol):
@@ -57,7 +86,7 @@ class Runner(Protocol):
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
         """Raise DataError for a state that is not of ``size`` streams of the model."""
 
-    def finish(self, state: State) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back."""
 
     def run_batch(

@@ -20,6 +20,7 @@ from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_ax
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
+from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
 
 _TOKENS = np.dtype(np.int64).char
@@ -261,33 +262,40 @@ class Stream:
     A stream is not for several threads at once; a `Session` makes as many streams as are wanted.
     """
 
-    def __init__(self, session: Runner, size: int = 1, state: State | None = None) -> None:
+    def __init__(
+        self, session: Runner, size: int = 1, state: State | None = None, integers: Integers | None = None
+    ) -> None:
         """Make the buffers of ``size`` streams.
 
         ``state``, of as many streams, is from `Session.initial_state`, `Session.run` or another stream; without it they begin with the
-        model's own start.
+        model's own start. With ``integers``, the formats of the session's model, steps take and give integers.
         """
         if size < 1:
             raise DataError(f"size={size}, expected at least 1")
         self._session, self.size = session, size
         self._io = StreamIO(session, size)
         self._run = self._io.streams.runner(size)
-        inputs, outputs = self._io.places(size)
+        inputs, outputs = self._real = self._io.places(size)
+        self._integers = integers
+        if integers is not None:
+            inputs, outputs = integers.zeros(size)
         self.inputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(inputs)
-        """Where `advance` reads: arrays [size, *shape] by graph input name, float64 (tokens int64), that stay the same for as long as the
-        stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another array cannot take their place."""
-        self.outputs: Mapping[str, FloatArray] = MappingProxyType(outputs)
+        """Where `advance` reads: arrays [size, *shape] by graph input name, float64 (tokens int64, integers int16 or int32), that stay the same
+        for as long as the stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another array cannot take their place."""
+        self.outputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(outputs)
         """Where `advance` writes, by graph output name; copy what is to outlive the next step."""
         self.lengths: Mapping[str, IndexArray] = MappingProxyType(self._io.streams.lengths)
         """How many steps of each output came out of each stream in the latest step, [size], by graph output name: 1 for an output that is new,
         and 0 for one that is not, which then holds zeros. Always 1 where no layer takes several steps for one or has a delay."""
         self.reset(state)
 
-    def step(self, inputs: Mapping[str, Any]) -> dict[str, FloatArray]:
-        """Take one time step: float arrays [size, *shape] by graph input name in, and by graph output name out.
+    def step(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Take one time step: float arrays (or integers) [size, *shape] by graph input name in, and by graph output name out.
 
         DataError for what does not fit; the state then stays as it was.
         """
+        if self._integers is not None:
+            return self._integers.of_outputs(self._io.step(self._integers.reals(inputs), self.size))
         return self._io.step(inputs, self.size)
 
     def advance(self) -> None:
@@ -295,12 +303,23 @@ class Stream:
 
         DataError for values that are out of range; the state then stays as it was.
         """
-        if self._run():
+        if self._integers is not None:
+            self._advance_integers(self._integers)
+        elif self._run():
             self._io.refuse(self.inputs)
+
+    def _advance_integers(self, integers: Integers) -> None:
+        inputs, outputs = self._real
+        for name, values in integers.reals(self.inputs).items():
+            inputs[name][...] = values
+        if self._run():
+            self._io.refuse(inputs)
+        for name, q in integers.of_outputs(outputs).items():
+            self.outputs[name][...] = q
 
     def finish(self) -> RunResult:
         """Return what the layers still hold back where the streams end here, as `Session.finish` does; then begin anew."""
-        result = self._session.finish(self.state)
+        result = self._session.finish(self.state, self._integers is not None)
         self.reset()
         return result
 

@@ -205,6 +205,7 @@ def cases(draw: st.DrawFn, forward: bool = False, most_hidden: int = 40, usual: 
             calibrator=draw(st.sampled_from(["minmax", "percentile", "mse"])),
             input=draw(st.sampled_from(["8", "8-per-feature", "16"])),
             weights=draw(st.sampled_from([8, 8, 4])),
+            refine="none",
         ),
         seed=draw(st.integers(0, 1 << 16)),
         mixed=draw(st.sampled_from([(), ("x", "h") if usual else ("source", "x", "h", "W", "R")])),

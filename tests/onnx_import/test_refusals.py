@@ -143,12 +143,13 @@ def test_custom_domain_and_control_flow() -> None:
     refused(body(branch), "If 'choice'", "without control flow")
 
 
-def test_quantized_weights() -> None:
+def test_quantized_convolution() -> None:
     def build(g: Graph, y: str) -> str:
-        w = g.node("DequantizeLinear", [g.const(np.ones((5, 2), np.int8)), g.const(np.float32(0.1))], name="dq")
-        return g.node("MatMul", [y, w])
+        return g.node(
+            "ConvInteger", [g.node("DynamicQuantizeLinear", [y], 3)[0], g.const(np.ones((5, 2), np.int8))], name="conv"
+        )
 
-    refused(body(build), "DequantizeLinear 'dq'", "start from the float model")
+    refused(body(build), "ConvInteger 'conv'", "start from the float model")
 
 
 def test_weights_as_inputs() -> None:

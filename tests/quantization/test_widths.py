@@ -15,7 +15,8 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import QuantMatrix, QuantMatrix4
 from qrnn.quantization.build import Builder
 from qrnn.quantization.calibrate import calibrate
-from qrnn.quantization.choices import choices
+from qrnn.quantization.choices import choices, resolved
+from qrnn.quantization.floor import floor_of
 from qrnn.quantization.widths import parse_widths, widths_text
 
 
@@ -142,3 +143,50 @@ def test_a_width_that_no_check_has_seen_is_refused_when_the_model_is_built() -> 
     provenance = qrnn.quantize(model, {"x": X}, scheme, "tiny").provenance
     with pytest.raises(QuantizationError, match="target tiny: x=16, but"):
         Builder(model, ranges, scheme, {"x": "16"}, []).build(provenance)
+
+
+def narrow() -> FloatModel:
+    """Return an LSTM of two features and 24 units, whose W is 8 % of its weights, and a GRU of those and 8, whose W is 75 %."""
+    random = np.random.default_rng(1)
+
+    def draw(*shape: int) -> Any:
+        return random.standard_normal(shape) * 0.3
+
+    x = layers.input("x", 2)
+    first = layers.lstm(x, draw(96, 2), draw(96, 24), name="lstm")
+    second = layers.gru(first.output, draw(24, 24), draw(24, 8), name="gru")
+    return layers.model("narrow", {"out": second.output})
+
+
+def test_four_bits_alone() -> None:
+    """They are refined, and a W that is small keeps eight bits; what is named is as it is named."""
+    model, data = narrow(), {"x": np.random.default_rng(0).standard_normal((12, 15, 2))}
+    alone = qrnn.quantize(model, data, qrnn.Scheme(weights=4))
+    assert alone.provenance.scheme["refine"] == "rounding,bias"
+    assert alone.provenance.scheme["widths"] == {"lstm.W": "8"}
+    assert "lstm.W: eight bits, since W is 8 % of the layer's recurrent weights" in alone.provenance.decisions
+    kinds = [type(m) for layer in alone.recurrent_layers for m in (layer.directions[0].ih, layer.directions[0].hh)]
+    assert kinds == [QuantMatrix, QuantMatrix4, QuantMatrix4, QuantMatrix4]
+    spelled = qrnn.quantize(model, data, qrnn.Scheme(weights=4, refine="rounding,bias", widths="lstm.W=8"))
+    for one, other in zip(alone.matrices, spelled.matrices, strict=True):
+        np.testing.assert_array_equal(one.matrix.weight, other.matrix.weight)
+    plain = qrnn.Scheme(weights=4, refine="none")
+    named = qrnn.Scheme(weights=4, widths={"lstm.W": 4, "gru.W": 8})
+    for scheme, widths in ((plain, ()), (qrnn.Scheme(), ()), (named, named.widths)):
+        assert resolved(model, scheme)[0].widths == widths
+    assert resolved(model, named)[0].refine == "rounding,bias"
+    assert resolved(model, qrnn.Scheme())[0] == qrnn.Scheme()
+    assert plain.as_dict()["refine"] == "none"
+    assert qrnn.Scheme(**plain.as_dict()) == plain
+
+
+def test_the_floor_follows_the_widths_of_matrices() -> None:
+    model = narrow()
+    batch = make_batch(model.inputs, {"x": np.random.default_rng(0).standard_normal((12, 15, 2))})
+    mixed, four, eight = (
+        [w.values for layer in floor_of(model, scheme, batch).layers for w in layer.weights()]
+        for scheme in ({"weights": 4, "widths": {"lstm.W": "8"}}, {"weights": 4}, {})
+    )
+    for k, other in enumerate((eight, four, four, four)):
+        np.testing.assert_array_equal(mixed[k], other[k])
+    assert (mixed[0] != four[0]).any()

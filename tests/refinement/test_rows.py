@@ -19,6 +19,7 @@ from qrnn.model.parts import QuantMatrix, QuantMatrix4
 from qrnn.quantization.methods import METHODS, parse_refine
 from qrnn.quantization.scheme import Scheme
 from qrnn.refinement.evidence import before
+from qrnn.refinement.held_out import noise, split
 from qrnn.refinement.rows import grid, provable, with_bias, with_weights
 from qrnn.running.session import Session
 
@@ -83,6 +84,55 @@ def test_four_bits_gain(name: str) -> None:
     assert db["rounding,bias"] > db["none"] + 3
 
 
+def held_out_error(model: Any, quantized: Any, data: dict[str, Any]) -> float:
+    """Return the error on the held-out part of ``data``, as noise over signal."""
+    parts = split(make_batch(model.inputs, data))
+    assert parts is not None
+    want = run_oracle_batch(model, parts.judged).outputs
+    session = Session(quantized)
+    return noise(lambda b: session.run_batch(b)[0].outputs, model.outputs, parts.judged, want, parts.seen)
+
+
+@pytest.mark.parametrize("sequences", [1, 3, 9])
+def test_refinement_never_hurts(sequences: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps show less than the rows have weights. What is kept is no worse on held-out data; what is not is named, and was worse."""
+    rejected = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        model = make_model(Shape("gru", 24, 16, layers=2, head=4, weight=0.25), rng)
+        data = {"x": rng.standard_t(3, size=(sequences, 5, 24))}
+        plain, refined = (quantize(model, data, Scheme(input="16", refine=r)) for r in ("none", "rounding,bias"))
+        before, after = (held_out_error(model, q, data) for q in (plain, refined))
+        assert after <= before
+        lines = [line for line in refined.provenance.decisions if "kept as rounded" in line]
+        rejected += len(lines)
+        kept, rounded = integers(refined), integers(plain)
+        for line in lines:
+            assert "on held-out calibration data" in line
+            own = [name for name in kept if name.startswith(line.split(":")[0])]
+            assert own
+            assert all(np.array_equal(kept[name], rounded[name]) for name in own)
+    assert rejected > 0
+
+
+def test_what_is_held_out() -> None:
+    """About a fourth of the sequences, whatever their order; of one sequence its last steps; of one step nothing can be."""
+    inputs = make_model(Shape("rnn", 2, 1), np.random.default_rng(0)).inputs
+
+    def parts(n: int, t: int) -> Any:
+        return split(make_batch(inputs, {"x": np.arange(1.0, n + 1)[:, None, None] * np.ones((1, t, 2))}))
+
+    for n in (2, 3, 10, 300):
+        held = parts(n, 4)
+        assert held.fitted.size + held.judged.size == n
+        assert held.seen == 0
+    of_classes = parts(300, 1).judged.features["x"][:, 0, 0].astype(int) % 10
+    assert np.bincount(of_classes, minlength=10).min() >= 5
+    one = parts(1, 9)
+    assert (one.fitted.steps, one.judged.steps, one.seen) == (6, 9, 6)
+    assert parts(1, 1) is None
+
+
 def test_off_is_as_before() -> None:
     shape = SHAPES["bilstm"]
     model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)
@@ -100,6 +150,8 @@ def test_off_is_as_before() -> None:
 def test_only_what_is_named_changes() -> None:
     shape = SHAPES["gru"]
     model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)
+    # few directions, and means other than 0, of which there is much to learn
+    data["x"] = 1.0 + data["x"][:, :, :2] @ np.random.default_rng(2).normal(size=(2, 6))
     plain, rounding, bias = (
         integers(quantize(model, data, Scheme(input="8", refine=r))) for r in ("none", "rounding", "bias")
     )

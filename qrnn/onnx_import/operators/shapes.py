@@ -9,6 +9,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, as_shape, is_shape
@@ -138,9 +139,12 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 
 @operator("Mul")
 def mul(node: Node, build: Builder) -> Value:
-    """Import Mul of constants and of sizes; features may only be multiplied by ones."""
+    """Import Mul of constants and of sizes; features may only be multiplied by ones, and integer sums by their scales."""
     a, b = node.input(0), node.input(1)
     if isinstance(a, Features) or isinstance(b, Features):
+        for pair in ((a, b), (b, a)):
+            if (scaled := scaled_sums(node, build, *pair)) is not None:
+                return scaled
         value: Features = a if isinstance(a, Features) else b
         factor = b if value is a else a
         ones = isinstance(factor, np.ndarray) and not is_shape(factor) and bool((factor == 1).all())

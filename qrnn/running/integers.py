@@ -1,0 +1,124 @@
+"""Users' arrays as the integers of a model's tensors, which is what exported C takes and gives, in the place of real numbers.
+
+A session that is asked for integers takes real = q · scale of what it is given, which the boundary turns into the same q, and gives the q
+that its real outputs stand for. Both are exact: with |q| < 2^31 the roundings of a product and of a quotient are far below half a unit. So
+everything between, on every backend, is as without integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qrnn.errors import DataError
+from qrnn.model.batch import as_array, check_mapping, on_cuda_device
+from qrnn.model.float_model import GraphInput
+from qrnn.model.parts import FloatArray
+from qrnn.model.quant_model import QuantModel
+from qrnn.running.state import RunResult
+
+_INT16 = 32767
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The format of a graph input: the unit and the largest magnitude of each of its elements, [F] or [1]; no unit where they have none."""
+
+    declared: GraphInput
+    unit: FloatArray | None
+    limit: FloatArray
+
+    def reals(self, value: Any) -> FloatArray:
+        """Return what integers [..., *shape] stand for; DataError for other types, shapes and values."""
+        where, shape = f"input {self.declared.name!r}", self.declared.shape
+        if self.unit is None:
+            raise DataError(
+                f"{where} starts states of different formats, which have no integers in common; call with integers=False"
+            )
+        q = as_array(where, value)
+        most = int(self.limit.max())
+        if q.dtype.kind not in "iu":
+            raise DataError(
+                f"{where}: {q.dtype}, expected integers within ±{most}; give the tensor's integers, or call with integers=False"
+            )
+        if q.ndim < len(shape) or q.shape[q.ndim - len(shape) :] != shape:
+            raise DataError(f"{where}: shape {list(q.shape)}, expected […, {', '.join(map(str, shape))}]")
+        unit, limit = (v if v.size == 1 else v.reshape(shape) for v in (self.unit, self.limit))
+        exact = q.astype(np.float64)
+        beyond = np.abs(exact) > limit
+        if beyond.any():
+            at = tuple(int(i) for i in np.argwhere(beyond)[0])
+            allowed = int(np.broadcast_to(limit, q.shape)[at])
+            raise DataError(f"{where}: {int(q[at])} at {list(at)}, expected integers within ±{allowed}")
+        result: FloatArray = exact * unit
+        return result
+
+
+class Integers:
+    """The formats of a model's graph inputs and outputs, by which their integers become real numbers and back."""
+
+    def __init__(self, model: QuantModel) -> None:
+        self._model = model
+        self._inputs = {i.name: _input(model, i) for i in model.inputs if i.kind in ("features", "state")}
+        cells = {cell for layer in model.layers for cell in layer.cells}
+        self._outputs: dict[str, tuple[FloatArray, Any]] = {}
+        for output in model.outputs:
+            unit = np.ones(output.features)
+            for tensor, indices, positions in output.parts:
+                fmt = model.tensors[tensor]
+                unit[positions] = np.broadcast_to(fmt.scales, fmt.features)[indices]
+            wide = any(tensor in cells for tensor, _, _ in output.parts)
+            self._outputs[output.name] = (unit.reshape(output.shape), np.int32 if wide else np.int16)
+
+    def reals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs with real numbers in the place of integers; tokens and lengths stay. DataError for what is not of the formats."""
+        check_mapping(inputs)
+        for name, value in inputs.items():
+            if on_cuda_device(value):
+                raise DataError(f"input {name!r}: lies on a CUDA device; integers=True takes arrays of the host")
+        return {name: self._inputs[name].reals(v) if name in self._inputs else v for name, v in inputs.items()}
+
+    def of_outputs(self, outputs: Mapping[str, FloatArray]) -> dict[str, npt.NDArray[Any]]:
+        """Return outputs as integers: int32 where they hold states of LSTM cells, and else int16; padded steps are zero."""
+        found = {}
+        for name, value in outputs.items():
+            unit, dtype = self._outputs[name]
+            found[name] = np.rint(value / unit).astype(dtype)
+        return found
+
+    def of_result(self, result: RunResult) -> RunResult:
+        """Return a result with its outputs as integers."""
+        return replace(result, outputs=self.of_outputs(result.outputs))
+
+    def zeros(self, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+        """Return arrays of zeros for the integers of one step of ``size`` streams: those of inputs, and those of outputs."""
+        inputs = {
+            i.name: np.zeros((size, *i.shape), np.int64 if i.kind == "tokens" else np.int16)
+            for i in self._model.inputs
+            if i.kind in ("features", "tokens")
+        }
+        outputs = {o.name: np.zeros((size, *o.shape), self._outputs[o.name][1]) for o in self._model.outputs}
+        return inputs, outputs
+
+
+def _input(model: QuantModel, given: GraphInput) -> _Input:
+    """Return the format of an input of features, or that of the layers' states which the elements of a state input start."""
+    if given.kind == "features":
+        fmt = model.tensors[given.name]
+        return _Input(given, fmt.scales, np.array([float(fmt.limit)]))
+    unit, limit = np.zeros(given.features), np.zeros(given.features)
+    for layer in model.layers_with_states:
+        for declared in layer.states():
+            for start in declared.starts:
+                if start.source != given.name or start.indices is None:
+                    continue
+                own, most = unit[start.indices], limit[start.indices]
+                if ((own != 0.0) & ((own != 2.0**-declared.frac) | (most != declared.limit))).any():
+                    return _Input(given, None, limit)
+                unit[start.indices], limit[start.indices] = 2.0**-declared.frac, declared.limit
+    unused = unit == 0.0
+    return _Input(given, np.where(unused, 1.0, unit), np.where(unused, float(_INT16), limit))
