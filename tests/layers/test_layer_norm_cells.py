@@ -54,6 +54,7 @@ def test_random_integers(cell: str, backend: str) -> None:
     assert moved > 20
 
 
+@pytest.mark.wide("cell")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cell", CELLS)
 def test_random_integers_in_c(cell: str, seed: int, tmp_path: Path) -> None:
