@@ -200,7 +200,7 @@ def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypa
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("simple", [False, pytest.param(True, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -217,7 +217,7 @@ def test_awkward_sizes(cell: CellKind, after: bool, bits: int, simple: bool) -> 
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, reverse: bool) -> None:
@@ -227,7 +227,7 @@ def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, re
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -256,7 +256,7 @@ def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -298,7 +298,7 @@ RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoi
 
 
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     "case",
     [
@@ -316,7 +316,7 @@ def test_gate_functions(case: Case) -> None:
     assert not SEEN["kernels"]
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("gates", ["pwl:8", "pwl:1024"])
 @pytest.mark.parametrize("isa", FUSED_ISAS)
 def test_steps_equal_the_whole_run(isa: str, gates: str) -> None:
@@ -362,7 +362,7 @@ def test_arrays_of_any_layout(isa: str) -> None:
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)

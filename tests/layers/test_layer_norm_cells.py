@@ -76,6 +76,7 @@ def test_no_kernel_takes_such_a_layer(name: str) -> None:
         replace(layer, directions=(replace(d, norms=None), *layer.directions[1:]))
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_can_stand_alone(name: str) -> None:
     model, quantized = models(name)

@@ -159,6 +159,7 @@ PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_kernels(name: str, tmp_path: Path) -> None:
     kernel, arguments = PLAIN[name]

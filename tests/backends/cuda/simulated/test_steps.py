@@ -63,7 +63,7 @@ def case_of(shape: Shape, lengths: tuple[int, ...], activations: int = 8) -> Cas
     )
 
 
-@pytest.mark.wide
+@pytest.mark.wide("cell", "name")
 @pytest.mark.parametrize(("name", "activations"), KINDS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_kinds(cell: str, name: str, activations: int) -> None:
