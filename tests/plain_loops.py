@@ -2,8 +2,9 @@
 
 Fused steps are a kernel for each cell, width of weights and form of gates, each of which takes about 4 s to compile. The plain loops are one
 kernel for all of them, with the same bits. So the default run sets ``QRNN_CPU_ISA`` to the plain loops, except for tests in tests/backends and
-tests with the mark ``fused``. Tests with the marks ``matrix`` and ``long`` are computed by the best instruction set. With the option
-``--fused``, and where the variable has a value already, all tests leave it as it is.
+tests with the mark ``fused``. A test that uses the fixture ``loops`` takes them wherever it is. Tests with the marks ``matrix`` and ``long``
+are computed by the best instruction set. With the option ``--fused``, and where the variable has a value already, all tests leave it as it
+is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from qrnn.backends.cpu.isa import PLAIN
 
 VARIABLE = "QRNN_CPU_ISA"
 BACKENDS = Path(__file__).parent / "backends"
-OTHER_MARKS = ("fused", "matrix", "long")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -32,9 +32,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 def takes_plain_loops(item: pytest.Item) -> bool:
     """Return whether a test is computed by plain loops."""
-    if item.config.getoption("fused") or BACKENDS in item.path.parents:
+    if item.config.getoption("fused") or any(item.get_closest_marker(name) for name in ("matrix", "long")):
         return False
-    return not any(item.get_closest_marker(name) for name in OTHER_MARKS)
+    if "loops" in getattr(item, "fixturenames", ()):
+        return True
+    return BACKENDS not in item.path.parents and item.get_closest_marker("fused") is None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -169,6 +169,7 @@ def test_every_runtime_gives_the_oracles_answer(number: int, cell: Any, streamin
         assert bench_rows.verified(runner, given, 20.0) < 60.0, "it is quantized"
 
 
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("peers", [(), ("onnxruntime",)])
 def test_a_run(peers: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")

@@ -433,6 +433,7 @@ main()
 """
 
 
+@pytest.mark.matrix
 def test_a_dry_run() -> None:
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (pip install -e '.[dev]')")
     path = os.pathsep.join((str(TOOLS.parent), str(TOOLS)))

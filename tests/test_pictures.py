@@ -99,7 +99,7 @@ def comparison(model: str, layers: list[str], outputs: list[str], steps: int = 5
     return replace(some_report(), model=model, layers=parts, outputs={name: error(99, steps) for name in outputs})
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize(
     ("layers", "steps"), [(0, 1), (0, 2), (1, 1), (1, 10_000), (4, 50), (5, 2), (40, 1), (40, 300)]
 )
@@ -176,7 +176,9 @@ def records(count: int, name: Callable[[int], str]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("count", [1, 8, 40])
+@pytest.mark.parametrize(
+    "count", [pytest.param(1, marks=pytest.mark.matrix), 8, pytest.param(40, marks=pytest.mark.matrix)]
+)
 def test_sweep(count: int, drawn: list[Drawn]) -> None:
     made = records(count, "pwl:{}".format)
     costs = ("flash", "ram", "instructions", "latency")

@@ -84,6 +84,7 @@ def check_any_pool(backend: str, case: Case, seed: int) -> None:
         check_pool(Session(model, backend), seed, ticks=4, most=5)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", BACKENDS)
 @fewest
 @given(case=cases(forward=True, usual=True), seed=st.integers(0, 1 << 16))
@@ -129,6 +130,7 @@ def test_four_bit_weights(cell: Any, after: bool, outgrown: bool, isa: str) -> N
             check_pool(session, hidden, ticks=5, most=1 if capacity == 1 else 6, capacity=capacity)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("shape", [
     Shape("lstm", 3, 6, peephole=0.3), Shape("rnn", 3, 6, projection=4), Shape("lstm", 3, 6, forget="coupled"),
     Shape("gru", 3, 6, activations={"candidate": Activation("elu")}, weight=0.1),
@@ -137,6 +139,7 @@ def test_pools_of_cells_that_are_not_fused(shape: Shape) -> None:
     check_pool(Session(Case(shape, lengths=(5, 5)).quantized(), "cpu"), 0, ticks=8, most=6)
 
 
+@pytest.mark.usefixtures("loops")
 def test_pools_share_their_rows_out_over_threads() -> None:
     session = Session(LSTM.quantized(), "cpu", 3, tuning=Tuning(stream_task_macs=1, cores=3))
     check_pool(session, 1, ticks=10, most=30)

@@ -19,8 +19,6 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.state import RunResult
 
-pytestmark = pytest.mark.fused
-
 BOTH = Case(Shape("lstm", 3, 19, (False, True), layers=2), sequences=3, steps=7, lengths=(7, 7, 7))
 
 
@@ -54,6 +52,7 @@ def check_any_runs(case: Case, seed: int, kind: Any) -> None:
         check_runs(model, Session(model, "cpu", 1), seed, kind)
 
 
+@pytest.mark.usefixtures("loops")
 @fewest
 @given(case=cases(usual=True), seed=st.integers(0, 1 << 16), kind=st.sampled_from([np.float32, np.float64]))
 def test_usual_models(case: Case, seed: int, kind: Any) -> None:
@@ -67,13 +66,16 @@ def test_any_model(case: Case, seed: int, kind: Any) -> None:
     check_any_runs(case, seed, kind)
 
 
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.matrix), 2])
+@pytest.mark.matrix
+@pytest.mark.parametrize("threads", [1, 2])
 def test_four_bit_weights_that_outgrow_the_cache(threads: int) -> None:
     shape = Shape("lstm", 40, 70, (False, True))
     model = Case(shape, lengths=(5, 5), scheme=Scheme(input="8", weights=4)).quantized()
     check_runs(model, Session(model, "cpu", threads, tuning=eager(threads, cache_bytes=0)), 0, np.float32)
 
 
+@pytest.mark.fused
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_teams_within(cell: Any) -> None:
     """What several threads share is begun between the compiled calls."""
@@ -83,12 +85,14 @@ def test_teams_within(cell: Any) -> None:
     assert isinstance(session.engine.sequences(1, 5, np.float32), ModelRows)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("directions", [pytest.param((False,), marks=pytest.mark.matrix), (False, True)])
 def test_sequences_shared_out_over_threads(directions: tuple[bool, ...]) -> None:
     model = Case(Shape("gru", 5, 20, directions, layers=2, head=4), lengths=(5, 5)).quantized()
-    check_runs(model, Session(model, "cpu", 3, tuning=eager(3)), 0, np.float32)
+    check_runs(model, Session(model, "cpu", 3, tuning=eager(3, thread_teams=False)), 0, np.float32)
 
 
+@pytest.mark.usefixtures("loops")
 def test_arrays_of_any_layout() -> None:
     session, x = Session(BOTH.quantized(), "cpu", 1), BOTH.data()["x"]
     want = [session.run({"x": x}) for _ in range(2)][-1]
@@ -102,6 +106,7 @@ def test_arrays_of_any_layout() -> None:
         assert_same(session.run({"x": other}), want)
 
 
+@pytest.mark.usefixtures("loops")
 def test_the_buffers_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(BOTH.quantized(), "cpu", 1)
     x = BOTH.data()["x"]
@@ -153,6 +158,7 @@ def test_large_runs_take_the_general_way() -> None:
     assert session.engine.sequences(64, 20000, np.float32) is None
 
 
+@pytest.mark.usefixtures("loops")
 def test_outputs_that_are_called_as_inputs_are() -> None:
     """A written network may call its output x too; each is read and written at its own place."""
     model = make_model(Shape("gru", 3, 4), np.random.default_rng(0))

@@ -247,6 +247,7 @@ def test_emulated_steps_equal_the_reference(
         check(executables, model, x, h, c)
 
 
+@pytest.mark.matrix
 @emulated
 def test_emulated_steps_of_cells_of_every_kind(executables: Executables) -> None:
     """Gate functions without bounds, peepholes, forget gates that are not gates of their own."""

@@ -47,20 +47,21 @@ def _case(cell: str, after: bool, hidden: int, sequences: int = 1, steps: int = 
 
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.shard_by("isa", "cell", "after")
+@pytest.mark.wide("isa", "hidden")
 @pytest.mark.parametrize("hidden", [pytest.param(size, marks=pytest.mark.matrix) for size in (1, 2, 16)] + [7, 40])
 @isas_and_cells
-def test_a_team_equals_the_reference(isa: str, cell: str, after: bool, hidden: int) -> None:
+@pytest.mark.parametrize("threads", [2, pytest.param(3, marks=pytest.mark.matrix)])
+def test_a_team_equals_the_reference(isa: str, cell: str, after: bool, hidden: int, threads: int) -> None:
     """Odd sizes, fewer units than threads, more steps than a block of input products; traced runs use the plain kernels."""
     case = _case(cell, after, hidden, activations=16 if hidden == 7 else 8)
     model = case.quantized()
     batch = case.batch(model)
     traced = hidden == 7
     want, _ = integers(Session(model, "reference"), batch, traced=traced)
-    for threads in (2, 3):
-        before = team.team_workers()
-        session = Session(model, "cpu", threads, isa, tuning=eager(3))
-        assert_equal(want, integers(session, batch, traced=traced)[0])
-        assert team.team_workers() - before == 2 * threads, "a direction was not shared"
+    before = team.team_workers()
+    session = Session(model, "cpu", threads, isa, tuning=eager(3))
+    assert_equal(want, integers(session, batch, traced=traced)[0])
+    assert team.team_workers() - before == 2 * threads, "a direction was not shared"
 
 
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
@@ -107,6 +108,7 @@ def test_one_switch_turns_teams_off(isa: str | None) -> None:
     assert (team_loops.__name__ in {k.kernel.module for k in wanted_by(on)}) == team.SUPPORTED  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_the_pool_equals_the_reference(cell: str, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_pool", None)
@@ -130,6 +132,7 @@ def check_threads(case: Case) -> None:
         assert_equal(*(integers(session, batch, traced=traced)[0] for session in sessions))
 
 
+@pytest.mark.usefixtures("loops")
 @fewest
 @given(case=cases(most_hidden=12, usual=True))
 def test_one_thread_equals_two(case: Case) -> None:

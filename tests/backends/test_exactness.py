@@ -161,6 +161,7 @@ def check_ragged(backend: str, case: Case) -> None:
             np.testing.assert_array_equal(whole, value, err_msg=f"{name} of sequence {n}")
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", OTHERS)
 @fewest
 @given(case=cases(most_hidden=12, usual=True))
@@ -203,6 +204,7 @@ def check_chunks(backend: str, case: Case, data: st.DataObject) -> None:
     assert_same_state(state, whole.state)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", OTHERS)
 @fewest
 @given(case=cases(forward=True, most_hidden=12, usual=True), data=st.data())

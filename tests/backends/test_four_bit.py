@@ -28,13 +28,16 @@ OUTGROWN = {"cache_bytes": 0}
 
 @pytest.mark.shard_by("cell", "after")
 @pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.parametrize("simple", [False, pytest.param(True, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
+def test_awkward_sizes(cell: CellKind, after: bool, limit: int, simple: bool) -> None:
     """Few steps and many, in two orders of sizes, the second of simple layers; three sequences go as a group."""
-    for seed, (hidden, inputs) in enumerate([*zip(SIZES, SIZES[::-1], strict=True), *zip(SIZES, SIZES, strict=True)]):
+    for seed, (hidden, inputs) in enumerate(
+        zip(SIZES, SIZES if simple else SIZES[::-1], strict=True), simple * len(SIZES)
+    ):
         rng = np.random.default_rng(seed)
-        how = (bool(seed % 2),), seed >= len(SIZES)
+        how = (bool(seed % 2),), simple
         shape = FusableShape(cell, after, hidden, inputs, limit, limit, *how, weights=4)
         model = fusable_model(rng, shape)
         for lengths in ((2,), (5, 0), (FEW_STEPS + 1,), (2, 0, 3)) if hidden < 64 else ((2,), (FEW_STEPS,)):
@@ -43,16 +46,17 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int) -> None:
 
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
+@pytest.mark.parametrize("limit", [pytest.param(127, marks=pytest.mark.matrix), 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_teams(cell: CellKind, after: bool) -> None:
-    for hidden, limit, steps in itertools.product((17, 70), (127, 32767), (3, FEW_STEPS + 3)):
+def test_teams(cell: CellKind, after: bool, limit: int) -> None:
+    for hidden, steps in itertools.product((17, 70), (3, FEW_STEPS + 3)):
         rng = np.random.default_rng(hidden)
         how = (False, True), limit == 127
         model = fusable_model(rng, FusableShape(cell, after, hidden, 40, limit, limit, *how, weights=4))
         check_raw(model, rng, (steps,), threads=2, **OUTGROWN)
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.matrix
 @pytest.mark.parametrize("isa", [i for i in ISAS if i.name in FUSED_ISAS], ids=lambda i: i.name)
 def test_groups_by_four_bits(isa: Any) -> None:
     """Which `FusedVariants` does not choose, but `FusedRun` can."""

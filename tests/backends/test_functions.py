@@ -79,6 +79,7 @@ def test_every_kind_of_the_contract_has_its_columns() -> None:
         assert all(functions.FIRST_COLUMN <= column < g.PARAMS for column in columns)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_functions_of_integers(kind: int, lanes: int) -> None:

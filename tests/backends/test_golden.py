@@ -83,6 +83,7 @@ def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("kind", TOOL.CASE_KINDS)
 def test_backends_reproduce_the_vectors(document: dict[str, Any], kind: str, backend: str) -> None:

@@ -190,7 +190,8 @@ def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypa
         pytest.skip("done by the tests below")
     monkeypatch.setitem(globals(), "some_isas", lambda *_: (isa,))
     for limit, bits, flag in ((127, 8, False), (32767, 16, True)):
-        test_awkward_sizes(cell, after, bits)
+        for simple in (False, True):
+            test_awkward_sizes(cell, after, bits, simple)
         test_lengths_around_the_steps_computed_ahead(cell, after, flag)
         test_groups_of_sequences(cell, after, flag, limit)
         test_everything_at_its_ends(cell, after, limit, 1)
@@ -199,21 +200,24 @@ def test_all_isas_for_every_cell(cell: CellKind, after: bool, isa: str, monkeypa
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
+@pytest.mark.parametrize("simple", [False, pytest.param(True, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
-def test_awkward_sizes(cell: CellKind, after: bool, bits: int) -> None:
+def test_awkward_sizes(cell: CellKind, after: bool, bits: int, simple: bool) -> None:
     """Every hidden and every input size, in pairs of two orders, the second of simple layers."""
     limit = 127 if bits == 8 else 32767
-    for seed, (hidden, inputs) in enumerate([*zip(SIZES, SIZES[::-1], strict=True), *zip(SIZES, SIZES, strict=True)]):
+    for seed, (hidden, inputs) in enumerate(
+        zip(SIZES, SIZES if simple else SIZES[::-1], strict=True), simple * len(SIZES)
+    ):
         rng = np.random.default_rng(seed)
         both = (False, True) if hidden < 64 else (bool(seed % 2),)
-        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, both, seed >= len(SIZES)))
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, both, simple))
         check_raw(model, rng, (2, 0, 3) if hidden < 64 else (2,))
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, reverse: bool) -> None:
@@ -223,7 +227,7 @@ def test_lengths_around_the_steps_computed_ahead(cell: CellKind, after: bool, re
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -252,7 +256,7 @@ def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -294,7 +298,7 @@ RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoi
 
 
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     "case",
     [
@@ -312,7 +316,7 @@ def test_gate_functions(case: Case) -> None:
     assert not SEEN["kernels"]
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("gates", ["pwl:8", "pwl:1024"])
 @pytest.mark.parametrize("isa", FUSED_ISAS)
 def test_steps_equal_the_whole_run(isa: str, gates: str) -> None:
@@ -358,7 +362,7 @@ def test_arrays_of_any_layout(isa: str) -> None:
 
 
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False)
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)

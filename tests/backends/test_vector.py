@@ -131,6 +131,7 @@ def check(name: str, lanes: int, rows: list[tuple[int, ...]]) -> None:
     assert max(want) <= high
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("name", SPECS)
 def test_edges(name: str, lanes: int) -> None:
@@ -150,6 +151,7 @@ def test_edges(name: str, lanes: int) -> None:
     check(name, lanes, rows[:12000] or [(v,) for v in known[0]])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", SPECS)
 @few
 @given(data=st.data())

@@ -75,7 +75,8 @@ def calls(session: Session, name: str) -> None:
 
 
 # An empty cache makes every case compile for about 15 s.
-@pytest.mark.parametrize("name", ["gru", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("lstm", "plain"))])
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", SHAPES)
 def test_nothing_is_compiled_after_it(name: str, new_process: Path) -> None:
     session = Session(small(name), threads=2)
     session.warm_up()

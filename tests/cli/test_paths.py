@@ -80,7 +80,7 @@ WRITERS: dict[str, Arguments] = {
     "compare plot": ["compare", ONNX, MODEL, "--data", DATA, "--plot", None],
     "bench json": ["bench", MODEL, "--seconds", "0.001", "--json", None],
     "gates plot": ["gates", "--gates", "step", "--plot", None],
-    "tune output": ["tune", ONNX, *MEASURED, "--min-sqnr", "10", "-o", None],
+    "tune output": ["tune", ONNX, *MEASURED, "--min-sqnr", "10", "--most", "3", "-o", None],
 }
 FOLDER_WRITERS: dict[str, Arguments] = {
     "export output": ["export", MODEL, "-o", None],

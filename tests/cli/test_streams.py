@@ -42,6 +42,7 @@ def one_line(done: subprocess.CompletedProcess[bytes], says: str) -> None:
     assert says in lines[0]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_full(good_files: Path, tmp_path: Path, command: str, unbuffered: str) -> None:
@@ -90,6 +91,7 @@ def test_stdout_is_not_read(good_files: Path, command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["inspect", "inspect json", "run", "help"])
 @pytest.mark.parametrize(
     "environment",
@@ -128,6 +130,7 @@ def test_interrupt_of_many_processes(good_files: Path, tmp_path: Path) -> None:
 # --- outputs on stdout -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
 def test_outputs_on_stdout(good_files: Path, name: str) -> None:
     """The file and nothing else: what people read goes to stderr."""
@@ -214,7 +217,7 @@ def test_faults_of_qrnn_keep_their_traceback(cli: Cli, monkeypatch: pytest.Monke
         cli("targets", "generic")
 
 
-def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such names pass from ONNX to C and the report, through everything that names are written to."""
     name = os.fsdecode(b"m\xff")
     for file in ("gru.onnx", "x.npz"):
@@ -222,6 +225,7 @@ def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path) -> None:
     onnx, data, model = f"{name}.onnx", f"{name}x.npz"[:2] + ".npz", f"{name}.qrnn"
     (tmp_path / data).write_bytes((good_files / "x.npz").read_bytes())
     sweep = ["--limit", "1", "--jobs", "1", "--no-latency", "--target", "generic", "-o", f"{name}sweep"]
+    monkeypatch.chdir(tmp_path)
     for arguments in (
         ["convert", onnx, "--calibration", data, "-o", model],
         ["inspect", model],
@@ -232,5 +236,5 @@ def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path) -> None:
         ["verify", f"{name}c"],
         ["sweep", onnx, "--calibration", data, "--data", data, *sweep],
     ):
-        done = run(tmp_path, arguments, stdout=subprocess.PIPE)
-        assert (done.returncode, done.stderr) == (0, b""), arguments
+        done = cli(*arguments)
+        assert (done.status, done.err) == (0, ""), arguments

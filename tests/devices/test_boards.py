@@ -127,6 +127,7 @@ def test_instructions_while_the_stack_is_painted(ask: Ask, turns: int) -> None:
     assert number(ask("p", turns)) == 2 * turns
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("probe", [(name, "gnu") for name in BARE], indirect=True, ids=name_of)
 def test_a_hundred_million_instructions(ask: Ask) -> None:
     assert number(ask("c", 50_000_000)) == 100_000_000

@@ -265,7 +265,7 @@ def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool
     call.restype = ctypes.c_int64
     names = list(inspect.signature(function.function).parameters)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=60)
     @given(arguments(function))
     def check(values: dict[str, Any]) -> None:
         given = []

@@ -110,7 +110,7 @@ def test_two_models_in_one_program(cc: str, tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("which", ["lstm", "shared", "embedded"])
+@pytest.mark.parametrize("which", ["lstm", pytest.param("shared", marks=pytest.mark.matrix), "embedded"])
 def test_outputs_may_be_null(which: str, tmp_path: Path) -> None:
     """The others and the state are the same, whatever is left out."""
     model = kind(which)

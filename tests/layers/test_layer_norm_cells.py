@@ -54,6 +54,7 @@ def test_random_integers(cell: str, backend: str) -> None:
     assert moved > 20
 
 
+@pytest.mark.wide("cell")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cell", CELLS)
 def test_random_integers_in_c(cell: str, seed: int, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_no_kernel_takes_such_a_layer(name: str) -> None:
         replace(layer, directions=(replace(d, norms=None), *layer.directions[1:]))
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_can_stand_alone(name: str) -> None:
     model, quantized = models(name)

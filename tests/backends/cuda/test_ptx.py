@@ -96,7 +96,7 @@ def label(kind: StepKind) -> str:
     return f"{NAMES[kind.capability]}-{kind.cell}-{kind.operand_bytes}-{product}-{kind.barrier}"
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("kind", KINDS, ids=label)
 def test_steps(kind: StepKind, tmp_path: Path) -> None:
     ptx = ptx_of(steps.step_kernel(kind), STEPS, kind.capability)
@@ -132,6 +132,7 @@ def check_links(capability: Capability, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
 @pytest.mark.parametrize(("planes", "dense"), [(1, False), (2, True)])
 def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Path) -> None:
@@ -158,6 +159,7 @@ PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_kernels(name: str, tmp_path: Path) -> None:
     kernel, arguments = PLAIN[name]

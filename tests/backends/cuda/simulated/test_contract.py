@@ -57,7 +57,7 @@ def test_golden_vectors_of_normalizations(name: str) -> None:
     np.testing.assert_array_equal(out.copy_to_host(), table[:, -1])
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("case", CORNERS, ids=lambda c: f"{c.shape.cell}-{c.head}")
 def test_corners(case: Case) -> None:
     """With traces. Small: a simulated step takes long."""

@@ -304,6 +304,7 @@ def leaky_step(contract: Any) -> Any:
     return step
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("directions", [(False,), (True,), (False, True)])
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_cell_that_has_no_kernel(directions: tuple[bool, ...], traced: bool) -> None:
@@ -397,6 +398,7 @@ def test_no_kernel_takes_a_normalized_layer(cell: str) -> None:
 HEADS = ("dense", "softmax", "tanh")
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("head", HEADS)
 def test_kinds_with_kernels_have_the_bits_of_their_definition(head: Any) -> None:
     """Every kind by rows that has a kernel, by the definition in its place: the same tensors."""
