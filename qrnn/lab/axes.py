@@ -20,7 +20,7 @@ DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
     "activations": (8, 16),
     "gates": ("pwl:128", "pwl:64", "pwl:16", "hard", "step"),
-    "calibrator": ("minmax", "percentile"),
+    "calibrator": ("robust", "percentile"),
     "refine": ("none", "all"),
 }
 """Values by axis, for 80 configurations; other fields are the target's. States have power-of-two formats by calibration, so are no axis."""
@@ -28,8 +28,8 @@ DEFAULT_GRID: Mapping[str, tuple[Any, ...]] = {
 TUNED: Mapping[str, tuple[Any, ...]] = {
     "weights": (8, 4),
     "activations": (8, 16),
-    "calibrator": ("minmax", "percentile", "mse"),
-    "input": ("auto", "8", "8-per-feature", "16"),
+    "calibrator": ("robust", "percentile", "mse"),
+    "input": ("auto", "8", "8-per-feature", "16", "16-per-feature"),
     "refine": ("none", "all"),
 }
 """Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
