@@ -82,6 +82,15 @@ class QuantGraph:
         rules = set(self.length_rules.values())
         return len(rules) <= 1 and all(layer.step_for_step for layer in self.layers)
 
+    @cached_property
+    def counted(self) -> frozenset[str]:
+        """Return the tensors over time whose steps are counted as they come out: a layer before them skips, merges or delays steps."""
+        found = set[str]()
+        for layer in self.layers:
+            if not layer.step_for_step or found.intersection(layer.inputs):
+                found.update(name for name in layer.outputs if self.tensors[name].has_time)
+        return frozenset(found)
+
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return every matrix of every layer."""
