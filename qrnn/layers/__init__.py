@@ -24,6 +24,7 @@ from qrnn.layers.feedforward import (
     embedding,
     last_step,
     layer_norm,
+    max_pool,
     rms_norm,
     softmax,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "layer_norm_gru",
     "layer_norm_lstm",
     "lstm",
+    "max_pool",
     "min_gru",
     "model",
     "normalization",

@@ -11,9 +11,9 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import GraphInput
 from qrnn.model.kinds.concat import Concat
-from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
+from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.node import Node
@@ -93,7 +93,7 @@ class Builder:
     """The tensors of state inputs by name."""
     _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
-    _dense: dict[str, Dense] = field(default_factory=dict)
+    _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.book = TensorBook(self.budget)
@@ -106,14 +106,14 @@ class Builder:
             self.states[unique] = tensor
         return tensor
 
-    def add_dense(self, layer: Dense) -> None:
-        """Append a Dense layer, and remember it by its output."""
+    def add_matrix(self, layer: MatrixLayer) -> None:
+        """Append a layer with one matrix of weights, and remember it by its output."""
         self.layers.append(layer)
-        self._dense[layer.output] = layer
+        self._matrices[layer.output] = layer
 
-    def dense_that_writes(self, tensor: Tensor) -> Dense | None:
-        """Return the Dense layer whose output a tensor is, or None."""
-        return self._dense.get(tensor.name)
+    def matrix_that_writes(self, tensor: Tensor) -> MatrixLayer | None:
+        """Return the layer of one matrix whose output a tensor is, or None."""
+        return self._matrices.get(tensor.name)
 
     def result(
         self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer", part: str = ""

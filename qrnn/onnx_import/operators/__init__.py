@@ -1,5 +1,27 @@
 """The handlers of ONNX operators, one function each; importing a module registers its functions. A new operator is a new function here."""
 
-from qrnn.onnx_import.operators import dense, normalization, pointwise, recurrent, reshape, select, shapes, structural
+from qrnn.onnx_import.operators import (
+    convolution,
+    dense,
+    normalization,
+    pointwise,
+    pooling,
+    recurrent,
+    reshape,
+    select,
+    shapes,
+    structural,
+)
 
-__all__ = ["dense", "normalization", "pointwise", "recurrent", "reshape", "select", "shapes", "structural"]
+__all__ = [
+    "convolution",
+    "dense",
+    "normalization",
+    "pointwise",
+    "pooling",
+    "recurrent",
+    "reshape",
+    "select",
+    "shapes",
+    "structural",
+]

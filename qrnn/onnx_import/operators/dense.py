@@ -37,7 +37,7 @@ def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias
     tensor, indices = build.operand(node, value)
     full = build.spread_columns(node, weight, tensor, indices)
     output = build.result(node, weight.shape[0], tensor.has_time)
-    build.add_dense(Dense(node.name, tensor.name, output.name, full, bias))
+    build.add_matrix(Dense(node.name, tensor.name, output.name, full, bias))
     return Features(output.ids.reshape((*value.ids.shape[:-1], weight.shape[0])), value.axes)
 
 
@@ -119,8 +119,8 @@ def add(node: Node, build: Builder) -> Value:
     node.reserve(value.ids.size)
     offset = np.broadcast_to(constant, value.ids.shape).reshape(-1)
     tensor, indices = build.operand(node, value)
-    before = build.dense_that_writes(tensor)
-    if before is not None:
+    before = build.matrix_that_writes(tensor)
+    if isinstance(before, Dense):
         node.reserve(indices.size * before.weight.shape[1])
         source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
         name = before.name if indices.size == tensor.features else node.name
@@ -130,7 +130,7 @@ def add(node: Node, build: Builder) -> Value:
         weight[np.arange(indices.size), indices] = 1.0
         source, bias, name = tensor.name, offset.copy(), node.name
     output = build.result(node, indices.size, tensor.has_time)
-    build.add_dense(Dense(name, source, output.name, weight, bias))
+    build.add_matrix(Dense(name, source, output.name, weight, bias))
     return Features(output.ids.reshape(value.ids.shape), value.axes)
 
 
