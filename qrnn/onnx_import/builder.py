@@ -17,12 +17,13 @@ from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind
+from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
     "c_n": "reads the final cell state '{name}', which may only be a graph output",
     "constant": "reads constants expanded to the batch ('{name}'), which may only be an initial state",
+    "padded": "reads zeros that are padded to a tensor ('{name}'), which only Conv may read, with batch and channels as they were padded",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
 }
@@ -91,6 +92,8 @@ class Builder:
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
     states: dict[str, Tensor] = field(default_factory=dict)
     """The tensors of state inputs by name."""
+    _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
+    """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
     _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
@@ -133,6 +136,29 @@ class Builder:
         flat = values.reshape(-1)
         tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
         return Features(tensor.ids.reshape(values.shape), axes)
+
+    def padded(self, node: Node, padding: Padding) -> Features:
+        """Return the features of a padded value, which only `padding_of` looks behind."""
+        value = padding.value
+        sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, padding.edges, strict=True)]
+        shape = [1 if axis is not None else size for size, axis in zip(sizes, value.axes, strict=True)]
+        has_time = any(part.tensor.has_time for part in self.book.parts(value.ids.reshape(-1)))
+        tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, "padded")
+        features = Features(tensor.ids.reshape(shape), value.axes)
+        self._paddings[tensor.start] = features, padding
+        return features
+
+    def padding_of(self, value: Features) -> Padding:
+        """Return what ``value`` is padded of, and how; where it is not padded, or was rearranged since, itself without padding."""
+        features, padding = self._paddings.get(int(value.ids.reshape(-1)[0]) if value.ids.size else -1, (None, None))
+        if (
+            features is not None
+            and padding is not None
+            and features.axes == value.axes
+            and np.array_equal(features.ids, value.ids)
+        ):
+            return padding
+        return Padding(value, ((0, 0),) * value.ids.ndim)
 
     def computable(self, node: Node, ids: IndexArray) -> IndexArray:
         """Return ``ids`` as a layer may read them; refuse states, tokens and mixtures of tensors with and without time.

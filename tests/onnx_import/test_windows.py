@@ -150,6 +150,30 @@ def test_max_pool_over_bands(bands: int, attributes: dict[str, Any]) -> None:
     agree(graph, {"x": data(3, 7, 6)})
 
 
+def padded(g: Graph, x: str, pads: list[int], **attributes: Any) -> Any:
+    return g.node("Pad", [x, g.const(np.array(pads))], name="pad", **attributes)
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 2, 0, 0, 0], [0, 0, 1, 0, 0, 1]])
+def test_zeros_padded_before_a_convolution_are_its_padding(pads: list[int]) -> None:
+    graph = over_time(lambda g, x: str(conv(g, padded(g, x, pads), [3, 4, 3])), 3)
+    assert len(agree(graph, {"x": data(3, 7, 4)}).layers) == 2
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_bands_are_padded(mode: str) -> None:
+    def build(g: Graph, x: str) -> str:
+        y = padded(g, x, [0, 0, 0, 1, 0, 0, 0, 1], mode=mode)
+        return str(conv(g, y, [2, 1, 2, 3], pads=[1, 0, 0, 0]))
+
+    agree(over_bands(build, 2, 6), {"x": data(3, 7, 6)})
+
+
+def test_bands_are_dropped() -> None:
+    build = lambda g, x: str(conv(g, padded(g, x, [0, 0, 0, -1, 0, 0, 0, -2]), [2, 1, 2, 1]))  # noqa: E731
+    agree(over_bands(build, 2, 3), {"x": data(3, 7, 6)})
+
+
 def test_batch_normalization_behind_a_dense_layer() -> None:
     def build(g: Graph, x: str) -> str:
         y = g.node("MatMul", [g.node("Transpose", [x], perm=[0, 2, 1]), g.random(4, 3)])
@@ -173,6 +197,15 @@ def test_batch_normalization_behind_a_dense_layer() -> None:
         (lambda g, x: conv(g, x, [3, 4, 3], kernel_shape=[2]), ModelFileError, "kernel_shape=[2], but W has the kernel [3]"),
         (lambda g, x: g.node("Conv", [x, g.random(3, 4, 3), g.random(2)], name="conv"), ModelFileError, "has shape [2], expected [3]"),
         (lambda g, x: g.node("Conv", [x, x], name="conv"), UnsupportedError, "weights as graph inputs are not supported"),
+        (lambda g, x: g.node("Relu", [padded(g, x, [0, 0, 1, 0, 0, 1])]), UnsupportedError, "reads zeros that are padded"),
+        (lambda g, x: g.node("MaxPool", [padded(g, x, [0, 0, 1, 0, 0, 1])], kernel_shape=[2]), UnsupportedError, "to the input of a pool"),
+        (lambda g, x: conv(g, padded(g, x, [0, 1, 0, 0, 0, 0]), [3, 5, 1]), UnsupportedError, "to batch or channels"),
+        (lambda g, x: conv(g, padded(g, x, [0, 0, 3, 0, 0, 0]), [3, 4, 3]), UnsupportedError, "pads axis 2 by 3 and 0"),
+        (lambda g, x: conv(g, padded(g, x, [0, 0, -1, 0, 0, 0]), [3, 4, 3]), UnsupportedError, "along batch or time"),
+        (lambda g, x: conv(g, padded(g, x, [0, 0, 1, 0, 0, 0], mode="edge"), [3, 4, 3]), UnsupportedError, "mode=edge over batch or time"),
+        (lambda g, x: conv(g, g.node("Pad", [x, g.const(np.array([0, 0, 1, 0, 0, 0])), g.const(np.float32(1))]), [3, 4, 3]),
+         UnsupportedError, "pads with 1.0; only zeros"),
+        (lambda g, x: padded(g, x, [0, 0, 1]), ModelFileError, "pads lists 3 numbers"),
         (lambda g, x: norm(g, x, 4), UnsupportedError, "follows no layer of weights"),
         (lambda g, x: norm(g, conv(g, x, [3, 4, 3]), 3, training_mode=1), UnsupportedError, "training_mode=1"),
         (lambda g, x: norm(g, conv(g, x, [3, 4, 3]), 4), ModelFileError, "has shape [4], expected one value per channel, [3]"),

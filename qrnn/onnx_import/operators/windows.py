@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,9 @@ class Geometry(NamedTuple):
 
 def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     """Return the windows of a node over its first input; ``kernel`` holds the taps of each axis behind the channels."""
-    value = node.features(0, "its input")
+    given = node.features(0, "its input")
+    padding = build.padding_of(given)
+    value = padding.value
     if value.ids.ndim != len(kernel) + 2 or not kernel:
         raise node.damaged(
             f"its kernel {list(kernel)} has {len(kernel)} axes, its input {value.describe()} has {value.ids.ndim - 2} behind the channels"
@@ -66,8 +69,12 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
+    if any(map(any, padding.edges[:2])) or (node.op != "Conv" and any(map(any, padding.edges))):
+        raise node.refuse(
+            "reads zeros that are padded to batch or channels, or to the input of a pool; only Conv reads padded zeros"
+        )
     sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
-    windows = dict(enumerate(windows_of(node, kernel, sizes), 2))
+    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:]), 2))
     time = next((axis for axis in windows if value.axes[axis] is TIME), None)
     inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
     if len(inner) > 1:
@@ -83,8 +90,11 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     return found
 
 
-def windows_of(node: Node, kernel: tuple[int, ...], sizes: list[int | None]) -> list[Window]:
-    """Return the window of each axis behind the channels, whose ``sizes`` are None for time."""
+def windows_of(
+    node: Node, kernel: tuple[int, ...], sizes: list[int | None], edges: Sequence[tuple[int, int]] | None = None
+) -> list[Window]:
+    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already."""
+    edges = edges or [(0, 0)] * len(kernel)
     count = len(kernel)
     strides, dilations = _listed(node, "strides", count, [1] * count), _listed(node, "dilations", count, [1] * count)
     pads = _listed(node, "pads", 2 * count, [0] * 2 * count)
@@ -93,7 +103,10 @@ def windows_of(node: Node, kernel: tuple[int, ...], sizes: list[int | None]) -> 
         raise node.damaged(f"auto_pad={auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     ceil = bool(node.take("ceil_mode", 0))
     windows = []
-    for k, (taps, stride, dilation, size) in enumerate(zip(kernel, strides, dilations, sizes, strict=True)):
+    for k, (taps, stride, dilation, given, edge) in enumerate(
+        zip(kernel, strides, dilations, sizes, edges, strict=True)
+    ):
+        size = None if given is None else given + sum(edge)
         if not 1 <= taps <= LARGEST_WINDOW:
             raise node.refuse(
                 f"its kernel {list(kernel)} has an axis of {taps} taps; 1 to {LARGEST_WINDOW} are supported"
@@ -106,6 +119,7 @@ def windows_of(node: Node, kernel: tuple[int, ...], sizes: list[int | None]) -> 
             after += stride - 1
             if size is not None:  # no more than the last window needs
                 after -= (size + before + after - span) % stride
+        before, after = before + edge[0], after + edge[1]
         if max(before, after) >= span:
             raise node.refuse(
                 f"pads axis {k + 2} by {before} and {after}, and its kernel spans {span}; only windows that reach the input are supported"
