@@ -47,9 +47,10 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     normal = layers.layer_norm(h, gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
     dense = layers.dense(normal, rng.normal(size=(4, 5)))
     bent = layers.activation(dense, "tanh")
-    last = layers.last_step(bent)
+    product = layers.multiply(bent, layers.activation(dense, "gelu"))
+    last = layers.last_step(product)
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
-             "dense": dense, "pointwise": bent, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
+             "dense": dense, "pointwise": bent, "multiply": product, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), qrnn.Scheme(input="8"))
 

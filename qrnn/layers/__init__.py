@@ -25,6 +25,7 @@ from qrnn.layers.feedforward import (
     last_step,
     layer_norm,
     max_pool,
+    multiply,
     rms_norm,
     softmax,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "max_pool",
     "min_gru",
     "model",
+    "multiply",
     "normalization",
     "projection",
     "rms_norm",

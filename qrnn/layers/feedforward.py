@@ -18,6 +18,7 @@ from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.layer_norm import LayerNorm
 from qrnn.model.kinds.max_pool import MaxPool
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
@@ -182,13 +183,21 @@ def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
     """Add two tensors of equal shape element by element, as in a residual connection."""
-    where = place("add", name)
+    return _of_two("add", Add, a, b, name)
+
+
+def multiply(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
+    """Multiply two tensors of equal shape element by element, as a mask does."""
+    return _of_two("multiply", Multiply, a, b, name)
+
+
+def _of_two(word: str, kind: type[Add | Multiply], a: Tensor, b: Tensor, name: str | None) -> Tensor:
+    where = place(word, name)
     a, b = readable(where, a, "a"), readable(where, b, "b")
     if (a.features, a.has_time) != (b.features, b.has_time):
         raise DataError(f"{where}: a is {_shape(a)}, b is {_shape(b)}, expected equal shapes")
-    return simple_layer(
-        "add", name, (a, b), (a.features, a.has_time), lambda own, names: Add(own, names[0], names[1], own)
-    )
+    shape = (a.features, a.has_time)
+    return simple_layer(word, name, (a, b), shape, lambda own, names: kind(own, names[0], names[1], own))
 
 
 def concat(*tensors: Tensor, name: str | None = None) -> Tensor:

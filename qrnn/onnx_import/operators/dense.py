@@ -6,6 +6,7 @@ import numpy as np
 
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
@@ -106,7 +107,7 @@ def add(node: Node, build: Builder) -> Value:
         node.reserve(count(np.broadcast_shapes(a.shape, b.shape)))
         return np.asarray(a + b)
     if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
-        return _add_features(node, build, node.input(0), node.input(1))
+        return of_two(node, build, Add, node.input(0), node.input(1))
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
     constant = node.weights(1 - k, "the added constant")
@@ -134,8 +135,9 @@ def add(node: Node, build: Builder) -> Value:
     return Features(output.ids.reshape(value.ids.shape), value.axes)
 
 
-def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Features:
-    """Return the sum of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+def of_two(node: Node, build: Builder, kind: type[Add | Multiply], a: Features, b: Features) -> Features:
+    """Return the sum or product of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+    verb = "adds" if kind is Add else "multiplies"
 
     def axes(value: Features) -> list[Symbol | None]:
         # the time axis of one step is an axis of size 1 like any other
@@ -143,18 +145,18 @@ def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Featu
 
     if axes(a) != axes(b) or a.ids.shape != b.ids.shape:
         raise node.refuse(
-            f"adds '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
-            "can be added; re-export with both expanded to one shape, or run this part outside the model"
+            f"{verb} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
+            f"can be {'added' if kind is Add else 'multiplied'}; re-export with both expanded to one shape, or run this part outside the model"
         )
     (left, left_indices), (right, right_indices) = build.operand(node, a), build.operand(node, b)
     if left.has_time != right.has_time:
-        raise node.refuse("adds a tensor with a time axis to one without; run this part outside the model")
+        raise node.refuse(f"{verb} a tensor with a time axis and one without; run this part outside the model")
     indices = left_indices
     if not (np.array_equal(left_indices, right_indices) and _is_whole(left, indices) and _is_whole(right, indices)):
         indices = np.arange(indices.size, dtype=np.int64)
         left, right = (_in_order(node, build, *part) for part in ((left, left_indices), (right, right_indices)))
     output = build.result(node, indices.size, left.has_time)
-    build.layers.append(Add(node.name, left.name, right.name, output.name))
+    build.layers.append(kind(node.name, left.name, right.name, output.name))
     return Features((indices + output.start).reshape(a.ids.shape), a.axes if TIME in a.axes else b.axes)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.dense import of_two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, as_shape, is_shape
@@ -138,8 +140,10 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 
 @operator("Mul")
 def mul(node: Node, build: Builder) -> Value:
-    """Import Mul of constants and of sizes; features may only be multiplied by ones."""
+    """Import Mul of constants and of sizes; features may be multiplied by features of the same shape, and by ones."""
     a, b = node.input(0), node.input(1)
+    if isinstance(a, Features) and isinstance(b, Features):
+        return of_two(node, build, Multiply, a, b)
     if isinstance(a, Features) or isinstance(b, Features):
         value: Features = a if isinstance(a, Features) else b
         factor = b if value is a else a
@@ -147,7 +151,7 @@ def mul(node: Node, build: Builder) -> Value:
         if ones and np.broadcast_shapes(factor.shape, value.ids.shape) == value.ids.shape:
             return value
         raise node.refuse(
-            "multiplies computed features; only a factor of 1 is supported; run this part outside the model"
+            "multiplies computed features by constants; only a factor of 1 is supported; run this part outside the model"
         )
     result_shape = np.broadcast_shapes(a.shape, b.shape)
     node.reserve(count(result_shape), scratch=count(result_shape))
