@@ -1,7 +1,8 @@
-"""Causal convolutions over time: against PyTorch's definition in float64, and in integers on every backend."""
+"""Convolutions over time and bands: against their definition and PyTorch in float64, and in integers on every backend."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,65 +19,124 @@ from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.export.source import export_source
 from qrnn.model.float_model import FloatModel
-from qrnn.model.kinds.conv import QuantConv
+from qrnn.model.kinds.conv import Conv, QuantConv
+from qrnn.model.window import EACH, Window, causal
 
 pytestmark = pytest.mark.usefixtures("loops")
 
 Array = npt.NDArray[np.float64]
 
 
-def network(stride: int, dilation: int, taps: int, features: int = 3, units: int = 5, seed: int = 0) -> FloatModel:
-    """A convolution, a GRU behind it, and outputs of both and of the last step."""
+def network(
+    time: Window,
+    features: int = 3,
+    units: int = 5,
+    seed: int = 0,
+    band: Window = EACH,
+    bands: int = 1,
+    groups: int = 1,
+    pool: tuple[Window, Window] | None = None,
+) -> FloatModel:
+    """A convolution of ``features`` channels, a pool over time and bands where it is given, a GRU, and outputs of all and of the last step."""
     rng = np.random.default_rng(seed)
-    x = layers.input("x", features)
-    weight = rng.normal(0, 0.5, (4, features, taps))
-    c = layers.conv(x, weight, rng.normal(size=4), stride=stride, dilation=dilation, name="conv")
+    x = layers.input("x", features * bands)
+    rows = 4 if groups in (1, 2, 4) else groups
+    weight = rng.normal(0, 0.5, (rows, features // groups, time.taps, band.taps))
+    c = layers.conv(
+        x, weight, rng.normal(size=rows), stride=time.stride, dilation=time.dilation, padding=(time.before, time.after),
+        band=band, bands=bands, groups=groups, name="conv",
+    )  # fmt: skip
+    wide = band.count(bands) * rows
+    if pool is not None:
+        c = layers.max_pool(c, pool[0], band=pool[1], bands=band.count(bands))
+        wide = pool[1].count(band.count(bands)) * rows
     h = layers.gru(
-        c, rng.normal(0, 0.4, (3 * units, 4)), rng.normal(0, 0.4, (3 * units, units)), rng.normal(size=3 * units)
+        c, rng.normal(0, 0.4, (3 * units, wide)), rng.normal(0, 0.4, (3 * units, units)), rng.normal(size=3 * units)
     )
     y = layers.dense(h.output, rng.normal(size=(2, units)))
     return layers.model("conv", {"y": y, "c": c, "h": h.h_n, "last": layers.last_step(y)})
 
 
-def convolved(x: Array, weight: Array, bias: Array, stride: int, dilation: int) -> Array:
-    """The equation, written out for one sequence [T, F]."""
-    taps = weight.shape[2]
-    rows = []
-    for at in range(0, len(x), stride):
-        total = bias.copy()
-        for k in range(taps):
-            step = at - (taps - 1 - k) * dilation
-            if step >= 0:
-                total += weight[:, :, k] @ x[step]
-        rows.append(total)
-    return np.array(rows)
+def convolved(x: Array, conv: Conv) -> Array:
+    """The equation, written out for one sequence [T, bands · C]."""
+    x = x.reshape(len(x), conv.bands, -1)
+    rows = len(conv.weight) // conv.groups
+    y = np.zeros((conv.time.count(len(x)), conv.places, len(conv.weight))) + conv.bias
+    for (j, p, o), _ in np.ndenumerate(y):
+        first = o // rows * conv.weight.shape[1]
+        for (c, k, b), w in np.ndenumerate(conv.weight[o]):
+            step = j * conv.time.stride - conv.time.before + k * conv.time.dilation
+            band = p * conv.band.stride - conv.band.before + b * conv.band.dilation
+            if 0 <= step < len(x) and 0 <= band < conv.bands:
+                y[j, p, o] += w * x[step, band, first + c]
+    return y.reshape(len(y), conv.places * len(conv.weight))
 
 
-@pytest.mark.parametrize(("stride", "dilation", "taps"), [(1, 1, 1), (1, 1, 3), (2, 1, 3), (3, 2, 2), (2, 3, 4)])
-def test_equation(stride: int, dilation: int, taps: int) -> None:
-    model = network(stride, dilation, taps)
-    conv: Any = model.layers[0]
-    x, lengths = np.random.default_rng(1).normal(size=(3, 9, 3)), np.array([9, 4, 1])
-    got = run_oracle(model, {"x": x}, lengths).outputs["c"]
+WINDOWS = [
+    causal(1),
+    causal(3),
+    causal(3, 2),
+    causal(2, 3, 2),
+    causal(4, 2, 3),
+    Window(3),
+    Window(3, 2, 1, 1, 1),
+    Window(4, 3, 2, 1, 5),
+]
+OVER_BANDS = [
+    {},
+    {"bands": 5, "band": Window(3, 2, 1, 1, 1), "features": 2},
+    {"bands": 4, "band": Window(2, 1, 2), "features": 4, "groups": 4},
+    {"features": 4, "groups": 2},
+]
+
+
+@pytest.mark.parametrize("more", OVER_BANDS)
+@pytest.mark.parametrize("time", WINDOWS)
+def test_equation(time: Window, more: Any) -> None:
+    model = network(time, **more)
+    (conv,) = (layer for layer in model.layers if isinstance(layer, Conv))
+    x = np.random.default_rng(1).normal(size=(3, 9, model.tensors["x"].features))
+    lengths = np.array([9, 4, 1])
+    found = run_oracle(model, {"x": x}, lengths)
     for n, length in enumerate(lengths):
-        want = convolved(x[n, :length], conv.weight, conv.bias, stride, dilation)
-        np.testing.assert_allclose(got[n, : len(want)], want, atol=1e-12)
-        assert not got[n, len(want) :].any()
+        want = convolved(x[n, :length], conv)
+        np.testing.assert_allclose(found.outputs["c"][n, : len(want)], want, atol=1e-12)
+        assert not found.outputs["c"][n, len(want) :].any()
+
+
+@pytest.mark.parametrize("band", [EACH, Window(2, 2), Window(3, 1, 1, 1, 1)])
+@pytest.mark.parametrize("time", WINDOWS)
+def test_equation_of_a_pool(time: Window, band: Window) -> None:
+    model = layers.model("pool", {"y": layers.max_pool(layers.input("x", 8), time, band=band, bands=4)})
+    x, lengths = np.random.default_rng(7).normal(size=(3, 9, 8)), np.array([9, 5, 1])
+    found = run_oracle(model, {"x": x}, lengths)
+    for n, length in enumerate(lengths):
+        image = x[n, :length].reshape(length, 4, 2)
+        want = np.zeros((time.count(length), band.count(4), 2))
+        for j, p, c in np.ndindex(*want.shape):
+            steps = [j * time.stride - time.before + k * time.dilation for k in range(time.taps)]
+            places = [p * band.stride - band.before + b * band.dilation for b in range(band.taps)]
+            inside = [image[t, b, c] for t in steps for b in places if 0 <= t < length and 0 <= b < 4]
+            want[j, p, c] = max(inside, default=0.0)
+        np.testing.assert_array_equal(found.outputs["y"][n, : len(want)], want.reshape(len(want), band.count(4) * 2))
 
 
 def test_against_torch() -> None:
     torch = pytest.importorskip("torch")
-    model = network(2, 2, 3)
-    conv: Any = model.layers[0]
-    x = np.random.default_rng(2).normal(size=(2, 11, 3))
-    padded = torch.nn.functional.pad(torch.tensor(x).transpose(1, 2), (4, 0))
-    want = torch.nn.functional.conv1d(padded, torch.tensor(conv.weight), torch.tensor(conv.bias), stride=2, dilation=2)
-    np.testing.assert_allclose(run_oracle(model, {"x": x}).outputs["c"], want.transpose(1, 2).numpy(), atol=1e-12)
+    model = network(Window(3, 2, 2, 1, 1), 4, bands=6, band=Window(3, 2, 1, 1, 1), groups=2)
+    (conv,) = (layer for layer in model.layers if isinstance(layer, Conv))
+    x = np.random.default_rng(2).normal(size=(2, 11, 24))
+    image = torch.tensor(x.reshape(2, 11, 6, 4)).permute(0, 3, 1, 2)
+    want = torch.nn.functional.conv2d(
+        image, torch.tensor(conv.weight), torch.tensor(conv.bias), stride=(2, 2), dilation=(2, 1), padding=1, groups=2
+    ).permute(0, 2, 3, 1)
+    got = run_oracle(model, {"x": x}).outputs["c"]
+    np.testing.assert_allclose(got, want.reshape(*got.shape).numpy(), atol=1e-12)
 
 
-@pytest.mark.parametrize(("stride", "dilation", "taps"), [(1, 1, 3), (2, 1, 3), (3, 2, 4)])
-def test_accuracy(stride: int, dilation: int, taps: int) -> None:
-    model = network(stride, dilation, taps)
+@pytest.mark.parametrize("time", [causal(3), causal(3, 2), Window(4, 3, 2, 2, 2)])
+def test_accuracy(time: Window) -> None:
+    model = network(time)
     x = np.random.default_rng(3).normal(size=(16, 24, 3))
     found = qrnn.compare(model, quantize(model, {"x": x}), {"x": x})
     assert found.outputs["c"].sqnr_db > 38
@@ -85,7 +145,8 @@ def test_accuracy(stride: int, dilation: int, taps: int) -> None:
 
 def test_file(tmp_path: Any) -> None:
     x = np.random.default_rng(4).normal(size=(4, 10, 3))
-    made = quantize(network(2, 1, 3), {"x": x})
+    made = quantize(network(Window(3, 2, 1, 1, 1), 3, bands=3, band=Window(2)), {"x": np.concatenate([x] * 3, -1)})
+    x = np.concatenate([x] * 3, -1)
     qrnn.save(made, tmp_path / "conv.qrnn")
     again = qrnn.load(tmp_path / "conv.qrnn")
     for backend in available_backends():
@@ -94,16 +155,30 @@ def test_file(tmp_path: Any) -> None:
         )
 
 
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    """Any window of few taps."""
+    window = Window(draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2)))
+    edge = st.integers(0, window.span - 1)
+    return replace(window, before=draw(edge), after=draw(edge))
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.data())
 @pytest.mark.parametrize("backend", available_backends())
 def test_backends_agree(backend: str, data: st.DataObject) -> None:
-    """Whole, ragged, in chunks and step by step, with inputs beyond the calibrated range."""
-    stride, dilation, taps = (data.draw(st.integers(1, most)) for most in (3, 2, 4))
-    features = data.draw(st.integers(1, 5))
-    model = network(stride, dilation, taps, features, 3, data.draw(st.integers(0, 3)))
+    """Whole, ragged and step by step, with inputs beyond the calibrated range."""
+    time, band = data.draw(windows()), data.draw(windows())
+    bands = data.draw(st.integers(max(1, band.span - band.before - band.after), 5))
+    groups, channels = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1)]))
+    pool = data.draw(st.none() | st.tuples(windows(), windows()))
+    places = band.count(bands)
+    if pool is not None and pool[1].count(places) < 1:
+        pool = pool[0], EACH
+    model = network(time, groups * channels, 3, data.draw(st.integers(0, 3)), band, bands, groups, pool)
+    features = model.tensors["x"].features
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    quantized = quantize(model, {"x": rng.normal(size=(2, 6, features))})
+    quantized = quantize(model, {"x": rng.normal(size=(2, 40, features))})
     N, T = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8))
     x, lengths = rng.normal(0, 3, (N, T, features)), rng.integers(0, T + 1, N)
     want = Session(quantized, "reference").run({"x": x}, lengths)
@@ -112,19 +187,22 @@ def test_backends_agree(backend: str, data: st.DataObject) -> None:
     for name, values in want.outputs.items():
         np.testing.assert_array_equal(got.outputs[name], values)
         np.testing.assert_array_equal(got.lengths[name], want.lengths[name])
-    assert want.lengths["y"].tolist() == [-(-n // stride) for n in lengths.tolist()]
+    counted = [time.count(n) if pool is None else pool[0].count(time.count(n)) for n in lengths.tolist()]
+    assert want.lengths["y"].tolist() == counted
     for n in range(N):
         stream, rows = session.stream(), []
         for frame in x[n, : lengths[n]]:
             outputs = stream.step({"x": frame[None]})
             if stream.lengths["y"][0]:
                 rows.append(outputs["y"][0])
+        rest = stream.finish()
+        rows.extend(rest.outputs["y"][0, : rest.lengths["y"][0]])
         np.testing.assert_array_equal(np.reshape(rows, (-1, 2)), want.outputs["y"][n, : want.lengths["y"][n]])
 
 
 def test_states_of_convolutions_are_checked() -> None:
     """A place outside the ring would be read and written outside of the array."""
-    made = quantize(network(2, 1, 3), {"x": np.random.default_rng(5).normal(size=(2, 6, 3))})
+    made = quantize(network(causal(3, 2)), {"x": np.random.default_rng(5).normal(size=(2, 6, 3))})
     session = Session(made)
     state = session.initial_state(1)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantConv))
@@ -135,10 +213,15 @@ def test_states_of_convolutions_are_checked() -> None:
             session.run({"x": np.zeros((1, 2, 3))}, state=qrnn.State({**state.layers, layer.name: tuple(arrays)}))
 
 
+def test_calibration_needs_a_step_of_every_tensor() -> None:
+    with pytest.raises(DataError, match="no sequence is long enough to give a step of 'conv'"):
+        quantize(network(Window(4)), {"x": np.ones((2, 3, 3))})
+
+
 def test_refusals() -> None:
     x = layers.input("x", 3)
     for says, call in {
-        r"weight has shape \[4, 2, 3\]": lambda: layers.conv(x, np.zeros((4, 2, 3))),
+        r"weight has shape \[4, 2, 3, 1\]": lambda: layers.conv(x, np.zeros((4, 2, 3))),
         "stride=0, expected a whole number": lambda: layers.conv(x, np.zeros((4, 3, 3)), stride=0),
         "expected a sequence": lambda: layers.conv(layers.input("v", 3, has_time=False), np.zeros((4, 3, 3))),
         "joins tensors of different lengths": lambda: layers.model(
@@ -153,7 +236,9 @@ def test_refusals() -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     """Exported C says how many steps came out, and has the reference's bits."""
-    made = quantize(network(2, 2, 3), {"x": np.random.default_rng(6).normal(size=(4, 10, 3))})
+    pool = Window(2, 2, 1, 0, 1), Window(2)
+    model = network(Window(3, 2, 2, 3, 2), 2, bands=4, band=Window(3, 1, 1, 1, 0), groups=2, pool=pool)
+    made = quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))})
     check(made, tmp_path, compiler, kernels)
 
 

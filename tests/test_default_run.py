@@ -22,6 +22,7 @@ from qrnn.backends import available_backends
 from qrnn.model.kinds import quantized_kinds
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.window import Window, causal
 
 TESTS = Path(__file__).parent
 SIMULATED = ("test_contract.py", "test_loops.py", "test_memory.py", "test_steps.py")
@@ -41,13 +42,15 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     added = layers.add(embedded, x)
     joined = layers.concat(added, x)
     conv = layers.conv(joined, rng.normal(size=(4, 6, 2)), rng.normal(size=4))
-    h = layers.gru(conv, rng.normal(size=(15, 4)), 0.4 * rng.normal(size=(15, 5))).output
+    pooled = layers.max_pool(conv, causal(2), band=Window(2, 1, 1, 1), bands=2)
+    h = layers.gru(pooled, rng.normal(size=(15, 4)), 0.4 * rng.normal(size=(15, 5))).output
     normal = layers.layer_norm(h, gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
     dense = layers.dense(normal, rng.normal(size=(4, 5)), name="head")  # reads a copy by rescale
     bent = layers.activation(dense, "tanh")
-    last = layers.last_step(bent)
-    every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "recurrent": h, "layer_norm": normal, "dense": dense,
-             "pointwise": bent, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
+    product = layers.multiply(bent, layers.activation(dense, "gelu"))
+    last = layers.last_step(product)
+    every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
+             "dense": dense, "pointwise": bent, "multiply": product, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

@@ -35,7 +35,11 @@ def step_instructions(model: QuantModel) -> float:
     for matrix in model.matrices:
         wide = PRICES["product of 16 bits" if matrix.operand.limit > 127 else "product of 8 bits"]
         narrow_weights = isinstance(matrix.matrix, QuantMatrix4)
-        found += matrix.matrix.weight.size * (wide + PRICES["product with a weight of 4 bits"] * narrow_weights)
+        found += (
+            matrix.times
+            * matrix.matrix.weight.size
+            * (wide + PRICES["product with a weight of 4 bits"] * narrow_weights)
+        )
     for layer in model.recurrent_layers:
         found += PRICES["gate value"] * layer.hidden_size * len(layer.roles) * len(layer.directions)
     rescaled = sum(len(layer.multiplier) for layer in model.layers if isinstance(layer, QuantRescale))

@@ -17,9 +17,12 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.layer_norm import LayerNorm
+from qrnn.model.kinds.max_pool import MaxPool
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
+from qrnn.model.window import EACH, Window
 
 
 def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
@@ -39,20 +42,79 @@ def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) 
 
 
 def conv(
-    t: Tensor, weight: Any, bias: Any = None, *, stride: int = 1, dilation: int = 1, name: str | None = None
+    t: Tensor,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: tuple[int, int] | None = None,
+    band: Window | None = None,
+    bands: int = 1,
+    groups: int = 1,
+    name: str | None = None,
 ) -> Tensor:
-    """Apply a causal convolution over time: y_j = bias + Σ_k weight[:, :, k] · t_{j·stride - (K - 1 - k)·dilation}, zero before the first step.
+    """Apply a convolution over time: y_j = bias + Σ_k weight[:, :, k] · t_{j·stride - before + k·dilation}, zero outside of the sequence.
 
-    weight [O, F, K], as in PyTorch's Conv1d; bias [O], zero when None. The output has ⌈T / stride⌉ steps.
+    Parameters
+    ----------
+    t: a sequence; a step of it holds ``bands`` × C features, with the C channels of a band one after the other.
+    weight: [O, C / groups, K], as in PyTorch's Conv1d, or [O, C / groups, K, B] for a convolution over bands too, as in its Conv2d.
+    bias: [O], zero when None.
+    padding: the steps of zeros (before, after) the sequence; None for a causal convolution, ((K - 1) · dilation, 0), of ⌈T / stride⌉ steps.
+    band: how the B taps move over the bands; None for a window of B taps without padding.
+
+    The output is y [N, T', P · O], where P and T' are `Window.count`.
     """
     where = place("conv", name)
     t = sequence(where, t)
     w = real_array(where, "weight", weight)
-    if w.ndim != 3 or 0 in w.shape or w.shape[1] != t.features:
-        raise DataError(f"{where}: weight has shape {list(w.shape)}, expected [O, F, K] with F = {t.features}")
+    w = w[..., None] if w.ndim == 3 else w
+    bands, groups = count(where, "bands", bands), count(where, "groups", groups)
+    channels = t.features // bands
+    if w.ndim != 4 or 0 in w.shape or w.shape[1] * groups * bands != t.features or len(w) % groups:
+        raise DataError(
+            f"{where}: weight has shape {list(w.shape)}, expected [O, C / groups, K, B] with C = {channels} channels and {groups} groups"
+        )
     b = shaped_or_zeros(where, "bias", bias, (w.shape[0],), "[O]")
     steps = count(where, "stride", stride), count(where, "dilation", dilation)
-    return simple_layer("conv", name, (t,), (len(w), True), lambda own, names: Conv(own, names[0], own, w, b, *steps))
+    before, after = padding if padding is not None else ((w.shape[2] - 1) * steps[1], 0)
+    over = band or Window(w.shape[3])
+    if over.taps != w.shape[3]:
+        raise DataError(f"{where}: band has {over.taps} taps, expected the {w.shape[3]} of weight {list(w.shape)}")
+    time = Window(w.shape[2], *steps, before, after)
+    if (places := over.count(bands)) < 1:
+        raise DataError(f"{where}: a window of {over.span} bands does not fit into {bands} bands")
+    return simple_layer(
+        "conv",
+        name,
+        (t,),
+        (places * len(w), True),
+        lambda own, names: Conv(own, names[0], own, w, b, time, over, bands, groups),
+    )
+
+
+def max_pool(t: Tensor, time: Window = EACH, *, band: Window = EACH, bands: int = 1, name: str | None = None) -> Tensor:
+    """Take the largest value of each channel in windows over time, and over the bands of a step; what lies outside does not take part.
+
+    A step of ``t`` holds ``bands`` × C features, with the C channels of a band one after the other. The output is y [N, T', P · C], where P
+    and T' are `Window.count`.
+    """
+    where = place("max_pool", name)
+    t = sequence(where, t)
+    bands = count(where, "bands", bands)
+    if t.features % bands:
+        raise DataError(f"{where}: bands={bands}, expected a divisor of its input's {t.features} features")
+    if (places := band.count(bands)) < 1:
+        raise DataError(f"{where}: a window of {band.span} bands does not fit into {bands} bands")
+    channels = t.features // bands
+    return simple_layer(
+        "max_pool",
+        name,
+        (t,),
+        (places * channels, True),
+        lambda own, names: MaxPool(own, names[0], own, channels, time, band, bands),
+    )
 
 
 def activation(t: Tensor, kind: Activation | str, *, name: str | None = None) -> Tensor:
@@ -121,13 +183,21 @@ def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
     """Add two tensors of equal shape element by element, as in a residual connection."""
-    where = place("add", name)
+    return _of_two("add", Add, a, b, name)
+
+
+def multiply(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:
+    """Multiply two tensors of equal shape element by element, as a mask does."""
+    return _of_two("multiply", Multiply, a, b, name)
+
+
+def _of_two(word: str, kind: type[Add | Multiply], a: Tensor, b: Tensor, name: str | None) -> Tensor:
+    where = place(word, name)
     a, b = readable(where, a, "a"), readable(where, b, "b")
     if (a.features, a.has_time) != (b.features, b.has_time):
         raise DataError(f"{where}: a is {_shape(a)}, b is {_shape(b)}, expected equal shapes")
-    return simple_layer(
-        "add", name, (a, b), (a.features, a.has_time), lambda own, names: Add(own, names[0], names[1], own)
-    )
+    shape = (a.features, a.has_time)
+    return simple_layer(word, name, (a, b), shape, lambda own, names: kind(own, names[0], names[1], own))
 
 
 def concat(*tensors: Tensor, name: str | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +25,9 @@ ActivationKind = Literal[
     "elu",
     "softsign",
     "softplus",
+    "swish",
+    "hard_swish",
+    "gelu",
 ]
 
 ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
@@ -40,6 +44,9 @@ ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
     "elu": ("alpha",),
     "softsign": (),
     "softplus": (),
+    "swish": ("alpha",),
+    "hard_swish": (),
+    "gelu": (),
 }
 """The parameters that each function takes, by its kind."""
 
@@ -50,7 +57,8 @@ class Activation:
 
     sigmoid 1/(1 + e^-x); tanh; relu max(0, x); hard_sigmoid max(0, min(1, alpha·x + beta)); hard_tanh max(-1, min(1, x)); step 1 for x ≥ 0,
     else 0; affine alpha·x + beta; leaky_relu x for x ≥ 0, else alpha·x; thresholded_relu x for x > alpha, else 0; scaled_tanh
-    alpha·tanh(beta·x); elu x for x ≥ 0, else alpha·(e^x - 1); softsign x/(1 + |x|); softplus ln(1 + e^x).
+    alpha·tanh(beta·x); elu x for x ≥ 0, else alpha·(e^x - 1); softsign x/(1 + |x|); softplus ln(1 + e^x); swish x/(1 + e^(-alpha·x));
+    hard_swish x·max(0, min(1, x/6 + 1/2)); gelu x·Φ(x), with Φ the distribution function of the normal distribution.
 
     The names and equations are those of the ONNX operators LSTM, GRU and RNN, and ``step`` and ``hard_tanh``, which ONNX lacks. Parameters
     that a function does not take (`ACTIVATION_PARAMETERS`) are ignored.
@@ -96,6 +104,12 @@ def activate(activation: Activation, x: FloatArray) -> FloatArray:
             result = x / (1.0 + np.abs(x))
         case "softplus":
             result = np.logaddexp(0.0, x)
+        case "swish":
+            result = x * (0.5 * (1.0 + np.tanh(0.5 * alpha * x)))
+        case "hard_swish":
+            result = x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)
+        case "gelu":
+            result = x * (0.5 + 0.5 * np.asarray(np.frompyfunc(math.erf, 1, 1)(x * math.sqrt(0.5)), np.float64))
     return result
 
 

@@ -212,8 +212,10 @@ class QuantLayer(GraphLayer, ABC):
         """Return what a layer does in a time step, if it has one input, keeps a state and is not a `QuantRecurrent`."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no step of its own")
 
-    steps_past_end: ClassVar[int] = 0
-    """The delay of the layer: how many steps of zeros past the end of a sequence it takes until its last output has come out."""
+    @property
+    def steps_past_end(self) -> int:
+        """Return the delay of the layer: how many steps past the end of a sequence it takes until its last output has come out."""
+        return 0
 
     def rows_in(self, steps: int) -> int:
         """Return the most rows of output that come out in ``steps`` steps of input, for a layer with a `step_loop`."""

@@ -96,7 +96,7 @@ class LayerMatrix:
 
     ``name`` is its name in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``part`` its weights as a part; ``pre_shift`` and
     ``fracs`` its rows' shifts and fraction bits, [R]; ``operand`` how it reads its input; ``gates`` the names of the gates whose rows it
-    holds, in equal blocks.
+    holds, in equal blocks; ``times`` how often a step multiplies by it.
     """
 
     name: str
@@ -106,6 +106,7 @@ class LayerMatrix:
     fracs: Int64Array
     operand: Operand
     gates: tuple[str, ...] = ()
+    times: int = 1
 
     @property
     def row_scale(self) -> FloatArray:

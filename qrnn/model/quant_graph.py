@@ -100,6 +100,15 @@ class QuantGraph:
         """Return the first version of the contract that defines the model's integers."""
         return CONTRACT_VERSION if any(fmt.has_offset for fmt in self.tensors.values()) else WITHOUT_OFFSETS
 
+    @cached_property
+    def counted(self) -> frozenset[str]:
+        """Return the tensors over time whose steps are counted as they come out: a layer before them skips, merges or delays steps."""
+        found = set[str]()
+        for layer in self.layers:
+            if not layer.step_for_step or found.intersection(layer.inputs):
+                found.update(name for name in layer.outputs if self.tensors[name].has_time)
+        return frozenset(found)
+
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return every matrix of every layer."""

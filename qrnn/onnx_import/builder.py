@@ -11,18 +11,19 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import GraphInput
 from qrnn.model.kinds.concat import Concat
-from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
+from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorBook, TensorKind
+from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
     "c_n": "reads the final cell state '{name}', which may only be a graph output",
     "constant": "reads constants expanded to the batch ('{name}'), which may only be an initial state",
+    "padded": "reads zeros that are padded to a tensor ('{name}'), which only Conv may read, with batch and channels as they were padded",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
@@ -92,9 +93,11 @@ class Builder:
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
     states: dict[str, Tensor] = field(default_factory=dict)
     """The tensors of state inputs by name."""
+    _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
+    """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
-    _dense: dict[str, Dense] = field(default_factory=dict)
+    _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.book = TensorBook(self.budget)
@@ -107,14 +110,14 @@ class Builder:
             self.states[unique] = tensor
         return tensor
 
-    def add_dense(self, layer: Dense) -> None:
-        """Append a Dense layer, and remember it by its output."""
+    def add_matrix(self, layer: MatrixLayer) -> None:
+        """Append a layer with one matrix of weights, and remember it by its output."""
         self.layers.append(layer)
-        self._dense[layer.output] = layer
+        self._matrices[layer.output] = layer
 
-    def dense_that_writes(self, tensor: Tensor) -> Dense | None:
-        """Return the Dense layer whose output a tensor is, or None."""
-        return self._dense.get(tensor.name)
+    def matrix_that_writes(self, tensor: Tensor) -> MatrixLayer | None:
+        """Return the layer of one matrix whose output a tensor is, or None."""
+        return self._matrices.get(tensor.name)
 
     def result(
         self, node: Node, features: int, has_time: bool, output: int = 0, kind: TensorKind = "layer", part: str = ""
@@ -134,6 +137,29 @@ class Builder:
         flat = values.reshape(-1)
         tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
         return Features(tensor.ids.reshape(values.shape), axes)
+
+    def padded(self, node: Node, padding: Padding) -> Features:
+        """Return the features of a padded value, which only `padding_of` looks behind."""
+        value = padding.value
+        sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, padding.edges, strict=True)]
+        shape = [1 if axis is not None else size for size, axis in zip(sizes, value.axes, strict=True)]
+        has_time = any(part.tensor.has_time for part in self.book.parts(value.ids.reshape(-1)))
+        tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, "padded")
+        features = Features(tensor.ids.reshape(shape), value.axes)
+        self._paddings[tensor.start] = features, padding
+        return features
+
+    def padding_of(self, value: Features) -> Padding:
+        """Return what ``value`` is padded of, and how; where it is not padded, or was rearranged since, itself without padding."""
+        features, padding = self._paddings.get(int(value.ids.reshape(-1)[0]) if value.ids.size else -1, (None, None))
+        if (
+            features is not None
+            and padding is not None
+            and features.axes == value.axes
+            and np.array_equal(features.ids, value.ids)
+        ):
+            return padding
+        return Padding(value, ((0, 0),) * value.ids.ndim)
 
     def computable(self, node: Node, ids: IndexArray) -> IndexArray:
         """Return ``ids`` as a layer may read them; refuse states, tokens and mixtures of tensors with and without time.

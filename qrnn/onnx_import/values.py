@@ -72,6 +72,14 @@ class Features:
         return "[" + ", ".join(str(d) for d in self.shape) + "]"
 
 
+@dataclass(frozen=True, eq=False)
+class Padding:
+    """``value`` with ``edges`` zeros (before, after) at the ends of each axis."""
+
+    value: Features
+    edges: tuple[tuple[int, int], ...]
+
+
 class Poison:
     """The result of a refused node."""
 
@@ -80,7 +88,7 @@ POISON = Poison()
 
 Value = Array | Features | Poison
 
-TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "layer", "h_n", "c_n", "integers"]
+TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "padded", "layer", "h_n", "c_n", "integers"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -249,7 +249,8 @@ class Builder:
 
     def copy_format(self, source: str, tensor: str) -> None:
         """Give a tensor the format of another one."""
-        self.tensors[tensor] = replace(self.tensors[source], has_time=self.model.tensors[tensor].has_time)
+        info = self.model.tensors[tensor]
+        self.tensors[tensor] = replace(self.tensors[source], features=info.features, has_time=info.has_time)
         if source in self.fracs:
             self.fracs[tensor] = self.fracs[source]
 

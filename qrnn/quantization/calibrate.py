@@ -120,6 +120,10 @@ class Ranges:
         """Count the real steps of values [N, T, F] or [N, F]; see `qrnn.equations.oracle.Observer`."""
         if name not in self._wanted:  # most gates and their arguments: their formats follow from their functions
             return
+        if mask is not None and not mask.any():
+            raise DataError(
+                f"calibration: no sequence is long enough to give a step of {name!r}; calibrate on longer ones"
+            )
         flat = values[mask] if mask is not None else values
         if not np.isfinite(flat).all():
             raise DataError(

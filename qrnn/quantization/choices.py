@@ -62,15 +62,22 @@ def choices(model: FloatModel) -> tuple[Choice, ...]:
     found = []
     sources = source_tensors(model)
     for name in sources:
-        readers = [layer for layer in model.layers if name in layer.inputs and layer.input_weights]
+        readers = [layer for layer in model.layers if name in layer.inputs and "x" in layer.width_parts()]
         if readers:
-            products = sum(int(w.size) for layer in readers for w in layer.input_weights)
-            found.append(Choice(name, get_args(InputScheme), products, model.tensors[name].features))
+            products = sum(layer.width_parts()["x"].products for layer in readers)
+            values = _values(get_args(InputScheme), all(layer.input_weights for layer in readers))
+            found.append(Choice(name, values, products, model.tensors[name].features))
     for layer in model.layers:
         for part, size in layer.width_parts().items():
             if part != "x" or layer.input not in sources:
-                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read, part))
+                values = _values(PART_WIDTHS[part], bool(layer.input_weights) or part != "x")
+                found.append(Choice(f"{layer.name}.{part}", values, size.products, size.read, part))
     return tuple(found)
+
+
+def _values(values: tuple[str, ...], by_feature: bool) -> tuple[str, ...]:
+    """Return those of ``values`` that are left where scales for each feature do not fold into weights, unless ``by_feature`` says they do."""
+    return values if by_feature else tuple(value for value in values if not value.endswith("-per-feature"))
 
 
 def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:

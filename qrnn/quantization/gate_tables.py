@@ -11,7 +11,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.fixedpoint import Q15_ONE
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import ModelFileError, QuantizationError
-from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
+from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation, activate
 from qrnn.model.parts import GateFunction, Int32Array, Int64Array
 from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_fit import RealFunction, fit_knots, fit_with_kink
@@ -25,7 +25,18 @@ HARD_TANH_FRAC = 14
 MOST_SEGMENTS = 1024
 """The most segments on the half range, for a table of 1025 or 2049 entries."""
 
-_RANGED = ("relu", "affine", "leaky_relu", "thresholded_relu", "elu", "softplus", "softsign")
+_RANGED = (
+    "relu",
+    "affine",
+    "leaky_relu",
+    "thresholded_relu",
+    "elu",
+    "softplus",
+    "softsign",
+    "swish",
+    "hard_swish",
+    "gelu",
+)
 
 
 def needs_input_range(activation: Activation) -> bool:
@@ -135,15 +146,13 @@ def _bounded_odd(activation: Activation, choice: GateChoice) -> GateFunction:
 
 
 def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> GateFunction:
-    """Return the TABLE of leaky_relu, elu or softplus, with the most fraction bits that hold all outputs; -32768 counts as -32767.
+    """Return the TABLE of a function that is read over all inputs, with the most fraction bits that hold all outputs.
 
-    The identity on x ≥ 0 is exact where out_frac is in_frac: for |alpha| ≤ 1, or for elu outputs that need no more room below 0 than above.
+    -32768 counts as -32767. The identity on x ≥ 0 of leaky_relu and elu is exact where out_frac is in_frac: for |alpha| ≤ 1, or for elu
+    outputs that need no more room below 0 than above. swish, hard_swish and gelu are exact at 0.
     """
-    alpha, reach, rises = (
-        activation.alpha,
-        2.0 ** (15 - in_frac),
-        activation.kind == "softplus" or activation.alpha >= 0,
-    )
+    alpha, reach = activation.alpha, 2.0 ** (15 - in_frac)
+    rises = activation.kind == "softplus" or (activation.kind in ("leaky_relu", "elu") and alpha >= 0)
     if activation.kind == "leaky_relu":
         segments, name = 1, str(activation)
         knots = np.array([-alpha * reach, 0.0, reach])
@@ -154,6 +163,10 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
             lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0.0)), x), reach / segments, segments
         )
         largest = max(reach, abs(alpha * math.expm1(-reach)))
+    elif activation.kind in ("swish", "hard_swish", "gelu"):
+        segments, name = _segments(choice.segments, reach), f"{activation} {choice}"
+        knots = fit_with_kink(lambda x: activate(activation, x), reach / segments, segments)
+        largest = float(np.abs(activate(activation, np.array([-reach, reach]))).max())
     else:
         segments, name = _segments(choice.segments, reach), f"{activation} {choice}"
         knots = fit_knots(lambda x: np.logaddexp(0.0, x), reach / segments, 2 * segments, -reach, fixed_start=False)

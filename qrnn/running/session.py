@@ -30,7 +30,6 @@ from qrnn.model.batch import (
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.time import Axis
 from qrnn.running.device_stream import DeviceStream
 from qrnn.running.integers import Integers
 from qrnn.running.model_states import ModelStates, streams_of
@@ -397,9 +396,10 @@ class Session:
 
     def _rows_of(self, output: GraphOutput, batch: Batch, steps: int, count: IndexArray, carried: bool) -> int:
         """Return the steps of an output's array: those that its arrays would have, or, of a ``carried`` state, those that came out."""
-        rule = self.model.length_rules[output.parts[0][0]]
-        if carried and not isinstance(rule, Axis):
+        read = output.parts[0][0]
+        if carried and read in self.model.counted:
             return int(count.max())
+        rule = self.model.length_rules[read]
         return replace(batch, steps=steps).along(rule).steps
 
     def _gathered(

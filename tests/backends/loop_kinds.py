@@ -110,7 +110,7 @@ class QuantPooled(QuantLayer):
     by_rows: ClassVar[bool] = False  # type: ignore[misc]  # a property of the base
 
     @property
-    def steps_past_end(self) -> int:  # type: ignore[override]
+    def steps_past_end(self) -> int:
         return self.delay
 
     def rows_in(self, steps: int) -> int:

@@ -115,10 +115,10 @@ def test_silero_lists_its_front_end() -> None:
     message = str(caught.value)
     for part in (
         "Pad ",
-        "Conv ×6",
+        "ReduceMean",
         "Pow ×2",
         "Sqrt",
-        "stft/Conv'",
+        "stft/Pow'",
         "run this part outside and export the recurrent part",
     ):
         assert part in message

@@ -56,9 +56,14 @@ ALL = [
     Activation("elu", -0.5),
     Activation("softsign"),
     Activation("softplus"),
+    Activation("swish", 1.0),
+    Activation("swish", 1.702),
+    Activation("hard_swish"),
+    Activation("gelu"),
 ]
 
-LSB = {"hard_sigmoid": 1.0, "hard_tanh": 1.0, "affine": 1.25, "leaky_relu": 1.0, "softplus": 1.5, "sigmoid": 3.8}
+LSB = {"hard_sigmoid": 1.0, "hard_tanh": 1.0, "affine": 1.25, "leaky_relu": 1.0, "softplus": 1.5, "sigmoid": 3.8,
+       "swish": 2.0, "hard_swish": 1.5, "gelu": 2.0}  # fmt: skip
 """Bounds of the error in output units, where one bound serves all parameters; the others in the test."""
 
 

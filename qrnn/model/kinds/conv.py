@@ -1,78 +1,138 @@
-"""Convolutions over time are causal: every output is computed from its step and earlier ones, so that sequences can be streamed."""
+"""Convolutions over time, and over an inner axis (bands) of each step; outputs that need later steps come with a delay."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.layer_facts import Scratch, StateArray, Step, StepLoop
+from qrnn.model.layer_facts import LayerMatrix, PartSize, Scratch, StateArray, Step, StepLoop, Weights
 from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
-from qrnn.model.parts import FloatArray, require
+from qrnn.model.parts import LEFT_OUT, FloatArray, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.time import LengthRule
+from qrnn.model.window import EACH, Window
+from qrnn.model.windowed import Windowed
 
 
 @dataclass(frozen=True)
 class Conv(MatrixLayer):
-    """Compute y_j = bias + Σ_k weight[:, :, k] · x_{j·stride - (K - 1 - k)·dilation}; weight [O, F, K], bias [O].
+    """Compute y[j, p, o] = bias[o] + Σ weight[o, c, k, b] · x[j·s + k·d - before, p·s' + b·d' - before', c], zero outside of x.
 
-    The layer makes [N, ⌈T / stride⌉, O] of [N, T, F]. This is the convolution of ONNX's operator Conv and PyTorch's Conv1d, whose weights
-    have the same layout, padded by (K - 1)·dilation steps of zeros before the first step.
+    The sum runs over the channels c of the output channel's group, the taps k of the window ``time`` (stride s, dilation d) and the taps b
+    of the window ``band`` (s', d'). This is the convolution of ONNX's operator Conv, whose weights have the same layout: weight
+    [O, C / groups, K, B], bias [O].
+
+    A step of the input holds ``bands`` × C features, with the channels of a band one after the other; a step of the output holds
+    `places` × O features in the same order. The input [N, T, bands · C] gives [N, T', places · O], where T' is what `Window.count` says.
     """
 
-    stride: int = 1
-    dilation: int = 1
+    time: Window
+    band: Window = EACH
+    bands: int = 1
+    groups: int = 1
 
     keeps_state: ClassVar[bool] = True
 
     @property
+    def places(self) -> int:
+        """Return the number of bands of the output."""
+        return self.band.count(self.bands)
+
+    @property
     def columns(self) -> FloatArray:
-        """Return the weights as a matrix [O, K · F], whose columns begin with the features of the oldest step."""
-        return np.ascontiguousarray(self.weight.transpose(0, 2, 1)).reshape(len(self.weight), -1)
+        """Return the weights as a matrix [O, K · B · C / groups], whose columns begin with the channels of the oldest step's first band."""
+        return np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1)).reshape(len(self.weight), -1)
 
     def of_columns(self, columns: FloatArray) -> FloatArray:
-        """Return the weights [O, F, K] that the columns [O, K · F] stand for."""
-        return columns.reshape(len(columns), self.weight.shape[2], -1).transpose(0, 2, 1)
+        """Return the weights [O, C / groups, K, B] that the columns stand for."""
+        _, channels, taps, band_taps = self.weight.shape
+        return columns.reshape(len(columns), taps, band_taps, channels).transpose(0, 3, 1, 2)
 
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule ⌈L / stride⌉ for an input of L steps."""
-        return given.windows(self.stride - 1, self.stride)
+    @property
+    def reads_features(self) -> bool:
+        """Return whether each column multiplies one feature of the input, so that a scale per feature folds into the weights."""
+        return self.bands == 1 and self.groups == 1
 
-    def equation(self, run: Equations) -> None:
-        """Compute the convolution in float64; steps past the end of a sequence count as zero."""
-        x, taps = self.read_operand(run), self.weight.shape[2]
-        real = np.where(run.over(self.input).mask[:, :, None], x, 0.0)
-        padded = np.pad(real, ((0, 0), ((taps - 1) * self.dilation, 0), (0, 0)))
-        last = x.shape[1]
-        steps = [padded[:, k * self.dilation :][:, : last : self.stride] @ self.weight[:, :, k].T for k in range(taps)]
-        run.write(self.output, np.sum(steps, axis=0) + self.bias)
+    def weights(self) -> tuple[Weights, ...]:
+        """Return the matrix, `columns`."""
+        return (Weights(self.columns, self.input if self.reads_features else ""),)
+
+    @property
+    def input_weights(self) -> tuple[FloatArray, ...]:
+        """Return the columns of each tap as matrices, where each column multiplies one feature."""
+        if not self.reads_features:
+            return ()
+        return tuple(np.ascontiguousarray(self.weight[:, :, k, 0]) for k in range(self.weight.shape[2]))
+
+    def width_parts(self) -> dict[str, PartSize]:
+        """Return the operand of the input."""
+        return {"x": PartSize(self.weight.size * self.places, self.bands * self.weight.shape[1] * self.groups)}
+
+    def with_output_scaled(self, scale: FloatArray) -> Conv | None:
+        """Return the convolution that writes y · ``scale`` [places · O], where all bands of a channel have the same scale."""
+        by_band = scale.reshape(self.places, -1)
+        if not (by_band == by_band[0]).all():
+            return None
+        return replace(self, weight=self.weight * by_band[0][:, None, None, None], bias=self.bias * by_band[0])
+
+    def with_output_affine(self, scale: FloatArray, offset: FloatArray) -> MatrixLayer | None:
+        """Return the convolution that writes y · ``scale`` + ``offset``, where they are the same in all bands of a channel."""
+        by_band = offset.reshape(self.places, -1)
+        return super().with_output_affine(scale, by_band[0]) if (by_band == by_band[0]).all() else None
 
     def with_input_divided(self, scale: FloatArray) -> Conv:
         """Return the convolution of x · ``scale`` [F] with the same output: its weights are divided by ``scale``."""
-        return replace(self, weight=self.weight / scale[:, None])
+        return replace(self, weight=self.weight / scale[:, None, None])
+
+    def length_rule(self, given: LengthRule) -> LengthRule:
+        """Return the rule of the places of the window over time."""
+        return self.time.rule(given)
+
+    def equation(self, run: Equations) -> None:
+        """Compute the convolution in float64; steps past the end of a sequence count as zero."""
+        x = self.read_operand(run)
+        size, steps, _ = x.shape
+        real = np.where(run.over(self.input).mask[:, :, None], x, 0.0).reshape(size, steps, self.bands, -1)
+        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
+        padded = np.pad(real, ((0, 0), *edges, (0, 0)))
+        channels, out = self.weight.shape[1], len(self.weight) // self.groups
+        y = np.zeros((size, self.time.count(steps), self.places, len(self.weight)))
+        for k in range(self.time.taps):
+            for b in range(self.band.taps):
+                seen = self.band.seen(self.time.seen(padded, k, y.shape[1], 1), b, y.shape[2], 2)
+                for g in range(self.groups):
+                    rows = slice(g * out, (g + 1) * out)
+                    y[..., rows] += seen[..., g * channels : (g + 1) * channels] @ self.weight[rows, :, k, b].T
+        run.write(self.output, (y + self.bias).reshape(*y.shape[:2], self.places * len(self.weight)))
 
     def quantize(self, plan: Plan) -> QuantConv:
-        """Make the integer matrix over the features of all taps, and the integer layer."""
-        taps = self.weight.shape[2]
+        """Make the integer matrix and the integer layer."""
         parts = self.quantized_parts(plan)._asdict()
-        geometry = {"taps": taps, "stride": self.stride, "dilation": self.dilation}
+        geometry: Mapping[str, Any] = {
+            "time": self.time, "band": self.band, "bands": self.bands, "groups": self.groups,
+        }  # fmt: skip
         return QuantConv(self.name, self.input, self.output, **parts, **geometry)
 
 
 def conv_step(contract: Any) -> Step:
-    """Return the step that puts x into the ring of past operands and, every ``stride`` steps, writes the requantized sums over the taps."""
+    """Return the step that puts x into the ring of past operands and, where a window ends, writes the requantized sums over the taps."""
     to_operand, requantize, saturate = contract.to_operand, contract.requantize, contract.saturate16_shifted
     dot = contract.dot
 
     def step(
         n: int, t: int, k: int, x: Any, out: Any, past: Any, place: Any, phase: Any, weight: Any, bias: Any, multiplier: Any,
-        left_shift: Any, pre_shift: Any, shift: int, limit: int, taps: int, stride: int, dilation: int, operand: Any,
+        left_shift: Any, pre_shift: Any, shift: int, limit: int, taps: int, stride: int, dilation: int, bands: int, band_taps: int,
+        band_stride: int, band_dilation: int, band_before: int, places: int, groups: int, operand: Any,
     ) -> int:  # fmt: skip
         F = past.shape[2]
         for j in range(F):
-            past[n, place[n, 0], j] = to_operand(x[n, t, j], shift, limit)
+            if t < 0:
+                past[n, place[n, 0], j] = 0
+            else:
+                past[n, place[n, 0], j] = to_operand(x[n, t, j], shift, limit)
         oldest = place[n, 0] + 1
         if oldest == past.shape[1]:
             oldest = 0
@@ -81,66 +141,78 @@ def conv_step(contract: Any) -> Step:
             phase[n, 0] = phase[n, 0] - 1
             return 0
         phase[n, 0] = stride - 1
-        for tap in range(taps):
-            row = oldest + tap * dilation
-            if row >= past.shape[1]:
-                row = row - past.shape[1]
-            for j in range(F):
-                operand[n, tap * F + j] = past[n, row, j]
-        for r in range(out.shape[2]):
-            total = dot(weight, r, operand, n) + bias[r]
-            out[n, k, r] = saturate(requantize(total, multiplier[r], left_shift[r]), pre_shift[r])
+        units = out.shape[2] // places
+        rows = units // groups
+        channels = F // bands
+        own = channels // groups
+        for p in range(places):
+            for g in range(groups):
+                for tap in range(taps):
+                    row = oldest + tap * dilation
+                    if row >= past.shape[1]:
+                        row = row - past.shape[1]
+                    for b in range(band_taps):
+                        band = p * band_stride + b * band_dilation - band_before
+                        for j in range(own):
+                            if band >= 0 and band < bands:
+                                operand[n, (tap * band_taps + b) * own + j] = past[
+                                    n, row, band * channels + g * own + j
+                                ]
+                            else:
+                                operand[n, (tap * band_taps + b) * own + j] = 0
+                for r in range(rows):
+                    total = dot(weight, g * rows + r, operand, n) + bias[g * rows + r]
+                    out[n, k, p * units + g * rows + r] = saturate(
+                        requantize(total, multiplier[g * rows + r], left_shift[g * rows + r]), pre_shift[g * rows + r]
+                    )
         return 1
 
     return step
 
 
 @dataclass(frozen=True)
-class QuantConv(QuantMatrixLayer):
-    """Compute a causal convolution, `Conv`, in integers: y_j = saturate16_shifted(requantize(weight · operands + bias), pre_shift).
+class QuantConv(Windowed, QuantMatrixLayer):
+    """Compute a convolution, `Conv`, in integers: y = saturate16_shifted(requantize(weight · operands + bias), pre_shift).
 
-    The columns of the matrix are the features of ``taps`` steps, from the oldest to the present one, which are ``dilation`` steps apart.
-    The state holds a ring of past operands, the place in it that the next step takes, and how many steps pass before the next output.
+    The columns of the matrix are the channels of the taps of ``band``, of the taps of ``time`` from the oldest to the latest. The state
+    holds a ring of past operands, the place in it that the next step takes, and how many steps pass before the next output.
     """
 
-    taps: int
-    stride: int = 1
-    dilation: int = 1
-
-    by_rows = False
+    time: Window
+    band: Window = field(default=EACH, metadata=LEFT_OUT)
+    bands: int = field(default=1, metadata=LEFT_OUT)
+    groups: int = field(default=1, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("taps", "stride", "dilation"):
-            require(1 <= getattr(self, name) <= 1 << 16, f"layer {self.name}: {name} {getattr(self, name)}")
-        columns = self.matrix.weight.shape[1]
-        require(columns % self.taps == 0, f"layer {self.name}: {columns} columns of {self.taps} taps")
-        size = self.states()[0].shape
-        require(size[0] * size[1] <= 1 << 24, f"layer {self.name}: a ring of {size[0]} steps of {size[1]} features")
+        where, (rows, columns) = f"layer {self.name}", self.matrix.weight.shape
+        require(1 <= self.groups <= rows, f"{where}: groups {self.groups}")
+        taps = self.time.taps * self.band.taps
+        require(columns % taps == 0, f"{where}: {columns} columns of {taps} taps")
+        require(rows % self.groups == 0, f"{where}: {rows} rows of {self.groups} groups")
+        self.check_windows(rows)
 
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule ⌈L / stride⌉ for an input of L steps."""
-        return given.windows(self.stride - 1, self.stride)
-
-    def rows_in(self, steps: int) -> int:
-        """Return ⌈steps / stride⌉."""
-        return -(-steps // self.stride)
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of the input."""
+        return int(self.matrix.weight.shape[1] // (self.time.taps * self.band.taps) * self.groups)
 
     def check(self, checks: Checks) -> None:
-        """Refuse tensors without time, an input without the features of one tap, and an output without one feature per row."""
-        checks.expect(self.input, self.matrix.weight.shape[1] // self.taps, True)
-        checks.expect(self.output, self.matrix.weight.shape[0], True)
+        """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""
+        checks.expect(self.input, self.features, True)
+        checks.expect(self.output, self.places * self.matrix.weight.shape[0], True)
+
+    def matrices(self) -> tuple[LayerMatrix, ...]:
+        """Return the one matrix, by which every band of the output multiplies."""
+        (found,) = super().matrices()
+        return (replace(found, times=self.places),)
 
     def states(self) -> tuple[StateArray, ...]:
         """Return the ring of past operands, the place in it that the next step takes, and the steps that pass before the next output."""
-        steps = (self.taps - 1) * self.dilation + 1
-        return (
-            StateArray("past", (steps, self.matrix.weight.shape[1] // self.taps), np.int16, self.operand.limit),
-            StateArray("place", (1,), np.int32, steps - 1, least=0),
-            StateArray("phase", (1,), np.int32, self.stride - 1, least=0),
-        )
+        return (StateArray("past", (self.time.span, self.features), np.int16, self.operand.limit), *self.clock())
 
     def step_loop(self) -> StepLoop:
         """Return the step that `conv_step` makes, with the matrix and the geometry as its parameters."""
-        parameters = (*self.numbers, self.taps, self.stride, self.dilation)
+        time = self.time
+        parameters = (*self.numbers, time.taps, time.stride, time.dilation, *self.band_numbers, self.groups)
         return StepLoop(conv_step, parameters, (Scratch((self.matrix.weight.shape[1],), np.int16),))

@@ -1,9 +1,12 @@
 """The handlers of ONNX operators, one function each; importing a module registers its functions. A new operator is a new function here."""
 
 from qrnn.onnx_import.operators import (
+    convolution,
     dense,
     normalization,
+    padding,
     pointwise,
+    pooling,
     quantized,
     quantized_layers,
     recurrent,
@@ -14,9 +17,12 @@ from qrnn.onnx_import.operators import (
 )
 
 __all__ = [
+    "convolution",
     "dense",
     "normalization",
+    "padding",
     "pointwise",
+    "pooling",
     "quantized",
     "quantized_layers",
     "recurrent",

@@ -6,6 +6,7 @@ import numpy as np
 
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
@@ -37,7 +38,7 @@ def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias
     tensor, indices = build.operand(node, value)
     full = build.spread_columns(node, weight, tensor, indices)
     output = build.result(node, weight.shape[0], tensor.has_time)
-    build.add_dense(Dense(node.name, tensor.name, output.name, full, bias))
+    build.add_matrix(Dense(node.name, tensor.name, output.name, full, bias))
     return Features(output.ids.reshape((*value.ids.shape[:-1], weight.shape[0])), value.axes)
 
 
@@ -106,7 +107,7 @@ def add(node: Node, build: Builder) -> Value:
         node.reserve(count(np.broadcast_shapes(a.shape, b.shape)))
         return np.asarray(a + b)
     if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
-        return _add_features(node, build, node.input(0), node.input(1))
+        return of_two(node, build, Add, node.input(0), node.input(1))
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
     constant = node.weights(1 - k, "the added constant")
@@ -119,8 +120,8 @@ def add(node: Node, build: Builder) -> Value:
     node.reserve(value.ids.size)
     offset = np.broadcast_to(constant, value.ids.shape).reshape(-1)
     tensor, indices = build.operand(node, value)
-    before = build.dense_that_writes(tensor)
-    if before is not None:
+    before = build.matrix_that_writes(tensor)
+    if isinstance(before, Dense):
         node.reserve(indices.size * before.weight.shape[1])
         source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
         name = before.name if indices.size == tensor.features else node.name
@@ -130,12 +131,13 @@ def add(node: Node, build: Builder) -> Value:
         weight[np.arange(indices.size), indices] = 1.0
         source, bias, name = tensor.name, offset.copy(), node.name
     output = build.result(node, indices.size, tensor.has_time)
-    build.add_dense(Dense(name, source, output.name, weight, bias))
+    build.add_matrix(Dense(name, source, output.name, weight, bias))
     return Features(output.ids.reshape(value.ids.shape), value.axes)
 
 
-def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Features:
-    """Return the sum of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+def of_two(node: Node, build: Builder, kind: type[Add | Multiply], a: Features, b: Features) -> Features:
+    """Return the sum or product of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
+    verb = "adds" if kind is Add else "multiplies"
 
     def axes(value: Features) -> list[Symbol | None]:
         # the time axis of one step is an axis of size 1 like any other
@@ -143,18 +145,18 @@ def _add_features(node: Node, build: Builder, a: Features, b: Features) -> Featu
 
     if axes(a) != axes(b) or a.ids.shape != b.ids.shape:
         raise node.refuse(
-            f"adds '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
-            "can be added; re-export with both expanded to one shape, or run this part outside the model"
+            f"{verb} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
+            f"can be {'added' if kind is Add else 'multiplied'}; re-export with both expanded to one shape, or run this part outside the model"
         )
     (left, left_indices), (right, right_indices) = build.operand(node, a), build.operand(node, b)
     if left.has_time != right.has_time:
-        raise node.refuse("adds a tensor with a time axis to one without; run this part outside the model")
+        raise node.refuse(f"{verb} a tensor with a time axis and one without; run this part outside the model")
     indices = left_indices
     if not (np.array_equal(left_indices, right_indices) and _is_whole(left, indices) and _is_whole(right, indices)):
         indices = np.arange(indices.size, dtype=np.int64)
         left, right = (_in_order(node, build, *part) for part in ((left, left_indices), (right, right_indices)))
     output = build.result(node, indices.size, left.has_time)
-    build.layers.append(Add(node.name, left.name, right.name, output.name))
+    build.layers.append(kind(node.name, left.name, right.name, output.name))
     return Features((indices + output.start).reshape(a.ids.shape), a.axes if TIME in a.axes else b.axes)
 
 

@@ -23,6 +23,8 @@ FUNCTIONS: dict[str, tuple[ActivationKind, dict[str, float]]] = {
     "Elu": ("elu", {"alpha": 1.0}),
     "Softsign": ("softsign", {}),
     "Softplus": ("softplus", {}),
+    "Swish": ("swish", {"alpha": 1.0}),
+    "HardSwish": ("hard_swish", {}),
 }
 """Operator → its function, and the attributes with their defaults."""
 
@@ -40,6 +42,18 @@ def pointwise(node: Node, build: Builder) -> Features:
         return Pointwise(name, tensor.name, output, activation)
 
     return build.map_tensors(node, value, layer)
+
+
+@operator("Gelu")
+def gelu(node: Node, build: Builder) -> Features:
+    """Import Gelu, x·Φ(x); its approximation by tanh is another function, which is refused."""
+    if (approximate := str(node.take("approximate", "none"))) != "none":
+        raise node.refuse(f"approximate={approximate!r} is not supported; only none, x·Φ(x), is")
+
+    def layer(name: str, output: str, tensor: Tensor) -> Pointwise:
+        return Pointwise(name, tensor.name, output, Activation("gelu"))
+
+    return build.map_tensors(node, node.features(0, "its input"), layer)
 
 
 @operator("Softmax")
@@ -68,7 +82,7 @@ def softmax(node: Node, build: Builder) -> Features:
     return build.map_tensors(node, value, layer)
 
 
-@axis_rule(*FUNCTIONS, "Softmax")
+@axis_rule(*FUNCTIONS, "Gelu", "Softmax")
 def same_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes; the values no longer are those of a graph input."""
     value: AxisTensor = node.input(0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.dense import of_two
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
@@ -139,8 +141,10 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 
 @operator("Mul")
 def mul(node: Node, build: Builder) -> Value:
-    """Import Mul of constants and of sizes; features may only be multiplied by ones, and integer sums by their scales."""
+    """Import Mul of constants and of sizes; features may be multiplied by features of the same shape and by ones, integer sums by scales."""
     a, b = node.input(0), node.input(1)
+    if isinstance(a, Features) and isinstance(b, Features):
+        return of_two(node, build, Multiply, a, b)
     if isinstance(a, Features) or isinstance(b, Features):
         for pair in ((a, b), (b, a)):
             if (scaled := scaled_sums(node, build, *pair)) is not None:
@@ -151,7 +155,7 @@ def mul(node: Node, build: Builder) -> Value:
         if ones and np.broadcast_shapes(factor.shape, value.ids.shape) == value.ids.shape:
             return value
         raise node.refuse(
-            "multiplies computed features; only a factor of 1 is supported; run this part outside the model"
+            "multiplies computed features by constants; only a factor of 1 is supported; run this part outside the model"
         )
     result_shape = np.broadcast_shapes(a.shape, b.shape)
     node.reserve(count(result_shape), scratch=count(result_shape))

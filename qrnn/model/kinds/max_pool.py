@@ -1,0 +1,155 @@
+"""Pools take the largest value of each channel in a window over time, and over the bands of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer_facts import Reading, StateArray, Step, StepLoop, Written
+from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
+from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.time import LengthRule
+from qrnn.model.window import EACH, Window
+from qrnn.model.windowed import Windowed
+
+
+@dataclass(frozen=True)
+class MaxPool(Layer):
+    """Compute y[j, p, c] = max over k, b of x[j·s + k·d - before, p·s' + b·d' - before', c]; what is outside of x does not take part.
+
+    Windows and the order of features are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
+    """
+
+    name: str
+    input: str
+    output: str
+    channels: int
+    time: Window
+    band: Window = EACH
+    bands: int = 1
+
+    keeps_state: ClassVar[bool] = True
+
+    @property
+    def homogeneous(self) -> bool:
+        """Return whether each feature of the output depends on one feature of the input alone."""
+        return self.band.trivial
+
+    def length_rule(self, given: LengthRule) -> LengthRule:
+        """Return the rule of the places of the window over time."""
+        return self.time.rule(given)
+
+    def equation(self, run: Equations) -> None:
+        """Compute the largest values in float64."""
+        x = run.read(self.input)
+        size, steps, features = x.shape
+        real = np.where(run.over(self.input).mask[:, :, None], x, -np.inf).reshape(size, steps, self.bands, -1)
+        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
+        padded = np.pad(real, ((0, 0), *edges, (0, 0)), constant_values=-np.inf)
+        y = np.full((size, self.time.count(steps), self.band.count(self.bands), features // self.bands), -np.inf)
+        for k in range(self.time.taps):
+            for b in range(self.band.taps):
+                seen = self.band.seen(self.time.seen(padded, k, y.shape[1], 1), b, y.shape[2], 2)
+                y = np.maximum(y, seen)
+        y = np.where(np.isinf(y), 0.0, y)
+        run.write(self.output, y.reshape(*y.shape[:2], y.shape[2] * y.shape[3]))
+
+    def quantize(self, plan: Plan) -> QuantMaxPool:
+        """Give the output the format of the input."""
+        frac = plan.frac(self.input, self.name)
+        plan.copy_format(self.input, self.output)
+        return QuantMaxPool(self.name, self.input, self.output, frac, self.channels, self.time, self.band, self.bands)
+
+
+def max_pool_step(contract: Any) -> Step:
+    """Return the step that puts x into the ring of past steps and, where a window ends, writes the largest values of its taps."""
+
+    def step(
+        n: int, t: int, k: int, x: Any, out: Any, past: Any, real: Any, place: Any, phase: Any, taps: int, stride: int,
+        dilation: int, bands: int, band_taps: int, band_stride: int, band_dilation: int, band_before: int, places: int,
+    ) -> int:  # fmt: skip
+        F = past.shape[2]
+        for j in range(F):
+            if t >= 0:
+                past[n, place[n, 0], j] = x[n, t, j]
+        real[n, place[n, 0]] = 0
+        if t >= 0:
+            real[n, place[n, 0]] = 1
+        oldest = place[n, 0] + 1
+        if oldest == past.shape[1]:
+            oldest = 0
+        place[n, 0] = oldest
+        if phase[n, 0] > 0:
+            phase[n, 0] = phase[n, 0] - 1
+            return 0
+        phase[n, 0] = stride - 1
+        channels = F // bands
+        for p in range(places):
+            for j in range(channels):
+                found = 0
+                largest = 0
+                for tap in range(taps):
+                    row = oldest + tap * dilation
+                    if row >= past.shape[1]:
+                        row = row - past.shape[1]
+                    for b in range(band_taps):
+                        band = p * band_stride + b * band_dilation - band_before
+                        if real[n, row] > 0 and band >= 0 and band < bands:
+                            value = past[n, row, band * channels + j]
+                            if found == 0 or value > largest:
+                                largest = value
+                            found = 1
+                out[n, k, p * channels + j] = largest
+        return 1
+
+    return step
+
+
+@dataclass(frozen=True)
+class QuantMaxPool(Windowed, QuantLayer):
+    """Compute `MaxPool` of integers; the output has the fraction bits of the input, ``frac``.
+
+    The state holds a ring of past steps, which of them are steps of the sequence, the place in the ring that the next step takes, and how many
+    steps pass before the next output.
+    """
+
+    name: str
+    input: str
+    output: str
+    frac: int
+    channels: int
+    time: Window
+    band: Window = field(default=EACH, metadata=LEFT_OUT)
+    bands: int = field(default=1, metadata=LEFT_OUT)
+
+    def __post_init__(self) -> None:
+        require(1 <= self.channels <= 1 << 20, f"layer {self.name}: channels {self.channels}")
+        self.check_windows(self.channels)
+
+    def check(self, checks: Checks) -> None:
+        """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""
+        checks.expect(self.input, self.features, True)
+        checks.expect(self.output, self.places * self.channels, True)
+
+    def readings(self) -> tuple[Reading, ...]:
+        """Return that the input is read as fixed-point with ``frac`` fraction bits."""
+        return (Reading(self.input, self.frac),)
+
+    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
+        """Return that the output has the format of the input."""
+        return {self.output: Written(self.frac, tensors[self.input].limit)}
+
+    def states(self) -> tuple[StateArray, ...]:
+        """Return the ring of past steps, which of them are steps of the sequence, and its clock."""
+        span = self.time.span
+        past = StateArray("past", (span, self.features), np.int16, STATE_MAX)
+        return (past, StateArray("real", (span,), np.int16, 1, least=0), *self.clock())
+
+    def step_loop(self) -> StepLoop:
+        """Return the step that `max_pool_step` makes, with the geometry as its parameters."""
+        time = self.time
+        return StepLoop(max_pool_step, (time.taps, time.stride, time.dilation, *self.band_numbers))

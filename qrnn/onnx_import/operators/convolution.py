@@ -1,0 +1,94 @@
+"""Conv, and BatchNormalization behind a layer of weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.kinds.conv import Conv
+from qrnn.model.matrix_layer import MatrixLayer
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.pointwise import same_axes
+from qrnn.onnx_import.operators.windows import geometry
+from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.values import Features
+
+
+@operator("Conv")
+def conv(node: Node, build: Builder) -> Features:
+    """Import Conv over time, over one axis within a step, or over both; X [N, C, …], W [O, C / group, …], B [O]."""
+    weight = node.weights(1, "W")
+    if weight.ndim < 3 or 0 in weight.shape:
+        raise node.damaged(
+            f"W '{node.input_names[1]}' has shape {list(weight.shape)}, expected [O, C / group, …] with no empty axis"
+        )
+    kernel = tuple(weight.shape[2:])
+    if (given := node.take("kernel_shape")) is not None and tuple(given) != kernel:
+        raise node.damaged(f"kernel_shape={list(given)}, but W has the kernel {list(kernel)}")
+    groups = int(node.take("group", 1))
+    found = geometry(node, build, kernel)
+    if groups < 1 or weight.shape[1] * groups != found.channels or len(weight) % groups:
+        raise node.damaged(
+            f"W {list(weight.shape)} with group={groups} does not fit the {found.channels} channels of {found.value.describe()}"
+        )
+    bias = node.weights(2, "B") if node.has_input(2) else np.zeros(len(weight))
+    if bias.shape != (len(weight),):
+        raise node.damaged(f"B '{node.input_names[2]}' has shape {list(bias.shape)}, expected [{len(weight)}]")
+    node.reserve(weight.size)
+    if None not in (found.time_axis, found.band_axis) and (found.time_axis or 0) > (found.band_axis or 0):
+        weight = weight.swapaxes(found.time_axis or 0, found.band_axis or 0)
+    weight = weight.reshape(
+        *weight.shape[:2], found.time.taps, found.band.taps
+    ).copy()  # axes without a window have one tap
+    tensor = found.operand(node, build)
+    output = build.result(node, found.band.count(found.bands) * len(weight), True)
+    layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups)
+    build.add_matrix(layer)
+    return found.result(output, len(weight))
+
+
+@operator("BatchNormalization")
+def batch_norm(node: Node, build: Builder) -> Features:
+    """Import BatchNormalization, scale · (x - mean) / sqrt(var + epsilon) + B by channel, as a part of the weights of the layer before it."""
+    value = node.features(0, "X")
+    epsilon = float(node.take("epsilon", 1e-5))
+    node.take("momentum")
+    if int(node.take("training_mode", 0)) or int(node.take("spatial", 1)) != 1:
+        raise node.refuse("training_mode=1 or spatial=0 is not supported; re-export in evaluation mode (model.eval())")
+    if extra := [name for name in node.output_names[1:] if name]:
+        raise node.refuse(f"output {extra[0]!r} is not supported; only the normalized values are")
+    if value.ids.ndim < 2 or value.axes[1] is not None:
+        raise node.refuse(
+            f"normalizes {value.describe()}, whose axis 1 is batch or time; only channels there are supported"
+        )
+    channels = value.ids.shape[1]
+    scale, bias, mean, variance = (
+        node.weights(k, what) for k, what in ((1, "scale"), (2, "B"), (3, "mean"), (4, "var"))
+    )
+    for k, given in enumerate((scale, bias, mean, variance)):
+        if given.shape != (channels,):
+            raise node.damaged(
+                f"'{node.input_names[k + 1]}' has shape {list(given.shape)}, expected one value per channel, [{channels}]"
+            )
+    if not (np.isfinite(epsilon) and epsilon >= 0.0 and (variance + epsilon > 0.0).all()):
+        raise node.damaged(f"var + epsilon is not positive everywhere; epsilon={epsilon}")
+    factor = scale / np.sqrt(variance + epsilon)
+    by_channel = [1] * value.ids.ndim
+    by_channel[1] = channels
+    node.reserve(2 * value.ids.size)
+    factors = np.broadcast_to(factor.reshape(by_channel), value.ids.shape).reshape(-1)
+    offsets = np.broadcast_to((bias - mean * factor).reshape(by_channel), value.ids.shape).reshape(-1)
+    tensor, indices = build.whole_operand(node, value)
+    order = np.argsort(indices)
+    before = build.matrix_that_writes(tensor)
+    layer = before.with_output_affine(factors[order], offsets[order]) if isinstance(before, MatrixLayer) else None
+    if layer is None:
+        raise node.refuse(
+            "follows no layer of weights that it could be folded into; fold it when exporting, or run this part outside the model"
+        )
+    output = build.result(node, tensor.features, tensor.has_time)
+    build.add_matrix(layer.writing(output.name))
+    return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+
+
+axis_rule("BatchNormalization")(same_axes)

@@ -1,0 +1,180 @@
+"""Where the windows of Conv and pools lie: which of their axes is time, which is an axis within a step, and how they are padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qrnn.errors import QrnnError
+from qrnn.model.parts import IndexArray
+from qrnn.model.window import LARGEST_WINDOW, Window
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule
+from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+
+
+class Geometry(NamedTuple):
+    """The windows of a node over ``value`` [N, C, …]: ``time_axis`` and ``band_axis`` are axes of it, None where there is none."""
+
+    value: Features
+    time: Window
+    band: Window
+    time_axis: int | None
+    band_axis: int | None
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, C."""
+        return int(self.value.ids.shape[1])
+
+    @property
+    def bands(self) -> int:
+        """The number of bands of a step."""
+        return 1 if self.band_axis is None else self.value.ids.shape[self.band_axis]
+
+    def operand(self, node: Node, build: Builder) -> Tensor:
+        """Return a tensor whose features are those of ``value``, with the channels of a band one after the other."""
+        by_band = Features(np.moveaxis(self.value.ids, 1, -1), (None,) * self.value.ids.ndim)
+        tensor, indices = build.operand(node, by_band)
+        if not tensor.has_time:
+            raise node.refuse(f"reads '{tensor.name}', which has no time axis; run this part outside the model")
+        if np.array_equal(indices, np.arange(tensor.features)):
+            return tensor
+        return build.gathered(node, indices + tensor.start)[0]
+
+    def result(self, output: Tensor, channels: int) -> Features:
+        """Return the features of a tensor of places · ``channels`` features, in the order of the node's output."""
+        ids: IndexArray = output.ids.reshape(self.band.count(self.bands), channels)
+        shape = [1] * self.value.ids.ndim
+        shape[1] = channels
+        if self.band_axis is not None:
+            shape[self.band_axis] = len(ids)
+        return Features(np.ascontiguousarray(ids.T).reshape(shape), self.value.axes)
+
+
+def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
+    """Return the windows of a node over its first input; ``kernel`` holds the taps of each axis behind the channels."""
+    given = node.features(0, "its input")
+    padding = build.padding_of(given)
+    value = padding.value
+    if value.ids.ndim != len(kernel) + 2 or not kernel:
+        raise node.damaged(
+            f"its kernel {list(kernel)} has {len(kernel)} axes, its input {value.describe()} has {value.ids.ndim - 2} behind the channels"
+        )
+    if value.axes[0] is not BATCH or value.axes[1] is not None:
+        raise node.refuse(
+            f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
+        )
+    if any(map(any, padding.edges[:2])) or (node.op != "Conv" and any(map(any, padding.edges))):
+        raise node.refuse(
+            "reads zeros that are padded to batch or channels, or to the input of a pool; only Conv reads padded zeros"
+        )
+    sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
+    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:]), 2))
+    time = next((axis for axis in windows if value.axes[axis] is TIME), None)
+    inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
+    if len(inner) > 1:
+        raise node.refuse(f"has windows over the axes {inner} of {value.describe()}; one axis beside time is supported")
+    band = inner[0] if inner else None
+    found = Geometry(value, windows.get(time or 0, Window()), windows.get(band or 0, Window()), time, band)
+    if found.band.count(found.bands) < 1:
+        raise node.damaged(f"its window spans {found.band.span} elements of axis {band}, which has {found.bands}")
+    if time is not None and build.one_step and not found.time.trivial:
+        raise node.refuse(
+            f"has a window over the time axis {time} of a graph of one step per call; re-export with a dynamic time axis"
+        )
+    return found
+
+
+def windows_of(
+    node: Node, kernel: tuple[int, ...], sizes: list[int | None], edges: Sequence[tuple[int, int]] | None = None
+) -> list[Window]:
+    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already."""
+    edges = edges or [(0, 0)] * len(kernel)
+    count = len(kernel)
+    strides, dilations = _listed(node, "strides", count, [1] * count), _listed(node, "dilations", count, [1] * count)
+    pads = _listed(node, "pads", 2 * count, [0] * 2 * count)
+    auto = str(node.take("auto_pad", "NOTSET"))
+    if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise node.damaged(f"auto_pad={auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    ceil = bool(node.take("ceil_mode", 0))
+    windows = []
+    for k, (taps, stride, dilation, given, edge) in enumerate(
+        zip(kernel, strides, dilations, sizes, edges, strict=True)
+    ):
+        size = None if given is None else given + sum(edge)
+        if not 1 <= taps <= LARGEST_WINDOW:
+            raise node.refuse(
+                f"its kernel {list(kernel)} has an axis of {taps} taps; 1 to {LARGEST_WINDOW} are supported"
+            )
+        before, after = pads[k], pads[k + count]
+        span = (taps - 1) * dilation + 1
+        if auto != "NOTSET":
+            before, after = _same(node, auto, size, span, stride)
+        if ceil:
+            after += stride - 1
+            if size is not None:  # no more than the last window needs
+                after -= (size + before + after - span) % stride
+        before, after = before + edge[0], after + edge[1]
+        if max(before, after) >= span:
+            raise node.refuse(
+                f"pads axis {k + 2} by {before} and {after}, and its kernel spans {span}; only windows that reach the input are supported"
+            )
+        windows.append(Window(taps, stride, dilation, before, after))
+    return windows
+
+
+def _listed(node: Node, name: str, count: int, default: list[int]) -> list[int]:
+    values = [int(v) for v in node.take(name, default)]
+    if len(values) != count:
+        raise node.damaged(f"{name} lists {len(values)} numbers, expected {count}")
+    least = 0 if name == "pads" else 1
+    if bad := [v for v in values if not least <= v <= LARGEST_WINDOW]:
+        raise node.refuse(f"{name} holds {bad[0]}; {least} to {LARGEST_WINDOW} are supported")
+    return values
+
+
+def _same(node: Node, auto: str, size: int | None, span: int, stride: int) -> tuple[int, int]:
+    """Return the padding (before, after) of an axis of ``size`` elements, None for time, that ``auto_pad`` asks for."""
+    if auto == "VALID":
+        return 0, 0
+    if size is None and stride > 1:
+        raise node.refuse(
+            f"auto_pad={auto} with stride {stride} over time depends on the number of steps; re-export with pads"
+        )
+    total = span - 1 if size is None else max(0, (-(-size // stride) - 1) * stride + span - size)
+    less = total // 2
+    return (less, total - less) if auto == "SAME_UPPER" else (total - less, less)
+
+
+@axis_rule("Conv", "MaxPool")
+def window_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the batch, and the axes behind the channels, of which some have another size; the channels are new where there are weights."""
+    value: AxisTensor = node.input(0)
+    batch, channels, *axes = value.axes
+    if node.op == "Conv":
+        weight = node.input(1)
+        roles.mark(weight, "weight", node.name)
+        known = isinstance(weight, np.ndarray)
+        channels = roles.made(int(weight.shape[0]) if known else None, node.name)
+        kernel = tuple(weight.shape[2:]) if known else ()
+    else:
+        kernel = tuple(node.take("kernel_shape", ()))
+    try:
+        windows: list[Window] = windows_of(node, kernel, [axis.size for axis in axes])
+    except (QrnnError, ValueError):  # the second pass says what is wrong with the node
+        return AxisTensor((batch, channels, *axes))
+    return AxisTensor((batch, channels, *(_moved(*pair, node, roles) for pair in zip(axes, windows, strict=True))))
+
+
+def _moved(axis: Axis, window: Window, node: Node, roles: Roles) -> Axis:
+    """Return the axis of the window's places along ``axis``, of the same role; it is ``axis`` itself where its size is unknown or stays."""
+    if axis.size is None or (size := window.count(axis.size)) == axis.size:
+        return axis
+    made = roles.made(size, node.name)
+    roles.same(made, axis, node.name)
+    return made
