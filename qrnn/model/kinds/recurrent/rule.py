@@ -231,6 +231,7 @@ def _direction(
     plan.note_bias(f"{owner}.weight_ih", weight_ih, bias_ih, bits)
     ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
     if weight_hh is not None:
+        plan.note_bias(f"{owner}.weight_hh", weight_hh, bias_hh, bits)
         hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit)
     out_frac = fracs - pre_shift
     return QuantDirection(
