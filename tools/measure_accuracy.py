@@ -206,7 +206,7 @@ PAGE = """# Accuracy on trained models
 Made by `python tools/measure_accuracy.py --shared DIR` on {date} ({machine}, Python {python}, NumPy {numpy}).
 
 Every model is converted with default settings (8-bit weights, widths of operands and inputs chosen by measured calibration error,
-`pwl:128` gates, minmax ranges) and compared with the float64 oracle. `fsdd_*`: spoken digits, calibrated on {clips} training
+`pwl:128` gates, robust ranges) and compared with the float64 oracle. `fsdd_*`: spoken digits, calibrated on {clips} training
 clips, decided at each clip's last frame of 300 test clips. `mnist_gru128x2`: calibrated on the first 128 of the 10,000 test images,
 for want of training images. `sentence_split_bilstm`: its golden input, which is also its calibration. `dtln_model_1`: calibrated on
 the first 400 of the clip's 1,218 frames; its decisions are the mask at 0.5, element by element.

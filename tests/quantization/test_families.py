@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layers.test_quantized import TOOL
 from models import Shape, make_model
 
 from qrnn.accuracy.metrics import sqnr_db
@@ -238,3 +239,28 @@ def test_a_dead_channel(value: float, lives: bool, cell: str, seed: int) -> None
     assert len(said) == 1
     assert f"feature 2 ({value:g}) always had one value" in said[0]
     assert model_db(model, quantized, test) >= floor_db(model, test) - MARGIN_DB
+
+
+# --- every cell -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.parametrize("name", TOOL.CELLS)
+def test_every_cell_folds_offsets(name: str) -> None:
+    """Whatever a cell does with W · x, the model of features at 1000 deviations gives what the plain one gives for the same integers."""
+    model, rng = TOOL.cell(name, 8, 4, 0), np.random.default_rng(6)
+    if not all(layer.folds_offset for layer in model.layers if "x" in layer.inputs):
+        return
+    size = np.array([0.5, 1.0, 2.0, 4.0])
+    z = rng.integers(-100, 101, (2, 6, 15, 4)) / 64
+    scheme = Scheme(activations=16, input="16-per-feature")
+    here, _ = converted(model, z[0] - z[0].mean(axis=(0, 1)).round(), scheme)
+    far_model = folded(model, size, 1024 * size)
+    far, _ = converted(far_model, z[0] * size + 1024 * size, scheme)
+    assert far.tensors["x"].has_offset
+    want, got = outputs(model, z[1]), outputs(far_model, z[1] * size + 1024 * size)
+    np.testing.assert_allclose(got, want, atol=1e-8)
+    plain_db, far_db = model_db(model, here, z[1]), about_mean(want, outputs(far, z[1] * size + 1024 * size))
+    assert far_db >= min(plain_db - 3.0, 38.0), (
+        "small models, whose weights round otherwise; a bias without its offset has no dB left"
+    )

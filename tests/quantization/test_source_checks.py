@@ -16,6 +16,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.quantization.outliers import find_gaps
 from qrnn.quantization.scheme import Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration
+from qrnn.running.input_ranges import inputs_beyond
 
 RNG = np.random.default_rng
 
@@ -85,6 +86,21 @@ def test_tails_without_a_gap_and_sparse_features_are_no_outliers(seed: int) -> N
         axis=1,
     )
     assert not [gap for gap in find_gaps(x) if gap.rare]
+
+
+def test_values_beyond_a_range_about_a_far_middle_are_counted() -> None:
+    """A pressure of 101325 ± 250 Pa: 0 and 120000 Pa are as far out of its range as they are of the sensor's."""
+    model, rng = gru(), RNG(8)
+    pressure = 101325 + 250 * rng.normal(size=(20, 30, 3))
+    quantized = quantize(model, {"x": pressure}, Scheme(input="16-per-feature"))
+    x = pressure[:2].copy()
+    x[0, 3], x[1, 4, 0] = 0.0, 120_000.0
+    x[1, 20:] = 0.0  # beyond its length
+    batch = make_batch(model.inputs, {"x": x, "lengths": [30, 20]})
+    (found,) = inputs_beyond(quantized, batch)
+    assert (found.clipped, found.total) == (4, 150)
+    assert str(found) == "4 of the 150 values of input 'x'"
+    assert inputs_beyond(quantized, make_batch(model.inputs, {"x": pressure}))[0].clipped == 0
 
 
 # --- constant features ---------------------------------------------------------------------------------------------------------

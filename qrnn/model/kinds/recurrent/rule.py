@@ -236,6 +236,7 @@ def _direction(
     plan.note_bias(f"{owner}.weight_ih", weight_ih, bias_ih, w_bits)
     ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit, w_bits), None
     if weight_hh is not None:
+        plan.note_bias(f"{owner}.weight_hh", weight_hh, bias_hh, r_bits)
         hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit, r_bits)
     out_frac = fracs - pre_shift
     return QuantDirection(
