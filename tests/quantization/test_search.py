@@ -81,6 +81,7 @@ def test_the_price_of_a_model_is_of_its_products_and_gates() -> None:
     products, gates = 4 * 8 * (3 + 8), 5 * 8
     assert step_instructions(narrow) == products + gates * PRICES["gate value"] + PRICES["step"]
     assert step_instructions(wide) - step_instructions(narrow) == products / 2
+    assert step_instructions(wide, narrow=True) == step_instructions(narrow)
 
 
 def test_loud_sequences_count_wherever_they_stand() -> None:
