@@ -52,9 +52,9 @@ def lines(real: FloatModel, model: QuantModel, data: Mapping[str, Any], scheme: 
     """
     target = model.provenance.target
     if scheme.activations == AUTO:
-        narrow = quantize(real, data, replace(scheme, activations=8, input="8"), target)
-        if step_instructions(model) <= MUCH_MORE * step_instructions(narrow):
+        if step_instructions(model) <= MUCH_MORE * step_instructions(model, narrow=True):
             return []
+        narrow = quantize(real, data, replace(scheme, activations=8, input="8"), target)
         return [
             "the widths that were chosen cost more than 8 bits for all would:",
             f"  --activations auto: {configuration(real, model, data)}",

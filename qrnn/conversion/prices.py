@@ -29,18 +29,16 @@ MUCH_MORE = 1.25
 """Where the widths that were chosen cost more than this against 8 bits for all, a conversion shows both."""
 
 
-def step_instructions(model: QuantModel) -> float:
-    """Return the instructions of a time step in which every layer runs once."""
+def step_instructions(model: QuantModel, narrow: bool = False) -> float:
+    """Return the instructions of a time step in which every layer runs once; ``narrow``: those that 8-bit operands throughout would take."""
     found = PRICES["step"]
     for matrix in model.matrices:
-        wide = PRICES["product of 16 bits" if matrix.operand.limit > 127 else "product of 8 bits"]
-        narrow_weights = isinstance(matrix.matrix, QuantMatrix4)
-        found += (
-            matrix.times
-            * matrix.matrix.weight.size
-            * (wide + PRICES["product with a weight of 4 bits"] * narrow_weights)
-        )
+        wide = matrix.operand.limit > 127 and not narrow
+        price = PRICES["product of 16 bits" if wide else "product of 8 bits"]
+        if isinstance(matrix.matrix, QuantMatrix4):
+            price += PRICES["product with a weight of 4 bits"]
+        found += matrix.times * matrix.matrix.weight.size * price
     for layer in model.recurrent_layers:
         found += PRICES["gate value"] * layer.hidden_size * len(layer.roles) * len(layer.directions)
-    rescaled = sum(len(layer.multiplier) for layer in model.layers if isinstance(layer, QuantRescale))
-    return found + PRICES["value rescaled"] * rescaled
+    copies = [layer for layer in model.layers if isinstance(layer, QuantRescale) and not narrow]
+    return found + PRICES["value rescaled"] * sum(len(layer.multiplier) for layer in copies)

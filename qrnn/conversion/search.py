@@ -108,7 +108,6 @@ class _Trials:
         self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
         self.greatest = search.scheme.activations == 16
         """Whether 16 bits were asked for: the best is sought then, whatever it costs."""
-        self.built: dict[tuple[str, ...], QuantModel] = {}
 
     def _noise(self, batch: Batch) -> Noise:
         """Return what measures models on ``batch``, by the floor that is aimed at."""
@@ -154,14 +153,18 @@ class _Trials:
         return Point(found, step_instructions(quantized))
 
     def _found(self, greedy: Greedy) -> tuple[dict[str, str], str]:
-        """Return the widths of one search, and in words how near they come."""
+        """Return the widths of one search, and in words how near they come.
+
+        The model that they make is run, and where it has more noise than the oracle told, the search aims lower by as much. Wider operands
+        than the narrowest are kept only where they are better as they run.
+        """
         start = {key: values[0] for key, values in greedy.values.items()}
         if not self.noise.allowed:
             return start, "widths: the cheapest, since every output is zero on the calibration data"
         if self.greatest:
             greedy.allowed = 0.0
             return greedy.spend(start), "widths: the best for sources, since 16 bits are asked for"
-        near = "the floor's tolerance is met"
+        near = ""
         for _ in range(CHECKS):
             widths = greedy.spend(start)
             if not greedy.met(widths):
@@ -173,13 +176,11 @@ class _Trials:
             widths = greedy.take_back(widths)
             run = self._run(widths)
             if run.worst <= 1.0:
+                near = "the floor's tolerance is met"
                 break
             greedy.allowed *= greedy.point(widths).worst / run.worst
-        if (
-            widths != start
-            and greedy.point(start).worst < self._run(widths).worst
-            and (self._run(start).worst <= self._run(widths).worst)
-        ):
+            near = f"the model as it runs has {10 * np.log10(run.worst):.1f} dB more noise than was aimed at"
+        if widths != start and self._run(start).worst <= self._run(widths).worst:
             widths, near = start, "no wider ones are better"
         return widths, (
             f"widths: as cheap as they can be within {TOLERANCE_DB:g} dB of the floor of {self.bits}-bit weights, or with "

@@ -1,8 +1,8 @@
 """Users' arrays as the integers of a model's tensors, which is what exported C takes and gives, in the place of real numbers.
 
-A session that is asked for integers takes real = (q + offset) · scale of what it is given, which the boundary turns into the same q, and gives
-the q that its real outputs stand for. Both are exact: with |q + offset| below 2^50 the roundings of a product and of a quotient are below half a
-unit. So everything between, on every backend, is as without integers.
+A session that is asked for integers takes real = (q + offset) · scale of what it is given, which the boundary turns into the same q, and
+gives the q that its real outputs stand for. Both are exact: with |q + offset| below 2^50 the roundings of a product and of a quotient are
+below half a unit. So everything between, on every backend, is as without integers.
 """
 
 from __future__ import annotations

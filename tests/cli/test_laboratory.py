@@ -11,7 +11,7 @@ def test_convert_refines(place: Workplace) -> None:
     for refine in ("rounding,bias", "all", "none"):
         done = place.cli(
             "convert", place.path("gru.onnx"), "--calibration", place.path("x.npz"), "--input-scheme", "8",
-            "--refine", refine, "-o", place.path(f"{refine}.qrnn"),
+            "--activations", "8", "--refine", refine, "-o", place.path(f"{refine}.qrnn"),
         )  # fmt: skip
         assert done.status == 0, done.err
     assert place.path("none.qrnn").read_bytes() == place.path("gru.qrnn").read_bytes()

@@ -81,6 +81,17 @@ def test_the_price_of_a_model_is_of_its_products_and_gates() -> None:
     products, gates = 4 * 8 * (3 + 8), 5 * 8
     assert step_instructions(narrow) == products + gates * PRICES["gate value"] + PRICES["step"]
     assert step_instructions(wide) - step_instructions(narrow) == products / 2
+    assert step_instructions(wide, narrow=True) == step_instructions(narrow)
+
+
+def test_loud_sequences_count_wherever_they_stand() -> None:
+    """The input's width is chosen with the ranges of all sequences, those of the loud ones among them, and the result is that of 16 bits."""
+    model, data = spiky()
+    data["x"][[1, 3]] *= 4.0
+    made = quantize(model, data, Scheme())
+    assert made.provenance.scheme == Scheme().as_dict() | {"widths": {"x": "16"}}
+    found, wide = (about_mean_db(model, data, Scheme(input=width)) for width in ("auto", "16"))
+    assert found == wide > about_mean_db(model, data, NARROW) + 3.0
 
 
 def test_random_data_choose_no_width() -> None:
