@@ -24,6 +24,7 @@ from qrnn.lab.executors import process_pool
 from qrnn.lab.outputs import write_outputs
 from qrnn.lab.pareto import csv_text
 from qrnn.lab.sweep import SweepResult, sweep
+from qrnn.quantization.choices import resolved
 from qrnn.targets import Target, load_target
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -49,7 +50,7 @@ def test_records_are_what_compare_measures(
     assert {n: e["sqnr_db"] for n, e in r["layers"].items()} == {n: e.sqnr_db for n, e in report.layers.items()}
     assert (
         qrnn.load(swept.folder / "models" / f"{r['key']}.qrnn").provenance.scheme
-        == qrnn.Scheme(**r["scheme"]).as_dict()
+        == resolved(model, qrnn.Scheme(**r["scheme"]))[0].as_dict()
     )
 
 
