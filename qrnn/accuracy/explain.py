@@ -227,8 +227,8 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
 
 def _widened(model: QuantModel, key: str, width: str) -> str:
     """Return the option that converts with one more width than ``model`` was converted with."""
-    widths = {**model.provenance.scheme.get("widths", {}), key: width}
-    return f"--widths {shlex.quote(widths_text(parse_widths(widths)))}"
+    given = parse_widths(model.provenance.scheme.get("widths", ()))
+    return f"--widths {shlex.quote(widths_text(parse_widths({**dict(given), key: width})))}"
 
 
 def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ...]) -> tuple[str, str]:
@@ -238,7 +238,7 @@ def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ..
         return "--refine rounding", "nothing at run time"
     if isinstance(found.matrix, QuantMatrix4):
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        key = f"{found.part.where.split('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        key = f"{found.part.where.rpartition('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
         return _widened(model, key, "8"), f"{more} bytes more for this matrix"
     return "nothing: weights have 8 bits at most", ""
 
@@ -250,7 +250,7 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     found = next(m for m in of_layer if m.part.kind in kinds)
     if found.operand.limit > 127:
         return "nothing: 16 bits already", ""
-    key, by_feature = f"{part.where.split('[')[0]}.h", True
+    key, by_feature = f"{part.where.rpartition('[')[0]}.h", True
     if part.kind == "x operand":
         layer = next(layer for layer in model.layers if layer.name == part.where)
         copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}

@@ -14,7 +14,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE
-from qrnn.quantization.choices import choices
+from qrnn.quantization.choices import Choice, choices
 from qrnn.quantization.gate_choice import GATE_KEYS, KIND_KEYS, GateChoice, GateChoices, parse_gates
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import AUTO, Scheme
@@ -26,17 +26,17 @@ TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
 
 @dataclass(frozen=True)
 class Space:
-    """What a model has to choose: ``kinds`` as `gate_kinds` returns them, and ``widths`` by the keys of `Scheme.widths`."""
+    """What a model has to choose: ``kinds`` as `gate_kinds` returns them, and single widths (`Scheme.widths`)."""
 
     kinds: dict[str, str]
-    widths: dict[str, tuple[str, ...]]
+    widths: tuple[Choice, ...]
 
 
 def space(model: FloatModel) -> Space:
     """Return what ``model`` has to choose. Of a single source there is no key, since `Scheme.input` says its width."""
     sources = source_tensors(model)
     alone = sources if len(sources) == 1 else ()
-    return Space(gate_kinds(model), {c.key: c.values for c in choices(model) if c.key not in alone})
+    return Space(gate_kinds(model), tuple(c for c in choices(model) if c.key not in alone))
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,11 @@ def with_gates(scheme: Scheme, gates: dict[str, str]) -> Scheme:
     return replace(scheme, gates=str(GateChoices(None, keyed)))
 
 
-def general_width(scheme: Scheme, key: str) -> str:
-    """Return the width that ``scheme`` gives to what `Scheme.widths` does not name."""
-    part = key.rpartition(".")[2]
-    return str(scheme.weights if part in ("W", "R") else scheme.activations if part in ("x", "h") else scheme.input)
-
-
-def with_width(scheme: Scheme, key: str, value: str) -> Scheme:
-    """Return ``scheme`` with another width of ``key``, which is named only where it is not the general one."""
-    named = {**dict(scheme.widths), key: value}
-    if value == general_width(scheme, key):
-        del named[key]
+def with_width(scheme: Scheme, choice: Choice, value: str) -> Scheme:
+    """Return ``scheme`` with another width of one part, which is named only where it is not the general one."""
+    named = {**dict(scheme.widths), choice.key: value}
+    if value == choice.general(scheme):
+        del named[choice.key]
     return replace(scheme, widths=parse_widths(named))
 
 
@@ -122,10 +116,10 @@ def moves(scheme: Scheme, space: Space) -> Iterator[tuple[Move, Scheme]]:
                 yield Move(key, choice), with_gates(scheme, {**now, key: choice})
 
     given = dict(scheme.widths)
-    for key, widths in space.widths.items():
-        for width in widths:
-            if width != given.get(key, general_width(scheme, key)) and bits_of(width) <= widest:
-                yield Move(key, width), with_width(scheme, key, width)
+    for part in space.widths:
+        for width in part.values:
+            if width != given.get(part.key, part.general(scheme)) and bits_of(width) <= widest:
+                yield Move(part.key, width), with_width(scheme, part, width)
 
 
 def apply(move: Move, scheme: Scheme, space: Space) -> Scheme | None:

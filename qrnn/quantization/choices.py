@@ -38,12 +38,20 @@ class Choice:
     values: the widths that it can have.
     products: multiply-adds a time step of the matrices that the choice is about.
     read: values that are read, or weights that are kept, at that width.
+    part: the part of the layer, as `Layer.width_parts` names it; empty for a source.
     """
 
     key: str
     values: tuple[str, ...]
     products: int
     read: int
+    part: str = ""
+
+    def general(self, scheme: Scheme) -> str:
+        """Return the width that ``scheme`` gives where ``scheme.widths`` does not name the key; ``auto`` where the conversion chooses."""
+        if not self.part:
+            return scheme.input
+        return str(scheme.weights if self.part in ("W", "R") else scheme.activations)
 
 
 def choices(model: FloatModel) -> tuple[Choice, ...]:
@@ -61,7 +69,7 @@ def choices(model: FloatModel) -> tuple[Choice, ...]:
     for layer in model.layers:
         for part, size in layer.width_parts().items():
             if part != "x" or layer.input not in sources:
-                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read))
+                found.append(Choice(f"{layer.name}.{part}", PART_WIDTHS[part], size.products, size.read, part))
     return tuple(found)
 
 
@@ -83,11 +91,10 @@ def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
             raise QuantizationError(f"widths: {key!r} names a tensor and a part of a layer; rename one of them")
         if value not in (allowed := known[key][0].values):
             raise QuantizationError(f"widths: {key}={value}, expected {' or '.join(allowed)}")
-    given, sources = dict(widths), source_tensors(model)
+    given = dict(widths)
     for choice in choices(model):
-        general = str(scheme.input if choice.key in sources else scheme.activations)
-        width = given.get(choice.key, general)
-        if width != AUTO and not choice.key.endswith((".W", ".R")):
+        width = given.get(choice.key, choice.general(scheme))
+        if width != AUTO and choice.part not in ("W", "R"):
             check_operand(target, choice.key, width, scheme.widest_operand)
 
 

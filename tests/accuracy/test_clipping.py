@@ -8,32 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export.building import load_tool
 from models import Shape, make_model
 
 from qrnn import layers
-from qrnn.accuracy.compare import compare
+from qrnn.accuracy.compare import Comparison, compare
 from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends import reference
 from qrnn.conversion import quantize
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.quantization.scheme import Scheme
 
+CATALOGUE = load_tool("cell_catalogue")
 QUIET = np.random.default_rng(2).normal(size=(3, 6, 3)) * 0.1
 LOUD = np.random.default_rng(3).normal(size=(3, 6, 3)) * 3
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        Shape("lstm", layers=2, directions=(False, True), projection=4, bias=0.0),
-        Shape("rnn", layers=2, projection=4, states=True, bias=0.0),
-        Shape("gru", layers=2, linear_before_reset=False, directions=(True,), bias=0.0, weight=1.5),
-        Shape("gru", layers=2, linear_before_reset=True, bias=0.0, weight=2.0),
-    ],
-    ids=lambda shape: f"{shape.cell}{int(shape.linear_before_reset)}",
-)
-def test_as_many_are_counted_as_the_reference_clamps(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model(shape, np.random.default_rng(1))
+def check_counts(model: FloatModel, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Comparison, int]:
+    """Compare what is counted with what the reference clamps in its steps; return the comparison, and how much that is."""
     quantized = quantize(model, {"x": QUIET}, Scheme(input="8"))
     seen: collections.Counter[str] = collections.Counter()
 
@@ -47,20 +40,44 @@ def test_as_many_are_counted_as_the_reference_clamps(shape: Shape, monkeypatch: 
 
     changed = {"to_operand": to_operand, "reset_operand": reset_operand}
     monkeypatch.setattr(reference, "CHECKED", SimpleNamespace(**(vars(reference.CHECKED) | changed)))
-    data: dict[str, Any] = {"x": LOUD, "lengths": np.array([6, 4, 1])}
+    result = compare(model, quantized, {"lengths": np.array([6, 4, 1]), **data}, backend="reference")
+    found = {s.where: s.saturated for s in result.saturation if s.where.endswith(" operand")}
+    for layer in quantized.layers:
+        x = found.pop(f"{layer.name}: x operand", 0)
+        if isinstance(layer, QuantRecurrent):
+            found[f"{layer.name}: x"] = x * len(layer.directions)  # each direction reads it
+    products = sum(n for where, n in found.items() if "r·h" in where)
+    assert sum(found.values()) - products == seen["clipped"]
+    before = [
+        layer for layer in quantized.recurrent_layers if layer.declaration.reset_gate and not layer.linear_before_reset
+    ]
+    assert products == (seen["r·h"] if before else 0)
+    return result, seen["clipped"]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape("lstm", layers=2, directions=(False, True), projection=4, bias=0.0),
+        Shape("rnn", layers=2, projection=4, states=True, bias=0.0),
+        Shape("gru", layers=2, linear_before_reset=False, directions=(True,), bias=0.0, weight=1.5),
+        Shape("gru", layers=2, linear_before_reset=True, bias=0.0, weight=2.0),
+    ],
+    ids=lambda shape: f"{shape.cell}{int(shape.linear_before_reset)}",
+)
+def test_as_many_are_counted_as_the_reference_clamps(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    data: dict[str, Any] = {"x": LOUD}
     if shape.states:
         data["state"] = np.random.default_rng(4).normal(size=(3, *shape.state_shape)) * 0.5
-    result = compare(model, quantized, data, backend="reference")
-    counted = {s.where: s.saturated for s in result.saturation if s.where.endswith(" operand")}
-    products = sum(n for where, n in counted.items() if "r·h" in where)
-    again = (len(shape.directions) - 1) * sum(
-        n for where, n in counted.items() if ": x" in where
-    )  # each direction reads x
-    assert sum(counted.values()) - products + again == seen["clipped"]
-    assert products == (0 if shape.linear_before_reset else seen["r·h"])
-    assert seen["clipped"] > 0
+    result, clipped = check_counts(make_model(shape, np.random.default_rng(1)), data, monkeypatch)
+    assert clipped > 0
     read = [s for s in result.saturation if s.where.endswith(": h operand")]
     assert {s.total for s in read} == {11 * shape.output_size}  # of the real steps alone
+
+
+@pytest.mark.parametrize("name", CATALOGUE.CELLS)
+def test_every_cell_of_the_catalogue_is_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_counts(CATALOGUE.cell(name, 5, 3), {"x": LOUD}, monkeypatch)
 
 
 def read_twice() -> FloatModel:

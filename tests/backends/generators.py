@@ -89,8 +89,7 @@ class Case:
         found = {}
         for choice in choices(model):
             value, named = rng.choice(choice.values), rng.random() < 0.5
-            part = choice.key.rpartition(".")[2] if "." in choice.key else "source"
-            if named and part in self.mixed:
+            if named and (choice.part or "source") in self.mixed:
                 found[choice.key] = str(value)
         return found
 

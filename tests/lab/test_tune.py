@@ -14,6 +14,7 @@ from qrnn.errors import DataError, DeviceError
 from qrnn.lab.budgets import Budgets, parse_amount
 from qrnn.lab.moves import Space, gates_of, moves, space, with_gates
 from qrnn.lab.tune import tune
+from qrnn.quantization.choices import Choice
 from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
 
@@ -79,8 +80,8 @@ def test_moves(files: Path) -> None:
 def test_moves_of_single_widths(files: Path) -> None:
     """Each part by itself, named only where it differs from the general width, and never wider than the target allows."""
     found_space = space(qrnn.load_onnx(files / "model.onnx"))
-    gru = next(key for key in found_space.widths if key.endswith(".R"))[:-2]
-    assert {key.rpartition(".")[2] for key in found_space.widths} == {"h", "W", "R", "x"}
+    gru = next(choice.key for choice in found_space.widths if choice.part == "R")[:-2]
+    assert {choice.part for choice in found_space.widths} == {"h", "W", "R", "x"}
 
     def found(scheme: Scheme, space: Space = found_space) -> dict[str, Scheme]:
         return {str(move): changed for move, changed in moves(scheme, space)}
@@ -88,11 +89,14 @@ def test_moves_of_single_widths(files: Path) -> None:
     assert found(Scheme())[f"{gru}.R=4"] == Scheme(widths={f"{gru}.R": 4})
     assert found(Scheme(widths={f"{gru}.R": 4}))[f"{gru}.R=8"] == Scheme()
     assert found(Scheme(weights=4))[f"{gru}.R=8"] == Scheme(weights=4, widths={f"{gru}.R": 8})
-    assert found(Scheme(), Space({}, {"a": ("8", "16")}))["a=16"] == Scheme(widths={"a": 16})
+    assert "x=8" not in found(
+        Scheme(input="8", activations=16), Space({}, (Choice("x", ("8", "16"), 1, 1),))
+    )  # a source
+    assert found(Scheme(), Space({}, (Choice("x", ("8", "16"), 1, 1),)))["x=16"] == Scheme(widths={"x": 16})
     narrow = found(Scheme(widest_operand=8))
     assert [name for name in narrow if name.endswith("=16")] == []
     assert set(found(Scheme())) - set(narrow) == {
-        "activations=16", "input=16", f"{gru}.h=16", *(f"{k}=16" for k in found_space.widths if k.endswith(".x"))
+        "activations=16", "input=16", f"{gru}.h=16", *(f"{c.key}=16" for c in found_space.widths if c.part == "x")
     }  # fmt: skip
 
 
