@@ -89,8 +89,9 @@ def test_every_part_can_stand_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_schemes(name: str) -> None:
-    """Weights of four bits are about as near as an LSTM's (16 to 25 dB, that has 21 to 24); refined ones are no further than plain ones
-    on the data by which refinement is judged.
+    """Weights of four bits are about as near as an LSTM's (16 to 25 dB, that has 21 to 24).
+
+    Refined weights are no further than plain ones on the data by which refinement is judged.
     """
     model, _ = models(name)
     four = qrnn.quantize(model, {"x": data()}, qrnn.Scheme(weights=4))
