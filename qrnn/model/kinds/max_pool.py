@@ -146,7 +146,7 @@ class QuantMaxPool(Windowed, QuantLayer):
     def states(self) -> tuple[StateArray, ...]:
         """Return the ring of past steps, which of them are steps of the sequence, and its clock."""
         span = self.time.span
-        past = StateArray("past", (span, self.features), np.int16, STATE_MAX)
+        past = StateArray("past", (span, self.features), np.int16, STATE_MAX, least=-STATE_MAX - 1)
         return (past, StateArray("real", (span,), np.int16, 1, least=0), *self.clock())
 
     def step_loop(self) -> StepLoop:

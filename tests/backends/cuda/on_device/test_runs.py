@@ -49,7 +49,10 @@ NETWORKS = (
     Case(Shape("gru", 8, 8, (True,), layers=2, linear_before_reset=False, residual=True), "tanh", lengths=(5, 0)),
     Case(Shape("rnn", 40, 40, layers=2, residual=True), "dense", lengths=(5, 2), scheme=Scheme(16, input="16")),
     Case(
-        Shape("lstm", 3, 24, forget="one", peephole=2.0, states=True), "none", lengths=(5, 1), scheme=Scheme(weights=4)
+        Shape("lstm", 3, 24, forget="one", peephole=2.0, states=True),
+        "none",
+        lengths=(5, 1),
+        scheme=Scheme(weights=4, refine="none"),
     ),
 )
 
