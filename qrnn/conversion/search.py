@@ -144,13 +144,25 @@ class _Trials:
         try:
             quantized = self.search.build(widths)
         except QuantizationError:
-            if all(widths[choice.key] == self._values(choice)[0] for choice in self.choices):
-                raise
             return Point(dict.fromkeys(self.noise.allowed, np.inf), np.inf)
         found = self.noise.in_oracle(quantized, self.search.model)
         self.done += 1
         self.search.progress(min(self.done, self.expected), self.expected)
         return Point(found, step_instructions(quantized))
+
+    def _start(self, values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        """Return the first values, or, where the model cannot have them, the next ones; QuantizationError where it can have none of these."""
+        first: QuantizationError | None = None
+        for place in range(max(map(len, values.values()))):
+            widths = {key: own[min(place, len(own) - 1)] for key, own in values.items()}
+            try:
+                self.search.build(widths)
+            except QuantizationError as error:
+                first = first or error
+            else:
+                return widths
+        assert first is not None
+        raise first
 
     def _found(self, greedy: Greedy) -> tuple[dict[str, str], str]:
         """Return the widths of one search, and in words how near they come.
@@ -158,7 +170,7 @@ class _Trials:
         The model that they make is run, and where it has more noise than the oracle told, the search aims lower by as much. Wider operands
         than the narrowest are kept only where they are better as they run.
         """
-        start = {key: values[0] for key, values in greedy.values.items()}
+        start = self._start(greedy.values)
         if not self.noise.allowed:
             return start, "widths: the cheapest, since every output is zero on the calibration data"
         if self.greatest:
@@ -193,7 +205,7 @@ class _Trials:
 
     def _gains(self, greedy: Greedy, widths: Mapping[str, str]) -> list[str]:
         """Return one sentence for each choice that is not the first of its values."""
-        start = {key: values[0] for key, values in greedy.values.items()}
+        start = self._start(greedy.values)
         before, found = greedy.point(start).worst, []
         for key, value in widths.items():
             if value != start[key]:
@@ -216,7 +228,11 @@ class _Trials:
         )
 
         def measured(tried: Mapping[str, str]) -> float:
-            return Point(noise.in_oracle(self.search.build(tried, ranges), self.search.model), 0.0).worst
+            try:
+                quantized = self.search.build(tried, ranges)
+            except QuantizationError:
+                return np.inf
+            return Point(noise.in_oracle(quantized, self.search.model), 0.0).worst
 
         now = measured(widths)
         for key, values in fine.items():

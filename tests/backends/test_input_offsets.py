@@ -43,8 +43,10 @@ def small_batch(case: Case, model: QuantModel) -> Batch:
 
 
 def shifted(model: QuantModel, offset: tuple[int, ...]) -> QuantModel | None:
-    """The model with an offset on its input; None where its input can have none."""
-    folded = all(layer.folds_offset for layer in model.layers if "x" in layer.inputs)
+    """The model with an offset on its input; None where its input can have none, or has one."""
+    folded = (
+        all(layer.folds_offset for layer in model.layers if "x" in layer.inputs) and not model.tensors["x"].has_offset
+    )
     return with_offset(model, "x", offset) if folded else None
 
 

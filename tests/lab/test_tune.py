@@ -96,7 +96,7 @@ def test_moves_of_single_widths(files: Path) -> None:
     narrow = found(Scheme(widest_operand=8))
     assert [name for name in narrow if name.endswith("=16")] == []
     assert set(found(Scheme())) - set(narrow) == {
-        "activations=16", "input=16", f"{gru}.h=16", *(f"{c.key}=16" for c in found_space.widths if c.part == "x")
+        "activations=16", "input=16", "input=16-per-feature", f"{gru}.h=16", *(f"{c.key}=16" for c in found_space.widths if c.part == "x")
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ CHANGED = {"alpha": 0.37, "beta": 0.21}
 
 def graph(op: str, **attributes: float) -> Any:
     """Build x [N, T, 4] → GRU → Gemm → the operator → out."""
-    g = Graph()
+    g = Graph(opset=24 if op == "Swish" else 20 if op in ("HardSwish", "Gelu") else 17)
     x = g.input("x", ["n", "t", 4])
     y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 6)[0]
     y = g.node("Transpose", [g.axes_op("Squeeze", y, [1])], perm=[1, 0, 2])

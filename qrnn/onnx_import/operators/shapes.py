@@ -143,12 +143,12 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 def mul(node: Node, build: Builder) -> Value:
     """Import Mul of constants and of sizes; features may be multiplied by features of the same shape and by ones, integer sums by scales."""
     a, b = node.input(0), node.input(1)
-    if isinstance(a, Features) and isinstance(b, Features):
-        return of_two(node, build, Multiply, a, b)
     if isinstance(a, Features) or isinstance(b, Features):
         for pair in ((a, b), (b, a)):
             if (scaled := scaled_sums(node, build, *pair)) is not None:
                 return scaled
+        if isinstance(a, Features) and isinstance(b, Features):
+            return of_two(node, build, Multiply, a, b)
         value: Features = a if isinstance(a, Features) else b
         factor = b if value is a else a
         ones = isinstance(factor, np.ndarray) and not is_shape(factor) and bool((factor == 1).all())
