@@ -18,13 +18,14 @@ own bias. So it is, without r, where a cell normalizes the sums of x and of h ap
 Multipliers, shifts and formats stay as they are. A row whose overflow bound would not hold keeps the integers that it had. Layers are
 refined one after the other, and each is kept where the outputs on held-out data (`qrnn.refinement.held_out`) come no further from the
 float model's: small rows of unlike operands have little to gain, few steps show too little, and states may multiply what is left. Where some
-are rejected, all together are tried too, and kept where that is better still.
+are rejected, all together are tried too, and kept where that is better still. What is kept is then fitted to all of the data.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,14 +82,14 @@ def refine_rows(
         session = Session(candidate)
         return noise(lambda piece: session.run_batch(piece)[0].outputs, model.outputs, parts.judged, want, parts.seen)
 
-    def refine(least: float, every: bool) -> tuple[QuantModel, float, list[str], bool]:
-        """Refine layer by layer, and return the model, its error, notes, and whether every layer was kept; ``every`` keeps all."""
-        refined, notes, whole = model, [], True
+    def refine(least: float, every: bool) -> _Trial:
+        """Refine layer by layer on the fitted part; ``every`` keeps all layers whatever they do to the error, ``least``."""
+        refined, notes, rejected = model, list[str](), set[str]()
         for layer in model.layers:
             candidate, own = _refined(float_model, refined, parts.fitted, layer.name, methods)
             found = judge(candidate) if own and not every else least
             if found > least:
-                whole = False
+                rejected.add(layer.name)
                 notes.append(
                     f"{layer.name}: kept as rounded, since refined integers bring the outputs on held-out calibration data "
                     f"{10 * math.log10(found / max(least, 1e-30)):.2f} dB further from the float model's"
@@ -96,14 +97,25 @@ def refine_rows(
             else:
                 refined, least = candidate, found
                 notes += own
-        return refined, judge(refined) if every else least, notes, whole
+        return _Trial(judge(refined) if every else least, notes, rejected)
 
-    refined, least, notes, whole = refine(judge(model), False)
-    if not whole:  # layers may help together that do not help alone
-        together = refine(least, True)
-        if together[1] < least:
-            refined, _, notes, _ = together
-    return _with_notes(refined, notes)
+    best = refine(judge(model), False)
+    if best.rejected:  # layers may help together that do not help alone
+        together = refine(best.error, True)
+        best = together if together.error < best.error else best
+    refined = model
+    for layer in model.layers:  # what the held-out part has let pass is fitted to all of the data
+        if layer.name not in best.rejected:
+            refined, _ = _refined(float_model, refined, evenly(batch, STEPS), layer.name, methods)
+    return _with_notes(refined, best.notes)
+
+
+class _Trial(NamedTuple):
+    """The error of one way to refine on the held-out part, notes about it, and the layers that it leaves as they were."""
+
+    error: float
+    notes: list[str]
+    rejected: set[str]
 
 
 def _with_notes(model: QuantModel, notes: list[str]) -> QuantModel:
