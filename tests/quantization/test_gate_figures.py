@@ -17,5 +17,5 @@ def test_errors_of_every_activation(capsys: pytest.CaptureFixture[str]) -> None:
     quoted = re.findall(r"^\| (.+ \| Q\d+\.\d+ \| .+) \|$", section, re.M)
     assert runpy.run_path(str(ROOT / "tools" / "arithmetic_figures.py"))["main"](["gates"]) == 0
     printed = [line.strip() for line in capsys.readouterr().out.splitlines() if "| Q" in line]
-    assert len(quoted) == 13
+    assert len(quoted) == 16
     assert quoted == printed
