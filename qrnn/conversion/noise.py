@@ -24,7 +24,7 @@ STEPS = 2048
 TOLERANCE_DB = 1.5
 """How far below the floor of its weights a model may lie: the one tolerance of a conversion."""
 
-MARGIN_DB = 0.75
+MARGIN_DB = 1.0
 """How much better than it must be a model is made on calibration data, since other data differ."""
 
 ENOUGH_DB = 45.0

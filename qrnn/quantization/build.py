@@ -12,7 +12,7 @@ from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import FloatModel
-from qrnn.model.kinds.rescale import QuantRescale
+from qrnn.model.kinds.rescale import LARGEST_OFFSET, QuantRescale
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.parts import (
     CELL_MAX,
@@ -56,6 +56,9 @@ from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.source_values import SourceValues
 from qrnn.quantization.widths import bits_of, check_operand
 
+FINEST = 2.0**14
+"""The most units of a copy for one of the tensor that is copied."""
+
 
 class Builder:
     """The state of one conversion: formats are decided in the order of the layers, and ``decisions`` says what was decided and why.
@@ -94,9 +97,9 @@ class Builder:
                 self.tensors[graph_input.name] = TensorFormat(
                     1, graph_input.has_time, 32, (1.0,), graph_input.vocabulary - 1
                 )
-        values = source_values(self.model, self.ranges)
+        self._sources = source_values(self.model, self.ranges)
         for name in source_tensors(self.model):
-            self.tensors[name] = self._source_format(name, values[name])
+            self.tensors[name] = self._source_format(name, self._sources[name])
         self._check_choices()
         layers: list[QuantLayer] = []
         for layer in self.model.layers:
@@ -140,11 +143,11 @@ class Builder:
         if not layer.input_weights or layer.input not in self.fracs:
             return layer
         width = self.input_schemes.get(layer.input, self._widths.get(f"{layer.name}.x", ""))
-        if width != "8-per-feature":
+        if not width.endswith("-per-feature"):
             return layer
         tensor = layer.input
         if tensor not in self._copies:
-            self._copies[tensor] = rescale = self._rescale(tensor)
+            self._copies[tensor] = rescale = self._rescale(tensor) if width.startswith("8") else self._wide_copy(tensor)
             layers.append(rescale)
         return replace(layer, input=self._copies[tensor].output)  # type: ignore[type-var]  # every kind is a dataclass
 
@@ -158,6 +161,27 @@ class Builder:
         made = QuantRescale(name, tensor, name, frac, *parameters)
         self.tensors[name] = made.written(info.has_time)
         self.decide(f"{name}: int8 copy of {tensor} with a scale for each feature, for the matrices that read it")
+        return made
+
+    def _wide_copy(self, tensor: str) -> QuantRescale:
+        """Return the layer that makes an int16 copy of a source with a scale and an offset for each feature, as an input of 16 bits has."""
+        info, frac, readers = self.model.tensors[tensor], self.fracs[tensor], self.readers(tensor)
+        matrices = [reader for reader in readers if reader.input_weights]
+        weights = largest_weights([w for reader in matrices for w in reader.input_weights], info.features)
+        offsets = all(reader.folds_offset for reader in matrices)
+        span = input_span(self._sources[tensor], "16-per-feature", self.scheme.calibrator, offsets, weights)
+        sums = [reader.input_row_sum(self, span.half) for reader in matrices]
+        limit = _widest_limit(tensor, [s for s in sums if s is not None])
+        fmt = input_format(span, info.features, info.has_time, 16, limit)
+        parameters = factor_parameters(np.minimum(2.0**-frac / fmt.scales_and_offsets[0], FINEST))
+        name = _free_name(f"{tensor}_per_feature", {*self.model.tensors, *(layer.name for layer in self.model.layers)})
+        made = QuantRescale(name, tensor, name, frac, *parameters, limit)
+        offset = np.clip(np.round(span.centre / made.scales), -LARGEST_OFFSET, LARGEST_OFFSET).astype(np.int64)
+        made = replace(made, offset=tuple(offset.tolist()) if offset.any() else (0,))
+        self.tensors[name] = made.written(info.has_time)
+        self.decide(
+            f"{name}: int16 copy of {tensor} with a scale for each feature{offset_text(self.tensors[name])}, for matrices that read it"
+        )
         return made
 
     def _check_choices(self) -> None:
