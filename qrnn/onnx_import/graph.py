@@ -15,6 +15,7 @@ from qrnn.model.float_model import FloatModel, TensorInfo
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
 from qrnn.onnx_import import operators
+from qrnn.onnx_import.affine import without_affine
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
@@ -227,7 +228,8 @@ def find_roles(
 
 def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> tuple[Any, ...]:
     """Return a node's outputs by its handler, or folded when it has none and reads constants."""
-    if (name := registered_name(proto)) in HANDLERS:
+    constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
+    if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
             result = HANDLERS[name](node, build)
         results = result if isinstance(result, tuple) else (result,)
@@ -310,7 +312,9 @@ def _finish(
     check_carried_states(build, outputs, problems)
     _check_lengths(build, problems)
     problems.raise_if_any()
-    layers = _live_layers(build.layers, {tensor for o in outputs for tensor, _, _ in o.parts})
+    read = {tensor for o in outputs for tensor, _, _ in o.parts}
+    layers = without_affine(_live_layers(build.layers, set(read)), read, build.budget.value)
+    layers = _live_layers(layers, read)
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
     layer_names = Names()

@@ -1,6 +1,7 @@
 """The handlers of ONNX operators, one function each; importing a module registers its functions. A new operator is a new function here."""
 
 from qrnn.onnx_import.operators import (
+    affine,
     convolution,
     dense,
     normalization,
@@ -17,6 +18,7 @@ from qrnn.onnx_import.operators import (
 )
 
 __all__ = [
+    "affine",
     "convolution",
     "dense",
     "normalization",

@@ -11,6 +11,7 @@ from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.affine import affine
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
@@ -121,15 +122,11 @@ def add(node: Node, build: Builder) -> Value:
     offset = np.broadcast_to(constant, value.ids.shape).reshape(-1)
     tensor, indices = build.operand(node, value)
     before = build.matrix_that_writes(tensor)
-    if isinstance(before, Dense):
-        node.reserve(indices.size * before.weight.shape[1])
-        source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
-        name = before.name if indices.size == tensor.features else node.name
-    else:
-        node.reserve(indices.size * tensor.features)
-        weight = np.zeros((indices.size, tensor.features))
-        weight[np.arange(indices.size), indices] = 1.0
-        source, bias, name = tensor.name, offset.copy(), node.name
+    if not isinstance(before, Dense):
+        return affine(node, build, value, np.ones(1), constant)
+    node.reserve(indices.size * before.weight.shape[1])
+    source, weight, bias = before.input, before.weight[indices], before.bias[indices] + offset
+    name = before.name if indices.size == tensor.features else node.name
     output = build.result(node, indices.size, tensor.has_time)
     build.add_matrix(Dense(name, source, output.name, weight, bias))
     return Features(output.ids.reshape(value.ids.shape), value.axes)

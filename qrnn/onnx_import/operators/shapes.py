@@ -10,6 +10,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.affine import affine, constant_of
 from qrnn.onnx_import.operators.dense import of_two
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -141,7 +142,7 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
 
 @operator("Mul")
 def mul(node: Node, build: Builder) -> Value:
-    """Import Mul of constants and of sizes; features may be multiplied by features of the same shape and by ones, integer sums by scales."""
+    """Import Mul of constants and of sizes; features may be multiplied by features of the same shape and by constants."""
     a, b = node.input(0), node.input(1)
     if isinstance(a, Features) or isinstance(b, Features):
         for pair in ((a, b), (b, a)):
@@ -150,13 +151,7 @@ def mul(node: Node, build: Builder) -> Value:
         if isinstance(a, Features) and isinstance(b, Features):
             return of_two(node, build, Multiply, a, b)
         value: Features = a if isinstance(a, Features) else b
-        factor = b if value is a else a
-        ones = isinstance(factor, np.ndarray) and not is_shape(factor) and bool((factor == 1).all())
-        if ones and np.broadcast_shapes(factor.shape, value.ids.shape) == value.ids.shape:
-            return value
-        raise node.refuse(
-            "multiplies computed features by constants; only a factor of 1 is supported; run this part outside the model"
-        )
+        return affine(node, build, value, constant_of(node, 1 if value is a else 0), np.zeros(1))
     result_shape = np.broadcast_shapes(a.shape, b.shape)
     node.reserve(count(result_shape), scratch=count(result_shape))
     if not is_shape(a) and not is_shape(b):

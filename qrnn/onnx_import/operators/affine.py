@@ -1,0 +1,80 @@
+"""Mul, Sub, Div and Neg of features and constants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrnn.model.parts import FloatArray
+from qrnn.onnx_import.affine import Affine
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.values import Features, Tensor, is_shape
+
+
+def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
+    """Return scale · value + offset, where scale and offset hold one number for each feature, or broadcast to that."""
+    for what in (scale, offset):
+        if np.broadcast_shapes(what.shape, value.ids.shape) != value.ids.shape:
+            raise node.refuse(
+                f"takes {value.describe()} and a constant of shape {list(what.shape)}; only one value per feature is supported"
+            )
+    if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
+        raise node.damaged("its constants make NaN or infinity; check the trained weights")
+    if (scale == 1.0).all() and not offset.any():
+        return value
+    node.reserve(2 * value.ids.size)
+    scales, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1) for what in (scale, offset))
+
+    def layer(name: str, output: str, tensor: Tensor) -> Affine:
+        order = np.argsort(indices)
+        return Affine(name, tensor.name, output, scales[order], offsets[order])
+
+    tensor, indices = build.whole_operand(node, value)
+    output = build.result(node, tensor.features, tensor.has_time)
+    build.layers.append(layer(node.name, output.name, tensor))
+    return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+
+
+def constant_of(node: Node, k: int) -> FloatArray:
+    """Return input ``k`` as real numbers; a shape is refused."""
+    if is_shape(node.input(k)):
+        raise node.refuse("computes with features and sizes of the graph; run this part outside the model")
+    return node.weights(k, "the constant")
+
+
+@operator("Sub")
+def sub(node: Node, build: Builder) -> Features:
+    """Import Sub of features and constants."""
+    a, b = node.input(0), node.input(1)
+    if isinstance(a, Features) and isinstance(b, Features):
+        raise node.refuse("subtracts two tensors; only constants are supported; run this part outside the model")
+    if isinstance(a, Features):
+        return affine(node, build, a, np.ones(1), -constant_of(node, 1))
+    return affine(node, build, node.features(1, "operand"), -np.ones(1), constant_of(node, 0))
+
+
+@operator("Div")
+def div(node: Node, build: Builder) -> Features:
+    """Import Div of features by constants."""
+    a, b = node.input(0), node.input(1)
+    if not isinstance(a, Features) or isinstance(b, Features):
+        raise node.refuse("divides by features; only constants are supported; run this part outside the model")
+    divisor = constant_of(node, 1)
+    if not divisor.all():
+        raise node.damaged(f"divides by zero: '{node.input_names[1]}'")
+    return affine(node, build, a, 1.0 / divisor, np.zeros(1))
+
+
+@operator("Neg")
+def neg(node: Node, build: Builder) -> Features:
+    """Import Neg of features."""
+    return affine(node, build, node.features(0, "operand"), -np.ones(1), np.zeros(1))
+
+
+@axis_rule("Sub", "Div", "Neg")
+def affine_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes of the operand that has the most."""
+    values = [value for value in node.inputs if isinstance(value, AxisTensor)]
+    return AxisTensor(max(values, key=lambda value: value.rank).axes)
