@@ -77,7 +77,10 @@ def test_unused_nodes_do_not_matter() -> None:
             lambda g, y: g.node("Add", [y, g.slice(y, [0], [1], [2])], name="sum"),
             "only tensors of the same shape can be added",
         ),
-        (lambda g, y: g.node("Mul", [y, g.random(7, 1, 5)]), "a constant of shape [7, 1, 5]; only one value per feature"),
+        (
+            lambda g, y: g.node("Mul", [y, g.random(7, 1, 5)]),
+            "a constant of shape [7, 1, 5]; only one value per feature",
+        ),
         (lambda g, y: g.node("Add", [y, g.random(7, 1, 5)]), "adds a constant of shape [7, 1, 5]"),
         (lambda g, y: g.node("MatMul", [g.random(5, 5), y]), "the first operand"),
         (lambda g, y: g.slice(y, [0], [3], [0]), "slices the time axis 0 [0:3:1]"),

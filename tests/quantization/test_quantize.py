@@ -173,13 +173,16 @@ def test_an_input_of_670_is_not_clipped(scheme: str) -> None:
         assert sqnr_db(oracle(float_model, data)["y"], outputs["y"]) > 35.0
 
 
-def test_auto_takes_a_scale_for_each_feature_where_they_are_needed() -> None:
+def test_auto_takes_more_bits_where_they_are_needed() -> None:
+    """One loud feature leaves 8 bits of one scale nothing for the others."""
     float_model = make_model(Shape("gru", hidden_size=12, weight=0.3, head=3), np.random.default_rng(4))
     data = random_data()
-    assert len(quantize(float_model, data).tensors["x"].scale) == 1
     data["x"][:, ::7, 0] *= 3000.0
-    raw = quantize(float_model, data)
-    assert len(raw.tensors["x"].scale) > 1
+    narrow, chosen = (quantize(float_model, data, Scheme(input=width)) for width in ("8", "auto"))
+    assert chosen.tensors["x"].bits == 16 or len(chosen.tensors["x"].scale) > 1
+    want = oracle(float_model, data)["y"]
+    lost, kept = (sqnr_db(want, run(model, data)[0]["y"]) for model in (narrow, chosen))
+    assert kept > lost + 6
 
 
 def test_a_small_state_keeps_its_bits() -> None:
