@@ -111,6 +111,7 @@ def test_compare(layers: int, steps: int, drawn: list[Drawn]) -> None:
         assert shown.count(name) == 1 + (name in result.over_time()), "a bar, and a line where there are steps"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e-7])
 @pytest.mark.parametrize("decades", [0.0, 0.3, 1.0, 2.0, 12.0, 40.0])
 def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list[Drawn]) -> None:
@@ -125,7 +126,7 @@ def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list
     assert numbers, "the axis has labels, and each is a number"
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
     check(plot.draw(comparison(name, [name], [name])), drawn, (name,))
@@ -133,6 +134,7 @@ def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
         assert sum(name in text for text, _ in drawn) >= 11, "the title, seven bars and three lines, letter by letter"
 
 
+@pytest.mark.matrix
 def test_compare_of_all_names(drawn: list[Drawn]) -> None:
     check(plot.draw(comparison("$", list(NAMES), ["y"])), drawn, NAMES)
 
@@ -176,6 +178,7 @@ def records(count: int, name: Callable[[int], str]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "count", [pytest.param(1, marks=pytest.mark.matrix), 8, pytest.param(40, marks=pytest.mark.matrix)]
 )

@@ -154,6 +154,7 @@ def test_a_test_that_does_not_come_back_is_ended(tmp_path: Path) -> None:
     assert "in test_stuck" in done.stderr
 
 
+@pytest.mark.matrix
 def test_a_run_closes_what_it_opened(tmp_path: Path) -> None:
     done = run(tmp_path, "def test_nothing():\n    pass\n", python=("-X", "dev"))
     assert done.returncode == 0, done.stdout + done.stderr

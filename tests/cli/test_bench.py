@@ -92,6 +92,7 @@ def test_data(place: Workplace, model: str, data: str) -> None:
     assert printed(place, *arguments, "--threads", 1, "--steps", 2)["steps"] == 2
 
 
+@pytest.mark.matrix
 def test_tokens_without_data(place: Workplace) -> None:
     assert len(printed(place, place.path("ids.qrnn"), *QUICK)["stream"]) == 2
 

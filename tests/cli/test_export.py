@@ -216,6 +216,7 @@ BAD_PLACES: dict[str, tuple[Callable[[Workplace], object], str, str]] = {
 }
 
 
+@pytest.mark.wide(cover=False, keep=5)
 @pytest.mark.parametrize("kind", BAD_PLACES)
 def test_places_that_are_not_written(place: Workplace, kind: str) -> None:
     prepare, name, says = BAD_PLACES[kind]
@@ -316,6 +317,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.wide(cover=False, keep=12)
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_folders_that_are_damaged(place: Workplace, kind: str) -> None:
     folder = export(place)
@@ -376,6 +378,7 @@ def test_an_emulator_that_is_missing(place: Workplace, monkeypatch: pytest.Monke
     place.refused("verify", folder, "--emulate", says="apt-get install qemu-system-arm")
 
 
+@pytest.mark.matrix
 def test_no_tools_on_the_path(place: Workplace) -> None:
     """The command runs in a process of its own, whose PATH is empty."""
     folder = export(place)
@@ -399,6 +402,7 @@ BAD_DATA: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["export", "verify"])
 @pytest.mark.parametrize("kind", BAD_DATA)
 def test_data_that_do_not_fit(place: Workplace, command: str, kind: str) -> None:

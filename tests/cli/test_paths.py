@@ -226,6 +226,7 @@ BAD_OUTPUTS: dict[str, tuple[Make, str]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", BAD_OUTPUTS)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_outputs(place: Workplace, writer: str, kind: str) -> None:
@@ -233,24 +234,28 @@ def test_outputs(place: Workplace, writer: str, kind: str) -> None:
     refused(place, *fill(place, WRITERS[writer], make(place.folder, "")), says=says)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 @pytest.mark.parametrize("writer", [*WRITERS, *FOLDER_WRITERS])
 def test_output_names_that_no_file_can_have(place: Workplace, writer: str, name: str) -> None:
     refused_by_typer(place, *fill(place, (WRITERS | FOLDER_WRITERS)[writer], f"{place.folder}/{name}"))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", sorted(set(BAD_OUTPUTS) - {"no folder"}))
 @pytest.mark.parametrize("writer", FOLDER_WRITERS)
 def test_output_folders(place: Workplace, writer: str, kind: str) -> None:
     refused(place, *fill(place, FOLDER_WRITERS[writer], BAD_OUTPUTS[kind][0](place.folder, "")), says="cannot write")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("make", [fifo, endless])
 @pytest.mark.parametrize("writer", FOLDER_WRITERS)
 def test_output_folders_that_are_none(place: Workplace, writer: str, make: Make) -> None:
     refused(place, *fill(place, FOLDER_WRITERS[writer], make(place.folder, "")), says="cannot write")
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_outputs_that_are_folders_or_sockets(place: Workplace, writer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(place, *fill(place, WRITERS[writer], place.folder), says="it is a folder")
@@ -263,6 +268,7 @@ def test_outputs_that_are_folders_or_sockets(place: Workplace, writer: str, monk
 QUICK_WRITERS = sorted(set(WRITERS) - {"tune output"})
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("writer", QUICK_WRITERS)
 def test_a_fifo_that_nothing_reads(place: Workplace, writer: str) -> None:
     refused(place, *fill(place, WRITERS[writer], fifo(place.folder, "")), says="it is a FIFO that no process reads")
@@ -292,6 +298,7 @@ def inputs(arguments: Arguments) -> Iterator[str]:
     return iter(sorted({a for a in arguments if a in (ONNX, MODEL, DATA)}))
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("writer", sorted(set(WRITERS) - {"gates plot"}))
 def test_outputs_that_are_inputs_by_another_name(place: Workplace, writer: str) -> None:
     for name in inputs(WRITERS[writer]):
@@ -360,7 +367,7 @@ def test_an_export_into_the_folder_of_its_model(place: Workplace) -> None:
     refused(place, "export", out / MODEL, "-o", out, "--name", "other", says="lies in it")
 
 
-@pytest.mark.wide(cover=False, keep=6)
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("nth", range(1, 30))
 def test_an_export_that_fails_at_any_step(place: Workplace, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     out = place.path("out")

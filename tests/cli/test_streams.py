@@ -42,7 +42,7 @@ def one_line(done: subprocess.CompletedProcess[bytes], says: str) -> None:
     assert says in lines[0]
 
 
-@pytest.mark.wide
+@pytest.mark.wide("unbuffered")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_full(good_files: Path, tmp_path: Path, command: str, unbuffered: str) -> None:
@@ -51,6 +51,7 @@ def test_stdout_is_full(good_files: Path, tmp_path: Path, command: str, unbuffer
         one_line(run(good_files, PRINTING[command], stdout=out, env=environment), "No space left on device")
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_closed(good_files: Path, command: str) -> None:
     one_line(run(good_files, PRINTING[command], preexec_fn=lambda: os.close(1)), "cannot write to stdout")
@@ -81,6 +82,7 @@ def test_stderr_is_closed_or_full(good_files: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_not_read(good_files: Path, command: str) -> None:
     """A reader that leaves, as ``| head -1`` does, ends the command silently with 128 plus the number of SIGPIPE."""
@@ -91,7 +93,7 @@ def test_stdout_is_not_read(good_files: Path, command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.wide
+@pytest.mark.wide("environment")
 @pytest.mark.parametrize("command", ["inspect", "inspect json", "run", "help"])
 @pytest.mark.parametrize(
     "environment",

@@ -207,6 +207,7 @@ def test_status(probe: tuple[Target, Image]) -> None:
     assert run(image, target, b"").status == 1
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("probe", [("host-cpu", "gnu"), ("cortex-m4", "gnu")], indirect=True, ids=name_of)
 def test_a_program_without_end_is_an_error(probe: tuple[Target, Image]) -> None:
     target, image = probe

@@ -91,6 +91,7 @@ def test_the_blend_of_a_gru_lies_where_the_generator_says() -> None:
     assert function.facts["blend"] == (min(blends), max(blends))
 
 
+@pytest.mark.matrix
 def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
     """Every mantissa's, before and after each step, by the function's own statements on arrays."""
     (function,) = (f for f in FUNCTIONS.SCALARS if f.function is norms.norm_scale)
@@ -333,6 +334,7 @@ def forms_command(kernels: str, folder: Path, count: int) -> list[object]:
     ]  # fmt: skip
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_special_forms_on_this_machine(host: str, cc: str, tmp_path: Path) -> None:
@@ -342,6 +344,7 @@ def test_special_forms_on_this_machine(host: str, cc: str, tmp_path: Path) -> No
     assert subprocess.run([tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("core", ARM)
 def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
     """By QEMU in user mode: a program that ends by Linux's call, without a library's start."""
@@ -353,6 +356,7 @@ def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
     assert subprocess.run([tool("qemu-arm"), tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("flags", [(), ("-DQRNN_NO_ASSEMBLY",)], ids=["assembly", "C"])
 def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None:
     """Four lanes, in a Cortex-M55 that QEMU has."""
@@ -366,6 +370,7 @@ def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     ("form", "right", "wrong"),
     [

@@ -62,6 +62,7 @@ def test_every_kind_has_the_hosts_bits(which: str, name: str, tmp_path: Path) ->
     check(kind(which), name, tmp_path)
 
 
+@pytest.mark.wide("family")
 @pytest.mark.parametrize(("which", "name", "family"), FEW_OTHERS)
 def test_other_compilers_give_the_same_bits(which: str, name: str, family: Family, tmp_path: Path) -> None:
     check(kind(which), name, tmp_path, family)
@@ -102,6 +103,7 @@ def test_the_kinds_need_every_feature_of_the_runtime(tmp_path: Path) -> None:
     assert known <= asked, known - asked
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
 def test_sizes_are_those_of_the_program(which: str, tmp_path: Path) -> None:
     """RAM of the state with its padding; constants as the linker has them."""

@@ -159,7 +159,7 @@ def test_host(host: str, cc: str) -> None:
     check()
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("optimization", ["-O0", "-Os", "-O2", "-O3"])
 @pytest.mark.parametrize("core", list(CORES))
 def test_emulated(core: str, optimization: str) -> None:

@@ -104,7 +104,7 @@ def test_random_graphs_long(kernels: Kernels, model: FloatModel | None, cc: str,
     check_graph(model, cc, kernels, scheme)
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide("cc")
 @pytest.mark.parametrize(
     ("case", "cc"),
     [pytest.param(c, COMPILERS[n % 2], id=f"{n}-{c.shape.cell}-{c.head}") for n, c in enumerate(CORNERS)],
@@ -113,7 +113,7 @@ def test_corners(case: Case, cc: str) -> None:
     check_case(case, cc)
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide("cc", keep=3)
 @pytest.mark.parametrize(("name", "cc"), [(n, COMPILERS[k % 2]) for k, n in enumerate(CATALOGUE.CELLS)])
 def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 7, 3)), tmp_path, compiler(cc))
@@ -131,7 +131,7 @@ def test_every_cell_with_every_scheme(name: str, scheme: Scheme, kernels: Kernel
 ODD_KINDS = ("embedded", "long rows", "long rows of a gru", "left shift", "pre-shift", "steps")
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide("kernels")
 @pytest.mark.parametrize(("which", "kernels"), list(zip(ODD_KINDS * 2, cycle(("plain", "dsp", "mve", "plain")))))
 def test_kinds_that_random_models_hardly_are(which: str, kernels: Kernels, tmp_path: Path) -> None:
     check(kind(which), tmp_path, compiler("clang" if kernels == "plain" else "gcc"), kernels)

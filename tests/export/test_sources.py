@@ -66,6 +66,7 @@ def compiled(source: Path, name: str, optimization: str = "-O2") -> Path:
     return program
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", HELPERS)
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded", "gru before of 16 bits", "unbounded gates"])
 def test_no_writable_global_no_call_no_float(which: str, name: str, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_no_writable_global_no_call_no_float(which: str, name: str, tmp_path: Pa
     assert undefined - {"memcpy", "memset", "__aeabi_memcpy", "__aeabi_memclr", "__aeabi_memclr4"} <= HELPERS[name]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("optimization", ["-Os", "-O2", "-O3"])
 @pytest.mark.parametrize(
     ("which", "name"), [("shared", "cortex-m3"), ("embedded", "cortex-m4"), ("shared", "host-cpu")]

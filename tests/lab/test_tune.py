@@ -126,6 +126,7 @@ def test_found_meets_the_budgets_and_is_the_cheapest_tried(
     assert weights.differences["sqnr_db"] < -5
 
 
+@pytest.mark.matrix
 def test_a_start_that_is_not_good_enough_is_mended(files: Path, calibration: Any, data: Any, tmp_path: Path) -> None:
     from lab.conftest import TARGET
     from qrnn.targets import read_target
@@ -178,6 +179,7 @@ def test_latency_can_be_what_is_cheapest(files: Path, board: Target, calibration
     assert found.figures["latency_us"] > 0
 
 
+@pytest.mark.matrix
 def test_the_model_that_is_named_is_counted(files: Path, calibration: Any, data: Any) -> None:
     """With a compiler and an emulator, estimates never decide in the end."""
     target = load_target("cortex-m4")

@@ -63,6 +63,7 @@ def test_rows(cli: Cli) -> None:
         assert f"{ROWS} rows on" in ok(cli, "verify", "c", "--data", file)
 
 
+@pytest.mark.matrix
 def test_random_rows(cli: Cli) -> None:
     done = cli("convert", "m.onnx", "--calibration", "random", "-o", "m.qrnn")
     assert done.status == 0
@@ -107,6 +108,7 @@ def test_stream(cli: Cli) -> None:
     assert "memory" in ok(cli, "diff", "m.qrnn", "s.qrnn")
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("stream", [False, True])
 def test_sweep(stream: bool, cli: Cli) -> None:
     file, more = ("sequence.npz", ["--stream"]) if stream else ("rows.npz", [])

@@ -48,7 +48,7 @@ FILES = {
 }
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", FILES)
 def test_many_small_fields(tmp_path: Path, name: str) -> None:
     path = tmp_path / "many.onnx"

@@ -43,6 +43,7 @@ def test_known_constants_are_found_again(seed: int) -> None:
     assert after.worst_regret < 1.15
 
 
+@pytest.mark.matrix
 def test_the_regret_falls() -> None:
     """On every simulated device the present constants choose worse than those that were fitted."""
     before = np.prod([quality(runs_of(seed)[1], OLD.constants).mean_regret for seed in range(4)])
