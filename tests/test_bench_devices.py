@@ -85,6 +85,7 @@ def test_the_page(layer: device_page.Layer) -> None:
     )
 
 
+@pytest.mark.matrix
 def test_a_model_is_run_and_compared(layer: device_page.Layer) -> None:
     model = bench_devices.layer("lstm", 5)
     data = {"x": np.random.default_rng(0).normal(size=(3, 4, 5))}

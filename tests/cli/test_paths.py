@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,6 @@ from cli.running import Workplace, tree
 from qrnn.cli.commands import app
 
 Arguments = list[Any]
-
-
-@pytest.fixture(scope="session")
-def exported(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from qrnn.export.folder import export_model
-    from qrnn.model.file import load
-    from qrnn.targets import load_target
-
-    folder = tmp_path_factory.mktemp("exported") / "gru"
-    export_model(load(good_files / "gru.qrnn"), load_target("generic"), folder, "gru")
-    return folder
 
 
 ONNX, MODEL, DATA, OUT = "gru.onnx", "gru.qrnn", "x.npz", "out"
@@ -102,6 +91,11 @@ def test_every_argument_that_takes_a_path_is_here() -> None:
     found = {f"{c.name} {p.name}" for c in commands.commands.values() for p in c.params if p.name not in NO_PATHS}
     assert found | {"targets name", "compare json", "bench json"} == tried
     assert isinstance(app, typer.Typer)
+
+
+def few(table: Iterable[str], *others: str) -> list[Any]:
+    """Return the commands of ``table``, with those for the matrix alone, which compile or draw, marked so."""
+    return [pytest.param(name, marks=pytest.mark.matrix if name in others else ()) for name in table]
 
 
 def fill(place: Workplace, arguments: Arguments, value: Any) -> Arguments:
@@ -274,7 +268,7 @@ def test_a_fifo_that_nothing_reads(place: Workplace, writer: str) -> None:
     refused(place, *fill(place, WRITERS[writer], fifo(place.folder, "")), says="it is a FIFO that no process reads")
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", few(WRITERS, "tune output", "compare plot"))
 def test_a_device_stays_one(place: Workplace, writer: str) -> None:
     """``-o /dev/null`` measures without keeping anything; a device of one's own stands for it."""
     out = null(place.folder)
@@ -283,7 +277,7 @@ def test_a_device_stays_one(place: Workplace, writer: str) -> None:
     assert stat.S_ISCHR(out.stat().st_mode)
 
 
-@pytest.mark.parametrize("writer", QUICK_WRITERS)
+@pytest.mark.parametrize("writer", few(QUICK_WRITERS, "gates plot", "compare plot"))
 def test_links_stay(place: Workplace, writer: str) -> None:
     link, target = place.path("link"), place.path("target")
     link.symlink_to("target")
@@ -315,7 +309,7 @@ def test_outputs_that_are_the_target_s_file(place: Workplace, writer: str) -> No
     refused(place, *fill(place, WRITERS[writer], own), "--target", own, says="it is also an input")
 
 
-@pytest.mark.parametrize("writer", FOLDER_WRITERS)
+@pytest.mark.parametrize("writer", few(FOLDER_WRITERS, "sweep output", "compile output"))
 def test_a_link_to_a_folder_stays(place: Workplace, writer: str) -> None:
     link = place.path("link")
     link.symlink_to("target")

@@ -24,8 +24,8 @@ BARE = [name for name in TARGETS if name != "host-cpu"]
 
 
 def usual(name: str, family: Family) -> bool:
-    """Return whether the default run has this build: the usual compiler for every target, the others for one."""
-    return family == "gnu" or name == "cortex-m4"
+    """Return whether the default run has this build: the usual compiler for every kind of kernels, the others for one target."""
+    return name == "cortex-m4" or (family == "gnu" and name in ("host-cpu", "cortex-m0plus", "cortex-m55", "rv32imc"))
 
 
 BUILDS = [

@@ -259,14 +259,17 @@ EVERY = [
 
 
 @pytest.mark.wide
+@pytest.mark.parametrize("count", [12, pytest.param(60, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize(("function", "unit", "cc"), EVERY)
-def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool, cc: str, folder: Path) -> None:
+def test_a_generated_function_has_the_contracts_values(
+    function: Any, unit: bool, cc: str, count: int, folder: Path
+) -> None:
     """Within the bounds that its comment names; an overflow of a signed integer ends the program."""
     call = getattr(library(cc, unit, folder), f"call_{function.c_name}")
     call.restype = ctypes.c_int64
     names = list(inspect.signature(function.function).parameters)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=count)
     @given(arguments(function))
     def check(values: dict[str, Any]) -> None:
         given = []
@@ -356,8 +359,10 @@ def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
     assert subprocess.run([tool("qemu-arm"), tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
-@pytest.mark.wide(cover=False)
-@pytest.mark.parametrize("flags", [(), ("-DQRNN_NO_ASSEMBLY",)], ids=["assembly", "C"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param((), id="assembly"), pytest.param(("-DQRNN_NO_ASSEMBLY",), id="C", marks=pytest.mark.matrix)],
+)
 def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None:
     """Four lanes, in a Cortex-M55 that QEMU has."""
     emulator = tool("qemu-system-arm")

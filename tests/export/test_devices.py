@@ -21,7 +21,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target, target_names
 
 TARGETS = [name for name in target_names() if load_target(name).emulation is not None]
-PAIRS = list(zip(KINDS, cycle(TARGETS)))  # every target, and every kind
+USUAL = ("cortex-m0plus", "cortex-m4", "cortex-m55", "rv32imc")
+"""What the default run emulates: a core for each kind of kernels, the smallest one, and one that is none of Arm's."""
+PAIRS = [  # every target, and every kind
+    pytest.param(which, name, marks=() if name in USUAL else pytest.mark.matrix)
+    for which, name in zip(KINDS, cycle(TARGETS))
+]
 OTHERS = list(product(("lstm", "gru of 16 bits"), ("cortex-m3", "cortex-m55"), ("clang", "zig")))
 FEW_OTHERS = [OTHERS[0], OTHERS[3], OTHERS[5], OTHERS[6]]  # each compiler has each kind of operands
 
@@ -118,7 +123,9 @@ def test_sizes_are_those_of_the_program(which: str, tmp_path: Path) -> None:
     assert needs.constant_bytes <= image.rodata + image.text
 
 
-@pytest.mark.parametrize(("which", "name"), [("lstm", "cortex-m4"), ("gru_bidirectional", "rv32imc")])
+@pytest.mark.parametrize(
+    ("which", "name"), [pytest.param("lstm", "cortex-m4", marks=pytest.mark.matrix), ("gru_bidirectional", "rv32imc")]
+)
 def test_counts_add_up_and_come_again(which: str, name: str, tmp_path: Path) -> None:
     """Of a model that is not tiny: the calls that count phases keep the compiler from some of its optimizations."""
     target = usable(name)

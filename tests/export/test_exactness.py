@@ -35,7 +35,7 @@ def check_case(case: Case, cc: str, kernels: Kernels = "plain") -> None:
 
 
 @pytest.mark.parametrize("cc", COMPILERS)
-@settings(few, max_examples=4)
+@settings(few, max_examples=2)
 @given(case=cases(most_hidden=14))
 def test_few_random_models(cc: str, case: Case) -> None:
     check_case(case, cc)
@@ -50,7 +50,7 @@ def test_random_models(cc: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("kernels", EMULATED)
-@settings(few, max_examples=2)
+@settings(few, max_examples=1)
 @given(case=cases(most_hidden=14))
 def test_few_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: Case) -> None:
     check_case(case, "gcc", kernels)
@@ -83,7 +83,7 @@ def check_graph(model: FloatModel | None, cc: str, kernels: Kernels, scheme: Sch
 SCHEMES = st.sampled_from([Scheme(), Scheme(16, input="16"), Scheme(input="8-per-feature"), Scheme(weights=4)])
 
 
-@settings(few, max_examples=8)
+@settings(few, max_examples=3)
 @given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
 def test_few_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
     check_graph(model, cc, "plain", scheme)
