@@ -93,6 +93,7 @@ def test_random_inputs_of_every_kind(tmp_path: Path) -> None:
     assert (ids.min() >= 0, ids.max() < 7) == (True, True)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("states", [False, True])
 def test_a_model(states: bool) -> None:
     model = quantized(Shape(states=states, head=2))

@@ -85,6 +85,7 @@ def test_the_page(layer: device_page.Layer) -> None:
     )
 
 
+@pytest.mark.matrix
 def test_a_model_is_run_and_compared(layer: device_page.Layer) -> None:
     model = bench_devices.layer("lstm", 5)
     data = {"x": np.random.default_rng(0).normal(size=(3, 4, 5))}
@@ -97,6 +98,7 @@ def test_bounds_are_below_what_is_counted(layer: device_page.Layer) -> None:
     assert device_figures.bound("dsp", "cortex-m4", layer.macs) < layer.needs.instructions
 
 
+@pytest.mark.matrix
 def test_optimization_and_compiler_are_those_asked_for(layer: device_page.Layer) -> None:
     """-Os takes less flash and more instructions than -O3; the split into phases is left out."""
     target = layer.needs.target

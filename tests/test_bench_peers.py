@@ -195,6 +195,7 @@ def test_a_run(peers: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFix
         assert "quantize_dynamic leaves GRU in 32-bit floats" in text
 
 
+@pytest.mark.matrix
 def test_absent_peers_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def commands(page: Path) -> list[list[str]]:
     return [part for part in parts if part]
 
 
+@cache
 def subcommands() -> dict[str, Any]:
     """Name → command, as click objects (typer may bring a click of its own)."""
     group: Any = typer.main.get_command(app)

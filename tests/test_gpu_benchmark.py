@@ -343,6 +343,7 @@ def test_columns_of_torch_compile(layer: Layer, monkeypatch: pytest.MonkeyPatch)
 # --- data ------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.matrix
 def test_layers_are_made_in_processes() -> None:
     specs = [Spec(SEQUENCE, "gru", 8, 1, 3), Spec(STEP, "lstm", 8, 40, 3)]
     layers = Layers(specs, 2)

@@ -22,6 +22,7 @@ def loaded(code: str) -> set[str]:
     return set(done.stdout.rpartition("\n\n")[2].split())
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize(
     "code",
     [

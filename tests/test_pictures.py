@@ -99,9 +99,15 @@ def comparison(model: str, layers: list[str], outputs: list[str], steps: int = 5
     return replace(some_report(), model=model, layers=parts, outputs={name: error(99, steps) for name in outputs})
 
 
-@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize(
-    ("layers", "steps"), [(0, 1), (0, 2), (1, 1), (1, 10_000), (4, 50), (5, 2), (40, 1), (40, 300)]
+    ("layers", "steps"),
+    [
+        *((0, 2), (4, 50)),
+        *(
+            pytest.param(*p, marks=pytest.mark.matrix)
+            for p in ((0, 1), (1, 1), (1, 10_000), (5, 2), (40, 1), (40, 300))
+        ),
+    ],
 )
 def test_compare(layers: int, steps: int, drawn: list[Drawn]) -> None:
     result = comparison("net", [f"/encoder/LSTM_{k}[0]" for k in range(layers)], ["logits"], steps)
@@ -111,6 +117,7 @@ def test_compare(layers: int, steps: int, drawn: list[Drawn]) -> None:
         assert shown.count(name) == 1 + (name in result.over_time()), "a bar, and a line where there are steps"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e-7])
 @pytest.mark.parametrize("decades", [0.0, 0.3, 1.0, 2.0, 12.0, 40.0])
 def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list[Drawn]) -> None:
@@ -125,7 +132,7 @@ def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list
     assert numbers, "the axis has labels, and each is a number"
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
     check(plot.draw(comparison(name, [name], [name])), drawn, (name,))
@@ -133,6 +140,7 @@ def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
         assert sum(name in text for text, _ in drawn) >= 11, "the title, seven bars and three lines, letter by letter"
 
 
+@pytest.mark.matrix
 def test_compare_of_all_names(drawn: list[Drawn]) -> None:
     check(plot.draw(comparison("$", list(NAMES), ["y"])), drawn, NAMES)
 
@@ -145,7 +153,7 @@ def test_exact_and_empty_parts_are_named(drawn: list[Drawn]) -> None:
     assert {"a.h", " exact", "y", " no signal"} <= {text for text, _ in drawn}
 
 
-@pytest.mark.parametrize("count", [1, 11])
+@pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.matrix) for n in (1, 11))])
 def test_gates(count: int, drawn: list[Drawn]) -> None:
     choice = parse_gates("pwl:16").general
     functions = [Activation("sigmoid"), Activation("tanh"), Activation("hard_sigmoid", 0.2, 0.5)]
@@ -176,9 +184,8 @@ def records(count: int, name: Callable[[int], str]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "count", [pytest.param(1, marks=pytest.mark.matrix), 8, pytest.param(40, marks=pytest.mark.matrix)]
-)
+@pytest.mark.matrix
+@pytest.mark.parametrize("count", [1, 8, 40])
 def test_sweep(count: int, drawn: list[Drawn]) -> None:
     made = records(count, "pwl:{}".format)
     costs = ("flash", "ram", "instructions", "latency")
@@ -202,7 +209,16 @@ def test_exact_configurations_are_counted(drawn: list[Drawn]) -> None:
     assert "net, and 1 that are exact" in {text for text, _ in drawn}
 
 
-@pytest.mark.parametrize("ratios", [[1.0], [0.01, 1.0], [3.1, 2.0, None], [1.0, 300.0], [0.5, 0.9, 1.2, 8.0] * 10])
+@pytest.mark.parametrize(
+    "ratios",
+    [
+        [1.0],
+        [0.01, 1.0],
+        [3.1, 2.0, None],
+        [1.0, 300.0],
+        pytest.param([0.5, 0.9, 1.2, 8.0] * 10, marks=pytest.mark.matrix),
+    ],
+)
 def test_bench(ratios: list[float | None], drawn: list[Drawn]) -> None:
     bars = [bench_picture.Bar(f"LSTM {k}", r, "ONNX Runtime int8, bound" if r else None) for k, r in enumerate(ratios)]
     check(bench_picture.ratios({"whole sequences, batch 1": bars, "streaming": bars}, "qrnn"), drawn)

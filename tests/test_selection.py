@@ -122,8 +122,17 @@ def test_shards_are_together_everything(tmp_path: Path) -> None:
 
 
 def test_a_case_that_is_named_is_run(tmp_path: Path) -> None:
-    case = min(name for name in taken(tmp_path, "-m", "matrix") if name.startswith("test_wide"))
-    assert "1 passed" in run(tmp_path, SUITE, "-q", case=f"::{case}").stdout
+    cases = {
+        f"test_it.py::test_wide[{isa}-{size}]": {"isa": isa, "size": size} for isa in range(3) for size in range(6)
+    }
+    named = {
+        name.replace(f"[{k}-", f"[{isa}-"): values
+        for name, values in cases.items()
+        for k, isa in enumerate("abc")
+        if f"[{k}-" in name
+    }
+    case = min(named.keys() - covering(named, ("isa", "size")))
+    assert "1 passed" in run(tmp_path, SUITE, "-q", case=case.removeprefix("test_it.py")).stdout
 
 
 @pytest.mark.parametrize("text", ["", "1", "4/4", "-1/4", "a/4", "1/0"])
@@ -154,6 +163,7 @@ def test_a_test_that_does_not_come_back_is_ended(tmp_path: Path) -> None:
     assert "in test_stuck" in done.stderr
 
 
+@pytest.mark.matrix
 def test_a_run_closes_what_it_opened(tmp_path: Path) -> None:
     done = run(tmp_path, "def test_nothing():\n    pass\n", python=("-X", "dev"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -179,7 +189,9 @@ def test_that_waits():
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("-n", "2"), marks=pytest.mark.matrix)], ids=["one process", "two"]
+)
 def test_the_processor_time_of_tests_and_their_programs_is_printed(tmp_path: Path, options: tuple[str, ...]) -> None:
     done = run(tmp_path, BUSY, "--cpu-seconds", "2", *options)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,9 +12,11 @@ from onnx_import.builders import head
 
 from cli.running import Cli, Workplace, make_cli
 from qrnn.conversion import quantize
-from qrnn.model.file import save
+from qrnn.export.folder import export_model
+from qrnn.model.file import load, save
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import Scheme
+from qrnn.targets import load_target
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,14 @@ def good_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, model, data in (("gru", head("GRU"), {"x": x}), ("ids", token_model(), {"ids": ids})):
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
         save(quantize(load_onnx(folder / f"{name}.onnx"), data, Scheme(input="8")), folder / f"{name}.qrnn")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the small GRU."""
+    folder = tmp_path_factory.mktemp("exported") / "gru"
+    export_model(load(good_files / "gru.qrnn"), load_target("generic"), folder, "gru")
     return folder
 
 

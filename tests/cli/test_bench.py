@@ -80,7 +80,9 @@ def test_stream_alone(place: Workplace) -> None:
     assert (found["whole"], [row["batch"] for row in found["stream"]]) == ([], [1, 32])
 
 
-@pytest.mark.parametrize(("model", "data"), [("gru", "lengths"), ("gru", "labels"), ("ids", "ids")])
+@pytest.mark.parametrize(
+    ("model", "data"), [("gru", "lengths"), pytest.param("gru", "labels", marks=pytest.mark.matrix), ("ids", "ids")]
+)
 def test_data(place: Workplace, model: str, data: str) -> None:
     arguments = (place.path(f"{model}.qrnn"), "--data", place.path(f"{data}.npz"), "--seconds", "0.01", "--batch", 8)
     found = printed(place, *arguments, "--threads", 1)
@@ -92,6 +94,7 @@ def test_data(place: Workplace, model: str, data: str) -> None:
     assert printed(place, *arguments, "--threads", 1, "--steps", 2)["steps"] == 2
 
 
+@pytest.mark.matrix
 def test_tokens_without_data(place: Workplace) -> None:
     assert len(printed(place, place.path("ids.qrnn"), *QUICK)["stream"]) == 2
 

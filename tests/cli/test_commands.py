@@ -396,6 +396,7 @@ def process(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.matrix
 def test_demo_in_a_process() -> None:
     done = process("demo")
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)

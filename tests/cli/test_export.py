@@ -84,10 +84,15 @@ def test_verify_in_the_emulator(place: Workplace) -> None:
     assert re.search(r"[\d,]+ instructions a step, \d+ bytes of stack", done.out)
 
 
-def test_a_target_of_ones_own(place: Workplace) -> None:
+def target_of_ones_own(place: Workplace) -> Path:
     own = place.path("my.toml")
     text = (targets_folder() / "cortex-m3.toml").read_text()
     own.write_text(text.replace('name = "cortex-m3"', 'name = "my"', 1))
+    return own
+
+
+def test_a_target_of_ones_own(place: Workplace) -> None:
+    own = target_of_ones_own(place)
     folder = export(place, "--target", own)
     place.refused("verify", folder, says=("target 'my' is none of qrnn's own", "--target PATH.toml"))
     assert place.cli("verify", folder, "--target", own).status == 0
@@ -95,6 +100,12 @@ def test_a_target_of_ones_own(place: Workplace) -> None:
     done = place.cli("verify", folder, "--target", own, "--emulate", "--json")
     assert done.status == 0
     assert json.loads(done.out)["target"] == "my"
+
+
+@pytest.mark.matrix
+def test_fit_of_a_target_of_ones_own(place: Workplace) -> None:
+    emulator()
+    own = target_of_ones_own(place)
     done = place.cli("fit", place.path("gru.qrnn"), "--target", own, "--target", "cortex-m4")
     assert (done.status, done.lines) == (0, [])
     assert re.findall(r"^\W*(my|cortex-m4)\b.*│yes ", done.out, re.MULTILINE) == ["my", "cortex-m4"]
@@ -317,8 +328,9 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_folders_that_are_damaged(place: Workplace, kind: str) -> None:
-    folder = export(place)
+def test_folders_that_are_damaged(place: Workplace, exported: Path, kind: str) -> None:
+    folder = place.path("c")
+    shutil.copytree(exported, folder)
     damage, says = DAMAGED[kind]
     damage(folder)
     place.refused("verify", folder, says=says)
@@ -376,6 +388,7 @@ def test_an_emulator_that_is_missing(place: Workplace, monkeypatch: pytest.Monke
     place.refused("verify", folder, "--emulate", says="apt-get install qemu-system-arm")
 
 
+@pytest.mark.matrix
 def test_no_tools_on_the_path(place: Workplace) -> None:
     """The command runs in a process of its own, whose PATH is empty."""
     folder = export(place)
@@ -399,6 +412,7 @@ BAD_DATA: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["export", "verify"])
 @pytest.mark.parametrize("kind", BAD_DATA)
 def test_data_that_do_not_fit(place: Workplace, command: str, kind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,11 @@ from qrnn.running import session as session_module
 from qrnn.running.session import Session
 
 pytestmark = pytest.mark.fused
+
+
+def few(isas: Iterable[str]) -> list[Any]:
+    """Return the names with all but the plain loops, which no command takes by itself, and an unknown one marked for the matrix."""
+    return [pytest.param(isa, marks=() if isa in (PLAIN, "mmx") else pytest.mark.matrix) for isa in isas]
 
 
 def expected(place: Workplace) -> Any:
@@ -37,9 +43,8 @@ def arguments(place: Workplace, command: str) -> list[Any]:
     }[command]
 
 
-@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("command", ["run", "compare", "bench"])
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("isa", few(available_isas()))
 def test_the_option_names_an_instruction_set(place: Workplace, command: str, isa: str) -> None:
     taken = []
 
@@ -66,8 +71,7 @@ def test_an_instruction_set_that_is_not_to_be_had(place: Workplace, command: str
     place.refused(*arguments(place, command), "--isa", PLAIN, "--backend", "reference", says="leave it out")
 
 
-@pytest.mark.wide(cover=False, keep=2)
-@pytest.mark.parametrize("isa", [*available_isas(), "mmx"])
+@pytest.mark.parametrize("isa", few([*available_isas(), "mmx"]))
 def test_the_environment_names_an_instruction_set(place: Workplace, isa: str) -> None:
     command = [sys.executable, "-m", "qrnn", *map(str, arguments(place, "run"))]
     done = subprocess.run(command, env=os.environ | {"QRNN_CPU_ISA": isa}, capture_output=True, text=True, timeout=300)

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,6 @@ from cli.running import Workplace, tree
 from qrnn.cli.commands import app
 
 Arguments = list[Any]
-
-
-@pytest.fixture(scope="session")
-def exported(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from qrnn.export.folder import export_model
-    from qrnn.model.file import load
-    from qrnn.targets import load_target
-
-    folder = tmp_path_factory.mktemp("exported") / "gru"
-    export_model(load(good_files / "gru.qrnn"), load_target("generic"), folder, "gru")
-    return folder
 
 
 ONNX, MODEL, DATA, OUT = "gru.onnx", "gru.qrnn", "x.npz", "out"
@@ -102,6 +91,11 @@ def test_every_argument_that_takes_a_path_is_here() -> None:
     found = {f"{c.name} {p.name}" for c in commands.commands.values() for p in c.params if p.name not in NO_PATHS}
     assert found | {"targets name", "compare json", "bench json"} == tried
     assert isinstance(app, typer.Typer)
+
+
+def few(table: Iterable[str], *others: str) -> list[Any]:
+    """Return the commands of ``table``, with those for the matrix alone, which compile or draw, marked so."""
+    return [pytest.param(name, marks=pytest.mark.matrix if name in others else ()) for name in table]
 
 
 def fill(place: Workplace, arguments: Arguments, value: Any) -> Arguments:
@@ -226,6 +220,7 @@ BAD_OUTPUTS: dict[str, tuple[Make, str]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", BAD_OUTPUTS)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_outputs(place: Workplace, writer: str, kind: str) -> None:
@@ -233,24 +228,28 @@ def test_outputs(place: Workplace, writer: str, kind: str) -> None:
     refused(place, *fill(place, WRITERS[writer], make(place.folder, "")), says=says)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 @pytest.mark.parametrize("writer", [*WRITERS, *FOLDER_WRITERS])
 def test_output_names_that_no_file_can_have(place: Workplace, writer: str, name: str) -> None:
     refused_by_typer(place, *fill(place, (WRITERS | FOLDER_WRITERS)[writer], f"{place.folder}/{name}"))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", sorted(set(BAD_OUTPUTS) - {"no folder"}))
 @pytest.mark.parametrize("writer", FOLDER_WRITERS)
 def test_output_folders(place: Workplace, writer: str, kind: str) -> None:
     refused(place, *fill(place, FOLDER_WRITERS[writer], BAD_OUTPUTS[kind][0](place.folder, "")), says="cannot write")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("make", [fifo, endless])
 @pytest.mark.parametrize("writer", FOLDER_WRITERS)
 def test_output_folders_that_are_none(place: Workplace, writer: str, make: Make) -> None:
     refused(place, *fill(place, FOLDER_WRITERS[writer], make(place.folder, "")), says="cannot write")
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_outputs_that_are_folders_or_sockets(place: Workplace, writer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(place, *fill(place, WRITERS[writer], place.folder), says="it is a folder")
@@ -263,12 +262,13 @@ def test_outputs_that_are_folders_or_sockets(place: Workplace, writer: str, monk
 QUICK_WRITERS = sorted(set(WRITERS) - {"tune output"})
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("writer", QUICK_WRITERS)
 def test_a_fifo_that_nothing_reads(place: Workplace, writer: str) -> None:
     refused(place, *fill(place, WRITERS[writer], fifo(place.folder, "")), says="it is a FIFO that no process reads")
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", few(WRITERS, "tune output", "compare plot"))
 def test_a_device_stays_one(place: Workplace, writer: str) -> None:
     """``-o /dev/null`` measures without keeping anything; a device of one's own stands for it."""
     out = null(place.folder)
@@ -277,7 +277,7 @@ def test_a_device_stays_one(place: Workplace, writer: str) -> None:
     assert stat.S_ISCHR(out.stat().st_mode)
 
 
-@pytest.mark.parametrize("writer", QUICK_WRITERS)
+@pytest.mark.parametrize("writer", few(QUICK_WRITERS, "gates plot", "compare plot"))
 def test_links_stay(place: Workplace, writer: str) -> None:
     link, target = place.path("link"), place.path("target")
     link.symlink_to("target")
@@ -292,6 +292,7 @@ def inputs(arguments: Arguments) -> Iterator[str]:
     return iter(sorted({a for a in arguments if a in (ONNX, MODEL, DATA)}))
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("writer", sorted(set(WRITERS) - {"gates plot"}))
 def test_outputs_that_are_inputs_by_another_name(place: Workplace, writer: str) -> None:
     for name in inputs(WRITERS[writer]):
@@ -308,7 +309,7 @@ def test_outputs_that_are_the_target_s_file(place: Workplace, writer: str) -> No
     refused(place, *fill(place, WRITERS[writer], own), "--target", own, says="it is also an input")
 
 
-@pytest.mark.parametrize("writer", FOLDER_WRITERS)
+@pytest.mark.parametrize("writer", few(FOLDER_WRITERS, "sweep output", "compile output"))
 def test_a_link_to_a_folder_stays(place: Workplace, writer: str) -> None:
     link = place.path("link")
     link.symlink_to("target")
@@ -360,7 +361,7 @@ def test_an_export_into_the_folder_of_its_model(place: Workplace) -> None:
     refused(place, "export", out / MODEL, "-o", out, "--name", "other", says="lies in it")
 
 
-@pytest.mark.wide(cover=False, keep=6)
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("nth", range(1, 30))
 def test_an_export_that_fails_at_any_step(place: Workplace, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     out = place.path("out")

@@ -31,6 +31,7 @@ BAD_ONNX: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", BAD_ONNX)
 @pytest.mark.parametrize("command", ["convert", "compare"])
 def test_onnx(place: Workplace, kind: str, command: str) -> None:
@@ -115,6 +116,7 @@ def reading(place: Workplace, command: str, data: Path, name: str) -> list[Any]:
     }[command]  # fmt: skip
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["convert", "run", "compare"])
 @pytest.mark.parametrize("kind", BAD_ARRAYS)
 def test_arrays(place: Workplace, command: str, kind: str) -> None:
@@ -122,6 +124,7 @@ def test_arrays(place: Workplace, command: str, kind: str) -> None:
     place.refused(*reading(place, command, place.npz(**arrays), "gru"), says=says)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["convert", "run", "compare"])
 @pytest.mark.parametrize("kind", BAD_IDS)
 def test_tokens(place: Workplace, command: str, kind: str) -> None:
@@ -190,6 +193,7 @@ BAD_FILES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["convert", "run", "compare"])
 @pytest.mark.parametrize("kind", BAD_FILES)
 def test_data_files(place: Workplace, command: str, kind: str) -> None:
@@ -226,6 +230,7 @@ def writing(place: Workplace, what: str, output: Path) -> list[Any]:
 WRITERS = ["convert", "run", "json", "plot"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("what", WRITERS)
 def test_outputs(place: Workplace, what: str) -> None:
     place.refused(*writing(place, what, place.path("none") / "out"), says=("no folder", "make it first"))

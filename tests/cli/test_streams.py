@@ -42,7 +42,7 @@ def one_line(done: subprocess.CompletedProcess[bytes], says: str) -> None:
     assert says in lines[0]
 
 
-@pytest.mark.wide
+@pytest.mark.wide("unbuffered")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_full(good_files: Path, tmp_path: Path, command: str, unbuffered: str) -> None:
@@ -51,6 +51,7 @@ def test_stdout_is_full(good_files: Path, tmp_path: Path, command: str, unbuffer
         one_line(run(good_files, PRINTING[command], stdout=out, env=environment), "No space left on device")
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_closed(good_files: Path, command: str) -> None:
     one_line(run(good_files, PRINTING[command], preexec_fn=lambda: os.close(1)), "cannot write to stdout")
@@ -81,6 +82,7 @@ def test_stderr_is_closed_or_full(good_files: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("command", PRINTING)
 def test_stdout_is_not_read(good_files: Path, command: str) -> None:
     """A reader that leaves, as ``| head -1`` does, ends the command silently with 128 plus the number of SIGPIPE."""
@@ -91,7 +93,7 @@ def test_stdout_is_not_read(good_files: Path, command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.wide
+@pytest.mark.wide("environment")
 @pytest.mark.parametrize("command", ["inspect", "inspect json", "run", "help"])
 @pytest.mark.parametrize(
     "environment",
@@ -115,6 +117,28 @@ def interrupted(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def test_interrupt(good_files: Path) -> None:
+    """A command that says when it has begun, and then waits."""
+    code = """
+import time
+from unittest import mock
+from qrnn.cli import main
+
+def wait(*_):
+    print("begun", flush=True)
+    time.sleep(100)
+
+with mock.patch("qrnn.targets.load_target", wait):
+    main()
+"""
+    command = [sys.executable, "-c", code, "targets", "generic"]
+    process = subprocess.Popen(command, cwd=good_files, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    interrupted(process, 0.0)
+
+
+@pytest.mark.matrix
+def test_interrupt_of_kernels(good_files: Path) -> None:
     command = [*QRNN, "bench", "gru.qrnn", "--seconds", "60"]
     interrupted(subprocess.Popen(command, cwd=good_files, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), 4)
 
@@ -138,6 +162,11 @@ def test_outputs_on_stdout(good_files: Path, name: str) -> None:
     assert done.returncode == 0
     assert np.load(io.BytesIO(done.stdout))["logits"].shape == (6, 5, 3)
     assert b"wrote /dev/stdout" in done.stderr
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_models_and_pictures_on_stdout(good_files: Path, name: str) -> None:
     done = run(good_files, ["convert", "gru.onnx", "--calibration", "x.npz", "-o", name], stdout=subprocess.PIPE)
     assert done.returncode == 0
     assert int.from_bytes(done.stdout[:8], "little") < len(done.stdout)
@@ -217,7 +246,10 @@ def test_faults_of_qrnn_keep_their_traceback(cli: Cli, monkeypatch: pytest.Monke
         cli("targets", "generic")
 
 
-def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("swept", [False, pytest.param(True, marks=pytest.mark.matrix)])
+def test_names_that_are_no_unicode(
+    good_files: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
     """Such names pass from ONNX to C and the report, through everything that names are written to."""
     name = os.fsdecode(b"m\xff")
     for file in ("gru.onnx", "x.npz"):
@@ -234,7 +266,7 @@ def test_names_that_are_no_unicode(good_files: Path, tmp_path: Path, cli: Cli, m
         ["compare", onnx, model, "--data", data, "--json", f"{name}.json", "--plot", f"{name}.png"],
         ["export", model, "-o", f"{name}c"],
         ["verify", f"{name}c"],
-        ["sweep", onnx, "--calibration", data, "--data", data, *sweep],
+        *([["sweep", onnx, "--calibration", data, "--data", data, *sweep]] if swept else []),
     ):
         done = cli(*arguments)
         assert (done.status, done.err) == (0, ""), arguments

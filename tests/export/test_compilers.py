@@ -128,7 +128,7 @@ def sources(which: str, kernels: Kernels, folder: Path) -> Path:
 
 
 @pytest.mark.shard_by("which")
-@pytest.mark.wide
+@pytest.mark.wide("kernels")
 @pytest.mark.parametrize("number", range(len(FLAGS["gcc"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
 def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_gcc_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_pa
 
 
 @pytest.mark.shard_by("which")
-@pytest.mark.wide
+@pytest.mark.wide("kernels")
 @pytest.mark.parametrize("number", range(len(FLAGS["clang"])))
 @pytest.mark.parametrize(("which", "kernels"), LOOPS)
 def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_
         compiles(source, compiler(cc), *own, *core, *FLAGS["clang"][number], level)
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.matrix
 @pytest.mark.parametrize("state", ARM_CORES)
 @pytest.mark.parametrize("which", ["lstm", "four bits", "gru of 16 bits"])
 def test_plain_kernels_compile_for_every_arm_core(which: str, state: str, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ int main()
 """
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide("source")
 @pytest.mark.parametrize("source", ["C", "C++"])
 @pytest.mark.parametrize("standard", ["c++11", "c++17", "c++20"])
 @pytest.mark.parametrize("which", ["lstm", "embedded"])
@@ -252,6 +252,7 @@ def test_a_program_in_cxx_links_and_has_the_bits(which: str, standard: str, sour
         assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m55"])
 def test_a_model_for_a_device_compiles_as_cxx(name: str, tmp_path: Path) -> None:
     target = load_target(name)
@@ -263,7 +264,7 @@ def test_a_model_for_a_device_compiles_as_cxx(name: str, tmp_path: Path) -> None
         )
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.matrix
 @pytest.mark.parametrize("which", ["lstm", "gru after", "four bits"])
 def test_helium_needs_no_gnu_c(which: str, tmp_path: Path) -> None:
     """Without __GNUC__ the intrinsics are enough: the bits, with gates in vectors and nearly as few instructions."""

@@ -91,6 +91,7 @@ def test_the_blend_of_a_gru_lies_where_the_generator_says() -> None:
     assert function.facts["blend"] == (min(blends), max(blends))
 
 
+@pytest.mark.matrix
 def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
     """Every mantissa's, before and after each step, by the function's own statements on arrays."""
     (function,) = (f for f in FUNCTIONS.SCALARS if f.function is norms.norm_scale)
@@ -258,14 +259,17 @@ EVERY = [
 
 
 @pytest.mark.wide
+@pytest.mark.parametrize("count", [12, pytest.param(60, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize(("function", "unit", "cc"), EVERY)
-def test_a_generated_function_has_the_contracts_values(function: Any, unit: bool, cc: str, folder: Path) -> None:
+def test_a_generated_function_has_the_contracts_values(
+    function: Any, unit: bool, cc: str, count: int, folder: Path
+) -> None:
     """Within the bounds that its comment names; an overflow of a signed integer ends the program."""
     call = getattr(library(cc, unit, folder), f"call_{function.c_name}")
     call.restype = ctypes.c_int64
     names = list(inspect.signature(function.function).parameters)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=count)
     @given(arguments(function))
     def check(values: dict[str, Any]) -> None:
         given = []
@@ -333,6 +337,7 @@ def forms_command(kernels: str, folder: Path, count: int) -> list[object]:
     ]  # fmt: skip
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_special_forms_on_this_machine(host: str, cc: str, tmp_path: Path) -> None:
@@ -342,6 +347,7 @@ def test_special_forms_on_this_machine(host: str, cc: str, tmp_path: Path) -> No
     assert subprocess.run([tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("core", ARM)
 def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
     """By QEMU in user mode: a program that ends by Linux's call, without a library's start."""
@@ -353,7 +359,10 @@ def test_special_forms_of_arm(core: str, tmp_path: Path) -> None:
     assert subprocess.run([tool("qemu-arm"), tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("flags", [(), ("-DQRNN_NO_ASSEMBLY",)], ids=["assembly", "C"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param((), id="assembly"), pytest.param(("-DQRNN_NO_ASSEMBLY",), id="C", marks=pytest.mark.matrix)],
+)
 def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None:
     """Four lanes, in a Cortex-M55 that QEMU has."""
     emulator = tool("qemu-system-arm")
@@ -366,6 +375,7 @@ def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     ("form", "right", "wrong"),
     [

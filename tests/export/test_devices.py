@@ -21,7 +21,12 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target, target_names
 
 TARGETS = [name for name in target_names() if load_target(name).emulation is not None]
-PAIRS = list(zip(KINDS, cycle(TARGETS)))  # every target, and every kind
+USUAL = ("cortex-m0plus", "cortex-m4", "cortex-m55", "rv32imc")
+"""What the default run emulates: a core for each kind of kernels, the smallest one, and one that is none of Arm's."""
+PAIRS = [  # every target, and every kind
+    pytest.param(which, name, marks=() if name in USUAL else pytest.mark.matrix)
+    for which, name in zip(KINDS, cycle(TARGETS))
+]
 OTHERS = list(product(("lstm", "gru of 16 bits"), ("cortex-m3", "cortex-m55"), ("clang", "zig")))
 FEW_OTHERS = [OTHERS[0], OTHERS[3], OTHERS[5], OTHERS[6]]  # each compiler has each kind of operands
 
@@ -62,6 +67,7 @@ def test_every_kind_has_the_hosts_bits(which: str, name: str, tmp_path: Path) ->
     check(kind(which), name, tmp_path)
 
 
+@pytest.mark.wide("family")
 @pytest.mark.parametrize(("which", "name", "family"), FEW_OTHERS)
 def test_other_compilers_give_the_same_bits(which: str, name: str, family: Family, tmp_path: Path) -> None:
     check(kind(which), name, tmp_path, family)
@@ -102,6 +108,7 @@ def test_the_kinds_need_every_feature_of_the_runtime(tmp_path: Path) -> None:
     assert known <= asked, known - asked
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
 def test_sizes_are_those_of_the_program(which: str, tmp_path: Path) -> None:
     """RAM of the state with its padding; constants as the linker has them."""
@@ -116,7 +123,9 @@ def test_sizes_are_those_of_the_program(which: str, tmp_path: Path) -> None:
     assert needs.constant_bytes <= image.rodata + image.text
 
 
-@pytest.mark.parametrize(("which", "name"), [("lstm", "cortex-m4"), ("gru_bidirectional", "rv32imc")])
+@pytest.mark.parametrize(
+    ("which", "name"), [pytest.param("lstm", "cortex-m4", marks=pytest.mark.matrix), ("gru_bidirectional", "rv32imc")]
+)
 def test_counts_add_up_and_come_again(which: str, name: str, tmp_path: Path) -> None:
     """Of a model that is not tiny: the calls that count phases keep the compiler from some of its optimizations."""
     target = usable(name)

@@ -51,6 +51,8 @@ CORES = {
     "Cortex-M55, C": Core("mve", "cortex-m55", "mps3-an547", ("-mfloat-abi=hard", "-DQRNN_NO_ASSEMBLY")),
 }
 
+USUAL = ("Cortex-M0+", "Cortex-M3, C", "Cortex-M4", "Cortex-M55")
+"""What the default run emulates: each kind of kernels, and the kernels in C."""
 HOSTS: dict[str, tuple[Kernels, tuple[str, ...]]] = {
     "plain": ("plain", ()),
     "plain, long multiply": ("plain", ("-DQRNN_LONG_MULTIPLY", "-DQRNN_NO_ASSEMBLY")),
@@ -143,15 +145,16 @@ def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sour
     return str(program)
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide("host", "cc")
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("host", list(HOSTS))
-def test_host(host: str, cc: str) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.matrix)])
+def test_host(host: str, cc: str, count: int) -> None:
     kernels, defines = HOSTS[host]
     flags = ["-O1", "-g", *SANITIZERS, f"-I{HERE}", *defines]
     program = compile_driver(compiler(cc, *SANITIZERS), flags, kernels, f"{host} {cc}")
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=count, deadline=None)
     @given(st.lists(cases, min_size=1, max_size=8))
     def check(batch: list[Case]) -> None:
         assert run([program], kernels, batch) == [case.sums() for case in batch]
@@ -159,9 +162,9 @@ def test_host(host: str, cc: str) -> None:
     check()
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide
 @pytest.mark.parametrize("optimization", ["-O0", "-Os", "-O2", "-O3"])
-@pytest.mark.parametrize("core", list(CORES))
+@pytest.mark.parametrize("core", [pytest.param(c, marks=() if c in USUAL else pytest.mark.matrix) for c in CORES])
 def test_emulated(core: str, optimization: str) -> None:
     emulator, target = tool("qemu-system-arm"), CORES[core]
     cc = cross_compiler("arm-none-eabi-gcc", "--specs=rdimon.specs")

@@ -35,7 +35,7 @@ def check_case(case: Case, cc: str, kernels: Kernels = "plain") -> None:
 
 
 @pytest.mark.parametrize("cc", COMPILERS)
-@settings(few, max_examples=4)
+@settings(few, max_examples=2)
 @given(case=cases(most_hidden=14))
 def test_few_random_models(cc: str, case: Case) -> None:
     check_case(case, cc)
@@ -50,7 +50,7 @@ def test_random_models(cc: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("kernels", EMULATED)
-@settings(few, max_examples=2)
+@settings(few, max_examples=1)
 @given(case=cases(most_hidden=14))
 def test_few_random_models_with_the_kernels_of_other_cores(kernels: Kernels, case: Case) -> None:
     check_case(case, "gcc", kernels)
@@ -83,7 +83,7 @@ def check_graph(model: FloatModel | None, cc: str, kernels: Kernels, scheme: Sch
 SCHEMES = st.sampled_from([Scheme(), Scheme(16, input="16"), Scheme(input="8-per-feature"), Scheme(weights=4)])
 
 
-@settings(few, max_examples=8)
+@settings(few, max_examples=3)
 @given(graphs(), st.sampled_from(COMPILERS), SCHEMES)
 def test_few_random_graphs(model: FloatModel | None, cc: str, scheme: Scheme) -> None:
     check_graph(model, cc, "plain", scheme)
@@ -104,7 +104,7 @@ def test_random_graphs_long(kernels: Kernels, model: FloatModel | None, cc: str,
     check_graph(model, cc, kernels, scheme)
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide("cc")
 @pytest.mark.parametrize(
     ("case", "cc"),
     [pytest.param(c, COMPILERS[n % 2], id=f"{n}-{c.shape.cell}-{c.head}") for n, c in enumerate(CORNERS)],
@@ -113,7 +113,7 @@ def test_corners(case: Case, cc: str) -> None:
     check_case(case, cc)
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide("cc", keep=3)
 @pytest.mark.parametrize(("name", "cc"), [(n, COMPILERS[k % 2]) for k, n in enumerate(CATALOGUE.CELLS)])
 def test_every_cell(name: str, cc: str, tmp_path: Path) -> None:
     check(quantized(CATALOGUE.cell(name, 7, 3)), tmp_path, compiler(cc))
@@ -131,7 +131,7 @@ def test_every_cell_with_every_scheme(name: str, scheme: Scheme, kernels: Kernel
 ODD_KINDS = ("embedded", "long rows", "long rows of a gru", "left shift", "pre-shift", "steps")
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide("kernels")
 @pytest.mark.parametrize(("which", "kernels"), list(zip(ODD_KINDS * 2, cycle(("plain", "dsp", "mve", "plain")))))
 def test_kinds_that_random_models_hardly_are(which: str, kernels: Kernels, tmp_path: Path) -> None:
     check(kind(which), tmp_path, compiler("clang" if kernels == "plain" else "gcc"), kernels)

@@ -24,6 +24,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([tool("make"), *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("which", ["lstm", "bidirectional", "embedded"])
 def test_make_builds_a_library_and_the_self_test_passes(which: str, cc: str, tmp_path: Path) -> None:
@@ -38,6 +39,7 @@ def test_make_builds_a_library_and_the_self_test_passes(which: str, cc: str, tmp
     assert not [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".o", ".a") or p.name == "selftest"]
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m55", "rv32imc"])
 def test_make_builds_for_a_device(name: str, tmp_path: Path) -> None:
     """And runs the self-test here, where the target's kernels run here."""
@@ -62,6 +64,7 @@ def test_cmake_builds_the_self_test(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.matrix
 def test_cmake_optimizes_without_touching_the_project_around_it(tmp_path: Path) -> None:
     """By itself: Release. Within a project of no build type, or of Debug: -O2 for the model alone. Within MinSizeRel: nothing."""
     compiler("cc")
@@ -147,6 +150,7 @@ def flip(name: str) -> Callable[[str], str]:
     return change
 
 
+@pytest.mark.wide("file")
 @pytest.mark.parametrize(
     ("file", "array"),
     [

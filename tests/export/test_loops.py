@@ -173,6 +173,7 @@ def want(model: QuantModel, exported: Exported, sequences: Sequence[Any]) -> lis
     return found
 
 
+@pytest.mark.wide("cc", "last")
 @pytest.mark.parametrize(
     ("shape", "last", "cc"),
     [
@@ -243,6 +244,7 @@ int main(void)
 """
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("cc", COMPILERS)
 def test_chunks_give_what_a_whole_sequence_gives(cc: str, tmp_path: Path) -> None:
     model = strided(2, 3, 2, 1)
@@ -255,6 +257,7 @@ def test_chunks_give_what_a_whole_sequence_gives(cc: str, tmp_path: Path) -> Non
     assert int(done.stdout) == len(plain_run(model, np.zeros((30, I), np.int16)).tensors["y"])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kernels", ["plain", "dsp", "mve"])
 def test_translated_c_compiles_without_a_warning(way: str, kernels: Any, tmp_path: Path) -> None:
@@ -267,6 +270,7 @@ def test_translated_c_compiles_without_a_warning(way: str, kernels: Any, tmp_pat
         compile_program([command, *own, "-DQRNN_ANY_CORE", *strict, level, "-c", source, "-o", tmp_path / "net.o"])
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m0plus"])
 def test_a_board_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     """The emulated core runs 32-bit code, for which int64_t takes two registers."""
@@ -286,6 +290,7 @@ def test_a_board_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     assert counts.calls == 12
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("last", [False, True])
 def test_the_self_test_counts_rows(last: bool, damaged: bool, tmp_path: Path) -> None:
@@ -337,6 +342,7 @@ ROWS = (
 )
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.usefixtures("translated")
 @pytest.mark.parametrize("which", ROWS)
 def test_definitions_of_all_kinds_give_the_same_bits(which: str, tmp_path: Path) -> None:
@@ -504,6 +510,7 @@ class QuantRepeated(QuantLayer):
         return StepLoop(repeated_step, (table, self.times))
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("cc", COMPILERS)
 def test_several_rows_a_step(cc: str, tmp_path: Path) -> None:
     own = [QuantRepeated("three", "x", "r", 3), pooled("slow", "r", "p", 2, 1), difference("rows", "p", "y")]
@@ -731,6 +738,7 @@ def rnn_loop(layer: QuantRecurrent, number: int) -> StepLoop:
     return StepLoop(rnn_step, parameters, tuple(Scratch((size,), np.int16) for size in sizes))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("reverse", [(False,), (False, True)])
 @pytest.mark.parametrize("kernels", ["plain", "mve"])
 def test_cells_without_a_header_are_translated(

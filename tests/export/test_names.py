@@ -77,13 +77,13 @@ def check(names: tuple[tuple[str, str, str], tuple[str, str, str]], folder: Path
     compile_program([cc, *strict, folder / "net" / "test" / "net_selftest.c", folder / "net" / "net.c"])
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("number", range(len(PORTS)))
 def test_inputs_and_outputs_of_any_name(number: int, tmp_path: Path) -> None:
     check((PORTS[number], ("words", "cells", "logits")), tmp_path, compiler(COMPILERS[number % 2]))
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("number", range(len(LAYERS)))
 def test_layers_of_any_name(number: int, tmp_path: Path) -> None:
     check((("ids", "profile", "y"), LAYERS[number]), tmp_path, compiler(COMPILERS[number % 2]))

@@ -49,7 +49,7 @@ def check_cases(name: str, count: int) -> None:
 
 def test_a_few_cases() -> None:
     """Models that are read and not run, so that nothing is compiled."""
-    check_cases("onnx", 200)
+    check_cases("onnx", 80)
 
 
 @pytest.mark.matrix
@@ -153,6 +153,7 @@ def test_every_kind_of_fault_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (outcome.verdict, outcome.kind[: len(kind)]) == (verdict, kind), (name, outcome)
 
 
+@pytest.mark.matrix
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_every_case_that_takes_much_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first process held, or the case before, does not hide what a case takes."""
@@ -207,6 +208,7 @@ def test_a_wrong_import_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         onnx_oracle.compare(model, content, 1, Unwatched(), tmp_path)
 
 
+@pytest.mark.matrix
 def test_backends_that_differ_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from fuzzing.qrnn_fuzzer import run_alike
     from qrnn.backends.reference import ReferenceEngine

@@ -58,6 +58,7 @@ def test_names_are_never_markup(swept: SweepResult) -> None:
     assert embedded(page)["points"][0]["figures"]["output"] == HOSTILE
 
 
+@pytest.mark.matrix
 def test_files_beside_it(swept: SweepResult) -> None:
     pytest.importorskip("matplotlib")
     names = {p.name for p in write_outputs(swept, *PATHS)}

@@ -112,7 +112,7 @@ def test_keys_depend_on_all_that_figures_depend_on(
     assert key(calibration, data, board) in keys
 
 
-@pytest.fixture(params=["threads", "processes", "dask"])
+@pytest.fixture(params=[pytest.param("threads", marks=pytest.mark.matrix), "processes", "dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "threads":
         with ThreadPoolExecutor(2) as pool:
@@ -155,6 +155,7 @@ def test_every_executor_gives_the_same(
     assert found.records == [{k: v for k, v in r.items() if k != "latency"} for r in plain]
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_killed_and_resumed_gives_the_same_table(
     files: Path, board: Target, calibration: Any, data: Any, tmp_path: Path

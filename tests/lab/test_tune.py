@@ -100,14 +100,12 @@ def test_moves_of_single_widths(files: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("most", [20, pytest.param(45, marks=pytest.mark.matrix)])
 def test_found_meets_the_budgets_and_is_the_cheapest_tried(
-    files: Path, board: Target, calibration: Any, data: Any
+    files: Path, board: Target, calibration: Any, data: Any, most: int
 ) -> None:
-    def run() -> Any:
-        budgets = Budgets(max_accuracy_drop=1.1, min_sqnr=36.0, flash=64 * 1024)
-        return tune(files / "model.onnx", calibration, data, budgets, target=board, cheapest="flash", most=45)
-
-    result = run()
+    budgets = Budgets(max_accuracy_drop=1.1, min_sqnr=36.0, flash=64 * 1024)
+    result = tune(files / "model.onnx", calibration, data, budgets, target=board, cheapest="flash", most=most)
     assert result.met
     assert result.figures["sqnr_db"] >= 36.0
     assert result.figures["accuracy_drop"] <= 1.1
@@ -118,14 +116,20 @@ def test_found_meets_the_budgets_and_is_the_cheapest_tried(
     assert result.model.provenance.scheme == made.provenance.scheme
     report = qrnn.compare(model, made, data)
     assert report.outputs["logits"].sqnr_db == result.figures["sqnr_db"]
-    assert result.tried <= 45
-    again = run()
-    assert again.as_dict() == result.as_dict()
+    assert result.tried <= most
     weights = next(s for s in result.sensitivity if s.change == "weights=4")
     assert weights.differences["sqnr_db"] is not None
     assert weights.differences["sqnr_db"] < -5
 
 
+def test_the_same_search_finds_the_same(files: Path, board: Target, calibration: Any, data: Any) -> None:
+    first, second = (
+        tune(files / "model.onnx", calibration, data, Budgets(min_sqnr=30.0), target=board, most=3) for _ in range(2)
+    )
+    assert first.as_dict() == second.as_dict()
+
+
+@pytest.mark.matrix
 def test_a_start_that_is_not_good_enough_is_mended(files: Path, calibration: Any, data: Any, tmp_path: Path) -> None:
     from lab.conftest import TARGET
     from qrnn.targets import read_target
@@ -141,7 +145,7 @@ def test_a_start_that_is_not_good_enough_is_mended(files: Path, calibration: Any
 
 def test_what_cannot_be_met_is_said(files: Path, board: Target, calibration: Any, data: Any) -> None:
     def problems(budgets: Budgets) -> list[str]:
-        found = tune(files / "model.onnx", calibration, data, budgets, target=board, most=12)
+        found = tune(files / "model.onnx", calibration, data, budgets, target=board, most=5)
         assert not found.met
         return found.problems
 
@@ -151,8 +155,15 @@ def test_what_cannot_be_met_is_said(files: Path, board: Target, calibration: Any
     (sqnr,) = problems(Budgets(min_sqnr=90.0))
     assert "SQNR about the mean of 90.00 dB cannot be met" in sqnr
     assert "dB below" in sqnr
+
+
+@pytest.mark.matrix
+def test_what_cannot_be_met_together_is_said(files: Path, board: Target, calibration: Any, data: Any) -> None:
     start = tune(files / "model.onnx", calibration, data, Budgets(min_sqnr=0.0), target=board, most=12)
-    together = problems(Budgets(min_sqnr=start.start["sqnr_db"], flash=int(start.figures["flash_bytes"])))
+    budgets = Budgets(min_sqnr=start.start["sqnr_db"], flash=int(start.figures["flash_bytes"]))
+    found = tune(files / "model.onnx", calibration, data, budgets, target=board, most=12)
+    assert not found.met
+    together = found.problems
     assert any("together with the other budgets" in p for p in together)
 
 
@@ -178,6 +189,7 @@ def test_latency_can_be_what_is_cheapest(files: Path, board: Target, calibration
     assert found.figures["latency_us"] > 0
 
 
+@pytest.mark.matrix
 def test_the_model_that_is_named_is_counted(files: Path, calibration: Any, data: Any) -> None:
     """With a compiler and an emulator, estimates never decide in the end."""
     target = load_target("cortex-m4")

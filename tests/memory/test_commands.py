@@ -41,28 +41,31 @@ def refused(cli: Cli, *arguments: object) -> str:
     return done.lines[0]
 
 
-def test_rows(cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("file", "shape"), [("rows.npz", (ROWS, 3)), pytest.param("axis.npz", (ROWS, 1, 3), marks=pytest.mark.matrix)]
+)
+def test_rows(file: str, shape: tuple[int, ...], cli: Cli) -> None:
     said = ok(cli, "convert", "m.onnx", "--calibration", "rows.npz", "-o", "m.qrnn")
     assert "keeps nothing between calls" in said
     assert "memory: none: every row is computed by itself" in ok(cli, "inspect", "m.qrnn")
     x = data(ROWS, F)
     want = called(one_step("LSTM"), SHAPES[0], x[:, None], {}, {})[:, 0]
-    for file, shape in (("rows.npz", (ROWS, 3)), ("axis.npz", (ROWS, 1, 3))):
-        ok(cli, "run", "m.qrnn", "-i", file, "-o", "out.npz")
-        got = np.load("out.npz")["y"]
-        assert got.shape == shape
-        assert 10 * np.log10((want**2).sum() / ((got.reshape(want.shape) - want) ** 2).sum()) > 30.0
-        ok(cli, "compare", "m.onnx", "m.qrnn", "--data", file, "--json", "report.json")
-        report = json.loads(Path("report.json").read_text(encoding="utf-8"))
-        assert report["sequences"] == ROWS
-        assert report["onnxruntime_against_float64"]["y"]["sqnr_db"] > 100.0
-        ok(cli, "explain", "m.onnx", "m.qrnn", "--data", file)
-        ok(cli, "diff", "m.qrnn", "m.qrnn", "--data", file)
-        ok(cli, "bench", "m.qrnn", "--data", file, "--seconds", "0.01", "--batch", 2)
-        ok(cli, "export", "m.qrnn", "--target", "generic", "--data", file, "-o", "c")
-        assert f"{ROWS} rows on" in ok(cli, "verify", "c", "--data", file)
+    ok(cli, "run", "m.qrnn", "-i", file, "-o", "out.npz")
+    got = np.load("out.npz")["y"]
+    assert got.shape == shape
+    assert 10 * np.log10((want**2).sum() / ((got.reshape(want.shape) - want) ** 2).sum()) > 30.0
+    ok(cli, "compare", "m.onnx", "m.qrnn", "--data", file, "--json", "report.json")
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert report["sequences"] == ROWS
+    assert report["onnxruntime_against_float64"]["y"]["sqnr_db"] > 100.0
+    ok(cli, "explain", "m.onnx", "m.qrnn", "--data", file)
+    ok(cli, "diff", "m.qrnn", "m.qrnn", "--data", file)
+    ok(cli, "bench", "m.qrnn", "--data", file, "--seconds", "0.01", "--batch", 2)
+    ok(cli, "export", "m.qrnn", "--target", "generic", "--data", file, "-o", "c")
+    assert f"{ROWS} rows on" in ok(cli, "verify", "c", "--data", file)
 
 
+@pytest.mark.matrix
 def test_random_rows(cli: Cli) -> None:
     done = cli("convert", "m.onnx", "--calibration", "random", "-o", "m.qrnn")
     assert done.status == 0
@@ -107,6 +110,7 @@ def test_stream(cli: Cli) -> None:
     assert "memory" in ok(cli, "diff", "m.qrnn", "s.qrnn")
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("stream", [False, True])
 def test_sweep(stream: bool, cli: Cli) -> None:
     file, more = ("sequence.npz", ["--stream"]) if stream else ("rows.npz", [])

@@ -160,6 +160,7 @@ def test_c_of_rows(op: str, initial: bool, directions: int, tmp_path: Path) -> N
     assert_exported(model, tmp_path)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("op", OPS)
 def test_c_of_given_states_begins_every_step_with_them(op: str, tmp_path: Path) -> None:
     model = quantized(one_step(op, state_in=True))
@@ -169,6 +170,7 @@ def test_c_of_given_states_begins_every_step_with_them(op: str, tmp_path: Path) 
     assert_exported(model, tmp_path)
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("first", [False, True])
 def test_c_of_mixed_layers(op: str, first: bool, tmp_path: Path) -> None:

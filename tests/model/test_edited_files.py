@@ -209,7 +209,7 @@ def run_edited(file: QrnnFile) -> None:
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 @given(file=edited())
 def test_edited_files(file: QrnnFile) -> None:
     run_edited(file)

@@ -33,7 +33,7 @@ from qrnn.running.state import RunResult, State
 
 pytestmark = pytest.mark.usefixtures("loops")
 
-FEWEST, FEW, T, N = 30, 100, 3, 2
+FEWEST, FEW, T, N = 12, 100, 3, 2
 
 
 def mixed() -> tuple[FloatModel, dict[str, Any]]:

@@ -48,7 +48,7 @@ FILES = {
 }
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", FILES)
 def test_many_small_fields(tmp_path: Path, name: str) -> None:
     path = tmp_path / "many.onnx"
@@ -95,7 +95,7 @@ def test_scan_takes_what_protobuf_takes(noise: bytes, place: int) -> None:
 
 
 def test_scan_makes_nothing() -> None:
-    content = graph(b"\x0a\x00" * 200_000)
+    content = graph(b"\x0a\x00" * 20_000)
     tracemalloc.start()
     try:
         check_wire(content, onnx.ModelProto.DESCRIPTOR, Budget(len(content)), "the file")
