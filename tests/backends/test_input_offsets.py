@@ -65,10 +65,21 @@ def check_the_same(case: Case, offset: tuple[int, ...], backend: str) -> bool:
 offsets = st.lists(st.integers(-MOST, MOST), min_size=9, max_size=9)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", available_backends())
 @fewest
-@given(case=cases(usual=True), offset=offsets)
+@given(case=cases(usual=True, most_hidden=12), offset=offsets)
 def test_an_offset_changes_no_integer_behind_the_input(backend: str, case: Case, offset: list[int]) -> None:
+    check_the_same(case, tuple(offset[: case.shape.input_size]), backend)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", available_backends())
+@settings(fewest, max_examples=40)
+@given(case=cases(usual=True), offset=offsets)
+def test_an_offset_changes_no_integer_behind_the_input_of_larger_models(
+    backend: str, case: Case, offset: list[int]
+) -> None:
     check_the_same(case, tuple(offset[: case.shape.input_size]), backend)
 
 
@@ -77,7 +88,7 @@ def test_most_draws_have_an_offset() -> None:
     held: list[bool] = []
 
     @settings(fewest, max_examples=40)
-    @given(case=cases(usual=True))
+    @given(case=cases(usual=True, most_hidden=12))
     def draw(case: Case) -> None:
         plain = quantized_or_refused(case)
         held.append(plain is not None and shifted(plain, (MOST,) * case.shape.input_size) is not None)
@@ -86,6 +97,7 @@ def test_most_draws_have_an_offset() -> None:
     assert sum(held) > 0.5 * len(held)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("name", CASES)
 def test_ragged_batches(name: str, backend: str) -> None:
@@ -93,6 +105,7 @@ def test_ragged_batches(name: str, backend: str) -> None:
     assert check_the_same(CASES[name], (60, -31, 7), backend)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("name", CASES)
 def test_c(name: str, tmp_path: Path) -> None:
     model = with_offset(replace(CASES[name], lengths=(5, 4, 2, 1)).quantized(), "x", (60, -31, 7))

@@ -297,8 +297,8 @@ def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
 
 
+@pytest.mark.matrix
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     "case",
     [
@@ -361,8 +361,8 @@ def test_arrays_of_any_layout(isa: str) -> None:
     assert_equal(want, run_raw(model, (h, c), x, np.repeat(lengths, 2)[::2], "cpu", 1, isa))
 
 
+@pytest.mark.matrix
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False)
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)

@@ -90,6 +90,7 @@ def test_nothing_is_compiled_after_it(name: str, new_process: Path) -> None:
     assert native.compilations == before
 
 
+@pytest.mark.usefixtures("loops")
 def test_only_what_is_asked_for(new_process: Path) -> None:
     """Fewer kernels for one sequence, or for streams alone; nothing beyond them is needed by such calls."""
     model, x = small("gru"), np.zeros((1, 5, 4))
@@ -124,6 +125,7 @@ def test_other_backends() -> None:
         Session(model, "reference", cache="folder")
 
 
+@pytest.mark.usefixtures("loops")
 def test_a_session_has_a_folder_of_its_own(new_process: Path, tmp_path: Path) -> None:
     model = small("gru")  # which is run where it is quantized
     shutil.rmtree(new_process)
@@ -216,18 +218,26 @@ from qrnn.model.file import load
 from qrnn.running.session import Session
 session = Session(load(sys.argv[1]), isa=sys.argv[2])
 session.run({"x": np.zeros((1, 5, 4), np.float32)})
-session.run({"x": np.zeros((8, 5, 4))})
-session.stream().step({"x": np.zeros((1, 4))})
+if "--batch" not in sys.argv:
+    session.run({"x": np.zeros((8, 5, 4))})
+    session.stream().step({"x": np.zeros((1, 4))})
 print("numba" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("isa", [pytest.param(available_isas()[0], marks=pytest.mark.matrix), PLAIN])
-def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("isa", "numbers"),
+    [
+        (PLAIN, ("--batch", "1")),
+        pytest.param(PLAIN, (), marks=pytest.mark.matrix),
+        pytest.param(available_isas()[0], (), marks=pytest.mark.matrix),
+    ],
+)
+def test_a_prepared_folder_needs_no_compiler(isa: str, numbers: tuple[str, ...], tmp_path: Path) -> None:
     """A process that finds its code does not even import Numba; the folder may only be read."""
     save(small("gru"), tmp_path / "gru.qrnn")
     environment = os.environ | {"QRNN_CACHE_DIR": str(tmp_path / "elsewhere")}
-    command = [sys.executable, "-m", "qrnn", "compile", str(tmp_path / "gru.qrnn"), "--isa", isa, "-o"]
+    command = [sys.executable, "-m", "qrnn", "compile", str(tmp_path / "gru.qrnn"), "--isa", isa, *numbers, "-o"]
     done = subprocess.run(
         [*command, str(tmp_path / "made")], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -239,12 +249,13 @@ def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     environment["QRNN_CACHE_DIR"] = str(tmp_path / "moved")
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / "gru.qrnn"), isa],
+        [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / "gru.qrnn"), isa, *numbers],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (ran.stdout.strip(), ran.stderr) == ("False", "")
 
 
+@pytest.mark.matrix
 def test_layers_and_cells_without_kernels(new_process: Path) -> None:
     """What runs by its own definition is compiled ahead too: whole, ragged, by steps, in streams and pools."""
     rng = np.random.default_rng(0)
