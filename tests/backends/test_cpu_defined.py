@@ -393,6 +393,7 @@ def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_seque
     np.testing.assert_array_equal(got["last"], want["last"][order])
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_cells_without_a_kernel(threads: int) -> None:

@@ -43,9 +43,9 @@ def small_batch(case: Case, model: QuantModel) -> Batch:
 
 
 def shifted(model: QuantModel, offset: tuple[int, ...]) -> QuantModel | None:
-    """The model with an offset on its input; None where its input can have none."""
+    """The model with an offset on its input; None where its input can have none, or has one from its conversion."""
     folded = all(layer.folds_offset for layer in model.layers if "x" in layer.inputs)
-    return with_offset(model, "x", offset) if folded else None
+    return with_offset(model, "x", offset) if folded and not model.tensors["x"].has_offset else None
 
 
 def check_the_same(case: Case, offset: tuple[int, ...], backend: str) -> bool:
@@ -83,8 +83,11 @@ def test_an_offset_changes_no_integer_behind_the_input_of_larger_models(
     check_the_same(case, tuple(offset[: case.shape.input_size]), backend)
 
 
-def test_most_draws_have_an_offset() -> None:
-    """What the test above leaves out is few: inputs that an Add reads too, and biases that leave the overflow proof."""
+def test_many_draws_have_an_offset() -> None:
+    """What the test above leaves out: inputs that an Add reads too, biases that leave the overflow proof, and offsets of few data.
+
+    A conversion of a few values gives a third of the draws an offset of their own.
+    """
     held: list[bool] = []
 
     @settings(fewest, max_examples=40)
@@ -94,7 +97,7 @@ def test_most_draws_have_an_offset() -> None:
         held.append(plain is not None and shifted(plain, (MOST,) * case.shape.input_size) is not None)
 
     draw()
-    assert sum(held) > 0.5 * len(held)
+    assert sum(held) > len(held) / 4
 
 
 @pytest.mark.usefixtures("loops")

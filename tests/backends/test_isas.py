@@ -244,7 +244,7 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
             check_raw(model, rng, lengths, threads=2)
 
 
-@pytest.mark.wide(cover=False)
+@pytest.mark.matrix
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None:
@@ -374,6 +374,7 @@ def test_teams(cell: CellKind, after: bool, threads: int) -> None:
         check_raw(model, rng, (AHEAD + 1,), threads=threads)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("sequences", [1, 3])
 def test_two_sessions_at_once(sequences: int) -> None:
     """Two models on two instruction sets, each by several threads: scratch is nobody else's."""

@@ -223,6 +223,7 @@ def test_reports(name: str) -> None:
     assert report.as_dict()["model"] == name
 
 
+@pytest.mark.matrix
 def test_the_catalogue_is_repeatable_and_of_the_sizes_asked_for() -> None:
     a, b = TOOL.catalogue(16, 3, seed=1), TOOL.catalogue(16, 3, seed=1)
     assert list(a) == list(TOOL.CELLS)

@@ -71,9 +71,11 @@ def test_corners(case: Case) -> None:
     check_exact(replace(case, shape=replace(case.shape, hidden_size=min(case.shape.hidden_size, 7))), "cuda")
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(12, marks=pytest.mark.matrix)])
-def test_random_integers(count: int) -> None:
+@pytest.mark.parametrize(
+    "seeds", [(0, 1, 11), pytest.param(tuple(range(12)), marks=pytest.mark.matrix)], ids=["few", "all"]
+)
+def test_random_integers(seeds: tuple[int, ...]) -> None:
     seen: Counter[str] = Counter()
-    for seed in range(count):
+    for seed in seeds:
         seen[check_raw(seed, "cuda").recurrent_layers[0].cell] += 1
     assert min(seen[cell] for cell in ("lstm", "gru", "rnn")) > 0
