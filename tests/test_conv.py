@@ -134,6 +134,7 @@ def test_against_torch() -> None:
     np.testing.assert_allclose(got, want.reshape(*got.shape).numpy(), atol=1e-12)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("time", [causal(3), causal(3, 2), Window(4, 3, 2, 2, 2)])
 def test_accuracy(time: Window) -> None:
     model = network(time)
@@ -163,10 +164,7 @@ def windows(draw: st.DrawFn) -> Window:
     return replace(window, before=draw(edge), after=draw(edge))
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.data())
-@pytest.mark.parametrize("backend", available_backends())
-def test_backends_agree(backend: str, data: st.DataObject) -> None:
+def check_backend(backend: str, data: st.DataObject) -> None:
     """Whole, ragged and step by step, with inputs beyond the calibrated range."""
     time, band = data.draw(windows()), data.draw(windows())
     bands = data.draw(st.integers(max(1, band.span - band.before - band.after), 5))
@@ -198,6 +196,21 @@ def test_backends_agree(backend: str, data: st.DataObject) -> None:
         rest = stream.finish()
         rows.extend(rest.outputs["y"][0, : rest.lengths["y"][0]])
         np.testing.assert_array_equal(np.reshape(rows, (-1, 2)), want.outputs["y"][n, : want.lengths["y"][n]])
+
+
+@pytest.mark.parametrize("backend", available_backends())
+@settings(deadline=None, max_examples=6)
+@given(st.data())
+def test_backends_agree(backend: str, data: st.DataObject) -> None:
+    check_backend(backend, data)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", available_backends())
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
+    check_backend(backend, data)
 
 
 def test_states_of_convolutions_are_checked() -> None:
@@ -232,6 +245,7 @@ def test_refusals() -> None:
             call()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kernels", ["plain", "mve"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:

@@ -23,8 +23,6 @@ from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 
-pytestmark = pytest.mark.fused
-
 LSTM = Case(Shape("lstm", 3, 19, layers=2, states=True), sequences=3, steps=7, lengths=(7, 7, 7))
 BACKENDS = ["reference", "cpu"]
 
@@ -116,7 +114,7 @@ def test_pools_of_any_size(cell: Any, after: bool, hidden: int, isa: str) -> Non
 
 
 @pytest.mark.shard_by("isa", "cell", "after")
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.matrix
 @isas_and_cells
 @pytest.mark.parametrize("outgrown", [False, True])
 def test_four_bit_weights(cell: Any, after: bool, outgrown: bool, isa: str) -> None:

@@ -74,8 +74,7 @@ def test_four_bit_weights_that_outgrow_the_cache(threads: int) -> None:
     check_runs(model, Session(model, "cpu", threads, tuning=eager(threads, cache_bytes=0)), 0, np.float32)
 
 
-@pytest.mark.fused
-@pytest.mark.wide(cover=False)
+@pytest.mark.matrix
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_teams_within(cell: Any) -> None:
     """What several threads share is begun between the compiled calls."""

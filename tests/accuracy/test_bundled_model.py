@@ -34,6 +34,9 @@ SCHEMES = {
 }
 """Name → the scheme, the least number of right answers, the least SQNR of the last step's logits in dB."""
 
+USUAL = ("8 bits", "four bits")
+"""What the default run converts to."""
+
 
 @cache
 def images() -> tuple[Any, Any]:
@@ -59,7 +62,7 @@ def wanted() -> Any:
     return run_oracle(trained(), {"x": images()[0]}).outputs["logits"][:, -1]
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.matrix) for n in SCHEMES])
 def test_right_answers(name: str) -> None:
     x, labels = images()
     _, least, decibels = SCHEMES[name]
@@ -69,9 +72,8 @@ def test_right_answers(name: str) -> None:
     assert sqnr_db(wanted(), logits) >= decibels
 
 
-@pytest.mark.fused
 @pytest.mark.parametrize("backend", [name for name in available_backends() if name != "reference"])
-@pytest.mark.parametrize("name", ["8 bits", "four bits"])
+@pytest.mark.parametrize("name", ["8 bits", pytest.param("four bits", marks=pytest.mark.matrix)])
 def test_every_backend_gives_the_references_logits(name: str, backend: str) -> None:
     x, _ = images()
     want, got = (Session(quantized(name), each).run({"x": x}).outputs["logits"] for each in ("reference", backend))

@@ -358,6 +358,7 @@ def test_picture(digits: Comparison) -> None:
     assert (picture[:, :, :3].mean(axis=2) < 0.9).mean() > 0.02
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", ["$", "$\\frac{$", "100 % $x$", "<&>", "a\nb", ""])
 def test_picture_of_any_name(name: str) -> None:
     result = report()

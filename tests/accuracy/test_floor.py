@@ -83,6 +83,7 @@ def test_only_weights_are_rounded() -> None:
     assert [len(layer.weights()) for layer in model.layers] == [1, 2, 0, 1]
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("weights", [8, 4])
 def test_reports_show_it(weights: int) -> None:
     """`compare` and `explain` show the same floor, which a model of weights rounded to the nearest does not beat by much."""

@@ -42,6 +42,7 @@ def test_a_tensor_that_a_concat_reads_too_reaches_the_floor(case: dict[str, Any]
     assert lost["16"] < 2
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("case", ["hidden_saturation"], indirect=True)
 def test_an_operand_that_clips_is_counted(case: dict[str, Any]) -> None:
     """One loud step of 40: both layers read its x, the second through a Concat, and both clip it."""

@@ -21,6 +21,7 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 pytestmark = [
+    pytest.mark.matrix,  # the default run has the same methods on small models, in tests/refinement
     pytest.mark.fused,  # plain loops take long on so much data
     pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are not here"),
 ]
@@ -47,7 +48,6 @@ def float_side(name: str) -> tuple[FloatModel, Any]:
     return model, run_oracle(model, {"x": x}, lengths).outputs["logits"]
 
 
-@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("name", MEASURED)
 @pytest.mark.parametrize("case", range(3))
 def test_spoken_digits(name: str, case: int) -> None:

@@ -58,6 +58,11 @@ FSDD = {
     "fsdd_gru64_dynamo": (47.04, 48.87, 299, 290, 289),
 }
 
+every_model = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "fsdd_rnn64" else pytest.mark.matrix) for name in FSDD]
+)
+"""The smallest of them in the default run."""
+
 
 @cache
 def clips(test: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -81,8 +86,7 @@ def fsdd(name: str) -> tuple[FloatModel, QuantModel]:
     return model, quantize(model, {"x": x, "lengths": lengths})
 
 
-@pytest.mark.wide(cover=False, keep=2)
-@pytest.mark.parametrize("name", FSDD)
+@every_model
 def test_fsdd(name: str) -> None:
     sqnr, last_sqnr, agreement, float_right, right = FSDD[name]
     model, quantized = fsdd(name)
@@ -101,7 +105,7 @@ def test_fsdd(name: str) -> None:
 
 def test_fsdd_report_is_of_these_figures() -> None:
     """`compare` on the same data counts the same."""
-    model, quantized = fsdd("fsdd_gru64")
+    model, quantized = fsdd("fsdd_rnn64")
     x, lengths, labels = clips(test=True)
     result = compare(model, quantized, {"x": x, "lengths": lengths, "labels": labels})
     want = run_oracle(model, {"x": x}, lengths).outputs["logits"]
@@ -113,15 +117,13 @@ def test_fsdd_report_is_of_these_figures() -> None:
     assert result.decisions.correct["quantized"].agree == (got[ends].argmax(axis=1) == labels).sum()
 
 
-@pytest.mark.wide(cover=False, keep=1)
-@pytest.mark.parametrize("name", FSDD)
+@every_model
 def test_fsdd_reference_equals_cpu(name: str) -> None:
     x, lengths, _ = clips(test=True)
     assert_reference_equals_cpu(fsdd(name)[1], {"x": x[7:9]}, lengths[7:9])
 
 
-@pytest.mark.wide(cover=False, keep=3)
-@pytest.mark.parametrize("name", FSDD)
+@every_model
 def test_fsdd_oracle_against_onnx_runtime(name: str) -> None:
     """Both agree within 1e-5, for logits that reach 10 to 30."""
     pytest.importorskip("onnxruntime")
@@ -157,6 +159,7 @@ def mnist() -> tuple[FloatModel, QuantModel]:
     return model, quantize(model, {model.inputs[0].name: mnist_images()[0][:128]})
 
 
+@pytest.mark.matrix
 def test_mnist_accuracy() -> None:
     images, labels = mnist_images()
     model, quantized = mnist()
@@ -171,11 +174,13 @@ def test_mnist_accuracy() -> None:
     assert (want.argmax(axis=1) == got[128:1128].argmax(axis=1)).sum() >= 990
 
 
+@pytest.mark.matrix
 def test_mnist_reference_equals_cpu() -> None:
     model, quantized = mnist()
     assert_reference_equals_cpu(quantized, {model.inputs[0].name: mnist_images()[0][500:501]})
 
 
+@pytest.mark.matrix
 def test_mnist_oracle_against_onnx_runtime() -> None:
     """Both agree within 1e-5."""
     pytest.importorskip("onnxruntime")
@@ -190,6 +195,7 @@ def test_mnist_oracle_against_onnx_runtime() -> None:
 # --- sentence boundaries --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.matrix
 def test_sentence_split() -> None:
     """Bytes of two texts; one logit for each of two kinds of boundary, decided by its sign. Calibrated on the same two texts."""
     path = THIRD_PARTY / "sentence_split_bilstm.onnx"
@@ -212,6 +218,7 @@ def test_sentence_split() -> None:
 # --- noise suppression ----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.matrix
 def test_dtln() -> None:
     """A clip of 1218 frames, calibrated on its first 400 alone; masks in [0, 1]."""
     model = load_onnx(THIRD_PARTY / "dtln_model_1.onnx")

@@ -275,6 +275,7 @@ def check_compiled(function: Callable[..., int], rows: list[tuple[int, ...]], ty
     np.testing.assert_array_equal(out, [function(*row) for row in rows])
 
 
+@pytest.mark.wide(cover=False, keep=5)
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_equals_python(name: str, wide: bool) -> None:

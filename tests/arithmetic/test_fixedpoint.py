@@ -228,6 +228,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled_equals_python(name: str) -> None:
     rows, types = COMPILED[name]

@@ -94,6 +94,7 @@ def cases() -> dict[str, tuple[GateFunction, Definition]]:
 CASES = cases()
 
 
+@pytest.mark.wide(cover=False, keep=7)
 @pytest.mark.parametrize("name", CASES)
 def test_kind_is_its_definition_at_every_input(name: str) -> None:
     """The definition, the contract in Python, and the contract compiled for int16, int32 and int64 inputs."""

@@ -42,7 +42,7 @@ BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "step", "softsign")
 
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 few = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
-fewest = settings(few, max_examples=20)
+fewest = settings(few, max_examples=8)
 """For the default run, where nearly every example compiles something at first."""
 many = settings(max_examples=3000, deadline=None, database=None, suppress_health_check=QUIET)
 

@@ -81,7 +81,7 @@ def dots(rows: int, vectors: int) -> int:
     return 2 * count if count < DOTS_IN_FLIGHT else count
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("phases", sorted({*STEPS.values(), *FORGETS.values()}))
 def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool) -> None:
@@ -226,7 +226,7 @@ def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any) -
         assert_equal({name: want[name] for name in got}, got)
 
 
-@pytest.mark.wide
+@pytest.mark.wide(cover=False, keep=2)
 @emulated
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("limit", [127, 32767])
@@ -275,6 +275,7 @@ def test_emulated_steps_of_cells_of_every_kind(executables: Executables) -> None
     assert not left
 
 
+@pytest.mark.wide(cover=False)
 @emulated
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("limit", [127, 32767])
@@ -285,7 +286,7 @@ def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign
     check(executables, model, x, h, c)
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide(cover=False, keep=1)
 @emulated
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(

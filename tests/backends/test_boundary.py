@@ -33,6 +33,8 @@ def gru() -> QuantModel:
     return quantize(make_model(Shape("gru"), rng), {"x": rng.normal(size=(2, 9, 3))})
 
 
+@pytest.mark.usefixtures("loops")
+@pytest.mark.wide
 @pytest.mark.parametrize("task", [1, 1 << 17])
 @pytest.mark.parametrize("offset", [(0,), (-77,), (1 << 40,), (3, -(1 << 33), 5000), (1 << 52, 0, -(1 << 52))])
 @pytest.mark.parametrize("scale", [(0.037,), (2.0**-11,), (1e-30,), (1e30,), (0.1, 0.02, 3.3)])
@@ -53,6 +55,7 @@ def test_conversions(gru: QuantModel, scale: tuple[float, ...], offset: tuple[in
         np.testing.assert_array_equal(cpu.dequantize(q, fmt), dequantize_array(q, fmt))
 
 
+@pytest.mark.wide(cover=False, keep=20)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("limit", [127, 2047, 32767])
 @pytest.mark.parametrize("features", [1, 3, 64, 600])

@@ -133,7 +133,7 @@ def chain(rng: Rng) -> QuantModel:
     return model_of(layers, {"x": 7, "d": 7, "e": 5, "f": 5})
 
 
-@pytest.mark.wide
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("isa", available_isas())
 @pytest.mark.parametrize("threads", [1, 2])
 def test_they_take_part_in_streams_and_whole_sequences(isa: str, threads: int) -> None:
@@ -182,6 +182,7 @@ def inputs_of(rng: Rng, size: int, steps: int) -> dict[str, Any]:
     return {"t": rng.integers(0, 11, (size, steps)), "x": rng.normal(size=(size, steps, 3))}
 
 
+@pytest.mark.usefixtures("loops")
 def test_kinds_with_loops_of_their_own_have_the_same_bits_by_definition() -> None:
     """All functions of the contract that they use are compiled, and loops of several inputs, of tokens, and one after the other."""
     rng, model = np.random.default_rng(6), every_kind()
@@ -347,22 +348,28 @@ def traced_step(contract: Any) -> Step:
     return step
 
 
-def stepped_kinds() -> FloatModel:
-    """A convolution and two cells without a kernel, each of which gives a step for a step."""
+def stepped_kinds(normalized: bool) -> FloatModel:
+    """A convolution and a cell without a kernel, or two, each of which gives a step for a step."""
     rng = np.random.default_rng(11)
     x = layers.input("x", 3)
     c = layers.conv(x, rng.normal(0, 0.5, (4, 3, 3)), rng.normal(size=4), dilation=2)
     h = layers.min_gru(c, rng.normal(0, 0.4, (10, 4)), rng.normal(size=10))
+    if not normalized:
+        return layers.model("stepped", {"y": h.output, "c": c, "last": h.h_n})
     y = layers.layer_norm_lstm(h.output, rng.normal(0, 0.4, (20, 5)), rng.normal(0, 0.4, (20, 5)), norm_sum=np.ones(20))
-    return layers.model("stepped", {"y": y.output, "c": c, "c_n": y.c_n})
+    return layers.model("stepped", {"y": y.output, "c": c, "last": y.c_n})
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_sequences(threads: int) -> None:
+@pytest.mark.parametrize("normalized", [False, pytest.param(True, marks=pytest.mark.matrix)])
+def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_sequences(
+    normalized: bool, threads: int
+) -> None:
     """Streams in an order of their own, each with its own state, and whole sequences in both types of real numbers."""
     rng = np.random.default_rng(12)
     x = rng.normal(size=(5, 7, 3))
-    model = quantize(stepped_kinds(), {"x": x})
+    model = quantize(stepped_kinds(normalized), {"x": x})
     session = Session(model, "cpu", threads, "plain", tuning=eager(2) if threads == 2 else None)
     engine = session.engine
     assert engine.streams(2) is not None
@@ -383,9 +390,11 @@ def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_seque
         got = pool.step([streams[n] for n in order], {"x": x[order, t]})
         for name in ("y", "c"):
             np.testing.assert_array_equal(got[name], want[name][order, t])
-    np.testing.assert_array_equal(got["c_n"], want["c_n"][order])
+    np.testing.assert_array_equal(got["last"], want["last"][order])
 
 
+@pytest.mark.usefixtures("loops")
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_cells_without_a_kernel(threads: int) -> None:
     """Both directions of such a layer, with lengths, carried states and traces."""
@@ -451,6 +460,7 @@ def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_loaded", {})
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("name", ["rows", "steps"])
 def test_nothing_is_compiled_after_the_warm_up(name: str, new_process: None) -> None:
     rng = np.random.default_rng(1)
@@ -501,6 +511,7 @@ print(native.compilations)
 """
 
 
+@pytest.mark.matrix
 def test_another_process_finds_the_code(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])

@@ -47,7 +47,7 @@ def _case(cell: str, after: bool, hidden: int, sequences: int = 1, steps: int = 
 
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.shard_by("isa", "cell", "after")
-@pytest.mark.wide("isa", "hidden")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("hidden", [pytest.param(size, marks=pytest.mark.matrix) for size in (1, 2, 16)] + [7, 40])
 @isas_and_cells
 @pytest.mark.parametrize("threads", [2, pytest.param(3, marks=pytest.mark.matrix)])
@@ -65,7 +65,7 @@ def test_a_team_equals_the_reference(isa: str, cell: str, after: bool, hidden: i
 
 
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
-@pytest.mark.parametrize("isa", [None, "plain"])
+@pytest.mark.parametrize("isa", [pytest.param(None, marks=pytest.mark.matrix), "plain"])
 def test_helper_threads_that_do_not_come_are_not_waited_for(isa: str | None) -> None:
     """The calling thread makes the call alone, also where another team is at work; and what waits then is not part of the next team."""
     case = _case("gru", False, hidden=40)
@@ -91,7 +91,7 @@ def test_helper_threads_that_do_not_come_are_not_waited_for(isa: str | None) -> 
     assert team._MAILBOXES[team.LOCK] == team.FREE
 
 
-@pytest.mark.parametrize("isa", [None, "plain"])
+@pytest.mark.parametrize("isa", [pytest.param(None, marks=pytest.mark.matrix), "plain"])
 def test_one_switch_turns_teams_off(isa: str | None) -> None:
     """No call is made by a team, and none is compiled for one."""
     case = _case("lstm", True, hidden=40)
@@ -153,6 +153,7 @@ def test_one_thread_equals_two_long(case: Case) -> None:
     check_threads(case)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("shared", [False, True])
 def test_many_threads_share_one_session(shared: bool) -> None:
     """Eight Python threads at once: each gets the bits of a run alone, whether it gets the team or not."""
@@ -176,6 +177,7 @@ def _run_in_child(session: Session, batch: Any, answers: Any) -> None:
     answers.put({name: value.tolist() for name, value in integers(session, batch)[0].items()})
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_pool", None)

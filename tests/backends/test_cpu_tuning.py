@@ -88,7 +88,7 @@ def ends_of(name: str) -> list[Any]:
     return [type(threshold.value or 0)(end) for end in (threshold.least, threshold.most)]
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("name", list(thresholds()))
 def test_no_bit_depends_on_a_threshold(name: str) -> None:
     """Each field at both ends of its range, around the tuning by which everything is shared."""

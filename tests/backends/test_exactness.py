@@ -38,9 +38,17 @@ def check_exact(case: Case, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", OTHERS)
+@settings(few, max_examples=50)
+@given(case=cases(most_hidden=12))
+def test_backend_equals_reference(backend: str, case: Case) -> None:
+    check_exact(case, backend)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", OTHERS)
 @few
 @given(case=cases())
-def test_backend_equals_reference(backend: str, case: Case) -> None:
+def test_backend_equals_reference_for_larger_models(backend: str, case: Case) -> None:
     check_exact(case, backend)
 
 
@@ -52,6 +60,7 @@ def test_backend_equals_reference_long(backend: str, case: Case) -> None:
     check_exact(case, backend)
 
 
+@pytest.mark.matrix
 def test_few_draws_are_refused() -> None:
     """The draws above are of models that run: few have a range without a format."""
     DRAWN.clear()

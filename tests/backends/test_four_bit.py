@@ -44,9 +44,9 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int, simple: bool) ->
             check_raw(model, rng, lengths, **OUTGROWN)
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.matrix
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
-@pytest.mark.parametrize("limit", [pytest.param(127, marks=pytest.mark.matrix), 32767])
+@pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_teams(cell: CellKind, after: bool, limit: int) -> None:
     for hidden, steps in itertools.product((17, 70), (3, FEW_STEPS + 3)):

@@ -93,6 +93,7 @@ def test_functions_of_integers(kind: int, lanes: int) -> None:
     assert seen
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("bounds", [UNIT, SIGNED])
 def test_functions_that_fused_steps_find_simple(bounds: Bounds, lanes: int) -> None:
@@ -119,6 +120,7 @@ ACTIVATIONS = [
 ]
 
 
+@pytest.mark.wide(cover=False, keep=10)
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_activations(activation: Activation, lanes: int) -> None:

@@ -64,7 +64,7 @@ def models(shape: Shape) -> list[QuantModel]:
     return found
 
 
-@pytest.mark.wide(cover=False, keep=3)
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.skipif(not FUSED_ISAS, reason="this processor has no instruction set with fused steps")
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_every_gate_goes_by_fused_steps(shape: Shape) -> None:

@@ -76,6 +76,7 @@ def test_check_names_what_differs(document: dict[str, Any], tmp_path: Path, caps
     capsys.readouterr()
 
 
+@pytest.mark.matrix
 def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert TOOL.main(["--path", str(tmp_path / "again.json")]) == 0
     capsys.readouterr()

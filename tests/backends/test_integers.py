@@ -75,6 +75,7 @@ def states_of(model: QuantModel, inputs: dict[str, Any]) -> dict[str, Any] | Non
     return found or None
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", available_backends())
 @settings(fewest, max_examples=6)
 @given(case=cases(usual=True))

@@ -244,7 +244,7 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
             check_raw(model, rng, lengths, threads=2)
 
 
-@pytest.mark.wide(cover=False)
+@pytest.mark.matrix
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_layers_of_tables_alone(cell: CellKind, after: bool, limit: int) -> None:
@@ -297,8 +297,8 @@ def largest_run(cell: CellKind) -> tuple[Any, Any, Any]:
 RELU, HARD = {"candidate": Activation("relu")}, {"gate": Activation("hard_sigmoid")}
 
 
+@pytest.mark.matrix
 @pytest.mark.shard_by("case")
-@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     "case",
     [
@@ -361,8 +361,8 @@ def test_arrays_of_any_layout(isa: str) -> None:
     assert_equal(want, run_raw(model, (h, c), x, np.repeat(lengths, 2)[::2], "cpu", 1, isa))
 
 
+@pytest.mark.matrix
 @pytest.mark.shard_by("cell", "after")
-@pytest.mark.wide(cover=False)
 @pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("cell", "after"), CELLS)
@@ -374,6 +374,7 @@ def test_teams(cell: CellKind, after: bool, threads: int) -> None:
         check_raw(model, rng, (AHEAD + 1,), threads=threads)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("sequences", [1, 3])
 def test_two_sessions_at_once(sequences: int) -> None:
     """Two models on two instruction sets, each by several threads: scratch is nobody else's."""

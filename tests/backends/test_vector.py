@@ -131,7 +131,7 @@ def check(name: str, lanes: int, rows: list[tuple[int, ...]]) -> None:
     assert max(want) <= high
 
 
-@pytest.mark.wide
+@pytest.mark.wide(cover=False, keep=16)
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("name", SPECS)
 def test_edges(name: str, lanes: int) -> None:

@@ -110,10 +110,11 @@ def check_expressions(seed: int, lanes: int, count: int, rows: int) -> None:
         assert not wrong, f"{tree}: {wrong[:2]}"
 
 
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("lanes", LANES)
-def test_random_expressions(lanes: int) -> None:
+def test_random_expressions(lanes: int, count: int) -> None:
     """Values, and bounds that contain them."""
-    check_expressions(lanes, lanes, 40, 300)
+    check_expressions(lanes, lanes, count, 300)
 
 
 @pytest.mark.long

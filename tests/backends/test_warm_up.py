@@ -36,7 +36,11 @@ SHAPES = {
 
 
 def small(name: str) -> QuantModel:
+    """Convert one of `SHAPES`, or a model of a small convolution, whose kernels take little time to compile."""
     rng = np.random.default_rng(0)
+    if name == "conv":
+        y = layers.conv(layers.input("x", 4), rng.normal(size=(3, 4, 2)))
+        return quantize(layers.model("conv", {"y": y}), {"x": rng.normal(size=(3, 9, 4))})
     return quantize(make_model(SHAPES[name], rng), {"x": rng.normal(size=(3, 9, 4))})
 
 
@@ -90,9 +94,11 @@ def test_nothing_is_compiled_after_it(name: str, new_process: Path) -> None:
     assert native.compilations == before
 
 
-def test_only_what_is_asked_for(new_process: Path) -> None:
+@pytest.mark.parametrize("name", ["conv", pytest.param("gru", marks=pytest.mark.matrix)])
+@pytest.mark.usefixtures("loops")
+def test_only_what_is_asked_for(name: str, new_process: Path) -> None:
     """Fewer kernels for one sequence, or for streams alone; nothing beyond them is needed by such calls."""
-    model, x = small("gru"), np.zeros((1, 5, 4))
+    model, x = small(name), np.zeros((1, 5, 4))
     everything, found = Session(model), dict[str, int]()
     for key, numbers in (("one", {"batch": 1}), ("streams", {"streams": 3}), ("all", {})):
         with mock.patch.object(native, "_loaded", {}) as loaded:
@@ -111,12 +117,14 @@ def test_only_what_is_asked_for(new_process: Path) -> None:
     assert {(2, 5, "f"), (2, 5, "d")} <= set(everything._idle)
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("numbers", [{"batch": 0}, {"steps": -1}, {"streams": 1.5}, {"batch": True}])
 def test_numbers_that_are_none(numbers: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="expected a whole number of at least 1"):
         Session(small("gru")).warm_up(**numbers)
 
 
+@pytest.mark.usefixtures("loops")
 def test_other_backends() -> None:
     model = small("gru")
     Session(model, "reference").warm_up(batch=2, steps=3)
@@ -124,8 +132,9 @@ def test_other_backends() -> None:
         Session(model, "reference", cache="folder")
 
 
+@pytest.mark.usefixtures("loops")
 def test_a_session_has_a_folder_of_its_own(new_process: Path, tmp_path: Path) -> None:
-    model = small("gru")  # which is run where it is quantized
+    model = small("conv")  # which is run where it is quantized
     shutil.rmtree(new_process)
     with mock.patch.object(native, "_loaded", {}):
         Session(model, cache=tmp_path / "own").run({"x": np.zeros((1, 5, 4))})
@@ -222,12 +231,19 @@ print("numba" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("isa", [pytest.param(available_isas()[0], marks=pytest.mark.matrix), PLAIN])
-def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "isa"),
+    [
+        ("conv", PLAIN),
+        pytest.param("gru", PLAIN, marks=pytest.mark.matrix),
+        pytest.param("gru", available_isas()[0], marks=pytest.mark.matrix),
+    ],
+)
+def test_a_prepared_folder_needs_no_compiler(name: str, isa: str, tmp_path: Path) -> None:
     """A process that finds its code does not even import Numba; the folder may only be read."""
-    save(small("gru"), tmp_path / "gru.qrnn")
+    save(small(name), tmp_path / "model.qrnn")
     environment = os.environ | {"QRNN_CACHE_DIR": str(tmp_path / "elsewhere")}
-    command = [sys.executable, "-m", "qrnn", "compile", str(tmp_path / "gru.qrnn"), "--isa", isa, "-o"]
+    command = [sys.executable, "-m", "qrnn", "compile", str(tmp_path / "model.qrnn"), "--isa", isa, "-o"]
     done = subprocess.run(
         [*command, str(tmp_path / "made")], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -239,12 +255,13 @@ def test_a_prepared_folder_needs_no_compiler(isa: str, tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     environment["QRNN_CACHE_DIR"] = str(tmp_path / "moved")
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / "gru.qrnn"), isa],
+        [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / "model.qrnn"), isa],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (ran.stdout.strip(), ran.stderr) == ("False", "")
 
 
+@pytest.mark.matrix
 def test_layers_and_cells_without_kernels(new_process: Path) -> None:
     """What runs by its own definition is compiled ahead too: whole, ragged, by steps, in streams and pools."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unittest
 import warnings
 
+import pytest
+
 from qrnn.onnx_backend import QrnnBackend
 
 PATTERN = "^test_(lstm|gru|rnn|simple_rnn)_.*_cpu$"
@@ -25,6 +27,7 @@ def runner_tests() -> dict[str, unittest.TestCase]:
     }
 
 
+@pytest.mark.matrix  # the making of all operators' tests takes seconds; test_backend.py has the backend's interface
 def test_onnx_runner() -> None:
     """18 tests with onnx 1.23, 12 with versions before it had every direction."""
     tests = runner_tests()

@@ -42,11 +42,12 @@ def results(model: QuantModel, backend: str, x: Any, lengths: Any) -> dict[str, 
     return {**tensors, **{f"trace {k}": v for k, v in trace.arrays.items()}, "h": final["rnn"][0], "c": final["rnn"][1]}
 
 
+@pytest.mark.parametrize("count", [40, pytest.param(150, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_random_integers(cell: str, backend: str) -> None:
+def test_random_integers(cell: str, backend: str, count: int) -> None:
     moved = 0
-    for seed in range(40 if backend == "cuda" else 150):
+    for seed in range(40 if backend == "cuda" else count):
         rng = np.random.default_rng(seed)
         model = normalized_model(rng, cell)
         x = ends(rng, -32768, 32767, 2, 4, model.tensors["x"].features).astype(np.int16)
@@ -64,6 +65,7 @@ def test_random_integers_in_c(cell: str, seed: int, tmp_path: Path) -> None:
     check(normalized_model(np.random.default_rng(seed), cell), tmp_path, compiler(("gcc", "clang")[seed % 2]))
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_kernel_takes_such_a_layer(name: str) -> None:
     """Kernels that know no normalization would overlook it."""
@@ -79,7 +81,7 @@ def test_no_kernel_takes_such_a_layer(name: str) -> None:
         replace(layer, directions=(replace(d, norms=None), *layer.directions[1:]))
 
 
-@pytest.mark.wide(cover=False, keep=4)
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_can_stand_alone(name: str) -> None:
     model, quantized = models(name)
@@ -89,6 +91,7 @@ def test_every_part_can_stand_alone(name: str) -> None:
     assert found.sqnr_db_all_parts == pytest.approx(found.sqnr_db, abs=0.5)
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_schemes(name: str) -> None:
     """Weights of four bits are about as near as an LSTM's (16 to 25 dB, that has 21 to 24).

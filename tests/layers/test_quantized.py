@@ -103,6 +103,7 @@ def test_backends_agree(name: str, activations: int) -> None:
         assert_same(results[0], other)
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("name", [name for name in TOOL.CELLS if bound(name) is not None])
 def test_near_the_oracle(name: str) -> None:
     least = bound(name)
@@ -115,6 +116,7 @@ def test_unbounded_states_gain_from_16_bit_operands(name: str) -> None:
     assert sqnr(name, 16) >= 38.0
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @every_cell
 def test_padding_is_not_seen(name: str) -> None:
     """A padded batch equals its sequences alone; a sequence of no steps gives zeros."""
@@ -131,6 +133,7 @@ def test_padding_is_not_seen(name: str) -> None:
         np.testing.assert_array_equal(together[n, :length] if has_time else together[n], alone)
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @every_cell
 def test_chunks_and_steps_equal_the_whole(name: str) -> None:
     model, quantized = models(name)
@@ -176,6 +179,7 @@ def _stateful(name: str) -> FloatModel:
     return layers.model(name, {"y": h.output, "h": h.h_n} | ({"c": h.c_n} if h.c_n else {}))
 
 
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize(
     "name", ["lstm 1997", "lstm projection", "gru exchanged", "jordan softmax", "rnn relu", "min_gru", "indrnn"]
 )
@@ -197,6 +201,7 @@ def test_states_carried_through_graph_inputs(name: str) -> None:
         assert sqnr_db(want["y"], whole.outputs["y"]) >= RELU_BOUND
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @every_cell
 def test_files(name: str, tmp_path: Path) -> None:
     _, quantized = models(name)
@@ -206,6 +211,7 @@ def test_files(name: str, tmp_path: Path) -> None:
     assert_same(*runs)
 
 
+@pytest.mark.wide(cover=False, keep=8)
 @every_cell
 def test_reports(name: str) -> None:
     """`compare` measures what this file measures, and knows every gate and state."""
@@ -217,6 +223,7 @@ def test_reports(name: str) -> None:
     assert report.as_dict()["model"] == name
 
 
+@pytest.mark.matrix
 def test_the_catalogue_is_repeatable_and_of_the_sizes_asked_for() -> None:
     a, b = TOOL.catalogue(16, 3, seed=1), TOOL.catalogue(16, 3, seed=1)
     assert list(a) == list(TOOL.CELLS)

@@ -111,6 +111,7 @@ DRAWN: dict[str, Callable[[Rng], FloatArray]] = {
 }
 
 
+@pytest.mark.wide("family", "cell")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("family", DRAWN)
@@ -149,6 +150,7 @@ def raw(cell: str, seed: int, deviations: float) -> Raw:
     return Raw(model, folded(model, size, middle), size, middle, *rng.normal(size=(2, N, T, F)))
 
 
+@pytest.mark.wide("deviations", "cell")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("deviations", [0.0, 1.0, 1e2, 1e4, 1e6])
@@ -162,6 +164,7 @@ def test_sizes_and_offsets(deviations: float, cell: str, seed: int) -> None:
     assert quantized.tensors["x"].has_offset == (deviations >= 1e2) or deviations == 1.0
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("deviations", [1e2, 1e6])
 def test_offsets_cost_nothing_at_eight_bits(deviations: float, cell: str) -> None:
@@ -199,6 +202,7 @@ def test_a_row_whose_step_is_its_bias_loses_nothing(scheme: str) -> None:
 # --- what data cannot tell --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_one_outlier_in_a_hundred_thousand(cell: str, seed: int) -> None:
@@ -211,6 +215,7 @@ def test_one_outlier_in_a_hundred_thousand(cell: str, seed: int) -> None:
     assert model_db(model, quantized, test) >= floor_db(model, test) - MARGIN_DB
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("cell", CELLS)
 def test_an_outlier_among_few_values_is_kept_and_named(cell: str) -> None:
     model, rng = plain(cell, 1), np.random.default_rng(1)
@@ -224,6 +229,7 @@ def test_an_outlier_among_few_values_is_kept_and_named(cell: str) -> None:
     assert fmt.scales[-1] * fmt.limit < 1e3, "the other features keep their ranges"
 
 
+@pytest.mark.wide("value", "lives", "cell")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("lives", [False, True], ids=["dead", "lives again"])
@@ -244,7 +250,7 @@ def test_a_dead_channel(value: float, lives: bool, cell: str, seed: int) -> None
 # --- every cell -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("name", TOOL.CELLS)
 def test_every_cell_folds_offsets(name: str) -> None:
     """Whatever a cell does with W · x, the model of features at 1000 deviations gives what the plain one gives for the same integers."""

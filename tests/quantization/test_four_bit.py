@@ -130,6 +130,7 @@ def test_converted_matrices_are_proved(seed: int, columns: int, limit: int, size
     assert largest_row_sum(weight, 4) == np.abs(alone.weight.astype(int)).sum(axis=1).max()
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_a_conversion(cell: Any) -> None:
     """Recurrent weights have four bits, heads eight; the result stays near the float model, and costs half the bytes."""

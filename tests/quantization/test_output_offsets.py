@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 from backends.generators import fewest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from qrnn.running.session import Session
 
 Cell = Literal["lstm", "gru", "rnn"]
 GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
-few = settings(fewest, max_examples=15)
+few = settings(fewest, max_examples=5)
 
 
 def head(cell: Cell, hidden: int, outputs: int, last: bool, middle: float, seed: int) -> FloatModel:
@@ -59,14 +60,27 @@ drawn = given(
 )
 
 
+def check_middle(cell: Cell, hidden: int, outputs: int, last: bool, middle: float, seed: int) -> None:
+    far, near = (converted(head(cell, hidden, outputs, last, m, seed), Scheme()) for m in (middle, 0.0))
+    assert decibels(far, near) < 0.5
+
+
 @few
 @drawn
 def test_where_outputs_lie_costs_nothing(
     cell: Cell, hidden: int, outputs: int, last: bool, middle: float, seed: int
 ) -> None:
     """The default conversion of y = middle ± 1 loses no more than that of ± 1."""
-    far, near = (converted(head(cell, hidden, outputs, last, m, seed), Scheme()) for m in (middle, 0.0))
-    assert decibels(far, near) < 0.5
+    check_middle(cell, hidden, outputs, last, middle, seed)
+
+
+@pytest.mark.matrix
+@settings(few, max_examples=40)
+@drawn
+def test_where_more_outputs_lie_costs_nothing(
+    cell: Cell, hidden: int, outputs: int, last: bool, middle: float, seed: int
+) -> None:
+    check_middle(cell, hidden, outputs, last, middle, seed)
 
 
 def test_only_the_weights_lose() -> None:

@@ -125,6 +125,7 @@ def test_both_configurations_are_told_where_chosen_widths_cost_much_more(monkeyp
     assert f"SQNR {about_mean_db(model, data, NARROW):.1f} dB" in narrow
 
 
+@pytest.mark.matrix
 def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     """Seeds of hashes and numbers of threads, by which sums are split, change nothing."""
     script = tmp_path / "convert.py"

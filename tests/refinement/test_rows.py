@@ -67,6 +67,7 @@ def test_every_cell(name: str, bits: int) -> None:
         np.testing.assert_array_equal(value, results[1].outputs[output])
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru before", "rnn"])
 def test_four_bits_gain(name: str) -> None:
     """The gain is measured on other data of the same kind, in which operands have the same few directions."""
@@ -93,6 +94,7 @@ def held_out_error(model: Any, quantized: Any, data: dict[str, Any]) -> float:
     return noise(lambda b: session.run_batch(b)[0].outputs, model.outputs, parts.judged, want, parts.seen)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("sequences", [1, 3, 9])
 def test_refinement_never_hurts(sequences: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps show less than the rows have weights. What is kept is no worse on held-out data; what is not is named, and was worse."""

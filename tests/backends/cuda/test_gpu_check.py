@@ -73,8 +73,8 @@ def test_the_process_that_all_parts_share_imports_nothing_of_cuda() -> None:
 @needs_numba_cuda
 @pytest.mark.parametrize(
     "chosen",
-    [("device", "latency"), pytest.param(tuple(part.name for part in PARTS), marks=pytest.mark.matrix)],
-    ids=["two", "all"],
+    [("device",), pytest.param(tuple(part.name for part in PARTS), marks=pytest.mark.matrix)],
+    ids=["one", "all"],
 )
 def test_a_dry_run(chosen: tuple[str, ...], tmp_path: Path) -> None:
     """The whole command takes about 40 s of processor time."""
@@ -248,6 +248,7 @@ def test_no_part_stops_the_next(made_up: Path, tmp_path: Path) -> None:
     assert "about to crash" in (out / "log.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.matrix
 def test_results_are_written_at_once(made_up: Path, tmp_path: Path) -> None:
     """While the part still runs: a kill of everything then loses nothing."""
     part = made_up / "part_hangs.py"
@@ -317,6 +318,7 @@ def test_the_page_names_the_revision_that_was_measured(tmp_path: Path, capsys: p
 # --- parts ------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.matrix
 def test_what_each_test_did_is_recorded_as_it_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Also of a test that hangs, and of one that leaves the device unusable: their processes are replaced, and the others' tests run."""
     (tmp_path / "test_some.py").write_text(

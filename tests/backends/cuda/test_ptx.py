@@ -96,7 +96,7 @@ def label(kind: StepKind) -> str:
     return f"{NAMES[kind.capability]}-{kind.cell}-{kind.operand_bytes}-{product}-{kind.barrier}"
 
 
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("kind", KINDS, ids=label)
 def test_steps(kind: StepKind, tmp_path: Path) -> None:
     ptx = ptx_of(steps.step_kernel(kind), STEPS, kind.capability)
@@ -132,7 +132,7 @@ def check_links(capability: Capability, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.wide
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=NAMES.get)
 @pytest.mark.parametrize(("planes", "dense"), [(1, False), (2, True)])
 def test_products(planes: int, dense: bool, capability: Capability, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.wide(cover=False, keep=8)
+@pytest.mark.wide(cover=False, keep=4)
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_kernels(name: str, tmp_path: Path) -> None:
     kernel, arguments = PLAIN[name]
@@ -181,6 +181,7 @@ PARAMETERS: dict[str, tuple[Any, ...]] = {
 """The parameters of each kind's loop over rows, as its `row_loops` give them."""
 
 
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_loops_over_rows(name: str, tmp_path: Path) -> None:
     """The definitions compile, those of the kinds with kernels too: what is compiled for a new kind is of the same language."""
@@ -190,12 +191,14 @@ def test_loops_over_rows(name: str, tmp_path: Path) -> None:
     check(ptx_of(loops.row_loop_kernel(make), arguments, TURING), TURING, tmp_path)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("capability", [TURING, HOPPER], ids=NAMES.get)
 def test_a_kind_that_only_its_definition_knows(capability: Capability, tmp_path: Path) -> None:
     arguments = (types.Tuple((SHORTS, N)), types.Tuple((SHORTS2,)), SHORTS2)
     check(ptx_of(loops.row_loop_kernel(difference_rows), arguments, capability), capability, tmp_path)
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     ("capability", "out"),
     [(TURING, SHORTS3), (HOPPER, types.Array(types.int16, 3, "A"))],

@@ -43,7 +43,9 @@ def test_in_the_simulator(name: str, unproved: str) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.time_limit(600)
-@pytest.mark.parametrize("name", ["test_contract.py", "test_loops.py", "test_mixed_widths.py", "test_steps.py"])
+@pytest.mark.parametrize(
+    "name", ["test_contract.py", "test_loops.py", "test_memory.py", "test_mixed_widths.py", "test_steps.py"]
+)
 def test_the_wide_products_in_the_simulator(name: str) -> None:
     """The cases that `test_in_the_simulator` leaves out."""
     run(name, "0", "-m", "matrix")

@@ -168,14 +168,13 @@ def zero_states(layer: QuantLayer, size: int) -> tuple[Any, ...]:
     return tuple(np.zeros((size, *state.shape), state.dtype) for state in layer.states())
 
 
-@some
-@given(
+chunks_of_steps = st.tuples(
     st.integers(0, 1 << 30), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 4),
     st.integers(0, 3), st.lists(st.integers(0, 4), min_size=1, max_size=3),
 )  # fmt: skip
-def test_steps_in_chunks(
-    seed: int, size: int, features: int, width: int, stride: int, delay: int, chunks: list[int]
-) -> None:
+
+
+def check_chunks(seed: int, size: int, features: int, width: int, stride: int, delay: int, chunks: list[int]) -> None:
     """States go from call to call; the steps past the end come after the last one. Rows that do not come out are zero."""
     rng = np.random.default_rng(seed)
     layer = pooled(rng, features, width, stride, delay)
@@ -193,6 +192,19 @@ def test_steps_in_chunks(
         np.testing.assert_array_equal(found, rows)
         for state, expected in zip(states, plain, strict=True):
             np.testing.assert_array_equal(state, expected.astype(state.dtype))
+
+
+@settings(some, max_examples=8)
+@given(drawn=chunks_of_steps)
+def test_steps_in_chunks(drawn: Any) -> None:
+    check_chunks(*drawn)
+
+
+@pytest.mark.matrix
+@some
+@given(drawn=chunks_of_steps)
+def test_steps_in_more_chunks(drawn: Any) -> None:
+    check_chunks(*drawn)
 
 
 def pooled_model(rng: np.random.Generator, stride: int, delay: int) -> tuple[QuantModel, QuantPooled]:
@@ -414,6 +426,7 @@ def test_kinds_with_kernels_have_the_bits_of_their_definition(head: Any) -> None
     assert_equal(want, integers(session, batch)[0])
 
 
+@pytest.mark.matrix
 def test_tokens_by_the_definition() -> None:
     model, data = token_model()
     want = Session(model, "cuda").run(data).outputs

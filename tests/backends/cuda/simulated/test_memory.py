@@ -19,6 +19,7 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 def test_rows(op: str) -> None:
     model = quantize(import_model(one_step(op, initial=True), "one"), {"x": data(20, F)}, Scheme(input="8"))
@@ -33,6 +34,7 @@ def test_rows(op: str) -> None:
         session.run(on_device({"x": x[None]}))
 
 
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(("op", "first"), [("LSTM", True), ("GRU", False)])
 def test_mixed_layers(op: str, first: bool) -> None:
     float_model = import_model(stacked(op, first, not first), "two")

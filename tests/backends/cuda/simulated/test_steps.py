@@ -71,7 +71,7 @@ def test_kinds(cell: str, name: str, activations: int) -> None:
     check(case_of(replace(CELLS[cell], hidden_size=hidden), lengths, activations), pick)
 
 
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -87,7 +87,7 @@ def test_variants(name: str, shape: Shape) -> None:
     check(case_of(replace(shape, hidden_size=hidden), lengths), pick)
 
 
-@pytest.mark.wide(cover=False)
+@pytest.mark.matrix
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_turing_has_smaller_products(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qrnn.backends.cuda.engine.find_device", lambda: replace(SIMULATED_DEVICE, capability=(7, 5)))
@@ -95,7 +95,7 @@ def test_turing_has_smaller_products(cell: str, monkeypatch: pytest.MonkeyPatch)
     check(case_of(replace(CELLS[cell], hidden_size=33), lengths, 16), pick)
 
 
-@pytest.mark.wide(cover=False)
+@pytest.mark.matrix
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_long_inputs_go_through_in_pieces(cell: str) -> None:
     """W·x of one step at a time: the state goes from launch to launch, and odd steps begin in the other half of the operands."""
@@ -108,6 +108,7 @@ def test_long_inputs_go_through_in_pieces(cell: str) -> None:
         )
 
 
+@pytest.mark.matrix
 def test_large_batches_go_through_in_waves() -> None:
     """One batch block at a time, as where units take most of the device's processors."""
     _, _, pick = PLANS["blocks"]
