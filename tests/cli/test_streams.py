@@ -117,7 +117,10 @@ def interrupted(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def test_interrupt(good_files: Path) -> None:
-    """A command that says when it has begun, and then waits."""
+    """A command that says when it has begun, and then waits.
+
+    It sleeps for short times, since a signal just before a long sleep would be seen after it alone.
+    """
     code = """
 import time
 from unittest import mock
@@ -125,7 +128,8 @@ from qrnn.cli import main
 
 def wait(*_):
     print("begun", flush=True)
-    time.sleep(100)
+    while True:
+        time.sleep(0.05)
 
 with mock.patch("qrnn.targets.load_target", wait):
     main()
