@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,12 @@ PRINTING: dict[str, list[str]] = {
 
 def run(folder: Path, arguments: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*QRNN, *arguments], cwd=folder, stderr=subprocess.PIPE, check=False, timeout=200, **more)
+
+
+@pytest.fixture(scope="module")
+def good_files(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the good files, since commands here write beside them."""
+    return Path(shutil.copytree(good_files, tmp_path_factory.mktemp("streams") / "files"))
 
 
 def one_line(done: subprocess.CompletedProcess[bytes], says: str) -> None:
