@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qrnn.accuracy.metrics import decibels
 from qrnn.conversion.greedy import Greedy, Point
 from qrnn.conversion.noise import ENOUGH_DB, STEPS, TOLERANCE_DB, Noise
 from qrnn.conversion.prices import step_instructions
@@ -207,12 +208,16 @@ class _Trials:
         """Return one sentence for each choice that is not the first of its values."""
         start = self._start(greedy.values)
         before, found = greedy.point(start).worst, []
+        sources = source_tensors(self.search.model)
         for key, value in widths.items():
+            what = f"{key}: {'input scheme ' if key in sources else ''}{value} chosen"
             if value != start[key]:
-                gain = 1.0 - greedy.point({**start, key: value}).worst / before if before else 0.0
-                found.append(f"{key}: {value} chosen; alone it removes {100 * gain:.0f} % of the noise of {start[key]}")
-            elif self.search.scheme.activations != AUTO or key in source_tensors(self.search.model):
-                found.append(f"{key}: {value} chosen")
+                after = greedy.point({**start, key: value}).worst
+                gain = 100 * (1.0 - after / before) if before else 0.0
+                beside = f"{start[key]}: {_over(before)}, {value}: {_over(after)}"
+                found.append(f"{what}; alone it removes {gain:.0f} % of the noise (against what is allowed, {beside})")
+            elif self.search.scheme.activations != AUTO or key in sources:
+                found.append(f"{what} (noise against what is allowed, {value}: {_over(before)})")
         return found
 
     def _overfitted(self, widths: Mapping[str, str]) -> dict[str, str]:
@@ -240,6 +245,11 @@ class _Trials:
                 if now >= measured({**widths, key: value}):
                     found[key] = value
         return found
+
+
+def _over(noise: float) -> str:
+    """Return a noise, as a share of what is allowed, in decibels."""
+    return f"{decibels(max(noise, 1e-30), 1.0):+.1f} dB"
 
 
 def with_widths(scheme: Scheme, widths: Mapping[str, str]) -> Scheme:
