@@ -79,7 +79,7 @@ class Greedy:
         for name in sorted(self.values, key=lambda n: (-self._saving(now, n), n)):
             for value in self.values[name][: self.values[name].index(now[name])]:
                 cheaper = {**now, name: value}
-                if self.met(cheaper) and self.point(cheaper).cost <= self.point(now).cost:
+                if self.met(cheaper) and self.point(cheaper).cost < self.point(now).cost:  # what costs nothing stays
                     now = cheaper
                     break
         return now

@@ -25,17 +25,21 @@ TOLERANCE_DB = 1.5
 """How far below the floor of its weights a model may lie: the one tolerance of a conversion."""
 
 MARGIN_DB = 1.0
-"""How much better than it must be a model is made on calibration data, since other data differ."""
+"""How much nearer to its floor than it must be a model is made on calibration data, since other data differ."""
 
 ENOUGH_DB = 45.0
 """The SQNR about the mean that is good enough, however high the floor is."""
+
+ENOUGH_MARGIN_DB = 2.0
+"""How much more than that a model has on calibration data: there the operands that other data bring are a larger part of the noise."""
 
 
 class Noise:
     """Measures models of ``real`` on ``batch``: the noise energy of each output, as a share of what is allowed there.
 
     Outputs that carry states count only where nothing else comes out. What is allowed lies `TOLERANCE_DB` below the floor of weights of
-    ``bits`` bits, or those of ``widths``, or is what leaves `ENOUGH_DB`, whichever is more; both are stricter by `MARGIN_DB`.
+    ``bits`` bits, or those of ``widths``, or is what leaves `ENOUGH_DB`, whichever is more. The first is stricter by `MARGIN_DB`, the
+    second by `ENOUGH_MARGIN_DB`.
     """
 
     def __init__(self, real: FloatModel, batch: Batch, bits: int, widths: Mapping[str, str]) -> None:
@@ -46,7 +50,7 @@ class Noise:
         for name in judged_outputs(real):
             error = output_error(real, batch, name, self.want[name], floor[name])
             if error.signal > 0.0:  # of an output that is zero throughout, nothing can be told
-                enough = error.varying * 10.0 ** (-(ENOUGH_DB + MARGIN_DB) / 10)
+                enough = error.varying * 10.0 ** (-(ENOUGH_DB + ENOUGH_MARGIN_DB) / 10)
                 self.allowed[name] = max(error.noise * 10.0 ** ((TOLERANCE_DB - MARGIN_DB) / 10), enough)
 
     def in_oracle(self, quantized: QuantModel, model: FloatModel) -> dict[str, float]:

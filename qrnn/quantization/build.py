@@ -56,8 +56,8 @@ from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.source_values import SourceValues
 from qrnn.quantization.widths import bits_of, check_operand
 
-FINEST = 2.0**14
-"""The most units of a copy for one of the tensor that is copied."""
+FINEST = 2.0**13
+"""The most units of a copy for one of the tensor that is copied; `QuantRescale` has room for less than twice as many."""
 
 
 class Builder:

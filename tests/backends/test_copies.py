@@ -59,6 +59,15 @@ def test_wide_copies_come_near_the_floor() -> None:
     assert found["16"] > found["16-per-feature"] + 3
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1e6])
+def test_copies_of_features_of_any_size(size: float) -> None:
+    """Of a feature that is tiny beside the tensor's unit the copy is no finer than its multiplier can be."""
+    small = {"x": data(3, 4, 9)["x"] * np.array([size, 1.0, 1.0, 1.0])}
+    made = qrnn.quantize(model(), small, qrnn.Scheme(activations=16, input="16-per-feature"))
+    (copy,) = (layer for layer in made.layers if isinstance(layer, QuantRescale))
+    assert copy.left_shift.max() <= 15
+
+
 @pytest.mark.parametrize("width", ["8-per-feature", "16-per-feature"])
 @pytest.mark.parametrize("backend", [name for name in available_backends() if name != "reference"])
 @settings(max_examples=15, deadline=None)
