@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.arithmetic.reals import rounded
+from qrnn.arithmetic.arrays import unclamped
+from qrnn.arithmetic.cells import reset_operand
+from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_integers
@@ -76,15 +78,17 @@ def _states(
     """Yield what the matrices of a direction read of its own: h, or r·h, and the h before a projection."""
     key, H = f"{layer.name}[{number}]", layer.hidden_size
     pre, mask = trace.arrays[f"{key}.pre"], batch.mask
+    read = unclamped(to_operand)
     if d.hh is not None:
+        shift, limit = layer.h_operand.shift, layer.h_operand.limit
         h = before(trace.arrays[f"{key}.h"].astype(np.int64), start, d.reverse, batch, layer.memory)[mask]
-        yield Narrowed(f"{key}: h operand", layer.output, rounded(h, layer.h_operand.shift), layer.h_operand.limit)
+        yield Narrowed(f"{key}: h operand", layer.output, read(h, shift, limit), limit)
         if layer.declaration.reset_gate is not None and not layer.linear_before_reset:
             r = gate_integers(d.gates[0], pre[:, :, :H])[mask]
-            product = rounded(r * h, d.gates[0].out_frac + layer.h_operand.shift)
-            yield Narrowed(f"{key}: r·h operand", layer.output, product, layer.h_operand.limit)
+            product = unclamped(reset_operand)(r, h, d.gates[0].out_frac, shift, limit)
+            yield Narrowed(f"{key}: r·h operand", layer.output, product, limit)
     if d.projection is not None:
         c = trace.arrays.get(f"{key}.c")
         hidden = layer.declaration.hidden(layer, d, pre[mask], None if c is None else c[mask])
-        operand = d.projection.operand
-        yield Narrowed(f"{key}: hidden operand", layer.output, rounded(hidden, operand.shift), operand.limit)
+        shift, limit = d.projection.operand.shift, d.projection.operand.limit
+        yield Narrowed(f"{key}: hidden operand", layer.output, read(hidden, shift, limit), limit)

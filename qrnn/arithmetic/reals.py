@@ -22,13 +22,8 @@ def round_half_up(values: Any) -> Any:
     return np.floor(values + 0.5)
 
 
-def rounded(values: npt.NDArray[np.int64], shift: int) -> npt.NDArray[np.int64]:
-    """Return `fixedpoint.shift_right_round` of each int64 in an array."""
-    found: Any = shift_right_round(values, shift)  # type: ignore[arg-type]
-    return found  # type: ignore[no-any-return]
-
-
 def operands(q: npt.NDArray[np.integer[Any]], shift: int, limit: int) -> npt.NDArray[np.int64]:
     """Return `fixedpoint.to_operand` of each int16 in an array, as int64: clamp(round(q / 2^shift), ±limit)."""
-    clamped: npt.NDArray[np.int64] = np.clip(rounded(q.astype(np.int64), shift), -limit, limit)
+    rounded: Any = shift_right_round(q.astype(np.int64), shift)  # type: ignore[arg-type]
+    clamped: npt.NDArray[np.int64] = np.clip(rounded, -limit, limit)
     return clamped

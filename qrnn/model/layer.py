@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from qrnn.arithmetic.reals import rounded
+from qrnn.arithmetic.arrays import unclamped
+from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.model.layer_facts import (
     Bytes,
     Chosen,
@@ -240,7 +241,7 @@ class QuantLayer(GraphLayer, ABC):
         for reading in self.readings():
             operand, tensor = reading.operand, reading.tensor
             if operand is not None and (operand.shift or operand.limit < tensors[tensor].limit):
-                read = rounded(values[tensor].astype(np.int64), operand.shift)
+                read = unclamped(to_operand)(values[tensor].astype(np.int64), operand.shift, operand.limit)
                 found.append(Narrowed(f"{self.name}: x operand", tensor, read, operand.limit))
         return tuple(found)
 

@@ -64,17 +64,12 @@ class MatrixLayer(Layer):
 
     def with_output_scaled(self, scale: FloatArray) -> MatrixLayer | None:
         """Return the layer with weights and bias multiplied by ``scale`` [O]."""
-        shape = (-1, *[1] * (self.weight.ndim - 1))
-        return replace(self, weight=self.weight * scale.reshape(shape), bias=self.bias * scale)
+        return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale)
 
     def with_output_affine(self, scale: FloatArray, offset: FloatArray) -> MatrixLayer | None:
         """Return the layer that writes y · ``scale`` + ``offset``, [O] each; None where they cannot become a part of weights and bias."""
         scaled = self.with_output_scaled(scale)
         return None if scaled is None else replace(scaled, bias=scaled.bias + offset)
-
-    def writing(self, output: str) -> Self:
-        """Return the layer with another output."""
-        return replace(self, output=output)
 
     def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integer matrix."""

@@ -1,13 +1,14 @@
-"""What the integer layers have in common that move a window over time and over the bands of each step."""
+"""What the layers have in common that move a window over time and over the bands of each step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qrnn.model.layer_facts import StateArray
-from qrnn.model.parts import QuantInitialState, require
+from qrnn.model.parts import FloatArray, QuantInitialState, require
 from qrnn.model.time import LengthRule
 from qrnn.model.window import Window
 
@@ -21,11 +22,10 @@ MOST_ELEMENTS = 1 << 24
 class Windowed:
     """A layer that reads windows of ``time`` over steps and of ``band`` over the ``bands`` of a step.
 
-    A step of the input has ``bands`` × `channels` features, with the channels of a band one after the other. Steps that an output needs
-    after its own come as a delay, `steps_past_end`.
+    A step of the input has the channels of a band one after the other.
     """
 
-    by_rows = False
+    keeps_state: ClassVar[bool] = True
 
     if TYPE_CHECKING:  # dataclasses' fields
         name: str
@@ -33,14 +33,43 @@ class Windowed:
         band: Window
         bands: int
 
-        @property
-        def channels(self) -> int:
-            """Return the number of channels of the input."""
-
     @property
     def places(self) -> int:
         """Return the number of bands of the output."""
         return self.band.count(self.bands)
+
+    def length_rule(self, given: LengthRule) -> LengthRule:
+        """Return the rule of the places of the window over time."""
+        return self.time.rule(given)
+
+    def taps(self, x: FloatArray, mask: Any, outside: float) -> Iterator[tuple[int, int, FloatArray]]:
+        """Yield the taps k of ``time`` and b of ``band`` with what they read of ``x`` [N, T, F] at all places, [N, T', places, channels].
+
+        ``outside`` stands where there is no element: in the padding, and at the steps that ``mask`` [N, T] leaves out.
+        """
+        size, steps, _ = x.shape
+        real = np.where(mask[:, :, None], x, outside).reshape(size, steps, self.bands, -1)
+        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
+        padded = np.pad(real, ((0, 0), *edges, (0, 0)), constant_values=outside)
+        for k in range(self.time.taps):
+            rows = self.time.seen(padded, k, self.time.count(steps), 1)
+            for b in range(self.band.taps):
+                yield k, b, self.band.seen(rows, b, self.places, 2)
+
+
+class QuantWindowed(Windowed):
+    """An integer layer that reads windows.
+
+    A step of the input has ``bands`` × `channels` features. Steps that an output needs after its own come as a delay, `steps_past_end`.
+    """
+
+    by_rows = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def channels(self) -> int:
+            """Return the number of channels of the input."""
 
     @property
     def features(self) -> int:
@@ -57,10 +86,6 @@ class Windowed:
             f"{where}: a ring of {self.time.span} steps of {self.features} features",
         )
         require(self.places * channels <= MOST_ELEMENTS, f"{where}: {self.places} bands of {channels} channels")
-
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule of the places of the window over time."""
-        return self.time.rule(given)
 
     def rows_in(self, steps: int) -> int:
         """Return ⌈steps / stride⌉, the padding after the end included."""

@@ -47,10 +47,9 @@ def without_affine(layers: list[Layer], outputs: Collection[str], reserve: Calla
     read; ``reserve`` is told of weights before they are made.
     """
     done = list(layers)
-    for affine in [layer for layer in layers if isinstance(layer, Affine)]:
-        affine = next(
-            a for a in done if isinstance(a, Affine) and a.output == affine.output
-        )  # it may have folded another one
+    for tensor in [layer.output for layer in layers if isinstance(layer, Affine)]:
+        # The layer is looked up by its output: another one may have folded into it.
+        affine = next(layer for layer in done if isinstance(layer, Affine) and layer.output == tensor)
         left = affine.output in outputs
         for place, reader in enumerate(done):
             if affine.output not in reader.inputs:

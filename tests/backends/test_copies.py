@@ -61,7 +61,7 @@ def test_wide_copies_come_near_the_floor() -> None:
 
 @pytest.mark.parametrize("size", [1e-12, 1e-3, 1e6])
 def test_copies_of_features_of_any_size(size: float) -> None:
-    """Of a feature that is tiny beside the tensor's unit the copy is no finer than its multiplier can be."""
+    """A copy of a feature that is tiny beside the tensor's unit is no finer than its multiplier can be."""
     small = {"x": data(3, 4, 9)["x"] * np.array([size, 1.0, 1.0, 1.0])}
     made = qrnn.quantize(model(), small, qrnn.Scheme(activations=16, input="16-per-feature"))
     (copy,) = (layer for layer in made.layers if isinstance(layer, QuantRescale))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,12 @@ from qrnn.model.layer_facts import LayerMatrix, PartSize, Scratch, StateArray, S
 from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
 from qrnn.model.parts import LEFT_OUT, FloatArray, require
 from qrnn.model.surroundings import Checks, Equations, Plan
-from qrnn.model.time import LengthRule
 from qrnn.model.window import EACH, Window
-from qrnn.model.windowed import Windowed
+from qrnn.model.windowed import QuantWindowed, Windowed
 
 
 @dataclass(frozen=True)
-class Conv(MatrixLayer):
+class Conv(Windowed, MatrixLayer):
     """Compute y[j, p, o] = bias[o] + Σ weight[o, c, k, b] · x[j·s + k·d - before, p·s' + b·d' - before', c], zero outside of x.
 
     The sum runs over the channels c of the output channel's group, the taps k of the window ``time`` (stride s, dilation d) and the taps b
@@ -33,13 +32,6 @@ class Conv(MatrixLayer):
     band: Window = EACH
     bands: int = 1
     groups: int = 1
-
-    keeps_state: ClassVar[bool] = True
-
-    @property
-    def places(self) -> int:
-        """Return the number of bands of the output."""
-        return self.band.count(self.bands)
 
     @property
     def columns(self) -> FloatArray:
@@ -87,25 +79,15 @@ class Conv(MatrixLayer):
         """Return the convolution of x · ``scale`` [F] with the same output: its weights are divided by ``scale``."""
         return replace(self, weight=self.weight / scale[:, None, None])
 
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule of the places of the window over time."""
-        return self.time.rule(given)
-
     def equation(self, run: Equations) -> None:
         """Compute the convolution in float64; steps past the end of a sequence count as zero."""
         x = self.read_operand(run)
-        size, steps, _ = x.shape
-        real = np.where(run.over(self.input).mask[:, :, None], x, 0.0).reshape(size, steps, self.bands, -1)
-        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
-        padded = np.pad(real, ((0, 0), *edges, (0, 0)))
         channels, out = self.weight.shape[1], len(self.weight) // self.groups
-        y = np.zeros((size, self.time.count(steps), self.places, len(self.weight)))
-        for k in range(self.time.taps):
-            for b in range(self.band.taps):
-                seen = self.band.seen(self.time.seen(padded, k, y.shape[1], 1), b, y.shape[2], 2)
-                for g in range(self.groups):
-                    rows = slice(g * out, (g + 1) * out)
-                    y[..., rows] += seen[..., g * channels : (g + 1) * channels] @ self.weight[rows, :, k, b].T
+        y = np.zeros((len(x), self.time.count(x.shape[1]), self.places, len(self.weight)))
+        for k, b, seen in self.taps(x, run.over(self.input).mask, 0.0):
+            for g in range(self.groups):
+                rows = slice(g * out, (g + 1) * out)
+                y[..., rows] += seen[..., g * channels : (g + 1) * channels] @ self.weight[rows, :, k, b].T
         run.write(self.output, (y + self.bias).reshape(*y.shape[:2], self.places * len(self.weight)))
 
     def quantize(self, plan: Plan) -> QuantConv:
@@ -171,7 +153,7 @@ def conv_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantConv(Windowed, QuantMatrixLayer):
+class QuantConv(QuantWindowed, QuantMatrixLayer):
     """Compute a convolution, `Conv`, in integers: y = saturate16_shifted(requantize(weight · operands + bias), pre_shift).
 
     The columns of the matrix are the channels of the taps of ``band``, of the taps of ``time`` from the oldest to the latest. The state

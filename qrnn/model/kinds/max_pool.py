@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,12 @@ from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Reading, StateArray, Step, StepLoop, Written
 from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
 from qrnn.model.surroundings import Checks, Equations, Plan
-from qrnn.model.time import LengthRule
 from qrnn.model.window import EACH, Window
-from qrnn.model.windowed import Windowed
+from qrnn.model.windowed import QuantWindowed, Windowed
 
 
 @dataclass(frozen=True)
-class MaxPool(Layer):
+class MaxPool(Windowed, Layer):
     """Compute y[j, p, c] = max over k, b of x[j·s + k·d - before, p·s' + b·d' - before', c]; what is outside of x does not take part.
 
     Windows and the order of features are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
@@ -32,30 +32,16 @@ class MaxPool(Layer):
     band: Window = EACH
     bands: int = 1
 
-    keeps_state: ClassVar[bool] = True
-
     @property
     def homogeneous(self) -> bool:
         """Return whether each feature of the output depends on one feature of the input alone."""
         return self.band.trivial
 
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule of the places of the window over time."""
-        return self.time.rule(given)
-
     def equation(self, run: Equations) -> None:
         """Compute the largest values in float64."""
-        x = run.read(self.input)
-        size, steps, features = x.shape
-        real = np.where(run.over(self.input).mask[:, :, None], x, -np.inf).reshape(size, steps, self.bands, -1)
-        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
-        padded = np.pad(real, ((0, 0), *edges, (0, 0)), constant_values=-np.inf)
-        y = np.full((size, self.time.count(steps), self.band.count(self.bands), features // self.bands), -np.inf)
-        for k in range(self.time.taps):
-            for b in range(self.band.taps):
-                seen = self.band.seen(self.time.seen(padded, k, y.shape[1], 1), b, y.shape[2], 2)
-                y = np.maximum(y, seen)
-        y = np.where(np.isinf(y), 0.0, y)
+        windows = self.taps(run.read(self.input), run.over(self.input).mask, -np.inf)
+        largest = functools.reduce(np.maximum, (seen for _, _, seen in windows))
+        y = np.where(np.isinf(largest), 0.0, largest)
         run.write(self.output, y.reshape(*y.shape[:2], y.shape[2] * y.shape[3]))
 
     def quantize(self, plan: Plan) -> QuantMaxPool:
@@ -110,7 +96,7 @@ def max_pool_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantMaxPool(Windowed, QuantLayer):
+class QuantMaxPool(QuantWindowed, QuantLayer):
     """Compute `MaxPool` of integers; the output has the fraction bits of the input, ``frac``.
 
     The state holds a ring of past steps, which of them are steps of the sequence, the place in the ring that the next step takes, and how many

@@ -10,7 +10,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import Features, Tensor, is_shape
+from qrnn.onnx_import.values import Features, is_shape
 
 
 def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
@@ -25,15 +25,11 @@ def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offse
     if (scale == 1.0).all() and not offset.any():
         return value
     node.reserve(2 * value.ids.size)
-    scales, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1) for what in (scale, offset))
-
-    def layer(name: str, output: str, tensor: Tensor) -> Affine:
-        order = np.argsort(indices)
-        return Affine(name, tensor.name, output, scales[order], offsets[order])
-
     tensor, indices = build.whole_operand(node, value)
+    order = np.argsort(indices)
+    scales, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1)[order] for what in (scale, offset))
     output = build.result(node, tensor.features, tensor.has_time)
-    build.layers.append(layer(node.name, output.name, tensor))
+    build.layers.append(Affine(node.name, tensor.name, output.name, scales, offsets))
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
 
 

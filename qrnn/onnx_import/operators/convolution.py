@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from qrnn.model.kinds.conv import Conv
@@ -37,9 +39,8 @@ def conv(node: Node, build: Builder) -> Features:
     node.reserve(weight.size)
     if None not in (found.time_axis, found.band_axis) and (found.time_axis or 0) > (found.band_axis or 0):
         weight = weight.swapaxes(found.time_axis or 0, found.band_axis or 0)
-    weight = weight.reshape(
-        *weight.shape[:2], found.time.taps, found.band.taps
-    ).copy()  # axes without a window have one tap
+    # Axes that are neither time nor bands have one tap: the reshape drops them.
+    weight = weight.reshape(*weight.shape[:2], found.time.taps, found.band.taps).copy()
     tensor = found.operand(node, build)
     output = build.result(node, found.band.count(found.bands) * len(weight), True)
     layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups)
@@ -87,7 +88,7 @@ def batch_norm(node: Node, build: Builder) -> Features:
             "follows no layer of weights that it could be folded into; fold it when exporting, or run this part outside the model"
         )
     output = build.result(node, tensor.features, tensor.has_time)
-    build.add_matrix(layer.writing(output.name))
+    build.add_matrix(replace(layer, output=output.name))
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
 
 

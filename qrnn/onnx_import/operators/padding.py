@@ -14,8 +14,8 @@ from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Padding, Value
 
-MOVES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-"""Modes of Pad that repeat elements → NumPy's modes."""
+MOVES = ("reflect", "edge", "wrap")
+"""Modes of Pad that repeat elements; NumPy's have the same names."""
 
 
 @operator("Pad")
@@ -27,10 +27,10 @@ def pad(node: Node, build: Builder) -> Value:
         raise node.damaged(f"mode={mode!r}, expected constant, reflect, edge or wrap")
     rank = value.ids.ndim if isinstance(value, Features) else np.ndim(value)
     edges = _edges(node, rank)
+    grown = [(max(before, 0), max(after, 0)) for before, after in edges]
     fill = _fill(node)
     if not isinstance(value, Features):
         kept = _cropped(value, edges)
-        grown = [(max(before, 0), max(after, 0)) for before, after in edges]
         node.reserve(count([size + sum(edge) for size, edge in zip(kept.shape, grown, strict=True)]))
         return _padded(kept, grown, mode, fill)
     if any(
@@ -38,7 +38,6 @@ def pad(node: Node, build: Builder) -> Value:
     ):
         raise node.refuse(f"drops elements of {value.describe()} along batch or time; run this part outside the model")
     ids = _cropped(value.ids, edges)
-    grown = [(max(before, 0), max(after, 0)) for before, after in edges]
     value = Features(ids, value.axes)
     if not any(map(any, grown)):
         return value
@@ -56,7 +55,7 @@ def pad(node: Node, build: Builder) -> Value:
 
 def _padded(array: Array, edges: list[tuple[int, int]], mode: str, fill: float = 0.0) -> Array:
     """Return an array with elements around it, by the node's mode."""
-    more: dict[str, Any] = {"mode": MOVES[mode]} if mode in MOVES else {"constant_values": fill}
+    more: dict[str, Any] = {"mode": mode} if mode in MOVES else {"constant_values": fill}
     result: Array = np.pad(array, edges, **more)
     return result
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.errors import QrnnError
 from qrnn.model.parts import IndexArray
-from qrnn.model.window import LARGEST_WINDOW, Window
+from qrnn.model.window import EACH, LARGEST_WINDOW, Window
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule
@@ -80,7 +80,7 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     if len(inner) > 1:
         raise node.refuse(f"has windows over the axes {inner} of {value.describe()}; one axis beside time is supported")
     band = inner[0] if inner else None
-    found = Geometry(value, windows.get(time or 0, Window()), windows.get(band or 0, Window()), time, band)
+    found = Geometry(value, windows.get(time or 0, EACH), windows.get(band or 0, EACH), time, band)
     if found.band.count(found.bands) < 1:
         raise node.damaged(f"its window spans {found.band.span} elements of axis {band}, which has {found.bands}")
     if time is not None and build.one_step and not found.time.trivial:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qrnn.arithmetic.reals import rounded
+from qrnn.arithmetic.arrays import of_arrays
+from qrnn.arithmetic.cells import lstm_hidden_state, lstm_output_argument
 from qrnn.model.activation import activate
 from qrnn.model.gate_values import gate_integers
 from qrnn.model.kinds.recurrent.cell import (
@@ -34,7 +35,7 @@ from qrnn.model.kinds.recurrent.step_parts import (
     recurrent_parts,
 )
 from qrnn.model.layer_facts import Scratch, Step, StepLoop
-from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int64Array
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array
 
 
 def lstm_step(contract: Any) -> Step:
@@ -202,9 +203,9 @@ class Lstm(Cell):
         """Return o · output(c), of the gates' arguments ``pre`` [M, G·H] and the new c [M, H]."""
         s, first = layer.shifts(d), pre.shape[1] - c.shape[1]
         o = gate_integers(d.gates[-2], pre[:, first:])
-        argument = np.clip(rounded(c.astype(np.int64), s.argument), -32768, 32767)
-        product = rounded(o * gate_integers(d.gates[-1], argument), s.hidden)
-        return np.clip(product, -STATE_MAX, STATE_MAX)
+        argument = of_arrays(lstm_output_argument)(c.astype(np.int64), s.argument)
+        hidden: Int64Array = of_arrays(lstm_hidden_state)(o, gate_integers(d.gates[-1], argument), s.hidden)
+        return hidden
 
     def cell_rounding(self, c_frac: int) -> str:
         """Return that both products of c' = f·c + i·g are rounded to the fraction bits of c."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.arithmetic.reals import rounded
+from qrnn.arithmetic.arrays import of_arrays
+from qrnn.arithmetic.cells import rnn_hidden_state
 from qrnn.model.gate_values import gate_integers
 from qrnn.model.kinds.recurrent.cell import Cell, CellRun, Gate, QuantSettings, StateBounds, largest_value
 from qrnn.model.kinds.recurrent.quantized_direction import CellShifts, QuantDirection
 from qrnn.model.kinds.recurrent.step_parts import gate_scratch, head_parts, head_scratch, input_parts, recurrent_parts
 from qrnn.model.layer_facts import Scratch, Step, StepLoop
-from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int64Array
+from qrnn.model.parts import FloatArray, GateFunction, Int64Array
 
 
 def rnn_step(contract: Any) -> Step:
@@ -101,8 +102,8 @@ class Rnn(Cell):
 
     def hidden(self, layer: QuantSettings, d: QuantDirection, pre: Any, c: Any) -> Int64Array:
         """Return f of the arguments ``pre`` [M, H]."""
-        value = rounded(gate_integers(d.gates[0], pre), layer.shifts(d).hidden)
-        return np.clip(value, -STATE_MAX, STATE_MAX)
+        hidden: Int64Array = of_arrays(rnn_hidden_state)(gate_integers(d.gates[0], pre), layer.shifts(d).hidden)
+        return hidden
 
     def step_loop(self, layer: QuantSettings, d: QuantDirection) -> StepLoop:
         """Return the step that `rnn_step` makes, with both matrices, the shift and the projection as its parameters."""
