@@ -32,11 +32,11 @@ class Configuration:
         )
 
 
-def configuration(real: FloatModel, model: QuantModel, data: Mapping[str, Any]) -> Configuration:
-    """Return what a quantized model of ``real`` comes to on ``data``, which `qrnn.quantize` takes too."""
+def configuration(model: QuantModel, verdict: Verdict) -> Configuration:
+    """Return what a quantized model with a ``verdict`` comes to."""
     widths = parse_widths(model.provenance.scheme.get("widths", {}))
     wider = widths_text(tuple((key, width) for key, width in widths if width not in ("4", "8")))
-    return Configuration(judge(real, model, data, shares=False), step_instructions(model), wider)
+    return Configuration(verdict, step_instructions(model), wider)
 
 
 def shortfall_db(verdict: Verdict) -> float:
@@ -50,20 +50,22 @@ def lines(real: FloatModel, model: QuantModel, data: Mapping[str, Any], scheme: 
     Where widths that were chosen cost much more than 8 bits for all, both configurations are told. Where 8 bits were given and the floor is
     further away than the tolerance, one line tells what ``--activations auto`` would do.
     """
-    target = model.provenance.target
+
+    def other(**options: Any) -> Configuration:
+        made = quantize(real, data, replace(scheme, **options), model.provenance.target)
+        return configuration(made, judge(real, made, data, shares=False))
+
     if scheme.activations == AUTO:
         if step_instructions(model) <= MUCH_MORE * step_instructions(model, narrow=True):
             return []
-        narrow = quantize(real, data, replace(scheme, activations=8, input="8"), target)
         return [
             "the widths that were chosen cost more than 8 bits for all would:",
-            f"  --activations auto: {configuration(real, model, data)}",
-            f"  --activations 8 --input-scheme 8: {configuration(real, narrow, data)}",
+            f"  --activations auto: {configuration(model, verdict)}",
+            f"  --activations 8 --input-scheme 8: {other(activations=8, input='8')}",
         ]
     if scheme.activations == 8 and (short := shortfall_db(verdict)) > 0.0:
-        wide = configuration(real, quantize(real, data, replace(scheme, activations=AUTO), target), data)
         return [
             f"note: 8-bit activations miss the tolerance of {TOLERANCE_DB:g} dB below the floor, or {ENOUGH_DB:g} dB, by {short:.1f} dB; "
-            f"with --activations auto: {wide} in place of {step_instructions(model):,.0f}"
+            f"with --activations auto: {other(activations=AUTO)} in place of {step_instructions(model):,.0f}"
         ]
     return []

@@ -121,8 +121,8 @@ class _Trials:
         measured: dict[tuple[str, ...], Point] = {}
         while True:
             values = {c.key: tuple(v for v in self._values(c) if v not in banned[c.key]) for c in self.choices}
-            greedy = Greedy(values, self._measure, measured=measured)
-            widths, outcome = self._found(greedy)
+            greedy, start = Greedy(values, self._measure, measured=measured), self._start(values)
+            widths, outcome = self._found(greedy, start)
             overfitted = self._overfitted(widths)
             if not overfitted:
                 break
@@ -132,7 +132,7 @@ class _Trials:
                     f"{key}: {widths[key]} rejected, since scales made from one half of the calibration data do no better on the other "
                     f"half than the width {than}"
                 )
-        return Chosen(widths, (*reasons, *self._gains(greedy, widths), outcome))
+        return Chosen(widths, (*reasons, *self._gains(greedy, start, widths), outcome))
 
     def _values(self, choice: Choice) -> tuple[str, ...]:
         """Return the values of a choice in the order in which they are tried."""
@@ -165,13 +165,12 @@ class _Trials:
         assert first is not None
         raise first
 
-    def _found(self, greedy: Greedy) -> tuple[dict[str, str], str]:
-        """Return the widths of one search, and in words how near they come.
+    def _found(self, greedy: Greedy, start: dict[str, str]) -> tuple[dict[str, str], str]:
+        """Return the widths of one search that begins with ``start``, and in words how near they come.
 
         The model that they make is run, and where it has more noise than the oracle told, the search aims lower by as much. Wider operands
         than the narrowest are kept only where they are better as they run.
         """
-        start = self._start(greedy.values)
         if not self.noise.allowed:
             return start, "widths: the cheapest, since every output is zero on the calibration data"
         if self.greatest:
@@ -204,9 +203,8 @@ class _Trials:
         """Return the noise of the model as it runs."""
         return Point(self.noise.as_run(self.search.build(widths)), 0.0)
 
-    def _gains(self, greedy: Greedy, widths: Mapping[str, str]) -> list[str]:
-        """Return one sentence for each choice that is not the first of its values."""
-        start = self._start(greedy.values)
+    def _gains(self, greedy: Greedy, start: Mapping[str, str], widths: Mapping[str, str]) -> list[str]:
+        """Return one sentence for each choice that is not that of ``start``."""
         before, found = greedy.point(start).worst, []
         sources = source_tensors(self.search.model)
         for key, value in widths.items():
@@ -227,10 +225,7 @@ class _Trials:
         if not fine:
             return found
         fitted, held_out = split(self.search.batch)
-        ranges, noise = (
-            calibrate(self.search.shown, fitted),
-            self._noise(held_out),
-        )
+        ranges, noise = calibrate(self.search.shown, fitted), self._noise(held_out)
 
         def measured(tried: Mapping[str, str]) -> float:
             try:

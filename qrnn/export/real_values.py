@@ -66,13 +66,9 @@ def input_values(model: QuantModel, port: Port) -> RealValues | None:
 
 def output_values(output: GraphOutput, model: QuantModel) -> RealValues:
     """Return what the integers of an output are worth."""
-    scales, offsets = np.empty(output.features), np.empty(output.features, np.int64)
-    for tensor, indices, positions in output.parts:
-        fmt = model.tensors[tensor]
-        scales[positions] = np.broadcast_to(np.array(fmt.scale), fmt.features)[indices]
-        offsets[positions] = np.broadcast_to(np.array(fmt.offset, np.int64), fmt.features)[indices]
+    scales, offsets = model.scales_and_offsets(output)
     limit = max(model.tensors[tensor].limit for tensor, _, _ in output.parts)
-    return RealValues(_shortest(scales.tolist()), _shortest(offsets.tolist()), limit)
+    return RealValues(_shortest(scales.tolist()), _shortest(offsets.astype(np.int64).tolist()), limit)
 
 
 def port_values(model: QuantModel, port: Port) -> RealValues | None:

@@ -14,7 +14,7 @@ from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
-from qrnn.model.parts import TensorFormat
+from qrnn.model.parts import FloatArray, TensorFormat
 from qrnn.model.time import LengthRule, length_rules
 
 
@@ -55,6 +55,16 @@ class QuantGraph:
         name, indices, positions = output.parts[0]
         every = np.arange(self.tensors[name].features)
         return name if np.array_equal(indices, every) and np.array_equal(positions, every) else None
+
+    def scales_and_offsets(self, output: GraphOutput) -> tuple[FloatArray, FloatArray]:
+        """Return the scale and the offset of each element of a graph output, [F] each, as `TensorFormat` has them of a tensor."""
+        scales, offsets = np.ones(output.features), np.zeros(output.features)
+        for tensor, indices, positions in output.parts:
+            fmt = self.tensors[tensor]
+            scales[positions], offsets[positions] = (
+                np.broadcast_to(values, fmt.features)[indices] for values in fmt.scales_and_offsets
+            )
+        return scales, offsets
 
     @property
     def rows(self) -> bool:

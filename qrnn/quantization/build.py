@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,7 +53,7 @@ from qrnn.quantization.matrix import (
     rows_of_bias,
 )
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
-from qrnn.quantization.source_values import SourceValues
+from qrnn.quantization.source_values import Span
 from qrnn.quantization.widths import bits_of, check_operand
 
 FINEST = 2.0**13
@@ -99,7 +99,7 @@ class Builder:
                 )
         self._sources = source_values(self.model, self.ranges)
         for name in source_tensors(self.model):
-            self.tensors[name] = self._source_format(name, self._sources[name])
+            self.tensors[name] = self._source_format(name)
         self._check_choices()
         layers: list[QuantLayer] = []
         for layer in self.model.layers:
@@ -115,28 +115,35 @@ class Builder:
             provenance=replace(provenance, decisions=tuple(self.decisions)),
         )
 
-    def _source_format(self, name: str, values: SourceValues) -> TensorFormat:
+    def _source_format(self, name: str) -> TensorFormat:
         """Return the format of a graph input or an embedding, and record it."""
         info, readers, chosen = self.model.tensors[name], self.readers(name), self.input_schemes[name]
         if self.is_output(name) or not all(reader.input_weights for reader in readers):
-            fmt, self.fracs[name] = power_of_two_format(float(values.largest.max()), info.features, info.has_time)
+            fmt, self.fracs[name] = power_of_two_format(
+                float(self._sources[name].largest.max()), info.features, info.has_time
+            )
             self.decide(
                 f"{name}: int16 with {self.fracs[name]} fraction bits, because it is not read by matrix products alone"
             )
             return fmt
-        offsets = all(reader.folds_offset for reader in readers)
-        weights = largest_weights([w for reader in readers for w in reader.input_weights], info.features)
-        span = input_span(values, chosen, self.scheme.calibrator, offsets, weights)
-        bits, limit = (16, 32767) if chosen.startswith("16") else (8, 127)
-        sums = [reader.input_row_sum(self, span.half) for reader in readers]
-        if bits == 16:
-            limit = _widest_limit(name, [s for s in sums if s is not None])
-        fmt = input_format(span, info.features, info.has_time, bits, limit)
+        _, fmt = self._matrix_format(name, chosen, readers)
         self.decide(f"{name}: input scheme {chosen}, |q| ≤ {fmt.limit}{offset_text(fmt)}")
         return fmt
 
+    def _matrix_format(self, name: str, chosen: InputScheme, readers: Sequence[Layer]) -> tuple[Span, TensorFormat]:
+        """Return the range of a source's values, and the format in which the matrices of ``readers`` read them."""
+        info, bits = self.model.tensors[name], bits_of(chosen)
+        offsets = all(reader.folds_offset for reader in readers)
+        weights = largest_weights([w for reader in readers for w in reader.input_weights], info.features)
+        span = input_span(self._sources[name], chosen, self.scheme.calibrator, offsets, weights)
+        limit = 127
+        if bits == 16:
+            sums = [reader.input_row_sum(self, span.half) for reader in readers]
+            limit = _widest_limit(name, [s for s in sums if s is not None])
+        return span, input_format(span, info.features, info.has_time, bits, limit)
+
     def _copied_input(self, layer: Layer, layers: list[QuantLayer]) -> Layer:
-        """Return ``layer``, reading a narrow copy of its input where that is to be read with a scale for each feature.
+        """Return ``layer``, reading a copy of its input where that is to be read with a scale for each feature.
 
         The layer that makes the copy is added to ``layers``; matrices that read the same tensor so share it.
         """
@@ -147,42 +154,32 @@ class Builder:
             return layer
         tensor = layer.input
         if tensor not in self._copies:
-            self._copies[tensor] = rescale = self._rescale(tensor) if width.startswith("8") else self._wide_copy(tensor)
-            layers.append(rescale)
+            taken = {*self.model.tensors, *(other.name for other in self.model.layers)}
+            name = _free_name(f"{tensor}_per_feature", taken)
+            copy = (self._narrow_copy if bits_of(width) == 8 else self._wide_copy)(name, tensor)
+            self.tensors[name] = fmt = copy.written(self.model.tensors[tensor].has_time)
+            self.decide(
+                f"{name}: int{bits_of(width)} copy of {tensor} with a scale for each feature{offset_text(fmt)}, for the matrices that read it"
+            )
+            self._copies[tensor] = copy
+            layers.append(copy)
         return replace(layer, input=self._copies[tensor].output)  # type: ignore[type-var]  # every kind is a dataclass
 
-    def _rescale(self, tensor: str) -> QuantRescale:
+    def _narrow_copy(self, name: str, tensor: str) -> QuantRescale:
         """Return the layer that makes an int8 copy of an int16 tensor, with a scale for each feature."""
-        info, frac = self.model.tensors[tensor], self.fracs[tensor]
+        frac = self.fracs[tensor]
         scales = feature_scales(self.model, self.ranges, tensor, self.scheme.calibrator)
         # A copy that is finer than the tensor would hold nothing more.
-        parameters = factor_parameters(np.minimum(2.0**-frac / scales, 1.0))
-        name = _free_name(f"{tensor}_per_feature", {*self.model.tensors, *(layer.name for layer in self.model.layers)})
-        made = QuantRescale(name, tensor, name, frac, *parameters)
-        self.tensors[name] = made.written(info.has_time)
-        self.decide(f"{name}: int8 copy of {tensor} with a scale for each feature, for the matrices that read it")
-        return made
+        return QuantRescale(name, tensor, name, frac, *factor_parameters(np.minimum(2.0**-frac / scales, 1.0)))
 
-    def _wide_copy(self, tensor: str) -> QuantRescale:
+    def _wide_copy(self, name: str, tensor: str) -> QuantRescale:
         """Return the layer that makes an int16 copy of a source with a scale and an offset for each feature, as an input of 16 bits has."""
-        info, frac, readers = self.model.tensors[tensor], self.fracs[tensor], self.readers(tensor)
-        matrices = [reader for reader in readers if reader.input_weights]
-        weights = largest_weights([w for reader in matrices for w in reader.input_weights], info.features)
-        offsets = all(reader.folds_offset for reader in matrices)
-        span = input_span(self._sources[tensor], "16-per-feature", self.scheme.calibrator, offsets, weights)
-        sums = [reader.input_row_sum(self, span.half) for reader in matrices]
-        limit = _widest_limit(tensor, [s for s in sums if s is not None])
-        fmt = input_format(span, info.features, info.has_time, 16, limit)
+        frac, matrices = self.fracs[tensor], [reader for reader in self.readers(tensor) if reader.input_weights]
+        span, fmt = self._matrix_format(tensor, "16-per-feature", matrices)
         parameters = factor_parameters(np.minimum(2.0**-frac / fmt.scales_and_offsets[0], FINEST))
-        name = _free_name(f"{tensor}_per_feature", {*self.model.tensors, *(layer.name for layer in self.model.layers)})
-        made = QuantRescale(name, tensor, name, frac, *parameters, limit)
+        made = QuantRescale(name, tensor, name, frac, *parameters, fmt.limit)
         offset = np.clip(np.round(span.centre / made.scales), -LARGEST_OFFSET, LARGEST_OFFSET).astype(np.int64)
-        made = replace(made, offset=tuple(offset.tolist()) if offset.any() else (0,))
-        self.tensors[name] = made.written(info.has_time)
-        self.decide(
-            f"{name}: int16 copy of {tensor} with a scale for each feature{offset_text(self.tensors[name])}, for matrices that read it"
-        )
-        return made
+        return replace(made, offset=tuple(offset.tolist())) if offset.any() else made
 
     def _check_choices(self) -> None:
         """Refuse a choice for a gate that the model does not have."""

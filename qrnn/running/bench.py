@@ -235,15 +235,16 @@ def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) 
 
     States start at their own values. A model without memory gets ``sequences`` rows.
     """
+    from qrnn.model.boundary import dequantize_array
+
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:
         lead = (sequences, steps) if graph_input.has_time and not graph_input.rows else (sequences,)
         if graph_input.kind == "features":
             fmt = model.tensors[graph_input.name]
-            scales, offsets = (np.broadcast_to(v, graph_input.features) for v in fmt.scales_and_offsets)
             integers = rng.standard_normal((*lead, graph_input.features)) * (fmt.limit / 4)
-            values = (integers + offsets) * scales
+            values = dequantize_array(integers, fmt)
             arrays[graph_input.name] = values.reshape(*lead, *graph_input.shape)
         elif graph_input.kind == "tokens":
             arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)

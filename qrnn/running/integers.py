@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import DataError
 from qrnn.model.batch import as_array, check_mapping, on_cuda_device
+from qrnn.model.boundary import to_reals
 from qrnn.model.float_model import GraphInput
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
@@ -66,7 +68,7 @@ class _Input:
             at = tuple(int(i) for i in np.argwhere(beyond)[0])
             allowed = int(np.broadcast_to(limit, q.shape)[at])
             raise DataError(f"{where}: {int(q[at])} at {list(at)}, expected integers within ±{allowed}")
-        result: FloatArray = (exact + offset) * unit
+        result: FloatArray = to_reals(exact, unit, offset)
         return result
 
 
@@ -81,7 +83,7 @@ class _Output:
     def integers(self, value: FloatArray) -> npt.NDArray[Any]:
         """Return the integers that real numbers stand for."""
         most = np.iinfo(self.dtype)
-        q = np.clip(np.rint(value / self.unit) - self.offset, most.min, most.max)
+        q = np.clip(round_half_up(value / self.unit) - self.offset, most.min, most.max)
         found: npt.NDArray[Any] = q.astype(self.dtype)
         return found
 
@@ -95,12 +97,7 @@ class Integers:
         cells = {cell for layer in model.layers for cell in layer.cells}
         self._outputs: dict[str, _Output] = {}
         for output in model.outputs:
-            unit, offset = np.ones(output.features), np.zeros(output.features)
-            for tensor, indices, positions in output.parts:
-                fmt = model.tensors[tensor]
-                scales, offsets = fmt.scales_and_offsets
-                unit[positions] = np.broadcast_to(scales, fmt.features)[indices]
-                offset[positions] = np.broadcast_to(offsets, fmt.features)[indices]
+            unit, offset = model.scales_and_offsets(output)
             wide = any(tensor in cells for tensor, _, _ in output.parts)
             shape, dtype = output.shape, np.int32 if wide else np.int16
             self._outputs[output.name] = _Output(unit.reshape(shape), offset.reshape(shape), dtype)

@@ -85,6 +85,7 @@ def test_writing_is_repeatable(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("loops")
+@pytest.mark.time_limit(600)  # fused steps of all recurrent vectors are compiled in a minute and a half
 @pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("kind", TOOL.CASE_KINDS)
 def test_backends_reproduce_the_vectors(document: dict[str, Any], kind: str, backend: str) -> None:

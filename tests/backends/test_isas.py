@@ -124,9 +124,11 @@ def check_raw(
 
 
 @pytest.mark.matrix
+@pytest.mark.time_limit(900)
 @short
 @given(case=cases())
 def test_every_isa_equals_the_reference(case: Case) -> None:
+    """Most draws compile kernels of their own, for each instruction set: two minutes where none is cached."""
     check_case(case, FUSED_ISAS if case.shape.cell == "lstm" else FUSED_ISAS[:1])
 
 
