@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.errors import QrnnError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import Batch
-from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.float_model import Cache, FloatModel, GraphOutput
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.parts import FloatArray
 from qrnn.model.states import initial_states, state_pairs
@@ -46,8 +46,8 @@ def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batc
     """Return the graph outputs by name, batch first, zero on padded steps.
 
     Sequences are run in groups of equal length (so that padding is never seen), one by one where the graph's batch is baked to 1, and step
-    by step with the states carried where the graph runs one step per call. Sequences without steps need a graph with sequence_lens. Raises
-    RuntimeRefusedError where ONNX Runtime fails.
+    by step with the states carried where the graph runs one step per call, or as many as it takes where it has caches. Sequences without
+    steps need a graph with sequence_lens. Raises RuntimeRefusedError where ONNX Runtime fails.
     """
     import onnxruntime as ort
 
@@ -111,20 +111,25 @@ def _run_group(
             feeds[name] = piece.reshape(*piece.shape[: 2 if graph_input.has_time else 1], *graph_input.shape)
     names = [o.name for o in model.outputs]
     by_name = {i.name: i for i in model.inputs}
+    past = {c.input: _zeros(c, len(group)).astype(_TYPES[declared[c.input].type]) for c in model.caches}
 
     def call(arrays: dict[str, Any]) -> dict[str, FloatArray]:
         graph = {k: to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
-        results = session.run(names, graph)
-        return {o.name: from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=True)}
+        results = session.run([*names, *(c.output for c in model.caches)], graph | past)
+        past.update(zip(past, results[len(names) :], strict=True))
+        return {o.name: from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=False)}
 
-    if not model.one_step:
+    each = 1 if model.one_step else _steps_of_a_call(model, declared)
+    if each is None:
         return call(feeds)
+    if steps % each:
+        raise ValueError(f"a sequence of {steps} steps, in a graph of {each} steps per call")
     collected: dict[str, list[FloatArray]] = {name: [] for name in names}
     pairs = state_pairs(model)
     if steps > 1:
         _refuse_lost_states(model, pairs)
-    for t in range(steps):
-        arrays = {k: v[:, t : t + 1] if by_name[k].has_time else v for k, v in feeds.items()}
+    for t in range(0, steps, each):
+        arrays = {k: v[:, t : t + each] if by_name[k].has_time else v for k, v in feeds.items()}
         results = call(arrays)
         for name in names:
             collected[name].append(results[name])
@@ -134,6 +139,21 @@ def _run_group(
         o.name: np.concatenate(collected[o.name], axis=1) if o.has_time else collected[o.name][-1]
         for o in model.outputs
     }
+
+
+def _zeros(cache: Cache, size: int) -> np.ndarray[Any, Any]:
+    """What a cache holds before the first call, for a batch of ``size``."""
+    shape = list(cache.shape)
+    shape[cache.batch_axis] = size
+    return np.zeros(shape)
+
+
+def _steps_of_a_call(model: FloatModel, declared: dict[str, Any]) -> int | None:
+    """How many steps a graph with caches takes in a call; None where it takes any number, or has no cache."""
+    if not model.caches:
+        return None
+    sizes = {declared[i.name].shape[i.time_axis] for i in model.inputs if i.has_time and i.time_axis is not None}
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _refuse_lost_states(model: FloatModel, pairs: dict[str, str]) -> None:

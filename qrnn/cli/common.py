@@ -40,6 +40,16 @@ StreamOption = Annotated[
     ),
 ]
 
+StateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="IN=OUT",
+        help="An input of the graph that holds past steps, and the output that gives it on to the next call; may be repeated. Most are found "
+        "without it.",
+    ),
+]
+
 
 STDOUT = Path("/dev/stdout")
 """The path for which ``-`` stands as the name of an output; `qrnn.system.atomic` knows it on every system."""
@@ -94,12 +104,29 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def load_source(path: Path, model: QuantModel) -> FloatModel:
-    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step."""
+def states_named(given: list[str] | None) -> dict[str, str]:
+    """Return the inputs and outputs that ``--state`` names; DataError for a text that is not IN=OUT, and for an input named twice."""
+    named: dict[str, str] = {}
+    for text in given or []:
+        name, equals, output = text.partition("=")
+        if not (name and equals and output):
+            raise DataError(f"--state {text!r}, expected IN=OUT, the names of an input and of an output of the graph")
+        if named.setdefault(name, output) != output:
+            raise DataError(
+                f"--state names input {name!r} twice, with the outputs {named[name]!r} and {output!r}; give one"
+            )
+    return named
+
+
+def load_source(path: Path, model: QuantModel, state: list[str] | None = None) -> FloatModel:
+    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step.
+
+    ``state`` is what the option ``--state`` holds.
+    """
     from qrnn.model.states import check_same_source
     from qrnn.onnx_import import load_onnx
 
-    source = load_onnx(path, stream=all(layer.memory for layer in model.recurrent_layers))
+    source = load_onnx(path, all(layer.memory for layer in model.recurrent_layers), states_named(state))
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
 

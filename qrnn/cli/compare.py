@@ -11,6 +11,7 @@ import typer
 from qrnn.cli.common import (
     BackendOption,
     IsaOption,
+    StateOption,
     check_output,
     console,
     is_stdout,
@@ -34,6 +35,7 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Also draw error over time and SQNR by layer, a PNG.")] = None,
     backend: BackendOption = "cpu",
     isa: IsaOption = None,
+    state: StateOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below this SQNR in dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below this percentage.")] = None,
     max_accuracy_drop: Annotated[
@@ -57,7 +59,7 @@ def compare(
     if plot is not None:
         require_matplotlib()
     quantized = load(model)
-    float_model = load_source(onnx, quantized)
+    float_model = load_source(onnx, quantized, state)
     arrays = read_arrays(data, float_model.inputs)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.common import StreamOption, check_output, progress, read_arrays, report_console, target_file
+from qrnn.cli.common import (
+    StateOption,
+    StreamOption,
+    check_output,
+    progress,
+    read_arrays,
+    report_console,
+    states_named,
+    target_file,
+)
 from qrnn.cli.sizes import size_text
 
 
@@ -52,6 +61,7 @@ def convert(
         ),
     ] = None,
     stream: StreamOption = False,
+    state: StateOption = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
     from qrnn.accuracy.verdict import judge
@@ -76,7 +86,7 @@ def convert(
         "widths": widths,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    float_model = load_onnx(model, stream)
+    float_model = load_onnx(model, stream, states_named(state))
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration), float_model.inputs)
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qrnn.model.activation import Activation
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.conv import Conv
+from qrnn.model.kinds.delay import Delay
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
@@ -22,7 +24,7 @@ from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
-from qrnn.model.window import EACH, Window
+from qrnn.model.window import EACH, LARGEST_WINDOW, Window
 
 
 def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
@@ -179,6 +181,24 @@ def last_step(t: Tensor, *, name: str | None = None) -> Tensor:
     """Select each sequence's own last valid step: [N, T, F] → [N, F]; a sequence without steps gives zeros."""
     t = sequence(place("last_step", name), t)
     return simple_layer("last_step", name, (t,), (t.features, False), lambda own, names: LastStep(own, names[0], own))
+
+
+def delay(t: Tensor, delays: int | Sequence[int], *, name: str | None = None) -> Tensor:
+    """Put past steps side by side: y_j = [t_(j - d) for d in ``delays``], with zeros before the first step.
+
+    ``delays`` is one number of steps of at least 0, or several, such as (2, 1, 0) for each step behind the two before it.
+    """
+    where = place("delay", name)
+    t = sequence(where, t)
+    chosen = list(delays) if isinstance(delays, Sequence) else [delays]
+    for d in chosen:
+        if isinstance(d, bool) or not isinstance(d, (int, np.integer)) or not 0 <= d <= LARGEST_WINDOW:
+            raise DataError(f"{where}: delays holds {d!r}, expected whole numbers of 0 to {LARGEST_WINDOW}")
+    if not chosen:
+        raise DataError(f"{where}: delays is empty, expected one or more numbers of steps")
+    indices, late = np.tile(np.arange(t.features), len(chosen)), np.repeat(np.array(chosen, dtype=np.int64), t.features)
+    shape = (t.features * len(chosen), True)
+    return simple_layer("delay", name, (t,), shape, lambda own, names: Delay(own, names[0], own, indices, late))
 
 
 def add(a: Tensor, b: Tensor, *, name: str | None = None) -> Tensor:

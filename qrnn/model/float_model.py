@@ -64,6 +64,19 @@ class GraphOutput:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """A graph input that holds past steps, and the graph output that gives it on to the next call.
+
+    Both are inside of layers here. ``shape`` is that of the graph's own tensor, with 1 at ``batch_axis``; a cache begins with zeros.
+    """
+
+    input: str
+    output: str
+    shape: tuple[int, ...]
+    batch_axis: int
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     """The shape of a tensor between layers: ``[N, T, features]`` when ``has_time``, else ``[N, features]``."""
 
@@ -86,6 +99,8 @@ class FloatModel:
     """True when the graph itself runs one time step per call."""
     notes: tuple[str, ...] = field(default=())
     """What the importer decided that a reader of the graph could not see, such as baked sizes and zero states."""
+    caches: tuple[Cache, ...] = field(default=())
+    """The graph's inputs and outputs for past steps that became a part of the model's state."""
 
     @cached_property
     def length_rules(self) -> Mapping[str, LengthRule]:

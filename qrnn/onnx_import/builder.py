@@ -11,19 +11,23 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import GraphInput
 from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.delay import Delay
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
 from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
     "c_n": "reads the final cell state '{name}', which may only be a graph output",
-    "constant": "reads constants expanded to the batch ('{name}'), which may only be an initial state",
-    "padded": "reads zeros that are padded to a tensor ('{name}'), which only Conv may read, with batch and channels as they were padded",
+    "constant": "reads constants other than zero that are expanded to the batch ('{name}'), which may only be an initial state",
+    "padded": "reads zeros that are padded to the batch or time axis ('{name}'), which only Conv may read, over time as they were padded",
+    "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
+    "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
@@ -93,14 +97,20 @@ class Builder:
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
     states: dict[str, Tensor] = field(default_factory=dict)
     """The tensors of state inputs by name."""
+    caches: Caches = field(default_factory=Caches)
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
     _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
+    _gathered: dict[int, IndexArray] = field(default_factory=dict)
+    """First id of a tensor that a Concat layer writes → the ids that it gathers."""
+    _made: dict[tuple[bytes, bytes], Tensor] = field(default_factory=dict)
+    """What a Concat or a Delay layer gathers → its output."""
 
     def __post_init__(self) -> None:
         self.book = TensorBook(self.budget)
+        self._zero: Tensor | None = None
 
     def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
         """Make a tensor; a generated name is kept apart from every value name of the graph."""
@@ -138,10 +148,20 @@ class Builder:
         tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
         return Features(tensor.ids.reshape(values.shape), axes)
 
+    @property
+    def zero(self) -> int:
+        """The id of a feature that is always 0."""
+        if self._zero is None:
+            self._zero = self.book.add(f"zero_{len(self.book.tensors)}", 1, False, "zero")
+        return self._zero.start
+
     def padded(self, node: Node, padding: Padding) -> Features:
-        """Return the features of a padded value, which only `padding_of` looks behind."""
-        value = padding.value
-        sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, padding.edges, strict=True)]
+        """Return the features of a padded value, which `padding_of` looks behind; zeros around padded zeros are added to them."""
+        inner = self.padding_of(padding.value)
+        edges = tuple((a + c, b + d) for (a, b), (c, d) in zip(inner.edges, padding.edges, strict=True))
+        cache = inner.cache if padding.cache is None else padding.cache
+        value, padding = inner.value, Padding(inner.value, edges, cache)
+        sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, edges, strict=True)]
         shape = [1 if axis is not None else size for size, axis in zip(sizes, value.axes, strict=True)]
         has_time = any(part.tensor.has_time for part in self.book.parts(value.ids.reshape(-1)))
         tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, "padded")
@@ -161,13 +181,48 @@ class Builder:
             return padding
         return Padding(value, ((0, 0),) * value.ids.ndim)
 
+    def _laid_out(self, node: Node, tensor: Tensor) -> IndexArray | None:
+        """Return the ids of a padded tensor with zeros in the padding; None where batch or time is padded."""
+        _, padding = self._paddings[tensor.start]
+        value = padding.value
+        if any(any(edge) for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is not None):
+            return None
+        node.reserve(tensor.features)
+        return np.pad(value.ids, padding.edges, constant_values=self.zero).reshape(-1)
+
+    def _real(self, node: Node, flat: IndexArray) -> IndexArray:
+        """Return flat ids with those of padding, constant zeros, caches and final states replaced by what layers can read."""
+        flat = flat.copy()
+        left = np.arange(flat.size)
+        while left.size:  # what is padded may itself be rearranged padding
+            found = []
+            for part in self.book.parts(flat[left]):
+                tensor, places = part.tensor, left[part.positions]
+                laid_out = self._laid_out(node, tensor) if tensor.kind == "padded" else None
+                if laid_out is not None:
+                    flat[places] = laid_out[part.indices]
+                    found.append(places)
+                elif tensor.kind == "constant" and tensor.values is not None and not tensor.values[part.indices].any():
+                    flat[places] = self.zero
+                elif tensor.kind == "h_n" and self.one_step and tensor.steps is not None:
+                    flat[places] = part.indices + tensor.steps.start
+            left = np.concatenate(found) if found else left[:0]
+        return flat
+
     def computable(self, node: Node, ids: IndexArray) -> IndexArray:
         """Return ``ids`` as a layer may read them; refuse states, tokens and mixtures of tensors with and without time.
 
-        In a graph of one step per call, h_n is that step's output: over whole sequences it stands for every step.
+        In a graph of one step per call, h_n is that step's output: over whole sequences it stands for every step; and elements of caches are
+        features of earlier steps.
         """
         node.reserve(4 * ids.size)
-        flat = ids.reshape(-1).copy()
+        flat = ids.reshape(-1)
+        delays: IndexArray | None = None
+        if self.one_step and any(part.tensor.kind == "cache" for part in self.book.parts(flat)):
+            flat, delays = self.caches.resolve(node.where, self.book, flat)
+        flat = self._real(node, flat)
+        if delays is not None:
+            flat = self._delayed(node, flat, delays)
         has_time = set()
         for part in self.book.parts(flat):
             tensor = part.tensor
@@ -175,15 +230,36 @@ class Builder:
                 raise node.refuse(
                     _NOT_COMPUTABLE[tensor.kind].format(name=tensor.name) + "; run this part outside the model"
                 )
-            if tensor.kind == "h_n" and self.one_step and tensor.steps is not None:
-                tensor = tensor.steps
-                flat[part.positions] = part.indices + tensor.start
-            has_time.add(tensor.has_time)
+            if tensor.kind != "zero":
+                has_time.add(tensor.has_time)
         if not flat.size:
             raise node.damaged("reads a tensor without elements")
+        if not has_time:
+            raise node.refuse("reads nothing but zeros; re-export with constants folded")
         if len(has_time) > 1:
             raise node.refuse("joins a tensor with a time axis to one without; run this part outside the model")
         return flat
+
+    def _delayed(self, node: Node, flat: IndexArray, delays: IndexArray) -> IndexArray:
+        """Return ids of the features ``flat``, each as many steps late as ``delays`` says; a Delay layer for each tensor of late ones."""
+        result = flat.copy()
+        for part in self.book.parts(flat):
+            tensor, late = part.tensor, delays[part.positions]
+            if not late.any() or tensor.kind == "zero":  # zeros are zeros at any time
+                continue
+            if tensor.kind in _NOT_COMPUTABLE or not tensor.has_time:
+                raise node.refuse(
+                    f"reads a cache of past steps of '{tensor.name}', which has none; run this part outside the model"
+                )
+            node.reserve(4 * flat.size)
+            key = ((part.indices + tensor.start).tobytes(), late.tobytes())
+            if key not in self._made:
+                name = f"{node.name}/delay"
+                output = self.new_tensor(name, True, late.size, True, "layer")
+                self.layers.append(Delay(name, tensor.name, output.name, part.indices.copy(), late.copy()))
+                self._made[key] = output
+            result[part.positions] = self._made[key].ids
+        return result
 
     def operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
         """Return one tensor and the indices in it that hold ``value``, row-major; several tensors are concatenated by a layer."""
@@ -201,23 +277,42 @@ class Builder:
         return self.gathered(node, indices + tensor.start)
 
     def gathered(self, node: Node, flat: IndexArray) -> tuple[Tensor, IndexArray]:
-        """Add a Concat layer that brings ``flat`` ids together in this order."""
-        runs = []
+        """Return a tensor that holds ``flat`` ids in this order, with 0 to its size: that of a Concat layer, if none is so already.
+
+        What other Concat layers gather is taken from where they take it.
+        """
+        flat = flat.copy()
+        for part in self.book.parts(flat):
+            if part.tensor.start in self._gathered:
+                flat[part.positions] = self._gathered[part.tensor.start][part.indices]
+        order = np.arange(flat.size, dtype=np.int64)
         parts = self.book.parts(flat)
+        if len(parts) == 1 and np.array_equal(parts[0].indices, np.arange(parts[0].tensor.features)):
+            return parts[0].tensor, order
+        key = (flat.tobytes(), b"")
+        if key in self._made:
+            return self._made[key], order
         owner = np.empty(flat.size, dtype=np.int64)
+        zeros = np.zeros(flat.size, dtype=np.bool_)
         for k, part in enumerate(parts):
             owner[part.positions] = k
+            zeros[part.positions] = part.tensor.kind == "zero"
+        (real,) = np.nonzero(~zeros)
+        # zeros belong to the piece before them, or to the first one
+        owner = owner[real[np.maximum(np.searchsorted(real, order, side="right") - 1, 0)]]
         bounds = np.flatnonzero(np.diff(owner)) + 1
         node.reserve(flat.size)
         self.budget.hold(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_BYTES)
         self.budget.spend(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_WORK)
-        for run in np.split(np.arange(flat.size), bounds):
+        runs = []
+        for run in np.split(order, bounds):
             tensor = parts[owner[run[0]]].tensor
-            runs.append((tensor.name, flat[run] - tensor.start))
+            runs.append((tensor.name, np.where(zeros[run], -1, flat[run] - tensor.start)))
         name = f"{node.name}/concat"
-        output = self.new_tensor(name, True, flat.size, parts[0].tensor.has_time, "layer")
+        output = self.new_tensor(name, True, flat.size, parts[owner[0]].tensor.has_time, "layer")
         self.layers.append(Concat(name, output.name, tuple(runs)))
-        return output, np.arange(flat.size, dtype=np.int64)
+        self._gathered[output.start], self._made[key] = flat, output
+        return output, order
 
     def spread_columns(self, node: Node, weight: FloatArray, tensor: Tensor, indices: IndexArray) -> FloatArray:
         """Spread the columns of weight [O, len(indices)] to those of a tensor: [O, tensor.features], zero elsewhere."""

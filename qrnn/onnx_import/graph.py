@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,16 @@ import onnx
 from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
-from qrnn.model.float_model import FloatModel, TensorInfo
+from qrnn.model.float_model import Cache, FloatModel, TensorInfo
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
+from qrnn.model.states import state_pairs
 from qrnn.onnx_import import operators
 from qrnn.onnx_import.affine import without_affine
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
+from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
+from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
 from qrnn.onnx_import.memory import with_memory
@@ -35,8 +38,14 @@ OLDEST_OPSET = 7
 RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 
 
-def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", stream: bool = False) -> FloatModel:
-    """Import a model whose external data, if any, are loaded; ``stream`` is as for `load_onnx`.
+def import_model(
+    model: onnx.ModelProto,
+    name: str,
+    source_sha256: str = "",
+    stream: bool = False,
+    state: Mapping[str, str] | None = None,
+) -> FloatModel:
+    """Import a model whose external data, if any, are loaded; ``stream`` and ``state`` are as for `load_onnx`.
 
     Raises `ModelFileError` when the model is malformed, `UnsupportedError` with everything that is not implemented, and its subclass
     `BudgetError` when the model takes more memory or work than one of its size may.
@@ -45,23 +54,30 @@ def import_model(model: onnx.ModelProto, name: str, source_sha256: str = "", str
     for tensor in check_structure(model, name, budget).tensors:
         refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
     budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
-    return import_checked(model, name, source_sha256, budget, stream)
+    return import_checked(model, name, source_sha256, budget, stream, state)
 
 
 def import_checked(
-    model: onnx.ModelProto, name: str, source_sha256: str, budget: Budget, stream: bool = False
+    model: onnx.ModelProto,
+    name: str,
+    source_sha256: str,
+    budget: Budget,
+    stream: bool = False,
+    state: Mapping[str, str] | None = None,
 ) -> FloatModel:
     """Import a model that went through `check_structure` with this budget; see `import_model`."""
     opset = _checked_opset(model, name)
     graph = _checked_graph(model, name).graph
     nodes = live_nodes(graph)
+    inputs = declared_inputs(graph, frozenset(t.name for t in graph.initializer))
+    pairs = cache_pairs(graph, nodes, inputs, state or {}, budget)
+    nodes = ordered(nodes, pairs, budget) if pairs else nodes
     constants = Constants(graph, budget, nodes)
-    inputs = declared_inputs(graph, constants.names)
     # control flow and custom operators may hide one: they are listed below
-    if not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
+    if not pairs and not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
         raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
     problems = Problems(name)
-    roles, lost = find_roles(nodes, opset, constants, inputs)
+    roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(
@@ -70,6 +86,7 @@ def import_checked(
         baked={BATCH: set(), TIME: set()},
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
         budget=budget,
+        caches=Caches(pairs),
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     values = place_inputs(build, roles, inputs, used, problems, quiet=lost)
@@ -185,13 +202,17 @@ def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.N
 
 
 def find_roles(
-    nodes: list[onnx.NodeProto], opset: int, constants: Constants, inputs: dict[str, DeclaredInput]
+    nodes: list[onnx.NodeProto],
+    opset: int,
+    constants: Constants,
+    inputs: dict[str, DeclaredInput],
+    caches: frozenset[str] = frozenset(),
 ) -> tuple[Roles, bool]:
     """Run the first pass, which finds the roles of axes and inputs.
 
     Return also whether an operator without a handler may have hidden the path from an input to a recurrent node.
     """
-    roles = Roles()
+    roles = Roles(caches=caches)
     values: dict[str, Any] = {name: roles.add_input(name, declared.dims) for name, declared in inputs.items()}
     budget = constants.budget
     scratch = Builder(
@@ -281,7 +302,9 @@ def _build_layers(
                     f"cannot be evaluated: {first_line(error)}; the file is damaged or not valid"
                 ) from error
         for k, output in enumerate(proto.output):
-            values[output] = results[k] if k < len(results) else POISON
+            value = values[output] = results[k] if k < len(results) else POISON
+            if output in build.caches.outputs and isinstance(value, Features):
+                build.caches.given[output] = value
             if k >= len(results) > 0 and output in read:
                 problems.refuse(
                     f"{node.where}: its output {k} ('{output}') is not supported; re-export without using it"
@@ -299,10 +322,14 @@ def _finish(
 ) -> FloatModel:
     """Make the outputs, remove unused layers, and run the checks that need the whole model."""
     outputs = []
+    caches = build.caches
+    held = {caches.pairs[name]: name for name in caches.tensors}
     for declared in graph.output:
         value = values.get(declared.name)  # None: an initializer that no node reads
         try:
-            if value is not POISON:
+            if declared.name in held:
+                caches.finish(held[declared.name], value, build.book, build.one_step)
+            elif value is not POISON:
                 outputs.append(graph_output(build, declared.name, value))
         except BudgetError:
             raise
@@ -335,7 +362,18 @@ def _finish(
         opset=opset,
         one_step=build.one_step,
         notes=tuple(dict.fromkeys(build.notes)),
+        caches=tuple(
+            Cache(name, caches.pairs[name], tuple(value.ids.shape), value.axes.index(BATCH))
+            for name, (_, value) in caches.tensors.items()
+        ),
     )
+    carried = state_pairs(model)
+    for name, output in caches.pairs.items():
+        if name not in caches.tensors and carried.get(name) != output:
+            raise UnsupportedError(
+                f"state '{name}={output}': the graph does not give input '{name}' on by output '{output}'; leave this state out, or name the "
+                "output that holds its next value"
+            )
     return with_memory(model, build.stream)
 
 

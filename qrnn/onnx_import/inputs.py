@@ -123,6 +123,20 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
     sizes, axes = _sizes(build, declared, role)
     shape = tuple(s for s, a in zip(sizes, axes, strict=True) if a is None)
     features = int(np.prod(shape, dtype=object))
+    if name in build.caches.pairs and role.kind == "features":
+        if role.time is not None:
+            raise UnsupportedError(
+                f"{where} is a cache of past steps, but its axis {role.time} is the time axis of new ones; re-export with the past steps along "
+                "an axis of its own"
+            )
+        tensor = build.new_tensor(name, False, features, True, "cache")
+        held = Features(tensor.ids.reshape(sizes), axes)
+        build.caches.tensors[name] = tensor, held
+        build.notes.append(
+            f"input '{name}' and output '{build.caches.pairs[name]}' hold past steps; here these are a part of the model's state, which begins "
+            "with zeros"
+        )
+        return held
     if role.kind in ("tokens", "lengths") and shape:
         raise UnsupportedError(
             f"{where} holds {role.kind} and has further axes; re-export with one {role.kind[:-1]} per place"

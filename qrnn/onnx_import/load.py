@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -21,7 +22,7 @@ from qrnn.onnx_import.wire import check_wire
 from qrnn.system.files import read_regular
 
 
-def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
+def load_onnx(path: str | os.PathLike[str], stream: bool = False, state: Mapping[str, str] | None = None) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
 
     Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
@@ -29,6 +30,9 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
     ``stream`` matters for a graph that runs one time step per call. Without it, a layer carries its states from step to step where they are
     inputs and outputs of the graph; any other layer begins every step with the same states, as the graph does. With it, all states are
     carried.
+
+    ``state`` names graph inputs that hold past steps, each with the graph output that gives it on to the next call; most are found without
+    it. They become a part of the model's state, which begins with zeros, and are no inputs and outputs of the model.
 
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
     implemented.
@@ -50,7 +54,7 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False) -> FloatModel:
     name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
     tensors = check_structure(model, name, budget).tensors
     budget.allow(size + load_external_data(tensors, file, size, digest))
-    return import_checked(model, name, digest.hexdigest(), budget, stream)
+    return import_checked(model, name, digest.hexdigest(), budget, stream, state)
 
 
 def _content(file: Path) -> bytes:

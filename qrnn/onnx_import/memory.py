@@ -41,7 +41,7 @@ def with_memory(model: FloatModel, stream: bool) -> FloatModel:
         replace(layer, memory=False) if isinstance(layer, Recurrent) and layer.name in names else layer
         for layer in model.layers
     )
-    rows = len(forgetful) == len(recurrent)
+    rows = len(forgetful) == len(recurrent) and not model.caches
     inputs = tuple(replace(i, rows=rows and i.has_time) for i in model.inputs)
     sources = sorted(
         {s.source for layer in forgetful for s, _, _ in initial_states(layer) if s.source is not None} - pairs.keys()

@@ -52,6 +52,8 @@ class Roles:
     inputs: dict[str, AxisTensor] = field(default_factory=dict)
     kinds: dict[str, tuple[InputKind, str]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    caches: frozenset[str] = frozenset()
+    """The inputs that hold past steps (`qrnn.onnx_import.caches`)."""
     batch: Axis = field(default_factory=lambda: Axis("N"))
     time: Axis = field(default_factory=lambda: Axis("T"))
     made_time: list[Axis] = field(default_factory=list)

@@ -46,6 +46,16 @@ class Symbol:
         return self.name
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Longer(Symbol):
+    """The size of the time axis and ``more``: that of new steps behind the past steps of a cache."""
+
+    more: int = 0
+
+    def __repr__(self) -> str:
+        return f"{self.name}{self.more:+d}"
+
+
 BATCH = Symbol("N")
 TIME = Symbol("T")
 
@@ -74,10 +84,14 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Padding:
-    """``value`` with ``edges`` zeros (before, after) at the ends of each axis."""
+    """``value`` with ``edges`` zeros (before, after) at the ends of each axis.
+
+    Where there is a ``cache``, the zeros before the time axis stand for the elements of caches in that place, of these ids.
+    """
 
     value: Features
     edges: tuple[tuple[int, int], ...]
+    cache: IndexArray | None = None
 
 
 class Poison:
@@ -88,7 +102,21 @@ POISON = Poison()
 
 Value = Array | Features | Poison
 
-TensorKind = Literal["features", "tokens", "lengths", "state", "constant", "padded", "layer", "h_n", "c_n", "integers"]
+TensorKind = Literal[
+    "features",
+    "tokens",
+    "lengths",
+    "state",
+    "constant",
+    "padded",
+    "cache",
+    "tail",
+    "zero",
+    "layer",
+    "h_n",
+    "c_n",
+    "integers",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,16 @@ static void qrnn_select(const int16_t *x, const uint16_t *index, uint32_t count,
 }
 #endif
 
+#if defined(QRNN_USE_SELECT_OR_ZERO)
+/* y[k] = align16(x[index[k]], from_frac, to_frac), or 0 for an index below 0: a part of a concatenation with zeros */
+static void qrnn_select_or_zero(const int16_t *x, const int32_t *index, uint32_t count, uint32_t from_frac, uint32_t to_frac, int16_t *y)
+{
+    for (uint32_t k = 0U; k < count; k++) {
+        y[k] = index[k] < 0 ? 0 : (int16_t)qrnn_align16(x[index[k]], from_frac, to_frac);
+    }
+}
+#endif
+
 #if defined(QRNN_USE_GATHER)
 /* y[to[k]] = x[from[k]]: a part of an output */
 static void qrnn_gather(const int16_t *x, const uint16_t *from, const uint16_t *to, uint32_t count, int16_t *y)

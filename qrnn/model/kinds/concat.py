@@ -1,4 +1,4 @@
-"""Layers of kind concat gather features from several tensors."""
+"""Layers of kind concat gather features from one tensor or several, and zeros beside them: they join, pad, slice, repeat and reorder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qrnn.model.surroundings import Checks, Equations, Plan
 
 @dataclass(frozen=True)
 class Concat(Layer):
-    """Gather features from several tensors, in order: out = concat(tensor[..., indices] for tensor, indices in parts)."""
+    """Gather features from tensors, in order: out = concat(tensor[..., indices] for tensor, indices in parts); an index of -1 gives 0."""
 
     name: str
     output: str
@@ -32,9 +32,8 @@ class Concat(Layer):
 
     def equation(self, run: Equations) -> None:
         """Gather the features in float64."""
-        run.write(
-            self.output, np.concatenate([run.read(tensor)[..., indices] for tensor, indices in self.parts], axis=-1)
-        )
+        found = [np.where(indices < 0, 0.0, run.read(tensor)[..., indices]) for tensor, indices in self.parts]
+        run.write(self.output, np.concatenate(found, axis=-1))
 
     def quantize(self, plan: Plan) -> QuantConcat:
         """Give the output the fewest fraction bits that one of the parts has, and the offsets of the parts."""
@@ -55,8 +54,11 @@ class Concat(Layer):
 
 
 def carried_offset(offset: tuple[int, ...], indices: IndexArray, in_frac: int, out_frac: int) -> tuple[int, ...] | None:
-    """Return the offset of each of the features ``indices`` of a tensor, in units of out_frac fraction bits; None where one is not whole."""
-    chosen = [int(o) for o in np.resize(offset, int(indices.max()) + 1)[indices]]
+    """Return the offset of each of the features ``indices`` of a tensor, in units of out_frac fraction bits; None where one is not whole.
+
+    The integer of a zero is 0, with the offset 0.
+    """
+    chosen = [int(o) for o in np.where(indices < 0, 0, np.resize(offset, int(indices.max(initial=0)) + 1)[indices])]
     if out_frac >= in_frac:
         return tuple(o << (out_frac - in_frac) for o in chosen)
     if any(o & ((1 << (in_frac - out_frac)) - 1) for o in chosen):
@@ -65,20 +67,23 @@ def carried_offset(offset: tuple[int, ...], indices: IndexArray, in_frac: int, o
 
 
 def concat_rows(contract: Any) -> Loop:
-    """Return the loop that sets out[:, begin …] to the features ``indices`` of x, aligned from in_frac to out_frac fraction bits."""
+    """Return the loop that sets out[:, begin …] to the features ``indices`` of x, aligned from in_frac to out_frac fraction bits, and zeros."""
     align16 = contract.align16
 
     def rows(first: int, last: int, begin: int, indices: Any, in_frac: int, out_frac: int, x: Any, out: Any) -> None:
         for m in range(first, last):
             for k in range(len(indices)):
-                out[m, begin + k] = align16(x[m, indices[k]], in_frac, out_frac)
+                if indices[k] < 0:
+                    out[m, begin + k] = 0
+                else:
+                    out[m, begin + k] = align16(x[m, indices[k]], in_frac, out_frac)
 
     return rows
 
 
 @dataclass(frozen=True)
 class ConcatPart:
-    """The features ``indices`` [K] of ``tensor``, which has in_frac fraction bits."""
+    """The features ``indices`` [K] of ``tensor``, which has in_frac fraction bits; -1 stands for a zero."""
 
     tensor: str
     indices: Int64Array
@@ -87,7 +92,7 @@ class ConcatPart:
 
 @dataclass(frozen=True)
 class QuantConcat(QuantLayer):
-    """Gather features of several int16 tensors, each aligned by `align16` to out_frac fraction bits."""
+    """Gather features of int16 tensors, each aligned by `align16` to out_frac fraction bits, and zeros."""
 
     name: str
     output: str
@@ -111,7 +116,7 @@ class QuantConcat(QuantLayer):
             inside = (
                 part.indices.ndim == 1
                 and len(part.indices) > 0
-                and part.indices.min() >= 0
+                and part.indices.min() >= -1
                 and part.indices.max() < features
             )
             if not inside or not 0 <= part.in_frac <= 15 or not 0 <= self.out_frac <= 15:

@@ -10,7 +10,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import Features, is_shape
+from qrnn.onnx_import.values import TIME, Array, Dim, Features, Longer, Symbol, Value, as_shape, is_shape
 
 
 def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
@@ -40,10 +40,29 @@ def constant_of(node: Node, k: int) -> FloatArray:
     return node.weights(k, "the constant")
 
 
+def _less(node: Node, sizes: Array, less: Array) -> Array:
+    """Return numbers of steps less constants: where past steps of a cache stand before new ones, without the past steps."""
+    node.reserve(sizes.size)
+    result = np.empty(np.broadcast_shapes(sizes.shape, less.shape), dtype=object)
+    for place, (size, by) in enumerate(np.broadcast(sizes, less)):
+        found: Dim
+        steps = (size.more if isinstance(size, Longer) else 0) - int(by)
+        if isinstance(size, Symbol) and (by == 0 or (isinstance(size, Longer) and steps >= 0)):
+            found = size if by == 0 else TIME if steps == 0 else Longer("T", more=steps)
+        elif isinstance(size, Symbol):
+            raise node.refuse(f"subtracts {by} from the size {size}; only past steps of a cache are supported")
+        else:
+            found = int(size) - int(by)
+        result.reshape(-1)[place] = found
+    return as_shape(result)
+
+
 @operator("Sub")
-def sub(node: Node, build: Builder) -> Features:
-    """Import Sub of features and constants."""
+def sub(node: Node, build: Builder) -> Value:
+    """Import Sub of features and constants, and of sizes with the past steps of a cache."""
     a, b = node.input(0), node.input(1)
+    if is_shape(a) and isinstance(b, np.ndarray) and b.dtype == np.int64:
+        return _less(node, a, b)
     if isinstance(a, Features) and isinstance(b, Features):
         raise node.refuse("subtracts two tensors; only constants are supported; run this part outside the model")
     if isinstance(a, Features):

@@ -10,6 +10,7 @@ from qrnn.errors import QrnnError
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.affine import affine
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Padding, Value
@@ -20,7 +21,7 @@ MOVES = ("reflect", "edge", "wrap")
 
 @operator("Pad")
 def pad(node: Node, build: Builder) -> Value:
-    """Import Pad: of constants, and of features by zeros (read by Conv alone), or by elements of the same axis of a step."""
+    """Import Pad: of constants, and of features by a constant (over time by zeros, read by Conv alone) or by elements of an axis of a step."""
     value = node.input(0)
     mode = str(node.take("mode", "constant"))
     if mode != "constant" and mode not in MOVES:
@@ -48,9 +49,15 @@ def pad(node: Node, build: Builder) -> Value:
                 f"mode={mode} over batch or time of {value.describe()} is not supported; only constant zeros are"
             )
         return Features(_padded(ids, grown, mode), value.axes)
-    if fill != 0.0:
-        raise node.refuse(f"pads with {fill}; only zeros are supported")
-    return build.padded(node, Padding(value, tuple(grown)))
+    if fill == 0.0:
+        return build.padded(node, Padding(value, tuple(grown)))
+    if not np.isfinite(fill) or any(
+        symbol is not None and any(edge) for symbol, edge in zip(value.axes, grown, strict=True)
+    ):
+        raise node.refuse(f"pads {value.describe()} with {fill}; over batch or time only zeros are supported")
+    node.reserve(3 * count([size + sum(edge) for size, edge in zip(ids.shape, grown, strict=True)]))
+    zeros = Features(np.pad(ids, grown, constant_values=build.zero), value.axes)
+    return affine(node, build, zeros, np.ones(1), np.pad(np.zeros(ids.shape), grown, constant_values=fill))
 
 
 def _padded(array: Array, edges: list[tuple[int, int]], mode: str, fill: float = 0.0) -> Array:

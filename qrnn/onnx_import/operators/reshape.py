@@ -154,13 +154,49 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     if first_kept:  # [N, 784] → [-1, 28, 28]
         middle.append(axes[0])
         target = target[1:]
-    for wanted in target:
-        known = isinstance(wanted, Axis) and any(wanted is a for a in axes)
-        if known and isinstance(wanted, Axis):
-            middle.append(wanted)
-        else:
-            middle.append(roles.made(None if isinstance(wanted, Symbol) or wanted == -1 else int(wanted), node.name))
+        middle += _carried([], target, node, roles)
+    else:
+        middle += _carried(axes, target, node, roles)
     return AxisTensor((*front, *middle, *back), value.sources)
+
+
+def _carried(axes: list[Axis], target: list[Dim], node: Node, roles: Roles) -> list[Axis]:
+    """Return an axis for each size of ``target``: one of ``axes`` where those before and behind it stay as many elements as they were."""
+    made = [roles.made(None if isinstance(d, Symbol) or d == -1 else int(d), node.name) for d in target]
+    unknown = [axis for axis in axes if axis.size is None]
+    resolved = list(target)
+    open_sizes = [k for k, d in enumerate(target) if not isinstance(d, Symbol) and d == -1]
+    if len(open_sizes) == 1:
+        (place,) = open_sizes
+        rest = [d for k, d in enumerate(target) if k != place]
+        named = [d for d in rest if isinstance(d, Symbol)]
+        left = [axis for axis in unknown if not any(axis is d for d in named)]
+        if len(left) == 1:
+            resolved[place] = left[0]
+        elif not left and not named and (known := product(rest)):
+            resolved[place] = product(known_sizes(tuple(axes))) // known
+    i = j = 0
+    while i < len(axes) and j < len(resolved):
+        axis, wanted = axes[i], resolved[j]
+        if wanted is axis or (not isinstance(wanted, Symbol) and axis.size == wanted):
+            made[j] = axis
+            i, j = i + 1, j + 1
+        elif axis.size == 1:
+            i += 1
+        elif not isinstance(wanted, Symbol) and wanted == 1:
+            j += 1
+        else:  # axes that are merged and split, up to where both hold as many elements
+            one = many = 1
+            while one != many or one == 1:
+                if one <= many:
+                    if i == len(axes) or (size := axes[i].size) is None:
+                        return made
+                    one, i = one * size, i + 1
+                else:
+                    if j == len(resolved) or isinstance(size_j := resolved[j], Symbol):
+                        return made
+                    many, j = many * int(size_j), j + 1
+    return made
 
 
 def _flat(node: Node, dims: Sequence[Dim], axis: int) -> list[Dim]:

@@ -10,24 +10,25 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
+from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Longer, Symbol, Value, is_shape
 
 _TO_THE_END = (1 << 31) - 1
 """Slice ends from here on mean the end of the axis, however long it is."""
 
-Range = tuple[int, "int | Symbol", int]
+Range = tuple["int | Symbol", "int | Symbol", int]
 
 
 def _ranges(node: Node, rank: int) -> dict[int, Range]:
     """Return (start, end, step) by axis: attributes before opset 10, inputs since."""
-    starts: list[int]
+    starts: list[int | Symbol]
     ends: list[int | Symbol]
     if node.opset < 10:
         starts, ends = [int(v) for v in node.take("starts")], [int(v) for v in node.take("ends")]
         axes = node.take("axes")
         steps = None
     else:
-        starts = node.ints(1, "starts")
+        value = node.input(1)
+        starts = list(value.reshape(-1)) if is_shape(value) else list(node.ints(1, "starts"))
         value = node.input(2)
         if is_shape(value):
             ends = list(value.reshape(-1))
@@ -51,6 +52,8 @@ def _selection(node: Node, size: int, part: Range) -> slice:
     start, end, step = part
     if isinstance(end, Symbol):
         raise node.refuse(f"slices a feature axis of size {size} up to {end}; re-export with a fixed size")
+    if isinstance(start, Symbol):
+        raise node.refuse(f"slices a feature axis of size {size} from {start}; re-export with a fixed size")
     stop: int | None = end
     if step < 0:
         if end >= _TO_THE_END:
@@ -66,7 +69,7 @@ def _covers(part: Range, symbol: Symbol, sizes: set[int]) -> str:
     """Return what a slice takes of the batch or time axis: 'all', 'last' or 'part'."""
     start, end, step = part
     to_end = end is symbol or (not isinstance(end, Symbol) and (end >= _TO_THE_END or (end in sizes and end > 0)))
-    if step != 1 or not to_end:
+    if step != 1 or not to_end or isinstance(start, Symbol):
         return "part"
     if start == 0 or -start in sizes or start < -_TO_THE_END:
         return "all"
@@ -80,7 +83,10 @@ def slice_(node: Node, build: Builder) -> Value:
     ids: Array = value.ids if isinstance(value, Features) else value
     selection = [slice(None)] * ids.ndim
     last = False
-    for axis, part in _ranges(node, ids.ndim).items():
+    ranges = _ranges(node, ids.ndim)
+    if isinstance(value, Features) and (tail := _tail(node, build, value, ranges)) is not None:
+        return tail
+    for axis, part in ranges.items():
         symbol = value.axes[axis] if isinstance(value, Features) else None
         if symbol is None:
             selection[axis] = _selection(node, ids.shape[axis], part)
@@ -101,6 +107,31 @@ def slice_(node: Node, build: Builder) -> Value:
     return build.last_step(node, result) if last else result
 
 
+def _tail(node: Node, build: Builder, value: Features, ranges: dict[int, Range]) -> Features | None:
+    """Return as many of the last steps of new steps behind a cache as the cache holds; None for a slice that is not of these."""
+    padding = build.padding_of(value)
+    if padding.cache is None or len(ranges) != 1:
+        return None
+    ((axis, (start, end, step)),) = ranges.items()
+    if value.axes[axis] is not TIME:
+        return None
+    past = padding.edges[axis][0]
+    steps = build.baked.get(TIME, set())
+    lengths: set[object] = {TIME, *steps}  # what is skipped are as many steps as are new
+    ends = {size + past for size in steps}
+    to_end = not isinstance(end, Symbol) and (end >= _TO_THE_END or end in ends)
+    to_end = to_end or (isinstance(end, Longer) and end.more == past)
+    if step != 1 or not to_end or not (start == -past or start in lengths):
+        raise node.refuse(
+            f"slices [{start}:{end}:{step}] of {past} past steps and the new ones; only the last {past} are supported, which the next call "
+            "takes as its past"
+        )
+    tensor = build.new_tensor(f"{node.name}.tail", True, padding.cache.size, True, "tail")
+    build.caches.tails[tensor.start] = padding.cache.reshape(-1)
+    axes = tuple(None if k == axis else symbol for k, symbol in enumerate(value.axes))
+    return Features(tensor.ids.reshape(padding.cache.shape), axes)
+
+
 @axis_rule("Slice")
 def slice_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes that are taken whole; a sliced axis is new."""
@@ -114,7 +145,9 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
             size = len(range(known)[_selection(node, known, part)])
         else:
             size = 1 if part[0] == -1 and part[2] == 1 else None  # type: ignore[assignment]
-        axes[axis] = roles.made(size, node.name)
+        sliced, axes[axis] = axes[axis], roles.made(size, node.name)
+        if value.sources & roles.caches:  # past steps and new ones are steps, however many
+            roles.same(axes[axis], sliced, node.name)
     return AxisTensor(tuple(axes), value.sources)
 
 

@@ -15,7 +15,19 @@ from qrnn.onnx_import.operators.dense import of_two
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, as_shape, is_shape
+from qrnn.onnx_import.values import (
+    BATCH,
+    MOST_AXES,
+    TIME,
+    Array,
+    Dim,
+    Features,
+    Longer,
+    Symbol,
+    Value,
+    as_shape,
+    is_shape,
+)
 
 
 @operator("Constant")
@@ -35,6 +47,11 @@ def shape(node: Node, build: Builder) -> Value:
     """Import Shape: batch and time are symbols even where the file declares a number, because any number runs."""
     value = node.input(0)
     dims: list[Dim] = list(value.shape)
+    if isinstance(value, Features) and (padding := build.padding_of(value)).cache is not None:
+        dims = [
+            Longer("T", more=before + after) if d is TIME else d
+            for d, (before, after) in zip(dims, padding.edges, strict=True)
+        ]
     start = int(node.take("start", 0))
     end = node.take("end")
     return as_shape(dims[start : None if end is None else int(end)])

@@ -12,7 +12,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import Array, Features, Value, is_shape
+from qrnn.onnx_import.values import TIME, Array, Features, Padding, Value, is_shape
 
 SOURCE_ELEMENTS = 16
 """The name of a graph input in a set counts as this many numbers, in memory and work."""
@@ -217,9 +217,13 @@ def concat(node: Node, build: Builder) -> Value:
     if not any(isinstance(v, Features) for v in values):
         node.reserve(sum(count(v.shape) for v in values))
         return np.concatenate(values, axis=node.axis(axis, values[0].ndim))
-    parts = [node.features(k, "operand") for k in range(len(values))]
+    parts = [_operand(node, build, k) for k in range(len(values))]
+    axis = node.axis(axis, parts[0].ids.ndim)
+    if len(parts) == 2 and (cached := _behind_cache(node, build, axis, *parts)) is not None:
+        return cached
+    if build.one_step and len({part.axes for part in parts}) > 1:  # the time axis of one step may be an axis of size 1
+        parts = [Features(part.ids, tuple(None if s is TIME else s for s in part.axes)) for part in parts]
     first = parts[0]
-    axis = node.axis(axis, first.ids.ndim)
     for name, part in zip(node.input_names, parts, strict=True):
         if part.axes != first.axes:
             raise node.refuse(
@@ -235,6 +239,38 @@ def concat(node: Node, build: Builder) -> Value:
     return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
 
 
+def _operand(node: Node, build: Builder, k: int) -> Features:
+    """Return operand ``k`` of Concat as features; constant zeros are zeros of any batch."""
+    value = node.input(k)
+    others = [other for other in node.inputs if isinstance(other, Features)]
+    if isinstance(value, np.ndarray) and value.dtype != object and others and not value.any():
+        like = others[0]
+        if value.ndim == like.ids.ndim and all(
+            symbol is None or size == 1 for size, symbol in zip(value.shape, like.axes, strict=True)
+        ):
+            node.reserve(value.size)
+            return Features(np.full(value.shape, build.zero, dtype=np.int64), like.axes)
+    return node.features(k, "operand")
+
+
+def _behind_cache(node: Node, build: Builder, axis: int, first: Features, second: Features) -> Features | None:
+    """Return new steps behind the past ones of a cache, in a graph of several steps per call; None for operands that are not these."""
+    if build.one_step or axis >= second.ids.ndim or second.axes[axis] is not TIME:
+        return None
+    parts = build.book.parts(first.ids)
+    if not parts or any(part.tensor.kind != "cache" for part in parts):
+        return None
+    wanted = tuple(None if k == axis else symbol for k, symbol in enumerate(second.axes))
+    sizes = [size for k, size in enumerate(first.ids.shape) if k != axis]
+    if first.axes != wanted or sizes != [size for k, size in enumerate(second.ids.shape) if k != axis]:
+        raise node.refuse(
+            f"joins a cache {first.describe()} and new steps {second.describe()}, whose other axes differ"
+        )
+    edges = [(0, 0)] * second.ids.ndim
+    edges[axis] = first.ids.shape[axis], 0
+    return build.padded(node, Padding(second, tuple(edges), first.ids))
+
+
 @axis_rule("Concat")
 def concat_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes of the operands, which are the same except the joined one; that one is new."""
@@ -244,9 +280,15 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
         for k in range(values[0].rank):
             if k != axis:
                 roles.same(values[0].axes[k], other.axes[k], node.name)
-    sizes = [v.axes[axis].size if isinstance(v, AxisTensor) else None for v in node.inputs]
+    sizes = [v.axes[axis].size if isinstance(v, AxisTensor) else np.shape(v)[axis] for v in node.inputs]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     joined: Axis = roles.made(total, node.name) if len(node.inputs) > 1 else values[0].axes[axis]
+    for v in values:
+        _part_of(v.axes[axis], joined, node, roles)
+    if any(v.sources & roles.caches for v in values):  # past steps and new ones: the axis is that of the new ones
+        for v in values:
+            if not v.sources & roles.caches:
+                roles.same(joined, v.axes[axis], node.name)
     axes = tuple(joined if k == axis else a for k, a in enumerate(values[0].axes))
     node.reserve(SOURCE_ELEMENTS * sum(len(v.sources) for v in values))
     return AxisTensor(axes, frozenset().union(*(v.sources for v in values)))
@@ -286,7 +328,56 @@ def split_axes(node: Node, roles: Roles) -> tuple[AxisTensor, ...]:
     axis = node.axis(int(node.take("axis", 0)), value.rank)
     size = value.axes[axis].size
     sizes: list[int | None] = [None] * len(node.output_names) if size is None else list(_pieces(node, size))
-    return tuple(
-        AxisTensor(tuple(roles.made(s, node.name) if k == axis else a for k, a in enumerate(value.axes)), value.sources)
-        for s in sizes
-    )
+    found = []
+    for s in sizes:
+        piece = roles.made(s, node.name)
+        _part_of(value.axes[axis], piece, node, roles)
+        found.append(AxisTensor(tuple(piece if k == axis else a for k, a in enumerate(value.axes)), value.sources))
+    return tuple(found)
+
+
+def _part_of(axis: Axis, made: Axis, node: Node, roles: Roles) -> None:
+    """Say that an axis that a node makes of another one is batch or time where that is: where its size is unknown."""
+    if axis.size is None:
+        roles.same(made, axis, node.name)
+
+
+def _repeats(node: Node, rank: int) -> list[int]:
+    """Return how often Tile repeats each axis."""
+    if is_shape(node.input(1)):
+        raise node.refuse("repeats as often as a size of the graph; re-export with fixed numbers of repeats")
+    given = node.ints(1, "repeats")
+    if len(given) != rank or min(given, default=1) < 1:
+        raise node.damaged(f"repeats={given[:rank]}…, expected one number of at least 1 for each of {rank} axes")
+    return given
+
+
+@operator("Tile")
+def tile(node: Node, build: Builder) -> Value:
+    """Import Tile: feature axes are repeated, of constants any."""
+    value = node.input(0)
+    ids: Array = value.ids if isinstance(value, Features) else value
+    repeats = _repeats(node, ids.ndim)
+    if not isinstance(value, Features):
+        node.reserve(count(ids.shape) * count(repeats))
+        return np.tile(ids, repeats)
+    for axis, (symbol, times) in enumerate(zip(value.axes, repeats, strict=True)):
+        if symbol is not None and times != 1:
+            raise node.refuse(
+                f"repeats the {'time' if symbol is TIME else 'batch'} axis {axis} of {value.describe()} {times} times; only axes of features "
+                "are repeated; run this part outside the model"
+            )
+    node.reserve_features(count(ids.shape) * count(repeats))
+    return Features(np.tile(ids, repeats), value.axes)
+
+
+@axis_rule("Tile")
+def tile_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes; one that is repeated has another size."""
+    value = _keep(node, roles)
+    axes = list(value.axes)
+    for k, times in enumerate(_repeats(node, value.rank)):
+        if times != 1:
+            axes[k] = roles.made(None if axes[k].size is None else axes[k].size * times, node.name)
+            _part_of(value.axes[k], axes[k], node, roles)
+    return AxisTensor(tuple(axes), value.sources)

@@ -10,11 +10,12 @@ import numpy as np
 from qrnn.errors import QrnnError
 from qrnn.model.parts import IndexArray
 from qrnn.model.window import EACH, LARGEST_WINDOW, Window
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Tensor
 
 
 class Geometry(NamedTuple):
@@ -60,6 +61,8 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     """Return the windows of a node over its first input; ``kernel`` holds the taps of each axis behind the channels."""
     given = node.features(0, "its input")
     padding = build.padding_of(given)
+    if build.one_step and node.op == "Conv":
+        padding = _past_steps(node, build, padding)
     value = padding.value
     if value.ids.ndim != len(kernel) + 2 or not kernel:
         raise node.damaged(
@@ -69,13 +72,13 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
-    if any(map(any, padding.edges[:2])) or (node.op != "Conv" and any(map(any, padding.edges))):
-        raise node.refuse(
-            "reads zeros that are padded to batch or channels, or to the input of a pool; only Conv reads padded zeros"
-        )
+    padding = _laid_out(node, build, padding)
+    value = padding.value
     sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
     windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:]), 2))
     time = next((axis for axis in windows if value.axes[axis] is TIME), None)
+    if time is not None and padding.cache is not None:
+        windows[time] = _behind_past(node, build, windows[time], padding.edges[time][0])
     inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
     if len(inner) > 1:
         raise node.refuse(f"has windows over the axes {inner} of {value.describe()}; one axis beside time is supported")
@@ -83,11 +86,67 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     found = Geometry(value, windows.get(time or 0, EACH), windows.get(band or 0, EACH), time, band)
     if found.band.count(found.bands) < 1:
         raise node.damaged(f"its window spans {found.band.span} elements of axis {band}, which has {found.bands}")
-    if time is not None and build.one_step and not found.time.trivial:
+    if time is not None and build.one_step and padding.cache is None and not found.time.trivial:
         raise node.refuse(
             f"has a window over the time axis {time} of a graph of one step per call; re-export with a dynamic time axis"
         )
     return found
+
+
+def _laid_out(node: Node, build: Builder, padding: Padding) -> Padding:
+    """Return padding that a window of the node may have: for Conv behind the channels, for other operators none; the rest becomes zeros."""
+    value = padding.value
+    kept = [edge if node.op == "Conv" and axis >= 2 else (0, 0) for axis, edge in enumerate(padding.edges)]
+    zeros = [(a - c, b - d) for (a, b), (c, d) in zip(padding.edges, kept, strict=True)]
+    if not any(map(any, zeros)):
+        return padding
+    if any(any(edge) for edge, symbol in zip(zeros, value.axes, strict=True) if symbol is not None):
+        raise node.refuse(
+            f"reads zeros that are padded to the batch or time axis of {value.describe()}; only Conv reads zeros padded over time"
+        )
+    node.reserve_features(count([size + sum(edge) for size, edge in zip(value.ids.shape, zeros, strict=True)]))
+    ids = np.pad(value.ids, zeros, constant_values=build.zero)
+    return Padding(Features(ids, value.axes), tuple(kept), padding.cache)
+
+
+def _past_steps(node: Node, build: Builder, padding: Padding) -> Padding:
+    """Return what holds elements of caches, in a graph of one step per call, as the padding of the present step.
+
+    It is that where the steps of the same features follow each other along an axis behind the channels, up to the present one; otherwise the
+    elements are read one by one.
+    """
+    value = padding.value
+    flat = value.ids.reshape(-1)
+    if not any(part.tensor.kind == "cache" for part in build.book.parts(flat)):
+        return padding
+    node.reserve(2 * flat.size)
+    features, delays = (ids.reshape(value.ids.shape) for ids in build.caches.resolve(node.where, build.book, flat))
+    for axis in range(2, value.ids.ndim):
+        past = value.ids.shape[axis] - 1
+        line = np.arange(past, -1, -1).reshape([-1 if k == axis else 1 for k in range(value.ids.ndim)])
+        last = np.take(features, [past], axis=axis)
+        if past and not any(padding.edges[axis]) and (delays == line).all() and (features == last).all():
+            axes = [None if symbol is TIME else symbol for symbol in value.axes]
+            axes[axis] = TIME
+            edges = [(past, 0) if k == axis else edge for k, edge in enumerate(padding.edges)]
+            return Padding(Features(last, tuple(axes)), tuple(edges), np.take(value.ids, range(past), axis=axis))
+    return padding
+
+
+def _behind_past(node: Node, build: Builder, window: Window, past: int) -> Window:
+    """Return a window over time whose padding are the ``past`` steps of a cache; refuse one that skips or repeats steps between calls."""
+    if window.before != past or window.after:
+        raise node.refuse(
+            f"pads time by {window.before - past} and {window.after} beside the {past} past steps of a cache, so that calls would not follow "
+            "each other; re-export without this padding"
+        )
+    stride = 1 if build.one_step and past == window.span - 1 else window.stride  # one step a call: each gives an output
+    if past < window.span - stride:
+        raise node.refuse(
+            f"has a window of {window.span} steps over a cache of {past} past ones, so that calls would not follow each other; re-export with "
+            f"a cache of {window.span - 1}"
+        )
+    return Window(window.taps, stride, window.dilation, past)
 
 
 def windows_of(
@@ -95,9 +154,9 @@ def windows_of(
 ) -> list[Window]:
     """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already."""
     edges = edges or [(0, 0)] * len(kernel)
-    count = len(kernel)
-    strides, dilations = _listed(node, "strides", count, [1] * count), _listed(node, "dilations", count, [1] * count)
-    pads = _listed(node, "pads", 2 * count, [0] * 2 * count)
+    rank = len(kernel)
+    strides, dilations = _listed(node, "strides", rank, [1] * rank), _listed(node, "dilations", rank, [1] * rank)
+    pads = _listed(node, "pads", 2 * rank, [0] * 2 * rank)
     auto = str(node.take("auto_pad", "NOTSET"))
     if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise node.damaged(f"auto_pad={auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
@@ -111,7 +170,7 @@ def windows_of(
             raise node.refuse(
                 f"its kernel {list(kernel)} has an axis of {taps} taps; 1 to {LARGEST_WINDOW} are supported"
             )
-        before, after = pads[k], pads[k + count]
+        before, after = pads[k], pads[k + rank]
         span = (taps - 1) * dilation + 1
         if auto != "NOTSET":
             before, after = _same(node, auto, size, span, stride)
@@ -128,10 +187,10 @@ def windows_of(
     return windows
 
 
-def _listed(node: Node, name: str, count: int, default: list[int]) -> list[int]:
+def _listed(node: Node, name: str, length: int, default: list[int]) -> list[int]:
     values = [int(v) for v in node.take(name, default)]
-    if len(values) != count:
-        raise node.damaged(f"{name} lists {len(values)} numbers, expected {count}")
+    if len(values) != length:
+        raise node.damaged(f"{name} lists {len(values)} numbers, expected {length}")
     least = 0 if name == "pads" else 1
     if bad := [v for v in values if not least <= v <= LARGEST_WINDOW]:
         raise node.refuse(f"{name} holds {bad[0]}; {least} to {LARGEST_WINDOW} are supported")

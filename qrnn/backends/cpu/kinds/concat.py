@@ -45,6 +45,7 @@ class ConcatRun(LayerRun):
         found = []
         for part, x in zip(self._layer.parts, inputs, strict=True):
             picked = np.ascontiguousarray(x[:, part.indices])
+            picked[:, part.indices < 0] = 0
             out, fracs = np.empty_like(picked), (part.in_frac, self._layer.out_frac)
             self.tasks.alone((picked, out), Reused(("align", *fracs), partial(self._align, fracs), 3))
             found.append(out)

@@ -19,7 +19,10 @@ def align(place: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
 
 @jit
 def concat_part(place: Any, first: int, indices: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
-    """out[m, first + j] = align16(x[m, indices[j]])."""
+    """out[m, first + j] = align16(x[m, indices[j]]), or 0 for an index below 0."""
     for m in range(place[FIRST], place[LAST]):
         for j in range(indices.shape[0]):
-            out[m, first + j] = align16(x[m, indices[j]], from_frac, to_frac)
+            if indices[j] < 0:
+                out[m, first + j] = 0
+            else:
+                out[m, first + j] = align16(x[m, indices[j]], from_frac, to_frac)

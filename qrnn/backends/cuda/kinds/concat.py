@@ -23,12 +23,15 @@ align16 = device(fixedpoint.align16)
 
 @kernel(THREADS)
 def run_align(from_frac: Any, to_frac: Any, indices: Any, x: Any, column: Any, out: Any) -> None:
-    """Set out[m, column + k] = align16(x[m, indices[k]])."""
+    """Set out[m, column + k] = align16(x[m, indices[k]]), or 0 for an index below 0."""
     i = cuda.grid(1)
     width = indices.shape[0]
     if i < x.shape[0] * width:
         m, k = i // width, i % width
-        out[m, column + k] = align16(int64(x[m, indices[k]]), from_frac, to_frac)
+        if indices[k] < 0:
+            out[m, column + k] = 0
+        else:
+            out[m, column + k] = align16(int64(x[m, indices[k]]), from_frac, to_frac)
 
 
 class DeviceConcat(DeviceRowLayer):
