@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,49 +171,53 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def ordered(nodes: Sequence[onnx.NodeProto], pairs: Mapping[str, str], budget: Budget) -> list[onnx.NodeProto]:
-    """Return ``nodes`` in an order in which what a cache is given on comes before every node that computes with that cache.
+    """Return ``nodes`` in an order in which what a cache is given on comes before every node that computes with that cache, where it can.
 
-    Where that is not possible, because a cache depends on what is computed of it, its output comes later.
+    Nodes that move values come as early as they can, so that a part of what is given on is known where all of it is not.
     """
     writer = {output: k for k, node in enumerate(nodes) for output in node.output if output}
     bits = {name: 1 << k for k, name in enumerate(pairs)}
-    carried = dict(bits)  # by value: which caches it holds elements of
-    needs: list[list[int]] = []
-    targets = list(pairs.values())
-    for node in nodes:
-        budget.spend("ordering nodes by their caches", ITEM_WORK * (len(node.input) + len(pairs) // 32))
-        moved = 0
-        for name in _moved(node):
-            moved |= carried.get(name, 0)
-        for output in node.output:
-            carried[output] = moved
-        read = 0
-        if not _moved(node):
-            for name in node.input:
-                read |= carried.get(name, 0)
-        late = [targets[k] for k in range(len(targets)) if read >> k & 1]
-        needs.append([writer[name] for name in [*node.input, *late] if name in writer])
+    given = {output: bits[name] for name, output in pairs.items()}
+    held = dict(bits)  # by value: which caches it holds elements of
+    reads, left = [0] * len(nodes), [0] * len(nodes)
+    followers: list[list[int]] = [[] for _ in nodes]
+    for k, node in enumerate(nodes):
+        budget.spend("ordering nodes by their caches", ITEM_WORK * (len(node.input) + len(pairs) // 32 + 1))
+        moves = set(_moved(node))
+        for name in node.input:
+            if name in moves:
+                for output in node.output:
+                    held[output] = held.get(output, 0) | held.get(name, 0)
+            else:
+                reads[k] |= held.get(name, 0)
+        for before in {writer[name] for name in node.input if name in writer}:
+            followers[before].append(k)
+            left[k] += 1
+    early: list[int] = []  # heaps: nodes that move values; those that compute; those that wait for a cache
+    usual: list[int] = []
+    late: list[int] = []
     order: list[int] = []
-    entered, done = [False] * len(nodes), [False] * len(nodes)
-    for start in range(len(nodes)):
-        stack = [start]
-        while stack:
-            at = stack[-1]
-            if not entered[at]:
-                entered[at] = True
-                budget.spend("ordering nodes by their caches", ITEM_WORK * len(needs[at]))
-                stack += [k for k in needs[at] if not entered[k]]
-                continue
-            stack.pop()
-            if not done[at]:
-                done[at] = True
-                order.append(at)
-    if _in_order(nodes, order, writer):
-        return [nodes[k] for k in order]
-    return list(nodes)
+    missing = sum(given.values())
 
+    def ready(k: int) -> None:
+        waits = reads[k] & missing
+        heapq.heappush(early if not reads[k] and _moved(nodes[k]) else late if waits else usual, k)
 
-def _in_order(nodes: Sequence[onnx.NodeProto], order: list[int], writer: Mapping[str, int]) -> bool:
-    """Return whether every node comes after those that write what it reads: wishes that make a circle may break that."""
-    place = {k: position for position, k in enumerate(order)}
-    return all(place[writer[name]] < place[k] for k, node in enumerate(nodes) for name in node.input if name in writer)
+    for k, count in enumerate(left):
+        if not count:
+            ready(k)
+    while early or usual or late:
+        known = next((k for k in late if not reads[k] & missing), None) if not (early or usual) else None
+        if known is not None:
+            late.remove(known)
+            heapq.heapify(late)
+        k = known if known is not None else heapq.heappop(early or usual or late)
+        budget.spend("ordering nodes by their caches", ITEM_WORK * (len(late) + 1))
+        order.append(k)
+        for output in nodes[k].output:
+            missing &= ~given.get(output, 0)
+        for follower in followers[k]:
+            left[follower] -= 1
+            if not left[follower]:
+                ready(follower)
+    return [nodes[k] for k in order]

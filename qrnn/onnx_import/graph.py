@@ -279,6 +279,7 @@ def _build_layers(
 
     Refusals are collected, and their results poison what depends on them.
     """
+    build.caches.watch(nodes, values)
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
         node = Node(proto, opset, operands, build.budget, constants.types)

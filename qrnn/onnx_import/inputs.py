@@ -116,17 +116,19 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(f"{where} does not hold numbers; re-export with a numeric input")
     if len(declared.dims) > MOST_AXES:
         raise UnsupportedError(f"{where} has {len(declared.dims)} axes; at most {MOST_AXES} are supported")
-    if role.time is not None and role.kind in ("state", "lengths"):
+    # the steps of a cache are elements of the one step of a call
+    time = None if build.one_step and name in build.caches.pairs else role.time
+    if time is not None and role.kind in ("state", "lengths"):
         raise UnsupportedError(
-            f"{where} is used as {role.kind} but has a time axis ({role.time}); re-export with [directions, N, hidden] states"
+            f"{where} is used as {role.kind} but has a time axis ({time}); re-export with [directions, N, hidden] states"
         )
-    sizes, axes = _sizes(build, declared, role)
+    sizes, axes = _sizes(build, declared, role.batch, time)
     shape = tuple(s for s, a in zip(sizes, axes, strict=True) if a is None)
     features = int(np.prod(shape, dtype=object))
     if name in build.caches.pairs and role.kind == "features":
-        if role.time is not None:
+        if time is not None:
             raise UnsupportedError(
-                f"{where} is a cache of past steps, but its axis {role.time} is the time axis of new ones; re-export with the past steps along "
+                f"{where} is a cache of past steps, but its axis {time} is the time axis of new ones; re-export with the past steps along "
                 "an axis of its own"
             )
         tensor = build.new_tensor(name, False, features, True, "cache")
@@ -141,19 +143,21 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(
             f"{where} holds {role.kind} and has further axes; re-export with one {role.kind[:-1]} per place"
         )
-    has_time = role.kind in ("features", "tokens") and (role.time is not None or build.one_step)
+    has_time = role.kind in ("features", "tokens") and (time is not None or build.one_step)
     kind: TensorKind = role.kind
     tensor = build.new_tensor(name, False, features, has_time, kind)
-    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=role.batch, time_axis=role.time)
+    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=role.batch, time_axis=time)
     return Features(tensor.ids.reshape(sizes), axes)
 
 
-def _sizes(build: Builder, declared: DeclaredInput, role: InputRole) -> tuple[list[int], tuple[Symbol | None, ...]]:
+def _sizes(
+    build: Builder, declared: DeclaredInput, batch: int | None, time: int | None
+) -> tuple[list[int], tuple[Symbol | None, ...]]:
     """Return sizes with 1 for batch and time, and which axis is which; baked sizes are noted."""
     sizes: list[int] = []
     axes: list[Symbol | None] = []
     for k, size in enumerate(declared.dims):
-        if k == role.batch:
+        if k == batch:
             if size not in (None, 1):
                 raise UnsupportedError(
                     f"{declared.describe()} has batch size {size} baked in at axis {k}; re-export with a dynamic batch or 1"
@@ -163,7 +167,7 @@ def _sizes(build: Builder, declared: DeclaredInput, role: InputRole) -> tuple[li
                 build.notes.append(f"input '{declared.name}' declares batch size 1; any batch size runs")
             sizes.append(1)
             axes.append(BATCH)
-        elif k == role.time:
+        elif k == time:
             if size is not None:
                 build.baked[TIME].add(size)
                 if not build.one_step:

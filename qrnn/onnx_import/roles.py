@@ -133,12 +133,13 @@ class Roles:
         sizes = {
             axis.size
             for name, value in self.inputs.items()
-            if (time := self.role(name).time) is not None
+            if name not in self.caches and (time := self.role(name).time) is not None
             for axis in [value.axes[time]]
         }
         made_of_one = bool(self.made_time) and all(axis.size == 1 for axis in self.made_time)
         if (
             not sizes
         ):  # the time axis is made by a node, or it is one of the literal ones that `role` took for the batch
-            return made_of_one or any(a.size == 1 and self.is_time(a) for v in self.inputs.values() for a in v.axes)
+            others = [value for name, value in self.inputs.items() if name not in self.caches]
+            return made_of_one or any(a.size == 1 and self.is_time(a) for v in others for a in v.axes)
         return sizes == {1}

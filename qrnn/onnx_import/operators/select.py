@@ -89,6 +89,9 @@ def slice_(node: Node, build: Builder) -> Value:
     for axis, part in ranges.items():
         symbol = value.axes[axis] if isinstance(value, Features) else None
         if symbol is None:
+            if build.one_step and isinstance(value, Features):  # the time axis has size 1
+                start, end, step = part
+                part = 1 if start is TIME else start, 1 if end is TIME else end, step
             selection[axis] = _selection(node, ids.shape[axis], part)
             continue
         covers = _covers(part, symbol, build.baked.get(symbol, set()))

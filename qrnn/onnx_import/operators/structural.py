@@ -378,6 +378,7 @@ def tile_axes(node: Node, roles: Roles) -> AxisTensor:
     axes = list(value.axes)
     for k, times in enumerate(_repeats(node, value.rank)):
         if times != 1:
-            axes[k] = roles.made(None if axes[k].size is None else axes[k].size * times, node.name)
+            size = axes[k].size
+            axes[k] = roles.made(None if size is None else size * times, node.name)
             _part_of(value.axes[k], axes[k], node, roles)
     return AxisTensor(tuple(axes), value.sources)
