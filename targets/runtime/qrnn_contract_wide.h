@@ -283,4 +283,36 @@ static inline int64_t qrnn_wide_normalize(int64_t x, int64_t count, int64_t tota
     return qrnn_wide_saturate(qrnn_wide_shift_right_round((product >> by) + bias, 8), INT64_C(-32768), 32767);
 }
 
+/* Return floor(sqrt(v)), 0 ... 2^31 - 1, for v in 0 ... 2^62 - 1: exact, without a division and without a loop. */
+static inline int64_t qrnn_wide_integer_root(int64_t v)
+{
+    int64_t positive = (v < 1) ? 1 : v;
+    int64_t exponent = qrnn_wide_norm_exponent(positive);
+    int64_t scale = qrnn_wide_norm_scale(positive, exponent);
+    int64_t s = ((v >> exponent) * scale) >> 16;
+    s = (s + ((((v - (s * s)) >> exponent) * scale) >> 17)) - 1;
+    s = (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+    s = (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+    return (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+}
+
+/* Return a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon, exact, in 0 ... 2^62 - 1. */
+static inline int64_t qrnn_wide_sum_of_squares(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon)
+{
+    return (((a * a) * (INT64_C(1) << a_shift)) + ((b * b) * (INT64_C(1) << b_shift))) + epsilon;
+}
+
+/* Return sat16(round(sqrt(a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 1 ... 30. */
+static inline int64_t qrnn_wide_magnitude16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_integer_root(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift,
+        epsilon)), shift));
+}
+
+/* Return sat16(round((a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 0 ... 46. */
+static inline int64_t qrnn_wide_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon), shift));
+}
+
 #endif
