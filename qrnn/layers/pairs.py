@@ -19,8 +19,8 @@ def magnitude(
 
     Parameters
     ----------
-    a, b: tensors of one shape. Without ``b``, a step of ``a`` holds ``bands`` bands of 2 · C channels, of which the first C are a and the others
-        b: with the result of a convolution whose first C rows are the real parts.
+    a, b: tensors of one shape. Without ``b``, a step of ``a`` holds ``bands`` bands of 2 · C channels, of which the first C are a and the
+        others b: so a convolution writes them whose first C rows make the real parts.
     epsilon: a number ≥ 0.
 
     The squares are summed exactly in 64 bits, and their root is rounded once. The output has ``bands`` · C features.

@@ -59,7 +59,7 @@ class QuantIndexedInputs(QuantLayer):
     def __post_init__(self) -> None:
         fracs = (self.left_frac, self.right_frac)
         require(
-            0 <= min(fracs) and max(fracs) <= 15 and -16 <= self.out_frac <= 15,
+            min(fracs) >= 0 and max(fracs) <= 15 and -16 <= self.out_frac <= 15,
             f"layer {self.name}: fraction bits {fracs} not in 0…15, or out_frac {self.out_frac} not in -16…15",
         )
         require(

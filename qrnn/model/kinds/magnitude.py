@@ -42,9 +42,9 @@ class Magnitude(IndexedInputs):
         left, right = self.fracs(plan)
         out_frac, reason = output_frac(plan, self.output)
         out_frac = min(out_frac, 14 + min(left, right)) if self.root else min(out_frac, 2 * max(left, right), 15)
-        scale = most = 15 + min(left, right)  # fraction bits of a and b in their squares: those are at most 2^61 then
+        scale = 15 + min(left, right)  # fraction bits of a and b in their squares: those are at most 2^61 then
         if not self.root:
-            scale = most = min(scale, (MOST_SHIFT + out_frac) // 2)
+            scale = min(scale, (MOST_SHIFT + out_frac) // 2)
         least = max(left, right, out_frac + 1) if self.root else max(left, right)
         while scale > least and self.epsilon * 4.0**scale >= SQUARES_MAX:
             scale -= 1
