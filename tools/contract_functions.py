@@ -13,7 +13,7 @@ from typing import Any
 from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
 from contract_to_c import Callee
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms
+from qrnn.arithmetic import cells, fixedpoint, gates, norms, roots
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
@@ -211,6 +211,17 @@ SCALARS: tuple[Function, ...] = (
             "exponent": signed((0, 30)), "gain": signed(INT16), "gain_shift": signed((-128, 127)), "bias": signed(INT32),
         },
     ),
+    Function(
+        roots.integer_root, 5, {"v": long((0, NORM_VARIANCE))}, result="int64_t",
+        facts={
+            "choose(v < 1, 1, v)": (1, NORM_VARIANCE), "norm_exponent(positive)": (0, 30),
+            "norm_scale(positive, exponent)": (1 << 15, 1 << 16), "v >> exponent": (0, (1 << 32) - 1),
+            "s * s": (0, (1 << 62) + (1 << 48)), "v - s * s >> exponent": (-(1 << 19), 1 << 19),
+            "(v >> exponent) * scale >> 16": (0, (1 << 31) + (1 << 16)),
+            "s + ((v - s * s >> exponent) * scale >> 17) - 1": (-1, 1 << 31), "(s + 1) * (s + 1)": (0, (1 << 62) + (1 << 33)),
+        },
+        note="v < 4^(exponent + 1), and the root of v is s but for 2^-16 of itself and 2; then it is one of s - 1 ... s + 2.",
+    ),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""
 
@@ -289,13 +300,13 @@ def callees(functions: Sequence[Function], *names: str) -> dict[Any, list[Callee
         if f.c_name in names:
             own = [f.arguments[a] for a in inspect.signature(f.function).parameters]
             entry = next((a.entry for a in own if isinstance(a, TableArgument)), "")
-            callee = Callee(f.c_name, tuple(a.kind for a in own), tuple((a.low, a.high) for a in own), entry)
+            callee = Callee(f.c_name, tuple(a.kind for a in own), tuple((a.low, a.high) for a in own), entry, f.facts)
             found.setdefault(f.function, []).append(callee)
     return found
 
 
 CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
-    Scalar: callees(SCALARS, "qrnn_piecewise_linear", "qrnn_saturate16"),
+    Scalar: callees(SCALARS, "qrnn_piecewise_linear", "qrnn_saturate16", "qrnn_norm_exponent", "qrnn_norm_scale"),
     Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
 }
 """Functions that others call; the rest is written in place of the call."""

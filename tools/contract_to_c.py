@@ -44,6 +44,8 @@ class Callee:
     bounds: tuple[tuple[int, int], ...]
     entry: str = ""
     """`Table.entry` of its table."""
+    facts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """What is known of expressions in its body, by which the bounds of its value are found."""
 
     def takes(self, arguments: list[Value | Table]) -> bool:
         """Return whether these arguments are within its bounds."""
@@ -316,9 +318,11 @@ class Translator:
         """Translate a call of a function of the contract: a call, where ``calls`` names it, else its own expression in place."""
         names = [a.arg for a in tree_of(function).args.args]
         inner = Translator(self.d, self.calls)
-        lines, value = inner.function(function, dict(zip(names, arguments, strict=True)), {})
-        if (callees := self.calls.get(function)) is not None:
-            callee = next((c for c in callees if c.takes(arguments)), None)
+        callees = self.calls.get(function)
+        callee = next((c for c in callees or () if c.takes(arguments)), None)
+        facts = callee.facts if callee is not None else {}
+        lines, value = inner.function(function, dict(zip(names, arguments, strict=True)), facts)
+        if callees is not None:
             if callee is None:
                 raise TranslationError(f"no {function.__name__} in C takes these arguments")
             texts = [

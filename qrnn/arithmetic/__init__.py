@@ -7,7 +7,7 @@ in order, and calls the same functions from its loops.
 from collections.abc import Callable
 from typing import Any
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms
+from qrnn.arithmetic import cells, fixedpoint, gates, norms, octaves, quotients, roots
 
 CONTRACT_VERSION = "1.1"
 """The version of the contract; it changes when any input can give other bits than before, and when it defines what it did not."""
@@ -50,5 +50,12 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     norms.norm_exponent,
     norms.norm_scale,
     norms.normalize,
+    roots.integer_root,
+    roots.sum_of_squares,
+    roots.magnitude16,
+    roots.power16,
+    quotients.divide16,
+    octaves.leading_bit,
+    octaves.evaluate_octaves,
 )
 """Every function of the contract, each after those it calls."""

@@ -32,6 +32,7 @@ from qrnn.layers.feedforward import (
 )
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
+from qrnn.layers.pairs import magnitude, power
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
 from qrnn.model.activation import Activation
@@ -71,11 +72,13 @@ __all__ = [
     "layer_norm_gru",
     "layer_norm_lstm",
     "lstm",
+    "magnitude",
     "max_pool",
     "min_gru",
     "model",
     "multiply",
     "normalization",
+    "power",
     "projection",
     "rms_norm",
     "rnn",

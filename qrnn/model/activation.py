@@ -28,6 +28,8 @@ ActivationKind = Literal[
     "swish",
     "hard_swish",
     "gelu",
+    "gelu_tanh",
+    "mish",
 ]
 
 ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
@@ -47,6 +49,8 @@ ACTIVATION_PARAMETERS: Mapping[ActivationKind, tuple[str, ...]] = {
     "swish": ("alpha",),
     "hard_swish": (),
     "gelu": (),
+    "gelu_tanh": (),
+    "mish": (),
 }
 """The parameters that each function takes, by its kind."""
 
@@ -58,7 +62,8 @@ class Activation:
     sigmoid 1/(1 + e^-x); tanh; relu max(0, x); hard_sigmoid max(0, min(1, alpha·x + beta)); hard_tanh max(-1, min(1, x)); step 1 for x ≥ 0,
     else 0; affine alpha·x + beta; leaky_relu x for x ≥ 0, else alpha·x; thresholded_relu x for x > alpha, else 0; scaled_tanh
     alpha·tanh(beta·x); elu x for x ≥ 0, else alpha·(e^x - 1); softsign x/(1 + |x|); softplus ln(1 + e^x); swish x/(1 + e^(-alpha·x));
-    hard_swish x·max(0, min(1, x/6 + 1/2)); gelu x·Φ(x), with Φ the distribution function of the normal distribution.
+    hard_swish x·max(0, min(1, x/6 + 1/2)); gelu x·Φ(x), with Φ the distribution function of the normal distribution;
+    gelu_tanh x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2, its approximation; mish x·tanh(ln(1 + e^x)).
 
     The names and equations are those of the ONNX operators LSTM, GRU and RNN, and ``step`` and ``hard_tanh``, which ONNX lacks. Parameters
     that a function does not take (`ACTIVATION_PARAMETERS`) are ignored.
@@ -109,8 +114,17 @@ def activate(activation: Activation, x: FloatArray) -> FloatArray:
         case "hard_swish":
             result = x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)
         case "gelu":
-            result = x * (0.5 + 0.5 * np.asarray(np.frompyfunc(math.erf, 1, 1)(x * math.sqrt(0.5)), np.float64))
+            result = x * (0.5 + 0.5 * erf(x * math.sqrt(0.5)))
+        case "gelu_tanh":
+            result = x * (0.5 + 0.5 * np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+        case "mish":
+            result = x * np.tanh(np.logaddexp(0.0, x))
     return result
+
+
+def erf(x: FloatArray) -> FloatArray:
+    """Return the error function of each element, in float64."""
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
 
 
 def softmax(x: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,8 @@ class Builder:
     states: dict[str, Tensor] = field(default_factory=dict)
     """The tensors of state inputs by name."""
     caches: Caches = field(default_factory=Caches)
+    terms: dict[int, Any] = field(default_factory=dict)
+    """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)

@@ -36,6 +36,8 @@ _RANGED = (
     "swish",
     "hard_swish",
     "gelu",
+    "gelu_tanh",
+    "mish",
 )
 
 
@@ -149,7 +151,7 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
     """Return the TABLE of a function that is read over all inputs, with the most fraction bits that hold all outputs.
 
     -32768 counts as -32767. The identity on x ≥ 0 of leaky_relu and elu is exact where out_frac is in_frac: for |alpha| ≤ 1, or for elu
-    outputs that need no more room below 0 than above. swish, hard_swish and gelu are exact at 0.
+    outputs that need no more room below 0 than above. swish, hard_swish, both gelu and mish are exact at 0.
     """
     alpha, reach = activation.alpha, 2.0 ** (15 - in_frac)
     rises = activation.kind == "softplus" or (activation.kind in ("leaky_relu", "elu") and alpha >= 0)
@@ -163,7 +165,7 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
             lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0.0)), x), reach / segments, segments
         )
         largest = max(reach, abs(alpha * math.expm1(-reach)))
-    elif activation.kind in ("swish", "hard_swish", "gelu"):
+    elif activation.kind in ("swish", "hard_swish", "gelu", "gelu_tanh", "mish"):
         segments, name = _segments(choice.segments, reach), f"{activation} {choice}"
         knots = fit_with_kink(lambda x: activate(activation, x), reach / segments, segments)
         largest = float(np.abs(activate(activation, np.array([-reach, reach]))).max())

@@ -221,4 +221,22 @@ static inline int32_t qrnn_normalize(int32_t x, int32_t count, int32_t total, in
         INT64_C(32767));
 }
 
+/* Return floor(sqrt(v)), 0 ... 2^31 - 1, for v in 0 ... 2^62 - 1: exact, without a division and without a loop.
+ * s, v times norm_scale, is the root but for 2^-16 of itself and less than 2. One Newton step, s + (v - s^2) * scale / 2^(17+j),
+ * leaves an error of at most 0.775 and what its two shifts cut off. The root is one of the four numbers from s - 1 on, and three
+ * comparisons find it.
+ * Section 5 of docs/arithmetic.md. Here v 0 ... 2^62 - 1. v < 4^(exponent + 1), and the root of v is s but for 2^-16 of itself and
+ * 2; then it is one of s - 1 ... s + 2. */
+static inline int64_t qrnn_integer_root(int64_t v)
+{
+    const int64_t positive = (v < INT64_C(1)) ? INT64_C(1) : v;
+    const int32_t exponent = qrnn_norm_exponent(positive);
+    const int32_t scale = qrnn_norm_scale(positive, exponent);
+    const int64_t s = ((v >> (uint32_t)exponent) * scale) >> 16U;
+    const int64_t s_ = (s + ((((v - (s * s)) >> (uint32_t)exponent) * scale) >> 17U)) - INT64_C(1);
+    const int64_t s__ = (((s_ + INT64_C(1)) * (s_ + INT64_C(1))) > v) ? s_ : (s_ + INT64_C(1));
+    const int64_t s___ = (((s__ + INT64_C(1)) * (s__ + INT64_C(1))) > v) ? s__ : (s__ + INT64_C(1));
+    return (((s___ + INT64_C(1)) * (s___ + INT64_C(1))) > v) ? s___ : (s___ + INT64_C(1));
+}
+
 #endif

@@ -283,4 +283,71 @@ static inline int64_t qrnn_wide_normalize(int64_t x, int64_t count, int64_t tota
     return qrnn_wide_saturate(qrnn_wide_shift_right_round((product >> by) + bias, 8), INT64_C(-32768), 32767);
 }
 
+/* Return floor(sqrt(v)), 0 ... 2^31 - 1, for v in 0 ... 2^62 - 1: exact, without a division and without a loop. */
+static inline int64_t qrnn_wide_integer_root(int64_t v)
+{
+    int64_t positive = (v < 1) ? 1 : v;
+    int64_t exponent = qrnn_wide_norm_exponent(positive);
+    int64_t scale = qrnn_wide_norm_scale(positive, exponent);
+    int64_t s = ((v >> exponent) * scale) >> 16;
+    s = (s + ((((v - (s * s)) >> exponent) * scale) >> 17)) - 1;
+    s = (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+    s = (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+    return (((s + 1) * (s + 1)) > v) ? s : (s + 1);
+}
+
+/* Return a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon, exact, in 0 ... 2^62 - 1. */
+static inline int64_t qrnn_wide_sum_of_squares(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon)
+{
+    return (((a * a) * (INT64_C(1) << a_shift)) + ((b * b) * (INT64_C(1) << b_shift))) + epsilon;
+}
+
+/* Return sat16(round(sqrt(a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 1 ... 30. */
+static inline int64_t qrnn_wide_magnitude16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_integer_root(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift,
+        epsilon)), shift));
+}
+
+/* Return sat16(round((a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 0 ... 46. */
+static inline int64_t qrnn_wide_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon), shift));
+}
+
+/* Return sat16(round(a * 2^a_shift / (b * 2^b_shift))), halves up; a, b int16, the shifts 0 ... 31. */
+static inline int64_t qrnn_wide_divide16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift)
+{
+    int64_t top = qrnn_wide_magnitude(a) * (INT64_C(1) << a_shift);
+    int64_t bottom = ((qrnn_wide_magnitude(b) < 1) ? 1 : qrnn_wide_magnitude(b)) * (INT64_C(1) << b_shift);
+    int64_t up = qrnn_wide_floor_divide((2 * top) + bottom, 2 * bottom);
+    int64_t down = qrnn_wide_floor_divide(((2 * top) + bottom) - (int64_t)((top < 1) ? 0 : 1), 2 * bottom);
+    int64_t quotient = ((((a < 0) ? (-1) : 1) * ((b < 0) ? (-1) : 1)) < 0) ? (0 - down) : up;
+    int64_t without = (a < 0) ? (INT32_C(-32768)) : ((a > 0) ? 32767 : 0);
+    return (qrnn_wide_magnitude(b) < 1) ? without : qrnn_wide_saturate16(quotient);
+}
+
+/* Return the place of the leading bit of v, floor(log2(v)), and 0 for v = 0; v 0 ... 65535. */
+static inline int64_t qrnn_wide_leading_bit(int64_t v)
+{
+    int64_t by8 = (v < 256) ? 0 : 8;
+    int64_t w = v >> by8;
+    int64_t by4 = (w < 16) ? 0 : 4;
+    w = w >> by4;
+    int64_t by2 = (w < 4) ? 0 : 2;
+    w = w >> by2;
+    return ((by8 + by4) + by2) + (int64_t)((w < 2) ? 0 : 1);
+}
+
+/* Return the value of a function at x, an int16; -32768 counts as -32767. bits 0 ... 14. */
+static inline int64_t qrnn_wide_evaluate_octaves(int64_t x, int64_t bits, const int32_t *table)
+{
+    int64_t m = qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767);
+    int64_t shift = qrnn_wide_saturate(qrnn_wide_leading_bit(m) - bits, 0, 14);
+    int64_t k = ((m >> shift) + (shift * (INT64_C(1) << bits))) + ((x < 0) ? (((16 - bits) * (INT64_C(1) << bits)) + 1) : 0);
+    int64_t part = m - ((m >> shift) * (INT64_C(1) << shift));
+    int64_t value = ((int64_t)table[k] * (INT64_C(1) << shift)) + (((int64_t)table[k + 1] - (int64_t)table[k]) * part);
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(value, shift + 8));
+}
+
 #endif

@@ -7,7 +7,10 @@ import numpy as np
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.affine import Affine
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.functions import merged_function, unary
+from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Array, Dim, Features, Longer, Symbol, Value, as_shape, is_shape
@@ -25,12 +28,21 @@ def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offse
     if (scale == 1.0).all() and not offset.any():
         return value
     node.reserve(2 * value.ids.size)
+    known, flat = term_of(build, value), value.ids.reshape(-1)
+    factor, added = (numbers(np.broadcast_to(what, value.ids.shape).reshape(-1), flat.size) for what in (scale, offset))
+    scaled = known if (scale == 1.0).all() else Term(None, "mul", (known, factor))
+    moved = (scaled, added) if offset.any() else ()
+    whole = Term(None, "add", moved) if moved else scaled
+    if (merged := merged_function(node, build, whole, value)) is not None:
+        return merged
     tensor, indices = build.whole_operand(node, value)
     order = np.argsort(indices)
     scales, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1)[order] for what in (scale, offset))
     output = build.result(node, tensor.features, tensor.has_time)
     build.layers.append(Affine(node.name, tensor.name, output.name, scales, offsets))
-    return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+    result = Features((indices + output.start).reshape(value.ids.shape), value.axes)
+    remember(build, result, whole.op, *whole.args)
+    return result
 
 
 def constant_of(node: Node, k: int) -> FloatArray:
@@ -59,12 +71,12 @@ def _less(node: Node, sizes: Array, less: Array) -> Array:
 
 @operator("Sub")
 def sub(node: Node, build: Builder) -> Value:
-    """Import Sub of features and constants, and of sizes with the past steps of a cache."""
+    """Import Sub of features and of constants, and of sizes with the past steps of a cache."""
     a, b = node.input(0), node.input(1)
     if is_shape(a) and isinstance(b, np.ndarray) and b.dtype == np.int64:
         return _less(node, a, b)
     if isinstance(a, Features) and isinstance(b, Features):
-        raise node.refuse("subtracts two tensors; only constants are supported; run this part outside the model")
+        return two(node, build, "sub", a, b)
     if isinstance(a, Features):
         return affine(node, build, a, np.ones(1), -constant_of(node, 1))
     return affine(node, build, node.features(1, "operand"), -np.ones(1), constant_of(node, 0))
@@ -72,10 +84,17 @@ def sub(node: Node, build: Builder) -> Value:
 
 @operator("Div")
 def div(node: Node, build: Builder) -> Features:
-    """Import Div of features by constants."""
+    """Import Div of features by constants or by features, and of a constant by features."""
     a, b = node.input(0), node.input(1)
-    if not isinstance(a, Features) or isinstance(b, Features):
-        raise node.refuse("divides by features; only constants are supported; run this part outside the model")
+    if isinstance(a, Features) and isinstance(b, Features):
+        return two(node, build, "div", a, b)
+    if isinstance(b, Features):
+        given = constant_of(node, 0)
+        if given.size == 1:
+            factor = numbers(given, b.ids.size)
+            return unary(node, build, b, Term(None, "div", (factor, term_of(build, b))))
+        inverse = unary(node, build, b, Term(None, "reciprocal", (term_of(build, b),)))
+        return affine(node, build, inverse, given, np.zeros(1))
     divisor = constant_of(node, 1)
     if not divisor.all():
         raise node.damaged(f"divides by zero: '{node.input_names[1]}'")
@@ -88,7 +107,7 @@ def neg(node: Node, build: Builder) -> Features:
     return affine(node, build, node.features(0, "operand"), -np.ones(1), np.zeros(1))
 
 
-@axis_rule("Sub", "Div", "Neg")
+@axis_rule("Neg")
 def affine_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes of the operand that has the most."""
     values = [value for value in node.inputs if isinstance(value, AxisTensor)]

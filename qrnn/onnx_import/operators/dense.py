@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.dense import Dense
-from qrnn.model.kinds.multiply import Multiply
-from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expressions import numbers, remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine
+from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor, Value
+from qrnn.onnx_import.values import Features, Value
 
 MULTIPLICATIONS = 2
 """Multiplications of two constant matrices per nominal nanosecond."""
@@ -108,7 +108,7 @@ def add(node: Node, build: Builder) -> Value:
         node.reserve(count(np.broadcast_shapes(a.shape, b.shape)))
         return np.asarray(a + b)
     if isinstance(node.input(0), Features) and isinstance(node.input(1), Features):
-        return of_two(node, build, Add, node.input(0), node.input(1))
+        return two(node, build, "add", node.input(0), node.input(1))
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
     constant = node.weights(1 - k, "the added constant")
@@ -129,44 +129,9 @@ def add(node: Node, build: Builder) -> Value:
     name = before.name if indices.size == tensor.features else node.name
     output = build.result(node, indices.size, tensor.has_time)
     build.add_matrix(Dense(name, source, output.name, weight, bias))
-    return Features(output.ids.reshape(value.ids.shape), value.axes)
-
-
-def of_two(node: Node, build: Builder, kind: type[Add | Multiply], a: Features, b: Features) -> Features:
-    """Return the sum or product of two computed tensors of the same axes and sizes: nothing is repeated along an axis."""
-    verb = "adds" if kind is Add else "multiplies"
-
-    def axes(value: Features) -> list[Symbol | None]:
-        # the time axis of one step is an axis of size 1 like any other
-        return [None if axis is TIME and build.one_step else axis for axis in value.axes]
-
-    if axes(a) != axes(b) or a.ids.shape != b.ids.shape:
-        raise node.refuse(
-            f"{verb} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same shape "
-            f"can be {'added' if kind is Add else 'multiplied'}; re-export with both expanded to one shape, or run this part outside the model"
-        )
-    (left, left_indices), (right, right_indices) = build.operand(node, a), build.operand(node, b)
-    if left.has_time != right.has_time:
-        raise node.refuse(f"{verb} a tensor with a time axis and one without; run this part outside the model")
-    indices = left_indices
-    if not (np.array_equal(left_indices, right_indices) and _is_whole(left, indices) and _is_whole(right, indices)):
-        indices = np.arange(indices.size, dtype=np.int64)
-        left, right = (_in_order(node, build, *part) for part in ((left, left_indices), (right, right_indices)))
-    output = build.result(node, indices.size, left.has_time)
-    build.layers.append(kind(node.name, left.name, right.name, output.name))
-    return Features((indices + output.start).reshape(a.ids.shape), a.axes if TIME in a.axes else b.axes)
-
-
-def _is_whole(tensor: Tensor, indices: IndexArray) -> bool:
-    """Return whether ``indices`` are all features of the tensor, each once."""
-    return indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(tensor.features))
-
-
-def _in_order(node: Node, build: Builder, tensor: Tensor, indices: IndexArray) -> Tensor:
-    """Return a tensor of exactly the features ``indices`` of ``tensor``, in this order."""
-    if np.array_equal(indices, np.arange(tensor.features)):
-        return tensor
-    return build.gathered(node, indices + tensor.start)[0]
+    result = Features(output.ids.reshape(value.ids.shape), value.axes)
+    remember(build, result, "add", term_of(build, value), numbers(offset, offset.size))
+    return result
 
 
 @axis_rule("MatMul", "Gemm")
@@ -182,7 +147,7 @@ def product_axes(node: Node, roles: Roles) -> AxisTensor:
     return AxisTensor((*value.axes[:-1], roles.made(size, node.name)))
 
 
-@axis_rule("Add", "Mul")
+@axis_rule("Add", "Mul", "Sub", "Div", "Pow", "Min", "Max")
 def sum_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry axes by broadcasting: axes aligned from the back are the same unless one has size 1."""
     values = [v for v in node.inputs if isinstance(v, AxisTensor)]

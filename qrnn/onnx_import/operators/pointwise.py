@@ -8,6 +8,7 @@ from qrnn.model.activation import Activation, ActivationKind
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expressions import remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
@@ -36,24 +37,30 @@ def pointwise(node: Node, build: Builder) -> Features:
     values = {name: float(node.take(name, default)) for name, default in defaults.items()}
     if not np.isfinite(list(values.values())).all():
         raise node.damaged(f"{', '.join(f'{k}={v}' for k, v in values.items())} must be finite")
-    activation, value = Activation(kind, **values), node.features(0, "its input")
+    activation = Activation(kind, **values)
+    return _applied(node, build, node.features(0, "its input"), activation)
+
+
+def _applied(node: Node, build: Builder, value: Features, activation: Activation) -> Features:
+    """Return the activation of a value, by a layer of its own."""
 
     def layer(name: str, output: str, tensor: Tensor) -> Pointwise:
         return Pointwise(name, tensor.name, output, activation)
 
-    return build.map_tensors(node, value, layer)
+    result = build.map_tensors(node, value, layer)
+    remember(build, result, "activation", term_of(build, value), activation=activation)
+    return result
 
 
 @operator("Gelu")
 def gelu(node: Node, build: Builder) -> Features:
-    """Import Gelu, x·Φ(x); its approximation by tanh is another function, which is refused."""
-    if (approximate := str(node.take("approximate", "none"))) != "none":
-        raise node.refuse(f"approximate={approximate!r} is not supported; only none, x·Φ(x), is")
-
-    def layer(name: str, output: str, tensor: Tensor) -> Pointwise:
-        return Pointwise(name, tensor.name, output, Activation("gelu"))
-
-    return build.map_tensors(node, node.features(0, "its input"), layer)
+    """Import Gelu, x·Φ(x), or its approximation by tanh, which is another function."""
+    approximate = str(node.take("approximate", "none"))
+    if approximate not in ("none", "tanh"):
+        raise node.refuse(f"approximate={approximate!r} is not supported; only none and tanh are")
+    return _applied(
+        node, build, node.features(0, "its input"), Activation("gelu" if approximate == "none" else "gelu_tanh")
+    )
 
 
 @operator("Softmax")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, constant_of
-from qrnn.onnx_import.operators.dense import of_two
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
+from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import (
@@ -166,7 +165,7 @@ def mul(node: Node, build: Builder) -> Value:
             if (scaled := scaled_sums(node, build, *pair)) is not None:
                 return scaled
         if isinstance(a, Features) and isinstance(b, Features):
-            return of_two(node, build, Multiply, a, b)
+            return two(node, build, "mul", a, b)
         value: Features = a if isinstance(a, Features) else b
         return affine(node, build, value, constant_of(node, 1 if value is a else 0), np.zeros(1))
     result_shape = np.broadcast_shapes(a.shape, b.shape)
