@@ -56,8 +56,12 @@ class Geometry(NamedTuple):
         return Features(np.ascontiguousarray(ids.T).reshape(shape), self.value.axes)
 
 
-def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
-    """Return the windows of a node over its first input; ``kernel`` holds the taps of each axis behind the channels."""
+def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = True) -> Geometry:
+    """Return the windows of a node over its first input.
+
+    ``kernel`` holds the taps of each axis behind the channels; ``zeros`` says that what a window reads outside of its input are zeros, and not
+    elements that do not take part.
+    """
     given = node.features(0, "its input")
     padding = build.padding_of(given)
     value = padding.value
@@ -69,12 +73,13 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
-    if any(map(any, padding.edges[:2])) or (node.op != "Conv" and any(map(any, padding.edges))):
+    if any(map(any, padding.edges[:2])) or (not zeros and any(map(any, padding.edges))):
         raise node.refuse(
-            "reads zeros that are padded to batch or channels, or to the input of a pool; only Conv reads padded zeros"
+            "reads zeros that are padded to batch or channels, or to the input of a pool that leaves its own padding out; "
+            "only Conv and AveragePool read padded zeros"
         )
     sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
-    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:]), 2))
+    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:], zeros), 2))
     time = next((axis for axis in windows if value.axes[axis] is TIME), None)
     inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
     if len(inner) > 1:
@@ -91,9 +96,16 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
 
 
 def windows_of(
-    node: Node, kernel: tuple[int, ...], sizes: list[int | None], edges: Sequence[tuple[int, int]] | None = None
+    node: Node,
+    kernel: tuple[int, ...],
+    sizes: list[int | None],
+    edges: Sequence[tuple[int, int]] | None = None,
+    zeros: bool = True,
 ) -> list[Window]:
-    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already."""
+    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already.
+
+    ``zeros`` is as for `geometry`: elements past the padding, which ceil_mode may add to the last window, are none.
+    """
     edges = edges or [(0, 0)] * len(kernel)
     count = len(kernel)
     strides, dilations = _listed(node, "strides", count, [1] * count), _listed(node, "dilations", count, [1] * count)
@@ -115,10 +127,16 @@ def windows_of(
         span = (taps - 1) * dilation + 1
         if auto != "NOTSET":
             before, after = _same(node, auto, size, span, stride)
+        padded = after
         if ceil:
             after += stride - 1
             if size is not None:  # no more than the last window needs
                 after -= (size + before + after - span) % stride
+            if zeros and after > padded:
+                raise node.refuse(
+                    f"ceil_mode=1 gives axis {k + 2} a window past its padding, whose zeros count while what is past them does not; "
+                    "re-export with ceil_mode=0, or with count_include_pad=0"
+                )
         before, after = before + edge[0], after + edge[1]
         if max(before, after) >= span:
             raise node.refuse(
@@ -151,7 +169,7 @@ def _same(node: Node, auto: str, size: int | None, span: int, stride: int) -> tu
     return (less, total - less) if auto == "SAME_UPPER" else (total - less, less)
 
 
-@axis_rule("Conv", "MaxPool")
+@axis_rule("Conv", "MaxPool", "AveragePool")
 def window_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the batch, and the axes behind the channels, of which some have another size; the channels are new where there are weights."""
     value: AxisTensor = node.input(0)
@@ -165,7 +183,7 @@ def window_axes(node: Node, roles: Roles) -> AxisTensor:
     else:
         kernel = tuple(node.take("kernel_shape", ()))
     try:
-        windows: list[Window] = windows_of(node, kernel, [axis.size for axis in axes])
+        windows: list[Window] = windows_of(node, kernel, [axis.size for axis in axes], zeros=False)
     except (QrnnError, ValueError):  # the second pass says what is wrong with the node
         return AxisTensor((batch, channels, *axes))
     return AxisTensor((batch, channels, *(_moved(*pair, node, roles) for pair in zip(axes, windows, strict=True))))
