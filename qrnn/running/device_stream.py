@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.backends.base import LayerState
 from qrnn.errors import DataError
 from qrnn.model.batch import checked_lengths
 from qrnn.model.parts import IndexArray
 from qrnn.running.state import Runner, State
-from qrnn.running.step_limits import StepLimits
 from qrnn.running.streaming import check_remembers, check_streamable
 
 DEVICE_REALS = ("float32", "float64")
@@ -64,8 +62,6 @@ class DeviceStream:
         Of the type ``real``, or int64 tokens. Zero at first."""
         self.outputs: Mapping[str, Any] = MappingProxyType(self._rows.outputs)
         """Where `advance` writes, by graph output name: [size, *shape] or [size, steps, *shape], float64. The next call writes over them."""
-        self._limits = StepLimits(session.model)
-        self._left = self._room(start)
         if state is not None:
             self.reset(state)
 
@@ -80,10 +76,6 @@ class DeviceStream:
         ``stream`` is its number, such as ``torch.cuda.current_stream().cuda_stream``; 0 is the legacy default stream, on which the rest of
         backend cuda works.
         """
-        if self._limits:
-            if self._left < (self.steps or 1):
-                self._limits.check(self.state.layers, self.steps or 1, self._session.engine.to_host)
-            self._left -= self.steps or 1
         self._rows.advance(stream)
 
     def check(self) -> None:
@@ -107,8 +99,3 @@ class DeviceStream:
         else:
             self._session.check_state(state, self.size, on_device=True)
         self._rows.set_layers(state.layers)
-        self._left = self._room(state.layers)
-
-    def _room(self, layers: Mapping[str, LayerState]) -> int:
-        """Return how many steps every stream can still take, where a layer has a limit."""
-        return self._limits.room(layers, self._session.engine.to_host) if self._limits else 0

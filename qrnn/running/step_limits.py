@@ -51,11 +51,10 @@ class StepLimits:
             if (most := int(taken.max(initial=0))) > (layer.most_steps or 0):
                 raise _refuse(layer, most)
 
-    def room(self, layers: Mapping[str, LayerState], to_host: Callable[[Any], Any] = np.asarray) -> int:
+    def room(self, layers: Mapping[str, LayerState]) -> int:
         """Return how many steps every one of the streams whose states ``layers`` holds can still take."""
         return min(
-            (layer.most_steps or 0) - int(to_host(_steps_of(layer, layers[layer.name])).max(initial=0))
-            for layer in self._layers
+            (layer.most_steps or 0) - int(_steps_of(layer, layers[layer.name]).max(initial=0)) for layer in self._layers
         )
 
 
