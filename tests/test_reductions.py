@@ -59,9 +59,7 @@ def test_equation(function: Reduction, count: int, inner: int) -> None:
     found = run_oracle(model, {"x": x}, lengths).outputs
     for n, length in enumerate(lengths):
         rows = x[n, :length].reshape(length, 2, count, inner)
-        np.testing.assert_allclose(
-            found["each"][n, :length], exact(function, rows, 2).reshape(length, -1), atol=1e-12
-        )
+        np.testing.assert_allclose(found["each"][n, :length], exact(function, rows, 2).reshape(length, -1), atol=1e-12)
         for t in range(length):
             seen = np.moveaxis(rows[: t + 1], 2, 1).reshape(-1, 2 * inner)
             np.testing.assert_allclose(found["so_far"][n, t], exact(function, seen, 0), atol=1e-12)
@@ -180,7 +178,10 @@ def check_reductions(backend: str, data: st.DataObject) -> None:
 
 def check_pools(backend: str, data: st.DataObject) -> None:
     time, band = data.draw(windows()), data.draw(windows())
-    bands, channels = data.draw(st.integers(max(1, band.span - band.before - band.after), 5)), data.draw(st.integers(1, 3))
+    bands, channels = (
+        data.draw(st.integers(max(1, band.span - band.before - band.after), 5)),
+        data.draw(st.integers(1, 3)),
+    )
     x = layers.input("x", bands * channels)
     pool = layers.average_pool(x, time, band=band, bands=bands, padding_counts=data.draw(st.booleans()))
     mean = layers.last_step(layers.running(pool, "mean"))

@@ -91,6 +91,7 @@ class Reduced(Layer):
         plan.set_format(self.output, out_frac)
         return in_frac, out_frac
 
+
 @dataclass(frozen=True)
 class QuantReduced(QuantLayer):
     """An integer layer that makes one feature of every ``count`` of a step; see `Reduced`.
@@ -112,7 +113,9 @@ class QuantReduced(QuantLayer):
         where = f"layer {self.name}"
         require(1 <= self.features <= MOST_FEATURES, f"{where}: features {self.features}")
         require(1 <= self.count <= MOST_FEATURES // self.features, f"{where}: {self.features} times {self.count}")
-        require(self.inner >= 1 and self.features % self.inner == 0, f"{where}: {self.features} features by {self.inner}")
+        require(
+            self.inner >= 1 and self.features % self.inner == 0, f"{where}: {self.features} features by {self.inner}"
+        )
         check_fracs(self.name, self.in_frac, self.out_frac, Reduced.lowest_frac if self.function == "sum" else 0)
         require(not self.compares or self.in_frac == self.out_frac, f"{where}: {self.function} in another format")
 
@@ -156,4 +159,3 @@ def reduced(function: Reduction, values: FloatArray, axis: int) -> FloatArray:
     """Return the mean, the sum, the largest or the least of values along an axis, in float64."""
     found: FloatArray = getattr(np, function)(values, axis=axis)
     return found
-

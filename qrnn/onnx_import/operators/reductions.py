@@ -120,9 +120,7 @@ def _layer(node: Node, build: Builder, groups: _Groups, over_time: bool) -> Feat
         raise node.refuse(f"reduces '{tensor.name}' over time, which has no time axis; run this part outside the model")
     output = build.result(node, order.size, tensor.has_time, part=".running" if over_time else "")
     kind = Running if over_time else Reduce
-    build.layers.append(
-        kind(node.name, tensor.name, output.name, FUNCTIONS[node.op], order.size, count, inner)
-    )
+    build.layers.append(kind(node.name, tensor.name, output.name, FUNCTIONS[node.op], order.size, count, inner))
     return Features(order + output.start, (None,))
 
 

@@ -56,5 +56,7 @@ def test_the_most_steps_on_the_device() -> None:
     says = f"layer {layer.name!r} sums at most"
     with pytest.raises(DataError, match=says):
         session.run(on_device({"x": frames}), state=state)
-    with pytest.raises(BackendError, match=f"layer {layer.name!r}: how many rows it gives in a call depends on its state"):
+    with pytest.raises(
+        BackendError, match=f"layer {layer.name!r}: how many rows it gives in a call depends on its state"
+    ):
         session.device_stream(1, state)
