@@ -52,7 +52,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     mean = layers.running(layers.reduce(layers.concat(averaged, product), "sum", 2), "mean")
     last = layers.last_step(mean)
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
-             "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
+             "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
+             "softmax": layers.softmax(last)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

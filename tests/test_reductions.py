@@ -144,9 +144,7 @@ def everywhere(backend: str, made: Any, x: Array, data: st.DataObject) -> None:
     pool = session.pool(2)
     other, own = pool.open(), pool.open()
     pool.step([other], {"x": x[n, :1]})
-    frames = []
-    for t in range(length):
-        frames.append((pool.step([own], {"x": x[n, t : t + 1]}), pool.lengths))
+    frames = [(pool.step([own], {"x": x[n, t : t + 1]}), pool.lengths) for t in range(length)]
     rest = pool.finish(own)
     for name, values in want.outputs.items():
         timed = out_of(made, name).has_time

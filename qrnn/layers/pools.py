@@ -69,8 +69,8 @@ def reduce(t: Tensor, function: Reduction, count: int, *, inner: int = 1, name: 
 def running(t: Tensor, function: Reduction, count: int = 1, *, inner: int = 1, name: str | None = None) -> Tensor:
     """Take the mean, sum, max or min (``function``) of all steps so far, [N, T, F] → [N, T, F'].
 
-    Its `qrnn.layers.last_step` is the mean (sum, max, min) of each sequence over its own length. ``count`` and ``inner`` are as in `reduce`: the
-    features of a step are brought together too, with one rounding. A sequence has at most (2^31 - 1) / ``count`` steps.
+    Its `qrnn.layers.last_step` is the mean (sum, max, min) of each sequence over its own length. ``count`` and ``inner`` are as in `reduce`:
+    the features of a step are brought together too, with one rounding. A sequence has at most (2^31 - 1) / ``count`` steps.
     """
     where = place("running", name)
     t = sequence(where, t)

@@ -211,7 +211,6 @@ class Session:
         self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
     ) -> RunResult:
         """Run arrays on the backend's device in one piece, as `run` and `step` do."""
-
         started: dict[str, LayerState] = {}
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:

@@ -32,7 +32,7 @@ FUNCTIONS: dict[str, Reduction] = {
 
 @operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 def reduce_axes(node: Node, build: Builder) -> Features:
-    """Import a reduction over ``axes``: an attribute or an input, all of them where there are none and noop_with_empty_axes does not say otherwise."""
+    """Import a reduction over ``axes``, an attribute or an input; without any, over all, or over none with noop_with_empty_axes."""
     value = node.features(0, "data")
     axes, keep = _axes(node, value.ids.ndim)
     return reduced(node, build, value, axes, keep)
@@ -87,10 +87,10 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
 
 
 class _Groups(NamedTuple):
-    """A tensor [outer, count, inner] of which each group of ``count`` features is reduced; ``order`` has, for each, its place in the output."""
+    """A tensor [outer, size, inner] of which each group of ``size`` features is reduced; ``order`` has, for each, its place in the output."""
 
     tensor: Tensor
-    count: int
+    size: int
     inner: int
     order: IndexArray
 
@@ -115,12 +115,12 @@ def _groups(node: Node, build: Builder, rows: IndexArray) -> _Groups:
 
 def _layer(node: Node, build: Builder, groups: _Groups, over_time: bool) -> Features:
     """Add the layer that reduces groups of features, and over time all steps so far; return its output in the order of the groups."""
-    tensor, count, inner, order = groups
+    tensor, size, inner, order = groups
     if over_time and not tensor.has_time:
         raise node.refuse(f"reduces '{tensor.name}' over time, which has no time axis; run this part outside the model")
     output = build.result(node, order.size, tensor.has_time, part=".running" if over_time else "")
     kind = Running if over_time else Reduce
-    build.layers.append(kind(node.name, tensor.name, output.name, FUNCTIONS[node.op], order.size, count, inner))
+    build.layers.append(kind(node.name, tensor.name, output.name, FUNCTIONS[node.op], order.size, size, inner))
     return Features(order + output.start, (None,))
 
 

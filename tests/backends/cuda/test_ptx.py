@@ -44,11 +44,11 @@ from backends.cuda.ptx import (
     types,
 )
 from backends.loop_kinds import difference_rows, pooled_step
-from qrnn.model.kinds.average_pool import average_pool_step
-from qrnn.model.kinds.running import running_extreme_step, running_sum_step
 from qrnn.backends.cuda import general, inputs, kinds, loops, steps
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
+from qrnn.model.kinds.average_pool import average_pool_step
+from qrnn.model.kinds.running import running_extreme_step, running_sum_step
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
 PRODUCTS = {

@@ -38,7 +38,7 @@ def test_runs(function: Reduction) -> None:
 
 
 def test_the_most_steps_on_the_device() -> None:
-    """Where arrays lie on the device, a step past the limit is refused by the layer's name; its own streams take no layer with steps of its own."""
+    """Arrays that lie on the device may not pass the limit either; the device's own streams take no layer with steps of its own."""
     x = layers.input("x", 6)
     so_far = layers.running(x, "mean", 3)
     model = quantize(
