@@ -48,9 +48,12 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     dense = layers.dense(normal, rng.normal(size=(4, 5)), name="head")  # reads a copy by rescale
     bent = layers.activation(dense, "tanh")
     product = layers.multiply(bent, layers.activation(dense, "gelu"))
-    last = layers.last_step(product)
+    averaged = layers.average_pool(product, causal(2), band=Window(2), bands=2)
+    mean = layers.running(layers.reduce(layers.concat(averaged, product), "sum", 2), "mean")
+    last = layers.last_step(mean)
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
-             "dense": dense, "pointwise": bent, "multiply": product, "last_step": last, "softmax": layers.softmax(last)}  # fmt: skip
+             "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
+             "softmax": layers.softmax(last)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

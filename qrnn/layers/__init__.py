@@ -25,7 +25,6 @@ from qrnn.layers.feedforward import (
     embedding,
     last_step,
     layer_norm,
-    max_pool,
     multiply,
     rms_norm,
     softmax,
@@ -33,6 +32,7 @@ from qrnn.layers.feedforward import (
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.pairs import magnitude, power
+from qrnn.layers.pools import average_pool, max_pool, reduce, running
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
 from qrnn.model.activation import Activation
@@ -55,6 +55,7 @@ __all__ = [
     "Tokens",
     "activation",
     "add",
+    "average_pool",
     "bidirectional",
     "concat",
     "conv",
@@ -80,8 +81,10 @@ __all__ = [
     "normalization",
     "power",
     "projection",
+    "reduce",
     "rms_norm",
     "rnn",
+    "running",
     "softmax",
     "state",
     "tokens",

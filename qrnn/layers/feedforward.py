@@ -19,12 +19,11 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.layer_norm import LayerNorm
-from qrnn.model.kinds.max_pool import MaxPool
 from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.layer import Layer
-from qrnn.model.window import EACH, LARGEST_WINDOW, Window
+from qrnn.model.window import LARGEST_WINDOW, Window
 
 
 def dense(t: Tensor, weight: Any, bias: Any = None, *, name: str | None = None) -> Tensor:
@@ -93,29 +92,6 @@ def conv(
         (t,),
         (places * len(w), True),
         lambda own, names: Conv(own, names[0], own, w, b, time, over, bands, groups),
-    )
-
-
-def max_pool(t: Tensor, time: Window = EACH, *, band: Window = EACH, bands: int = 1, name: str | None = None) -> Tensor:
-    """Take the largest value of each channel in windows over time, and over the bands of a step; what lies outside does not take part.
-
-    A step of ``t`` holds ``bands`` × C features, with the C channels of a band one after the other. The output is y [N, T', P · C], where P
-    and T' are `Window.count`.
-    """
-    where = place("max_pool", name)
-    t = sequence(where, t)
-    bands = count(where, "bands", bands)
-    if t.features % bands:
-        raise DataError(f"{where}: bands={bands}, expected a divisor of its input's {t.features} features")
-    if (places := band.count(bands)) < 1:
-        raise DataError(f"{where}: a window of {band.span} bands does not fit into {bands} bands")
-    channels = t.features // bands
-    return simple_layer(
-        "max_pool",
-        name,
-        (t,),
-        (places * channels, True),
-        lambda own, names: MaxPool(own, names[0], own, channels, time, band, bands),
     )
 
 

@@ -29,15 +29,18 @@ def fraction_bits_of(fmt: TensorFormat) -> int | None:
     return 1 - exponent if mantissa == 0.5 else None
 
 
+def wanted_by_reader(plan: Plan, tensor: str) -> tuple[int, str] | None:
+    """Return the fraction bits that a tensor's only reader wants, and the name of its function; None where it has no wish, or is not alone."""
+    readers = plan.readers(tensor)
+    return readers[0].wanted_frac(plan) if len(readers) == 1 and not plan.is_output(tensor) else None
+
+
 def output_frac(plan: Plan, tensor: str) -> tuple[int, str]:
     """Return the fraction bits of what a layer writes, and why: those that its only reader wants, or else those that calibration showed."""
-    readers = plan.readers(tensor)
-    if len(readers) == 1 and not plan.is_output(tensor):
-        wanted = readers[0].wanted_frac(plan)
-        if wanted is not None:
-            return wanted[0], f"the input format of {wanted[1]}"
+    if (wanted := wanted_by_reader(plan, tensor)) is not None:
+        return wanted[0], f"the input format of {wanted[1]}"
     largest = plan.largest(tensor)
-    least = max((reader.least_frac for reader in readers), default=Layer.least_frac)
+    least = max((reader.least_frac for reader in plan.readers(tensor)), default=Layer.least_frac)
     return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
 
 

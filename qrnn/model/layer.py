@@ -214,6 +214,11 @@ class QuantLayer(GraphLayer, ABC):
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no step of its own")
 
     @property
+    def most_steps(self) -> int | None:
+        """Return the most steps of a sequence, which the state array ``steps`` [1] counts; None for a layer without a limit."""
+        return None
+
+    @property
     def steps_past_end(self) -> int:
         """Return the delay of the layer: how many steps past the end of a sequence it takes until its last output has come out."""
         return 0

@@ -129,6 +129,14 @@ class Node:
             return [text.decode() for text in value]
         return value
 
+    def peek(self, name: str, default: Any = None) -> Any:
+        """Return the value of an attribute, as `take` does, and leave it to be taken."""
+        attribute = self._attributes.get(name)
+        value = self.take(name, default)
+        if attribute is not None:
+            self._attributes[name] = attribute
+        return value
+
     def leftovers(self) -> list[str]:
         """Return the names of the attributes that nothing has taken."""
         return sorted(self._attributes)

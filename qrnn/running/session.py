@@ -35,6 +35,7 @@ from qrnn.running.integers import Integers
 from qrnn.running.model_states import ModelStates, streams_of
 from qrnn.running.pool import StreamPool
 from qrnn.running.state import RunResult, State, joined
+from qrnn.running.step_limits import StepLimits
 from qrnn.running.streaming import (
     SequenceIO,
     Stream,
@@ -79,6 +80,7 @@ class Session:
         folder = None if cache is None else Path(cache).absolute()
         self.engine = create_engine(backend, model, threads, isa, tuning, folder)
         self._states = ModelStates(model)
+        self._limits = StepLimits(model)
         self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
@@ -209,15 +211,20 @@ class Session:
         self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
     ) -> RunResult:
         """Run arrays on the backend's device in one piece, as `run` and `step` do."""
+        started: dict[str, LayerState] = {}
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:
             if state is None:
-                return self._states.initial(size, given).layers
+                started.update(self._states.initial(size, given).layers)
+                return started
             self._check_one_state(given)
             self.check_state(state, size, on_device=True)
-            return state.layers
+            started.update(state.layers)
+            return started
 
         found = self.engine.run_on_device(inputs, lengths, begin, one_step, end)
+        if self._limits:
+            self._limits.check(started, found.lengths, self.engine.to_host)
         return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
 
     def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
@@ -366,6 +373,8 @@ class Session:
         begin = state if state is not None else self._states.initial(batch.size, batch.states)
         lengths = {name: axis.lengths for name, axis in batch.axes.items()} if batch.others else batch.lengths
         ran = self.engine.run(inputs, begin.layers, lengths, trace, end)
+        if self._limits:
+            self._limits.check(begin.layers, ran.lengths)
         outputs: dict[str, FloatArray] = {}
         came = output_lengths(model, ran.lengths)
         for output in model.outputs:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +22,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
+from qrnn.running.step_limits import StepLimits, WatchedStreams
 
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
@@ -56,14 +57,15 @@ class StreamIO:
         plain = self.model.keeps_steps and all(r.memory for r in self.model.recurrent_layers)
         own = session.engine.streams(capacity) if plain else None
         self.streams: StreamRows = own or _SessionStreams(session, capacity)
-        self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
+        self._watched = WatchedStreams(self.model, self.streams)
+        self._views, self._run = _Views(self.streams, 0), self.runner(0)
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
         """Take one step of the first ``count`` rows, whose arrays are [count, *shape]; DataError, with no state changed for a misfit."""
         views = self._views
         if views.count != count:
             views = self._views = _Views(self.streams, count)
-            self._run = self.streams.runner(count)
+            self._run = self.runner(count)
         if type(inputs) is not dict:
             check_mapping(inputs)
         for name, view, shape, kinds in views.inputs:
@@ -80,6 +82,10 @@ class StreamIO:
         for name, copy in views.copies:  # a comprehension would take 0.1 µs more
             outputs[name] = copy()
         return outputs
+
+    def runner(self, count: int) -> Callable[[], Any]:
+        """Return what takes a step of the first ``count`` rows; see `StreamRows.runner` and `WatchedStreams.runner`."""
+        return self._watched.runner(count)
 
     def refuse(self, inputs: Mapping[str, Any]) -> None:
         """Raise DataError for inputs that `StreamRows.run` did not take."""
@@ -113,6 +119,7 @@ class StreamIO:
 
     def set_state(self, rows: slice | IndexArray, state: State) -> None:
         """Copy the states of as many streams into rows."""
+        self._watched.look_again()
         for name, arrays in self.streams.layers.items():
             for array, given in zip(arrays, state.layers[name], strict=True):
                 array[rows] = given
@@ -150,6 +157,7 @@ class SequenceIO:
 
     def __init__(self, session: Runner, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
+        self._limits = StepLimits(session.model)
         self._start = session.initial_state(rows.size)
         # arrays of no size, such as the c of cells without one, are handed back as they are
         self._states = [
@@ -186,6 +194,8 @@ class SequenceIO:
             if not tokens:
                 rows.read_from(name, value)
         begin = self.begin(state)
+        if self._limits:
+            self._limits.check(begin, rows.steps or 1)
         for name, used, _ in self._states:
             given = begin[name]
             for k, array in used:
@@ -274,7 +284,7 @@ class Stream:
             raise DataError(f"size={size}, expected at least 1")
         self._session, self.size = session, size
         self._io = StreamIO(session, size)
-        self._run = self._io.streams.runner(size)
+        self._run = self._io.runner(size)
         inputs, outputs = self._real = self._io.places(size)
         self._integers = integers
         if integers is not None:

@@ -350,4 +350,28 @@ static inline int64_t qrnn_wide_evaluate_octaves(int64_t x, int64_t bits, const 
     return qrnn_wide_saturate16(qrnn_wide_shift_right_round(value, shift + 8));
 }
 
+/* Return high * 2^31 + low + x within +-SUM_MAX: the sum whose parts are high int16 and low 0 ... 2^31 - 1, and x, of +-2^46. */
+static inline int64_t qrnn_wide_add_to_sum(int64_t high, int64_t low, int64_t x)
+{
+    return qrnn_wide_saturate(((high * INT64_C(2147483648)) + low) + x, INT64_C(-70368744144896), INT64_C(70368744144896));
+}
+
+/* Return the upper part of a sum, floor(total / 2^31): int16 for totals within +-SUM_MAX. */
+static inline int64_t qrnn_wide_sum_high(int64_t total)
+{
+    return total >> 31;
+}
+
+/* Return the lower part of a sum, the total modulo 2^31: 0 ... 2^31 - 1. */
+static inline int64_t qrnn_wide_sum_low(int64_t total)
+{
+    return total & INT64_C(2147483647);
+}
+
+/* Return round(total * 2^shift / divisor), halves up, saturated to int16: floor((total * 2^(shift+1) + divisor) / (2 * divisor)). */
+static inline int64_t qrnn_wide_divide_sum(int64_t total, int64_t divisor, int64_t shift)
+{
+    return qrnn_wide_saturate16(qrnn_wide_floor_divide((total * (INT64_C(1) << (shift + 1))) + divisor, 2 * divisor));
+}
+
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qrnn.model.kinds.average_pool import AveragePool
 from qrnn.model.kinds.max_pool import MaxPool
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
@@ -13,14 +14,35 @@ from qrnn.onnx_import.values import Features
 @operator("MaxPool")
 def max_pool(node: Node, build: Builder) -> Features:
     """Import MaxPool over time, over one axis within a step, or over both; X [N, C, …]."""
-    kernel = tuple(int(taps) for taps in node.take("kernel_shape", ()))
+    kernel = _kernel(node)
     if extra := [name for name in node.output_names[1:] if name]:
         raise node.refuse(f"output {extra[0]!r} (Indices) is not supported; only the values are")
     node.take("storage_order")  # it orders Indices alone
-    found = geometry(node, build, kernel)
+    found = geometry(node, build, kernel, zeros=False)
     tensor = found.operand(node, build)
     output = build.result(node, found.band.count(found.bands) * found.channels, True)
     build.layers.append(
         MaxPool(node.name, tensor.name, output.name, found.channels, found.time, found.band, found.bands)
     )
     return found.result(output, found.channels)
+
+
+@operator("AveragePool")
+def average_pool(node: Node, build: Builder) -> Features:
+    """Import AveragePool over time, over one axis within a step, or over both; X [N, C, …].
+
+    Zeros that a Pad puts before a pool without padding of its own count, as its own do where count_include_pad is 1: exporters write them so.
+    """
+    kernel = _kernel(node)
+    pads = any(node.peek("pads", ())) or node.peek("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    zeros = bool(node.take("count_include_pad", 0)) or not (pads or node.peek("ceil_mode", 0))
+    found = geometry(node, build, kernel, zeros)
+    tensor = found.operand(node, build)
+    output = build.result(node, found.band.count(found.bands) * found.channels, True)
+    geometric = found.channels, found.time, found.band, found.bands, zeros
+    build.layers.append(AveragePool(node.name, tensor.name, output.name, *geometric))
+    return found.result(output, found.channels)
+
+
+def _kernel(node: Node) -> tuple[int, ...]:
+    return tuple(int(taps) for taps in node.take("kernel_shape", ()))

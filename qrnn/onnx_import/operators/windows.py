@@ -57,11 +57,15 @@ class Geometry(NamedTuple):
         return Features(np.ascontiguousarray(ids.T).reshape(shape), self.value.axes)
 
 
-def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
-    """Return the windows of a node over its first input; ``kernel`` holds the taps of each axis behind the channels."""
+def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = True) -> Geometry:
+    """Return the windows of a node over its first input.
+
+    ``kernel`` holds the taps of each axis behind the channels; ``zeros`` says that what a window reads outside of its input are zeros, and not
+    elements that do not take part.
+    """
     given = node.features(0, "its input")
     padding = build.padding_of(given)
-    if build.one_step and node.op == "Conv":
+    if build.one_step and zeros:
         padding = _past_steps(node, build, padding)
     value = padding.value
     if value.ids.ndim != len(kernel) + 2 or not kernel:
@@ -72,10 +76,10 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
-    padding = _laid_out(node, build, padding)
+    padding = _laid_out(node, build, padding, zeros)
     value = padding.value
     sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
-    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:]), 2))
+    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:], zeros), 2))
     time = next((axis for axis in windows if value.axes[axis] is TIME), None)
     if time is not None and padding.cache is not None:
         windows[time] = _behind_past(node, build, windows[time], padding.edges[time][0])
@@ -93,19 +97,20 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...]) -> Geometry:
     return found
 
 
-def _laid_out(node: Node, build: Builder, padding: Padding) -> Padding:
-    """Return padding that a window of the node may have: for Conv behind the channels, for other operators none; the rest becomes zeros."""
+def _laid_out(node: Node, build: Builder, padding: Padding, zeros: bool) -> Padding:
+    """Return padding that a window of the node may have: behind the channels, where it reads ``zeros`` there; the rest becomes features."""
     value = padding.value
-    kept = [edge if node.op == "Conv" and axis >= 2 else (0, 0) for axis, edge in enumerate(padding.edges)]
-    zeros = [(a - c, b - d) for (a, b), (c, d) in zip(padding.edges, kept, strict=True)]
-    if not any(map(any, zeros)):
+    kept = [edge if zeros and axis >= 2 else (0, 0) for axis, edge in enumerate(padding.edges)]
+    rest = [(a - c, b - d) for (a, b), (c, d) in zip(padding.edges, kept, strict=True)]
+    if not any(map(any, rest)):
         return padding
-    if any(any(edge) for edge, symbol in zip(zeros, value.axes, strict=True) if symbol is not None):
+    if any(any(edge) for edge, symbol in zip(rest, value.axes, strict=True) if symbol is not None):
         raise node.refuse(
-            f"reads zeros that are padded to the batch or time axis of {value.describe()}; only Conv reads zeros padded over time"
+            f"reads zeros that are padded to the batch or time axis of {value.describe()}; only Conv and AveragePool read zeros "
+            "padded over time"
         )
-    node.reserve_features(count([size + sum(edge) for size, edge in zip(value.ids.shape, zeros, strict=True)]))
-    ids = np.pad(value.ids, zeros, constant_values=build.zero)
+    node.reserve_features(count([size + sum(edge) for size, edge in zip(value.ids.shape, rest, strict=True)]))
+    ids = np.pad(value.ids, rest, constant_values=build.zero)
     return Padding(Features(ids, value.axes), tuple(kept), padding.cache)
 
 
@@ -150,9 +155,16 @@ def _behind_past(node: Node, build: Builder, window: Window, past: int) -> Windo
 
 
 def windows_of(
-    node: Node, kernel: tuple[int, ...], sizes: list[int | None], edges: Sequence[tuple[int, int]] | None = None
+    node: Node,
+    kernel: tuple[int, ...],
+    sizes: list[int | None],
+    edges: Sequence[tuple[int, int]] | None = None,
+    zeros: bool = True,
 ) -> list[Window]:
-    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already."""
+    """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already.
+
+    ``zeros`` is as for `geometry`: elements past the padding, which ceil_mode may add to the last window, are none.
+    """
     edges = edges or [(0, 0)] * len(kernel)
     rank = len(kernel)
     strides, dilations = _listed(node, "strides", rank, [1] * rank), _listed(node, "dilations", rank, [1] * rank)
@@ -174,10 +186,16 @@ def windows_of(
         span = (taps - 1) * dilation + 1
         if auto != "NOTSET":
             before, after = _same(node, auto, size, span, stride)
+        padded = after
         if ceil:
             after += stride - 1
             if size is not None:  # no more than the last window needs
                 after -= (size + before + after - span) % stride
+            if zeros and after > padded:
+                raise node.refuse(
+                    f"ceil_mode=1 gives axis {k + 2} a window past its padding, whose zeros count while what is past them does not; "
+                    "re-export with ceil_mode=0, or with count_include_pad=0"
+                )
         before, after = before + edge[0], after + edge[1]
         if max(before, after) >= span:
             raise node.refuse(
@@ -210,7 +228,7 @@ def _same(node: Node, auto: str, size: int | None, span: int, stride: int) -> tu
     return (less, total - less) if auto == "SAME_UPPER" else (total - less, less)
 
 
-@axis_rule("Conv", "MaxPool")
+@axis_rule("Conv", "MaxPool", "AveragePool")
 def window_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the batch, and the axes behind the channels, of which some have another size; the channels are new where there are weights."""
     value: AxisTensor = node.input(0)
@@ -224,7 +242,7 @@ def window_axes(node: Node, roles: Roles) -> AxisTensor:
     else:
         kernel = tuple(node.take("kernel_shape", ()))
     try:
-        windows: list[Window] = windows_of(node, kernel, [axis.size for axis in axes])
+        windows: list[Window] = windows_of(node, kernel, [axis.size for axis in axes], zeros=False)
     except (QrnnError, ValueError):  # the second pass says what is wrong with the node
         return AxisTensor((batch, channels, *axes))
     return AxisTensor((batch, channels, *(_moved(*pair, node, roles) for pair in zip(axes, windows, strict=True))))

@@ -47,6 +47,8 @@ from backends.loop_kinds import difference_rows, pooled_step
 from qrnn.backends.cuda import general, inputs, kinds, loops, steps
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
+from qrnn.model.kinds.average_pool import average_pool_step
+from qrnn.model.kinds.running import running_extreme_step, running_sum_step
 
 NAMES = {capability: f"sm_{capability[0]}{capability[1]}" for capability in CAPABILITIES}
 PRODUCTS = {
@@ -210,6 +212,22 @@ def test_steps_that_only_their_definition_knows(capability: Capability, out: Any
     rest = types.Tuple((*states, *parameters, *scratch))
     arguments = (LONGS, FLAG, N, FLAG, SHORTS3, out, LONGS, rest, SHORTS2, SHORTS3, WORDS2, WORDS3)
     check(ptx_of(loops.step_loop_kernel(pooled_step), arguments, capability), capability, tmp_path)
+
+
+REDUCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "sum": (running_sum_step, (SHORTS2, WORDS2, WORDS2, *[N] * 6)),
+    "extreme": (running_extreme_step, (SHORTS3, *[N] * 3)),
+    "pool": (average_pool_step, (SHORTS3, SHORTS2, WORDS2, WORDS2, *[N] * 12)),
+}
+"""The states and parameters of each step."""
+
+
+@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_steps_of_reductions(name: str, tmp_path: Path) -> None:
+    make, rest = REDUCTIONS[name]
+    arguments = (LONGS, FLAG, N, FLAG, SHORTS3, SHORTS3, LONGS, types.Tuple(rest), SHORTS2, SHORTS3, WORDS2, WORDS3)
+    check(ptx_of(loops.step_loop_kernel(make), arguments, TURING), TURING, tmp_path)
 
 
 def test_every_kernel_is_here() -> None:

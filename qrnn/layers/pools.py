@@ -1,0 +1,104 @@
+"""Pools over windows, and means, sums, largest and least values of the features of a step and of all steps."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from qrnn.errors import DataError
+from qrnn.layers.checks import count as whole
+from qrnn.layers.checks import place
+from qrnn.layers.tensors import Tensor, readable, sequence, simple_layer
+from qrnn.model.kinds.average_pool import AveragePool
+from qrnn.model.kinds.max_pool import MaxPool
+from qrnn.model.kinds.reduce import Reduce
+from qrnn.model.kinds.running import Running
+from qrnn.model.reduced import Reduction
+from qrnn.model.window import EACH, Window
+
+
+def max_pool(t: Tensor, time: Window = EACH, *, band: Window = EACH, bands: int = 1, name: str | None = None) -> Tensor:
+    """Take the largest value of each channel in windows over time, and over the bands of a step; what lies outside does not take part.
+
+    A step of ``t`` holds ``bands`` × C features, with the C channels of a band one after the other. The output is y [N, T', P · C], where P
+    and T' are `Window.count`.
+    """
+    t, channels, shape = _pooled(place("max_pool", name), t, band, bands)
+    return simple_layer(
+        "max_pool", name, (t,), shape, lambda own, names: MaxPool(own, names[0], own, channels, time, band, bands)
+    )
+
+
+def average_pool(
+    t: Tensor,
+    time: Window = EACH,
+    *,
+    band: Window = EACH,
+    bands: int = 1,
+    padding_counts: bool = False,
+    name: str | None = None,
+) -> Tensor:
+    """Take the mean of each channel in windows over time, and over the bands of a step.
+
+    What lies outside counts as zeros where ``padding_counts`` says so, and else does not take part. Features and the output are as for
+    `max_pool`.
+    """
+    t, channels, shape = _pooled(place("average_pool", name), t, band, bands)
+    counts = bool(padding_counts)
+    return simple_layer(
+        "average_pool",
+        name,
+        (t,),
+        shape,
+        lambda own, names: AveragePool(own, names[0], own, channels, time, band, bands, counts),
+    )
+
+
+def reduce(t: Tensor, function: Reduction, count: int, *, inner: int = 1, name: str | None = None) -> Tensor:
+    """Take the mean, sum, max or min (``function``) of every ``count`` features of a step, which are ``inner`` features apart.
+
+    A step of ``t`` is [outer, count, inner], row-major, and one of the output [outer, inner]; a vector without time likewise.
+    """
+    where = place("reduce", name)
+    t = readable(where, t)
+    own = _reduced(where, t, function, count, inner)
+    return simple_layer(
+        "reduce", name, (t,), (own[0], t.has_time), lambda layer, names: Reduce(layer, names[0], layer, function, *own)
+    )
+
+
+def running(t: Tensor, function: Reduction, count: int = 1, *, inner: int = 1, name: str | None = None) -> Tensor:
+    """Take the mean, sum, max or min (``function``) of all steps so far, [N, T, F] → [N, T, F'].
+
+    Its `qrnn.layers.last_step` is the mean (sum, max, min) of each sequence over its own length. ``count`` and ``inner`` are as in `reduce`:
+    the features of a step are brought together too, with one rounding. A sequence has at most (2^31 - 1) / ``count`` steps.
+    """
+    where = place("running", name)
+    t = sequence(where, t)
+    own = _reduced(where, t, function, count, inner)
+    return simple_layer(
+        "running", name, (t,), (own[0], True), lambda layer, names: Running(layer, names[0], layer, function, *own)
+    )
+
+
+def _pooled(where: str, t: Tensor, band: Window, bands: int) -> tuple[Tensor, int, tuple[int, bool]]:
+    """Return the input of a pool, its channels, and the features of the output with its time axis."""
+    t = sequence(where, t)
+    bands = whole(where, "bands", bands)
+    if t.features % bands:
+        raise DataError(f"{where}: bands={bands}, expected a divisor of its input's {t.features} features")
+    if (places := band.count(bands)) < 1:
+        raise DataError(f"{where}: a window of {band.span} bands does not fit into {bands} bands")
+    channels = t.features // bands
+    return t, channels, (places * channels, True)
+
+
+def _reduced(where: str, t: Tensor, function: Any, count: Any, inner: Any) -> tuple[int, int, int]:
+    """Return the features of a reduction's output, ``count`` and ``inner``."""
+    if function not in get_args(Reduction):
+        raise DataError(f"{where}: function={function!r}, expected one of {', '.join(get_args(Reduction))}")
+    count, inner = whole(where, "count", count), whole(where, "inner", inner)
+    if t.features % (count * inner):
+        raise DataError(
+            f"{where}: count={count} with inner={inner}, expected a divisor of its input's {t.features} features"
+        )
+    return t.features // count, count, inner

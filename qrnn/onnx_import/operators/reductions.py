@@ -1,0 +1,138 @@
+"""Means, sums, largest and least values over axes: Reduce…, GlobalAveragePool and GlobalMaxPool; over features of a step, and over time.
+
+A reduction over time is a layer that gives at each step that of all steps so far, and its last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from qrnn.model.kinds.reduce import Reduce
+from qrnn.model.kinds.running import Running
+from qrnn.model.parts import IndexArray
+from qrnn.model.reduced import Reduction
+from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+
+FUNCTIONS: dict[str, Reduction] = {
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+    "ReduceMax": "max",
+    "ReduceMin": "min",
+    "GlobalAveragePool": "mean",
+    "GlobalMaxPool": "max",
+}
+
+
+@operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+def reduce_axes(node: Node, build: Builder) -> Features:
+    """Import a reduction over ``axes``, an attribute or an input; without any, over all, or over none with noop_with_empty_axes."""
+    value = node.features(0, "data")
+    axes, keep = _axes(node, value.ids.ndim)
+    return reduced(node, build, value, axes, keep)
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(node: Node, build: Builder) -> Features:
+    """Import a pool over all axes behind the channels, which keep size 1; X [N, C, …]."""
+    value = node.features(0, "X")
+    if value.ids.ndim < 3:
+        raise node.damaged(f"reads {value.describe()}, expected [N, C, …] with an axis behind the channels")
+    return reduced(node, build, value, range(2, value.ids.ndim), keep=True)
+
+
+def _axes(node: Node, rank: int) -> tuple[list[int], bool]:
+    """Return the axes of a reduction, counted from the front, and whether they keep size 1."""
+    noop, keep = bool(node.take("noop_with_empty_axes", 0)), bool(node.take("keepdims", 1))
+    attribute = node.take("axes")
+    given = node.ints(1, "axes") if node.has_input(1) else [int(axis) for axis in attribute or ()]
+    if not given:
+        return ([] if noop else list(range(rank))), keep
+    axes = [node.axis(axis, rank) for axis in given]
+    if len(set(axes)) != len(axes):
+        raise node.damaged(f"axes={given} name an axis twice")
+    return axes, keep
+
+
+def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], keep: bool) -> Features:
+    """Return the reduction of ``value`` over ``axes``, which then have size 1, or are gone unless they are kept."""
+    if any(value.axes[axis] is BATCH for axis in axes):
+        raise node.refuse(
+            f"reduces the batch axis of {value.describe()}; only features of a step and time can be reduced, re-export with axes of these"
+        )
+    over_time = any(value.axes[axis] is TIME for axis in axes) and not build.one_step  # one step is its own mean
+    sizes = [1 if axis in axes else size for axis, size in enumerate(value.ids.shape)]
+    inner = [axis for axis in axes if value.axes[axis] is None]
+    result = value
+    if over_time or any(value.ids.shape[axis] > 1 for axis in inner):
+        rows = np.moveaxis(value.ids, inner, range(value.ids.ndim - len(inner), value.ids.ndim))
+        groups = _groups(node, build, rows.reshape(int(np.prod(sizes)), -1))
+        result = _layer(node, build, groups, over_time)
+        result = Features(result.ids.reshape(sizes), value.axes)
+    if over_time:
+        result = build.last_step(node, result)
+    elif not keep:
+        for axis in axes:
+            build.hide_axis(node, result, axis)
+    if keep:
+        return result
+    kept = [axis for axis in range(len(sizes)) if axis not in axes]
+    return Features(result.ids.reshape([sizes[axis] for axis in kept]), tuple(result.axes[axis] for axis in kept))
+
+
+class _Groups(NamedTuple):
+    """A tensor [outer, size, inner] of which each group of ``size`` features is reduced; ``order`` has, for each, its place in the output."""
+
+    tensor: Tensor
+    size: int
+    inner: int
+    order: IndexArray
+
+
+def _groups(node: Node, build: Builder, rows: IndexArray) -> _Groups:
+    """Return a tensor with the features of ids [K, R], of which each row is reduced: one that there is, where its order allows it."""
+    number, count = rows.shape
+    tensor, indices = build.operand(node, Features(rows, (None, None)))
+    if indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(indices.size)):
+        node.reserve(2 * indices.size)
+        row_of = np.empty(indices.size, np.int64)
+        row_of[indices] = np.repeat(np.arange(number), count)
+        same = np.flatnonzero(row_of == row_of[0])
+        inner = int(same[1]) if count > 1 else 1
+        if number % inner == 0:
+            grouped = row_of.reshape(-1, count, inner)
+            if (grouped == grouped[:, :1]).all():
+                return _Groups(tensor, count, inner, np.argsort(grouped[:, 0].reshape(-1)))
+    tensor = build.gathered(node, indices + tensor.start)[0]
+    return _Groups(tensor, count, 1, np.arange(number))
+
+
+def _layer(node: Node, build: Builder, groups: _Groups, over_time: bool) -> Features:
+    """Add the layer that reduces groups of features, and over time all steps so far; return its output in the order of the groups."""
+    tensor, size, inner, order = groups
+    if over_time and not tensor.has_time:
+        raise node.refuse(f"reduces '{tensor.name}' over time, which has no time axis; run this part outside the model")
+    output = build.result(node, order.size, tensor.has_time, part=".running" if over_time else "")
+    kind = Running if over_time else Reduce
+    build.layers.append(kind(node.name, tensor.name, output.name, FUNCTIONS[node.op], order.size, size, inner))
+    return Features(order + output.start, (None,))
+
+
+@axis_rule(*FUNCTIONS)
+def reduced_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Carry the axes that are not reduced; of the others each is gone, or has size 1."""
+    value: AxisTensor = node.input(0)
+    if node.op.startswith("Global"):
+        axes, keep = list(range(2, value.rank)), True
+    else:
+        axes, keep = _axes(node, value.rank)
+    if not axes:
+        return value
+    found = [roles.made(1, node.name) if k in axes else axis for k, axis in enumerate(value.axes)]
+    return AxisTensor(tuple(axis for k, axis in enumerate(found) if keep or k not in axes))
