@@ -349,7 +349,7 @@ def read_by_another(g: Graph) -> None:
         (lambda: built(padded_beside, 1), {}, "pads time by 1 and 0 beside the 1 past steps of a cache"),
         (lambda: built(wrong_part), {}, "slices [0:2:1] of 2 past steps and the new ones"),
         (lambda: built(channels_swapped), {}, "in the cache's own order"),
-        (lambda: built(read_by_another), {}, "only Conv reads zeros padded over time"),
+        (lambda: built(read_by_another), {}, "only Conv and AveragePool read zeros padded over time"),
         (lambda: built(frames_3), {"c": "a_out"}, "the graph has no input 'c'; its inputs are 'x', 'a', 'b', 'h'"),
         (lambda: built(frames_3), {"a": "z"}, "the graph has no output 'z'; its outputs are"),
         (lambda: built(frames_3), {"a": "b_out"}, "have different shapes"),

@@ -215,7 +215,7 @@ def squeezed(g: Graph, x: str) -> str:
         (pooled(kernel_shape=[3], pads=[3, 0]), UnsupportedError, "pads axis 2 by 3 and 0"),
         (pooled(kernel_shape=[3], strides=[2], auto_pad="SAME_UPPER"), UnsupportedError, "depends on the number of steps"),
         (lambda g, x: pooled(kernel_shape=[3], pads=[1, 1])(g, g.node("Pad", [x, g.const(np.array([0, 0, 1, 0, 0, 1]))])),
-         UnsupportedError, "of a pool that leaves its own padding out"),
+         UnsupportedError, "read zeros padded over time"),
         (over_axes("ReduceMean", [0], keepdims=1), UnsupportedError, "reduces the batch axis of [N, 4, T]"),
         (lambda g, x: g.node("ReduceMean", [x], name="node"), UnsupportedError, "reduces the batch axis of [N, 4, T]"),
         (over_axes("ReduceMean", [3]), ModelFileError, "axis 3 is outside the 3 axes"),
