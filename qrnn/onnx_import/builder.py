@@ -16,8 +16,11 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.layer import Layer
 from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.time import TIME as AXIS
+from qrnn.model.time import LengthRule
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.caches import Caches
+from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
 
@@ -107,12 +110,13 @@ class Builder:
     _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
     _gathered: dict[int, IndexArray] = field(default_factory=dict)
     """First id of a tensor that a Concat layer writes → the ids that it gathers."""
-    _made: dict[tuple[bytes, bytes], Tensor] = field(default_factory=dict)
-    """What a Concat or a Delay layer gathers → its output."""
+    made: dict[tuple[bytes, bytes], Tensor] = field(default_factory=dict)
+    """What a Concat or a Delay layer gathers, or which steps are cut off a tensor → the output."""
 
     def __post_init__(self) -> None:
         self.book = TensorBook(self.budget)
         self._zero: Tensor | None = None
+        self._lengths = Lengths(self.layers)
 
     def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
         """Make a tensor; a generated name is kept apart from every value name of the graph."""
@@ -121,6 +125,21 @@ class Builder:
         if kind == "state":
             self.states[unique] = tensor
         return tensor
+
+    def length_rule(self, value: Features) -> LengthRule:
+        """Return how many steps a value has; that of the inputs for one without time, and in a graph of one step per call."""
+        padding = self.padding_of(value)
+        tensors = (part.tensor for part in self.book.parts(padding.value.ids) if part.tensor.kind != "zero")
+        first = next((tensor for tensor in tensors if tensor.has_time), None)
+        if first is None or self.one_step:
+            return INPUTS
+        edges = (edge for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is TIME)
+        return longer(self._lengths.of(first), sum(map(sum, edges)))
+
+    def sizes(self, value: Features) -> dict[Symbol, set[int]]:
+        """Return the literal sizes of BATCH and TIME in a value, if the file declares any for the inputs."""
+        rule = self.length_rule(value)
+        return {**self.baked, TIME: {rule.of({AXIS: size}) for size in self.baked.get(TIME, set())}}
 
     def add_matrix(self, layer: MatrixLayer) -> None:
         """Append a layer with one matrix of weights, and remember it by its output."""
@@ -255,12 +274,12 @@ class Builder:
                 )
             node.reserve(4 * flat.size)
             key = ((part.indices + tensor.start).tobytes(), late.tobytes())
-            if key not in self._made:
+            if key not in self.made:
                 name = f"{node.name}/delay"
                 output = self.new_tensor(name, True, late.size, True, "layer")
                 self.layers.append(Delay(name, tensor.name, output.name, part.indices.copy(), late.copy()))
-                self._made[key] = output
-            result[part.positions] = self._made[key].ids
+                self.made[key] = output
+            result[part.positions] = self.made[key].ids
         return result
 
     def operand(self, node: Node, value: Features) -> tuple[Tensor, IndexArray]:
@@ -292,8 +311,8 @@ class Builder:
         if len(parts) == 1 and np.array_equal(parts[0].indices, np.arange(parts[0].tensor.features)):
             return parts[0].tensor, order
         key = (flat.tobytes(), b"")
-        if key in self._made:
-            return self._made[key], order
+        if key in self.made:
+            return self.made[key], order
         owner = np.empty(flat.size, dtype=np.int64)
         zeros = np.zeros(flat.size, dtype=np.bool_)
         for k, part in enumerate(parts):
@@ -313,7 +332,7 @@ class Builder:
         name = f"{node.name}/concat"
         output = self.new_tensor(name, True, flat.size, parts[owner[0]].tensor.has_time, "layer")
         self.layers.append(Concat(name, output.name, tuple(runs)))
-        self._gathered[output.start], self._made[key] = flat, output
+        self._gathered[output.start], self.made[key] = flat, output
         return output, order
 
     def spread_columns(self, node: Node, weight: FloatArray, tensor: Tensor, indices: IndexArray) -> FloatArray:

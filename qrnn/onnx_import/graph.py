@@ -30,12 +30,25 @@ from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
 from qrnn.onnx_import.structure import check_structure
-from qrnn.onnx_import.values import BATCH, LARGEST_FEATURES, POISON, TIME, Features, as_value, check_size
+from qrnn.onnx_import.values import (
+    BATCH,
+    LARGEST_FEATURES,
+    POISON,
+    TIME,
+    Features,
+    Symbol,
+    as_value,
+    check_size,
+    is_shape,
+)
 
 assert operators  # imported for its registrations
 
 OLDEST_OPSET = 7
 RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
+
+SIZE_ARITHMETIC = frozenset(["Add", "Sub", "Div"])
+"""The operators that compute numbers from sizes: half of the channels, or a step less."""
 
 
 def import_model(
@@ -201,6 +214,14 @@ def _read(name: str, values: dict[str, Any], constants: Constants, proto: onnx.N
     return values[name]
 
 
+def _as_numbers(operand: Any) -> Any:
+    """Return a list of sizes as numbers, where all of their axes have known ones; anything else as it is."""
+    if not is_shape(operand) or any(isinstance(d, Symbol) and d.size is None for d in operand.reshape(-1)):
+        return operand
+    numbers = [d.size if isinstance(d, Symbol) else d for d in operand.reshape(-1)]
+    return np.array(numbers, dtype=np.int64).reshape(operand.shape)
+
+
 def find_roles(
     nodes: list[onnx.NodeProto],
     opset: int,
@@ -221,6 +242,8 @@ def find_roles(
     lost = False
     for place, proto in enumerate(nodes):
         operands = [_read(i, values, constants, proto) for i in proto.input]
+        if proto.op_type in SIZE_ARITHMETIC:
+            operands = [_as_numbers(operand) for operand in operands]
         results: Any = ()
         node = Node(proto, opset, operands, budget, constants.types)
         settled = constants.settled(proto)

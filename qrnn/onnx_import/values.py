@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.time import Axis, LengthRule
 from qrnn.onnx_import.budget import ELEMENT_WORK, Budget
 
 Array = npt.NDArray[Any]
@@ -46,14 +47,17 @@ class Symbol:
         return self.name
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Longer(Symbol):
-    """The size of the time axis and ``more``: that of new steps behind the past steps of a cache."""
+_INPUTS = Axis()
 
-    more: int = 0
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Steps(Symbol):
+    """The size of a time axis that is not as long as that of the graph inputs, by its length ``rule``."""
+
+    rule: LengthRule = _INPUTS
 
     def __repr__(self) -> str:
-        return f"{self.name}{self.more:+d}"
+        return self.name
 
 
 BATCH = Symbol("N")

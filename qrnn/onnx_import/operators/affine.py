@@ -8,12 +8,13 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.affine import Affine
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
+from qrnn.onnx_import.lengths import longer, rule_of, size_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import merged_function, unary
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
-from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Array, Dim, Features, Longer, Symbol, Value, as_shape, is_shape
+from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.values import Array, Dim, Features, Symbol, Value, as_shape, is_shape
 
 
 def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
@@ -53,16 +54,17 @@ def constant_of(node: Node, k: int) -> FloatArray:
 
 
 def _less(node: Node, sizes: Array, less: Array) -> Array:
-    """Return numbers of steps less constants: where past steps of a cache stand before new ones, without the past steps."""
+    """Return sizes less constants: of a time axis, that of an axis without so many steps."""
     node.reserve(sizes.size)
     result = np.empty(np.broadcast_shapes(sizes.shape, less.shape), dtype=object)
     for place, (size, by) in enumerate(np.broadcast(sizes, less)):
         found: Dim
-        steps = (size.more if isinstance(size, Longer) else 0) - int(by)
-        if isinstance(size, Symbol) and (by == 0 or (isinstance(size, Longer) and steps >= 0)):
-            found = size if by == 0 else TIME if steps == 0 else Longer("T", more=steps)
+        if (rule := rule_of(size)) is not None:
+            found = size_of(longer(rule, -int(by)))
+        elif isinstance(size, Axis):  # the first pass does not count steps
+            found = Axis(f"{size.name} less {by}")
         elif isinstance(size, Symbol):
-            raise node.refuse(f"subtracts {by} from the size {size}; only past steps of a cache are supported")
+            raise node.refuse(f"subtracts {by} from the size {size}; only sizes of time axes are supported")
         else:
             found = int(size) - int(by)
         result.reshape(-1)[place] = found
@@ -71,7 +73,7 @@ def _less(node: Node, sizes: Array, less: Array) -> Array:
 
 @operator("Sub")
 def sub(node: Node, build: Builder) -> Value:
-    """Import Sub of features and of constants, and of sizes with the past steps of a cache."""
+    """Import Sub of features and of constants, and of sizes less constants."""
     a, b = node.input(0), node.input(1)
     if is_shape(a) and isinstance(b, np.ndarray) and b.dtype == np.int64:
         return _less(node, a, b)

@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.lengths import as_axes
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -91,10 +92,11 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
-    resolved = align(value.shape, target, build.baked)
+    target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
+    resolved = align(value.shape, target, sizes)
     if resolved is None and build.one_step and TIME in value.axes:
         hidden = [1 if d is TIME else d for d in value.shape]  # a time axis of one step may disappear
-        resolved = align(hidden, [1 if d is TIME else d for d in target], build.baked)
+        resolved = align(hidden, [1 if d is TIME else d for d in target], sizes)
     if resolved is None:
         raise node.refuse(
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "

@@ -7,10 +7,12 @@ import numpy as np
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.cropping import cropped
+from qrnn.onnx_import.lengths import more_steps
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Longer, Symbol, Value, is_shape
+from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
 
 _TO_THE_END = (1 << 31) - 1
 """Slice ends from here on mean the end of the axis, however long it is."""
@@ -94,11 +96,15 @@ def slice_(node: Node, build: Builder) -> Value:
                 part = 1 if start is TIME else start, 1 if end is TIME else end, step
             selection[axis] = _selection(node, ids.shape[axis], part)
             continue
-        covers = _covers(part, symbol, build.baked.get(symbol, set()))
+        part = _of_axis(part, symbol, build, value)
+        covers = _covers(part, symbol, build.sizes(value).get(symbol, set()))
+        start, end, step = part
         if covers == "last" and symbol is TIME:
             last = True
+        elif covers == "part" and symbol is TIME and (cut := _cut_off(part)) is not None:
+            value = cropped(node, build, value, *cut)
+            ids = value.ids
         elif covers != "all":
-            start, end, step = part
             raise node.refuse(
                 f"slices the {'time' if symbol is TIME else 'batch'} axis {axis} [{start}:{end}:{step}]; "
                 "only all of it or the last step [-1:] is supported; run this part outside the model"
@@ -108,6 +114,33 @@ def slice_(node: Node, build: Builder) -> Value:
         return taken
     result = Features(taken, value.axes)
     return build.last_step(node, result) if last else result
+
+
+def _of_axis(part: Range, symbol: Symbol, build: Builder, value: Features) -> Range:
+    """Return a slice of the time axis of ``value`` whose ends are ``symbol``, or numbers of steps from an end, as far as these are known."""
+    start, end, step = part
+    if symbol is not TIME:
+        return part
+    rule = build.length_rule(value)
+    more = more_steps(end, rule)
+    sizes = build.sizes(value)[TIME]
+    if more is None and len(sizes) == 1 and not isinstance(end, Symbol) and 0 < end < min(sizes):
+        more = end - min(sizes)
+    if more is not None:
+        end = symbol if more >= 0 else more
+    if (more := more_steps(start, rule)) is not None and more < 0:
+        start = more
+    return start, end, step
+
+
+def _cut_off(part: Range) -> tuple[int, int] | None:
+    """Return how many steps a slice of the time axis leaves out in front and behind; None for one that leaves out others."""
+    start, end, step = part
+    if step != 1 or isinstance(start, Symbol) or start < 0:
+        return None
+    if isinstance(end, Symbol) or end >= _TO_THE_END:
+        return int(start), 0
+    return (int(start), -int(end)) if end < 0 else None
 
 
 def _tail(node: Node, build: Builder, value: Features, ranges: dict[int, Range]) -> Features | None:
@@ -123,7 +156,7 @@ def _tail(node: Node, build: Builder, value: Features, ranges: dict[int, Range])
     lengths: set[object] = {TIME, *steps}  # what is skipped are as many steps as are new
     ends = {size + past for size in steps}
     to_end = not isinstance(end, Symbol) and (end >= _TO_THE_END or end in ends)
-    to_end = to_end or (isinstance(end, Longer) and end.more == past)
+    to_end = to_end or more_steps(end, build.length_rule(value)) == 0
     if step != 1 or not to_end or not (start == -past or start in lengths):
         raise node.refuse(
             f"slices [{start}:{end}:{step}] of {past} past steps and the new ones; only the last {past} are supported, which the next call "
@@ -140,8 +173,12 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes that are taken whole; a sliced axis is new."""
     value: AxisTensor = node.input(0)
     axes = list(value.axes)
-    for axis, part in _ranges(node, value.rank).items():
+    for axis, given in _ranges(node, value.rank).items():
         known = axes[axis].size
+        start, end, step = given
+        if known is not None:  # of an axis of known size, other such sizes are numbers
+            start, end = ((d.size or d) if isinstance(d, Symbol) and d is not axes[axis] else d for d in (start, end))
+        part = start, end, step
         if _covers(part, axes[axis], set() if known is None else {known}) == "all":
             continue
         if known is not None:
@@ -149,7 +186,9 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
         else:
             size = 1 if part[0] == -1 and part[2] == 1 else None  # type: ignore[assignment]
         sliced, axes[axis] = axes[axis], roles.made(size, node.name)
-        if value.sources & roles.caches:  # past steps and new ones are steps, however many
+        if value.sources & roles.caches or (
+            size != 1 and step == 1
+        ):  # past steps and new ones are steps, and so is a part of them
             roles.same(axes[axis], sliced, node.name)
     return AxisTensor(tuple(axes), value.sources)
 
@@ -174,7 +213,7 @@ def gather(node: Node, build: Builder) -> Value:
         node.reserve_features(taken)
         new = (None,) * picks.ndim
         return Features(np.take(ids, picks, axis=axis), (*data.axes[:axis], *new, *data.axes[axis + 1 :]))
-    sizes = build.baked.get(symbol, set())
+    sizes = build.sizes(data).get(symbol, set())
     if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
         picked = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
         raise node.refuse(

@@ -8,6 +8,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
+from qrnn.onnx_import.lengths import as_axes, rule_of, size_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, constant_of
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
@@ -21,7 +22,6 @@ from qrnn.onnx_import.values import (
     Array,
     Dim,
     Features,
-    Longer,
     Symbol,
     Value,
     as_shape,
@@ -46,11 +46,9 @@ def shape(node: Node, build: Builder) -> Value:
     """Import Shape: batch and time are symbols even where the file declares a number, because any number runs."""
     value = node.input(0)
     dims: list[Dim] = list(value.shape)
-    if isinstance(value, Features) and (padding := build.padding_of(value)).cache is not None:
-        dims = [
-            Longer("T", more=before + after) if d is TIME else d
-            for d, (before, after) in zip(dims, padding.edges, strict=True)
-        ]
+    if isinstance(value, Features) and TIME in dims:
+        steps = size_of(build.length_rule(value))
+        dims = [steps if d is TIME else d for d in dims]
     start = int(node.take("start", 0))
     end = node.take("end")
     return as_shape(dims[start : None if end is None else int(end)])
@@ -72,7 +70,7 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
         raise node.damaged(
             f"its shape operand has the shape {list(dims.shape)}, expected [axes] of at most {MOST_AXES}"
         )
-    axes = tuple(d if isinstance(d, Symbol) else None for d in dims)
+    axes = tuple(TIME if rule_of(d) is not None else d if isinstance(d, Symbol) else None for d in dims)
     unknown = [str(a) for a in axes if a is not None and a is not BATCH and a is not TIME]
     if unknown or len({id(a) for a in axes if a is not None}) < sum(a is not None for a in axes):
         raise node.refuse(f"shape {list(dims)} is not supported; batch and time may appear once each")
@@ -130,10 +128,13 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
         raise node.refuse(
             f"expands {value.describe()} to {list(target[:MOST_AXES])}, another number of axes; run this part outside the model"
         )
-    for size, axis, wanted in zip(value.ids.shape, value.axes, target, strict=True):
+    known = build.sizes(value)
+    for size, axis, wanted in zip(
+        value.ids.shape, value.axes, as_axes(list(target), build.length_rule(value)), strict=True
+    ):
         if axis is None and not isinstance(wanted, Symbol):
             sizes.append(max(size, int(wanted)))
-        elif axis is not None and (wanted is axis or wanted == 1 or wanted in build.baked.get(axis, set())):
+        elif axis is not None and (wanted is axis or wanted == 1 or wanted in known.get(axis, set())):
             sizes.append(1)
         else:
             raise node.refuse(f"expands {value.describe()} to {list(target)}; run this part outside the model")
