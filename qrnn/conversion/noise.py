@@ -7,6 +7,7 @@ out only the rounding of partial sums and compiles nothing. What is written is r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from qrnn.accuracy.parts import Integers, model_parts
 from qrnn.accuracy.probe import output_error
@@ -24,25 +25,34 @@ STEPS = 2048
 TOLERANCE_DB = 1.5
 """How far below the floor of its weights a model may lie: the one tolerance of a conversion."""
 
-MARGIN_DB = 1.0
-"""How much nearer to its floor than it must be a model is made on calibration data, since other data differ."""
-
 ENOUGH_DB = 45.0
 """The SQNR about the mean that is good enough, however high the floor is."""
 
-ENOUGH_MARGIN_DB = 2.0
-"""How much more than that a model has on calibration data: there the operands that other data bring are a larger part of the noise."""
+
+class Margins(NamedTuple):
+    """How much nearer to its ``floor``, and by how much further above `ENOUGH_DB`, a model is made than it must be, in dB."""
+
+    floor: float
+    enough: float
+
+
+SEEN = Margins(1.0, 2.0)
+"""The margins on the data that ranges are made of, since other data differ. Operands are the larger part of the noise at `ENOUGH_DB`."""
+
+UNSEEN = Margins(0.5, 0.0)
+"""The margins on data beside those that ranges are made of."""
 
 
 class Noise:
     """Measures models of ``real`` on ``batch``: the noise energy of each output, as a share of what is allowed there.
 
     Outputs that carry states count only where nothing else comes out. What is allowed lies `TOLERANCE_DB` below the floor of weights of
-    ``bits`` bits, or those of ``widths``, or is what leaves `ENOUGH_DB`, whichever is more. The first is stricter by `MARGIN_DB`, the
-    second by `ENOUGH_MARGIN_DB`.
+    ``bits`` bits, or those of ``widths``, or is what leaves `ENOUGH_DB`, whichever is more. ``margins`` says by how much each is stricter.
     """
 
-    def __init__(self, real: FloatModel, batch: Batch, bits: int, widths: Mapping[str, str]) -> None:
+    def __init__(
+        self, real: FloatModel, batch: Batch, bits: int, widths: Mapping[str, str], margins: Margins = SEEN
+    ) -> None:
         self.real, self.batch = real, batch
         self.want = run_oracle_batch(real, batch).outputs
         floor = run_oracle_batch(floor_model(real, batch, bits, widths), batch).outputs
@@ -50,8 +60,8 @@ class Noise:
         for name in judged_outputs(real):
             error = output_error(real, batch, name, self.want[name], floor[name])
             if error.signal > 0.0:  # of an output that is zero throughout, nothing can be told
-                enough = error.varying * 10.0 ** (-(ENOUGH_DB + ENOUGH_MARGIN_DB) / 10)
-                self.allowed[name] = max(error.noise * 10.0 ** ((TOLERANCE_DB - MARGIN_DB) / 10), enough)
+                enough = error.varying * 10.0 ** (-(ENOUGH_DB + margins.enough) / 10)
+                self.allowed[name] = max(error.noise * 10.0 ** ((TOLERANCE_DB - margins.floor) / 10), enough)
 
     def in_oracle(self, quantized: QuantModel, model: FloatModel) -> dict[str, float]:
         """Return the noise of ``quantized``, which was made of ``model``, by the oracle with integers for all parts."""

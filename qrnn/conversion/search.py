@@ -2,12 +2,16 @@
 
 A search (`qrnn.conversion.greedy`) begins with the cheapest widths and spends more where that removes most noise for its cost. Every model is
 measured with the ranges that it will really get, those of all calibration data (`qrnn.conversion.noise`); the one that is chosen is run too,
-and the search goes on where it has more noise than the oracle told. One kind of choice can fit what it has seen and nothing else: a scale
-for each feature. Where scales made from one half of the data do no better on the other half than one scale, they are not taken.
+and the search goes on where it has more noise than the oracle told.
+
+Ranges fit the data that they were made of. So what is chosen is tried on each half of the data with ranges from the other half too. Where
+scales for each feature do no better there than one scale, they are not taken. Where the model has more noise there than the tolerance allows,
+most often because new values lie beyond narrow ranges, the search is made once more, and every choice of widths is measured on both.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,7 +20,7 @@ import numpy as np
 
 from qrnn.accuracy.metrics import decibels
 from qrnn.conversion.greedy import Greedy, Point
-from qrnn.conversion.noise import ENOUGH_DB, STEPS, TOLERANCE_DB, Noise
+from qrnn.conversion.noise import ENOUGH_DB, SEEN, STEPS, TOLERANCE_DB, UNSEEN, Margins, Noise
 from qrnn.conversion.prices import step_instructions
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, evenly
@@ -106,14 +110,27 @@ class _Trials:
         self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
         """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
         self.noise = self._noise(evenly(search.batch, STEPS))
+        self.allowed_unseen: dict[str, float] = {}
+        """The noise of each output that is allowed on unseen data, as a share of what `UNSEEN` says; empty while these are not measured."""
+        self.unseen_points: dict[tuple[str, ...], Point] = {}
+        """What was measured on unseen data, by the values of all choices."""
         self.done, self.expected = 0, 2 + sum(len(choice.values) - 1 for choice in found)
         self.greatest = search.scheme.activations == 16
         """Whether 16 bits were asked for: the best is sought then, whatever it costs."""
 
-    def _noise(self, batch: Batch) -> Noise:
+    def _noise(self, batch: Batch, margins: Margins = SEEN) -> Noise:
         """Return what measures models on ``batch``, by the floor that is aimed at."""
         refined = "rounding" in self.search.scheme.methods
-        return Noise(self.search.real, batch, self.bits, {} if refined else dict(self.search.scheme.widths))
+        widths = {} if refined else dict(self.search.scheme.widths)
+        return Noise(self.search.real, batch, self.bits, widths, margins)
+
+    @functools.cached_property
+    def _unseen(self) -> tuple[_Unseen, ...]:
+        """Return parts of the data as unseen data, each with the ranges of another part."""
+        return tuple(
+            _Unseen(calibrate(self.search.shown, seen), self._noise(unseen, UNSEEN))
+            for seen, unseen in splits(self.search.batch)
+        )
 
     def choose(self) -> Chosen:
         banned: dict[str, set[str]] = {choice.key: set() for choice in self.choices}
@@ -125,7 +142,14 @@ class _Trials:
             widths, outcome = self._found(greedy, start)
             overfitted = self._overfitted(widths)
             if not overfitted:
-                break
+                if self.allowed_unseen or self.greatest or (noise := self._on_unseen(widths).worst) <= 1.0:
+                    break
+                reasons.append(
+                    f"widths: chosen by unseen data too, since with ranges from one half of the calibration data the other half had noise of "
+                    f"{_over(noise)} against what is allowed"
+                )
+                self.allowed_unseen = self._least_unseen(values)
+                measured.clear()
             for key, than in overfitted.items():
                 banned[key].add(widths[key])
                 reasons.append(
@@ -147,6 +171,7 @@ class _Trials:
         except QuantizationError:
             return Point(dict.fromkeys(self.noise.allowed, np.inf), np.inf)
         found = self.noise.in_oracle(quantized, self.search.model)
+        found |= self._shares_unseen(widths)
         self.done += 1
         self.search.progress(min(self.done, self.expected), self.expected)
         return Point(found, step_instructions(quantized))
@@ -183,9 +208,9 @@ class _Trials:
                 tolerance = NEAR_BEST_DB if self.search.scheme.activations == AUTO else TOLERANCE_DB
                 greedy.allowed = greedy.point(widths).worst * 10.0 ** (tolerance / 10)
                 near = f"no widths come so near; these come within {tolerance:g} dB of the best"
-                widths = greedy.take_back(widths)
+                widths = greedy.exchange(greedy.take_back(widths))
                 break
-            widths = greedy.take_back(widths)
+            widths = greedy.exchange(greedy.take_back(widths))
             run = self._run(widths)
             if run.worst <= 1.0:
                 near = "the floor's tolerance is met"
@@ -200,8 +225,8 @@ class _Trials:
         )
 
     def _run(self, widths: Mapping[str, str]) -> Point:
-        """Return the noise of the model as it runs."""
-        return Point(self.noise.as_run(self.search.build(widths)), 0.0)
+        """Return the noise of the model as it runs, and what is measured on unseen data."""
+        return Point(self.noise.as_run(self.search.build(widths)) | self._shares_unseen(widths), 0.0)
 
     def _gains(self, greedy: Greedy, start: Mapping[str, str], widths: Mapping[str, str]) -> list[str]:
         """Return one sentence for each choice that is not that of ``start``."""
@@ -222,24 +247,55 @@ class _Trials:
         """Return which choices have scales for each feature that do no better on data that they were not made from, and than what."""
         fine = {c.key: c.values for c in self.choices if widths[c.key].endswith(_PER_FEATURE)}
         found: dict[str, str] = {}
-        if not fine:
-            return found
-        fitted, held_out = split(self.search.batch)
-        ranges, noise = calibrate(self.search.shown, fitted), self._noise(held_out)
-
-        def measured(tried: Mapping[str, str]) -> float:
-            try:
-                quantized = self.search.build(tried, ranges)
-            except QuantizationError:
-                return np.inf
-            return Point(noise.in_oracle(quantized, self.search.model), 0.0).worst
-
-        now = measured(widths)
         for key, values in fine.items():
             for value in (v for v in values if not v.endswith(_PER_FEATURE) and bits_of(v) <= bits_of(widths[key])):
-                if now >= measured({**widths, key: value}):
+                if self._on_unseen(widths).worst >= self._on_unseen({**widths, key: value}).worst:
                     found[key] = value
         return found
+
+    def _least_unseen(self, values: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+        """Return what is allowed on unseen data: 1, or `NEAR_BEST_DB` more noise than the widest of ``values`` have there, if that is more."""
+
+        def widest(last: bool) -> dict[str, str]:
+            found = {}
+            for key, own in values.items():
+                most = max(map(bits_of, own))
+                found[key] = [value for value in own if bits_of(value) == most][-1 if last else 0]
+            return found
+
+        first, last = (self._on_unseen(widest(which)).noise for which in (False, True))
+        near = 10.0 ** (NEAR_BEST_DB / 10)
+        return {name: max(1.0, near * min(first[name], last[name])) for name in first}
+
+    def _shares_unseen(self, widths: Mapping[str, str]) -> dict[str, float]:
+        """Return the noise of each output on unseen data as a share of what is allowed there; nothing while it is not measured."""
+        if not self.allowed_unseen:
+            return {}
+        noise = self._on_unseen(widths).noise
+        return {f"{name}, unseen": noise[name] / allowed for name, allowed in self.allowed_unseen.items()}
+
+    def _on_unseen(self, widths: Mapping[str, str]) -> Point:
+        """Return the mean noise on parts of the data, with ranges from other parts."""
+        key = tuple(widths[choice.key] for choice in self.choices)
+        if key in self.unseen_points:
+            return self.unseen_points[key]
+        found: dict[str, float] = {}
+        for ranges, noise in self._unseen:
+            try:
+                shares = noise.in_oracle(self.search.build(widths, ranges), self.search.model)
+            except QuantizationError:
+                shares = dict.fromkeys(noise.allowed, np.inf)
+            for name, share in shares.items():
+                found[name] = found.get(name, 0.0) + share / len(self._unseen)
+        self.unseen_points[key] = Point(found, 0.0)
+        return self.unseen_points[key]
+
+
+class _Unseen(NamedTuple):
+    """What measures ``noise`` on a part of the calibration data, and the ``ranges`` of another part."""
+
+    ranges: Ranges
+    noise: Noise
 
 
 def _over(noise: float) -> str:
@@ -258,10 +314,12 @@ def source_width(scheme: Scheme, name: str) -> InputScheme:
     return dict(scheme.widths).get(name, general)  # type: ignore[return-value]  # checked by Scheme and `check_widths`
 
 
-def split(batch: Batch) -> tuple[Batch, Batch]:
-    """Return every other sequence, about `STEPS` steps of each part; a single sequence gives its first half, and the whole."""
-    batch = evenly(batch, 2 * STEPS)
+def splits(batch: Batch) -> list[tuple[Batch, Batch]]:
+    """Return pairs of data to make ranges of and others to measure on: every other sequence and the rest, both ways round.
+
+    About half of `STEPS` steps of each part are measured on. A single sequence gives its first half, and the whole.
+    """
     if batch.size > 1:
-        return batch.take(np.arange(0, batch.size, 2)), batch.take(np.arange(1, batch.size, 2))
-    half = replace(batch, lengths=np.maximum(batch.lengths // 2, 1))
-    return half, batch
+        even, odd = batch.take(np.arange(0, batch.size, 2)), batch.take(np.arange(1, batch.size, 2))
+        return [(even, evenly(odd, STEPS // 2)), (odd, evenly(even, STEPS // 2))]
+    return [(replace(batch, lengths=np.maximum(batch.lengths // 2, 1)), evenly(batch, STEPS))]

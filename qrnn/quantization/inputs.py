@@ -21,6 +21,9 @@ costs more than the half bit of room. docs/accuracy.md has such a case, the nois
 WIDE_HEADROOM = 2.0
 """The least room above a range of a 16-bit format: the bit that it takes lies far below the weights' rounding."""
 
+USUAL_ROOM = 4.0
+"""The room above a range of a 16-bit format that other data may need, however slowly their largest values grow, while `QUIET_DB` are left."""
+
 MOST_ROOM = 16.0
 """The most room above a range of a 16-bit format, which a heavy tail has; see `_wide_half`."""
 
@@ -91,12 +94,13 @@ def input_span(values: SourceValues, scheme: InputScheme, calibrator: str, offse
 def _wide_half(values: SourceValues, span: Span) -> FloatArray:
     """Return the range of each feature for a 16-bit format, with room for values that calibration did not show, [F].
 
-    The room is how the largest values grow with 64 times the data, which for a heavy tail is much, as far as `QUIET_DB` are left. Then all
+    The room is how the largest values grow with 64 times the data, or `USUAL_ROOM` where that is more, as far as `QUIET_DB` are left. Then all
     features get the same multiple of their spread, so that the weights' columns are those of features of equal size, as the floor has them.
     """
     spread = values.spread(span.centre)
     quiet = spread * _STEPS / 10 ** (QUIET_DB / 20) / np.where(span.half > 0.0, span.half, 1.0)
-    room = np.clip(values.growth(span.centre) ** 2, WIDE_HEADROOM, np.clip(quiet, WIDE_HEADROOM, MOST_ROOM))
+    wanted = np.maximum(values.growth(span.centre) ** 2, USUAL_ROOM)
+    room = np.minimum(wanted, np.clip(quiet, WIDE_HEADROOM, MOST_ROOM))
     half: FloatArray = span.half * room
     varied = ~span.dead & (spread > 0.0)
     if varied.any():

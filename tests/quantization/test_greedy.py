@@ -64,3 +64,11 @@ def test_what_a_model_cannot_have_is_not_taken() -> None:
 
     greedy.measure = measure
     assert wider(greedy) == "b"
+
+
+def test_what_costs_nothing_and_is_better_is_taken() -> None:
+    noise = {"8": 0.8, "16": 0.5, "fine": 0.3, "finer": 0.28, "dear": 0.1}
+    cost = {"8": 0.0, "16": 1.0, "fine": 1.0, "finer": 1.0, "dear": 2.0}
+    greedy = Greedy({"a": tuple(noise)}, lambda widths: Point({"y": noise[widths["a"]]}, cost[widths["a"]]))
+    assert greedy.exchange({"a": "16"}) == {"a": "fine"}, "finer is too little better to change for"
+    assert greedy.exchange({"a": "8"}) == {"a": "8"}
