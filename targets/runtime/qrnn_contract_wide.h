@@ -304,7 +304,15 @@ static inline int64_t qrnn_wide_sum_low(int64_t total)
 /* Return round(total * 2^shift / divisor), halves up, saturated to int16: floor((total * 2^(shift+1) + divisor) / (2 * divisor)). */
 static inline int64_t qrnn_wide_divide_sum(int64_t total, int64_t divisor, int64_t shift)
 {
-    return qrnn_wide_saturate16(qrnn_wide_floor_divide((total * (INT64_C(1) << (shift + 1))) + divisor, 2 * divisor));
+    int64_t quotient = 0;
+    int64_t dividend = (total * (2 * (INT64_C(1) << shift))) + divisor;
+    int64_t whole = 2 * divisor;
+    if (dividend < 0) {
+        quotient = 0 - qrnn_wide_floor_divide((whole - 1) - dividend, whole);
+    } else {
+        quotient = qrnn_wide_floor_divide(dividend, whole);
+    }
+    return qrnn_wide_saturate(quotient, INT64_C(-32768), 32767);
 }
 
 #endif
