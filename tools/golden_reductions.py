@@ -1,4 +1,4 @@
-"""The golden vectors of sums and means: tests/golden/reductions-<version>.json, which tools/make_golden.py writes and checks with the others."""
+"""The golden vectors of sums and means, tests/golden/reductions-<version>.json; tools/make_golden.py writes and checks them with the others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SINCE = "1.1"
 
 ABOUT = [
     "Every number is an integer. functions: name -> arguments, and cases as [argument..., result]; docs/arithmetic.md, section 5.",
-    "sequences: x [T][F], high and low [F] and steps, the state before the first step; mean: 1 for means, 0 for sums; up and down; y [T][F], all",
-    "steps so far after each step; and high, low and steps after the last one, as end.",
+    "sequences: x [T][F]; high and low [F] and steps, the state before the first step; mean: 1 for means, 0 for sums; up and down; y [T][F],",
+    "that of all steps so far after each step; and high, low and steps after the last one, as end.",
 ]
 HEAD = {"format": FORMAT, "format_version": FORMAT_VERSION, "contract_version": SINCE, "about": ABOUT}
 FUNCTIONS = {
