@@ -245,7 +245,7 @@ and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8
 REDUCTION = """## ONNX's node tests of reductions and pools
 
 As above, beside an RNN that reads the same input and so names its axes. A pool's X is [N, C, T, …]; of a reduction, N is the first axis that
-is kept and T the first of the others; where all axes are reduced, N is the first. Tests of booleans, and of axes without elements, are left out.
+is kept and T the first of the others; where all axes are reduced, N is the first. Tests of booleans and of axes without elements are left out.
 
 """
 
