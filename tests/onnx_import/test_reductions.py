@@ -194,6 +194,7 @@ def over_time(build: Build, channels: int = 4) -> onnx.ModelProto:
     "attributes",
     [
         {"kernel_shape": [3], "strides": [2], "ceil_mode": 1},
+        {"kernel_shape": [3], "strides": [2], "ceil_mode": 1, "count_include_pad": 1, "pads": [0, 0]},
         {"kernel_shape": [2], "strides": [2], "ceil_mode": 1, "pads": [1, 0]},
     ],
 )
@@ -209,7 +210,7 @@ def squeezed(g: Graph, x: str) -> str:
 @pytest.mark.parametrize(
     ("build", "error", "says"),
     [
-        (pooled(kernel_shape=[3], strides=[2], ceil_mode=1, count_include_pad=1), UnsupportedError,
+        (pooled(kernel_shape=[3], strides=[2], pads=[1, 0], ceil_mode=1, count_include_pad=1), UnsupportedError,
          "ceil_mode=1 gives axis 2 a window past its padding"),
         (pooled(kernel_shape=[2, 2]), ModelFileError, "its kernel [2, 2] has 2 axes"),
         (pooled(kernel_shape=[3], pads=[3, 0]), UnsupportedError, "pads axis 2 by 3 and 0"),
