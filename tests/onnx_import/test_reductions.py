@@ -106,6 +106,23 @@ def test_over_time_as_exporters_write_it(name: str) -> None:
     assert sqnr_db(oracle(model, x)["out"], Session(made, "reference").run(x).outputs["out"]) > 30
 
 
+def test_a_mean_is_of_each_sequence_s_own_steps() -> None:
+    """A graph with sequence_lens averages zeros behind a shorter sequence; here that is the mean that ONNX Runtime gives it alone."""
+    g = Graph(17)
+    x, lengths = g.input("x", ["t", "n", 4]), g.input("lengths", ["n"], onnx.TensorProto.INT32)
+    y = g.axes_op("Squeeze", g.recurrent("GRU", x, 4, 5, lengths=lengths)[0], [1])
+    g.node("ReduceMean", [y], ["out"], axes=[0], keepdims=0)
+    g.output("out", 2)
+    proto = g.model()
+    model = import_model(proto, "test")
+    assert any("each sequence's own steps" in note for note in model.notes)
+    values = data(7, 2, 4)
+    got = oracle(model, {"x": values, "lengths": np.array([7, 3], np.int32)})["out"]
+    for n, length in enumerate((7, 3)):
+        alone = {"x": values[:length, n : n + 1], "lengths": np.array([length], np.int32)}
+        np.testing.assert_allclose(got[n : n + 1], runtime(proto, alone)["out"], atol=1e-5)
+
+
 def test_no_copy_is_made_of_features_that_lie_together() -> None:
     """The features of a convolution's channels and bands are reduced as they lie, over either of them; others are brought together."""
 
