@@ -82,6 +82,17 @@ def over_axes(op: str, axes: list[int], **more: Any) -> Build:
     return lambda g, y: str(g.node(op, [y], axes=axes, name="node", **more))
 
 
+def size_of(g: Graph, y: str, axis: int) -> str:
+    size = g.node("Gather", [g.node("Shape", [y]), g.const(np.array(axis))])
+    return str(g.node("Cast", [size], to=onnx.TensorProto.FLOAT))
+
+
+def divided(g: Graph, y: str, axis: int) -> str:
+    """The sum of [T, N, 5] over time, divided by the size of an axis."""
+    total = g.node("ReduceSum", [y, g.const(np.array([0]))], keepdims=0)
+    return str(g.node("Div", [total, size_of(g, y, axis)], name="divide"))
+
+
 EXPORTED: dict[str, Build] = {
     "y.mean(dim=0)": over_axes("ReduceMean", [0], keepdims=0),
     "batch first": lambda g, y: over_axes("ReduceMean", [1], keepdims=0)(g, g.node("Transpose", [y], perm=[1, 0, 2])),
@@ -93,6 +104,7 @@ EXPORTED: dict[str, Build] = {
         "Flatten", [g.node("GlobalMaxPool", [g.node("Transpose", [y], perm=[1, 2, 0])])]
     ),
     "y.amax(0)": over_axes("ReduceMax", [0], keepdims=0),
+    "y.sum(0) / len(y)": lambda g, y: divided(g, y, 0),
     "y.sum(0)": lambda g, y: g.node("ReduceSum", [y, g.const(np.array([0]))], keepdims=0),
 }
 
@@ -251,6 +263,19 @@ def test_what_is_refused(build: Build, error: type[QrnnError], says: str) -> Non
     g.node("Identity", [build(g, g.node("Transpose", [x], perm=[0, 2, 1]))], ["y"])
     g.output("y", 3)
     refused_with(error, g.model(), says)
+
+
+def test_a_sum_over_time_is_divided_by_nothing_but_its_steps() -> None:
+    refused_with(
+        UnsupportedError, classified(lambda g, y: divided(g, y, 1)), "computes with features and sizes of the graph"
+    )
+    refused_with(
+        UnsupportedError,
+        classified(
+            lambda g, y: g.node("Div", [over_axes("ReduceMax", [0], keepdims=0)(g, y), size_of(g, y, 0)], name="divide")
+        ),
+        "computes with features and sizes of the graph",
+    )
 
 
 def test_a_damaged_global_pool() -> None:

@@ -8,6 +8,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.affine import Affine
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.reductions import mean_of_sum
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import Features, is_shape
@@ -53,10 +54,12 @@ def sub(node: Node, build: Builder) -> Features:
 
 @operator("Div")
 def div(node: Node, build: Builder) -> Features:
-    """Import Div of features by constants."""
+    """Import Div of features by constants, and of a sum over time by its number of steps."""
     a, b = node.input(0), node.input(1)
     if not isinstance(a, Features) or isinstance(b, Features):
         raise node.refuse("divides by features; only constants are supported; run this part outside the model")
+    if (mean := mean_of_sum(node, build, a, b)) is not None:
+        return mean
     divisor = constant_of(node, 1)
     if not divisor.all():
         raise node.damaged(f"divides by zero: '{node.input_names[1]}'")
