@@ -28,7 +28,7 @@ from .builders import Graph
 from .random_reductions import RandomNode, random_pools, random_reductions
 from .running import agree, data, oracle, refused_with, runtime
 
-few = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(few, max_examples=2000)
 
 
