@@ -145,6 +145,7 @@ def everywhere(backend: str, made: Any, x: Array, data: st.DataObject) -> None:
     other, own = pool.open(), pool.open()
     pool.step([other], {"x": x[n, :1]})
     frames = [(pool.step([own], {"x": x[n, t : t + 1]}), pool.lengths) for t in range(length)]
+    assert not any(out[name].any() for out, came in frames for name in came if not came[name][0])
     rest = pool.finish(own)
     for name, values in want.outputs.items():
         timed = out_of(made, name).has_time
@@ -184,7 +185,9 @@ def check_pools(backend: str, data: st.DataObject) -> None:
     pool = layers.average_pool(x, time, band=band, bands=bands, padding_counts=data.draw(st.booleans()))
     mean = layers.last_step(layers.running(pool, "mean"))
     made = quantize(
-        layers.model("pool", {"pool": pool, "mean": mean}),
+        layers.model(
+            "pool", {"pool": pool, "mean": mean, "y": layers.dense(mean, np.ones((2, mean.features)), np.ones(2))}
+        ),
         {"x": np.random.default_rng(0).normal(size=(2, 40, x.features))},
     )
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

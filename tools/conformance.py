@@ -19,6 +19,7 @@ import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
 from conformance_norms import norm_cases
+from conformance_reductions import reduction_cases
 from conformance_refusals import refusal, refused_models
 
 from qrnn.system.atomic import write_atomically
@@ -176,6 +177,16 @@ def norm_summary(results: Sequence[Result]) -> str:
     )
 
 
+def reduction_summary(results: Sequence[Result]) -> str:
+    """Return ONNX's tests of reductions and pools in one line."""
+    taken = [r for r in results if not r.refused]
+    agree = sum(r.within_node_tolerance for r in taken)
+    return (
+        f"- ONNX's node tests of reductions and pools: {agree} of {len(taken)} that are imported in float at ONNX's own tolerance; "
+        f"{engines(taken)}; {len(results) - len(taken)} are refused by name.\n"
+    )
+
+
 def own_tables(results: Sequence[Result]) -> str:
     """Return one table for each operator."""
     parts = []
@@ -231,14 +242,24 @@ and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8
 """
 
 
+REDUCTION = """## ONNX's node tests of reductions and pools
+
+As above, beside an RNN that reads the same input and so names its axes. A pool's X is [N, C, T, …]; of a reduction, N is the first axis that
+is kept and T the first of the others; where all axes are reduced, N is the first. Tests of booleans and of axes without elements are left out.
+
+"""
+
+
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results, norms = ([measure(case) for case in cases] for cases in (own_cases(), norm_cases()))
+    results, norms, reductions = (
+        [measure(case) for case in cases] for cases in (own_cases(), norm_cases(), reduction_cases())
+    )
     return [
-        own_summary(results) + norm_summary(norms),
+        own_summary(results) + norm_summary(norms) + reduction_summary(reductions),
         METHOD + own_tables(results),
         refusals(),
-        NORM + table("test", norms, OWN_DIFFERENCE),
+        NORM + table("test", norms, OWN_DIFFERENCE) + "\n" + REDUCTION + table("test", reductions, OWN_DIFFERENCE),
     ]
 
 

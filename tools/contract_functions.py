@@ -13,7 +13,7 @@ from typing import Any
 from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
 from contract_to_c import Callee
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms, roots
+from qrnn.arithmetic import cells, fixedpoint, gates, norms, reductions, roots
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
@@ -24,6 +24,8 @@ STATE = (-cells.STATE_LIMIT, cells.STATE_LIMIT)
 PARTIAL = (-(1 << 30) + 1, (1 << 30) - 1)
 """A requantized sum."""
 FRAC = (0, 15)
+SUM = (-reductions.SUM_MAX, reductions.SUM_MAX)
+"""The bounds of a sum of int16."""
 NORM_VARIANCE = (1 << 62) - 1
 """The largest variance of a row that is normalized."""
 MAGNITUDES = (-INT32[1], INT32[1])
@@ -222,6 +224,13 @@ SCALARS: tuple[Function, ...] = (
         },
         note="v < 4^(exponent + 1), and the root of v is s but for 2^-16 of itself and 2; then it is one of s - 1 ... s + 2.",
     ),
+    Function(
+        reductions.add_to_sum, 5, {"high": signed(INT16), "low": signed((0, INT32[1])), "x": long((-(1 << 46), 1 << 46))},
+        result="int64_t",
+    ),
+    Function(reductions.sum_high, 5, {"total": long(SUM)}),
+    Function(reductions.sum_low, 5, {"total": long(SUM)}),
+    Function(reductions.divide_sum, 5, {"total": long(SUM), "divisor": long((1, 1 << 46)), "shift": bits(*FRAC)}),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""
 

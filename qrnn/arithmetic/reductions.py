@@ -4,7 +4,7 @@ A sum of int16 is exact in 64 bits for up to `MOST_SUMMED` of them, and a mean i
 step to step is two numbers, `sum_high` and `sum_low`, which fit the types of a state.
 """
 
-from qrnn.arithmetic.fixedpoint import saturate, saturate16
+from qrnn.arithmetic.fixedpoint import saturate
 
 MOST_SUMMED = (1 << 31) - 1
 """The most numbers of a sum."""
@@ -21,7 +21,7 @@ def add_to_sum(high: int, low: int, x: int) -> int:
 
     A sum of at most `MOST_SUMMED` int16 lies within these bounds, so that nothing is saturated but parts that are no such sum's.
     """
-    return saturate((high << LOW_BITS) + low + x, -SUM_MAX, SUM_MAX)
+    return saturate(high * 2147483648 + low + x, -SUM_MAX, SUM_MAX)
 
 
 def sum_high(total: int) -> int:
@@ -37,6 +37,13 @@ def sum_low(total: int) -> int:
 def divide_sum(total: int, divisor: int, shift: int) -> int:
     """Return round(total · 2^shift / divisor), halves up, saturated to int16: floor((total · 2^(shift+1) + divisor) / (2 · divisor)).
 
-    |total| ≤ `SUM_MAX`, shift 0 … 15, divisor 1 … 2^46: within 63 bits and a sign.
+    |total| ≤ `SUM_MAX`, shift 0 … 15, divisor 1 … 2^46: within 63 bits and a sign. Only positive numbers are divided: the floor of a negative
+    quotient is the ceiling of its magnitude, with the other sign.
     """
-    return saturate16(((total << (shift + 1)) + divisor) // (2 * divisor))
+    dividend = total * (2 << shift) + divisor
+    whole = 2 * divisor
+    if dividend < 0:
+        quotient = 0 - (whole - 1 - dividend) // whole
+    else:
+        quotient = dividend // whole
+    return saturate(quotient, -32768, 32767)

@@ -317,7 +317,7 @@ class Session:
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
         result = self.run(one_step(self.model, inputs), state=state, end=False, integers=False)
-        return replace(result, outputs=of_one_step(self.model, result.outputs))
+        return replace(result, outputs=of_one_step(self.model, result))
 
     def finish(self, state: State, integers: bool | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …].

@@ -217,13 +217,16 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
 
 
-def of_one_step(model: QuantModel, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return outputs of one step without their time axis: the only step of those over time, zeros where none came out."""
-    found = dict(outputs)
+def of_one_step(model: QuantModel, result: RunResult) -> dict[str, FloatArray]:
+    """Return the outputs of one step without their time axis: the only step of those over time, and zeros where nothing came out."""
+    found = dict(result.outputs)
     for output in model.outputs:
+        value, new = found[output.name], result.lengths[output.name] > 0
         if output.has_time:
-            value = outputs[output.name]
-            found[output.name] = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+            value = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+        elif not new.all():  # a layer behind a last step that is none makes its bias of that
+            value = np.where(new.reshape(-1, *[1] * len(output.shape)), value, 0.0)
+        found[output.name] = value
     return found
 
 
@@ -260,7 +263,7 @@ class _SessionStreams(StreamRows):
         for name, arrays in self.layers.items():
             for array, after in zip(arrays, result.state.layers[name], strict=True):
                 array[rows] = after
-        for name, values in of_one_step(self.model, result.outputs).items():
+        for name, values in of_one_step(self.model, result).items():
             self.outputs[name][:count] = values.reshape(count, -1)
             self.lengths[name][:count] = result.lengths[name]
         return True

@@ -239,4 +239,38 @@ static inline int64_t qrnn_integer_root(int64_t v)
     return (((s___ + INT64_C(1)) * (s___ + INT64_C(1))) > v) ? s___ : (s___ + INT64_C(1));
 }
 
+/* Return high * 2^31 + low + x within +-SUM_MAX: the sum whose parts are high int16 and low 0 ... 2^31 - 1, and x, of +-2^46.
+ * A sum of at most MOST_SUMMED int16 lies within these bounds, so that nothing is saturated but parts that are no such sum's.
+ * Section 5 of docs/arithmetic.md. Here high -2^15 ... 2^15 - 1, low 0 ... 2^31 - 1, x -2^46 ... 2^46. */
+static inline int64_t qrnn_add_to_sum(int32_t high, int32_t low, int64_t x)
+{
+    return qrnn_saturate64((((int64_t)high * INT64_C(2147483648)) + low) + x, INT64_C(-70368744144896), INT64_C(70368744144896));
+}
+
+/* Return the upper part of a sum, floor(total / 2^31): int16 for totals within +-SUM_MAX.
+ * Section 5 of docs/arithmetic.md. Here total -70368744144896 ... 70368744144896. */
+static inline int32_t qrnn_sum_high(int64_t total)
+{
+    return (int32_t)(total >> 31U);
+}
+
+/* Return the lower part of a sum, the total modulo 2^31: 0 ... 2^31 - 1.
+ * Section 5 of docs/arithmetic.md. Here total -70368744144896 ... 70368744144896. */
+static inline int32_t qrnn_sum_low(int64_t total)
+{
+    return (int32_t)(total & INT64_C(2147483647));
+}
+
+/* Return round(total * 2^shift / divisor), halves up, saturated to int16: floor((total * 2^(shift+1) + divisor) / (2 * divisor)).
+ * |total| <= SUM_MAX, shift 0 ... 15, divisor 1 ... 2^46: within 63 bits and a sign. Only positive numbers are divided: the floor
+ * of a negative quotient is the ceiling of its magnitude, with the other sign.
+ * Section 5 of docs/arithmetic.md. Here total -70368744144896 ... 70368744144896, divisor 1 ... 2^46, shift 0 ... 15. */
+static inline int32_t qrnn_divide_sum(int64_t total, int64_t divisor, uint32_t shift)
+{
+    const int64_t dividend = (total * (INT32_C(2) << shift)) + divisor;
+    const int64_t whole = INT64_C(2) * divisor;
+    const int64_t quotient = (dividend < INT64_C(0)) ? (-(((whole - INT64_C(1)) - dividend) / whole)) : (dividend / whole);
+    return (int32_t)qrnn_saturate64(quotient, INT64_C(-32768), INT64_C(32767));
+}
+
 #endif

@@ -23,9 +23,12 @@ static inline int64_t qrnn_wide_abs(int64_t a)
     return (a < 0) ? (-a) : a;
 }
 
-/* a / b, rounded down; b is not 0. C rounds towards 0. */
+/* a / b, rounded down; b is not 0. C rounds towards 0. Small numbers are divided in 32 bits, for which many cores have an instruction. */
 static inline int64_t qrnn_wide_floor_divide(int64_t a, int64_t b)
 {
+    if (((a | b) >> 31) == 0) {
+        return (int64_t)((uint32_t)a / (uint32_t)b);
+    }
     const int64_t quotient = a / b;
     return (((a % b) != 0) && ((a < 0) != (b < 0))) ? (quotient - 1) : quotient;
 }
@@ -371,7 +374,15 @@ static inline int64_t qrnn_wide_sum_low(int64_t total)
 /* Return round(total * 2^shift / divisor), halves up, saturated to int16: floor((total * 2^(shift+1) + divisor) / (2 * divisor)). */
 static inline int64_t qrnn_wide_divide_sum(int64_t total, int64_t divisor, int64_t shift)
 {
-    return qrnn_wide_saturate16(qrnn_wide_floor_divide((total * (INT64_C(1) << (shift + 1))) + divisor, 2 * divisor));
+    int64_t quotient = 0;
+    int64_t dividend = (total * (2 * (INT64_C(1) << shift))) + divisor;
+    int64_t whole = 2 * divisor;
+    if (dividend < 0) {
+        quotient = 0 - qrnn_wide_floor_divide((whole - 1) - dividend, whole);
+    } else {
+        quotient = qrnn_wide_floor_divide(dividend, whole);
+    }
+    return qrnn_wide_saturate(quotient, INT64_C(-32768), 32767);
 }
 
 #endif

@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
 from conformance_measure import NEAR, Result, measure, run_float
 from conformance_norms import norm_cases
+from conformance_reductions import POOLS, REDUCTIONS, reduction_cases
 from conformance_tool import GOLDEN_DIFFERENCE, OWN_DIFFERENCE, reason, within_bound
 
 from qrnn.errors import DataError
@@ -23,6 +24,7 @@ GOLDEN = list(golden_cases(SHARED)) if HERE else []
 NODE = list(node_cases(SHARED)) if HERE else []
 OWN = list(own_cases())
 NORM = list(norm_cases())
+REDUCTION = list(reduction_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -100,6 +102,31 @@ def test_norm_case(case: Case) -> None:
 def test_onnx_has_tests_of_both_normalizations() -> None:
     assert {case.operator for case in NORM} == {"LayerNormalization", "RMSNormalization"}
     assert sum(not measure(case).refused for case in NORM) == 8
+
+
+REFUSED = (
+    "reduces the batch axis",
+    "auto_pad=SAME_UPPER with stride 2 over time",
+    "one axis beside time is supported",
+    "ceil_mode=1 gives axis 2 a window past its padding",
+)
+
+
+@pytest.mark.parametrize("case", REDUCTION, ids=name)
+def test_reduction_case(case: Case) -> None:
+    """A reduction of features and time, or a pool over time and one other axis, runs; any other is refused for what it is."""
+    result = measure(case)
+    if result.refused:
+        assert any(words in result.refused for words in REFUSED)
+        return
+    assert result.within_node_tolerance
+    assert_integers(result)
+
+
+def test_onnx_has_tests_of_all_reductions_and_pools() -> None:
+    assert {case.operator for case in REDUCTION} == {*REDUCTIONS, *POOLS}
+    assert sum(not measure(case).refused for case in REDUCTION) == 42
+    assert {words for case in REDUCTION for words in REFUSED if words in measure(case).refused} == set(REFUSED)
 
 
 @needs_vectors

@@ -433,8 +433,8 @@ def test_the_wide_contract_is_the_contract(tmp_path: Path) -> None:
             expected.append(value)
             texts = ", ".join(f"INT64_C({g})" for g in given)
             lines.append(f'    printf("%lld\\n", (long long)qrnn_wide_{function.__name__}({texts}));')
-    for a in (-7, -1, 0, 1, 8):
-        for b in (-3, -1, 2, 8):
+    for a in (-(1 << 40), -7, -1, 0, 1, 8, (1 << 31) - 1, 1 << 31, (1 << 31) + 7):
+        for b in (-3, -1, 2, 8, (1 << 31) - 1, 1 << 31):
             for name, value in (
                 ("floor_divide", a // b),
                 ("floor_modulo", a % b),
@@ -442,7 +442,7 @@ def test_the_wide_contract_is_the_contract(tmp_path: Path) -> None:
                 ("min", min(a, b)),
             ):
                 expected.append(value)
-                lines.append(f'    printf("%lld\\n", (long long)qrnn_wide_{name}({a}, {b}));')
+                lines.append(f'    printf("%lld\\n", (long long)qrnn_wide_{name}(INT64_C({a}), INT64_C({b})));')
     compiler("gcc", "-fsanitize=address,undefined")
     source = tmp_path / "wide.c"
     body = "\n".join(lines)

@@ -12,12 +12,14 @@ import numpy as np
 
 from model.qrnn_files import QrnnFile
 from qrnn.model.kinds.recurrent.definition import GATES, Forget
+from qrnn.model.reduced import Reduction
 
 Path = tuple[Any, ...]
 
 ENUMS: dict[str, tuple[str, ...]] = {
     "cell": tuple(GATES),
     "forget": get_args(Forget),
+    "function": get_args(Reduction),
     "kind": ("features", "tokens", "lengths", "state"),
     "type": (
         *("QuantDense", "QuantPointwise", "QuantSoftmax", "QuantEmbedding", "QuantLastStep", "QuantConcat", "QuantAdd"),

@@ -27,6 +27,7 @@ from qrnn.errors import ModelFileError
 from qrnn.model.file import load, save
 from qrnn.model.float_model import FloatModel, GraphInput
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.window import Window
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
@@ -94,6 +95,16 @@ def normalized() -> tuple[FloatModel, dict[str, Any]]:
     return ql.model("m", {"y": h.output, "c": h.c_n}), {"x": rng.normal(size=(4, 6, 3))}
 
 
+def reduced(stride: int) -> tuple[FloatModel, dict[str, Any]]:
+    """A pool, means of features and of all steps so far, the largest of these, and their last step."""
+    rng = np.random.default_rng(9)
+    pool = ql.average_pool(ql.input("x", 6), Window(2, stride, 1, 1), band=Window(2, 1, 1, 1), bands=3)
+    so_far = ql.running(pool, "mean", 3, inner=2)
+    most = ql.running(ql.reduce(pool, "sum", 2), "max")
+    last = ql.dense(ql.last_step(so_far), rng.normal(size=(2, 2)))
+    return ql.model("m", {"y": so_far, "most": most, "last": last}), {"x": rng.normal(size=(4, 6, 6))}
+
+
 MORE = {
     "mixed": mixed,
     "one step": one_step,
@@ -101,6 +112,8 @@ MORE = {
     "without kernels": partial(without_kernels, 1),
     "strided": partial(without_kernels, 2),
     "normalized": normalized,
+    "reduced": partial(reduced, 1),
+    "reduced and strided": partial(reduced, 2),
 }
 NAMES = (*CASES, "tokens", *MORE)
 PAIRS = list(pairwise((*NAMES, NAMES[0])))
@@ -152,7 +165,7 @@ def check_alike(model: QuantModel) -> None:
     came = {o.name: 0 for o in model.outputs}
     for t in range(T):
         frame = {name: v[:, t] if name in timed else v for name, v in given.items()}
-        upto = reference.run({name: v[:, : t + 1] if name in timed else v for name, v in data.items()})
+        upto = reference.run({name: v[:, : t + 1] if name in timed else v for name, v in data.items()}, end=False)
         result = cpu.step(frame, carried)
         carried = result.state
         step = upto.outputs.copy()
@@ -166,8 +179,8 @@ def check_alike(model: QuantModel) -> None:
         assert_same(result.outputs, step, f"step {t}")
         assert_same(stream.step(frame), step, f"stream, step {t}")
         assert_same(pool.step(numbers, frame), step, f"pool, step {t}")
-    assert_same(states_of(carried), states_of(want), "state of the steps")
-    assert_same(states_of(stream.state), states_of(want), "state of the stream")
+    assert_same(states_of(carried), states_of(upto), "state of the steps")
+    assert_same(states_of(stream.state), states_of(upto), "state of the stream")
 
 
 def outcome(file: QrnnFile, edit: Edit, folder: Path) -> str:

@@ -104,6 +104,13 @@ def random_pools(draw: st.DrawFn) -> RandomNode:
     for k, size in enumerate(sizes):
         if size is not None and size + before[k] + after[k] < spans[k]:
             before[k] = after[k] = kernel[k] - 1
+    counts = draw(st.integers(0, 1), label="count_include_pad")
+    if auto in (None, "NOTSET") and draw(st.booleans(), label="ceil_mode"):
+        attributes["ceil_mode"] = 1
+        dilations, spans, after = [1, 1], kernel, [0, 0]
+        strides = [min(pair) for pair in zip(strides, spans, strict=True)]  # no window lies past the end
+        if counts:  # what ceil_mode adds is no padding
+            before = [0, 0]
     if auto is not None:
         attributes["auto_pad"] = auto
     if auto == "VALID":
@@ -115,7 +122,7 @@ def random_pools(draw: st.DrawFn) -> RandomNode:
     attributes["strides"] = strides
     if opset >= 19:
         attributes["dilations"] = dilations
-    attributes["count_include_pad"] = draw(st.integers(0, 1), label="count_include_pad")
+    attributes["count_include_pad"] = counts
     g.node("AveragePool", [image], ["y"], name="node", **attributes)
     least = max(
         span for span, size in zip(spans, sizes, strict=True) if size is None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from qrnn.accuracy.compare import compare
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.conversion import quantize
+from qrnn.conversion.noise import ENOUGH_DB, TOLERANCE_DB
 from qrnn.equations.oracle import run_oracle
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
@@ -20,6 +23,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.running import Running
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
@@ -44,12 +48,16 @@ def kinds(model: FloatModel) -> list[type]:
     return [type(layer) for layer in model.layers]
 
 
-def runtime(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def runtime_session(path: Path) -> Any:
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def runtime(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = runtime_session(path)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(None, feeds), strict=True))
 
@@ -162,6 +170,30 @@ def test_silero_in_integers() -> None:
     stream = Session(made, "cpu").stream(2)
     for t in range(12):
         np.testing.assert_array_equal(stream.step({"input": x[:, t]})["output"], want["output"][:, t])
+
+
+def test_mean_over_time() -> None:
+    """Depthwise and pointwise convolutions, a GRU, and the mean of its steps, at default settings: floor, decisions and accuracy."""
+    path = MODELS / "whole" / "fsdd_dsconv_gru.onnx"
+    model = load_onnx(path)
+    assert kinds(model) == [Conv, Pointwise] * 4 + [Recurrent, Running, LastStep, Dense]
+    with np.load(SHARED / "data" / "fsdd_logmel.npz") as d:
+        clips = np.split(d["frames"].astype(np.float32), np.cumsum(d["lengths"])[:-1])
+        training, tested = np.flatnonzero(~d["test"])[::20], np.flatnonzero(d["test"])
+        lengths, labels = d["lengths"], d["labels"]
+    chosen = [np.pad(clips[k], ((0, lengths[training].max() - lengths[k]), (0, 0))) for k in training]
+    calibration = {"x": np.stack(chosen), "lengths": lengths[training]}
+    made = quantize(model, calibration)
+    found = compare(model, made, calibration)
+    assert found.outputs["logits"].about_mean_db > min(found.floor["logits"].about_mean_db - TOLERANCE_DB, ENOUGH_DB)
+    session, peer = Session(made), runtime_session(path)
+    reals = np.concatenate([peer.run(["logits"], {"x": clips[k][None]})[0] for k in tested])
+    integers = np.concatenate([session.run({"x": clips[k][None]}).outputs["logits"] for k in tested])
+    one = clips[tested[0]][None]
+    np.testing.assert_allclose(run_oracle(model, {"x": one}).outputs["logits"], reals[:1], atol=1e-4, rtol=0)
+    assert (reals.argmax(axis=1) == integers.argmax(axis=1)).mean() >= 0.99
+    right = [(values.argmax(axis=1) == labels[tested]).mean() for values in (reals, integers)]
+    assert right[1] >= right[0] - 0.0035
 
 
 def test_no_concat_where_one_tensor_is_read() -> None:

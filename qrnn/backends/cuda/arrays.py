@@ -253,7 +253,7 @@ def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> 
 
 
 def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
-    """Return graph outputs as float64, on the device; they are zero past a sequence's length."""
+    """Return graph outputs as float64, on the device; they are zero past a sequence's length, and in one step where nothing came out."""
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
         parts = [run.tensors[name] for name, _, _ in output.parts]
@@ -262,7 +262,9 @@ def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
         out = zeros((int(np.prod(lead)), output.features), np.float64)
         for number, (name, indices, _) in enumerate(output.parts):
             q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
-            behind = name if output.has_time else model.empty_without(name)
+            behind = name if output.has_time or one_step else model.empty_without(name)
+            if one_step and behind is not None:
+                behind = model.over_time_behind(behind)
             ends = model.no_lengths if behind is None else run.lengths[behind].device
             for_each(
                 elements.write_output, q.shape[0] * len(indices), q, *model.scales_and_offsets(name),

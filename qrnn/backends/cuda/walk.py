@@ -71,6 +71,15 @@ class DeviceModel:
         """Return the tensor over time without whose steps a tensor with an offset is the real 0; None where there is none."""
         return self.model.last_step_behind(name) if self.model.tensors[name].has_offset else None
 
+    def over_time_behind(self, name: str) -> str | None:
+        """Return the tensor over time from which a tensor is computed, which is itself if it is over time; None where there is none."""
+        written = {tensor: layer for layer in self.model.layers for tensor in layer.outputs}
+        while not self.model.tensors[name].has_time:
+            if name not in written:
+                return None
+            name = written[name].inputs[0]
+        return name
+
     def places(self, output: GraphOutput, number: int) -> tuple[Any, Any]:
         """Return the indices and positions of a part of a graph output."""
         _, indices, positions = output.parts[number]

@@ -11,6 +11,7 @@ from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
 from qrnn.onnx_import.lengths import longer, rule_of, size_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import merged_function, unary
+from qrnn.onnx_import.operators.reductions import mean_of_sum
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
@@ -86,7 +87,7 @@ def sub(node: Node, build: Builder) -> Value:
 
 @operator("Div")
 def div(node: Node, build: Builder) -> Features:
-    """Import Div of features by constants or by features, and of a constant by features."""
+    """Import Div of features by constants or by features, of a constant by features, and of a sum over time by its number of steps."""
     a, b = node.input(0), node.input(1)
     if isinstance(a, Features) and isinstance(b, Features):
         return two(node, build, "div", a, b)
@@ -97,6 +98,8 @@ def div(node: Node, build: Builder) -> Features:
             return unary(node, build, b, Term(None, "div", (factor, term_of(build, b))))
         inverse = unary(node, build, b, Term(None, "reciprocal", (term_of(build, b),)))
         return affine(node, build, inverse, given, np.zeros(1))
+    if (mean := mean_of_sum(node, build, a, b)) is not None:
+        return mean
     divisor = constant_of(node, 1)
     if not divisor.all():
         raise node.damaged(f"divides by zero: '{node.input_names[1]}'")

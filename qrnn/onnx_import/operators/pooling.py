@@ -33,9 +33,10 @@ def average_pool(node: Node, build: Builder) -> Features:
 
     Zeros that a Pad puts before a pool without padding of its own count, as its own do where count_include_pad is 1: exporters write them so.
     """
-    kernel = _kernel(node)
-    pads = any(node.peek("pads", ())) or node.peek("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    zeros = bool(node.take("count_include_pad", 0)) or not (pads or node.peek("ceil_mode", 0))
+    kernel, counts = _kernel(node), bool(node.take("count_include_pad", 0))
+    own = any(node.peek("pads", ())) or node.peek("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    before = any(map(any, build.padding_of(node.features(0, "X")).edges))
+    zeros = (own or before) and (counts or not own)  # without padding, what ceil_mode adds takes no part either way
     found = geometry(node, build, kernel, zeros)
     tensor = found.operand(node, build)
     output = build.result(node, found.band.count(found.bands) * found.channels, True)

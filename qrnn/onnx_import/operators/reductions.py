@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.reduce import Reduce
 from qrnn.model.kinds.running import Running
 from qrnn.model.parts import IndexArray
@@ -18,7 +19,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, Value, is_shape
 
 FUNCTIONS: dict[str, Reduction] = {
     "ReduceMean": "mean",
@@ -84,6 +85,27 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
         return result
     kept = [axis for axis in range(len(sizes)) if axis not in axes]
     return Features(result.ids.reshape([sizes[axis] for axis in kept]), tuple(result.axes[axis] for axis in kept))
+
+
+def mean_of_sum(node: Node, build: Builder, value: Features, divisor: Value) -> Features | None:
+    """Return the mean over time where ``value`` is a sum over time, and ``divisor`` the number of its steps; None for anything else."""
+    sizes = divisor.reshape(-1).tolist() if isinstance(divisor, np.ndarray) and is_shape(divisor) else []
+    if len(sizes) != 1 or sizes[0] is not TIME:
+        return None
+    if build.one_step:
+        return value
+    made = {layer.output: layer for layer in build.layers if isinstance(layer, (LastStep, Running))}
+    node.reserve(value.ids.size)
+    ids = value.ids.reshape(-1).copy()
+    for part in build.book.parts(ids):
+        last = made.get(part.tensor.name)
+        total = made.get(last.input) if isinstance(last, LastStep) else None
+        if not isinstance(total, Running) or (total.function, total.count) != ("sum", 1):
+            return None
+        output = build.result(node, total.features, True, part=".running")
+        build.layers.append(Running(node.name, total.input, output.name, "mean", total.features))
+        ids[part.positions] = part.indices + output.start
+    return build.last_step(node, Features(ids.reshape(value.ids.shape), value.axes))
 
 
 class _Groups(NamedTuple):

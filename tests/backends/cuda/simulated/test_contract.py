@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,23 @@ def test_golden_vectors(kind: str, most: int, share: float) -> None:
     assert seen > share * len(DOCUMENT[kind])
 
 
-@pytest.mark.parametrize("name", TOOL.golden_norms.FUNCTIONS)
-def test_golden_vectors_of_normalizations(name: str) -> None:
-    """Each function on the device, a thread for each case."""
-    entry = json.loads(TOOL.NORMS.read_text(encoding="utf-8"))["functions"][name]
+@pytest.mark.parametrize(
+    ("path", "name", "own"),
+    [
+        (path, name, own)
+        for path, functions in (
+            (TOOL.NORMS, TOOL.golden_norms.FUNCTIONS),
+            (TOOL.REDUCTIONS, TOOL.golden_reductions.FUNCTIONS),
+        )
+        for name, own in functions.items()
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_golden_vectors_of_functions(path: Path, name: str, own: Any) -> None:
+    """Each function of normalizations, sums and means on the device, a thread for each case."""
+    entry = json.loads(path.read_text(encoding="utf-8"))["functions"][name]
     table = np.array(entry["cases"], np.int64)
-    function, places = device(TOOL.golden_norms.FUNCTIONS[name]), range(table.shape[1] - 1)
+    function, places = device(own), range(table.shape[1] - 1)
     space: dict[str, Any] = {"function": function, "cuda": cuda}
     arguments = ", ".join(f"cases[i, {k}]" for k in places)
     exec(

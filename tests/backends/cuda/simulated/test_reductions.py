@@ -37,6 +37,27 @@ def test_runs(function: Reduction) -> None:
             np.testing.assert_array_equal(np.asarray(got.outputs[name]), values, err_msg=name)
 
 
+def test_steps_that_give_nothing_new() -> None:
+    """Where arrays lie on the device, too: zeros, also of a layer with a bias behind the last step that is none."""
+    x = layers.input("x", 4)
+    mean = layers.last_step(layers.running(layers.average_pool(x, Window(2, 2)), "mean"))
+    model = quantize(
+        layers.model("m", {"y": layers.dense(mean, np.ones((3, 4)), np.ones(3)), "mean": mean}),
+        {"x": np.random.default_rng(3).normal(size=(3, 9, 4))},
+    )
+    frames = np.random.default_rng(4).normal(size=(2, 5, 4))
+    session, reference = Session(model, "cuda"), Session(model, "reference")
+    state, other = None, None
+    for t in range(5):
+        frame = {"x": np.ascontiguousarray(frames[:, t])}
+        got, want = session.step(on_device(frame), state), reference.step(frame, other)
+        state, other = got.state, want.state
+        for name, values in want.outputs.items():
+            np.testing.assert_array_equal(np.asarray(got.outputs[name]), values, err_msg=name)
+            np.testing.assert_array_equal(got.lengths[name], want.lengths[name])
+            assert values.any() == bool(t % 2)
+
+
 def test_the_most_steps_on_the_device() -> None:
     """Arrays that lie on the device may not pass the limit either; the device's own streams take no layer with steps of its own."""
     x = layers.input("x", 6)
