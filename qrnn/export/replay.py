@@ -28,9 +28,10 @@ KINDS: dict[str, np.dtype[Any]] = {
     "uint16_t": np.dtype("<u2"),
     "uint32_t": np.dtype("<u4"),
 }
-COUNTS = struct.Struct("<QIIII4I")
-PHASES = ("input", "state", "gates", "other")
-"""The phases of a step: W·x, R·h, gate functions with the new state, and all else; QRNN_PHASE_… of targets/runtime/qrnn_types.h."""
+COUNTS = struct.Struct("<QIIII5I")
+PHASES = ("input", "state", "gates", "other", "windows")
+"""The phases of a step: W·x, R·h, gate functions with the new state, all else but convolutions and pools, and these; QRNN_PHASE_… of
+targets/runtime/qrnn_types.h."""
 
 PHASES_HEADER = "void replay_phase(unsigned phase);\n#define QRNN_PHASE(phase) replay_phase(phase)\n"
 """The text that is included before everything else where phases are counted, with REPLAY_PHASES defined."""
@@ -156,7 +157,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             f"static {model.name}_state state;",
             *buffers,
             "static uint32_t counts[6]; /* instructions, their high word, calls, fewest, most, stack */",
-            "static uint32_t phases[4];",
+            f"static uint32_t phases[{len(PHASES)}];",
             "",
             _PHASES,
             "",
@@ -225,7 +226,7 @@ static void calibrate(void)
     enter();
     replay_phase(0U);
     cost = phases[3];
-    for (uint32_t k = 0U; k < 4U; k++) {
+    for (uint32_t k = 0U; k < sizeof(phases) / sizeof(phases[0]); k++) {
         phases[k] = 0U;
     }
 }

@@ -41,12 +41,28 @@ static inline uint32_t qrnn_operands(int32_t low, int32_t high, uint32_t shift, 
     return (uint32_t)__qadd16(__qsub16(__qsub16(__qadd16((int32_t)pair, up), up), down), down);
 }
 
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR)
+#ifdef QRNN_USE_FOUR
+/* The sums of 32 operands each, behind the `columns` operands */
+static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
+{
+    uint32_t *sums = operand + columns / 2u;
+    for (const uint32_t *const last = sums; operand != last;) {
+        int32_t sum = 0;
+        for (uint32_t k = 0; k < 16u; k++) {
+            sum = __smlad((int32_t)*operand++, 0x10001, sum);
+        }
+        *sums++ = (uint32_t)sum;
+    }
+}
+#endif
+
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     const int16_t *const end = values + count / 2u * 2u;
     uint32_t padding = (0u - count) % QRNN_PADDED / 2u;
 #ifdef QRNN_USE_FOUR
-    const uint32_t *pairs = operand;
+    uint32_t *const first = operand;
 #endif
     while (values != end) {
         *operand++ = qrnn_operands(values[0], values[1], shift, limit);
@@ -59,18 +75,46 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
         *operand++ = 0;
     }
 #ifdef QRNN_USE_FOUR
-    for (const uint32_t *const last = operand; pairs != last;) {
-        int32_t sum = 0;
-        for (uint32_t k = 0; k < 16u; k++) {
-            sum = __smlad((int32_t)*pairs++, 0x10001, sum);
-        }
-        *operand++ = (uint32_t)sum;
-    }
+    qrnn_sum_groups(first, (uint32_t)(operand - first) * 2u);
 #endif
 }
+#endif
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
 #define qrnn_encode_wide qrnn_encode
+#endif
+
+#ifdef QRNN_USE_COLUMNS
+/* Operands that lie in several places become one vector: begin, then put all columns in whatever order, then end. */
+static inline void qrnn_begin_columns(uint32_t *operand)
+{
+    (void)operand;
+}
+
+static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
+{
+    (void)wide;
+    QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
+}
+
+static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
+{
+    (void)wide;
+    QRNN_CLEAR((uint8_t *)operand + 2u * column, 2u * count);
+}
+
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+{
+#ifdef QRNN_USE_FOUR
+    if (four != 0u) {
+        qrnn_sum_groups(operand, columns);
+    }
+#else
+    (void)operand;
+    (void)columns;
+    (void)four;
+#endif
+}
 #endif
 
 /* The loops are assembly where the compiler takes GNU C's: from the C beside them it makes 70 % more instructions, since it does

@@ -21,11 +21,17 @@
 #define QRNN_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 4u)
 #define QRNN_WIDE_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 2u)
 
-/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) for eight k; VRSHL rounds that way. Zeros follow the last value. */
+/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) for eight k; VRSHL rounds that way. */
+static inline int16x8_t qrnn_clamp_operands(int16x8_t values, uint32_t shift, int32_t limit)
+{
+    const int16x8_t rounded = vrshlq_n_s16(values, -(int32_t)shift);
+    return vmaxq_s16(vminq_s16(rounded, vdupq_n_s16((int16_t)limit)), vdupq_n_s16((int16_t)-limit));
+}
+
+/* the same of values in memory; zeros follow the last one */
 static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit)
 {
-    const int16x8_t rounded = vrshlq_n_s16(vldrhq_z_s16(values, vctp16q(count)), -(int32_t)shift);
-    return vmaxq_s16(vminq_s16(rounded, vdupq_n_s16((int16_t)limit)), vdupq_n_s16((int16_t)-limit));
+    return qrnn_clamp_operands(vldrhq_z_s16(values, vctp16q(count)), shift, limit);
 }
 
 /* The loops are assembly where the compiler takes GNU C's: GCC does not increment the addresses by the loads, which is half as many
@@ -125,6 +131,44 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
+}
+#endif
+
+#ifdef QRNN_USE_COLUMNS
+/* Operands that lie in several places become one vector: begin, then put all columns in whatever order, then end. */
+static inline void qrnn_begin_columns(uint32_t *operand)
+{
+    (void)operand;
+}
+
+static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
+{
+    if (wide != 0u) {
+        QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
+    } else {
+        int8_t *const to = (int8_t *)operand + column;
+        uint32_t k = 0;
+        for (; k + 8u <= count; k += 8u) {
+            vstrbq_s16(&to[k], vldrhq_s16(&from[k]));
+        }
+        if (k < count) {
+            const mve_pred16_t rest = vctp16q(count - k);
+            vstrbq_p_s16(&to[k], vldrhq_z_s16(&from[k], rest), rest);
+        }
+    }
+}
+
+static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
+{
+    const uint32_t size = (wide != 0u) ? 2u : 1u;
+    QRNN_CLEAR((uint8_t *)operand + size * column, size * count);
+}
+
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+{
+    (void)operand;
+    (void)columns;
+    (void)four;
 }
 #endif
 

@@ -162,7 +162,7 @@ def test_fit(place: Workplace) -> None:
     assert (found["target"], found["fits"], found["counted"], found["problem"]) == ("cortex-m0plus", True, True, None)
     assert found["load"] == pytest.approx(found["seconds"] / 1e-3)
     assert found["ram_bytes"] == found["state_bytes"] + found["buffer_bytes"] + found["stack_bytes"]
-    assert set(found["phases"]) == {"input", "state", "gates", "other"}
+    assert set(found["phases"]) == {"input", "state", "gates", "other", "windows"}
 
 
 def test_fit_without_tools_takes_the_cost_model(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
