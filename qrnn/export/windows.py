@@ -29,7 +29,7 @@ class WindowCode(StepsCode[AnyLayer]):
                     comment(
                         f"A step of {layer.name}: how many rows of y came out. x is NULL past the end of the input."
                     ),
-                    f"static uint32_t {self.name}({head}, const int16_t *x, int16_t *y)",
+                    f"QRNN_APART uint32_t {self.name}({head}, const int16_t *x, int16_t *y)",
                     "{",
                     *(f"    {line}" for line in declared),
                     *([""] if declared else []),

@@ -16,7 +16,7 @@ typedef struct {
 } qrnn_convolution;
 
 /* y[r] = saturate16_shifted(requantize(sum over k of weight[r, k] * operand[k] + bias[r]), pre_shift[r]), of `rows` rows from a block on */
-QRNN_OWN_LOOP void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
+QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
 {
     const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
     const int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
@@ -48,8 +48,8 @@ QRNN_OWN_LOOP void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, cons
 }
 
 /* The operands of a place for a group of channels, from the oldest step's first band on; zeros stand for bands that there are not. */
-static inline void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p, uint32_t group,
-                                     uint32_t *operand)
+QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p,
+                                           uint32_t group, uint32_t *operand)
 {
     const qrnn_window *window = &conv->window;
     const uint32_t features = window->bands * window->channels;

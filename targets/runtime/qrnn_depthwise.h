@@ -29,8 +29,8 @@ static inline const int8_t *qrnn_channels_run(qrnn_channels *sums, const int8_t 
 }
 
 /* A block of channels of place p, from channel `first` on, of which `count` exist */
-static inline void qrnn_depthwise_block(const qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t p, uint32_t low,
-                                        uint32_t high, uint32_t first, uint32_t count, int16_t *y)
+QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t p,
+                                              uint32_t low, uint32_t high, uint32_t first, uint32_t count, int16_t *y)
 {
     const qrnn_window *window = &conv->window;
     const uint32_t features = window->bands * window->channels;

@@ -81,14 +81,17 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_FOR_EACH_LAYER static
 #endif
 
-/* A function with an inner loop: with copies of its own of what it calls where the loop is assembly, and else not a part of another one,
- * of whose variables a compiler would keep some in the registers that the loop should have. */
-#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2) && !defined(__OPTIMIZE_SIZE__)
-#define QRNN_OWN_LOOP static __attribute__((flatten))
-#elif defined(__GNUC__)
-#define QRNN_OWN_LOOP static __attribute__((noinline))
+/* A function that is no part of the one that calls it, where a compiler would keep the caller's variables in registers that its loops
+ * should have; and one with copies of its own of what it calls, which is the same where its innermost loop is C. */
+#if defined(__GNUC__)
+#define QRNN_APART static __attribute__((noinline))
 #else
-#define QRNN_OWN_LOOP static
+#define QRNN_APART static
+#endif
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2) && !defined(__OPTIMIZE_SIZE__)
+#define QRNN_WHOLE static __attribute__((flatten))
+#else
+#define QRNN_WHOLE QRNN_APART
 #endif
 
 /* Where the time goes: a build that measures gives this a meaning. */
