@@ -23,15 +23,15 @@ static inline qrnn_channels qrnn_channels_begin(const int32_t *bias)
 /* The products of a tap with `count` channels; no values are read beyond. */
 static inline void qrnn_channels_add_each(qrnn_channels *sums, const int8_t *weight, const int16_t *x, uint32_t count)
 {
-    sums->s0 += weight[0] * x[0];
+    sums->s0 += (int32_t)weight[0] * x[0];
     if (count > 1U) {
-        sums->s1 += weight[1] * x[1];
+        sums->s1 += (int32_t)weight[1] * x[1];
     }
     if (count > 2U) {
-        sums->s2 += weight[2] * x[2];
+        sums->s2 += (int32_t)weight[2] * x[2];
     }
     if (count > 3U) {
-        sums->s3 += weight[3] * x[3];
+        sums->s3 += (int32_t)weight[3] * x[3];
     }
 }
 

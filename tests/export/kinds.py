@@ -74,9 +74,10 @@ def shared() -> FloatModel:
 
 
 def windows(bits: int, strides: bool = False) -> FloatModel:
-    """Convolutions over time and bands: of all channels, of groups and of each channel alone; pools over both; a GRU.
+    """Convolutions over time and bands: of all channels, of groups and of each channel alone; a pool over both; a GRU.
 
-    With ``strides``, windows skip steps and look ahead, so that rows come out at some steps and at the end.
+    The GRU is a larger one for ``bits`` 4, so that its weights stay four bits. With ``strides``, windows skip steps and look ahead, so that
+    rows come out at some steps and at the end.
     """
     rng = np.random.default_rng(bits)
     over_time = {"stride": 2, "padding": (1, 1)} if strides else {"dilation": 2}
@@ -86,7 +87,9 @@ def windows(bits: int, strides: bool = False) -> FloatModel:
     c = layers.max_pool(c, Window(2, 1, 1, 1, 1) if strides else causal(2), band=half, bands=6)
     c = layers.conv(c, 1e-3 * rng.normal(size=(9, 1, 2, 3)), band=band, bands=3, groups=9, name="each")
     c = layers.conv(c, 50 * rng.normal(size=(6, 3, 2, 1)), bands=3, groups=3, name="groups")
-    return layers.model("windows", {"y": layers.gru(c, rng.normal(size=(15, 18)), rng.normal(size=(15, 5))).output})
+    units = 33 if bits == 4 else 5
+    gru = layers.gru(c, rng.normal(size=(3 * units, 18)), rng.normal(size=(3 * units, units)))
+    return layers.model("windows", {"y": gru.output})
 
 
 GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
@@ -94,6 +97,7 @@ GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
     "shared": (shared, None),
     "windows": (lambda: windows(8), None),
     "windows of 16 bits with strides": (lambda: windows(16, strides=True), WIDE),
+    "windows beside four bits": (lambda: windows(4), Scheme(16, input="16", weights=4)),
 }
 KINDS = (*CASES, *GRAPHS)
 
