@@ -175,6 +175,8 @@ def test_fit_without_tools_takes_the_cost_model(place: Workplace, monkeypatch: p
     assert found["flash_bytes"] > found["constant_bytes"] > 0
     done = place.cli("fit", place.path("gru.qrnn"), "--target", "cortex-m4")
     assert "note: cortex-m4: " in done.out
+    each = ", ".join(f"{name} {count:,.0f}" for name, count in found["multiply_adds"].items())
+    assert f"Multiply-adds of a step: {each}." in done.out
 
 
 @pytest.mark.parametrize("target", ["generic", "host-cpu", "esp32-s3"])
