@@ -70,4 +70,37 @@ static inline void qrnn_channels_add(qrnn_channels *sums, const int8_t *weight, 
     sums->s3 = __smlatt(odd, high, sums->s3);
 }
 
+#ifdef QRNN_USE_COLUMNS
+/* Operands that lie in several places become one vector, as qrnn_dot_dsp.h has it: begin, then put all columns in whatever order, then end. */
+static inline void qrnn_begin_columns(uint32_t *operand)
+{
+    (void)operand;
+}
+
+static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
+{
+    (void)wide;
+    QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
+}
+
+static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
+{
+    (void)wide;
+    QRNN_CLEAR((uint8_t *)operand + 2u * column, 2u * count);
+}
+
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+{
+#ifdef QRNN_USE_FOUR
+    if (four != 0u) {
+        qrnn_sum_groups(operand, columns);
+    }
+#else
+    (void)operand;
+    (void)columns;
+    (void)four;
+#endif
+}
+#endif
+
 #endif

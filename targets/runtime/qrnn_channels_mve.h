@@ -107,4 +107,42 @@ static inline void qrnn_write_block(const int32_t sums[4], const int32_t multipl
     }
 }
 
+#ifdef QRNN_USE_COLUMNS
+/* Operands that lie in several places become one vector, as qrnn_dot_mve.h has it: begin, then put all columns in whatever order, then end. */
+static inline void qrnn_begin_columns(uint32_t *operand)
+{
+    (void)operand;
+}
+
+static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
+{
+    if (wide != 0u) {
+        QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
+    } else {
+        int8_t *const to = (int8_t *)operand + column;
+        uint32_t k = 0;
+        for (; k + 8u <= count; k += 8u) {
+            vstrbq_s16(&to[k], vldrhq_s16(&from[k]));
+        }
+        if (k < count) {
+            const mve_pred16_t rest = vctp16q(count - k);
+            vstrbq_p_s16(&to[k], vldrhq_z_s16(&from[k], rest), rest);
+        }
+    }
+}
+
+static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
+{
+    const uint32_t size = (wide != 0u) ? 2u : 1u;
+    QRNN_CLEAR((uint8_t *)operand + size * column, size * count);
+}
+
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+{
+    (void)operand;
+    (void)columns;
+    (void)four;
+}
+#endif
+
 #endif

@@ -84,39 +84,6 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #define qrnn_encode_wide qrnn_encode
 #endif
 
-#ifdef QRNN_USE_COLUMNS
-/* Operands that lie in several places become one vector: begin, then put all columns in whatever order, then end. */
-static inline void qrnn_begin_columns(uint32_t *operand)
-{
-    (void)operand;
-}
-
-static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
-{
-    (void)wide;
-    QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
-}
-
-static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
-{
-    (void)wide;
-    QRNN_CLEAR((uint8_t *)operand + 2u * column, 2u * count);
-}
-
-static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
-{
-#ifdef QRNN_USE_FOUR
-    if (four != 0u) {
-        qrnn_sum_groups(operand, columns);
-    }
-#else
-    (void)operand;
-    (void)columns;
-    (void)four;
-#endif
-}
-#endif
-
 /* The loops are assembly where the compiler takes GNU C's: from the C beside them it makes 70 % more instructions, since it does
  * not load four words by one instruction. */
 #if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
