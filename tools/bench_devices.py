@@ -4,6 +4,7 @@
 
 DIR holds ``models/`` and ``data/`` as for tools/measure_accuracy.py; without it only the layers of random weights are run. Needs the compilers
 and emulators that `qrnn verify --emulate` names, and clang. The cost models in ``targets/`` are fitted anew to what is counted.
+tools/bench_windows.py writes the page's section of convolutions and whole models.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from device_figures import references
 from device_page import COMPILERS, Layer, Measured, Ran, page, write_costs
+from page_section import WINDOWS, section_of, with_section
 from provenance import when
 
 import qrnn
@@ -174,7 +176,8 @@ def main() -> None:
             short_ram=SMALL_RAM,
             window=WINDOW,
         )
-    text = page(run)
+    before = arguments.output.read_text(encoding="utf-8") if arguments.output.exists() else ""
+    text = with_section(page(run), WINDOWS, section_of(before, WINDOWS))
     print(text)
     write_atomically(arguments.output, text.encode())
     write_costs(run.layers, targets_folder(), Path(__file__).parents[1] / "docs" / "add_a_target.md")

@@ -22,6 +22,8 @@ COMPILERS: dict[str, tuple[Family, str]] = {
     "clang -O3": ("clang", "-O3"),
 }
 """Those that CMSIS-NN was measured with → the family of `qrnn.devices.toolchain` and the optimization."""
+RECURRENT = tuple(phase for phase in PHASES if phase != "windows")
+"""The phases of models without convolutions and pools."""
 COST_KEYS = ("instructions_per_mac", "instructions_per_unit", "instructions_per_step")
 COST_DIGITS = (3, 1, 1)
 
@@ -111,7 +113,7 @@ def _models(run: Measured) -> list[str]:
             rows.append([r.model, r.target, "–", str(r.refused), *[""] * (len(heads) - 4)])
             continue
         n, flash = r.needs, r.needs.flash_bytes
-        phases = (n.phases or {}).values()
+        phases = [(n.phases or {}).get(p, 0.0) for p in RECURRENT]
         rows.append(
             [
                 *(r.model, r.target, f"{r.sequences}, {r.steps:,}", r.difference or "all equal"),
@@ -243,7 +245,7 @@ def _own(run: Measured) -> list[str]:
             [
                 *(f"{layer.cell.upper()} {layer.units}", n.target.name, f"{n.instructions:,.0f}"),
                 *(f"{n.instructions / layer.macs:.2f}", f"{n.cycles or 0:,.0f}"),
-                ", ".join(f"{(n.phases or {}).get(p, 0):,.0f}" for p in PHASES),
+                ", ".join(f"{(n.phases or {}).get(p, 0):,.0f}" for p in RECURRENT),
                 *(f"{least:,.0f}", f"{n.instructions / least:.2f}"),
                 f"{n.instructions / other:.3f}" if layer.cell == "gru" and other else "",
             ]

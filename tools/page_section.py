@@ -5,6 +5,9 @@ from __future__ import annotations
 DEFAULTS = "## The default beside its floor"
 """The section of docs/accuracy.md that tools/accuracy_page.py writes."""
 
+WINDOWS = "## Convolutions and whole models"
+"""The section of docs/benchmarks/devices.md that tools/bench_windows.py writes."""
+
 
 def section_of(page: str, title: str) -> str:
     """Return the section that begins with the line ``title``, or nothing."""

@@ -51,6 +51,10 @@ def fit(
         "emulator; ~ stands before what comes from a cost model, ? where there is none. ms a step are an estimate: instructions, by cycles for "
         f"one, over the board's clock (qrnn targets NAME); load is their share of the {step_ms:g} ms from step to step."
     )
+    layers = found[0].multiply_adds if found else {}
+    if layers:
+        each = ", ".join(f"{name} {count:,.0f}" for name, count in layers.items())
+        out.print(f"Multiply-adds of a step: {each}.", soft_wrap=True)
     for f in found:
         if f.needs.problem is not None:
             out.print(f"note: {f.needs.target.name}: {f.needs.problem[:200]}", soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qrnn.devices.measure import Needs, measure
+from qrnn.devices.measure import Needs, layer_work, measure
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.layout import padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, QuantMatrix
@@ -21,13 +21,17 @@ CODE_BYTES = 4096
 
 @dataclass(frozen=True)
 class Fit:
-    """A model on one target: what it needs, what it lacks, and remedies in words. ``load`` is time over the period of a step."""
+    """A model on one target: what it needs, what it lacks, and remedies in words. ``load`` is time over the period of a step.
+
+    ``multiply_adds`` are those of each layer with matrices, for a time step.
+    """
 
     needs: Needs
     flash_bytes: int
     load: float | None
     lacks: tuple[str, ...]
     remedies: tuple[str, ...]
+    multiply_adds: dict[str, float]
 
     @property
     def fits(self) -> bool:
@@ -43,6 +47,7 @@ class Fit:
             "fits": self.fits,
             "lacks": self.lacks,
             "remedies": self.remedies,
+            "multiply_adds": self.multiply_adds,
         }
 
 
@@ -88,7 +93,7 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
         remedies.append(
             f"a clock of {memory.clock_hz * load / 1e6:,.0f} MHz, or {1 - 1 / load:.0%} fewer multiply-adds"
         )
-    return Fit(needs, flash, load, tuple(lacks), tuple(remedies))
+    return Fit(needs, flash, load, tuple(lacks), tuple(remedies), layer_work(model))
 
 
 def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list[str]:

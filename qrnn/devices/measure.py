@@ -28,6 +28,9 @@ from qrnn.targets import Target
 STEPS = 12
 """The steps of the random sequence for counting instructions, whose number hardly depends on values."""
 
+_STRETCH = 720_720
+"""Steps that many strides divide: so much longer, a sequence has a layer's steps more in proportion to them, wherever windows begin and end."""
+
 _ARRAY = re.compile(r"^static const u?int(8|16|32|64)_t \w+\[(\d+)\]", re.MULTILINE)
 
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
@@ -160,8 +163,25 @@ def estimate(model: QuantModel, target: Target) -> float | None:
 
 def work(model: QuantModel) -> tuple[int, int]:
     """Return the multiply-adds and the values of gate functions of a time step, all layers together."""
-    macs = sum(m.matrix.weight.size for m in model.matrices)
-    return macs, sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
+    gate_values = sum(r.hidden_size * len(r.roles) * len(r.directions) for r in model.recurrent_layers)
+    return round(sum(layer_work(model).values())), gate_values
+
+
+def layer_work(model: QuantModel) -> dict[str, float]:
+    """Return the multiply-adds of each layer that has matrices, for a time step of the inputs.
+
+    A layer whose steps are fewer, since strides lie before it, has a part of its own step's; one without a time axis is computed in
+    every step.
+    """
+    rules, axes = model.length_rules, {i.axis: _STRETCH for i in model.inputs if i.has_time}
+    longer = {axis: 2 * steps for axis, steps in axes.items()}
+    found = {}
+    for layer in model.layers:
+        if matrices := layer.matrices():
+            rule = rules.get(layer.output)
+            rate = 1.0 if rule is None else (rule.of(longer) - rule.of(axes)) / _STRETCH
+            found[layer.name] = rate * sum(m.times * m.matrix.weight.size for m in matrices)
+    return found
 
 
 def _bytes(port: Port, length: int) -> int:

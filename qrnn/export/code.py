@@ -61,12 +61,13 @@ class Code:
             self.define(array(kind, self._shared[key], values))
         return self._shared[key]
 
-    def matrix(self, found: CMatrix) -> None:
-        """Add a matrix's arrays and what it needs of the runtime."""
+    def matrix(self, found: CMatrix, gathered: bool = False) -> None:
+        """Add a matrix's arrays and what it needs of the runtime; ``gathered``: a window's operands are brought together for it."""
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
         self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
+        self.features.add("QRNN_USE_COLUMNS" if gathered else "QRNN_USE_ROWS")
         kind = "WIDE" if found.wide else "NARROW"
         self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()

@@ -50,7 +50,7 @@ def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
 def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
     """Return the class that makes the C of a layer: that of the module of its kind, or one that translates its own definition."""
     if (own := own_code(type(layer))) is not None:
-        return own
+        return own.of(layer)
     if layer.by_rows:
         return RowsCode
     return steps_code(layer, (model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features))

@@ -30,6 +30,11 @@ class LayerCode(ABC, Generic[AnyLayer]):
     most_rows: int = 1
     """The most rows that one step may give."""
 
+    @classmethod
+    def of(cls, layer: AnyLayer) -> type[AnyCode]:
+        """Return the class that makes the C of ``layer``: this one, or one of its subclasses."""
+        return cls
+
     def __init__(self, layer: AnyLayer, name: str, site: Site) -> None:
         self.layer, self.name, self.site, self.code = layer, name, site, site.code
         self.outputs: frozenset[str] = frozenset()

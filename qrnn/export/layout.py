@@ -1,6 +1,9 @@
 """The weights of four rows stand in memory in an order of their own for each set of dot products in `targets/runtime/`."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array
 from qrnn.targets import Kernels
@@ -10,6 +13,10 @@ BLOCK_ROWS = 4
 
 COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16}
 """QRNN_COLUMNS of the three headers: rows are padded with zero columns to a multiple of this."""
+
+
+CHANNELS: dict[Kernels, int] = {"plain": 4, "dsp": 4, "mve": 8}
+"""QRNN_CHANNELS of targets/runtime/qrnn_channels_….h: how many channels of a depthwise convolution are computed at a time."""
 
 
 def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
@@ -68,3 +75,16 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     low_high = (nibbles.reshape(len(groups), -1, 2) & 15).astype(np.uint8)
     packed = low_high[:, :, 0] | low_high[:, :, 1] << np.uint8(4)
     return np.concatenate([scale.T.astype(np.int8).view(np.uint8), packed], axis=1).tobytes()
+
+
+def channel_blocks(values: npt.NDArray[Any], kernels: Kernels) -> npt.NDArray[Any]:
+    """Return ``values`` [C, …] of channels in blocks [blocks, channels of a block, …], the last filled up with zeros."""
+    width = CHANNELS[kernels]
+    padding = [(0, -len(values) % width)] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, padding).reshape(-1, width, *values.shape[1:])
+
+
+def channel_constants(values: npt.NDArray[Any], kernels: Kernels) -> npt.NDArray[Any]:
+    """Return a constant of each channel [C] in blocks, [blocks, channels of a block]: for mve the even channels first, then the odd ones."""
+    blocks = channel_blocks(values, kernels)
+    return np.concatenate([blocks[:, 0::2], blocks[:, 1::2]], axis=1) if kernels == "mve" else blocks

@@ -22,15 +22,18 @@ from qrnn.export.ports import Port
 from qrnn.export.source import Exported
 
 END = 0xFFFFFFFF
+MOST_WAITED = 1 << 16
+"""The most steps in which a first row may come out of a model that counts rows, for the depth of the stack."""
 KINDS: dict[str, np.dtype[Any]] = {
     "int16_t": np.dtype("<i2"),
     "int32_t": np.dtype("<i4"),
     "uint16_t": np.dtype("<u2"),
     "uint32_t": np.dtype("<u4"),
 }
-COUNTS = struct.Struct("<QIIII4I")
-PHASES = ("input", "state", "gates", "other")
-"""The phases of a step: W·x, R·h, gate functions with the new state, and all else; QRNN_PHASE_… of targets/runtime/qrnn_types.h."""
+COUNTS = struct.Struct("<QIIII5I")
+PHASES = ("input", "state", "gates", "other", "windows")
+"""The phases of a step: W·x, R·h, gate functions with the new state, all else but convolutions and pools, and these; QRNN_PHASE_… of
+targets/runtime/qrnn_types.h."""
 
 PHASES_HEADER = "void replay_phase(unsigned phase);\n#define QRNN_PHASE(phase) replay_phase(phase)\n"
 """The text that is included before everything else where phases are counted, with REPLAY_PHASES defined."""
@@ -43,7 +46,8 @@ Vectors = Mapping[str, npt.NDArray[np.integer]]
 class Counts:
     """What a run counted: instructions in all calls together, the calls, the fewest and the most of one call, bytes of stack.
 
-    ``phases`` counts the same instructions by `PHASES`; they are zeros where the program was built without.
+    ``instructions`` has those past the ends of sequences, too, which are no calls of their own. ``phases`` counts the same by `PHASES`; they
+    are zeros where the program was built without.
     """
 
     instructions: int
@@ -143,11 +147,16 @@ def replay_source(model: Exported, most_steps: int) -> str:
     body = [f"    {line}" for line in one]
     if model.streams:
         body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
+    deepest = [f"{result}{model.name}_{verb}({', '.join(first)});"]
+    if model.counts_rows:  # layers are called where rows come out of those before them
+        deepest = [f"for (uint32_t k = 0U; (rows == 0U) && (k < {MOST_WAITED}U); k++) {{", f"    {deepest[0]}", "}"]
     if model.finishes:
         past = [p for p in model.inputs if not p.has_time]
         ended = ", ".join(["&state", *(f"port_{p.name}" for p in (*past, *model.outputs))])
-        body += [f"    rows = {model.name}_finish({ended});", *(f"    {line}" for line in timed_out)]
-    first_call = f"{model.name}_{verb}({', '.join(first)});"
+        deepest.append(f"rows = {model.name}_finish({ended});")
+        finish = ["enter();", "before = board_instructions();", f"rows = {model.name}_finish({ended});"]
+        finish += ["add(board_instructions() - before);", "leave();"]
+        body += [f"    {line}" for line in (*finish, *timed_out)]
     return "\n".join(
         [
             f'#include "{model.name}.h"',
@@ -156,14 +165,19 @@ def replay_source(model: Exported, most_steps: int) -> str:
             f"static {model.name}_state state;",
             *buffers,
             "static uint32_t counts[6]; /* instructions, their high word, calls, fewest, most, stack */",
-            "static uint32_t phases[4];",
+            f"static uint32_t phases[{len(PHASES)}];",
             "",
             _PHASES,
             "",
-            "static void count(uint32_t instructions)",
+            "static void add(uint32_t instructions)",
             "{",
             "    counts[0] += instructions;",
             "    counts[1] += (counts[0] < instructions) ? 1U : 0U;",
+            "}",
+            "",
+            "static void count(uint32_t instructions)",
+            "{",
+            "    add(instructions);",
             "    counts[2]++;",
             "    counts[3] = ((counts[2] == 1U) || (instructions < counts[3])) ? instructions : counts[3];",
             "    counts[4] = (instructions > counts[4]) ? instructions : counts[4];",
@@ -176,7 +190,8 @@ def replay_source(model: Exported, most_steps: int) -> str:
             "",
             f"    {model.name}_init(&state);",
             "    board_stack_paint();",
-            f"    {'(void)' if model.counts_rows else ''}{first_call} /* how deep the stack becomes does not depend on values */",
+            "    /* How deep the stack becomes does not depend on values. */",
+            *(f"    {line}" for line in deepest),
             "    counts[5] = board_stack_used();",
             "    calibrate();",
             f"    while ((board_read(&length, sizeof(length)) == sizeof(length)) && (length != 0x{END:X}U)) {{",
@@ -225,7 +240,7 @@ static void calibrate(void)
     enter();
     replay_phase(0U);
     cost = phases[3];
-    for (uint32_t k = 0U; k < 4U; k++) {
+    for (uint32_t k = 0U; k < sizeof(phases) / sizeof(phases[0]); k++) {
         phases[k] = 0U;
     }
 }

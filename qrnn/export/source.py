@@ -141,11 +141,12 @@ def _check_axes(model: QuantModel) -> None:
 def _runtime(code: Code) -> tuple[str, ...]:
     """Return the runtime's files, each after those it includes."""
     found = code.headers
-    dot = [f"qrnn_dot_{code.kernels}.h"] if "qrnn_matrix.h" in found else []
+    dot = f"qrnn_dot_{code.kernels}.h"
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
-    rest = sorted(found - set(first))
+    rest = sorted(found - {*first, dot})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
-    return (*RUNTIME_BASE, *lanes, *dot, *(h for h in first if h in found), *rest)
+    products = [dot] if found & {"qrnn_matrix.h", dot} else []
+    return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
 
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:

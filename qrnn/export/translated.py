@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, comment, copy, loop, reads
 from qrnn.export.code import Code
-from qrnn.export.layer_code import LayerCode
+from qrnn.export.layer_code import AnyLayer, LayerCode
 from qrnn.export.loops.expressions import Surroundings, Translation
 from qrnn.export.loops.source import Absent, Named, Step, given_to_contract, made, parameter_names, row_statements
 from qrnn.export.loops.translator import WIDE_HEADER, Translator
@@ -251,7 +252,7 @@ class RowsCode(LayerCode[QuantLayer]):
         return loop(self.step()) if self.site.model.tensors[self.layer.output].has_time else self.step()
 
 
-def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
+def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[TranslatedSteps]:
     """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its input and output.
 
     Only the translation of the loop says whether it gives a row in each step. One that may give none gives one all the same where the layer
@@ -260,17 +261,17 @@ def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[StepsCode]:
     arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
     each = layer.steps_past_end == 0 and rows == (1, 1)
-    return StepsCode if each or (layer.step_for_step and rows == (0, 1)) else CountingCode
+    return TranslatedSteps if each or (layer.step_for_step and rows == (0, 1)) else CountingCode
 
 
-class StepsCode(LayerCode[QuantLayer]):
+class StepsCode(LayerCode[AnyLayer]):
     """The C of a layer with a state of its own, which writes a row in each step."""
 
     writes_anywhere = False
 
     def emit(self) -> None:
-        """Add the state and the function of one step, translated from the layer's definition."""
-        model, layer = self.site.model, self.layer
+        """Add the state and the function of one step."""
+        layer = self.layer
         member = self.name.removeprefix(f"{self.site.name}_")
         self._initial: list[tuple[StateField, Any]] = []
         states = []
@@ -283,10 +284,14 @@ class StepsCode(LayerCode[QuantLayer]):
                 self._initial.append((field, values))
             place = f"state->{field.name}" if state.shape else f"state->{field.name}[0]"
             states.append(Array(place, kind, tuple(state.shape)))
-        sizes = model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features
-        prefix, head = self.site.name, f"{self.site.name}_state *state"
-        loop_ = layer.step_loop()
-        _, self.most_rows = translate_step(self.code, prefix, layer, loop_, self.name, head, states, sizes)
+        self.most_rows = self.add_function(f"{self.site.name}_state *state", states)
+
+    @abstractmethod
+    def add_function(self, head: str, states: Sequence[Array]) -> int:
+        """Add the function (``head``, x, y) of one step, which returns how many rows it wrote; return the most of them.
+
+        ``states`` are the layer's states in C.
+        """
 
     @property
     def keeps_state(self) -> bool:
@@ -326,7 +331,17 @@ class StepsCode(LayerCode[QuantLayer]):
         return found
 
 
-class CountingCode(StepsCode):
-    """The C of a layer with a state of its own, which may write no row in a step, or several, or some past the end of a sequence."""
+class TranslatedSteps(StepsCode[QuantLayer]):
+    """The C of a layer with a `step_loop`, translated from it."""
+
+    def add_function(self, head: str, states: Sequence[Array]) -> int:
+        """Add the translated function, and return the most rows that it writes."""
+        layer, tensors = self.layer, self.site.model.tensors
+        sizes = tensors[layer.inputs[0]].features, tensors[layer.output].features
+        return translate_step(self.code, self.site.name, layer, layer.step_loop(), self.name, head, states, sizes)[1]
+
+
+class CountingCode(TranslatedSteps):
+    """The C of a translated layer, which may write no row in a step, or several, or some past the end of a sequence."""
 
     counts_rows = True

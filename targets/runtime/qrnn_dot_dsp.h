@@ -41,12 +41,28 @@ static inline uint32_t qrnn_operands(int32_t low, int32_t high, uint32_t shift, 
     return (uint32_t)__qadd16(__qsub16(__qsub16(__qadd16((int32_t)pair, up), up), down), down);
 }
 
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR)
+#ifdef QRNN_USE_FOUR
+/* The sums of 32 operands each, behind the `columns` operands */
+static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
+{
+    uint32_t *sums = operand + columns / 2u;
+    for (const uint32_t *const last = sums; operand != last;) {
+        int32_t sum = 0;
+        for (uint32_t k = 0; k < 16u; k++) {
+            sum = __smlad((int32_t)*operand++, 0x10001, sum);
+        }
+        *sums++ = (uint32_t)sum;
+    }
+}
+#endif
+
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     const int16_t *const end = values + count / 2u * 2u;
     uint32_t padding = (0u - count) % QRNN_PADDED / 2u;
 #ifdef QRNN_USE_FOUR
-    const uint32_t *pairs = operand;
+    uint32_t *const first = operand;
 #endif
     while (values != end) {
         *operand++ = qrnn_operands(values[0], values[1], shift, limit);
@@ -59,15 +75,10 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
         *operand++ = 0;
     }
 #ifdef QRNN_USE_FOUR
-    for (const uint32_t *const last = operand; pairs != last;) {
-        int32_t sum = 0;
-        for (uint32_t k = 0; k < 16u; k++) {
-            sum = __smlad((int32_t)*pairs++, 0x10001, sum);
-        }
-        *operand++ = (uint32_t)sum;
-    }
+    qrnn_sum_groups(first, (uint32_t)(operand - first) * 2u);
 #endif
 }
+#endif
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
 #define qrnn_encode_wide qrnn_encode

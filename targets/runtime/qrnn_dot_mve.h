@@ -21,11 +21,17 @@
 #define QRNN_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 4u)
 #define QRNN_WIDE_OPERAND_WORDS(columns) (((columns) + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED / 2u)
 
-/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) for eight k; VRSHL rounds that way. Zeros follow the last value. */
+/* clamp((v_k + 2^(shift - 1)) >> shift, -limit, limit) for eight k; VRSHL rounds that way. */
+static inline int16x8_t qrnn_clamp_operands(int16x8_t values, uint32_t shift, int32_t limit)
+{
+    const int16x8_t rounded = vrshlq_n_s16(values, -(int32_t)shift);
+    return vmaxq_s16(vminq_s16(rounded, vdupq_n_s16((int16_t)limit)), vdupq_n_s16((int16_t)-limit));
+}
+
+/* the same of values in memory; zeros follow the last one */
 static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit)
 {
-    const int16x8_t rounded = vrshlq_n_s16(vldrhq_z_s16(values, vctp16q(count)), -(int32_t)shift);
-    return vmaxq_s16(vminq_s16(rounded, vdupq_n_s16((int16_t)limit)), vdupq_n_s16((int16_t)-limit));
+    return qrnn_clamp_operands(vldrhq_z_s16(values, vctp16q(count)), shift, limit);
 }
 
 /* The loops are assembly where the compiler takes GNU C's: GCC does not increment the addresses by the loads, which is half as many

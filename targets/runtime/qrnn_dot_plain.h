@@ -25,6 +25,20 @@
 #endif
 #define QRNN_WIDE_OPERAND_WORDS(columns) QRNN_OPERAND_WORDS(columns)
 
+#ifdef QRNN_USE_FOUR
+/* The sums of 32 operands each, behind the `columns` operands */
+static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
+{
+    for (uint32_t group = 0; group < columns / 32u; group++) {
+        uint32_t sum = 0;
+        for (uint32_t j = 1; j <= 32u; j++) {
+            sum += operand[32u * group + j];
+        }
+        operand[1u + columns + group] = sum;
+    }
+}
+#endif
+
 /* to_operand(v_k, shift, limit) of every k */
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
@@ -40,13 +54,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     }
     operand[0] = sum * 128u;
 #ifdef QRNN_USE_FOUR
-    for (uint32_t group = 0; group < k / 32u; group++) {
-        sum = 0;
-        for (uint32_t j = 1; j <= 32u; j++) {
-            sum += operand[32u * group + j];
-        }
-        operand[1u + k + group] = sum;
-    }
+    qrnn_sum_groups(operand, k);
 #endif
 }
 

@@ -82,6 +82,7 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
 #endif
 }
 
+#if defined(QRNN_USE_ROWS)
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
 static void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
                       int32_t sums[][QRNN_BLOCK_ROWS])
@@ -106,6 +107,7 @@ static void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t 
         row = &row[8];
     }
 }
+#endif
 
 /* What a gate function takes for saturate16_shifted(sum, pre_shift of the row); of the rows from `row` on, one for each lane. Where
  * nothing is shifted it is the sum itself, since gate functions saturate. */

@@ -81,6 +81,19 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_FOR_EACH_LAYER static
 #endif
 
+/* A function that is no part of the one that calls it, where a compiler would keep the caller's variables in registers that its loops
+ * should have; and one with copies of its own of what it calls, which is the same where its innermost loop is C. */
+#if defined(__GNUC__)
+#define QRNN_APART static __attribute__((noinline))
+#else
+#define QRNN_APART static
+#endif
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2) && !defined(__OPTIMIZE_SIZE__)
+#define QRNN_WHOLE static __attribute__((flatten))
+#else
+#define QRNN_WHOLE QRNN_APART
+#endif
+
 /* Where the time goes: a build that measures gives this a meaning. */
 #ifndef QRNN_PHASE
 #define QRNN_PHASE(phase) ((void)0)
@@ -89,6 +102,7 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_PHASE_STATE 1U /* R h, requantized */
 #define QRNN_PHASE_GATES 2U /* gate functions and the new state */
 #define QRNN_PHASE_OTHER 3U /* operands, heads, the way there and back */
+#define QRNN_PHASE_WINDOWS 4U /* convolutions and pools */
 
 #define QRNN_BLOCK_ROWS 4U /* rows of a block: what one dot product call computes */
 

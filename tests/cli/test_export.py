@@ -162,7 +162,7 @@ def test_fit(place: Workplace) -> None:
     assert (found["target"], found["fits"], found["counted"], found["problem"]) == ("cortex-m0plus", True, True, None)
     assert found["load"] == pytest.approx(found["seconds"] / 1e-3)
     assert found["ram_bytes"] == found["state_bytes"] + found["buffer_bytes"] + found["stack_bytes"]
-    assert set(found["phases"]) == {"input", "state", "gates", "other"}
+    assert set(found["phases"]) == {"input", "state", "gates", "other", "windows"}
 
 
 def test_fit_without_tools_takes_the_cost_model(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +175,8 @@ def test_fit_without_tools_takes_the_cost_model(place: Workplace, monkeypatch: p
     assert found["flash_bytes"] > found["constant_bytes"] > 0
     done = place.cli("fit", place.path("gru.qrnn"), "--target", "cortex-m4")
     assert "note: cortex-m4: " in done.out
+    each = ", ".join(f"{name} {count:,.0f}" for name, count in found["multiply_adds"].items())
+    assert f"Multiply-adds of a step: {each}." in done.out
 
 
 @pytest.mark.parametrize("target", ["generic", "host-cpu", "esp32-s3"])

@@ -63,10 +63,17 @@ def replayed(
     return decode_sequences(exported, lengths, done.stdout)[0]
 
 
-def check(model: QuantModel, folder: Path, cc: str, kernels: Kernels = "plain", seed: int = 0) -> None:
+def check(
+    model: QuantModel,
+    folder: Path,
+    cc: str,
+    kernels: Kernels = "plain",
+    seed: int = 0,
+    lengths: Sequence[int] = (1, 2, 9),
+) -> None:
     """Outputs and final states of random integers, with the ends of their range, are the reference's to the last bit."""
     exported = export_source(model, "net", kernels)
-    sequences = random_sequences(model, exported, (1, 2, 9), seed)
+    sequences = random_sequences(model, exported, lengths, seed)
     for k, name in enumerate(sequences[1]):  # a sequence of nothing but ends
         ends = sequences[1][name]
         if ends.dtype.kind == "i":
@@ -76,12 +83,14 @@ def check(model: QuantModel, folder: Path, cc: str, kernels: Kernels = "plain", 
     assert first_difference(want, replayed(exported, sequences, folder, cc)) is None
 
 
-def quantized(model: FloatModel, scheme: Scheme | None = None, seed: int = 0, size: float = 1.0) -> QuantModel:
-    """``model``, calibrated with random data for each of its inputs."""
+def quantized(
+    model: FloatModel, scheme: Scheme | None = None, seed: int = 0, size: float = 1.0, steps: int = 12
+) -> QuantModel:
+    """``model``, calibrated with random data for each of its inputs, sequences of ``steps``."""
     rng = np.random.default_rng(seed)
     data: dict[str, Any] = {}
     for port in model.inputs:
-        shape = (3, 12, *port.shape) if port.has_time else (3, *port.shape)
+        shape = (3, steps, *port.shape) if port.has_time else (3, *port.shape)
         tokens = port.kind == "tokens"
         data[port.name] = rng.integers(0, port.vocabulary, shape) if tokens else size * rng.normal(size=shape)
     return quantize(model, data, scheme or Scheme(input="8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -14,6 +15,7 @@ from qrnn import layers
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.window import Window, causal
 from qrnn.quantization.scheme import Scheme
 
 WIDE = Scheme(16, input="16")
@@ -71,7 +73,32 @@ def shared() -> FloatModel:
     )
 
 
-GRAPHS = {"embedded": embedded, "shared": shared}
+def windows(bits: int, strides: bool = False) -> FloatModel:
+    """Convolutions over time and bands: of all channels, of groups and of each channel alone; a pool over both; a GRU.
+
+    The GRU is a larger one for ``bits`` 4, so that its weights stay four bits. With ``strides``, windows skip steps and look ahead, so that
+    rows come out at some steps and at the end.
+    """
+    rng = np.random.default_rng(bits)
+    over_time = {"stride": 2, "padding": (1, 1)} if strides else {"dilation": 2}
+    band, half = Window(3, before=1, after=1), Window(2, 2)
+    x = layers.input("x", 2 * 6)
+    c = layers.conv(x, rng.normal(size=(9, 2, 3, 3)), rng.normal(size=9), band=band, bands=6, name="all", **over_time)  # type: ignore[arg-type]
+    c = layers.max_pool(c, Window(2, 1, 1, 1, 1) if strides else causal(2), band=half, bands=6)
+    c = layers.conv(c, 1e-3 * rng.normal(size=(9, 1, 2, 3)), band=band, bands=3, groups=9, name="each")
+    c = layers.conv(c, 50 * rng.normal(size=(6, 3, 2, 1)), bands=3, groups=3, name="groups")
+    units = 33 if bits == 4 else 5
+    gru = layers.gru(c, rng.normal(size=(3 * units, 18)), rng.normal(size=(3 * units, units)))
+    return layers.model("windows", {"y": gru.output})
+
+
+GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
+    "embedded": (embedded, None),
+    "shared": (shared, None),
+    "windows": (lambda: windows(8), None),
+    "windows of 16 bits with strides": (lambda: windows(16, strides=True), WIDE),
+    "windows beside four bits": (lambda: windows(4), Scheme(16, input="16", weights=4)),
+}
 KINDS = (*CASES, *GRAPHS)
 
 
@@ -79,5 +106,6 @@ KINDS = (*CASES, *GRAPHS)
 def kind(name: str) -> QuantModel:
     """The quantized model of one of `KINDS`."""
     if name in GRAPHS:
-        return quantized(GRAPHS[name]())
+        made, scheme = GRAPHS[name]
+        return quantized(made(), scheme)
     return replace(CASES[name], lengths=(5, 4)).quantized()

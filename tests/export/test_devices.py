@@ -17,6 +17,7 @@ from qrnn.devices.verify import Verified, build_replay, verify
 from qrnn.errors import DataError, DeviceError
 from qrnn.export.expected import random_sequences
 from qrnn.export.folder import ExportedFolder, export_model, read_folder
+from qrnn.export.replay import PHASES
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target, target_names
 
@@ -137,7 +138,7 @@ def test_counts_add_up_and_come_again(which: str, name: str, tmp_path: Path) -> 
     assert first.instructions is not None
     assert first.phases is not None
     assert sum(first.phases.values()) == pytest.approx(first.instructions, rel=0.02)
-    assert all(v > 0 for v in first.phases.values())
+    assert {phase for phase, v in first.phases.items() if v > 0} == set(PHASES) - {"windows"}
     assert first.flash_bytes is not None
     assert first.constant_bytes < first.flash_bytes < first.constant_bytes + 8000
 

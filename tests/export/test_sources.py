@@ -184,13 +184,17 @@ def test_what_is_replayed_is_read_back(which: str, lengths: list[int], seed: int
     output = b""
     for length, result in zip(lengths, results, strict=True):
         over_time = [result.outputs[p.name] for p in exported.outputs if p.has_time]
-        steps = [value[t] for t in range(length) for value in over_time] if exported.streams else over_time
+        if exported.counts_rows:  # all rows in the first call, and none in the others
+            none = [np.zeros(1, np.uint32)] * (length + exported.finishes - 1)
+            steps = [np.array([len(over_time[0])], np.uint32), *over_time, *none]
+        else:
+            steps = [value[t] for t in range(length) for value in over_time] if exported.streams else over_time
         last = [result.outputs[p.name] for p in exported.outputs if not p.has_time]
         output += b"".join(np.ascontiguousarray(v).tobytes() for v in (*steps, *last, *result.state.values()))
-    output += COUNTS.pack(5, 4, 3, 2, 1, 6, 7, 8, 9)
+    output += COUNTS.pack(5, 4, 3, 2, 1, 6, 7, 8, 9, 10)
     decoded, counts = decode_sequences(exported, lengths, output)
     assert first_difference(results, decoded) is None
-    assert (counts.instructions, counts.calls, counts.stack_bytes, counts.phases) == (5, 4, 1, (6, 7, 8, 9))
+    assert (counts.instructions, counts.calls, counts.stack_bytes, counts.phases) == (5, 4, 1, (6, 7, 8, 9, 10))
     for wrong in (output[:-1], output + b"\0", output[: COUNTS.size]):
         with pytest.raises(DeviceError, match="the program wrote"):
             decode_sequences(exported, lengths, wrong)

@@ -44,4 +44,39 @@ static inline int32_t __smlad(int32_t a, int32_t b, int32_t sum)
     return (int32_t)(uint32_t)(uint64_t)__smlald(a, b, sum);
 }
 
+static inline int32_t __smlabb(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + half(a, 0) * half(b, 0);
+}
+
+static inline int32_t __smlabt(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + half(a, 0) * half(b, 1);
+}
+
+static inline int32_t __smlatb(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + half(a, 1) * half(b, 0);
+}
+
+static inline int32_t __smlatt(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + half(a, 1) * half(b, 1);
+}
+
+/* The flags GE: whether the last __ssub16 had a difference of at least 0, of its low half and of its high half. */
+static int at_least[2];
+
+static inline int32_t __ssub16(int32_t a, int32_t b)
+{
+    at_least[0] = half(a, 0) >= half(b, 0);
+    at_least[1] = half(a, 1) >= half(b, 1);
+    return join(half(a, 0) - half(b, 0), half(a, 1) - half(b, 1));
+}
+
+static inline uint32_t __sel(uint32_t a, uint32_t b)
+{
+    return (at_least[0] ? a & 0xFFFFu : b & 0xFFFFu) | (at_least[1] ? a & 0xFFFF0000u : b & 0xFFFF0000u);
+}
+
 #endif

@@ -13,6 +13,14 @@ typedef struct {
     int16_t lane[8];
 } int16x8_t;
 
+typedef struct {
+    int32_t lane[4];
+} int32x4_t;
+
+typedef struct {
+    uint32_t lane[4];
+} uint32x4_t;
+
 typedef uint16_t mve_pred16_t;
 
 #define EACH_LANE(n) for (uint32_t k = 0; k < (n); k++)
@@ -135,6 +143,148 @@ static inline int16x8_t vshlq_n_s16(int16x8_t a, int shift)
 static inline int16x8_t vshrq_n_s16(int16x8_t a, int shift)
 {
     EACH_LANE(8) a.lane[k] = (int16_t)(a.lane[k] >> shift);
+    return a;
+}
+
+static inline int has_lane(mve_pred16_t lanes, uint32_t k)
+{
+    return ((uint32_t)lanes >> k & 1u) != 0u;
+}
+
+static inline mve_pred16_t vctp32q(uint32_t count)
+{
+    return (mve_pred16_t)(count >= 4 ? 0xFFFFu : (1u << (4 * count)) - 1u);
+}
+
+static inline void vstrbq_p_s16(int8_t *p, int16x8_t v, mve_pred16_t lanes)
+{
+    EACH_LANE(8) if (has_lane(lanes, 2 * k)) p[k] = (int8_t)v.lane[k];
+}
+
+static inline void vstrhq_p_s16(int16_t *p, int16x8_t v, mve_pred16_t lanes)
+{
+    EACH_LANE(8) if (has_lane(lanes, 2 * k)) p[k] = v.lane[k];
+}
+
+static inline void vstrhq_s32(int16_t *p, int32x4_t v)
+{
+    EACH_LANE(4) p[k] = (int16_t)(uint16_t)((uint32_t)v.lane[k] & 0xFFFFu);
+}
+
+static inline void vstrhq_p_s32(int16_t *p, int32x4_t v, mve_pred16_t lanes)
+{
+    EACH_LANE(4) if (has_lane(lanes, 4 * k)) p[k] = (int16_t)(uint16_t)((uint32_t)v.lane[k] & 0xFFFFu);
+}
+
+static inline int32x4_t vldrwq_s32(const int32_t *p)
+{
+    int32x4_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32x4_t vldrbq_u32(const uint8_t *p)
+{
+    uint32x4_t v;
+    EACH_LANE(4) v.lane[k] = p[k];
+    return v;
+}
+
+static inline int32x4_t vreinterpretq_s32_u32(uint32x4_t a)
+{
+    int32x4_t v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+
+static inline int16x8_t vreinterpretq_s16_s32(int32x4_t a)
+{
+    int16x8_t v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+
+static inline int32x4_t vreinterpretq_s32_s16(int16x8_t a)
+{
+    int32x4_t v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+
+static inline int32x4_t vdupq_n_s32(int32_t a)
+{
+    int32x4_t v;
+    EACH_LANE(4) v.lane[k] = a;
+    return v;
+}
+
+static inline int32x4_t vaddq_s32(int32x4_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[k] += b.lane[k];
+    return a;
+}
+
+static inline int32x4_t vnegq_s32(int32x4_t a)
+{
+    EACH_LANE(4) a.lane[k] = -a.lane[k];
+    return a;
+}
+
+static inline int32x4_t vminq_s32(int32x4_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[k] = a.lane[k] < b.lane[k] ? a.lane[k] : b.lane[k];
+    return a;
+}
+
+static inline int32x4_t vmaxq_s32(int32x4_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[k] = a.lane[k] > b.lane[k] ? a.lane[k] : b.lane[k];
+    return a;
+}
+
+/* Shifts left by b, or right where b is negative. */
+static inline int32x4_t vshlq_s32(int32x4_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[k] = b.lane[k] >= 0 ? (int32_t)((uint32_t)a.lane[k] << b.lane[k]) : a.lane[k] >> -b.lane[k];
+    return a;
+}
+
+static inline int32x4_t vrmulhq_s32(int32x4_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[k] = (int32_t)(((int64_t)a.lane[k] * b.lane[k] + INT64_C(0x80000000)) >> 32);
+    return a;
+}
+
+/* Products of even lanes, and of odd ones */
+static inline int32x4_t vmullbq_int_s16(int16x8_t a, int16x8_t b)
+{
+    int32x4_t v;
+    EACH_LANE(4) v.lane[k] = a.lane[2 * k] * b.lane[2 * k];
+    return v;
+}
+
+static inline int32x4_t vmulltq_int_s16(int16x8_t a, int16x8_t b)
+{
+    int32x4_t v;
+    EACH_LANE(4) v.lane[k] = a.lane[2 * k + 1] * b.lane[2 * k + 1];
+    return v;
+}
+
+static inline int16_t narrowed(int32_t x)
+{
+    return (int16_t)(x < -32768 ? -32768 : x > 32767 ? 32767 : x);
+}
+
+/* Even lanes, or odd ones, of a become those of b, saturated. */
+static inline int16x8_t vqmovnbq_s32(int16x8_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[2 * k] = narrowed(b.lane[k]);
+    return a;
+}
+
+static inline int16x8_t vqmovntq_s32(int16x8_t a, int32x4_t b)
+{
+    EACH_LANE(4) a.lane[2 * k + 1] = narrowed(b.lane[k]);
     return a;
 }
 

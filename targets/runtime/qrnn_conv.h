@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A step of a convolution, section 5 of docs/arithmetic.md: each place is a product of a matrix and the operands that its window reads. */
+#ifndef QRNN_CONV_H
+#define QRNN_CONV_H
+
+#include "qrnn_matrix.h"
+#include "qrnn_window.h"
+
+typedef struct {
+    qrnn_window window;
+    qrnn_matrix matrix; /* the rows of each group in blocks of their own */
+    qrnn_operand_format format;
+    uint32_t columns; /* of the matrix, without padding */
+    uint32_t groups;
+    uint32_t rows; /* of a group */
+} qrnn_convolution;
+
+/* y[r] = saturate16_shifted(requantize(sum over k of weight[r, k] * operand[k] + bias[r]), pre_shift[r]), of `rows` rows from a block on */
+QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
+{
+    const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
+    const int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
+    uint32_t shift = QRNN_BLOCK_ROWS * block;
+
+    for (uint32_t left = rows;; left -= QRNN_BLOCK_ROWS) {
+        const uint8_t *left_shift = NULL;
+        const uint8_t *pre_shift = NULL;
+        int32_t sums[QRNN_BLOCK_ROWS];
+
+#if defined(QRNN_USE_LEFT_SHIFT)
+        left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[shift];
+#endif
+#if defined(QRNN_USE_PRE_SHIFT)
+        pre_shift = (matrix->pre_shift == NULL) ? NULL : &matrix->pre_shift[shift];
+#endif
+        qrnn_dot(matrix, weight, operand, row, sums);
+        if (left <= QRNN_BLOCK_ROWS) {
+            qrnn_write_block(sums, &row[QRNN_BLOCK_ROWS], left_shift, pre_shift, left, y);
+            break;
+        }
+        qrnn_write_block(sums, &row[QRNN_BLOCK_ROWS], left_shift, pre_shift, QRNN_BLOCK_ROWS, y);
+        weight = &weight[matrix->block_bytes];
+        row = &row[2U * QRNN_BLOCK_ROWS];
+        shift += QRNN_BLOCK_ROWS;
+        y = &y[QRNN_BLOCK_ROWS];
+    }
+    (void)shift;
+}
+
+/* The operands of a place for a group of channels, from the oldest step's first band on; zeros stand for bands that there are not. */
+QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p,
+                                           uint32_t group, uint32_t *operand)
+{
+    const qrnn_window *window = &conv->window;
+    const uint32_t features = window->bands * window->channels;
+    const uint32_t own = window->channels / conv->groups;
+    const uint32_t wide = conv->format.wide;
+    uint32_t column = 0U;
+    uint32_t step = oldest;
+
+    qrnn_begin_columns(operand);
+    if ((window->bands == 1U) && (window->band_taps == 1U) && (window->dilation == 1U) && (conv->groups == 1U)) {
+        column = (window->span - oldest) * features;
+        qrnn_put_columns(operand, wide, 0U, &past[oldest * features], column);
+        qrnn_put_columns(operand, wide, column, past, oldest * features);
+    } else {
+        const uint32_t taps = ((window->band_dilation == 1U) && (conv->groups == 1U)) ? window->band_taps : 1U; /* side by side */
+        uint32_t low;
+        uint32_t high;
+
+        qrnn_window_taps(window, p, &low, &high);
+        if ((taps > 1U) && ((high - low) == taps)) { /* most places; the numbers are constants */
+            const int16_t *from = &past[qrnn_window_band(window, p, 0U)];
+
+            for (; column < conv->columns; column += taps * own) {
+                qrnn_put_columns(operand, wide, column, &from[step * features], taps * own);
+                step = qrnn_window_next(window, step);
+            }
+        } else if (taps > 1U) {
+            const int16_t *from = &past[qrnn_window_band(window, p, low)];
+
+            for (; column < conv->columns; column += taps * own) {
+                qrnn_put_zeros(operand, wide, column, low * own);
+                qrnn_put_columns(operand, wide, column + (low * own), &from[step * features], (high - low) * own);
+                qrnn_put_zeros(operand, wide, column + (high * own), (taps - high) * own);
+                step = qrnn_window_next(window, step);
+            }
+        } else {
+            for (; column < conv->columns; step = qrnn_window_next(window, step)) {
+                for (uint32_t b = 0U; b < window->band_taps; b++) {
+                    if ((b >= low) && (b < high)) {
+                        const uint32_t at = (step * features) + qrnn_window_band(window, p, b) + (group * own);
+                        qrnn_put_columns(operand, wide, column, &past[at], own);
+                    } else {
+                        qrnn_put_zeros(operand, wide, column, own);
+                    }
+                    column += own;
+                }
+            }
+        }
+    }
+    qrnn_end_columns(operand, conv->matrix.columns, conv->matrix.four);
+}
+
+/* Puts the operands of x, zeros where it is NULL, into the ring `past`, and returns how many rows of y came out, 0 or 1. `operand` is room
+ * for the operands of the matrix. */
+QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16_t *x, int16_t *past, int32_t *place, int32_t *phase,
+                                       uint32_t *operand, int16_t *y)
+{
+    const qrnn_window *window = &conv->window;
+    const uint32_t features = window->bands * window->channels;
+    const uint32_t blocks = (conv->rows + QRNN_BLOCK_ROWS - 1U) / QRNN_BLOCK_ROWS;
+    const uint32_t padded = (conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED;
+    uint32_t ended;
+
+    QRNN_PHASE(QRNN_PHASE_WINDOWS);
+    qrnn_keep_operands(x, features, conv->format, &past[(uint32_t)*place * features]);
+    ended = qrnn_window_ends(window, place, phase);
+    if (ended != 0U) {
+        qrnn_put_zeros(operand, conv->format.wide, conv->columns, padded - conv->columns);
+        for (uint32_t p = 0U; p < window->places; p++) {
+            for (uint32_t group = 0U; group < conv->groups; group++) {
+                qrnn_gather_place(conv, past, (uint32_t)*place, p, group, operand);
+                qrnn_convolve(&conv->matrix, group * blocks, operand, conv->rows, y);
+                y = &y[conv->rows];
+            }
+        }
+    }
+    QRNN_PHASE(QRNN_PHASE_OTHER);
+    return ended;
+}
+
+#endif
