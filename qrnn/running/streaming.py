@@ -53,7 +53,7 @@ class StreamIO:
         check_streamable(session.model)
         check_remembers(session.model)
         self.model = session.model
-        plain = self.model.keeps_steps and all(r.memory for r in self.model.recurrent_layers)
+        plain = len(time_axes(self.model.inputs)) == 1 and all(r.memory for r in self.model.recurrent_layers)
         own = session.engine.streams(capacity) if plain else None
         self.streams: StreamRows = own or _SessionStreams(session, capacity)
         self._views, self._run = _Views(self.streams, 0), self.streams.runner(0)
@@ -127,17 +127,17 @@ class _Views:
 
     def __init__(self, rows: ModelRows, count: int) -> None:
         self.count = count
-        model, timed = rows.model, (count,) if rows.steps is None else (count, rows.steps)
+        model, steps = rows.model, rows.steps
         self.inputs: list[tuple[str, npt.NDArray[Any], tuple[int, ...], str]] = []
         for graph_input in model.inputs:
             if graph_input.name in rows.inputs:
-                lead = timed if graph_input.has_time else (count,)
+                lead = (count,) if steps is None or not graph_input.has_time else (count, steps)
                 view = rows.inputs[graph_input.name][: math.prod(lead)].reshape(*lead, *graph_input.shape)
                 kinds = _KINDS[view.dtype.char]
                 self.inputs.append((graph_input.name, view, view.shape, kinds))
         self.outputs: list[tuple[str, FloatArray]] = []
         for output in model.outputs:
-            lead = timed if output.has_time else (count,)
+            lead = (count,) if steps is None or not output.has_time else (count, rows.output_steps[output.name])
             self.outputs.append(
                 (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
             )
@@ -155,9 +155,7 @@ class SequenceIO:
         self._states = [
             (name, [(k, a) for k, a in enumerate(arrays) if a.size], arrays) for name, arrays in rows.layers.items()
         ]
-        self.lengths = {
-            o.name: np.full(rows.size, (rows.steps or 1) if o.has_time else 1, np.int64) for o in rows.model.outputs
-        }
+        self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
         self._made = [
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
         ]
@@ -207,13 +205,16 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
 
 
-def of_one_step(model: QuantModel, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return outputs of one step without their time axis: the only step of those over time, zeros where none came out."""
+def of_one_step(
+    model: QuantModel, outputs: Mapping[str, FloatArray], lengths: Mapping[str, IndexArray]
+) -> dict[str, FloatArray]:
+    """Return outputs of one step without their time axis: the only step of those over time, and zeros where none came out."""
     found = dict(outputs)
     for output in model.outputs:
+        value, came = outputs[output.name], lengths[output.name] > 0
         if output.has_time:
-            value = outputs[output.name]
-            found[output.name] = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+            value = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+        found[output.name] = value if came.all() else np.where(came.reshape(-1, *[1] * len(output.shape)), value, 0.0)
     return found
 
 
@@ -250,7 +251,7 @@ class _SessionStreams(StreamRows):
         for name, arrays in self.layers.items():
             for array, after in zip(arrays, result.state.layers[name], strict=True):
                 array[rows] = after
-        for name, values in of_one_step(self.model, result.outputs).items():
+        for name, values in of_one_step(self.model, result.outputs, result.lengths).items():
             self.outputs[name][:count] = values.reshape(count, -1)
             self.lengths[name][:count] = result.lengths[name]
         return True

@@ -5,7 +5,6 @@ What lies between the layers stays between runs; inputs are read where the user 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from itertools import pairwise
 from typing import Any
@@ -19,7 +18,7 @@ from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.python_calls import address_of
 from qrnn.backends.cpu.threads.pool import shared_pool
-from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
+from qrnn.model.parts import FloatArray, Int64Array
 
 
 class CpuSequences(SequenceRows):
@@ -28,12 +27,12 @@ class CpuSequences(SequenceRows):
     def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
-            name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
+            name: np.zeros((size * self.steps_of.get(name, 1), fmt.features), np.int16)
             for name, fmt in engine.model.tensors.items()
         }
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self.shares = [_Share(engine, self, tensors, steps, span, teams=len(spans) == 1) for span in spans]
+        self.shares = [_Share(engine, self, tensors, span, teams=len(spans) == 1) for span in spans]
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -78,13 +77,13 @@ class _Share:
         engine: LayerRunner,
         rows: ModelRows,
         tensors: dict[str, Any],
-        steps: int,
         span: tuple[int, int],
         teams: bool,
     ) -> None:
-        (first, last), formats = span, engine.model.tensors
-        part, cut = _part_of(rows, first, last), _cut(formats, tensors, steps, first, last)
-        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, teams)
+        first, last = span
+        steps = rows.steps_of
+        cut = {name: array[first * steps.get(name, 1) : last * steps.get(name, 1)] for name, array in tensors.items()}
+        calls = SequenceCalls(engine.model, engine.tasks, _part_of(rows, first, last), cut, steps, teams)
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
         self._reading = {name: calls.input_call(name) for name in rows.inputs}
@@ -92,7 +91,7 @@ class _Share:
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
         self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True), engine.code)
-        self._run = self.calls.runner(0, (last - first) * steps)
+        self._run = self.calls.runner(0, (last - first) * (rows.steps or 1))
         self._first, self._of_all = first, rows
 
     def _offset(self, array: npt.NDArray[Any]) -> int:
@@ -114,16 +113,6 @@ class _Share:
             return self._run() == 0
         self._without_time[STATUS] = 0
         return self._run() == 0 and bool(self._without_time[STATUS] == 0)
-
-
-def _cut(
-    formats: Mapping[str, TensorFormat], tensors: dict[str, Any], steps: int, first: int, last: int
-) -> dict[str, Any]:
-    """The rows of sequences first … last - 1."""
-    return {
-        name: array[first * steps : last * steps] if formats[name].has_time else array[first:last]
-        for name, array in tensors.items()
-    }
 
 
 def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:

@@ -1,0 +1,73 @@
+"""The largest of several int16 in the same lane, as LLVM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from qrnn.backends.cpu.isa import const, load, store
+from qrnn.backends.cpu.parts import extreme, for_range, vector_type
+
+LARGEST_ARGS = ("x", "out", "channels", "places", "place_step", "taps", "tap_step")
+"""What `emit_largest` takes by name: addresses of int16; channels, places and taps; the bytes of x between two places and two taps."""
+
+WIDTHS = (32, 16, 8, 1)
+"""Channels that are computed at once."""
+
+
+def emit_largest(builder: Any, values: Sequence[Any]) -> None:
+    """Write out[p, c] = max over the taps k of x[p · place_step + k · tap_step + c]; the last channels are computed twice to fill a vector."""
+    args = dict(zip(LARGEST_ARGS, values, strict=True))
+    _by_width(builder, args, WIDTHS)
+
+
+def _by_width(builder: Any, args: dict[str, Any], widths: Sequence[int]) -> None:
+    b, width = builder, widths[0]
+    if len(widths) == 1:
+        _places(b, args, width)
+        return
+    with b.if_else(b.icmp_signed(">=", args["channels"], const(width))) as (wide, narrow):
+        with wide:
+            _places(b, args, width)
+        with narrow:
+            _by_width(b, args, widths[1:])
+
+
+def _places(builder: Any, args: dict[str, Any], width: int) -> None:
+    b, kind = builder, vector_type(width, 16)
+    row = b.mul(args["channels"], const(2))
+    last = b.sub(row, const(2 * width))
+
+    def largest(at: Any, to: Any) -> None:
+        first = load(b, at, kind, 2)
+        before = b.basic_block
+        loop, done = (b.append_basic_block(name) for name in ("taps", "largest"))
+        b.cbranch(b.icmp_signed(">", args["taps"], const(1)), loop, done)
+        b.position_at_end(loop)
+        tap, now = b.phi(const(0).type), b.phi(kind)
+        found = extreme(b, "smax", now, load(b, b.add(at, b.mul(tap, args["tap_step"])), kind, 2))
+        following = b.add(tap, const(1))
+        for phi, start, value in ((tap, const(1), following), (now, first, found)):
+            phi.add_incoming(start, before)
+            phi.add_incoming(value, loop)
+        b.cbranch(b.icmp_signed("<", following, args["taps"]), loop, done)
+        b.position_at_end(done)
+        result = b.phi(kind)
+        result.add_incoming(first, before)
+        result.add_incoming(found, loop)
+        store(b, result, to, 2)
+
+    with for_range(b, const(0), args["places"]) as place:
+        at, to = b.add(args["x"], b.mul(place, args["place_step"])), b.add(args["out"], b.mul(place, row))
+        with for_range(b, const(0), last, 2 * width) as k:
+            largest(b.add(at, k), b.add(to, k))
+        largest(b.add(at, last), b.add(to, last))
+
+
+def emit_zeros(builder: Any, values: Sequence[Any]) -> None:
+    """Write as many int16 zeros to an address."""
+    b, (to, count) = builder, values
+    with for_range(b, const(0), count) as k:
+        store(b, ir.Constant(ir.IntType(16), 0), b.add(to, b.mul(k, const(2))), 2)
