@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.packed import byte_parts_of
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.weight_layouts import layout_of
-from qrnn.model.kinds.conv import QuantConv
-from qrnn.model.parts import QuantMatrix
+from qrnn.model.parts import Int8Array, Operand, QuantMatrix
+from qrnn.model.window import Window
 
 MOST_PARTS = 4
 """The most blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
@@ -27,11 +27,51 @@ WORD = 4
 """Bytes: operands are copied in words."""
 
 
+class Convolution(Protocol):
+    """What is asked of a layer of convolutions: the fields and properties of the integer layer of that kind."""
+
+    @property
+    def matrix(self) -> QuantMatrix:
+        """Return the matrix, whose rows are output channels, group after group."""
+
+    @property
+    def pre_shift(self) -> Int8Array:
+        """Return the shifts of the rows."""
+
+    @property
+    def operand(self) -> Operand:
+        """Return how the input is narrowed."""
+
+    @property
+    def time(self) -> Window:
+        """Return the window over steps."""
+
+    @property
+    def band(self) -> Window:
+        """Return the window over the bands of a step."""
+
+    @property
+    def groups(self) -> int:
+        """Return the number of groups of channels."""
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of a band of the input."""
+
+    @property
+    def places(self) -> int:
+        """Return the number of bands of the output."""
+
+    @property
+    def features(self) -> int:
+        """Return the number of features of a step of the input."""
+
+
 @dataclass(frozen=True)
 class Blocking:
     """``places`` output places and ``groups`` groups of channels of a layer are one product; several places need all groups."""
 
-    layer: QuantConv
+    layer: Convolution
     isa: Isa
     places: int
     groups: int
@@ -152,7 +192,7 @@ class Blocking:
         return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
 
 
-def _candidates(layer: QuantConv, isa: Isa) -> Iterator[Blocking]:
+def _candidates(layer: Convolution, isa: Isa) -> Iterator[Blocking]:
     """Yield ways to multiply that do not have more rows than `MOST_PARTS` blocks of lanes need."""
     most = MOST_PARTS * isa.lanes
     units = layer.matrix.weight.shape[0]
@@ -163,7 +203,7 @@ def _candidates(layer: QuantConv, isa: Isa) -> Iterator[Blocking]:
         yield Blocking(layer, isa, places, layer.groups)
 
 
-def choose_blocking(layer: QuantConv, isa: Isa, tuning: Tuning) -> Blocking:
+def choose_blocking(layer: Convolution, isa: Isa, tuning: Tuning) -> Blocking:
     """Return the way to multiply that takes the least, among those whose weights are small enough."""
     least = Blocking(layer, isa, 1, 1)
     most = max(tuning.conv_weight_bytes, least.weight_bytes())

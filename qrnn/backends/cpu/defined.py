@@ -312,9 +312,17 @@ class DefinedSteps(LayerRun):
             return []
         x, out, states = self._arrays(walk, walk.rows)
         (name,), (output,) = self._layer.inputs, self._layer.outputs
-        x, out = (a.reshape(walk.rows.size, walk.steps[tensor], -1) for a, tensor in ((x, name), (out, output)))
+        N, T, steps, place = walk.rows.size, walk.steps[name], walk.steps[output], walk.place(False)
+        # what a step writes is not checked by compiled code, so there is room for all that the layer may write
+        room = max(steps, self._layer.rows_in(T))
+        rows = out.reshape(N, steps, out.shape[1]) if room == steps else np.zeros((N, room, out.shape[1]), np.int16)
         past = self._layer.steps_past_end
-        return [self._steps.sequence_call(walk.place(False), walk.lengths(name), x, out, states, past=past)]
+        call = self._steps.sequence_call(
+            place, walk.lengths(name), x.reshape(N, T, x.shape[1]), rows, states, past=past
+        )
+        if room == steps:
+            return [call]
+        return [call, self.tasks.call("copying", "take_steps", place, steps, rows, out)]
 
     def _arrays(self, walk: LayerCalls, rows: ModelRows) -> tuple[Int16Array, Int16Array, Sequence[Any]]:
         """Return the rows of the input and of the output, and the states."""

@@ -62,7 +62,8 @@ class WindowRun(LayerRun):
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         N, past, place = walk.rows.size, self._layer.steps_past_end, walk.place(False)
-        x, out = (walk.tensors[name].reshape(N, walk.steps[name], -1) for name in (self._input, self._output))
+        tensors = ((name, walk.tensors[name]) for name in (self._input, self._output))
+        x, out = (tensor.reshape(N, walk.steps[name], tensor.shape[1]) for name, tensor in tensors)
         states = walk.rows.layers[self._layer.name]
         arrays = (walk.lengths(self._input), np.zeros(N, np.int64), x, out, *states)
         return [self.outputs_call(place, WHOLE, past, arrays), self.advance_call(place, past, arrays)]

@@ -75,7 +75,7 @@ def convolve(
     configure(address(config))
     for n in range(place[FIRST], place[LAST]):
         length, first_wait = lengths[n], wait[n, 0]
-        count = windows_in(length + past_end, first_wait, stride)
+        count = min(out.shape[1], windows_in(length + past_end, first_wait, stride))
         window, last = count * me // of, count * (me + 1) // of
         while window < last:
             # as many windows as the history has room for, of which it begins anew where that is for few of them

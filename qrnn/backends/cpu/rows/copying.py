@@ -38,6 +38,14 @@ def scatter(place: Any, some: Any, origins: Any, x: Any, out: Any, lengths: Any)
 
 
 @jit
+def take_steps(place: Any, steps: int, x: Any, out: Any) -> None:
+    """out[n · steps + t] = x[n, t] for the first ``steps`` of the steps that x has."""
+    for n in range(place[FIRST], place[LAST]):
+        for t in range(steps):
+            copy_row(out[n * steps + t], x[n, t])
+
+
+@jit
 def take_part(place: Any, part: int, x: Any, out: Any) -> None:
     """out[m] = x[m, part]."""
     for m in range(place[FIRST], place[LAST]):

@@ -73,7 +73,7 @@ def pool(
     row = 2 * F
     for n in range(place[FIRST], place[LAST]):
         length, first_wait = lengths[n], wait[n, 0]
-        count = windows_in(length + past_end, first_wait, stride)
+        count = min(out.shape[1], windows_in(length + past_end, first_wait, stride))
         for window in range(count * me // of, count * (me + 1) // of):
             oldest = first_wait + window * stride - (span - 1)
             # the taps from t0 on are steps of x, up to t1
