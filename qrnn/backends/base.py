@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.backends.stored_states import StateLayout, StoredStates
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
@@ -97,7 +98,8 @@ class ModelRows(ABC):
     without time. Any other tensor has a row for each sequence, [size, F].
 
     ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
-    and after a run; ``lengths`` says for each output how many steps of each sequence came out. The buffers are for one thread at a time.
+    and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
+    buffers are for one thread at a time.
     """
 
     def __init__(
@@ -116,10 +118,9 @@ class ModelRows(ABC):
         self.outputs: dict[str, FloatArray] = {
             o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
         }
-        self.layers: dict[str, LayerState] = {
-            layer.name: tuple(np.zeros((size, *state.shape), state.dtype) for state in layer.states())
-            for layer in model.layers_with_states
-        }
+        self.state_layout = StateLayout(model, size)
+        self.stored = np.zeros(self.state_layout.bytes, np.uint8)
+        self.layers: dict[str, LayerState] = dict(StoredStates(self.state_layout, self.stored))
         self.lengths: dict[str, Int64Array] = {o.name: np.ones(size, np.int64) for o in model.outputs}
 
     def rows_of(self, has_time: bool) -> int:

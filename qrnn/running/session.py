@@ -247,9 +247,11 @@ class Session:
         self._idle.setdefault(shape, []).append(io)
         if found is None:
             return None
-        begin = io.begin(state)
-        kept = {name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}
-        return RunResult(found[0], State(found[1] | kept), io.lengths)
+        outputs, after = found
+        if self._forgetful:
+            begin = io.begin(state)
+            after = {**after, **{name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}}
+        return RunResult(outputs, State(after), io.lengths)
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
         if (self._forgetful and steps > 1) or len(time_axes(self.model.inputs)) != 1:

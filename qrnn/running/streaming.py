@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numpy import ndarray
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
+from qrnn.backends.stored_states import StoredStates
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
 from qrnn.model.parts import FloatArray, IndexArray
@@ -151,10 +152,8 @@ class SequenceIO:
     def __init__(self, session: Runner, rows: SequenceRows) -> None:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._start = session.initial_state(rows.size)
-        # arrays of no size, such as the c of cells without one, are handed back as they are
-        self._states = [
-            (name, [(k, a) for k, a in enumerate(arrays) if a.size], arrays) for name, arrays in rows.layers.items()
-        ]
+        self._put_states(self._start.layers)
+        self._begin = rows.stored.copy()
         self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
         self._made = [
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
@@ -166,7 +165,7 @@ class SequenceIO:
 
     def run(
         self, inputs: Mapping[str, Any], state: State | None
-    ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
+    ) -> tuple[dict[str, FloatArray], Mapping[str, LayerState]] | None:
         """Return outputs and final states; None for inputs that have to be checked one by one."""
         rows, views = self._rows, self._views
         if len(inputs) != len(views.inputs):
@@ -183,18 +182,23 @@ class SequenceIO:
                 value = view
             if not tokens:
                 rows.read_from(name, value)
-        begin = self.begin(state)
-        for name, used, _ in self._states:
-            given = begin[name]
-            for k, array in used:
-                array[...] = given[k]
+        if state is None:
+            rows.stored[...] = self._begin
+        else:
+            self._put_states(state.layers)
         outputs = {}
         for name, shape, make in self._made:
             outputs[name] = values = make(shape)
             rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
-        return outputs, {name: tuple([a.copy() if a.size else a for a in arrays]) for name, _, arrays in self._states}
+        return outputs, StoredStates(rows.state_layout, rows.stored.copy())
+
+    def _put_states(self, states: Mapping[str, LayerState]) -> None:
+        """Let the next run begin with these states."""
+        for name, arrays in self._rows.layers.items():
+            for array, given in zip(arrays, states[name], strict=True):
+                array[...] = given
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from qrnn.arithmetic import fixedpoint
@@ -14,14 +15,16 @@ from qrnn.backends.cpu.vector import Vec, lift
 NARROW_ARGS = ("x", "out", "columns", "tail", "shift", "limit")
 """What `emit_narrow` takes by name: addresses of int16, how many there are, room for a block of int16, and the operands' format."""
 
-GATHER_ARGS = (
-    "positions", "out", "out_step", "begin", "taps", "tap_step", "segments", "segment_step", "bytes", "parts", "part_step", "out_part",
-)  # fmt: skip
-"""What `emit_gather` takes by name: the address of the positions, which are int64 addresses; where vectors go, and how far apart they are; the
-bytes from a position to what is read there; taps, segments and parts, with the bytes between two of each; the bytes of a segment, in whole
-words; the bytes between two parts of a vector."""
+GATHER_ARGS = ("positions", "begin", "out", "out_step", "places", "segments", "bytes")
+"""What `emit_gather` takes by name: the address of the positions, which are int64 addresses, and the bytes from each to where its segments are
+counted from; where vectors go, and how far apart they are; the address of the segments' places, int64 pairs of the bytes from a position
+and from the beginning of a vector; how many segments there are, and the bytes of one."""
 
-WIDTHS = (64, 16, 4)
+SCATTER_ARGS = ("to", "counts", "begin", "x", "x_step")
+"""What `emit_scatter` takes by name: the addresses of int64 addresses and of as many counts, and the bytes from each address to where values
+go; the address of the values, int16, and how far apart vectors of them are."""
+
+WIDTHS = (64, 32, 16, 8, 4, 2)
 """Bytes that are copied at once."""
 
 
@@ -47,39 +50,56 @@ def emit_narrow(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> No
 
 
 def emit_gather(builder: Any, values: Sequence[Any], count: Any) -> None:
-    """Copy what ``count`` vectors read of their taps and segments, one after the other, from where their positions say."""
+    """Copy the segments of ``count`` vectors from where their positions say. A segment has whole words, so at least four bytes."""
     args = dict(zip(GATHER_ARGS, values, strict=True))
     b, size = builder, args["bytes"]
 
     def copies(width: int) -> None:
-        """Copy all segments, ``width`` bytes at once; the last piece of a segment may overlap the one before it."""
         with for_range(b, const(0), count) as k:
             position = load(b, b.add(args["positions"], b.mul(k, const(8))), I64, 8)
-            begin = b.add(position, args["begin"])
-            vector = b.add(args["out"], b.mul(k, args["out_step"]))
-            with for_range(b, const(0), args["parts"]) as part:
-                at_part = b.add(begin, b.mul(part, args["part_step"]))
-                to_part = b.add(vector, b.mul(part, args["out_part"]))
-                with for_range(b, const(0), args["taps"]) as tap, for_range(b, const(0), args["segments"]) as segment:
-                    at = b.add(b.add(at_part, b.mul(tap, args["tap_step"])), b.mul(segment, args["segment_step"]))
-                    number = b.add(b.mul(tap, args["segments"]), segment)
-                    _copy(b, at, b.add(to_part, b.mul(number, size)), size, width)
+            begin, vector = b.add(position, args["begin"]), b.add(args["out"], b.mul(k, args["out_step"]))
+            with for_range(b, const(0), args["segments"]) as segment:
+                place = b.add(args["places"], b.mul(segment, const(16)))
+                at, to = load(b, place, I64, 8), load(b, b.add(place, const(8)), I64, 8)
+                _copy(b, b.add(begin, at), b.add(vector, to), size, width)
 
-    wide, middle = (b.icmp_signed(">=", size, const(width)) for width in WIDTHS[:2])
-    with b.if_else(wide) as (yes, no):
-        with yes:
-            copies(WIDTHS[0])
-        with no, b.if_else(middle) as (then, otherwise):
-            with then:
-                copies(WIDTHS[1])
-            with otherwise:
-                copies(WIDTHS[2])
+    _by_width(b, size, WIDTHS[:-1], copies)
+
+
+def emit_scatter(builder: Any, values: Sequence[Any], count: Any) -> None:
+    """Copy the first values of ``count`` vectors, so many as their counts say, to their addresses."""
+    args = dict(zip(SCATTER_ARGS, values, strict=True))
+    b = builder
+    with for_range(b, const(0), count) as k:
+        size = b.mul(load(b, b.add(args["counts"], b.mul(k, const(8))), I64, 8), const(2))
+        to = b.add(load(b, b.add(args["to"], b.mul(k, const(8))), I64, 8), args["begin"])
+        x = b.add(args["x"], b.mul(k, args["x_step"]))
+        _by_width(b, size, WIDTHS, partial(_copy, b, x, to, size))
+
+
+def _by_width(builder: Any, size: Any, widths: Sequence[int], copies: Callable[[int], None]) -> None:
+    """Emit ``copies`` for each width, and branch to that of the widest that ``size`` bytes fill."""
+    if len(widths) == 1:
+        copies(widths[0])
+        return
+    with builder.if_else(builder.icmp_signed(">=", size, const(widths[0]))) as (wide, narrow):
+        with wide:
+            copies(widths[0])
+        with narrow:
+            _by_width(builder, size, widths[1:], copies)
 
 
 def _copy(builder: Any, at: Any, to: Any, size: Any, width: int) -> None:
-    """Copy ``size`` bytes, at least ``width`` of them."""
-    b, kind = builder, vector_type(width // 4, 32) if width > 4 else I32
+    """Copy ``size`` bytes, at least ``width`` and, but for the largest width, less than twice as many. The last piece may overlap another."""
+    b, kind = builder, vector_type(width // 2, 16)
+
+    def piece(offset: Any) -> None:
+        store(b, load(b, b.add(at, offset), kind), b.add(to, offset))
+
     last = b.sub(size, const(width))
-    with for_range(b, const(0), last, width) as k:
-        store(b, load(b, b.add(at, k), kind), b.add(to, k))
-    store(b, load(b, b.add(at, last), kind), b.add(to, last))
+    if width == WIDTHS[0]:
+        with for_range(b, const(0), last, width) as k:
+            piece(k)
+    else:
+        piece(const(0))
+    piece(last)

@@ -25,6 +25,10 @@ HISTORY_BYTES = 1 << 17
 """The bytes of a history where windows are short: enough for many of them, and less than a second-level cache."""
 
 
+ROW_UNIT = 16
+"""Bytes: a step's operands begin at a multiple of so many."""
+
+
 class StepPlan(NamedTuple):
     """How a step of the output is made of products, and where its operands lie in a row of the history."""
 
@@ -46,13 +50,10 @@ class StepPlan(NamedTuple):
 class ProductPlan(NamedTuple):
     """What the vector of a product is copied from; see `qrnn.backends.cpu.operands.GATHER_ARGS`."""
 
-    taps: int
-    segments: int
-    segment_step: int
+    places: Int64Array
+    """The bytes from a position to each segment, and from the beginning of the vector to where it goes, [segments, 2]."""
     bytes: int
-    part_step: int
-    """The bytes between two parts of the operands of a row of the history."""
-    out_part: int
+    """The bytes of a segment."""
     chunks: int
     """Products over the groups of channels."""
     chunk_step: int
@@ -94,8 +95,12 @@ class ConvRun(WindowRun):
         ordered, pre_shift = found.matrix()
         self._packed = pack_matrix(self._isa, ordered, pre_shift, (found.parts,), layer.operand)
         self._formats = layer.operand.shift, layer.operand.limit
-        self._time = layer.time.stride, layer.time.dilation
-        self._step, self._product = _plans(found, self._packed.groups * self._isa.operand_size)
+        time, out_part = layer.time, self._packed.groups * self._isa.operand_size
+        self._time = time.taps, time.stride, time.dilation
+        self._part_bytes = _part_bytes(found)
+        self._step = _step_plan(found, self._part_bytes)
+        # a stream's history has the taps of a window alone
+        self._products = [_product_plan(found, self._part_bytes, out_part, apart) for apart in (time.dilation, 1)]
 
     @property
     def step_macs(self) -> int:
@@ -108,7 +113,7 @@ class ConvRun(WindowRun):
 
     def outputs_call(self, place: Int64Array, share: Share, past: int, arrays: Sequence[Any]) -> Call:
         """Return the call that computes outputs; see `WindowRun.outputs_call`."""
-        plans = (self._packed, self._formats, self._time, self._step, self._product)
+        plans = (self._packed, self._formats, self._time, self._step, self._products[0])
         span = self._conv.time.span
         return self._call("convolve", place, share, past, *plans, *arrays, self._scratch(span, self._conv.time.stride))
 
@@ -118,17 +123,17 @@ class ConvRun(WindowRun):
 
     def step_call(self, before: Flow, after: Flow, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
         """Return the call of one step of streams; see `WindowRun.step_call`."""
-        plans = (self._packed, self._formats, self._time, self._step, self._product)
+        plans = (self._packed, self._formats, self._time, self._step, self._products[1])
         own = self._scratch(self._conv.time.taps, self._conv.time.taps, most=len(x))
         return self._call("step_streams", before, after, *plans, x, out, *states, own)
 
     def _scratch(self, window: int, step: int, most: int = AHEAD) -> ConvScratch:
         """Make the scratch of one call, with a history for ``most`` windows, or fewer of long ones, each ``step`` steps after another."""
-        isa, found, part_step = self._isa, self._blocking, self._product.part_step
+        isa, found, part_step = self._isa, self._blocking, self._part_bytes
         row = part_step * found.byte_parts
         windows = max(1, min(most, AHEAD, (HISTORY_BYTES // row - window) // step + 1))
         # a vector of the last place may read behind the last row, what is then multiplied by zeros
-        behind = -(-(self._step.piece_step + self._product.bytes) // row) + 1
+        behind = -(-(self._step.piece_step + self._products[0].bytes) // row) + 1
         rows = window + (windows - 1) * step
         history = aligned((rows + behind, row), np.uint8)
         for part, zero in enumerate(_zeros(found)):
@@ -152,27 +157,41 @@ def _zeros(found: Blocking) -> tuple[int, ...]:
     return (isa.offset % 256, isa.low_offset % 256)[: found.byte_parts]
 
 
-def _plans(found: Blocking, out_part: int) -> tuple[StepPlan, ProductPlan]:
-    """Return the plans of a layer; ``out_part`` is the bytes of a part of a product's vector."""
-    layer, isa, size = found.layer, found.isa, found.operand_bytes
-    channels, band = layer.channels, layer.band
-    front = band.before * channels
-    read = ((layer.places - 1) * band.stride + band.span) * channels
-    # steps are encoded in whole blocks
-    encoded = front + -(-layer.features // isa.units) * isa.units
-    unit = isa.group * max(1, 16 // isa.operand_size)
-    part = -(-max(read, encoded) // unit) * unit
-    units = layer.matrix.weight.shape[0]
-    last = (layer.places - (found.pieces - 1) * found.places) * units
-    step = StepPlan(
-        found.pieces, found.places * band.stride * channels * size, found.places * units, found.rows, last // found.chunks, front * size,
-        part // isa.group,
+def _part_bytes(found: Blocking) -> int:
+    """Return the bytes of a part of a step, with the padding of bands, and room for whole blocks, in which steps are encoded."""
+    layer, isa, band = found.layer, found.isa, found.layer.band
+    read = ((layer.places - 1) * band.stride + band.span) * layer.channels
+    encoded = band.before * layer.channels + -(-layer.features // isa.units) * isa.units
+    unit = max(isa.group, ROW_UNIT // found.operand_bytes)
+    return -(-max(read, encoded) // unit) * unit * found.operand_bytes
+
+
+def _step_plan(found: Blocking, part: int) -> StepPlan:
+    """Return the plan of a layer's steps, for so many bytes of a part of a step."""
+    layer, size, units = found.layer, found.operand_bytes, found.layer.matrix.weight.shape[0]
+    last = (layer.places - (found.pieces - 1) * found.places) * units // found.chunks
+    return StepPlan(
+        found.pieces, found.places * layer.band.stride * layer.channels * size, found.places * units, found.rows, last,
+        layer.band.before * layer.channels * size, part // found.isa.group,
     )  # fmt: skip
-    product = ProductPlan(
-        layer.time.taps, found.segments, band.dilation * channels * size, found.padded_segment * size, part * size, out_part,
-        found.chunks, found.groups * (channels // layer.groups) * size, units // found.chunks,
-    )  # fmt: skip
-    return step, product
+
+
+def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> ProductPlan:
+    """Return the plan of a layer's products.
+
+    ``part`` and ``out_part`` are the bytes of a part of a step and of a vector; two taps of a window lie ``apart`` steps from each other.
+    """
+    layer, size, segment = found.layer, found.operand_bytes, found.padded_segment * found.operand_bytes
+    row, step = part * found.byte_parts, layer.band.dilation * layer.channels * size
+    places = [
+        (number * part + tap * apart * row + k * step, number * out_part + (tap * found.segments + k) * segment)
+        for number in range(found.byte_parts)
+        for tap in range(layer.time.taps)
+        for k in range(found.segments)
+    ]
+    own = found.groups * (layer.channels // layer.groups) * size
+    rows = layer.matrix.weight.shape[0] // found.chunks
+    return ProductPlan(np.array(places, np.int64), segment, found.chunks, own, rows)
 
 
 RUN = ConvRun

@@ -11,7 +11,7 @@ from typing import Any
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import matrix, operands
-from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input_product, release, shared_parts
+from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import ISAS, PORTABLE, Isa
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD
@@ -31,29 +31,31 @@ def gather(values: Any, count: int) -> None:
     raise NotImplementedError
 
 
-def multiply(filled: int, tap_step: int, packed: Any, product: Any, scratch: Any) -> None:
-    """Multiply the first ``filled`` positions, and write their outputs; taps are ``tap_step`` bytes apart in the history."""
+def scatter(values: Any, count: int) -> None:
+    """`operands.emit_scatter`."""
+    raise NotImplementedError
+
+
+def multiply(filled: int, packed: Any, product: Any, scratch: Any) -> None:
+    """Multiply the first ``filled`` positions, and write their outputs."""
     if filled == 0:
         return
     _, vectors, results, positions, _, _, sums, _ = scratch
     weights, params, groups, byte_parts = packed
-    taps, segments, segment_step, size, part_step, out_part, chunks, chunk_step, chunk_rows = product
+    places, size, chunks, chunk_step, chunk_rows = product
     blocks, of_results, row = params.shape[0] // chunks, 2 * results.shape[1], vectors.shape[1]
     out_block = of_results // blocks
     for chunk in range(chunks):
-        gather((
-            address(positions), address(vectors), row, chunk * chunk_step, taps, tap_step, segments, segment_step, size,
-            byte_parts, part_step, out_part,
-        ), filled)  # fmt: skip
+        segments = (address(places), places.shape[0], size)
+        gather((address(positions), chunk * chunk_step, address(vectors), row, *segments), filled)
         first = chunk * blocks
         made = (
             address(weights), address(params), address(vectors), row, address(results) - first * out_block, of_results, out_block, groups,
             byte_parts, address(sums),
         )  # fmt: skip
         input_product(made, filled, first, first + blocks)
-        for k in range(filled):
-            to = positions[1, k] + 2 * chunk * chunk_rows
-            copy_units((to, address(results) + k * of_results, positions[2, k]))
+        to = (address(positions[1]), address(positions[2]), 2 * chunk * chunk_rows)
+        scatter((*to, address(results), of_results), filled)
 
 
 def convolve(
@@ -62,12 +64,12 @@ def convolve(
 ) -> None:  # fmt: skip
     """The outputs of sequences place[`FIRST`] … place[`LAST`] - 1, of which ``share`` (me, of) says which part; states stay as they are.
 
-    packed: `packed.PackedMatrix`; formats (shift, limit) of the operand; time (stride, dilation); step, product:
+    packed: `packed.PackedMatrix`; formats (shift, limit) of the operand; time (taps, stride, dilation); step, product:
     `qrnn.backends.cpu.kinds.conv.StepPlan`, `ProductPlan`; x [N, T, F] int16, of each sequence lengths[n] steps and then ``past_end`` of
     zeros; out [N, T', F'] int16; past, at, wait: the state; scratch: `qrnn.backends.cpu.kinds.conv.ConvScratch`.
     """
     history, _, _, positions, tails, zeros, _, config = scratch
-    (me, of), (stride, dilation), (shift, limit) = share, time, formats
+    (me, of), (_, stride, _), (shift, limit) = share, time, formats
     pieces, piece_step, piece_features, piece_rows, last_rows, front, part_groups = step
     F, span, most, row = x.shape[2], past.shape[1], history.shape[0], history.shape[1]
     begin, tail = address(history) + front, address(tails)
@@ -80,7 +82,7 @@ def convolve(
         while window < last:
             # as many windows as the history has room for, of which it begins anew where that is for few of them
             if used + span + (min(last - window, 16) - 1) * stride > most and used > 0:
-                multiply(filled, dilation * row, packed, product, scratch)
+                multiply(filled, packed, product, scratch)
                 used, filled = 0, 0
             many = min(last - window, (most - used - span) // stride + 1)
             oldest = first_wait + window * stride - (span - 1)
@@ -109,11 +111,11 @@ def convolve(
                     positions[2, filled] = piece_rows if piece + 1 < pieces else last_rows
                     filled += 1
                     if filled == AHEAD:
-                        multiply(filled, dilation * row, packed, product, scratch)
+                        multiply(filled, packed, product, scratch)
                         filled = 0
             used += newest - oldest
             window += many
-    multiply(filled, dilation * row, packed, product, scratch)
+    multiply(filled, packed, product, scratch)
     release(0)
 
 
@@ -129,9 +131,9 @@ def step_streams(
     history, _, _, positions, tails, _, _, config = scratch
     place, rows, origins = before
     after_place, after_rows, after_origins = after
-    (stride, dilation), (shift, limit) = time, formats
+    (taps, stride, dilation), (shift, limit) = time, formats
     pieces, piece_step, piece_features, piece_rows, last_rows, front, part_groups = step
-    F, span, most, row, taps = x.shape[1], past.shape[1], history.shape[0], history.shape[1], product[0]
+    F, span, most, row = x.shape[1], past.shape[1], history.shape[0], history.shape[1]
     begin, tail = address(history) + front, address(tails)
     used, filled, given = 0, 0, place[FIRST]
     configure(address(config))
@@ -148,7 +150,7 @@ def step_streams(
             continue
         wait[n, 0] = stride - 1
         if used + taps > most:
-            multiply(filled, row, packed, product, scratch)
+            multiply(filled, packed, product, scratch)
             used, filled = 0, 0
         for tap in range(taps):
             slot = oldest + tap * dilation
@@ -162,13 +164,13 @@ def step_streams(
             positions[2, filled] = piece_rows if piece + 1 < pieces else last_rows
             filled += 1
             if filled == AHEAD:
-                multiply(filled, row, packed, product, scratch)
+                multiply(filled, packed, product, scratch)
                 filled = 0
         used += taps
         after_rows[given], after_origins[given] = n, origins[k]
         given += 1
     after_place[FIRST], after_place[LAST] = place[FIRST], given
-    multiply(filled, row, packed, product, scratch)
+    multiply(filled, packed, product, scratch)
     release(0)
 
 
@@ -211,6 +213,6 @@ def compiled(template: str, isa_name: str, parts: int) -> Any:
     space = globals() | shared_parts(isa)
     space["input_product"] = emitted(partial(_emit_product, isa, parts), 4)
     space["narrow"] = emitted(lambda b, *a: operands.emit_narrow(b, isa, *a), 2)
-    space["gather"] = emitted(operands.emit_gather, 2)
+    space |= {"gather": emitted(operands.emit_gather, 2), "scatter": emitted(operands.emit_scatter, 2)}
     space["multiply"] = jit(renamed(multiply, f"conv_multiply_{isa_name}_{parts}", space))
     return jit(renamed(globals()[template], f"conv_{template}_{isa_name}_{parts}", space))
