@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.backends.stored_states import StateLayout, StoredStates
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
@@ -22,6 +21,7 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.stored_states import StateLayout, StoredStates
 
 LayerState = tuple[npt.NDArray[Any], ...]
 """The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from numpy import ndarray
 
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
-from qrnn.backends.stored_states import StoredStates
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.stored_states import StoredStates
 from qrnn.model.time import TimeAxis
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
