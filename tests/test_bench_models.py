@@ -60,6 +60,16 @@ def test_the_work_has_the_axes_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bench_model_runtimes.batch_first(output, turned), work.want)
 
 
+def test_inputs_of_a_folder(tmp_path: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(2, 9, 4)).astype(np.float32)
+    np.savez(tmp_path / "tiny.npz", x=x)
+    work = bench_model_runtimes.make_work(write_model(tmp_path / "tiny.onnx"), 3, 7, tmp_path)
+    np.testing.assert_array_equal(work.given["x"], x[[0, 1, 0], :7])
+    np.testing.assert_array_equal(work.calibration["x"], x)
+    assert bench_model_runtimes.make_work(work.path, 1, 50, tmp_path).steps == 9
+    assert bench_model_runtimes.make_work(work.path, 1, 8, tmp_path / "none").given["x"].shape == (1, 8, 4)
+
+
 def test_a_wrong_runtime_is_left_out_with_its_figure(tmp_path: Path) -> None:
     work = bench_model_runtimes.make_work(write_model(tmp_path / "tiny.onnx"), 2, 6)
     ours = bench_model_runtimes.runtimes()[0]

@@ -42,21 +42,37 @@ class ModelWork:
     steps: int
 
 
-def make_work(path: Path, batch: int, steps: int) -> ModelWork:
+def make_work(path: Path, batch: int, steps: int, data: Path | None = None) -> ModelWork:
     """Convert a file, and make its inputs; UnsupportedError where the model or a kind of its inputs is not supported.
 
-    A file with a fixed number of steps gets as many. qrnn is checked against the reference, bit for bit, before it is used.
+    ``data`` is a folder: a file of the model's name that ends in .npz has arrays [N, T, …] by input name, for calibration and for runs. Without
+    one, inputs are random. A file with a fixed number of steps gets as many. qrnn is checked against the reference, bit for bit, before it
+    is used.
     """
     model = load_onnx(path)
     steps = _fixed_steps(path, model) or steps
-    given, calibration = (
-        {i.name: _array(i, size, steps, seed) for i in model.inputs if i.kind != "state"}
-        for size, seed in ((batch, 2), (CALIBRATION_SEQUENCES, 1))
-    )
+    file = None if data is None else data / f"{path.stem}.npz"
+    wanted = [i for i in model.inputs if i.kind != "state"]
+    if file is not None and file.is_file():
+        with np.load(file) as arrays:
+            calibration = {i.name: arrays[i.name] for i in wanted}
+        steps = min(steps, *(calibration[i.name].shape[1] for i in wanted if i.has_time))
+        given = {i.name: _first(i, calibration[i.name], batch, steps) for i in wanted}
+    else:
+        given, calibration = (
+            {i.name: _array(i, size, steps, seed) for i in wanted}
+            for size, seed in ((batch, 2), (CALIBRATION_SEQUENCES, 1))
+        )
     quantized = qrnn.quantize(model, calibration)
     _check_bits(quantized, {name: x[:1, : min(steps, 8)] for name, x in calibration.items()})
     want = qrnn.run_oracle(model, given).outputs[model.outputs[0].name]
     return ModelWork(path.stem, path, model, quantized, given, calibration, want, batch, steps)
+
+
+def _first(graph_input: GraphInput, x: Any, batch: int, steps: int) -> Any:
+    """Return ``batch`` sequences, of their first steps; those of x begin anew where it has fewer."""
+    found = x[np.arange(batch) % len(x)]
+    return np.ascontiguousarray(found[:, :steps] if graph_input.has_time else found)
 
 
 def _array(graph_input: GraphInput, size: int, steps: int, seed: int) -> Any:
@@ -135,7 +151,7 @@ def quantized_statically(work: ModelWork) -> bytes:
             self._feeds = self._every()
 
         def _every(self) -> Iterator[dict[str, Any]]:
-            for n in range(CALIBRATION_SEQUENCES):
+            for n in range(min(len(x) for x in work.calibration.values())):
                 yield _feeds(work, {name: x[n : n + 1] for name, x in work.calibration.items()}, 1)
 
         def get_next(self) -> dict[str, Any] | None:

@@ -1,10 +1,11 @@
 """Whole models of a folder on the CPU: qrnn beside ONNX Runtime, in 32-bit floats and quantized to 8 bits, and OpenVINO.
 
     pip install -e '.[peers]'
-    python tools/bench_models.py FOLDER [--steps 50] [--batches 1 16] [--threads 1] [--output docs/benchmarks/models.md]
+    python tools/bench_models.py FOLDER [--data FOLDER] [--batches 1 16] [--threads 1] [--output docs/benchmarks/models.md]
 
-Every ONNX file of the folder is converted and run, with random numbers as its inputs; what is refused is named with the reason. Writes the
-page, and beside it the figures, under the page's name. Peers that are not installed are left out by name.
+Every ONNX file of the folder is converted and run; what is refused is named with the reason. ``--data`` has inputs, NAME.npz for NAME.onnx with
+arrays [N, T, …] by input name, for calibration and for runs; without them inputs are random. Writes the page, and beside it the figures,
+under the page's name. Peers that are not installed are left out by name.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare speeds of whole models and write docs/benchmarks/models.md.")
     parser.add_argument("folder", type=Path, help="a folder of ONNX files")
     parser.add_argument("--models", nargs="+", help="names of files without their ending; all of the folder without it")
+    parser.add_argument("--data", type=Path, help="a folder of inputs, NAME.npz for NAME.onnx; random ones without it")
     parser.add_argument("--steps", type=_positive, default=50, help="time steps, where the file leaves them free")
     parser.add_argument("--batches", nargs="+", type=_positive, default=[1, 16])
     parser.add_argument("--threads", type=_positive, default=1)
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> 
     for path in options.paths:
         for batch in options.batches:
             try:
-                work = make_work(path, batch, options.steps)
+                work = make_work(path, batch, options.steps, options.data)
             except QrnnError as reason:
                 refused[path.stem] = str(reason)
                 print(f"{path.stem}: {reason}", flush=True)
