@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qrnn.backends.cpu.isa import Isa
+from qrnn.backends.cpu.matrix import AMX_GROUPS
 from qrnn.backends.cpu.packed import byte_parts_of
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.weight_layouts import layout_of
@@ -22,6 +23,9 @@ from qrnn.model.window import Window
 
 MOST_PARTS = 4
 """The most blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
+
+TILE_COLUMNS = AMX_GROUPS * 4
+"""Columns of a tile of AMX."""
 
 WORD = 4
 """Bytes: operands are copied in words."""
@@ -133,17 +137,25 @@ class Blocking:
 
     @property
     def columns(self) -> int:
-        """Return the columns of a product."""
+        """Return the columns of a product that its segments fill."""
         return self.layer.time.taps * self.segments * self.padded_segment
+
+    @property
+    def all_columns(self) -> int:
+        """Return the columns of a product, with those of zeros that make whole tiles of AMX of operands in two parts."""
+        tile = TILE_COLUMNS if self.isa.amx and self.byte_parts > 1 else 1
+        return -(-self.columns // tile) * tile
 
     def weight_bytes(self) -> int:
         """Return the bytes of the weights of all products."""
-        columns = layout_of(self.isa, 8).groups(self.columns) * self.isa.group
+        columns = layout_of(self.isa, 8).groups(self.all_columns) * self.isa.group
         return self.chunks * self.blocks * self.parts * self.isa.lanes * columns
 
     def cost(self, tuning: Tuning) -> int:
         """Return what a step of the output takes, in dot products of one group of columns."""
-        groups = layout_of(self.isa, 8).groups(self.columns) * self.byte_parts
+        groups = layout_of(self.isa, 8).groups(self.all_columns) * self.byte_parts
+        if self.isa.amx:
+            groups = int(groups * tuning.conv_tile_share)
         copied = self.padded_segment * self.operand_bytes // 64 + tuning.conv_copy_dots
         vector = self.blocks * self.parts * (groups + tuning.conv_sums_dots)
         copies = self.layer.time.taps * self.segments * self.byte_parts * copied
@@ -165,8 +177,9 @@ class Blocking:
                     weight[:, place, group, :, :, segment, first : first + own] = given[:, group, :, :, b]
         rows = [self._rows(v) for v in (m.bias, m.multiplier, m.left_shift, layer.pre_shift)]
         bias, multiplier, left_shift, pre_shift = rows
-        padded = self._padded(weight.reshape(self.chunks, self.rows, self.columns))
-        return QuantMatrix(padded, bias, multiplier, left_shift, m.operand_limit), pre_shift
+        columns = weight.reshape(self.chunks, self.rows, self.columns)
+        padded = np.pad(columns, ((0, 0), (0, 0), (0, self.all_columns - self.columns)))
+        return QuantMatrix(self._padded(padded), bias, multiplier, left_shift, m.operand_limit), pre_shift
 
     def _first(self, place: int, b: int, channel: int) -> int:
         """Return where a channel of a place's tap b lies in its segment."""

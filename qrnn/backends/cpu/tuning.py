@@ -126,6 +126,7 @@ class Tuning:
     conv_vector_dots: int = _default("conv_vector_dots")
     conv_copy_dots: int = _default("conv_copy_dots")
     conv_weight_bytes: int = _default("conv_weight_bytes")
+    conv_tile_share: float = _default("conv_tile_share")
     few_steps: int = _default("few_steps")
     byte_cache_share: float = _default("byte_cache_share")
     word_cache_share: float = _default("word_cache_share")

@@ -141,7 +141,7 @@ class ConvRun(WindowRun):
         of_results = found.blocks * found.parts * isa.lanes
         return ConvScratch(
             history[:rows],
-            aligned((AHEAD, encoded_bytes(isa, found.columns, found.byte_parts)), np.uint8),
+            aligned((AHEAD, encoded_bytes(isa, found.all_columns, found.byte_parts)), np.uint8),
             aligned((AHEAD, of_results), np.int16),
             np.zeros((3, AHEAD), np.int64),
             aligned((isa.units,), np.int16),
