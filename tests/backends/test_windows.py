@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,8 +25,11 @@ from backends.raw_windows import (
 )
 from qrnn.backends import create_engine
 from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
+from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import ISAS, PLAIN, PORTABLE, available_isas
+from qrnn.backends.cpu.kinds import conv
+from qrnn.backends.cpu.kinds.conv import ConvRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.quant_model import QuantModel
@@ -222,6 +226,21 @@ def test_no_bit_depends_on_what_is_multiplied_together(name: str, fields: dict[s
     engines = [CpuEngine(model, 1, None, tuning) for tuning in (None, Tuning(**fields))]  # type: ignore[arg-type]
     want, got = (run(engine, x, states, lengths, 0) for engine in engines)
     assert_same(want, got, name)
+
+
+def test_what_would_take_too_much_memory_is_run_by_its_definition() -> None:
+    """A band that is padded by 65535 on both sides would make rows of 131071 operands of one."""
+    rng, wide = np.random.default_rng(4), Window(2, 1, 65535, 65535, 65535)
+    small, large = (model_of(raw_conv(rng, ConvShape(causal(taps), wide, 1, 1, 1, 1))) for taps in (2, 400))
+    assert isinstance(CpuEngine(small, 1).layer_runs["conv"], ConvRun)
+    assert isinstance(CpuEngine(large, 1).layer_runs["conv"], DefinedSteps)
+    many = raw_conv(rng, ConvShape(causal(3), EACH, 1, 1 << 15, 1, 1))
+    assert isinstance(CpuEngine(model_of(many), 1).layer_runs["conv"], ConvRun)
+    check(small, rng, available_isas()[0], 1, 3)
+    with mock.patch.object(conv, "LEAST_BYTES", 0), mock.patch.object(conv, "MOST_TIMES", 0):
+        model = model_of(raw_conv(rng, SHAPES["images"]))
+        assert isinstance(CpuEngine(model, 1).layer_runs["conv"], DefinedSteps)
+        check(model, rng, available_isas()[0], 2, 3)
 
 
 @pytest.mark.parametrize("isa", [*ISAS, PORTABLE], ids=lambda isa: isa.name)

@@ -10,8 +10,10 @@ import numpy as np
 from qrnn.backends.cpu import matrix
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
+from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.isa import PORTABLE
 from qrnn.backends.cpu.layer_calls import Flow
+from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.packed import aligned, encoded_bytes, pack_matrix
 from qrnn.backends.cpu.tasks import ROWS, Tasks
@@ -24,6 +26,9 @@ from qrnn.model.quant_model import QuantModel
 HISTORY_BYTES = 1 << 17
 """The bytes of a history where windows are short: enough for many of them, and less than a second-level cache."""
 
+
+LEAST_BYTES, MOST_TIMES = 1 << 24, 64
+"""Weights and history may take so many bytes, and so many times the elements of a layer's matrix and ring."""
 
 ROW_UNIT = 16
 """Bytes: a step's operands begin at a multiple of so many."""
@@ -88,10 +93,9 @@ class ConvRun(WindowRun):
 
     arrays_from, advance_from = 8, 4
 
-    def __init__(self, layer: QuantConv, model: QuantModel, tasks: Tasks) -> None:
+    def __init__(self, layer: QuantConv, model: QuantModel, tasks: Tasks, found: Blocking) -> None:
         super().__init__(layer, model, tasks)
-        self._conv, self._isa = layer, tasks.isa or PORTABLE
-        self._blocking = found = choose_blocking(layer, self._isa, tasks.tuning)
+        self._conv, self._isa, self._blocking = layer, found.isa, found
         ordered, pre_shift = found.matrix()
         self._packed = pack_matrix(self._isa, ordered, pre_shift, (found.parts,), layer.operand)
         self._formats = layer.operand.shift, layer.operand.limit
@@ -194,4 +198,14 @@ def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> Prod
     return ProductPlan(np.array(places, np.int64), segment, found.chunks, own, rows)
 
 
-RUN = ConvRun
+def fits(layer: QuantConv, found: Blocking) -> bool:
+    """Return whether weights and history take memory in proportion to the layer's own, which zeros for wide padding or many groups may exceed."""
+    history = layer.time.span * _part_bytes(found) * found.byte_parts
+    own = int(layer.matrix.weight.size) + layer.time.span * layer.features
+    return found.weight_bytes() + history <= LEAST_BYTES + MOST_TIMES * own
+
+
+def RUN(layer: QuantConv, model: QuantModel, tasks: Tasks) -> LayerRun:  # noqa: N802  (as a class is called)
+    """Return the run of a layer: by its definition where products would take too much memory."""
+    found = choose_blocking(layer, tasks.isa or PORTABLE, tasks.tuning)
+    return ConvRun(layer, model, tasks, found) if fits(layer, found) else DefinedSteps(layer, model, tasks)
