@@ -23,6 +23,7 @@ from backends.raw_windows import (
     states_of,
     windows,
 )
+from qrnn import layers
 from qrnn.backends import create_engine
 from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
 from qrnn.backends.cpu.defined import DefinedSteps
@@ -32,6 +33,7 @@ from qrnn.backends.cpu.kinds import conv
 from qrnn.backends.cpu.kinds.conv import ConvRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.tuning import Tuning
+from qrnn.conversion import quantize
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.window import EACH, Window, causal
 from qrnn.running.session import Session
@@ -253,3 +255,19 @@ def test_lanes_are_filled(isa: Any) -> None:
     assert depthwise.groups > 1
     small = choose_blocking(raw_conv(rng, SHAPES["images"]), isa, replace(tuning, conv_weight_bytes=0))
     assert small.weight_bytes() <= Blocking(small.layer, isa, 1, 1).weight_bytes()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_steps_that_come_apart_are_no_list_of_calls(after: int) -> None:
+    """A sum of the input and a convolution that looks one step ahead: its streams would add rows of two steps."""
+    rng = np.random.default_rng(5)
+    x = layers.input("x", 3)
+    y = layers.add(x, layers.conv(x, rng.normal(size=(3, 3, 3)), padding=(2 - after, after)))
+    model = quantize(layers.model("m", {"y": y}), {"x": rng.normal(size=(2, 9, 3))})
+    engine = CpuEngine(model, 1)
+    assert (engine.streams(1) is None) == (after > 0)
+    assert engine.sequences(2, 9, np.float64) is not None
+    given = rng.normal(size=(2, 9, 3))
+    want, session = Session(model, "reference").run({"x": given}), Session(model)
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run({"x": given}).outputs["y"], want.outputs["y"])

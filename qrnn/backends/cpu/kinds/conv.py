@@ -199,7 +199,7 @@ def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> Prod
 
 
 def fits(layer: QuantConv, found: Blocking) -> bool:
-    """Return whether weights and history take memory in proportion to the layer's own, which zeros for wide padding or many groups may exceed."""
+    """Return whether weights and history take memory in proportion to the layer's own, which zeros for padding and groups may exceed."""
     history = layer.time.span * _part_bytes(found) * found.byte_parts
     own = int(layer.matrix.weight.size) + layer.time.span * layer.features
     return found.weight_bytes() + history <= LEAST_BYTES + MOST_TIMES * own
