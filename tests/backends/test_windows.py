@@ -32,6 +32,7 @@ from qrnn.backends.cpu.isa import ISAS, PLAIN, PORTABLE, available_isas
 from qrnn.backends.cpu.kinds import conv
 from qrnn.backends.cpu.kinds.conv import ConvRun
 from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.threads import team
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.conversion import quantize
 from qrnn.model.quant_model import QuantModel
@@ -271,3 +272,20 @@ def test_steps_that_come_apart_are_no_list_of_calls(after: int) -> None:
     want, session = Session(model, "reference").run({"x": given}), Session(model)
     for _ in range(2):
         np.testing.assert_array_equal(session.run({"x": given}).outputs["y"], want.outputs["y"])
+
+
+@pytest.mark.skipif(not team.SUPPORTED, reason="no thread teams on this platform")
+@pytest.mark.parametrize("name", ["images", "pool"])
+def test_a_team_shares_the_windows_of_a_sequence(name: str) -> None:
+    rng = np.random.default_rng(6)
+    layer = raw_pool(Window(3, 2, 1, 1, 1), Window(2, 2), 16, 8) if name == "pool" else raw_conv(rng, SHAPES["images"])
+    model = model_of(layer)
+    session = Session(model, "cpu", 2, tuning=eager(2))
+    x = rng.normal(0, 3000, (1, 21, layer.features))
+    want, before = Session(model, "reference").run({"x": x}), team.team_workers()
+    for _ in range(2):
+        got = session.run({"x": x})
+        np.testing.assert_array_equal(got.outputs["y"], want.outputs["y"])
+        for a, b in zip(want.state.layers[layer.name], got.state.layers[layer.name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert team.team_workers() == before + 4

@@ -17,6 +17,7 @@ from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.backends.cpu.threads.pool import shared_pool
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags, most_workers, worth_waiting
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray, Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
@@ -66,7 +67,23 @@ class WindowRun(LayerRun):
         x, out = (tensor.reshape(N, walk.steps[name], tensor.shape[1]) for name, tensor in tensors)
         states = walk.rows.layers[self._layer.name]
         arrays = (walk.lengths(self._input), np.zeros(N, np.int64), x, out, *states)
-        return [self.outputs_call(place, WHOLE, past, arrays), self.advance_call(place, past, arrays)]
+        macs = out.shape[1] * self.step_macs
+        workers = self._team_size(macs) if walk.teams and N == 1 else 1
+        return [self._shared(place, workers, past, arrays, macs), self.advance_call(place, past, arrays)]
+
+    def _team_size(self, macs: int) -> int:
+        """Return how many threads share the windows of a sequence alone, of so many multiply-adds."""
+        tuning = self.tasks.tuning
+        return max(1, min(self.tasks.workers, most_workers(tuning), macs // tuning.team_run_macs))
+
+    def _shared(self, place: Int64Array, workers: int, past: int, arrays: Sequence[Any], macs: int) -> Call:
+        """Return `outputs_call` by so many threads."""
+        alone = self.outputs_call(place, WHOLE, past, arrays)
+        if workers == 1:
+            return alone
+        tuning = self.tasks.tuning
+        calls = [self.outputs_call(place, (me, workers), past, arrays) for me in range(workers)]
+        return TeamCall(calls, alone, barrier_flags(workers, tuning), Spins.of(tuning, worth_waiting(macs, tuning)))
 
     def steps(
         self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
@@ -120,7 +137,8 @@ class WindowRun(LayerRun):
         states = [np.zeros((1, *state.shape), state.dtype) for state in self._layer.states()]
         numbers, place = np.zeros(1, np.int64), np.zeros(3, np.int64)
         arrays = (numbers, numbers, *rows, *states)
-        yield self.outputs_call(place, WHOLE, 0, arrays)
+        teams = most_workers(self.tasks.tuning) > 1
+        yield self._shared(place, 2 if runs and teams else 1, 0, arrays, 0)
         yield self.advance_call(place, 0, arrays)
         if stepped:
             flow = Flow(place, numbers, numbers)

@@ -23,7 +23,7 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers, worth_waiting
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -155,7 +155,7 @@ class RecurrentRun(LayerRun):
         fused = variants.choose(N, T, workers)
         if workers == 1:
             return fused.whole_call(place, *data)
-        return fused.shared_call(place, data, workers, self._wake_spins(T * _macs(d)))
+        return fused.shared_call(place, data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
 
     def plain_call(self, number: int, place: Int64Array, data: SequenceData, workers: int, traces: Any = None) -> Call:
         """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
@@ -208,7 +208,7 @@ class RecurrentRun(LayerRun):
         data = (x, np.ascontiguousarray(lengths), h, c, y)
         workers = self._team_size(d, N, T, variants is not None)
         if workers > 1 and variants is not None:
-            variants.choose(N, T, workers).run_shared(data, workers, self._wake_spins(T * _macs(d)))
+            variants.choose(N, T, workers).run_shared(data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
         elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
             calls = CallList((self.plain_call(number, control, data, workers, traces),), control, tasks.code)
@@ -276,13 +276,6 @@ class RecurrentRun(LayerRun):
         if not fused:
             return min(most, max(1, macs // tuning.team_step_macs))
         return min(most, max(1, macs // tuning.fused_team_step_macs), largest_team(macs, tuning.flag_read_macs, most))
-
-    def _wake_spins(self, macs: int) -> int:
-        """Return the pauses that a run of so many multiply-adds by fused steps is worth waiting for helper threads; 0 for a short run."""
-        tuning = self.tasks.tuning
-        if macs < tuning.fused_task_macs:
-            return 0
-        return max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
 
     # --- what is compiled ahead -------------------------------------------------------------------------------------------------------
 
