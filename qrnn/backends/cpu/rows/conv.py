@@ -14,7 +14,7 @@ from qrnn.backends.cpu import matrix, operands
 from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import ISAS, PORTABLE, Isa
 from qrnn.backends.cpu.jit import emitted, jit, renamed
-from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.matrix import AHEAD, AMX_LEAST
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.rows.windows import slot_of, wait_after, windows_in
@@ -136,7 +136,9 @@ def step_streams(
     F, span, most, row = x.shape[1], past.shape[1], history.shape[0], history.shape[1]
     begin, tail = address(history) + front, address(tails)
     used, filled, given = 0, 0, place[FIRST]
-    configure(address(config))
+    together = (place[LAST] - place[FIRST]) * pieces >= AMX_LEAST
+    if together:
+        configure(address(config))
     for k in range(place[FIRST], place[LAST]):
         n = rows[k]
         ring = address(past) + 2 * F * span * n
@@ -171,7 +173,8 @@ def step_streams(
         given += 1
     after_place[FIRST], after_place[LAST] = place[FIRST], given
     multiply(filled, packed, product, scratch)
-    release(0)
+    if together:
+        release(0)
 
 
 @jit
