@@ -32,6 +32,7 @@ from qrnn.backends.cpu.isa import ISAS, PLAIN, PORTABLE, available_isas
 from qrnn.backends.cpu.kinds import conv
 from qrnn.backends.cpu.kinds.conv import ConvRun
 from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.sequences import CpuSequences
 from qrnn.backends.cpu.threads import team
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.conversion import quantize
@@ -289,3 +290,25 @@ def test_a_team_shares_the_windows_of_a_sequence(name: str) -> None:
         for a, b in zip(want.state.layers[layer.name], got.state.layers[layer.name], strict=True):
             np.testing.assert_array_equal(a, b)
     assert team.team_workers() == before + 4
+
+
+@pytest.mark.parametrize("read", ["once", "by an output too", "by two layers"])
+def test_functions_are_computed_in_place_where_nobody_else_reads(read: str) -> None:
+    rng = np.random.default_rng(8)
+    x = layers.input("x", 5)
+    c = layers.conv(x, rng.normal(size=(4, 5, 2)))
+    a = layers.activation(c, "relu")
+    y = layers.add(a, c) if read == "by two layers" else layers.dense(a, rng.normal(size=(3, 4)))
+    outputs = {"y": y, "c": c} if read == "by an output too" else {"y": y}
+    model = quantize(layers.model("m", outputs), {"x": rng.normal(size=(2, 9, 5))})
+    given = rng.normal(size=(3, 9, 5))
+    want, session = Session(model, "reference").run({"x": given}), Session(model)
+    for _ in range(2):
+        got = session.run({"x": given})
+        for name, values in want.outputs.items():
+            np.testing.assert_array_equal(got.outputs[name], values)
+    rows = session.engine.sequences(3, 9, np.float64)
+    assert isinstance(rows, CpuSequences)
+    names = [layer.outputs[0] for layer in model.layers[:2]]
+    convolved, changed = (rows.tensors[name] for name in names)
+    assert (convolved is changed) == (read == "once")

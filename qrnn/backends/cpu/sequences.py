@@ -19,6 +19,7 @@ from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.python_calls import address_of
 from qrnn.backends.cpu.threads.pool import shared_pool
 from qrnn.model.parts import FloatArray, Int64Array
+from qrnn.model.quant_model import QuantModel
 
 
 class CpuSequences(SequenceRows):
@@ -30,6 +31,10 @@ class CpuSequences(SequenceRows):
             name: np.zeros((size * self.steps_of.get(name, 1), fmt.features), np.int16)
             for name, fmt in engine.model.tensors.items()
         }
+        for layer in engine.model.layers:
+            if engine.layer_runs[layer.name].in_place and _read_once(engine.model, layer.inputs[0]):
+                tensors[layer.outputs[0]] = tensors[layer.inputs[0]]
+        self.tensors = tensors
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
         self.shares = [_Share(engine, self, tensors, span, teams=len(spans) == 1) for span in spans]
@@ -56,6 +61,12 @@ class CpuSequences(SequenceRows):
             self.shares[0].calls.wake()
             return self.shares[0].run()
         return all(list(shared_pool().map(_Share.run, self.shares)))
+
+
+def _read_once(model: QuantModel, tensor: str) -> bool:
+    """Return whether one layer reads a tensor, and nothing else does."""
+    layers = sum(layer.inputs.count(tensor) for layer in model.layers)
+    return layers + sum(name == tensor for output in model.outputs for name, _, _ in output.parts) == 1
 
 
 Place = tuple[Int64Array, int, int]

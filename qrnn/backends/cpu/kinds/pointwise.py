@@ -21,6 +21,8 @@ from qrnn.model.quant_model import QuantModel
 class PointwiseRun(LayerRun):
     """See the module."""
 
+    in_place = True
+
     def __init__(self, layer: QuantPointwise, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
