@@ -290,8 +290,13 @@ class DefinedSteps(LayerRun):
 
     @property
     def has_calls(self) -> bool:
-        """Say whether streams and whole sequences of this layer are lists of calls: no step gives several; see `LayerRun.has_calls`."""
-        return at_most_one_row(self._layer)
+        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`.
+
+        They are where a step of its one input gives at most one row of its one output, and both are over time.
+        """
+        inputs, outputs = self._layer.inputs, self._layer.outputs
+        over_time = all(self.model.tensors[name].has_time for name in (*inputs, *outputs) if name in self.model.tensors)
+        return len(inputs) == len(outputs) == 1 and over_time and at_most_one_row(self._layer)
 
     @property
     def step_macs(self) -> int:
