@@ -21,6 +21,7 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.stored_states import StateLayout, StoredStates
 
 LayerState = tuple[npt.NDArray[Any], ...]
 """The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c
@@ -83,19 +84,29 @@ def stepped(x: npt.NDArray[Any], lengths: IndexArray, zero: npt.NDArray[Any] | N
     return np.where(lengths[:, None] > 0, x, x.dtype.type(0) if zero is None else zero)
 
 
+def steps_of_tensors(model: QuantModel, steps: int) -> dict[str, int]:
+    """Return how many steps each tensor over time has, by name, where every time axis has ``steps`` of them."""
+    axes = dict.fromkeys(time_axes(model.inputs), steps)
+    return {name: rule.of(axes) for name, rule in model.length_rules.items()}
+
+
 class ModelRows(ABC):
     """Buffers for a model's inputs, outputs and states, and `run`, which computes outputs and states from inputs and states.
 
-    With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F];
-    any other has one for each sequence, [size, F]. ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are
-    float64. ``layers`` has the states, [size, …], before and after a run; ``lengths`` says for each output how many steps of each sequence
-    came out. The buffers are for one thread at a time.
+    With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F],
+    with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
+    without time. Any other tensor has a row for each sequence, [size, F].
+
+    ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
+    and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
+    buffers are for one thread at a time.
     """
 
     def __init__(
         self, model: QuantModel, size: int, steps: int | None = None, real: npt.DTypeLike = np.float64
     ) -> None:
         self.model, self.size, self.steps = model, size, steps
+        self.steps_of: Mapping[str, int] = {} if steps is None else steps_of_tensors(model, steps)
         self.inputs: dict[str, npt.NDArray[Any]] = {}
         for graph_input in model.inputs:
             rows = self.rows_of(graph_input.has_time)
@@ -103,13 +114,13 @@ class ModelRows(ABC):
                 self.inputs[graph_input.name] = np.zeros(rows, np.int64)
             elif graph_input.kind == "features":
                 self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
+        self.output_steps = {o.name: self.steps_of.get(o.parts[0][0], 1) for o in model.outputs}
         self.outputs: dict[str, FloatArray] = {
-            o.name: np.zeros((self.rows_of(o.has_time), o.features)) for o in model.outputs
+            o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
         }
-        self.layers: dict[str, LayerState] = {
-            layer.name: tuple(np.zeros((size, *state.shape), state.dtype) for state in layer.states())
-            for layer in model.layers_with_states
-        }
+        self.state_layout = StateLayout(model, size)
+        self.stored = np.zeros(self.state_layout.bytes, np.uint8)
+        self.layers: dict[str, LayerState] = dict(StoredStates(self.state_layout, self.stored))
         self.lengths: dict[str, Int64Array] = {o.name: np.ones(size, np.int64) for o in model.outputs}
 
     def rows_of(self, has_time: bool) -> int:

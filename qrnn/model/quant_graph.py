@@ -87,12 +87,6 @@ class QuantGraph:
         formats = self.tensors
         return length_rules(self.inputs, self.layers, lambda name: name in formats and formats[name].has_time)
 
-    @cached_property
-    def keeps_steps(self) -> bool:
-        """Return whether the model has one time axis, and every layer gives a step for each of its steps at once."""
-        rules = set(self.length_rules.values())
-        return len(rules) <= 1 and all(layer.step_for_step for layer in self.layers)
-
     def last_step_behind(self, tensor: str) -> str | None:
         """Return the tensor over time whose last step ``tensor`` is, as copied by layers that carry an offset; None where it is no such copy.
 

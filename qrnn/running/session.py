@@ -24,6 +24,7 @@ from qrnn.model.batch import (
     make_batch,
     on_cuda_device,
     shortest,
+    time_axes,
     with_time_axis,
     without_time_axis,
 )
@@ -188,7 +189,7 @@ class Session:
         """Run arrays of the host with all of their axes; see `run`."""
         if state is not None:
             state = self._of_host(state)
-        if lengths is None and progress is None and (found := self._run_whole(inputs, state)) is not None:
+        if lengths is None and progress is None and (found := self._run_whole(inputs, state, end)) is not None:
             return found
         batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
         if state is not None:
@@ -232,8 +233,13 @@ class Session:
         if given:
             raise DataError(f"both state= and the graph state input {next(iter(given))!r} are given; give one")
 
-    def _run_whole(self, inputs: Mapping[str, Any], state: State | None) -> RunResult | None:
-        """Run sequences of one length by the backend's own way; None where it has none, or an array is not as it wants it."""
+    def _run_whole(self, inputs: Mapping[str, Any], state: State | None, end: bool) -> RunResult | None:
+        """Run sequences of one length by the backend's own way; None where it has none, or an array is not as it wants it.
+
+        Where layers skip, merge or delay steps, only a sequence from its beginning to its end has as many steps everywhere as its length says.
+        """
+        if self.model.counted and (state is not None or not end):
+            return None
         x = inputs.get(self._timed_input)
         if type(x) is not np.ndarray or x.ndim < 2 or x.size == 0:
             return None
@@ -248,13 +254,15 @@ class Session:
         self._idle.setdefault(shape, []).append(io)
         if found is None:
             return None
-        begin = io.begin(state)
-        kept = {name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}
-        return RunResult(found[0], State(found[1] | kept), io.lengths)
+        outputs, after = found
+        if self._forgetful:
+            begin = io.begin(state)
+            after = {**after, **{name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}}
+        return RunResult(outputs, State(after), io.lengths)
 
     def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
-        if (self._forgetful and steps > 1) or not self.model.keeps_steps:
-            return None  # these carry every state on, and have as many steps everywhere
+        if (self._forgetful and steps > 1) or len(time_axes(self.model.inputs)) != 1:
+            return None  # these carry every state on, and have one time axis
         rows = self.engine.sequences(size, steps, np.dtype(kind))
         return None if rows is None else SequenceIO(self, rows)
 

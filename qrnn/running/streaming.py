@@ -19,6 +19,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.stored_states import StoredStates
 from qrnn.model.time import TimeAxis
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
@@ -54,7 +55,7 @@ class StreamIO:
         check_streamable(session.model)
         check_remembers(session.model)
         self.model = session.model
-        plain = self.model.keeps_steps and all(r.memory for r in self.model.recurrent_layers)
+        plain = len(time_axes(self.model.inputs)) == 1 and all(r.memory for r in self.model.recurrent_layers)
         own = session.engine.streams(capacity) if plain else None
         self.streams: StreamRows = own or _SessionStreams(session, capacity)
         self._watched = WatchedStreams(self.model, self.streams)
@@ -134,17 +135,17 @@ class _Views:
 
     def __init__(self, rows: ModelRows, count: int) -> None:
         self.count = count
-        model, timed = rows.model, (count,) if rows.steps is None else (count, rows.steps)
+        model, steps = rows.model, rows.steps
         self.inputs: list[tuple[str, npt.NDArray[Any], tuple[int, ...], str]] = []
         for graph_input in model.inputs:
             if graph_input.name in rows.inputs:
-                lead = timed if graph_input.has_time else (count,)
+                lead = (count,) if steps is None or not graph_input.has_time else (count, steps)
                 view = rows.inputs[graph_input.name][: math.prod(lead)].reshape(*lead, *graph_input.shape)
                 kinds = _KINDS[view.dtype.char]
                 self.inputs.append((graph_input.name, view, view.shape, kinds))
         self.outputs: list[tuple[str, FloatArray]] = []
         for output in model.outputs:
-            lead = timed if output.has_time else (count,)
+            lead = (count,) if steps is None or not output.has_time else (count, rows.output_steps[output.name])
             self.outputs.append(
                 (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
             )
@@ -159,13 +160,9 @@ class SequenceIO:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._limits = StepLimits(session.model)
         self._start = session.initial_state(rows.size)
-        # arrays of no size, such as the c of cells without one, are handed back as they are
-        self._states = [
-            (name, [(k, a) for k, a in enumerate(arrays) if a.size], arrays) for name, arrays in rows.layers.items()
-        ]
-        self.lengths = {
-            o.name: np.full(rows.size, (rows.steps or 1) if o.has_time else 1, np.int64) for o in rows.model.outputs
-        }
+        self._put_states(self._start.layers)
+        self._begin = rows.stored.copy()
+        self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
         self._made = [
             (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
         ]
@@ -176,7 +173,7 @@ class SequenceIO:
 
     def run(
         self, inputs: Mapping[str, Any], state: State | None
-    ) -> tuple[dict[str, FloatArray], dict[str, LayerState]] | None:
+    ) -> tuple[dict[str, FloatArray], Mapping[str, LayerState]] | None:
         """Return outputs and final states; None for inputs that have to be checked one by one."""
         rows, views = self._rows, self._views
         if len(inputs) != len(views.inputs):
@@ -193,20 +190,25 @@ class SequenceIO:
                 value = view
             if not tokens:
                 rows.read_from(name, value)
-        begin = self.begin(state)
         if self._limits:
-            self._limits.check(begin, rows.steps or 1)
-        for name, used, _ in self._states:
-            given = begin[name]
-            for k, array in used:
-                array[...] = given[k]
+            self._limits.check(self.begin(state), rows.steps or 1)
+        if state is None:
+            rows.stored[...] = self._begin
+        else:
+            self._put_states(state.layers)
         outputs = {}
         for name, shape, make in self._made:
             outputs[name] = values = make(shape)
             rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
-        return outputs, {name: tuple([a.copy() if a.size else a for a in arrays]) for name, _, arrays in self._states}
+        return outputs, StoredStates(rows.state_layout, rows.stored.copy())
+
+    def _put_states(self, states: Mapping[str, LayerState]) -> None:
+        """Let the next run begin with these states."""
+        for name, arrays in self._rows.layers.items():
+            for array, given in zip(arrays, states[name], strict=True):
+                array[...] = given
 
 
 def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from qrnn.backends import cpu as cpu_package
 from qrnn.backends import create_engine
 from qrnn.backends.base import Trace
 from qrnn.backends.cpu import defined, kinds, native
-from qrnn.backends.cpu.defined import DefinedRows, StepCalls, definition_of
+from qrnn.backends.cpu.defined import DefinedRows, StepCalls, at_most_one_row, definition_of
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import PLAIN, available_isas
 from qrnn.backends.cpu.kinds import recurrent, run_of
@@ -284,10 +284,18 @@ def test_states_of_any_layout_and_no_sequences() -> None:
     assert (none.shape, rows_of.shape) == ((0, 3, 2), (0,))
 
 
-def test_a_model_with_strides_goes_from_tensor_to_tensor() -> None:
-    engine = cpu(model_of((pooled(np.random.default_rng(0), 3, 2),), {"x": 3, "p": 2}))
-    assert engine.streams(1) is None
-    assert engine.sequences(1, 1, np.float64) is None
+def test_which_models_are_lists_of_calls() -> None:
+    """A layer may skip steps; where no row comes out of a whole run, or one step gives several, the model goes from tensor to tensor."""
+    layer = pooled(np.random.default_rng(0), 3, 2)
+    engine = cpu(model_of((layer,), {"x": 3, "p": 2}))
+    assert engine.streams(1) is not None
+    assert engine.sequences(1, 3, np.float64) is not None
+    assert engine.sequences(1, 2, np.float64) is None
+    with mock.patch.object(QuantPooled, "length_rule", lambda self, given: given.times(2)):
+        assert not at_most_one_row(layer)
+        engine = cpu(model_of((layer,), {"x": 3, "p": 2}))
+        assert engine.streams(1) is None
+        assert engine.sequences(1, 3, np.float64) is None
 
 
 # --- directions of recurrent layers -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from qrnn import arithmetic
 from qrnn.backends.base import ModelRows
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
+from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
@@ -26,6 +26,7 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, Scratch, StateArray, StepLoop
 from qrnn.model.parts import IndexArray, Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.time import TIME, Axis
 
 # --- what the code of a definition is kept under ------------------------------------------------------------------------------------------
 
@@ -231,22 +232,30 @@ class StepCalls:
         """Return what a step counts as, in multiply-adds."""
         return _work(self._parameters, 0)
 
-    def stream_call(self, walk: StreamCalls, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
-        """Return the call of one step of streams that read x [N, F] and write out [N, F'], for a loop that writes a row in each step."""
+    def stream_call(self, before: Flow, after: Flow, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
+        """Return the call of one step of streams that read x [N, F] and write out [N, F'], for a loop that writes at most one row in a step.
+
+        ``before`` is the flow of x, and ``after`` that of out.
+        """
         N = len(states[0])
         own = np.zeros((N, 1, x.shape[1]), np.int16), np.zeros((N, 1, out.shape[1]), np.int16)
         arrays = (x, out, *own, *states, *self.scratch(N))
-        return Call(
-            self._stream_kernel, walk.control, walk.streams.rows, self._parameters, *arrays, isa=self._tasks.isa
-        )
+        return Call(self._stream_kernel, before, after, self._parameters, *arrays, isa=self._tasks.isa)
 
     def sequence_call(
-        self, walk: SequenceCalls, x: Int16Array, out: Int16Array, states: Sequence[Any], reverse: bool = False
+        self,
+        place: Int64Array,
+        lengths: Int64Array,
+        x: Int16Array,
+        out: Int16Array,
+        states: Sequence[Any],
+        reverse: bool = False,
+        past: int = 0,
     ) -> Call:
-        """Return the call of whole sequences x [N, T, F] that write out [N, T, F'], for a loop that writes a row in each step."""
+        """Return the call of whole sequences x [N, T, F] that write out [N, T', F']; arguments else as for `run`."""
         N = len(x)
-        arrays = (walk.lengths, np.zeros(N, np.int64), x, out, *states, *self.scratch(N))
-        return self.call(walk.place(False), arrays, reverse, 0)
+        arrays = (lengths, np.zeros(N, np.int64), x, out, *states, *self.scratch(N))
+        return self.call(place, arrays, reverse, past)
 
     def scratch(self, sequences: int) -> list[Any]:
         """Scratch arrays for so many sequences."""
@@ -264,6 +273,13 @@ class StepCalls:
         return self.call(np.zeros(3, np.int64), [numbers, numbers, rows, rows, *own], False, 0)
 
 
+def at_most_one_row(layer: QuantLayer) -> bool:
+    """Return whether no step of a layer with a `step_loop` gives several rows of the output, by how many a long sequence gives."""
+    rule = layer.length_rule(Axis())
+    many = 1 << 32
+    return rule.of({TIME: 2 * many}) - rule.of({TIME: many}) <= many
+
+
 class DefinedSteps(LayerRun):
     """A layer by its `QuantLayer.step_loop`."""
 
@@ -274,8 +290,13 @@ class DefinedSteps(LayerRun):
 
     @property
     def has_calls(self) -> bool:
-        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`."""
-        return self._layer.step_for_step
+        """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`.
+
+        They are where a step of its one input gives at most one row of its one output, and both are over time.
+        """
+        inputs, outputs = self._layer.inputs, self._layer.outputs
+        over_time = all(self.model.tensors[name].has_time for name in (*inputs, *outputs) if name in self.model.tensors)
+        return len(inputs) == len(outputs) == 1 and over_time and at_most_one_row(self._layer)
 
     @property
     def step_macs(self) -> int:
@@ -287,15 +308,26 @@ class DefinedSteps(LayerRun):
         if not self.has_calls:
             return []
         x, out, states = self._arrays(walk, walk.streams)
-        return [self._steps.stream_call(walk, x, out, states)]
+        flows = walk.flow_of(self._layer.inputs[0]), walk.flow_of(self._layer.outputs[0])
+        return [self._steps.stream_call(*flows, x, out, states)]
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         if not self.has_calls:
             return []
         x, out, states = self._arrays(walk, walk.rows)
-        lead = walk.rows.size, walk.steps
-        return [self._steps.sequence_call(walk, x.reshape(*lead, -1), out.reshape(*lead, -1), states)]
+        (name,), (output,) = self._layer.inputs, self._layer.outputs
+        N, T, steps, place = walk.rows.size, walk.steps[name], walk.steps[output], walk.place(False)
+        # what a step writes is not checked by compiled code, so there is room for all that the layer may write
+        room = max(steps, self._layer.rows_in(T))
+        rows = out.reshape(N, steps, out.shape[1]) if room == steps else np.zeros((N, room, out.shape[1]), np.int16)
+        past = self._layer.steps_past_end
+        call = self._steps.sequence_call(
+            place, walk.lengths(name), x.reshape(N, T, x.shape[1]), rows, states, past=past
+        )
+        if room == steps:
+            return [call]
+        return [call, self.tasks.call("copying", "take_steps", place, steps, rows, out)]
 
     def _arrays(self, walk: LayerCalls, rows: ModelRows) -> tuple[Int16Array, Int16Array, Sequence[Any]]:
         """Return the rows of the input and of the output, and the states."""

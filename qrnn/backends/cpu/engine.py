@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.backends.base import Engine, LayerState, Trace, steps_of_tensors
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.kinds import run_of
+from qrnn.backends.cpu.layer_calls import flows_of
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.scales import scaling
@@ -111,13 +112,14 @@ class CpuEngine(Engine):
         return True
 
     def streams(self, capacity: int) -> CpuStreams | None:
-        """Return rows for streams as lists of calls, or None where a layer has none; see `Engine.streams`."""
-        return CpuStreams(self, capacity) if self._has_calls else None
+        """Return rows for streams as lists of calls, or None where a layer has none, or joins steps that come apart; see `Engine.streams`."""
+        return CpuStreams(self, capacity) if self._has_calls and flows_of(self.model) is not None else None
 
     def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
         """Return rows for whole sequences as lists of calls, or None where these are too large or a layer has none; see `Engine.sequences`."""
-        widest = max(fmt.features for fmt in self.model.tensors.values())
-        if not self._has_calls or size * steps * widest > self.tasks.tuning.sequence_values:
+        every = steps_of_tensors(self.model, steps)
+        values = max(every.get(name, 1) * fmt.features for name, fmt in self.model.tensors.items())
+        if not self._has_calls or 0 in every.values() or size * values > self.tasks.tuning.sequence_values:
             return None
         work, workers = max((run.most_macs for run in self.layer_runs.values()), default=0), self.tasks.workers
         shares = min(workers, size, max(1, size * steps * work // self.tasks.tuning.fused_task_macs)) if size > 1 else 1

@@ -107,11 +107,11 @@ class Function:
         return cls(builder, columns, (table, tilt), lanes, lookup, variant)
 
     @classmethod
-    def of_params(cls, builder: Any, params: Any, table: Any, lanes: int) -> Function:
-        """From the addresses of a row of the contract's ``params`` and of its ``tables``."""
+    def of_params(cls, builder: Any, params: Any, table: Any, lanes: int, kind: int | None = None) -> Function:
+        """From the addresses of a row of the contract's ``params`` and of its ``tables``; ``kind``: that of the function, where it is known."""
         places = (g.KIND, *range(FIRST_COLUMN, g.PARAMS))
         columns = [load(builder, builder.add(params, const(8 * column)), I64, 8) for column in places]
-        return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, None)
+        return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, kind)
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
         """The function at x, int16; its values lie within ``bounds``."""

@@ -142,6 +142,17 @@ def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     return builder.call(function, [acc, builder.bitcast(operands, quads), weights])
 
 
+def _pairs(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+    """Two int16 operands times two weights of as many bits, summed into 32 bits, in the plain operations of LLVM."""
+    kind = weights.type
+    words = builder.bitcast(operands, kind)
+    for first in (0, 1):
+        places = ir.Constant(vector_type(kind.count // 2, 32), list(range(first, kind.count, 2)))
+        one, two = (builder.shuffle_vector(v, ir.Constant(kind, ir.Undefined), places) for v in (words, weights))
+        acc = builder.add(acc, builder.mul(builder.sext(one, acc.type), builder.sext(two, acc.type)))
+    return acc
+
+
 _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
 
@@ -165,6 +176,9 @@ ISAS = (
 
 PLAIN = "plain"
 """No instruction set but what the compiler makes of plain loops."""
+
+PORTABLE = Isa(PLAIN, (), 8, 2, 16, 0, _pairs, machines=())
+"""What stands in the place of an instruction set for layers that have no plain loops: it asks nothing of a processor."""
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from qrnn.backends.base import LayerState, Trace
 from qrnn.backends.cpu.calls import Call
@@ -46,6 +46,9 @@ class LayerRun:
     def plain_directions(self) -> tuple[str, ...]:
         """The directions, ``layer[number]``, of a recurrent layer whose steps are not fused."""
         return ()
+
+    in_place: ClassVar[bool] = False
+    """Whether the calls may write the output where the one input lies, which then nobody else reads."""
 
     def calls(self, walk: LayerCalls) -> list[Call]:
         """The calls that compute its output in ``walk``, where streams and whole sequences do not differ."""

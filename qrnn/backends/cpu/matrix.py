@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
-from qrnn.backends.cpu.isa import Isa, const, store
-from qrnn.backends.cpu.parts import for_range, function_of
+from qrnn.backends.cpu.isa import Isa, const, load, store
+from qrnn.backends.cpu.parts import constant, for_range, function_of, vector_type
 from qrnn.backends.cpu.steps import BIAS, INT32, KernelVariant, Step, block_params, half_blocks
 from qrnn.backends.cpu.vector import lift
 
@@ -93,10 +94,13 @@ def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
     return Rows(block_params(step, block), half_blocks(step, block, first, count), first, count)
 
 
-def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
+def accumulate(
+    step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any, wide_tiles: bool = False
+) -> None:
     """Sums and biases of a block's rows for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
 
-    Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written.
+    Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written. With
+    ``wide_tiles``, operands in two parts go by AMX tiles as well, where a part has whole tiles of columns.
     """
     b = step.builder
     if not step.isa.amx or step.layout.bits != 8:
@@ -104,12 +108,27 @@ def accumulate(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vec
         return
     bytes_only = b.icmp_signed("==", step.args["byte_parts"], const(1))
     enough = b.icmp_signed(">=", vectors, const(AMX_LEAST))
-    with b.if_else(b.and_(enough, bytes_only)) as (tiles, registers):
+    fit = bytes_only
+    if wide_tiles:
+        whole = b.icmp_signed("==", b.and_(step.args["groups"], const(AMX_GROUPS - 1)), const(0))
+        fit = b.or_(bytes_only, whole)
+
+    def by_tiles(row_tiles: int) -> None:
+        if not wide_tiles:
+            _by_tiles(step, rows, operands, stride, out, row_tiles)
+            return
+        with b.if_else(bytes_only) as (one_part, two_parts):
+            with one_part:
+                _by_tiles(step, rows, operands, stride, out, row_tiles)
+            with two_parts:
+                _by_tiles_of_parts(step, rows, operands, stride, out, row_tiles)
+
+    with b.if_else(b.and_(enough, fit)) as (tiles, registers):
         with tiles, b.if_else(b.icmp_signed("<=", vectors, const(TILE_ROWS))) as (one, two):
             with one:
-                _by_tiles(step, rows, operands, stride, out, 1)
+                by_tiles(1)
             with two:
-                _by_tiles(step, rows, operands, stride, out, 2)
+                by_tiles(2)
         with registers:
             _by_registers(step, rows, operands, stride, out, vectors)
 
@@ -137,17 +156,53 @@ def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, pla
                 store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
 
 
-def _by_tiles(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
+class Start(Enum):
+    """What the sums of tiles start from."""
+
+    BIASES = 0
+    ZEROS = 1
+    SUMS = 2
+    """Those that lie where the new ones go."""
+
+
+def _by_tiles(
+    step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int, start: Start = Start.BIASES
+) -> None:
     """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a half block at once as there are accumulators."""
     at_once = _OPERANDS // row_tiles
     for half in range(step.isa.halves):
         for first in range(0, rows.count, at_once):
             gates = range(first, min(rows.count, first + at_once))
-            _tiles_of(step, rows, half, gates, operands, stride, out, row_tiles)
+            _tiles_of(step, rows, half, gates, operands, stride, out, row_tiles, start)
+
+
+def _by_tiles_of_parts(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
+    """The same of operands in two parts: the sums of the high bytes are raised, and those of the low ones and the biases added."""
+    b, isa, count = step.builder, step.isa, rows.count
+    _by_tiles(step, rows, operands, stride, out, row_tiles, Start.ZEROS)
+    kind = vector_type(isa.lanes, 32)
+    for half in range(isa.halves):
+        biases = step.biases(rows.params, rows.first, count, [half])
+        with for_range(b, const(0), const(row_tiles * TILE_ROWS)) as row:
+            at = b.add(out, b.mul(row, const(4 * isa.units * count)))
+            for gate, bias in enumerate(biases):
+                place = b.add(at, const(4 * (gate * isa.units + half * isa.lanes)))
+                raised = b.shl(load(b, place, kind, 4), constant(kind, 8))
+                store(b, b.add(raised, bias), place, 4)
+    low = b.add(operands, b.mul(step.args["groups"], const(isa.group)))
+    _by_tiles(step, rows, low, stride, out, row_tiles, Start.SUMS)
 
 
 def _tiles_of(
-    step: Step, rows: Rows, half: int, gates: Sequence[int], operands: Any, stride: Any, out: Any, row_tiles: int
+    step: Step,
+    rows: Rows,
+    half: int,
+    gates: Sequence[int],
+    operands: Any,
+    stride: Any,
+    out: Any,
+    row_tiles: int,
+    start: Start,
 ) -> None:
     """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
 
@@ -163,9 +218,17 @@ def _tiles_of(
     def tile(number: int) -> Any:
         return ir.Constant(_I8, number)
 
-    for acc, gate, _ in places:
-        biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
-        _amx(b, "tileloadd64", tile(acc), pointer(biases), const(0))
+    def sums_of(gate: int, v: int) -> Any:
+        return pointer(b.add(out, const(4 * (isa.units * (TILE_ROWS * v * count + gate) + half * isa.lanes))))
+
+    for acc, gate, v in places:
+        if start is Start.ZEROS:
+            _amx(b, "tilezero", tile(acc))
+        elif start is Start.SUMS:
+            _amx(b, "tileloadd64", tile(acc), sums_of(gate, v), const(4 * isa.units * count))
+        else:
+            biases = step.row_address(rows.params, rows.first + gate, BIAS, half)
+            _amx(b, "tileloadd64", tile(acc), pointer(biases), const(0))
     steps = b.sdiv(b.add(step.args["groups"], const(AMX_GROUPS - 1)), const(AMX_GROUPS))
     with for_range(b, const(0), steps) as k:
         for v in range(row_tiles):
@@ -178,8 +241,7 @@ def _tiles_of(
                 _amx(b, "tileloadd64", register, pointer(b.add(part, const(64 * gate))), const(64 * count))
             _amx(b, "tdpbusd", tile(acc), tile(_OPERANDS + v), register)
     for acc, gate, v in places:
-        to = b.add(out, const(4 * (isa.units * (TILE_ROWS * v * count + gate) + half * isa.lanes)))
-        _amx(b, "tilestored64", tile(acc), pointer(to), const(4 * isa.units * count))
+        _amx(b, "tilestored64", tile(acc), sums_of(gate, v), const(4 * isa.units * count))
 
 
 PRODUCT_ARGS = (
@@ -223,7 +285,7 @@ def emit_product(
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))
             operands = b.add(args["operands"], b.mul(start, args["stride"]))
-            accumulate(step, rows, operands, args["stride"], args["sums"], here)
+            accumulate(step, rows, operands, args["stride"], args["sums"], here, wide_tiles=True)
             to = b.add(b.add(args["out"], b.mul(start, args["out_stride"])), b.mul(block, args["out_block"]))
             for gate in range(gate_count):
                 factors = step.factors(rows.params, gate)

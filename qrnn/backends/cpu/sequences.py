@@ -5,7 +5,6 @@ What lies between the layers stays between runs; inputs are read where the user 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from itertools import pairwise
 from typing import Any
@@ -19,7 +18,8 @@ from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.python_calls import address_of
 from qrnn.backends.cpu.threads.pool import shared_pool
-from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
+from qrnn.model.parts import FloatArray, Int64Array
+from qrnn.model.quant_model import QuantModel
 
 
 class CpuSequences(SequenceRows):
@@ -28,12 +28,16 @@ class CpuSequences(SequenceRows):
     def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, threads: int) -> None:
         super().__init__(engine.model, size, steps, real)
         tensors = {
-            name: np.zeros((self.rows_of(fmt.has_time), fmt.features), np.int16)
+            name: np.zeros((size * self.steps_of.get(name, 1), fmt.features), np.int16)
             for name, fmt in engine.model.tensors.items()
         }
+        for layer in engine.model.layers:
+            if engine.layer_runs[layer.name].in_place and _read_once(engine.model, layer.inputs[0]):
+                tensors[layer.outputs[0]] = tensors[layer.inputs[0]]
+        self.tensors = tensors
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
-        self.shares = [_Share(engine, self, tensors, steps, span, teams=len(spans) == 1) for span in spans]
+        self.shares = [_Share(engine, self, tensors, span, teams=len(spans) == 1) for span in spans]
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -59,6 +63,12 @@ class CpuSequences(SequenceRows):
         return all(list(shared_pool().map(_Share.run, self.shares)))
 
 
+def _read_once(model: QuantModel, tensor: str) -> bool:
+    """Return whether one layer reads a tensor, and nothing else does."""
+    layers = sum(layer.inputs.count(tensor) for layer in model.layers)
+    return layers + sum(name == tensor for output in model.outputs for name, _, _ in output.parts) == 1
+
+
 Place = tuple[Int64Array, int, int]
 """Where the address of a user's array is to be put, words and number, and the bytes before this share of it."""
 
@@ -78,13 +88,13 @@ class _Share:
         engine: LayerRunner,
         rows: ModelRows,
         tensors: dict[str, Any],
-        steps: int,
         span: tuple[int, int],
         teams: bool,
     ) -> None:
-        (first, last), formats = span, engine.model.tensors
-        part, cut = _part_of(rows, first, last), _cut(formats, tensors, steps, first, last)
-        calls = SequenceCalls(engine.model, engine.tasks, part, cut, steps, teams)
+        first, last = span
+        steps = rows.steps_of
+        cut = {name: array[first * steps.get(name, 1) : last * steps.get(name, 1)] for name, array in tensors.items()}
+        calls = SequenceCalls(engine.model, engine.tasks, _part_of(rows, first, last), cut, steps, teams)
         self._without_time = calls.place(False)
         self._checks_without_time = not all(i.has_time for i in engine.model.inputs if i.name in rows.inputs)
         self._reading = {name: calls.input_call(name) for name in rows.inputs}
@@ -92,7 +102,7 @@ class _Share:
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
         self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True), engine.code)
-        self._run = self.calls.runner(0, (last - first) * steps)
+        self._run = self.calls.runner(0, (last - first) * (rows.steps or 1))
         self._first, self._of_all = first, rows
 
     def _offset(self, array: npt.NDArray[Any]) -> int:
@@ -114,16 +124,6 @@ class _Share:
             return self._run() == 0
         self._without_time[STATUS] = 0
         return self._run() == 0 and bool(self._without_time[STATUS] == 0)
-
-
-def _cut(
-    formats: Mapping[str, TensorFormat], tensors: dict[str, Any], steps: int, first: int, last: int
-) -> dict[str, Any]:
-    """The rows of sequences first … last - 1."""
-    return {
-        name: array[first * steps : last * steps] if formats[name].has_time else array[first:last]
-        for name, array in tensors.items()
-    }
 
 
 def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:

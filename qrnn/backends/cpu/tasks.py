@@ -39,7 +39,7 @@ class Tasks:
         self.tuning = tuning or Tuning()
         self._reused = ReusedCalls(code)
 
-    def call(self, module: str, name: str, place: Int64Array, *values: Any) -> Call:
+    def call(self, module: str, name: str, place: Any, *values: Any) -> Call:
         """The function ``name`` of `qrnn.backends.cpu.rows`' ``module`` for rows place[FIRST] … place[LAST] - 1."""
         return Call(Kernel(f"{ROWS}.{module}", name), place, *values, isa=self.isa)
 

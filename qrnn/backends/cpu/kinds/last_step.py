@@ -30,7 +30,7 @@ class LastStepRun(LayerRun):
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         ends = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
-        return [self.tasks.call("last_step", "last_step", walk.place(False), walk.steps, *ends)]
+        return [self.tasks.call("last_step", "last_step", walk.place(False), walk.steps[self._layer.input], *ends)]
 
 
 RUN = LastStepRun

@@ -23,7 +23,7 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers, worth_waiting
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -85,16 +85,18 @@ class RecurrentRun(LayerRun):
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
-        layer, rows = self._layer, walk.streams.rows
+        layer, flow = self._layer, walk.flow_of(self._layer.input)
         states = walk.streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
         x, y = walk.tensors[layer.input], walk.tensors[layer.output]
         own = self._defined.get(0)
         calls = [
-            self._step_call(walk.control, rows, x, h, c, y) if own is None else own.stream_call(walk, x, y, (h, c))
+            self._step_call(flow.control, flow.rows, x, h, c, y)
+            if own is None
+            else own.stream_call(flow, flow, x, y, (h, c))
         ]
         if layer.c_n in walk.read_out:
-            calls.append(self.tasks.call("copying", "gather", walk.control, rows, c, walk.tensors[layer.c_n]))
+            calls.append(self.tasks.call("copying", "gather", flow.control, flow.rows, c, walk.tensors[layer.c_n]))
         return calls
 
     def _step_call(
@@ -117,7 +119,8 @@ class RecurrentRun(LayerRun):
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         layer = self._layer
-        N, T, P, D = walk.rows.size, walk.steps, layer.output_size, len(layer.directions)
+        N, T, P, D = walk.rows.size, walk.steps[layer.input], layer.output_size, len(layer.directions)
+        lengths = walk.lengths(layer.input)
         x = walk.tensors[layer.input].reshape(N, T, layer.input_size)
         h, c = walk.rows.layers[layer.name]
         walk.tensors[layer.h_n] = h.reshape(N, -1)
@@ -125,18 +128,18 @@ class RecurrentRun(LayerRun):
             walk.tensors[layer.c_n] = c.reshape(N, -1)
         out, row = walk.tensors[layer.output], walk.place(False)
         if D == 1:
-            data = (x, walk.lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
+            data = (x, lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
             return [self._sequence_call(walk, 0, data)]
         calls: list[Call] = []
         copying = partial(self.tasks.call, "copying")
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
-            data = (x, walk.lengths, own_h, own_c, y)
+            data = (x, lengths, own_h, own_c, y)
             calls += [copying("take_part", row, number, h, own_h), copying("take_part", row, number, c, own_c)]
             calls.append(self._sequence_call(walk, number, data))
             calls += [copying("put_part", row, number, own_h, h), copying("put_part", row, number, own_c, c)]
             parts = out.reshape(N * T, D, P)
-            calls.append(copying("put_part", walk.place(True), number, y.reshape(N * T, P), parts))
+            calls.append(copying("put_part", walk.rows_at(T), number, y.reshape(N * T, P), parts))
         return calls
 
     def _sequence_call(self, walk: SequenceCalls, number: int, data: SequenceData) -> Call:
@@ -144,15 +147,15 @@ class RecurrentRun(LayerRun):
         d, (N, T, _), variants = self._layer.directions[number], data[0].shape, self.fused.get(number)
         place = walk.place(False)
         if (own := self._defined.get(number)) is not None:
-            x, _, h, c, y = data
-            return own.sequence_call(walk, x, y, (h, c), d.reverse)
+            x, lengths, h, c, y = data
+            return own.sequence_call(place, lengths, x, y, (h, c), d.reverse)
         workers = self._team_size(d, N, T, variants is not None) if walk.teams else 1
         if variants is None:
             return self.plain_call(number, place, data, workers)
         fused = variants.choose(N, T, workers)
         if workers == 1:
             return fused.whole_call(place, *data)
-        return fused.shared_call(place, data, workers, self._wake_spins(T * _macs(d)))
+        return fused.shared_call(place, data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
 
     def plain_call(self, number: int, place: Int64Array, data: SequenceData, workers: int, traces: Any = None) -> Call:
         """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
@@ -205,7 +208,7 @@ class RecurrentRun(LayerRun):
         data = (x, np.ascontiguousarray(lengths), h, c, y)
         workers = self._team_size(d, N, T, variants is not None)
         if workers > 1 and variants is not None:
-            variants.choose(N, T, workers).run_shared(data, workers, self._wake_spins(T * _macs(d)))
+            variants.choose(N, T, workers).run_shared(data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
         elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
             calls = CallList((self.plain_call(number, control, data, workers, traces),), control, tasks.code)
@@ -273,13 +276,6 @@ class RecurrentRun(LayerRun):
         if not fused:
             return min(most, max(1, macs // tuning.team_step_macs))
         return min(most, max(1, macs // tuning.fused_team_step_macs), largest_team(macs, tuning.flag_read_macs, most))
-
-    def _wake_spins(self, macs: int) -> int:
-        """Return the pauses that a run of so many multiply-adds by fused steps is worth waiting for helper threads; 0 for a short run."""
-        tuning = self.tasks.tuning
-        if macs < tuning.fused_task_macs:
-            return 0
-        return max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
 
     # --- what is compiled ahead -------------------------------------------------------------------------------------------------------
 

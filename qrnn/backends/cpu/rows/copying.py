@@ -23,6 +23,29 @@ def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
 
 
 @jit
+def scatter(place: Any, some: Any, origins: Any, x: Any, out: Any, lengths: Any) -> None:
+    """Of rows place[FIRST] … place[LAST] - 1 of out, row origins[j] is x[j] for rows j of the control ``some``, and the others are 0.
+
+    lengths [N] is 1 for the former and 0 for the others.
+    """
+    for m in range(place[FIRST], place[LAST]):
+        lengths[m] = 0
+        for k in range(out.shape[1]):
+            out[m, k] = 0
+    for j in range(some[FIRST], some[LAST]):
+        lengths[origins[j]] = 1
+        copy_row(out[origins[j]], x[j])
+
+
+@jit
+def take_steps(place: Any, steps: int, x: Any, out: Any) -> None:
+    """out[n · steps + t] = x[n, t] for the first ``steps`` of the steps that x has."""
+    for n in range(place[FIRST], place[LAST]):
+        for t in range(steps):
+            copy_row(out[n * steps + t], x[n, t])
+
+
+@jit
 def take_part(place: Any, part: int, x: Any, out: Any) -> None:
     """out[m] = x[m, part]."""
     for m in range(place[FIRST], place[LAST]):

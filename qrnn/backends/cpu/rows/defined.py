@@ -43,23 +43,29 @@ def rows(definition: Definition) -> Any:
 
 @cache
 def stream_step(definition: Definition, states: int) -> Any:
-    """Return the compiled step of streams by a `StepLoop` that keeps so many ``states`` and writes a row in each step.
+    """Return the compiled step of streams by a `StepLoop` that keeps so many ``states`` and writes at most one row in a step.
 
-    (place, rows, parameters, x, out, own_x, own_out, *states, *scratch): the streams place[FIRST] … place[LAST] - 1 read x [n] and write
-    out [n], and their states are those of row rows[n]. A step has one number for the rows of all arrays, which is that of the states, so
-    ``own_x`` and ``own_out`` [rows, 1, F] hold the rows of x and out in the order of the states.
+    (before, after, parameters, x, out, own_x, own_out, *states, *scratch): the streams of the flow ``before`` read rows of x, and those that
+    write a row write rows of out, one after the other, and are the flow ``after``. A step has one number for the rows of all arrays, which is
+    that of the states, so ``own_x`` and ``own_out`` [rows, 1, F] hold the rows of x and out in the order of the states.
     """
     step = jit(definition.make()(COMPILED))
 
-    def run(place: Any, rows: Any, parameters: Any, x: Any, out: Any, own_x: Any, own_out: Any, *arrays: Any) -> None:
+    def run(before: Any, after: Any, parameters: Any, x: Any, out: Any, own_x: Any, own_out: Any, *arrays: Any) -> None:
         own = arrays[:states] + parameters + arrays[states:]
+        place, rows, origins = before
+        after_place, after_rows, after_origins = after
+        given = place[FIRST]
         for i in range(place[FIRST], place[LAST]):
             n = rows[i]
             for k in range(x.shape[1]):
                 own_x[n, 0, k] = x[i, k]
-            step(n, 0, 0, own_x, own_out, *own)
-            for k in range(out.shape[1]):
-                out[i, k] = own_out[n, 0, k]
+            if step(n, 0, 0, own_x, own_out, *own) > 0:
+                after_rows[given], after_origins[given] = n, origins[i]
+                for k in range(out.shape[1]):
+                    out[given, k] = own_out[n, 0, k]
+                given += 1
+        after_place[FIRST], after_place[LAST] = place[FIRST], given
 
     return jit(run)
 

@@ -63,6 +63,13 @@ class Spins(NamedTuple):
         return cls(tuning.idle_spins, tuning.expected_spins, tuning.yield_spins, min(wake, tuning.wake_spins))
 
 
+def worth_waiting(macs: int, tuning: Tuning) -> int:
+    """Return the pauses that a call of so many multiply-adds by dot products is worth waiting for helper threads; 0 for a short one."""
+    if macs < tuning.fused_task_macs:
+        return 0
+    return max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
+
+
 def most_workers(tuning: Tuning) -> int:
     """Return how many workers a thread team may have; 1 where there are no teams."""
     return min(tuning.largest_team, MOST) if tuning.thread_teams and SUPPORTED else 1

@@ -1,0 +1,224 @@
+"""Convolutions as products: which output places and groups of channels are multiplied together, and their weights as one matrix.
+
+A row of a product is an output channel at a place of the bands, in lanes as a dense layer's rows are. With few channels, several places
+together fill the lanes, and their columns are the elements that any of them reads: weights of 0 stand where a place does not read one. The
+same holds for several groups of channels together. A weight of 0 adds nothing to a sum, so the sums are those of the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from qrnn.backends.cpu.isa import Isa
+from qrnn.backends.cpu.matrix import AMX_GROUPS
+from qrnn.backends.cpu.packed import byte_parts_of
+from qrnn.backends.cpu.tuning import Tuning
+from qrnn.backends.cpu.weight_layouts import layout_of
+from qrnn.model.parts import Int8Array, Operand, QuantMatrix
+from qrnn.model.window import Window
+
+MOST_PARTS = 4
+"""The most blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
+
+TILE_COLUMNS = AMX_GROUPS * 4
+"""Columns of a tile of AMX."""
+
+WORD = 4
+"""Bytes: operands are copied in words."""
+
+
+class Convolution(Protocol):
+    """What is asked of a layer of convolutions: the fields and properties of the integer layer of that kind."""
+
+    @property
+    def matrix(self) -> QuantMatrix:
+        """Return the matrix, whose rows are output channels, group after group."""
+
+    @property
+    def pre_shift(self) -> Int8Array:
+        """Return the shifts of the rows."""
+
+    @property
+    def operand(self) -> Operand:
+        """Return how the input is narrowed."""
+
+    @property
+    def time(self) -> Window:
+        """Return the window over steps."""
+
+    @property
+    def band(self) -> Window:
+        """Return the window over the bands of a step."""
+
+    @property
+    def groups(self) -> int:
+        """Return the number of groups of channels."""
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of a band of the input."""
+
+    @property
+    def places(self) -> int:
+        """Return the number of bands of the output."""
+
+    @property
+    def features(self) -> int:
+        """Return the number of features of a step of the input."""
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """``places`` output places and ``groups`` groups of channels of a layer are one product; several places need all groups."""
+
+    layer: Convolution
+    isa: Isa
+    places: int
+    groups: int
+
+    @property
+    def operand_bytes(self) -> int:
+        """Return the bytes of an operand, in one part."""
+        return self.isa.operand_bits // 8
+
+    @property
+    def byte_parts(self) -> int:
+        """Return how many parts operands are stored in; see `byte_parts_of`."""
+        return byte_parts_of(self.isa, self.layer.operand)
+
+    @property
+    def pieces(self) -> int:
+        """Return the number of products, over the places, that give a step of the output."""
+        return -(-self.layer.places // self.places)
+
+    @property
+    def chunks(self) -> int:
+        """Return the number of products, over the groups, that give a place of the output; each has weights of its own."""
+        return self.layer.groups // self.groups
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of a product."""
+        return self.places * self.groups * int(self.layer.matrix.weight.shape[0] // self.layer.groups)
+
+    @property
+    def parts(self) -> int:
+        """Return the blocks of lanes that are multiplied together."""
+        return min(MOST_PARTS, -(-self.rows // self.isa.lanes))
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of times that ``parts`` blocks of lanes hold the rows of a product."""
+        return -(-self.rows // (self.parts * self.isa.lanes))
+
+    @property
+    def segments(self) -> int:
+        """Return how many pieces of a step a product reads: one, or one for each tap of the window over bands."""
+        apart = self.places == 1 and (self.groups < self.layer.groups or self.layer.band.dilation > 1)
+        return self.layer.band.taps if apart else 1
+
+    @property
+    def segment(self) -> int:
+        """Return the operands of a segment."""
+        layer = self.layer
+        if self.segments > 1 or self.groups < layer.groups:
+            return self.groups * (layer.channels // layer.groups)
+        return ((self.places - 1) * layer.band.stride + layer.band.span) * layer.channels
+
+    @property
+    def padded_segment(self) -> int:
+        """Return the operands of a segment, filled up to whole words."""
+        word = WORD // self.operand_bytes
+        return -(-self.segment // word) * word
+
+    @property
+    def columns(self) -> int:
+        """Return the columns of a product that its segments fill."""
+        return self.layer.time.taps * self.segments * self.padded_segment
+
+    @property
+    def all_columns(self) -> int:
+        """Return the columns of a product, with those of zeros that make whole tiles of AMX of operands in two parts."""
+        tile = TILE_COLUMNS if self.isa.amx and self.byte_parts > 1 else 1
+        return -(-self.columns // tile) * tile
+
+    def weight_bytes(self) -> int:
+        """Return the bytes of the weights of all products."""
+        columns = layout_of(self.isa, 8).groups(self.all_columns) * self.isa.group
+        return self.chunks * self.blocks * self.parts * self.isa.lanes * columns
+
+    def cost(self, tuning: Tuning) -> int:
+        """Return what a step of the output takes, in dot products of one group of columns."""
+        groups = layout_of(self.isa, 8).groups(self.all_columns) * self.byte_parts
+        if self.isa.amx:
+            groups = int(groups * tuning.conv_tile_share)
+        copied = self.padded_segment * self.operand_bytes // 64 + tuning.conv_copy_dots
+        vector = self.blocks * self.parts * (groups + tuning.conv_sums_dots)
+        copies = self.layer.time.taps * self.segments * self.byte_parts * copied
+        return self.pieces * self.chunks * (vector + copies + tuning.conv_vector_dots)
+
+    def matrix(self) -> tuple[QuantMatrix, Any]:
+        """Return the matrix of all products, chunk after chunk, each filled up to whole blocks with rows of zeros; and its pre_shift."""
+        layer, m = self.layer, self.layer.matrix
+        own = layer.channels // layer.groups
+        per_group = m.weight.shape[0] // layer.groups
+        taps, band = layer.time.taps, layer.band
+        given = m.weight.reshape(self.chunks, self.groups, per_group, taps, band.taps, own)
+        shape = (self.chunks, self.places, self.groups, per_group, taps, self.segments, self.padded_segment)
+        weight = np.zeros(shape, np.int8)
+        for place in range(self.places):
+            for group in range(self.groups):
+                for b in range(band.taps):
+                    segment, first = b if self.segments > 1 else 0, self._first(place, b, group * own)
+                    weight[:, place, group, :, :, segment, first : first + own] = given[:, group, :, :, b]
+        rows = [self._rows(v) for v in (m.bias, m.multiplier, m.left_shift, layer.pre_shift)]
+        bias, multiplier, left_shift, pre_shift = rows
+        columns = weight.reshape(self.chunks, self.rows, self.columns)
+        padded = np.pad(columns, ((0, 0), (0, 0), (0, self.all_columns - self.columns)))
+        return QuantMatrix(self._padded(padded), bias, multiplier, left_shift, m.operand_limit), pre_shift
+
+    def _first(self, place: int, b: int, channel: int) -> int:
+        """Return where a channel of a place's tap b lies in its segment."""
+        if self.segments > 1 or self.groups < self.layer.groups:
+            return channel
+        band = self.layer.band
+        return (place * band.stride + b * band.dilation) * self.layer.channels + channel
+
+    def _rows(self, values: Any) -> Any:
+        """Return numbers of the layer's rows as those of the products' rows."""
+        return self._padded(np.tile(values.reshape(self.chunks, -1), self.places))
+
+    def _padded(self, values: Any) -> Any:
+        """Return rows [chunks, rows, …], each chunk's filled up with zeros to whole blocks, in the order of (part, block, lane).
+
+        The results of all parts of a block are then rows in order.
+        """
+        parts, lanes = self.parts, self.isa.lanes
+        blocks = self.chunks * self.blocks
+        padded = np.zeros((self.chunks, self.blocks * parts * lanes, *values.shape[2:]), values.dtype)
+        padded[:, : self.rows] = values
+        split = padded.reshape(blocks, parts, lanes, *values.shape[2:])
+        return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
+
+
+def _candidates(layer: Convolution, isa: Isa) -> Iterator[Blocking]:
+    """Yield ways to multiply that do not have more rows than `MOST_PARTS` blocks of lanes need."""
+    most = MOST_PARTS * isa.lanes
+    units = layer.matrix.weight.shape[0]
+    for groups in range(1, min(layer.groups, max(1, most * layer.groups // units)) + 1):
+        if layer.groups % groups == 0:
+            yield Blocking(layer, isa, 1, groups)
+    for places in range(1, min(layer.places, max(1, most // units)) + 1):
+        yield Blocking(layer, isa, places, layer.groups)
+
+
+def choose_blocking(layer: Convolution, isa: Isa, tuning: Tuning) -> Blocking:
+    """Return the way to multiply that takes the least, among those whose weights are small enough."""
+    least = Blocking(layer, isa, 1, 1)
+    most = max(tuning.conv_weight_bytes, least.weight_bytes())
+    fitting = [found for found in _candidates(layer, isa) if found.weight_bytes() <= most]
+    return min((least, *fitting), key=lambda found: found.cost(tuning))

@@ -1,0 +1,211 @@
+"""Convolutions on the CPU: by the dot products of the fused steps; see `qrnn.backends.cpu.conv_blocks` for what is multiplied together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qrnn.backends.cpu import matrix
+from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
+from qrnn.backends.cpu.defined import DefinedSteps
+from qrnn.backends.cpu.isa import PORTABLE
+from qrnn.backends.cpu.layer_calls import Flow
+from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.matrix import AHEAD
+from qrnn.backends.cpu.packed import aligned, encoded_bytes, pack_matrix
+from qrnn.backends.cpu.tasks import ROWS, Tasks
+from qrnn.backends.cpu.wanted import Kernel
+from qrnn.backends.cpu.window_run import Share, WindowRun
+from qrnn.model.kinds.conv import QuantConv
+from qrnn.model.parts import Int16Array, Int64Array
+from qrnn.model.quant_model import QuantModel
+
+HISTORY_BYTES = 1 << 17
+"""The bytes of a history where windows are short: enough for many of them, and less than a second-level cache."""
+
+
+LEAST_BYTES, MOST_TIMES = 1 << 24, 64
+"""Weights and history may take so many bytes, and so many times the elements of a layer's matrix and ring."""
+
+ROW_UNIT = 16
+"""Bytes: a step's operands begin at a multiple of so many."""
+
+
+class StepPlan(NamedTuple):
+    """How a step of the output is made of products, and where its operands lie in a row of the history."""
+
+    pieces: int
+    """Products over the places of the output."""
+    piece_step: int
+    """The bytes between two of them in the history."""
+    piece_features: int
+    """The features between two of them in the output."""
+    piece_rows: int
+    """Rows of a product that are features of the output, and of the last one."""
+    last_rows: int
+    front: int
+    """The bytes of the padding before the first band."""
+    part_groups: int
+    """The groups of columns between two parts of the operands of a row."""
+
+
+class ProductPlan(NamedTuple):
+    """What the vector of a product is copied from; see `qrnn.backends.cpu.operands.GATHER_ARGS`."""
+
+    places: Int64Array
+    """The bytes from a position to each segment, and from the beginning of the vector to where it goes, [segments, 2]."""
+    bytes: int
+    """The bytes of a segment."""
+    chunks: int
+    """Products over the groups of channels."""
+    chunk_step: int
+    """The bytes between two of them in the history."""
+    chunk_rows: int
+    """The output's features of a chunk."""
+
+
+class ConvScratch(NamedTuple):
+    """Scratch of `qrnn.backends.cpu.rows.conv`, for `AHEAD` vectors at a time."""
+
+    history: Any
+    """Encoded operands of steps, [steps, bytes], with encoded zeros where bands are padded."""
+    vectors: Any
+    """Encoded operands of products, [AHEAD, bytes]."""
+    results: Int16Array
+    """Results, padded to whole blocks, [AHEAD, R]."""
+    positions: Int64Array
+    """Of each vector the address of its first operand, that of its output, and how many of its results are one, [3, AHEAD]."""
+    tails: Int16Array
+    """Room for the last columns of a step, [units], of which those behind it stay 0."""
+    zeros: Int16Array
+    """The input of steps past the end of a sequence, [F]."""
+    sums: Any
+    """Accumulators of `matrix.VECTORS` vectors, int32."""
+    tile_config: Any
+    """The shapes of AMX's tiles, [64] uint8."""
+
+
+class ConvRun(WindowRun):
+    """See the module."""
+
+    arrays_from, advance_from = 8, 4
+
+    def __init__(self, layer: QuantConv, model: QuantModel, tasks: Tasks, found: Blocking) -> None:
+        super().__init__(layer, model, tasks)
+        self._conv, self._isa, self._blocking = layer, found.isa, found
+        ordered, pre_shift = found.matrix()
+        self._packed = pack_matrix(self._isa, ordered, pre_shift, (found.parts,), layer.operand)
+        self._formats = layer.operand.shift, layer.operand.limit
+        time, out_part = layer.time, self._packed.groups * self._isa.operand_size
+        self._time = time.taps, time.stride, time.dilation
+        self._part_bytes = _part_bytes(found)
+        self._step = _step_plan(found, self._part_bytes)
+        # a stream's history has the taps of a window alone
+        self._products = [_product_plan(found, self._part_bytes, out_part, apart) for apart in (time.dilation, 1)]
+
+    @property
+    def step_macs(self) -> int:
+        """Return the multiply-adds of a step of the output."""
+        return self._conv.places * int(self._conv.matrix.weight.size)
+
+    def _call(self, template: str, *values: Any) -> Call:
+        kernel = Kernel(f"{ROWS}.conv", "compiled", (template, self._isa.name, self._blocking.parts))
+        return Call(kernel, *values, isa=self.tasks.isa)
+
+    def outputs_call(self, place: Int64Array, share: Share, past: int, arrays: Sequence[Any]) -> Call:
+        """Return the call that computes outputs; see `WindowRun.outputs_call`."""
+        plans = (self._packed, self._formats, self._time, self._step, self._products[0])
+        span = self._conv.time.span
+        return self._call("convolve", place, share, past, *plans, *arrays, self._scratch(span, self._conv.time.stride))
+
+    def advance_call(self, place: Int64Array, past: int, arrays: Sequence[Any]) -> Call:
+        """Return the call that advances the states; see `WindowRun.advance_call`."""
+        return self.tasks.call("conv", "advance", place, past, self._formats, self._conv.time.stride, *arrays)
+
+    def step_call(self, before: Flow, after: Flow, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
+        """Return the call of one step of streams; see `WindowRun.step_call`."""
+        plans = (self._packed, self._formats, self._time, self._step, self._products[1])
+        own = self._scratch(self._conv.time.taps, self._conv.time.taps, most=len(x))
+        return self._call("step_streams", before, after, *plans, x, out, *states, own)
+
+    def _scratch(self, window: int, step: int, most: int = AHEAD) -> ConvScratch:
+        """Make the scratch of one call, with a history for ``most`` windows, or fewer of long ones, each ``step`` steps after another."""
+        isa, found, part_step = self._isa, self._blocking, self._part_bytes
+        row = part_step * found.byte_parts
+        windows = max(1, min(most, AHEAD, (HISTORY_BYTES // row - window) // step + 1))
+        # a vector of the last place may read behind the last row, what is then multiplied by zeros
+        behind = -(-(self._step.piece_step + self._products[0].bytes) // row) + 1
+        rows = window + (windows - 1) * step
+        history = aligned((rows + behind, row), np.uint8)
+        for part, zero in enumerate(_zeros(found)):
+            history[:, part * part_step : (part + 1) * part_step] = zero
+        of_results = found.blocks * found.parts * isa.lanes
+        return ConvScratch(
+            history[:rows],
+            aligned((AHEAD, encoded_bytes(isa, found.all_columns, found.byte_parts)), np.uint8),
+            aligned((AHEAD, of_results), np.int16),
+            np.zeros((3, AHEAD), np.int64),
+            aligned((isa.units,), np.int16),
+            np.zeros(self._conv.features, np.int16),
+            aligned((matrix.VECTORS * found.parts * isa.lanes,), np.int32),
+            np.array(matrix.tile_config(), np.uint8),
+        )
+
+
+def _zeros(found: Blocking) -> tuple[int, ...]:
+    """Return the byte that stands for the operand 0 in each part of its encoding."""
+    isa = found.isa
+    return (isa.offset % 256, isa.low_offset % 256)[: found.byte_parts]
+
+
+def _part_bytes(found: Blocking) -> int:
+    """Return the bytes of a part of a step, with the padding of bands, and room for whole blocks, in which steps are encoded."""
+    layer, isa, band = found.layer, found.isa, found.layer.band
+    read = ((layer.places - 1) * band.stride + band.span) * layer.channels
+    encoded = band.before * layer.channels + -(-layer.features // isa.units) * isa.units
+    unit = max(isa.group, ROW_UNIT // found.operand_bytes)
+    return -(-max(read, encoded) // unit) * unit * found.operand_bytes
+
+
+def _step_plan(found: Blocking, part: int) -> StepPlan:
+    """Return the plan of a layer's steps, for so many bytes of a part of a step."""
+    layer, size, units = found.layer, found.operand_bytes, found.layer.matrix.weight.shape[0]
+    last = (layer.places - (found.pieces - 1) * found.places) * units // found.chunks
+    return StepPlan(
+        found.pieces, found.places * layer.band.stride * layer.channels * size, found.places * units, found.rows, last,
+        layer.band.before * layer.channels * size, part // found.isa.group,
+    )  # fmt: skip
+
+
+def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> ProductPlan:
+    """Return the plan of a layer's products.
+
+    ``part`` and ``out_part`` are the bytes of a part of a step and of a vector; two taps of a window lie ``apart`` steps from each other.
+    """
+    layer, size, segment = found.layer, found.operand_bytes, found.padded_segment * found.operand_bytes
+    row, step = part * found.byte_parts, layer.band.dilation * layer.channels * size
+    places = [
+        (number * part + tap * apart * row + k * step, number * out_part + (tap * found.segments + k) * segment)
+        for number in range(found.byte_parts)
+        for tap in range(layer.time.taps)
+        for k in range(found.segments)
+    ]
+    own = found.groups * (layer.channels // layer.groups) * size
+    rows = layer.matrix.weight.shape[0] // found.chunks
+    return ProductPlan(np.array(places, np.int64), segment, found.chunks, own, rows)
+
+
+def fits(layer: QuantConv, found: Blocking) -> bool:
+    """Return whether weights and history take memory in proportion to the layer's own, which zeros for padding and groups may exceed."""
+    history = layer.time.span * _part_bytes(found) * found.byte_parts
+    own = int(layer.matrix.weight.size) + layer.time.span * layer.features
+    return found.weight_bytes() + history <= LEAST_BYTES + MOST_TIMES * own
+
+
+def RUN(layer: QuantConv, model: QuantModel, tasks: Tasks) -> LayerRun:  # noqa: N802  (as a class is called)
+    """Return the run of a layer: by its definition where products would take too much memory."""
+    found = choose_blocking(layer, tasks.isa or PORTABLE, tasks.tuning)
+    return ConvRun(layer, model, tasks, found) if fits(layer, found) else DefinedSteps(layer, model, tasks)

@@ -1,0 +1,127 @@
+"""Whole models of a folder on the CPU: qrnn beside ONNX Runtime, in 32-bit floats and quantized to 8 bits, and OpenVINO.
+
+    pip install -e '.[peers]'
+    python tools/bench_models.py FOLDER [--data FOLDER] [--batches 1 16] [--threads 1] [--output docs/benchmarks/models.md]
+
+Every ONNX file of the folder is converted and run; what is refused is named with the reason. ``--data`` has inputs, NAME.npz for NAME.onnx with
+arrays [N, T, …] by input name, for calibration and for runs; without them inputs are random. Writes the page, and beside it the figures,
+under the page's name. Peers that are not installed are left out by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench_model_page import page
+from bench_model_rows import ModelResult, ModelRow, measure
+from bench_model_runtimes import make_work, runtimes
+from bench_report import load_average, machine
+from bench_rows import OURS, Settings
+from bench_runtimes import Runtime
+from provenance import when
+
+from qrnn.backends.cpu.threads.pool import core_count
+from qrnn.errors import QrnnError
+from qrnn.system.atomic import write_atomically
+
+PEERS = ("onnxruntime", "openvino")
+SAMPLE_SECONDS, ROW_SECONDS = 0.02, 12.0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Compare speeds of whole models and write docs/benchmarks/models.md.")
+    parser.add_argument("folder", type=Path, help="a folder of ONNX files")
+    parser.add_argument("--models", nargs="+", help="names of files without their ending; all of the folder without it")
+    parser.add_argument("--data", type=Path, help="a folder of inputs, NAME.npz for NAME.onnx; random ones without it")
+    parser.add_argument("--steps", type=_positive, default=50, help="time steps, where the file leaves them free")
+    parser.add_argument("--batches", nargs="+", type=_positive, default=[1, 16])
+    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--rounds", type=_positive, default=9)
+    parser.add_argument("--quick", action="store_true", help="a trial: short samples, three rounds")
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/models.md"))
+    options = parser.parse_args(arguments)
+    if options.threads > core_count():
+        parser.error(f"--threads {options.threads}: this process may use {core_count()} cores")
+    found = {path.stem: path for path in sorted(options.folder.glob("*.onnx"))}
+    missing = [name for name in options.models or [] if name not in found]
+    if missing or not found:
+        parser.error(f"{options.folder}: {', '.join(missing) or 'no ONNX file'} is not there")
+    options.paths = [found[name] for name in options.models or found]
+    return options
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def line(row: ModelRow) -> str:
+    """Return a row as a line for the terminal."""
+    times = ", ".join(f"{name} {us:.1f}" for name, us in row.us.items())
+    ratio = row.ratio()
+    text = f"{row.model}, batch {row.batch}: {times} µs"
+    return text if ratio is None else f"{text}; ratio {ratio:.2f}"
+
+
+def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> ModelResult:
+    """Measure every model, and print each row when it is done."""
+    load = load_average()
+    wanted = [one for one in every if one.package == OURS or one.package in options.peers]
+    taking_part = [one for one in wanted if one.installed]
+    absent = tuple(dict.fromkeys(one.package for one in wanted if not one.installed))
+    for name in absent:
+        print(f"{name} is not installed and left out", flush=True)
+    settings = Settings((options.threads,), options.rounds, SAMPLE_SECONDS, ROW_SECONDS)
+    if options.quick:
+        settings = Settings(settings.threads, min(options.rounds, 3), SAMPLE_SECONDS / 10, ROW_SECONDS / 10)
+    rows, refused = [], {}
+    for path in options.paths:
+        for batch in options.batches:
+            try:
+                work = make_work(path, batch, options.steps, options.data)
+            except QrnnError as reason:
+                refused[path.stem] = str(reason)
+                print(f"{path.stem}: {reason}", flush=True)
+                break
+            rows.append(measure(work, taking_part, settings))
+            print(line(rows[-1]), flush=True)
+    return ModelResult(tuple(rows), refused, absent, settings, command, load)
+
+
+def as_json(result: ModelResult) -> bytes:
+    """Return all figures as JSON, for programs."""
+    content: dict[str, Any] = {
+        "made": when(),
+        "command": result.command,
+        "machine": machine(),
+        "load_before": result.load,
+        "absent": list(result.absent),
+        "refused": result.refused,
+        "rows": [asdict(row) | {"best_peer": row.peer, "ratio": row.ratio()} for row in result.rows],
+    }
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the tool; see the module."""
+    options = parse(arguments)
+    result = run(options, runtimes(), shlex.join(["python", "tools/bench_models.py", *arguments]))
+    text = page(result, options.output.stem)
+    print(text)
+    write_atomically(options.output, text.encode())
+    write_atomically(options.output.with_suffix(".json"), as_json(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
