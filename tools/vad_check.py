@@ -116,13 +116,13 @@ def clip(rng: np.random.Generator, voices: list[str]) -> Audio:
         spoken[at : at + len(piece)] += piece / (np.std(piece) + 1e-9) * 10 ** rng.uniform(-0.5, 0)
         at += len(piece) + int(rng.exponential(0.8) * RATE)
     around = noise(rng, count)
-    if rng.random() < 0.12:
+    if rng.random() < 0.05:
         others = np.zeros(count)
         for _ in range(rng.integers(2, 6)):
             piece = np.tile(speech(rng, str(rng.choice(voices))), 20)[:count]
             others[: len(piece)] += np.roll(piece, rng.integers(0, count))
         around = 0.4 * around + others / (np.std(others) + 1e-9)
-    ratio = rng.uniform(-14, 4) if rng.random() < 0.85 else rng.uniform(4, 30)
+    ratio = rng.uniform(-9, 3) if rng.random() < 0.9 else rng.uniform(3, 30)
     mixed = spoken * 10 ** (ratio / 20) + around
     return np.asarray(np.clip(mixed / np.abs(mixed).max() * 10 ** rng.uniform(-1.2, -0.1), -1, 1), np.float64)
 
