@@ -5,10 +5,11 @@
 as in `qrnn.refinement.equalize`, for a diagonal S > 0 with one scale for each channel, where U and V are convolutions and f is ReLU, or the
 magnitude of pairs of channels, sqrt(a² + b²). A tensor has one scale for all channels, so that a quiet one has few units: with
 
-    S_c = min((max over channels of max f) / max f_c, 2^6)                         over calibration data
+    S_c = min((max over channels of max f) / max f_c, 2^3)                         over calibration data
 
-it has as many as the loudest. V's columns of loud channels then are the largest ones, so that those of quiet channels lose fraction bits in
-V's rows; that costs nothing where weights have about 16 bits (`qrnn.quantization.fine_weights`).
+it has up to eight times as many, and no more than the loudest. V's columns of loud channels then are the largest ones, so that those of quiet
+channels lose up to three bits in V's rows; that costs little where weights have about 16 bits (`qrnn.quantization.fine_weights`), and more
+than it gains where they have 8.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray, IndexArray
 
-LARGEST_SCALE = 64.0
+LARGEST_SCALE = 8.0
 """The most by which a quiet channel is scaled."""
 
 
