@@ -303,7 +303,7 @@ class Builder:
         # zeros belong to the piece before them, or to the first one
         owner = owner[real[np.maximum(np.searchsorted(real, order, side="right") - 1, 0)]]
         bounds = np.flatnonzero(np.diff(owner)) + 1
-        node.reserve(flat.size)
+        node.reserve(2 * flat.size)  # the layer's indices, and the key
         self.budget.hold(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_BYTES)
         self.budget.spend(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_WORK)
         runs = []
