@@ -7,7 +7,7 @@ in order, and calls the same functions from its loops.
 from collections.abc import Callable
 from typing import Any
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms, octaves, quotients, roots
+from qrnn.arithmetic import cells, fixedpoint, gates, logarithms, norms, octaves, quotients, roots
 
 CONTRACT_VERSION = "1.1"
 """The version of the contract; it changes when any input can give other bits than before, and when it defines what it did not."""
@@ -57,5 +57,8 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     quotients.divide16,
     octaves.leading_bit,
     octaves.evaluate_octaves,
+    logarithms.natural_log,
+    logarithms.log_power16,
+    logarithms.log_softmax16,
 )
 """Every function of the contract, each after those it calls."""

@@ -205,3 +205,38 @@ def sum_of_squares(term: Term) -> tuple[list[Term], float] | None:
         else:
             return None
     return (squares, epsilon) if squares and epsilon >= 0.0 else None
+
+
+def two_squares(term: Term) -> tuple[IndexArray, IndexArray, float] | None:
+    """Return the features a and b and the constant c ≥ 0 of a² + b² + c; None for any other term, and where a is b."""
+    found = sum_of_squares(term)
+    if found is None or len(found[0]) != 2:
+        return None
+    (a, b), epsilon = found
+    if a.ids is None or b.ids is None or np.array_equal(a.ids, b.ids):
+        return None
+    return a.ids, b.ids, epsilon
+
+
+def multiple_of(term: Term) -> tuple[Term, float, float]:
+    """Return (other, factor, offset) with term = factor · other + offset, the constants being the same for all features."""
+    factor, offset = 1.0, 0.0
+    while term.op in ("add", "sub", "mul", "div", "neg"):
+        first = term.args[0]
+        a, b = first.number, term.args[-1].number
+        match term.op:
+            case "neg":
+                term, factor = first, -factor
+            case "add" | "sub" if b is not None:
+                term, offset = first, offset + factor * (b if term.op == "add" else -b)
+            case "add" | "sub" if a is not None:
+                term, offset, factor = term.args[1], offset + factor * a, factor if term.op == "add" else -factor
+            case "mul" if b is not None:
+                term, factor = first, factor * b
+            case "mul" if a is not None:
+                term, factor = term.args[1], factor * a
+            case "div" if b:
+                term, factor = first, factor / b
+            case _:
+                break
+    return term, factor, offset

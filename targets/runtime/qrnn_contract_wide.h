@@ -350,4 +350,31 @@ static inline int64_t qrnn_wide_evaluate_octaves(int64_t x, int64_t bits, const 
     return qrnn_wide_saturate16(qrnn_wide_shift_right_round(value, shift + 8));
 }
 
+/* Return ln(v) with 24 fraction bits, 0 ... 43 * 2^24, for v in 1 ... 2^62 - 1. */
+static inline int64_t qrnn_wide_natural_log(int64_t v, const int32_t *table)
+{
+    int64_t by32 = (v < INT64_C(4294967296)) ? 0 : 32;
+    int64_t w = v >> by32;
+    int64_t by16 = (w < INT64_C(65536)) ? 0 : 16;
+    int64_t e = (by32 + by16) + qrnn_wide_leading_bit(w >> by16);
+    int64_t m = ((v * (INT64_C(1) << (61 - e))) >> 46) & 32767;
+    return (e * INT64_C(11629080)) + qrnn_wide_piecewise_linear(m, table, 8);
+}
+
+/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, at least 1. */
+static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon,
+                                            int64_t multiplier, int64_t bias, int64_t shift, const int32_t *table)
+{
+    int64_t v = qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon);
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round((qrnn_wide_natural_log((v < 1) ? 1 : v, table) * multiplier) + bias,
+        shift));
+}
+
+/* Return sat16(round((-d * 2^-in_frac - ln(total / 2^15)) * 2^out_frac)), halves up: the logarithm of a softmax. */
+static inline int64_t qrnn_wide_log_softmax16(int64_t d, int64_t total, int64_t in_frac, int64_t out_frac, const int32_t *table)
+{
+    int64_t value = ((d * (INT64_C(1) << (24 - in_frac))) + qrnn_wide_natural_log(total, table)) - INT64_C(174436200);
+    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(0 - value, 24 - out_frac));
+}
+
 #endif

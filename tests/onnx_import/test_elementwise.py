@@ -18,6 +18,8 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.combine import Combine
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.function import Function
+from qrnn.model.kinds.log_power import LogPower
+from qrnn.model.kinds.log_softmax import LogSoftmax
 from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
@@ -305,3 +307,46 @@ def test_prelu(shape: tuple[int, ...]) -> None:
 )  # fmt: skip
 def test_what_is_refused(build: Build, error: type[QrnnError], says: str) -> None:
     refused_with(error, body(build), says)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda g, total: g.node("Log", [total]),
+        lambda g, total: g.node("Mul", [g.const(f32(10 / np.log(10))), g.node("Log", [total])]),
+        lambda g, total: g.node("Div", [g.node("Log", [g.node("Sqrt", [total])]), g.const(f32(np.log(10) / 20))]),
+        lambda g, total: g.node("Sub", [g.const(f32(1.5)), g.node("Add", [g.node("Log", [total]), g.const(f32(2))])]),
+    ],
+)
+def test_the_logarithm_of_a_power_is_one_layer(build: Build) -> None:
+    def whole(g: Graph, x: str) -> str:
+        a, b = halves(g, x)
+        return build(g, g.node("Add", [g.node("Add", [square(g, a, 0), square(g, b, 3)]), g.const(f32(1e-3))]))
+
+    assert last(checked(body(whole), 40)) == [LogPower]
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_log_softmax(opset: int) -> None:
+    model = checked(body(lambda g, x: g.node("LogSoftmax", [x], axis=2), opset), 40)
+    assert last(model) == [LogSoftmax]
+
+
+@pytest.mark.parametrize("latest", [0, 1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_argmax(keepdims: int, latest: int) -> None:
+    """An index is a place in the value, however the tensor behind it is ordered; integers find the largest of their own."""
+    g = Graph(opset=17)
+    x = g.input("x", ["n", "t", 4])
+    y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 6)[0]
+    y = g.node("Transpose", [g.axes_op("Squeeze", y, [1])], perm=[1, 0, 2], name="rows")
+    y = g.node("Gather", [y, g.const(np.array([5, 1, 1, 0, 2, 3]))], axis=2)
+    g.node("ArgMax", [y], ["out"], axis=-1, keepdims=keepdims, select_last_index=latest)
+    g.outputs.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.INT64, ["n", "t", *[1] * keepdims]))
+    x = {"x": data(3, 20, 4)}
+    model = agree(g.model(), x)
+    quantized = quantize(model, x, WIDE)
+    want = Session(quantized, "reference").run(x).outputs["out"]
+    for backend in available_backends():
+        np.testing.assert_array_equal(Session(quantized, backend).run(x).outputs["out"], want)
+    assert np.mean(run_oracle(model, x).outputs["out"] == want) > 0.95
