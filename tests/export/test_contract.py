@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, norms
+from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, norms, roots
+from qrnn.arithmetic.arrays import of_arrays
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
@@ -116,6 +117,30 @@ def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
     assert products == 3 * 12
 
 
+def test_the_steps_of_an_integer_root_lie_where_the_generator_says() -> None:
+    """Numbers of every size, and those around squares, by the function's own expressions on arrays."""
+    (function,) = (f for f in FUNCTIONS.SCALARS if f.function is roots.integer_root)
+    rng = np.random.default_rng(0)
+    squares = rng.integers(1, 1 << rng.integers(1, 32, 1 << 16)) ** 2
+    drawn = [rng.integers(1 << b, 2 << b, 1 << 12) for b in range(62)]
+    v = np.concatenate([np.arange(1 << 16), squares - 1, squares, *drawn, (1 << 62) - 1 - np.arange(4096)])
+    space: dict[str, Any] = {name: of_arrays(getattr(norms, name)) for name in ("norm_exponent", "norm_scale")}
+    space |= {"choose": np.where, "v": v}
+    seen = set()
+    for statement in TO_C.tree_of(roots.integer_root).body[1:]:
+        assert isinstance(statement, (ast.Assign, ast.Return))
+        for node in ast.walk(statement.value):
+            if (text := ast.unparse(node)) in function.facts:
+                low, high = function.facts[text]
+                values = eval(text, space)
+                assert low <= values.min(), text
+                assert values.max() <= high, text
+                seen.add(text)
+        if isinstance(statement, ast.Assign):
+            exec(ast.unparse(statement), space)
+    assert seen == set(function.facts)
+
+
 # --- what is generated has the contract's values ---
 
 GATES = tuple(f"QRNN_GATE_{kind}" for kind in MAKE.KINDS)
@@ -184,7 +209,8 @@ def ends_and_between(low: int, high: int) -> Any:
     return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
 
 
-PROVED = ("blend", "t", "t * t * m", "odd", "r")
+(ROOT,) = (f for f in FUNCTIONS.SCALARS if f.function is roots.integer_root)
+PROVED = ("blend", "t", "t * t * m", "odd", "r", *ROOT.facts)
 """Facts that are no condition on the arguments: the tests above prove them."""
 
 
