@@ -53,7 +53,8 @@ def _numbers(rng: np.random.Generator) -> list[int]:
 
 def _squares(rng: np.random.Generator) -> Iterator[list[int]]:
     """Two int16 with their shifts and an epsilon: the ends of all, and numbers of every size."""
-    for a, b in ((-32768, -32768), (32767, 1), (0, 0), (3, -4), *zip(*(sample(rng, edge_values(16), 20) for _ in range(2)), strict=True)):  # fmt: skip
+    drawn = zip(sample(rng, edge_values(16), 20), sample(rng, edge_values(16), 20), strict=True)
+    for a, b in ((-32768, -32768), (32767, 1), (0, 0), (3, -4), *drawn):
         for shifts in ((30, 30), (0, 0), (30, 6)):
             for epsilon in (0, int(rng.integers(1 << int(rng.integers(1, 61)))), SQUARES_MAX - 1):
                 yield [a, b, *shifts, epsilon]
@@ -70,8 +71,8 @@ def _cases(rng: np.random.Generator) -> dict[str, list[list[int]]]:
         "divide16": [[a, b, s, t] for a, b in pairs for s, t in ((0, 0), (31, 0), (0, 31), (int(rng.integers(31)), int(rng.integers(31))))],
         "natural_log": [[v] for v in _numbers(rng) if v],
         "log_power16": [
-            [*own, int(rng.choice([-(1 << 24), 1 << 24, int(rng.integers(1 << 20))])), int(rng.integers(-(1 << 50), 1 << 50)), int(rng.integers(20, 47))]
-            for own in squares
+            [*own, multiplier, int(rng.integers(-(1 << 50), 1 << 50)), int(rng.integers(20, 47))]
+            for own, multiplier in zip(squares, rng.choice([-(1 << 24), 1 << 24, 12345], len(squares)).tolist(), strict=True)
         ],
         "log_softmax16": [
             [int(d), int(rng.integers(1 << 15, 1 << int(rng.integers(16, 32)))), int(rng.integers(16)), int(rng.integers(-16, 16))]

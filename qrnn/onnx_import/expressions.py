@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy as np
 from qrnn.model.activation import Activation, activate
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.scalar_function import ScalarFunction, X, constant
+from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.values import Features
 
-MOST_TERMS = 48
+MOST_TERMS = 40
 """The most operations of a term; a larger one counts as features that stand for themselves."""
 
 NAMED = (
@@ -56,24 +57,31 @@ class Term:
     values: FloatArray | None = None
     activation: Activation | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of operations, constants and features in it."""
         return 1 + sum(arg.size for arg in self.args)
 
-    @property
+    @cached_property
     def number(self) -> float | None:
         """The constant, where it is the same for all features; else None."""
         if self.values is None or not self.values.size or not (self.values == self.values.flat[0]).all():
             return None
         return float(self.values.flat[0])
 
-    def taken(self, places: IndexArray) -> Term:
-        """Return the term of the features at ``places``."""
+    def taken(self, places: IndexArray, budget: Budget) -> Term:
+        """Return the term of the features at ``places``; what all features in their order are is the term itself."""
+        n = next(what.size for term in self.inside() for what in (term.ids, term.values) if what is not None)
+        if places.size == n and np.array_equal(places, np.arange(n)):
+            return self
+        budget.value("what elementwise operators compute", places.size * self.size)
+        return self._at(places)
+
+    def _at(self, places: IndexArray) -> Term:
         return Term(
             None if self.ids is None else self.ids[places],
             self.op,
-            tuple(arg.taken(places) for arg in self.args),
+            tuple(arg._at(places) for arg in self.args),
             None if self.values is None else self.values[places],
             self.activation,
         )
@@ -95,7 +103,7 @@ def term_of(build: Builder, value: Features) -> Term:
     flat = value.ids.reshape(-1)
     parts = build.book.parts(flat)
     known = build.terms.get(parts[0].tensor.start) if len(parts) == 1 else None
-    return Term(flat) if known is None else known.taken(parts[0].indices)
+    return Term(flat) if known is None else known.taken(parts[0].indices, build.budget)
 
 
 def remember(build: Builder, value: Features, op: str, *args: Term, activation: Activation | None = None) -> None:
@@ -105,8 +113,9 @@ def remember(build: Builder, value: Features, op: str, *args: Term, activation: 
     term = Term(flat, op, args, activation=activation)
     if len(parts) != 1 or parts[0].tensor.features != flat.size or term.size > MOST_TERMS:
         return
-    build.budget.value("what elementwise operators compute", flat.size * term.size)
-    build.terms[parts[0].tensor.start] = term.taken(np.argsort(parts[0].indices, kind="stable").astype(np.int64))
+    build.budget.value("what elementwise operators compute", flat.size)
+    order = np.argsort(parts[0].indices, kind="stable").astype(np.int64)
+    build.terms[parts[0].tensor.start] = term.taken(order, build.budget)
 
 
 def is_linear(term: Term) -> bool:

@@ -113,14 +113,9 @@ def test_silero_lists_its_front_end() -> None:
     with pytest.raises(UnsupportedError) as caught:
         load_onnx(MODELS / "thirdparty" / "silero_vad_v6_16k.onnx")
     message = str(caught.value)
-    for part in (
-        "ReduceMean",
-        "Pow ×2",
-        "Sqrt",
-        "stft/Pow'",
-        "run this part outside and export the recurrent part",
-    ):
+    for part in ("ReduceMean", "run this part outside and export the recurrent part"):
         assert part in message
+    assert "Sqrt" not in message
     assert "\n" not in message
 
 
