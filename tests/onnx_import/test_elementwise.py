@@ -16,6 +16,7 @@ from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.combine import Combine
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.log_power import LogPower
@@ -350,3 +351,49 @@ def test_argmax(keepdims: int, latest: int) -> None:
     for backend in available_backends():
         np.testing.assert_array_equal(Session(quantized, backend).run(x).outputs["out"], want)
     assert np.mean(run_oracle(model, x).outputs["out"] == want) > 0.95
+
+
+def spectrum(g: Graph, y: str, channels: int, how: int) -> str:
+    """The magnitude of the two halves of the channels, axis 1, as silero's STFT has it; or of one Split."""
+    if how:
+        parts = g.node("Split", [y, g.const(np.array([channels, channels]))], 2, axis=1)
+    else:
+        whole = g.slice(y, [0], [2**63 - 1], [0])
+        ends = [(0, channels), (channels, 2**63 - 1)]
+        parts = [g.slice(g.slice(whole, [a], [b], [1]), [0], [2**63 - 1], [2]) for a, b in ends]
+    squares = [g.node("Pow", [g.node("Cast", [part], to=1), g.const(f32(2.0))]) for part in parts]
+    return str(g.node("Sqrt", [g.node("Add", squares)]))
+
+
+@pytest.mark.parametrize("how", [0, 1])
+@pytest.mark.parametrize("bands", [0, 3])
+def test_the_magnitude_of_a_spectrum_between_convolutions(bands: int, how: int) -> None:
+    """Neither the slices nor the squares are tensors of their own, with the channels of all bands in the order of the convolutions."""
+    g, channels = Graph(opset=17), 5
+    x = g.input("x", ["n", "t", 6 if bands else 4])
+    if bands:
+        y = g.node("Conv", [g.axes_op("Unsqueeze", x, [1]), g.random(2 * channels, 1, 2, 4)], pads=[1, 0, 0, 0])
+        y = g.node("Conv", [spectrum(g, y, channels, how), g.random(3, channels, 1, 2)])
+        y = g.node("Transpose", [y], perm=[2, 0, 1, 3])
+        y = g.node("Reshape", [y, g.const(np.array([0, 0, 6]))])
+    else:
+        y = g.node("Conv", [g.node("Transpose", [x], perm=[0, 2, 1]), g.random(2 * channels, 4, 2)], pads=[1, 0])
+        y = g.node("Conv", [spectrum(g, y, channels, how), g.random(6, channels, 1)])
+        y = g.node("Transpose", [y], perm=[2, 0, 1])
+    g.node("Identity", [g.recurrent("GRU", y, 6, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(3, 9, 6 if bands else 4)})
+    assert [type(layer) for layer in model.layers] == [Conv, Magnitude, Conv, Recurrent]
+
+
+def test_swish_behind_a_convolution_with_batch_normalization() -> None:
+    """Both uses read what the convolution writes, whose weights hold the normalization."""
+    g = Graph(opset=17)
+    x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[0, 2, 1])
+    y = g.node("Conv", [x, g.random(5, 4, 3)], pads=[2, 0])
+    y = g.node("BatchNormalization", [y, *(g.random(5) for _ in range(3)), g.const(f32(np.linspace(0.5, 2, 5)))])
+    y = g.node("Mul", [y, g.node("Sigmoid", [y])])
+    g.node("Identity", [g.recurrent("GRU", g.node("Transpose", [y], perm=[2, 0, 1]), 5, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(3, 9, 4)})
+    assert [type(layer) for layer in model.layers] == [Conv, Pointwise, Recurrent]

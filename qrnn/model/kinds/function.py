@@ -22,6 +22,7 @@ from qrnn.model.formats import output_frac
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.padding import without_padding
 from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int32Array, Int64Array, TensorFormat, require
 from qrnn.model.scalar_function import ScalarFunction, clip_bounds
 from qrnn.model.surroundings import Checks, Equations, Plan
@@ -37,7 +38,7 @@ INTEGERS = np.arange(-32768, 32768)
 
 @dataclass(frozen=True)
 class Function(Layer):
-    """Compute y = function(x), element by element; NaN and infinities stay what they are."""
+    """Compute y = function(x), element by element; calibration refuses an x at which it is NaN or infinite."""
 
     name: str
     input: str
@@ -46,7 +47,7 @@ class Function(Layer):
 
     def equation(self, run: Equations) -> None:
         """Compute function(x) in float64."""
-        run.write(self.output, self.function(run.read(self.input)))
+        run.write(self.output, without_padding(run, self.input, self.function(run.read(self.input))))
 
     def quantize(self, plan: Plan) -> QuantLayer:
         """Make the table of the function with the fewest segments that keep its error within `LARGEST_ERROR`; a clip is exact without one."""
@@ -55,10 +56,6 @@ class Function(Layer):
             return self._clip(plan, in_frac, *bounds)
         out_frac, reason = output_frac(plan, self.output)
         low, high = plan.span(self.output)
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise QuantizationError(
-                f"layer {self.name!r}: {self.function} has no finite value at some x of calibration, where y is from {low:g} to {high:g}"
-            )
         wanted = integer_values(self.function, in_frac, out_frac, low, high)
         if wanted is None:
             raise QuantizationError(f"layer {self.name!r}: {self.function} has a value at no x")

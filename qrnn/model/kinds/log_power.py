@@ -16,6 +16,7 @@ from qrnn.model.formats import output_frac
 from qrnn.model.indexed_inputs import IndexedInputs, QuantIndexedInputs
 from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
 from qrnn.model.log_table import check_log_table, log_table
+from qrnn.model.padding import without_padding
 from qrnn.model.parts import Int32Array, require
 from qrnn.model.surroundings import Equations, Plan
 
@@ -36,16 +37,13 @@ class LogPower(IndexedInputs):
         """Compute the logarithm in float64; that of 0 is infinite."""
         a, b = self.operands(run)
         with np.errstate(divide="ignore"):
-            run.write(self.output, self.factor * np.log(a * a + b * b + self.epsilon) + self.offset)
+            y = self.factor * np.log(a * a + b * b + self.epsilon) + self.offset
+        run.write(self.output, without_padding(run, self.left, y))
 
     def quantize(self, plan: Plan) -> QuantLogPower:
         """Choose the output's fraction bits, and make the integers of epsilon, factor and offset; QuantizationError names what does not fit."""
         left, right = self.fracs(plan)
         where = f"layer {self.name!r}"
-        if not np.isfinite(plan.largest(self.output)):
-            raise QuantizationError(
-                f"{where}: the power is 0 at some step of calibration, and its logarithm infinite; add an epsilon to the power in the graph"
-            )
         out_frac, reason = output_frac(plan, self.output)
         scale = 15 + min(left, right)  # fraction bits of a and b in their squares, which are at most 2^61 then
         while scale > max(left, right) and self.epsilon * 4.0**scale >= SQUARES_MAX:
