@@ -60,12 +60,7 @@ class Function(Layer):
         if wanted is None:
             raise QuantizationError(f"layer {self.name!r}: {self.function} has a value at no x")
         ends = argument_ends(*plan.span(self.input), in_frac)
-        for bits in range(LEAST_BITS, 15):
-            table = octave_table(self.function, bits, in_frac, out_frac, wanted)
-            got = table_values(bits, table, *ends)
-            error = float(np.abs(got - np.clip(wanted[np.clip(INTEGERS, *ends) + 32768], -32768.0, 32767.0)).max())
-            if error <= LARGEST_ERROR:
-                break
+        bits, table, error = choose_table(self.function, in_frac, out_frac, wanted, ends)
         least, most = (end / 2.0**in_frac for end in ends)
         plan.decide(
             f"{self.output}: int16 with {out_frac} fraction bits ({reason}); {self.function} by a table of {table.size} entries, "
@@ -112,6 +107,22 @@ def argument_ends(low: float, high: float, in_frac: int) -> tuple[int, int]:
     room = (high - low) / 2
     least, most = np.floor((low - room) * 2.0**in_frac), np.ceil((high + room) * 2.0**in_frac)
     return int(np.clip(least, -32767, 32767)), int(np.clip(most, -32767, 32767))
+
+
+def choose_table(
+    function: ScalarFunction, in_frac: int, out_frac: int, wanted: FloatArray, ends: tuple[int, int]
+) -> tuple[int, Int32Array, float]:
+    """Return bits and table of the fewest segments that keep the error within `LARGEST_ERROR` for every argument, and the error.
+
+    With 2^14 segments an octave has a knot at every integer.
+    """
+    clipped = np.clip(wanted[np.clip(INTEGERS, *ends) + 32768], -32768.0, 32767.0)
+    for bits in range(LEAST_BITS, 15):
+        table = octave_table(function, bits, in_frac, out_frac, wanted)
+        error = float(np.abs(table_values(bits, table, *ends) - clipped).max())
+        if error <= LARGEST_ERROR:
+            break
+    return bits, table, error
 
 
 def table_values(bits: int, table: Int32Array, lowest: int, highest: int) -> Int64Array:
