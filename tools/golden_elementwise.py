@@ -22,7 +22,7 @@ SINCE = "1.1"
 ABOUT = [
     "Every number is an integer. functions: name -> arguments, and cases as [argument..., result]; docs/arithmetic.md, section 5.",
     "log_table: the table of natural_log, log_power16 and log_softmax16, which is their last argument and not among the cases'.",
-    "octaves: tables of evaluate_octaves with their bits, and samples [x, y].",
+    "octaves: tables of octave_value with their bits, and samples [x, y].",
 ]
 FUNCTIONS: dict[str, Callable[..., int]] = {
     f.__name__: f
@@ -122,5 +122,5 @@ def with_results(document: Mapping[str, Any]) -> dict[str, Any]:
     for name, entry in filled["functions"].items():
         entry["cases"] = [[*case[:-1], result(name, case[:-1], filled["log_table"])] for case in entry["cases"]]
     for own in filled["octaves"]:
-        own["samples"] = [[x, octaves.evaluate_octaves(x, own["bits"], own["table"])] for x, _ in own["samples"]]
+        own["samples"] = [[x, octaves.octave_value(x, own["bits"], own["table"])] for x, _ in own["samples"]]
     return filled

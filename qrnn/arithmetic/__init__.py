@@ -56,7 +56,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     roots.power16,
     quotients.divide16,
     octaves.leading_bit,
-    octaves.evaluate_octaves,
+    octaves.octave_value,
     logarithms.natural_log,
     logarithms.log_power16,
     logarithms.log_softmax16,

@@ -26,7 +26,7 @@ def leading_bit(v: int) -> int:
     return by8 + by4 + by2 + choose(w < 2, 0, 1)
 
 
-def evaluate_octaves(x: int, bits: int, table: Sequence[int]) -> int:
+def octave_value(x: int, bits: int, table: Sequence[int]) -> int:
     """Return the value of a function at x, an int16; -32768 counts as -32767. ``bits`` 0 … 14.
 
     ``table`` has (16 - bits) · 2^bits + 1 entries for x ≥ 0 and as many for x < 0, each within ±2^26 and with 8 more fraction bits than the

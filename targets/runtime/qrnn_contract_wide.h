@@ -340,7 +340,7 @@ static inline int64_t qrnn_wide_leading_bit(int64_t v)
 }
 
 /* Return the value of a function at x, an int16; -32768 counts as -32767. bits 0 ... 14. */
-static inline int64_t qrnn_wide_evaluate_octaves(int64_t x, int64_t bits, const int32_t *table)
+static inline int64_t qrnn_wide_octave_value(int64_t x, int64_t bits, const int32_t *table)
 {
     int64_t m = qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767);
     int64_t shift = qrnn_wide_saturate(qrnn_wide_leading_bit(m) - bits, 0, 14);

@@ -14,7 +14,7 @@ from qrnn.arithmetic import octaves
 from qrnn.arithmetic.arrays import of_arrays
 from qrnn.arithmetic.logarithms import LN2, LOG_FRAC, log_power16, log_softmax16, natural_log
 from qrnn.arithmetic.norms import norm_exponent, norm_scale
-from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, evaluate_octaves, leading_bit
+from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, leading_bit, octave_value
 from qrnn.arithmetic.quotients import divide16
 from qrnn.arithmetic.roots import SQUARES_MAX, integer_root, magnitude16, power16, sum_of_squares
 from qrnn.model.log_table import log_table
@@ -174,11 +174,11 @@ def test_octaves_are_lines_between_their_knots(bits: int) -> None:
     )
     assert at.size == size
     x = np.arange(-32767, 32768)
-    got = of_arrays(evaluate_octaves)(x, bits, table)
+    got = of_arrays(octave_value)(x, bits, table)
     # float64 holds these lines exactly but for a last bit, which a sum of small whole numbers over a power of two does not need
     lines = np.where(x >= 0, np.interp(np.abs(x), at, table[:size]), np.interp(np.abs(x), at, table[size:]))
     want = np.clip(np.floor(lines / 2**octaves.OCTAVE_GUARD + 0.5), -32768, 32767)
     near = np.abs(lines / 2**octaves.OCTAVE_GUARD + 0.5 - np.round(lines / 2**octaves.OCTAVE_GUARD + 0.5)) < 1e-9
     assert np.array_equal(got[~near], want[~near])
     assert np.abs(got - want).max() <= 1
-    assert evaluate_octaves(-32768, bits, table.tolist()) == got[0]
+    assert octave_value(-32768, bits, table.tolist()) == got[0]

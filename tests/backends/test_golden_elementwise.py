@@ -12,7 +12,7 @@ import pytest
 from arithmetic.test_cells import Register
 
 from backends.test_golden import TOOL
-from qrnn.arithmetic.octaves import evaluate_octaves
+from qrnn.arithmetic.octaves import octave_value
 from qrnn.backends.cpu.jit import for_python
 
 GOLDEN = TOOL.golden_elementwise
@@ -52,12 +52,12 @@ def test_functions(name: str) -> None:
 
 
 def test_octaves() -> None:
-    compiled = for_python(evaluate_octaves)
+    compiled = for_python(octave_value)
     for own in DOCUMENT["octaves"]:
         table, registers = np.array(own["table"], np.int32), [Register(v) for v in own["table"]]
         for x, want in own["samples"]:
-            assert evaluate_octaves(x, own["bits"], own["table"]) == want
-            assert evaluate_octaves(Register(x), Register(own["bits"]), registers) == want
+            assert octave_value(x, own["bits"], own["table"]) == want
+            assert octave_value(Register(x), Register(own["bits"]), registers) == want
             assert compiled(np.int16(x), own["bits"], table) == want
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.arrays import of_arrays
-from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, OCTAVE_GUARD, evaluate_octaves
+from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, OCTAVE_GUARD, octave_value
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
@@ -127,7 +127,7 @@ def choose_table(
 
 def table_values(bits: int, table: Int32Array, lowest: int, highest: int) -> Int64Array:
     """Return the integer function at every int16, [65536]."""
-    over_arrays = of_arrays(evaluate_octaves)
+    over_arrays = of_arrays(octave_value)
     values: Int64Array = over_arrays(np.clip(INTEGERS, lowest, highest), bits, table.astype(np.int64))
     return values
 
@@ -139,7 +139,7 @@ def knots(bits: int) -> Any:
 
 
 def octave_table(function: ScalarFunction, bits: int, in_frac: int, out_frac: int, wanted: FloatArray) -> Int32Array:
-    """Return the table of `evaluate_octaves` with 2^bits segments an octave, of the function whose values are ``wanted``.
+    """Return the table of `octave_value` with 2^bits segments an octave, of the function whose values are ``wanted``.
 
     A knot beyond int16, at 32768, has the function's own value there, or where that has none, the value at 32767.
     """
@@ -157,20 +157,20 @@ def octave_table(function: ScalarFunction, bits: int, in_frac: int, out_frac: in
 
 
 def function_rows(contract: Any) -> Loop:
-    """Return the loop that sets each element of out to `evaluate_octaves` of the same element of x, within lowest … highest."""
-    evaluate_octaves, saturate = contract.evaluate_octaves, contract.saturate
+    """Return the loop that sets each element of out to `octave_value` of the same element of x, within lowest … highest."""
+    octave_value, saturate = contract.octave_value, contract.saturate
 
     def rows(first: int, last: int, bits: int, table: Any, lowest: int, highest: int, x: Any, out: Any) -> None:
         for m in range(first, last):
             for k in range(out.shape[1]):
-                out[m, k] = evaluate_octaves(saturate(x[m, k], lowest, highest), bits, table)
+                out[m, k] = octave_value(saturate(x[m, k], lowest, highest), bits, table)
 
     return rows
 
 
 @dataclass(frozen=True)
 class QuantFunction(QuantLayer):
-    """Compute y = `evaluate_octaves` of each element within lowest … highest, int16; x has in_frac fraction bits, y out_frac.
+    """Compute y = `octave_value` of each element within lowest … highest, int16; x has in_frac fraction bits, y out_frac.
 
     ``table`` [2 · ((16 - bits) · 2^bits + 1)] holds both signs; ``function`` says in words what it is the table of.
     """
