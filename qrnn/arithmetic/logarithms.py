@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from qrnn.arithmetic.fixedpoint import choose, saturate16, shift_right_round
+from qrnn.arithmetic.fixedpoint import choose, saturate, shift_right_round
 from qrnn.arithmetic.gates import piecewise_linear
 from qrnn.arithmetic.octaves import leading_bit
 from qrnn.arithmetic.roots import sum_of_squares
@@ -41,7 +41,8 @@ def log_power16(
     |multiplier| at most 2^24, |bias| below 2^61, shift 0 … 46.
     """
     v = sum_of_squares(a, b, a_shift, b_shift, epsilon)
-    return saturate16(shift_right_round(natural_log(choose(v < 1, 1, v), table) * multiplier + bias, shift))
+    value = natural_log(choose(v < 1, 1, v), table) * multiplier + bias
+    return saturate(shift_right_round(value, shift), -32768, 32767)
 
 
 def log_softmax16(d: int, total: int, in_frac: int, out_frac: int, table: Sequence[int]) -> int:
@@ -51,4 +52,4 @@ def log_softmax16(d: int, total: int, in_frac: int, out_frac: int, table: Sequen
     `exp_weight` of all, 2^15 … 2^31 - 1; out_frac -16 … 15.
     """
     value = (d << (LOG_FRAC - in_frac)) + natural_log(total, table) - 15 * LN2
-    return saturate16(shift_right_round(0 - value, LOG_FRAC - out_frac))
+    return saturate(shift_right_round(0 - value, LOG_FRAC - out_frac), -32768, 32767)
