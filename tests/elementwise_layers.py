@@ -85,10 +85,13 @@ def models(draw: st.DrawFn, kind: str, has_time: bool = True) -> QuantModel:
         scale = draw(st.integers(most, 15 + least))
         epsilon = draw(st.sampled_from([0, 1, (1 << 61) - 1]) | st.integers(0, (1 << 61) - 1))
         if kind == "log power":
-            shift = draw(st.integers(0, 46))
+            shift, least = (
+                draw(st.integers(0, 46)),
+                draw(st.integers(1, (1 << 61) - 1)) >> draw(st.integers(0, 60)) or 1,
+            )
             multiplier = draw(st.integers(-(1 << 24), 1 << 24)) >> draw(st.integers(0, 24))
             bias = draw(st.integers(1 - (1 << 61), (1 << 61) - 1)) >> draw(st.integers(0, 60))
-            layer = QuantLogPower(*own, out_frac, scale, epsilon, multiplier, bias, shift, log_table())
+            layer = QuantLogPower(*own, out_frac, scale, epsilon, least, multiplier, bias, shift, log_table())
         else:
             root = kind == "root"
             shift = draw(st.integers(1, 30) if root else st.integers(0, 46))

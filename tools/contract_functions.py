@@ -267,11 +267,11 @@ SCALARS: tuple[Function, ...] = (
     Function(
         logarithms.log_power16, 5,
         {
-            **SQUARES, "multiplier": signed((-(1 << 24), 1 << 24)),
+            **SQUARES, "least": long((1, roots.SQUARES_MAX - 1)), "multiplier": signed((-(1 << 24), 1 << 24)),
             "bias": long((1 - logarithms.LOG_BIAS_MAX, logarithms.LOG_BIAS_MAX - 1)), "shift": bits(0, 46),
             "table": TableArgument("int32_t", 0, logarithms.LN2),
         },
-        facts={"sum_of_squares(a, b, a_shift, b_shift, epsilon)": (0, NORM_VARIANCE), "choose(v < 1, 1, v)": (1, NORM_VARIANCE)},
+        facts={"sum_of_squares(a, b, a_shift, b_shift, epsilon)": (0, NORM_VARIANCE), "choose(v < least, least, v)": (1, NORM_VARIANCE)},
     ),
     Function(
         logarithms.log_softmax16, 5,

@@ -38,7 +38,7 @@ ARGUMENTS = {
     "power16": [*SQUARES, "shift"],
     "divide16": ["a", "b", "a_shift", "b_shift"],
     "natural_log": ["v"],
-    "log_power16": [*SQUARES, "multiplier", "bias", "shift"],
+    "log_power16": [*SQUARES, "least", "multiplier", "bias", "shift"],
     "log_softmax16": ["d", "total", "in_frac", "out_frac"],
 }
 WITH_TABLE = ("natural_log", "log_power16", "log_softmax16")
@@ -71,8 +71,13 @@ def _cases(rng: np.random.Generator) -> dict[str, list[list[int]]]:
         "divide16": [[a, b, s, t] for a, b in pairs for s, t in ((0, 0), (31, 0), (0, 31), (int(rng.integers(31)), int(rng.integers(31))))],
         "natural_log": [[v] for v in _numbers(rng) if v],
         "log_power16": [
-            [*own, multiplier, int(rng.integers(-(1 << 50), 1 << 50)), int(rng.integers(20, 47))]
-            for own, multiplier in zip(squares, rng.choice([-(1 << 24), 1 << 24, 12345], len(squares)).tolist(), strict=True)
+            [*own, least, multiplier, int(rng.integers(-(1 << 50), 1 << 50)), int(rng.integers(20, 47))]
+            for own, least, multiplier in zip(
+                squares,
+                [int(rng.integers(1, 1 << int(rng.integers(1, 61)))) for _ in squares],
+                rng.choice([-(1 << 24), 1 << 24, 12345], len(squares)).tolist(),
+                strict=True,
+            )
         ],
         "log_softmax16": [
             [int(d), int(rng.integers(1 << 15, 1 << int(rng.integers(16, 32)))), int(rng.integers(16)), int(rng.integers(-16, 16))]

@@ -34,14 +34,14 @@ def natural_log(v: int, table: Sequence[int]) -> int:
 
 
 def log_power16(
-    a: int, b: int, a_shift: int, b_shift: int, epsilon: int, multiplier: int, bias: int, shift: int, table: Sequence[int]
+    a: int, b: int, a_shift: int, b_shift: int, epsilon: int, least: int, multiplier: int, bias: int, shift: int, table: Sequence[int]
 ) -> int:  # fmt: skip
-    """Return sat16(round((multiplier · ln(v) + bias) / 2^shift)), halves up, with v = `sum_of_squares`, at least 1.
+    """Return sat16(round((multiplier · ln(v) + bias) / 2^shift)), halves up, with v = `sum_of_squares`, and no less than ``least``.
 
-    |multiplier| at most 2^24, |bias| below 2^61, shift 0 … 46.
+    ``least`` is 1 … 2^61 - 1; |multiplier| at most 2^24, |bias| below 2^61, shift 0 … 46.
     """
     v = sum_of_squares(a, b, a_shift, b_shift, epsilon)
-    value = natural_log(choose(v < 1, 1, v), table) * multiplier + bias
+    value = natural_log(choose(v < least, least, v), table) * multiplier + bias
     return saturate(shift_right_round(value, shift), -32768, 32767)
 
 

@@ -227,6 +227,18 @@ def two_squares(term: Term) -> tuple[IndexArray, IndexArray, float] | None:
     return a.ids, b.ids, epsilon
 
 
+def no_less_than(term: Term) -> tuple[Term, float]:
+    """Return (other, least ≥ 0) with term = max(other, least), for a term that cannot be below 0: least is 0 where nothing bounds it."""
+    least = 0.0
+    while term.op == "max":
+        a, b = term.args
+        number, rest = (a.number, b) if a.values is not None else (b.number, a)
+        if number is None:
+            break
+        term, least = rest, max(least, number)
+    return term, least
+
+
 def multiple_of(term: Term) -> tuple[Term, float, float]:
     """Return (other, factor, offset) with term = factor · other + offset, the constants being the same for all features."""
     factor, offset = 1.0, 0.0

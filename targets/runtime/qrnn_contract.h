@@ -345,16 +345,16 @@ static inline int32_t qrnn_natural_log(int64_t v, const int32_t *table)
     return (e * INT32_C(11629080)) + qrnn_piecewise_linear_log(m, table, 8U);
 }
 
-/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, at least 1.
- * |multiplier| at most 2^24, |bias| below 2^61, shift 0 ... 46.
+/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, and no less than least.
+ * least is 1 ... 2^61 - 1; |multiplier| at most 2^24, |bias| below 2^61, shift 0 ... 46.
  * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
- * epsilon 0 ... 2^61 - 1, multiplier -2^24 ... 2^24, bias -(2^61 - 1) ... 2^61 - 1, shift 0 ... 46,
+ * epsilon 0 ... 2^61 - 1, least 1 ... 2^61 - 1, multiplier -2^24 ... 2^24, bias -(2^61 - 1) ... 2^61 - 1, shift 0 ... 46,
  * entries of table 0 ... 11629080. */
-static inline int32_t qrnn_log_power16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon,
+static inline int32_t qrnn_log_power16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon, int64_t least,
                                        int32_t multiplier, int64_t bias, uint32_t shift, const int32_t *table)
 {
     const int64_t v = qrnn_sum_of_squares(a, b, a_shift, b_shift, epsilon);
-    const int64_t value = ((int64_t)qrnn_natural_log((v < INT64_C(1)) ? INT64_C(1) : v, table) * multiplier) + bias;
+    const int64_t value = ((int64_t)qrnn_natural_log((v < least) ? least : v, table) * multiplier) + bias;
     return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(value, shift), INT64_C(-32768), INT64_C(32767));
 }
 

@@ -362,12 +362,12 @@ static inline int64_t qrnn_wide_natural_log(int64_t v, const int32_t *table)
     return (e * INT64_C(11629080)) + qrnn_wide_piecewise_linear(m, table, 8);
 }
 
-/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, at least 1. */
-static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon,
+/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, and no less than least. */
+static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t least,
                                             int64_t multiplier, int64_t bias, int64_t shift, const int32_t *table)
 {
     int64_t v = qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon);
-    int64_t value = (qrnn_wide_natural_log((v < 1) ? 1 : v, table) * multiplier) + bias;
+    int64_t value = (qrnn_wide_natural_log((v < least) ? least : v, table) * multiplier) + bias;
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(value, shift), INT64_C(-32768), 32767);
 }
 

@@ -137,10 +137,17 @@ def test_a_logarithm_is_near(v: int) -> None:
 
 
 @some
-@given(squares(), st.integers(-(1 << 24), 1 << 24), st.integers(-(1 << 50), 1 << 50), st.integers(0, 46))
-def test_the_logarithm_of_a_power(own: tuple[int, ...], multiplier: int, bias: int, shift: int) -> None:
-    exact = Fraction(natural_log(max(1, sum_of_squares(*own)), TABLE) * multiplier + bias, 1 << shift)
-    assert log_power16(*own, multiplier, bias, shift, TABLE) == rounded(exact)
+@given(
+    squares(),
+    of_any_size(SQUARES_MAX - 1),
+    st.integers(-(1 << 24), 1 << 24),
+    st.integers(-(1 << 50), 1 << 50),
+    st.integers(0, 46),
+)
+def test_the_logarithm_of_a_power(own: tuple[int, ...], least: int, multiplier: int, bias: int, shift: int) -> None:
+    least = max(least, 1)
+    exact = Fraction(natural_log(max(least, sum_of_squares(*own)), TABLE) * multiplier + bias, 1 << shift)
+    assert log_power16(*own, least, multiplier, bias, shift, TABLE) == rounded(exact)
 
 
 @some

@@ -327,6 +327,21 @@ def test_the_logarithm_of_a_power_is_one_layer(build: Build) -> None:
     assert last(checked(body(whole), 40)) == [LogPower]
 
 
+@pytest.mark.parametrize("bound", ["Max", "Clip"])
+@pytest.mark.parametrize("root", [False, True])
+def test_a_power_with_a_lower_bound(root: bool, bound: str) -> None:
+    """ln(max(a² + b², 0.5)) is one layer; the root of it a magnitude and a clip."""
+
+    def build(g: Graph, x: str) -> str:
+        a, b = halves(g, x)
+        total = g.node("Add", [square(g, a, 0), square(g, b, 3)])
+        total = g.node(bound, [total, g.const(f32(0.5))])
+        return str(g.node("Sqrt" if root else "Log", [total]))
+
+    model = checked(body(build), 40)
+    assert last(model, 2 if root else 1) == ([Magnitude, Function] if root else [LogPower])
+
+
 @pytest.mark.parametrize("opset", [11, 13])
 def test_log_softmax(opset: int) -> None:
     model = checked(body(lambda g, x: g.node("LogSoftmax", [x], axis=2), opset), 40)

@@ -1,4 +1,4 @@
-"""Layers of kind log power compute factor · ln(a² + b² + epsilon) + offset, as a spectrum's logarithm or its decibels."""
+"""Layers of kind log power compute factor · ln(max(a² + b² + epsilon, least)) + offset, as a spectrum's decibels."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ MOST_SHIFT = 46
 
 @dataclass(frozen=True)
 class LogPower(IndexedInputs):
-    """Compute factor · ln(a² + b² + epsilon) + offset; a and b are features of two tensors, or of one."""
+    """Compute factor · ln(max(a² + b² + epsilon, least)) + offset; a and b are features of two tensors, or of one."""
 
     epsilon: float = 0.0
     factor: float = 1.0
     offset: float = 0.0
+    least: float = 0.0
 
     def equation(self, run: Equations) -> None:
         """Compute the logarithm in float64; that of 0 is infinite."""
         a, b = self.operands(run)
         with np.errstate(divide="ignore"):
-            y = self.factor * np.log(a * a + b * b + self.epsilon) + self.offset
+            y = self.factor * np.log(np.maximum(a * a + b * b + self.epsilon, self.least)) + self.offset
         run.write(self.output, without_padding(run, self.left, y))
 
     def quantize(self, plan: Plan) -> QuantLogPower:
@@ -46,16 +47,20 @@ class LogPower(IndexedInputs):
         where = f"layer {self.name!r}"
         out_frac, reason = output_frac(plan, self.output)
         scale = 15 + min(left, right)  # fraction bits of a and b in their squares, which are at most 2^61 then
-        while scale > max(left, right) and self.epsilon * 4.0**scale >= SQUARES_MAX:
+        while scale > max(left, right) and max(self.epsilon, self.least) * 4.0**scale >= SQUARES_MAX:
             scale -= 1
-        epsilon = round_half_up(self.epsilon * 4.0**scale)
+        epsilon, least = (round_half_up(value * 4.0**scale) for value in (self.epsilon, self.least))
         gain = math.ldexp(self.factor, out_frac - LOG_FRAC)
         shift = min(max(MULTIPLIER_BITS - math.frexp(gain)[1], 0), MOST_SHIFT)
         multiplier = round_half_up(math.ldexp(gain, shift))
         bias = round_half_up(math.ldexp(self.offset - self.factor * 2 * scale * math.log(2.0), out_frac) * 2.0**shift)
-        for what, value, most in (
-            ("epsilon", epsilon, SQUARES_MAX), ("factor", abs(multiplier), (1 << MULTIPLIER_BITS) + 1), ("offset", abs(bias), LOG_BIAS_MAX)
-        ):  # fmt: skip
+        sizes = {
+            "epsilon": (epsilon, SQUARES_MAX),
+            "least": (least, SQUARES_MAX),
+            "factor": (abs(multiplier), (1 << MULTIPLIER_BITS) + 1),
+            "offset": (abs(bias), LOG_BIAS_MAX),
+        }
+        for what, (value, most) in sizes.items():
             if value >= most:
                 raise QuantizationError(
                     f"{where}: {what} {getattr(self, what):g} is too large for an output with {out_frac} fraction bits"
@@ -64,7 +69,7 @@ class LogPower(IndexedInputs):
         plan.decide(f"{self.output}: int16 with {out_frac} fraction bits ({reason})")
         return QuantLogPower(
             self.name, self.left, self.right, self.output, self.left_index, self.right_index, left, right, out_frac, scale,
-            int(epsilon), int(multiplier), int(bias), shift, log_table(),
+            int(epsilon), max(int(least), 1), int(multiplier), int(bias), shift, log_table(),
         )  # fmt: skip
 
 
@@ -73,13 +78,13 @@ def log_power_rows(contract: Any) -> Loop:
     log_power16 = contract.log_power16
 
     def rows(
-        first: int, last: int, left: Any, right: Any, a_shift: int, b_shift: int, epsilon: int, multiplier: int, bias: int, shift: int,
-        table: Any, a: Any, b: Any, out: Any,
+        first: int, last: int, left: Any, right: Any, a_shift: int, b_shift: int, epsilon: int, least: int, multiplier: int, bias: int,
+        shift: int, table: Any, a: Any, b: Any, out: Any,
     ) -> None:  # fmt: skip
         for m in range(first, last):
             for k in range(out.shape[1]):
                 out[m, k] = log_power16(
-                    a[m, left[k]], b[m, right[k]], a_shift, b_shift, epsilon, multiplier, bias, shift, table
+                    a[m, left[k]], b[m, right[k]], a_shift, b_shift, epsilon, least, multiplier, bias, shift, table
                 )
 
     return rows
@@ -89,11 +94,12 @@ def log_power_rows(contract: Any) -> Loop:
 class QuantLogPower(QuantIndexedInputs):
     """Compute `log_power16`: exact sums of squares in 64 bits, their logarithm by a table [129], and one rounding.
 
-    The squares have 2 · ``scale`` fraction bits, and ``epsilon`` is an integer in their units.
+    The squares have 2 · ``scale`` fraction bits, and ``epsilon`` and ``least`` are integers in their units.
     """
 
     scale: int
     epsilon: int
+    least: int
     multiplier: int
     bias: int
     shift: int
@@ -107,6 +113,7 @@ class QuantLogPower(QuantIndexedInputs):
             f"{where}: scale {self.scale} not in {max(fracs)}…{15 + min(fracs)}",
         )
         require(0 <= self.epsilon < SQUARES_MAX, f"{where}: epsilon {self.epsilon} not in 0…2^61 - 1")
+        require(1 <= self.least < SQUARES_MAX, f"{where}: least {self.least} not in 1…2^61 - 1")
         require(abs(self.multiplier) <= 1 << MULTIPLIER_BITS, f"{where}: multiplier {self.multiplier} beyond ±2^24")
         require(abs(self.bias) < LOG_BIAS_MAX, f"{where}: bias {self.bias} not within ±2^61")
         require(0 <= self.shift <= MOST_SHIFT, f"{where}: shift {self.shift} not in 0…{MOST_SHIFT}")
@@ -115,7 +122,7 @@ class QuantLogPower(QuantIndexedInputs):
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""
         shifts = 2 * (self.scale - self.left_frac), 2 * (self.scale - self.right_frac)
-        numbers = (*shifts, self.epsilon, self.multiplier, self.bias, self.shift, self.table)
+        numbers = (*shifts, self.epsilon, self.least, self.multiplier, self.bias, self.shift, self.table)
         return (RowLoop(log_power_rows, (self.left_index, self.right_index, *numbers), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:

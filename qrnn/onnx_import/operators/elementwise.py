@@ -12,7 +12,7 @@ from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.prelu import PRelu
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
+from qrnn.onnx_import.expressions import Term, no_less_than, numbers, remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import log_power_layer, magnitude_layer, unary
 from qrnn.onnx_import.operators.pointwise import same_axes
@@ -52,11 +52,12 @@ def sqrt(node: Node, build: Builder) -> Features:
 
 def _root(node: Node, build: Builder, value: Features) -> Features:
     known = term_of(build, value)
-    result = magnitude_layer(node, build, known, True, value.ids.shape, value.axes)
+    power, least = no_less_than(known)
+    result = magnitude_layer(node, build, power, True, value.ids.shape, value.axes)
     if result is None:
         return unary(node, build, value, Term(None, "sqrt", (known,)))
-    remember(build, result, "sqrt", known)
-    return result
+    remember(build, result, "sqrt", power)
+    return _bounded(node, build, result, [("max", np.sqrt(least) if least > 0.0 else None)])
 
 
 @operator("Pow")

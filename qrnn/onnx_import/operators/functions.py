@@ -14,7 +14,15 @@ from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.layer import Layer
 from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.expressions import Term, function_of_one, is_linear, multiple_of, remember, two_squares
+from qrnn.onnx_import.expressions import (
+    Term,
+    function_of_one,
+    is_linear,
+    multiple_of,
+    no_less_than,
+    remember,
+    two_squares,
+)
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import Features, Symbol, Tensor
 
@@ -54,18 +62,23 @@ def magnitude_layer(
 
 
 def log_power_layer(node: Node, build: Builder, term: Term, shape: tuple[int, ...], axes: Axes) -> Features | None:
-    """Return a value of this shape that is ``term``, where it is a multiple of ln(a² + b² + constant) and a constant; else None."""
+    """Return a value of this shape that is ``term``, where it is a multiple of ln(a² + b² + constant) and a constant; else None.
+
+    The power may have a lower bound.
+    """
     log, factor, offset = multiple_of(term)
     if log.op != "log":
         return None
-    power = log.args[0]
+    power, least = no_less_than(log.args[0])
     if power.op == "sqrt":
-        power, factor = power.args[0], factor / 2
+        power, factor, least = power.args[0], factor / 2, least**2
+        power, inner = no_less_than(power)
+        least = max(least, inner)
     if (found := two_squares(power)) is None:
         return None
     a, b, epsilon = found
 
-    layer = partial(LogPower, epsilon=epsilon, factor=factor, offset=offset)
+    layer = partial(LogPower, epsilon=epsilon, factor=factor, offset=offset, least=least)
     return _of_pair(node, build, a, b, layer, shape, axes)
 
 
