@@ -224,7 +224,9 @@ def ends_and_between(low: int, high: int) -> Any:
     return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
 
 
-PROVED = ("blend", "t", "t * t * m", "odd", "r", *(fact for f in STEPPED for fact in f.facts))
+LEAST = "choose(v < least, least, v)"
+"""It is at least 1, as least is, and v is below 2^62."""
+PROVED = ("blend", "t", "t * t * m", "odd", "r", LEAST, *(fact for f in STEPPED for fact in f.facts))
 """Facts that are no condition on the arguments: the tests above prove them."""
 
 
