@@ -28,6 +28,9 @@ from qrnn.onnx_import.values import Features, Symbol, Tensor
 
 Axes = tuple[Symbol | None, ...]
 
+SEARCH_WORK = 1000
+"""Nominal nanoseconds, for each pair of operations of a term, to find the features that it is a function of."""
+
 
 def function_layer(
     node: Node, build: Builder, term: Term, shape: tuple[int, ...], axes: Axes, only_named: bool = False
@@ -36,7 +39,10 @@ def function_layer(
 
     With ``only_named`` the function has to be an activation with a name.
     """
-    if is_linear(term) or (found := function_of_one(term)) is None:
+    if is_linear(term):
+        return None
+    node.budget.spend(f"{node.where}: what it computes", SEARCH_WORK * term.size**2)
+    if (found := function_of_one(term)) is None:
         return None
     ids, function, activation = found
     if activation is None and only_named:
@@ -45,6 +51,7 @@ def function_layer(
     def layer(name: str, output: str, tensor: Tensor) -> Layer:
         if activation is not None:
             return Pointwise(name, tensor.name, output, activation)
+        build.functions.add(output)
         return Function(name, tensor.name, output, function)
 
     return build.map_tensors(node, Features(ids.reshape(shape), axes), layer)
@@ -118,8 +125,9 @@ def merged_function(node: Node, build: Builder, term: Term, value: Features) -> 
 
     They stay by themselves behind a single activation, and go into a function that is put together, or where that gets a name by it.
     """
-    writers = {part.tensor.name for part in build.book.parts(value.ids)}
-    made = any(isinstance(layer, Function) and layer.output in writers for layer in build.layers)
+    if is_linear(term):
+        return None
+    made = any(part.tensor.name in build.functions for part in build.book.parts(value.ids))
     result = log_power_layer(node, build, term, value.ids.shape, value.axes)
     if result is None:
         result = function_layer(node, build, term, value.ids.shape, value.axes, only_named=not made)
