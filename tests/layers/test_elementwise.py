@@ -288,6 +288,65 @@ def test_log_softmax() -> None:
     assert np.abs(want - y).max() <= quantized.tensors["y"].scale[0] / 2 + read + 2.0**-9
 
 
+# --- the builder ---
+
+
+def test_the_other_functions_of_the_builder() -> None:
+    rng = np.random.default_rng(5)
+    a, b, g = layers.input("a", 6), layers.input("b", 6), layers.input("g", 2)
+    slope = rng.uniform(-1, 1, 6)
+    db = 10 / np.log(10)
+    outputs = {
+        "difference": layers.subtract(a, b),
+        "by_band": layers.subtract(a, g, bands=2),
+        "quotient": layers.divide(a, layers.activation(g, "softplus"), bands=2),
+        "gated": layers.scale_bands(a, layers.activation(g, "sigmoid"), bands=2),
+        "decibels": layers.log_power(a, b, epsilon=1e-3, least=0.5, factor=db, offset=1.0),
+        "halves": layers.log_power(a, bands=3, epsilon=1e-3),
+        "prelu": layers.prelu(a, slope),
+        "log_softmax": layers.log_softmax(a),
+        "argmax": layers.argmax(a),
+        "h": layers.rnn(a, np.ones((1, 6)), np.zeros((1, 1))).output,
+    }
+    model = layers.model("others", outputs=outputs)
+    x = {name: 2 * rng.normal(size=(2, 9, size)) for name, size in (("a", 6), ("b", 6), ("g", 2))}
+    A, B, G = x["a"], x["b"], np.repeat(x["g"], 3, axis=-1)
+    pairs = A.reshape(2, 9, 3, 2)
+    want = {
+        "difference": A - B,
+        "by_band": A - G,
+        "quotient": A / np.logaddexp(0, G),
+        "gated": A / (1 + np.exp(-G)),
+        "decibels": db * np.log(np.maximum(A**2 + B**2 + 1e-3, 0.5)) + 1.0,
+        "halves": np.log((pairs**2).sum(axis=-1) + 1e-3),
+        "prelu": np.where(A >= 0, A, slope * A),
+        "log_softmax": A - np.log(np.exp(A).sum(axis=-1, keepdims=True)),
+        "argmax": A.argmax(axis=-1)[..., None],
+    }
+    found = run_oracle(model, x).outputs
+    quantized = Session(quantize(model, x, WIDE), "reference").run(x).outputs
+    for name, values in want.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-9, err_msg=name)
+        if name == "argmax":
+            assert np.mean(quantized[name] == values) > 0.9
+        else:
+            assert sqnr_db(values, quantized[name]) > 40, name
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda a: layers.subtract(a, layers.input("g", 4)), "b has 4 over time; expected as many, or one for each of 1 bands"),
+        (lambda a: layers.divide(a, layers.input("g", 4), bands=4), "or one for each of 4 bands"),
+        (lambda a: layers.log_power(a, least=-1.0), "least is -1.0, expected at least 0"),
+        (lambda a: layers.prelu(a, np.ones(5)), r"slope has shape \[5\]"),
+    ],
+)  # fmt: skip
+def test_what_the_others_refuse(call: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        call(layers.input("a", 6))
+
+
 # --- files ---
 
 
