@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
+from conformance_elementwise import elementwise_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
 from conformance_norms import norm_cases
 from conformance_refusals import refusal, refused_models
@@ -176,6 +177,16 @@ def norm_summary(results: Sequence[Result]) -> str:
     )
 
 
+def elementwise_summary(results: Sequence[Result]) -> str:
+    """Return ONNX's tests of elementwise operators in one line."""
+    taken = [r for r in results if not r.refused]
+    agree = sum(r.within_node_tolerance for r in taken)
+    return (
+        f"- ONNX's node tests of elementwise operators: {agree} of {len(taken)} in float at ONNX's own tolerance; {engines(taken)}; "
+        f"{len(results) - len(taken)} more are refused by name.\n"
+    )
+
+
 def own_tables(results: Sequence[Result]) -> str:
     """Return one table for each operator."""
     parts = []
@@ -194,7 +205,7 @@ def refusals() -> str:
     return "## What is refused\n\n| model | error |\n|---|---|\n" + "\n".join(lines) + "\n"
 
 
-HEAD = """# Conformance to ONNX's LSTM, GRU, RNN, LayerNormalization and RMSNormalization
+HEAD = """# Conformance to ONNX's LSTM, GRU, RNN, normalizations and elementwise operators
 
 Made by `python tools/conformance.py --shared DIR --write`; `--check` compares.
 
@@ -231,20 +242,30 @@ and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8
 """
 
 
+ELEMENTWISE = """## ONNX's node tests of elementwise operators
+
+Tests of one node whose first input is [T, N, F] or [N, F], beside an RNN as above. Inputs of other shapes are constants, and so are exponents,
+slopes and bounds.
+
+"""
+
+
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results, norms = ([measure(case) for case in cases] for cases in (own_cases(), norm_cases()))
+    results, norms, elementwise = (
+        [measure(case) for case in cases] for cases in (own_cases(), norm_cases(), elementwise_cases())
+    )
     return [
-        own_summary(results) + norm_summary(norms),
+        own_summary(results) + norm_summary(norms) + elementwise_summary(elementwise),
         METHOD + own_tables(results),
         refusals(),
-        NORM + table("test", norms, OWN_DIFFERENCE),
+        NORM + table("test", norms, OWN_DIFFERENCE) + "\n" + ELEMENTWISE + table("test", elementwise, OWN_DIFFERENCE),
     ]
 
 
 def page(shared: Path) -> str:
     """Return the whole page."""
-    summary, tables, refused, norms = own_parts()
+    summary, tables, refused, others = own_parts()
     golden = [measure(case) for case in golden_cases(shared)]
     node = [measure(case) for case in node_cases(shared)]
     return "".join(
@@ -261,7 +282,7 @@ def page(shared: Path) -> str:
             "\n",
             NODE + table("test", node, OWN_DIFFERENCE),
             "\n",
-            norms,
+            others,
         ]
     )
 

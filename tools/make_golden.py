@@ -2,7 +2,8 @@
 
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
-norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py). Each file is named after the
+norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), those of elementwise layers
+in a fourth, elementwise-1.1.json (tools/golden_elementwise.py). Each file is named after the
 version of the contract since which its vectors hold; later versions keep them::
 
     python tools/make_golden.py            write the files
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import golden_elementwise
 import golden_norms
 import golden_offsets
 import numpy as np
@@ -66,6 +68,7 @@ SINCE = "1.0"
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{SINCE}.json"
 NORMS = GOLDEN.with_name(f"norms-{golden_norms.SINCE}.json")
 OFFSETS = GOLDEN.with_name(f"offsets-{golden_offsets.SINCE}.json")
+ELEMENTWISE = GOLDEN.with_name(f"elementwise-{golden_elementwise.SINCE}.json")
 
 ABOUT = [
     "Every number is an integer, but for x and scale under 'boundary', which are float64 written so that they read back exactly.",
@@ -278,6 +281,17 @@ def check_offsets(path: Path = OFFSETS) -> int:
     return _said(path, committed, golden_offsets.with_results(committed) | golden_offsets.HEAD)
 
 
+def check_elementwise(path: Path = ELEMENTWISE) -> int:
+    """Compare the vectors of elementwise layers with what the contract's functions make of their inputs."""
+    if not path.is_file():
+        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
+        return 1
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    made = golden_elementwise.make_document()
+    head = {key: value for key, value in made.items() if key not in ("functions", "octaves")}
+    return _said(path, committed, golden_elementwise.with_results(committed) | head)
+
+
 def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any]) -> int:
     """Say where a file differs from what is expected; the exit status."""
     found = differences(committed, expected)
@@ -294,14 +308,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="compare the file with the reference backend, write nothing"
     )
-    parser.add_argument("--path", type=Path, help=f"one file (default: {GOLDEN}, {NORMS.name} and {OFFSETS.name})")
+    parser.add_argument("--path", type=Path, help=f"one file (default: {GOLDEN} and those beside it)")
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        return check(path) | (check_norms() | check_offsets() if options.path is None else 0)
+        others = (check_norms, check_offsets, check_elementwise) if options.path is None else ()
+        return max([check(path), *(other() for other in others)])
     documents = {path: make_document()}
     if options.path is None:
         documents |= {NORMS: golden_norms.make_document(), OFFSETS: golden_offsets.make_document()}
+        documents |= {ELEMENTWISE: golden_elementwise.make_document()}
     for place, document in documents.items():
         text = to_text(document)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,8 @@ class Builder:
     caches: Caches = field(default_factory=Caches)
     terms: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
+    functions: set[str] = field(default_factory=set)
+    """The tensors that layers of kind function write."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)

@@ -9,10 +9,12 @@ import pytest
 
 from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.layer_norm import LayerNorm
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import load_onnx
@@ -59,6 +61,19 @@ def test_fsdd(name: str) -> None:
     assert [(o.name, o.shape, o.has_time) for o in model.outputs] == [("logits", (10,), True)]
     batch = 1 if name.endswith("dynamo") else 3  # the newer exporter baked the batch
     x = np.random.default_rng(1).normal(size=(batch, 20, 32)).astype(np.float32)
+    expected = runtime(path, {"x": x})["logits"]
+    np.testing.assert_allclose(run_oracle(model, {"x": x}).outputs["logits"], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["fsdd_lnlstm", "fsdd_lnlstm_dynamo"])
+def test_layer_norm_gelu_residual_and_prelu(name: str) -> None:
+    """The GELU that is spelled out is one layer, and so is PRelu with one slope."""
+    path = MODELS / "whole" / f"{name}.onnx"
+    model = load_onnx(path)
+    assert kinds(model) == [Dense, LayerNorm, Pointwise, Recurrent, Add, LayerNorm, Pointwise, Dense]
+    functions = [layer.activation.kind for layer in model.layers if isinstance(layer, Pointwise)]
+    assert functions == ["gelu", "leaky_relu"]
+    x = 3 * np.random.default_rng(1).normal(size=(1, 20, 32)).astype(np.float32)  # the newer exporter baked both sizes
     expected = runtime(path, {"x": x})["logits"]
     np.testing.assert_allclose(run_oracle(model, {"x": x}).outputs["logits"], expected, atol=1e-5, rtol=0)
 
