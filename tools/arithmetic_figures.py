@@ -90,6 +90,8 @@ OTHERS = (
     (Activation("swish", 1.0), 11),
     (Activation("hard_swish"), 11),
     (Activation("gelu"), 11),
+    (Activation("gelu_tanh"), 11),
+    (Activation("mish"), 11),
     (Activation("leaky_relu", 0.01), 11),
     (Activation("affine", 0.3, 0.1), 11),
     (Activation("thresholded_relu", 1.0), 11),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
+from conformance_elementwise import elementwise_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
 from conformance_norms import norm_cases
 from conformance_reductions import reduction_cases
@@ -187,6 +188,16 @@ def reduction_summary(results: Sequence[Result]) -> str:
     )
 
 
+def elementwise_summary(results: Sequence[Result]) -> str:
+    """Return ONNX's tests of elementwise operators in one line."""
+    taken = [r for r in results if not r.refused]
+    agree = sum(r.within_node_tolerance for r in taken)
+    return (
+        f"- ONNX's node tests of elementwise operators: {agree} of {len(taken)} in float at ONNX's own tolerance; {engines(taken)}; "
+        f"{len(results) - len(taken)} more are refused by name.\n"
+    )
+
+
 def own_tables(results: Sequence[Result]) -> str:
     """Return one table for each operator."""
     parts = []
@@ -205,7 +216,7 @@ def refusals() -> str:
     return "## What is refused\n\n| model | error |\n|---|---|\n" + "\n".join(lines) + "\n"
 
 
-HEAD = """# Conformance to ONNX's LSTM, GRU, RNN, LayerNormalization and RMSNormalization
+HEAD = """# Conformance to ONNX's LSTM, GRU, RNN, normalizations and elementwise operators
 
 Made by `python tools/conformance.py --shared DIR --write`; `--check` compares.
 
@@ -246,26 +257,34 @@ REDUCTION = """## ONNX's node tests of reductions and pools
 
 As above, beside an RNN that reads the same input and so names its axes. A pool's X is [N, C, T, …]; of a reduction, N is the first axis that
 is kept and T the first of the others; where all axes are reduced, N is the first. Tests of booleans and of axes without elements are left out.
+"""
+
+ELEMENTWISE = """## ONNX's node tests of elementwise operators
+
+Tests of one node whose first input is [T, N, F] or [N, F], beside an RNN as above. Inputs of other shapes are constants, and so are exponents,
+slopes and bounds.
 
 """
 
 
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results, norms, reductions = (
-        [measure(case) for case in cases] for cases in (own_cases(), norm_cases(), reduction_cases())
+    results, norms, reductions, elementwise = (
+        [measure(case) for case in cases]
+        for cases in (own_cases(), norm_cases(), reduction_cases(), elementwise_cases())
     )
+    apart = ((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise))
     return [
-        own_summary(results) + norm_summary(norms) + reduction_summary(reductions),
+        own_summary(results) + norm_summary(norms) + reduction_summary(reductions) + elementwise_summary(elementwise),
         METHOD + own_tables(results),
         refusals(),
-        NORM + table("test", norms, OWN_DIFFERENCE) + "\n" + REDUCTION + table("test", reductions, OWN_DIFFERENCE),
+        "\n".join(text + table("test", found, OWN_DIFFERENCE) for text, found in apart),
     ]
 
 
 def page(shared: Path) -> str:
     """Return the whole page."""
-    summary, tables, refused, norms = own_parts()
+    summary, tables, refused, others = own_parts()
     golden = [measure(case) for case in golden_cases(shared)]
     node = [measure(case) for case in node_cases(shared)]
     return "".join(
@@ -282,7 +301,7 @@ def page(shared: Path) -> str:
             "\n",
             NODE + table("test", node, OWN_DIFFERENCE),
             "\n",
-            norms,
+            others,
         ]
     )
 

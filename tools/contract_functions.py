@@ -13,7 +13,7 @@ from typing import Any
 from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
 from contract_to_c import Callee
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms, reductions, roots
+from qrnn.arithmetic import cells, fixedpoint, gates, logarithms, norms, octaves, quotients, reductions, roots
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
@@ -132,6 +132,13 @@ ODD: dict[str, Argument | TableArgument] = {
     "cut": signed((0, 32767)),
     "table": TableArgument("int16_t", *INT16, entry="qrnn_lanes_entry16"),
 }
+SQUARES = {
+    "a": signed(INT16),
+    "b": signed(INT16),
+    "a_shift": bits(0, 30),
+    "b_shift": bits(0, 30),
+    "epsilon": long((0, roots.SQUARES_MAX - 1)),
+}
 UNIT_GATES, NOT_UNIT_GATES = "defined(QRNN_UNIT_GATES)", "!defined(QRNN_UNIT_GATES)"
 
 SCALARS: tuple[Function, ...] = (
@@ -145,6 +152,10 @@ SCALARS: tuple[Function, ...] = (
         note="There is no upper end.",
     ),
     Function(fixedpoint.saturate, 2, {"x": signed(INT32), "low": signed(INT32), "high": signed(INT32)}),
+    Function(
+        fixedpoint.saturate, 2, {"x": long(WIDE), "low": Argument("int64_t", WIDE[0], WIDE[0], fixed=True), "high": long(WIDE)}, "at_most64",
+        "int64_t", note="There is no lower end.",
+    ),
     Function(fixedpoint.saturate, 2, {"x": long(WIDE), "low": long(WIDE), "high": long(WIDE)}, "saturate64", "int64_t"),
     Function(fixedpoint.saturate16, 2, {"x": signed(INT32)}, only_if="!defined(QRNN_HAS_SSAT)"),
     Function(fixedpoint.saturate16_shifted, 2, {"x": signed(INT32), "left_shift": bits(*FRAC)}),
@@ -231,6 +242,53 @@ SCALARS: tuple[Function, ...] = (
     Function(reductions.sum_high, 5, {"total": long(SUM)}),
     Function(reductions.sum_low, 5, {"total": long(SUM)}),
     Function(reductions.divide_sum, 5, {"total": long(SUM), "divisor": long((1, 1 << 46)), "shift": bits(*FRAC)}),
+    Function(
+        roots.sum_of_squares, 5, SQUARES, result="int64_t", facts={"a * a": (0, 1 << 30), "b * b": (0, 1 << 30)},
+        note="The squares are at most 2^61, which is checked for every layer.",
+    ),
+    Function(
+        roots.magnitude16, 5, {**SQUARES, "shift": bits(1, 30)},
+        facts={"sum_of_squares(a, b, a_shift, b_shift, epsilon)": (0, NORM_VARIANCE)},
+    ),
+    Function(
+        roots.power16, 5, {**SQUARES, "shift": bits(0, 46)},
+        facts={"sum_of_squares(a, b, a_shift, b_shift, epsilon)": (0, NORM_VARIANCE)},
+    ),
+    Function(
+        quotients.divide16, 5, {"a": signed(INT16), "b": signed(INT16), "a_shift": bits(0, 31), "b_shift": bits(0, 31)},
+        facts={"choose(magnitude(b) < 1, 1, magnitude(b))": (1, 1 << 15)},
+    ),
+    Function(octaves.leading_bit, 5, {"v": signed((0, 65535))}),
+    Function(
+        octaves.octave_value, 5,
+        {"x": signed(INT16), "bits": bits(0, 14), "table": TableArgument("int32_t", -octaves.OCTAVE_ENTRY_MAX, octaves.OCTAVE_ENTRY_MAX)},
+        facts={"m - (m >> shift << shift)": (0, (1 << 14) - 1)},
+    ),
+    Function(
+        gates.piecewise_linear, 3,
+        {"x": signed((0, 32767)), "table": TableArgument("int32_t", 0, logarithms.LN2), "segment_bits": bits(*FRAC)},
+        "piecewise_linear_log",
+    ),
+    Function(
+        logarithms.natural_log, 5, {"v": long((1, NORM_VARIANCE)), "table": TableArgument("int32_t", 0, logarithms.LN2)},
+        facts={"w >> by16": (0, 65535), "e": (0, 61), "v << 61 - e": (1 << 61, NORM_VARIANCE)}, note="e is the place of the leading bit of v.",
+    ),
+    Function(
+        logarithms.log_power16, 5,
+        {
+            **SQUARES, "least": long((1, roots.SQUARES_MAX - 1)), "multiplier": signed((-(1 << 24), 1 << 24)),
+            "bias": long((1 - logarithms.LOG_BIAS_MAX, logarithms.LOG_BIAS_MAX - 1)), "shift": bits(0, 46),
+            "table": TableArgument("int32_t", 0, logarithms.LN2),
+        },
+        facts={"sum_of_squares(a, b, a_shift, b_shift, epsilon)": (0, NORM_VARIANCE), "choose(v < least, least, v)": (1, NORM_VARIANCE)},
+    ),
+    Function(
+        logarithms.log_softmax16, 5,
+        {
+            "d": signed((0, 65535)), "total": long((1 << 15, INT32[1])), "in_frac": bits(*FRAC), "out_frac": signed((-16, 15)),
+            "table": TableArgument("int32_t", 0, logarithms.LN2),
+        },
+    ),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""
 
@@ -315,7 +373,18 @@ def callees(functions: Sequence[Function], *names: str) -> dict[Any, list[Callee
 
 
 CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
-    Scalar: callees(SCALARS, "qrnn_piecewise_linear", "qrnn_saturate16", "qrnn_norm_exponent", "qrnn_norm_scale"),
+    Scalar: callees(
+        SCALARS,
+        "qrnn_piecewise_linear",
+        "qrnn_saturate16",
+        "qrnn_norm_exponent",
+        "qrnn_norm_scale",
+        "qrnn_integer_root",
+        "qrnn_sum_of_squares",
+        "qrnn_leading_bit",
+        "qrnn_piecewise_linear_log",
+        "qrnn_natural_log",
+    ),
     Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
 }
 """Functions that others call; the rest is written in place of the call."""

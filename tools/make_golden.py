@@ -2,9 +2,9 @@
 
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
-norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), and those of sums and means in
-a fourth, reductions-1.1.json (tools/golden_reductions.py). Each file is named after the version of the contract since which its vectors hold;
-later versions keep them::
+norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), those of sums and means in
+a fourth, reductions-1.1.json (tools/golden_reductions.py), and those of elementwise layers in a fifth, elementwise-1.1.json
+(tools/golden_elementwise.py). Each file is named after the version of the contract since which its vectors hold; later versions keep them::
 
     python tools/make_golden.py            write the files
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ
@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import golden_elementwise
 import golden_norms
 import golden_offsets
 import golden_reductions
@@ -69,6 +70,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{
 NORMS = GOLDEN.with_name(f"norms-{golden_norms.SINCE}.json")
 OFFSETS = GOLDEN.with_name(f"offsets-{golden_offsets.SINCE}.json")
 REDUCTIONS = GOLDEN.with_name(f"reductions-{golden_reductions.SINCE}.json")
+ELEMENTWISE = GOLDEN.with_name(f"elementwise-{golden_elementwise.SINCE}.json")
 
 ABOUT = [
     "Every number is an integer, but for x and scale under 'boundary', which are float64 written so that they read back exactly.",
@@ -290,6 +292,17 @@ def check_reductions(path: Path = REDUCTIONS) -> int:
     return _said(path, committed, golden_reductions.with_results(committed) | golden_reductions.HEAD)
 
 
+def check_elementwise(path: Path = ELEMENTWISE) -> int:
+    """Compare the vectors of elementwise layers with what the contract's functions make of their inputs."""
+    if not path.is_file():
+        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
+        return 1
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    made = golden_elementwise.make_document()
+    head = {key: value for key, value in made.items() if key not in ("functions", "octaves")}
+    return _said(path, committed, golden_elementwise.with_results(committed) | head)
+
+
 def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any]) -> int:
     """Say where a file differs from what is expected; the exit status."""
     found = differences(committed, expected)
@@ -310,11 +323,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        return check(path) | (check_norms() | check_offsets() | check_reductions() if options.path is None else 0)
+        others = (check_norms, check_offsets, check_reductions, check_elementwise) if options.path is None else ()
+        return max([check(path), *(other() for other in others)])
     documents = {path: make_document()}
     if options.path is None:
         documents |= {NORMS: golden_norms.make_document(), OFFSETS: golden_offsets.make_document()}
-        documents[REDUCTIONS] = golden_reductions.make_document()
+        documents |= {REDUCTIONS: golden_reductions.make_document(), ELEMENTWISE: golden_elementwise.make_document()}
     for place, document in documents.items():
         text = to_text(document)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.fine_weights import with_fine_weights
 from qrnn.quantization.scheme import Scheme
+from qrnn.refinement.channels import equal_channels
 from qrnn.running.session import Session
 from qrnn.targets import load_target
 
@@ -116,13 +117,13 @@ def clip(rng: np.random.Generator, voices: list[str]) -> Audio:
         spoken[at : at + len(piece)] += piece / (np.std(piece) + 1e-9) * 10 ** rng.uniform(-0.5, 0)
         at += len(piece) + int(rng.exponential(0.8) * RATE)
     around = noise(rng, count)
-    if rng.random() < 0.12:
+    if rng.random() < 0.05:
         others = np.zeros(count)
         for _ in range(rng.integers(2, 6)):
             piece = np.tile(speech(rng, str(rng.choice(voices))), 20)[:count]
             others[: len(piece)] += np.roll(piece, rng.integers(0, count))
         around = 0.4 * around + others / (np.std(others) + 1e-9)
-    ratio = rng.uniform(-14, 4) if rng.random() < 0.85 else rng.uniform(4, 30)
+    ratio = rng.uniform(-9, 3) if rng.random() < 0.9 else rng.uniform(3, 30)
     mixed = spoken * 10 ** (ratio / 20) + around
     return np.asarray(np.clip(mixed / np.abs(mixed).max() * 10 ** rng.uniform(-1.2, -0.1), -1, 1), np.float64)
 
@@ -183,7 +184,9 @@ def main() -> None:
     parser.add_argument("--activations", default="16", help="bits of the matrix products' operands: 8, 16 or auto")
     parser.add_argument("--refine", default="rounding,bias")
     parser.add_argument(
-        "--coarse", action="store_true", help="weights of 8 bits; without it, those of convolutions have about 16"
+        "--coarse",
+        action="store_true",
+        help="weights of 8 bits; without it, about 16 in convolutions, whose channels have equal ranges",
     )
     parser.add_argument("--target", default="generic")
     parser.add_argument("--backend", default="cpu")
@@ -197,6 +200,8 @@ def main() -> None:
         if shutil.which("espeak-ng") is None:
             sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
         calibration = np.stack(list(clips("calibration", options.calibration_minutes, 1)))
+        # a conversion leaves as much room again, which for audio is full scale
+        calibration *= np.minimum(1, 0.499 / np.abs(calibration).max((1, 2), keepdims=True))
         test = np.stack(list(clips("test", options.minutes, 2)))
         if options.save is not None:
             np.savez(options.save, calibration=calibration, test=test)
@@ -209,7 +214,8 @@ def main() -> None:
     given["refine"] = options.refine
     prepared = model
     if not options.coarse:
-        prepared = with_fine_weights(model, [layer.name for layer in model.layers if isinstance(layer, MatrixLayer)])
+        prepared = equal_channels(model, make_batch(model.inputs, {"input": calibration}))
+        prepared = with_fine_weights(prepared, [layer.name for layer in model.layers if isinstance(layer, MatrixLayer)])
     made = quantize(prepared, {"input": calibration}, Scheme(**given), options.target)
     if options.output is not None:
         from qrnn.model.file import save

@@ -11,12 +11,15 @@ import numpy.typing as npt
 
 from qrnn.accuracy.clipping import Saturation, narrowed_values
 from qrnn.accuracy.metrics import decibels
+from qrnn.arithmetic import gates
 from qrnn.backends.base import LayerState, Trace
 from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.gate_values import gate_values
+from qrnn.model.kinds.add import QuantAdd
+from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.parts import FloatArray, Int16Array, Int32Array
+from qrnn.model.parts import FloatArray, GateFunction, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TimeAxis
 from qrnn.running.input_ranges import inputs_beyond
@@ -154,7 +157,8 @@ class LayerProbe:
             elif layer.clamps_output:
                 y = tensors[layer.output].astype(np.int64)
                 y = axes[layer.output].real(y) if layer.output in axes else y
-                self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= -32768))
+                low = -32768 if not reads_upper_values_only(self.model, layer.output) else -32769
+                self._count(f"{layer.name}: pre-activation", (y >= 32767) | (y <= low))
         for name, tensor in tensors.items():
             used = axes[name].real(tensor) if name in axes else tensor
             self._largest[name] = max(self._largest.get(name, 0), int(np.abs(used.astype(np.int64)).max(initial=0)))
@@ -213,3 +217,31 @@ class LayerProbe:
             for name, largest in self._largest.items()
             if name in self.model.tensors
         }
+
+
+def reads_upper_values_only(model: QuantModel, tensor: str) -> bool:
+    """Return whether a clamp at a tensor's lower end changes nothing: ReLU alone reads it, or a sum that ReLU alone reads.
+
+    Formats of such tensors are chosen by their greatest values (`qrnn.model.formats.needed`).
+    """
+    left, seen = [tensor], set()
+    while left:
+        name = left.pop()
+        readers = [layer for layer in model.layers if name in layer.inputs]
+        if not readers or any(name == part for output in model.outputs for part, _, _ in output.parts):
+            return False
+        for reader in readers:
+            if isinstance(reader, QuantAdd) and reader.output not in seen:
+                seen.add(reader.output)
+                left.append(reader.output)
+            elif not isinstance(reader, QuantAdd) and not (
+                isinstance(reader, QuantPointwise) and _is_relu(reader.function)
+            ):
+                return False
+    return True
+
+
+def _is_relu(function: GateFunction) -> bool:
+    """Return whether a function rises from 0, which is its value at the lower end."""
+    params = [int(v) for v in function.params]
+    return params[gates.KIND] == gates.RAMP and params[gates.SLOPE] > 0 and function.bounds[0] == 0

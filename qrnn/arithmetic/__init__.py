@@ -7,7 +7,7 @@ in order, and calls the same functions from its loops.
 from collections.abc import Callable
 from typing import Any
 
-from qrnn.arithmetic import cells, fixedpoint, gates, norms, octaves, quotients, reductions, roots
+from qrnn.arithmetic import cells, fixedpoint, gates, logarithms, norms, octaves, quotients, reductions, roots
 
 CONTRACT_VERSION = "1.1"
 """The version of the contract; it changes when any input can give other bits than before, and when it defines what it did not."""
@@ -56,7 +56,10 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     roots.power16,
     quotients.divide16,
     octaves.leading_bit,
-    octaves.evaluate_octaves,
+    octaves.octave_value,
+    logarithms.natural_log,
+    logarithms.log_power16,
+    logarithms.log_softmax16,
     reductions.add_to_sum,
     reductions.sum_high,
     reductions.sum_low,

@@ -6,7 +6,7 @@ Each sign has a table of its own. Its knots stand at every whole number below 2^
 
 from collections.abc import Sequence
 
-from qrnn.arithmetic.fixedpoint import choose, magnitude, saturate, saturate16, shift_right_round
+from qrnn.arithmetic.fixedpoint import choose, magnitude, saturate, shift_right_round
 
 OCTAVE_GUARD = 8
 """The fraction bits that an entry has beside those of the output, so that the value is rounded once."""
@@ -26,7 +26,7 @@ def leading_bit(v: int) -> int:
     return by8 + by4 + by2 + choose(w < 2, 0, 1)
 
 
-def evaluate_octaves(x: int, bits: int, table: Sequence[int]) -> int:
+def octave_value(x: int, bits: int, table: Sequence[int]) -> int:
     """Return the value of a function at x, an int16; -32768 counts as -32767. ``bits`` 0 … 14.
 
     ``table`` has (16 - bits) · 2^bits + 1 entries for x ≥ 0 and as many for x < 0, each within ±2^26 and with 8 more fraction bits than the
@@ -36,5 +36,5 @@ def evaluate_octaves(x: int, bits: int, table: Sequence[int]) -> int:
     shift = saturate(leading_bit(m) - bits, 0, 14)
     k = (m >> shift) + (shift << bits) + choose(x < 0, ((16 - bits) << bits) + 1, 0)
     part = m - ((m >> shift) << shift)
-    value = (table[k] << shift) + (table[k + 1] - table[k]) * part
-    return saturate16(shift_right_round(value, shift + OCTAVE_GUARD))
+    value = table[k] * (1 << shift) + (table[k + 1] - table[k]) * part
+    return saturate(shift_right_round(value, shift + OCTAVE_GUARD), -32768, 32767)

@@ -1,6 +1,6 @@
 """The quotient of two int16 (docs/arithmetic.md, section 5)."""
 
-from qrnn.arithmetic.fixedpoint import choose, magnitude, saturate16
+from qrnn.arithmetic.fixedpoint import choose, magnitude, saturate
 
 
 def divide16(a: int, b: int, a_shift: int, b_shift: int) -> int:
@@ -14,4 +14,4 @@ def divide16(a: int, b: int, a_shift: int, b_shift: int) -> int:
     down = (2 * top + bottom - choose(top < 1, 0, 1)) // (2 * bottom)
     quotient = choose(choose(a < 0, 0 - 1, 1) * choose(b < 0, 0 - 1, 1) < 0, 0 - down, up)
     without = choose(a < 0, 0 - 32768, choose(a > 0, 32767, 0))
-    return choose(magnitude(b) < 1, without, saturate16(quotient))
+    return choose(magnitude(b) < 1, without, saturate(quotient, -32768, 32767))

@@ -3,7 +3,7 @@
 Squares are summed exactly in 64 bits, and never stored in 16: the root of their sum is rounded once.
 """
 
-from qrnn.arithmetic.fixedpoint import choose, saturate16, shift_right_round
+from qrnn.arithmetic.fixedpoint import choose, saturate, shift_right_round
 from qrnn.arithmetic.norms import norm_exponent, norm_scale
 
 SQUARES_MAX = 1 << 61
@@ -40,9 +40,10 @@ def magnitude16(a: int, b: int, a_shift: int, b_shift: int, epsilon: int, shift:
 
     It is rounded once: as 2^(shift-1) is whole, floor(sqrt(v) / 2^shift + 1/2) is the same for sqrt(v) and for its floor.
     """
-    return saturate16(shift_right_round(integer_root(sum_of_squares(a, b, a_shift, b_shift, epsilon)), shift))
+    root = integer_root(sum_of_squares(a, b, a_shift, b_shift, epsilon))
+    return saturate(shift_right_round(root, shift), -32768, 32767)
 
 
 def power16(a: int, b: int, a_shift: int, b_shift: int, epsilon: int, shift: int) -> int:
     """Return sat16(round((a^2 · 2^a_shift + b^2 · 2^b_shift + epsilon) / 2^shift)), halves up; shift 0 … 46."""
-    return saturate16(shift_right_round(sum_of_squares(a, b, a_shift, b_shift, epsilon), shift))
+    return saturate(shift_right_round(sum_of_squares(a, b, a_shift, b_shift, epsilon), shift), -32768, 32767)

@@ -14,6 +14,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 from __future__ import annotations
 
 from qrnn.layers.build import model
+from qrnn.layers.by_feature import argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
 from qrnn.layers.feedforward import (
     activation,
@@ -31,7 +32,7 @@ from qrnn.layers.feedforward import (
 )
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
-from qrnn.layers.pairs import magnitude, power
+from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
 from qrnn.layers.pools import average_pool, max_pool, reduce, running
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
@@ -55,12 +56,14 @@ __all__ = [
     "Tokens",
     "activation",
     "add",
+    "argmax",
     "average_pool",
     "bidirectional",
     "concat",
     "conv",
     "delay",
     "dense",
+    "divide",
     "elman",
     "embedding",
     "gru",
@@ -72,6 +75,8 @@ __all__ = [
     "layer_norm",
     "layer_norm_gru",
     "layer_norm_lstm",
+    "log_power",
+    "log_softmax",
     "lstm",
     "magnitude",
     "max_pool",
@@ -80,12 +85,15 @@ __all__ = [
     "multiply",
     "normalization",
     "power",
+    "prelu",
     "projection",
     "reduce",
     "rms_norm",
     "rnn",
     "running",
+    "scale_bands",
     "softmax",
     "state",
+    "subtract",
     "tokens",
 ]

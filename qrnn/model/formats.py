@@ -35,13 +35,24 @@ def wanted_by_reader(plan: Plan, tensor: str) -> tuple[int, str] | None:
     return readers[0].wanted_frac(plan) if len(readers) == 1 and not plan.is_output(tensor) else None
 
 
+def needed(plan: Plan, tensor: str) -> float:
+    """Return the largest magnitude that a tensor's format has to hold: of its values, or of those that its readers need, where all say so."""
+    largest, readers = plan.largest(tensor), plan.readers(tensor)
+    if plan.is_output(tensor) or not readers:
+        return largest
+    needs = [reader.needed_of(plan, tensor) for reader in readers]
+    found = [need for need in needs if need is not None]
+    return min(largest, max(found)) if len(found) == len(needs) else largest
+
+
 def output_frac(plan: Plan, tensor: str) -> tuple[int, str]:
     """Return the fraction bits of what a layer writes, and why: those that its only reader wants, or else those that calibration showed."""
     if (wanted := wanted_by_reader(plan, tensor)) is not None:
         return wanted[0], f"the input format of {wanted[1]}"
-    largest = plan.largest(tensor)
+    largest = needed(plan, tensor)
     least = max((reader.least_frac for reader in plan.readers(tensor)), default=Layer.least_frac)
-    return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration"
+    how = "" if largest == plan.largest(tensor) else ", as far as it is read"
+    return fraction_bits(largest, least=least), f"|y| ≤ {largest:.3g} in calibration{how}"
 
 
 OFFSET_HEADROOM = 4.0

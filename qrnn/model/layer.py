@@ -124,6 +124,13 @@ class Layer(GraphLayer, ABC):
     least_frac: ClassVar[int] = -16
     """The least number of fraction bits of the input that is of use to the layer; below 0, units are larger than 1."""
 
+    def needed_of(self, plan: Plan, tensor: str) -> float | None:
+        """Return the largest magnitude of an input that the layer has to be given as it is; None for all values.
+
+        A layer whose result is the same for every lower value, such as ReLU below 0, needs no more than the upper ones.
+        """
+        return None
+
     def weights(self) -> tuple[Weights, ...]:
         """Return the layer's matrices of weights, in an order that `with_weights` knows."""
         return ()

@@ -74,6 +74,9 @@ class Reader(Protocol):
     def wanted_frac(self, plan: Plan) -> tuple[int, str] | None:
         """Return the fraction bits that the layer wants its input to have and the name of its function; None where it has no such wish."""
 
+    def needed_of(self, plan: Plan, tensor: str) -> float | None:
+        """Return the largest magnitude of an input that the layer has to be given as it is; None for all values."""
+
 
 class InputRanges(Protocol):
     """A scheme that says which functions' arguments have formats that follow from calibration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qrnn.model.formats import fraction_bits
+from qrnn.model.formats import fraction_bits, needed
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Reading, Written
 from qrnn.model.parts import STATE_MAX, TensorFormat, require
@@ -32,7 +32,7 @@ class TwoInputs(Layer):
 
     def output_frac(self, plan: Plan, most: int) -> int:
         """Give the output the most fraction bits, up to ``most``, that its range in calibration allows, and return them."""
-        largest = plan.largest(self.output)
+        largest = needed(plan, self.output)
         frac = min(fraction_bits(largest), most)
         plan.set_format(self.output, frac)
         plan.decide(f"{self.output}: int16 with {frac} fraction bits (|y| ≤ {largest:.3g} in calibration)")

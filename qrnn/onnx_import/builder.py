@@ -103,6 +103,8 @@ class Builder:
     caches: Caches = field(default_factory=Caches)
     terms: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
+    functions: set[str] = field(default_factory=set)
+    """The tensors that layers of kind function write."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
@@ -322,7 +324,7 @@ class Builder:
         # zeros belong to the piece before them, or to the first one
         owner = owner[real[np.maximum(np.searchsorted(real, order, side="right") - 1, 0)]]
         bounds = np.flatnonzero(np.diff(owner)) + 1
-        node.reserve(flat.size)
+        node.reserve(2 * flat.size)  # the layer's indices, and the key
         self.budget.hold(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_BYTES)
         self.budget.spend(f"{node.where}: its {bounds.size + 1} pieces", (bounds.size + 1) * RUN_WORK)
         runs = []

@@ -53,6 +53,7 @@ class Caches:
         """Return the features that elements of caches are in a graph of one step per call, and how many steps late they are."""
         features, delays = ids.copy(), np.zeros(ids.size, dtype=np.int64)
         late = np.arange(ids.size)
+        most = min(LARGEST_WINDOW, sum(tensor.features for tensor, _ in self.tensors.values()))
         while late.size:
             parts = [part for part in book.parts(features[late]) if part.tensor.kind == "cache"]
             later = []
@@ -68,7 +69,7 @@ class Caches:
                 later.append(places)
             late = np.concatenate(later) if later else late[:0]
             delays[late] += 1
-            if delays.max(initial=0) > LARGEST_WINDOW:
+            if delays.max(initial=0) > most:  # as many elements as there are, and one that was met before
                 raise UnsupportedError(
                     f"{where}: reads elements of a cache that no call replaces, or that are more than {LARGEST_WINDOW} steps old; "
                     "re-export with a cache of past steps"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy as np
 from qrnn.model.activation import Activation, activate
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.scalar_function import ScalarFunction, X, constant
+from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.values import Features
 
-MOST_TERMS = 48
+MOST_TERMS = 24
 """The most operations of a term; a larger one counts as features that stand for themselves."""
 
 NAMED = (
@@ -56,24 +57,31 @@ class Term:
     values: FloatArray | None = None
     activation: Activation | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of operations, constants and features in it."""
         return 1 + sum(arg.size for arg in self.args)
 
-    @property
+    @cached_property
     def number(self) -> float | None:
         """The constant, where it is the same for all features; else None."""
         if self.values is None or not self.values.size or not (self.values == self.values.flat[0]).all():
             return None
         return float(self.values.flat[0])
 
-    def taken(self, places: IndexArray) -> Term:
-        """Return the term of the features at ``places``."""
+    def taken(self, places: IndexArray, budget: Budget) -> Term:
+        """Return the term of the features at ``places``; what all features in their order are is the term itself."""
+        n = next(what.size for term in self.inside() for what in (term.ids, term.values) if what is not None)
+        if places.size == n and np.array_equal(places, np.arange(n)):
+            return self
+        budget.value("what elementwise operators compute", places.size * self.size)
+        return self._at(places)
+
+    def _at(self, places: IndexArray) -> Term:
         return Term(
             None if self.ids is None else self.ids[places],
             self.op,
-            tuple(arg.taken(places) for arg in self.args),
+            tuple(arg._at(places) for arg in self.args),
             None if self.values is None else self.values[places],
             self.activation,
         )
@@ -95,7 +103,7 @@ def term_of(build: Builder, value: Features) -> Term:
     flat = value.ids.reshape(-1)
     parts = build.book.parts(flat)
     known = build.terms.get(parts[0].tensor.start) if len(parts) == 1 else None
-    return Term(flat) if known is None else known.taken(parts[0].indices)
+    return Term(flat) if known is None else known.taken(parts[0].indices, build.budget)
 
 
 def remember(build: Builder, value: Features, op: str, *args: Term, activation: Activation | None = None) -> None:
@@ -105,8 +113,9 @@ def remember(build: Builder, value: Features, op: str, *args: Term, activation: 
     term = Term(flat, op, args, activation=activation)
     if len(parts) != 1 or parts[0].tensor.features != flat.size or term.size > MOST_TERMS:
         return
-    build.budget.value("what elementwise operators compute", flat.size * term.size)
-    build.terms[parts[0].tensor.start] = term.taken(np.argsort(parts[0].indices, kind="stable").astype(np.int64))
+    build.budget.value("what elementwise operators compute", flat.size)
+    order = np.argsort(parts[0].indices, kind="stable").astype(np.int64)
+    build.terms[parts[0].tensor.start] = term.taken(order, build.budget)
 
 
 def is_linear(term: Term) -> bool:
@@ -150,10 +159,14 @@ def _as_function(term: Term, ids: IndexArray) -> ScalarFunction | None:
     return ScalarFunction(term.op, found, activation=term.activation) if len(found) == len(args) else None
 
 
+FEW = 173
+"""Every so many numbers a function is compared with an activation first; the others follow where these agree."""
+
+
 @cache
-def _probe() -> tuple[FloatArray, tuple[FloatArray, ...]]:
+def _probe() -> tuple[FloatArray, FloatArray]:
     x = np.linspace(-12.0, 12.0, 2401)
-    return x, tuple(activate(activation, x) for activation in NAMED)
+    return x, np.array([activate(activation, x) for activation in NAMED])
 
 
 def named(function: ScalarFunction) -> Activation | None:
@@ -161,11 +174,17 @@ def named(function: ScalarFunction) -> Activation | None:
     if function.activation is not None and function.args == (X,):
         return function.activation
     x, values = _probe()
-    got = function(x)
-    for activation, want in zip(NAMED, values, strict=True):
-        if np.allclose(got, want, rtol=2e-6, atol=2e-6):
-            return activation
+    few = function(x[::FEW])
+    for k in np.flatnonzero(_near(values[:, ::FEW], few)):
+        if _near(values[k], function(x)):
+            return NAMED[k]
     return None
+
+
+def _near(wanted: FloatArray, got: FloatArray) -> Any:
+    """Return whether ``got`` is ``wanted``, or each row of it, but for float32's rounding of constants; NaN is near nothing."""
+    with np.errstate(invalid="ignore"):
+        return (np.abs(got - wanted) <= 2e-6 * (1.0 + np.abs(wanted))).all(axis=-1)
 
 
 # --- sums of squares ----------------------------------------------------------------------------------------------------------------------
@@ -205,3 +224,50 @@ def sum_of_squares(term: Term) -> tuple[list[Term], float] | None:
         else:
             return None
     return (squares, epsilon) if squares and epsilon >= 0.0 else None
+
+
+def two_squares(term: Term) -> tuple[IndexArray, IndexArray, float] | None:
+    """Return the features a and b and the constant c ≥ 0 of a² + b² + c; None for any other term, and where a is b."""
+    found = sum_of_squares(term)
+    if found is None or len(found[0]) != 2:
+        return None
+    (a, b), epsilon = found
+    if a.ids is None or b.ids is None or np.array_equal(a.ids, b.ids):
+        return None
+    return a.ids, b.ids, epsilon
+
+
+def no_less_than(term: Term) -> tuple[Term, float]:
+    """Return (other, least ≥ 0) with term = max(other, least), for a term that cannot be below 0: least is 0 where nothing bounds it."""
+    least = 0.0
+    while term.op == "max":
+        a, b = term.args
+        number, rest = (a.number, b) if a.values is not None else (b.number, a)
+        if number is None:
+            break
+        term, least = rest, max(least, number)
+    return term, least
+
+
+def multiple_of(term: Term) -> tuple[Term, float, float]:
+    """Return (other, factor, offset) with term = factor · other + offset, the constants being the same for all features."""
+    factor, offset = 1.0, 0.0
+    while term.op in ("add", "sub", "mul", "div", "neg"):
+        first = term.args[0]
+        a, b = first.number, term.args[-1].number
+        match term.op:
+            case "neg":
+                term, factor = first, -factor
+            case "add" | "sub" if b is not None:
+                term, offset = first, offset + factor * (b if term.op == "add" else -b)
+            case "add" | "sub" if a is not None:
+                term, offset, factor = term.args[1], offset + factor * a, factor if term.op == "add" else -factor
+            case "mul" if b is not None:
+                term, factor = first, factor * b
+            case "mul" if a is not None:
+                term, factor = term.args[1], factor * a
+            case "div" if b:
+                term, factor = first, factor / b
+            case _:
+                break
+    return term, factor, offset

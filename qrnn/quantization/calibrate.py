@@ -127,7 +127,8 @@ class Ranges:
         flat = values[mask] if mask is not None else values
         if not np.isfinite(flat).all():
             raise DataError(
-                f"calibration: the float model diverges, {name!r} is not finite; scale its inputs or weights down"
+                f"calibration: the float model diverges, {name!r} is not finite; scale its inputs or weights down, or keep 0 out of its "
+                "logarithms and divisors"
             )
         flat = flat.reshape(-1, values.shape[-1])
         self.total.setdefault(name, Histogram(1)).add(flat.reshape(-1, 1))

@@ -40,6 +40,13 @@ static inline int32_t qrnn_saturate(int32_t x, int32_t low, int32_t high)
 }
 
 /* Clamp x to [low, high].
+ * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62, high -2^62 ... 2^62. There is no lower end. */
+static inline int64_t qrnn_at_most64(int64_t x, int64_t high)
+{
+    return (x > high) ? high : x;
+}
+
+/* Clamp x to [low, high].
  * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62, low -2^62 ... 2^62, high -2^62 ... 2^62. */
 static inline int64_t qrnn_saturate64(int64_t x, int64_t low, int64_t high)
 {
@@ -271,6 +278,129 @@ static inline int32_t qrnn_divide_sum(int64_t total, int64_t divisor, uint32_t s
     const int64_t whole = INT64_C(2) * divisor;
     const int64_t quotient = (dividend < INT64_C(0)) ? (-(((whole - INT64_C(1)) - dividend) / whole)) : (dividend / whole);
     return (int32_t)qrnn_saturate64(quotient, INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon, exact, in 0 ... 2^62 - 1.
+ * a, b int16; the shifts 0 ... 30 and their powers' sum such that the squares are at most 2^61; epsilon 0 ... 2^61 - 1.
+ * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
+ * epsilon 0 ... 2^61 - 1. The squares are at most 2^61, which is checked for every layer. */
+static inline int64_t qrnn_sum_of_squares(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon)
+{
+    return ((((int64_t)(a * a)) << a_shift) + (((int64_t)(b * b)) << b_shift)) + epsilon;
+}
+
+/* Return sat16(round(sqrt(a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 1 ... 30.
+ * It is rounded once: as 2^(shift-1) is whole, floor(sqrt(v) / 2^shift + 1/2) is the same for sqrt(v) and for its floor.
+ * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
+ * epsilon 0 ... 2^61 - 1, shift 1 ... 30. */
+static inline int32_t qrnn_magnitude16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon, uint32_t shift)
+{
+    const int64_t root = qrnn_integer_root(qrnn_sum_of_squares(a, b, a_shift, b_shift, epsilon));
+    return qrnn_at_most((int32_t)qrnn_shift_right_round64(root, shift), 32767);
+}
+
+/* Return sat16(round((a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 0 ... 46.
+ * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
+ * epsilon 0 ... 2^61 - 1, shift 0 ... 46. */
+static inline int32_t qrnn_power16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon, uint32_t shift)
+{
+    return (int32_t)qrnn_at_most64(qrnn_shift_right_round64(qrnn_sum_of_squares(a, b, a_shift, b_shift, epsilon), shift),
+        INT64_C(32767));
+}
+
+/* Return sat16(round(a * 2^a_shift / (b * 2^b_shift))), halves up; a, b int16, the shifts 0 ... 31.
+ * Only positive numbers are divided. A divisor of 0 gives the end of int16 on a's side, and 0 / 0 gives 0.
+ * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 31, b_shift 0 ... 31. */
+static inline int32_t qrnn_divide16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift)
+{
+    const int64_t top = (int64_t)qrnn_magnitude(a) << a_shift;
+    const int64_t bottom = ((int64_t)((qrnn_magnitude(b) < 1) ? 1 : qrnn_magnitude(b))) << b_shift;
+    const int64_t up = ((INT64_C(2) * top) + bottom) / (INT64_C(2) * bottom);
+    const int64_t down = (((INT64_C(2) * top) + bottom) - ((top < INT64_C(1)) ? 0 : 1)) / (INT64_C(2) * bottom);
+    const int64_t quotient = ((((a < 0) ? (-1) : 1) * ((b < 0) ? (-1) : 1)) < 0) ? (-down) : up;
+    const int32_t without = (a < 0) ? (-32768) : ((a > 0) ? 32767 : 0);
+    return (qrnn_magnitude(b) < 1) ? without : (int32_t)qrnn_saturate64(quotient, INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return the place of the leading bit of v, floor(log2(v)), and 0 for v = 0; v 0 ... 65535.
+ * Section 5 of docs/arithmetic.md. Here v 0 ... 2^16 - 1. */
+static inline int32_t qrnn_leading_bit(int32_t v)
+{
+    const int32_t by8 = (v < 256) ? 0 : 8;
+    const int32_t w = v >> (uint32_t)by8;
+    const int32_t by4 = (w < 16) ? 0 : 4;
+    const int32_t w_ = w >> (uint32_t)by4;
+    const int32_t by2 = (w_ < 4) ? 0 : 2;
+    const int32_t w__ = w_ >> (uint32_t)by2;
+    return ((by8 + by4) + by2) + ((w__ < 2) ? 0 : 1);
+}
+
+/* Return the value of a function at x, an int16; -32768 counts as -32767. bits 0 ... 14.
+ * table has (16 - bits) * 2^bits + 1 entries for x >= 0 and as many for x < 0, each within +-2^26 and with 8 more fraction bits
+ * than the output. Between the knots the value is linear. It is rounded once, half up, and saturated to int16.
+ * Section 5 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, bits 0 ... 14, entries of table -2^26 ... 2^26. */
+static inline int32_t qrnn_octave_value(int32_t x, uint32_t bits, const int32_t *table)
+{
+    const int32_t m = qrnn_at_most(qrnn_magnitude(x), 32767);
+    const int32_t shift = qrnn_saturate(qrnn_leading_bit(m) - (int32_t)bits, 0, 14);
+    const int32_t k = ((m >> (uint32_t)shift) + qrnn_shift_left(shift, bits)) + ((int32_t)((x < 0) ? (((16U - bits) << bits) + 1U)
+        : 0U));
+    const int32_t from = table[k];
+    const int32_t to = table[k + 1];
+    const int32_t part = m - qrnn_shift_left(m >> (uint32_t)shift, (uint32_t)shift);
+    const int64_t value = ((int64_t)from * (INT32_C(1) << (uint32_t)shift)) + (((int64_t)(to - from)) * part);
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(value, (uint32_t)(shift + 8)), INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
+ * segment_bits 0 ... 15; table reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x <= 32767, 2^(16 - segment_bits) + 1
+ * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
+ * int32.
+ * Section 3 of docs/arithmetic.md. Here x 0 ... 2^15 - 1, entries of table 0 ... 11629080, segment_bits 0 ... 15. */
+static inline int32_t qrnn_piecewise_linear_log(int32_t x, const int32_t *table, uint32_t segment_bits)
+{
+    const int32_t k = x >> segment_bits;
+    const int32_t from = table[k];
+    const int32_t to = table[k + 1];
+    const int32_t fraction = qrnn_shift_left(x, 15U - segment_bits) & 32767;
+    return from + (int32_t)qrnn_shift_right_round64(((int64_t)(to - from)) * fraction, 15U);
+}
+
+/* Return ln(v) with 24 fraction bits, 0 ... 43 * 2^24, for v in 1 ... 2^62 - 1.
+ * v is 2^e * (1 + m); m is cut off after 15 bits. table [129] holds ln(1 + k / 128) with 24 fraction bits.
+ * Section 5 of docs/arithmetic.md. Here v 1 ... 2^62 - 1, entries of table 0 ... 11629080. e is the place of the leading bit of v. */
+static inline int32_t qrnn_natural_log(int64_t v, const int32_t *table)
+{
+    const int32_t by32 = (v < INT64_C(4294967296)) ? 0 : 32;
+    const int64_t w = v >> (uint32_t)by32;
+    const int32_t by16 = (w < INT64_C(65536)) ? 0 : 16;
+    const int32_t e = (by32 + by16) + qrnn_leading_bit((int32_t)(w >> (uint32_t)by16));
+    const int32_t m = ((int32_t)((v << ((uint32_t)(61 - e))) >> 46U)) & 32767;
+    return (e * INT32_C(11629080)) + qrnn_piecewise_linear_log(m, table, 8U);
+}
+
+/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, and no less than least.
+ * least is 1 ... 2^61 - 1; |multiplier| at most 2^24, |bias| below 2^61, shift 0 ... 46.
+ * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
+ * epsilon 0 ... 2^61 - 1, least 1 ... 2^61 - 1, multiplier -2^24 ... 2^24, bias -(2^61 - 1) ... 2^61 - 1, shift 0 ... 46,
+ * entries of table 0 ... 11629080. */
+static inline int32_t qrnn_log_power16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon, int64_t least,
+                                       int32_t multiplier, int64_t bias, uint32_t shift, const int32_t *table)
+{
+    const int64_t v = qrnn_sum_of_squares(a, b, a_shift, b_shift, epsilon);
+    const int64_t value = ((int64_t)qrnn_natural_log((v < least) ? least : v, table) * multiplier) + bias;
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(value, shift), INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return sat16(round((-d * 2^-in_frac - ln(total / 2^15)) * 2^out_frac)), halves up: the logarithm of a softmax.
+ * d is the distance of an element from the row's largest, 0 ... 65535 with in_frac fraction bits, 0 ... 15; total the sum of the
+ * exp_weight of all, 2^15 ... 2^31 - 1; out_frac -16 ... 15.
+ * Section 5 of docs/arithmetic.md. Here d 0 ... 2^16 - 1, total 2^15 ... 2^31 - 1, in_frac 0 ... 15, out_frac -16 ... 15,
+ * entries of table 0 ... 11629080. */
+static inline int32_t qrnn_log_softmax16(int32_t d, int64_t total, uint32_t in_frac, int32_t out_frac, const int32_t *table)
+{
+    const int64_t value = (((int64_t)d << (24U - in_frac)) + qrnn_natural_log(total, table)) - INT64_C(174436200);
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(-value, (uint32_t)(24 - out_frac)), INT64_C(-32768), INT64_C(32767));
 }
 
 #endif

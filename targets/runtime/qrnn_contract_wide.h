@@ -308,14 +308,15 @@ static inline int64_t qrnn_wide_sum_of_squares(int64_t a, int64_t b, int64_t a_s
 /* Return sat16(round(sqrt(a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 1 ... 30. */
 static inline int64_t qrnn_wide_magnitude16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
 {
-    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_integer_root(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift,
-        epsilon)), shift));
+    int64_t root = qrnn_wide_integer_root(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon));
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(root, shift), INT64_C(-32768), 32767);
 }
 
 /* Return sat16(round((a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon) / 2^shift)), halves up; shift 0 ... 46. */
 static inline int64_t qrnn_wide_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t shift)
 {
-    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon), shift));
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon), shift),
+        INT64_C(-32768), 32767);
 }
 
 /* Return sat16(round(a * 2^a_shift / (b * 2^b_shift))), halves up; a, b int16, the shifts 0 ... 31. */
@@ -327,7 +328,7 @@ static inline int64_t qrnn_wide_divide16(int64_t a, int64_t b, int64_t a_shift, 
     int64_t down = qrnn_wide_floor_divide(((2 * top) + bottom) - (int64_t)((top < 1) ? 0 : 1), 2 * bottom);
     int64_t quotient = ((((a < 0) ? (-1) : 1) * ((b < 0) ? (-1) : 1)) < 0) ? (0 - down) : up;
     int64_t without = (a < 0) ? (INT32_C(-32768)) : ((a > 0) ? 32767 : 0);
-    return (qrnn_wide_magnitude(b) < 1) ? without : qrnn_wide_saturate16(quotient);
+    return (qrnn_wide_magnitude(b) < 1) ? without : qrnn_wide_saturate(quotient, INT64_C(-32768), 32767);
 }
 
 /* Return the place of the leading bit of v, floor(log2(v)), and 0 for v = 0; v 0 ... 65535. */
@@ -343,14 +344,41 @@ static inline int64_t qrnn_wide_leading_bit(int64_t v)
 }
 
 /* Return the value of a function at x, an int16; -32768 counts as -32767. bits 0 ... 14. */
-static inline int64_t qrnn_wide_evaluate_octaves(int64_t x, int64_t bits, const int32_t *table)
+static inline int64_t qrnn_wide_octave_value(int64_t x, int64_t bits, const int32_t *table)
 {
     int64_t m = qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767);
     int64_t shift = qrnn_wide_saturate(qrnn_wide_leading_bit(m) - bits, 0, 14);
     int64_t k = ((m >> shift) + (shift * (INT64_C(1) << bits))) + ((x < 0) ? (((16 - bits) * (INT64_C(1) << bits)) + 1) : 0);
     int64_t part = m - ((m >> shift) * (INT64_C(1) << shift));
     int64_t value = ((int64_t)table[k] * (INT64_C(1) << shift)) + (((int64_t)table[k + 1] - (int64_t)table[k]) * part);
-    return qrnn_wide_saturate16(qrnn_wide_shift_right_round(value, shift + 8));
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(value, shift + 8), INT64_C(-32768), 32767);
+}
+
+/* Return ln(v) with 24 fraction bits, 0 ... 43 * 2^24, for v in 1 ... 2^62 - 1. */
+static inline int64_t qrnn_wide_natural_log(int64_t v, const int32_t *table)
+{
+    int64_t by32 = (v < INT64_C(4294967296)) ? 0 : 32;
+    int64_t w = v >> by32;
+    int64_t by16 = (w < INT64_C(65536)) ? 0 : 16;
+    int64_t e = (by32 + by16) + qrnn_wide_leading_bit(w >> by16);
+    int64_t m = ((v * (INT64_C(1) << (61 - e))) >> 46) & 32767;
+    return (e * INT64_C(11629080)) + qrnn_wide_piecewise_linear(m, table, 8);
+}
+
+/* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, and no less than least. */
+static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t least,
+                                            int64_t multiplier, int64_t bias, int64_t shift, const int32_t *table)
+{
+    int64_t v = qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon);
+    int64_t value = (qrnn_wide_natural_log((v < least) ? least : v, table) * multiplier) + bias;
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(value, shift), INT64_C(-32768), 32767);
+}
+
+/* Return sat16(round((-d * 2^-in_frac - ln(total / 2^15)) * 2^out_frac)), halves up: the logarithm of a softmax. */
+static inline int64_t qrnn_wide_log_softmax16(int64_t d, int64_t total, int64_t in_frac, int64_t out_frac, const int32_t *table)
+{
+    int64_t value = ((d * (INT64_C(1) << (24 - in_frac))) + qrnn_wide_natural_log(total, table)) - INT64_C(174436200);
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(0 - value, 24 - out_frac), INT64_C(-32768), 32767);
 }
 
 /* Return high * 2^31 + low + x within +-SUM_MAX: the sum whose parts are high int16 and low 0 ... 2^31 - 1, and x, of +-2^46. */

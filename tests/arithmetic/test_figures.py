@@ -53,8 +53,23 @@ def test_errors_of_every_activation() -> None:
     section = DOCUMENT.partition("### Every activation")[2].partition("\n### ")[0]
     quoted = re.findall(r"^\| (.+ \| Q\d+\.\d+ \| .+) \|$", section, re.M)
     own = [line.strip() for line in printed("gates").splitlines() if "| Q" in line]
-    assert len(quoted) == 16
+    assert len(quoted) == 18
     assert quoted == own
+
+
+def test_figures_of_elementwise_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = runpy.run_path(str(ROOT / "tools" / "measure_elementwise.py"))
+    sizes = {name: size for name, (size, _) in tool["table_sizes"]().items()}
+    text = " ".join(DOCUMENT.split())
+    assert sizes["sqrt"] == sizes["ln"] == sizes["x^0.3"]
+    assert f"x^0.3 have {sizes['sqrt']} entries, that of 1/x {sizes['1/x']}, that of e^x {sizes['e^x']}." in text
+    low, high = tool["log_errors"]()
+    assert -(2.0**-15) - 2.0**-17 < low < -(2.0**-15)
+    assert 0 < high < 2.0**-19
+    totals = [100 * tool["total_error"](features) for features in (10, 64, 1024)]
+    quoted = "at worst {:.2f} % of itself for 10 features, {:.2f} % for 64 and {:.1f} % for 1024".format(*totals)
+    assert quoted in text
 
 
 @pytest.mark.parametrize("section", EXACT[1:])

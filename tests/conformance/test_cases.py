@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
+from conformance_elementwise import elementwise_cases
 from conformance_measure import NEAR, Result, measure, run_float
 from conformance_norms import norm_cases
 from conformance_reductions import POOLS, REDUCTIONS, reduction_cases
@@ -25,6 +26,7 @@ NODE = list(node_cases(SHARED)) if HERE else []
 OWN = list(own_cases())
 NORM = list(norm_cases())
 REDUCTION = list(reduction_cases())
+ELEMENTWISE = list(elementwise_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -97,6 +99,34 @@ def test_norm_case(case: Case) -> None:
     assert result.within_node_tolerance
     assert_integers(result)
     assert [o.name for o in result.outputs] == ["Y"]
+
+
+def is_supported(case: Case) -> bool:
+    """Whether constants are one for all features, or for each where the operator takes that, and whether an axis is that of the features."""
+    node, X = case.model.graph.node[0], case.inputs["X"]
+    axes = [a.i for a in node.attribute if a.name == "axis"]
+    if node.op_type in ("ArgMax", "Softmax", "LogSoftmax"):
+        return (axes or [0 if node.op_type == "ArgMax" else -1])[0] in (-1, X.ndim - 1)
+    sizes = [list(t.dims) for t in case.model.graph.initializer if t.name in node.input[1:]]
+    if node.op_type == "Pow":
+        return all(not dims or dims == [1] for dims in sizes)
+    return all(not dims[:-1] or set(dims[:-1]) == {1} for dims in sizes)
+
+
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
+def test_elementwise_case(case: Case) -> None:
+    result = measure(case)
+    assert bool(result.refused) != is_supported(case), result.refused
+    if not result.refused:
+        assert result.within_node_tolerance
+        assert_integers(result)
+        assert [o.name for o in result.outputs] == ["Y"]
+
+
+def test_onnx_has_tests_of_most_elementwise_operators() -> None:
+    ran = {case.operator for case in ELEMENTWISE if not measure(case).refused}
+    assert len(ran) >= 25
+    assert {"Add", "Sub", "Mul", "Div", "Sqrt", "Log", "Exp", "Clip", "PRelu", "LogSoftmax", "ArgMax"} <= ran
 
 
 def test_onnx_has_tests_of_both_normalizations() -> None:

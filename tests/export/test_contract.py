@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, norms
+from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, logarithms, norms, octaves, roots
+from qrnn.arithmetic.arrays import of_arrays
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
@@ -116,6 +117,45 @@ def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
     assert products == 3 * 12
 
 
+STEPPED = [
+    f for f in FUNCTIONS.SCALARS if f.function in (roots.integer_root, logarithms.natural_log, octaves.octave_value)
+]
+"""Functions whose facts are about variables of their own, which a test computes one after the other."""
+
+
+@pytest.mark.parametrize("function", STEPPED, ids=lambda f: str(f.c_name))
+def test_the_steps_of_a_function_lie_where_the_generator_says(function: Any) -> None:
+    """Numbers of every size, and those around squares, by the function's own expressions on arrays."""
+    rng = np.random.default_rng(0)
+    squares = rng.integers(1, 1 << rng.integers(1, 32, 1 << 16)) ** 2
+    drawn = [rng.integers(1 << b, 2 << b, 1 << 12) for b in range(62)]
+    v = np.concatenate([np.arange(1, 1 << 16), squares, squares - 1, *drawn, (1 << 62) - 1 - np.arange(4096)])
+    x, bits = np.repeat(np.arange(-32768, 32768), 15), np.tile(np.arange(15), 65536)
+    space: dict[str, Any] = dict(function.function.__globals__)
+    space |= {name: of_arrays(value) for name, value in space.items() if callable(value) and value in CONTRACT}
+    space |= {"choose": np.where, "x": x, "bits": bits}
+    space["v"] = np.maximum(v, 1) if function.function is logarithms.natural_log else v
+    seen = set()
+    for statement in TO_C.tree_of(function.function).body[1:]:
+        assert isinstance(statement, (ast.Assign, ast.Return))
+        for node in ast.walk(statement.value) if statement.value is not None else ():
+            if (text := ast.unparse(node)) in function.facts and not isinstance(node, ast.Name):
+                check_bounds(eval(text, space), function.facts[text])
+                seen.add(text)
+        if isinstance(statement, ast.Assign) and "table" not in ast.unparse(statement):
+            exec(ast.unparse(statement), space)
+            if (name := ast.unparse(statement.targets[0])) in function.facts:
+                check_bounds(space[name], function.facts[name])
+                seen.add(name)
+    assert seen == set(function.facts)
+
+
+def check_bounds(values: Any, bounds: tuple[int, int]) -> None:
+    """All values lie within the bounds."""
+    assert bounds[0] <= values.min()
+    assert values.max() <= bounds[1]
+
+
 # --- what is generated has the contract's values ---
 
 GATES = tuple(f"QRNN_GATE_{kind}" for kind in MAKE.KINDS)
@@ -184,7 +224,9 @@ def ends_and_between(low: int, high: int) -> Any:
     return st.one_of(st.sampled_from(sorted({low, high, max(low, min(0, high))})), st.integers(low, high))
 
 
-PROVED = ("blend", "t", "t * t * m", "odd", "r")
+LEAST = "choose(v < least, least, v)"
+"""It is at least 1, as least is, and v is below 2^62."""
+PROVED = ("blend", "t", "t * t * m", "odd", "r", LEAST, *(fact for f in STEPPED for fact in f.facts))
 """Facts that are no condition on the arguments: the tests above prove them."""
 
 

@@ -16,8 +16,11 @@ from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.combine import Combine
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.function import Function
+from qrnn.model.kinds.log_power import LogPower
+from qrnn.model.kinds.log_softmax import LogSoftmax
 from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.pointwise import Pointwise
@@ -305,3 +308,107 @@ def test_prelu(shape: tuple[int, ...]) -> None:
 )  # fmt: skip
 def test_what_is_refused(build: Build, error: type[QrnnError], says: str) -> None:
     refused_with(error, body(build), says)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda g, total: g.node("Log", [total]),
+        lambda g, total: g.node("Mul", [g.const(f32(10 / np.log(10))), g.node("Log", [total])]),
+        lambda g, total: g.node("Div", [g.node("Log", [g.node("Sqrt", [total])]), g.const(f32(np.log(10) / 20))]),
+        lambda g, total: g.node("Sub", [g.const(f32(1.5)), g.node("Add", [g.node("Log", [total]), g.const(f32(2))])]),
+    ],
+)
+def test_the_logarithm_of_a_power_is_one_layer(build: Build) -> None:
+    def whole(g: Graph, x: str) -> str:
+        a, b = halves(g, x)
+        return build(g, g.node("Add", [g.node("Add", [square(g, a, 0), square(g, b, 3)]), g.const(f32(1e-3))]))
+
+    assert last(checked(body(whole), 40)) == [LogPower]
+
+
+@pytest.mark.parametrize("bound", ["Max", "Clip"])
+@pytest.mark.parametrize("root", [False, True])
+def test_a_power_with_a_lower_bound(root: bool, bound: str) -> None:
+    """ln(max(a² + b², 0.5)) is one layer; the root of it a magnitude and a clip."""
+
+    def build(g: Graph, x: str) -> str:
+        a, b = halves(g, x)
+        total = g.node("Add", [square(g, a, 0), square(g, b, 3)])
+        total = g.node(bound, [total, g.const(f32(0.5))])
+        return str(g.node("Sqrt" if root else "Log", [total]))
+
+    model = checked(body(build), 40)
+    assert last(model, 2 if root else 1) == ([Magnitude, Function] if root else [LogPower])
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_log_softmax(opset: int) -> None:
+    model = checked(body(lambda g, x: g.node("LogSoftmax", [x], axis=2), opset), 40)
+    assert last(model) == [LogSoftmax]
+
+
+@pytest.mark.parametrize("latest", [0, 1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_argmax(keepdims: int, latest: int) -> None:
+    """An index is a place in the value, however the tensor behind it is ordered; integers find the largest of their own."""
+    g = Graph(opset=17)
+    x = g.input("x", ["n", "t", 4])
+    y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 6)[0]
+    y = g.node("Transpose", [g.axes_op("Squeeze", y, [1])], perm=[1, 0, 2], name="rows")
+    y = g.node("Gather", [y, g.const(np.array([5, 1, 1, 0, 2, 3]))], axis=2)
+    g.node("ArgMax", [y], ["out"], axis=-1, keepdims=keepdims, select_last_index=latest)
+    g.outputs.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.INT64, ["n", "t", *[1] * keepdims]))
+    x = {"x": data(3, 20, 4)}
+    model = agree(g.model(), x)
+    quantized = quantize(model, x, WIDE)
+    want = Session(quantized, "reference").run(x).outputs["out"]
+    for backend in available_backends():
+        np.testing.assert_array_equal(Session(quantized, backend).run(x).outputs["out"], want)
+    assert np.mean(run_oracle(model, x).outputs["out"] == want) > 0.95
+
+
+def spectrum(g: Graph, y: str, channels: int, how: int) -> str:
+    """The magnitude of the two halves of the channels, axis 1, as silero's STFT has it; or of one Split."""
+    if how:
+        parts = g.node("Split", [y, g.const(np.array([channels, channels]))], 2, axis=1)
+    else:
+        whole = g.slice(y, [0], [2**63 - 1], [0])
+        ends = [(0, channels), (channels, 2**63 - 1)]
+        parts = [g.slice(g.slice(whole, [a], [b], [1]), [0], [2**63 - 1], [2]) for a, b in ends]
+    squares = [g.node("Pow", [g.node("Cast", [part], to=1), g.const(f32(2.0))]) for part in parts]
+    return str(g.node("Sqrt", [g.node("Add", squares)]))
+
+
+@pytest.mark.parametrize("how", [0, 1])
+@pytest.mark.parametrize("bands", [0, 3])
+def test_the_magnitude_of_a_spectrum_between_convolutions(bands: int, how: int) -> None:
+    """Neither the slices nor the squares are tensors of their own, with the channels of all bands in the order of the convolutions."""
+    g, channels = Graph(opset=17), 5
+    x = g.input("x", ["n", "t", 6 if bands else 4])
+    if bands:
+        y = g.node("Conv", [g.axes_op("Unsqueeze", x, [1]), g.random(2 * channels, 1, 2, 4)], pads=[1, 0, 0, 0])
+        y = g.node("Conv", [spectrum(g, y, channels, how), g.random(3, channels, 1, 2)])
+        y = g.node("Transpose", [y], perm=[2, 0, 1, 3])
+        y = g.node("Reshape", [y, g.const(np.array([0, 0, 6]))])
+    else:
+        y = g.node("Conv", [g.node("Transpose", [x], perm=[0, 2, 1]), g.random(2 * channels, 4, 2)], pads=[1, 0])
+        y = g.node("Conv", [spectrum(g, y, channels, how), g.random(6, channels, 1)])
+        y = g.node("Transpose", [y], perm=[2, 0, 1])
+    g.node("Identity", [g.recurrent("GRU", y, 6, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(3, 9, 6 if bands else 4)})
+    assert [type(layer) for layer in model.layers] == [Conv, Magnitude, Conv, Recurrent]
+
+
+def test_swish_behind_a_convolution_with_batch_normalization() -> None:
+    """Both uses read what the convolution writes, whose weights hold the normalization."""
+    g = Graph(opset=17)
+    x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[0, 2, 1])
+    y = g.node("Conv", [x, g.random(5, 4, 3)], pads=[2, 0])
+    y = g.node("BatchNormalization", [y, *(g.random(5) for _ in range(3)), g.const(f32(np.linspace(0.5, 2, 5)))])
+    y = g.node("Mul", [y, g.node("Sigmoid", [y])])
+    g.node("Identity", [g.recurrent("GRU", g.node("Transpose", [y], perm=[2, 0, 1]), 5, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(3, 9, 4)})
+    assert [type(layer) for layer in model.layers] == [Conv, Pointwise, Recurrent]

@@ -60,10 +60,12 @@ ALL = [
     Activation("swish", 1.702),
     Activation("hard_swish"),
     Activation("gelu"),
+    Activation("gelu_tanh"),
+    Activation("mish"),
 ]
 
 LSB = {"hard_sigmoid": 1.0, "hard_tanh": 1.0, "affine": 1.25, "leaky_relu": 1.0, "softplus": 1.5, "sigmoid": 3.8,
-       "swish": 2.0, "hard_swish": 1.5, "gelu": 2.0}  # fmt: skip
+       "swish": 2.0, "hard_swish": 1.5, "gelu": 2.0, "gelu_tanh": 2.0, "mish": 2.0}  # fmt: skip
 """Bounds of the error in output units, where one bound serves all parameters; the others in the test."""
 
 

@@ -24,6 +24,19 @@ class Add(TwoInputs):
         """Compute left + right in float64."""
         run.write(self.output, run.read(self.left) + run.read(self.right))
 
+    def needed_of(self, plan: Plan, tensor: str) -> float | None:
+        """Return the greatest value, where no more than the upper values of the sum are read, and the other term is small.
+
+        With a limit of twice what is returned, a term that is clamped at the lower end leaves the sum below 0 for every value of the other
+        term up to twice of what calibration showed.
+        """
+        readers = plan.readers(self.output)
+        if plan.is_output(self.output) or not readers or self.left == self.right:
+            return None
+        if any(reader.needed_of(plan, self.output) is None for reader in readers):
+            return None
+        return max(plan.span(tensor)[1], 2 * plan.largest(self.right if tensor == self.left else self.left))
+
     def quantize(self, plan: Plan) -> QuantAdd:
         """Give the sum the most fraction bits that its range in calibration allows, and no more than the finer term has."""
         left, right = self.fracs(plan)

@@ -11,6 +11,7 @@ import numpy as np
 from qrnn.model.formats import fraction_bits
 from qrnn.model.indexed_inputs import IndexedInputs, QuantIndexedInputs
 from qrnn.model.layer_facts import Loop, Rounding, RowLoop
+from qrnn.model.padding import without_padding
 from qrnn.model.parts import require
 from qrnn.model.surroundings import Equations, Plan
 
@@ -31,7 +32,8 @@ class Combine(IndexedInputs):
     def equation(self, run: Equations) -> None:
         """Compute the sum, difference, product or quotient in float64; a quotient by 0 is infinite or NaN."""
         with np.errstate(all="ignore"):
-            run.write(self.output, OPERATIONS[self.operation](*self.operands(run)))
+            y = OPERATIONS[self.operation](*self.operands(run))
+        run.write(self.output, without_padding(run, self.left, y))
 
     def quantize(self, plan: Plan) -> QuantCombine:
         """Give the result the most fraction bits that its range in calibration allows, and no more than an exact sum or product has."""

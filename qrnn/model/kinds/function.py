@@ -15,13 +15,14 @@ import numpy as np
 
 from qrnn.arithmetic import gates as g
 from qrnn.arithmetic.arrays import of_arrays
-from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, OCTAVE_GUARD, evaluate_octaves
+from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX, OCTAVE_GUARD, octave_value
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.padding import without_padding
 from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int32Array, Int64Array, TensorFormat, require
 from qrnn.model.scalar_function import ScalarFunction, clip_bounds
 from qrnn.model.surroundings import Checks, Equations, Plan
@@ -37,7 +38,7 @@ INTEGERS = np.arange(-32768, 32768)
 
 @dataclass(frozen=True)
 class Function(Layer):
-    """Compute y = function(x), element by element; NaN and infinities stay what they are."""
+    """Compute y = function(x), element by element; calibration refuses an x at which it is NaN or infinite."""
 
     name: str
     input: str
@@ -46,7 +47,7 @@ class Function(Layer):
 
     def equation(self, run: Equations) -> None:
         """Compute function(x) in float64."""
-        run.write(self.output, self.function(run.read(self.input)))
+        run.write(self.output, without_padding(run, self.input, self.function(run.read(self.input))))
 
     def quantize(self, plan: Plan) -> QuantLayer:
         """Make the table of the function with the fewest segments that keep its error within `LARGEST_ERROR`; a clip is exact without one."""
@@ -55,20 +56,11 @@ class Function(Layer):
             return self._clip(plan, in_frac, *bounds)
         out_frac, reason = output_frac(plan, self.output)
         low, high = plan.span(self.output)
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise QuantizationError(
-                f"layer {self.name!r}: {self.function} has no finite value at some x of calibration, where y is from {low:g} to {high:g}"
-            )
         wanted = integer_values(self.function, in_frac, out_frac, low, high)
         if wanted is None:
             raise QuantizationError(f"layer {self.name!r}: {self.function} has a value at no x")
         ends = argument_ends(*plan.span(self.input), in_frac)
-        for bits in range(LEAST_BITS, 15):
-            table = octave_table(self.function, bits, in_frac, out_frac, wanted)
-            got = table_values(bits, table, *ends)
-            error = float(np.abs(got - np.clip(wanted[np.clip(INTEGERS, *ends) + 32768], -32768.0, 32767.0)).max())
-            if error <= LARGEST_ERROR:
-                break
+        bits, table, error = choose_table(self.function, in_frac, out_frac, wanted, ends)
         least, most = (end / 2.0**in_frac for end in ends)
         plan.decide(
             f"{self.output}: int16 with {out_frac} fraction bits ({reason}); {self.function} by a table of {table.size} entries, "
@@ -117,9 +109,25 @@ def argument_ends(low: float, high: float, in_frac: int) -> tuple[int, int]:
     return int(np.clip(least, -32767, 32767)), int(np.clip(most, -32767, 32767))
 
 
+def choose_table(
+    function: ScalarFunction, in_frac: int, out_frac: int, wanted: FloatArray, ends: tuple[int, int]
+) -> tuple[int, Int32Array, float]:
+    """Return bits and table of the fewest segments that keep the error within `LARGEST_ERROR` for every argument, and the error.
+
+    With 2^14 segments an octave has a knot at every integer.
+    """
+    clipped = np.clip(wanted[np.clip(INTEGERS, *ends) + 32768], -32768.0, 32767.0)
+    for bits in range(LEAST_BITS, 15):
+        table = octave_table(function, bits, in_frac, out_frac, wanted)
+        error = float(np.abs(table_values(bits, table, *ends) - clipped).max())
+        if error <= LARGEST_ERROR:
+            break
+    return bits, table, error
+
+
 def table_values(bits: int, table: Int32Array, lowest: int, highest: int) -> Int64Array:
     """Return the integer function at every int16, [65536]."""
-    over_arrays = of_arrays(evaluate_octaves)
+    over_arrays = of_arrays(octave_value)
     values: Int64Array = over_arrays(np.clip(INTEGERS, lowest, highest), bits, table.astype(np.int64))
     return values
 
@@ -131,7 +139,7 @@ def knots(bits: int) -> Any:
 
 
 def octave_table(function: ScalarFunction, bits: int, in_frac: int, out_frac: int, wanted: FloatArray) -> Int32Array:
-    """Return the table of `evaluate_octaves` with 2^bits segments an octave, of the function whose values are ``wanted``.
+    """Return the table of `octave_value` with 2^bits segments an octave, of the function whose values are ``wanted``.
 
     A knot beyond int16, at 32768, has the function's own value there, or where that has none, the value at 32767.
     """
@@ -149,20 +157,20 @@ def octave_table(function: ScalarFunction, bits: int, in_frac: int, out_frac: in
 
 
 def function_rows(contract: Any) -> Loop:
-    """Return the loop that sets each element of out to `evaluate_octaves` of the same element of x, within lowest … highest."""
-    evaluate_octaves, saturate = contract.evaluate_octaves, contract.saturate
+    """Return the loop that sets each element of out to `octave_value` of the same element of x, within lowest … highest."""
+    octave_value, saturate = contract.octave_value, contract.saturate
 
     def rows(first: int, last: int, bits: int, table: Any, lowest: int, highest: int, x: Any, out: Any) -> None:
         for m in range(first, last):
             for k in range(out.shape[1]):
-                out[m, k] = evaluate_octaves(saturate(x[m, k], lowest, highest), bits, table)
+                out[m, k] = octave_value(saturate(x[m, k], lowest, highest), bits, table)
 
     return rows
 
 
 @dataclass(frozen=True)
 class QuantFunction(QuantLayer):
-    """Compute y = `evaluate_octaves` of each element within lowest … highest, int16; x has in_frac fraction bits, y out_frac.
+    """Compute y = `octave_value` of each element within lowest … highest, int16; x has in_frac fraction bits, y out_frac.
 
     ``table`` [2 · ((16 - bits) · 2^bits + 1)] holds both signs; ``function`` says in words what it is the table of.
     """

@@ -42,6 +42,11 @@ class Pointwise(Layer):
         """Return whether the function is one of `HOMOGENEOUS`."""
         return self.activation.kind in HOMOGENEOUS
 
+    def needed_of(self, plan: Plan, tensor: str) -> float | None:
+        """Return the greatest value for ReLU, which is 0 for whatever is below 0."""
+        greatest = plan.span(tensor)[1]
+        return greatest if self.activation.kind == "relu" and greatest > 0.0 else None
+
     def equation(self, run: Equations) -> None:
         """Compute activation(x) in float64."""
         x = run.read(self.input)

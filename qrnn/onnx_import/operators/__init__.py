@@ -17,6 +17,7 @@ from qrnn.onnx_import.operators import (
     select,
     shapes,
     structural,
+    tiling,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "select",
     "shapes",
     "structural",
+    "tiling",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from qrnn.model.parts import FloatArray
@@ -20,6 +22,7 @@ from qrnn.onnx_import.values import Array, Dim, Features, Symbol, Value, as_shap
 
 def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
     """Return scale · value + offset, where scale and offset hold one number for each feature, or broadcast to that."""
+    value = widened(node, value, scale, offset)
     for what in (scale, offset):
         if np.broadcast_shapes(what.shape, value.ids.shape) != value.ids.shape:
             raise node.refuse(
@@ -45,6 +48,21 @@ def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offse
     result = Features((indices + output.start).reshape(value.ids.shape), value.axes)
     remember(build, result, whole.op, *whole.args)
     return result
+
+
+def widened(node: Node, value: Features, *constants: FloatArray) -> Features:
+    """Return ``value`` with its features repeated along feature axes of size 1, where constants are longer there."""
+    try:
+        shape = np.broadcast_shapes(value.ids.shape, *(constant.shape for constant in constants))
+    except ValueError:
+        return value  # who computes with both refuses them
+    along = len(shape) == value.ids.ndim and all(
+        axis is None or size == 1 for size, axis in zip(shape, value.axes, strict=True)
+    )
+    if shape == value.ids.shape or not along:
+        return value
+    node.reserve_features(math.prod(shape))
+    return Features(np.broadcast_to(value.ids, shape), value.axes)
 
 
 def constant_of(node: Node, k: int) -> FloatArray:

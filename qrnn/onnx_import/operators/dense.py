@@ -10,7 +10,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators.affine import affine
+from qrnn.onnx_import.operators.affine import affine, widened
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
@@ -112,6 +112,7 @@ def add(node: Node, build: Builder) -> Value:
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
     constant = node.weights(1 - k, "the added constant")
+    value = widened(node, value, constant)
     if np.broadcast_shapes(constant.shape, value.ids.shape) != value.ids.shape:
         raise node.refuse(
             f"adds a constant of shape {list(constant.shape)} to {value.describe()}; only one value per feature is supported"

@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 
 from qrnn.model.activation import Activation
+from qrnn.model.kinds.argmax import ArgMax
 from qrnn.model.kinds.multiply import Multiply
 from qrnn.model.kinds.prelu import PRelu
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
+from qrnn.onnx_import.expressions import Term, no_less_than, numbers, remember, term_of
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators.functions import magnitude_layer, unary
+from qrnn.onnx_import.operators.functions import log_power_layer, magnitude_layer, unary
 from qrnn.onnx_import.operators.pointwise import same_axes
 from qrnn.onnx_import.operators.two_tensors import of_two
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import Features, is_shape
 
-UNARY = {"Abs": "abs", "Exp": "exp", "Log": "log", "Reciprocal": "reciprocal", "Erf": "erf"}
+UNARY = {"Abs": "abs", "Exp": "exp", "Reciprocal": "reciprocal", "Erf": "erf"}
 """Operator → the operation of `qrnn.model.scalar_function`."""
 
 
@@ -30,6 +32,18 @@ def function(node: Node, build: Builder) -> Features:
     return unary(node, build, value, Term(None, UNARY[node.op], (term_of(build, value),)))
 
 
+@operator("Log")
+def log(node: Node, build: Builder) -> Features:
+    """Import Log: of a sum of two squares, as of a spectrum, without a power that is stored."""
+    value = node.features(0, "its input")
+    term = Term(None, "log", (term_of(build, value),))
+    result = log_power_layer(node, build, term, value.ids.shape, value.axes)
+    if result is None:
+        return unary(node, build, value, term)
+    remember(build, result, "log", *term.args)
+    return result
+
+
 @operator("Sqrt")
 def sqrt(node: Node, build: Builder) -> Features:
     """Import Sqrt: of a sum of two squares, as of a spectrum, without a square that is stored."""
@@ -38,11 +52,12 @@ def sqrt(node: Node, build: Builder) -> Features:
 
 def _root(node: Node, build: Builder, value: Features) -> Features:
     known = term_of(build, value)
-    result = magnitude_layer(node, build, known, True, value.ids.shape, value.axes)
+    power, least = no_less_than(known)
+    result = magnitude_layer(node, build, power, True, value.ids.shape, value.axes)
     if result is None:
         return unary(node, build, value, Term(None, "sqrt", (known,)))
-    remember(build, result, "sqrt", known)
-    return result
+    remember(build, result, "sqrt", power)
+    return _bounded(node, build, result, [("max", np.sqrt(least) if least > 0.0 else None)])
 
 
 @operator("Pow")
@@ -147,4 +162,31 @@ def prelu(node: Node, build: Builder) -> Features:
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
 
 
-axis_rule(*UNARY, "Sqrt", "Clip", "Mish", "PRelu")(same_axes)
+axis_rule(*UNARY, "Log", "Sqrt", "Clip", "Mish", "PRelu")(same_axes)
+
+
+@operator("ArgMax")
+def argmax(node: Node, build: Builder) -> Features:
+    """Import ArgMax over all features of each step, which gives whole numbers."""
+    value = node.features(0, "its input")
+    rank = value.ids.ndim
+    axis, keep = node.axis(int(node.take("axis", 0)), rank), int(node.take("keepdims", 1))
+    latest = bool(int(node.take("select_last_index", 0)))
+    if value.axes[axis] is not None or value.ids.shape[axis] != value.ids.size:
+        raise node.refuse(f"axis={axis} of {value.describe()}; only the axis of all features is supported")
+    tensor, indices = build.operand(node, value)
+    if not np.array_equal(indices, np.arange(tensor.features)):  # an index is a place in this order
+        tensor, indices = build.gathered(node, indices + tensor.start)
+    output = build.result(node, 1, tensor.has_time)
+    build.layers.append(ArgMax(node.name, tensor.name, output.name, latest))
+    shape = [1 if k == axis else size for k, size in enumerate(value.ids.shape) if keep or k != axis]
+    return Features(output.ids.reshape(shape), tuple(a for k, a in enumerate(value.axes) if keep or k != axis))
+
+
+@axis_rule("ArgMax")
+def argmax_axes(node: Node, roles: Roles) -> AxisTensor:
+    """Drop the axis, or with keepdims make a new one."""
+    value: AxisTensor = node.input(0)
+    axis, keep = node.axis(int(node.take("axis", 0)), value.rank), int(node.take("keepdims", 1))
+    made = [roles.made(1, node.name)] if keep else []
+    return AxisTensor((*value.axes[:axis], *made, *value.axes[axis + 1 :]))

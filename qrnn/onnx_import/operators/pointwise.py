@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from qrnn.model.activation import Activation, ActivationKind
+from qrnn.model.kinds.log_softmax import LogSoftmax
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.softmax import Softmax
+from qrnn.model.layer import Layer
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import remember, term_of
 from qrnn.onnx_import.node import Node
@@ -63,9 +65,9 @@ def gelu(node: Node, build: Builder) -> Features:
     )
 
 
-@operator("Softmax")
+@operator("Softmax", "LogSoftmax")
 def softmax(node: Node, build: Builder) -> Features:
-    """Import Softmax over all features of each step.
+    """Import Softmax, or its logarithm, over all features of each step.
 
     Before opset 13 it runs over all axes from ``axis`` on together (default 1).
     """
@@ -83,13 +85,13 @@ def softmax(node: Node, build: Builder) -> Features:
             f"axis={axis} of {value.describe()} leaves other feature axes; only all features at once are supported"
         )
 
-    def layer(name: str, output: str, tensor: Tensor) -> Softmax:
-        return Softmax(name, tensor.name, output)
+    def layer(name: str, output: str, tensor: Tensor) -> Layer:
+        return (Softmax if node.op == "Softmax" else LogSoftmax)(name, tensor.name, output)
 
     return build.map_tensors(node, value, layer)
 
 
-@axis_rule(*FUNCTIONS, "Gelu", "Softmax")
+@axis_rule(*FUNCTIONS, "Gelu", "Softmax", "LogSoftmax")
 def same_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes; the values no longer are those of a graph input."""
     value: AxisTensor = node.input(0)

@@ -284,7 +284,7 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     joined: Axis = roles.made(total, node.name) if len(node.inputs) > 1 else values[0].axes[axis]
     for v in values:
-        _part_of(v.axes[axis], joined, node, roles)
+        part_of(v.axes[axis], joined, node, roles)
     if any(v.sources & roles.caches for v in values):  # past steps and new ones: the axis is that of the new ones
         for v in values:
             if not v.sources & roles.caches:
@@ -331,54 +331,12 @@ def split_axes(node: Node, roles: Roles) -> tuple[AxisTensor, ...]:
     found = []
     for s in sizes:
         piece = roles.made(s, node.name)
-        _part_of(value.axes[axis], piece, node, roles)
+        part_of(value.axes[axis], piece, node, roles)
         found.append(AxisTensor(tuple(piece if k == axis else a for k, a in enumerate(value.axes)), value.sources))
     return tuple(found)
 
 
-def _part_of(axis: Axis, made: Axis, node: Node, roles: Roles) -> None:
+def part_of(axis: Axis, made: Axis, node: Node, roles: Roles) -> None:
     """Say that an axis that a node makes of another one is batch or time where that is: where its size is unknown."""
     if axis.size is None:
         roles.same(made, axis, node.name)
-
-
-def _repeats(node: Node, rank: int) -> list[int]:
-    """Return how often Tile repeats each axis."""
-    if is_shape(node.input(1)):
-        raise node.refuse("repeats as often as a size of the graph; re-export with fixed numbers of repeats")
-    given = node.ints(1, "repeats")
-    if len(given) != rank or min(given, default=1) < 1:
-        raise node.damaged(f"repeats={given[:rank]}…, expected one number of at least 1 for each of {rank} axes")
-    return given
-
-
-@operator("Tile")
-def tile(node: Node, build: Builder) -> Value:
-    """Import Tile: feature axes are repeated, of constants any."""
-    value = node.input(0)
-    ids: Array = value.ids if isinstance(value, Features) else value
-    repeats = _repeats(node, ids.ndim)
-    if not isinstance(value, Features):
-        node.reserve(count(ids.shape) * count(repeats))
-        return np.tile(ids, repeats)
-    for axis, (symbol, times) in enumerate(zip(value.axes, repeats, strict=True)):
-        if symbol is not None and times != 1:
-            raise node.refuse(
-                f"repeats the {'time' if symbol is TIME else 'batch'} axis {axis} of {value.describe()} {times} times; only axes of features "
-                "are repeated; run this part outside the model"
-            )
-    node.reserve_features(count(ids.shape) * count(repeats))
-    return Features(np.tile(ids, repeats), value.axes)
-
-
-@axis_rule("Tile")
-def tile_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Carry the axes; one that is repeated has another size."""
-    value = _keep(node, roles)
-    axes = list(value.axes)
-    for k, times in enumerate(_repeats(node, value.rank)):
-        if times != 1:
-            size = axes[k].size
-            axes[k] = roles.made(None if size is None else size * times, node.name)
-            _part_of(value.axes[k], axes[k], node, roles)
-    return AxisTensor(tuple(axes), value.sources)

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "simulated"
 FILES = sorted(path.name for path in FOLDER.glob("test_*.py"))
 THEIR_OWN = ("test_general.py", "test_steps.py", "test_sweep.py")
 """Files whose tests say themselves which kernels run."""
-USUAL = ("test_contract.py", "test_loops.py", "test_memory.py", "test_steps.py")
+USUAL = ("test_contract.py", "test_elementwise.py", "test_loops.py", "test_memory.py", "test_steps.py")
 """Files of the default run; a simulated step takes long."""
 RUNS = [(name, "0") for name in FILES] + [(name, "1") for name in FILES if name not in THEIR_OWN]
 
