@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from qrnn.equations.oracle import run_oracle
@@ -16,9 +17,13 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.layer_norm import LayerNorm
+from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import load_onnx
+
+from .builders import Graph
+from .running import agree, data
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODELS = SHARED / "models"
@@ -132,6 +137,31 @@ def test_silero_lists_its_front_end() -> None:
         assert part in message
     assert "Sqrt" not in message
     assert "\n" not in message
+
+
+def test_the_magnitude_of_silero_is_one_layer() -> None:
+    """The nodes of its file from the spectrum's convolution to Sqrt, between other layers."""
+    whole = onnx.load(MODELS / "thirdparty" / "silero_vad_v6_16k.onnx").graph
+    made = {name: node for node in whole.node for name in node.output}
+    (root,) = (node for node in whole.node if node.op_type == "Sqrt")
+    wanted, waiting = {root.output[0]}, [root]
+    while waiting:
+        node = waiting.pop()
+        for name in node.input:
+            if name in made and name not in wanted and made[name].op_type != "Conv":
+                wanted.add(name)
+                waiting.append(made[name])
+    nodes = [node for node in whole.node if wanted.intersection(node.output)]
+    (spectrum,) = {i for node in nodes for i in node.input if i in made and made[i].op_type == "Conv"}
+    assert [node.op_type for node in nodes].count("Pow") == 2
+    g = Graph(opset=16)
+    g.node("Transpose", [g.input("x", ["n", "t", 258])], [spectrum], perm=[0, 2, 1])
+    g.nodes += nodes
+    y = g.node("Transpose", [root.output[0]], perm=[2, 0, 1])
+    g.node("Identity", [g.recurrent("GRU", y, 129, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(2, 4, 258)})
+    assert kinds(model) == [Magnitude, Recurrent]
 
 
 def test_no_concat_where_one_tensor_is_read() -> None:
