@@ -95,7 +95,7 @@ BAD_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "embedding": (lambda: layers.embedding(X, W), "embedding: its input is Tensor, expected what tokens() returns"),
     "add": (lambda: layers.add(X, NO_TIME), "add: a is [N, T, 3], b is [N, 3], expected equal shapes"),
     "concat": (lambda: layers.concat(X), "concat: 1 tensors, expected two or more"),
-    "activation": (lambda: layers.activation(X, "mish"), "activation: kind='mish', expected one of sigmoid"),
+    "activation": (lambda: layers.activation(X, "celu"), "activation: kind='celu', expected one of sigmoid"),
     "features": (lambda: layers.input("x", 0), "input 'x': features=0, expected a whole number of at least 1"),
     "elman": (
         lambda: layers.elman(X, np.ones((5, 3)), np.ones((5, 2)), None, np.ones((2, 5)), None, name="e"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from qrnn.accuracy.compare import compare
@@ -19,10 +20,14 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.layer_norm import LayerNorm
+from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.running import Running
 from qrnn.onnx_import import load_onnx
+
+from .builders import Graph
+from .running import agree, data
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODELS = SHARED / "models"
@@ -154,6 +159,31 @@ def test_mean_over_time() -> None:
     assert (reals.argmax(axis=1) == integers.argmax(axis=1)).mean() >= 0.99
     right = [(values.argmax(axis=1) == labels[tested]).mean() for values in (reals, integers)]
     assert right[1] >= right[0] - 0.0035
+
+
+def test_the_magnitude_of_silero_is_one_layer() -> None:
+    """The nodes of its file from the spectrum's convolution to Sqrt, between other layers."""
+    whole = onnx.load(MODELS / "thirdparty" / "silero_vad_v6_16k.onnx").graph
+    made = {name: node for node in whole.node for name in node.output}
+    (root,) = (node for node in whole.node if node.op_type == "Sqrt")
+    wanted, waiting = {root.output[0]}, [root]
+    while waiting:
+        node = waiting.pop()
+        for name in node.input:
+            if name in made and name not in wanted and made[name].op_type != "Conv":
+                wanted.add(name)
+                waiting.append(made[name])
+    nodes = [node for node in whole.node if wanted.intersection(node.output)]
+    (spectrum,) = {i for node in nodes for i in node.input if i in made and made[i].op_type == "Conv"}
+    assert [node.op_type for node in nodes].count("Pow") == 2
+    g = Graph(opset=16)
+    g.node("Transpose", [g.input("x", ["n", "t", 258])], [spectrum], perm=[0, 2, 1])
+    g.nodes += nodes
+    y = g.node("Transpose", [root.output[0]], perm=[2, 0, 1])
+    g.node("Identity", [g.recurrent("GRU", y, 129, 5)[0]], ["out"])
+    g.output("out", 4)
+    model = agree(g.model(), {"x": data(2, 4, 258)})
+    assert kinds(model) == [Magnitude, Recurrent]
 
 
 def test_no_concat_where_one_tensor_is_read() -> None:
