@@ -16,6 +16,7 @@ from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.last_step import LastStep
@@ -25,6 +26,7 @@ from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.running import Running
 from qrnn.onnx_import import load_onnx
+from qrnn.running.session import Session
 
 from .builders import Graph
 from .running import agree, data
