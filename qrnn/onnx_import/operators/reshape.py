@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.lengths import as_axes
+from qrnn.onnx_import.lengths import as_axes, size_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -107,6 +107,12 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
 
 
+def _dims(build: Builder, value: Features) -> list[Dim]:
+    """Return the sizes of a value, as Shape gives them."""
+    steps = size_of(build.length_rule(value))
+    return [steps if d is TIME else d for d in value.shape]
+
+
 def reshape_array(node: Node, array: Array) -> Array:
     """Reshape a constant."""
     target = [d for d in _target(node, array.shape) if not isinstance(d, Symbol)]
@@ -122,7 +128,7 @@ def reshape(node: Node, build: Builder) -> Value:
     """Import Reshape of features or of a constant."""
     value = node.input(0)
     if isinstance(value, Features):
-        return reshape_features(node, build, value, _target(node, value.shape))
+        return reshape_features(node, build, value, _target(node, _dims(build, value)))
     return reshape_array(node, value)
 
 
@@ -226,7 +232,7 @@ def flatten(node: Node, build: Builder) -> Value:
         if not value.flags.c_contiguous:
             node.reserve(value.size)
         return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
-    dims = [1 if build.one_step and d is TIME else d for d in value.shape]
+    dims = [1 if build.one_step and d is TIME else d for d in _dims(build, value)]
     target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))
     return reshape_features(node, build, value, target)
 
