@@ -265,3 +265,30 @@ def test_a_convolution_that_keeps_the_steps_may_stand_beside_its_input(tmp_path:
     made = quantize(layers.model("m", {"y": y, "d": d}), {"x": rng.normal(size=(4, 10, 3))})
     check(made, tmp_path, "gcc")
     assert "void net_step(" in export_source(made, "net", "plain").header
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_joins_steps_of_different_times_does_not_stream(before: int) -> None:
+    """A residual around a window that looks ahead; whole sequences run, and around a causal one streams agree."""
+    rng = np.random.default_rng(3)
+    x = layers.input("x", 4)
+    c = layers.conv(x, rng.normal(0, 0.4, (4, 4, 3, 1)), padding=(before, 2 - before))
+    h = layers.gru(layers.add(x, c), *(rng.normal(0, 0.4, (15, n)) for n in (4, 5)), rng.normal(size=15))
+    model = layers.model("residual", {"y": h.output})
+    data = rng.normal(size=(2, 7, 4))
+    made = quantize(model, {"x": data})
+    want = Session(made, "reference").run({"x": data}).outputs["y"]
+    for backend in available_backends():
+        session = Session(made, backend)
+        np.testing.assert_array_equal(session.run({"x": data}).outputs["y"], want)
+        if before == 2:
+            stream = session.stream(2)
+            steps = [stream.step({"x": data[:, t]})["y"] for t in range(7)]
+            np.testing.assert_array_equal(np.stack(steps, axis=1), want)
+            continue
+        with pytest.raises(DataError, match="joins tensors of which one comes later"):
+            session.stream(2)
+        with pytest.raises(DataError, match="whole sequences"):
+            session.run({"x": data}, end=False)
+        with pytest.raises(DataError, match="whole sequences"):
+            session.step({"x": data[:, 0]})

@@ -113,6 +113,28 @@ class QuantGraph:
                 found.update(name for name in layer.outputs if self.tensors[name].has_time)
         return frozenset(found)
 
+    @cached_property
+    def uneven(self) -> str | None:
+        """Return which layer or output joins tensors whose steps come out at different times, so that the model cannot stream; None for none.
+
+        A window that looks ahead gives its steps late. A stream joins what comes out of the same call, which is then not the same step.
+        """
+        timeless = {name for name, fmt in self.tensors.items() if not fmt.has_time}
+        times: dict[
+            str, tuple[int, int]
+        ] = {}  # by tensor: step j comes with step j · stride + late of the graph inputs
+        for layer in self.layers:
+            found = [times.get(name, (1, 0)) for name in layer.inputs if name not in timeless]
+            if len(set(found)) > 1:
+                return f"layer {layer.name!r}"
+            if found:
+                (stride, late), (own, later) = found[0], layer.comes_late
+                times.update(dict.fromkeys(layer.outputs, (stride * own, late + stride * later)))
+        for output in self.outputs:
+            if len({times.get(name, (1, 0)) for name, _, _ in output.parts if name not in timeless}) > 1:
+                return f"output {output.name!r}"
+        return None
+
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return every matrix of every layer."""

@@ -96,6 +96,11 @@ class QuantWindowed(Windowed):
         """Return the padding after the end."""
         return self.time.after
 
+    @property
+    def comes_late(self) -> tuple[int, int]:
+        """Return the stride, and the last step of the first window that is no padding before the sequence."""
+        return self.time.stride, self.time.span - 1 - self.time.before
+
     def clock(self) -> tuple[StateArray, StateArray]:
         """Return the place in the ring that the next step takes, and the number of steps that pass before the next output."""
         span, wait = self.time.span, self.time.span - 1 - self.time.before

@@ -226,6 +226,8 @@ def not_streamed(model: QuantModel) -> str | None:
     """Return why a model cannot be streamed; None where it can."""
     if model.rows:
         return "the model keeps nothing from step to step"
+    if model.uneven is not None:
+        return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
     backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
     return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
 

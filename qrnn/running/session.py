@@ -169,6 +169,8 @@ class Session:
             return formats.of_result(self.run(formats.reals(inputs), lengths, state, progress, end, integers=False))
         if type(inputs) is not dict:
             check_mapping(inputs)
+        if self.model.uneven is not None and (state is not None or not end):
+            check_streamable(self.model)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
         if self.model.rows:

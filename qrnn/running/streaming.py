@@ -31,7 +31,12 @@ _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
 
 
 def check_streamable(model: QuantModel) -> None:
-    """Raise DataError where a layer needs the end of a sequence to begin."""
+    """Raise DataError where a layer needs the end of a sequence to begin, or joins steps that do not come at the same time."""
+    if (where := model.uneven) is not None:
+        raise DataError(
+            f"{where} joins tensors of which one comes later, since a window before it looks ahead, and cannot be streamed; use run with "
+            "whole sequences, or pad the windows before each sequence alone"
+        )
     for layer in model.recurrent_layers:
         if any(d.reverse for d in layer.directions):
             raise DataError(

@@ -129,7 +129,9 @@ def test_both_directions_behind_a_stride() -> None:
     g = Graph(opset=17)
     x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[0, 2, 1])
     y = g.node("Transpose", [conv(g, x, [3, 4, 3], strides=[2])], perm=[2, 0, 1])
-    h = g.node("Transpose", [g.recurrent("GRU", y, 3, 5, directions=2, direction="bidirectional")[0]], perm=[0, 2, 1, 3])
+    h = g.node(
+        "Transpose", [g.recurrent("GRU", y, 3, 5, directions=2, direction="bidirectional")[0]], perm=[0, 2, 1, 3]
+    )
     g.node("Reshape", [h, ints(g, 0, 0, -1)], ["out"])
     g.output("out", 3)
     agree(g.model(), {"x": data(2, 9, 4)})
