@@ -19,9 +19,12 @@ from layers.test_quantized import TOOL
 import qrnn
 from qrnn import layers
 from qrnn.backends import available_backends
+from qrnn.layers.tensors import simple_layer
 from qrnn.model.kinds import quantized_kinds
+from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.scalar_function import ScalarFunction, X
 from qrnn.model.window import Window, causal
 
 TESTS = Path(__file__).parent
@@ -51,9 +54,22 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     averaged = layers.average_pool(product, causal(2), band=Window(2), bands=2)
     mean = layers.running(layers.reduce(layers.concat(averaged, product), "sum", 2), "mean")
     last = layers.last_step(mean)
+    late = layers.delay(product, 1)
+    power = simple_layer(
+        "power",
+        None,
+        (product,),
+        (4, True),
+        lambda own, names: Function(own, names[0], own, ScalarFunction("exp", (X,))),
+    )
+    share = layers.divide(layers.prelu(late, rng.uniform(-1, 1, 4)), layers.activation(product, "sigmoid"))
+    size = layers.magnitude(share, bands=2, epsilon=0.1)
+    loud = layers.log_power(share, bands=2, epsilon=0.1)
+    odds = layers.log_softmax(layers.concat(size, loud))
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
-             "softmax": layers.softmax(last)}  # fmt: skip
+             "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
+             "argmax": layers.argmax(odds), "function": power}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

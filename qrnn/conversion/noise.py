@@ -58,6 +58,8 @@ class Noise:
         floor = run_oracle_batch(floor_model(real, batch, bits, widths), batch).outputs
         self.allowed = {}
         for name in judged_outputs(real):
+            if not self.want[name].size:
+                continue
             error = output_error(real, batch, name, self.want[name], floor[name])
             if error.signal > 0.0:  # of an output that is zero throughout, nothing can be told
                 enough = error.varying * 10.0 ** (-(ENOUGH_DB + margins.enough) / 10)

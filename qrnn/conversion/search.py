@@ -22,7 +22,7 @@ from qrnn.accuracy.metrics import decibels
 from qrnn.conversion.greedy import Greedy, Point
 from qrnn.conversion.noise import ENOUGH_DB, SEEN, STEPS, TOLERANCE_DB, UNSEEN, Margins, Noise
 from qrnn.conversion.prices import step_instructions
-from qrnn.errors import QuantizationError
+from qrnn.errors import DataError, QuantizationError
 from qrnn.model.batch import Batch, evenly
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_graph import Provenance
@@ -127,10 +127,13 @@ class _Trials:
     @functools.cached_property
     def _unseen(self) -> tuple[_Unseen, ...]:
         """Return parts of the data as unseen data, each with the ranges of another part."""
-        return tuple(
-            _Unseen(calibrate(self.search.shown, seen), self._noise(unseen, UNSEEN))
-            for seen, unseen in splits(self.search.batch)
-        )
+        found = []
+        for seen, unseen in splits(self.search.batch):
+            try:
+                found.append(_Unseen(calibrate(self.search.shown, seen), self._noise(unseen, UNSEEN)))
+            except DataError:  # a part may be too short for the model, where the whole is not
+                continue
+        return tuple(found)
 
     def choose(self) -> Chosen:
         banned: dict[str, set[str]] = {choice.key: set() for choice in self.choices}
@@ -247,6 +250,8 @@ class _Trials:
         """Return which choices have scales for each feature that do no better on data that they were not made from, and than what."""
         fine = {c.key: c.values for c in self.choices if widths[c.key].endswith(_PER_FEATURE)}
         found: dict[str, str] = {}
+        if not fine or not self._unseen:
+            return found
         for key, values in fine.items():
             for value in (v for v in values if not v.endswith(_PER_FEATURE) and bits_of(v) <= bits_of(widths[key])):
                 if self._on_unseen(widths).worst >= self._on_unseen({**widths, key: value}).worst:
@@ -319,7 +324,8 @@ def splits(batch: Batch) -> list[tuple[Batch, Batch]]:
 
     About half of `STEPS` steps of each part are measured on. A single sequence gives its first half, and the whole.
     """
-    if batch.size > 1:
-        even, odd = batch.take(np.arange(0, batch.size, 2)), batch.take(np.arange(1, batch.size, 2))
+    (some,) = np.nonzero(batch.lengths)
+    if len(some) > 1:
+        even, odd = batch.take(some[::2]), batch.take(some[1::2])
         return [(even, evenly(odd, STEPS // 2)), (odd, evenly(even, STEPS // 2))]
     return [(replace(batch, lengths=np.maximum(batch.lengths // 2, 1)), evenly(batch, STEPS))]

@@ -14,6 +14,7 @@ from export.building import quantized
 from qrnn import layers
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.concat import Concat
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.window import Window, causal
 from qrnn.quantization.scheme import Scheme
@@ -73,6 +74,18 @@ def shared() -> FloatModel:
     )
 
 
+def moved() -> FloatModel:
+    """Features that are moved, repeated and padded with zeros before a GRU."""
+    rng = np.random.default_rng(6)
+    x = layers.input("x", 3)
+    gru = layers.gru(layers.concat(x, x), rng.normal(size=(15, 6)), rng.normal(size=(15, 5)))
+    model = layers.model("moved", {"y": gru.output})
+    concat, *others = model.layers
+    assert isinstance(concat, Concat)
+    parts = (("x", np.array([2, -1, 0, 0, -1, 1])),)
+    return replace(model, layers=(replace(concat, parts=parts), *others))
+
+
 def windows(bits: int, strides: bool = False) -> FloatModel:
     """Convolutions over time and bands: of all channels, of groups and of each channel alone; a pool over both; a GRU.
 
@@ -95,6 +108,7 @@ def windows(bits: int, strides: bool = False) -> FloatModel:
 GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
     "embedded": (embedded, None),
     "shared": (shared, None),
+    "moved": (moved, None),
     "windows": (lambda: windows(8), None),
     "windows of 16 bits with strides": (lambda: windows(16, strides=True), WIDE),
     "windows beside four bits": (lambda: windows(4), Scheme(16, input="16", weights=4)),
