@@ -11,7 +11,7 @@ import onnx
 
 from qrnn.errors import UnsupportedError
 from qrnn.onnx_import.budget import ITEM_WORK, Budget
-from qrnn.onnx_import.inputs import DeclaredInput
+from qrnn.onnx_import.inputs import DeclaredInput, shape_text
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 
 MOVES = frozenset(
@@ -156,8 +156,8 @@ def _checked(
             )
         if not _fits(inputs[name], outputs[output]):
             raise UnsupportedError(
-                f"state '{name}={output}': {inputs[name].describe()} and output '{output}' {outputs[output]} have different shapes; a state's "
-                "output is its input of the next call"
+                f"state '{name}={output}': {inputs[name].describe()} and output '{output}' "
+                f"{shape_text(outputs[output] or [])} have different shapes; a state's output is its input of the next call"
             )
     if len(set(named.values())) < len(named):
         twice = next(o for o in named.values() if list(named.values()).count(o) > 1)

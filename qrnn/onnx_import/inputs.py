@@ -28,7 +28,12 @@ class DeclaredInput:
 
     def describe(self) -> str:
         """Return the name and the shape, for messages."""
-        return f"input '{self.name}' [" + ", ".join("?" if d is None else str(d) for d in self.dims) + "]"
+        return f"input '{self.name}' {shape_text(self.dims)}"
+
+
+def shape_text(dims: list[int | None]) -> str:
+    """Return a shape in words, with ? for a size that is not known."""
+    return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"
 
 
 def declared_inputs(graph: onnx.GraphProto, constants: frozenset[str]) -> dict[str, DeclaredInput]:
