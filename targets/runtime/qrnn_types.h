@@ -64,14 +64,14 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_WIDE_DOT static
 #endif
 
-/* Compilers for bare cores may come without <string.h>. */
+/* Compilers for bare cores may come without <string.h>. Where size_t has 16 bits, a number of bytes that is computed on uint32_t fits it too. */
 #if defined(__GNUC__)
-#define QRNN_COPY(to, from, bytes) ((void)__builtin_memcpy((to), (from), (bytes)))
-#define QRNN_CLEAR(to, bytes) ((void)__builtin_memset((to), 0, (bytes)))
+#define QRNN_COPY(to, from, bytes) ((void)__builtin_memcpy((to), (from), (__SIZE_TYPE__)(bytes)))
+#define QRNN_CLEAR(to, bytes) ((void)__builtin_memset((to), 0, (__SIZE_TYPE__)(bytes)))
 #else
 #include <string.h>
-#define QRNN_COPY(to, from, bytes) ((void)memcpy((to), (from), (bytes)))
-#define QRNN_CLEAR(to, bytes) ((void)memset((to), 0, (bytes)))
+#define QRNN_COPY(to, from, bytes) ((void)memcpy((to), (from), (size_t)(bytes)))
+#define QRNN_CLEAR(to, bytes) ((void)memset((to), 0, (size_t)(bytes)))
 #endif
 
 /* A function that is compiled anew for each layer, with the layer's constants in place of what it reads from structs; -Os has it once. */
