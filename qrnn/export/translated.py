@@ -249,7 +249,7 @@ class RowsCode(LayerCode[QuantLayer]):
 
     def run(self) -> list[str]:
         """Return the loop that calls the function for every row."""
-        return loop(self.step()) if self.site.model.tensors[self.layer.output].has_time else self.step()
+        return self.each_row(self.step())
 
 
 def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[TranslatedSteps]:
@@ -320,6 +320,20 @@ class StepsCode(LayerCode[AnyLayer]):
         """Return the call of the step, whose result is not used."""
         return super().call() if self.counts_rows else f"(void){super().call()}"
 
+    def run(self) -> list[str]:
+        """Return the loops over all steps, and past the end of the sequence, which count the rows where these are not the steps."""
+        if not self.counts_rows:
+            return super().run()
+        tensors = self.site.tensors
+        rows, y = tensors.rows_of(self.layer.output), self.own_place()
+        tensors.declare(f"uint32_t {rows} = 0U;")
+        found: list[str] = []
+        ends = [(self.arguments(), tensors.rows_of(self.layer.inputs[0]))]
+        ends += [(["state", "NULL"], f"{self.steps_past_end}U")] if self.steps_past_end else []
+        for arguments, steps in ends:
+            found += loop([f"{rows} += {self.name}({', '.join([*arguments, y.at(rows)])});"], steps)
+        return found
+
     def initial(self) -> list[str]:
         """Return the statements that set the states to what a sequence begins with."""
         found = []
@@ -345,3 +359,8 @@ class CountingCode(TranslatedSteps):
     """The C of a translated layer, which may write no row in a step, or several, or some past the end of a sequence."""
 
     counts_rows = True
+
+    @property
+    def spare_rows(self) -> int:
+        """Return the rows of a step: it may write them and say that none came out."""
+        return self.most_rows
