@@ -8,7 +8,7 @@ those after them go over as many.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import ceil
 from typing import ClassVar
 
@@ -26,25 +26,28 @@ MOST_STEPS = 1 << 31
 
 
 def why_whole(model: QuantModel) -> str | None:
-    """Return in words why a model cannot compute one time step after the other; None where it can."""
+    """Return in words why C cannot compute one time step after the other; None where it can."""
+    kinds = {layer.name: code_of(model, layer) for layer in model.layers}
     for layer in model.layers:
-        if not code_of(model, layer).streams(layer):
+        if not kinds[layer.name].streams(layer):
             return f"layer {layer.name!r} runs backwards, from the end of a sequence"
     if model.uneven is not None:
         return f"{model.uneven} joins tensors of which one comes later, since a layer before it needs later steps"
-    return _apart(model)
+    return _apart(model, {name for name, kind in kinds.items() if kind.counts_rows})
 
 
-def _apart(model: QuantModel) -> str | None:
-    """Return in words what joins rows that different layers count, though they come out at the same steps; None where nothing does."""
+def _apart(model: QuantModel, counting: Container[str]) -> str | None:
+    """Return in words what joins rows that different layers count, though they come out at the same steps; None where nothing does.
+
+    ``counting`` has the names of the layers that count rows.
+    """
     rules = model.length_rules
     counted: dict[str, str] = {}
     for layer in model.layers:
-        timed = [tensor for tensor in layer.inputs if tensor in rules]
-        if len({counted.get(tensor, "") for tensor in timed}) > 1:
+        by = [counted.get(tensor, "") for tensor in layer.inputs if tensor in rules]
+        if len(set(by)) > 1:
             return f"layer {layer.name!r} joins rows that come out of different layers"
-        own = layer.name if code_of(model, layer).counts_rows else counted.get(timed[0], "") if timed else ""
-        counted.update(dict.fromkeys(layer.outputs, own))
+        counted.update(dict.fromkeys(layer.outputs, layer.name if layer.name in counting else next(iter(by), "")))
     read = {tensor for output in model.outputs if output.has_time for tensor, _, _ in output.parts}
     if len({counted.get(tensor, "") for tensor in read}) > 1 and len({rules[tensor] for tensor in read}) == 1:
         return "outputs have rows that come out of different layers"

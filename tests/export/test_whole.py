@@ -125,7 +125,7 @@ def digits() -> tuple[QuantModel, dict[str, Any]]:
     return quantize(load_onnx(path), {"x": x}), {"x": x}
 
 
-@pytest.mark.filterwarnings("ignore::qrnn.errors.CalibrationWarning")
+@pytest.mark.filterwarnings("ignore::qrnn.quantization.source_checks.CalibrationWarning")
 @pytest.mark.parametrize("name", ["", *CORES])
 def test_a_recognizer_of_digits(name: str) -> None:
     model, data = digits()
