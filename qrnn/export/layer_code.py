@@ -24,6 +24,9 @@ class LayerCode(ABC, Generic[AnyLayer]):
     writes_anywhere: ClassVar[bool] = True
     """Whether the layer writes its output to any place that it is given, so that this may be an output of the model."""
 
+    in_place: ClassVar[bool] = False
+    """Whether the output of a row may lie where an input of as many features lies: no element is read after another one is written."""
+
     counts_rows: ClassVar[bool] = False
     """Whether a step of the input may give no row of the output, or several: the layer's function returns how many."""
 

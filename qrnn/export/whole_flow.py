@@ -30,7 +30,7 @@ def why_whole(model: QuantModel) -> str | None:
     kinds = {layer.name: code_of(model, layer) for layer in model.layers}
     for layer in model.layers:
         if not kinds[layer.name].streams(layer):
-            return f"layer {layer.name!r} runs backwards, from the end of a sequence"
+            return f"layer {layer.name!r} reads sequences from their end"
     if model.uneven is not None:
         return f"{model.uneven} joins tensors of which one comes later, since a layer before it needs later steps"
     return _apart(model, {name for name, kind in kinds.items() if kind.counts_rows})
@@ -135,7 +135,7 @@ class WholeFlow(Flow):
         """Return where tensors lie in the room, and keep where each begins and ends.
 
         Tensors that are needed at one time lie apart, for sequences of all lengths: both numbers of where one ends are at most those of
-        where the other begins.
+        where the other begins. A layer that can writes over the tensor that it is the last to read.
         """
         model = self.model
         last = {tensor: len(model.layers) for output in model.outputs for tensor, _, _ in output.parts}
@@ -144,8 +144,13 @@ class WholeFlow(Flow):
                 last.setdefault(tensor, position)
         sizes = self._sizes()
         self._room: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {}
-        for position, layer in enumerate(model.layers):
+        for position, code in enumerate(self.layers):
+            layer = code.layer
             if layer.output not in sizes:
+                continue
+            over = [t for t in layer.inputs if code.in_place and t in self._room and last[t] == position]
+            if same := [t for t in over if model.tensors[t].features == code.features]:
+                self._room[layer.output] = self._room[same[0]]
                 continue
             a, b = sizes[layer.output]
             alive = [span for tensor, span in self._room.items() if last.get(tensor, -1) >= position]
