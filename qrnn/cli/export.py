@@ -35,6 +35,6 @@ def export(
     arrays = read_arrays(data, quantized.inputs) if data is not None else None
     exported = export_model(quantized, hardware, output, name or model.stem, arrays)
     out = console()
-    kind = "step by step" if exported.streams else "whole sequences, for it has a layer that runs backwards"
+    kind = "step by step" if exported.whole is None else f"whole sequences, for {exported.whole.why}"
     out.print(f"wrote {output}: {exported.name}.c for {hardware.name}, {kind}", soft_wrap=True)
     out.print(f"weights {size_text(exported.weight_bytes)}; how to call it: {output / 'README.md'}", soft_wrap=True)

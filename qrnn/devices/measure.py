@@ -138,13 +138,15 @@ def sizes(exported: Exported, target: Target, steps: int) -> Needs:
     """Return what is known without building anything."""
     length = 1 if exported.streams else steps
     buffers = sum(_bytes(p, length) for p in exported.inputs)
-    buffers += sum(_bytes(p, exported.most_rows if exported.streams else length) for p in exported.outputs)
+    buffers += sum(
+        _bytes(p, exported.most_rows if exported.streams else exported.rows_of(length)) for p in exported.outputs
+    )
     return Needs(
         target=target,
         steps=length,
         constant_bytes=sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(exported.source)),
         state_bytes=state_bytes(exported.state),
-        buffer_bytes=buffers + 2 * exported.work_per_step * length,
+        buffer_bytes=buffers + (0 if exported.whole is None else 2 * exported.whole.work.of(length)),
     )
 
 

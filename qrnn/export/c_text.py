@@ -78,9 +78,9 @@ def copy(to: str, source: str, count: int, kind: str) -> str:
     return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
 
 
-def loop(lines: Sequence[str], back: bool = False) -> list[str]:
-    """Return statements for every step t below ``length``, from the last to the first with ``back``."""
-    head = "uint32_t t = length; t-- > 0U;" if back else "uint32_t t = 0U; t < length; t++"
+def loop(lines: Sequence[str], steps: str = "length", back: bool = False) -> list[str]:
+    """Return statements for every step t below ``steps``, from the last to the first with ``back``."""
+    head = f"uint32_t t = {steps}; t-- > 0U;" if back else f"uint32_t t = 0U; t < {steps}; t++"
     return [f"for ({head}) {{", *(f"    {line}" for line in lines), "}"]
 
 

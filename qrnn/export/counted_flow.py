@@ -27,18 +27,6 @@ class CountedFlow(Flow):
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         super().__init__(model, name, code)
-        if model.rows:
-            counting = next(c.layer.name for c in self.layers if c.counts_rows)
-            raise UnsupportedError(
-                f"layer {counting} goes on from step to step, and every row of the model is one by itself; give the inputs a time axis"
-            )
-        if not self.streams:
-            backwards = next(c.layer.name for c in self.layers if not c.streams)
-            counting = next(c.layer.name for c in self.layers if c.counts_rows)
-            raise UnsupportedError(
-                f"layer {backwards} reads whole sequences, and layer {counting} does not give a row for each step: "
-                "no C holds both; export a model without one of them"
-            )
         self._clocks = self._tensor_clocks()
         self._parents: dict[str, Clock] = {
             c.layer.name: self._clocks[c.layer.inputs[0]] for c in self.layers if c.counts_rows
@@ -61,6 +49,11 @@ class CountedFlow(Flow):
         run = f"uint32_t {self.name}_run({self.parameters(run=True)})"
         finish = [f"uint32_t {self.name}_finish({self._finish_parameters()})"] if self._delayed() else []
         return [step, run, *finish]
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return True."""
+        return True
 
     @property
     def step_rows(self) -> int:
@@ -93,16 +86,12 @@ class CountedFlow(Flow):
         """Return the clock of each tensor over time."""
         found: dict[str, Clock] = {i.name: None for i in self.model.inputs if i.has_time}
         for code in self.layers:
-            given = {id(found[t]): t for t in code.layer.inputs if t in found}
-            if len(given) > 1:
-                a, b = sorted(given.values())[:2]
-                raise UnsupportedError(
-                    f"layer {code.layer.name} reads tensors {a} and {b}, whose rows come out at different steps: "
-                    "no C holds rows back; bring both through the same layers"
-                )
+            given = [
+                t for t in code.layer.inputs if t in found
+            ]  # all of one clock: see `qrnn.export.whole_flow.why_whole`
             for tensor in code.layer.outputs if given else ():
                 if self.model.tensors[tensor].has_time:
-                    found[tensor] = code if code.counts_rows else found[next(iter(given.values()))]
+                    found[tensor] = code if code.counts_rows else found[given[0]]
         return found
 
     def _output_clock(self) -> Clock:

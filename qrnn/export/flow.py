@@ -1,16 +1,18 @@
 """The functions NAME_step and NAME_run call a model's layers in their order, and know where their tensors lie.
 
-A model whose layers all run forward streams: NAME_step does one time step, NAME_run is a loop over it. One with a reverse direction reads
-whole sequences: NAME_run goes through the layers one after the other, each over all steps, with room for what lies between them.
+Here are those of a model of which each step gives a step: NAME_step does one time step, NAME_run is a loop over it.
+`qrnn.export.counted_flow` has models of which a step may give no row, or several, and `qrnn.export.whole_flow` those that read whole
+sequences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from qrnn.export.c_text import copy, loop
+from qrnn.export.c_text import copy
 from qrnn.export.code import Code
 from qrnn.export.kinds import own_code
 from qrnn.export.layer_code import AnyCode
@@ -27,26 +29,6 @@ Statements = tuple[frozenset[str], list[str]]
 """C statements, and the outputs that they are computed for alone; the set is empty for statements that are always executed."""
 
 
-def room(model: QuantModel, elsewhere: Container[str]) -> dict[str, int]:
-    """Return, for each tensor over time that a layer writes, where its features begin in the room for a step.
-
-    Tensors that are needed at one time lie apart. ``elsewhere`` holds tensors that need no room.
-    """
-    last = {tensor: len(model.layers) for output in model.outputs for tensor, _, _ in output.parts}
-    for position, layer in reversed(list(enumerate(model.layers))):
-        for tensor in layer.inputs:
-            last.setdefault(tensor, position)
-    places: dict[str, int] = {}
-    for position, layer in enumerate(model.layers):
-        fmt = model.tensors[layer.output]
-        if fmt.has_time and layer.output not in elsewhere:
-            alive = [(at, at + model.tensors[t].features) for t, at in places.items() if last.get(t, -1) >= position]
-            starts = sorted({0, *(stop for _, stop in alive)})
-            free = (s for s in starts if all(s + fmt.features <= start or s >= stop for start, stop in alive))
-            places[layer.output] = next(free)
-    return places
-
-
 def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
     """Return the class that makes the C of a layer: that of the module of its kind, or one that translates its own definition."""
     if (own := own_code(type(layer))) is not None:
@@ -59,6 +41,9 @@ def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
 class Flow:
     """The C functions of a model: layers are emitted into ``code``, then the functions that call them; ``name`` begins all public names."""
 
+    streams: ClassVar[bool] = True
+    """Whether there is a function of a time step; otherwise there is one of whole sequences alone."""
+
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
         public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run", "finish")]
@@ -69,17 +54,20 @@ class Flow:
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
         kinds = [code_of(model, layer) for layer in model.layers]
-        self._site = Site(model, name, code, self.tensors, counts_rows=any(kind.counts_rows for kind in kinds))
+        counts = self.streams and any(kind.counts_rows for kind in kinds)
+        self._site = Site(model, name, code, self.tensors, counts_rows=counts, streams=self.streams)
         names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
         self.layers: list[AnyCode] = [
             kind(layer, names[layer.name], self._site) for kind, layer in zip(kinds, model.layers, strict=True)
         ]
-        self.streams = self._site.streams = all(layer.streams for layer in self.layers)
         self._set_outputs()
         self._written = self._written_outputs()
-        self._room = {} if self.streams else room(model, tuple(self._written))
-        self.work_per_step = max((at + model.tensors[t].features for t, at in self._room.items()), default=0)
         self._find_places()
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return whether functions return how many rows of the outputs over time came out."""
+        return False
 
     @property
     def step_rows(self) -> int:
@@ -98,12 +86,11 @@ class Flow:
 
     def functions(self) -> list[str]:
         """Return the public functions that compute."""
-        return [self._step(), self._run_of_steps()] if self.streams else [self._run_of_layers()]
+        return [self._step(), self._run_of_steps()]
 
     def prototypes(self) -> list[str]:
         """Return the declarations of `functions`."""
-        run = f"void {self.name}_run({self.parameters(run=True)})"
-        return [f"void {self.name}_step({self.parameters()})", run] if self.streams else [run]
+        return [f"void {self.name}_step({self.parameters()})", f"void {self.name}_run({self.parameters(run=True)})"]
 
     def initial(self) -> list[str]:
         """Return statements that set a state of zeros to the model's own initial one."""
@@ -125,11 +112,13 @@ class Flow:
         places |= {p.graph_name: Place(p.name) if self.streams else p.over_time for p in self.inputs}
         for tensor, port in self._written.items():
             places[tensor] = Place(port.name) if self.streams else port.over_time
-        for tensor, begin in self._room.items():
-            stride = self.model.tensors[tensor].features
-            places[tensor] = Place("work", f"{begin}U * length" if begin else "", stride)
+        places |= self._room_places()
         for layer in self.layers:
             places |= layer.places()
+
+    def _room_places(self) -> Mapping[str, Place]:
+        """Return where tensors lie in the room that the caller gives."""
+        return {}
 
     # Statements
 
@@ -207,14 +196,6 @@ class Flow:
         self.tensors.declared = []
         return self.function("run", self.parameters(run=True), body)
 
-    def _run_of_layers(self) -> str:
-        statements: list[Statements] = [(layer.outputs, layer.run()) for layer in self.layers]
-        for output, port in zip(self.model.outputs, self.outputs, strict=True):
-            lines = self.output(output, port)
-            statements.append((frozenset({output.name}), loop(lines) if output.has_time and lines else lines))
-        body = ["if (length == 0U) {", "    return;", "}", *self.conditioned(statements)]
-        return self.function("run", self.parameters(run=True), body)
-
     def parameters(self, run: bool = False) -> str:
         """Return the parameters of a public function, which take whole sequences with ``run``, else one step."""
         found = [f"{self.name}_state *state", *(f"const {p.kind} *{p.name}" for p in self.inputs)]
@@ -222,11 +203,11 @@ class Flow:
         found += [f"{p.kind} *{p.name}" for p in self.outputs]
         return ", ".join(found + (["int16_t *work"] if run and not self.streams else []))
 
-    def function(self, verb: str, parameters: str, body: Sequence[str]) -> str:
-        """Return the text of the public function ``NAME_verb``."""
+    def function(self, verb: str, parameters: str, body: Sequence[str], kind: str = "void") -> str:
+        """Return the text of the public function ``NAME_verb``, which returns a ``kind``."""
         declared = self.tensors.declared
         unused = ["(void)state;"] if not self.fields and not (self.streams and verb == "run") else []
         lines = [*declared, *([""] if declared else []), *unused, *body]
         return "\n".join(
-            [f"void {self.name}_{verb}({parameters})", "{", *(f"    {s}" if s else "" for s in lines), "}"]
+            [f"{kind} {self.name}_{verb}({parameters})", "{", *(f"    {s}" if s else "" for s in lines), "}"]
         )

@@ -65,7 +65,7 @@ def export_model(
     exported = export_source(
         model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target)
     )
-    lengths = (*golden.RANDOM_LENGTHS, golden.LONG) if exported.counts_rows else golden.RANDOM_LENGTHS
+    lengths = (*golden.RANDOM_LENGTHS, golden.LONG) if golden.wants_long(exported) else golden.RANDOM_LENGTHS
     sequences = random_sequences(model, exported, lengths, golden.SEED)
     if data is not None:
         most = golden.MOST_STEPS if model.rows else golden.MOST_SEQUENCES

@@ -21,6 +21,11 @@ MOST_SEQUENCES = 2
 SEED = 20
 
 
+def wants_long(model: Exported) -> bool:
+    """Return whether sequences of `RANDOM_LENGTHS` may leave layers without a row."""
+    return model.counts_rows or (model.whole is not None and model.whole.filling_steps > min(RANDOM_LENGTHS))
+
+
 def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
     """Return the header with the inputs, outputs and final states of all sequences, one array each."""
     lines = [
@@ -54,7 +59,7 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     """Return the source of ``int NAME_selftest(void)``."""
     name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
-    rows = steps * model.step_rows + model.finish_rows
+    rows = model.rows_of(steps)
     out = [f"static {p.kind} got_{p.name}[{max(1, p.count * (rows if p.has_time else 1))}];" for p in model.outputs]
     room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
     arguments = [

@@ -7,7 +7,7 @@ A kind of layer has a module of its name in `qrnn.export.kinds` with a subclass 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from qrnn.export.c_text import loop
@@ -23,6 +23,9 @@ class LayerCode(ABC, Generic[AnyLayer]):
 
     writes_anywhere: ClassVar[bool] = True
     """Whether the layer writes its output to any place that it is given, so that this may be an output of the model."""
+
+    in_place: ClassVar[bool] = False
+    """Whether the output of a row may lie where an input of as many features lies: no element is read after another one is written."""
 
     counts_rows: ClassVar[bool] = False
     """Whether a step of the input may give no row of the output, or several: the layer's function returns how many."""
@@ -45,8 +48,8 @@ class LayerCode(ABC, Generic[AnyLayer]):
     def emit(self) -> None:
         """Add what the layer needs to the code and to the state; UnsupportedError names what C cannot hold."""
 
-    @property
-    def streams(self) -> bool:
+    @classmethod
+    def streams(cls, layer: AnyLayer) -> bool:
         """Return whether the layer computes a time step from this step and those before it."""
         return True
 
@@ -58,6 +61,11 @@ class LayerCode(ABC, Generic[AnyLayer]):
     @property
     def steps_past_end(self) -> int:
         """Return how many steps past the end of a sequence let its last row out."""
+        return 0
+
+    @property
+    def spare_rows(self) -> int:
+        """Return how many rows behind the last one a layer that counts rows may write to without giving them."""
         return 0
 
     def places(self) -> Mapping[str, Place]:
@@ -74,7 +82,12 @@ class LayerCode(ABC, Generic[AnyLayer]):
 
     def run(self) -> list[str]:
         """Return statements that compute all time steps, or what follows the last one."""
-        return loop([self.call()]) if self.site.model.tensors[self.layer.output].has_time else [self.call()]
+        return self.each_row([self.call()])
+
+    def each_row(self, lines: Sequence[str]) -> list[str]:
+        """Return a loop around the statements of a row, where the output is over time."""
+        output = self.layer.output
+        return loop(lines, self.site.tensors.rows_of(output)) if self.site.model.tensors[output].has_time else [*lines]
 
     def call(self) -> str:
         """Return the call of the layer's function, which has the layer's name."""

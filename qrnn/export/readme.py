@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
+from qrnn.export.whole import Whole
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
@@ -59,7 +60,7 @@ def _example(exported: Exported) -> str:
     outputs = [p.name for p in exported.outputs]
     given = written = "" if exported.streams else "LENGTH * "
     if exported.counts_rows:
-        written = f"{exported.most_rows} * "
+        written = f"{exported.most_rows} * " if exported.streams else f"{name.upper()}_ROWS(LENGTH) * "
     arrays = [
         f"static {p.kind} {p.name}[{times if p.has_time else ''}{p.count}];"
         for ports, times in ((exported.inputs, given), (exported.outputs, written))
@@ -73,6 +74,8 @@ def _example(exported: Exported) -> str:
     else:
         arrays.append(f"static int16_t work[{name.upper()}_WORK(LENGTH)];")
         call = f"{name}_run({', '.join([*arguments, 'LENGTH', *outputs, 'work'])});"
+        if exported.counts_rows:
+            call = f"uint32_t rows = {call} /* how many rows of outputs came out */"
         body = [f"{name}_init(&state);", "/* fill the inputs */", call]
     return "\n".join([f'#include "{name}.h"', "", f"static {name}_state state;", *arrays, "", *body])
 
@@ -87,10 +90,12 @@ def _calling(exported: Exported) -> str:
             "The model keeps nothing from one call to the next: every row is computed by itself, in any order, "
             f"and `{name}_reset` changes no result."
         )
-        if exported.streams:
+        if exported.whole is None:
             return f"One call of `{name}_step` computes one row; `{name}_run` is a loop over it. {state} {null}"
-        work = f"`work` is room for what lies between layers, {exported.work_per_step} `int16_t` a row."
+        work = f"`work` is room for what lies between layers, {exported.whole.work.per_step} `int16_t` a row."
         return f"`{name}_run` computes `length` rows, one after the other. {work} {state} {null}"
+    if exported.whole is not None:
+        return f"`{name}_run` reads a whole sequence. {_whole(exported, exported.whole)} {null}"
     if exported.counts_rows:
         finish = (
             f" `{name}_finish` ends a sequence: it writes the rows that layers with a delay still hold back, at most "
@@ -101,11 +106,22 @@ def _calling(exported: Exported) -> str:
             f"none, and returns how many; `{name}_run` is a loop over it, which writes the rows one after the other."
             f"{finish if exported.finishes else ''} {state} {null}"
         )
-    if exported.streams:
-        return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
-    why = "The model has a layer that runs backwards, from the end of a sequence: there is no step function."
-    work = f"`work` is room for what lies between layers, {exported.work_per_step} `int16_t` a step."
-    return f"`{name}_run` reads a whole sequence. {why} {work} {state} {null}"
+    return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
+
+
+def _whole(exported: Exported, whole: Whole) -> str:
+    """Return what the function of whole sequences needs and gives."""
+    name = exported.name
+    found = [f"There is no step function: {whole.why}."]
+    more = f" and {whole.work.fixed} more" if whole.work.fixed else ""
+    found.append(f"`work` is room for what lies between layers, {whole.work.per_step} `int16_t` a step{more}.")
+    if exported.counts_rows:
+        found.append(
+            f"`{name}_run` returns how many rows of the outputs over time came out, at most `{name.upper()}_ROWS(length)`; "
+            "it writes them one after the other."
+        )
+    found.append(f"`{name}_reset` begins a new sequence: call it before each.")
+    return " ".join(found)
 
 
 def _rows(model: QuantModel, port: Port, steps: str) -> list[str]:

@@ -3,8 +3,8 @@
 Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, then its steps' inputs. Out, for
 each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all of
 one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that counts
-rows gives, for each step and then for the end of the sequence, how many rows come (uint32) before them. The length 0xFFFFFFFF ends the
-stream; `Counts` follow.
+rows gives how many come (uint32) before them: for each step and then for the end of the sequence, or for the whole sequence. The length
+0xFFFFFFFF ends the stream; `Counts` follow.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
         outputs: dict[str, npt.NDArray[np.integer]] = {}
         if model.counts_rows:
             calls = []
-            for _ in range(length + model.finishes):
+            for _ in range(length + model.finishes if model.streams else 1):
                 rows = int(take("uint32_t", 1)[0])
                 calls.append([take(p.kind, rows, p.count) for p in timed])
             outputs = {p.name: np.concatenate([call[k] for call in calls]) for k, p in enumerate(timed)}
@@ -125,7 +125,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
 def replay_source(model: Exported, most_steps: int) -> str:
     """Return the program for sequences of at most ``most_steps`` steps; see board.h for what runs it."""
     steps = "1U" if model.streams else f"{most_steps}U"
-    rows = f"{model.most_rows}U" if model.counts_rows else steps
+    rows = f"{model.most_rows if model.streams else max(1, model.rows_of(most_steps))}U"
     buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in model.inputs]
     buffers += [f"static {p.kind} port_{p.name}[{_size(p, rows)}];" for p in model.outputs]
     buffers += ["static uint32_t rows;"] if model.counts_rows else []
@@ -139,7 +139,8 @@ def replay_source(model: Exported, most_steps: int) -> str:
     arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
     arguments += [] if model.streams else ["length"]
     arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
-    first = ["1U" if a == "length" else a for a in arguments]
+    filling = 1 if model.whole is None else min(model.whole.filling_steps, most_steps)
+    first = [f"{filling}U" if a == "length" else a for a in arguments]
     result = "rows = " if model.counts_rows else ""
     call = f"{result}{model.name}_{verb}({', '.join(arguments)});"
     one = [*timed_in, "enter();", "before = board_instructions();", call]
@@ -148,7 +149,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
     if model.streams:
         body = ["    for (uint32_t t = 0U; t < length; t++) {", *(f"    {line}" for line in body), "    }"]
     deepest = [f"{result}{model.name}_{verb}({', '.join(first)});"]
-    if model.counts_rows:  # layers are called where rows come out of those before them
+    if model.counts_rows and model.streams:  # layers are called where rows come out of those before them
         deepest = [f"for (uint32_t k = 0U; (rows == 0U) && (k < {MOST_WAITED}U); k++) {{", f"    {deepest[0]}", "}"]
     if model.finishes:
         past = [p for p in model.inputs if not p.has_time]

@@ -14,6 +14,8 @@ from qrnn.export.flow import Flow, code_of
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
+from qrnn.export.whole import Whole
+from qrnn.export.whole_flow import WholeFlow, why_whole
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
@@ -33,7 +35,7 @@ MOST_FEATURES = 0xFFFF
 
 @dataclass(frozen=True)
 class Exported:
-    """A model's C. With ``streams`` it has a step function; else it reads whole sequences, with ``work_per_step`` int16_t of room a step."""
+    """A model's C: it has a step function, or, with ``whole``, reads whole sequences alone."""
 
     name: str
     kernels: Kernels
@@ -44,9 +46,8 @@ class Exported:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     state: tuple[StateField, ...]
-    streams: bool
-    work_per_step: int
     weight_bytes: int
+    whole: Whole | None = None
     rows: bool = False
     """Whether every step is a row by itself: nothing is carried from one to the next."""
     counts_rows: bool = False
@@ -57,6 +58,17 @@ class Exported:
     """The most rows that come out past the end of a sequence."""
     finishes: bool = False
     """Whether there is a function for the end of a sequence."""
+
+    @property
+    def streams(self) -> bool:
+        """Return whether there is a function of a time step."""
+        return self.whole is None
+
+    def rows_of(self, length: int) -> int:
+        """Return the most rows of outputs over time that a sequence of ``length`` steps gives."""
+        if self.whole is not None:
+            return self.whole.rows.of(length)
+        return length * self.step_rows + self.finish_rows
 
     @property
     def most_rows(self) -> int:
@@ -80,8 +92,7 @@ def export_source(
     _check(model)
     _check_axes(model)
     name, code = model_identifier(name), Code(kernels)
-    counts = any(code_of(model, layer).counts_rows for layer in model.layers)
-    flow = CountedFlow(model, name, code) if counts else Flow(model, name, code)
+    flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
@@ -95,15 +106,26 @@ def export_source(
         inputs=flow.inputs,
         outputs=flow.outputs,
         state=tuple(flow.fields),
-        streams=flow.streams,
-        work_per_step=flow.work_per_step,
         weight_bytes=code.weight_bytes,
+        whole=flow.whole if isinstance(flow, WholeFlow) else None,
         rows=model.rows,
-        counts_rows=counts,
+        counts_rows=flow.counts_rows,
         step_rows=flow.step_rows,
         finish_rows=flow.finish_rows,
-        finishes=any(layer.steps_past_end > 0 for layer in flow.layers),
+        finishes=flow.streams and any(layer.steps_past_end > 0 for layer in flow.layers),
     )
+
+
+def _flow(model: QuantModel, name: str, code: Code) -> Flow:
+    """Return the functions of a model: of steps where it can, else of whole sequences."""
+    counting = [layer.name for layer in model.layers if code_of(model, layer).counts_rows]
+    if model.rows and counting:
+        raise UnsupportedError(
+            f"layer {counting[0]} goes on from step to step, and every row of the model is one by itself; give the inputs a time axis"
+        )
+    if (why := why_whole(model)) is not None:
+        return WholeFlow(model, name, code, why)
+    return CountedFlow(model, name, code) if counting else Flow(model, name, code)
 
 
 def _core_check(name: str, runtime: Sequence[str], target: str) -> list[str]:
@@ -151,7 +173,7 @@ def _runtime(code: Code) -> tuple[str, ...]:
 
 def _header(model: QuantModel, flow: Flow) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
-    steps = "rows" if isinstance(flow, CountedFlow) else "length"
+    steps = "rows" if flow.counts_rows else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
     for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
         lines.append(f"/* {title}:")
@@ -192,15 +214,8 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
             step = "One row. Its outputs depend on nothing that was computed before."
             steps = "`length` rows, each by itself. Outputs without a time axis are the last row's."
         lines += [f"/* {step}", f" * {unwanted} */", prototypes[0], "", f"/* {steps} */", prototypes[1]]
-    else:
-        lines += ["/* int16_t of room that a sequence of `length` steps needs. */"]
-        lines += [f"#define {name.upper()}_WORK(length) ({flow.work_per_step}U * (length))", ""]
-        what = (
-            "`length` rows, each by itself."
-            if model.rows
-            else "A whole sequence: a layer that runs backwards begins at its end."
-        )
-        lines += [f"/* {what} {unwanted} */", *prototypes]
+    elif isinstance(flow, WholeFlow):
+        lines += _whole_prototypes(model, flow, prototypes, unwanted)
     return [*lines, "", *END_C, "#endif"]
 
 
@@ -227,6 +242,25 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
         what = f"The end of a sequence: the {rows} that layers still hold back. Returns how many came out."
         lines += ["", f"/* {what}", " * Call reset before the next step. */", prototypes[2]]
     return lines
+
+
+def _whole_prototypes(model: QuantModel, flow: WholeFlow, prototypes: Sequence[str], unwanted: str) -> list[str]:
+    """Return the declaration of the function of whole sequences."""
+    lines = ["/* int16_t of room that a sequence of `length` steps needs. */"]
+    lines += [f"#define {flow.name.upper()}_WORK(length) ({flow.whole.work.text('(length)')})", ""]
+    what = ["A whole sequence: a layer that runs backwards begins at its end."]
+    if model.rows:
+        what = ["`length` rows, each by itself."]
+    elif any(layer.counts_rows for layer in flow.layers):
+        what = ["A whole sequence, from its first step to its last. Call reset before the next one."]
+    if flow.counts_rows:
+        lines += ["/* The most steps of the outputs over time that a sequence of `length` steps gives. */"]
+        lines += [f"#define {flow.name.upper()}_ROWS(length) ({flow.whole.rows.text('(length)')})", ""]
+        what.append("Returns how many steps of the outputs over time came out.")
+    *first, last = [*what, unwanted]
+    if not first[1:]:
+        return [*lines, f"/* {first[0]} {last} */", *prototypes]
+    return [*lines, f"/* {first[0]}", *(f" * {line}" for line in first[1:]), f" * {last} */", *prototypes]
 
 
 def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:

@@ -19,6 +19,12 @@ class Tensors:
     """The names of variables."""
     places: dict[str, Place] = field(default_factory=dict)
     declared: list[str] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)
+    """The variables that count the rows of tensors, where these are not the steps of the inputs, in a function that goes layer by layer."""
+
+    def rows_of(self, tensor: str) -> str:
+        """Return the C expression of how many rows a tensor over time has, in a function that goes layer by layer."""
+        return self.rows.get(tensor, "length")
 
     def place(self, tensor: str, name: str = "", kind: str = "int16_t", initial: str = "") -> Place:
         """Return where a tensor lies: in a new variable, with an initializer, if it has no place yet."""
@@ -45,9 +51,14 @@ class Site:
     state: list[StateField] = field(default_factory=list)
     """The members of the model's state so far."""
     counts_rows: bool = False
-    """Whether a step of the model may give no row, or several."""
+    """Whether the model has a step function of which a call may give no row, or several."""
     streams: bool = True
-    """Whether the model computes a time step from this step and those before it: known once every layer's C is there."""
+    """Whether the model has a step function; otherwise every layer goes through all steps before the next layer begins."""
+
+    def may_be_empty(self, tensor: str) -> bool:
+        """Return whether a tensor over time may have no row, in a sequence that has a step."""
+        rule = self.model.length_rules[tensor]
+        return rule.of(dict.fromkeys(rule.axes, 1)) == 0
 
     def is_read(self, tensor: str) -> bool:
         """Return whether a layer or an output reads a tensor."""

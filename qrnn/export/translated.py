@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import UnsupportedError
-from qrnn.export.c_text import array, comment, copy, loop, reads
+from qrnn.export.c_text import array, comment, reads
 from qrnn.export.code import Code
-from qrnn.export.layer_code import AnyLayer, LayerCode
+from qrnn.export.layer_code import LayerCode
 from qrnn.export.loops.expressions import Surroundings, Translation
 from qrnn.export.loops.source import Absent, Named, Step, given_to_contract, made, parameter_names, row_statements
 from qrnn.export.loops.translator import WIDE_HEADER, Translator
 from qrnn.export.loops.values import Array, LoopError, number, type_of, type_of_dtype
 from qrnn.export.names import Names
-from qrnn.export.ports import Place, StateField
+from qrnn.export.steps_code import StepsCode
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, StepLoop
 
@@ -249,7 +248,7 @@ class RowsCode(LayerCode[QuantLayer]):
 
     def run(self) -> list[str]:
         """Return the loop that calls the function for every row."""
-        return loop(self.step()) if self.site.model.tensors[self.layer.output].has_time else self.step()
+        return self.each_row(self.step())
 
 
 def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[TranslatedSteps]:
@@ -262,73 +261,6 @@ def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[TranslatedS
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
     each = layer.steps_past_end == 0 and rows == (1, 1)
     return TranslatedSteps if each or (layer.step_for_step and rows == (0, 1)) else CountingCode
-
-
-class StepsCode(LayerCode[AnyLayer]):
-    """The C of a layer with a state of its own, which writes a row in each step."""
-
-    writes_anywhere = False
-
-    def emit(self) -> None:
-        """Add the state and the function of one step."""
-        layer = self.layer
-        member = self.name.removeprefix(f"{self.site.name}_")
-        self._initial: list[tuple[StateField, Any]] = []
-        states = []
-        for position, state in enumerate(layer.states()):
-            kind, count = type_of_dtype(state.dtype), max(1, int(np.prod(state.shape)))
-            field = StateField(f"{state.name}_{member}", kind, count, layer.name, position)  # type: ignore[arg-type]
-            self.site.state.append(field)
-            if state.starts:
-                values = np.concatenate([start.value.reshape(-1) for start in state.starts])
-                self._initial.append((field, values))
-            place = f"state->{field.name}" if state.shape else f"state->{field.name}[0]"
-            states.append(Array(place, kind, tuple(state.shape)))
-        self.most_rows = self.add_function(f"{self.site.name}_state *state", states)
-
-    @abstractmethod
-    def add_function(self, head: str, states: Sequence[Array]) -> int:
-        """Add the function (``head``, x, y) of one step, which returns how many rows it wrote; return the most of them.
-
-        ``states`` are the layer's states in C.
-        """
-
-    @property
-    def keeps_state(self) -> bool:
-        """Return True: the state depends on every step."""
-        return True
-
-    @property
-    def steps_past_end(self) -> int:
-        """Return the delay of the layer."""
-        return self.layer.steps_past_end
-
-    def own_place(self) -> Place:
-        """Return room for the most rows of a step."""
-        tensors, tensor = self.site.tensors, self.layer.output
-        if tensor not in tensors.places:
-            local = tensors.names.new(self.name.replace(f"{self.site.name}_", "t_", 1))
-            tensors.declare(f"int16_t {local}[{self.features * max(1, self.most_rows)}];")
-            tensors.places[tensor] = Place(local)
-        return tensors.places[tensor]
-
-    def arguments(self) -> list[str]:
-        """Return the state and the input."""
-        return ["state", *super().arguments()]
-
-    def call(self) -> str:
-        """Return the call of the step, whose result is not used."""
-        return super().call() if self.counts_rows else f"(void){super().call()}"
-
-    def initial(self) -> list[str]:
-        """Return the statements that set the states to what a sequence begins with."""
-        found = []
-        for field, values in self._initial:
-            if values.any():
-                name = self.code.names.new(f"initial_{field.name}")
-                self.code.define(array(field.kind, name, values))
-                found.append(copy(f"state->{field.name}", name, field.count, field.kind))
-        return found
 
 
 class TranslatedSteps(StepsCode[QuantLayer]):
@@ -345,3 +277,8 @@ class CountingCode(TranslatedSteps):
     """The C of a translated layer, which may write no row in a step, or several, or some past the end of a sequence."""
 
     counts_rows = True
+
+    @property
+    def spare_rows(self) -> int:
+        """Return the rows of a step: it may write them and say that none came out."""
+        return self.most_rows

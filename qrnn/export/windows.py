@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from qrnn.export.c_text import comment, fields
 from qrnn.export.layer_code import AnyLayer
 from qrnn.export.loops.values import Array
-from qrnn.export.translated import StepsCode
+from qrnn.export.steps_code import StepsCode
 from qrnn.model.windowed import QuantWindowed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +56,11 @@ class LengthRule(ABC):
     def axes(self) -> frozenset[str]:
         """Return the names of the axes that the rule depends on."""
 
+    @property
+    @abstractmethod
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return a and b, 0 or more each: no axis with at most L steps makes the rule give more than a · L + b."""
+
     def windows(self, plus: int, by: int) -> LengthRule:
         """Return the rule max(0, floor((L + ``plus``) / ``by``)) of this rule's L, which counts windows that begin every ``by`` steps."""
         return self if (plus, by) == (0, 1) else Windows(self, plus, by)
@@ -78,6 +84,11 @@ class Axis(LengthRule):
     def axes(self) -> frozenset[str]:
         """Return the one axis."""
         return frozenset({self.name})
+
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return 1 and 0."""
+        return Fraction(1), Fraction(0)
 
     def __str__(self) -> str:
         return "T" if self.name == TIME else f"T[{self.name}]"
@@ -103,6 +114,12 @@ class Windows(LengthRule):
         """Return the axes of ``source``."""
         return self.source.axes
 
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return the bound of ``source``, plus ``plus``, over ``by``."""
+        a, b = self.source.bound
+        return a / self.by, max(b + self.plus, Fraction(0)) / self.by
+
     def __str__(self) -> str:
         inner = f"{self.source}{self.plus:+d}" if self.plus else str(self.source)
         return f"floor(({inner})/{self.by})"
@@ -124,6 +141,12 @@ class Times(LengthRule):
         """Return the axes of ``source``."""
         return self.source.axes
 
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return ``count`` times the bound of ``source``."""
+        a, b = self.source.bound
+        return a * self.count, b * self.count
+
     def __str__(self) -> str:
         return f"{self.count}·{self.source}"
 
@@ -143,6 +166,11 @@ class Least(LengthRule):
         """Return the axes of all rules together."""
         return frozenset().union(*(rule.axes for rule in self.sources))
 
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return the bound of the rule that grows least."""
+        return min(rule.bound for rule in self.sources)
+
     def __str__(self) -> str:
         return f"min({', '.join(map(str, self.sources))})"
 
@@ -161,6 +189,12 @@ class Most(LengthRule):
     def axes(self) -> frozenset[str]:
         """Return the axes of all rules together."""
         return frozenset().union(*(rule.axes for rule in self.sources))
+
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return the largest a and the largest b of all rules."""
+        rates, more = zip(*(rule.bound for rule in self.sources), strict=True)
+        return max(rates), max(more)
 
     def __str__(self) -> str:
         return f"max({', '.join(map(str, self.sources))})"

@@ -6,7 +6,7 @@
 #include "qrnn_contract.h"
 
 #if defined(QRNN_USE_ADD)
-/* y = add16(a, b, a_shift, b_shift, shift) */
+/* y = add16(a, b, a_shift, b_shift, shift); y may be a or b. */
 static void qrnn_add(const int16_t *a, const int16_t *b, uint32_t count, uint32_t a_shift, uint32_t b_shift, uint32_t shift,
                      int16_t *y)
 {

@@ -6,7 +6,7 @@ import inspect
 import linecache
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +49,6 @@ from qrnn.model.layer_facts import Loop, RowLoop, Scratch, StateArray, Step, Ste
 from qrnn.model.parts import QuantInitialState, TensorFormat, pack_gates
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.time import LengthRule
 from qrnn.targets import load_target, targets_folder
 
 I, H = 3, 4
@@ -578,28 +577,6 @@ def test_outputs_of_two_rates_are_refused() -> None:
         export_source(model, "net", "plain")
 
 
-class QuantDelayed(QuantPooled):
-    """As many rows as steps, of which the first comes out a step late."""
-
-    def length_rule(self, given: LengthRule) -> LengthRule:
-        """Return the rule of the input."""
-        return given
-
-
-def test_tensors_that_come_out_at_different_steps_are_refused() -> None:
-    late = replace(pooled("first", "d", "p", 1, 1), weight=np.ones((I, I), np.int8))
-    own = [
-        difference(),
-        QuantDelayed(**{f.name: getattr(late, f.name) for f in fields(late)}),
-        QuantAdd("sum", "d", "p", "y", 12, 12, 12),
-    ]
-    model = model_of(own, {"d": fmt(I), "p": fmt(I), "y": fmt(I)}, [output("y", "y", I)])
-    with pytest.raises(
-        UnsupportedError, match="layer sum reads tensors d and p, whose rows come out at different steps"
-    ):
-        export_source(model, "net", "plain")
-
-
 def test_inputs_over_two_time_axes_are_refused() -> None:
     model = model_of([difference()], {"d": fmt(I)}, [output("y", "d", I)])
     x, z = (SimpleNamespace(name=n, kind="features", has_time=True, axis=a) for n, a in (("x", "time"), ("z", "other")))
@@ -608,16 +585,18 @@ def test_inputs_over_two_time_axes_are_refused() -> None:
         export_source(model, "net", "plain")
 
 
-def test_a_layer_that_runs_backwards_is_refused_beside_a_stride() -> None:
+@pytest.mark.parametrize(("stride", "delay"), [(1, 1), (2, 0), (3, 2)])
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_rows_behind_a_stride_or_a_delay_are_read_backwards(stride: int, delay: int, cc: str, tmp_path: Path) -> None:
+    """Layer after layer: a translated one that counts its rows, past the end of the sequence too, and both directions over these rows."""
     whole = kind("bidirectional")
     (layer,) = whole.recurrent_layers
-    first = replace(pooled("first", "x", "p", 2, 0), weight=np.ones((I, I), np.int8))
+    first = pooled("first", "x", "p", stride, delay)
+    first = replace(first, weight=first.weight[:I], bias=first.bias[:I], multiplier=first.multiplier[:I])
     tensors = {name: whole.tensors[name] for name in layer.outputs}
-    after = model_of([first, replace(layer, input="p")], {"p": fmt(I), **tensors}, [output("y", layer.output, 10)])
-    with pytest.raises(
-        UnsupportedError, match=f"layer {layer.name} reads whole sequences, and layer first does not give a row"
-    ):
-        export_source(after, "net", "plain")
+    outputs = [output("y", layer.output, 10), output("end", layer.h_n, 10, False)]
+    model = model_of([first, replace(layer, input="p")], {"p": fmt(I), **tensors}, outputs)
+    check(model, tmp_path, compiler(cc), lengths=(1, 4, 9))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from qrnn.model.kinds.add import QuantAdd
 class AddCode(LayerCode[QuantAdd]):
     """The C of a sum: the function (a, b, y)."""
 
+    in_place = True
+
     def emit(self) -> None:
         """Add the function that calls the runtime's sum of two vectors."""
         self.code.headers.add("qrnn_vectors.h")

@@ -52,8 +52,16 @@ class LastStepCode(LayerCode[QuantLastStep]):
 
     def run(self) -> list[str]:
         """Return the statements that copy the last row of a whole sequence."""
-        y, x = self.own_place().at(), self.site.tensors.place(self.layer.input)
-        return [copy(y, x.at("(length - 1U)"), self.features, "int16_t")]
+        tensors, read = self.site.tensors, self.layer.input
+        y, x, rows = self.own_place().at(), tensors.place(read), tensors.rows_of(read)
+        last = copy(y, x.at(f"({rows} - 1U)"), self.features, "int16_t")
+        if not self.site.may_be_empty(read):
+            return [last]
+        zero = self.site.model.tensors[self.layer.output].nearest_zero.astype(np.int32)
+        none = f"QRNN_CLEAR({y}, {self.features}U * sizeof(int16_t));"
+        if zero.any():
+            none = copy(y, self.code.shared_array("int16_t", f"{self.name}_zero", zero), self.features, "int16_t")
+        return [f"if ({rows} == 0U) {{", f"    {none}", "} else {", f"    {last}", "}"]
 
 
 LAYER_CODE = LastStepCode

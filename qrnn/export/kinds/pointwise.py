@@ -10,6 +10,8 @@ from qrnn.model.kinds.pointwise import QuantPointwise
 class PointwiseCode(LayerCode[QuantPointwise]):
     """The C of a pointwise layer: a gate function and the function (x, y)."""
 
+    in_place = True
+
     def emit(self) -> None:
         """Add the gate function, and the function that applies it to every element."""
         layer, function = self.layer, self.layer.function

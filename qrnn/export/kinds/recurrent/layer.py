@@ -49,10 +49,10 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         """h and, of an LSTM, c of each direction."""
         self.functions = [self._direction(number) for number in range(len(self.layer.directions))]
 
-    @property
-    def streams(self) -> bool:
+    @classmethod
+    def streams(cls, layer: QuantRecurrent) -> bool:
         """Return whether all directions run forward."""
-        return len(self.layer.directions) == 1 and not self.layer.directions[0].reverse
+        return len(layer.directions) == 1 and not layer.directions[0].reverse
 
     @property
     def keeps_state(self) -> bool:
@@ -61,7 +61,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
 
     def places(self) -> Mapping[str, Place]:
         """Return where the outputs lie that are members of the state."""
-        if len(self.states) > 1:
+        if len(self.states) > 1 or self._may_be_empty:
             return {}
         found = {t: Place(s.place) for t, s in zip(self.layer.outputs[1:], self.states[0], strict=True)}
         return found | {self.layer.output: found[self.layer.h_n]} if self.site.streams else found
@@ -87,8 +87,13 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         y, P = self.site.tensors.place(self.layer.output), self.layer.output_size
         for number, (d, states) in enumerate(zip(self.layer.directions, self.states, strict=True)):
             lines = [*self._step_of(number), copy(y.at("t", number * P), states[0].place, P, "int16_t")]
-            found += loop(lines, d.reverse)
-        return [*found, *self._join_states()]
+            found += loop(lines, self.site.tensors.rows_of(self.layer.input), d.reverse)
+        return [*found, *self._last_states()]
+
+    @property
+    def _may_be_empty(self) -> bool:
+        """Return whether the layer may read no step of a sequence: h_n and c_n are then 0, while the states stay as they are."""
+        return not self.site.streams and self.site.may_be_empty(self.layer.input)
 
     def _direction(self, number: int) -> str:
         """Return the step function of a direction, with its members of the state."""
@@ -141,13 +146,18 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         x = tensors.place(self.layer.input).at()
         return [*(s.begin for s in states if s.begin), f"{self.functions[number]}({given}, {x});"]
 
-    def _join_states(self) -> list[str]:
-        """Return statements that make h_n and c_n of two directions, where anything reads them."""
+    def _last_states(self) -> list[str]:
+        """Return statements that make h_n and c_n, where anything reads them that are not the states themselves."""
         found: list[str] = []
         for number, tensor in enumerate(self.layer.outputs[1:]):
-            if self.site.is_read(tensor) and len(self.states) > 1:
+            if self.site.is_read(tensor) and (len(self.states) > 1 or self._may_be_empty):
                 states = [states[number] for states in self.states]
                 kind, size = states[0].field.kind, states[0].field.count
                 to = self.site.tensors.place(tensor, "", kind)
-                found += [copy(to.at(element=k * size), s.place, size, kind) for k, s in enumerate(states)]
+                copies = [copy(to.at(element=k * size), s.place, size, kind) for k, s in enumerate(states)]
+                if self._may_be_empty:
+                    none = f"    QRNN_CLEAR({to.at()}, {len(states) * size}U * sizeof({kind}));"
+                    rows = self.site.tensors.rows_of(self.layer.input)
+                    copies = [f"if ({rows} == 0U) {{", none, "} else {", *(f"    {line}" for line in copies), "}"]
+                found += copies
         return found
