@@ -15,7 +15,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Tensor
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Padding, Tensor
 
 
 class Geometry(NamedTuple):
@@ -72,7 +72,7 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
         raise node.damaged(
             f"its kernel {list(kernel)} has {len(kernel)} axes, its input {value.describe()} has {value.ids.ndim - 2} behind the channels"
         )
-    if value.axes[0] is not BATCH or value.axes[1] is not None:
+    if (value.axes[0] is not BATCH and value.axes[0] not in MERGED) or value.axes[1] is not None:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
