@@ -48,11 +48,43 @@ def product_of(node: Node, a: Dim, b: Dim) -> Product:
     return Product("·".join(names), None, factors, count)
 
 
+def quotient_of(node: Node, a: Dim, b: Dim) -> Dim:
+    """Return a size divided by some of its factors, or a number divided by a number, rounded toward 0 as Div does."""
+    if b == 0:
+        raise node.damaged(f"divides the size {a} by 0")
+    left, count, by = list(_factors(a)), _count(a), _count(b)
+    for factor in _factors(b):
+        place = next((k for k, own in enumerate(left) if _same(own, factor)), None)
+        if place is None:
+            raise _no_factor(node, a, b)
+        del left[place]
+    if left and count % by:
+        raise _no_factor(node, a, b)
+    count = abs(count) // abs(by) * (1 if (count < 0) == (by < 0) else -1)
+    if not left:
+        return count
+    return left[0] if (len(left), count) == (1, 1) else product_of(node, count, Product("", None, tuple(left)))
+
+
+def _same(a: Symbol, b: Symbol) -> bool:
+    return a is b or (rule_of(a) is not None and rule_of(a) == rule_of(b))
+
+
+def _no_factor(node: Node, a: Dim, b: Dim) -> UnsupportedError:
+    return node.refuse(
+        f"divides the size {a} by {b}; only the product of the batch and the number of steps by one of them is supported"
+    )
+
+
 def _factors(size: Dim) -> tuple[Symbol, ...]:
+    if isinstance(size, Axis) and size.parts:
+        return tuple(part for part in size.parts if part.size is None)
     return size.factors if isinstance(size, Product) else (size,) if isinstance(size, Symbol) else ()
 
 
 def _count(size: Dim) -> int:
+    if isinstance(size, Axis) and size.parts:
+        return product(part.size for part in size.parts if part.size is not None)
     return size.count if isinstance(size, Product) else 1 if isinstance(size, Symbol) else int(size)
 
 

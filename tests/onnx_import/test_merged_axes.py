@@ -117,6 +117,15 @@ def test_size_of_the_merged_axis() -> None:
     agree(head(g, made), {"x": data(2, 5, 4)})
 
 
+def test_a_quotient_of_sizes() -> None:
+    """z.view(z.shape[0] // t, t, 5) of a merged value."""
+    g, y = recurrent(True, stride=2)
+    z = linear(g, g.node("Reshape", [y, ints(g, -1, 6)]))
+    n = g.node("Div", [steps_of(g, z, 0), steps_of(g, y, 1)])
+    made = g.node("Reshape", [z, g.node("Concat", [n, steps_of(g, y, 1), ints(g, 5)], axis=0)])
+    agree(head(g, made), {"x": data(3, 9, 4)})
+
+
 def test_two_recurrent_layers() -> None:
     """The text recognizer: LSTM, Linear of merged rows, LSTM, Linear of merged rows."""
     g, y = recurrent(False, directions=2, stride=2)
@@ -192,6 +201,51 @@ def test_batch_behind_time_from_the_input_alone() -> None:
     assert (model.inputs[0].batch_axis, model.inputs[0].time_axis) == (1, 0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    merge=st.booleans(),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    along=st.integers(0, 2),
+    groups=st.sampled_from([1, 2]),
+    pool=st.sampled_from(["", "MaxPool", "AveragePool"]),
+    stride=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_windows_along_one_of_two_axes_of_a_step(
+    merge: bool, kernel: tuple[int, int], along: int, groups: int, pool: str, stride: int, seed: int
+) -> None:
+    """Frames [5, 6] of each step, with windows of 1 along at least one axis; merged as [N·T, 2, 5, 6], else with a window over time."""
+    g = Graph(opset=17, seed=seed)
+    x = g.input("x", ["n", "t", 2, 5, 6])
+    window = [taps if axis == along else 1 for axis, taps in enumerate(kernel)]
+    strides = [stride if axis == along else 1 for axis in (0, 1)]
+    if merge:
+        y = g.node("Reshape", [x, ints(g, -1, 2, 5, 6)])
+        y = norm(g, conv(g, y, [4, 2 // groups, *window], group=groups, strides=strides), 4)
+        if pool:
+            y = g.node(pool, [y], kernel_shape=window, strides=strides)
+        y = g.node("Reshape", [g.node("GlobalMaxPool", [conv(g, y, [5, 4, 1, 1])]), sizes(g, x, "0", "1", -1)])
+    else:
+        y = g.node("Transpose", [x], perm=[0, 2, 3, 1, 4])  # time between both axes
+        order = [window[0], 3, window[1]]
+        y = conv(g, y, [5, 2, *order], strides=[strides[0], 1, strides[1]], pads=[0, 2, 0, 0, 0, 0])
+        y = g.node("Transpose", [g.node("ReduceMean", [y], axes=[2, 4], keepdims=0)], perm=[0, 2, 1])
+    y = g.node("Transpose", [y], perm=[1, 0, 2])
+    g.node("Identity", [g.recurrent("GRU", y, 5, 3)[0]], ["out"])
+    g.output("out", 4)
+    agree(g.model(), {"x": data(2, 4, 2, 5, 6)})
+
+
+def test_windows_along_both_axes_of_a_step_are_refused() -> None:
+    g = Graph(opset=17)
+    x = g.input("x", ["n", "t", 2, 5, 6])
+    y = g.node("GlobalMaxPool", [conv(g, g.node("Reshape", [x, ints(g, -1, 2, 5, 6)]), [5, 2, 3, 2])])
+    y = g.node("Transpose", [g.node("Reshape", [y, sizes(g, x, "0", "1", -1)])], perm=[1, 0, 2])
+    g.node("Identity", [g.recurrent("GRU", y, 5, 3)[0]], ["out"])
+    g.output("out", 4)
+    refused_with(UnsupportedError, g.model(), "windows over the axes [2, 3] of [N·T, 2, 5, 6]")
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("parts", [("1", "0", -1), (-1, "0", 5), ("1", -1, 5)])
 def test_the_other_order_mixes_sequences(batch_first: bool, parts: tuple[Any, ...]) -> None:
@@ -241,6 +295,10 @@ def merged(build: Callable[[Graph, str, str], str]) -> onnx.ModelProto:
         (
             lambda g, x, y: g.node("Reshape", [x, g.node("Mul", [sizes(g, y, "01"), sizes(g, y, "1")])]),
             ["multiplies the sizes"],
+        ),
+        (
+            lambda g, x, y: g.node("Reshape", [x, g.node("Div", [sizes(g, y, "01", -1), ints(g, 2, 1)])]),
+            ["divides the size T·N by 2"],
         ),
     ],
 )
