@@ -21,6 +21,7 @@ from qrnn.model.time import LengthRule
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
+from qrnn.onnx_import.merging import merged_sizes, refuse_merged
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
 
@@ -139,9 +140,9 @@ class Builder:
         return longer(self._lengths.of(first), sum(map(sum, edges)))
 
     def sizes(self, value: Features) -> dict[Symbol, set[int]]:
-        """Return the literal sizes of BATCH and TIME in a value, if the file declares any for the inputs."""
+        """Return the literal sizes of BATCH, TIME and both as one axis in a value, if the file declares any for the inputs."""
         rule = self.length_rule(value)
-        return {**self.baked, TIME: {rule.of({AXIS: size}) for size in self.baked.get(TIME, set())}}
+        return merged_sizes({**self.baked, TIME: {rule.of({AXIS: size}) for size in self.baked.get(TIME, set())}})
 
     def add_matrix(self, layer: MatrixLayer) -> None:
         """Append a layer with one matrix of weights, and remember it by its output."""
@@ -376,6 +377,7 @@ class Builder:
     def hide_axis(self, node: Node, value: Features, axis: int) -> None:
         """Check that axis ``axis`` of ``value`` may be dropped: it is a feature axis of size 1, or the time of one step."""
         symbol = value.axes[axis]
+        refuse_merged(node, value, axis, "removes")
         if symbol is BATCH:
             raise node.refuse(f"removes the batch axis {axis}; re-export with the batch axis kept to the outputs")
         if symbol is TIME and not self.one_step:

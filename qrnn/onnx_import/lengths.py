@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qrnn.model.layer import Layer
 from qrnn.model.time import Axis, LengthRule, Windows
-from qrnn.onnx_import.values import TIME, Dim, Steps, Symbol, Tensor
+from qrnn.onnx_import.values import BATCH, BATCH_TIME, TIME, Dim, Product, Steps, Symbol, Tensor
 
 INPUTS = Axis()
 """The length rule of the graph inputs."""
@@ -61,8 +61,21 @@ def more_steps(size: Dim, rule: LengthRule) -> int | None:
 
 
 def as_axes(dims: Sequence[Dim], rule: LengthRule) -> list[Dim]:
-    """Return sizes with TIME for that of a value with a length rule; a size of other time axes is none of the value's."""
-    return [d if rule_of(d) is None else TIME if rule_of(d) == rule else Symbol(str(rule_of(d))) for d in dims]
+    """Return sizes with TIME for that of a value with a length rule, and BATCH_TIME for that times the batch, whatever their order.
+
+    A size of other time axes is none of the value's.
+    """
+    return [_as_axis(d, rule) for d in dims]
+
+
+def _as_axis(size: Dim, rule: LengthRule) -> Dim:
+    if isinstance(size, Product):
+        steps = [_as_axis(factor, rule) for factor in size.factors]
+        if size.count == 1 and len(steps) == 2 and BATCH in steps and TIME in steps:
+            return BATCH_TIME
+        return size
+    own = rule_of(size)
+    return size if own is None else TIME if own == rule else Symbol(str(own))
 
 
 def _shifted(rule: LengthRule) -> tuple[LengthRule, int]:

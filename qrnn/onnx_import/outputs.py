@@ -11,7 +11,7 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
-from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Tensor
 
 FINAL = ("h_n", "c_n")
 
@@ -23,6 +23,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     """Return a graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
     if not isinstance(value, Features):
         raise UnsupportedError(f"output '{name}' is a constant; re-export without it")
+    if merged := [axis for axis in value.axes if axis in MERGED]:
+        raise UnsupportedError(
+            f"output '{name}' {value.describe()} has batch and time as one axis, {merged[0]}; re-export with both as axes of their own"
+        )
     if BATCH not in value.axes:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"

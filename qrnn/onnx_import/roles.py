@@ -20,6 +20,8 @@ class Axis(Symbol):
     """One axis of a graph input (``name`` says which), or one that a node makes."""
 
     source: str | None = None
+    parts: tuple[Axis, ...] = ()
+    """The axes that a node merges to this one, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,8 @@ class Roles:
             )
             return
         self._parent[root_a] = root_b
+        for part, other in zip(a.parts, b.parts if len(a.parts) == len(b.parts) else (), strict=False):
+            self.same(part, other, node)
 
     def mark(self, value: object, kind: InputKind, node: str) -> None:
         """Record what the inputs behind a value are for."""
@@ -123,6 +127,8 @@ class Roles:
                 batch, time = time, None
             elif kind == "state" and len(ones) == 1:
                 batch = ones[0]
+            elif time is not None and len(first := [k for k in ones if k < 2]) == 1:
+                batch = first[0]  # a Reshape of [1, T, F] to [T, F] drops it, and one to [1, T, F] makes another
         return InputRole(kind, batch, time, node)
 
     def one_step(self) -> bool:

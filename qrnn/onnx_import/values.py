@@ -1,7 +1,7 @@
 """What a graph value is while the graph is interpreted.
 
 * a constant: a NumPy array (float64, int64 or bool);
-* a shape: a NumPy object array of ints and symbols (`BATCH`, `TIME`);
+* a shape: a NumPy object array of ints and symbols (`BATCH`, `TIME`, and a `Product` of these);
 * `Features`: one int64 id per scalar feature, so that Transpose, Reshape, Slice, Gather and Concat act on the ids as NumPy does
   and a layer that reads them later can look up which tensors they belong to;
 * `POISON`: the result of a refused node; what reads it is skipped, because the refusal is already listed.
@@ -60,15 +60,38 @@ class Steps(Symbol):
         return self.name
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Product(Symbol):
+    """The product of sizes that are no numbers, ``factors``, and of a number, ``count``."""
+
+    factors: tuple[Symbol, ...] = ()
+    count: int = 1
+
+    def __repr__(self) -> str:
+        return self.name
+
+
 BATCH = Symbol("N")
 TIME = Symbol("T")
+
+BATCH_TIME = Symbol("N·T")
+"""The axis that batch and time are merged to, with all steps of a sequence one after the other."""
+
+TIME_BATCH = Symbol("T·N")
+"""The axis that time and batch are merged to, with a step of every sequence one after the other."""
+
+MERGED = {BATCH_TIME: (BATCH, TIME), TIME_BATCH: (TIME, BATCH)}
+"""A merged axis → the axes it is made of, in their order."""
+
+AXIS_NAMES = {BATCH: "batch", TIME: "time", BATCH_TIME: "merged N·T", TIME_BATCH: "merged T·N"}
+"""What messages call an axis that holds no features."""
 
 Dim = int | Symbol
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The ids of a tensor; ``axes[k]`` is BATCH or TIME (then ``ids`` has size 1 there) or None for a feature axis.
+    """The ids of a tensor; ``axes[k]`` is BATCH, TIME or one that both are `MERGED` to (then ``ids`` has size 1 there), or None for features.
 
     In a graph that runs one step per call, a tensor that has time may be without its TIME axis, which is then hidden.
     """

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.affine import Affine
+from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term, numbers, remember, term_of
 from qrnn.onnx_import.lengths import longer, rule_of, size_of
+from qrnn.onnx_import.merging import quotient_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import merged_function, unary
 from qrnn.onnx_import.operators.reductions import mean_of_sum
@@ -74,19 +78,26 @@ def constant_of(node: Node, k: int) -> FloatArray:
 
 def _less(node: Node, sizes: Array, less: Array) -> Array:
     """Return sizes less constants: of a time axis, that of an axis without so many steps."""
-    node.reserve(sizes.size)
-    result = np.empty(np.broadcast_shapes(sizes.shape, less.shape), dtype=object)
-    for place, (size, by) in enumerate(np.broadcast(sizes, less)):
-        found: Dim
+
+    def one(size: Dim, by: Dim) -> Dim:
         if (rule := rule_of(size)) is not None:
-            found = size_of(longer(rule, -int(by)))
-        elif isinstance(size, Axis):  # the first pass does not count steps
-            found = Axis(f"{size.name} less {by}")
-        elif isinstance(size, Symbol):
+            return size_of(longer(rule, -int(by)))  # type: ignore[arg-type]
+        if isinstance(size, Axis):  # the first pass does not count steps
+            return Axis(f"{size.name} less {by}")
+        if isinstance(size, Symbol):
             raise node.refuse(f"subtracts {by} from the size {size}; only sizes of time axes are supported")
-        else:
-            found = int(size) - int(by)
-        result.reshape(-1)[place] = found
+        return int(size) - int(by)  # type: ignore[arg-type]
+
+    return _each(node, sizes, less, one)
+
+
+def _each(node: Node, a: Array, b: Array, function: Callable[[Dim, Dim], Dim]) -> Array:
+    """Return sizes that are a function of each pair of sizes."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    node.reserve(count(shape))
+    result = np.empty(shape, dtype=object)
+    for place, pair in enumerate(np.broadcast(a, b)):
+        result.reshape(-1)[place] = function(*pair)
     return as_shape(result)
 
 
@@ -104,9 +115,11 @@ def sub(node: Node, build: Builder) -> Value:
 
 
 @operator("Div")
-def div(node: Node, build: Builder) -> Features:
-    """Import Div of features by constants or by features, of a constant by features, and of a sum over time by its number of steps."""
+def div(node: Node, build: Builder) -> Value:
+    """Import Div of sizes, of features by constants or features, of a constant by features, and of a sum over time by its number of steps."""
     a, b = node.input(0), node.input(1)
+    if is_shape(a) and isinstance(b, np.ndarray) and b.dtype in (np.int64, object):
+        return _each(node, a, b, partial(quotient_of, node))
     if isinstance(a, Features) and isinstance(b, Features):
         return two(node, build, "div", a, b)
     if isinstance(b, Features):

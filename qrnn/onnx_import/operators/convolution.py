@@ -36,16 +36,18 @@ def conv(node: Node, build: Builder) -> Features:
     bias = node.weights(2, "B") if node.has_input(2) else np.zeros(len(weight))
     if bias.shape != (len(weight),):
         raise node.damaged(f"B '{node.input_names[2]}' has shape {list(bias.shape)}, expected [{len(weight)}]")
-    node.reserve(weight.size)
-    if None not in (found.time_axis, found.band_axis) and (found.time_axis or 0) > (found.band_axis or 0):
-        weight = weight.swapaxes(found.time_axis or 0, found.band_axis or 0)
+    node.reserve(weight.size * found.lines)
+    if found.time_axis is not None and found.band_axes and found.time_axis > found.band_axes[0]:
+        weight = weight.swapaxes(found.time_axis, found.band_axes[0])
     # Axes that are neither time nor bands have one tap: the reshape drops them.
-    weight = weight.reshape(*weight.shape[:2], found.time.taps, found.band.taps).copy()
+    weight = weight.reshape(*weight.shape[:2], found.time.taps, found.band.taps)
+    channels, lines = len(weight), found.lines
+    weight, bias = np.tile(weight, (lines, 1, 1, 1)), np.tile(bias, lines)  # each line is a group of channels
     tensor = found.operand(node, build)
-    output = build.result(node, found.band.count(found.bands) * len(weight), True)
-    layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups)
+    output = build.result(node, found.places * lines * channels, True)
+    layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups * lines)
     build.add_matrix(layer)
-    return found.result(output, len(weight))
+    return found.result(output, channels)
 
 
 @operator("BatchNormalization")

@@ -20,10 +20,9 @@ def max_pool(node: Node, build: Builder) -> Features:
     node.take("storage_order")  # it orders Indices alone
     found = geometry(node, build, kernel, zeros=False)
     tensor = found.operand(node, build)
-    output = build.result(node, found.band.count(found.bands) * found.channels, True)
-    build.layers.append(
-        MaxPool(node.name, tensor.name, output.name, found.channels, found.time, found.band, found.bands)
-    )
+    channels = found.lines * found.channels
+    output = build.result(node, found.places * channels, True)
+    build.layers.append(MaxPool(node.name, tensor.name, output.name, channels, found.time, found.band, found.bands))
     return found.result(output, found.channels)
 
 
@@ -39,8 +38,9 @@ def average_pool(node: Node, build: Builder) -> Features:
     zeros = (own or before) and (counts or not own)  # without padding, what ceil_mode adds takes no part either way
     found = geometry(node, build, kernel, zeros)
     tensor = found.operand(node, build)
-    output = build.result(node, found.band.count(found.bands) * found.channels, True)
-    geometric = found.channels, found.time, found.band, found.bands, zeros
+    channels = found.lines * found.channels
+    output = build.result(node, found.places * channels, True)
+    geometric = channels, found.time, found.band, found.bands, zeros
     build.layers.append(AveragePool(node.name, tensor.name, output.name, *geometric))
     return found.result(output, found.channels)
 

@@ -25,7 +25,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import MICROSOFT, axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Features, Integers, Symbol, Tensor, Value
+from qrnn.onnx_import.values import MERGED, TIME, Features, Integers, Symbol, Tensor, Value
 from qrnn.quantization.grid import LARGEST_INTEGER
 
 _T = onnx.TensorProto
@@ -85,7 +85,8 @@ class ZeroPointOf(Integers):
 
 def integers(node: Node, build: Builder, output: int, shape: Any, axes: Any, stand_for: Integers) -> Features:
     """Return a new tensor of integers as the node's output ``output``."""
-    tensor = build.book.add(node.output_names[output], int(np.prod(shape, dtype=np.int64)), TIME in axes, "integers")
+    has_time = any(axis is TIME or axis in MERGED for axis in axes)
+    tensor = build.book.add(node.output_names[output], int(np.prod(shape, dtype=np.int64)), has_time, "integers")
     tensor.integers = stand_for
     return Features(tensor.ids.reshape(shape), tuple(axes))
 

@@ -16,6 +16,7 @@ from qrnn.model.kinds.running import Running
 from qrnn.model.parts import IndexArray
 from qrnn.model.reduced import Reduction
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.merging import refuse_merged
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
@@ -63,6 +64,8 @@ def _axes(node: Node, rank: int) -> tuple[list[int], bool]:
 
 def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], keep: bool) -> Features:
     """Return the reduction of ``value`` over ``axes``, which then have size 1, or are gone unless they are kept."""
+    for axis in axes:
+        refuse_merged(node, value, axis, "reduces")
     if any(value.axes[axis] is BATCH for axis in axes):
         raise node.refuse(
             f"reduces the batch axis of {value.describe()}; only features of a step and time can be reduced, re-export with axes of these"

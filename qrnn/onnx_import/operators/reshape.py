@@ -8,12 +8,34 @@ from itertools import combinations
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.lengths import as_axes, size_of
+from qrnn.onnx_import.lengths import as_axes
+from qrnn.onnx_import.merging import (
+    carried_merge,
+    carried_split,
+    is_size,
+    merged,
+    merged_axis,
+    mixes_sequences,
+    product_of,
+    split,
+)
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators.shapes import known_sizes
+from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Dim, Features, Symbol, Value, is_shape, product
+from qrnn.onnx_import.values import (
+    BATCH,
+    MERGED,
+    MOST_AXES,
+    TIME,
+    Array,
+    Dim,
+    Features,
+    Symbol,
+    Value,
+    is_shape,
+    product,
+)
 
 ALIGN_WORK = 20_000
 """Nominal nanoseconds to try one of the places that batch and time may take in a target shape."""
@@ -66,7 +88,7 @@ def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[in
         for place, (_, symbol) in zip(places, symbols, strict=True):
             wanted = target[place]
             literal = not isinstance(wanted, Symbol)
-            fits = fits and (wanted is symbol or (literal and (wanted == -1 or wanted in baked.get(symbol, set()))))
+            fits = fits and ((literal and wanted == -1) or is_size(wanted, symbol, baked))
             resolved[place] = symbol
         if not fits:
             continue
@@ -88,15 +110,26 @@ def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[in
 
 
 def reshape_features(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features:
-    """Reshape computed features; refuse a target that merges or splits the batch or time axis."""
+    """Reshape computed features; refuse a target that merges or splits the batch or time axis, but for both to one and back."""
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
-    if resolved is None and build.one_step and TIME in value.axes:
-        hidden = [1 if d is TIME else d for d in value.shape]  # a time axis of one step may disappear
-        resolved = align(hidden, [1 if d is TIME else d for d in target], sizes)
+    if build.one_step:
+        if resolved is None:  # a time axis of one step may disappear, and come again
+            hidden = [1 if d is TIME else d for d in value.shape]
+            resolved = align(hidden, [1 if d is TIME else BATCH if d in MERGED else d for d in target], sizes)
+    elif resolved != list(value.shape):  # one that changes nothing splits nothing
+        node.budget.spend(node.where, 3 * ALIGN_WORK * len(target) ** 2)
+        both = split(value.shape)
+        found = align(both, target, sizes) if both else None
+        if both and found is None and resolved is None and align(split(value.shape, True) or [], target, sizes):
+            raise mixes_sequences(node)
+        one = merged(value.shape)
+        if found is None and resolved is None and one:
+            found = align(one, target, sizes)
+        resolved = found or resolved
     if resolved is None:
         raise node.refuse(
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "
@@ -105,12 +138,6 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
-
-
-def _dims(build: Builder, value: Features) -> list[Dim]:
-    """Return the sizes of a value, as Shape gives them."""
-    steps = size_of(build.length_rule(value))
-    return [steps if d is TIME else d for d in value.shape]
 
 
 def reshape_array(node: Node, array: Array) -> Array:
@@ -128,7 +155,7 @@ def reshape(node: Node, build: Builder) -> Value:
     """Import Reshape of features or of a constant."""
     value = node.input(0)
     if isinstance(value, Features):
-        return reshape_features(node, build, value, _target(node, _dims(build, value)))
+        return reshape_features(node, build, value, _target(node, sizes_of(build, value)))
     return reshape_array(node, value)
 
 
@@ -139,7 +166,7 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     target = _target(node, list(value.axes))
     front: list[Axis] = []
     back: list[Axis] = []
-    axes = list(value.axes)
+    axes = carried_split(value.axes, target, roles, node) or list(value.axes)
 
     def matches(axis: Axis, wanted: Dim) -> bool:
         return wanted is axis or (axis.size is not None and not isinstance(wanted, Symbol) and wanted == axis.size)
@@ -151,6 +178,10 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
         back.insert(0, axes.pop())
         target.pop()
     middle: list[Axis] = []
+    if (one := carried_merge(axes, target, roles, node)) is not None:
+        middle.append(one[0])
+        axes, target = axes[one[1] :], target[1:]
+        return AxisTensor((*front, *middle, *_carried(axes, target, node, roles), *back), value.sources)
     rest_sizes, rest_target = known_sizes(tuple(axes[1:])), target[1:]
     first_kept = (
         bool(axes)
@@ -170,7 +201,6 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
 
 def _carried(axes: list[Axis], target: list[Dim], node: Node, roles: Roles) -> list[Axis]:
     """Return an axis for each size of ``target``: one of ``axes`` where those before and behind it stay as many elements as they were."""
-    made = [roles.made(None if isinstance(d, Symbol) or d == -1 else int(d), node.name) for d in target]
     unknown = [axis for axis in axes if axis.size is None]
     resolved = list(target)
     open_sizes = [k for k, d in enumerate(target) if not isinstance(d, Symbol) and d == -1]
@@ -183,12 +213,16 @@ def _carried(axes: list[Axis], target: list[Dim], node: Node, roles: Roles) -> l
             resolved[place] = left[0]
         elif not left and not named and (known := product(rest)):
             resolved[place] = product(known_sizes(tuple(axes))) // known
+    made = [roles.made(None if isinstance(d, Symbol) or d == -1 else int(d), node.name) for d in resolved]
     i = j = 0
     while i < len(axes) and j < len(resolved):
         axis, wanted = axes[i], resolved[j]
         if wanted is axis or (not isinstance(wanted, Symbol) and axis.size == wanted):
             made[j] = axis
             i, j = i + 1, j + 1
+        elif isinstance(wanted, Axis) and wanted.size == 1:  # by its name: x.shape[0] of one sequence
+            made[j] = wanted
+            j += 1
         elif axis.size == 1:
             i += 1
         elif not isinstance(wanted, Symbol) and wanted == 1:
@@ -208,17 +242,17 @@ def _carried(axes: list[Axis], target: list[Dim], node: Node, roles: Roles) -> l
 
 
 def _flat(node: Node, dims: Sequence[Dim], axis: int) -> list[Dim]:
-    """Return the two sizes that Flatten makes; a symbol stays only when everything merged with it has size 1."""
+    """Return the two sizes that Flatten makes; batch and time stay only when all features merged with them have size 1."""
     sides: list[Dim] = []
     for side in (dims[:axis], dims[axis:]):
         symbols = [d for d in side if isinstance(d, Symbol)]
         size = product(d for d in side if not isinstance(d, Symbol))
-        if len(symbols) > 1 or (symbols and size != 1):
+        if len(symbols) > 2 or (symbols and size != 1):
             raise node.refuse(
-                f"flattens {list(dims)} at axis {axis}, which merges the batch (N) or time (T) axis with others; "
+                f"flattens {list(dims)} at axis {axis}, which merges the batch (N) or time (T) axis with features; "
                 "re-export with batch and time kept as separate axes"
             )
-        sides.append(symbols[0] if symbols else size)
+        sides.append(product_of(node, *symbols) if len(symbols) > 1 else symbols[0] if symbols else size)
     return sides
 
 
@@ -232,7 +266,7 @@ def flatten(node: Node, build: Builder) -> Value:
         if not value.flags.c_contiguous:
             node.reserve(value.size)
         return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
-    dims = [1 if build.one_step and d is TIME else d for d in _dims(build, value)]
+    dims = [1 if build.one_step and d is TIME else d for d in sizes_of(build, value)]
     target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))
     return reshape_features(node, build, value, target)
 
@@ -251,5 +285,5 @@ def flatten_axes(node: Node, roles: Roles) -> AxisTensor:
     sides = []
     for side in (value.axes[:axis], value.axes[axis:]):
         wide = [a for a in side if a.size != 1]
-        sides.append(wide[0] if len(wide) == 1 else side[0] if len(side) == 1 else roles.made(None, node.name))
+        sides.append(wide[0] if len(wide) == 1 else side[0] if len(side) == 1 else merged_axis(side, roles, node))
     return AxisTensor(tuple(sides), value.sources)

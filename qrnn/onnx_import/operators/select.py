@@ -12,7 +12,7 @@ from qrnn.onnx_import.lengths import more_steps
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
+from qrnn.onnx_import.values import AXIS_NAMES, MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
 
 _TO_THE_END = (1 << 31) - 1
 """Slice ends from here on mean the end of the axis, however long it is."""
@@ -106,7 +106,7 @@ def slice_(node: Node, build: Builder) -> Value:
             ids = value.ids
         elif covers != "all":
             raise node.refuse(
-                f"slices the {'time' if symbol is TIME else 'batch'} axis {axis} [{start}:{end}:{step}]; "
+                f"slices the {AXIS_NAMES[symbol]} axis {axis} [{start}:{end}:{step}]; "
                 "only all of it or the last step [-1:] is supported; run this part outside the model"
             )
     taken = ids[tuple(selection)]
@@ -217,7 +217,7 @@ def gather(node: Node, build: Builder) -> Value:
     if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
         picked = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
         raise node.refuse(
-            f"takes {picked} of the {'time' if symbol is TIME else 'batch'} axis {axis}; "
+            f"takes {picked} of the {AXIS_NAMES[symbol]} axis {axis}; "
             "only the last step (index -1 of the time axis) is supported; run this part outside the model"
         )
     value = build.last_step(node, data)

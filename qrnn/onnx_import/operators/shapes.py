@@ -9,6 +9,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
 from qrnn.onnx_import.lengths import as_axes, rule_of, size_of
+from qrnn.onnx_import.merging import is_size, merged_size, product_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, constant_of
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
@@ -17,6 +18,7 @@ from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import (
     BATCH,
+    MERGED,
     MOST_AXES,
     TIME,
     Array,
@@ -41,14 +43,22 @@ def constant(node: Node, build: Builder) -> Value:
     )
 
 
+def sizes_of(build: Builder, value: Features) -> list[Dim]:
+    """Return the sizes of a value: those of its time axis, and of one that batch and time are merged to, by how many steps it has."""
+    if not any(d is TIME or d in MERGED for d in value.axes):
+        return list(value.shape)
+    rule = build.length_rule(value)
+    sizes = {TIME: size_of(rule), **dict.fromkeys(MERGED, merged_size(rule))}
+    return [sizes.get(d, d) if isinstance(d, Symbol) else d for d in value.shape]
+
+
 @operator("Shape")
 def shape(node: Node, build: Builder) -> Value:
     """Import Shape: batch and time are symbols even where the file declares a number, because any number runs."""
     value = node.input(0)
     dims: list[Dim] = list(value.shape)
-    if isinstance(value, Features) and TIME in dims:
-        steps = size_of(build.length_rule(value))
-        dims = [steps if d is TIME else d for d in dims]
+    if isinstance(value, Features):
+        dims = sizes_of(build, value)
     start = int(node.take("start", 0))
     end = node.take("end")
     return as_shape(dims[start : None if end is None else int(end)])
@@ -134,7 +144,7 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
     ):
         if axis is None and not isinstance(wanted, Symbol):
             sizes.append(max(size, int(wanted)))
-        elif axis is not None and (wanted is axis or wanted == 1 or wanted in known.get(axis, set())):
+        elif axis is not None and (wanted == 1 or is_size(wanted, axis, known)):
             sizes.append(1)
         else:
             raise node.refuse(f"expands {value.describe()} to {list(target)}; run this part outside the model")
@@ -143,7 +153,7 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
 
 
 def _times(node: Node, a: Dim, b: Dim) -> Dim:
-    """Return the product of two sizes; a symbol may only be multiplied by 1."""
+    """Return the product of two sizes."""
     if isinstance(a, Symbol) and a.size is not None and b != 1:
         a = a.size
     if isinstance(b, Symbol) and b.size is not None and a != 1:
@@ -154,7 +164,7 @@ def _times(node: Node, a: Dim, b: Dim) -> Dim:
         return b
     if b == 1:
         return a
-    raise node.refuse(f"multiplies the sizes {a} and {b}; keep batch and time as separate axes when exporting")
+    return product_of(node, a, b)
 
 
 @operator("Mul")

@@ -12,7 +12,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Array, Features, Padding, Value, is_shape
+from qrnn.onnx_import.values import AXIS_NAMES, TIME, Array, Features, Padding, Value, is_shape
 
 SOURCE_ELEMENTS = 16
 """The name of a graph input in a set counts as this many numbers, in memory and work."""
@@ -232,9 +232,7 @@ def concat(node: Node, build: Builder) -> Value:
             )
     symbol = first.axes[axis]
     if symbol is not None and len(parts) > 1:
-        raise node.refuse(
-            f"concatenates along the {'batch' if symbol.name == 'N' else 'time'} axis; run this part outside the model"
-        )
+        raise node.refuse(f"concatenates along the {AXIS_NAMES[symbol]} axis; run this part outside the model")
     node.reserve_features(sum(count(part.ids.shape) for part in parts))
     return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
 

@@ -10,7 +10,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.structural import part_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import TIME, Array, Features, Value, is_shape
+from qrnn.onnx_import.values import AXIS_NAMES, Array, Features, Value, is_shape
 
 
 def _repeats(node: Node, rank: int) -> list[int]:
@@ -35,7 +35,7 @@ def tile(node: Node, build: Builder) -> Value:
     for axis, (symbol, times) in enumerate(zip(value.axes, repeats, strict=True)):
         if symbol is not None and times != 1:
             raise node.refuse(
-                f"repeats the {'time' if symbol is TIME else 'batch'} axis {axis} of {value.describe()} {times} times; only axes of features "
+                f"repeats the {AXIS_NAMES[symbol]} axis {axis} of {value.describe()} {times} times; only axes of features "
                 "are repeated; run this part outside the model"
             )
     node.reserve_features(count(ids.shape) * count(repeats))

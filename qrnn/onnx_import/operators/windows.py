@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,17 +16,22 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Tensor
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Padding, Tensor
 
 
 class Geometry(NamedTuple):
-    """The windows of a node over ``value`` [N, C, …]: ``time_axis`` and ``band_axis`` are axes of it, None where there is none."""
+    """The windows of a node over ``value`` [N, C, …]: ``time_axis`` is an axis of it, None where there is none.
+
+    The windows of ``band`` move over the axis ``band_axes``; where these are several, as one, each window reads one element. At each place of
+    ``line_axes`` they do so by themselves: to the layer, these places are channels.
+    """
 
     value: Features
     time: Window
     band: Window
     time_axis: int | None
-    band_axis: int | None
+    band_axes: tuple[int, ...]
+    line_axes: tuple[int, ...]
 
     @property
     def channels(self) -> int:
@@ -35,11 +41,30 @@ class Geometry(NamedTuple):
     @property
     def bands(self) -> int:
         """The number of bands of a step."""
-        return 1 if self.band_axis is None else self.value.ids.shape[self.band_axis]
+        return math.prod(self._sizes(self.band_axes))
+
+    @property
+    def places(self) -> int:
+        """The number of bands of a step of the output."""
+        return self.band.count(self.bands)
+
+    @property
+    def lines(self) -> int:
+        """The number of places with windows of their own."""
+        return math.prod(self._sizes(self.line_axes))
+
+    def _sizes(self, axes: tuple[int, ...]) -> list[int]:
+        return [self.value.ids.shape[axis] for axis in axes]
+
+    @property
+    def _order(self) -> list[int]:
+        """The axes in the order in which a layer has its features: bands, then lines and channels of each."""
+        inner = [*self.band_axes, *self.line_axes, 1]
+        return [axis for axis in range(self.value.ids.ndim) if axis not in inner] + inner
 
     def operand(self, node: Node, build: Builder) -> Tensor:
         """Return a tensor whose features are those of ``value``, with the channels of a band one after the other."""
-        by_band = Features(np.moveaxis(self.value.ids, 1, -1), (None,) * self.value.ids.ndim)
+        by_band = Features(self.value.ids.transpose(self._order), (None,) * self.value.ids.ndim)
         tensor, indices = build.operand(node, by_band)
         if not tensor.has_time:
             raise node.refuse(f"reads '{tensor.name}', which has no time axis; run this part outside the model")
@@ -48,13 +73,11 @@ class Geometry(NamedTuple):
         return build.gathered(node, indices + tensor.start)[0]
 
     def result(self, output: Tensor, channels: int) -> Features:
-        """Return the features of a tensor of places · ``channels`` features, in the order of the node's output."""
-        ids: IndexArray = output.ids.reshape(self.band.count(self.bands), channels)
-        shape = [1] * self.value.ids.ndim
-        shape[1] = channels
-        if self.band_axis is not None:
-            shape[self.band_axis] = len(ids)
-        return Features(np.ascontiguousarray(ids.T).reshape(shape), self.value.axes)
+        """Return the features of a tensor of places · lines · ``channels`` features, in the order of the node's output."""
+        bands = [self.places] if len(self.band_axes) == 1 else self._sizes(self.band_axes)
+        inner = [*bands, *self._sizes(self.line_axes), channels]
+        ids: IndexArray = output.ids.reshape([1] * (self.value.ids.ndim - len(inner)) + inner)
+        return Features(np.ascontiguousarray(ids.transpose(np.argsort(self._order))), self.value.axes)
 
 
 def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = True) -> Geometry:
@@ -72,7 +95,7 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
         raise node.damaged(
             f"its kernel {list(kernel)} has {len(kernel)} axes, its input {value.describe()} has {value.ids.ndim - 2} behind the channels"
         )
-    if value.axes[0] is not BATCH or value.axes[1] is not None:
+    if (value.axes[0] is not BATCH and value.axes[0] not in MERGED) or value.axes[1] is not None:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
@@ -84,12 +107,16 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
     if time is not None and padding.cache is not None:
         windows[time] = _behind_past(node, build, windows[time], padding.edges[time][0])
     inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
-    if len(inner) > 1:
-        raise node.refuse(f"has windows over the axes {inner} of {value.describe()}; one axis beside time is supported")
-    band = inner[0] if inner else None
-    found = Geometry(value, windows.get(time or 0, EACH), windows.get(band or 0, EACH), time, band)
-    if found.band.count(found.bands) < 1:
-        raise node.damaged(f"its window spans {found.band.span} elements of axis {band}, which has {found.bands}")
+    moving = [axis for axis in inner if not windows[axis].trivial]
+    if len(moving) > 1:
+        raise node.refuse(
+            f"has windows over the axes {moving} of {value.describe()}; one axis beside time is supported"
+        )
+    bands = tuple(moving or inner)
+    lines = tuple(axis for axis in inner if axis not in bands)
+    found = Geometry(value, windows.get(time or 0, EACH), windows[moving[0]] if moving else EACH, time, bands, lines)
+    if found.places < 1:
+        raise node.damaged(f"its window spans {found.band.span} elements of axis {bands[0]}, which has {found.bands}")
     if time is not None and build.one_step and padding.cache is None and not found.time.trivial:
         raise node.refuse(
             f"has a window over the time axis {time} of a graph of one step per call; re-export with a dynamic time axis"
