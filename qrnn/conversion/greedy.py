@@ -102,8 +102,7 @@ class Greedy:
                     now[name], here = value, there
             for value in values[: values.index(now[name])]:
                 there = self.point({**now, name: value})
-                near = there.worst <= max(here.worst, min(self.allowed, here.worst / (1.0 - FREE_GAIN)))
-                if there.cost <= here.cost and near:
+                if there.cost == here.cost and (1.0 - FREE_GAIN) * there.worst <= here.worst:
                     now[name] = value
                     break
         return now
