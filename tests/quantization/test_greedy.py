@@ -71,4 +71,5 @@ def test_what_costs_nothing_and_is_better_is_taken() -> None:
     cost = {"8": 0.0, "16": 1.0, "fine": 1.0, "finer": 1.0, "dear": 2.0}
     greedy = Greedy({"a": tuple(noise)}, lambda widths: Point({"y": noise[widths["a"]]}, cost[widths["a"]]))
     assert greedy.exchange({"a": "16"}) == {"a": "fine"}, "finer is too little better to change for"
+    assert greedy.exchange({"a": "finer"}) == {"a": "fine"}, "and fine comes first"
     assert greedy.exchange({"a": "8"}) == {"a": "8"}
