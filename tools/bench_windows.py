@@ -24,11 +24,12 @@ from provenance import when
 
 import qrnn
 from qrnn import layers
-from qrnn.devices.measure import Needs, layer_work, measure, work
+from qrnn.devices.measure import Needs, layer_work, measure, sizes, work
 from qrnn.devices.verify import verify
 from qrnn.errors import QrnnError
 from qrnn.export.expected import integer_sequences, random_sequences
-from qrnn.export.replay import PHASES
+from qrnn.export.replay import PHASES, Vectors, sequence_length
+from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.window import EACH, Window
 from qrnn.system.atomic import write_atomically
@@ -39,6 +40,9 @@ TARGETS = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imc")
 SEQUENCES = 20
 STEPS = 30
 """The sequences of a model that are compared, and the steps of a random sequence of a layer."""
+
+STACK = 2048
+"""The bytes of stack that are left free where sequences are cut to fit a machine."""
 
 Arrays = dict[str, Any]
 
@@ -152,6 +156,16 @@ class Row:
     refused: str | None = None
 
 
+def fitting(sequences: Sequence[Vectors], exported: Exported, target: Target) -> list[Vectors]:
+    """Return the sequences, cut where a model needs whole ones, so that they fit the RAM of the emulated machine beside `STACK`."""
+    steps = max(sequence_length(exported, s) for s in sequences)
+    if exported.whole is not None and target.emulation is not None:
+        most = target.emulation.ram_bytes - STACK
+        steps = max((n for n in range(1, steps + 1) if sizes(exported, target, n).ram_bytes <= most), default=1)
+    timed = {p.name for p in exported.inputs if p.has_time}
+    return [{k: v[:steps] if k in timed else v for k, v in s.items()} for s in sequences]
+
+
 def run(what: str, model: QuantModel, target: Target, data: Arrays | None) -> Row:
     """Measure, and compare sequences of ``data``, or a random one, with the host."""
     macs = work(model)[0]
@@ -160,7 +174,7 @@ def run(what: str, model: QuantModel, target: Target, data: Arrays | None) -> Ro
             folder = exported(model, target, Path(temporary))
             sequences = random_sequences(model, folder.exported, (STEPS,), seed=1)
             if data is not None:
-                sequences = integer_sequences(model, folder.exported, data, SEQUENCES)
+                sequences = fitting(integer_sequences(model, folder.exported, data, SEQUENCES), folder.exported, target)
             needs = measure(folder, target, STEPS)
             if needs.problem is not None:
                 return Row(what, target, macs, refused=needs.problem)
@@ -209,7 +223,9 @@ def section(shapes: Sequence[Row], models: Sequence[Row], inside: Mapping[str, s
         text += [
             "### Whole models",
             "",
-            f"Trained models, default conversion, {SEQUENCES} sequences of real data. Multiply-adds are those of a step of the input.",
+            f"Trained models, default conversion, {SEQUENCES} sequences of real data. Multiply-adds are those of a step of the input. RAM",
+            f"of a model that needs whole sequences is that for {STEPS} steps; where a machine cannot hold its sequences, they are cut",
+            "to what it holds.",
             "",
             *(f"- {name}: {each}" for name, each in inside.items()),
             "",

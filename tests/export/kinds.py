@@ -105,12 +105,26 @@ def windows(bits: int, strides: bool = False) -> FloatModel:
     return layers.model("windows", {"y": gru.output})
 
 
+def whole() -> FloatModel:
+    """Fewer rows than steps, a sum of tensors of which one comes later, both directions, and what follows the last row."""
+    rng = np.random.default_rng(11)
+    x = layers.conv(layers.input("x", 5), rng.normal(size=(6, 5, 3)), stride=2, padding=(1, 1))
+    x = layers.add(x, layers.conv(x, rng.normal(size=(6, 6, 5)), padding=(2, 2)))
+    ways = [
+        layers.lstm(x, rng.normal(size=(20, 6)), rng.normal(size=(20, 5)), reverse=reverse) for reverse in (False, True)
+    ]
+    both = layers.bidirectional(*ways)
+    last = layers.dense(layers.last_step(both.output), rng.normal(size=(3, 10)))
+    return layers.model("whole", {"y": both.output, "last": last, "c": both.c_n})
+
+
 GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
     "embedded": (embedded, None),
     "shared": (shared, None),
     "moved": (moved, None),
     "windows": (lambda: windows(8), None),
     "windows of 16 bits with strides": (lambda: windows(16, strides=True), WIDE),
+    "whole": (whole, None),
     "windows beside four bits": (lambda: windows(4), Scheme(16, input="16", weights=4)),
 }
 KINDS = (*CASES, *GRAPHS)

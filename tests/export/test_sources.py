@@ -185,7 +185,7 @@ def test_what_is_replayed_is_read_back(which: str, lengths: list[int], seed: int
     for length, result in zip(lengths, results, strict=True):
         over_time = [result.outputs[p.name] for p in exported.outputs if p.has_time]
         if exported.counts_rows:  # all rows in the first call, and none in the others
-            none = [np.zeros(1, np.uint32)] * (length + exported.finishes - 1)
+            none = [np.zeros(1, np.uint32)] * (length + exported.finishes - 1 if exported.streams else 0)
             steps = [np.array([len(over_time[0])], np.uint32), *over_time, *none]
         else:
             steps = [value[t] for t in range(length) for value in over_time] if exported.streams else over_time

@@ -135,6 +135,44 @@ def test_a_recognizer_of_digits(name: str) -> None:
         check_on_host(model, "plain")
 
 
+def test_a_sequence_may_leave_a_layer_without_a_row(tmp_path: Path) -> None:
+    """Its last states and a last row are then 0, as in every backend, though its states begin with something else."""
+    rng = np.random.default_rng(12)
+    x = layers.conv(layers.input("x", 3), rng.normal(size=(4, 3, 3)), 5 + rng.normal(size=4), padding=(0, 0))
+    start = {"h_0": np.array([0.5, -0.5]), "c_0": np.array([1.0, -2.0])}
+    ways = [
+        layers.lstm(x, rng.normal(size=(8, 4)), rng.normal(size=(8, 2)), reverse=way, **start) for way in (True, False)
+    ]
+    both = layers.bidirectional(
+        *(layers.lstm(x, rng.normal(size=(8, 4)), rng.normal(size=(8, 2)), reverse=way) for way in (False, True))
+    )
+    outputs = {
+        "h": ways[0].h_n,
+        "c": ways[0].c_n,
+        "forward": ways[1].h_n,
+        "both": both.c_n,
+        "last": layers.last_step(x),
+    }
+    model = quantized(layers.model("short", outputs))
+    assert model.length_rules[x.name].of({"time": 2}) == 0
+    check(model, tmp_path, compiler("gcc"), lengths=(1, 2, 3, 6))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_tensor_that_is_read_again_is_not_written_over(kept: bool, tmp_path: Path) -> None:
+    """A function of single values takes the room of its input, if it is the last to read it."""
+    x = layers.input("x", 3)
+    both = layers.add(x, layers.conv(x, np.random.default_rng(1).normal(size=(3, 3, 3)), padding=(1, 1)))
+    squashed = layers.activation(both, "tanh")
+    model = quantized(
+        layers.model("skip", {"y": layers.dense(layers.add(both, squashed) if kept else squashed, np.eye(3))})
+    )
+    whole = export_source(model, "net", "plain").whole
+    assert whole is not None
+    assert whole.work == Linear(6 if kept else 3)
+    check(model, tmp_path, compiler("gcc"), lengths=(1, 2, 6))
+
+
 def test_layers_that_count_the_same_rows_are_joined() -> None:
     """Two convolutions with one stride side by side: the model streams, but C that goes step by step has each of them drive its own layers."""
     rng = np.random.default_rng(8)

@@ -75,11 +75,13 @@ class Builder:
         self.t = layer.output
 
     def other(self) -> None:
-        kind = self.draw(st.sampled_from(["dense", "relu", "running", "delay", "last"]))
+        kind = self.draw(st.sampled_from(["dense", "relu", "skip", "running", "delay", "last"]))
         if kind == "dense":
             self.t = layers.dense(self.t, self.drawn(self.draw(st.integers(1, 6)), self.t.features))
         elif kind == "relu":
             self.t = layers.activation(self.t, "relu")
+        elif kind == "skip":
+            self.t = layers.add(self.t, layers.activation(self.t, "tanh"))
         elif kind == "running":
             self.t = layers.running(self.t, self.draw(st.sampled_from(["mean", "max"])))
         elif kind == "delay":
