@@ -239,13 +239,13 @@ def test_batch_behind_time_from_the_input_alone() -> None:
 def test_windows_along_one_of_two_axes_of_a_step(
     merge: bool, kernel: tuple[int, int], along: int, groups: int, pool: str, stride: int, seed: int
 ) -> None:
-    """Frames [5, 6] of each step, with windows of 1 along at least one axis; merged as [N·T, 2, 5, 6], else with a window over time."""
+    """Frames [7, 8] of each step, with windows of 1 along at least one axis; merged as [N·T, 2, 7, 8], else with a window over time."""
     g = Graph(opset=17, seed=seed)
-    x = g.input("x", ["n", "t", 2, 5, 6])
+    x = g.input("x", ["n", "t", 2, 7, 8])
     window = [taps if axis == along else 1 for axis, taps in enumerate(kernel)]
     strides = [stride if axis == along else 1 for axis in (0, 1)]
     if merge:
-        y = g.node("Reshape", [x, ints(g, -1, 2, 5, 6)])
+        y = g.node("Reshape", [x, ints(g, -1, 2, 7, 8)])
         y = norm(g, conv(g, y, [4, 2 // groups, *window], group=groups, strides=strides), 4)
         if pool:
             y = g.node(pool, [y], kernel_shape=window, strides=strides)
@@ -258,7 +258,7 @@ def test_windows_along_one_of_two_axes_of_a_step(
     y = g.node("Transpose", [y], perm=[1, 0, 2])
     g.node("Identity", [g.recurrent("GRU", y, 5, 3)[0]], ["out"])
     g.output("out", 4)
-    agree(g.model(), {"x": data(2, 4, 2, 5, 6)})
+    agree(g.model(), {"x": data(2, 4, 2, 7, 8)})
 
 
 def test_windows_along_both_axes_of_a_step_are_refused() -> None:
