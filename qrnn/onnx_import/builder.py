@@ -30,6 +30,7 @@ _NOT_COMPUTABLE = {
     "c_n": "reads the final cell state '{name}', which may only be a graph output",
     "constant": "reads constants other than zero that are expanded to the batch ('{name}'), which may only be an initial state",
     "padded": "reads zeros that are padded to the batch or time axis ('{name}'), which only Conv may read, over time as they were padded",
+    "filled": "reads steps that a convolution makes of padded zeros ('{name}'), which only operators by element and another Conv may read",
     "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
@@ -182,13 +183,16 @@ class Builder:
     def padded(self, node: Node, padding: Padding) -> Features:
         """Return the features of a padded value, which `padding_of` looks behind; zeros around padded zeros are added to them."""
         inner = self.padding_of(padding.value)
+        if inner.fill is not None:
+            raise node.refuse("pads steps that a convolution makes of padded zeros; re-export with one Pad before both")
         edges = tuple((a + c, b + d) for (a, b), (c, d) in zip(inner.edges, padding.edges, strict=True))
         cache = inner.cache if padding.cache is None else padding.cache
-        value, padding = inner.value, Padding(inner.value, edges, cache)
+        value, padding = inner.value, Padding(inner.value, edges, cache, padding.fill)
         sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, edges, strict=True)]
         shape = [1 if axis is not None else size for size, axis in zip(sizes, value.axes, strict=True)]
         has_time = any(part.tensor.has_time for part in self.book.parts(value.ids.reshape(-1)))
-        tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, "padded")
+        kind: TensorKind = "padded" if padding.fill is None else "filled"
+        tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, kind)
         features = Features(tensor.ids.reshape(shape), value.axes)
         self._paddings[tensor.start] = features, padding
         return features

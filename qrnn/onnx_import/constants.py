@@ -170,10 +170,11 @@ def fold(proto: onnx.NodeProto, opset: int, inputs: list[Array | None], budget: 
 
 
 def _elements(proto: onnx.NodeProto, given: dict[str, Array]) -> int:
-    """Return the most elements of a `FOLDABLE` node's result and of its intermediate results."""
+    """Return the most elements of a node's result and of its intermediate results."""
     shapes: list[Any] = [value.shape for value in given.values()]
     largest = max((count(shape) for shape in shapes), default=1)
-    if proto.op_type.startswith("Reduce"):  # the second operand only lists axes
+    # the second operand only lists axes, or the others hold a number for each channel
+    if proto.op_type.startswith("Reduce") or proto.op_type == "BatchNormalization":
         return largest
     # axes of size 0 are taken as 1: an intermediate result may be without them
     grown = [[max(int(size), 1) for size in shape] for shape in shapes]

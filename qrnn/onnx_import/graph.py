@@ -23,6 +23,7 @@ from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
+from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
 from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
@@ -276,7 +277,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = HANDLERS[name](node, build)
+            filled = through(proto, opset, node, build, HANDLERS[name])
+            result = HANDLERS[name](node, build) if filled is None else filled
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:

@@ -35,7 +35,7 @@ LARGEST_COUNT = 1 << 31
 
 
 def product_of(node: Node, a: Dim, b: Dim) -> Product:
-    """Return the product of two sizes, of which at least one is no number."""
+    """Return the product of two sizes, of which at least one is no number; batch and time may be in it once each."""
     factors = (*_factors(a), *_factors(b))
     count = _count(a) * _count(b)
     steps = sum(rule_of(f) is not None for f in factors)
@@ -173,7 +173,7 @@ def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
         if sum(axis.size != 1 for axis in group) < 2 or all(axis.size is not None for axis in group):
             continue
         if isinstance(target[0], Product):
-            here = _is_product(group, target[0])
+            here = _is_product(group, target[0], roles)
         else:
             sizes = [int(d) for d in target[1:] if not isinstance(d, Symbol)]
             known = [size for size in rest if size is not None]
@@ -184,15 +184,20 @@ def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
     return None
 
 
-def _is_product(group: Sequence[Axis], size: Product) -> bool:
+def _is_product(group: Sequence[Axis], size: Product, roles: Roles) -> bool:
     """Return whether axes hold as many elements as a product of axes and a number says."""
     left = [part for axis in group for part in (axis.parts or (axis,))]
     for factor in size.factors:
-        found = next((k for k, axis in enumerate(left) if axis is factor), None)
+        found = next((k for k, axis in enumerate(left) if _alike(axis, factor, roles)), None)
         if found is None:
             return False
         del left[found]
     return all(axis.size is not None for axis in left) and product(a.size or 1 for a in left) == size.count
+
+
+def _alike(axis: Axis, size: Dim, roles: Roles) -> bool:
+    """Return whether a size is that of an axis known to be the same."""
+    return isinstance(size, Axis) and roles.root(axis) is roles.root(size)
 
 
 def carried_split(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, node: Node) -> list[Axis] | None:
@@ -207,11 +212,11 @@ def carried_split(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
     wanted, behind = target[place : place + len(parts)], target[place + len(parts) :]
     if len(wanted) < len(parts) or sum(not isinstance(d, Symbol) and d == -1 for d in wanted) > 1:
         return None
-    if len(parts) == 2 and wanted[0] is parts[1] and wanted[1] is parts[0]:
+    if len(parts) == 2 and all(_alike(part, d, roles) for part, d in zip(parts, wanted[::-1], strict=True)):
         roles.conflicts.append(str(mixes_sequences(node)))
         return None
     fits = all(
-        d is part if isinstance(d, Symbol) else d == -1 or part.size is None or d == part.size
+        _alike(part, d, roles) if isinstance(d, Symbol) else d == -1 or part.size is None or d == part.size
         for d, part in zip(wanted, parts, strict=True)
     )
     numbers = [int(d) for d in behind if not isinstance(d, Symbol)]

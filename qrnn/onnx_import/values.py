@@ -113,12 +113,14 @@ class Features:
 class Padding:
     """``value`` with ``edges`` zeros (before, after) at the ends of each axis.
 
-    Where there is a ``cache``, the zeros before the time axis stand for the elements of caches in that place, of these ids.
+    Where there is a ``cache``, the zeros before the time axis stand for the elements of caches in that place, of these ids. Where there is a
+    ``fill``, one number for each of the ids, these stand at the ends of the time axis and no zeros (`qrnn.onnx_import.filled`).
     """
 
     value: Features
     edges: tuple[tuple[int, int], ...]
     cache: IndexArray | None = None
+    fill: FloatArray | None = None
 
 
 class Poison:
@@ -136,6 +138,7 @@ TensorKind = Literal[
     "state",
     "constant",
     "padded",
+    "filled",
     "cache",
     "tail",
     "zero",

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
 from qrnn.onnx_import import import_model
 
@@ -190,6 +191,30 @@ def test_convolutions_of_each_step(batch_first: bool, n: Any, t: Any) -> None:
     agree(g.model(), {"x": given if batch_first else given.swapaxes(0, 1)})
 
 
+@pytest.mark.parametrize("n", ["n", 1])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_one_step_per_call(n: Any, named: bool, batch_first: bool) -> None:
+    """The one step of a call is an axis of size 1: what is merged is the batch."""
+    g = Graph(opset=17)
+    x, h = g.input("x", [n, 1, 4] if batch_first else [1, n, 4]), g.input("h", [1, n, 6])
+    step = g.node("Transpose", [x], perm=[1, 0, 2]) if batch_first else x
+    y, _ = g.recurrent("GRU", step, 4, 6, h=h, outputs=["y", "h_n"])
+    y = g.node("Transpose", [y], perm=[2, 0, 1, 3] if batch_first else [0, 2, 1, 3])
+    y = g.node("Reshape", [y, ints(g, 0, 0, -1)])
+    z = linear(g, g.node("Reshape", [y, sizes(g, y, "01" if named else -1, 6)]))
+    order = ("0", "1") if named else (-1, 1) if batch_first else (1, -1)
+    g.node("Reshape", [z, sizes(g, y, *order, 5)], ["out"])
+    g.output("out", 3)
+    g.output("h_n", 3)
+    proto = g.model()
+    count = 1 if n == 1 else 3
+    values, state = data(count, 1, 4), data(1, count, 6)
+    want = runtime(proto, {"x": values if batch_first else values.swapaxes(0, 1), "h": state})["out"]
+    got = run_oracle(import_model(proto, "test"), {"x": values, "h": state.swapaxes(0, 1)}).outputs["out"]
+    np.testing.assert_allclose(got.reshape(count, 5), want.reshape(count, 5), rtol=1e-4, atol=1e-4)
+
+
 def test_batch_behind_time_from_the_input_alone() -> None:
     """The first pass carries both axes through the merge: nothing else says which is which."""
     g = Graph(opset=17)
@@ -214,13 +239,13 @@ def test_batch_behind_time_from_the_input_alone() -> None:
 def test_windows_along_one_of_two_axes_of_a_step(
     merge: bool, kernel: tuple[int, int], along: int, groups: int, pool: str, stride: int, seed: int
 ) -> None:
-    """Frames [5, 6] of each step, with windows of 1 along at least one axis; merged as [N·T, 2, 5, 6], else with a window over time."""
+    """Frames [7, 8] of each step, with windows of 1 along at least one axis; merged as [N·T, 2, 7, 8], else with a window over time."""
     g = Graph(opset=17, seed=seed)
-    x = g.input("x", ["n", "t", 2, 5, 6])
+    x = g.input("x", ["n", "t", 2, 7, 8])
     window = [taps if axis == along else 1 for axis, taps in enumerate(kernel)]
     strides = [stride if axis == along else 1 for axis in (0, 1)]
     if merge:
-        y = g.node("Reshape", [x, ints(g, -1, 2, 5, 6)])
+        y = g.node("Reshape", [x, ints(g, -1, 2, 7, 8)])
         y = norm(g, conv(g, y, [4, 2 // groups, *window], group=groups, strides=strides), 4)
         if pool:
             y = g.node(pool, [y], kernel_shape=window, strides=strides)
@@ -233,7 +258,7 @@ def test_windows_along_one_of_two_axes_of_a_step(
     y = g.node("Transpose", [y], perm=[1, 0, 2])
     g.node("Identity", [g.recurrent("GRU", y, 5, 3)[0]], ["out"])
     g.output("out", 4)
-    agree(g.model(), {"x": data(2, 4, 2, 5, 6)})
+    agree(g.model(), {"x": data(2, 4, 2, 7, 8)})
 
 
 def test_windows_along_both_axes_of_a_step_are_refused() -> None:

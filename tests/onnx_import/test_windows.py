@@ -185,7 +185,7 @@ def test_batch_normalization_behind_a_dense_layer() -> None:
 @pytest.mark.parametrize(
     ("build", "error", "says"),
     [
-        (lambda g, x: conv(g, x, [3, 4, 3], pads=[3, 0]), UnsupportedError, "pads axis 2 by 3 and 0, and its kernel spans 3"),
+        (lambda g, x: conv(g, x, [3, 4, 3], pads=[3, 0]), UnsupportedError, "reads steps that a convolution makes of padded zeros"),
         (lambda g, x: conv(g, x, [3, 4, 3], pads=[-1, 0]), UnsupportedError, "pads holds -1; 0 to 65536"),
         (lambda g, x: conv(g, x, [3, 4, 3], pads=[1]), ModelFileError, "pads lists 1 numbers, expected 2"),
         (lambda g, x: conv(g, x, [3, 4, 3], strides=[0]), UnsupportedError, "strides holds 0; 1 to 65536"),
@@ -199,7 +199,8 @@ def test_batch_normalization_behind_a_dense_layer() -> None:
         (lambda g, x: g.node("Conv", [x, x], name="conv"), UnsupportedError, "weights as graph inputs are not supported"),
         (lambda g, x: g.node("Relu", [padded(g, x, [0, 0, 1, 0, 0, 1])]), UnsupportedError, "reads zeros that are padded"),
         (lambda g, x: g.node("MaxPool", [padded(g, x, [0, 0, 1, 0, 0, 1])], kernel_shape=[2]), UnsupportedError, "read zeros padded"),
-        (lambda g, x: conv(g, padded(g, x, [0, 0, 3, 0, 0, 0]), [3, 4, 3]), UnsupportedError, "pads axis 2 by 3 and 0"),
+        (lambda g, x: conv(g, padded(g, x, [0, 0, 3, 0, 0, 0]), [3, 4, 3]), UnsupportedError, "makes of padded zeros"),
+        (lambda g, x: conv(g, x, [3, 4, 3], pads=[0, 3], strides=[2]), UnsupportedError, "pads axis 2 by 0 and 3, and its kernel spans 3"),
         (lambda g, x: conv(g, padded(g, x, [0, 0, -1, 0, 0, 0]), [3, 4, 3]), UnsupportedError, "along batch or time"),
         (lambda g, x: conv(g, padded(g, x, [0, 0, 1, 0, 0, 0], mode="edge"), [3, 4, 3]), UnsupportedError, "mode=edge over batch or time"),
         (lambda g, x: conv(g, g.node("Pad", [x, g.const(np.array([0, 0, 1, 0, 0, 0])), g.const(np.float32(1))]), [3, 4, 3]),

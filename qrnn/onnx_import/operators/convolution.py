@@ -9,11 +9,12 @@ import numpy as np
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.filled import without_fill
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.pointwise import same_axes
 from qrnn.onnx_import.operators.windows import geometry
 from qrnn.onnx_import.registry import axis_rule, operator
-from qrnn.onnx_import.values import Features
+from qrnn.onnx_import.values import Features, Padding
 
 
 @operator("Conv")
@@ -28,14 +29,15 @@ def conv(node: Node, build: Builder) -> Features:
     if (given := node.take("kernel_shape")) is not None and tuple(given) != kernel:
         raise node.damaged(f"kernel_shape={list(given)}, but W has the kernel {list(kernel)}")
     groups = int(node.take("group", 1))
-    found = geometry(node, build, kernel)
+    bias = node.weights(2, "B") if node.has_input(2) else np.zeros(len(weight))
+    if bias.shape != (len(weight),):
+        raise node.damaged(f"B '{node.input_names[2]}' has shape {list(bias.shape)}, expected [{len(weight)}]")
+    node, bias = without_fill(node, build, weight, bias, groups)
+    found = geometry(node, build, kernel, beyond=True)
     if groups < 1 or weight.shape[1] * groups != found.channels or len(weight) % groups:
         raise node.damaged(
             f"W {list(weight.shape)} with group={groups} does not fit the {found.channels} channels of {found.value.describe()}"
         )
-    bias = node.weights(2, "B") if node.has_input(2) else np.zeros(len(weight))
-    if bias.shape != (len(weight),):
-        raise node.damaged(f"B '{node.input_names[2]}' has shape {list(bias.shape)}, expected [{len(weight)}]")
     node.reserve(weight.size * found.lines)
     if found.time_axis is not None and found.band_axes and found.time_axis > found.band_axes[0]:
         weight = weight.swapaxes(found.time_axis, found.band_axes[0])
@@ -47,7 +49,12 @@ def conv(node: Node, build: Builder) -> Features:
     output = build.result(node, found.places * lines * channels, True)
     layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups * lines)
     build.add_matrix(layer)
-    return found.result(output, channels)
+    result = found.result(output, channels)
+    if not any(found.beyond):
+        return result
+    edges = tuple(found.beyond if axis == found.time_axis else (0, 0) for axis in range(result.ids.ndim))
+    fill = bias[:channels].reshape([-1 if axis == 1 else 1 for axis in range(result.ids.ndim)])
+    return build.padded(node, Padding(result, edges, fill=np.broadcast_to(fill, result.ids.shape)))
 
 
 @operator("BatchNormalization")

@@ -32,6 +32,8 @@ class Geometry(NamedTuple):
     time_axis: int | None
     band_axes: tuple[int, ...]
     line_axes: tuple[int, ...]
+    beyond: tuple[int, int] = (0, 0)
+    """How many windows over time read nothing but padding, before the first step and after the last one; ``time`` leaves them out."""
 
     @property
     def channels(self) -> int:
@@ -80,14 +82,16 @@ class Geometry(NamedTuple):
         return Features(np.ascontiguousarray(ids.transpose(np.argsort(self._order))), self.value.axes)
 
 
-def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = True) -> Geometry:
+def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = True, beyond: bool = False) -> Geometry:
     """Return the windows of a node over its first input.
 
     ``kernel`` holds the taps of each axis behind the channels; ``zeros`` says that what a window reads outside of its input are zeros, and not
-    elements that do not take part.
+    elements that do not take part. Windows over time of nothing but padding are refused unless ``beyond`` is true.
     """
     given = node.features(0, "its input")
     padding = build.padding_of(given)
+    if padding.fill is not None:
+        raise node.refuse("reads steps that a convolution makes of padded zeros; only another Conv may")
     if build.one_step and zeros:
         padding = _past_steps(node, build, padding)
     value = padding.value
@@ -102,7 +106,8 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
     padding = _laid_out(node, build, padding, zeros)
     value = padding.value
     sizes = [size if symbol is None else None for size, symbol in zip(value.ids.shape[2:], value.axes[2:], strict=True)]
-    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:], zeros), 2))
+    past_padding: list[tuple[int, int]] | None = [] if beyond and padding.cache is None and not build.one_step else None
+    windows = dict(enumerate(windows_of(node, kernel, sizes, padding.edges[2:], zeros, past_padding), 2))
     time = next((axis for axis in windows if value.axes[axis] is TIME), None)
     if time is not None and padding.cache is not None:
         windows[time] = _behind_past(node, build, windows[time], padding.edges[time][0])
@@ -114,7 +119,9 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
         )
     bands = tuple(moving or inner)
     lines = tuple(axis for axis in inner if axis not in bands)
-    found = Geometry(value, windows.get(time or 0, EACH), windows[moving[0]] if moving else EACH, time, bands, lines)
+    band = windows[moving[0]] if moving else EACH
+    left_out = past_padding[0] if past_padding else (0, 0)
+    found = Geometry(value, windows.get(time or 0, EACH), band, time, bands, lines, left_out)
     if found.places < 1:
         raise node.damaged(f"its window spans {found.band.span} elements of axis {bands[0]}, which has {found.bands}")
     if time is not None and build.one_step and padding.cache is None and not found.time.trivial:
@@ -187,10 +194,12 @@ def windows_of(
     sizes: list[int | None],
     edges: Sequence[tuple[int, int]] | None = None,
     zeros: bool = True,
+    beyond: list[tuple[int, int]] | None = None,
 ) -> list[Window]:
     """Return the window of each axis behind the channels, whose ``sizes`` are None for time; ``edges`` are zeros that are padded already.
 
-    ``zeros`` is as for `geometry`: elements past the padding, which ceil_mode may add to the last window, are none.
+    ``zeros`` is as for `geometry`: elements past the padding, which ceil_mode may add to the last window, are none. Windows over time of
+    nothing but padding are left out and counted in the list ``beyond``, where it is given.
     """
     edges = edges or [(0, 0)] * len(kernel)
     rank = len(kernel)
@@ -224,6 +233,12 @@ def windows_of(
                     "re-export with ceil_mode=0, or with count_include_pad=0"
                 )
         before, after = before + edge[0], after + edge[1]
+        if beyond is not None and given is None:
+            first = max(0, -((span - 1 - before) // stride))
+            last = max(0, after - span + 1) if stride == 1 else 0
+            if before >= first * stride:
+                before, after = before - first * stride, after - last
+                beyond.append((first, last))
         if max(before, after) >= span:
             raise node.refuse(
                 f"pads axis {k + 2} by {before} and {after}, and its kernel spans {span}; only windows that reach the input are supported"
