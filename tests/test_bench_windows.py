@@ -75,7 +75,7 @@ def test_sequences_are_padded() -> None:
 
 
 def test_the_page_has_the_section() -> None:
-    """Of every layer that is measured, on every target, and no run that differs from the host."""
+    """The page has a row for every layer that is measured, on every target, and no run that differs from the host."""
     section = section_of(PAGE.read_text(encoding="utf-8"), WINDOWS)
     for target in bench_windows.TARGETS:
         for shape in bench_windows.SHAPES:

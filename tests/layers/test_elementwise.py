@@ -105,7 +105,7 @@ def test_magnitudes_and_powers() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 15), st.integers(0, 15), st.floats(0.0, 2.0), st.booleans(), st.data())
 def test_a_magnitude_is_within_half_a_unit(left: int, right: int, epsilon: float, root: bool, drawn: Any) -> None:
-    """Of the exact root of the integers' squares, but for the rounding of epsilon; where int16 holds it."""
+    """A magnitude is within half a unit of the exact root of the integers' squares, but for the rounding of epsilon, where int16 holds it."""
     scale = 15 + min(left, right)
     if not root:
         scale = min(scale, 23)

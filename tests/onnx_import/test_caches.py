@@ -315,7 +315,7 @@ def padded_beside(g: Graph, steps: Any) -> None:
 
 
 def wrong_part(g: Graph) -> None:
-    """Of a graph of several steps per call, the first steps are given on."""
+    """A graph of several steps per call that gives its first steps on is refused."""
     x = g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[0, 2, 1])
     both = g.node("Concat", [cache(g, "a", ["n", 4, 2]), x], axis=2)
     g.node("Slice", [both, ints(g, 0), ints(g, 2), ints(g, 2)], ["a_out"])

@@ -20,7 +20,7 @@ from .builders import Graph
 from .running import data, oracle, runtime
 
 LARGEST = 1e3
-"""Of the values: beyond it float32's rounding is more than the tolerance."""
+"""The largest magnitude of a value: beyond it float32's rounding is more than the tolerance."""
 
 settle = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]

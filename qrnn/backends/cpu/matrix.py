@@ -177,7 +177,7 @@ def _by_tiles(
 
 
 def _by_tiles_of_parts(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int) -> None:
-    """The same of operands in two parts: the sums of the high bytes are raised, and those of the low ones and the biases added."""
+    """Write the sums for operands in two parts: those of the high bytes, raised by eight bits, plus those of the low bytes and the biases."""
     b, isa, count = step.builder, step.isa, rows.count
     _by_tiles(step, rows, operands, stride, out, row_tiles, Start.ZEROS)
     kind = vector_type(isa.lanes, 32)

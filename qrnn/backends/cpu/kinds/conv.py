@@ -77,7 +77,7 @@ class ConvScratch(NamedTuple):
     results: Int16Array
     """Results, padded to whole blocks, [AHEAD, R]."""
     positions: Int64Array
-    """Of each vector the address of its first operand, that of its output, and how many of its results are one, [3, AHEAD]."""
+    """For each vector, the addresses of its first operand and of its output, and the number of its results that are written, [3, AHEAD]."""
     tails: Int16Array
     """Room for the last columns of a step, [units], of which those behind it stay 0."""
     zeros: Int16Array

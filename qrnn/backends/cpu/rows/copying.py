@@ -24,7 +24,7 @@ def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
 
 @jit
 def scatter(place: Any, some: Any, origins: Any, x: Any, out: Any, lengths: Any) -> None:
-    """Of rows place[FIRST] … place[LAST] - 1 of out, row origins[j] is x[j] for rows j of the control ``some``, and the others are 0.
+    """Write rows place[FIRST] … place[LAST] - 1 of out: row origins[j] is x[j] for the rows j of the control ``some``, and the others are 0.
 
     lengths [N] is 1 for the former and 0 for the others.
     """
