@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.kinds.conv import Conv
+from qrnn.onnx_import import import_model
 
 from .builders import Graph
 from .running import agree, data, refused_with
@@ -98,6 +99,17 @@ def test_a_residual_around_what_is_cut_off() -> None:
 
     model = agree(graph(build, 4), {"x": data(2, 9, 4)})
     assert [layer.time.after for layer in model.layers if isinstance(layer, Conv)] == [0, 0, 0]
+
+
+def test_a_chain_longer_than_pythons_stack() -> None:
+    def build(g: Graph, x: str) -> str:
+        y = conv(g, x, [4, 4, 3], pads=[1, 1])
+        for _ in range(2000):
+            y = g.node("Relu", [y])
+        return sliced(g, y, 0, -1)
+
+    model = import_model(graph(build, 4), "chain")
+    assert [layer.time.after for layer in model.layers if isinstance(layer, Conv)] == [0]
 
 
 def test_what_reads_all_steps_keeps_them() -> None:
