@@ -178,23 +178,13 @@ def norm_summary(results: Sequence[Result]) -> str:
     )
 
 
-def reduction_summary(results: Sequence[Result]) -> str:
-    """Return ONNX's tests of reductions and pools in one line."""
+def apart_summary(what: str, results: Sequence[Result]) -> str:
+    """Return ONNX's tests of ``what``, such as reductions, in one line."""
     taken = [r for r in results if not r.refused]
     agree = sum(r.within_node_tolerance for r in taken)
     return (
-        f"- ONNX's node tests of reductions and pools: {agree} of {len(taken)} that are imported in float at ONNX's own tolerance; "
+        f"- ONNX's node tests of {what}: {agree} of {len(taken)} that are imported in float at ONNX's own tolerance; "
         f"{engines(taken)}; {len(results) - len(taken)} are refused by name.\n"
-    )
-
-
-def elementwise_summary(results: Sequence[Result]) -> str:
-    """Return ONNX's tests of elementwise operators in one line."""
-    taken = [r for r in results if not r.refused]
-    agree = sum(r.within_node_tolerance for r in taken)
-    return (
-        f"- ONNX's node tests of elementwise operators: {agree} of {len(taken)} in float at ONNX's own tolerance; {engines(taken)}; "
-        f"{len(results) - len(taken)} more are refused by name.\n"
     )
 
 
@@ -275,7 +265,10 @@ def own_parts() -> list[str]:
     )
     apart = ((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise))
     return [
-        own_summary(results) + norm_summary(norms) + reduction_summary(reductions) + elementwise_summary(elementwise),
+        own_summary(results)
+        + norm_summary(norms)
+        + apart_summary("reductions and pools", reductions)
+        + apart_summary("elementwise operators", elementwise),
         METHOD + own_tables(results),
         refusals(),
         "\n".join(text + table("test", found, OWN_DIFFERENCE) for text, found in apart),

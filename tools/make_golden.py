@@ -19,7 +19,7 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,64 +248,56 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def check(path: Path) -> int:
     """Compare the file with the reference backend's results for its inputs, and its gate functions with those made now."""
-    if not path.is_file():
-        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
-        return 1
-    committed = json.loads(path.read_text(encoding="utf-8"))
-    expected = with_results(committed) | {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "contract_version": SINCE,
-        "exp_table": exp_table().tolist(),
-    }
-    for name, entry in gate_function_entries(gate_functions()).items():
-        made = {key: value for key, value in entry.items() if key not in ("samples", "all_inputs_sha256")}
-        expected["gate_functions"].setdefault(name, {}).update(made)
-    return _said(path, committed, expected)
+
+    def expected(committed: dict[str, Any]) -> dict[str, Any]:
+        found = with_results(committed) | {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "contract_version": SINCE,
+            "exp_table": exp_table().tolist(),
+        }
+        for name, entry in gate_function_entries(gate_functions()).items():
+            made = {key: value for key, value in entry.items() if key not in ("samples", "all_inputs_sha256")}
+            found["gate_functions"].setdefault(name, {}).update(made)
+        return found
+
+    return _compared(path, expected)
 
 
 def check_norms(path: Path = NORMS) -> int:
     """Compare the vectors of normalizations with what the contract's functions make of their inputs."""
-    if not path.is_file():
-        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
-        return 1
-    committed = json.loads(path.read_text(encoding="utf-8"))
-    head = {key: value for key, value in golden_norms.make_document().items() if key not in ("functions", "rows")}
-    return _said(path, committed, golden_norms.with_results(committed) | head)
+    head = _without(golden_norms.make_document(), "functions", "rows")
+    return _compared(path, lambda committed: golden_norms.with_results(committed) | head)
 
 
 def check_offsets(path: Path = OFFSETS) -> int:
     """Compare the vectors of offsets with what the boundary and the layers that carry offsets make of their inputs."""
-    if not path.is_file():
-        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
-        return 1
-    committed = json.loads(path.read_text(encoding="utf-8"))
-    return _said(path, committed, golden_offsets.with_results(committed) | golden_offsets.HEAD)
+    return _compared(path, lambda committed: golden_offsets.with_results(committed) | golden_offsets.HEAD)
 
 
 def check_reductions(path: Path = REDUCTIONS) -> int:
     """Compare the vectors of sums and means with what the contract's functions make of their inputs."""
-    if not path.is_file():
-        print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
-        return 1
-    committed = json.loads(path.read_text(encoding="utf-8"))
-    return _said(path, committed, golden_reductions.with_results(committed) | golden_reductions.HEAD)
+    return _compared(path, lambda committed: golden_reductions.with_results(committed) | golden_reductions.HEAD)
 
 
 def check_elementwise(path: Path = ELEMENTWISE) -> int:
     """Compare the vectors of elementwise layers with what the contract's functions make of their inputs."""
+    head = _without(golden_elementwise.make_document(), "functions", "octaves")
+    return _compared(path, lambda committed: golden_elementwise.with_results(committed) | head)
+
+
+def _without(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return a document without some of its entries."""
+    return {key: value for key, value in document.items() if key not in keys}
+
+
+def _compared(path: Path, expected: Callable[[dict[str, Any]], Mapping[str, Any]]) -> int:
+    """Compare a file with what is ``expected`` of it, and say where it differs; the exit status."""
     if not path.is_file():
         print(f"{path} is missing; write it with: python tools/make_golden.py", file=sys.stderr)
         return 1
     committed = json.loads(path.read_text(encoding="utf-8"))
-    made = golden_elementwise.make_document()
-    head = {key: value for key, value in made.items() if key not in ("functions", "octaves")}
-    return _said(path, committed, golden_elementwise.with_results(committed) | head)
-
-
-def _said(path: Path, committed: Mapping[str, Any], expected: Mapping[str, Any]) -> int:
-    """Say where a file differs from what is expected; the exit status."""
-    found = differences(committed, expected)
+    found = differences(committed, expected(committed))
     for line in found:
         print(f"{path.name} differs: {line}", file=sys.stderr)
     if not found:

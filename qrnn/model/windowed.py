@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import StateArray
-from qrnn.model.parts import FloatArray, QuantInitialState, require
+from qrnn.model.parts import STATE_MAX, FloatArray, QuantInitialState, require
+from qrnn.model.surroundings import Checks
 from qrnn.model.time import LengthRule
 from qrnn.model.window import Window
 
@@ -115,3 +117,18 @@ class QuantWindowed(Windowed):
         """Return the parameters of a step over bands: bands, taps, stride, dilation, padding before the first band, and places."""
         band = self.band
         return (self.bands, band.taps, band.stride, band.dilation, band.before, self.places)
+
+
+class QuantPool(QuantWindowed, QuantLayer):
+    """An integer layer that makes one number of each channel of a window; steps that are none of the sequence take no part."""
+
+    def check(self, checks: Checks) -> None:
+        """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""
+        checks.expect(self.input, self.features, True)
+        checks.expect(self.output, self.places * self.channels, True)
+
+    def states(self) -> tuple[StateArray, ...]:
+        """Return the ring of past steps, which of them are steps of the sequence, and its clock."""
+        span = self.time.span
+        past = StateArray("past", (span, self.features), np.int16, STATE_MAX, least=-STATE_MAX - 1)
+        return (past, StateArray("real", (span,), np.int16, 1, least=0), *self.clock())

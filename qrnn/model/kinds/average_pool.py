@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qrnn.arithmetic.reductions import MOST_SUMMED
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Reading, Rounding, StateArray, Step, StepLoop, Written
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Reading, Rounding, Step, StepLoop, Written
 from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
 from qrnn.model.reduced import check_fracs, mean_frac
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.surroundings import Equations, Plan
 from qrnn.model.window import EACH, Window
-from qrnn.model.windowed import QuantWindowed, Windowed
+from qrnn.model.windowed import QuantPool, Windowed
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def average_pool_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantAveragePool(QuantWindowed, QuantLayer):
+class QuantAveragePool(QuantPool):
     """Compute `AveragePool` of integers: exact sums, divided and rounded once to out_frac fraction bits.
 
     The state holds a ring of past steps, which of them are steps of the sequence, the place in the ring that the next step takes, and how many
@@ -139,11 +139,6 @@ class QuantAveragePool(QuantWindowed, QuantLayer):
         """Return True: a mean in a format that is finer than the input's may saturate."""
         return True
 
-    def check(self, checks: Checks) -> None:
-        """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""
-        checks.expect(self.input, self.features, True)
-        checks.expect(self.output, self.places * self.channels, True)
-
     def readings(self) -> tuple[Reading, ...]:
         """Return that the input is read as fixed-point with in_frac fraction bits."""
         return (Reading(self.input, self.in_frac),)
@@ -155,12 +150,6 @@ class QuantAveragePool(QuantWindowed, QuantLayer):
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding of each mean."""
         return (Rounding(self.name, f"each mean, once, to {self.out_frac} bits", "int16"),)
-
-    def states(self) -> tuple[StateArray, ...]:
-        """Return the ring of past steps, which of them are steps of the sequence, and its clock."""
-        span = self.time.span
-        past = StateArray("past", (span, self.features), np.int16, STATE_MAX, least=-STATE_MAX - 1)
-        return (past, StateArray("real", (span,), np.int16, 1, least=0), *self.clock())
 
     def step_loop(self) -> StepLoop:
         """Return the step that `average_pool_step` makes, with the geometry as its parameters."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Reading, StateArray, Step, StepLoop, Written
-from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Reading, Step, StepLoop, Written
+from qrnn.model.parts import LEFT_OUT, TensorFormat, require
+from qrnn.model.surroundings import Equations, Plan
 from qrnn.model.window import EACH, Window
-from qrnn.model.windowed import QuantWindowed, Windowed
+from qrnn.model.windowed import QuantPool, Windowed
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def max_pool_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantMaxPool(QuantWindowed, QuantLayer):
+class QuantMaxPool(QuantPool):
     """Compute `MaxPool` of integers; the output has the fraction bits of the input, ``frac``.
 
     The state holds a ring of past steps, which of them are steps of the sequence, the place in the ring that the next step takes, and how many
@@ -116,11 +116,6 @@ class QuantMaxPool(QuantWindowed, QuantLayer):
         require(1 <= self.channels <= 1 << 20, f"layer {self.name}: channels {self.channels}")
         self.check_windows(self.channels)
 
-    def check(self, checks: Checks) -> None:
-        """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""
-        checks.expect(self.input, self.features, True)
-        checks.expect(self.output, self.places * self.channels, True)
-
     def readings(self) -> tuple[Reading, ...]:
         """Return that the input is read as fixed-point with ``frac`` fraction bits."""
         return (Reading(self.input, self.frac),)
@@ -128,12 +123,6 @@ class QuantMaxPool(QuantWindowed, QuantLayer):
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         """Return that the output has the format of the input."""
         return {self.output: Written(self.frac, tensors[self.input].limit)}
-
-    def states(self) -> tuple[StateArray, ...]:
-        """Return the ring of past steps, which of them are steps of the sequence, and its clock."""
-        span = self.time.span
-        past = StateArray("past", (span, self.features), np.int16, STATE_MAX, least=-STATE_MAX - 1)
-        return (past, StateArray("real", (span,), np.int16, 1, least=0), *self.clock())
 
     def step_loop(self) -> StepLoop:
         """Return the step that `max_pool_step` makes, with the geometry as its parameters."""
