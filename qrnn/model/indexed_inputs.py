@@ -8,38 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Bytes, Reading, Written
 from qrnn.model.parts import STATE_MAX, FloatArray, IndexArray, Int64Array, TensorFormat, require
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.surroundings import Checks, Equations
+from qrnn.model.two_inputs import TwoInputs
 
 
 @dataclass(frozen=True)
-class IndexedInputs(Layer):
+class IndexedInputs(TwoInputs):
     """A layer whose feature k is computed from feature left_index[k] of ``left`` and feature right_index[k] of ``right``.
 
-    Both tensors and the output are over time, or none is. They may be one tensor.
+    They may be one tensor.
     """
 
-    name: str
-    left: str
-    right: str
-    output: str
     left_index: IndexArray
     right_index: IndexArray
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Return the names of both inputs."""
-        return (self.left, self.right)
 
     def operands(self, run: Equations) -> tuple[FloatArray, FloatArray]:
         """Return both operands, [N, T, F] or [N, F] with the features of the output."""
         return run.read(self.left)[..., self.left_index], run.read(self.right)[..., self.right_index]
-
-    def fracs(self, plan: Plan) -> tuple[int, int]:
-        """Return the fraction bits of both inputs."""
-        return plan.frac(self.left, self.name), plan.frac(self.right, self.name)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from qrnn.model.formats import fraction_bits, wanted_by_reader
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Reading, Rounding, Written
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Rounding, Written
+from qrnn.model.one_input import QuantOneInput
 from qrnn.model.parts import LEFT_OUT, STATE_MAX, FloatArray, TensorFormat, require
 from qrnn.model.surroundings import Plan
 
@@ -34,14 +35,6 @@ def mean_frac(plan: Plan, tensor: str, in_frac: int) -> int:
     plan.decide(f"{tensor}: int16 with {frac} fraction bits ({reason})")
     plan.set_format(tensor, frac)
     return frac
-
-
-def check_fracs(layer: str, in_frac: int, out_frac: int, least: int = 0) -> None:
-    """Refuse fraction bits that the input or the output of a layer cannot have."""
-    require(
-        0 <= in_frac <= 15 and least <= out_frac <= 15,
-        f"layer {layer}: in_frac {in_frac} not in 0…15, or out_frac {out_frac} not in {least}…15",
-    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class Reduced(Layer):
 
 
 @dataclass(frozen=True)
-class QuantReduced(QuantLayer):
+class QuantReduced(QuantOneInput):
     """An integer layer that makes one feature of every ``count`` of a step; see `Reduced`.
 
     The output is int16 with out_frac fraction bits; ``max`` and ``min`` have those of the input.
@@ -116,7 +109,7 @@ class QuantReduced(QuantLayer):
         require(
             self.inner >= 1 and self.features % self.inner == 0, f"{where}: {self.features} features by {self.inner}"
         )
-        check_fracs(self.name, self.in_frac, self.out_frac, Reduced.lowest_frac if self.function == "sum" else 0)
+        self.check_fracs(Reduced.lowest_frac if self.function == "sum" else 0)
         require(not self.compares or self.in_frac == self.out_frac, f"{where}: {self.function} in another format")
 
     @property
@@ -139,10 +132,6 @@ class QuantReduced(QuantLayer):
     def clamps_output(self) -> bool:
         """Return whether the output is saturated to int16: sums are, and means in a format that is finer than the input's."""
         return not self.compares
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         """Return that the output has out_frac fraction bits; the largest and the least have the limit of the input."""

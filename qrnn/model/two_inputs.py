@@ -14,7 +14,7 @@ from qrnn.model.surroundings import Checks, Plan
 
 @dataclass(frozen=True)
 class TwoInputs(Layer):
-    """A layer that reads ``left`` and ``right`` element by element; they and the output are all [N, T, F] or all [N, F]."""
+    """A layer that reads ``left`` and ``right``; they and the output are all over time, or none is."""
 
     name: str
     left: str

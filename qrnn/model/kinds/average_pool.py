@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,9 +9,10 @@ import numpy as np
 
 from qrnn.arithmetic.reductions import MOST_SUMMED
 from qrnn.model.layer import Layer
-from qrnn.model.layer_facts import Reading, Rounding, Step, StepLoop, Written
-from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
-from qrnn.model.reduced import check_fracs, mean_frac
+from qrnn.model.layer_facts import Rounding, Step, StepLoop
+from qrnn.model.one_input import QuantOneInput
+from qrnn.model.parts import LEFT_OUT, require
+from qrnn.model.reduced import mean_frac
 from qrnn.model.surroundings import Equations, Plan
 from qrnn.model.window import EACH, Window
 from qrnn.model.windowed import QuantPool, Windowed
@@ -109,7 +109,7 @@ def average_pool_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantAveragePool(QuantPool):
+class QuantAveragePool(QuantPool, QuantOneInput):
     """Compute `AveragePool` of integers: exact sums, divided and rounded once to out_frac fraction bits.
 
     The state holds a ring of past steps, which of them are steps of the sequence, the place in the ring that the next step takes, and how many
@@ -131,21 +131,8 @@ class QuantAveragePool(QuantPool):
         where, elements = f"layer {self.name}", self.time.taps * self.band.taps
         require(1 <= self.channels <= 1 << 20, f"{where}: channels {self.channels}")
         require(elements <= MOST_SUMMED, f"{where}: a window of {elements} elements, at most {MOST_SUMMED}")
-        check_fracs(self.name, self.in_frac, self.out_frac)
+        self.check_fracs(least=0)
         self.check_windows(self.channels)
-
-    @property
-    def clamps_output(self) -> bool:
-        """Return True: a mean in a format that is finer than the input's may saturate."""
-        return True
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding of each mean."""

@@ -7,7 +7,6 @@ argument that has one; where f is infinite, the end of what calibration saw of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,10 @@ from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
 from qrnn.model.kinds.pointwise import QuantPointwise
 from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
+from qrnn.model.one_input import QuantOneInput
 from qrnn.model.padding import without_padding
-from qrnn.model.parts import STATE_MAX, FloatArray, GateFunction, Int32Array, Int64Array, TensorFormat, require
+from qrnn.model.parts import FloatArray, GateFunction, Int32Array, Int64Array, require
 from qrnn.model.scalar_function import ScalarFunction, clip_bounds
 from qrnn.model.surroundings import Checks, Equations, Plan
 
@@ -169,7 +169,7 @@ def function_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantFunction(QuantLayer):
+class QuantFunction(QuantOneInput):
     """Compute y = `octave_value` of each element within lowest … highest, int16; x has in_frac fraction bits, y out_frac.
 
     ``table`` [2 · ((16 - bits) · 2^bits + 1)] holds both signs; ``function`` says in words what it is the table of.
@@ -196,28 +196,12 @@ class QuantFunction(QuantLayer):
             -32768 <= self.lowest <= self.highest <= 32767,
             f"{where}: an argument from {self.lowest} to {self.highest}, expected int16",
         )
-        require(
-            0 <= self.in_frac <= 15 and -16 <= self.out_frac <= 15,
-            f"{where}: in_frac {self.in_frac} not in 0…15, or out_frac {self.out_frac} not in -16…15",
-        )
-
-    @property
-    def clamps_output(self) -> bool:
-        """Return True: values are saturated to int16."""
-        return True
+        self.check_fracs()
 
     def check(self, checks: Checks) -> None:
         """Refuse an output of another shape than the input's."""
         source = checks.tensors[self.input]
         checks.expect(self.output, source.features, source.has_time)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop, which looks up every element."""

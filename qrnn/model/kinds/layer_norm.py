@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qrnn.model.formats import output_frac
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
 from qrnn.model.norm_parameters import NormParameters, norm_parameters
-from qrnn.model.parts import STATE_MAX, FloatArray, TensorFormat
+from qrnn.model.one_input import QuantOneInput
+from qrnn.model.parts import FloatArray
 from qrnn.model.surroundings import Checks, Equations, Plan
 
 
@@ -74,7 +74,7 @@ def layer_norm_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantLayerNorm(QuantLayer):
+class QuantLayerNorm(QuantOneInput):
     """Compute y = `normalize` of each feature, int16 with out_frac fraction bits; x is int16 with in_frac fraction bits."""
 
     name: str
@@ -85,11 +85,6 @@ class QuantLayerNorm(QuantLayer):
     in_frac: int
     out_frac: int
 
-    @property
-    def clamps_output(self) -> bool:
-        """Return True: `normalize` saturates to int16."""
-        return True
-
     def check(self, checks: Checks) -> None:
         """Refuse in_frac outside 0…15, out_frac outside -16…15, and tensors that do not have one feature per gain."""
         if not 0 <= self.in_frac <= 15:
@@ -99,14 +94,6 @@ class QuantLayerNorm(QuantLayer):
         has_time = checks.tensors[self.input].has_time
         checks.expect(self.input, self.parameters.features, has_time)
         checks.expect(self.output, self.parameters.features, has_time)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop, which normalizes every row."""

@@ -13,11 +13,12 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.arithmetic.roots import SQUARES_MAX
 from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
-from qrnn.model.indexed_inputs import IndexedInputs, QuantIndexedInputs
+from qrnn.model.indexed_inputs import IndexedInputs
 from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
 from qrnn.model.log_table import check_log_table, log_table
 from qrnn.model.padding import without_padding
 from qrnn.model.parts import Int32Array, require
+from qrnn.model.squares import QuantSquares
 from qrnn.model.surroundings import Equations, Plan
 
 MULTIPLIER_BITS = 24
@@ -91,14 +92,12 @@ def log_power_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantLogPower(QuantIndexedInputs):
+class QuantLogPower(QuantSquares):
     """Compute `log_power16`: exact sums of squares in 64 bits, their logarithm by a table [129], and one rounding.
 
     The squares have 2 · ``scale`` fraction bits, and ``epsilon`` and ``least`` are integers in their units.
     """
 
-    scale: int
-    epsilon: int
     least: int
     multiplier: int
     bias: int
@@ -107,12 +106,7 @@ class QuantLogPower(QuantIndexedInputs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, fracs = f"layer {self.name}", (self.left_frac, self.right_frac)
-        require(
-            max(fracs) <= self.scale <= 15 + min(fracs),
-            f"{where}: scale {self.scale} not in {max(fracs)}…{15 + min(fracs)}",
-        )
-        require(0 <= self.epsilon < SQUARES_MAX, f"{where}: epsilon {self.epsilon} not in 0…2^61 - 1")
+        where = f"layer {self.name}"
         require(1 <= self.least < SQUARES_MAX, f"{where}: least {self.least} not in 1…2^61 - 1")
         require(abs(self.multiplier) <= 1 << MULTIPLIER_BITS, f"{where}: multiplier {self.multiplier} beyond ±2^24")
         require(abs(self.bias) < LOG_BIAS_MAX, f"{where}: bias {self.bias} not within ±2^61")
@@ -121,8 +115,7 @@ class QuantLogPower(QuantIndexedInputs):
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""
-        shifts = 2 * (self.scale - self.left_frac), 2 * (self.scale - self.right_frac)
-        numbers = (*shifts, self.epsilon, self.least, self.multiplier, self.bias, self.shift, self.table)
+        numbers = (*self.square_shifts, self.epsilon, self.least, self.multiplier, self.bias, self.shift, self.table)
         return (RowLoop(log_power_rows, (self.left_index, self.right_index, *numbers), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,10 +9,11 @@ import numpy as np
 
 from qrnn.model.formats import output_frac
 from qrnn.model.kinds.softmax import MOST_FEATURES
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
 from qrnn.model.log_table import check_log_table, log_table
-from qrnn.model.parts import STATE_MAX, Int32Array, TensorFormat, check_exp_table, require
+from qrnn.model.one_input import QuantOneInput
+from qrnn.model.parts import Int32Array, check_exp_table
 from qrnn.model.surroundings import Checks, Equations, Plan
 
 
@@ -61,7 +61,7 @@ def log_softmax_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantLogSoftmax(QuantLayer):
+class QuantLogSoftmax(QuantOneInput):
     """Compute the logarithm of the softmax in integers; ``exp_table`` [129] holds e^-d, ``table`` [129] the logarithm."""
 
     name: str
@@ -75,15 +75,7 @@ class QuantLogSoftmax(QuantLayer):
     def __post_init__(self) -> None:
         check_exp_table(self.name, self.exp_table)
         check_log_table(f"layer {self.name}", self.table)
-        require(
-            0 <= self.in_frac <= 15 and -16 <= self.out_frac <= 15,
-            f"layer {self.name}: in_frac {self.in_frac} not in 0…15, or out_frac {self.out_frac} not in -16…15",
-        )
-
-    @property
-    def clamps_output(self) -> bool:
-        """Return True: logarithms are saturated to int16."""
-        return True
+        self.check_fracs()
 
     def check(self, checks: Checks) -> None:
         """Refuse more than `MOST_FEATURES` features, and an output of another shape than the input's."""
@@ -91,14 +83,6 @@ class QuantLogSoftmax(QuantLayer):
         if source.features > MOST_FEATURES:
             checks.fail(f"{source.features} features, at most {MOST_FEATURES} sum within 32 bits")
         checks.expect(self.output, source.features, source.has_time)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""

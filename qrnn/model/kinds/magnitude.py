@@ -11,9 +11,10 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.arithmetic.roots import SQUARES_MAX
 from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
-from qrnn.model.indexed_inputs import IndexedInputs, QuantIndexedInputs
+from qrnn.model.indexed_inputs import IndexedInputs
 from qrnn.model.layer_facts import Loop, Rounding, RowLoop
 from qrnn.model.parts import require
+from qrnn.model.squares import QuantSquares
 from qrnn.model.surroundings import Equations, Plan
 
 MOST_SHIFT = 46
@@ -91,24 +92,17 @@ def power_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantMagnitude(QuantIndexedInputs):
+class QuantMagnitude(QuantSquares):
     """Compute `magnitude16` with ``root``, else `power16`: exact sums of squares in 64 bits, and one rounding.
 
     The squares have 2 · ``scale`` fraction bits, and ``epsilon`` is an integer in their units.
     """
 
-    scale: int
-    epsilon: int
     root: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, fracs = f"layer {self.name}", (self.left_frac, self.right_frac)
-        require(
-            max(fracs) <= self.scale <= 15 + min(fracs),
-            f"{where}: scale {self.scale} not in {max(fracs)}…{15 + min(fracs)}",
-        )
-        require(0 <= self.epsilon < SQUARES_MAX, f"{where}: epsilon {self.epsilon} not in 0…2^61 - 1")
+        where = f"layer {self.name}"
         least, most = (1, 30) if self.root else (0, MOST_SHIFT)
         require(least <= self.shift <= most, f"{where}: out_frac {self.out_frac} for squares of scale {self.scale}")
 
@@ -119,8 +113,7 @@ class QuantMagnitude(QuantIndexedInputs):
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""
-        shifts = 2 * (self.scale - self.left_frac), 2 * (self.scale - self.right_frac)
-        numbers = (self.left_index, self.right_index, *shifts, self.epsilon, self.shift)
+        numbers = (self.left_index, self.right_index, *self.square_shifts, self.epsilon, self.shift)
         return (RowLoop(magnitude_rows if self.root else power_rows, numbers, self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.formats import output_frac
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Bytes, Loop, Reading, Rounding, RowLoop, Written
-from qrnn.model.parts import STATE_MAX, FloatArray, Int8Array, Int16Array, TensorFormat, check_array, require
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
+from qrnn.model.one_input import QuantOneInput
+from qrnn.model.parts import FloatArray, Int8Array, Int16Array, check_array, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 
 MOST_SHIFT = 46
@@ -75,7 +75,7 @@ def prelu_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantPRelu(QuantLayer):
+class QuantPRelu(QuantOneInput):
     """Compute PRelu in integers: slope [F] int16, shift [F] int8 from 0 to 46; |x · slope| is at most 2^30."""
 
     name: str
@@ -92,27 +92,13 @@ class QuantPRelu(QuantLayer):
         check_array(owner, "slope", self.slope, np.int16, self.slope.shape)
         check_array(owner, "shift", self.shift, np.int8, self.slope.shape)
         require(int(self.shift.min()) >= 0 and int(self.shift.max()) <= MOST_SHIFT, f"{owner}: shift out of 0…46")
-        fracs = (self.in_frac, self.out_frac)
-        require(min(fracs) >= 0 and max(fracs) <= 15, f"{owner}: fraction bits {fracs} not in 0…15")
-
-    @property
-    def clamps_output(self) -> bool:
-        """Return True: values are saturated to int16."""
-        return True
+        self.check_fracs(least=0)
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors that do not have one feature per slope."""
         has_time = checks.tensors[self.input].has_time
         checks.expect(self.input, self.slope.size, has_time)
         checks.expect(self.output, self.slope.size, has_time)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with in_frac fraction bits."""
-        return (Reading(self.input, self.in_frac),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output is int16 with out_frac fraction bits."""
-        return {self.output: Written(self.out_frac, STATE_MAX)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows."""
