@@ -6,8 +6,6 @@ have their roles. Further inputs with as many axes are computed features too; ot
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +14,7 @@ import onnx
 from conformance_cases import Case
 from conformance_norms import beside_an_rnn
 from onnx import numpy_helper
-from onnx.backend.test.case import node as node_tests
+from onnx_node_tests import tests_of
 
 ELEMENTWISE = (
     "Abs", "Add", "ArgMax", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "LogSoftmax", "Max",
@@ -31,21 +29,11 @@ CONSTANT = ("Clip", "Max", "Min", "PRelu", "Pow")
 
 def elementwise_cases() -> Iterator[Case]:
     """Yield the tests of one node whose first input is [T, N, F] as an RNN reads it, or [N, F], in ONNX's order."""
-    for operator in ELEMENTWISE:
-        module = f"{node_tests.__name__}.{operator.lower()}"
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)  # which appends its tests to the list below
-    seen = set()
-    for test in node_tests._NodeTestCases:
-        nodes = test.model.graph.node  # a test named expanded has the function's body in place of the node
-        if len(nodes) != 1 or nodes[0].op_type not in ELEMENTWISE or test.name in seen:
-            continue
+    for test in tests_of(ELEMENTWISE):
         given, wanted = test.data_sets[0]
         first = np.asarray(given[0])
-        if first.ndim not in (2, 3) or first.dtype != np.float32:
-            continue
-        seen.add(test.name)
-        yield _case(test.name, test.model, given, wanted[0])
+        if first.ndim in (2, 3) and first.dtype == np.float32:
+            yield _case(test.name, test.model, given, wanted[0])
 
 
 def _case(name: str, made: onnx.ModelProto, given: Any, wanted: Any) -> Case:

@@ -6,8 +6,6 @@ and time; so each test's node stands here beside an RNN that reads the same X, a
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 import onnx
 from conformance_cases import Case
 from onnx import TensorProto, helper, numpy_helper
-from onnx.backend.test.case import node as node_tests
+from onnx_node_tests import tests_of
 
 OPERATORS = ("LayerNormalization", "RMSNormalization")
 HIDDEN = 2
@@ -24,18 +22,7 @@ HIDDEN = 2
 
 def norm_cases() -> Iterator[Case]:
     """Yield the tests of one node, in ONNX's order; none of an operator that the installed package has no tests of."""
-    made = []
-    for operator in OPERATORS:
-        module = f"{node_tests.__name__}.{operator.lower()}"
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)  # which appends its tests to the list below
-    seen = set()
-    for test in node_tests._NodeTestCases:
-        nodes = test.model.graph.node  # a test named expanded has the function's body in place of the node
-        if len(nodes) == 1 and nodes[0].op_type in OPERATORS and test.name not in seen:
-            seen.add(test.name)
-            made.append(test)
-    for test in made:
+    for test in tests_of(OPERATORS):
         given, wanted = test.data_sets[0]
         arrays = {i.name: array for i, array in zip(test.model.graph.input, given, strict=True)}
         model = beside_an_rnn(test.model, arrays["X"].shape)

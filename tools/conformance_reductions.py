@@ -7,8 +7,6 @@ is the batch, and the first of the others is time. Where all axes are reduced, t
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +15,7 @@ import onnx
 from conformance_cases import Case
 from conformance_norms import HIDDEN
 from onnx import TensorProto, helper, numpy_helper
-from onnx.backend.test.case import node as node_tests
+from onnx_node_tests import tests_of
 
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool")
@@ -25,28 +23,19 @@ POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 
 def reduction_cases() -> Iterator[Case]:
     """Yield the tests of one node on real numbers, in ONNX's order; none of an operator that the installed package has no tests of."""
-    for operator in REDUCTIONS + POOLS:
-        module = f"{node_tests.__name__}.{operator.lower()}"
-        if importlib.util.find_spec(module) is not None:
-            with np.errstate(divide="ignore"):  # of a test without elements
-                importlib.import_module(module)  # which appends its tests to the list below
-    seen = set()
-    for test in node_tests._NodeTestCases:
-        nodes = test.model.graph.node
-        if len(nodes) != 1 or nodes[0].op_type not in REDUCTIONS + POOLS or test.name in seen:
-            continue
-        seen.add(test.name)
+    for test in tests_of(REDUCTIONS + POOLS):
+        node = test.model.graph.node[0]
         given, wanted = test.data_sets[0]
         arrays = {i.name: array for i, array in zip(test.model.graph.input, given, strict=True)}
         x = given[0]
         if x.dtype != np.float32 or not x.size:
             continue  # booleans, and axes without elements, are no features
-        model = beside_an_rnn(test.model, x.ndim, *_roles(nodes[0], arrays, x.ndim))
+        model = beside_an_rnn(test.model, x.ndim, *_roles(node, arrays, x.ndim))
         for axes in model.graph.input[1:]:  # constants, as exporters write them
             model.graph.initializer.append(numpy_helper.from_array(arrays.pop(axes.name), axes.name))
         del model.graph.input[1:]
         output = model.graph.output[0].name
-        yield Case(nodes[0].op_type, test.name, test.name, model, arrays, {output: wanted[0]}, compared=(output,))
+        yield Case(node.op_type, test.name, test.name, model, arrays, {output: wanted[0]}, compared=(output,))
 
 
 def _roles(node: onnx.NodeProto, arrays: dict[str, Any], rank: int) -> tuple[int, int]:

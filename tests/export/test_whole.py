@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from installed import SANITIZERS
 
+from export import drawn
 from export.building import COMPILERS, check, compiler, quantized
 from export.test_devices import usable
 from export.whole import models
@@ -22,9 +23,8 @@ from qrnn import layers
 from qrnn.conversion import quantize
 from qrnn.devices.measure import sizes
 from qrnn.devices.toolchain import find_toolchain
-from qrnn.devices.verify import build_replay, verify
+from qrnn.devices.verify import build_replay
 from qrnn.errors import UnsupportedError
-from qrnn.export.expected import random_sequences
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.source import export_source
 from qrnn.export.whole import Linear
@@ -36,14 +36,11 @@ from qrnn.onnx_import import load_onnx
 from qrnn.targets import Kernels, load_target
 
 LENGTHS = (1, 2, 3, 5, 24)
+check_on_host = functools.partial(drawn.check_on_host, lengths=LENGTHS)
+check_on_core = functools.partial(drawn.check_on_core, lengths=LENGTHS)
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 CORES = ("cortex-m4", "cortex-m55")
 KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
-
-
-def check_on_host(model: QuantModel, kernels: Kernels, cc: str = "gcc") -> None:
-    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
-        check(model, Path(folder), compiler(cc), kernels, lengths=LENGTHS)
 
 
 @pytest.mark.long
@@ -69,17 +66,6 @@ def test_few_random_whole_models(kernels: Kernels, model: QuantModel) -> None:
 @given(model=models())
 def test_random_whole_models(kernels: Kernels, cc: str, model: QuantModel) -> None:
     check_on_host(model, kernels, cc)
-
-
-def check_on_core(model: QuantModel, name: str, data: dict[str, Any] | None = None) -> None:
-    """Random sequences on an emulated core; the folder is exported with ``data``."""
-    target = usable(name)
-    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
-        export_model(model, target, Path(temporary) / "net", "net", data)
-        folder = read_folder(Path(temporary) / "net")
-        done = verify(folder, target, random_sequences(model, folder.exported, LENGTHS, seed=4))
-    assert done.difference is None
-    assert done.steps == sum(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CORES)

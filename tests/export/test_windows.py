@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,12 @@ import pytest
 from backends.generators import few, many
 from hypothesis import given, settings
 
-from export.building import COMPILERS, check, compiler, quantized
+from export import drawn
+from export.building import COMPILERS, quantized
 from export.test_devices import usable
 from export.windows import models
 from qrnn import layers
 from qrnn.devices.measure import measure
-from qrnn.devices.verify import verify
-from qrnn.export.expected import random_sequences
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.kinds.conv import joined_groups, joined_weight
 from qrnn.export.matrices import MOST_COLUMNS
@@ -26,14 +25,11 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
 LENGTHS = (1, 5, 24)
+check_on_host = functools.partial(drawn.check_on_host, lengths=LENGTHS)
+check_on_core = functools.partial(drawn.check_on_core, lengths=LENGTHS)
 KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
 CORES = ("cortex-m4", "cortex-m55")
 MORE_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imc")
-
-
-def check_on_host(model: QuantModel, kernels: Kernels, cc: str = "gcc") -> None:
-    with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
-        check(model, Path(folder), compiler(cc), kernels, lengths=LENGTHS)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -59,16 +55,6 @@ def test_random_windows(kernels: Kernels, cc: str, model: QuantModel) -> None:
 @given(model=models())
 def test_random_windows_long(kernels: Kernels, cc: str, model: QuantModel) -> None:
     check_on_host(model, kernels, cc)
-
-
-def check_on_core(model: QuantModel, name: str) -> None:
-    target = usable(name)
-    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
-        export_model(model, target, Path(temporary) / "net", "net")
-        folder = read_folder(Path(temporary) / "net")
-        done = verify(folder, target, random_sequences(model, folder.exported, LENGTHS, seed=4))
-    assert done.difference is None
-    assert done.steps == sum(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CORES)
