@@ -141,7 +141,7 @@ class _Trials:
         measured: dict[tuple[str, ...], Point] = {}
         while True:
             values = {c.key: tuple(v for v in self._values(c) if v not in banned[c.key]) for c in self.choices}
-            greedy, start = Greedy(values, self._measure, measured=measured), self._start(values)
+            greedy, start = Greedy(values, self._measure, self._price, measured=measured), self._start(values)
             widths, outcome = self._found(greedy, start)
             overfitted = self._overfitted(widths)
             if not overfitted:
@@ -178,6 +178,13 @@ class _Trials:
         self.done += 1
         self.search.progress(min(self.done, self.expected), self.expected)
         return Point(found, step_instructions(quantized))
+
+    def _price(self, widths: Mapping[str, str]) -> float:
+        """Return the cost of one choice of widths; that of one that the model cannot have is infinite."""
+        try:
+            return step_instructions(self.search.build(widths))
+        except QuantizationError:
+            return np.inf
 
     def _start(self, values: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         """Return the first values, or, where the model cannot have them, the next ones; QuantizationError where it can have none of these."""

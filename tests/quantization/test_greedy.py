@@ -20,7 +20,7 @@ def search(noise: Mapping[str, float], cost: Mapping[str, float], rest: float = 
         found = rest + sum(noise[name] for name, width in widths.items() if width == "8")
         return Point({"y": found}, sum(cost[name] for name, width in widths.items() if width == "16"))
 
-    return Greedy(VALUES, measure)
+    return Greedy(VALUES, measure, lambda widths: measure(widths).cost)
 
 
 def wider(greedy: Greedy) -> str:
@@ -69,7 +69,12 @@ def test_what_a_model_cannot_have_is_not_taken() -> None:
 def test_what_costs_nothing_and_is_better_is_taken() -> None:
     noise = {"8": 0.8, "16": 0.5, "fine": 0.3, "finer": 0.28, "dear": 0.1}
     cost = {"8": 0.0, "16": 1.0, "fine": 1.0, "finer": 1.0, "dear": 2.0}
-    greedy = Greedy({"a": tuple(noise)}, lambda widths: Point({"y": noise[widths["a"]]}, cost[widths["a"]]))
+
+    def measure(widths: Mapping[str, str]) -> Point:
+        assert widths["a"] != "dear", "what costs more is not measured"
+        return Point({"y": noise[widths["a"]]}, cost[widths["a"]])
+
+    greedy = Greedy({"a": tuple(noise)}, measure, lambda widths: cost[widths["a"]])
     assert greedy.exchange({"a": "16"}) == {"a": "fine"}, "finer is too little better to change for"
     assert greedy.exchange({"a": "finer"}) == {"a": "fine"}, "and fine comes first"
     assert greedy.exchange({"a": "8"}) == {"a": "8"}
