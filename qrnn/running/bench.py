@@ -224,12 +224,9 @@ class BenchPlan:
 
 def not_streamed(model: QuantModel) -> str | None:
     """Return why a model cannot be streamed; None where it can."""
-    if model.rows:
-        return "the model keeps nothing from step to step"
-    if model.uneven is not None:
-        return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
-    backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
-    return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
+    from qrnn.running.streaming import needs_whole
+
+    return "the model keeps nothing from step to step" if model.rows else needs_whole(model)
 
 
 def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) -> dict[str, Any]:

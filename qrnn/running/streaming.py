@@ -30,18 +30,19 @@ _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
 """NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
 
 
+def needs_whole(model: QuantModel) -> str | None:
+    """Return why the steps of a model that remembers cannot be computed one after the other; None where they can."""
+    if model.uneven is not None:
+        return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
+    backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
+    return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
+
+
 def check_streamable(model: QuantModel) -> None:
     """Raise DataError where a layer needs the end of a sequence to begin, or joins steps that do not come at the same time."""
-    if (where := model.uneven) is not None:
-        raise DataError(
-            f"{where} joins tensors of which one comes later, since a window before it looks ahead, and cannot be streamed; use run with "
-            "whole sequences, or pad the windows before each sequence alone"
-        )
-    for layer in model.recurrent_layers:
-        if any(d.reverse for d in layer.directions):
-            raise DataError(
-                f"layer {layer.name!r} reads the sequence backwards and cannot be streamed; use run with whole sequences"
-            )
+    if (why := needs_whole(model)) is not None:
+        instead = ", or pad the windows before each sequence alone" if model.uneven is not None else ""
+        raise DataError(f"{why} and cannot be streamed; use run with whole sequences{instead}")
 
 
 def check_remembers(model: QuantModel) -> None:
