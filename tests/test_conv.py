@@ -11,6 +11,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pooled import pooled
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -111,14 +112,8 @@ def test_equation_of_a_pool(time: Window, band: Window) -> None:
     x, lengths = np.random.default_rng(7).normal(size=(3, 9, 8)), np.array([9, 5, 1])
     found = run_oracle(model, {"x": x}, lengths)
     for n, length in enumerate(lengths):
-        image = x[n, :length].reshape(length, 4, 2)
-        want = np.zeros((time.count(length), band.count(4), 2))
-        for j, p, c in np.ndindex(*want.shape):
-            steps = [j * time.stride - time.before + k * time.dilation for k in range(time.taps)]
-            places = [p * band.stride - band.before + b * band.dilation for b in range(band.taps)]
-            inside = [image[t, b, c] for t in steps for b in places if 0 <= t < length and 0 <= b < 4]
-            want[j, p, c] = max(inside, default=0.0)
-        np.testing.assert_array_equal(found.outputs["y"][n, : len(want)], want.reshape(len(want), band.count(4) * 2))
+        want = pooled(x[n, :length], time, band, 4, lambda inside: max(inside, default=0.0))
+        np.testing.assert_array_equal(found.outputs["y"][n, : len(want)], want)
 
 
 def test_against_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pooled import pooled
 from test_conv import windows
 
 import qrnn
@@ -104,17 +106,13 @@ def test_equation_of_a_pool(time: Window, band: Window, padding_counts: bool) ->
     model = layers.model("pool", {"y": pool})
     x, lengths = np.random.default_rng(7).normal(size=(3, 9, 8)), np.array([9, 5, 1])
     found = run_oracle(model, {"x": x}, lengths)
+
+    def mean(inside: Sequence[Any]) -> float:
+        return float(sum(inside) / max(time.taps * band.taps if padding_counts else len(inside), 1))
+
     for n, length in enumerate(lengths):
-        image = x[n, :length].reshape(length, 4, 2)
-        want = np.zeros((time.count(length), band.count(4), 2))
-        for j, p, c in np.ndindex(*want.shape):
-            steps = [j * time.stride - time.before + k * time.dilation for k in range(time.taps)]
-            places = [p * band.stride - band.before + b * band.dilation for b in range(band.taps)]
-            inside = [image[t, b, c] for t in steps for b in places if 0 <= t < length and 0 <= b < 4]
-            number = time.taps * band.taps if padding_counts else len(inside)
-            want[j, p, c] = sum(inside) / max(number, 1)
-        flat = want.reshape(len(want), band.count(4) * 2)
-        np.testing.assert_allclose(found.outputs["y"][n, : len(want)], flat, atol=1e-12)
+        want = pooled(x[n, :length], time, band, 4, mean)
+        np.testing.assert_allclose(found.outputs["y"][n, : len(want)], want, atol=1e-12)
 
 
 def everywhere(backend: str, made: Any, x: Array, data: st.DataObject) -> None:

@@ -23,7 +23,7 @@ from bench_model_page import page
 from bench_model_rows import ModelResult, ModelRow, measure
 from bench_model_runtimes import make_work, runtimes
 from bench_report import load_average, machine
-from bench_rows import OURS, Settings
+from bench_rows import OURS, Settings, positive
 from bench_runtimes import Runtime
 from provenance import when
 
@@ -41,11 +41,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="a folder of ONNX files")
     parser.add_argument("--models", nargs="+", help="names of files without their ending; all of the folder without it")
     parser.add_argument("--data", type=Path, help="a folder of inputs, NAME.npz for NAME.onnx; random ones without it")
-    parser.add_argument("--steps", type=_positive, default=50, help="time steps, where the file leaves them free")
-    parser.add_argument("--batches", nargs="+", type=_positive, default=[1, 16])
-    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--steps", type=positive, default=50, help="time steps, where the file leaves them free")
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1, 16])
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--rounds", type=_positive, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--quick", action="store_true", help="a trial: short samples, three rounds")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/models.md"))
     options = parser.parse_args(arguments)
@@ -57,13 +57,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"{options.folder}: {', '.join(missing) or 'no ONNX file'} is not there")
     options.paths = [found[name] for name in options.models or found]
     return options
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 def line(row: ModelRow) -> str:

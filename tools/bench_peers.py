@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench_report import Result, as_json, load_average, page, plot, times_line
-from bench_rows import Settings, measure
+from bench_rows import Settings, measure, positive
 from bench_runtimes import Runtime, runtimes
 from bench_workloads import GATES, Case
 
@@ -34,14 +34,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Compare speeds on the CPU and write docs/benchmarks/cpu.md.")
     parser.add_argument("--cells", nargs="+", choices=tuple(GATES), default=list(GATES))
-    parser.add_argument("--sizes", nargs="+", type=_positive, help="hidden sizes, whole sequences")
-    parser.add_argument("--batches", nargs="+", type=_positive, default=[1, 32])
+    parser.add_argument("--sizes", nargs="+", type=positive, help="hidden sizes, whole sequences")
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1, 32])
     parser.add_argument(
-        "--streaming", nargs="*", type=_positive, help="hidden sizes, one step a call; none for no such rows"
+        "--streaming", nargs="*", type=positive, help="hidden sizes, one step a call; none for no such rows"
     )
-    parser.add_argument("--threads", nargs="+", type=_positive)
+    parser.add_argument("--threads", nargs="+", type=positive)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--rounds", type=_positive, default=7)
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument(
         "--quick", action="store_true", help="a trial: short samples, three rounds; H 64 and one thread unless said"
     )
@@ -54,13 +54,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if max(options.threads) > core_count():
         parser.error(f"--threads {max(options.threads)}: this process may use {core_count()} cores")
     return options
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 def cases(options: argparse.Namespace) -> list[Case]:

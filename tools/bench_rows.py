@@ -228,3 +228,11 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "streaming": of(streaming),
         "streaming_to_onnx_runtime": {way: of(streaming, ORT, bound) for way, bound in WAYS.items()},
     }
+
+
+def positive(text: str) -> int:
+    """Return a number of the command line that is at least 1; ValueError for another."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
