@@ -45,7 +45,7 @@ def onnxruntime_installed() -> bool:
 def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batch) -> dict[str, FloatArray]:
     """Return the graph outputs by name, batch first, zero on padded steps.
 
-    Sequences are run in groups of equal length (so that padding is never seen), one by one where the graph's batch is baked to 1, and step
+    Sequences are run in groups of equal length (so that padding is never seen), as many in a call as the graph's batch is baked to, and step
     by step with the states carried where the graph runs one step per call, or as many as it takes where it has caches. Sequences without
     steps need a graph with sequence_lens. Raises RuntimeRefusedError where ONNX Runtime fails.
     """
@@ -64,18 +64,17 @@ def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batc
 
 def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatArray]:
     declared = {i.name: i for i in session.get_inputs()}
-    fixed_batch = any(
-        isinstance(declared[i.name].shape[i.batch_axis], int)
-        for i in model.inputs
-        if i.name in declared and declared[i.name].shape
+    sizes = (
+        declared[i.name].shape[i.batch_axis] for i in model.inputs if i.name in declared and declared[i.name].shape
     )
+    fixed = next((size for size in sizes if isinstance(size, int)), None)
     outputs: dict[str, FloatArray] = {}
     for output in model.outputs:
         lead = (batch.size, batch.along(_rule(model, output)).steps) if output.has_time else (batch.size,)
         outputs[output.name] = np.zeros((*lead, *output.shape))
     for length in np.unique(batch.lengths):
         members = np.nonzero(batch.lengths == length)[0]
-        for group in [members[k : k + 1] for k in range(len(members))] if fixed_batch else [members]:
+        for group in _groups(members, fixed):
             results = _run_group(model, session, declared, batch, group, int(length))
             for output in model.outputs:
                 if output.has_time:
@@ -84,6 +83,13 @@ def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatAr
                 else:
                     outputs[output.name][group] = results[output.name]
     return outputs
+
+
+def _groups(members: np.ndarray[Any, Any], size: int | None) -> list[np.ndarray[Any, Any]]:
+    """Return ``members`` in groups of ``size``, of which the last is filled up with its last member; one group where any size runs."""
+    if size is None:
+        return [members]
+    return [np.resize(members[k : k + size], size) for k in range(0, len(members), size)]
 
 
 def _rule(model: FloatModel, output: GraphOutput) -> LengthRule:

@@ -92,6 +92,10 @@ class Builder:
     value_names: frozenset[str]
     budget: Budget
     layers: list[Layer] = field(default_factory=list)
+    named: dict[Symbol, set[str]] = field(default_factory=lambda: {BATCH: set(), TIME: set()})
+    """The names that the file gives to the sizes BATCH and TIME of its inputs."""
+    declared: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    """A value of the graph → the sizes, or their names, that the file declares for it; 0 where it says neither."""
     notes: list[str] = field(default_factory=list)
     vocabulary: dict[str, int] = field(default_factory=dict)
     carries: dict[int, set[int]] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.filled import through
-from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
+from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
 from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
@@ -102,6 +102,7 @@ def import_checked(
         value_names=frozenset(o for n in nodes for o in n.output) | frozenset(inputs),
         budget=budget,
         caches=Caches(pairs),
+        declared=declared_shapes(graph),
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     values = place_inputs(build, roles, inputs, used, problems, quiet=lost)

@@ -20,11 +20,12 @@ from qrnn.onnx_import.values import BATCH, MOST_AXES, POISON, TIME, Features, Sy
 
 @dataclass(frozen=True)
 class DeclaredInput:
-    """A graph input that is no initializer; ``dims`` are its sizes, None where dynamic."""
+    """A graph input that is no initializer; ``dims`` are its sizes, None where dynamic; ``names`` are the names of these, if they have any."""
 
     name: str
     dims: list[int | None]
     numeric: bool
+    names: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the name and the shape, for messages."""
@@ -61,8 +62,18 @@ def declared_inputs(graph: onnx.GraphProto, constants: frozenset[str]) -> dict[s
             onnx.TensorProto.COMPLEX128,
             onnx.TensorProto.BOOL,
         )
-        result[info.name] = DeclaredInput(info.name, dims, kind.elem_type not in texts)
+        names = tuple(dim.dim_param for dim in kind.shape.dim)
+        result[info.name] = DeclaredInput(info.name, dims, kind.elem_type not in texts, names)
     return result
+
+
+def declared_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | str, ...]]:
+    """Return the sizes, or their names, of every value whose shape the file declares; 0 where it says neither."""
+    infos = [*graph.value_info, *graph.output]
+    return {
+        info.name: tuple(dim.dim_param or int(dim.dim_value) for dim in info.type.tensor_type.shape.dim)
+        for info in infos
+    }
 
 
 def place_inputs(
@@ -91,11 +102,9 @@ def place_inputs(
             raise
         except UnsupportedError as error:
             problems.refuse(str(error))
-    baked = build.baked[TIME]
-    if len(baked) > 1:
-        problems.refuse(
-            f"the inputs declare different numbers of time steps {sorted(baked)}; re-export with a dynamic time axis"
-        )
+    for symbol, what, axis in ((TIME, "numbers of time steps", "time axis"), (BATCH, "batch sizes", "batch")):
+        if len(baked := build.baked[symbol]) > 1:
+            problems.refuse(f"the inputs declare different {what} {sorted(baked)}; re-export with a dynamic {axis}")
     return values
 
 
@@ -162,14 +171,12 @@ def _sizes(
     sizes: list[int] = []
     axes: list[Symbol | None] = []
     for k, size in enumerate(declared.dims):
+        if size is None and k in (batch, time) and (named := declared.names[k : k + 1]):
+            build.named[BATCH if k == batch else TIME].update(filter(None, named))
         if k == batch:
-            if size not in (None, 1):
-                raise UnsupportedError(
-                    f"{declared.describe()} has batch size {size} baked in at axis {k}; re-export with a dynamic batch or 1"
-                )
-            if size == 1:
-                build.baked[BATCH].add(1)
-                build.notes.append(f"input '{declared.name}' declares batch size 1; any batch size runs")
+            if size is not None:
+                build.baked[BATCH].add(size)
+                build.notes.append(f"input '{declared.name}' declares batch size {size}; any batch size runs")
             sizes.append(1)
             axes.append(BATCH)
         elif k == time:

@@ -156,12 +156,9 @@ def merged_axis(parts: Sequence[Axis], roles: Roles, node: Node) -> Axis:
         return wide[0]
     if len(wide) > MOST_AXES:
         return roles.made(None, node.name)
-    size = 1
-    for axis in wide:
-        if axis.size is None:
-            return Axis(f"an axis merged by node '{node.name}'", None, None, tuple(wide))
-        size *= axis.size
-    return roles.made(size, node.name)
+    sizes = [axis.size for axis in wide if axis.size is not None]
+    size = product(sizes) if len(sizes) == len(wide) else None
+    return Axis(f"an axis merged by node '{node.name}'", size, None, tuple(wide))
 
 
 def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, node: Node) -> tuple[Axis, int] | None:
@@ -170,10 +167,13 @@ def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
         return None
     for taken in range(2, len(axes) + 1):
         group, rest = axes[:taken], [axis.size for axis in axes[taken:]]
-        if sum(axis.size != 1 for axis in group) < 2 or all(axis.size is not None for axis in group):
+        if sum(axis.size != 1 for axis in group) < 2:
             continue
+        own = [axis.size for axis in group if axis.size is not None]
         if isinstance(target[0], Product):
             here = _is_product(group, target[0], roles)
+        elif len(own) == len(group) and target[0] != -1:
+            here = product(own) == target[0]
         else:
             sizes = [int(d) for d in target[1:] if not isinstance(d, Symbol)]
             known = [size for size in rest if size is not None]
@@ -205,9 +205,13 @@ def carried_split(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
 
     A split in the other order is noted as a conflict.
     """
-    place = next((k for k, axis in enumerate(axes) if axis.parts), None)
-    if place is None or any(d is axes[place] for d in target):
-        return None
+    places = [k for k, axis in enumerate(axes) if axis.parts and not any(d is axis for d in target)]
+    found = (_split_at(place, axes, target, roles, node) for place in places)
+    return next((split for split in found if split is not None), None)
+
+
+def _split_at(place: int, axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, node: Node) -> list[Axis] | None:
+    """Return what `carried_split` does for the merged axis at ``place``."""
     parts, rest = axes[place].parts, [axis.size for axis in axes[place + 1 :]]
     wanted, behind = target[place : place + len(parts)], target[place + len(parts) :]
     if len(wanted) < len(parts) or sum(not isinstance(d, Symbol) and d == -1 for d in wanted) > 1:

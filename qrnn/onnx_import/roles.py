@@ -92,7 +92,8 @@ class Roles:
             return
         self._parent[root_a] = root_b
         for part, other in zip(a.parts, b.parts if len(a.parts) == len(b.parts) else (), strict=False):
-            self.same(part, other, node)
+            if part.size == other.size or None in (part.size, other.size):
+                self.same(part, other, node)
 
     def mark(self, value: object, kind: InputKind, node: str) -> None:
         """Record what the inputs behind a value are for."""

@@ -165,11 +165,6 @@ def test_weights_as_inputs() -> None:
     refused(proto, "'rnn1_W'", "weights as graph inputs", "constant weights")
 
 
-@pytest.mark.parametrize("batch", [2, 4])
-def test_baked_batch(batch: int) -> None:
-    refused(head("GRU", batch=batch), "input 'x'", f"batch size {batch} baked in", "dynamic batch")
-
-
 def test_dynamic_features() -> None:
     g = Graph()
     g.recurrent("GRU", g.input("x", ["t", "n", "f"]), 4, 5, outputs=["y", "h"])

@@ -20,12 +20,14 @@ from qrnn.onnx_import.operators.functions import merged_function, unary
 from qrnn.onnx_import.operators.reductions import mean_of_sum
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Dim, Features, Symbol, Value, as_shape, is_shape
 
 
 def affine(node: Node, build: Builder, value: Features, scale: FloatArray, offset: FloatArray) -> Features:
     """Return scale · value + offset, where scale and offset hold one number for each feature, or broadcast to that."""
+    scale, offset = (without_repeats(node, build, what, value) for what in (scale, offset))
     value = widened(node, value, scale, offset)
     for what in (scale, offset):
         if np.broadcast_shapes(what.shape, value.ids.shape) != value.ids.shape:

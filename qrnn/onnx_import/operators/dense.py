@@ -13,6 +13,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import Features, Value
 
@@ -111,7 +112,7 @@ def add(node: Node, build: Builder) -> Value:
         return two(node, build, "add", node.input(0), node.input(1))
     k = 0 if isinstance(node.input(0), Features) else 1
     value = node.features(k, "operand")
-    constant = node.weights(1 - k, "the added constant")
+    constant = without_repeats(node, build, node.weights(1 - k, "the added constant"), value)
     value = widened(node, value, constant)
     if np.broadcast_shapes(constant.shape, value.ids.shape) != value.ids.shape:
         raise node.refuse(

@@ -305,10 +305,14 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     count = 2 if node.take("direction", "forward") == "bidirectional" else 1
     r = node.input(RECURRENT)
     hidden = int(r.shape[2]) if isinstance(r, np.ndarray) and r.ndim == 3 else None
+    time, batch = roles.time, roles.batch
+    if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
+        steps, sequences = x.axes[1::-1] if first else x.axes[:2]
+        time, batch = (steps if (steps.size or 1) > 1 else time), (sequences if (sequences.size or 1) > 1 else batch)
     # axes of their own: in a graph of one step Y_h may be the X of the next node, its first axis the time
     d, h, d_n, h_n = (roles.made(size, node.name) for size in (count, hidden, count, hidden))
     if first:
-        y, state = (roles.batch, roles.time, d, h), (roles.batch, d_n, h_n)
+        y, state = (batch, time, d, h), (batch, d_n, h_n)
     else:
-        y, state = (roles.time, d, roles.batch, h), (d_n, roles.batch, h_n)
+        y, state = (time, d, batch, h), (d_n, batch, h_n)
     return AxisTensor(y), AxisTensor(state), AxisTensor(state)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.fixed_sizes import align, aligned_by_fixed_size
 from qrnn.onnx_import.lengths import as_axes
 from qrnn.onnx_import.merging import (
     carried_merge,
     carried_split,
-    is_size,
     merged,
     merged_axis,
     mixes_sequences,
@@ -72,43 +71,6 @@ def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:
     return result
 
 
-def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[int]]) -> list[Dim] | None:
-    """Return ``target`` with every -1 resolved and every symbol of ``dims`` at its axis, or None when an axis would be merged or split.
-
-    A symbol keeps its order, and the features between two symbols keep their number, so that the row-major order of one sequence's features
-    is that of the reshaped ids. A literal size may stand for a symbol whose size is baked into the graph.
-    """
-    symbols = [(k, d) for k, d in enumerate(dims) if isinstance(d, Symbol)]
-    found: list[tuple[int, list[Dim]]] = []
-    for places in combinations(range(len(target)), len(symbols)):
-        if any(isinstance(d, Symbol) and k not in places for k, d in enumerate(target)):
-            continue
-        resolved: list[Dim] = list(target)
-        fits = True
-        for place, (_, symbol) in zip(places, symbols, strict=True):
-            wanted = target[place]
-            literal = not isinstance(wanted, Symbol)
-            fits = fits and ((literal and wanted == -1) or is_size(wanted, symbol, baked))
-            resolved[place] = symbol
-        if not fits:
-            continue
-        source_bounds = [-1, *(k for k, _ in symbols), len(dims)]
-        bounds = [-1, *places, len(target)]
-        for k in range(len(bounds) - 1):
-            size = product(dims[source_bounds[k] + 1 : source_bounds[k + 1]])
-            block = range(bounds[k] + 1, bounds[k + 1])
-            rest = product(resolved[j] for j in block if resolved[j] != -1)
-            for j in block:
-                if resolved[j] == -1 and rest and size % rest == 0:
-                    resolved[j] = size // rest
-                    rest = size
-            fits = fits and rest == size
-        if fits:
-            # with sizes of 1 baked in several places fit; the one that moves nothing is meant
-            found.append((sum(abs(p - k) for p, (k, _) in zip(places, symbols, strict=True)), resolved))
-    return min(found, key=lambda f: f[0])[1] if found else None
-
-
 def reshape_features(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features:
     """Reshape computed features; refuse a target that merges or splits the batch or time axis, but for both to one and back."""
     if len(target) > 12:
@@ -130,6 +92,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None:
+        resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
         raise node.refuse(
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "

@@ -11,6 +11,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import AXIS_NAMES, TIME, Array, Features, Padding, Value, is_shape
 
@@ -243,6 +244,8 @@ def _operand(node: Node, build: Builder, k: int) -> Features:
     others = [other for other in node.inputs if isinstance(other, Features)]
     if isinstance(value, np.ndarray) and value.dtype != object and others and not value.any():
         like = others[0]
+        if value.ndim == like.ids.ndim:
+            value = without_repeats(node, build, value, like)
         if value.ndim == like.ids.ndim and all(
             symbol is None or size == 1 for size, symbol in zip(value.shape, like.axes, strict=True)
         ):
