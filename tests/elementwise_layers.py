@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qrnn.arithmetic.octaves import OCTAVE_ENTRY_MAX
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.kinds.affine import QuantAffine
 from qrnn.model.kinds.argmax import QuantArgMax
 from qrnn.model.kinds.combine import OPERATIONS, QuantCombine
 from qrnn.model.kinds.function import QuantFunction
@@ -24,7 +25,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.gate_tables import exp_table
 
 PROVENANCE = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
-KINDS = ("root", "power", "log power", *OPERATIONS, "function", "prelu", "log softmax", "argmax")
+KINDS = ("root", "power", "log power", *OPERATIONS, "function", "prelu", "affine", "log softmax", "argmax")
 FRAC = st.integers(0, 15)
 
 
@@ -34,12 +35,15 @@ def extremes(rng: np.random.Generator, *shape: int) -> Any:
     return np.where(rng.random(shape) < 1 / 3, np.sign(drawn) * STATE_MAX, drawn).astype(np.int16)
 
 
-def model_of(layer: QuantLayer, fracs: dict[str, int], features: dict[str, int], has_time: bool = True) -> QuantModel:
-    """A model of one layer, whose inputs are graph inputs, and of its output y."""
+def model_of(
+    layer: QuantLayer, fracs: dict[str, int], features: dict[str, int], has_time: bool = True, offset: int = 0
+) -> QuantModel:
+    """A model of one layer, whose inputs are graph inputs, and of its output y with this offset."""
     tensors = {
         name: TensorFormat(features[name], has_time, 16, (2.0 ** -fracs[name],), STATE_MAX)
-        for name in (*dict.fromkeys(layer.inputs), "y")
+        for name in dict.fromkeys(layer.inputs)
     }
+    tensors["y"] = TensorFormat(features["y"], has_time, 16, (2.0 ** -fracs["y"],), STATE_MAX, (offset,))
     inputs = tuple(GraphInput(name, "features", (features[name],), has_time) for name in dict.fromkeys(layer.inputs))
     every = np.arange(features["y"])
     outputs = (GraphOutput("y", (features["y"],), has_time, (("y", every, every),)),)
@@ -66,6 +70,11 @@ def models(draw: st.DrawFn, kind: str, has_time: bool = True) -> QuantModel:
         slope, shift = extremes(rng, F), rng.integers(0, 47, F).astype(np.int8)
         layer = QuantPRelu("own", "x", "y", slope, shift, in_frac, out_frac)
         return model_of(layer, {"x": in_frac, "y": out_frac}, {"x": F, "y": F}, has_time)
+    if kind == "affine":
+        bias = rng.integers(-(1 << 61), (1 << 61) + 1, F) >> rng.integers(0, 62, F)
+        shift, offset = rng.integers(0, 47, F).astype(np.int8), draw(st.sampled_from([0, 1000, -(1 << 30)]))
+        layer = QuantAffine("own", "x", "y", extremes(rng, F), bias, shift, in_frac, out_frac, offset)
+        return model_of(layer, {"x": in_frac, "y": out_frac}, {"x": F, "y": F}, has_time, offset)
     if kind == "log softmax":
         layer = QuantLogSoftmax("own", "x", "y", exp_table(), log_table(), in_frac, out_frac)
         return model_of(layer, {"x": in_frac, "y": out_frac}, {"x": F, "y": F}, has_time)

@@ -14,7 +14,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 from __future__ import annotations
 
 from qrnn.layers.build import model
-from qrnn.layers.by_feature import argmax, log_softmax, prelu
+from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
 from qrnn.layers.feedforward import (
     activation,
@@ -56,6 +56,7 @@ __all__ = [
     "Tokens",
     "activation",
     "add",
+    "affine",
     "argmax",
     "average_pool",
     "bidirectional",

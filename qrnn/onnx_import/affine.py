@@ -1,6 +1,6 @@
 """Constants that a graph multiplies features by or adds to them, folded into the layers of weights around them.
 
-An importer's handler makes an `Affine`; when all layers are known, `without_affine` lets the layers that read its output read its input
+An importer's handler makes an `Affine`; when all layers are known, `with_affine_folded` lets the layers that read its output read its input
 instead, with other weights and biases. So (x - mean) / std before a network costs nothing, and the scale and the offset of raw inputs
 are chosen as if the graph had none.
 """
@@ -8,43 +8,26 @@ are chosen as if the graph had none.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.dense import Dense
-from qrnn.model.layer import Layer, QuantLayer
+from qrnn.model.layer import Layer
 from qrnn.model.matrix_layer import MatrixLayer
-from qrnn.model.parts import FloatArray
-from qrnn.model.surroundings import Equations, Plan
 
 
-@dataclass(frozen=True)
-class Affine(Layer):
-    """Compute y = scale · x + offset, feature by feature; scale and offset [F]. No finished model has this layer."""
+def with_affine_folded(
+    layers: list[Layer], outputs: Collection[str], reserve: Callable[[str, int], None]
+) -> list[Layer]:
+    """Return ``layers`` with each `Affine` folded into others where that is exact.
 
-    name: str
-    input: str
-    output: str
-    scale: FloatArray
-    offset: FloatArray
-
-    def equation(self, run: Equations) -> None:
-        """Compute scale · x + offset in float64."""
-        run.write(self.output, run.read(self.input) * self.scale + self.offset)
-
-    def quantize(self, plan: Plan) -> QuantLayer:
-        """Raise NotImplementedError: `without_affine` leaves no such layer."""
-        raise NotImplementedError("a layer of kind Affine folds into others before a model is made")
-
-
-def without_affine(layers: list[Layer], outputs: Collection[str], reserve: Callable[[str, int], None]) -> list[Layer]:
-    """Return ``layers`` without any `Affine`.
-
-    Each folds into the layers that read it, where they read it by a matrix; where others read it, or a graph output does, into the layer of
-    weights before it; and where there is none, it becomes a dense layer with one weight a row. ``outputs`` are the tensors that graph outputs
-    read; ``reserve`` is told of weights before they are made.
+    It folds into the layers that read it, where they read it by a matrix; where others read it, or a graph output does, into the layer of
+    weights before it. Where there is none it stays; of a graph input it becomes a dense layer with one weight a row, which reads raw values by
+    a scale and an offset for each feature. ``outputs`` are the tensors that graph outputs read; ``reserve`` is told of weights before they
+    are made.
     """
     done = list(layers)
     for tensor in [layer.output for layer in layers if isinstance(layer, Affine)]:
@@ -89,11 +72,13 @@ def _reading(reader: Layer, affine: Affine) -> Layer | None:
 
 
 def _written(affine: Affine, before: list[Layer], reserve: Callable[[str, int], None]) -> Layer:
-    """Return the layer that writes what ``affine`` does: the layer of weights before it with others, or a dense one."""
+    """Return the layer that writes what ``affine`` does: the layer of weights before it with others, a dense one, or itself."""
     writer = next((layer for layer in before if affine.input in layer.outputs), None)
     if isinstance(writer, MatrixLayer):
         reserve(affine.name, writer.weight.size)
         if (made := writer.with_output_affine(affine.scale, affine.offset)) is not None:
             return replace(made, name=affine.name, output=affine.output)
+    if writer is not None:
+        return affine
     reserve(affine.name, affine.scale.size**2)
     return Dense(affine.name, affine.input, affine.output, np.diag(affine.scale), affine.offset)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.parts import FloatArray
 from qrnn.model.window import EACH
-from qrnn.onnx_import.affine import Affine
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import fold
 from qrnn.onnx_import.node import Node

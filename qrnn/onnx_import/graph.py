@@ -17,7 +17,7 @@ from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
 from qrnn.onnx_import import operators
-from qrnn.onnx_import.affine import without_affine
+from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
@@ -368,7 +368,7 @@ def _finish(
     _check_lengths(build, problems)
     problems.raise_if_any()
     read = {tensor for o in outputs for tensor, _, _ in o.parts}
-    layers = without_affine(_live_layers(build.layers, set(read)), read, build.budget.value)
+    layers = with_affine_folded(_live_layers(build.layers, set(read)), read, build.budget.value)
     layers = _live_layers(layers, read)
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from qrnn.errors import DataError, ModelFileError, QuantizationError
 from qrnn.model.activation import Activation
 from qrnn.model.file import load, save
 from qrnn.model.float_model import FloatModel, GraphOutput, TensorInfo
+from qrnn.model.kinds.affine import Affine, QuantAffine
 from qrnn.model.kinds.combine import Combine
 from qrnn.model.kinds.function import Function, QuantFunction, argument_ends, table_values
 from qrnn.model.kinds.log_power import LogPower
@@ -277,6 +279,49 @@ def test_prelu_by_feature(scale: float) -> None:
     assert sqnr_db(want, y) > (55 if scale < 1 else 70)  # an int16 has 15 fraction bits at most
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_affine_by_feature(scale: float) -> None:
+    factor, offset = np.array([0.25, -300.0, 0.0, 1.0, 1e-3]), np.array([1.0, 0.0, -2.0, 1e-4, 30.0]) * scale
+    model, x = graph(Affine("p", "x", "y", factor, offset), 5, 5), data(5, scale)
+    y = Session(quantize(model, x, WIDE), "reference").run(x).outputs["y"]
+    want = run_oracle(model, x).outputs["y"]
+    np.testing.assert_array_equal(want, factor * x["x"] + offset)
+    assert sqnr_db(want, y) > (55 if scale < 1 else 70)
+
+
+def test_a_large_offset_takes_no_bits_of_the_values() -> None:
+    """Where nothing but an output reads it, the result has an offset, as that of a layer of weights has."""
+    model, x = graph(Affine("p", "x", "y", np.array([0.5, 0.25]), np.array([1013.25, 1013.5])), 2, 2), data(2, 1.0)
+    quantized = quantize(model, x, WIDE)
+    y = Session(quantized, "reference").run(x).outputs["y"]
+    want = run_oracle(model, x).outputs["y"]
+    assert quantized.tensors["y"].offset != (0,)
+    assert sqnr_db(want - want.mean(), y - want.mean()) > 70
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"factor": np.zeros(0, np.int16)}, "factor"),
+        ({"bias": np.zeros(1, np.int64)}, "bias"),
+        ({"bias": np.full(2, (1 << 61) + 1)}, "a bias beyond"),
+        ({"shift": np.full(2, 47, np.int8)}, "shift out of 0…46"),
+        ({"in_frac": 16}, "in_frac 16"),
+    ],
+)
+def test_affine_layers_that_do_not_fit_are_refused(change: dict[str, Any], says: str) -> None:
+    good = QuantAffine("own", "x", "y", np.ones(2, np.int16), np.zeros(2, np.int64), np.zeros(2, np.int8), 8, 8)
+    with pytest.raises(ModelFileError, match=says):
+        replace(good, **change)
+
+
+def test_an_affine_layer_that_no_integers_hold_is_refused() -> None:
+    for factor, offset, says in ((1e13, 0.0, "scale 1e+13 of feature 1"), (1.0, 1e18, "offset 1e+18 of feature 1")):
+        model = graph(Affine("p", "x", "y", np.array([1.0, factor]), np.array([0.0, offset])), 2, 2)
+        with pytest.raises(QuantizationError, match=re.escape(says)):
+            quantize(model, data(2, 100.0), WIDE)
+
+
 def test_log_softmax() -> None:
     """Within half a unit, and 2^-9 that the table of e^-d and its sum are wrong by."""
     model, x = graph(LogSoftmax("p", "x", "y"), 7, 7), data(7, 3.0)
@@ -304,6 +349,8 @@ def test_the_other_functions_of_the_builder() -> None:
         "decibels": layers.log_power(a, b, epsilon=1e-3, least=0.5, factor=db, offset=1.0),
         "halves": layers.log_power(a, bands=3, epsilon=1e-3),
         "prelu": layers.prelu(a, slope),
+        "affine": layers.affine(a, slope, slope + 1),
+        "scaled": layers.affine(a, slope),
         "log_softmax": layers.log_softmax(a),
         "argmax": layers.argmax(a),
         "h": layers.rnn(a, np.ones((1, 6)), np.zeros((1, 1))).output,
@@ -320,6 +367,8 @@ def test_the_other_functions_of_the_builder() -> None:
         "decibels": db * np.log(np.maximum(A**2 + B**2 + 1e-3, 0.5)) + 1.0,
         "halves": np.log((pairs**2).sum(axis=-1) + 1e-3),
         "prelu": np.where(A >= 0, A, slope * A),
+        "affine": slope * A + slope + 1,
+        "scaled": slope * A,
         "log_softmax": A - np.log(np.exp(A).sum(axis=-1, keepdims=True)),
         "argmax": A.argmax(axis=-1)[..., None],
     }
@@ -340,6 +389,7 @@ def test_the_other_functions_of_the_builder() -> None:
         (lambda a: layers.divide(a, layers.input("g", 4), bands=4), "or one for each of 4 bands"),
         (lambda a: layers.log_power(a, least=-1.0), "least is -1.0, expected at least 0"),
         (lambda a: layers.prelu(a, np.ones(5)), r"slope has shape \[5\]"),
+        (lambda a: layers.affine(a, np.ones(6), np.ones(5)), r"offset has shape \[5\]"),
     ],
 )  # fmt: skip
 def test_what_the_others_refuse(call: Any, says: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import qrnn
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.pointwise import Pointwise
@@ -75,7 +76,7 @@ def test_constants_behind_a_layer_of_weights_fold_into_it() -> None:
     assert [type(layer) for layer in model.layers] == [Dense, Dense, Recurrent]
 
 
-def test_constants_between_layers_that_take_none_are_a_dense_layer() -> None:
+def test_constants_between_layers_that_take_none_are_a_layer_of_their_own() -> None:
     g = Graph(opset=17)
     x = g.input("x", ["n", "t", 4])
     y = g.recurrent("GRU", g.node("Transpose", [x], perm=[1, 0, 2]), 4, 5)[0]
@@ -83,7 +84,7 @@ def test_constants_between_layers_that_take_none_are_a_dense_layer() -> None:
     g.node("Identity", [y], ["out"])
     g.output("out", 4)
     model = agree(g.model(), {"x": data(2, 5, 4)})
-    assert [type(layer) for layer in model.layers] == [Recurrent, Pointwise, Dense, Pointwise]
+    assert [type(layer) for layer in model.layers] == [Recurrent, Pointwise, Affine, Pointwise]
 
 
 def test_a_reader_without_a_matrix_beside_one_with() -> None:

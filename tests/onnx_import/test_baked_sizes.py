@@ -60,7 +60,7 @@ def stack(batch: int, steps: int, layers: int, both: bool, hidden: int, states: 
     return g.model()
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(
     batch=st.integers(1, 5),
     steps=st.integers(2, 6),

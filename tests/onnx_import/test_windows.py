@@ -206,7 +206,6 @@ def test_batch_normalization_behind_a_dense_layer() -> None:
         (lambda g, x: conv(g, g.node("Pad", [x, g.const(np.array([0, 0, 1, 0, 0, 0])), g.const(np.float32(1))]), [3, 4, 3]),
          UnsupportedError, "pads [N, 4, T] with 1.0; over batch or time only zeros"),
         (lambda g, x: padded(g, x, [0, 0, 1]), ModelFileError, "pads lists 3 numbers"),
-        (lambda g, x: norm(g, x, 4), UnsupportedError, "follows no layer of weights"),
         (lambda g, x: norm(g, conv(g, x, [3, 4, 3]), 3, training_mode=1), UnsupportedError, "training_mode=1"),
         (lambda g, x: norm(g, conv(g, x, [3, 4, 3]), 4), ModelFileError, "has shape [4], expected one value per channel, [3]"),
         (lambda g, x: norm(g, conv(g, x, [3, 4, 3]), 3, epsilon=-9.0), ModelFileError, "var + epsilon is not positive"),

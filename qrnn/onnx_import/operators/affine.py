@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.parts import FloatArray
-from qrnn.onnx_import.affine import Affine
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term, numbers, remember, term_of

@@ -11,6 +11,7 @@ from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.filled import without_fill
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.affine import affine
 from qrnn.onnx_import.operators.pointwise import same_axes
 from qrnn.onnx_import.operators.windows import geometry
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -59,7 +60,10 @@ def conv(node: Node, build: Builder) -> Features:
 
 @operator("BatchNormalization")
 def batch_norm(node: Node, build: Builder) -> Features:
-    """Import BatchNormalization, scale · (x - mean) / sqrt(var + epsilon) + B by channel, as a part of the weights of the layer before it."""
+    """Import BatchNormalization, scale · (x - mean) / sqrt(var + epsilon) + B by channel.
+
+    It becomes a part of the weights of the layer before it; where that has none, constants that fold as those of Mul and Add do.
+    """
     value = node.features(0, "X")
     epsilon = float(node.take("epsilon", 1e-5))
     node.take("momentum")
@@ -86,16 +90,14 @@ def batch_norm(node: Node, build: Builder) -> Features:
     by_channel = [1] * value.ids.ndim
     by_channel[1] = channels
     node.reserve(2 * value.ids.size)
-    factors = np.broadcast_to(factor.reshape(by_channel), value.ids.shape).reshape(-1)
-    offsets = np.broadcast_to((bias - mean * factor).reshape(by_channel), value.ids.shape).reshape(-1)
+    by_place = factor.reshape(by_channel), (bias - mean * factor).reshape(by_channel)
+    factors, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1) for what in by_place)
     tensor, indices = build.whole_operand(node, value)
     order = np.argsort(indices)
     before = build.matrix_that_writes(tensor)
     layer = before.with_output_affine(factors[order], offsets[order]) if isinstance(before, MatrixLayer) else None
     if layer is None:
-        raise node.refuse(
-            "follows no layer of weights that it could be folded into; fold it when exporting, or run this part outside the model"
-        )
+        return affine(node, build, value, *by_place)
     output = build.result(node, tensor.features, tensor.has_time)
     build.add_matrix(replace(layer, output=output.name))
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
