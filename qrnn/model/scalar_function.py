@@ -27,8 +27,15 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "log": np.log,
     "reciprocal": lambda x: np.divide(1.0, x),
     "erf": erf,
+    "equal": lambda a, b: np.equal(a, b).astype(np.float64),
+    "greater": lambda a, b: np.greater(a, b).astype(np.float64),
+    "greater_equal": lambda a, b: np.greater_equal(a, b).astype(np.float64),
+    "less": lambda a, b: np.less(a, b).astype(np.float64),
+    "less_equal": lambda a, b: np.less_equal(a, b).astype(np.float64),
+    "not": lambda a: np.equal(a, 0.0).astype(np.float64),
+    "where": lambda condition, a, b: np.where(condition != 0.0, a, b),
 }
-"""What an operation computes in float64. Outside of its domain the result is NaN or infinite."""
+"""What an operation computes in float64. Outside of its domain the result is NaN or infinite. A comparison is 1 where it holds, else 0."""
 
 
 @dataclass(frozen=True)

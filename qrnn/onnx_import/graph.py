@@ -16,7 +16,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import operators
+from qrnn.onnx_import import operators, repeated
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -178,14 +178,24 @@ def _checked_opset(model: onnx.ModelProto, name: str) -> int:
 
 
 def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Return the model after the ONNX checker, with model-local functions inlined."""
+    """Return the model after the ONNX checker, with model-local functions inlined.
+
+    The checker wants a shape of every output, which runtimes do without; so that of an output without one is there while it looks.
+    """
+    kinds = [output.type.tensor_type for output in model.graph.output if output.type.HasField("tensor_type")]
+    bare = [kind for kind in kinds if not kind.HasField("shape")]
     try:
+        for kind in bare:
+            kind.shape.SetInParent()
         checker.check_model(model)
         return inliner.inline_local_functions(model) if model.functions else model
     except (checker.ValidationError, *DAMAGE) as error:
         raise ModelFileError(
             f"model '{name}' is not a valid ONNX model: {first_line(error)}; export it again"
         ) from error
+    finally:
+        for kind in bare:
+            kind.ClearField("shape")
 
 
 def live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -279,6 +289,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
             filled = through(proto, opset, node, build, HANDLERS[name])
+            if filled is None:
+                filled = repeated.through(proto, opset, node, build, HANDLERS[name])
             result = HANDLERS[name](node, build) if filled is None else filled
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()

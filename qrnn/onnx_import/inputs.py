@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def place_inputs(
             build.notes.append(f"input '{name}' is not used by any output and is ignored")
             continue
         try:
-            values[name] = _place(build, declared, roles.role(name), quiet)
+            values[name] = _place(build, _sized(build, declared, roles), roles.role(name), quiet)
         except BudgetError:
             raise
         except UnsupportedError as error:
@@ -106,6 +106,18 @@ def place_inputs(
         if len(baked := build.baked[symbol]) > 1:
             problems.refuse(f"the inputs declare different {what} {sorted(baked)}; re-export with a dynamic {axis}")
     return values
+
+
+def _sized(build: Builder, declared: DeclaredInput, roles: Roles) -> DeclaredInput:
+    """Return the input with the sizes of features that the file leaves open, where the nodes that read them say these."""
+    role, dims = roles.role(declared.name), list(declared.dims)
+    for k, size in enumerate(dims):
+        if size is None and k not in (role.batch, role.time) and (used := roles.size_of_use(declared.name, k)):
+            dims[k] = used
+            build.notes.append(
+                f"{declared.describe()} leaves the size of axis {k} open; it is {used}, as the nodes that read it need it"
+            )
+    return replace(declared, dims=dims)
 
 
 def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool) -> Any:

@@ -60,6 +60,10 @@ class Roles:
     time: Axis = field(default_factory=lambda: Axis("T"))
     made_time: list[Axis] = field(default_factory=list)
     """Axes made by nodes (not of an input) that are the time axis of a recurrent node."""
+    used_sizes: dict[Axis, int] = field(default_factory=dict)
+    """Axes whose size the file does not declare, and the size that a node needs."""
+    taken_sizes: dict[Axis, int] = field(default_factory=dict)
+    """Axes whose size the file does not declare, and how many of their elements nodes take one by one or in slices."""
     _parent: dict[Axis, Axis] = field(default_factory=dict)
 
     def add_input(self, name: str, dims: list[int | None]) -> AxisTensor:
@@ -94,6 +98,25 @@ class Roles:
         for part, other in zip(a.parts, b.parts if len(a.parts) == len(b.parts) else (), strict=False):
             if part.size == other.size or None in (part.size, other.size):
                 self.same(part, other, node)
+
+    def used_as(self, axis: Axis, size: int) -> None:
+        """Record that a node needs an axis of this size."""
+        if axis.size is None:
+            self.used_sizes.setdefault(axis, size)
+
+    def taken(self, axis: Axis, size: int) -> None:
+        """Record that a node takes the elements before ``size`` of an axis, or some of them."""
+        if axis.size is None:
+            self.taken_sizes[axis] = max(size, self.taken_sizes.get(axis, 0))
+
+    def size_of_use(self, name: str, axis: int) -> int | None:
+        """Return the size of an axis of a graph input as nodes use it, where the file does not declare it; None where no node says it.
+
+        How many elements are taken counts for states only, of which a graph takes all.
+        """
+        own = self.inputs[name].axes[axis]
+        taken = self.taken_sizes.get(own) if self.kinds.get(name, ("",))[0] == "state" else None
+        return self.used_sizes.get(own, taken)
 
     def mark(self, value: object, kind: InputKind, node: str) -> None:
         """Record what the inputs behind a value are for."""

@@ -15,9 +15,9 @@ from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.combine import Combine
 from qrnn.model.kinds.conv import Conv
-from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.log_power import LogPower
 from qrnn.model.kinds.log_softmax import LogSoftmax
@@ -169,7 +169,7 @@ def test_functions_of_one_number_are_one_layer(build: Build, offset: float) -> N
 def test_a_constant_for_each_feature_over_features() -> None:
     numbers = f32(np.arange(1, 7))
     model = checked(body(lambda g, x: g.node("Div", [g.const(numbers), x]), offset=12.0), 30)
-    assert last(model, 2) == [Function, Dense]
+    assert last(model, 2) == [Function, Affine]
 
 
 @pytest.mark.parametrize("opset", [9, 17])

@@ -167,7 +167,7 @@ def test_weights_as_inputs() -> None:
 
 def test_dynamic_features() -> None:
     g = Graph()
-    g.recurrent("GRU", g.input("x", ["t", "n", "f"]), 4, 5, outputs=["y", "h"])
+    g.recurrent("GRU", g.slice(g.input("x", ["t", "n", "f"]), [0], [4], [2]), 4, 5, outputs=["y", "h"])
     g.output("h")
     refused(g.model(), "input 'x' [?, ?, ?]", "no fixed size at feature axis 2")
 

@@ -2,6 +2,7 @@
 
 from qrnn.onnx_import.operators import (
     affine,
+    comparisons,
     convolution,
     dense,
     elementwise,
@@ -22,6 +23,7 @@ from qrnn.onnx_import.operators import (
 
 __all__ = [
     "affine",
+    "comparisons",
     "convolution",
     "dense",
     "elementwise",

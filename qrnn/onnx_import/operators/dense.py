@@ -144,8 +144,10 @@ def product_axes(node: Node, roles: Roles) -> AxisTensor:
         raise node.refuse("multiplies a constant by features")
     roles.mark(node.input(1), "weight", node.name)
     size = None
-    if isinstance(node.input(1), np.ndarray):
-        size = int(node.input(1).shape[0 if node.op == "Gemm" and node.take("transB", 0) else -1])
+    if isinstance(weight := node.input(1), np.ndarray) and weight.ndim >= 2:
+        turned = node.op == "Gemm" and node.take("transB", 0)
+        rows, size = (int(n) for n in (weight.shape[::-1] if turned else weight.shape[-2:]))
+        roles.used_as(value.axes[-1], rows)
     return AxisTensor((*value.axes[:-1], roles.made(size, node.name)))
 
 

@@ -291,6 +291,8 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
         roles.same(time, roles.time, node.name)
         roles.same(batch, roles.batch, node.name)
         roles.mark(x, "features", node.name)
+        if isinstance(w := node.input(WEIGHT), np.ndarray) and w.ndim == 3:
+            roles.used_as(x.axes[2], int(w.shape[2]))
     for k in (INITIAL_H, INITIAL_C):
         value = node.input(k)
         if isinstance(value, AxisTensor):
@@ -305,6 +307,10 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     count = 2 if node.take("direction", "forward") == "bidirectional" else 1
     r = node.input(RECURRENT)
     hidden = int(r.shape[2]) if isinstance(r, np.ndarray) and r.ndim == 3 else None
+    for value in (node.input(INITIAL_H), node.input(INITIAL_C)):
+        if isinstance(value, AxisTensor) and value.rank == 3 and hidden is not None:
+            roles.used_as(value.axes[1 if first else 0], count)
+            roles.used_as(value.axes[2], hidden)
     time, batch = roles.time, roles.batch
     if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
         steps, sequences = x.axes[1::-1] if first else x.axes[:2]

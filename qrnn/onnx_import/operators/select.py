@@ -181,6 +181,8 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
         part = start, end, step
         if _covers(part, axes[axis], set() if known is None else {known}) == "all":
             continue
+        if not isinstance(end, Symbol) and step == 1 and 0 < end < _TO_THE_END:
+            roles.taken(axes[axis], int(end))
         if known is not None:
             size = len(range(known)[_selection(node, known, part)])
         else:
@@ -264,5 +266,8 @@ def gather_axes(node: Node, roles: Roles) -> AxisTensor:
         return AxisTensor((*indices.axes, roles.made(int(data.shape[1]), node.name)))
     value: AxisTensor = data
     axis = node.axis(axis, value.rank)
-    made = tuple(roles.made(int(s), node.name) for s in node.constant(1, "indices").shape)
+    picks = node.constant(1, "indices")
+    if picks.size and picks.min() >= 0:
+        roles.taken(value.axes[axis], int(picks.max()) + 1)
+    made = tuple(roles.made(int(s), node.name) for s in picks.shape)
     return AxisTensor((*value.axes[:axis], *made, *value.axes[axis + 1 :]), value.sources)

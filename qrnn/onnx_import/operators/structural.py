@@ -330,6 +330,8 @@ def split_axes(node: Node, roles: Roles) -> tuple[AxisTensor, ...]:
     size = value.axes[axis].size
     sizes: list[int | None] = [None] * len(node.output_names) if size is None else list(_pieces(node, size))
     found = []
+    if size is None and (given := node.ints(1, "split") if node.has_input(1) else node.take("split")):
+        roles.taken(value.axes[axis], sum(given))
     for s in sizes:
         piece = roles.made(s, node.name)
         part_of(value.axes[axis], piece, node, roles)

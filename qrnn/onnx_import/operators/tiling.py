@@ -9,6 +9,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.structural import part_of
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.repeated import tiled_constant
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import AXIS_NAMES, Array, Features, Value, is_shape
 
@@ -28,6 +29,8 @@ def tile(node: Node, build: Builder) -> Value:
     """Import Tile: feature axes are repeated, of constants any."""
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
+    if not isinstance(value, Features) and is_shape(node.input(1)):
+        return tiled_constant(node, build, value, node.input(1))
     repeats = _repeats(node, ids.ndim)
     if not isinstance(value, Features):
         node.reserve(count(ids.shape) * count(repeats))
