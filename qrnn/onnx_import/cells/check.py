@@ -144,10 +144,11 @@ class Trial:
         self._scale = scale
         batch = evaluation.batch_size
         self.sequences = SEQUENCES if batch == DYNAMIC else batch
-        self._known: list[tuple[Array, Array]] = []
+        evaluation.elements.budget.hold(WHAT, 0, 8 * self.sequences * evaluation.elements.count)
+        self._numbers = np.full((self.sequences, evaluation.elements.count), np.nan)
 
     def feed(self, name: str) -> Array:
-        """Return numbers for a value: those of a constant, or random ones."""
+        """Return numbers for a value: those of a constant, those that its elements have, or random ones."""
         value = self._evaluation.values.get(name)
         if isinstance(value, Known):
             if value.batch is None:
@@ -155,10 +156,15 @@ class Trial:
             return np.repeat(value.array, self.sequences, value.batch)
         if not isinstance(value, Value):
             raise NotACell(f"it reads '{name}', of which nothing is known")
-        shape = [self.sequences if k == value.batch else d for k, d in enumerate(value.ids.shape)]
-        array = self._random.standard_normal(shape) * self._scale
-        self.note(name, array)
-        return array
+        ids = np.unique(value.ids)
+        rows = 1 if value.batch is None else self.sequences
+        new = ids[np.isnan(self._numbers[0, ids])]
+        self._numbers[:, new] = self._random.standard_normal((rows, new.size)) * self._scale
+        shape = list(value.ids.shape)
+        if value.batch is None:
+            return np.asarray(self._numbers[0, value.ids])
+        rest = [d for k, d in enumerate(shape) if k != value.batch]
+        return np.moveaxis(self._numbers[:, value.ids.reshape(-1)].reshape(self.sequences, *rest), 0, value.batch)
 
     def note(self, name: str, array: Array) -> None:
         """Keep the numbers of a value, whose elements `read` gives."""
@@ -170,16 +176,11 @@ class Trial:
             array = array.reshape(1, -1)
         if array.shape[1] != value.ids.size:
             raise NotACell(f"'{name}' has another shape than expected")
-        self._known.append((value.ids.reshape(-1), np.broadcast_to(array, (self.sequences, array.shape[1]))))
+        self._numbers[:, value.ids.reshape(-1)] = array
 
     def read(self, ids: Array) -> Array:
         """Return the numbers [N, n] of elements."""
-        found = np.full((self.sequences, ids.size), np.nan)
-        for known, numbers in self._known:
-            order = np.argsort(known, kind="stable")
-            place = np.minimum(np.searchsorted(known[order], ids), known.size - 1)
-            hit = known[order][place] == ids
-            found[:, hit] = numbers[:, order[place[hit]]]
+        found = np.asarray(self._numbers[:, ids])
         if np.isnan(found).any():
             raise NotACell("some of its elements are not computed by its nodes")
         return found
@@ -196,15 +197,46 @@ def values_of(evaluation: Evaluation, ids: Array) -> list[str]:
 
 def check_step(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, cell: Cell) -> None:
     """Compare one step of a cell with its nodes on random states and inputs; `NotACell` where they differ."""
-    inputs = [cell.x, cell.h] + ([] if cell.c is None else [cell.c])
-    given = list(dict.fromkeys(name for ids in inputs for name in values_of(evaluation, ids)))
-    wanted = list(
-        dict.fromkeys(
-            name
-            for ids in [cell.new_h] + ([] if cell.new_c is None else [cell.new_c])
-            for name in values_of(evaluation, ids)
-        )
-    )
+    trial = _tried(nodes, evaluation, cell, [cell.x, cell.h], cell.c, cell.new_h, cell.new_c)
+    h, c = step(cell, trial.read(cell.x), trial.read(cell.h), None if cell.c is None else trial.read(cell.c))
+    _compare(trial, [("h", h, cell.new_h), ("c", c, cell.new_c)])
+
+
+def check_first(
+    nodes: Sequence[onnx.NodeProto],
+    evaluation: Evaluation,
+    cell: Cell,
+    x: Array,
+    h: Array,
+    c: Array | None,
+    given: bool,
+    new_h: Array,
+    new_c: Array | None,
+) -> None:
+    """Compare the first step of a sequence with the cell: from states that are ``given`` as elements, or from these numbers."""
+    trial = _tried(nodes, evaluation, cell, [x, h] if given else [x], c if given else None, new_h, new_c)
+    if given:
+        h, c = trial.read(h), None if c is None else trial.read(c)
+    else:
+        h = np.broadcast_to(h, (trial.sequences, h.size))
+        c = None if c is None else np.broadcast_to(c, h.shape)
+    made, made_c = step(cell, trial.read(x), h, c)
+    _compare(trial, [("h", made, new_h), ("c", made_c, new_c)])
+
+
+def _tried(
+    nodes: Sequence[onnx.NodeProto],
+    evaluation: Evaluation,
+    cell: Cell,
+    inputs: list[Array],
+    c: Array | None,
+    new_h: Array,
+    new_c: Array | None,
+) -> Trial:
+    """Run the nodes of one step on random numbers."""
+    given = list(dict.fromkeys(n for ids in inputs + ([] if c is None else [c]) for n in values_of(evaluation, ids)))
+    outputs = [new_h] + ([] if new_c is None else [new_c])
+    wanted = list(dict.fromkeys(name for ids in outputs for name in values_of(evaluation, ids)))
     found, reads = region(nodes, evaluation, wanted, given)
     rows = np.sqrt((cell.w**2).sum(2) + (cell.r**2).sum(2)).max(initial=1e-30)
     trial = Trial(evaluation, 1 / float(rows))
@@ -213,8 +245,11 @@ def check_step(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, cell: Ce
     for name, result in zip(wanted, results, strict=True):
         trial.note(name, result)
     evaluation.elements.budget.spend(WHAT, 2 * trial.sequences * (cell.w.size + cell.r.size))
-    h, c = step(cell, trial.read(cell.x), trial.read(cell.h), None if cell.c is None else trial.read(cell.c))
-    for what, mine, ids in (("h", h, cell.new_h), ("c", c, cell.new_c)):
+    return trial
+
+
+def _compare(trial: Trial, states: list[tuple[str, Array | None, Array | None]]) -> None:
+    for what, mine, ids in states:
         if mine is None or ids is None:
             continue
         difference = float(np.abs(mine - trial.read(ids)).max())

@@ -113,8 +113,8 @@ class Evaluation:
     elements: Elements
     opset: int
     batch_size: int = DYNAMIC
-    dims: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
-    """The inferred shapes of values, None for a size that is not known."""
+    shapes: Callable[[], Mapping[str, Sequence[int | None]]] = dict
+    """Gives the inferred shapes of values, None for a size that is not known; asked only where there is no rule for an operator."""
     values: dict[str, Result] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
     """The first value that holds these elements, in order."""
@@ -190,8 +190,9 @@ class Evaluation:
                 depends += value.depends
         if not depends:
             return Unknown()
-        dims = list(self.dims.get(name, ()))
-        if name not in self.dims:
+        shapes = self.shapes()
+        dims = list(shapes.get(name, ()))
+        if name not in shapes:
             return Unknown((np.unique(np.concatenate(depends)),))
         free = [k for k, d in enumerate(dims) if d is None]
         batch = free[0] if len(free) == 1 else None

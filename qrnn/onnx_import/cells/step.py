@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,14 +52,14 @@ def evaluate(
     constants: Mapping[str, onnx.TensorProto | Array],
     budget: Budget,
     batch_size: int = DYNAMIC,
-    dims: Mapping[str, Dims] | None = None,
+    shapes: Callable[[], Mapping[str, Dims]] = dict,
 ) -> Evaluation:
     """Evaluate nodes on elements.
 
     ``inputs`` are the shape of each value that the nodes read from outside, with the axis of its batch (None without one), whose size is not
-    looked at; ``dims`` are shapes of inner values, where they are known (`evaluate.inferred`).
+    looked at; ``shapes`` gives those of inner values, where they are known (`evaluate.inferred`).
     """
-    evaluation = Evaluation(Elements(budget), opset, batch_size, dims or {})
+    evaluation = Evaluation(Elements(budget), opset, batch_size, shapes)
     for name, constant in constants.items():
         array = constant if isinstance(constant, np.ndarray) else to_numpy(constant, f"initializer '{name}'", budget)
         evaluation.set(name, Known(array))
@@ -69,28 +69,48 @@ def evaluate(
     return evaluation
 
 
+StateOf = Callable[[Pattern], Array | None]
+"""What the hidden state of a pattern was before, None for a pattern that is no cell of the step; `NotACell` says why it is none."""
+
+
 def step_cells(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, states: Sequence[tuple[str, str]]) -> Found:
     """Find the cells whose states are among ``states``: pairs of a value that holds a state and the value that holds it one step later.
 
     Each pair has as many elements; a value may hold several states, in any layout that is the same in both. The cells are compared with the
     nodes on random numbers.
     """
+    before = [carried(evaluation, old, new) for old, new in states]
+
+    def state_of(pattern: Pattern) -> Array | None:
+        found = [old[pattern.new_h] for old in before if (old[pattern.new_h] >= 0).all()]
+        return _checked(pattern, found[0], before) if found else None
+
+    return search(nodes, evaluation, state_of)
+
+
+def carried(evaluation: Evaluation, old: str, new: str) -> Array:
+    """Return for each element of ``new`` that of ``old`` in the same place, -1 for other elements and where the sizes differ."""
+    before = np.full(evaluation.elements.count, -1, np.int64)
+    a, b = evaluation.values.get(old), evaluation.values.get(new)
+    if isinstance(a, Value) and isinstance(b, Value) and a.ids.size == b.ids.size:
+        before[b.ids.reshape(-1)] = a.ids.reshape(-1)
+    return before
+
+
+def search(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, state_of: StateOf) -> Found:
+    """Find the cells of one step, whose hidden states ``state_of`` knows."""
     found = Found(evaluation)
     elements = evaluation.elements
-    before = np.full(elements.count, -1, np.int64)
-    for old, new in states:
-        a, b = evaluation.values.get(old), evaluation.values.get(new)
-        if isinstance(a, Value) and isinstance(b, Value) and a.ids.size == b.ids.size:
-            before[b.ids.reshape(-1)] = a.ids.reshape(-1)
     for block in list(elements.blocks):
-        ids = np.arange(block.start, block.start + block.size)
-        if (before[ids] < 0).any() or block.kind == "leaf":
-            continue
-        tried = [p for p in patterns_of(elements, block) if not p.first]
         reasons = []
-        for pattern in tried:
+        for pattern in patterns_of(elements, block):
+            if pattern.first:
+                continue
             try:
-                cell = complete(elements, pattern, _state(elements, pattern, before))
+                state = state_of(pattern)
+                if state is None:
+                    continue
+                cell = complete(elements, pattern, np.ascontiguousarray(state))
                 check_step(nodes, evaluation, cell)
             except NotACell as error:
                 reasons.append(f"{pattern.op}: {error}")
@@ -104,16 +124,15 @@ def step_cells(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, states: 
     return found
 
 
-def _state(elements: Elements, pattern: Pattern, before: Array) -> Array:
-    """Return the elements that were the hidden state before, by the equation where that says it."""
-    state = before[pattern.new_h]
+def _checked(pattern: Pattern, state: Array, before: Sequence[Array]) -> Array:
+    """Return the hidden state, where the states that the equation keeps are those which its new ones become."""
     if pattern.old_h is not None and not np.array_equal(state, pattern.old_h):
         raise NotACell("the state that it keeps is not the one that its new state becomes")
     if pattern.new_c is not None and pattern.old_c is not None:
-        after = before[pattern.new_c]
-        if (after >= 0).all() and not np.array_equal(after, pattern.old_c):
+        after = [old[pattern.new_c] for old in before if (old[pattern.new_c] >= 0).all()]
+        if after and not any(np.array_equal(c, pattern.old_c) for c in after):
             raise NotACell("the cell state that it keeps is not the one that its new cell state becomes")
-    return np.ascontiguousarray(state)
+    return state
 
 
 def _forgive(found: Found) -> None:
