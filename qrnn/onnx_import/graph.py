@@ -22,6 +22,7 @@ from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
+from qrnn.onnx_import.cells.graph import with_cells
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
 from qrnn.onnx_import.filled import through
@@ -49,6 +50,9 @@ assert operators  # imported for its registrations
 
 OLDEST_OPSET = 7
 RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
+
+MOST_DOUBTS = 5
+"""The most values that look like the state of a cell and are named, where a graph has no recurrent node."""
 
 SIZE_ARITHMETIC = frozenset(["Add", "Sub", "Div"])
 """The operators that compute numbers from sizes: half of the channels, or a step less."""
@@ -91,12 +95,18 @@ def import_checked(
     graph = plain.graph
     nodes = live_nodes(graph)
     inputs = declared_inputs(graph, frozenset(t.name for t in graph.initializer))
+    written = with_cells(graph, nodes, opset, inputs, budget)
+    if written.graph is not graph:
+        graph, nodes = written.graph, list(written.graph.node)
     pairs = cache_pairs(graph, nodes, inputs, state or {}, budget)
     nodes = ordered(nodes, pairs, budget) if pairs else nodes
     constants = Constants(graph, budget, nodes)
     # control flow and custom operators may hide one: they are listed below
     if not pairs and not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
-        raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
+        doubts = "".join(f" | {doubt}" for doubt in written.refused[:MOST_DOUBTS])
+        raise UnsupportedError(
+            f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs{doubts}"
+        )
     roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
     for conflict in roles.conflicts:
         problems.refuse(conflict)
@@ -111,7 +121,7 @@ def import_checked(
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     build.notes += plain.notes
     placed = place_inputs(build, roles, inputs, used, problems, quiet=lost)
-    build.notes += constants.notes
+    build.notes += constants.notes + written.notes
     _build_layers(nodes, opset, constants, placed, build, problems, used)
     return replace(_finish(graph, build, placed, problems, opset, name, source_sha256), values=plain.values)
 
