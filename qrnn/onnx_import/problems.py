@@ -34,6 +34,10 @@ class Problems:
         """
         self._explained[next(filter(None, proto.output), "")] = message
 
+    def explanation(self, proto: onnx.NodeProto) -> str:
+        """Return what `explain` was told of a node, nothing where it was not."""
+        return self._explained.get(next(filter(None, proto.output), ""), "")
+
     def unsupported(self, proto: onnx.NodeProto) -> None:
         """Add a node whose operator has no handler."""
         if (message := self._explained.get(next(filter(None, proto.output), ""))) is not None:

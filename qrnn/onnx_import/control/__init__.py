@@ -10,6 +10,7 @@ import onnx
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.control.fixed import FixedValue, fix, sizes_of_data
 from qrnn.onnx_import.control.flatten import without_control_flow
+from qrnn.onnx_import.control.loops import LOOPS
 from qrnn.onnx_import.problems import Problems
 
 __all__ = ["FixedValue", "PlainGraph", "plain_graph"]
@@ -45,5 +46,5 @@ def plain_graph(
         sizes = sizes_of_data(graph, shapes)
         fix(graph, sizes, budget)
         fixed.update(sizes)
-    plain, notes = without_control_flow(graph, opset, budget, problems, {})
+    plain, notes = without_control_flow(graph, opset, budget, problems, LOOPS)
     return PlainGraph(plain, notes, fixed)

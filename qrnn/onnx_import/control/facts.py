@@ -101,6 +101,15 @@ class Facts:
         """Record what is known of a value."""
         self._known[name] = known
 
+    def forget(self, name: str) -> None:
+        """Drop the node that writes a value, and what was known of it."""
+        self.writer.pop(name, None)
+        self._known.pop(name, None)
+
+    def renew(self, name: str) -> None:
+        """Drop what was known of a value, which its writer then says anew."""
+        self._known.pop(name, None)
+
     def constant(self, name: str, tensor: onnx.TensorProto) -> None:
         """Record a constant, which is read when something depends on it."""
         self._tensors[name] = tensor
@@ -113,7 +122,7 @@ class Facts:
 
     def of(self, name: str) -> Known:
         """Return what is known of a value."""
-        left = [name]
+        left, opened = [name], set[str]()
         while left:
             at = left[-1]
             if at in self._known:
@@ -124,10 +133,11 @@ class Facts:
                 self._known[at] = self._read(at)
                 continue
             missing = [i for i in node.input if i and i not in self._known]
-            if missing and len(left) <= len(self.writer):  # a longer way is a circle
+            if missing and at not in opened:
+                opened.add(at)
                 left += missing
                 continue
-            results = self._results(node)
+            results = [] if missing else self._results(node)  # what is missing now depends on itself
             for k, output in enumerate(node.output):
                 self._known[output] = results[k] if k < len(results) else NOTHING
         return self._known[name]
@@ -224,6 +234,9 @@ class Facts:
         op = node.op_type
         if op == "Constant":
             return [Known(_constant_dims(node), element_type=_constant_type(node))]
+        if op == "ReverseSequence":
+            first = operands[0] or NOTHING
+            return [Known(first.dims, None, first.element_type)]
         if op in ("Shape", "Size"):
             return [Known(element_type=onnx.TensorProto.INT64)]
         if op in ("Reshape", "ConstantOfShape", "Expand") and operands and (listed := operands[-1]) is not None:

@@ -14,10 +14,13 @@ import onnx
 from qrnn.errors import ModelFileError
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.control.causes import cause
-from qrnn.onnx_import.control.sequences import SEQUENCE_OPERATORS, Sequences
+from qrnn.onnx_import.control.sequences import SEQUENCE_OPERATORS, Sequences, unsqueeze
 from qrnn.onnx_import.control.writer import Scope, Writer, renamed
 from qrnn.onnx_import.node import DAMAGE
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
+
+LARGEST_END = (1 << 31) - 1
+"""An end of a Slice that lies behind every axis."""
 
 LoopWriter = Callable[["Flattener", onnx.NodeProto, Scope], None]
 
@@ -28,6 +31,8 @@ class Flattener(Writer):
 
     loops: Mapping[str, LoopWriter] = field(default_factory=dict)
     sequences: Sequences = field(default_factory=Sequences)
+    ends: dict[str, str] = field(default_factory=dict)
+    """The last element [N, …] of a value [T, N, …] whose steps run backward, by its name."""
 
     def write(self, nodes: Iterable[onnx.NodeProto], scope: Scope) -> None:
         """Write nodes out, in order."""
@@ -37,10 +42,22 @@ class Flattener(Writer):
                 self._branch(node, scope)
             elif standard and node.op_type in self.loops:
                 self.loops[node.op_type](self, node, scope)
+            elif node.op_type == "Identity" and self.sequences.has(scope.get(node.input[0], node.input[0])):
+                self.sequences.alias(*(scope.get(name, name) for name in (node.input[0], node.output[0])))
             elif standard and node.op_type in SEQUENCE_OPERATORS:
                 self.sequences.write(self, renamed(node, scope))
             else:
-                self.emit(renamed(node, scope))
+                self._plain(renamed(node, scope))
+
+    def _plain(self, node: onnx.NodeProto) -> None:
+        """Add a node without control flow; one that takes the last element of a value takes it from `ends`, where that has it."""
+        end = self.ends.get(node.input[0]) if node.input else None
+        if end is not None and node.op_type == "Gather" and _is_last(self, node):
+            self.node("Identity", [end], node.output, node.name)
+        elif end is not None and node.op_type == "Slice" and _is_last(self, node):
+            unsqueeze(self, end, node.output[0], 0)
+        else:
+            self.emit(node)
 
     def _branch(self, node: onnx.NodeProto, scope: Scope) -> None:
         condition = scope.get(node.input[0], node.input[0]) if node.input else ""
@@ -80,6 +97,21 @@ class Flattener(Writer):
             self.sequences.alias(source, output)
         else:
             self.node("Identity", [source], [output], output)
+
+
+def _is_last(flat: Writer, node: onnx.NodeProto) -> bool:
+    """Return whether a Gather or a Slice takes the last element of axis 0, and nothing else."""
+    values = [flat.facts.value(name) if name else None for name in node.input[1:]]
+    numbers = [int(v.reshape(-1)[0]) if v is not None and v.size == 1 else None for v in values]
+    if node.op_type == "Gather":
+        shape = flat.facts.of(node.input[1]).dims
+        return numbers == [-1] and shape == () and all(a.i == 0 for a in node.attribute if a.name == "axis")
+    return (
+        numbers[:1] == [-1]
+        and len(numbers) > 1
+        and (numbers[1] or 0) >= LARGEST_END
+        and numbers[2:] in ([], [0], [0, 1])
+    )
 
 
 def holds_control_flow(graph: onnx.GraphProto) -> bool:

@@ -26,10 +26,26 @@ class Sequences:
 
     def __init__(self) -> None:
         self._tensors: dict[str, list[str]] = {}
+        self._carried: set[str] = set()
+        self._appended: dict[str, tuple[str, str]] = {}
+        self._stacked: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
         """Return whether a name is that of a known sequence."""
-        return name in self._tensors
+        return any(name in names for names in (self._tensors, self._carried, self._appended, self._stacked))
+
+    def begin(self, name: str) -> None:
+        """Take a name as that of a sequence which a loop carries."""
+        self._carried.add(name)
+
+    def appended(self, before: str, after: str) -> str | None:
+        """Return the value that makes the sequence ``after`` of ``before``, a sequence which a loop carries, when it is appended."""
+        sequence, value = self._appended.get(after, ("", ""))
+        return value if sequence == before else None
+
+    def stack(self, name: str, steps: str) -> None:
+        """Give a sequence the steps of a value [T, …]."""
+        self._stacked[name] = steps
 
     def empty(self, name: str) -> bool:
         """Return whether a name is that of a sequence without tensors."""
@@ -37,7 +53,14 @@ class Sequences:
 
     def alias(self, name: str, other: str) -> None:
         """Give a sequence a second name."""
-        self._tensors[other] = self._tensors[name]
+        if name in self._tensors:
+            self._tensors[other] = self._tensors[name]
+        if name in self._appended:
+            self._appended[other] = self._appended[name]
+        if name in self._stacked:
+            self._stacked[other] = self._stacked[name]
+        if name in self._carried:
+            self._carried.add(other)
 
     def write(self, flat: Writer, node: onnx.NodeProto) -> None:
         """Write out a node of sequences; what is not known is left as it is."""
@@ -47,6 +70,13 @@ class Sequences:
 
     def _write(self, flat: Writer, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
         operands, output = list(node.input), node.output[0]
+        if operands and operands[0] in self._carried:
+            inserts = node.op_type == "SequenceInsert" and len(list(filter(None, operands))) == 2
+            if inserts:
+                self._appended[output] = operands[0], operands[1]
+            return inserts
+        if operands and operands[0] in self._stacked:
+            return _of_steps(flat, node, self._stacked[operands[0]], attributes)
         given = self._tensors.get(operands[0]) if operands else None
         match node.op_type:
             case "SequenceConstruct":
@@ -129,6 +159,37 @@ def _place(flat: Writer, node: onnx.NodeProto, count: int) -> int | None:
     place, last = int(number.reshape(-1)[0]), count if inserts else count - 1
     place += count if place < 0 else 0
     return place if 0 <= place <= last else None
+
+
+def _of_steps(flat: Writer, node: onnx.NodeProto, steps: str, attributes: dict[str, Any]) -> bool:
+    """Write out what reads the sequence of the steps [T, …] of a value."""
+    dims, output = flat.facts.of(steps).dims, node.output[0]
+    if dims is None:
+        return False
+    if node.op_type == "SequenceAt":
+        index = flat.facts.value(node.input[1])
+        if index is None or index.size != 1:
+            return False
+        place = flat.constant(f"{output}_index", np.array(int(index.reshape(-1)[0]), np.int64))
+        flat.node("Gather", [steps, place], [output], node.name, axis=0)
+        return True
+    if node.op_type != "ConcatFromSequence":
+        return False
+    new = bool(attributes.get("new_axis", 0))
+    rank = len(dims) if new else len(dims) - 1
+    axis = int(attributes.get("axis", 0))
+    if not -rank <= axis < rank:
+        return False
+    axis %= rank
+    if not new:
+        if dims[axis + 1] != 1:
+            return False
+        whole = flat.names.unique(f"{output}_steps")
+        squeeze(flat, steps, whole, axis + 1)
+        steps = whole
+    perm = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
+    flat.node("Transpose", [steps], [output], node.name, perm=perm)
+    return True
 
 
 def _joined(flat: Writer, node: onnx.NodeProto, tensors: list[str], attributes: dict[str, Any]) -> bool:
