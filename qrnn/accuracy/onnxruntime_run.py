@@ -26,6 +26,7 @@ _TYPES = {
     "tensor(int8)": np.int8,
     "tensor(int16)": np.int16,
     "tensor(uint16)": np.uint16,
+    "tensor(bool)": np.bool_,
 }
 
 
@@ -117,11 +118,12 @@ def _run_group(
             feeds[name] = piece.reshape(*piece.shape[: 2 if graph_input.has_time else 1], *graph_input.shape)
     names = [o.name for o in model.outputs]
     by_name = {i.name: i for i in model.inputs}
-    past = {c.input: _zeros(c, len(group)).astype(_TYPES[declared[c.input].type]) for c in model.caches}
+    fixed = {name: _fixed(declared[name], value) for name, value in model.values.items() if name in declared}
+    past: dict[str, Any] = {c.input: _zeros(c, len(group)).astype(_TYPES[declared[c.input].type]) for c in model.caches}
 
     def call(arrays: dict[str, Any]) -> dict[str, FloatArray]:
-        graph = {k: to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
-        results = session.run([*names, *(c.output for c in model.caches)], graph | past)
+        graph: dict[str, Any] = {k: to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
+        results = session.run([*names, *(c.output for c in model.caches)], graph | past | fixed)
         past.update(zip(past, results[len(names) :], strict=True))
         return {o.name: from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=False)}
 
@@ -145,6 +147,14 @@ def _run_group(
         o.name: np.concatenate(collected[o.name], axis=1) if o.has_time else collected[o.name][-1]
         for o in model.outputs
     }
+
+
+def _fixed(declared: Any, value: Any) -> np.ndarray[Any, Any]:
+    """Return what an input is fixed to; a size that the graph leaves free is the value's own, or 1."""
+    given = np.asarray(value)
+    own = given.shape if given.ndim == len(declared.shape) else (1,) * len(declared.shape)
+    shape = [size if isinstance(size, int) else n for size, n in zip(declared.shape, own, strict=True)]
+    return np.broadcast_to(given, shape).astype(_TYPES[declared.type])
 
 
 def _zeros(cache: Cache, size: int) -> np.ndarray[Any, Any]:

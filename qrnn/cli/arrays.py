@@ -102,6 +102,19 @@ def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) 
             return arrays
 
 
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of an .npz file, of which no values are read; DataError as from `read_arrays`."""
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
+    with _refusing(path), opened as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
+        with zipfile.ZipFile(file) as archive:
+            return {name: _declared(archive, name, info).shape for name, info in _members(archive).items()}
+
+
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Turn every error inside into a DataError that begins with the file's name."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
+    from qrnn.onnx_import.control import FixedValue
 
 IsaOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Instruction set of backend cpu; the best when left out.")
@@ -47,6 +48,16 @@ StateOption = Annotated[
         metavar="IN=OUT",
         help="An input of the graph that holds past steps, and the output that gives it on to the next call; may be repeated. Most are found "
         "without it.",
+    ),
+]
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Fix an input of the graph, such as a sampling rate that chooses a branch (sr=16000), or a size that the file leaves free, by its "
+        "name or as INPUT[AXIS]; may be repeated.",
     ),
 ]
 
@@ -118,15 +129,46 @@ def states_named(given: list[str] | None) -> dict[str, str]:
     return named
 
 
-def load_source(path: Path, model: QuantModel, state: list[str] | None = None) -> FloatModel:
+def values_set(given: list[str] | None) -> dict[str, FixedValue]:
+    """Return the values that ``--set`` gives; DataError for a text that is not NAME=VALUE, and for a name with two values."""
+    found: dict[str, FixedValue] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        numbers = [_number(part.strip()) for part in value.split(",")]
+        known = [number for number in numbers if number is not None]
+        if not (name and equals) or len(known) < len(numbers):
+            raise DataError(
+                f"--set {text!r}, expected NAME=VALUE, the name of an input or of a size of the graph and a number, true or false, or several "
+                "with commas between"
+            )
+        fixed = known[0] if len(known) == 1 else known
+        if found.setdefault(name, fixed) != fixed:
+            raise DataError(f"--set gives {name!r} twice, {found[name]} and {fixed}; give one")
+    return found
+
+
+def _number(text: str) -> bool | int | float | None:
+    """Return what a text says: a number, or true or false; None for anything else."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None
+
+
+def load_source(
+    path: Path, model: QuantModel, state: list[str] | None = None, values: list[str] | None = None
+) -> FloatModel:
     """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step.
 
-    ``state`` is what the option ``--state`` holds.
+    ``state`` is what the option ``--state`` holds, and ``values`` what ``--set`` does, beside those that ``model`` was converted with.
     """
     from qrnn.model.states import check_same_source
     from qrnn.onnx_import import load_onnx
 
-    source = load_onnx(path, all(layer.memory for layer in model.recurrent_layers), states_named(state))
+    fixed = {**model.provenance.values, **values_set(values)}
+    source = load_onnx(path, all(layer.memory for layer in model.recurrent_layers), states_named(state), fixed)
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
 

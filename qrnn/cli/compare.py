@@ -11,6 +11,7 @@ import typer
 from qrnn.cli.common import (
     BackendOption,
     IsaOption,
+    SetOption,
     StateOption,
     check_output,
     console,
@@ -36,6 +37,7 @@ def compare(
     backend: BackendOption = "cpu",
     isa: IsaOption = None,
     state: StateOption = None,
+    fixed: SetOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below this SQNR in dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below this percentage.")] = None,
     max_accuracy_drop: Annotated[
@@ -59,7 +61,7 @@ def compare(
     if plot is not None:
         require_matplotlib()
     quantized = load(model)
-    float_model = load_source(onnx, quantized, state)
+    float_model = load_source(onnx, quantized, state, fixed)
     arrays = read_arrays(data, float_model.inputs)
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)

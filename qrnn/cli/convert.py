@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import (
+    SetOption,
     StateOption,
     StreamOption,
     check_output,
@@ -17,6 +19,7 @@ from qrnn.cli.common import (
     report_console,
     states_named,
     target_file,
+    values_set,
 )
 from qrnn.cli.sizes import size_text
 
@@ -62,6 +65,7 @@ def convert(
     ] = None,
     stream: StreamOption = False,
     state: StateOption = None,
+    fixed: SetOption = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
     from qrnn.accuracy.verdict import judge
@@ -86,7 +90,8 @@ def convert(
         "widths": widths,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    float_model = load_onnx(model, stream, states_named(state))
+    shapes = {} if calibration == RANDOM else array_shapes(Path(calibration))
+    float_model = load_onnx(model, stream, states_named(state), values_set(fixed), shapes)
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration), float_model.inputs)
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import StateOption, console, load_source, print_json, progress, read_arrays
+from qrnn.cli.common import SetOption, StateOption, console, load_source, print_json, progress, read_arrays
 
 if TYPE_CHECKING:
     from qrnn.accuracy.explain import Explanation
@@ -24,6 +24,7 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="Show this many parts, those that cost most.")] = 12,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON, all parts.")] = False,
     state: StateOption = None,
+    fixed: SetOption = None,
 ) -> None:
     """Say which layer, gate and tensor costs how much of the error, what to change, and what that costs."""
     from qrnn.accuracy.explain import explain as measure
@@ -31,7 +32,7 @@ def explain(
     from qrnn.model.file import load
 
     quantized = load(model)
-    float_model = load_source(onnx, quantized, state)
+    float_model = load_source(onnx, quantized, state, fixed)
     arrays = random_inputs(float_model) if data is None else read_arrays(data, float_model.inputs)
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)

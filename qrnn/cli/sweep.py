@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qrnn.cli.common import StreamOption, console, progress, read_arrays
+from qrnn.cli.arrays import array_shapes
+from qrnn.cli.common import SetOption, StreamOption, console, progress, read_arrays, values_set
 
 if TYPE_CHECKING:
     from qrnn.lab.sweep import SweepResult
@@ -67,6 +68,7 @@ def sweep(
         bool, typer.Option("--latency/--no-latency", help="Also measure latency on this machine.")
     ] = True,
     stream: StreamOption = False,
+    fixed: SetOption = None,
 ) -> None:
     """Measure many configurations of a model: accuracy, drift, saturation against flash, RAM, instructions and latency."""
     from qrnn.backends.cpu.threads.pool import core_count
@@ -92,7 +94,8 @@ def sweep(
         raise DataError("--jobs and --dask are both given; expected one of them")
     count = len(configurations(device, axes, wanted, limit))
     check_folder(output)
-    graph_inputs = load_onnx(model, stream).inputs
+    source = load_onnx(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
+    graph_inputs = source.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with nullcontext() if dask is None else dask_client(dask) as client, progress(f"{count} configurations") as report:
         result = measure(
@@ -108,6 +111,7 @@ def sweep(
             executor=client,
             latency=latency,
             stream=stream,
+            values=source.values,
             progress=report,
         )
     paths = write_outputs(result, str(model), str(calibration), str(data))

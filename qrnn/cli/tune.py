@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import (
+    SetOption,
     StreamOption,
     check_output,
     is_stdout,
@@ -16,6 +18,7 @@ from qrnn.cli.common import (
     read_arrays,
     report_console,
     target_file,
+    values_set,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def tune(
     ] = "instructions",
     most: Annotated[int, typer.Option("--most", help="Configurations to measure at most.")] = 150,
     stream: StreamOption = False,
+    fixed: SetOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Find the cheapest configuration that meets every budget; exit status 1 where none does, and by how much."""
@@ -87,16 +91,15 @@ def tune(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
             )
     device = load_target(target)
-    graph_inputs = load_onnx(model, stream).inputs
+    float_model = load_onnx(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
+    graph_inputs = float_model.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with progress("searching") as report:
-        result = search(
-            model, *arrays, budgets, target=device, cheapest=least, most=most, stream=stream, progress=report
-        )
+        result = search(float_model, *arrays, budgets, target=device, cheapest=least, most=most, progress=report)
     if output is not None and result.met:
         save(result.model, output)
     command = convert_command(
-        result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"), stream
+        result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"), stream, float_model.values
     )
     if json:
         print_json({**result.as_dict(), "command": command})

@@ -81,6 +81,7 @@ def quantize(
         target=target,
         scheme=scheme.as_dict(),
         notes=model.notes,
+        values=dict(model.values),
     )
     search = Search(
         real=model,

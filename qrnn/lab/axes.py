@@ -113,7 +113,13 @@ def label(scheme: Scheme) -> str:
 
 
 def convert_command(
-    scheme: Scheme, model: str, calibration: str, target: str, output: str, stream: bool = False
+    scheme: Scheme,
+    model: str,
+    calibration: str,
+    target: str,
+    output: str,
+    stream: bool = False,
+    values: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the ``qrnn convert`` command that makes this configuration, for a shell."""
     words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
@@ -121,7 +127,17 @@ def convert_command(
     for name, value in choices(scheme).items():
         if name in _ALWAYS_NAMED or value != defaults[name]:
             words += [f"--{_OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
-    return shlex.join([*words, *(["--stream"] if stream else []), "-o", output])
+    words += ["--stream"] if stream else []
+    for name, value in (values or {}).items():
+        words += ["--set", f"{name}={_value_text(value)}"]
+    return shlex.join([*words, "-o", output])
+
+
+def _value_text(value: Any) -> str:
+    """Return a value as the option ``--set`` reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(_value_text, value)) if isinstance(value, Sequence) else repr(value)
 
 
 _ALWAYS_NAMED = ("weights", "activations", "gates", "calibrator", "input")

@@ -70,6 +70,7 @@ class Setting:
         return {
             "model": source,
             **({"without memory": ", ".join(forgetful)} if forgetful else {}),
+            **({"values": json.dumps(dict(self.model.values), sort_keys=True)} if self.model.values else {}),
             "calibration": array_digest(self.calibration),
             "data": array_digest(self.data),
             "target": hashlib.sha256(target.encode()).hexdigest(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class SweepResult:
     fresh: int
     stream: bool = False
     """Whether the float model carries every state, as for `sweep`."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What was fixed when the float model was imported, as for `qrnn.load_onnx`."""
 
     @property
     def front_records(self) -> list[Record]:
@@ -66,17 +68,18 @@ def sweep(
     executor: Any = None,
     latency: bool = True,
     stream: bool = False,
+    values: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> SweepResult:
     """Measure every combination of ``vary`` on ``data`` and keep the records in ``folder``.
 
-    ``model`` is a float model, or the path of an ONNX file, then with ``stream`` as for `qrnn.load_onnx`. ``vary`` maps fields of `Scheme`
-    to values; None is the default grid of 80. ``only_with`` keeps only configurations whose fields have one of these values, and ``limit``
-    only the first ones. Other fields are the target's. ``executor`` is an executor of concurrent.futures or a `distributed.Client` that
-    measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
-    that ``folder`` already has are not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is called
-    with (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit;
-    nothing is then written.
+    ``model`` is a float model, or the path of an ONNX file, then with ``stream`` and ``values`` as for `qrnn.load_onnx`. ``vary`` maps fields
+    of `Scheme` to values; None is the default grid of 80. ``only_with`` keeps only configurations whose fields have one of these values, and
+    ``limit`` only the first ones. Other fields are the target's. ``executor`` is an executor of concurrent.futures or a `distributed.Client`
+    that measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
+    that ``folder`` already has are not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is called with
+    (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit; nothing is
+    then written.
     """
     from qrnn.onnx_import import load_onnx
 
@@ -86,7 +89,7 @@ def sweep(
         raise DataError(f"jobs={jobs}, expected at least 1")
     schemes = configurations(device, vary, only_with, limit)
     path = None if isinstance(model, FloatModel) else model
-    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream)
+    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream, values=values)
     make_batch(float_model.inputs, calibration)
     batch = make_batch(float_model.inputs, data)
     setting = Setting(float_model, dict(calibration), dict(data), device)
@@ -129,6 +132,7 @@ def sweep(
         int(batch.lengths.sum()),
         len(missing),
         stream,
+        dict(float_model.values),
     )
 
 

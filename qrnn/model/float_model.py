@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from qrnn.model.layer import Layer
 from qrnn.model.parts import LEFT_OUT, IndexArray
@@ -101,6 +101,8 @@ class FloatModel:
     """What the importer decided that a reader of the graph could not see, such as baked sizes and zero states."""
     caches: tuple[Cache, ...] = field(default=())
     """The graph's inputs and outputs for past steps that became a part of the model's state."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the user fixed when the model was imported: numbers by the name of an input, or of a free size, of the graph."""
 
     @cached_property
     def length_rules(self) -> Mapping[str, LengthRule]:

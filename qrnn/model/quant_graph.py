@@ -14,7 +14,7 @@ from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
-from qrnn.model.parts import FloatArray, TensorFormat
+from qrnn.model.parts import LEFT_OUT, FloatArray, TensorFormat
 from qrnn.model.time import LengthRule, length_rules
 
 
@@ -33,6 +33,8 @@ class Provenance:
     scheme: Mapping[str, Any]
     decisions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=LEFT_OUT)
+    """Inputs and free sizes of the source that were fixed when it was imported, as for `qrnn.load_onnx`."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ FOLDABLE = frozenset(
         "Sub",
         "Sum",
         "Where",
+        "Xor",
     ]
 )
 

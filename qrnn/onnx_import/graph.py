@@ -24,6 +24,7 @@ from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.cells.graph import with_cells
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
+from qrnn.onnx_import.control import FixedValue, plain_graph
 from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
 from qrnn.onnx_import.memory import with_memory
@@ -63,8 +64,9 @@ def import_model(
     source_sha256: str = "",
     stream: bool = False,
     state: Mapping[str, str] | None = None,
+    values: Mapping[str, FixedValue] | None = None,
 ) -> FloatModel:
-    """Import a model whose external data, if any, are loaded; ``stream`` and ``state`` are as for `load_onnx`.
+    """Import a model whose external data, if any, are loaded; ``stream``, ``state`` and ``values`` are as for `load_onnx`.
 
     Raises `ModelFileError` when the model is malformed, `UnsupportedError` with everything that is not implemented, and its subclass
     `BudgetError` when the model takes more memory or work than one of its size may.
@@ -73,7 +75,7 @@ def import_model(
     for tensor in check_structure(model, name, budget).tensors:
         refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
     budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
-    return import_checked(model, name, source_sha256, budget, stream, state)
+    return import_checked(model, name, source_sha256, budget, stream, state, values)
 
 
 def import_checked(
@@ -83,10 +85,14 @@ def import_checked(
     budget: Budget,
     stream: bool = False,
     state: Mapping[str, str] | None = None,
+    values: Mapping[str, FixedValue] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> FloatModel:
-    """Import a model that went through `check_structure` with this budget; see `import_model`."""
+    """Import a model that went through `check_structure` with this budget; see `import_model`, and `load_onnx` for ``shapes``."""
     opset = _checked_opset(model, name)
-    graph = _checked_graph(model, name).graph
+    problems = Problems(name)
+    plain = plain_graph(_checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
+    graph = plain.graph
     nodes = live_nodes(graph)
     inputs = declared_inputs(graph, frozenset(t.name for t in graph.initializer))
     written = with_cells(graph, nodes, opset, inputs, budget)
@@ -101,7 +107,6 @@ def import_checked(
         raise UnsupportedError(
             f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs{doubts}"
         )
-    problems = Problems(name)
     roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
     for conflict in roles.conflicts:
         problems.refuse(conflict)
@@ -115,10 +120,11 @@ def import_checked(
         declared=declared_shapes(graph),
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
-    values = place_inputs(build, roles, inputs, used, problems, quiet=lost)
+    build.notes += plain.notes
+    placed = place_inputs(build, roles, inputs, used, problems, quiet=lost)
     build.notes += constants.notes + written.notes
-    _build_layers(nodes, opset, constants, values, build, problems, used)
-    return _finish(graph, build, values, problems, opset, name, source_sha256)
+    _build_layers(nodes, opset, constants, placed, build, problems, used)
+    return replace(_finish(graph, build, placed, problems, opset, name, source_sha256), values=plain.values)
 
 
 class Constants:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from qrnn.errors import ModelFileError
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.external import LARGEST_FILE, load_external_data
 from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
@@ -22,7 +23,13 @@ from qrnn.onnx_import.wire import check_wire
 from qrnn.system.files import read_regular
 
 
-def load_onnx(path: str | os.PathLike[str], stream: bool = False, state: Mapping[str, str] | None = None) -> FloatModel:
+def load_onnx(
+    path: str | os.PathLike[str],
+    stream: bool = False,
+    state: Mapping[str, str] | None = None,
+    values: Mapping[str, FixedValue] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
 
     Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
@@ -33,6 +40,12 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False, state: Mapping
 
     ``state`` names graph inputs that hold past steps, each with the graph output that gives it on to the next call; most are found without
     it. They become a part of the model's state, which begins with zeros, and are no inputs and outputs of the model.
+
+    ``values`` fixes inputs of the graph, such as a sampling rate that chooses a branch (``{"sr": 16000}``), and free sizes, by their name in
+    the file or as ``"INPUT[AXIS]"``. A fixed input is a constant, and no input of the model.
+
+    ``shapes`` are those of arrays for the inputs, batch first. Where a graph of one step per call, whose input is [N, *features], leaves
+    sizes of features free, these are taken from the array [N, T, *features].
 
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
     implemented.
@@ -54,7 +67,7 @@ def load_onnx(path: str | os.PathLike[str], stream: bool = False, state: Mapping
     name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
     tensors = check_structure(model, name, budget).tensors
     budget.allow(size + load_external_data(tensors, file, size, digest))
-    return import_checked(model, name, digest.hexdigest(), budget, stream, state)
+    return import_checked(model, name, digest.hexdigest(), budget, stream, state, values, shapes)
 
 
 def _content(file: Path) -> bytes:

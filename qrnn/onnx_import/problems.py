@@ -21,13 +21,29 @@ class Problems:
         self._operators: dict[str, list[str]] = {}
         self._remedies: list[str] = []
         self._messages: dict[str, None] = {}
+        self._explained: dict[str, str] = {}
 
     def refuse(self, message: str) -> None:
         """Add a refusal."""
         self._messages[message] = None
 
+    def explain(self, proto: onnx.NodeProto, message: str) -> None:
+        """Say why a node has no handler, in place of its operator's name, should it be added by `unsupported`.
+
+        An empty message is for what another one says already.
+        """
+        self._explained[next(filter(None, proto.output), "")] = message
+
+    def explanation(self, proto: onnx.NodeProto) -> str:
+        """Return what `explain` was told of a node, nothing where it was not."""
+        return self._explained.get(next(filter(None, proto.output), ""), "")
+
     def unsupported(self, proto: onnx.NodeProto) -> None:
         """Add a node whose operator has no handler."""
+        if (message := self._explained.get(next(filter(None, proto.output), ""))) is not None:
+            if message:
+                self.refuse(message)
+            return
         op = proto.op_type if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{proto.op_type}"
         name = proto.name or next((f"output {o}" for o in proto.output if o), "unnamed")
         self._operators.setdefault(op, []).append(f"'{name}'")

@@ -69,3 +69,17 @@ def test_silero_in_integers() -> None:
     stream = Session(made, "cpu").stream(2)
     for t in range(12):
         np.testing.assert_array_equal(stream.step({"input": x[:, t]})["output"], want["output"][:, t])
+
+
+def test_the_edition_with_branches_is_the_same_at_16_khz() -> None:
+    """The graph that holds a network for each sampling rate, with the rate fixed; its number of samples is that of the data."""
+    branches = SILERO.with_name("silero_vad_v6_if.onnx")
+    x = chunks(2, 8, 7).astype(np.float32)
+    plain, chosen = load_onnx(SILERO), load_onnx(branches, values={"sr": 16000}, shapes={"input": x.shape})
+    assert dict(chosen.values) == {"sr": 16000, "input[1]": 576}
+    want = run_oracle(plain, {"input": x}).outputs
+    got = run_oracle(chosen, {"input": x}).outputs
+    runtime = run_onnxruntime(chosen, branches, make_batch(chosen.inputs, {"input": x}))
+    for name in ("output", "stateN"):
+        np.testing.assert_allclose(got[name], want[name], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(got[name], runtime[name], atol=1e-5, rtol=0)

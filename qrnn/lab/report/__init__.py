@@ -115,7 +115,9 @@ def _point(record: Record) -> dict[str, Any]:
 
 def _commands(result: SweepResult, record: Record, model: str, calibration: str, data: str) -> str:
     scheme = Scheme(**record["scheme"])
-    convert = convert_command(scheme, model, calibration, result.target.name, "point.qrnn", result.stream)
+    convert = convert_command(
+        scheme, model, calibration, result.target.name, "point.qrnn", result.stream, result.values
+    )
     return f"{convert}\n{shlex.join(['qrnn', 'compare', model, 'point.qrnn', '--data', data])}"
 
 
