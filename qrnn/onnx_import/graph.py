@@ -88,10 +88,10 @@ def import_checked(
     pairs = cache_pairs(graph, nodes, inputs, state or {}, budget)
     nodes = ordered(nodes, pairs, budget) if pairs else nodes
     constants = Constants(graph, budget, nodes)
+    problems = Problems(name, model.producer_name, lambda proto: _is_known(proto, True))
     # control flow and custom operators may hide one: they are listed below
     if not pairs and not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
-        raise UnsupportedError(f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs")
-    problems = Problems(name)
+        _refuse_without_recurrence(nodes, constants, problems)
     roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
     for conflict in roles.conflicts:
         problems.refuse(conflict)
@@ -108,6 +108,15 @@ def import_checked(
     build.notes += constants.notes
     _build_layers(nodes, opset, constants, values, build, problems, used)
     return _finish(graph, build, values, problems, opset, name, source_sha256)
+
+
+def _refuse_without_recurrence(nodes: Sequence[onnx.NodeProto], constants: Constants, problems: Problems) -> None:
+    """Refuse a graph in which nothing recurs, by name with whatever else in it is not supported."""
+    problems.without_recurrence(nodes)
+    for proto in nodes:
+        if not _is_known(proto, constants.settled(proto)):
+            problems.unsupported(proto)
+    problems.raise_if_any()
 
 
 class Constants:
@@ -321,7 +330,7 @@ def _build_layers(
             except BudgetError:
                 raise
             except UnsupportedError as error:
-                problems.refuse(str(error))
+                problems.refuse(str(error), node.name, node.where)
             except QrnnError:
                 raise
             except DAMAGE as error:
