@@ -121,7 +121,7 @@ def written(proto: onnx.NodeProto) -> str:
 
 def _inside(proto: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     """Give the nodes of the graphs in a node's attributes, and of the graphs in these, in their order."""
-    left = [graph for graph in _graphs(proto)][::-1]
+    left = list(_graphs(proto))[::-1]
     while left:
         graph = left.pop()
         for node in graph.node:
