@@ -78,6 +78,11 @@ class GraphLayer:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given
 
+    @property
+    def comes_late(self) -> tuple[int, int]:
+        """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
+        return 1, 0
+
 
 class Layer(GraphLayer, ABC):
     """A layer of a float model."""
@@ -229,11 +234,6 @@ class QuantLayer(GraphLayer, ABC):
     def steps_past_end(self) -> int:
         """Return the delay of the layer: how many steps past the end of a sequence it takes until its last output has come out."""
         return 0
-
-    @property
-    def comes_late(self) -> tuple[int, int]:
-        """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
-        return 1, self.steps_past_end
 
     def rows_in(self, steps: int) -> int:
         """Return the most rows of output that come out in ``steps`` steps of input, for a layer with a `step_loop`."""

@@ -93,6 +93,7 @@ def import_checked(
     if not pairs and not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
         _refuse_without_recurrence(nodes, constants, problems)
     roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
+    problems.roles = {input_name: roles.role(input_name) for input_name in inputs}
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
 
 from qrnn.errors import UnsupportedError
 from qrnn.onnx_import.remedies import remedy
+from qrnn.onnx_import.roles import InputRole
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
@@ -42,6 +43,17 @@ class _Group:
         return f"{self.message} (so {'is' if len(more) == 1 else 'are'} {len(more)} more: {_few(more)})"
 
 
+class RefusedError(UnsupportedError):
+    """A graph is refused: ``problems`` are all groups of problems, and ``roles`` what its inputs were taken for as far as that was found."""
+
+    def __init__(
+        self, message: str, problems: tuple[str, ...] = (), roles: Mapping[str, InputRole] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+        self.roles = dict(roles or {})
+
+
 class Problems:
     """The refusals so far, of a model that the exporter ``producer`` wrote.
 
@@ -60,6 +72,8 @@ class Problems:
         """Remedy → operator, and where it stands if inside another → nodes."""
         self._groups: dict[tuple[str, str], _Group] = {}
         self._headlines: list[str] = []
+        self.roles: dict[str, InputRole] = {}
+        """What the graph's inputs were taken for, by name."""
 
     def refuse(self, message: str, name: str = "", where: str = "") -> None:
         """Add a refusal: of the node ``name`` where one is given, whose messages begin with ``where``."""
@@ -70,7 +84,9 @@ class Problems:
         group = self._groups.setdefault(key, _Group(message))
         if message not in group.seen:
             group.seen.add(message)
-            group.names.append(f"'{name}'" if of_node else next((f"'{n}'" for n in _QUOTED.findall(message)), "unnamed"))
+            group.names.append(
+                f"'{name}'" if of_node else next((f"'{n}'" for n in _QUOTED.findall(message)), "unnamed")
+            )
 
     def without_recurrence(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Add the refusal of a graph in which nothing recurs, by its operators."""
@@ -91,7 +107,9 @@ class Problems:
                 self._add(inner, f" in {written(proto)} {_named(proto)}")
 
     def _add(self, proto: onnx.NodeProto, place: str) -> None:
-        operators = self._operators.setdefault(remedy(written(proto), proto.domain in DEFAULT_DOMAINS, self._producer), {})
+        operators = self._operators.setdefault(
+            remedy(written(proto), proto.domain in DEFAULT_DOMAINS, self._producer), {}
+        )
         operators.setdefault(written(proto) + place, []).append(_named(proto))
 
     def messages(self) -> list[str]:
@@ -104,14 +122,14 @@ class Problems:
         return [*self._headlines, *unknown, *(group.text() for group in self._groups.values())]
 
     def raise_if_any(self) -> None:
-        """Raise one `UnsupportedError` that lists every group of problems, up to `MOST_LISTED`."""
+        """Raise one `RefusedError` that lists every group of problems, up to `MOST_LISTED`."""
         messages = self.messages()
-        if len(messages) == 1:
-            raise UnsupportedError(messages[0])
-        if messages:
-            left = len(messages) - MOST_LISTED
-            more = [f"and {left} more"] if left > 0 else []
-            raise UnsupportedError(f"{len(messages)} problems: " + SEPARATOR.join([*messages[:MOST_LISTED], *more]))
+        if not messages:
+            return
+        left = len(messages) - MOST_LISTED
+        shown = SEPARATOR.join([*messages[:MOST_LISTED], *([f"and {left} more"] if left > 0 else [])])
+        text = messages[0] if len(messages) == 1 else f"{len(messages)} problems: {shown}"
+        raise RefusedError(text, tuple(messages), self.roles)
 
 
 def written(proto: onnx.NodeProto) -> str:

@@ -16,9 +16,7 @@ def remedy(operator: str, standard: bool, producer: str) -> str:
     if not standard:
         return "re-export with standard ONNX operators only"
     if operator == "If":
-        return (
-            "re-export without control flow: each branch as a model of its own, between which the caller chooses outside"
-        )
+        return "re-export without control flow: each branch as a model of its own, between which the caller chooses outside"
     if operator in ("Loop", "Scan"):
         return f"re-export without control flow: {_unrolled(producer.lower())}"
     if "Linear" in operator or "Integer" in operator:
