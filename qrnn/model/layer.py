@@ -109,6 +109,11 @@ class Layer(GraphLayer, ABC):
         """Return the layer with another name."""
         return replace(self, name=name)  # type: ignore[type-var]  # every kind is a dataclass
 
+    def with_input(self, tensor: str, other: str) -> Self:
+        """Return the layer as it reads the tensor ``other`` where it reads ``tensor``."""
+        read = {field: other for field in ("input", "left", "right") if getattr(self, field, None) == tensor}
+        return replace(self, **read)  # type: ignore[type-var]  # every kind is a dataclass
+
     @property
     def roles(self) -> tuple[str, ...]:
         """Return the roles of the layer's scalar functions, by which a scheme chooses gates; ``head`` for a function that is no gate."""
