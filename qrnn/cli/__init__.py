@@ -6,7 +6,9 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from typing import Any, TextIO
 
@@ -98,12 +100,27 @@ def _fail(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    """Write one line to stderr, with escapes for characters that would break the line or steer the terminal."""
+    """Write one line to stderr, with escapes for characters that would break the line or steer the terminal.
+
+    On a terminal, each of several problems begins a line of its own, and lines are broken between words.
+    """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(_laid_out(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
     except OSError:
         _silence(sys.stderr)
+
+
+def _laid_out(line: str) -> str:
+    """Return a message as lines of the terminal's width, or of 100 characters where that is less; a word longer than that stays whole."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    first, *others = line.split(" | ")
+    head, colon, problem = first.partition(" problems: ") if others else (first, "", "")
+    parts = [head + colon.rstrip(), *([f"- {p}" for p in (problem, *others)] if colon else [f"| {o}" for o in others])]
+    return "\n".join(
+        textwrap.fill(part, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for part in parts
+    )
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

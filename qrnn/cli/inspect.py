@@ -7,15 +7,39 @@ from typing import Annotated, Any
 
 import typer
 
-from qrnn.cli.common import console, print_json
+from qrnn.cli.common import SetOption, StateOption, StreamOption, console, print_json, states_named, values_set
+from qrnn.cli.onnx_report import print_onnx
 from qrnn.cli.sizes import size_text
+from qrnn.errors import DataError
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A .qrnn file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .qrnn file, or an .onnx file, of which a conversion is foretold.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    stream: StreamOption = False,
+    state: StateOption = None,
+    fixed: SetOption = None,
 ) -> None:
-    """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof."""
+    """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof.
+
+    Of an .onnx file, also of one that is refused: what inputs, outputs and their axes were taken for, layers, what is refused, whether it can
+    be streamed, and the calibration file to write.
+    """
+    if model.suffix.lower() == ".onnx":
+        from qrnn.onnx_import.inspection import inspect_onnx
+
+        found = inspect_onnx(model, stream, states_named(state), values_set(fixed))
+        if json:
+            print_json(found)
+        else:
+            print_onnx(found)
+        return
+    if stream or state or fixed:
+        raise DataError(
+            f"{model}: --stream, --state and --set are about an .onnx file; a .qrnn file has its memory and its fixed values in it"
+        )
     from qrnn.model.describe import describe
     from qrnn.model.file import load
 

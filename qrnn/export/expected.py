@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends import create_engine
-from qrnn.errors import DataError
 from qrnn.export.ports import Port
-from qrnn.export.replay import KINDS, Replayed, Vectors, sequence_length
+from qrnn.export.replay import KINDS, Replayed, Vectors, read_back, sequence_length
 from qrnn.export.source import Exported
-from qrnn.model.batch import make_batch
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.boundary import quantize_array
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
@@ -31,21 +30,37 @@ def integer_sequences(
     must not carry on.
     """
     batch = make_batch(model.inputs, data)
-    if batch.states:
-        raise DataError(
-            f"input {next(iter(batch.states))!r} is a state: an exported model begins with its own; leave it out of the data"
-        )
+    states = _states(exported, batch)
     arrays: dict[str, npt.NDArray[Any]] = dict(batch.tokens)
     arrays |= {name: quantize_array(value, model.tensors[name]) for name, value in batch.features.items()}
     if model.rows:
         real = np.flatnonzero(batch.lengths)[:most]
-        pieces = [real[k : k + ROWS] for k in range(0, len(real), ROWS)]
-        return [{p.name: _of_port(arrays[p.graph_name][k, 0], p, len(k)) for p in exported.inputs} for k in pieces]
+        most_rows = ROWS if all(s.port.has_time for s in exported.given) else 1
+        pieces = [real[k : k + most_rows] for k in range(0, len(real), most_rows)]
+        return [
+            {p.name: _of_port(arrays[p.graph_name][k, 0], p, len(k)) for p in exported.inputs}
+            | {s.port.name: states[s.port.name][k if s.port.has_time else k[0]] for s in exported.given}
+            for k in pieces
+        ]
     found: list[Vectors] = []
     for n, length in enumerate(batch.lengths.tolist()):
         if length == 0 or (most is not None and len(found) >= most):
             continue
-        found.append({p.name: _of_port(arrays[p.graph_name][n], p, length) for p in exported.inputs})
+        inputs = {p.name: _of_port(arrays[p.graph_name][n], p, length) for p in exported.inputs}
+        found.append(inputs | {name: values[n] for name, values in states.items()})
+    return found
+
+
+def _states(exported: Exported, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+    """Return the integers [N, count] of every state that callers may give; those of a model's own start where the data have none."""
+    found = {}
+    for state in exported.given:
+        port = state.port
+        if port.graph_name in batch.states:
+            values = state.integers(batch.states[port.graph_name])
+        else:
+            values = np.tile(state.initial(), (batch.size, 1))
+        found[port.name] = values.astype(KINDS[port.kind])
     return found
 
 
@@ -66,6 +81,9 @@ def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[in
                 ends = rng.random(shape)
                 values = np.where(ends < 0.02, -limit, np.where(ends > 0.98, limit, values))
             inputs[p.name] = values.astype(KINDS[p.kind])
+        for s in exported.given:
+            states = s.random(length if s.port.has_time else 1, rng).astype(KINDS[s.port.kind])
+            inputs[s.port.name] = states if s.port.has_time else states[0]
         found.append(inputs)
     return found
 
@@ -78,26 +96,34 @@ def host_results(
     found = []
     for inputs in sequences:
         length = sequence_length(exported, inputs)
+        apart = any(s.port.has_time for s in exported.given)  # each step begins with a state of its own
+        size, steps = (length, 1) if apart else (1, length)
         batch: dict[str, npt.NDArray[Any]] = {}
         for p in exported.inputs:
             tokens = p.kind.startswith("u")
-            values = inputs[p.name].astype(np.int64 if tokens else np.int16)[None]
+            values = inputs[p.name].astype(np.int64 if tokens else np.int16)
+            values = values.reshape(size, steps, p.count) if p.has_time else np.tile(values, (size, 1))
             batch[p.graph_name] = values[..., 0] if tokens else values
-        states = session.initial_state(1).layers
-        tensors, final, came = engine.run(batch, states, np.array([length], np.int64))
+        states = session.initial_state(size).layers
+        for s in exported.given:
+            s.fill(states, inputs[s.port.name].reshape(-1, s.port.count))
+        tensors, final, came = engine.run(batch, states, np.full(size, steps, np.int64))
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
             rows = int(came[output.parts[0][0]][0]) if exported.counts_rows else length
             value = np.zeros((rows, port.count) if port.has_time else port.count, KINDS[port.kind])
             for tensor, indices, positions in output.parts:
-                read = tensors[tensor][0]
-                value[..., positions] = (read[:rows] if port.has_time else read)[..., indices]
+                read = tensors[tensor]
+                if port.has_time:
+                    read = read.reshape(-1, read.shape[-1])[:rows]
+                value[..., positions] = (read if port.has_time else read[-1])[..., indices]
             outputs[port.name] = value
         state = {}
         for f in exported.compared_state:
             assert f.array is not None
-            value = final[f.layer][f.array][0]
+            value = final[f.layer][f.array][-1]
             state[f.name] = (value if f.part is None else value[f.part]).reshape(-1)
+        state |= {read_back(s): s.read(final, -1).astype(KINDS[s.port.kind]) for s in exported.given}
         found.append(Replayed(outputs, state))
     return found
 

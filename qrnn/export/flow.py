@@ -14,6 +14,7 @@ import numpy as np
 
 from qrnn.export.c_text import copy
 from qrnn.export.code import Code
+from qrnn.export.given_states import WORDS, given_states
 from qrnn.export.kinds import own_code
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.names import LOCALS, Names
@@ -50,7 +51,9 @@ class Flow:
         ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
-        named = [p.name for p in (*self.inputs, *self.outputs)]
+        self.given = given_states(model, ports, model.rows and self.streams)
+        public += [f"{name}_{word}_{s.port.name}" for s in self.given for word in WORDS]
+        named = [p.name for p in (*self.inputs, *self.outputs, *(s.port for s in self.given))]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
         kinds = [code_of(model, layer) for layer in model.layers]

@@ -65,13 +65,18 @@ def export_model(
     exported = export_source(
         model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target)
     )
-    lengths = (*golden.RANDOM_LENGTHS, golden.LONG) if golden.wants_long(exported) else golden.RANDOM_LENGTHS
+    lengths: tuple[int, ...] = golden.RANDOM_LENGTHS
+    if golden.wants_long(exported):
+        lengths += (golden.LONG,)
+    apart = any(s.port.has_time for s in exported.given)  # NAME_run has no state for each row
+    lengths = (1,) * len(lengths) if apart else lengths
     sequences = random_sequences(model, exported, lengths, golden.SEED)
     if data is not None:
         most = golden.MOST_STEPS if model.rows else golden.MOST_SEQUENCES
         real = integer_sequences(model, exported, data, most)
-        timed = {p.name for p in exported.inputs if p.has_time}
-        sequences += [{k: v[: golden.MOST_STEPS] if k in timed else v for k, v in s.items()} for s in real]
+        timed = {p.name for p in (*exported.inputs, *(s.port for s in exported.given)) if p.has_time}
+        steps = 1 if apart else golden.MOST_STEPS
+        sequences += [{k: v[:steps] if k in timed else v for k, v in s.items()} for s in real]
     results = host_results(model, exported, sequences, "reference")
     runtime = targets_folder() / "runtime"
     files = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, array
 from qrnn.export.ports import Port
-from qrnn.export.replay import Replayed, Vectors, sequence_length
+from qrnn.export.replay import Replayed, Vectors, read_back, sequence_length
 from qrnn.export.source import Exported
 
 RANDOM_LENGTHS = (1, 2, 5)
@@ -38,6 +38,12 @@ def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequen
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
         lines.append(array(port.kind, f"golden_in_{port.name}", values))
+    for given in model.given:
+        port = given.port
+        values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
+        lines.append(array(port.kind, f"golden_given_{port.name}", values))
+        values = np.concatenate([r.state[read_back(given)].reshape(-1) for r in results])
+        lines.append(array(port.kind, f"golden_got_{port.name}", values))
     for port in model.outputs:
         values = np.concatenate([r.outputs[port.name].reshape(-1) for r in results])
         lines.append(array(port.kind, f"golden_out_{port.name}", values if values.size else np.zeros(1, np.int64)))
@@ -61,6 +67,7 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
     steps = max(lengths)
     rows = model.rows_of(steps)
     out = [f"static {p.kind} got_{p.name}[{max(1, p.count * (rows if p.has_time else 1))}];" for p in model.outputs]
+    out += [f"static {s.port.kind} read_{s.port.name}[{s.port.count}];" for s in model.given]
     room = [] if model.streams else [f"static int16_t work[{name.upper()}_WORK({steps}U)];"]
     arguments = [
         "&state",
@@ -84,6 +91,12 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
         f"wrong |= differ(state.{f.name}, &golden_state_{f.name}[{f.count}U * n], (uint32_t)sizeof(state.{f.name}));"
         for f in model.compared_state
     ]
+    sets = []
+    for s in model.given:
+        port, at = s.port.name, f"[{s.port.count}U * n]"
+        sets.append(f"wrong |= {name}_set_{port}(&state, &golden_given_{port}{at});")
+        checks.append(f"{name}_get_{port}(&state, read_{port});")
+        checks.append(f"wrong |= differ(read_{port}, &golden_got_{port}{at}, (uint32_t)sizeof(read_{port}));")
     return "\n".join(
         [
             *LICENCE,
@@ -116,7 +129,7 @@ def selftest_source(model: Exported, sequences: Sequence[Vectors]) -> str:
             *(["        uint32_t rows;"] if counted else []),
             "",
             f"        {name}_reset(&state);",
-            *(f"        {line}" for line in (*calls, *checks, *ends)),
+            *(f"        {line}" for line in (*sets, *calls, *checks, *ends)),
             "    }",
             "    return (wrong == 0) ? 0 : 1;",
             "}",

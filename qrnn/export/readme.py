@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from qrnn.export.given_states import StatePort
 from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
 from qrnn.export.whole import Whole
@@ -32,11 +33,12 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         "target": target.name,
         "contract": model.contract,
         "example": _example(exported),
-        "calling": _calling(exported),
+        "calling": "\n\n".join([_calling(exported), *_given(exported)]),
         "formats": "\n".join(
             ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
             + [line for port in exported.inputs for line in _rows(model, port, "length")]
             + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
+            + [_state_row(state) for state in exported.given]
         ),
         "weight_bytes": f"{exported.weight_bytes:,}",
         "state_bytes": f"{state_bytes(exported.state):,}",
@@ -109,6 +111,20 @@ def _calling(exported: Exported) -> str:
     return f"One call of `{name}_step` is one time step; `{name}_run` is a loop over it. {state} {null}"
 
 
+def _given(exported: Exported) -> list[str]:
+    """Return what the functions of states do that callers may give; nothing where there are none."""
+    if not exported.given:
+        return []
+    name, state = exported.name, exported.given[0].port.name
+    listed = ", ".join(f"`{s.port.name}`" for s in exported.given)
+    begins = "Rows begin with what was set last" if exported.rows else "The next step goes on from there"
+    return [
+        f"States that you may give: {listed}. `{name}_set_{state}` takes the integers of one, whose meaning is below, and returns 0; where "
+        f"one of them is out of its range it returns 1 and changes nothing. {begins}. `{name}_get_{state}` reads the state back as it is, "
+        f"and `{name}_clear_{state}` makes it again what it is after `{name}_reset`."
+    ]
+
+
 def _whole(exported: Exported, whole: Whole) -> str:
     """Return what the function of whole sequences needs and gives."""
     name = exported.name
@@ -136,6 +152,15 @@ def _rows(model: QuantModel, port: Port, steps: str) -> list[str]:
         return [f"{head} {elements} | {_numbers(model, port.graph_name)}"]
     parts = [(t, elements if len(output.parts) == 1 else f"{len(i)}, of {_code(t)}") for t, i, _ in output.parts]
     return [f"{head} {what} | {_numbers(model, t)}" for t, what in parts]
+
+
+def _state_row(state: StatePort) -> str:
+    """Return the line of a state in the table of formats."""
+    values, port = state.values(), state.port
+    scales = ", ".join(map(repr, values.scales))
+    if len(values.scales) > MOST_SCALES:
+        scales = "one for each element: see the header"
+    return f"| `{port.name}`, a state | `{port.kind}` | {port.count} | {scales} | 0 | {values.limit} |"
 
 
 def _numbers(model: QuantModel, tensor: str) -> str:

@@ -61,14 +61,14 @@ def input_values(model: QuantModel, port: Port) -> RealValues | None:
     if port.kind.startswith("u"):
         return None
     fmt = model.tensors[port.graph_name]
-    return RealValues(_shortest(fmt.scale), _shortest(fmt.offset), fmt.limit)
+    return RealValues(shortest(fmt.scale), shortest(fmt.offset), fmt.limit)
 
 
 def output_values(output: GraphOutput, model: QuantModel) -> RealValues:
     """Return what the integers of an output are worth."""
     scales, offsets = model.scales_and_offsets(output)
     limit = max(model.tensors[tensor].limit for tensor, _, _ in output.parts)
-    return RealValues(_shortest(scales.tolist()), _shortest(offsets.astype(np.int64).tolist()), limit)
+    return RealValues(shortest(scales.tolist()), shortest(offsets.astype(np.int64).tolist()), limit)
 
 
 def port_values(model: QuantModel, port: Port) -> RealValues | None:
@@ -77,7 +77,7 @@ def port_values(model: QuantModel, port: Port) -> RealValues | None:
     return input_values(model, port) if output is None else output_values(output, model)
 
 
-def _shortest(values: Sequence[Value]) -> tuple[Value, ...]:
+def shortest(values: Sequence[Value]) -> tuple[Value, ...]:
     """Return one value where all are equal, else all of them."""
     return tuple(values[:1]) if len(set(values)) == 1 else tuple(values)
 

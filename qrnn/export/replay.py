@@ -1,8 +1,9 @@
 """A program runs an exported model on a board: sequences of integers go in; outputs, states, instructions and stack come out.
 
-Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, then its steps' inputs. Out, for
-each sequence: its steps' outputs, the outputs without a time axis, the members of the state. A model that streams is given and gives all of
-one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that counts
+Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, the states that are given, then its
+steps' inputs; where every step is a row by itself, its states come behind its inputs. Out, for each sequence: its steps' outputs, the outputs
+without a time axis, the members of the state, the states that can be given as they are read back. A model that streams is given and gives all
+of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that counts
 rows gives how many come (uint32) before them: for each step and then for the end of the sequence, or for the whole sequence. The length
 0xFFFFFFFF ends the stream; `Counts` follow.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DeviceError
+from qrnn.export.given_states import StatePort
 from qrnn.export.ports import Port
 from qrnn.export.source import Exported
 
@@ -76,9 +78,11 @@ def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
     parts: list[bytes] = []
     for inputs in sequences:
         timed, length = [p for p in model.inputs if p.has_time], sequence_length(model, inputs)
-        arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in model.inputs}
+        states = [s.port for s in model.given]
+        arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in (*model.inputs, *states)}
+        timed += [p for p in states if p.has_time]
         parts.append(struct.pack("<I", length))
-        parts += [arrays[p.name].tobytes() for p in model.inputs if not p.has_time]
+        parts += [arrays[p.name].tobytes() for p in (*model.inputs, *states) if not p.has_time]
         if model.streams:
             parts += [arrays[p.name][t].tobytes() for t in range(length) for p in timed]
         else:
@@ -115,7 +119,9 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
         else:
             outputs = {p.name: take(p.kind, length, p.count) for p in timed}
         outputs |= {p.name: take(p.kind, p.count) for p in model.outputs if not p.has_time}
-        found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in model.compared_state}))
+        state = {f.name: take(f.kind, f.count) for f in model.compared_state}
+        state |= {read_back(s): take(s.port.kind, s.port.count) for s in model.given}
+        found.append(Replayed(outputs, state))
     if len(output) - at != COUNTS.size:
         raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
     instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack_from(output, at)
@@ -128,6 +134,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
     rows = f"{model.most_rows if model.streams else max(1, model.rows_of(most_steps))}U"
     buffers = [f"static {p.kind} port_{p.name}[{_size(p, steps)}];" for p in model.inputs]
     buffers += [f"static {p.kind} port_{p.name}[{_size(p, rows)}];" for p in model.outputs]
+    buffers += [f"static {s.port.kind} given_{s.port.name}[{s.port.count}U];" for s in model.given]
     buffers += ["static uint32_t rows;"] if model.counts_rows else []
     if not model.streams:
         buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
@@ -143,6 +150,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
     first = [f"{filling}U" if a == "length" else a for a in arguments]
     result = "rows = " if model.counts_rows else ""
     call = f"{result}{model.name}_{verb}({', '.join(arguments)});"
+    timed_in += [line for s in model.given if s.port.has_time for line in _set(model, s)]
     one = [*timed_in, "enter();", "before = board_instructions();", call]
     one += ["count(board_instructions() - before);", "leave();", *timed_out]
     body = [f"    {line}" for line in one]
@@ -199,9 +207,11 @@ def replay_source(model: Exported, most_steps: int) -> str:
             *([] if model.streams else [f"        if (length > {steps}) {{", "            return 2;", "        }"]),
             f"        {model.name}_reset(&state);",
             *(f"        {_read(p, '1U')}" for p in model.inputs if not p.has_time),
+            *(f"        {line}" for s in model.given if not s.port.has_time for line in _set(model, s)),
             *(f"    {line}" for line in body),
             *(f"        {_write(p, '1U')}" for p in model.outputs if not p.has_time),
             *(f"        board_write(state.{f.name}, sizeof(state.{f.name}));" for f in model.compared_state),
+            *(f"        {line}" for s in model.given for line in _got(model, s)),
             "    }",
             "    board_write(counts, sizeof(counts));",
             "    board_write(phases, sizeof(phases));",
@@ -252,6 +262,31 @@ static void calibrate(void)
 #define leave() ((void)0)
 #endif
 """
+
+
+def read_back(state: StatePort) -> str:
+    """Return the name among the members of the state for what NAME_get_STATE gives."""
+    return f"{state.port.name} read back"
+
+
+def _set(model: Exported, state: StatePort) -> list[str]:
+    """Return statements that read a state and set it; a value out of its range ends the program."""
+    name = state.port.name
+    return [
+        f"(void)board_read(given_{name}, (uint32_t)sizeof(given_{name}));",
+        f"if ({model.name}_set_{name}(&state, given_{name}) != 0) {{",
+        "    return 3;",
+        "}",
+    ]
+
+
+def _got(model: Exported, state: StatePort) -> list[str]:
+    """Return statements that read a state back and write it."""
+    name = state.port.name
+    return [
+        f"{model.name}_get_{name}(&state, given_{name});",
+        f"board_write(given_{name}, (uint32_t)sizeof(given_{name}));",
+    ]
 
 
 def _size(port: Port, steps: str) -> str:

@@ -11,6 +11,8 @@ from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
 from qrnn.export.code import Code
 from qrnn.export.counted_flow import CountedFlow
 from qrnn.export.flow import Flow, code_of
+from qrnn.export.given_states import StatePort, header_lines, macro_lines
+from qrnn.export.given_states import functions as state_functions
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
@@ -45,6 +47,8 @@ class Exported:
     """The files of targets/runtime that the C includes."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    given: tuple[StatePort, ...]
+    """The states that callers may give."""
     state: tuple[StateField, ...]
     weight_bytes: int
     whole: Whole | None = None
@@ -94,17 +98,21 @@ def export_source(
     name, code = model_identifier(name), Code(kernels)
     flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
+    setters = state_functions(name, code, flow.fields, flow.given)
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
     return Exported(
         name=name,
         kernels=kernels,
         header="\n".join([*top, *_header(model, flow)]) + "\n",
-        source="\n".join([*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, functions)])
+        source="\n".join(
+            [*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, [*setters, *functions])]
+        )
         + "\n",
         runtime=runtime,
         inputs=flow.inputs,
         outputs=flow.outputs,
+        given=flow.given,
         state=tuple(flow.fields),
         weight_bytes=code.weight_bytes,
         whole=flow.whole if isinstance(flow, WholeFlow) else None,
@@ -189,9 +197,14 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         lines.append(f"#define {prefix}_SIZE {port.count}")
         if (values := port_values(model, port)) is not None:
             lines += values.macros(prefix)
+    lines += macro_lines(name, flow.given)
     kept = "What the model remembers from step to step."
     if model.rows:
-        kept = "What every step begins with: 0." if flow.fields else "The model remembers nothing from step to step."
+        kept = (
+            "What every step begins with: 0, or what was set."
+            if flow.fields
+            else "The model remembers nothing from step to step."
+        )
     lines += ["", f"/* {kept} */", "typedef struct {"]
     lines += [f"    {f.kind} {f.name}[{f.count}];" for f in flow.fields] or ["    uint8_t nothing;"]
     lines += [
@@ -203,6 +216,7 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     ]
     when = "As init; no step changes the state." if model.rows else "Before each new sequence."
     lines += [f"/* {when} */", f"void {name}_reset({name}_state *state);", ""]
+    lines += header_lines(name, flow.given, model.rows)
     prototypes = [f"{p};" for p in flow.prototypes()]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
     if isinstance(flow, CountedFlow):

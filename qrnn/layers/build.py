@@ -11,6 +11,7 @@ from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import place
 from qrnn.layers.tensors import Network, Node, Recurrent, Tensor, Tokens, tensor_name
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
+from qrnn.model.holds import with_holds
 
 
 def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> FloatModel:
@@ -45,7 +46,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
     graph_outputs = tuple(_output(key, [(tensor(t), t) for t in tensors]) for key, tensors in parts.items())
     made = FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
     _check_lengths(where, made)
-    return made
+    return with_holds(made)
 
 
 def _check_lengths(where: str, made: FloatModel) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.lateness import uneven_join
 from qrnn.model.layer import Layer
 from qrnn.model.parts import LEFT_OUT, IndexArray
 from qrnn.model.time import TIME, LengthRule, length_rules
@@ -113,3 +115,13 @@ class FloatModel:
     def rows(self) -> bool:
         """Return whether every call is one time step by itself (see `GraphInput.rows`); otherwise sequences of any length run."""
         return any(i.rows for i in self.inputs)
+
+    @property
+    def recurrent_layers(self) -> tuple[Recurrent, ...]:
+        """Return the recurrent layers, in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Recurrent))
+
+    @cached_property
+    def uneven(self) -> str | None:
+        """Return which layer or output joins tensors whose steps come out at different times in a stream; None for none."""
+        return uneven_join(self.layers, self.outputs, lambda name: name in self.length_rules)

@@ -78,6 +78,11 @@ class GraphLayer:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given
 
+    @property
+    def comes_late(self) -> tuple[int, int]:
+        """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
+        return 1, 0
+
 
 class Layer(GraphLayer, ABC):
     """A layer of a float model."""
@@ -103,6 +108,11 @@ class Layer(GraphLayer, ABC):
     def renamed(self, name: str) -> Self:
         """Return the layer with another name."""
         return replace(self, name=name)  # type: ignore[type-var]  # every kind is a dataclass
+
+    def with_input(self, tensor: str, other: str) -> Self:
+        """Return the layer as it reads the tensor ``other`` where it reads ``tensor``."""
+        read = {field: other for field in ("input", "left", "right") if getattr(self, field, None) == tensor}
+        return replace(self, **read)  # type: ignore[type-var]  # every kind is a dataclass
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -229,11 +239,6 @@ class QuantLayer(GraphLayer, ABC):
     def steps_past_end(self) -> int:
         """Return the delay of the layer: how many steps past the end of a sequence it takes until its last output has come out."""
         return 0
-
-    @property
-    def comes_late(self) -> tuple[int, int]:
-        """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
-        return 1, self.steps_past_end
 
     def rows_in(self, steps: int) -> int:
         """Return the most rows of output that come out in ``steps`` steps of input, for a layer with a `step_loop`."""

@@ -12,6 +12,7 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.lateness import uneven_join
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import LEFT_OUT, FloatArray, TensorFormat
@@ -122,20 +123,7 @@ class QuantGraph:
         A window that looks ahead gives its steps late. A stream joins what comes out of the same call, which is then not the same step.
         """
         timeless = {name for name, fmt in self.tensors.items() if not fmt.has_time}
-        times: dict[
-            str, tuple[int, int]
-        ] = {}  # by tensor: step j comes with step j · stride + late of the graph inputs
-        for layer in self.layers:
-            found = [times.get(name, (1, 0)) for name in layer.inputs if name not in timeless]
-            if len(set(found)) > 1:
-                return f"layer {layer.name!r}"
-            if found:
-                (stride, late), (own, later) = found[0], layer.comes_late
-                times.update(dict.fromkeys(layer.outputs, (stride * own, late + stride * later)))
-        for output in self.outputs:
-            if len({times.get(name, (1, 0)) for name, _, _ in output.parts if name not in timeless}) > 1:
-                return f"output {output.name!r}"
-        return None
+        return uneven_join(self.layers, self.outputs, lambda name: name not in timeless)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

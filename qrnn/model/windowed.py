@@ -44,6 +44,11 @@ class Windowed:
         """Return the rule of the places of the window over time."""
         return self.time.rule(given)
 
+    @property
+    def comes_late(self) -> tuple[int, int]:
+        """Return the stride, and the last step of the first window that is no padding before the sequence."""
+        return self.time.stride, self.time.span - 1 - self.time.before
+
     def taps(self, x: FloatArray, mask: Any, outside: float) -> Iterator[tuple[int, int, FloatArray]]:
         """Yield the taps k of ``time`` and b of ``band`` with what they read of ``x`` [N, T, F] at all places, [N, T', places, channels].
 
@@ -97,11 +102,6 @@ class QuantWindowed(Windowed):
     def steps_past_end(self) -> int:
         """Return the padding after the end."""
         return self.time.after
-
-    @property
-    def comes_late(self) -> tuple[int, int]:
-        """Return the stride, and the last step of the first window that is no padding before the sequence."""
-        return self.time.stride, self.time.span - 1 - self.time.before
 
     def clock(self) -> tuple[StateArray, StateArray]:
         """Return the place in the ring that the next step takes, and the number of steps that pass before the next output."""

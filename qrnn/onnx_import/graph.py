@@ -12,6 +12,7 @@ from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import Cache, FloatModel, TensorInfo
+from qrnn.model.holds import with_holds
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
@@ -90,7 +91,7 @@ def import_checked(
 ) -> FloatModel:
     """Import a model that went through `check_structure` with this budget; see `import_model`, and `load_onnx` for ``shapes``."""
     opset = _checked_opset(model, name)
-    problems = Problems(name)
+    problems = Problems(name, model.producer_name, lambda proto: _is_known(proto, True))
     plain = plain_graph(_checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
     graph = plain.graph
     nodes = live_nodes(graph)
@@ -103,11 +104,9 @@ def import_checked(
     constants = Constants(graph, budget, nodes)
     # control flow and custom operators may hide one: they are listed below
     if not pairs and not any(n.op_type in RECURRENT | CONTROL_FLOW or n.domain not in DEFAULT_DOMAINS for n in nodes):
-        doubts = "".join(f" | {doubt}" for doubt in written.refused[:MOST_DOUBTS])
-        raise UnsupportedError(
-            f"model '{name}' has no recurrent node (LSTM, GRU or RNN) on the way to its outputs{doubts}"
-        )
+        _refuse_without_recurrence(nodes, constants, written.refused, problems)
     roles, lost = find_roles(nodes, opset, constants, inputs, frozenset(pairs))
+    problems.roles = {input_name: roles.role(input_name) for input_name in inputs}
     for conflict in roles.conflicts:
         problems.refuse(conflict)
     build = Builder(
@@ -125,6 +124,22 @@ def import_checked(
     build.notes += constants.notes + written.notes
     _build_layers(nodes, opset, constants, placed, build, problems, used)
     return replace(_finish(graph, build, placed, problems, opset, name, source_sha256), values=plain.values)
+
+
+def _refuse_without_recurrence(
+    nodes: Sequence[onnx.NodeProto], constants: Constants, doubts: Sequence[str], problems: Problems
+) -> None:
+    """Refuse a graph in which nothing recurs, by name with whatever else in it is not supported.
+
+    ``doubts`` say of what looks like a cell written out why it is none.
+    """
+    problems.without_recurrence(nodes)
+    for doubt in doubts[:MOST_DOUBTS]:
+        problems.refuse(doubt)
+    for proto in nodes:
+        if not _is_known(proto, constants.settled(proto)):
+            problems.unsupported(proto)
+    problems.raise_if_any()
 
 
 class Constants:
@@ -350,7 +365,7 @@ def _build_layers(
             except BudgetError:
                 raise
             except UnsupportedError as error:
-                problems.refuse(str(error))
+                problems.refuse(str(error), node.name, node.where)
             except QrnnError:
                 raise
             except DAMAGE as error:
@@ -430,7 +445,7 @@ def _finish(
                 f"state '{name}={output}': the graph does not give input '{name}' on by output '{output}'; leave this state out, or name the "
                 "output that holds its next value"
             )
-    return with_memory(model, build.stream)
+    return with_holds(with_memory(model, build.stream))
 
 
 def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -50,6 +51,22 @@ def load_onnx(
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
     implemented.
     """
+    source = read_onnx(path)
+    return import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values, shapes)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read, whose parts are counted and whose external data are loaded; ``budget`` is what is left to it."""
+
+    model: onnx.ModelProto
+    name: str
+    sha256: str
+    budget: Budget
+
+
+def read_onnx(path: str | os.PathLike[str]) -> Source:
+    """Read an .onnx file with its external data; errors are those of `load_onnx`, as far as they are not about the graph."""
     file = Path(path)
     content = _content(file)
     size = len(content)
@@ -67,7 +84,7 @@ def load_onnx(
     name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
     tensors = check_structure(model, name, budget).tensors
     budget.allow(size + load_external_data(tensors, file, size, digest))
-    return import_checked(model, name, digest.hexdigest(), budget, stream, state, values, shapes)
+    return Source(model, name, digest.hexdigest(), budget)
 
 
 def _content(file: Path) -> bytes:

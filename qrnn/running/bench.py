@@ -224,7 +224,7 @@ class BenchPlan:
 
 def not_streamed(model: QuantModel) -> str | None:
     """Return why a model cannot be streamed; None where it can."""
-    from qrnn.running.streaming import needs_whole
+    from qrnn.model.lateness import needs_whole
 
     return "the model keeps nothing from step to step" if model.rows else needs_whole(model)
 

@@ -17,6 +17,7 @@ from numpy import ndarray
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
+from qrnn.model.lateness import needs_whole
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.stored_states import StoredStates
@@ -28,14 +29,6 @@ from qrnn.running.step_limits import StepLimits, WatchedStreams
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
 """NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
-
-
-def needs_whole(model: QuantModel) -> str | None:
-    """Return why the steps of a model that remembers cannot be computed one after the other; None where they can."""
-    if model.uneven is not None:
-        return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
-    backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
-    return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
 
 
 def check_streamable(model: QuantModel) -> None:

@@ -74,10 +74,10 @@ def check(
     """Outputs and final states of random integers, with the ends of their range, are the reference's to the last bit."""
     exported = export_source(model, "net", kernels)
     sequences = random_sequences(model, exported, lengths, seed)
-    for k, name in enumerate(sequences[1]):  # a sequence of nothing but ends
-        ends = sequences[1][name]
+    for port in exported.inputs:  # a sequence of nothing but ends
+        ends = sequences[1][port.name]
         if ends.dtype.kind == "i":
-            limit = model.tensors[exported.inputs[k].graph_name].limit
+            limit = model.tensors[port.graph_name].limit
             ends[...] = np.where(np.arange(ends.size).reshape(ends.shape) % 2, limit, -limit)
     want = host_results(model, exported, sequences, "reference")
     assert first_difference(want, replayed(exported, sequences, folder, cc)) is None

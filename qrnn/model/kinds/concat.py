@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,11 @@ class Concat(Layer):
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the tensors, in the order of the parts."""
         return tuple(tensor for tensor, _ in self.parts)
+
+    def with_input(self, tensor: str, other: str) -> Concat:
+        """Return the layer as it gathers features of ``other`` where it gathers those of ``tensor``."""
+        parts = tuple((other if name == tensor else name, indices) for name, indices in self.parts)
+        return replace(self, parts=parts)
 
     def equation(self, run: Equations) -> None:
         """Gather the features in float64."""

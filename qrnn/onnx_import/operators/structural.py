@@ -86,13 +86,15 @@ def cast(node: Node, build: Builder) -> Value:
     node.take("round_mode")
     kind = onnx.helper.tensor_dtype_to_np_dtype(to).kind if to != onnx.TensorProto.BFLOAT16 else "f"
     if kind not in "fiubV":
-        raise node.refuse(f"cast to {onnx.TensorProto.DataType.Name(to)} is not supported; re-export without it")
+        raise node.refuse(
+            f"cast to {onnx.TensorProto.DataType.Name(to)} is not supported; run this part outside the model"
+        )
     value = _as_held(node, to)
     if isinstance(value, Features):
         kinds = {part.tensor.kind for part in build.book.parts(value.ids)}
         if to not in REAL and kinds - {"tokens", "lengths"}:
             raise node.refuse(
-                f"casts computed features to {onnx.TensorProto.DataType.Name(to)}, which rounds them; re-export without this cast"
+                f"casts computed features to {onnx.TensorProto.DataType.Name(to)}, which rounds them; run this part outside the model"
             )
         if to not in WIDE and kinds & {"tokens", "lengths"}:
             raise node.refuse(

@@ -177,7 +177,7 @@ def _behind_past(node: Node, build: Builder, window: Window, past: int) -> Windo
     if window.before != past or window.after:
         raise node.refuse(
             f"pads time by {window.before - past} and {window.after} beside the {past} past steps of a cache, so that calls would not follow "
-            "each other; re-export without this padding"
+            "each other; run this part outside the model"
         )
     stride = 1 if build.one_step and past == window.span - 1 else window.stride  # one step a call: each gives an output
     if past < window.span - stride:
@@ -230,7 +230,7 @@ def windows_of(
             if zeros and after > padded:
                 raise node.refuse(
                     f"ceil_mode=1 gives axis {k + 2} a window past its padding, whose zeros count while what is past them does not; "
-                    "re-export with ceil_mode=0, or with count_include_pad=0"
+                    "run this part outside the model"
                 )
         before, after = before + edge[0], after + edge[1]
         if beyond is not None and given is None:

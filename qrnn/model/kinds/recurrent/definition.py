@@ -88,6 +88,11 @@ class RecurrentNames:
             """Return H, the number of units of each gate."""
 
     @property
+    def backward(self) -> bool:
+        """Return whether a direction reads sequences from their end."""
+        return any(d.reverse for d in self.directions)
+
+    @property
     def declaration(self) -> Cell:
         """Return the cell, which says everything about itself."""
         return CELLS[self.cell]

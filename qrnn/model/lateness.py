@@ -1,0 +1,73 @@
+"""When the steps of tensors come out of a stream: windows that look ahead give them late, and what joins tensors needs them at one time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from qrnn.model.layer import GraphLayer
+
+Times = tuple[int, int]
+"""Stride and lateness of a tensor over time: its step j comes with step j · stride + late of the graph inputs."""
+
+AT_ONCE: Times = (1, 0)
+"""The times of a graph input."""
+
+
+class RecurrentLike(Protocol):
+    """A recurrent layer, of a float model or of integers."""
+
+    @property
+    def name(self) -> str:
+        """Return the layer's name."""
+
+    @property
+    def backward(self) -> bool:
+        """Return whether a direction of the layer reads the sequence from its end."""
+
+
+class Streamed(Protocol):
+    """A model, of floats or of integers."""
+
+    @property
+    def uneven(self) -> str | None:
+        """Return which layer or output joins tensors whose steps come out at different times; None for none."""
+
+    @property
+    def recurrent_layers(self) -> Sequence[RecurrentLike]:
+        """Return the recurrent layers, in order."""
+
+
+def needs_whole(model: Streamed) -> str | None:
+    """Return why the steps of a model that remembers cannot be computed one after the other; None where they can."""
+    if model.uneven is not None:
+        return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
+    return next((f"layer {r.name!r} reads the sequence backwards" for r in model.recurrent_layers if r.backward), None)
+
+
+def times_of(layers: Iterable[GraphLayer], over_time: Callable[[str], bool]) -> tuple[dict[str, Times], str | None]:
+    """Return the times of every tensor over time that a layer writes, and the first layer that joins tensors with different ones.
+
+    Times are those of the first tensor that such a layer reads. Tensors that are in no layer's outputs are graph inputs, which come `AT_ONCE`.
+    """
+    times: dict[str, Times] = {}
+    uneven = None
+    for layer in layers:
+        found = [times.get(name, AT_ONCE) for name in layer.inputs if over_time(name)]
+        if len(set(found)) > 1 and uneven is None:
+            uneven = layer.name
+        if found:
+            (stride, late), (own, later) = found[0], layer.comes_late
+            times.update(dict.fromkeys(layer.outputs, (stride * own, late + stride * later)))
+    return times, uneven
+
+
+def uneven_join(layers: Iterable[GraphLayer], outputs: Iterable[Any], over_time: Callable[[str], bool]) -> str | None:
+    """Return which layer or graph output (`qrnn.model.float_model.GraphOutput`) joins tensors that come at different times; None for none."""
+    times, layer = times_of(layers, over_time)
+    if layer is not None:
+        return f"layer {layer!r}"
+    for output in outputs:
+        if len({times.get(name, AT_ONCE) for name, _, _ in output.parts if over_time(name)}) > 1:
+            return f"output {output.name!r}"
+    return None

@@ -1,0 +1,138 @@
+"""Networks whose branches come at different times stream: whole sequences, chunks, steps, streams and pools have the same bits, and C too."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export.building import check
+from hold_networks import NETWORKS, network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qrnn
+from qrnn import Session
+from qrnn.backends import available_backends
+from qrnn.conversion import quantize
+from qrnn.equations.oracle import run_oracle
+from qrnn.errors import ModelFileError
+from qrnn.model.holds import with_holds
+from qrnn.model.kinds.hold import Hold, QuantHold
+from qrnn.model.quant_model import QuantModel
+
+pytestmark = pytest.mark.usefixtures("loops")
+
+
+def made(which: str, ahead: int, seed: int) -> QuantModel:
+    model = network(which, ahead, seed)
+    return quantize(model, {"x": np.random.default_rng(seed).normal(size=(3, 24, 2))})
+
+
+def without_holds(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    with monkeypatch.context() as patch:
+        patch.setattr("qrnn.layers.build.with_holds", lambda model: model)
+        return network(which, ahead, 0)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+@pytest.mark.parametrize("which", NETWORKS)
+def test_whole_sequences_are_what_they_were(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold changes nothing over whole sequences, of any lengths; and the model has no uneven join any more."""
+    before, after = without_holds(which, ahead, monkeypatch), network(which, ahead, 0)
+    assert before.uneven is not None
+    assert after.uneven is None
+    assert any(isinstance(layer, Hold) for layer in after.layers)
+    assert any("is held for" in note for note in after.notes)
+    x, lengths = np.random.default_rng(1).normal(size=(4, 9, 2)), np.array([9, 1, 0, 4])
+    want, got = (run_oracle(m, {"x": x}, lengths).outputs for m in (before, after))
+    for name, values in want.items():
+        np.testing.assert_array_equal(got[name], values)
+
+
+def check_backend(backend: str, data: st.DataObject, N: int = 3, T: int = 14) -> None:
+    """Whole, ragged, in chunks of any sizes, step by step, as a stream and in a pool, with inputs beyond the calibrated range."""
+    which, ahead = data.draw(st.sampled_from(sorted(NETWORKS))), data.draw(st.integers(1, 3))
+    model = made(which, ahead, data.draw(st.integers(0, 2)))
+    assert model.uneven is None
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    x, lengths = rng.normal(0, 3, (N, T, 2)), rng.integers(0, T + 1, N)
+    want = Session(model, "reference").run({"x": x}, lengths)
+    session = Session(model, backend)
+    got = session.run({"x": x}, lengths)
+    for name, values in want.outputs.items():
+        np.testing.assert_array_equal(got.outputs[name], values)
+    whole = session.run({"x": x}).outputs
+    cuts = sorted(data.draw(st.lists(st.integers(1, T - 1), max_size=3, unique=True)))
+    state, pieces = None, []
+    for first, last in zip([0, *cuts], [*cuts, T], strict=True):
+        piece = session.run({"x": x[:, first:last]}, state=state, end=last == T)
+        state = piece.state
+        pieces.append(piece.outputs["y"][:, : int(piece.lengths["y"].max())])
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole["y"])
+    stream, rows = session.stream(), []
+    for frame in x[0]:
+        step = stream.step({"x": frame[None]})
+        rows += [step["y"][0].copy()] if stream.lengths["y"][0] else []
+    rows += [*stream.finish().outputs["y"][0]]
+    np.testing.assert_array_equal(np.array(rows).reshape(whole["y"][0].shape), whole["y"][0])
+    pool = session.pool(N)
+    own, found = [pool.open() for _ in range(N)], [list[Any]() for _ in range(N)]
+    for t in range(2 * T):  # every stream takes a step when its turn comes
+        turn = [n for n in range(N) if t % (n + 1) == 0 and t // (n + 1) < T]
+        step = pool.step([own[n] for n in turn], {"x": np.array([x[n, t // (n + 1)] for n in turn]).reshape(-1, 2)})
+        for row, n in enumerate(turn):
+            found[n] += [step["y"][row].copy()] if pool.lengths["y"][row] else []
+    for n in range(N):
+        found[n] += [*pool.finish(own[n]).outputs["y"][0]] if n < 2 else []
+        np.testing.assert_array_equal(
+            np.array(found[n]).reshape(-1, whole["y"].shape[2]), whole["y"][n, : len(found[n])]
+        )
+    assert all(len(rows) == whole["y"].shape[1] for rows in found[:2])
+
+
+@pytest.mark.parametrize("backend", available_backends())
+@settings(deadline=None, max_examples=6)
+@given(st.data())
+def test_backends_agree(backend: str, data: st.DataObject) -> None:
+    check_backend(backend, data)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("backend", available_backends())
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
+    check_backend(backend, data, N=2, T=17)
+
+
+@pytest.mark.parametrize("which", NETWORKS)
+def test_c(which: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check(made(which, 1, 0), Path(folder), "gcc", lengths=(1, 2, 13))
+
+
+def test_the_file_keeps_holds(tmp_path: Path) -> None:
+    model = made("residual", 2, 0)
+    qrnn.save(model, tmp_path / "held.qrnn")
+    again = qrnn.load(tmp_path / "held.qrnn")
+    x = np.random.default_rng(5).normal(size=(2, 6, 2))
+    np.testing.assert_array_equal(Session(again).run({"x": x}).outputs["y"], Session(model).run({"x": x}).outputs["y"])
+
+
+@pytest.mark.parametrize("steps", [0, 1 << 16])
+def test_what_no_hold_can_be(steps: int) -> None:
+    with pytest.raises(ModelFileError, match="steps"):
+        QuantHold("h", "x", "y", 3, 2, steps)
+
+
+def test_models_that_cannot_stream_anyway_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = without_holds("residual", 1, monkeypatch)
+    (cell,) = model.recurrent_layers
+    backward = replace(cell, directions=tuple(replace(d, reverse=True) for d in cell.directions))
+    layers = tuple(backward if layer is cell else layer for layer in model.layers)
+    twisted = replace(model, layers=layers)
+    assert with_holds(twisted) is twisted
