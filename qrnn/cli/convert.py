@@ -41,12 +41,17 @@ def convert(
     activations: Annotated[
         str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
     ] = None,
-    weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
+    weights: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits of the recurrent layers' weights: 8 or 4. Or 16, those of all other layers, which takes twice their multiply-adds."
+        ),
+    ] = None,
     refine: Annotated[
         str | None,
         typer.Option(
-            help="Win accuracy back without training: some of equalize, gates, rounding, bias, separated by commas; all; none. "
-            "Without it: rounding,bias for --weights 4, and none for 8."
+            help="Win accuracy back without training: some of equalize, channels, gates, rounding, bias, separated by commas; all; none. "
+            "Without it: rounding,bias for --weights 4, channels,rounding,bias for 16, and none for 8."
         ),
     ] = None,
     input_scheme: Annotated[

@@ -17,6 +17,7 @@ from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.choices import check_widths, resolved
+from qrnn.quantization.fine_weights import as_written
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
@@ -30,7 +31,7 @@ DEFAULT_SCHEME = Scheme(activations=AUTO)
 """How a model is quantized where no scheme is given: as for target ``generic``, with widths that are chosen."""
 
 TRIAL_STEPS = 16384
-"""About how many calibration steps say whether the method ``equalize`` helps; sequences are taken evenly from all."""
+"""About how many calibration steps say whether the methods ``equalize`` and ``channels`` help; sequences are taken evenly from all."""
 
 
 def quantize(
@@ -50,8 +51,8 @@ def quantize(
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    check_widths(model, scheme, target)
     scheme, defaults = resolved(model, scheme)
+    check_widths(as_written(model, scheme.as_dict()), scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -123,16 +124,22 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         pairs = zip(before.layers, after.layers, strict=True)
         return ", ".join(old.name for old, new in pairs if old is not new)
 
+    def judged(method: str, scaled: FloatModel) -> FloatModel:
+        names = changed(model, scaled)
+        if not names or _better(model, scaled, batch, scheme):
+            notes.append(f"{method}: channels scaled between the layers {names or '(none can be)'}")
+            return scaled
+        notes.append(f"{method}: the layers {names} left as they were, since that is better on held-out data")
+        return model
+
     if "equalize" in scheme.methods:
         from qrnn.refinement.equalize import equalize
 
-        equalized = equalize(model, batch)
-        names = changed(model, equalized)
-        if not names or _better(model, equalized, batch, scheme):
-            notes.append(f"equalize: channels scaled between the layers {names or '(none can be)'}")
-            shown = model = equalized
-        else:
-            notes.append(f"equalize: the layers {names} left as they were, since that is better on held-out data")
+        shown = model = judged("equalize", equalize(model, batch))
+    if "channels" in scheme.methods:
+        from qrnn.refinement.channels import equal_channels
+
+        shown = model = judged("channels", equal_channels(model, batch))
     if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
@@ -146,7 +153,8 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         ]
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    return _Prepared(model, shown, tuple(notes))
+    written = scheme.as_dict()
+    return _Prepared(as_written(model, written), as_written(shown, written), tuple(notes))
 
 
 def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme) -> bool:
@@ -156,8 +164,8 @@ def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme)
     parts = split(evenly(batch, TRIAL_STEPS))
     if parts is None:
         return False
-    judge = Judge(before, parts, scheme)
-    return judge(after) <= judge(before)
+    judge, written = Judge(before, parts, scheme), scheme.as_dict()
+    return judge(as_written(after, written)) <= judge(as_written(before, written))
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class _Trials:
 
     def __init__(self, search: Search, found: tuple[Choice, ...]) -> None:
         self.search, self.choices = search, found
-        self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
+        self.bits = max(8, search.scheme.weights) if "rounding" in search.scheme.methods else search.scheme.weights
         """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
         self.noise = self._noise(evenly(search.batch, STEPS))
         self.allowed_unseen: dict[str, float] = {}

@@ -26,17 +26,18 @@ class Scheme:
     """How a model is quantized.
 
     ``activations``: bits of the matrix operands of hidden tensors, 8 or 16, or ``auto``, chosen by the conversion. ``weights``: bits of the
-    weights W and R of recurrent layers, 8 or 4; all other weights have 8. ``gates``: the gate functions, as
+    weights W and R of recurrent layers, 8 or 4; all other weights have 8. With 16, these others have about 16, as two matrices of 8
+    (`qrnn.quantization.fine_weights`), and those of recurrent layers 8. ``gates``: the gate functions, as
     `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
     ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
     are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
     refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all``,
-    ``none``, or ``default``: nothing for weights of eight bits, and ``rounding,bias`` for four, together with eight bits for the W of a layer
-    in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors, operands and matrices, by keys such
-    as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named there follows ``activations``,
-    ``input`` and ``weights``. ``widest_operand``: the most
-    bits that any operand may have, 16 or 8; a target sets it where the device has no products of 16 bits.
+    ``none``, or ``default``: nothing for weights of eight bits, ``channels,rounding,bias`` for 16, and ``rounding,bias`` for four, together
+    with eight bits for the W of a layer in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors,
+    operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named
+    there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most bits that any operand may have, 16 or 8; a target
+    sets it where the device has no products of 16 bits.
     """
 
     activations: int | str = 8
@@ -51,8 +52,8 @@ class Scheme:
     def __post_init__(self) -> None:
         if self.activations != AUTO and (type(self.activations) is not int or self.activations not in (8, 16)):
             raise QuantizationError(f"activations={self.activations!r}, expected 8, 16 or {AUTO}")
-        if type(self.weights) is not int or self.weights not in (8, 4):
-            raise QuantizationError(f"weights={self.weights!r}, expected 8 or 4")
+        if type(self.weights) is not int or self.weights not in (16, 8, 4):
+            raise QuantizationError(f"weights={self.weights!r}, expected 16, 8 or 4")
         if type(self.widest_operand) is not int or self.widest_operand not in (8, 16):
             raise QuantizationError(f"widest_operand={self.widest_operand!r}, expected 8 or 16")
         if self.calibrator not in CALIBRATORS:
@@ -82,6 +83,11 @@ class Scheme:
         if self.refine == DEFAULT or (self.weights == 8 and not self.methods):
             del fields["refine"]
         return fields
+
+    @property
+    def recurrent_weights(self) -> int:
+        """The bits of the weights of recurrent layers that ``widths`` does not name."""
+        return min(self.weights, 8)
 
     @property
     def methods(self) -> tuple[str, ...]:

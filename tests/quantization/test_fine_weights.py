@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from qrnn import Scheme, Session, layers
+from qrnn.accuracy.explain import explain
 from qrnn.accuracy.metrics import sqnr_db
+from qrnn.accuracy.verdict import judge
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
@@ -17,6 +20,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.add import Add
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
+from qrnn.model.matrix_layer import QuantMatrixLayer
 from qrnn.quantization.fine_weights import with_fine_weights
 
 
@@ -52,6 +56,26 @@ def test_less_of_the_weights_is_lost() -> None:
         for m in (model, with_fine_weights(model, ["conv", "dense"]))
     )
     assert fine > plain + 15
+
+
+@pytest.mark.parametrize("activations", [8, 16, "auto"])
+def test_a_scheme_asks_for_them(activations: int | str) -> None:
+    """The written model's names are those that widths, explain and the verdict speak of."""
+    model, x = network(), {"x": np.random.default_rng(4).normal(size=(8, 40, 4))}
+    scheme = Scheme(activations=activations, weights=16, refine="none")
+    made = quantize(model, x, scheme)
+    assert [layer.name for layer in made.layers if isinstance(layer, QuantMatrixLayer)] == [
+        "conv", "conv.fine", "dense", "dense.fine",
+    ]  # fmt: skip
+    assert {part.part.where for part in explain(model, made, x).costs} >= {"conv", "conv.fine"}
+    if activations == 16:
+        verdict = judge(model, made, x)
+        assert verdict.model_db > judge(model, quantize(model, x, Scheme(activations=16)), x).model_db + 10
+        assert verdict.floor_db > verdict.model_db
+    widths = quantize(model, x, replace(scheme, activations=8, widths={"dense.x": 16})).provenance.scheme["widths"]
+    assert widths["dense.x"] == "16"
+    with pytest.raises(QuantizationError, match="weights=12, expected 16, 8 or 4"):
+        Scheme(weights=12)
 
 
 def test_weights_on_a_grid_stay_as_they_are() -> None:
