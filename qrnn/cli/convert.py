@@ -42,9 +42,10 @@ def convert(
         str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
     ] = None,
     weights: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Bits of the recurrent layers' weights: 8 or 4. Or 16, those of all other layers, which takes twice their multiply-adds."
+            help="Bits of the recurrent layers' weights: 8 or 4. Or 16, those of all other layers, which takes twice their multiply-adds; "
+            "or auto, 16 where 8 are far too few."
         ),
     ] = None,
     refine: Annotated[
@@ -85,7 +86,7 @@ def convert(
         "gates": gates,
         "calibrator": calibrator,
         "activations": int(activations) if activations in ("8", "16") else activations,
-        "weights": weights,
+        "weights": int(weights) if weights in ("16", "8", "4") else weights,
         "input": input_scheme,
         "refine": refine,
         "widths": widths,

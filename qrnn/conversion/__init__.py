@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qrnn.conversion.search import Search
+from qrnn.conversion.weights import floors_of
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
@@ -27,7 +29,7 @@ __all__ = ["DEFAULT_SCHEME", "RANDOM", "quantize", "random_inputs"]
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
 
-DEFAULT_SCHEME = Scheme(activations=AUTO)
+DEFAULT_SCHEME = Scheme(activations=AUTO, weights=AUTO)
 """How a model is quantized where no scheme is given: as for target ``generic``, with widths that are chosen."""
 
 TRIAL_STEPS = 16384
@@ -51,7 +53,6 @@ def quantize(
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    scheme, defaults = resolved(model, scheme)
     check_widths(as_written(model, scheme.as_dict()), scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
@@ -64,6 +65,7 @@ def quantize(
     batch = checked.batch
     for text in checked.warnings:
         warnings.warn(text, CalibrationWarning, stacklevel=2)
+    scheme, defaults = _resolved(model, batch, scheme, random)
     prepared = _prepared(model, batch, scheme)
 
     def report(done: float) -> None:
@@ -102,6 +104,19 @@ def quantize(
 
         quantized = refine_rows(prepared.model, quantized, batch, scheme.methods, prepared.shown)
     return quantized
+
+
+def _resolved(model: FloatModel, batch: Batch, scheme: Scheme, random: bool) -> tuple[Scheme, list[str]]:
+    """Return what a scheme means for a model and calibration data that are ``random`` or not, and what was chosen, in words."""
+    notes = []
+    if scheme.weights == AUTO:
+        floors = None if random else floors_of(model, batch)
+        bits = 8 if floors is None else floors.choice
+        if bits != 8:
+            notes.append(f"weights: {bits} bits chosen, since {floors}")
+        scheme = replace(scheme, weights=bits)
+    scheme, more = resolved(model, scheme)
+    return scheme, notes + more
 
 
 class _Prepared(NamedTuple):

@@ -111,7 +111,7 @@ def resolved(model: FloatModel, scheme: Scheme) -> tuple[Scheme, list[str]]:
     Weights of four and of 16 bits are then refined; and with four, a layer's W that no width names keeps eight bits where it is under
     `SMALL_SHARE` of the layer's recurrent weights: it costs few bytes there, and multiplies what comes from outside.
     """
-    if scheme.refine != DEFAULT or scheme.weights not in OF_WIDTH:
+    if scheme.refine != DEFAULT or not isinstance(scheme.weights, int) or scheme.weights not in OF_WIDTH:
         return scheme, []
     scheme = replace(scheme, refine=OF_WIDTH[scheme.weights])
     if scheme.weights != 4:

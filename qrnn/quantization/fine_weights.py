@@ -32,7 +32,7 @@ def as_written(model: FloatModel, scheme: Mapping[str, Any]) -> FloatModel:
     With weights of 16 bits these are two of each dense layer and convolution, and their sum. Names of layers and tensors are then those of
     the converted model.
     """
-    if int(scheme.get("weights", 8)) != 16:
+    if scheme.get("weights", 8) != 16:
         return model
     return with_fine_weights(model, [layer.name for layer in model.layers if isinstance(layer, MatrixLayer)])
 
