@@ -25,11 +25,8 @@ import numpy.typing as npt
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.conversion import quantize
 from qrnn.model.batch import make_batch
-from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.onnx_import import load_onnx
-from qrnn.quantization.fine_weights import with_fine_weights
 from qrnn.quantization.scheme import Scheme
-from qrnn.refinement.channels import equal_channels
 from qrnn.running.session import Session
 from qrnn.targets import load_target
 
@@ -182,7 +179,7 @@ def main() -> None:
         "--save", type=Path, help="keep the audio in this file, and take it from there when it is there"
     )
     parser.add_argument("--activations", default="16", help="bits of the matrix products' operands: 8, 16 or auto")
-    parser.add_argument("--refine", default="rounding,bias")
+    parser.add_argument("--refine", default="default")
     parser.add_argument(
         "--coarse",
         action="store_true",
@@ -212,11 +209,9 @@ def main() -> None:
     given: dict[str, Any] = dict(load_target(options.target).scheme)
     given["activations"] = options.activations if options.activations == "auto" else int(options.activations)
     given["refine"] = options.refine
-    prepared = model
     if not options.coarse:
-        prepared = equal_channels(model, make_batch(model.inputs, {"input": calibration}))
-        prepared = with_fine_weights(prepared, [layer.name for layer in model.layers if isinstance(layer, MatrixLayer)])
-    made = quantize(prepared, {"input": calibration}, Scheme(**given), options.target)
+        given["weights"] = 16
+    made = quantize(model, {"input": calibration}, Scheme(**given), options.target)
     if options.output is not None:
         from qrnn.model.file import save
 

@@ -36,6 +36,7 @@ from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
+from qrnn.quantization.fine_weights import as_written
 from qrnn.quantization.floor import floor_of
 from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.methods import parse_refine
@@ -149,14 +150,16 @@ def explain(
     ``progress`` is called with (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
     """
     check_same_source(float_model, model)
-    if "equalize" in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
-        raise DataError(
-            "--refine equalize scaled the channels between dense layers; convert without it to explain the rest"
-        )
+    for method, kind in (("equalize", "dense layers"), ("channels", "convolutions")):
+        if method in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
+            raise DataError(
+                f"--refine {method} scaled the channels between {kind}; convert without it to explain the rest"
+            )
     check_same_memory(float_model, model)
     batch = evenly(make_batch(float_model.inputs, data), STEPS)
     if not batch.size:
         raise DataError("every sequence has length 0; expected at least one step")
+    real, float_model = float_model, as_written(float_model, model.provenance.scheme)
     parts = list(model_parts(model))
     output = judged_output(model)
     runs = len(parts) + min(WITHOUT, len(parts)) + 1
@@ -177,7 +180,7 @@ def explain(
     probe.count_clipped(trace, tensors, batch, session.initial_state(batch.size, batch.states).layers)
     whole = output_error(float_model, batch, output, want, result.outputs[output])
     signal, noise = whole.signal, whole.noise
-    rounded = floor_of(float_model, model.provenance.scheme, batch)
+    rounded = floor_of(real, model.provenance.scheme, batch)
     at_floor = run_oracle_batch(rounded, batch).outputs[output]
     energies = [float(((want - run([part])) ** 2).sum()) for part in parts]
     order = sorted(range(len(parts)), key=lambda k: -energies[k])

@@ -15,6 +15,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.layer_facts import Part
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.fine_weights import as_written
 from qrnn.quantization.floor import floor_of
 from qrnn.quantization.methods import parse_refine
 from qrnn.running.session import Session
@@ -78,8 +79,9 @@ def _shares(
     real: FloatModel, model: QuantModel, batch: Batch, output: str, want: FloatArray
 ) -> tuple[tuple[str, float], ...]:
     """Return the noise energy of each group of parts alone, as a share of the sum of all groups' energies."""
-    if {"equalize", "gates"} & set(parse_refine(str(model.provenance.scheme.get("refine", "none")))):
+    if {"equalize", "channels", "gates"} & set(parse_refine(str(model.provenance.scheme.get("refine", "none")))):
         return ()
+    real = as_written(real, model.provenance.scheme)
     parts, energies = model_parts(model), {}
     for name, kinds in GROUPS.items():
         chosen: list[Part] = [part for part in parts if part.kind in kinds]

@@ -44,12 +44,18 @@ def convert(
     activations: Annotated[
         str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
     ] = None,
-    weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Bits of the recurrent layers' weights: 8 or 4. Or 16, those of all other layers, which takes twice their multiply-adds; "
+            "or auto, 16 where 8 are far too few."
+        ),
+    ] = None,
     refine: Annotated[
         str | None,
         typer.Option(
-            help="Win accuracy back without training: some of equalize, gates, rounding, bias, separated by commas; all; none. "
-            "Without it: rounding,bias for --weights 4, and none for 8."
+            help="Win accuracy back without training: some of equalize, channels, gates, rounding, bias, separated by commas; all; none. "
+            "Without it: rounding,bias for --weights 4, channels,rounding,bias for 16, and none for 8."
         ),
     ] = None,
     input_scheme: Annotated[
@@ -84,7 +90,7 @@ def convert(
         "gates": gates,
         "calibrator": calibrator,
         "activations": int(activations) if activations in ("8", "16") else activations,
-        "weights": weights,
+        "weights": int(weights) if weights in ("16", "8", "4") else weights,
         "input": input_scheme,
         "refine": refine,
         "widths": widths,

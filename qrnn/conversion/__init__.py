@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qrnn.conversion.search import Search
+from qrnn.conversion.weights import floors_of
 from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
@@ -17,6 +19,7 @@ from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
 from qrnn.quantization.choices import check_widths, resolved
+from qrnn.quantization.fine_weights import as_written
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
@@ -26,11 +29,11 @@ __all__ = ["DEFAULT_SCHEME", "RANDOM", "quantize", "random_inputs"]
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
 
-DEFAULT_SCHEME = Scheme(activations=AUTO)
+DEFAULT_SCHEME = Scheme(activations=AUTO, weights=AUTO)
 """How a model is quantized where no scheme is given: as for target ``generic``, with widths that are chosen."""
 
 TRIAL_STEPS = 16384
-"""About how many calibration steps say whether the method ``equalize`` helps; sequences are taken evenly from all."""
+"""About how many calibration steps say whether the methods ``equalize`` and ``channels`` help; sequences are taken evenly from all."""
 
 
 def quantize(
@@ -50,8 +53,7 @@ def quantize(
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    check_widths(model, scheme, target)
-    scheme, defaults = resolved(model, scheme)
+    check_widths(as_written(model, scheme.as_dict()), scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -63,6 +65,7 @@ def quantize(
     batch = checked.batch
     for text in checked.warnings:
         warnings.warn(text, CalibrationWarning, stacklevel=2)
+    scheme, defaults = _resolved(model, batch, scheme, random)
     prepared = _prepared(model, batch, scheme)
 
     def report(done: float) -> None:
@@ -104,6 +107,19 @@ def quantize(
     return quantized
 
 
+def _resolved(model: FloatModel, batch: Batch, scheme: Scheme, random: bool) -> tuple[Scheme, list[str]]:
+    """Return what a scheme means for a model and calibration data that are ``random`` or not, and what was chosen, in words."""
+    notes = []
+    if scheme.weights == AUTO:
+        floors = None if random else floors_of(model, batch)
+        bits = 8 if floors is None else floors.choice
+        if bits != 8:
+            notes.append(f"weights: {bits} bits chosen, since {floors}")
+        scheme = replace(scheme, weights=bits)
+    scheme, more = resolved(model, scheme)
+    return scheme, notes + more
+
+
 class _Prepared(NamedTuple):
     """A float model after the refinement methods that change real weights.
 
@@ -124,16 +140,22 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         pairs = zip(before.layers, after.layers, strict=True)
         return ", ".join(old.name for old, new in pairs if old is not new)
 
+    def judged(method: str, scaled: FloatModel) -> FloatModel:
+        names = changed(model, scaled)
+        if not names or _better(model, scaled, batch, scheme):
+            notes.append(f"{method}: channels scaled between the layers {names or '(none can be)'}")
+            return scaled
+        notes.append(f"{method}: the layers {names} left as they were, since that is better on held-out data")
+        return model
+
     if "equalize" in scheme.methods:
         from qrnn.refinement.equalize import equalize
 
-        equalized = equalize(model, batch)
-        names = changed(model, equalized)
-        if not names or _better(model, equalized, batch, scheme):
-            notes.append(f"equalize: channels scaled between the layers {names or '(none can be)'}")
-            shown = model = equalized
-        else:
-            notes.append(f"equalize: the layers {names} left as they were, since that is better on held-out data")
+        shown = model = judged("equalize", equalize(model, batch))
+    if "channels" in scheme.methods:
+        from qrnn.refinement.channels import equal_channels
+
+        shown = model = judged("channels", equal_channels(model, batch))
     if "gates" in scheme.methods:
         from qrnn.refinement.gates import refit_gates, with_choices
 
@@ -147,7 +169,8 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         ]
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    return _Prepared(model, shown, tuple(notes))
+    written = scheme.as_dict()
+    return _Prepared(as_written(model, written), as_written(shown, written), tuple(notes))
 
 
 def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme) -> bool:
@@ -157,8 +180,8 @@ def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme)
     parts = split(evenly(batch, TRIAL_STEPS))
     if parts is None:
         return False
-    judge = Judge(before, parts, scheme)
-    return judge(after) <= judge(before)
+    judge, written = Judge(before, parts, scheme), scheme.as_dict()
+    return judge(as_written(after, written)) <= judge(as_written(before, written))
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from qrnn.accuracy.verdict import Verdict, judge
 from qrnn.conversion import quantize
 from qrnn.conversion.noise import ENOUGH_DB, TOLERANCE_DB
 from qrnn.conversion.prices import MUCH_MORE, step_instructions
+from qrnn.conversion.weights import LOW_FLOOR_DB, floors_of
+from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import AUTO, Scheme
@@ -47,9 +49,23 @@ def shortfall_db(verdict: Verdict) -> float:
 def lines(real: FloatModel, model: QuantModel, data: Mapping[str, Any], scheme: Scheme, verdict: Verdict) -> list[str]:
     """Return lines on other widths that the reader should know of, for ``model``, which ``scheme`` made of ``real`` and ``data``.
 
-    Where widths that were chosen cost much more than 8 bits for all, both configurations are told. Where 8 bits were given and the floor is
-    further away than the tolerance, one line tells what ``--activations auto`` would do.
+    Where weights of 8 bits were given and are far too few, one line tells what 16 have to gain. Where widths that were chosen cost much more
+    than 8 bits for all, both configurations are told. Where operands of 8 bits were given and the floor is further away than the tolerance,
+    one line tells what ``--activations auto`` would do.
     """
+    floors = (
+        floors_of(real, make_batch(real.inputs, data))
+        if scheme.weights == 8 and verdict.floor_db < LOW_FLOOR_DB
+        else None
+    )
+    few = [f"note: {floors}: --weights 16"] if floors is not None and floors.choice == 16 else []
+    return few + _on_operands(real, model, data, scheme, verdict)
+
+
+def _on_operands(
+    real: FloatModel, model: QuantModel, data: Mapping[str, Any], scheme: Scheme, verdict: Verdict
+) -> list[str]:
+    """Return the lines on operands of other widths."""
 
     def other(**options: Any) -> Configuration:
         made = quantize(real, data, replace(scheme, **options), model.provenance.target)

@@ -46,6 +46,12 @@ CHECKS = 3
 _PER_FEATURE = "-per-feature"
 
 
+def _floor_bits(scheme: Scheme) -> int:
+    """Return the width of weights whose floor is aimed at: with refined roundings of four bits, that of eight."""
+    bits = scheme.weights if isinstance(scheme.weights, int) else scheme.recurrent_weights
+    return max(8, bits) if "rounding" in scheme.methods else bits
+
+
 @dataclass(frozen=True)
 class Search:
     """What a search for widths is about.
@@ -107,7 +113,7 @@ class _Trials:
 
     def __init__(self, search: Search, found: tuple[Choice, ...]) -> None:
         self.search, self.choices = search, found
-        self.bits = 8 if "rounding" in search.scheme.methods else search.scheme.weights
+        self.bits = _floor_bits(search.scheme)
         """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
         self.noise = self._noise(evenly(search.batch, STEPS))
         self.allowed_unseen: dict[str, float] = {}

@@ -152,7 +152,7 @@ def _known(axis: str) -> None:
 def _value(axis: str, text: str) -> Any:
     """Return ``text`` as the type of the field's default."""
     default = getattr(Scheme(), axis)
-    if axis == "activations" and text == AUTO:
+    if axis in ("activations", "weights") and text == AUTO:
         return text
     if axis == "widths":
         return parse_widths(text)

@@ -198,7 +198,7 @@ class Builder:
         A source has one width for all matrices that read it.
         """
         if part in ("W", "R"):
-            return int(self._widths.get(f"{layer}.{part}", self.scheme.weights))
+            return int(self._widths.get(f"{layer}.{part}", self.scheme.recurrent_weights))
         general = 8 if self.scheme.activations == AUTO else self.scheme.activations
         key = f"{layer}.{part}"
         value = str(self._widths.get(key, general))

@@ -9,7 +9,7 @@ from typing import get_args
 from qrnn.errors import QuantizationError
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.inputs import source_tensors
-from qrnn.quantization.methods import DEFAULT, OF_FOUR_BITS
+from qrnn.quantization.methods import DEFAULT, OF_WIDTH
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.widths import check_operand
 
@@ -51,7 +51,7 @@ class Choice:
         """Return the width that ``scheme`` gives where ``scheme.widths`` does not name the key; ``auto`` where the conversion chooses."""
         if not self.part:
             return scheme.input
-        return str(scheme.weights if self.part in ("W", "R") else scheme.activations)
+        return str(scheme.recurrent_weights if self.part in ("W", "R") else scheme.activations)
 
 
 def choices(model: FloatModel) -> tuple[Choice, ...]:
@@ -108,10 +108,13 @@ def check_widths(model: FloatModel, scheme: Scheme, target: str) -> None:
 def resolved(model: FloatModel, scheme: Scheme) -> tuple[Scheme, list[str]]:
     """Return what a scheme means for ``model`` where its ``refine`` is ``default``, and what was chosen, in words.
 
-    Weights of four bits are then refined; and a layer's W that no width names keeps eight bits where it is under `SMALL_SHARE` of the
-    layer's recurrent weights: it costs few bytes there, and multiplies what comes from outside.
+    Weights of four and of 16 bits are then refined; and with four, a layer's W that no width names keeps eight bits where it is under
+    `SMALL_SHARE` of the layer's recurrent weights: it costs few bytes there, and multiplies what comes from outside.
     """
-    if scheme.refine != DEFAULT or scheme.weights != 4:
+    if scheme.refine != DEFAULT or not isinstance(scheme.weights, int) or scheme.weights not in OF_WIDTH:
+        return scheme, []
+    scheme = replace(scheme, refine=OF_WIDTH[scheme.weights])
+    if scheme.weights != 4:
         return scheme, []
     widths, notes = dict(scheme.widths), []
     for layer in model.layers:
@@ -123,4 +126,4 @@ def resolved(model: FloatModel, scheme: Scheme) -> tuple[Scheme, list[str]]:
         if share < SMALL_SHARE:
             widths[key] = "8"
             notes.append(f"{key}: eight bits, since W is {100 * share:.0f} % of the layer's recurrent weights")
-    return replace(scheme, refine=OF_FOUR_BITS, widths=tuple(sorted(widths.items()))), notes
+    return replace(scheme, widths=tuple(sorted(widths.items()))), notes

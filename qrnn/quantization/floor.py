@@ -19,6 +19,7 @@ from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.layer import Layer
 from qrnn.model.layer_facts import Weights
+from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.calibrate import real_rows
 from qrnn.quantization.matrix import integer_weights, kept_steps, row_scales
@@ -57,13 +58,15 @@ def floor_model(
     ----------
     model: the float model.
     batch: data from which the scales and offsets of graph inputs' features are taken.
-    weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`); all others have 8 bits.
+    weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`), while all others have 8 bits; or 16 for these others,
+        whose rounding then does not count, beside 8 for recurrent layers.
     widths: those of single matrices, by keys such as ``lstm.W`` (`qrnn.Scheme.widths`); other keys do not matter here.
     """
     folded, layers = features_of(model, batch), []
     for layer in model.layers:
-        bits = {part: int((widths or {}).get(f"{layer.name}.{part}", weights)) for part in ("W", "R")}
-        layers.append(_of_layer(layer, folded, bits))
+        bits = {part: int((widths or {}).get(f"{layer.name}.{part}", min(weights, 8))) for part in ("W", "R")}
+        exact = weights == 16 and isinstance(layer, MatrixLayer)
+        layers.append(layer if exact else _of_layer(layer, folded, bits))
     return replace(model, layers=tuple(layers))
 
 

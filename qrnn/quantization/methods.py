@@ -8,6 +8,7 @@ from qrnn.errors import QuantizationError
 
 METHODS: Mapping[str, str] = {
     "equalize": "channels between dense layers brought to equal ranges, exactly (`qrnn.refinement.equalize`)",
+    "channels": "channels between convolutions brought to equal ranges, exactly (`qrnn.refinement.channels`)",
     "gates": "weights of smooth gates that run as ramps fitted again (`qrnn.refinement.gates`)",
     "rounding": "second-order rounding of weights (`qrnn.refinement.rounding`)",
     "bias": "mean errors of rounded rows taken out of their biases (`qrnn.refinement.rows`)",
@@ -16,10 +17,10 @@ METHODS: Mapping[str, str] = {
 
 
 DEFAULT = "default"
-"""The text for what suits the weights' width: nothing for eight bits, `OF_FOUR_BITS` for four."""
+"""The text for what suits the weights' width: nothing for eight bits, `OF_WIDTH` for others."""
 
-OF_FOUR_BITS = "rounding,bias"
-"""The methods that weights of four bits have where none are named."""
+OF_WIDTH: Mapping[int, str] = {4: "rounding,bias", 16: "channels,rounding,bias"}
+"""The methods that weights of a width have where none are named."""
 
 
 def parse_refine(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ InputScheme = Literal["8", "8-per-feature", "16", "16-per-feature"]
 INPUT_SCHEMES = (*get_args(InputScheme), "auto")
 
 AUTO = "auto"
-"""The value of ``activations`` for operands whose widths the conversion chooses."""
+"""The value of ``activations`` and ``weights`` for widths that the conversion chooses."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,26 @@ class Scheme:
     """How a model is quantized.
 
     ``activations``: bits of the matrix operands of hidden tensors, 8 or 16, or ``auto``, chosen by the conversion. ``weights``: bits of the
-    weights W and R of recurrent layers, 8 or 4; all other weights have 8. ``gates``: the gate functions, as
+    weights W and R of recurrent layers, 8 or 4; all other weights have 8. With 16, these others have about 16, as two matrices of 8
+    (`qrnn.quantization.fine_weights`), and those of recurrent layers 8; ``auto`` is 16 where the floor of 8 is low and that of 16 higher
+    (`qrnn.conversion.weights`), else 8. ``gates``: the gate functions, as
     `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
     ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
     are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
     refinement methods that win accuracy back without training, names of `qrnn.quantization.methods.METHODS` separated by commas, ``all``,
-    ``none``, or ``default``: nothing for weights of eight bits, and ``rounding,bias`` for four, together with eight bits for the W of a layer
-    in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors, operands and matrices, by keys such
-    as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named there follows ``activations``,
-    ``input`` and ``weights``. ``widest_operand``: the most
-    bits that any operand may have, 16 or 8; a target sets it where the device has no products of 16 bits.
+    ``none``, or ``default``: nothing for weights of eight bits, ``channels,rounding,bias`` for 16, and ``rounding,bias`` for four, together
+    with eight bits for the W of a layer in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors,
+    operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named
+    there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most bits that any operand may have, 16 or 8; a target
+    sets it where the device has no products of 16 bits.
     """
 
     activations: int | str = 8
     gates: str = DEFAULT_GATES
     calibrator: str = "robust"
     input: str = "auto"
-    weights: int = 8
+    weights: int | str = 8
     refine: str = DEFAULT
     widths: Widths = ()
     widest_operand: int = 16
@@ -51,8 +53,8 @@ class Scheme:
     def __post_init__(self) -> None:
         if self.activations != AUTO and (type(self.activations) is not int or self.activations not in (8, 16)):
             raise QuantizationError(f"activations={self.activations!r}, expected 8, 16 or {AUTO}")
-        if type(self.weights) is not int or self.weights not in (8, 4):
-            raise QuantizationError(f"weights={self.weights!r}, expected 8 or 4")
+        if self.weights != AUTO and (type(self.weights) is not int or self.weights not in (16, 8, 4)):
+            raise QuantizationError(f"weights={self.weights!r}, expected 16, 8, 4 or {AUTO}")
         if type(self.widest_operand) is not int or self.widest_operand not in (8, 16):
             raise QuantizationError(f"widest_operand={self.widest_operand!r}, expected 8 or 16")
         if self.calibrator not in CALIBRATORS:
@@ -79,9 +81,14 @@ class Scheme:
             del fields["widths"]
         if self.widest_operand == 16:
             del fields["widest_operand"]
-        if self.refine == DEFAULT or (self.weights == 8 and not self.methods):
+        if self.refine == DEFAULT or (self.weights in (8, AUTO) and not self.methods):
             del fields["refine"]
         return fields
+
+    @property
+    def recurrent_weights(self) -> int:
+        """The bits of the weights of recurrent layers that ``widths`` does not name."""
+        return 4 if self.weights == 4 else 8
 
     @property
     def methods(self) -> tuple[str, ...]:

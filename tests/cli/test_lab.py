@@ -63,7 +63,7 @@ def test_sweep(lab: Workplace) -> None:
     ("arguments", "says"),
     [
         (["--vary", "width=8"], "axis 'width' is unknown"),
-        (["--vary", "weights=5"], "weights=5, expected 8 or 4"),
+        (["--vary", "weights=5"], "weights=5, expected 16, 8, 4 or auto"),
         (["--vary", "weights"], "expected AXIS=VALUE"),
         (["--vary", "weights=8", "--vary", "weights=4"], "given twice"),
         (["--only", "gates=pwl:100"], "pwl:100"),

@@ -285,7 +285,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str], str, bool]] = {
     "calibrator": ("convert", ["--calibrator", "kl"], "minmax, percentile, mse", False),
     "activations": ("convert", ["--activations", "12"], "expected 8, 16 or auto", False),
     "activations 0": ("convert", ["--activations", "0"], "expected 8, 16 or auto", False),
-    "weights": ("convert", ["--weights", "6"], "expected 8 or 4", False),
+    "weights": ("convert", ["--weights", "6"], "expected 16, 8, 4 or auto", False),
     "activations text": ("convert", ["--activations", "eight"], "activations='eight', expected 8, 16 or auto", False),
     "input scheme": ("convert", ["--input-scheme", "4"], "8-per-feature", False),
     "widths of nothing": ("convert", ["--widths", "nothing.h=16"], "'nothing.h' is no choice of model", False),

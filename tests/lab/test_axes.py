@@ -52,7 +52,7 @@ def test_axes_that_are_said(text: str, expected: tuple[str, tuple[object, ...]])
         ("width=8", "axis 'width' is unknown; expected one of"),
         ("weights=", "no values"),
         ("weights=,", "no values"),
-        ("weights=5", "weights=5, expected 8 or 4"),
+        ("weights=5", "weights=5, expected 16, 8, 4 or auto"),
         ("weights=eight", "expected a number"),
         ("weights=8.0", "expected a number"),
         ("gates=pwl:100", "pwl:100"),

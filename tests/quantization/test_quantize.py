@@ -51,8 +51,8 @@ def oracle(model: FloatModel, data: dict[str, Any]) -> dict[str, Any]:
     ("choice", "message"),
     [
         ({"activations": 4}, "activations=4, expected 8, 16 or auto"),
-        ({"weights": 5}, "weights=5, expected 8 or 4"),
-        ({"weights": 4.0}, "weights=4.0, expected 8 or 4"),
+        ({"weights": 5}, "weights=5, expected 16, 8, 4 or auto"),
+        ({"weights": 4.0}, "weights=4.0, expected 16, 8, 4 or auto"),
         ({"calibrator": "entropy"}, "calibrator='entropy', expected one of robust, minmax, percentile, mse"),
         ({"input": "32"}, "input='32', expected one of 8, 8-per-feature, 16, 16-per-feature, auto"),
         ({"gates": "pwl:100"}, "gates 'pwl:100': item 'pwl:100': expected pwl:N"),
