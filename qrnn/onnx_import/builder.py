@@ -91,6 +91,8 @@ class Builder:
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     budget: Budget
+    batch: Symbol | None = BATCH
+    """The axis of a recurrent node that is the batch; None in a graph that takes one sequence, where it is an axis of size 1 like any other."""
     layers: list[Layer] = field(default_factory=list)
     named: dict[Symbol, set[str]] = field(default_factory=lambda: {BATCH: set(), TIME: set()})
     """The names that the file gives to the sizes BATCH and TIME of its inputs."""

@@ -103,6 +103,7 @@ def import_checked(
         budget=budget,
         caches=Caches(pairs),
         declared=declared_shapes(graph),
+        batch=None if not pairs and roles.without_batch() else BATCH,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     values = place_inputs(build, roles, inputs, used, problems, quiet=lost)

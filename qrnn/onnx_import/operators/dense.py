@@ -23,7 +23,7 @@ MULTIPLICATIONS = 2
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
     """Apply weight [O, I] and bias [O] to the last axis of ``value``, which holds all of its features."""
-    if value.ids.ndim < 2 or value.axes[-1] is not None:
+    if value.ids.ndim < (2 if build.batch is not None else 1) or value.axes[-1] is not None:
         raise node.refuse(
             f"multiplies {value.describe()} along its batch or time axis; re-export with features as the last axis"
         )
