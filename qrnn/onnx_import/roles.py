@@ -12,6 +12,9 @@ from typing import Literal
 
 from qrnn.onnx_import.values import Symbol
 
+STEPS = ""
+"""Among the sources of an axis tensor: the numbers of the steps, and no graph input."""
+
 InputKind = Literal["features", "tokens", "lengths", "state", "weight"]
 
 
@@ -126,7 +129,7 @@ class Roles:
         """Record what the inputs behind a value are for."""
         if not isinstance(value, AxisTensor):
             return
-        for name in sorted(value.sources):
+        for name in sorted(value.sources - {STEPS}):
             known, where = self.kinds.setdefault(name, (kind, node))
             if known != kind:
                 self.conflicts.append(
@@ -151,7 +154,9 @@ class Roles:
         if batch is None:
             # [1, F] reshaped to [1, 1, F]: among literal ones the file does not say which is which, and it does not matter
             ones = [k for k, axis in enumerate(axes) if axis.size == 1 and axis not in self.features]
-            if time in ones:
+            if kind == "lengths" and len(axes) == 1:
+                batch = 0
+            elif time in ones:
                 batch, time = time, None
             elif kind == "state" and len(ones) == 1:
                 batch = ones[0]
