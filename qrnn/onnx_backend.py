@@ -129,7 +129,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
         for place in model.inputs:
             if place.name in arrays:
                 array = arrays[place.name]
-                rank = 1 + (place.time_axis is not None) + len(place.shape)
+                rank = (place.batch_axis is not None) + (place.time_axis is not None) + len(place.shape)
                 if array.ndim != rank:
                     raise DataError(
                         f"input {place.name!r} has shape {list(array.shape)}, expected {rank} axes as in the graph"

@@ -20,6 +20,7 @@ import onnx
 from qrnn import layers
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, QrnnError, UnsupportedError
+from qrnn.model.axes import from_graph
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import InitialState
@@ -310,7 +311,8 @@ def _check(module: Any, arguments: tuple[Any, ...], model: FloatModel, inputs: d
             raise UnsupportedError(
                 f"module '{model.name}' cannot be called with twice the example's batch and time: {first_line(error)}; make it take any size"
             ) from error
-        data = {key: _batch_first(known[key], sizes[id(value)]) for key, value in inputs.items() if key in known}
+        arrays = {key: sizes[id(value)].detach().cpu().numpy() for key, value in inputs.items() if key in known}
+        data = {key: from_graph(known[key], array) for key, array in arrays.items()}
         got = run_oracle(model, data).outputs
         for output in model.outputs:
             _compare(model, output, want[output.name], got[output.name], factor)
@@ -323,22 +325,8 @@ def _replaced(value: Any, by_id: Mapping[int, Any]) -> Any:
     return by_id.get(id(value), value)
 
 
-def _batch_first(end: GraphInput, tensor: Any) -> Any:
-    array = tensor.detach().cpu().numpy()
-    if end.has_time and end.time_axis is not None:
-        return np.moveaxis(array, [end.batch_axis, end.time_axis], [0, 1])
-    array = np.moveaxis(array, end.batch_axis, 0)
-    return array[:, None] if end.has_time else array
-
-
 def _compare(model: FloatModel, output: GraphOutput, tensor: Any, got: Any, factor: int) -> None:
-    array = tensor.detach().cpu().double().numpy()
-    if output.has_time and output.time_axis is not None:
-        array = np.moveaxis(array, [output.batch_axis, output.time_axis], [0, 1])
-    elif output.has_time:
-        array = np.moveaxis(array, output.batch_axis, 0)[:, None]
-    else:
-        array = np.moveaxis(array, output.batch_axis, 0)
+    array = from_graph(output, tensor.detach().cpu().double().numpy(), len(got))
     got = got[:, : array.shape[1]] if output.has_time else got
     if array.shape == got.shape and np.abs(array - got).max() <= TOLERANCE * max(1.0, np.abs(array).max()):
         return

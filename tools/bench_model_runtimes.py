@@ -21,7 +21,8 @@ from bench_workloads import inputs
 
 import qrnn
 from qrnn.errors import UnsupportedError
-from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
+from qrnn.model.axes import from_graph, to_graph
+from qrnn.model.float_model import FloatModel, GraphInput
 from qrnn.onnx_import.load import load_onnx
 
 CALIBRATION_SEQUENCES = 8
@@ -101,26 +102,12 @@ def _check_bits(quantized: Any, given: Mapping[str, Any]) -> None:
         np.testing.assert_array_equal(got[name], values, err_msg=f"{quantized.name}: output {name}")
 
 
-def of_graph(tensor: GraphInput | GraphOutput, values: Any) -> Any:
-    """Return an array, batch first, with the axes of the graph's own tensor."""
-    if tensor.has_time and tensor.time_axis is not None:
-        return np.ascontiguousarray(np.moveaxis(values, (0, 1), (tensor.batch_axis, tensor.time_axis)))
-    return np.ascontiguousarray(np.moveaxis(values, 0, tensor.batch_axis))
-
-
-def batch_first(tensor: GraphOutput, values: Any) -> Any:
-    """Return an array of the graph with the axes that qrnn gives, batch and time first."""
-    if tensor.has_time and tensor.time_axis is not None:
-        return np.moveaxis(values, (tensor.batch_axis, tensor.time_axis), (0, 1)).astype(np.float64)
-    return np.moveaxis(values, tensor.batch_axis, 0).astype(np.float64)
-
-
 def _feeds(work: ModelWork, given: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Return inputs by the graph's names and axes; states are zeros."""
     feeds = {}
     for i in work.model.inputs:
         values = np.zeros((size, *i.shape), np.float32) if i.kind == "state" else given[i.name]
-        feeds[i.name] = of_graph(i, values)
+        feeds[i.name] = np.ascontiguousarray(to_graph(i, values))
     return feeds
 
 
@@ -188,7 +175,7 @@ def make_ort(work: ModelWork, threads: int, int8: bool) -> Runner:
         session.run(None, feeds)
     except Exception as error:  # noqa: BLE001  # ONNX Runtime has many kinds, with no other base
         raise LeftOutError(f"it refuses the model or its inputs: {str(error).splitlines()[0]}") from None
-    return Runner(lambda: session.run(None, feeds), lambda: batch_first(output, session.run([output.name], feeds)[0]))
+    return Runner(lambda: session.run(None, feeds), lambda: from_graph(output, session.run([output.name], feeds)[0]))
 
 
 # --- OpenVINO -------------------------------------------------------------------------------------------------------------------------
@@ -213,7 +200,7 @@ def make_openvino(work: ModelWork, threads: int) -> Runner:
 
     def answer() -> Any:
         request.infer()
-        return batch_first(output, request.get_tensor(output.name).data.copy())
+        return from_graph(output, request.get_tensor(output.name).data.copy())
 
     return Runner(request.infer, answer)
 

@@ -65,9 +65,9 @@ def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batc
 
 def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatArray]:
     declared = {i.name: i for i in session.get_inputs()}
-    sizes = (
-        declared[i.name].shape[i.batch_axis] for i in model.inputs if i.name in declared and declared[i.name].shape
-    )
+    known = [i for i in model.inputs if i.name in declared]
+    sizes = [declared[i.name].shape[i.batch_axis] for i in known if i.batch_axis is not None and declared[i.name].shape]
+    sizes += [1] * any(i.batch_axis is None for i in known)
     fixed = next((size for size in sizes if isinstance(size, int)), None)
     outputs: dict[str, FloatArray] = {}
     for output in model.outputs:
@@ -125,7 +125,10 @@ def _run_group(
         graph: dict[str, Any] = {k: to_graph(by_name[k], v).astype(_TYPES[declared[k].type]) for k, v in arrays.items()}
         results = session.run([*names, *(c.output for c in model.caches)], graph | past | fixed)
         past.update(zip(past, results[len(names) :], strict=True))
-        return {o.name: from_graph(o, np.asarray(r, np.float64)) for o, r in zip(model.outputs, results, strict=False)}
+        return {
+            o.name: from_graph(o, np.asarray(r, np.float64), len(group))
+            for o, r in zip(model.outputs, results, strict=False)
+        }
 
     each = 1 if model.one_step else _steps_of_a_call(model, declared)
     if each is None:

@@ -90,6 +90,8 @@ def _check_places(model: QuantGraph) -> None:
                 fail(where, f"batch and time at the axes {axes} of {rank}")
             if value.time_axis is not None and not value.has_time:
                 fail(where, "has a time axis and no time")
+            if isinstance(value, GraphOutput) and value.merged and not (len(axes) == 2 and abs(axes[0] - axes[1]) == 1):
+                fail(where, f"batch and time merged of the axes {axes}, expected two side by side")
         if len({value.name for value in values}) != len(values):
             fail(f"{side}s", "two have the same name")
     timed = time_axes(model.inputs)

@@ -32,8 +32,9 @@ class GraphInput:
     shape: tuple[int, ...]
     has_time: bool
     vocabulary: int = 0
-    batch_axis: int = 0
-    """Where the graph's own tensor has its batch axis; ``time_axis`` is where it has its time axis, None where it has none."""
+    batch_axis: int | None = 0
+    """Where the graph's own tensor has its batch axis; ``time_axis`` is where it has its time axis. None where it has none: a graph without a
+    batch axis takes one sequence in a call."""
     time_axis: int | None = None
     rows: bool = field(default=False, metadata=LEFT_OUT)
     """Whether, for an input with ``has_time``, every call is one time step and nothing is kept between calls, so that T is 1. Users give rows,
@@ -55,9 +56,11 @@ class GraphOutput:
     shape: tuple[int, ...]
     has_time: bool
     parts: tuple[tuple[str, IndexArray, IndexArray], ...]
-    batch_axis: int = 0
+    batch_axis: int | None = 0
     """Where the graph's own tensor has its batch axis, as for `GraphInput`."""
     time_axis: int | None = None
+    merged: bool = field(default=False, metadata=LEFT_OUT)
+    """Whether the graph's own tensor has batch and time as one axis; ``batch_axis`` and ``time_axis`` are those of both apart, side by side."""
 
     @property
     def features(self) -> int:

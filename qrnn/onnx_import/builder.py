@@ -34,7 +34,9 @@ _NOT_COMPUTABLE = {
     "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
-    "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
+    "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
+    "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
+    "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
 
@@ -91,6 +93,8 @@ class Builder:
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     budget: Budget
+    batch: Symbol | None = BATCH
+    """The axis of a recurrent node that is the batch; None in a graph that takes one sequence, where it is an axis of size 1 like any other."""
     layers: list[Layer] = field(default_factory=list)
     named: dict[Symbol, set[str]] = field(default_factory=lambda: {BATCH: set(), TIME: set()})
     """The names that the file gives to the sizes BATCH and TIME of its inputs."""
@@ -109,6 +113,10 @@ class Builder:
     caches: Caches = field(default_factory=Caches)
     terms: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
+    masks: dict[int, Any] = field(default_factory=dict)
+    """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
+    masked: dict[tuple[bytes, tuple[Symbol | None, ...]], float] = field(default_factory=dict)
+    """The ids and axes of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import operators, repeated
+from qrnn.onnx_import import masks, operators, repeated
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -117,6 +117,7 @@ def import_checked(
         budget=budget,
         caches=Caches(pairs),
         declared=declared_shapes(graph),
+        batch=None if not pairs and roles.without_batch() else BATCH,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
     build.notes += plain.notes
@@ -296,7 +297,11 @@ def find_roles(
         try:
             if not _is_known(proto, known):
                 lost = True
-            elif known and proto.op_type not in RECURRENT:
+            elif (
+                known
+                and proto.op_type not in RECURRENT
+                and not (proto.op_type == "Range" and any(map(is_shape, operands)))
+            ):
                 results = _computed(proto, node, scratch, opset)
                 if settled:
                     constants.computed[place] = results
@@ -322,6 +327,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
             filled = through(proto, opset, node, build, HANDLERS[name])
             if filled is None:
                 filled = repeated.through(proto, opset, node, build, HANDLERS[name])
+            if filled is None:
+                filled = masks.through(node, build)
             result = HANDLERS[name](node, build) if filled is None else filled
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()

@@ -131,7 +131,8 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(
             f"{where}: {' and '.join(RESERVED)} are reserved for arrays beside the inputs; rename the input in the graph"
         )
-    if role.batch is None:
+    batch = None if build.batch is None else role.batch
+    if batch is None and build.batch is not None:
         if quiet:
             return POISON
         raise UnsupportedError(
@@ -148,7 +149,7 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(
             f"{where} is used as {role.kind} but has a time axis ({time}); re-export with [directions, N, hidden] states"
         )
-    sizes, axes = _sizes(build, declared, role.batch, time)
+    sizes, axes = _sizes(build, declared, batch, time)
     shape = tuple(s for s, a in zip(sizes, axes, strict=True) if a is None)
     features = int(np.prod(shape, dtype=object))
     if name in build.caches.pairs and role.kind == "features":
@@ -172,7 +173,7 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
     has_time = role.kind in ("features", "tokens") and (time is not None or build.one_step)
     kind: TensorKind = role.kind
     tensor = build.new_tensor(name, False, features, has_time, kind)
-    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=role.batch, time_axis=time)
+    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=batch, time_axis=time)
     return Features(tensor.ids.reshape(sizes), axes)
 
 

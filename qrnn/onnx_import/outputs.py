@@ -23,11 +23,13 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     """Return a graph output by the tensors that fill it, features in the order of its own axes without batch and time."""
     if not isinstance(value, Features):
         raise UnsupportedError(f"output '{name}' is a constant; re-export without it")
-    if merged := [axis for axis in value.axes if axis in MERGED]:
-        raise UnsupportedError(
-            f"output '{name}' {value.describe()} has batch and time as one axis, {merged[0]}; re-export with both as axes of their own"
+    merged = next((place for place, axis in enumerate(value.axes) if axis in MERGED), None)
+    if merged is not None:
+        build.notes.append(
+            f"output '{name}' {value.describe()} has batch and time as one axis; here it has two, [N, T, …], as every output over time"
         )
-    if BATCH not in value.axes:
+        value = apart(value, merged)
+    if BATCH not in value.axes and build.batch is not None:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"
         )
@@ -37,7 +39,7 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
-    if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths"}:
+    if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths", "steps", "mask"}:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "integers" in kinds:
         raise UnsupportedError(
@@ -56,9 +58,16 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         shape,
         has_time.pop(),
         tuple((p.tensor.name, p.indices, p.positions) for p in parts),
-        batch_axis=value.axes.index(BATCH),
+        batch_axis=value.axes.index(BATCH) if BATCH in value.axes else None,
         time_axis=value.axes.index(TIME) if TIME in value.axes else None,
+        merged=merged is not None,
     )
+
+
+def apart(value: Features, place: int) -> Features:
+    """Return a value whose axis ``place`` batch and time are merged to, with both as axes of their own."""
+    both = MERGED[value.axes[place]]  # type: ignore[index]
+    return Features(np.expand_dims(value.ids, place), (*value.axes[:place], *both, *value.axes[place + 1 :]))
 
 
 def _every_step(flat: IndexArray, build: Builder) -> IndexArray:

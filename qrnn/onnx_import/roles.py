@@ -12,6 +12,9 @@ from typing import Literal
 
 from qrnn.onnx_import.values import Symbol
 
+STEPS = ""
+"""Among the sources of an axis tensor: the numbers of the steps, and no graph input."""
+
 InputKind = Literal["features", "tokens", "lengths", "state", "weight"]
 
 
@@ -60,6 +63,10 @@ class Roles:
     time: Axis = field(default_factory=lambda: Axis("T"))
     made_time: list[Axis] = field(default_factory=list)
     """Axes made by nodes (not of an input) that are the time axis of a recurrent node."""
+    made_batch: list[Axis] = field(default_factory=list)
+    """Axes made by nodes that are the batch of a recurrent node."""
+    features: set[Axis] = field(default_factory=set)
+    """The axes of features of what recurrent nodes read."""
     used_sizes: dict[Axis, int] = field(default_factory=dict)
     """Axes whose size the file does not declare, and the size that a node needs."""
     taken_sizes: dict[Axis, int] = field(default_factory=dict)
@@ -122,7 +129,7 @@ class Roles:
         """Record what the inputs behind a value are for."""
         if not isinstance(value, AxisTensor):
             return
-        for name in sorted(value.sources):
+        for name in sorted(value.sources - {STEPS}):
             known, where = self.kinds.setdefault(name, (kind, node))
             if known != kind:
                 self.conflicts.append(
@@ -146,14 +153,24 @@ class Roles:
         kind, node = self.kinds.get(name, ("features", ""))
         if batch is None:
             # [1, F] reshaped to [1, 1, F]: among literal ones the file does not say which is which, and it does not matter
-            ones = [k for k, axis in enumerate(axes) if axis.size == 1]
-            if time in ones:
+            ones = [k for k, axis in enumerate(axes) if axis.size == 1 and axis not in self.features]
+            if kind == "lengths" and len(axes) == 1:
+                batch = 0
+            elif time in ones:
                 batch, time = time, None
             elif kind == "state" and len(ones) == 1:
                 batch = ones[0]
             elif time is not None and len(first := [k for k in ones if k < 2]) == 1:
                 batch = first[0]  # a Reshape of [1, T, F] to [T, F] drops it, and one to [1, T, F] makes another
         return InputRole(kind, batch, time, node)
+
+    def without_batch(self) -> bool:
+        """Return whether the graph takes one sequence: its nodes make the batch axis, of size 1, and no sequence that it reads has one."""
+        made = bool(self.made_batch) and all(axis.size == 1 for axis in self.made_batch)
+        kinds = {name: self.kinds.get(name, ("features", ""))[0] for name in self.inputs}
+        return made and all(
+            self.role(name).batch is None for name, kind in kinds.items() if kind in ("features", "tokens")
+        )
 
     def one_step(self) -> bool:
         """Return whether the graph runs one time step per call.

@@ -135,6 +135,8 @@ TensorKind = Literal[
     "features",
     "tokens",
     "lengths",
+    "steps",
+    "mask",
     "state",
     "constant",
     "padded",

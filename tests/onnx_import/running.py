@@ -10,6 +10,7 @@ import pytest
 
 from qrnn.equations.oracle import Observer, run_oracle
 from qrnn.errors import QrnnError
+from qrnn.model.axes import from_graph
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 from qrnn.onnx_import import import_model
 
@@ -31,11 +32,13 @@ def runtime(model: onnx.ModelProto | bytes, feeds: Arrays) -> Arrays:
     return dict(zip(names, session.run(None, feeds), strict=True))
 
 
-def batch_first(place: GraphInput | GraphOutput, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return an array of the graph's own axes as [N, T, …] or [N, …]."""
+def batch_first(place: GraphInput | GraphOutput, array: np.ndarray[Any, Any], size: int = -1) -> np.ndarray[Any, Any]:
+    """Return an array of the graph's own axes as [N, T, …] or [N, …]; ``size`` is N, for batch and time as one axis."""
+    if place.batch_axis is None:
+        return from_graph(place, array)
     if place.time_axis is None:
         return np.moveaxis(array, place.batch_axis, 0)
-    return np.moveaxis(array, [place.batch_axis, place.time_axis], [0, 1])
+    return from_graph(place, array, size)
 
 
 def oracle(model: FloatModel, feeds: Arrays, observer: Observer | None = None) -> Arrays:
@@ -51,7 +54,7 @@ def agree(proto: onnx.ModelProto, feeds: Arrays, expected: Arrays | None = None)
     want = runtime(proto, feeds) if expected is None else expected
     assert set(got) == set(want)
     for output in model.outputs:
-        value = batch_first(output, want[output.name])
+        value = batch_first(output, want[output.name], len(got[output.name]))
         assert got[output.name].shape == value.shape
         np.testing.assert_allclose(got[output.name], value, atol=1e-4, rtol=1e-4, err_msg=output.name)
     return model

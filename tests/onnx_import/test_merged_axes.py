@@ -299,7 +299,6 @@ def merged(build: Callable[[Graph, str, str], str]) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda g, x, y: x, ["output 'out' [T·N, 6] has batch and time as one axis"]),
         (lambda g, x, y: g.node("ReduceMean", [x], axes=[0]), ["reduces axis 0 of [T·N, 6]"]),
         (lambda g, x, y: g.slice(x, [1], [9], [0]), ["slices the merged T·N axis 0"]),
         (lambda g, x, y: g.slice(x, [-1], [1 << 40], [0]), ["slices the merged T·N axis 0"]),

@@ -10,11 +10,11 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine
 from qrnn.onnx_import.operators.functions import function_layer, unary
 from qrnn.onnx_import.operators.pointwise import same_axes
-from qrnn.onnx_import.operators.size_logic import COMPARISONS, chosen, compared
+from qrnn.onnx_import.operators.size_logic import COMPARISONS, chosen, compared, counts_up
 from qrnn.onnx_import.operators.two_tensors import broadcast, two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
-from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.roles import STEPS, AxisTensor, Roles
 from qrnn.onnx_import.values import Array, Features, Value, is_shape
 
 OPERATIONS = {
@@ -158,14 +158,24 @@ def _blended(node: Node, build: Builder, condition: Features, like: Features) ->
 def compared_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry axes by broadcasting: axes aligned from the back are the same unless one has size 1."""
     values = [v for v in node.inputs if isinstance(v, AxisTensor)]
+    counted = any(STEPS in v.sources for v in values)
+    counted = counted or any(isinstance(v, np.ndarray) and v.dtype != object and counts_up(v) for v in node.inputs)
+    for value in values if counted and node.op != "Where" else ():
+        roles.mark(value, "lengths", node.name)
     wide = max(values, key=lambda v: v.rank)
-    axes = list(wide.axes)
+    arrays = [value for value in node.inputs if isinstance(value, np.ndarray)]
+    more = max((array.ndim for array in arrays), default=0) - wide.rank
+    axes = [*(roles.made(1, node.name) for _ in range(more)), *wide.axes]
     for other in values:
         for back, axis in enumerate(other.axes[::-1], 1):
             if axes[-back].size == 1 and axis.size != 1:
                 axes[-back] = axis
             elif axes[-back].size == axis.size or None in (axes[-back].size, axis.size):
                 roles.same(axes[-back], axis, node.name)
+    for array in arrays:
+        for back, size in enumerate(array.shape[::-1], 1):
+            if axes[-back].size == 1 != size:
+                axes[-back] = roles.made(int(size), node.name)
     return AxisTensor(tuple(axes))
 
 

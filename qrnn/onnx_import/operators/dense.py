@@ -11,6 +11,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
+from qrnn.onnx_import.operators.linear import linear, product_subscripts
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
@@ -23,7 +24,7 @@ MULTIPLICATIONS = 2
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
     """Apply weight [O, I] and bias [O] to the last axis of ``value``, which holds all of its features."""
-    if value.ids.ndim < 2 or value.axes[-1] is not None:
+    if value.ids.ndim < (2 if build.batch is not None else 1) or value.axes[-1] is not None:
         raise node.refuse(
             f"multiplies {value.describe()} along its batch or time axis; re-export with features as the last axis"
         )
@@ -69,9 +70,23 @@ def matmul(node: Node, build: Builder) -> Value:
         node.reserve(count(a.shape[:-1]) * count(b.shape[1:]))
         node.budget.spend(node.where, count(a.shape) * count(b.shape[1:]) // MULTIPLICATIONS)
         return np.asarray(a @ b)
+    if isinstance(node.input(1), Features) and isinstance(node.input(0), np.ndarray):
+        return _linear(node, build, 1)
     value = node.features(0, "the first operand")
+    if np.ndim(node.input(1)) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
+        return _linear(node, build, 0)
     weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
+
+
+def _linear(node: Node, build: Builder, k: int) -> Features:
+    """Import MatMul of features, operand ``k``, and of a constant that is no matrix for all of them."""
+    names = "the first operand", "the second operand"
+    value, constant = node.features(k, names[k]), node.weights(1 - k, names[1 - k])
+    ranks = (value.ids.ndim, constant.ndim) if k == 0 else (constant.ndim, value.ids.ndim)
+    left, right, result = product_subscripts(node, *ranks)
+    own, other = (left, right) if k == 0 else (right, left)
+    return linear(node, build, value, own, [(other, constant)], result)
 
 
 @operator("Gemm")
@@ -139,7 +154,10 @@ def add(node: Node, build: Builder) -> Value:
 @axis_rule("MatMul", "Gemm")
 def product_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry all axes but the last; the last one is new."""
-    value = node.input(0)
+    value, other = node.input(0), node.input(1)
+    if isinstance(value, np.ndarray) and isinstance(other, AxisTensor) and other.rank >= 2 and value.ndim >= 2:
+        roles.used_as(other.axes[-2], int(value.shape[-1]))
+        return AxisTensor((*other.axes[:-2], roles.made(int(value.shape[-2]), node.name), other.axes[-1]))
     if not isinstance(value, AxisTensor):
         raise node.refuse("multiplies a constant by features")
     roles.mark(node.input(1), "weight", node.name)

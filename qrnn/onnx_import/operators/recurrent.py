@@ -116,7 +116,7 @@ def _initial_states(
     # one sequence, baked in, and one direction: [1, 1, H] does not say which axis is which, and it does not matter
     either = directions == 1 and sum(axis is BATCH for axis in value.axes[:2]) == 1 and 1 in build.baked[BATCH]
     sizes = [1, directions, hidden] if attributes.batch_first else [directions, 1, hidden]
-    axes = tuple(BATCH if axis == batch_axis else None for axis in range(3))
+    axes = tuple(build.batch if axis == batch_axis else None for axis in range(3))
     if list(value.ids.shape) != sizes or value.axes[2] is not None or (value.axes != axes and not either):
         sizes_text = ", ".join("N" if axis is BATCH else str(size) for axis, size in zip(axes, sizes, strict=True))
         raise node.refuse(f"{what} has shape {value.describe()}, expected [{sizes_text}]; re-export with this shape")
@@ -143,9 +143,11 @@ def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
     In a graph of one step the time axis may be any axis of size 1.
     """
     value = node.features(X, "X")
-    right = value.axes == ((BATCH, TIME, None) if batch_first else (TIME, BATCH, None))
+    batch = build.batch
+    right = value.axes == ((batch, TIME, None) if batch_first else (TIME, batch, None))
+    right = right and value.ids.size == value.ids.shape[2]
     if build.one_step and value.ids.ndim == 3:
-        hidden = value.axes == ((BATCH, None, None) if batch_first else (None, BATCH, None))
+        hidden = value.axes == ((batch, None, None) if batch_first else (None, batch, None))
         hidden = hidden or (1 in build.baked[BATCH] and value.axes[2] is None)
         right = right or (hidden and value.ids.size == value.ids.shape[2])
     if not right:
@@ -257,12 +259,13 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
             _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
         written.append((y, h_n) if c_n is None else (y, h_n, c_n))
     y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*written, strict=True))
+    batch = build.batch
     if attributes.batch_first:
-        outputs = [Features(y_ids.reshape(1, 1, count, hidden), (BATCH, TIME, None, None))]
-        outputs += [Features(ids.reshape(1, count, hidden), (BATCH, None, None)) for ids in final_ids]
+        outputs = [Features(y_ids.reshape(1, 1, count, hidden), (batch, TIME, None, None))]
+        outputs += [Features(ids.reshape(1, count, hidden), (batch, None, None)) for ids in final_ids]
     else:
-        outputs = [Features(y_ids.reshape(1, count, 1, hidden), (TIME, None, BATCH, None))]
-        outputs += [Features(ids.reshape(count, 1, hidden), (None, BATCH, None)) for ids in final_ids]
+        outputs = [Features(y_ids.reshape(1, count, 1, hidden), (TIME, None, batch, None))]
+        outputs += [Features(ids.reshape(count, 1, hidden), (None, batch, None)) for ids in final_ids]
     return tuple(outputs)
 
 
@@ -288,9 +291,12 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
         batch, time = x.axes[:2] if first else x.axes[1::-1]
         if time.source is None and not roles.is_time(time):
             roles.made_time.append(time)
+        if batch.source is None and not roles.is_batch(batch):
+            roles.made_batch.append(batch)
         roles.same(time, roles.time, node.name)
         roles.same(batch, roles.batch, node.name)
         roles.mark(x, "features", node.name)
+        roles.features.add(x.axes[2])
         if isinstance(w := node.input(WEIGHT), np.ndarray) and w.ndim == 3:
             roles.used_as(x.axes[2], int(w.shape[2]))
     for k in (INITIAL_H, INITIAL_C):

@@ -31,6 +31,9 @@ FUNCTIONS: dict[str, Reduction] = {
     "GlobalMaxPool": "max",
 }
 
+LARGE_FILL = 1e4
+"""The least magnitude of what a mask puts in the place of steps that a largest or least value is to leave out."""
+
 
 @operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 def reduce_axes(node: Node, build: Builder) -> Features:
@@ -71,6 +74,8 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
             f"reduces the batch axis of {value.describe()}; only features of a step and time can be reduced, re-export with axes of these"
         )
     over_time = any(value.axes[axis] is TIME for axis in axes) and not build.one_step  # one step is its own mean
+    if over_time and (fill := build.masked.get((value.ids.tobytes(), value.axes))) is not None:
+        _check_fill(node, value, fill)
     sizes = [1 if axis in axes else size for axis, size in enumerate(value.ids.shape)]
     inner = [axis for axis in axes if value.axes[axis] is None]
     result = value
@@ -90,13 +95,27 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
     return Features(result.ids.reshape([sizes[axis] for axis in kept]), tuple(result.axes[axis] for axis in kept))
 
 
+def _check_fill(node: Node, value: Features, fill: float) -> None:
+    """Refuse a reduction over time of features that a mask set to ``fill`` where they pad a sequence, where that changes the result."""
+    function = FUNCTIONS[node.op]
+    left_out = {"mean": False, "sum": fill == 0.0, "max": fill <= -LARGE_FILL, "min": fill >= LARGE_FILL}
+    if not left_out[function]:
+        raise node.refuse(
+            f"takes the {function} over all steps of {value.describe()}, of which a mask set those behind each sequence to {fill:g}; supported "
+            f"are a sum with 0, which may be divided by the lengths, and the largest and least with {LARGE_FILL:g} and more beyond all values"
+        )
+
+
 def mean_of_sum(node: Node, build: Builder, value: Features, divisor: Value) -> Features | None:
     """Return the mean over time where ``value`` is a sum over time, and ``divisor`` the number of its steps; None for anything else."""
     sizes = divisor.reshape(-1).tolist() if isinstance(divisor, np.ndarray) and is_shape(divisor) else []
     if len(sizes) != 1 or sizes[0] is not TIME:
         return None
-    if build.one_step:
-        return value
+    return value if build.one_step else divided_sum(node, build, value)
+
+
+def divided_sum(node: Node, build: Builder, value: Features) -> Features | None:
+    """Return the mean over time where ``value`` is a sum over time; None for anything else."""
     made = {layer.output: layer for layer in build.layers if isinstance(layer, (LastStep, Running))}
     node.reserve(value.ids.size)
     ids = value.ids.reshape(-1).copy()

@@ -54,3 +54,10 @@ def _compared(node: Node, a: Dim, b: Dim) -> bool:
     raise node.refuse(
         f"compares the size {a} to {b}, which depends on what the model is run on; re-export without a branch on sizes"
     )
+
+
+def counts_up(value: Array) -> bool:
+    """Return whether an array is 0, 1, 2 … along its last axis, and has no other axis but of size 1."""
+    return bool(
+        value.ndim and value.size == value.shape[-1] > 1 and np.array_equal(value.reshape(-1), np.arange(value.size))
+    )

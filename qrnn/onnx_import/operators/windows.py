@@ -99,7 +99,8 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
         raise node.damaged(
             f"its kernel {list(kernel)} has {len(kernel)} axes, its input {value.describe()} has {value.ids.ndim - 2} behind the channels"
         )
-    if (value.axes[0] is not BATCH and value.axes[0] not in MERGED) or value.axes[1] is not None:
+    batch = value.axes[0] in (BATCH, *MERGED) or (build.batch is None and value.axes[0] is None and len(value.ids) == 1)
+    if not batch or value.axes[1] is not None:
         raise node.refuse(
             f"reads {value.describe()}; only [N, C, …] with the batch first and channels next is supported"
         )
