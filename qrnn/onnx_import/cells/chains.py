@@ -195,6 +195,8 @@ def _first(elements: Elements, pattern: Pattern, cell: Cell) -> _Start:
         gate = gate_of(elements, form(elements, pattern.gates[name]), np.zeros(0, np.int64), None)
         sign = -1.0 if name == "z" and pattern.negated else 1.0
         inputs, bias = _without_constants(elements, gate.inputs, gate.bias)
+        if cell.op == "GRU" and name == "h" and x is not None:  # its terms with the state are compared by `check_first`
+            inputs = [(at, m[:, np.isin(ids, x)], ids[np.isin(ids, x)]) for at, m, ids in inputs]
         ids = np.concatenate([np.zeros(0, np.int64), *(i for _, _, i in inputs)])
         _, order = np.unique(ids, return_index=True)
         own = np.ascontiguousarray(ids[np.sort(order)])
