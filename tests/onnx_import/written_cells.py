@@ -48,12 +48,12 @@ class Spelling:
 
     @property
     def weights(self) -> tuple[Array, Array, Array, Array]:
-        """W [G·H, I], R [G·H, H], and the two biases [G·H], in ONNX's order; few bits, so that sums of them are exact."""
+        """W [G·H, I], R [G·H, H], and the two biases [G·H], in ONNX's order; few bits, so that sums of them are exact, and none zero."""
         rng = np.random.default_rng(self.seed)
         rows = GATES[self.op] * self.hidden
 
         def drawn(*shape: int) -> Array:
-            return (rng.integers(-96, 97, size=shape) / 128).astype(np.float32)
+            return (rng.integers(1, 97, size=shape) * rng.choice([-1, 1], size=shape) / 128).astype(np.float32)
 
         w, r, bx, bh = drawn(rows, self.features), drawn(rows, self.hidden), drawn(rows), drawn(rows)
         if self.biases != "both":
