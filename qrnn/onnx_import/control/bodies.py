@@ -170,12 +170,12 @@ def _carried(flat: Flattener, node: onnx.NodeProto, scope: Scope, name: str, k: 
 
 
 def _appended(flat: Flattener, before: str, after: str, first: str, output: str) -> Write:
-    value = flat.sequences.appended(before, after)
-    if value is None or not flat.sequences.empty(first):
+    added = flat.sequences.appended(before, after)
+    if added is None or not flat.sequences.empty(first):
         raise NotRecognised(
-            "what it does with a sequence that it carries is more than to append one value in each step"
+            "what it does with a sequence that it carries is more than to add one value in each step, first or last"
         )
-    return Write(value, output, 0, sequence=True)
+    return Write(added[0], output, 0, added[1], sequence=True)
 
 
 def _give_step(flat: Flattener, read: Read) -> None:

@@ -150,7 +150,7 @@ def _read(name: str, source: str, axis: int, count: Count, dims: tuple[Dim | Non
     if count.steps != -1:
         return None
     end = Count(size=size) if isinstance(size, Symbol) else Count(offset=size or 0)
-    begin = Count(0, count.size, count.offset)
+    begin = Count(0, count.size, count.offset, count.times)
     if begin.size is None and begin.offset < 0:  # counted from the end: -1 is the last step
         first = -1 - begin.offset
     else:
@@ -192,10 +192,10 @@ def take_counters(flat: Flattener, body: Body, counts: Counts) -> None:
         counts.given[state.before] = Count(size=itself)
         change = counts.of(state.after)
         del counts.given[state.before]
-        if change is None or change.size is not itself or change.steps:
+        if change is None or change.size is not itself or change.times != 1 or change.steps:
             left.append(state)
             continue
-        counts.given[state.before] = Count(change.offset, begin.size, begin.offset)
+        counts.given[state.before] = Count(change.offset, begin.size, begin.offset, begin.times)
         if state.last:
             flat.refuse(
                 onnx.NodeProto(op_type="Loop", output=[state.last]),
