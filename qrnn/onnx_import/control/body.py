@@ -117,6 +117,16 @@ def take_reads(flat: Flattener, body: Body, counts: Counts) -> None:
         else:
             body.reads.append(read)
     body.nodes = left
+    for output in (o for node in left for o in node.output):
+        flat.facts.renew(output)
+    for read in body.reads:
+        give_step(flat.facts, read)
+
+
+def give_step(facts: Facts, read: Read) -> None:
+    """Record what is known of the step that is read."""
+    known = facts.of(read.source)
+    facts.give(read.name, Known(dims_without(known, read.axis, read.kept), None, known.element_type))
 
 
 def _gathered(facts: Facts, node: onnx.NodeProto, counts: Counts) -> Read | None:
