@@ -20,8 +20,9 @@ from qrnn.onnx_import import import_model
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
+from .builders import Graph
 from .random_loops import FEATURES, HIDDEN, Drawn, as_loop, as_nodes, networks
-from .running import agree
+from .running import agree, data
 
 PLAIN = Drawn(
     op="GRU",
@@ -192,7 +193,86 @@ def test_loops_in_loops_are_refused(depth: int) -> None:
         import_model(nested(depth), "test")
 
 
-def test_two_layers_of_one_loop() -> None:
-    """The body of a second loop reads what a first one gives; both become layers."""
-    model = import_model(as_loop(replace(PLAIN, op="LSTM", order=(2, 0, 3, 1), scan=True)), "test")
-    assert sum(isinstance(layer, Recurrent) for layer in model.layers) == 1
+def scripted(op: str, backward: bool, stacked: bool, twice: bool) -> onnx.ModelProto:
+    """A loop of PyTorch's kind: recurrent nodes of one step in its body, and a list of their results that becomes a tensor behind it."""
+    g = Graph(opset=17)
+    x, body = g.input("x", ["n", "t", 3]), Graph(opset=17, seed=1)
+    shape = g.node("Shape", [x])
+    batch, steps = (g.node("Gather", [shape, g.const(np.array(k))]) for k in ([0], 1))
+    zeros = g.node("ConstantOfShape", [g.node("Concat", [batch, g.const(np.array([4]))], axis=0)])
+    cells = [op, "GRU"] if twice else [op]
+    names = [f"h{k}" for k in range(len(cells))] + (["c0"] if op == "LSTM" else [])
+    i = body.node("Sub", [g.node("Sub", [steps, g.const(np.int64(1))]), "i"]) if backward else "i"
+    value = body.node("Gather", [x, i], axis=1)
+    after = {}
+    for k, cell in enumerate(cells):
+        one = body.axes_op("Unsqueeze", value, [0])
+        states = {s: body.axes_op("Unsqueeze", f"{s}{k}", [0]) for s in ("hc" if cell == "LSTM" else "h")}
+        outputs = body.recurrent(cell, one, 3 if k == 0 else 4, 4, name=f"cell{k}", **states)
+        for s, output in zip("hc", outputs[1:], strict=False):
+            after[f"{s}{k}"] = body.axes_op("Squeeze", output, [0])
+        value = after[f"h{k}"]
+    element = value if stacked else body.axes_op("Unsqueeze", value, [1])
+    front = [body.const(np.int64(0))] if backward else []
+    listed = body.node("SequenceInsert", ["list", element, *front])
+    body.node("Identity", ["more"], ["goes_on"])
+    info, float32 = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(float32, None))
+    inner = helper.make_graph(
+        body.nodes,
+        "body",
+        [
+            info("i", onnx.TensorProto.INT64, []),
+            info("more", onnx.TensorProto.BOOL, []),
+            *(info(name, float32, None) for name in names),
+            helper.make_value_info("list", sequence),
+        ],
+        [
+            info("goes_on", onnx.TensorProto.BOOL, []),
+            *(info(after[name], float32, None) for name in names),
+            helper.make_value_info(listed, sequence),
+        ],
+        body.initializers,
+    )
+    yes, empty = g.const(np.array(True)), g.node("SequenceEmpty", [])
+    last = [f"{name}_n" for name in names]
+    g.node("Loop", [steps, yes, *[zeros] * len(names), empty], [*last, "results"], name="loop", body=inner)
+    y = g.node("ConcatFromSequence", ["results"], axis=1, new_axis=int(stacked))
+    g.node("Tanh", [y], ["y"])
+    g.output("y", 3)
+    for name in last:
+        g.output(name, 2)
+    return g.model()
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("stacked", "twice"), [(True, False), (False, True)])
+def test_recurrent_nodes_of_one_step_in_a_loop(op: str, backward: bool, stacked: bool, twice: bool) -> None:
+    model = agree(scripted(op, backward, stacked, twice), {"x": data(3, 6, 3)})
+    layers = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    assert len(layers) == 1 + twice
+    assert {d.reverse for layer in layers for d in layer.directions} == {backward}
+
+
+def test_a_mask_is_refused_with_what_to_do() -> None:
+    """What Keras writes for Masking: where the mask is false, the state is kept."""
+    model = as_loop(replace(PLAIN, scan=True, op="RNN", order=(0,)))
+    body = body_of(model)
+    g = Graph(opset=17)
+    g.node("Where", ["mask_t", "h_out", "h"], ["kept"])
+    body.node.extend(g.nodes)
+    body.output[0].name = "kept"
+    body.input.append(helper.make_tensor_value_info("mask_t", onnx.TensorProto.BOOL, None))
+    model.graph.input.append(helper.make_tensor_value_info("mask", onnx.TensorProto.BOOL, ["n", "t", 1]))
+    loop = loop_of(model)
+    loop.input.append("mask")
+    for attribute in loop.attribute:
+        if attribute.name == "num_scan_inputs":
+            attribute.i = 2
+        elif attribute.name in ("scan_input_axes", "scan_input_directions"):
+            attribute.ints.append(attribute.ints[0])
+    with pytest.raises(
+        UnsupportedError, match=r"keeps its state where a mask says so .* give each sequence its own length"
+    ):
+        import_model(model, "test")
