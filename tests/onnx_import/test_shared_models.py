@@ -26,6 +26,7 @@ from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.running import Running
 from qrnn.onnx_import import load_onnx
+from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 from .builders import Graph
@@ -191,3 +192,31 @@ def test_the_magnitude_of_silero_is_one_layer() -> None:
 def test_no_concat_where_one_tensor_is_read() -> None:
     for path in sorted(MODELS.glob("*.onnx")):
         assert not any(isinstance(layer, Concat) for layer in load_onnx(path).layers)
+
+
+def test_a_scripted_loop_of_cells() -> None:
+    """Dense and Relu before an LSTM written out in the body of a Loop: the same decisions as in float."""
+    path = MODELS / "whole" / "fsdd_deploop_script.onnx"
+    model = load_onnx(path)
+    assert kinds(model) == [Dense, Pointwise, Recurrent, Dense]
+    with np.load(SHARED / "data" / "fsdd_logmel.npz") as d:
+        clips = np.split(d["frames"].astype(np.float32), np.cumsum(d["lengths"])[:-1])
+        training, tested = np.flatnonzero(~d["test"])[::20], np.flatnonzero(d["test"])
+    x = np.stack([clip[np.round(np.linspace(0, len(clip) - 1, 20)).astype(int)] for clip in clips])
+    reals = runtime_session(path).run(["logits"], {"x": x[tested]})[0]
+    np.testing.assert_allclose(run_oracle(model, {"x": x[tested]}).outputs["logits"], reals, atol=1e-4, rtol=0)
+    integers = Session(quantize(model, {"x": x[training]}, Scheme(input="8"))).run({"x": x[tested]}).outputs["logits"]
+    assert (reals.argmax(axis=1) == integers.argmax(axis=1)).mean() >= 0.99
+
+
+def test_a_loop_of_keras() -> None:
+    """A GRU that tf2onnx exports as a Loop, between Dense layers."""
+    folder = SHARED / "cases" / "keras"
+    path = folder / "02_keras_gru_softmax_m.onnx"
+    if not path.is_file():
+        pytest.skip("the shared cases are not here")
+    model = load_onnx(path)
+    x = np.load(folder / "02_keras_gru_softmax_test.npz")["keras_tensor"]
+    assert sum(isinstance(layer, Recurrent) for layer in model.layers) == 1
+    want = runtime_session(path).run(None, {"keras_tensor": x})[0]
+    np.testing.assert_allclose(run_oracle(model, {"keras_tensor": x}).outputs["Identity:0"], want, atol=1e-5, rtol=0)

@@ -13,7 +13,7 @@ from qrnn.onnx_import.control.body import (
     Read,
     State,
     Write,
-    dims_without,
+    give_step,
     settle,
     take_constants,
     take_counters,
@@ -108,7 +108,7 @@ def scan_body(flat: Flattener, node: onnx.NodeProto, scope: Scope, where: str) -
         if dims is None or not -len(dims) <= axis < len(dims):
             raise NotRecognised(f"the shape of its input '{source}' is not known")
         reads.append(Read(name, source, axis % len(dims), bool(reverse_)))
-        _give_step(flat, reads[-1])
+        give_step(flat.facts, reads[-1])
     nodes = _inside(flat, graph, inner)
     after = [inner.get(info.name, info.name) for info in graph.output]
     if any(flat.sequences.has(first) for first in firsts):
@@ -170,14 +170,9 @@ def _carried(flat: Flattener, node: onnx.NodeProto, scope: Scope, name: str, k: 
 
 
 def _appended(flat: Flattener, before: str, after: str, first: str, output: str) -> Write:
-    value = flat.sequences.appended(before, after)
-    if value is None or not flat.sequences.empty(first):
+    added = flat.sequences.appended(before, after)
+    if added is None or not flat.sequences.empty(first):
         raise NotRecognised(
-            "what it does with a sequence that it carries is more than to append one value in each step"
+            "what it does with a sequence that it carries is more than to add one value in each step, first or last"
         )
-    return Write(value, output, 0, sequence=True)
-
-
-def _give_step(flat: Flattener, read: Read) -> None:
-    known = flat.facts.of(read.source)
-    flat.facts.give(read.name, Known(dims_without(known, read.axis, read.kept), None, known.element_type))
+    return Write(added[0], output, 0, added[1], sequence=True)

@@ -117,6 +117,16 @@ def take_reads(flat: Flattener, body: Body, counts: Counts) -> None:
         else:
             body.reads.append(read)
     body.nodes = left
+    for output in (o for node in left for o in node.output):
+        flat.facts.renew(output)
+    for read in body.reads:
+        give_step(flat.facts, read)
+
+
+def give_step(facts: Facts, read: Read) -> None:
+    """Record what is known of the step that is read."""
+    known = facts.of(read.source)
+    facts.give(read.name, Known(dims_without(known, read.axis, read.kept), None, known.element_type))
 
 
 def _gathered(facts: Facts, node: onnx.NodeProto, counts: Counts) -> Read | None:
@@ -150,7 +160,7 @@ def _read(name: str, source: str, axis: int, count: Count, dims: tuple[Dim | Non
     if count.steps != -1:
         return None
     end = Count(size=size) if isinstance(size, Symbol) else Count(offset=size or 0)
-    begin = Count(0, count.size, count.offset)
+    begin = Count(0, count.size, count.offset, count.times)
     if begin.size is None and begin.offset < 0:  # counted from the end: -1 is the last step
         first = -1 - begin.offset
     else:
@@ -192,10 +202,10 @@ def take_counters(flat: Flattener, body: Body, counts: Counts) -> None:
         counts.given[state.before] = Count(size=itself)
         change = counts.of(state.after)
         del counts.given[state.before]
-        if change is None or change.size is not itself or change.steps:
+        if change is None or change.size is not itself or change.times != 1 or change.steps:
             left.append(state)
             continue
-        counts.given[state.before] = Count(change.offset, begin.size, begin.offset)
+        counts.given[state.before] = Count(change.offset, begin.size, begin.offset, begin.times)
         if state.last:
             flat.refuse(
                 onnx.NodeProto(op_type="Loop", output=[state.last]),

@@ -17,30 +17,30 @@ MOST_NESTED = 64
 UNBOUNDED = 1 << 31
 """A number of iterations from which on it is no bound: exporters write the largest integer where only the condition ends a loop."""
 
-KEEPS = frozenset(["Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"])
-"""The operators that leave a single number as it is."""
+KEEPS = frozenset(["Cast", "Ceil", "Floor", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"])
+"""The operators that leave a single whole number as it is."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """The number ``steps``·i + ``size`` + ``offset`` in iteration i, where ``size`` is a free size or nothing."""
+    """The number ``steps``·i + ``times``·``size`` + ``offset`` in iteration i, where ``size`` is a free size or nothing."""
 
     steps: int = 0
     size: Symbol | None = None
     offset: int = 0
+    times: int = 1
 
     def plus(self, other: Count, sign: int = 1) -> Count | None:
-        """Return the sum or the difference; None for one with two sizes, or less a size."""
-        size: Symbol | None
-        if other.size is None:
-            size = self.size
-        elif sign > 0 and self.size is None:
-            size = other.size
-        elif sign < 0 and self.size is other.size:
-            size = None
-        else:
+        """Return the sum or the difference; None for one of two sizes."""
+        if self.size is not None and other.size is not None and self.size is not other.size:
             return None
-        return Count(self.steps + sign * other.steps, size, self.offset + sign * other.offset)
+        times = (self.times if self.size is not None else 0) + sign * (other.times if other.size is not None else 0)
+        size = (self.size or other.size) if times else None
+        return Count(self.steps + sign * other.steps, size, self.offset + sign * other.offset, times if size else 1)
+
+    def scaled(self, by: int) -> Count:
+        """Return a multiple."""
+        return Count(by * self.steps, self.size if by else None, by * self.offset, by * self.times if by else 1)
 
     @property
     def dim(self) -> Dim | None:
@@ -49,7 +49,7 @@ class Count:
             return None
         if self.size is None:
             return self.offset
-        return self.size if self.offset == 0 else None
+        return self.size if self.offset == 0 and self.times == 1 else None
 
 
 class Counts:
@@ -69,28 +69,27 @@ class Counts:
         if isinstance(known, Symbol):
             return Count(size=known)
         if known is not None:
-            return Count(offset=int(known)) if float(known).is_integer() and abs(float(known)) < 1 << 62 else None
+            return Count(offset=int(known)) if float(known).is_integer() else None
         node = self._facts.writer.get(name)
         if node is None or not node.input:
             return None
         if node.op_type in KEEPS:
             return self.of(node.input[0], nested + 1)
-        if node.op_type not in ("Add", "Sub", "Neg", "Mul"):
+        if node.op_type not in ("Add", "Sub", "Neg", "Mul", "Div"):
             return None
         operands = [self.of(i, nested + 1) for i in node.input[:2]]
-        if any(o is None for o in operands):
+        first, second = operands[0], operands[-1]
+        if first is None or second is None:
             return None
-        first = operands[0] or Count()
         if node.op_type == "Neg":
-            return Count().plus(first, -1)
-        second = operands[1] or Count()
+            return first.scaled(-1)
         if node.op_type == "Mul":
             for a, b in ((first, second), (second, first)):
-                if b.dim == 1:
-                    return a
-                if isinstance(b.dim, int) and a.size is None:
-                    return Count(a.steps * b.dim, None, a.offset * b.dim)
+                if isinstance(b.dim, int):
+                    return a.scaled(b.dim)
             return None
+        if node.op_type == "Div":
+            return first.scaled(second.dim) if second.dim in (1, -1) else None
         return first.plus(second, 1 if node.op_type == "Add" else -1)
 
     def less(self, condition: str) -> list[tuple[Count, Count]] | None:
@@ -153,17 +152,17 @@ def iterations(counts: Counts, limit: str, first: str, again: str) -> Dim | str:
     if begins is None or goes_on is None:
         return "when it ends depends on computed values"
     for a, b in goes_on:  # after iteration i it goes on while a·i + c < b: there are b - c + 1 iterations
-        count = b.plus(Count(0, a.size, a.offset), -1)
+        count = b.plus(Count(0, a.size, a.offset, a.times), -1)
         if a.steps != 1 or b.steps or count is None:
             return "when it ends depends on more than the number of its iterations"
-        bounds.append(Count(0, count.size, count.offset + 1))
+        bounds.append(Count(0, count.size, count.offset + 1, count.times))
     for a, b in begins:  # a sequence has a step at least
         difference = b.plus(a, -1)
-        if difference is None or difference.steps or difference.offset + (difference.size is not None) < 1:
+        least = None if difference is None or difference.steps or difference.times < 1 else difference.offset
+        if difference is None or least is None or least + (difference.size is not None) < 1:
             return "whether it runs at all is not known"
     if not bounds:
         return "nothing bounds its number of iterations"
-    sizes = {b.size for b in bounds}
-    if len(sizes) > 1:
+    if len({(b.size, b.times) for b in bounds}) > 1:
         return "what bounds its number of iterations is of different sizes"
     return min(bounds, key=lambda b: b.offset).dim or "its number of iterations is not that of the steps of a sequence"

@@ -14,6 +14,7 @@ from qrnn.onnx_import.control.bodies import BOOL, loop_body, scan_body
 from qrnn.onnx_import.control.body import Body, NotRecognised, Read, Write
 from qrnn.onnx_import.control.flatten import Flattener
 from qrnn.onnx_import.control.lifting import Lifting
+from qrnn.onnx_import.control.node_cells import node_cells, write_node_cell
 from qrnn.onnx_import.control.recurrent import write_cell
 from qrnn.onnx_import.control.reversals import reverse, reversed_of
 from qrnn.onnx_import.control.sequences import unsqueeze
@@ -77,7 +78,9 @@ def _replace(flat: Flattener, body: Body) -> None:
                 "it keeps its state where a mask says so (Keras: Masking, mask_zero), and only the lengths of sequences are supported; leave "
                 "the mask out and give each sequence its own length"
             )
-    evaluation, cells = cells_of(flat, body)
+    nodes = node_cells(flat, body)
+    own = [state for cell in nodes for state in (cell.h, cell.c) if state is not None]
+    evaluation, cells = cells_of(flat, body, [state for state in body.states if state not in own])
     backward = all(read.reverse for read in body.reads) and bool(body.reads)
     lifting = Lifting(flat, body.nodes, body.where, body.inner)
     for state in body.states:
@@ -87,6 +90,8 @@ def _replace(flat: Flattener, body: Body) -> None:
     for read in body.reads:
         lifting.give(read.name, _steps(flat, body, read, backward))
     ends: dict[str, str] = {}
+    for node_cell in nodes:
+        write_node_cell(flat, node_cell, lifting, backward)
     for cell in cells:
         ends.update(write_cell(flat, cell, evaluation, lifting, backward))
     for write in body.writes:
@@ -94,7 +99,7 @@ def _replace(flat: Flattener, body: Body) -> None:
         if backward and write.name in ends and not (write.reverse or write.sequence or write.axis):
             flat.ends[write.output] = ends[write.name]
     flat.notes.append(
-        f"{body.where} runs {' and '.join(c.cell.op for c in cells)} over time; it was compared with the nodes of its body on random numbers"
+        f"{body.where} is imported as {' and '.join([*(c.cell.op for c in cells), *(c.node.op_type for c in nodes)])} over time"
     )
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 
 from qrnn.onnx_import.cells.check import values_of
 from qrnn.onnx_import.cells.elements import Value
 from qrnn.onnx_import.cells.evaluate import Evaluation
 from qrnn.onnx_import.cells.match import activations
 from qrnn.onnx_import.control.body import NotRecognised, State
+from qrnn.onnx_import.control.facts import Known
 from qrnn.onnx_import.control.lifting import Lifting
 from qrnn.onnx_import.control.sequences import squeeze, unsqueeze
 from qrnn.onnx_import.control.step import Placed
 from qrnn.onnx_import.control.writer import Writer
+
+FLOAT = onnx.TensorProto.FLOAT
 
 
 def write_cell(
@@ -41,7 +45,7 @@ def write_cell(
     for k, element in enumerate(cell.x):
         w[:, :, place[int(element)]] = cell.w[:, :, k]
     arrays = {"W": w, "R": cell.r, "B": cell.b, **({} if cell.p is None else {"P": cell.p})}
-    operands = {key: flat.constant(f"{stem}_{key}", array.astype(np.float32)) for key, array in arrays.items()}
+    operands = {key: flat.constant(f"{stem}_{key}", array) for key, array in arrays.items()}
     h = _initial(flat, placed.h, evaluation)
     c = "" if placed.c is None else _initial(flat, placed.c, evaluation)
     inputs = [x, operands["W"], operands["R"], operands["B"], "", h, *([c, operands.get("P", "")] if c else [])]
@@ -50,6 +54,10 @@ def write_cell(
     if cell.op == "GRU":
         attributes["linear_before_reset"] = cell.linear_before_reset
     flat.node(cell.op, inputs, outputs, stem, direction="reverse" if backward else "forward", **attributes)
+    time, batch = (flat.facts.of(x).dims or (None, None))[:2]
+    for output, dims in zip(outputs, [(time, 1, batch, cell.hidden), *[(1, batch, cell.hidden)] * 2], strict=False):
+        # the weights are of double precision, of which ONNX infers nothing for such a node
+        flat.facts.give(output, Known(dims, None, FLOAT))
     steps = flat.names.unique(f"{stem}_steps")
     squeeze(flat, outputs[0], steps, 1)
     end = flat.names.unique(f"{stem}_end")

@@ -27,21 +27,24 @@ class Sequences:
     def __init__(self) -> None:
         self._tensors: dict[str, list[str]] = {}
         self._carried: set[str] = set()
-        self._appended: dict[str, tuple[str, str]] = {}
+        self._appended: dict[str, tuple[str, str, bool]] = {}
+        self._parts: dict[str, tuple[str, int, bool]] = {}
         self._stacked: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
         """Return whether a name is that of a known sequence."""
-        return any(name in names for names in (self._tensors, self._carried, self._appended, self._stacked))
+        return any(
+            name in names for names in (self._tensors, self._carried, self._appended, self._stacked, self._parts)
+        )
 
     def begin(self, name: str) -> None:
         """Take a name as that of a sequence which a loop carries."""
         self._carried.add(name)
 
-    def appended(self, before: str, after: str) -> str | None:
-        """Return the value that makes the sequence ``after`` of ``before``, a sequence which a loop carries, when it is appended."""
-        sequence, value = self._appended.get(after, ("", ""))
-        return value if sequence == before else None
+    def appended(self, before: str, after: str) -> tuple[str, bool] | None:
+        """Return the value that makes the sequence ``after`` of ``before``, which a loop carries, when it is added, and whether in front."""
+        sequence, value, front = self._appended.get(after, ("", "", False))
+        return (value, front) if sequence == before else None
 
     def stack(self, name: str, steps: str) -> None:
         """Give a sequence the steps of a value [T, …]."""
@@ -57,6 +60,8 @@ class Sequences:
             self._tensors[other] = self._tensors[name]
         if name in self._appended:
             self._appended[other] = self._appended[name]
+        if name in self._parts:
+            self._parts[other] = self._parts[name]
         if name in self._stacked:
             self._stacked[other] = self._stacked[name]
         if name in self._carried:
@@ -66,15 +71,21 @@ class Sequences:
         """Write out a node of sequences; what is not known is left as it is."""
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if not self._write(flat, node, attributes):
-            flat.refuse(node, {}, _message(node))
+            follows = next((name for name in node.input if name in flat.left), "")
+            flat.refuse(node, {}, "" if follows else _message(node), follows)
 
     def _write(self, flat: Writer, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
         operands, output = list(node.input), node.output[0]
         if operands and operands[0] in self._carried:
-            inserts = node.op_type == "SequenceInsert" and len(list(filter(None, operands))) == 2
-            if inserts:
-                self._appended[output] = operands[0], operands[1]
-            return inserts
+            at = flat.facts.value(operands[2]) if len(operands) > 2 and operands[2] else None
+            last = not [name for name in operands[2:] if name]
+            first = at is not None and at.size == 1 and not at.any()
+            if node.op_type != "SequenceInsert" or not (last or first):
+                return False
+            self._appended[output] = operands[0], operands[1], first
+            return True
+        if operands and operands[0] in self._parts:
+            return _of_split(flat, node, *self._parts[operands[0]])
         if operands and operands[0] in self._stacked:
             return _of_steps(flat, node, self._stacked[operands[0]], attributes)
         given = self._tensors.get(operands[0]) if operands else None
@@ -124,6 +135,9 @@ class Sequences:
             if each < 1 or size // each > MOST_TENSORS:
                 return False
             sizes = [min(each, size - first) for first in range(0, size, each)]
+        elif size is not None and (lengths is None or int(lengths) == 1):
+            self._parts[output] = source, axis % len(flat.facts.of(source).dims or ()), bool(given) or keep
+            return True
         else:
             return False
         if not sizes or len(sizes) > MOST_TENSORS or min(sizes) < 0:
@@ -159,6 +173,25 @@ def _place(flat: Writer, node: onnx.NodeProto, count: int) -> int | None:
     place, last = int(number.reshape(-1)[0]), count if inserts else count - 1
     place += count if place < 0 else 0
     return place if 0 <= place <= last else None
+
+
+def _of_split(flat: Writer, node: onnx.NodeProto, source: str, axis: int, kept: bool) -> bool:
+    """Write out what reads the sequence of the elements of a value along an axis of free size."""
+    output = node.output[0]
+    if node.op_type == "SequenceLength":
+        shape = flat.names.unique(f"{output}_shape")
+        flat.node("Shape", [source], [shape], shape)
+        flat.node(
+            "Gather", [shape, flat.constant(f"{output}_axis", np.array(axis, np.int64))], [output], node.name, axis=0
+        )
+        return True
+    if node.op_type != "SequenceAt":
+        return False
+    taken = flat.names.unique(f"{output}_taken") if kept else output
+    flat.node("Gather", [source, node.input[1]], [taken], node.name, axis=axis)
+    if kept:
+        unsqueeze(flat, taken, output, axis)
+    return True
 
 
 def _of_steps(flat: Writer, node: onnx.NodeProto, steps: str, attributes: dict[str, Any]) -> bool:

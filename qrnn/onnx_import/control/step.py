@@ -43,13 +43,13 @@ class Placed:
         return cls(cell, state(cell.h, cell.new_h), None if cell.c is None else state(cell.c, cell.new_c))
 
 
-def cells_of(flat: Writer, body: Body) -> tuple[Evaluation, list[Placed]]:
-    """Return the cells of a body, which must have all its states; `NotRecognised` says what is no cell."""
+def cells_of(flat: Writer, body: Body, states: list[State]) -> tuple[Evaluation, list[Placed]]:
+    """Return the cells of a body, which must have all of ``states``; `NotRecognised` says what is no cell."""
     evaluation, nodes = _evaluated(flat, body)
-    found = step_cells(nodes, evaluation, [(s.before, s.after) for s in body.states])
-    cells = [Placed.of(evaluation, cell, body.states) for cell in found.cells]
+    found = step_cells(nodes, evaluation, [(s.before, s.after) for s in states])
+    cells = [Placed.of(evaluation, cell, states) for cell in found.cells]
     taken = {id(s) for c in cells for s in (c.h, c.c) if s is not None}
-    missing = [s.before for s in body.states if id(s) not in taken]
+    missing = [s.before for s in states if id(s) not in taken]
     if missing:
         reasons = "; ".join(dict.fromkeys(found.refused.values()))
         raise NotRecognised(
@@ -80,7 +80,15 @@ def _evaluated(flat: Writer, body: Body) -> tuple[Evaluation, list[onnx.NodeProt
             given[name] = _sizes(dims, name)
     size = next(iter(baked), DYNAMIC)
     whole = [*nodes, *body.nodes]
-    return evaluate(whole, flat.opset, given, constants, flat.budget, size), whole
+
+    def shapes() -> dict[str, list[int | None]]:
+        names = [o for n in body.nodes for o in n.output if o]
+        known = {name: flat.facts.of(name).dims for name in names}
+        return {
+            name: [d if isinstance(d, int) else None for d in dims] for name, dims in known.items() if dims is not None
+        }
+
+    return evaluate(whole, flat.opset, given, constants, flat.budget, size, shapes), whole
 
 
 def _sizes(dims: tuple[Dim | None, ...] | None, name: str) -> tuple[list[int | None], int | None]:
