@@ -16,7 +16,7 @@ from onnx import helper
 from qrnn.errors import UnsupportedError
 from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
-from qrnn.model.lateness import AT_ONCE, needs_whole, times_of
+from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs
 from qrnn.onnx_import.graph import import_checked
@@ -79,7 +79,7 @@ def inspect_onnx(
         "outputs": [_output(info, model) for info in graph.output],
         **_layers(model),
         "notes": list(model.notes),
-        "stream": _stream(model),
+        "stream": stream_facts(model),
         "calibration": _calibration(model.inputs),
     }
 
@@ -230,16 +230,6 @@ def _layers(model: FloatModel) -> dict[str, Any]:
         "parameters": sum(int(layer["parameters"]) for layer in layers),
         "multiply_adds_of_a_step": float(total),
     }
-
-
-def _stream(model: FloatModel) -> dict[str, Any]:
-    """Return whether a model can be streamed, why not, and by how many steps of its inputs each output over time comes late."""
-    why = "it keeps nothing from step to step: every row is computed by itself" if model.rows else needs_whole(model)
-    if why is not None:
-        return {"possible": False, "why": why}
-    times, _ = times_of(model.layers, lambda name: name in model.length_rules)
-    late = {o.name: max(times.get(name, AT_ONCE)[1] for name, _, _ in o.parts) for o in model.outputs if o.has_time}
-    return {"possible": True, "steps_late": late}
 
 
 # The calibration file
