@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from export.building import COMPILERS, check
 from export.test_devices import usable
+from export.whole import Builder
 from hold_networks import NETWORKS, Weights, network
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import qrnn
@@ -144,6 +145,34 @@ def test_c_of_drawn_blocks(cc: str, data: st.DataObject) -> None:
     assert export_source(quantized, "net", "plain").streams
     with tempfile.TemporaryDirectory() as folder:
         check(quantized, Path(folder), cc, lengths=(1, 2, data.draw(st.integers(3, 20))))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.data())
+def test_c_of_drawn_models(data: st.DataObject) -> None:
+    """Models of windows, residuals, strides, branches, cells and pools, where they step."""
+    made = Builder(data.draw)
+    parts = [made.window, made.average, made.residual, made.strided_residual, made.branches, made.other]
+    made.residual()
+    for part in data.draw(st.lists(st.sampled_from(parts), min_size=1, max_size=3)):
+        part()
+    w = Weights(data.draw(st.integers(0, 99)))
+    made.t = w.gru(made.t)
+    model = layers.model("drawn", {"y": made.t, **{f"end{k}": end for k, end in enumerate(made.ends)}})
+    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(3, 40, model.inputs[0].features))})
+    assume(any(isinstance(layer, QuantHold) for layer in quantized.layers))
+    assert quantized.uneven is None
+    x = np.random.default_rng(1).normal(size=(2, 30, model.inputs[0].features))
+    session = Session(quantized, "reference")
+    whole, cut = session.run({"x": x}), data.draw(st.integers(1, 29))
+    first = session.run({"x": x[:, :cut]}, end=False)
+    second = session.run({"x": x[:, cut:]}, state=first.state)
+    pieces = [run.outputs["y"][:, : int(run.lengths["y"].max())] for run in (first, second)]
+    np.testing.assert_array_equal(
+        np.concatenate(pieces, axis=1), whole.outputs["y"][:, : int(whole.lengths["y"].max())]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        check(quantized, Path(folder), "gcc", lengths=(1, 2, data.draw(st.integers(3, 30))))
 
 
 @pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m4"])

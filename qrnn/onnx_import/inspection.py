@@ -21,7 +21,7 @@ from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs
 from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.load import read_onnx
-from qrnn.onnx_import.problems import DEFAULT_DOMAINS, RefusedError, written
+from qrnn.onnx_import.problems import DEFAULT_DOMAINS, written
 from qrnn.onnx_import.roles import InputRole
 
 CALIBRATION_FILE = "calibration.npz"
@@ -50,10 +50,8 @@ def inspect_onnx(
     roles: Mapping[str, InputRole] = {}
     try:
         model = import_checked(source.model, source.name, source.sha256, source.budget, stream, state)
-    except RefusedError as error:
-        refused, roles = error.problems, error.roles
     except UnsupportedError as error:
-        refused = (str(error),)
+        refused, roles = error.problems, error.roles
     found = {
         "name": source.name,
         "source_sha256": source.sha256,
