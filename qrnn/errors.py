@@ -4,13 +4,29 @@ A message says where the problem is, which value was found, what was expected an
 line and exits with status 2. Callers need to catch no other exception of this package.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 
 class QrnnError(Exception):
     """The base class of every error that a user's input can cause."""
 
 
 class UnsupportedError(QrnnError):
-    """A model asks for something that qrnn does not implement; it is refused by name, never ignored."""
+    """A model asks for something that qrnn does not implement; it is refused by name, never ignored.
+
+    Of a graph that is refused as a whole, ``problems`` are all groups of problems, each a message by itself, and ``roles`` what its inputs
+    were taken for (`qrnn.onnx_import.roles.InputRole`), by name, as far as that was found.
+    """
+
+    def __init__(
+        self, message: str = "", problems: tuple[str, ...] = (), roles: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+        self.roles: Mapping[str, Any] = roles or {}
 
 
 class ModelFileError(QrnnError):

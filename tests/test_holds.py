@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export.building import check
-from hold_networks import NETWORKS, network
-from hypothesis import given, settings
+from export.building import COMPILERS, check
+from export.test_devices import usable
+from export.whole import Builder
+from hold_networks import NETWORKS, Weights, network
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import qrnn
-from qrnn import Session
+from qrnn import Session, layers
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
+from qrnn.devices.verify import verify
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import ModelFileError
+from qrnn.export.expected import random_sequences
+from qrnn.export.folder import export_model, read_folder
+from qrnn.export.source import export_source
 from qrnn.model.holds import with_holds
 from qrnn.model.kinds.hold import Hold, QuantHold
 from qrnn.model.quant_model import QuantModel
@@ -109,10 +115,73 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
     check_backend(backend, data, N=2, T=17)
 
 
+@pytest.mark.parametrize("ahead", [1, 2])
 @pytest.mark.parametrize("which", NETWORKS)
-def test_c(which: str) -> None:
+def test_c(which: str, ahead: int) -> None:
+    """Bits in C; a hold whose input comes before what it follows leaves the model its steps."""
+    model = made(which, ahead, 0)
+    exported = export_source(model, "net", "plain")
+    followed = which in ("residual", "outputs", "around_a_cell") or (which, ahead) == ("parallel", 1)
+    assert exported.streams == followed
     with tempfile.TemporaryDirectory() as folder:
-        check(made(which, 1, 0), Path(folder), "gcc", lengths=(1, 2, 13))
+        check(model, Path(folder), "gcc", lengths=(1, 2, 13))
+
+
+@pytest.mark.parametrize("cc", COMPILERS)
+@settings(deadline=None, max_examples=8)
+@given(st.data())
+def test_c_of_drawn_blocks(cc: str, data: st.DataObject) -> None:
+    """Residual blocks of windows of any sizes, in C step by step."""
+    w = Weights(data.draw(st.integers(0, 99)))
+    t = w.dense(layers.input("x", 2), data.draw(st.integers(1, 4)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        dilation = data.draw(st.integers(1, 2))
+        after = dilation * data.draw(st.integers(0, 2))
+        before = dilation * data.draw(st.integers(0, 2))
+        late = w.conv(t, (after + before) // dilation + 1, before, after, dilation=dilation)
+        t = layers.add(t, late) if data.draw(st.booleans()) else layers.multiply(late, t)
+    model = layers.model("blocks", {"y": w.gru(t)})
+    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 20, 2))})
+    assert export_source(quantized, "net", "plain").streams
+    with tempfile.TemporaryDirectory() as folder:
+        check(quantized, Path(folder), cc, lengths=(1, 2, data.draw(st.integers(3, 20))))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.data())
+def test_c_of_drawn_models(data: st.DataObject) -> None:
+    """Models of windows, residuals, strides, branches, cells and pools, where they step."""
+    made = Builder(data.draw)
+    parts = [made.window, made.average, made.residual, made.strided_residual, made.branches, made.other]
+    made.residual()
+    for part in data.draw(st.lists(st.sampled_from(parts), min_size=1, max_size=3)):
+        part()
+    w = Weights(data.draw(st.integers(0, 99)))
+    made.t = w.gru(made.t)
+    model = layers.model("drawn", {"y": made.t, **{f"end{k}": end for k, end in enumerate(made.ends)}})
+    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(3, 40, model.inputs[0].features))})
+    assume(any(isinstance(layer, QuantHold) for layer in quantized.layers))
+    assert quantized.uneven is None
+    x = np.random.default_rng(1).normal(size=(2, 30, model.inputs[0].features))
+    session = Session(quantized, "reference")
+    whole, cut = session.run({"x": x}), data.draw(st.integers(1, 29))
+    first = session.run({"x": x[:, :cut]}, end=False)
+    second = session.run({"x": x[:, cut:]}, state=first.state)
+    pieces = [run.outputs["y"][:, : int(run.lengths["y"].max())] for run in (first, second)]
+    np.testing.assert_array_equal(
+        np.concatenate(pieces, axis=1), whole.outputs["y"][:, : int(whole.lengths["y"].max())]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        check(quantized, Path(folder), "gcc", lengths=(1, 2, data.draw(st.integers(3, 30))))
+
+
+@pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m4"])
+def test_bits_on_emulated_devices(name: str, tmp_path: Path) -> None:
+    target, model = usable(name), made("residual", 2, 1)
+    export_model(model, target, tmp_path / "out", "net")
+    folder = read_folder(tmp_path / "out")
+    sequences = random_sequences(model, folder.exported, [1, 4, 21], 3)
+    assert verify(folder, target, sequences).difference is None
 
 
 def test_the_file_keeps_holds(tmp_path: Path) -> None:
@@ -133,6 +202,5 @@ def test_models_that_cannot_stream_anyway_are_left_as_they_are(monkeypatch: pyte
     model = without_holds("residual", 1, monkeypatch)
     (cell,) = model.recurrent_layers
     backward = replace(cell, directions=tuple(replace(d, reverse=True) for d in cell.directions))
-    layers = tuple(backward if layer is cell else layer for layer in model.layers)
-    twisted = replace(model, layers=layers)
+    twisted = replace(model, layers=tuple(backward if layer is cell else layer for layer in model.layers))
     assert with_holds(twisted) is twisted

@@ -19,6 +19,7 @@ import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
 from conformance_elementwise import elementwise_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
+from conformance_moves import move_cases
 from conformance_norms import norm_cases
 from conformance_reductions import reduction_cases
 from conformance_refusals import refusal, refused_models
@@ -256,19 +257,28 @@ slopes and bounds.
 
 """
 
+MOVED = """## ONNX's node tests of operators that move data
+
+Slice, Split, Gather, Pad, Tile, Concat, Transpose, Reshape, Flatten, Squeeze, Unsqueeze, Expand, DepthToSpace, SpaceToDepth and Identity, of
+real numbers with two axes or more, beside an RNN as above. Batch and time are the first two axes with which the node is imported, or batch
+alone; other inputs with as many axes are computed, and the rest are constants.
+
+"""
+
 
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results, norms, reductions, elementwise = (
+    results, norms, reductions, elementwise, moved = (
         [measure(case) for case in cases]
-        for cases in (own_cases(), norm_cases(), reduction_cases(), elementwise_cases())
+        for cases in (own_cases(), norm_cases(), reduction_cases(), elementwise_cases(), move_cases())
     )
-    apart = ((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise))
+    apart = ((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise), (MOVED, moved))
     return [
         own_summary(results)
         + norm_summary(norms)
         + apart_summary("reductions and pools", reductions)
-        + apart_summary("elementwise operators", elementwise),
+        + apart_summary("elementwise operators", elementwise)
+        + apart_summary("operators that move data", moved),
         METHOD + own_tables(results),
         refusals(),
         "\n".join(text + table("test", found, OWN_DIFFERENCE) for text, found in apart),

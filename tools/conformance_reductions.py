@@ -51,15 +51,17 @@ def _roles(node: onnx.NodeProto, arrays: dict[str, Any], rank: int) -> tuple[int
     return batch, next(axis for axis in range(rank) if axis != batch)
 
 
-def beside_an_rnn(model: onnx.ModelProto, rank: int, batch: int, time: int) -> onnx.ModelProto:
-    """Return the model with an RNN on the same input, whose axes ``batch`` and ``time`` are of any size."""
+def beside_an_rnn(model: onnx.ModelProto, rank: int, batch: int, time: int | None) -> onnx.ModelProto:
+    """Return the model with an RNN on the same input, whose axes ``batch`` and ``time`` are of any size; None for one step without an axis."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     x = graph.input[0]
     dims = x.type.tensor_type.shape.dim
     sizes = [dim.dim_value for dim in dims]
-    dims[batch].dim_param, dims[time].dim_param = "N", "T"
+    dims[batch].dim_param = "N"
+    if time is not None:
+        dims[time].dim_param = "T"
     output = graph.output[0].type.tensor_type.shape.dim
     for k, dim in enumerate(output):
         dim.dim_param = f"y_{k}"
@@ -68,10 +70,14 @@ def beside_an_rnn(model: onnx.ModelProto, rank: int, batch: int, time: int) -> o
     constants: dict[str, Any] = {
         "rnn_W": np.full((1, HIDDEN, features), 0.1, np.float32),
         "rnn_R": np.full((1, HIDDEN, HIDDEN), 0.1, np.float32),
-        "rnn_shape": np.array([0, 0, features], np.int64),
+        "rnn_shape": np.array([0, features] if time is None else [0, 0, features], np.int64),
     }
-    graph.node.append(helper.make_node("Transpose", [x.name], ["rnn_T"], name="rnn_order", perm=[time, batch, *inner]))
-    graph.node.append(helper.make_node("Reshape", ["rnn_T", "rnn_shape"], ["rnn_X"], name="rnn_input"))
+    lead, shaped = ([batch], "rnn_F") if time is None else ([time, batch], "rnn_X")
+    graph.node.append(helper.make_node("Transpose", [x.name], ["rnn_T"], name="rnn_order", perm=[*lead, *inner]))
+    graph.node.append(helper.make_node("Reshape", ["rnn_T", "rnn_shape"], [shaped], name="rnn_input"))
+    if time is None:
+        constants["rnn_first"] = np.array([0], np.int64)
+        graph.node.append(helper.make_node("Unsqueeze", [shaped, "rnn_first"], ["rnn_X"], name="rnn_step"))
     graph.node.append(
         helper.make_node("RNN", ["rnn_X", "rnn_W", "rnn_R"], ["", "rnn_h"], name="rnn", hidden_size=HIDDEN)
     )

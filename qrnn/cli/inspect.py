@@ -53,6 +53,8 @@ def inspect(
 def _print(d: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from qrnn.model.lateness import stream_text
+
     out = console()
     p = d["provenance"]
     out.print(f"{d['name']}  (contract {d['contract']}, target {p['target']})", markup=False, style="bold")
@@ -63,6 +65,7 @@ def _print(d: dict[str, Any]) -> None:
         markup=False,
     )
     out.print(f"memory: {d['memory']}", markup=False, soft_wrap=True)
+    out.print(f"streams: {stream_text(d['stream'])}", markup=False, soft_wrap=True)
     out.print(f"source SHA-256      {p['source_sha256']}", soft_wrap=True)
     out.print(f"calibration SHA-256 {p['calibration_sha256']}", soft_wrap=True)
     table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")

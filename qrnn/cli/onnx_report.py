@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def print_onnx(d: dict[str, Any]) -> None:
     """Print the description of `qrnn.onnx_import.inspection.inspect_onnx`."""
+    from qrnn.model.lateness import stream_text
+
     out = console()
     verdict = "can be converted" if d["supported"] else "is refused as it is"
     out.print(f"{d['name']}: {verdict}", markup=False, style="bold" if d["supported"] else "bold red")
@@ -30,7 +32,7 @@ def print_onnx(d: dict[str, Any]) -> None:
         for note in d["notes"] or ["none"]:
             _line(out, note)
         _title(out, "Streams")
-        _line(out, _stream_text(d["stream"]))
+        _line(out, stream_text(d["stream"]))
     else:
         _title(out, "Operators")
         _line(out, ", ".join(op if count == 1 else f"{op} ×{count}" for op, count in d["operators"].items()))
@@ -88,16 +90,6 @@ def _output_text(entry: dict[str, Any]) -> str:
     if entry.get("steps") not in (None, "T"):
         text += f", {entry['steps']} steps"
     return text
-
-
-def _stream_text(stream: dict[str, Any]) -> str:
-    if not stream["possible"]:
-        return f"no: {stream['why']}"
-    late = {name: steps for name, steps in stream["steps_late"].items() if steps}
-    if not late:
-        return "yes, step by step"
-    each = ", ".join(f"{name} {steps} {'step' if steps == 1 else 'steps'}" for name, steps in late.items())
-    return f"yes, step by step; what comes late, since windows look ahead: {each}"
 
 
 def _print_layers(out: Console, d: dict[str, Any]) -> None:

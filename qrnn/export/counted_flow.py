@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import reads
 from qrnn.export.code import Code
-from qrnn.export.flow import Flow, Statements
+from qrnn.export.flow import Flow, Statements, code_of
+from qrnn.export.following import FollowingCode, following
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.ports import Place, Port
 from qrnn.model.float_model import GraphOutput
+from qrnn.model.layer import QuantLayer
 from qrnn.model.quant_model import QuantModel
 
 Clock = AnyCode | None
@@ -26,7 +28,10 @@ class CountedFlow(Flow):
     """The `Flow` of a model whose steps may give no row, or several."""
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
+        counting = {layer.name for layer in model.layers if code_of(model, layer).counts_rows}
+        self._follows = following(model, counting)
         super().__init__(model, name, code)
+        self._followers = [c for c in self.layers if isinstance(c, FollowingCode)]
         self._clocks = self._tensor_clocks()
         self._parents: dict[str, Clock] = {
             c.layer.name: self._clocks[c.layer.inputs[0]] for c in self.layers if c.counts_rows
@@ -36,6 +41,10 @@ class CountedFlow(Flow):
         self._row, self._rows, self._count, self._index = (names.new(n) for n in ("row", "rows", "count", "r"))
         self._stages: list[str] = []
         self._check_places()
+
+    def code_of(self, layer: QuantLayer) -> type[AnyCode]:
+        """Return the class that makes the C of a layer: another one for a hold that follows a layer."""
+        return FollowingCode if layer.name in self._follows else super().code_of(layer)
 
     def functions(self) -> list[str]:
         """Return the functions that layers' rows drive, NAME_step, NAME_finish where a layer has a delay, and NAME_run."""
@@ -85,7 +94,11 @@ class CountedFlow(Flow):
     def _tensor_clocks(self) -> dict[str, Clock]:
         """Return the clock of each tensor over time."""
         found: dict[str, Clock] = {i.name: None for i in self.model.inputs if i.has_time}
+        by_name = {code.layer.name: code for code in self.layers}
         for code in self.layers:
+            if code.layer.name in self._follows:
+                found[code.layer.output] = by_name[self._follows[code.layer.name]]
+                continue
             given = [
                 t for t in code.layer.inputs if t in found
             ]  # all of one clock: see `qrnn.export.whole_flow.why_whole`
@@ -146,7 +159,9 @@ class CountedFlow(Flow):
 
     def _driven(self, clock: Clock) -> list[Statements]:
         """Return what a row of a clock drives: layers, layers that count, and outputs."""
-        found: list[Statements] = []
+        found: list[Statements] = [
+            (frozenset(), code.taken()) for code in self._followers if self._clocks[code.layer.output] is clock
+        ]
         for code in self.layers:
             if self._clock_of(code) != (True, clock):
                 continue
@@ -260,6 +275,7 @@ class CountedFlow(Flow):
                 self.tensors.declare(f"uint32_t {self._count};")
                 lines = [f"{self._count} = {call}", *self._each_row(code, stage)]
                 body += [past, *(f"    {line}" for line in lines), "}"]
+        body += [line for code in self._followers for line in code.ended()]
         self.tensors.declare(f"uint32_t {self._rows} = 0U;")
         body += self.conditioned(self._after())
         text = "\n".join([*self.tensors.declared, *body])

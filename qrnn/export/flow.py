@@ -56,7 +56,7 @@ class Flow:
         named = [p.name for p in (*self.inputs, *self.outputs, *(s.port for s in self.given))]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
-        kinds = [code_of(model, layer) for layer in model.layers]
+        kinds = [self.code_of(layer) for layer in model.layers]
         counts = self.streams and any(kind.counts_rows for kind in kinds)
         self._site = Site(model, name, code, self.tensors, counts_rows=counts, streams=self.streams)
         names = code.names.layers([layer.name for layer in model.layers], f"{name}_")
@@ -66,6 +66,10 @@ class Flow:
         self._set_outputs()
         self._written = self._written_outputs()
         self._find_places()
+
+    def code_of(self, layer: QuantLayer) -> type[AnyCode]:
+        """Return the class that makes the C of a layer."""
+        return code_of(self.model, layer)
 
     @property
     def counts_rows(self) -> bool:

@@ -28,7 +28,7 @@ from qrnn.system.files import kind_of, read_regular, reason
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
-FORMAT = "qrnn-export-2"
+FORMAT = "qrnn-export-3"
 MOST_BYTES = 1 << 20
 """The most bytes that a manifest may have; qrnn's own have about two thousand."""
 

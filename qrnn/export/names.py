@@ -46,7 +46,7 @@ LOCALS = ("state", "length", "work", "t", "k")
 """The variables of the exported functions."""
 
 DERIVED = frozenset(
-    "channels d0 d1 forward gate gates hh ih index loop matrix peephole projected projection reverse row step table weight window".split()  # noqa: SIM905
+    "channels d0 d1 forward gate gates hh ih index loop matrix peephole projected projection reverse row step table taken weight window".split()  # noqa: SIM905
 )
 """The first words of what `qrnn.export.kinds` puts after a layer's name."""
 

@@ -16,6 +16,7 @@ from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import loop
 from qrnn.export.code import Code
 from qrnn.export.flow import Flow, Statements, code_of
+from qrnn.export.following import clocks_by_name, following
 from qrnn.export.ports import Place
 from qrnn.export.whole import Linear, Whole
 from qrnn.model.quant_model import QuantModel
@@ -42,12 +43,10 @@ def _apart(model: QuantModel, counting: Container[str]) -> str | None:
     ``counting`` has the names of the layers that count rows.
     """
     rules = model.length_rules
-    counted: dict[str, str] = {}
+    counted = clocks_by_name(model, counting, following(model, counting))
     for layer in model.layers:
-        by = [counted.get(tensor, "") for tensor in layer.inputs if tensor in rules]
-        if len(set(by)) > 1:
+        if len({counted.get(tensor, "") for tensor in layer.inputs if tensor in rules}) > 1:
             return f"layer {layer.name!r} joins rows that come out of different layers"
-        counted.update(dict.fromkeys(layer.outputs, layer.name if layer.name in counting else next(iter(by), "")))
     read = {tensor for output in model.outputs if output.has_time for tensor, _, _ in output.parts}
     if len({counted.get(tensor, "") for tensor in read}) > 1 and len({rules[tensor] for tensor in read}) == 1:
         return "outputs have rows that come out of different layers"

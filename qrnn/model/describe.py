@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_facts import LayerMatrix, Rounding
 from qrnn.model.parts import QuantMatrix4, TensorFormat
 from qrnn.model.quant_model import QuantModel
@@ -22,6 +23,7 @@ def describe(model: QuantModel) -> dict[str, Any]:
         "contract": model.contract,
         "one_step": model.one_step,
         "memory": memory_text(model),
+        "stream": stream_facts(model),
         "provenance": asdict(model.provenance),
         "inputs": [asdict(i) for i in model.inputs],
         "outputs": [{"name": o.name, "shape": list(o.shape), "has_time": o.has_time} for o in model.outputs],

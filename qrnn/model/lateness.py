@@ -71,3 +71,27 @@ def uneven_join(layers: Iterable[GraphLayer], outputs: Iterable[Any], over_time:
         if len({times.get(name, AT_ONCE) for name, _, _ in output.parts if over_time(name)}) > 1:
             return f"output {output.name!r}"
     return None
+
+
+def stream_facts(model: Any) -> dict[str, Any]:
+    """Return whether a model, of floats or of integers, can be streamed, and why not, as plain values for JSON.
+
+    Where it can, ``steps_late`` says by how many steps of the graph inputs each output over time comes late.
+    """
+    why = "it keeps nothing from step to step: every row is computed by itself" if model.rows else needs_whole(model)
+    if why is not None:
+        return {"possible": False, "why": why}
+    times, _ = times_of(model.layers, lambda name: name in model.length_rules)
+    late = {o.name: max(times.get(name, AT_ONCE)[1] for name, _, _ in o.parts) for o in model.outputs if o.has_time}
+    return {"possible": True, "steps_late": late}
+
+
+def stream_text(facts: dict[str, Any]) -> str:
+    """Return `stream_facts` in words."""
+    if not facts["possible"]:
+        return f"no: {facts['why']}"
+    late = {name: steps for name, steps in facts["steps_late"].items() if steps}
+    if not late:
+        return "yes, step by step"
+    each = ", ".join(f"{name} {steps} {'step' if steps == 1 else 'steps'}" for name, steps in late.items())
+    return f"yes, step by step; what comes late, since windows look ahead: {each}"

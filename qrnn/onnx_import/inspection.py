@@ -16,13 +16,13 @@ from onnx import helper
 from qrnn.errors import UnsupportedError
 from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
-from qrnn.model.lateness import AT_ONCE, needs_whole, times_of
+from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs
 from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.load import read_onnx
-from qrnn.onnx_import.problems import DEFAULT_DOMAINS, RefusedError, written
+from qrnn.onnx_import.problems import DEFAULT_DOMAINS, written
 from qrnn.onnx_import.roles import InputRole
 
 CALIBRATION_FILE = "calibration.npz"
@@ -54,10 +54,8 @@ def inspect_onnx(
     roles: Mapping[str, InputRole] = {}
     try:
         model = import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values)
-    except RefusedError as error:
-        refused, roles = error.problems, error.roles
     except UnsupportedError as error:
-        refused = (str(error),)
+        refused, roles = error.problems, error.roles
     found = {
         "name": source.name,
         "source_sha256": source.sha256,
@@ -83,7 +81,7 @@ def inspect_onnx(
         "outputs": [_output(info, model) for info in graph.output],
         **_layers(model),
         "notes": list(model.notes),
-        "stream": _stream(model),
+        "stream": stream_facts(model),
         "calibration": _calibration(model.inputs),
     }
 
@@ -234,16 +232,6 @@ def _layers(model: FloatModel) -> dict[str, Any]:
         "parameters": sum(int(layer["parameters"]) for layer in layers),
         "multiply_adds_of_a_step": float(total),
     }
-
-
-def _stream(model: FloatModel) -> dict[str, Any]:
-    """Return whether a model can be streamed, why not, and by how many steps of its inputs each output over time comes late."""
-    why = "it keeps nothing from step to step: every row is computed by itself" if model.rows else needs_whole(model)
-    if why is not None:
-        return {"possible": False, "why": why}
-    times, _ = times_of(model.layers, lambda name: name in model.length_rules)
-    late = {o.name: max(times.get(name, AT_ONCE)[1] for name, _, _ in o.parts) for o in model.outputs if o.has_time}
-    return {"possible": True, "steps_late": late}
 
 
 # The calibration file

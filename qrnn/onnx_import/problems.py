@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -41,17 +41,6 @@ class _Group:
         if not (more := self.names[1:]):
             return self.message
         return f"{self.message} (so {'is' if len(more) == 1 else 'are'} {len(more)} more: {_few(more)})"
-
-
-class RefusedError(UnsupportedError):
-    """A graph is refused: ``problems`` are all groups of problems, and ``roles`` what its inputs were taken for as far as that was found."""
-
-    def __init__(
-        self, message: str, problems: tuple[str, ...] = (), roles: Mapping[str, InputRole] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.problems = problems or (message,)
-        self.roles = dict(roles or {})
 
 
 class Problems:
@@ -138,14 +127,14 @@ class Problems:
         return [*self._headlines, *unknown, *(group.text() for group in self._groups.values())]
 
     def raise_if_any(self) -> None:
-        """Raise one `RefusedError` that lists every group of problems, up to `MOST_LISTED`."""
+        """Raise one `UnsupportedError` that lists every group of problems, up to `MOST_LISTED`."""
         messages = self.messages()
         if not messages:
             return
         left = len(messages) - MOST_LISTED
         shown = SEPARATOR.join([*messages[:MOST_LISTED], *([f"and {left} more"] if left > 0 else [])])
         text = messages[0] if len(messages) == 1 else f"{len(messages)} problems: {shown}"
-        raise RefusedError(text, tuple(messages), self.roles)
+        raise UnsupportedError(text, tuple(messages), self.roles)
 
 
 def written(proto: onnx.NodeProto) -> str:

@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
 from conformance_elementwise import elementwise_cases
 from conformance_measure import NEAR, Result, measure, run_float
+from conformance_moves import MOVES, move_cases
 from conformance_norms import norm_cases
 from conformance_reductions import POOLS, REDUCTIONS, reduction_cases
 from conformance_tool import GOLDEN_DIFFERENCE, OWN_DIFFERENCE, reason, within_bound
@@ -27,6 +28,7 @@ OWN = list(own_cases())
 NORM = list(norm_cases())
 REDUCTION = list(reduction_cases())
 ELEMENTWISE = list(elementwise_cases())
+MOVED = list(move_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -157,6 +159,23 @@ def test_onnx_has_tests_of_all_reductions_and_pools() -> None:
     assert {case.operator for case in REDUCTION} == {*REDUCTIONS, *POOLS}
     assert sum(not measure(case).refused for case in REDUCTION) == 42
     assert {words for case in REDUCTION for words in REFUSED if words in measure(case).refused} == set(REFUSED)
+
+
+@pytest.mark.parametrize("case", MOVED, ids=name)
+def test_case_that_moves_data(case: Case) -> None:
+    """What keeps batch and time runs, and every value of float is one of the input or of the filling; any other is refused by name."""
+    result = measure(case)
+    if result.refused:
+        assert case.operator in result.refused or "as one axis" in result.refused
+        return
+    assert result.difference == 0.0
+    assert_integers(result)
+
+
+def test_onnx_has_tests_of_all_operators_that_move_data() -> None:
+    assert {case.operator for case in MOVED} == set(MOVES)
+    ran = {case.operator for case in MOVED if not measure(case).refused}
+    assert {"Slice", "Split", "Gather", "Pad", "Concat", "Transpose", "Reshape", "Squeeze", "Unsqueeze"} <= ran
 
 
 @needs_vectors

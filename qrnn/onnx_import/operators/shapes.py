@@ -136,7 +136,7 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
     sizes = []
     if target.shape != (value.ids.ndim,):
         raise node.refuse(
-            f"expands {value.describe()} to {list(target[:MOST_AXES])}, another number of axes; run this part outside the model"
+            f"expands {value.describe()} to {target[:MOST_AXES].tolist()}, another number of axes; run this part outside the model"
         )
     known = build.sizes(value)
     for size, axis, wanted in zip(
