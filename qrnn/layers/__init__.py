@@ -13,6 +13,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 
 from __future__ import annotations
 
+from qrnn.layers.attention import attention_pool
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
@@ -57,6 +58,7 @@ __all__ = [
     "activation",
     "add",
     "argmax",
+    "attention_pool",
     "average_pool",
     "bidirectional",
     "concat",
