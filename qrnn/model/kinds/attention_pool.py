@@ -81,12 +81,12 @@ def attention_pool_step(contract: Any) -> Step:
             weight_high[n, i] = sum_high(total)
             weight_low[n, i] = sum_low(total)
         for j in range(out.shape[2]):
-            i = left[j]
-            term = mantissa[n, i] * values[n, t, right[j]]
-            total = weighted_sum(high[n, j], low[n, j], rise[n, i], term, below[n, i])
+            head = left[j]
+            term = mantissa[n, head] * values[n, t, right[j]]
+            total = weighted_sum(high[n, j], low[n, j], rise[n, head], term, below[n, head])
             high[n, j] = sum_high(total)
             low[n, j] = sum_low(total)
-            out[n, k, j] = weighted_mean(high[n, j], low[n, j], weight_high[n, i], weight_low[n, i], up, down)
+            out[n, k, j] = weighted_mean(high[n, j], low[n, j], weight_high[n, head], weight_low[n, head], up, down)
         return 1
 
     return step
