@@ -194,7 +194,10 @@ def test_any_state_that_is_taken_is_harmless(backend: str) -> None:
     start = Session(made, backend).initial_state(4)
     most, low = 1 << 30, (1 << 31) - 1
     exponent = np.array([[LOWEST_EXPONENT] * 2, [-LOWEST_EXPONENT] * 2, [0, 0], [5, -70]], np.int32)[:, None]
-    weights = np.array([[0, 0], [most, most], [0, most], [1, 2]], np.int32), np.array([[0, 0], [low, low], [0, low], [3, 4]], np.int32)
+    weights = (
+        np.array([[0, 0], [most, most], [0, most], [1, 2]], np.int32),
+        np.array([[0, 0], [low, low], [0, low], [3, 4]], np.int32),
+    )
     high = np.array([[0] * 4, [most] * 4, [-most] * 4, [-most, most, 0, -1]], np.int32)
     sums = high, np.array([[0] * 4, [low] * 4, [0] * 4, [low, 0, 1, 2]], np.int32)
     steps = np.array([[0], [MOST_WEIGHTED - 3], [9], [1]], np.int32)

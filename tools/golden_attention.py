@@ -1,4 +1,4 @@
-"""The golden vectors of attention pooling, tests/golden/attention-<version>.json; tools/make_golden.py writes and checks them with the others."""
+"""The golden vectors of attention pooling, tests/golden/attention-<version>.json; tools/make_golden.py writes and checks them with others."""
 
 from __future__ import annotations
 
@@ -73,7 +73,17 @@ def _sums(rng: np.random.Generator) -> Iterator[list[int]]:
 
 def _means(rng: np.random.Generator) -> Iterator[list[int]]:
     """Of weights from the least to the most, means at both ends, about halves, and beyond."""
-    for weight in (0, 1, 1 << 38, (1 << 38) + 1, (1 << 39) - 1, 1 << 46, (1 << 47) - 1, 12345678901234567, WEIGHTED_MAX):
+    for weight in (
+        0,
+        1,
+        1 << 38,
+        (1 << 38) + 1,
+        (1 << 39) - 1,
+        1 << 46,
+        (1 << 47) - 1,
+        12345678901234567,
+        WEIGHTED_MAX,
+    ):
         divisor = max(weight, 1 << 38)
         for up, down in ((0, 0), (1, 0), (15, 0), (0, 1), (0, 15)):
             drawn = [int(rng.integers(-32768, 32768)) * divisor >> 15 for _ in range(3)]

@@ -4,7 +4,8 @@ The file holds integer inputs, weights and states with the outputs of the refere
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
 norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), those of sums and means in
 a fourth, reductions-1.1.json (tools/golden_reductions.py), those of elementwise layers in a fifth, elementwise-1.1.json
-(tools/golden_elementwise.py), and those of attention pooling in a sixth, attention-1.1.json (tools/golden_attention.py). Each file is named after the version of the contract since which its vectors hold; later versions keep them::
+(tools/golden_elementwise.py), and those of attention pooling in a sixth, attention-1.1.json (tools/golden_attention.py). Each file is named
+after the version of the contract since which its vectors hold; later versions keep them::
 
     python tools/make_golden.py            write the files
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ

@@ -86,7 +86,11 @@ def test_no_sum_of_so_many_is_saturated() -> None:
 
 
 @given(
-    st.integers(-WEIGHTED_MAX, WEIGHTED_MAX), st.integers(0, WEIGHTED_MAX), st.integers(0, 15), st.integers(0, 15), st.data()
+    st.integers(-WEIGHTED_MAX, WEIGHTED_MAX),
+    st.integers(0, WEIGHTED_MAX),
+    st.integers(0, 15),
+    st.integers(0, 15),
+    st.data(),
 )
 @example(WEIGHTED_MAX, 0, 15, 0, None)
 @example(-WEIGHTED_MAX, WEIGHTED_MAX, 0, 15, None)
