@@ -324,8 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        others = (check_norms, check_offsets, check_reductions, check_elementwise, check_attention)
-        others = others if options.path is None else ()
+        every = (check_norms, check_offsets, check_reductions, check_elementwise, check_attention)
+        others = every if options.path is None else ()
         return max([check(path), *(other() for other in others)])
     documents = {path: make_document()}
     if options.path is None:
