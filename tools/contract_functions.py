@@ -121,8 +121,8 @@ def long(bounds: tuple[int, int]) -> Argument:
 WIDE = (-(1 << 62), 1 << 62)
 PLACE = (-(47275 << running_softmax.PLACE_BITS), 47275 << running_softmax.PLACE_BITS)
 """The bounds of an int16 times log2(e)."""
-WEIGHTED_PARTS = {"high": signed((-(1 << 30), 1 << 30)), "low": signed((0, INT32[1]))}
-"""The parts of a weighted sum."""
+WEIGHTED = (-running_softmax.WEIGHTED_MAX, running_softmax.WEIGHTED_MAX + INT32[1])
+"""The bounds of a weighted sum that is joined of its parts."""
 INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
 GRU = {"z": lane(GATE), "n": lane(GATE), "h": lane(STATE), "z_frac": bits(*FRAC), "n_shift": bits(*FRAC)}
 CELL = {
@@ -311,13 +311,16 @@ SCALARS: tuple[Function, ...] = (
         {"place": long(PLACE), "table": TableArgument("int32_t", 1 << running_softmax.POWER_BITS, 2 << running_softmax.POWER_BITS)},
     ),
     Function(
+        running_softmax.joined_sum, 5, {"high": signed((-(1 << 30), 1 << 30)), "low": signed((0, INT32[1]))}, result="int64_t",
+    ),
+    Function(
         running_softmax.weighted_sum, 5,
-        {**WEIGHTED_PARTS, "rise": signed((0, 1 << 17)), "term": long((-(1 << 39), 1 << 39)), "below": signed((0, 1 << 17))},
+        {"total": long(WEIGHTED), "rise": signed((0, 1 << 17)), "term": long((-(1 << 39), 1 << 39)), "below": signed((0, 1 << 17))},
         result="int64_t",
     ),
     Function(
         running_softmax.weighted_mean, 5,
-        {**WEIGHTED_PARTS, "weight_high": signed((0, 1 << 30)), "weight_low": signed((0, INT32[1])), "up": bits(*FRAC), "down": bits(*FRAC)},
+        {"total": long(WEIGHTED), "weight": long((0, WEIGHTED[1])), "up": bits(*FRAC), "down": bits(*FRAC)},
         facts={
             "choose(weight < 274877906944, 274877906944, weight)": (1 << 38, (1 << 61) + INT32[1]), "upper >> by16": (0, 65535),
             "weight >> shift": (1 << 30, INT32[1]),

@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         running_softmax.power_place,
         running_softmax.power_exponent,
         running_softmax.power_mantissa,
+        running_softmax.joined_sum,
         running_softmax.weighted_sum,
         running_softmax.weighted_mean,
     )
@@ -39,8 +40,9 @@ ARGUMENTS = {
     "power_place": ["score", "in_frac"],
     "power_exponent": ["place"],
     "power_mantissa": ["place"],
-    "weighted_sum": ["high", "low", "rise", "term", "below"],
-    "weighted_mean": ["high", "low", "weight_high", "weight_low", "up", "down"],
+    "joined_sum": ["high", "low"],
+    "weighted_sum": ["total", "rise", "term", "below"],
+    "weighted_mean": ["total", "weight", "up", "down"],
 }
 
 
@@ -68,7 +70,7 @@ def _sums(rng: np.random.Generator) -> Iterator[list[int]]:
     for rise, below in ((0, 0), (0, 1), (1, 0), (2, 41), (38, 3), (61, 0), (62, 0), (63, 63), (1 << 17, 1 << 17)):
         for total in (*sample(rng, totals, 6), WEIGHTED_MAX, -WEIGHTED_MAX):
             for term in (0, 1, -1, most, -most, int(rng.integers(-most, most))):
-                yield [*_parts(total), rise, term, below]
+                yield [total, rise, term, below]
 
 
 def _means(rng: np.random.Generator) -> Iterator[list[int]]:
@@ -90,7 +92,7 @@ def _means(rng: np.random.Generator) -> Iterator[list[int]]:
             near = [(k * divisor >> 16) + d for k in (-65536, -3, -1, 1, 5, 65535) for d in (-1, 0, 1)]
             for total in (*drawn, *near, WEIGHTED_MAX, -WEIGHTED_MAX):
                 if abs(total) <= WEIGHTED_MAX:
-                    yield [*_parts(total), *_parts(weight), up, down]
+                    yield [total, weight, up, down]
 
 
 def _sequences(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -130,16 +132,18 @@ def result(name: str, case: list[Any], table: Any, functions: Mapping[str, Calla
 
 
 def run_sequence(case: Mapping[str, Any], table: Any, functions: Mapping[str, Any]) -> tuple[list[int], list[Any]]:
-    """Y of a case and its state at the end, by these five functions."""
+    """Y of a case and its state at the end, by these functions."""
     exponent, weight, total, y = case["exponent"], list(case["weight"]), list(case["sum"]), []
     for score, value in zip(case["scores"], case["values"], strict=True):
         place = int(functions["power_place"](score, case["in_frac"]))
         own, mantissa = int(functions["power_exponent"](place)), int(functions["power_mantissa"](place, table))
         largest = max(exponent, own)
         rise, below, exponent = largest - exponent, largest - own, largest
-        weight = _parts(int(functions["weighted_sum"](*weight, rise, mantissa << 15, below)))
-        total = _parts(int(functions["weighted_sum"](*total, rise, mantissa * value, below)))
-        y.append(int(functions["weighted_mean"](*total, *weight, case["up"], case["down"])))
+        joined = [int(functions["joined_sum"](*parts)) for parts in (weight, total)]
+        joined[0] = int(functions["weighted_sum"](joined[0], rise, mantissa << 15, below))
+        joined[1] = int(functions["weighted_sum"](joined[1], rise, mantissa * value, below))
+        weight, total = map(_parts, joined)
+        y.append(int(functions["weighted_mean"](joined[1], joined[0], case["up"], case["down"])))
     return y, [exponent, weight, total, case["steps"] + len(y)]
 
 
@@ -151,6 +155,7 @@ def make_document() -> dict[str, Any]:
         "power_place": [[s, f] for f in range(16) for s in (-32768, -32767, -1, 0, 1, 2, 32766, 32767)],
         "power_exponent": places,
         "power_mantissa": places,
+        "joined_sum": [_parts(t) for t in _totals()],
         "weighted_sum": list(_sums(rng)),
         "weighted_mean": list(_means(rng)),
     }

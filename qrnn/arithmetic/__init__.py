@@ -78,6 +78,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     running_softmax.power_place,
     running_softmax.power_exponent,
     running_softmax.power_mantissa,
+    running_softmax.joined_sum,
     running_softmax.weighted_sum,
     running_softmax.weighted_mean,
 )

@@ -51,26 +51,30 @@ def power_mantissa(place: int, table: Sequence[int]) -> int:
     return table[k] + shift_right_round((table[k + 1] - table[k]) * part, 13)
 
 
-def weighted_sum(high: int, low: int, rise: int, term: int, below: int) -> int:
-    """Return round(S / 2^rise) + round(term / 2^below), halves up, for S = high · 2^31 + low: a sum in new units, and one term more.
+def joined_sum(high: int, low: int) -> int:
+    """Return high · 2^31 + low, the sum whose parts are ``high`` within ±2^30 and ``low`` 0 … 2^31 - 1."""
+    return high * 2147483648 + low
 
-    ``high`` within ±2^30, ``low`` 0 … 2^31 - 1, the term within ±2^39; ``rise`` and ``below`` are at least 0, and more than 62 counts as 62.
-    The result is saturated to ±2^61, which no sum of `MOST_WEIGHTED` terms passes.
+
+def weighted_sum(total: int, rise: int, term: int, below: int) -> int:
+    """Return round(total / 2^rise) + round(term / 2^below), halves up: a `joined_sum` in new units, and one term more, within ±2^39.
+
+    ``rise`` and ``below`` are at least 0, and more than 62 counts as 62. The result is saturated to ±2^61, which no sum of `MOST_WEIGHTED`
+    terms passes.
     """
-    total = shift_right_round(high * 2147483648 + low, saturate(rise, 0, 62))
-    return saturate(total + shift_right_round(term, saturate(below, 0, 62)), -WEIGHTED_MAX, WEIGHTED_MAX)
+    kept = shift_right_round(total, saturate(rise, 0, 62))
+    return saturate(kept + shift_right_round(term, saturate(below, 0, 62)), -WEIGHTED_MAX, WEIGHTED_MAX)
 
 
-def weighted_mean(high: int, low: int, weight_high: int, weight_low: int, up: int, down: int) -> int:
-    """Return N · 2^15 / W · 2^(up - down) for a numerator N and a denominator W, two weighted sums: one step's mean, rounded to int16.
+def weighted_mean(total: int, weight: int, up: int, down: int) -> int:
+    """Return total · 2^15 / weight · 2^(up - down) for a numerator and a denominator, two weighted sums, rounded to int16: a step's mean.
 
-    W is at least 2^38, as the step with the largest exponent makes it; less counts as 2^38. N and W lose the bits by which W has more than
-    31, and the quotient is rounded once, half up, and saturated. ``up`` and ``down`` 0 … 15, one of them 0.
+    The weight is at least 2^38, as the step with the largest exponent makes it; less counts as 2^38. Both lose the bits by which it has more
+    than 31, and the quotient is rounded once, half up, and saturated. ``up`` and ``down`` 0 … 15, one of them 0.
     """
-    weight = weight_high * 2147483648 + weight_low
     weight = choose(weight < 274877906944, 274877906944, weight)
     upper = weight >> 31
     by16 = choose(upper < 65536, 0, 16)
     shift = by16 + leading_bit(upper >> by16) + 1
-    numerator = saturate((high * 2147483648 + low) >> shift, -2147483647, 2147483647)
+    numerator = saturate(total >> shift, -2147483647, 2147483647)
     return divide_sum(numerator * 32768, (weight >> shift) << down, up)

@@ -429,33 +429,38 @@ static inline int32_t qrnn_power_mantissa(int64_t place, const int32_t *table)
     return from + (int32_t)qrnn_shift_right_round64((to - from) * part, 13U);
 }
 
-/* Return round(S / 2^rise) + round(term / 2^below), halves up, for S = high * 2^31 + low: a sum in new units, and one term more.
- * high within +-2^30, low 0 ... 2^31 - 1, the term within +-2^39; rise and below are at least 0, and more than 62 counts as 62. The
- * result is saturated to +-2^61, which no sum of MOST_WEIGHTED terms passes.
- * Section 5 of docs/arithmetic.md. Here high -2^30 ... 2^30, low 0 ... 2^31 - 1, rise 0 ... 2^17, term -2^39 ... 2^39,
- * below 0 ... 2^17. */
-static inline int64_t qrnn_weighted_sum(int32_t high, int32_t low, int32_t rise, int64_t term, int32_t below)
+/* Return high * 2^31 + low, the sum whose parts are high within +-2^30 and low 0 ... 2^31 - 1.
+ * Section 5 of docs/arithmetic.md. Here high -2^30 ... 2^30, low 0 ... 2^31 - 1. */
+static inline int64_t qrnn_joined_sum(int32_t high, int32_t low)
 {
-    const int64_t total = qrnn_shift_right_round64(((int64_t)high * INT64_C(2147483648)) + low, (uint32_t)qrnn_at_most(rise, 62));
-    return qrnn_saturate64(total + qrnn_shift_right_round64(term, (uint32_t)qrnn_at_most(below, 62)), INT64_C(-2305843009213693952),
+    return ((int64_t)high * INT64_C(2147483648)) + low;
+}
+
+/* Return round(total / 2^rise) + round(term / 2^below), halves up: a joined_sum in new units, and one term more, within +-2^39.
+ * rise and below are at least 0, and more than 62 counts as 62. The result is saturated to +-2^61, which no sum of MOST_WEIGHTED
+ * terms passes.
+ * Section 5 of docs/arithmetic.md. Here total -2^61 ... 2305843011361177599, rise 0 ... 2^17, term -2^39 ... 2^39,
+ * below 0 ... 2^17. */
+static inline int64_t qrnn_weighted_sum(int64_t total, int32_t rise, int64_t term, int32_t below)
+{
+    const int64_t kept = qrnn_shift_right_round64(total, (uint32_t)qrnn_at_most(rise, 62));
+    return qrnn_saturate64(kept + qrnn_shift_right_round64(term, (uint32_t)qrnn_at_most(below, 62)), INT64_C(-2305843009213693952),
         INT64_C(2305843009213693952));
 }
 
-/* Return N * 2^15 / W * 2^(up - down) for a numerator N and a denominator W, two weighted sums: one step's mean, rounded to int16.
- * W is at least 2^38, as the step with the largest exponent makes it; less counts as 2^38. N and W lose the bits by which W has
- * more than 31, and the quotient is rounded once, half up, and saturated. up and down 0 ... 15, one of them 0.
- * Section 5 of docs/arithmetic.md. Here high -2^30 ... 2^30, low 0 ... 2^31 - 1, weight_high 0 ... 2^30, weight_low 0 ... 2^31 - 1,
- * up 0 ... 15, down 0 ... 15. shift + 30 is the place of the leading bit of weight. */
-static inline int32_t qrnn_weighted_mean(int32_t high, int32_t low, int32_t weight_high, int32_t weight_low, uint32_t up,
-                                         uint32_t down)
+/* Return total * 2^15 / weight * 2^(up - down) for a numerator and a denominator, two weighted sums, rounded to int16: a step's
+ * mean.
+ * The weight is at least 2^38, as the step with the largest exponent makes it; less counts as 2^38. Both lose the bits by which it
+ * has more than 31, and the quotient is rounded once, half up, and saturated. up and down 0 ... 15, one of them 0.
+ * Section 5 of docs/arithmetic.md. Here total -2^61 ... 2305843011361177599, weight 0 ... 2305843011361177599, up 0 ... 15,
+ * down 0 ... 15. shift + 30 is the place of the leading bit of weight. */
+static inline int32_t qrnn_weighted_mean(int64_t total, int64_t weight, uint32_t up, uint32_t down)
 {
-    const int64_t weight = ((int64_t)weight_high * INT64_C(2147483648)) + weight_low;
     const int64_t weight_ = (weight < INT64_C(274877906944)) ? INT64_C(274877906944) : weight;
     const int64_t upper = weight_ >> 31U;
     const int32_t by16 = (upper < INT64_C(65536)) ? 0 : 16;
     const int32_t shift = (by16 + qrnn_leading_bit((int32_t)(upper >> (uint32_t)by16))) + 1;
-    const int64_t numerator = qrnn_saturate64((((int64_t)high * INT64_C(2147483648)) + low) >> (uint32_t)shift,
-        INT64_C(-2147483647), INT64_C(2147483647));
+    const int64_t numerator = qrnn_saturate64(total >> (uint32_t)shift, INT64_C(-2147483647), INT64_C(2147483647));
     return (int32_t)qrnn_divide_sum(numerator * INT64_C(32768), (weight_ >> (uint32_t)shift) << down, up);
 }
 

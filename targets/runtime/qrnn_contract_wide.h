@@ -433,24 +433,29 @@ static inline int64_t qrnn_wide_power_mantissa(int64_t place, const int32_t *tab
     return (int64_t)table[k] + qrnn_wide_shift_right_round(((int64_t)table[k + 1] - (int64_t)table[k]) * part, 13);
 }
 
-/* Return round(S / 2^rise) + round(term / 2^below), halves up, for S = high * 2^31 + low: a sum in new units, and one term more. */
-static inline int64_t qrnn_wide_weighted_sum(int64_t high, int64_t low, int64_t rise, int64_t term, int64_t below)
+/* Return high * 2^31 + low, the sum whose parts are high within +-2^30 and low 0 ... 2^31 - 1. */
+static inline int64_t qrnn_wide_joined_sum(int64_t high, int64_t low)
 {
-    int64_t total = qrnn_wide_shift_right_round((high * INT64_C(2147483648)) + low, qrnn_wide_saturate(rise, 0, 62));
-    return qrnn_wide_saturate(total + qrnn_wide_shift_right_round(term, qrnn_wide_saturate(below, 0, 62)),
-        INT64_C(-2305843009213693952), INT64_C(2305843009213693952));
+    return (high * INT64_C(2147483648)) + low;
 }
 
-/* Return N * 2^15 / W * 2^(up - down) for a numerator N and a denominator W, two weighted sums: one step's mean, rounded to int16. */
-static inline int64_t qrnn_wide_weighted_mean(int64_t high, int64_t low, int64_t weight_high, int64_t weight_low, int64_t up,
-                                              int64_t down)
+/* Return round(total / 2^rise) + round(term / 2^below), halves up: a joined_sum in new units, and one term more, within +-2^39. */
+static inline int64_t qrnn_wide_weighted_sum(int64_t total, int64_t rise, int64_t term, int64_t below)
 {
-    int64_t weight = (weight_high * INT64_C(2147483648)) + weight_low;
+    int64_t kept = qrnn_wide_shift_right_round(total, qrnn_wide_saturate(rise, 0, 62));
+    return qrnn_wide_saturate(kept + qrnn_wide_shift_right_round(term, qrnn_wide_saturate(below, 0, 62)), INT64_C(-2305843009213693952),
+        INT64_C(2305843009213693952));
+}
+
+/* Return total * 2^15 / weight * 2^(up - down) for a numerator and a denominator, two weighted sums, rounded to int16: a step's
+ * mean. */
+static inline int64_t qrnn_wide_weighted_mean(int64_t total, int64_t weight, int64_t up, int64_t down)
+{
     weight = (weight < INT64_C(274877906944)) ? INT64_C(274877906944) : weight;
     int64_t upper = weight >> 31;
     int64_t by16 = (upper < INT64_C(65536)) ? 0 : 16;
     int64_t shift = (by16 + qrnn_wide_leading_bit(upper >> by16)) + 1;
-    int64_t numerator = qrnn_wide_saturate(((high * INT64_C(2147483648)) + low) >> shift, INT64_C(-2147483647), INT64_C(2147483647));
+    int64_t numerator = qrnn_wide_saturate(total >> shift, INT64_C(-2147483647), INT64_C(2147483647));
     return qrnn_wide_divide_sum(numerator * INT64_C(32768), (weight >> shift) * (INT64_C(1) << down), up);
 }
 

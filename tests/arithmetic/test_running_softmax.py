@@ -19,6 +19,7 @@ from qrnn.arithmetic.running_softmax import (
     PLACE_BITS,
     POWER_BITS,
     WEIGHTED_MAX,
+    joined_sum,
     power_exponent,
     power_mantissa,
     power_place,
@@ -71,7 +72,8 @@ def test_every_place() -> None:
 @example(-1, 1, 1, 1)
 def test_a_weighted_sum(total: int, rise: int, term: int, below: int) -> None:
     """Each part is rounded once, half up; nothing leaves 64 bits, and the parts of the result are those of a state."""
-    own = sum_high(total), sum_low(total), rise, term, below
+    assert joined_sum(sum_high(total), sum_low(total)) == total
+    own = total, rise, term, below
     found = weighted_sum(*own)
     want = floor(Fraction(total, 1 << rise) + Fraction(1, 2)) + floor(Fraction(term, 1 << below) + Fraction(1, 2))
     assert found == max(-WEIGHTED_MAX, min(WEIGHTED_MAX, want))
@@ -101,7 +103,7 @@ def test_a_weighted_mean(total: int, weight: int, up: int, down: int, data: st.D
         total = data.draw(st.integers(-divisor, divisor))
     by = data.draw(st.booleans()) if data is not None else up > 0
     up, down = (up, 0) if by else (0, down)
-    own = sum_high(total), sum_low(total), sum_high(weight), sum_low(weight), up, down
+    own = total, weight, up, down
     found = weighted_mean(*own)
     assert weighted_mean(*map(Register, own)) == found
     assert -32768 <= found <= 32767
@@ -118,9 +120,9 @@ def pooled(scores: Sequence[int], values: Sequence[int], in_frac: int) -> list[i
         own, mantissa = power_exponent(place), power_mantissa(place, TABLE)
         largest = max(exponent, own)
         rise, below, exponent = largest - exponent, largest - own, largest
-        weight = weighted_sum(sum_high(weight), sum_low(weight), rise, mantissa << 15, below)
-        total = weighted_sum(sum_high(total), sum_low(total), rise, mantissa * value, below)
-        y.append(weighted_mean(sum_high(total), sum_low(total), sum_high(weight), sum_low(weight), 0, 0))
+        weight = weighted_sum(weight, rise, mantissa << 15, below)
+        total = weighted_sum(total, rise, mantissa * value, below)
+        y.append(weighted_mean(total, weight, 0, 0))
     return y
 
 

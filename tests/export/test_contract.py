@@ -135,12 +135,7 @@ def test_the_steps_of_a_function_lie_where_the_generator_says(function: Any) -> 
     space |= {"choose": np.where, "x": x, "bits": bits}
     space["v"] = np.maximum(v, 1) if function.function is logarithms.natural_log else v
     weights = np.minimum(v, (1 << 61) + (1 << 31) - 1)
-    space |= {
-        "weight_high": weights >> 31,
-        "weight_low": weights & (1 << 31) - 1,
-        "high": weights >> 31,
-        "low": weights & (1 << 31) - 1,
-    }
+    space |= {"weight": weights, "total": weights}
     seen = set()
     for statement in TO_C.tree_of(function.function).body[1:]:
         assert isinstance(statement, (ast.Assign, ast.Return))

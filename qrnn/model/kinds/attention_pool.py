@@ -57,7 +57,7 @@ def attention_pool_step(contract: Any) -> Step:
     """Return the step that adds the values, weighted, to the sums, and writes the sums over that of the weights."""
     power_place, power_exponent = contract.power_place, contract.power_exponent
     power_mantissa, weighted_sum, weighted_mean = contract.power_mantissa, contract.weighted_sum, contract.weighted_mean
-    sum_high, sum_low = contract.sum_high, contract.sum_low
+    sum_high, sum_low, joined_sum = contract.sum_high, contract.sum_low, contract.joined_sum
 
     def step(
         n: int, t: int, k: int, scores: Any, values: Any, out: Any, exponent: Any, weight_high: Any, weight_low: Any, high: Any, low: Any,
@@ -77,16 +77,18 @@ def attention_pool_step(contract: Any) -> Step:
             rise[n, i] = largest - exponent[n, 0, i]
             below[n, i] = max(largest - own, 0)
             exponent[n, 0, i] = largest
-            total = weighted_sum(weight_high[n, i], weight_low[n, i], rise[n, i], mantissa[n, i] << 15, below[n, i])
-            weight_high[n, i] = sum_high(total)
-            weight_low[n, i] = sum_low(total)
+            weight = joined_sum(weight_high[n, i], weight_low[n, i])
+            weight = weighted_sum(weight, rise[n, i], mantissa[n, i] << 15, below[n, i])
+            weight_high[n, i] = sum_high(weight)
+            weight_low[n, i] = sum_low(weight)
         for j in range(out.shape[2]):
             head = left[j]
-            term = mantissa[n, head] * values[n, t, right[j]]
-            total = weighted_sum(high[n, j], low[n, j], rise[n, head], term, below[n, head])
+            total = joined_sum(high[n, j], low[n, j])
+            total = weighted_sum(total, rise[n, head], mantissa[n, head] * values[n, t, right[j]], below[n, head])
             high[n, j] = sum_high(total)
             low[n, j] = sum_low(total)
-            out[n, k, j] = weighted_mean(high[n, j], low[n, j], weight_high[n, head], weight_low[n, head], up, down)
+            weight_of = joined_sum(weight_high[n, head], weight_low[n, head])
+            out[n, k, j] = weighted_mean(total, weight_of, up, down)
         return 1
 
     return step
