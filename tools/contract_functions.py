@@ -13,7 +13,18 @@ from typing import Any
 from contract_dialects import INT32, LANES, SIGNED, UNSIGNED, Lanes, Scalar
 from contract_to_c import Callee
 
-from qrnn.arithmetic import cells, fixedpoint, gates, logarithms, norms, octaves, quotients, reductions, roots
+from qrnn.arithmetic import (
+    cells,
+    fixedpoint,
+    gates,
+    logarithms,
+    norms,
+    octaves,
+    quotients,
+    reductions,
+    roots,
+    running_softmax,
+)
 
 INT16 = (-32768, 32767)
 GATE = (-32768, 32768)
@@ -108,6 +119,10 @@ def long(bounds: tuple[int, int]) -> Argument:
 
 
 WIDE = (-(1 << 62), 1 << 62)
+PLACE = (-(47275 << running_softmax.PLACE_BITS), 47275 << running_softmax.PLACE_BITS)
+"""The bounds of an int16 times log2(e)."""
+WEIGHTED = (-running_softmax.WEIGHTED_MAX, running_softmax.WEIGHTED_MAX + INT32[1])
+"""The bounds of a weighted sum that is joined of its parts."""
 INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
 GRU = {"z": lane(GATE), "n": lane(GATE), "h": lane(STATE), "z_frac": bits(*FRAC), "n_shift": bits(*FRAC)}
 CELL = {
@@ -164,7 +179,7 @@ SCALARS: tuple[Function, ...] = (
         facts={"x + (1 << shift >> 1)": INT32}, note="x + 2^(shift - 1) fits 32 bits wherever this is called.",
     ),
     Function(
-        fixedpoint.shift_right_round, 2, {"x": long((-(1 << 62), (1 << 62) - 1)), "shift": bits(0, 46)},
+        fixedpoint.shift_right_round, 2, {"x": long((-(1 << 62), (1 << 62) - 1)), "shift": bits(0, 62)},
         "shift_right_round64", "int64_t",
     ),
     Function(
@@ -289,6 +304,29 @@ SCALARS: tuple[Function, ...] = (
             "table": TableArgument("int32_t", 0, logarithms.LN2),
         },
     ),
+    Function(running_softmax.power_place, 5, {"score": signed(INT16), "in_frac": bits(*FRAC)}, result="int64_t"),
+    Function(running_softmax.power_exponent, 5, {"place": long(PLACE)}),
+    Function(
+        running_softmax.power_mantissa, 5,
+        {"place": long(PLACE), "table": TableArgument("int32_t", 1 << running_softmax.POWER_BITS, 2 << running_softmax.POWER_BITS)},
+    ),
+    Function(
+        running_softmax.joined_sum, 5, {"high": signed((-(1 << 30), 1 << 30)), "low": signed((0, INT32[1]))}, result="int64_t",
+    ),
+    Function(
+        running_softmax.weighted_sum, 5,
+        {"total": long(WEIGHTED), "rise": signed((0, 1 << 17)), "term": long((-(1 << 39), 1 << 39)), "below": signed((0, 1 << 17))},
+        result="int64_t",
+    ),
+    Function(
+        running_softmax.weighted_mean, 5,
+        {"total": long(WEIGHTED), "weight": long((0, WEIGHTED[1])), "up": bits(*FRAC), "down": bits(*FRAC)},
+        facts={
+            "choose(weight < 274877906944, 274877906944, weight)": (1 << 38, (1 << 61) + INT32[1]), "upper >> by16": (0, 65535),
+            "weight >> shift": (1 << 30, INT32[1]),
+        },
+        note="shift + 30 is the place of the leading bit of weight.",
+    ),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""
 
@@ -384,6 +422,7 @@ CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
         "qrnn_leading_bit",
         "qrnn_piecewise_linear_log",
         "qrnn_natural_log",
+        "qrnn_divide_sum",
     ),
     Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
 }

@@ -3,8 +3,9 @@
 The file holds integer inputs, weights and states with the outputs of the reference backend, for implementations in other languages
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
 norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), those of sums and means in
-a fourth, reductions-1.1.json (tools/golden_reductions.py), and those of elementwise layers in a fifth, elementwise-1.1.json
-(tools/golden_elementwise.py). Each file is named after the version of the contract since which its vectors hold; later versions keep them::
+a fourth, reductions-1.1.json (tools/golden_reductions.py), those of elementwise layers in a fifth, elementwise-1.1.json
+(tools/golden_elementwise.py), and those of attention pooling in a sixth, attention-1.1.json (tools/golden_attention.py). Each file is named
+after the version of the contract since which its vectors hold; later versions keep them::
 
     python tools/make_golden.py            write the files
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ
@@ -23,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import golden_attention
 import golden_elementwise
 import golden_norms
 import golden_offsets
@@ -70,6 +72,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{
 NORMS = GOLDEN.with_name(f"norms-{golden_norms.SINCE}.json")
 OFFSETS = GOLDEN.with_name(f"offsets-{golden_offsets.SINCE}.json")
 REDUCTIONS = GOLDEN.with_name(f"reductions-{golden_reductions.SINCE}.json")
+ATTENTION = GOLDEN.with_name(f"attention-{golden_attention.SINCE}.json")
 ELEMENTWISE = GOLDEN.with_name(f"elementwise-{golden_elementwise.SINCE}.json")
 
 ABOUT = [
@@ -280,6 +283,12 @@ def check_reductions(path: Path = REDUCTIONS) -> int:
     return _compared(path, lambda committed: golden_reductions.with_results(committed) | golden_reductions.HEAD)
 
 
+def check_attention(path: Path = ATTENTION) -> int:
+    """Compare the vectors of attention pooling with what the contract's functions make of their inputs."""
+    head = _without(golden_attention.make_document(), "functions", "sequences")
+    return _compared(path, lambda committed: golden_attention.with_results(committed) | head)
+
+
 def check_elementwise(path: Path = ELEMENTWISE) -> int:
     """Compare the vectors of elementwise layers with what the contract's functions make of their inputs."""
     head = _without(golden_elementwise.make_document(), "functions", "octaves")
@@ -315,12 +324,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        others = (check_norms, check_offsets, check_reductions, check_elementwise) if options.path is None else ()
+        every = (check_norms, check_offsets, check_reductions, check_elementwise, check_attention)
+        others = every if options.path is None else ()
         return max([check(path), *(other() for other in others)])
     documents = {path: make_document()}
     if options.path is None:
         documents |= {NORMS: golden_norms.make_document(), OFFSETS: golden_offsets.make_document()}
         documents |= {REDUCTIONS: golden_reductions.make_document(), ELEMENTWISE: golden_elementwise.make_document()}
+        documents |= {ATTENTION: golden_attention.make_document()}
     for place, document in documents.items():
         text = to_text(document)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,18 @@ in order, and calls the same functions from its loops.
 from collections.abc import Callable
 from typing import Any
 
-from qrnn.arithmetic import cells, fixedpoint, gates, logarithms, norms, octaves, quotients, reductions, roots
+from qrnn.arithmetic import (
+    cells,
+    fixedpoint,
+    gates,
+    logarithms,
+    norms,
+    octaves,
+    quotients,
+    reductions,
+    roots,
+    running_softmax,
+)
 
 CONTRACT_VERSION = "1.1"
 """The version of the contract; it changes when any input can give other bits than before, and when it defines what it did not."""
@@ -64,5 +75,11 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     reductions.sum_high,
     reductions.sum_low,
     reductions.divide_sum,
+    running_softmax.power_place,
+    running_softmax.power_exponent,
+    running_softmax.power_mantissa,
+    running_softmax.joined_sum,
+    running_softmax.weighted_sum,
+    running_softmax.weighted_mean,
 )
 """Every function of the contract, each after those it calls."""

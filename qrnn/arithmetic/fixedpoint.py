@@ -46,7 +46,7 @@ def saturate16_shifted(x: int, left_shift: int) -> int:
 
 
 def shift_right_round(x: int, shift: int) -> int:
-    """Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 … 46; x itself for 0.
+    """Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 … 62; x itself for 0.
 
     This is the only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
     """

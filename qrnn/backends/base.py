@@ -6,7 +6,7 @@ Arrays are batch first. ``lengths`` [N] int64 counts each sequence's valid steps
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -317,7 +317,7 @@ class Engine(ABC):
     def steps(
         self,
         layer: QuantLayer,
-        x: Int16Array,
+        inputs: Sequence[Int16Array],
         states: LayerState,
         lengths: IndexArray,
         out_rows: int,
@@ -328,7 +328,7 @@ class Engine(ABC):
         Parameters
         ----------
         layer: a layer with `by_steps`.
-        x: [N, T, F] int16.
+        inputs: those of the layer, [N, T, F] int16 each, with as many steps.
         states: the arrays of its state, [N, *shape] each, which are replaced by those after the last step.
         lengths: [N], the steps of each sequence.
         out_rows: the most rows that a sequence may give.
@@ -339,7 +339,7 @@ class Engine(ABC):
         y [N, out_rows, F'] int16, zero behind the rows of a sequence, and the number of rows of each sequence, [N] int64.
         """
         features = self.features_of(layer.output)
-        return run_step_loop(layer.step_loop(), x, states, lengths, out_rows, features, past)
+        return run_step_loop(layer.step_loop(), inputs, states, lengths, out_rows, features, past)
 
     def features_of(self, tensor: str) -> int:
         """Return the number of features of a tensor of the model."""
@@ -367,9 +367,10 @@ class Engine(ABC):
                 tensors[layer.output] = self._by_rows(layer, tensors)
                 ran[layer.output] = ran[read]
             elif layer.by_steps:
-                x, own = tensors[read], tuple(array.copy() for array in states[layer.name])
+                own = tuple(array.copy() for array in states[layer.name])
                 past = layer.steps_past_end if end else 0
-                y, count = self.steps(layer, x, own, ran[read], layer.rows_in(x.shape[1]), past)
+                given = self._cut(layer, tensors)
+                y, count = self.steps(layer, given, own, ran[read], layer.rows_in(given[0].shape[1]), past)
                 tensors[layer.output], ran[layer.output] = y[:, : max(1, int(count.max()))], count
                 final[layer.name] = own
             elif isinstance(layer, QuantRecurrent):
@@ -387,13 +388,18 @@ class Engine(ABC):
                 tensors[layer.output], ran[layer.output] = stepped(last, ran[read], zero), np.minimum(ran[read], 1)
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
 
-    def _by_rows(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> Int16Array:
-        """Return the output of a layer with `by_rows`; inputs over time, which have equal lengths, are cut to the fewest steps that one has."""
+    def _cut(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> list[Any]:
+        """Return the inputs of a layer; those over time, which have equal lengths, are cut to the fewest steps that one has."""
         given = [tensors[name] for name in layer.inputs]
-        lead = given[0].shape[:1]
-        if self.model.tensors[layer.output].has_time:
-            steps = min(x.shape[1] for x in given)
-            given, lead = [x[:, :steps] for x in given], (*lead, steps)
+        if not self.model.tensors[layer.output].has_time:
+            return given
+        steps = min(x.shape[1] for x in given)
+        return [x[:, :steps] for x in given]
+
+    def _by_rows(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> Int16Array:
+        """Return the output of a layer with `by_rows`."""
+        given = self._cut(layer, tensors)
+        lead = given[0].shape[: 2 if self.model.tensors[layer.output].has_time else 1]
         rows = (np.ascontiguousarray(x.reshape(-1, *x.shape[len(lead) :])) for x in given)
         return self.rows(layer, *rows).reshape(*lead, self.features_of(layer.output))
 

@@ -266,7 +266,8 @@ class CountedFlow(Flow):
         for code in self._delayed():
             self.tensors.places.pop(code.layer.output, None)  # a variable of another function
             place = code.own_place()
-            call = f"{code.name}(state, NULL, {place.at()});"
+            nothing = ", ".join("NULL" for _ in code.layer.inputs)
+            call = f"{code.name}(state, {nothing}, {place.at()});"
             stage = self._stage(code)
             past = f"for (uint32_t t = 0U; t < {code.steps_past_end}U; t++) {{"
             if stage is None:

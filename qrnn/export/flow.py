@@ -36,7 +36,7 @@ def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
         return own.of(layer)
     if layer.by_rows:
         return RowsCode
-    return steps_code(layer, (model.tensors[layer.inputs[0]].features, model.tensors[layer.output].features))
+    return steps_code(layer, [model.tensors[tensor].features for tensor in (*layer.inputs, layer.output)])
 
 
 class Flow:

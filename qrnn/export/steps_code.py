@@ -63,7 +63,7 @@ class StepsCode(LayerCode[AnyLayer]):
         return tensors.places[tensor]
 
     def arguments(self) -> list[str]:
-        """Return the state and the input."""
+        """Return the state and the inputs."""
         return ["state", *super().arguments()]
 
     def call(self) -> str:
@@ -79,7 +79,11 @@ class StepsCode(LayerCode[AnyLayer]):
         tensors.declare(f"uint32_t {rows} = 0U;")
         found: list[str] = []
         ends = [(self.arguments(), tensors.rows_of(self.layer.inputs[0]))]
-        ends += [(["state", "NULL"], f"{self.steps_past_end}U")] if self.steps_past_end else []
+        ends += (
+            [(["state", *("NULL" for _ in self.layer.inputs)], f"{self.steps_past_end}U")]
+            if self.steps_past_end
+            else []
+        )
         for arguments, steps in ends:
             found += loop([f"{rows} += {self.name}({', '.join([*arguments, y.at(rows)])});"], steps)
         return found

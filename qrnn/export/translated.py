@@ -149,17 +149,19 @@ def translate_step(
     name: str,
     head: str,
     states: Sequence[Array],
-    sizes: tuple[int, int],
+    sizes: Sequence[int],
 ) -> tuple[int, int]:
-    """Add the function ``name`` (``head``, x, y) of one step, which returns how many rows it wrote; return the least and the most of them.
+    """Add the function ``name`` (``head``, inputs…, y) of one step, which returns how many rows it wrote; return the least and most of them.
 
-    ``head`` has the parameters of C that hold the states; ``states`` the array in C of each of the loop's; ``sizes`` the features of x and
-    y.
+    ``head`` has the parameters of C that hold the states; ``states`` the array in C of each of the loop's; ``sizes`` the features of each
+    input and of y.
     """
     with refusals(layer, "step"):
         function = made(found.make)
         names = parameter_names(function)
-        n, t, k, x, out, *others = names
+        *inputs, rows = sizes
+        n, t, k, *given, out = names[: 4 + len(inputs)]
+        others, texts = names[4 + len(inputs) :], ["x"] if len(inputs) == 1 else [f"x{i}" for i in range(len(inputs))]
         if len(others) != len(states) + len(found.parameters) + len(found.scratch):
             raise LoopError(
                 f"it has {len(others)} parameters after out for {len(states)} states, {len(found.parameters)} numbers "
@@ -167,14 +169,13 @@ def translate_step(
             )
         kept, numbers = others[: len(states)], others[len(states) : len(states) + len(found.parameters)]
         parameters = Parameters(code, name, function, numbers, found.parameters)
-        own = Names(["y", "x", "state", *(a.text for a in states)], (f"{prefix}_", "qrnn_"))
-        features, rows = sizes
+        own = Names(["y", *texts, "state", *(a.text for a in states)], (f"{prefix}_", "qrnn_"))
         named: dict[str, Named] = {
             **parameters.numbers,
             n: Absent("the sequence, the first index of every array"),
-            t: Step("x"),
+            t: Step(texts[0]),
             k: Absent("the first row that is written"),
-            x: Array("x", "int16_t", (features,), (n, t)),
+            **{x: Array(text, "int16_t", (size,), (n, t)) for x, text, size in zip(given, texts, inputs, strict=True)},
             out: Array("y", "int16_t", (ROWS, rows), (n,), writable=True),
         }
         for key, state in zip(kept, states, strict=True):
@@ -194,10 +195,11 @@ def translate_step(
         for text, line in room:
             if reads(written, text):
                 begin += [line] if text in body.arrays_read else [line, f"    (void){text};"]
-    heads = [*head.split(", "), "const int16_t *x", "int16_t *y"]
-    what = (
-        f"A step of {layer.name}: how many rows of y came out. x is NULL past the end of the input, where it is zero."
+    heads = [*head.split(", "), *(f"const int16_t *{text}" for text in texts), "int16_t *y"]
+    past = (
+        f"{' and '.join(texts)} {'is' if len(texts) == 1 else 'are'} NULL past the end of the input, where it is zero."
     )
+    what = f"A step of {layer.name}: how many rows of y came out. {past}"
     _function(code, f"static uint32_t {name}", heads, [*begin, *body.lines], what)
     return body.least_returned, most
 
@@ -251,8 +253,8 @@ class RowsCode(LayerCode[QuantLayer]):
         return self.each_row(self.step())
 
 
-def steps_code(layer: QuantLayer, features: tuple[int, int]) -> type[TranslatedSteps]:
-    """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its input and output.
+def steps_code(layer: QuantLayer, features: Sequence[int]) -> type[TranslatedSteps]:
+    """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its inputs and of its output.
 
     Only the translation of the loop says whether it gives a row in each step. One that may give none gives one all the same where the layer
     says that its output has as many steps as its input.
@@ -269,7 +271,7 @@ class TranslatedSteps(StepsCode[QuantLayer]):
     def add_function(self, head: str, states: Sequence[Array]) -> int:
         """Add the translated function, and return the most rows that it writes."""
         layer, tensors = self.layer, self.site.model.tensors
-        sizes = tensors[layer.inputs[0]].features, tensors[layer.output].features
+        sizes = [tensors[tensor].features for tensor in (*layer.inputs, layer.output)]
         return translate_step(self.code, self.site.name, layer, layer.step_loop(), self.name, head, states, sizes)[1]
 
 

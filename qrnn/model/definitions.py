@@ -43,26 +43,28 @@ def run_row_loops(
 
 def run_step_loop(
     loop: StepLoop,
-    x: Int16Array,
+    inputs: Sequence[Int16Array],
     states: Sequence[npt.NDArray[Any]],
     lengths: IndexArray,
     out_rows: int,
     features: int,
     past: int,
 ) -> tuple[Int16Array, IndexArray]:
-    """Run a step loop over sequences x [N, T, F] int16, each for its own steps and then for ``past`` steps past its end, with zeros as input.
+    """Run a step loop over sequences, each for its own steps and then for ``past`` steps past its end, with zeros as input.
+
+    ``inputs`` are [N, T, F] int16 each, with as many steps.
 
     ``states``, [N, *shape] each, are replaced by those after the last step. Returns y [N, out_rows, features] int16 and how many rows of
     each sequence were written, [N] int64.
     """
-    own, given = [plain(state) for state in states], plain(x)
-    y, count = np.zeros((len(x), out_rows, features), object), np.zeros(len(x), np.int64)
-    scratch = [np.zeros((len(x), *s.shape), object) for s in loop.scratch]
+    own, given, N = [plain(state) for state in states], [plain(x) for x in inputs], len(inputs[0])
+    y, count = np.zeros((N, out_rows, features), object), np.zeros(N, np.int64)
+    scratch = [np.zeros((N, *s.shape), object) for s in loop.scratch]
     arguments = (*own, *map(plain, loop.parameters), *scratch)
     step = loop.make(PLAIN)
-    for n in range(len(x)):
+    for n in range(N):
         for t in (*range(int(lengths[n])), *(-1 for _ in range(past))):
-            count[n] += step(n, t, int(count[n]), given, y, *arguments)
+            count[n] += step(n, t, int(count[n]), *given, y, *arguments)
     for state, values in zip(states, own, strict=True):
         state[...] = values
     return y.astype(np.int16), count

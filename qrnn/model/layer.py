@@ -227,7 +227,7 @@ class QuantLayer(GraphLayer, ABC):
         return ()
 
     def step_loop(self) -> StepLoop:
-        """Return what a layer does in a time step, if it has one input, keeps a state and is not a `QuantRecurrent`."""
+        """Return what a layer does in a time step, if it keeps a state and is not a `QuantRecurrent`; its inputs are all over time."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no step of its own")
 
     @property

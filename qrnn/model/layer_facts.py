@@ -220,11 +220,11 @@ class Scratch:
 
 
 Step = Callable[..., int]
-"""A function step(n, t, k, x, out, *states, *parameters, *scratch) that does one time step of sequence n.
+"""A function step(n, t, k, *inputs, out, *states, *parameters, *scratch) that does one time step of sequence n.
 
-It reads x[n, t], of x [N, T, F] int16, writes rows from out[n, k] on, of out [N, T', F'] int16, and returns how many rows it wrote. ``t``
-is -1 for a step past the end of the sequence, whose input is zero: ``x`` is then not read. States and scratch arrays have n as their first
-index."""
+It reads x[n, t] of each input x, [N, T, F] int16, in the order of the layer's ``inputs``, writes rows from out[n, k] on, of out [N, T', F']
+int16, and returns how many rows it wrote. ``t`` is -1 for a step past the end of the sequence, whose input is zero: no input is then read.
+States and scratch arrays have n as their first index."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
 from qrnn.onnx_import.merging import merged_sizes, refuse_merged
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind
+from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind, TimeWeights
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
@@ -37,6 +37,8 @@ _NOT_COMPUTABLE = {
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
     "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
     "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
+    "weights": "reads a softmax over time ('{name}'), of which only the sum over time of its product with values at the same steps is "
+    "supported",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
 
@@ -119,6 +121,8 @@ class Builder:
     """The ids and axes of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
+    time_weights: dict[int, TimeWeights] = field(default_factory=dict)
+    """First id of features that stand for a softmax over time → the scores, and the values that it weighs."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
@@ -149,6 +153,8 @@ class Builder:
         first = next((tensor for tensor in tensors if tensor.has_time), None)
         if first is None or self.one_step:
             return INPUTS
+        if (weights := self.time_weights.get(first.start)) is not None:
+            first = self.book.parts(weights.scores[:1])[0].tensor
         edges = (edge for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is TIME)
         return longer(self._lengths.of(first), sum(map(sum, edges)))
 

@@ -41,6 +41,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
     if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths", "steps", "mask"}:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
+    if "weights" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives a softmax over time, which is known only at the end of a sequence; re-export without it"
+        )
     if "integers" in kinds:
         raise UnsupportedError(
             f"output '{name}' gives the integers of a quantized graph; re-export with DequantizeLinear before it"

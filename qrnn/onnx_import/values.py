@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +123,13 @@ class Padding:
     fill: FloatArray | None = None
 
 
+class TimeWeights(NamedTuple):
+    """What features of kind "weights" stand for: a softmax of ``scores`` over time, alone or times ``values``; ids, row-major."""
+
+    scores: IndexArray
+    values: IndexArray | None
+
+
 class Poison:
     """The result of a refused node."""
 
@@ -148,6 +155,7 @@ TensorKind = Literal[
     "h_n",
     "c_n",
     "integers",
+    "weights",
 ]
 
 

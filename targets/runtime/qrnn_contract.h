@@ -70,7 +70,7 @@ static inline int32_t qrnn_saturate16_shifted(int32_t x, uint32_t left_shift)
     return qrnn_shift_left(qrnn_saturate(x, INT32_C(-32768) >> left_shift, INT32_C(32767) >> left_shift), left_shift);
 }
 
-/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 62; x itself for 0.
  * This is the only rounding of the contract. x int64 with |x| + 2^(shift-1) < 2^63.
  * Section 2 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, shift 0 ... 30. x + 2^(shift - 1) fits 32 bits wherever this is
  * called. */
@@ -79,8 +79,8 @@ static inline int32_t qrnn_shift_right_round(int32_t x, uint32_t shift)
     return (x + ((INT32_C(1) << shift) >> 1U)) >> shift;
 }
 
-/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0.
- * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62 - 1, shift 0 ... 46. */
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 62; x itself for 0.
+ * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62 - 1, shift 0 ... 62. */
 static inline int64_t qrnn_shift_right_round64(int64_t x, uint32_t shift)
 {
     return (x + ((INT64_C(1) << shift) >> 1U)) >> shift;
@@ -401,6 +401,67 @@ static inline int32_t qrnn_log_softmax16(int32_t d, int64_t total, uint32_t in_f
 {
     const int64_t value = (((int64_t)d << (24U - in_frac)) + qrnn_natural_log(total, table)) - INT64_C(174436200);
     return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(-value, (uint32_t)(24 - out_frac)), INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return score * log2(e) with 20 fraction bits, rounded half up, for an int16 with in_frac fraction bits, 0 ... 15.
+ * Section 5 of docs/arithmetic.md. Here score -2^15 ... 2^15 - 1, in_frac 0 ... 15. */
+static inline int64_t qrnn_power_place(int32_t score, uint32_t in_frac)
+{
+    return qrnn_shift_right_round64((int64_t)score * INT64_C(96817625), in_frac + 6U);
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274.
+ * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400. */
+static inline int32_t qrnn_power_exponent(int64_t place)
+{
+    return (int32_t)(place >> 20U);
+}
+
+/* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24].
+ * table has 129 entries, 2^23 * 2^(k / 128), between which the value is linear; it is rounded once.
+ * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400, entries of table 2^23 ... 2^24. */
+static inline int32_t qrnn_power_mantissa(int64_t place, const int32_t *table)
+{
+    const int64_t part = place & INT64_C(8191);
+    const int32_t k = ((int32_t)(place >> 13U)) & 127;
+    const int32_t from = table[k];
+    const int32_t to = table[k + 1];
+    return from + (int32_t)qrnn_shift_right_round64((to - from) * part, 13U);
+}
+
+/* Return high * 2^31 + low, the sum whose parts are high within +-2^30 and low 0 ... 2^31 - 1.
+ * Section 5 of docs/arithmetic.md. Here high -2^30 ... 2^30, low 0 ... 2^31 - 1. */
+static inline int64_t qrnn_joined_sum(int32_t high, int32_t low)
+{
+    return ((int64_t)high * INT64_C(2147483648)) + low;
+}
+
+/* Return round(total / 2^rise) + round(term / 2^below), halves up: a joined_sum in new units, and one term more, within +-2^39.
+ * rise and below are at least 0, and more than 62 counts as 62. The result is saturated to +-2^61, which no sum of MOST_WEIGHTED
+ * terms passes.
+ * Section 5 of docs/arithmetic.md. Here total -2^61 ... 2305843011361177599, rise 0 ... 2^17, term -2^39 ... 2^39,
+ * below 0 ... 2^17. */
+static inline int64_t qrnn_weighted_sum(int64_t total, int32_t rise, int64_t term, int32_t below)
+{
+    const int64_t kept = qrnn_shift_right_round64(total, (uint32_t)qrnn_at_most(rise, 62));
+    return qrnn_saturate64(kept + qrnn_shift_right_round64(term, (uint32_t)qrnn_at_most(below, 62)), INT64_C(-2305843009213693952),
+        INT64_C(2305843009213693952));
+}
+
+/* Return total * 2^15 / weight * 2^(up - down) for a numerator and a denominator, two weighted sums, rounded to int16: a step's
+ * mean.
+ * The weight is at least 2^38, as the step with the largest exponent makes it; less counts as 2^38. Both lose the bits by which it
+ * has more than 31, and the quotient is rounded once, half up, and saturated. up and down 0 ... 15, one of them 0.
+ * Section 5 of docs/arithmetic.md. Here total -2^61 ... 2305843011361177599, weight 0 ... 2305843011361177599, up 0 ... 15,
+ * down 0 ... 15. shift + 30 is the place of the leading bit of weight. */
+static inline int32_t qrnn_weighted_mean(int64_t total, int64_t weight, uint32_t up, uint32_t down)
+{
+    const int64_t weight_ = (weight < INT64_C(274877906944)) ? INT64_C(274877906944) : weight;
+    const int64_t upper = weight_ >> 31U;
+    const int32_t by16 = (upper < INT64_C(65536)) ? 0 : 16;
+    const int32_t shift = (by16 + qrnn_leading_bit((int32_t)(upper >> (uint32_t)by16))) + 1;
+    const int64_t numerator = qrnn_saturate64(total >> (uint32_t)shift, INT64_C(-2147483647), INT64_C(2147483647));
+    return (int32_t)qrnn_divide_sum(numerator * INT64_C(32768), (weight_ >> (uint32_t)shift) << down, up);
 }
 
 #endif

@@ -70,7 +70,7 @@ static inline int64_t qrnn_wide_saturate16_shifted(int64_t x, int64_t left_shift
     return qrnn_wide_saturate(x, (INT64_C(-32768)) >> left_shift, 32767 >> left_shift) * (INT64_C(1) << left_shift);
 }
 
-/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 46; x itself for 0. */
+/* Return round(x / 2^shift), halves towards plus infinity: (x + 2^(shift-1)) >> shift; shift 0 ... 62; x itself for 0. */
 static inline int64_t qrnn_wide_shift_right_round(int64_t x, int64_t shift)
 {
     return (x + ((INT64_C(1) << shift) >> 1)) >> shift;
@@ -411,6 +411,52 @@ static inline int64_t qrnn_wide_divide_sum(int64_t total, int64_t divisor, int64
         quotient = qrnn_wide_floor_divide(dividend, whole);
     }
     return qrnn_wide_saturate(quotient, INT64_C(-32768), 32767);
+}
+
+/* Return score * log2(e) with 20 fraction bits, rounded half up, for an int16 with in_frac fraction bits, 0 ... 15. */
+static inline int64_t qrnn_wide_power_place(int64_t score, int64_t in_frac)
+{
+    return qrnn_wide_shift_right_round(score * INT64_C(96817625), in_frac + 6);
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274. */
+static inline int64_t qrnn_wide_power_exponent(int64_t place)
+{
+    return place >> 20;
+}
+
+/* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24]. */
+static inline int64_t qrnn_wide_power_mantissa(int64_t place, const int32_t *table)
+{
+    int64_t part = place & 8191;
+    int64_t k = (place >> 13) & 127;
+    return (int64_t)table[k] + qrnn_wide_shift_right_round(((int64_t)table[k + 1] - (int64_t)table[k]) * part, 13);
+}
+
+/* Return high * 2^31 + low, the sum whose parts are high within +-2^30 and low 0 ... 2^31 - 1. */
+static inline int64_t qrnn_wide_joined_sum(int64_t high, int64_t low)
+{
+    return (high * INT64_C(2147483648)) + low;
+}
+
+/* Return round(total / 2^rise) + round(term / 2^below), halves up: a joined_sum in new units, and one term more, within +-2^39. */
+static inline int64_t qrnn_wide_weighted_sum(int64_t total, int64_t rise, int64_t term, int64_t below)
+{
+    int64_t kept = qrnn_wide_shift_right_round(total, qrnn_wide_saturate(rise, 0, 62));
+    return qrnn_wide_saturate(kept + qrnn_wide_shift_right_round(term, qrnn_wide_saturate(below, 0, 62)), INT64_C(-2305843009213693952),
+        INT64_C(2305843009213693952));
+}
+
+/* Return total * 2^15 / weight * 2^(up - down) for a numerator and a denominator, two weighted sums, rounded to int16: a step's
+ * mean. */
+static inline int64_t qrnn_wide_weighted_mean(int64_t total, int64_t weight, int64_t up, int64_t down)
+{
+    weight = (weight < INT64_C(274877906944)) ? INT64_C(274877906944) : weight;
+    int64_t upper = weight >> 31;
+    int64_t by16 = (upper < INT64_C(65536)) ? 0 : 16;
+    int64_t shift = (by16 + qrnn_wide_leading_bit(upper >> by16)) + 1;
+    int64_t numerator = qrnn_wide_saturate(total >> shift, INT64_C(-2147483647), INT64_C(2147483647));
+    return qrnn_wide_divide_sum(numerator * INT64_C(32768), (weight >> shift) * (INT64_C(1) << down), up);
 }
 
 #endif

@@ -260,7 +260,7 @@ def test_steps_are_those_of_plain_python(isas: tuple[str, ...], data: Any) -> No
     for engine in engines(model, isas):
         own = tuple(zeros_of(layer, size))
         for x, lengths, past, out, written, after in chunks:
-            got, rows_of = engine.steps(layer, x, own, lengths, out.shape[1], past)
+            got, rows_of = engine.steps(layer, [x], own, lengths, out.shape[1], past)
             assert (got.dtype, rows_of.dtype) == (np.int16, np.int64)
             np.testing.assert_array_equal(got, out.astype(np.int16))
             assert rows_of.tolist() == written
@@ -274,13 +274,13 @@ def test_states_of_any_layout_and_no_sequences() -> None:
     engine = cpu(model_of((layer,), {"x": 3, "p": 2}))
     x, lengths = ends(rng, -32768, 32767, 2, 7, 3).astype(np.int16), np.array([7, 5])
     plain, wide = zeros_of(layer, 2), [np.zeros((2, 2, *s.shape), s.dtype) for s in layer.states()]
-    want, _ = engine.steps(layer, x, tuple(plain), lengths, 3, 0)
-    got, _ = engine.steps(layer, x, tuple(array[:, 1] for array in wide), lengths, 3, 0)
+    want, _ = engine.steps(layer, [x], tuple(plain), lengths, 3, 0)
+    got, _ = engine.steps(layer, [x], tuple(array[:, 1] for array in wide), lengths, 3, 0)
     np.testing.assert_array_equal(got, want)
     for a, b in zip(plain, wide, strict=True):
         np.testing.assert_array_equal(b[:, 1], a)
         assert not b[:, 0].any()
-    none, rows_of = engine.steps(layer, x[:0], tuple(zeros_of(layer, 0)), lengths[:0], 3, 1)
+    none, rows_of = engine.steps(layer, [x[:0]], tuple(zeros_of(layer, 0)), lengths[:0], 3, 1)
     assert (none.shape, rows_of.shape) == ((0, 3, 2), (0,))
 
 
@@ -332,7 +332,7 @@ def test_directions(isas: tuple[str, ...], reverse: bool, threads: int) -> None:
             own, want = [h.astype(object), c.astype(object)], np.zeros((3, 6, 4), object)
             plain_steps(loop, x, own, lengths, want, 0, reverse)
             y = np.zeros((3, 6, 4), np.int16)
-            calls.run(x, (h, c), lengths, y, reverse)
+            calls.run([x], (h, c), lengths, y, reverse)
             np.testing.assert_array_equal(y, want.astype(np.int16))
             np.testing.assert_array_equal(h, own[0].astype(np.int16))
             np.testing.assert_array_equal(c, own[1].astype(np.int32))
@@ -488,7 +488,7 @@ def test_nothing_is_compiled_after_the_warm_up(name: str, new_process: None) -> 
             for kind in (np.float32, np.float64):
                 engine.quantize(x.astype(kind), model.tensors["x"])
             q = engine.quantize(x, model.tensors["x"])
-            y, _ = engine.steps(layer, q, tuple(zeros_of(layer, 4)), np.full(4, 9), 3, 0)
+            y, _ = engine.steps(layer, [q], tuple(zeros_of(layer, 4)), np.full(4, 9), 3, 0)
             engine.dequantize(y, model.tensors["p"])
         assert native.compilations == before
 
@@ -514,7 +514,7 @@ engine = tests.cpu(tests.model_of((layer,), {"x": 3, "d": 3}))
 engine.rows(layer, np.zeros((2, 3), np.int16))
 layer = tests.pooled(rng, 3, 2)
 engine = tests.cpu(tests.model_of((layer,), {"x": 3, "p": 2}))
-engine.steps(layer, np.zeros((2, 4, 3), np.int16), tuple(tests.zeros_of(layer, 2)), np.array([4, 2]), 2, 0)
+engine.steps(layer, [np.zeros((2, 4, 3), np.int16)], tuple(tests.zeros_of(layer, 2)), np.array([4, 2]), 2, 0)
 print(native.compilations)
 """
 

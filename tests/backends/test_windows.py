@@ -52,7 +52,7 @@ def run(engine: Any, x: Any, states: list[Any], lengths: Any, past: int) -> tupl
     """What `Engine.steps` gives of the model's one layer, and the states after it."""
     (layer,) = engine.model.layers
     own = tuple(state.copy() for state in states)
-    y, count = engine.steps(layer, x, own, lengths, layer.rows_in(x.shape[1]), past)
+    y, count = engine.steps(layer, [x], own, lengths, layer.rows_in(x.shape[1]), past)
     return y, count, *own
 
 

@@ -15,6 +15,7 @@ from qrnn.conversion.noise import ENOUGH_DB, TOLERANCE_DB
 from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
@@ -140,11 +141,19 @@ def test_dtln_runs_whole_sequences() -> None:
     np.testing.assert_allclose(result.outputs["tf_op_layer_stack_2"], state, atol=1e-5, rtol=0)
 
 
-def test_mean_over_time() -> None:
-    """Depthwise and pointwise convolutions, a GRU, and the mean of its steps, at default settings: floor, decisions and accuracy."""
-    path = MODELS / "whole" / "fsdd_dsconv_gru.onnx"
+OF_CLIPS: dict[str, list[type]] = {
+    "fsdd_dsconv_gru": [Conv, Pointwise] * 4 + [Recurrent, Running, LastStep, Dense],
+    "fsdd_attpool": [Recurrent, Dense, Pointwise, Dense, AttentionPool, LastStep, Dense],
+}
+"""Depthwise and pointwise convolutions, a GRU, and the mean of its steps; a bidirectional GRU, and the mean of its steps by attention."""
+
+
+@pytest.mark.parametrize("name", OF_CLIPS)
+def test_means_over_time(name: str) -> None:
+    """At default settings: floor, decisions and accuracy."""
+    path = MODELS / "whole" / f"{name}.onnx"
     model = load_onnx(path)
-    assert kinds(model) == [Conv, Pointwise] * 4 + [Recurrent, Running, LastStep, Dense]
+    assert kinds(model) == OF_CLIPS[name]
     with np.load(SHARED / "data" / "fsdd_logmel.npz") as d:
         clips = np.split(d["frames"].astype(np.float32), np.cumsum(d["lengths"])[:-1])
         training, tested = np.flatnonzero(~d["test"])[::20], np.flatnonzero(d["test"])

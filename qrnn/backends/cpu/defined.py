@@ -183,18 +183,20 @@ class DefinedRows(LayerRun):
 
 
 class StepCalls:
-    """A `StepLoop` that keeps these ``states``; ``key`` names it among all of an engine."""
+    """A `StepLoop` that reads so many ``inputs`` and keeps these ``states``; ``key`` names it among all of an engine."""
 
-    def __init__(self, loop: StepLoop, states: Sequence[StateArray], key: Hashable, tasks: Tasks) -> None:
-        definition = definition_of(loop.make)
+    def __init__(
+        self, loop: StepLoop, states: Sequence[StateArray], key: Hashable, tasks: Tasks, inputs: int = 1
+    ) -> None:
+        definition, kept = definition_of(loop.make), (inputs, len(states))
         self._loop, self._states, self._key, self._tasks = loop, states, key, tasks
-        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, len(states)))
-        self._stream_kernel = Kernel(f"{ROWS}.defined", "stream_step", (definition, len(states)))
-        self._parameters = _parameters(loop.parameters)
+        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, *kept))
+        self._stream_kernel = Kernel(f"{ROWS}.defined", "stream_step", (definition, *kept))
+        self._parameters, self._inputs = _parameters(loop.parameters), inputs
 
     def run(
         self,
-        x: Int16Array,
+        inputs: Sequence[Int16Array],
         states: Sequence[Any],
         lengths: IndexArray,
         out: Int16Array,
@@ -202,14 +204,15 @@ class StepCalls:
         past: int = 0,
         scratch: Sequence[Any] | None = None,
     ) -> Int64Array:
-        """Take the steps of x [N, T, F], write rows of out [N, T', F'], and return how many of each sequence were written, [N].
+        """Take the steps of the inputs, [N, T, F] each, write rows of out [N, T', F'], and return how many of each sequence were written, [N].
 
         The states, [N, *shape] each, change in place. ``reverse``: from the last step of a sequence to its first, each of which then writes the
         one row that has the step's number. ``past``: so many steps past the end follow. ``scratch``: the arrays of `scratch`, for a caller that
         looks at them afterwards.
         """
-        N, T, F = x.shape
-        assert x.dtype == out.dtype == np.int16
+        N, T = inputs[0].shape[:2]
+        assert len(inputs) == self._inputs
+        assert all(x.shape[:2] == (N, T) and x.dtype == out.dtype == np.int16 for x in inputs)
         assert len(lengths) == len(out) == N
         for state, expected in zip(states, self._states, strict=True):
             assert (state.shape, state.dtype) == ((N, *expected.shape), expected.dtype)
@@ -217,10 +220,17 @@ class StepCalls:
         out_lengths = np.zeros(N, np.int64)
         kept = [np.ascontiguousarray(state) for state in states]
         own = self.scratch(N) if scratch is None else scratch
-        arrays = (np.ascontiguousarray(lengths, np.int64), out_lengths, np.ascontiguousarray(x), out, *kept, *own)
+        arrays = (
+            np.ascontiguousarray(lengths, np.int64),
+            out_lengths,
+            *(np.ascontiguousarray(x) for x in inputs),
+            out,
+            *kept,
+            *own,
+        )
         how = Reused((self._key, "steps", reverse, past), lambda control, a: self.call(control, a, reverse, past), 4)
         if N:
-            work = (T + past) * _work(self._parameters, F + out.shape[2])
+            work = (T + past) * _work(self._parameters, sum(x.shape[2] for x in inputs) + out.shape[2])
             self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
         for state, after in zip(states, kept, strict=True):
             if after is not state:
@@ -232,29 +242,31 @@ class StepCalls:
         """Return what a step counts as, in multiply-adds."""
         return _work(self._parameters, 0)
 
-    def stream_call(self, before: Flow, after: Flow, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
-        """Return the call of one step of streams that read x [N, F] and write out [N, F'], for a loop that writes at most one row in a step.
+    def stream_call(
+        self, before: Flow, after: Flow, inputs: Sequence[Int16Array], out: Int16Array, states: Sequence[Any]
+    ) -> Call:
+        """Return the call of one step of streams that read the inputs, [N, F] each, and write out [N, F'].
 
-        ``before`` is the flow of x, and ``after`` that of out.
+        The loop writes at most one row in a step. ``before`` is the flow of the inputs, and ``after`` that of out.
         """
         N = len(states[0])
-        own = np.zeros((N, 1, x.shape[1]), np.int16), np.zeros((N, 1, out.shape[1]), np.int16)
-        arrays = (x, out, *own, *states, *self.scratch(N))
+        own = [np.zeros((N, 1, x.shape[1]), np.int16) for x in (*inputs, out)]
+        arrays = (*inputs, out, *own, *states, *self.scratch(N))
         return Call(self._stream_kernel, before, after, self._parameters, *arrays, isa=self._tasks.isa)
 
     def sequence_call(
         self,
         place: Int64Array,
         lengths: Int64Array,
-        x: Int16Array,
+        inputs: Sequence[Int16Array],
         out: Int16Array,
         states: Sequence[Any],
         reverse: bool = False,
         past: int = 0,
     ) -> Call:
-        """Return the call of whole sequences x [N, T, F] that write out [N, T', F']; arguments else as for `run`."""
-        N = len(x)
-        arrays = (lengths, np.zeros(N, np.int64), x, out, *states, *self.scratch(N))
+        """Return the call of whole sequences, [N, T, F] for each input, that write out [N, T', F']; arguments else as for `run`."""
+        N = len(out)
+        arrays = (lengths, np.zeros(N, np.int64), *inputs, out, *states, *self.scratch(N))
         return self.call(place, arrays, reverse, past)
 
     def scratch(self, sequences: int) -> list[Any]:
@@ -262,7 +274,7 @@ class StepCalls:
         return [np.zeros((sequences, *s.shape), s.dtype) for s in self._loop.scratch]
 
     def call(self, place: Int64Array, arrays: Sequence[Any], reverse: bool, past: int) -> Call:
-        """For sequences place[FIRST] … place[LAST] - 1 of ``arrays``: lengths, out_lengths, x, out, the states and scratch."""
+        """For sequences place[FIRST] … place[LAST] - 1 of ``arrays``: lengths, out_lengths, the inputs, out, the states and scratch."""
         return Call(self._kernel, place, reverse, past, self._parameters, *arrays, isa=self._tasks.isa)
 
     def ahead(self) -> Call:
@@ -270,7 +282,9 @@ class StepCalls:
         numbers, rows = np.zeros(1, np.int64), np.zeros((1, 1, 1), np.int16)
         kept: list[StateArray | Scratch] = [*self._states, *self._loop.scratch]
         own = [np.zeros((1, *a.shape), a.dtype) for a in kept]
-        return self.call(np.zeros(3, np.int64), [numbers, numbers, rows, rows, *own], False, 0)
+        return self.call(
+            np.zeros(3, np.int64), [numbers, numbers, *(rows for _ in range(self._inputs)), rows, *own], False, 0
+        )
 
 
 def at_most_one_row(layer: QuantLayer) -> bool:
@@ -286,17 +300,17 @@ class DefinedSteps(LayerRun):
     def __init__(self, layer: QuantLayer, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
-        self._steps = StepCalls(layer.step_loop(), layer.states(), layer.name, tasks)
+        self._steps = StepCalls(layer.step_loop(), layer.states(), layer.name, tasks, len(layer.inputs))
 
     @property
     def has_calls(self) -> bool:
         """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`.
 
-        They are where a step of its one input gives at most one row of its one output, and both are over time.
+        They are where a step of its inputs gives at most one row of its one output, and all are over time.
         """
         inputs, outputs = self._layer.inputs, self._layer.outputs
         over_time = all(self.model.tensors[name].has_time for name in (*inputs, *outputs) if name in self.model.tensors)
-        return len(inputs) == len(outputs) == 1 and over_time and at_most_one_row(self._layer)
+        return len(outputs) == 1 and over_time and at_most_one_row(self._layer)
 
     @property
     def step_macs(self) -> int:
@@ -307,42 +321,41 @@ class DefinedSteps(LayerRun):
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
         if not self.has_calls:
             return []
-        x, out, states = self._arrays(walk, walk.streams)
+        inputs, out, states = self._arrays(walk, walk.streams)
         flows = walk.flow_of(self._layer.inputs[0]), walk.flow_of(self._layer.outputs[0])
-        return [self._steps.stream_call(*flows, x, out, states)]
+        return [self._steps.stream_call(*flows, inputs, out, states)]
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""
         if not self.has_calls:
             return []
-        x, out, states = self._arrays(walk, walk.rows)
-        (name,), (output,) = self._layer.inputs, self._layer.outputs
+        inputs, out, states = self._arrays(walk, walk.rows)
+        name, (output,) = self._layer.inputs[0], self._layer.outputs
         N, T, steps, place = walk.rows.size, walk.steps[name], walk.steps[output], walk.place(False)
         # what a step writes is not checked by compiled code, so there is room for all that the layer may write
         room = max(steps, self._layer.rows_in(T))
         rows = out.reshape(N, steps, out.shape[1]) if room == steps else np.zeros((N, room, out.shape[1]), np.int16)
         past = self._layer.steps_past_end
-        call = self._steps.sequence_call(
-            place, walk.lengths(name), x.reshape(N, T, x.shape[1]), rows, states, past=past
-        )
+        given = [x.reshape(N, T, x.shape[1]) for x in inputs]
+        call = self._steps.sequence_call(place, walk.lengths(name), given, rows, states, past=past)
         if room == steps:
             return [call]
         return [call, self.tasks.call("copying", "take_steps", place, steps, rows, out)]
 
-    def _arrays(self, walk: LayerCalls, rows: ModelRows) -> tuple[Int16Array, Int16Array, Sequence[Any]]:
-        """Return the rows of the input and of the output, and the states."""
-        (name,), (output,) = self._layer.inputs, self._layer.outputs
-        return walk.source(name), walk.tensors[output], rows.layers[self._layer.name]
+    def _arrays(self, walk: LayerCalls, rows: ModelRows) -> tuple[list[Int16Array], Int16Array, Sequence[Any]]:
+        """Return the rows of the inputs and of the output, and the states."""
+        (output,) = self._layer.outputs
+        return [walk.source(name) for name in self._layer.inputs], walk.tensors[output], rows.layers[self._layer.name]
 
     def steps(
-        self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
+        self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
     ) -> tuple[Int16Array, Int64Array]:
         """`CpuEngine.steps`."""
         (output,) = self._layer.outputs
         # what a step writes is not checked by compiled code, so there is room for all that the layer may write
-        room = max(out_rows, self._layer.rows_in(x.shape[1]))
-        out = np.zeros((len(x), room, self.model.tensors[output].features), np.int16)
-        written = self._steps.run(x, states, lengths, out, past=past)
+        room = max(out_rows, self._layer.rows_in(inputs[0].shape[1]))
+        out = np.zeros((len(inputs[0]), room, self.model.tensors[output].features), np.int16)
+        written = self._steps.run(inputs, states, lengths, out, past=past)
         assert written.max(initial=0) <= out_rows
         return np.ascontiguousarray(out[:, :out_rows]), written
 

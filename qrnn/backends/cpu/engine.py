@@ -96,13 +96,19 @@ class CpuEngine(Engine):
         return self.layer_runs[layer.name].rows(*inputs)
 
     def steps(
-        self, layer: QuantLayer, x: Int16Array, states: tuple[Any, ...], lengths: IndexArray, out_rows: int, past: int
+        self,
+        layer: QuantLayer,
+        inputs: Sequence[Int16Array],
+        states: tuple[Any, ...],
+        lengths: IndexArray,
+        out_rows: int,
+        past: int,
     ) -> tuple[Int16Array, Int64Array]:
-        """Run a layer with a `step_loop` on x [N, T, F], then ``past`` steps past the end of each sequence.
+        """Run a layer with a `step_loop` on its inputs, [N, T, F] each, then ``past`` steps past the end of each sequence.
 
         ``states`` [N, *shape] change in place. Returns y [N, out_rows, F'], zero past each sequence's rows, and how many rows each has, [N].
         """
-        return self.layer_runs[layer.name].steps(x, states, lengths, out_rows, past)
+        return self.layer_runs[layer.name].steps(inputs, states, lengths, out_rows, past)
 
     def warm_up(self, batch: int | None, steps: int | None, streams: int | None) -> bool:
         """Compile what runs and streams of these sizes need, and return True; see `Engine.warm_up`."""

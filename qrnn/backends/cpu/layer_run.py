@@ -77,7 +77,7 @@ class LayerRun:
         raise NotImplementedError(f"{type(self).__name__} is not recurrent")
 
     def steps(
-        self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
+        self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
     ) -> tuple[Int16Array, Int64Array]:
         """`CpuEngine.steps`, for a layer with a `step_loop`."""
         raise NotImplementedError(f"{type(self).__name__} has no steps")

@@ -86,9 +86,10 @@ class WindowRun(LayerRun):
         return TeamCall(calls, alone, barrier_flags(workers, tuning), Spins.of(tuning, worth_waiting(macs, tuning)))
 
     def steps(
-        self, x: Int16Array, states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
+        self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
     ) -> tuple[Int16Array, Int64Array]:
         """Run the layer over a padded batch; see `CpuEngine.steps`."""
+        (x,) = inputs
         N, T, _ = x.shape
         room = max(out_rows, self._layer.rows_in(T))
         out = np.zeros((N, room, self.model.tensors[self._output].features), np.int16)

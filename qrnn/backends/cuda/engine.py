@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -102,7 +102,7 @@ class CudaEngine(Engine):
     def steps(
         self,
         layer: QuantLayer,
-        x: Int16Array,
+        inputs: Sequence[Int16Array],
         states: tuple[npt.NDArray[Any], ...],
         lengths: IndexArray,
         out_rows: int,
@@ -110,7 +110,9 @@ class CudaEngine(Engine):
     ) -> tuple[Int16Array, IndexArray]:
         """Run the `QuantLayer.step_loop` of a layer on the device; see `Engine.steps`."""
         after = tuple(upload(state) for state in states)
-        y, written = self.on_device.steps(layer, upload(x), after, Lengths.of(lengths), out_rows, past)
+        y, written = self.on_device.steps(
+            layer, tuple(upload(x) for x in inputs), after, Lengths.of(lengths), out_rows, past
+        )
         for state, found in zip(states, after, strict=True):
             state[...] = found.copy_to_host()
         return y.copy_to_host(), written.device.copy_to_host()

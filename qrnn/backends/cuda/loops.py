@@ -50,10 +50,10 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
 
     @kernel(THREADS)
     def take_steps(
-        lengths: Any, reverse: Any, past: Any, by_time: Any, x: Any, out: Any, out_lengths: Any, rest: Any,
+        lengths: Any, reverse: Any, past: Any, by_time: Any, inputs: Any, out: Any, out_lengths: Any, rest: Any,
         watched: Any, trace: Any, watched_wide: Any, trace_wide: Any,
     ) -> None:  # fmt: skip
-        """Take lengths[n] steps of x [N, T, F], from the last to the first with ``reverse``, and then ``past`` steps past the end.
+        """Take lengths[n] steps of the inputs, [N, T, F] each, from the last to the first with ``reverse``, and then ``past`` past the end.
 
         Rows go to out [N, T', F'] one after the other; with ``by_time``, where every step writes one row, the row of step t goes to
         out[n, t]. out_lengths[n] counts the rows; those after them become zero. ``rest``: states, parameters and scratch arrays. After step t,
@@ -64,14 +64,14 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
             length, k = lengths[n], 0
             for i in range(length):
                 t = length - 1 - i if reverse else i
-                k += step(n, t, t if by_time else k, x, out, *rest)
+                k += step(n, t, t if by_time else k, *inputs, out, *rest)
                 if trace.shape[1] > 0:
                     for r in range(trace.shape[2]):
                         trace[n, t, r] = watched[n, r]
                     for r in range(trace_wide.shape[2]):
                         trace_wide[n, t, r] = watched_wide[n, r]
             for _ in range(past):
-                k += step(n, -1, k, x, out, *rest)
+                k += step(n, -1, k, *inputs, out, *rest)
             out_lengths[n] = k
             for row in range(k, out.shape[1]):
                 for r in range(out.shape[2]):
@@ -93,15 +93,15 @@ class StepCode:
         self._parameters = uploaded(loop.parameters)
 
     def launch(
-        self, x: Any, states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False,
+        self, inputs: tuple[Any, ...], states: State, lengths: Lengths, out: Any, reverse: bool = False, past: int = 0, by_time: bool = False,
         traces: tuple[Any, Any] | None = None,
     ) -> Any:  # fmt: skip
-        """Take all steps of x [N, T, F] int16, and return how many rows of ``out`` were written, [N].
+        """Take all steps of the inputs, [N, T, F] int16 each, and return how many rows of ``out`` were written, [N].
 
         ``states`` [N, *shape] are changed in place; see `step_loop_kernel`. ``traces`` of a recurrent direction: [N, T, G·H] int16 takes
         the arguments of the gates, which the first scratch array holds, and [N, T, H or 0] int32 takes c, the second state.
         """
-        N = x.shape[0]
+        N = inputs[0].shape[0]
         out_lengths = device_array(N, np.int64)
         scratch = tuple(device_array((N, *s.shape), s.dtype) for s in self._scratch)
         rest = (*states, *self._parameters, *scratch)
@@ -111,7 +111,7 @@ class StepCode:
         else:
             (trace, trace_wide), narrow, wide = traces, scratch[0], states[1]
         for_each(
-            self._kernel, N, lengths.device, reverse, past, by_time, x, out, out_lengths, rest, narrow, trace, wide, trace_wide
+            self._kernel, N, lengths.device, reverse, past, by_time, inputs, out, out_lengths, rest, narrow, trace, wide, trace_wide
         )  # fmt: skip
         return out_lengths
 
@@ -151,20 +151,26 @@ class Steps(DeviceLayer):
     def run(self, run: Run) -> None:
         """Take the steps of every sequence, and those past its end where it ends."""
         layer = self.layer
-        x, states = run.tensors[layer.inputs[0]], run.states[layer.name]
+        given, states = [run.tensors[name] for name in layer.inputs], run.states[layer.name]
+        steps = min(
+            x.shape[1] for x in given
+        )  # inputs of equal lengths, which may have more or fewer steps of padding behind them
+        inputs = tuple(first_steps(x, steps) for x in given)
         states = states if run.in_place else tuple(copied(state) for state in states)
         past = layer.steps_past_end if run.end else 0
-        lengths, most = run.lengths[layer.inputs[0]], layer.rows_in(x.shape[1])
-        y, written = self.steps(x, states, lengths, most, past)
+        lengths, most = run.lengths[layer.inputs[0]], layer.rows_in(steps)
+        y, written = self.steps(inputs, states, lengths, most, past)
         written = written.known()  # later layers launch no more steps than there are
         run.tensors[layer.output], run.lengths[layer.output] = first_steps(y, max(1, written.longest)), written
         run.final[layer.name] = states
 
-    def steps(self, x: Any, states: State, lengths: Lengths, out_rows: int, past: int) -> tuple[Any, Lengths]:
-        """Return y [N, out_rows, F'] for x [N, T, F], zero past the rows that come out, and their lengths; ``states`` are changed in place.
+    def steps(
+        self, inputs: tuple[Any, ...], states: State, lengths: Lengths, out_rows: int, past: int
+    ) -> tuple[Any, Lengths]:
+        """Return y [N, out_rows, F'] for inputs [N, T, F], zero past the rows that come out, and their lengths.
 
-        ``past`` steps past the end of each sequence are taken after its own.
+        ``states`` are changed in place. ``past`` steps past the end of each sequence are taken after its own.
         """
-        y = device_array((x.shape[0], out_rows, self._features), np.int16)
-        device = self._code.launch(x, states, lengths, y, past=past)
+        y = device_array((inputs[0].shape[0], out_rows, self._features), np.int16)
+        device = self._code.launch(inputs, states, lengths, y, past=past)
         return y, Lengths(device, lengths.ones, lengths.count, 0, out_rows)

@@ -122,12 +122,12 @@ class DeviceModel:
         return run
 
     def steps(
-        self, layer: QuantLayer, x: Any, states: State, lengths: Lengths, out_rows: int, past: int
+        self, layer: QuantLayer, inputs: tuple[Any, ...], states: State, lengths: Lengths, out_rows: int, past: int
     ) -> tuple[Any, Lengths]:
         """Take the steps of a layer with a `QuantLayer.step_loop`; see `Steps.steps`."""
         own = self.layers[layer.name]
         assert isinstance(own, Steps)
-        return own.steps(x, states, lengths, out_rows, past)
+        return own.steps(inputs, states, lengths, out_rows, past)
 
 
 def device_layer(layer: QuantLayer, tensors: Mapping[str, TensorFormat]) -> DeviceLayer:

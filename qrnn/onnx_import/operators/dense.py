@@ -11,6 +11,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
+from qrnn.onnx_import.operators.attention import product_over_time
 from qrnn.onnx_import.operators.linear import linear, product_subscripts
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -62,7 +63,7 @@ def _constants_only(node: Node, *operands: int) -> bool:
 
 @operator("MatMul")
 def matmul(node: Node, build: Builder) -> Value:
-    """Import MatMul, [.., I] · [I, O], as a Dense layer."""
+    """Import MatMul, [.., I] · [I, O], as a Dense layer, and that of a softmax over time and values as attention pooling."""
     if _constants_only(node, 0, 1):
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
         if a.ndim > 2 or b.ndim > 2:
@@ -72,8 +73,15 @@ def matmul(node: Node, build: Builder) -> Value:
         return np.asarray(a @ b)
     if isinstance(node.input(1), Features) and isinstance(node.input(0), np.ndarray):
         return _linear(node, build, 1)
-    value = node.features(0, "the first operand")
-    if np.ndim(node.input(1)) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
+    value, other = node.features(0, "the first operand"), node.input(1)
+    if isinstance(other, Features):
+        if (weighted := product_over_time(node, build, value, other)) is not None:
+            return weighted
+        raise node.refuse(
+            f"multiplies {value.describe()} and {other.describe()}; of two computed matrices only a softmax over time and values at the same "
+            "steps can be multiplied; run this part outside the model"
+        )
+    if np.ndim(other) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
@@ -153,11 +161,15 @@ def add(node: Node, build: Builder) -> Value:
 
 @axis_rule("MatMul", "Gemm")
 def product_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Carry all axes but the last; the last one is new."""
+    """Carry all axes but the last; the last one is new, or of two computed matrices that of the second."""
     value, other = node.input(0), node.input(1)
     if isinstance(value, np.ndarray) and isinstance(other, AxisTensor) and other.rank >= 2 and value.ndim >= 2:
         roles.used_as(other.axes[-2], int(value.shape[-1]))
         return AxisTensor((*other.axes[:-2], roles.made(int(value.shape[-2]), node.name), other.axes[-1]))
+    if isinstance(value, AxisTensor) and isinstance(other, AxisTensor) and other.rank > 2:
+        roles.same(value.axes[-1], other.axes[-2], node.name)
+        wide = max((value, other), key=lambda operand: operand.rank)
+        return AxisTensor((*wide.axes[:-2], *value.axes[-2:-1], other.axes[-1]))
     if not isinstance(value, AxisTensor):
         raise node.refuse("multiplies a constant by features")
     roles.mark(node.input(1), "weight", node.name)

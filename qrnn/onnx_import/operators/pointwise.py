@@ -12,6 +12,7 @@ from qrnn.model.layer import Layer
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import remember, term_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.attention import softmax_over_time
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Tensor
@@ -67,7 +68,7 @@ def gelu(node: Node, build: Builder) -> Features:
 
 @operator("Softmax", "LogSoftmax")
 def softmax(node: Node, build: Builder) -> Features:
-    """Import Softmax, or its logarithm, over all features of each step.
+    """Import Softmax, or its logarithm, over all features of each step; Softmax over time where a sum over time of weighted values follows.
 
     Before opset 13 it runs over all axes from ``axis`` on together (default 1).
     """
@@ -75,6 +76,16 @@ def softmax(node: Node, build: Builder) -> Features:
     rank = value.ids.ndim
     axis = node.axis(int(node.take("axis", 1 if node.opset < 13 else -1)), rank)
     over = range(axis, rank) if node.opset < 13 else [axis]
+    around = [s for k, s in enumerate(value.axes) if k in over]
+    sizes = [value.ids.shape[k] for k in over]
+    if (
+        node.op == "Softmax"
+        and TIME in around
+        and {TIME, None} >= {*around}
+        and not build.one_step
+        and sizes == [1] * len(sizes)
+    ):
+        return softmax_over_time(node, build, value)
     symbols = [s for k, s in enumerate(value.axes) if k in over and s is not None]
     if any(not (build.one_step and s is TIME) for s in symbols):
         raise node.refuse(

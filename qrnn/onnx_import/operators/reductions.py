@@ -18,6 +18,7 @@ from qrnn.model.reduced import Reduction
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.merging import refuse_merged
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.attention import pooled
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, Value, is_shape
@@ -74,6 +75,8 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
             f"reduces the batch axis of {value.describe()}; only features of a step and time can be reduced, re-export with axes of these"
         )
     over_time = any(value.axes[axis] is TIME for axis in axes) and not build.one_step  # one step is its own mean
+    if over_time and node.op == "ReduceSum" and (weighted := pooled(node, build, value)) is not None:
+        value, over_time = weighted, False
     if over_time and (fill := build.masked.get((value.ids.tobytes(), value.axes))) is not None:
         _check_fill(node, value, fill)
     sizes = [1 if axis in axes else size for axis, size in enumerate(value.ids.shape)]

@@ -12,6 +12,7 @@ from qrnn.onnx_import.lengths import as_axes, rule_of, size_of
 from qrnn.onnx_import.merging import is_size, merged_size, product_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, constant_of
+from qrnn.onnx_import.operators.attention import weighted_values
 from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
@@ -176,6 +177,8 @@ def mul(node: Node, build: Builder) -> Value:
             if (scaled := scaled_sums(node, build, *pair)) is not None:
                 return scaled
         if isinstance(a, Features) and isinstance(b, Features):
+            if (weighted := weighted_values(node, build, a, b)) is not None:
+                return weighted
             return two(node, build, "mul", a, b)
         value: Features = a if isinstance(a, Features) else b
         return affine(node, build, value, constant_of(node, 1 if value is a else 0), np.zeros(1))

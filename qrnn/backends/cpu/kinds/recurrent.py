@@ -93,7 +93,7 @@ class RecurrentRun(LayerRun):
         calls = [
             self._step_call(flow.control, flow.rows, x, h, c, y)
             if own is None
-            else own.stream_call(flow, flow, x, y, (h, c))
+            else own.stream_call(flow, flow, (x,), y, (h, c))
         ]
         if layer.c_n in walk.read_out:
             calls.append(self.tasks.call("copying", "gather", flow.control, flow.rows, c, walk.tensors[layer.c_n]))
@@ -148,7 +148,7 @@ class RecurrentRun(LayerRun):
         place = walk.place(False)
         if (own := self._defined.get(number)) is not None:
             x, lengths, h, c, y = data
-            return own.sequence_call(place, lengths, x, y, (h, c), d.reverse)
+            return own.sequence_call(place, lengths, (x,), y, (h, c), d.reverse)
         workers = self._team_size(d, N, T, variants is not None) if walk.teams else 1
         if variants is None:
             return self.plain_call(number, place, data, workers)
@@ -239,7 +239,7 @@ class RecurrentRun(LayerRun):
         y = np.zeros((*x.shape[:2], layer.output_size), np.int16)
         reverse = layer.directions[number].reverse
         if trace is None:
-            steps.run(x, (h, c), lengths, y, reverse)
+            steps.run((x,), (h, c), lengths, y, reverse)
             return y
         N, T, _ = x.shape
         # the first scratch array of a direction's loop holds the arguments of the gates
@@ -250,7 +250,7 @@ class RecurrentRun(LayerRun):
             at = here, (lengths[here] - 1 - i if reverse else np.full(len(here), i))
             one, row = np.zeros((N, 1, x.shape[2]), np.int16), np.zeros((N, 1, y.shape[2]), np.int16)
             one[here, 0] = x[at]
-            steps.run(one, (h, c), (i < lengths).astype(np.int64), row, scratch=scratch)
+            steps.run((one,), (h, c), (i < lengths).astype(np.int64), row, scratch=scratch)
             y[at], pre[at], cells[at] = row[here, 0], scratch[0][here], c[here]
         key = f"{layer.name}[{number}]"
         trace.arrays.update({f"{key}.pre": pre, f"{key}.h": y, f"{key}.c": cells})

@@ -42,25 +42,30 @@ def rows(definition: Definition) -> Any:
 
 
 @cache
-def stream_step(definition: Definition, states: int) -> Any:
-    """Return the compiled step of streams by a `StepLoop` that keeps so many ``states`` and writes at most one row in a step.
+def stream_step(definition: Definition, inputs: int, states: int) -> Any:
+    """Return the compiled step of streams by a `StepLoop` with so many ``inputs`` and ``states``, which writes at most one row in a step.
 
-    (before, after, parameters, x, out, own_x, own_out, *states, *scratch): the streams of the flow ``before`` read rows of x, and those that
-    write a row write rows of out, one after the other, and are the flow ``after``. A step has one number for the rows of all arrays, which is
-    that of the states, so ``own_x`` and ``own_out`` [rows, 1, F] hold the rows of x and out in the order of the states.
+    (before, after, parameters, *inputs, out, *own_inputs, own_out, *states, *scratch): the streams of the flow ``before`` read rows of the
+    inputs, and those that write a row write rows of out, one after the other, and are the flow ``after``. A step has one number for the rows
+    of all arrays, which is that of the states, so ``own_inputs`` and ``own_out`` [rows, 1, F] hold those rows in the order of the states.
     """
     step = jit(definition.make()(COMPILED))
+    own_from, own_to = inputs + 1, 2 * inputs + 1
+    first, last = own_to + 1, own_to + 1 + states
 
-    def run(before: Any, after: Any, parameters: Any, x: Any, out: Any, own_x: Any, own_out: Any, *arrays: Any) -> None:
-        own = arrays[:states] + parameters + arrays[states:]
+    def run(before: Any, after: Any, parameters: Any, *arrays: Any) -> None:
+        given_rows, out = arrays[:inputs], arrays[inputs]
+        own_rows, own_out = arrays[own_from:own_to], arrays[own_to]
+        own = arrays[first:last] + parameters + arrays[last:]
         place, rows, origins = before
         after_place, after_rows, after_origins = after
         given = place[FIRST]
         for i in range(place[FIRST], place[LAST]):
             n = rows[i]
-            for k in range(x.shape[1]):
-                own_x[n, 0, k] = x[i, k]
-            if step(n, 0, 0, own_x, own_out, *own) > 0:
+            for x, own_x in zip(given_rows, own_rows):  # noqa: B905  # Numba's zip is not strict
+                for k in range(x.shape[1]):
+                    own_x[n, 0, k] = x[i, k]
+            if step(n, 0, 0, *own_rows, own_out, *own) > 0:
                 after_rows[given], after_origins[given] = n, origins[i]
                 for k in range(out.shape[1]):
                     out[given, k] = own_out[n, 0, k]
@@ -71,14 +76,15 @@ def stream_step(definition: Definition, states: int) -> Any:
 
 
 @cache
-def steps(definition: Definition, states: int) -> Any:
-    """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` that keeps so many ``states``.
+def steps(definition: Definition, inputs: int, states: int) -> Any:
+    """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` with so many ``inputs`` and ``states``.
 
-    (place, reverse, past, parameters, lengths, out_lengths, x, out, *states, *scratch): sequence n takes lengths[n] steps, from the last to
-    the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n] that were
-    written. They are written in order, and in reverse each step's one row has the step's number.
+    (place, reverse, past, parameters, lengths, out_lengths, *inputs, out, *states, *scratch): sequence n takes lengths[n] steps, from the
+    last to the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n]
+    that were written. They are written in order, and in reverse each step's one row has the step's number.
     """
     step = jit(definition.make()(COMPILED))
+    last = inputs + 1 + states
 
     def run(
         place: Any,
@@ -87,21 +93,19 @@ def steps(definition: Definition, states: int) -> Any:
         parameters: Any,
         lengths: Any,
         out_lengths: Any,
-        x: Any,
-        out: Any,
         *arrays: Any,
     ) -> None:
-        own = arrays[:states] + parameters + arrays[states:]
+        own = arrays[:last] + parameters + arrays[last:]
         for n in range(place[FIRST], place[LAST]):
             written, length = 0, lengths[n]
             for i in range(length):
                 if reverse:
                     t = length - 1 - i
-                    written += step(n, t, t, x, out, *own)
+                    written += step(n, t, t, *own)
                 else:
-                    written += step(n, i, written, x, out, *own)
+                    written += step(n, i, written, *own)
             for _ in range(past):
-                written += step(n, -1, written, x, out, *own)
+                written += step(n, -1, written, *own)
             out_lengths[n] = written
 
     return jit(run)

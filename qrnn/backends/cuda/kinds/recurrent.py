@@ -304,7 +304,7 @@ class DeviceRecurrent(DeviceLayer):
                 traces = zeros((N, T, rows), np.int16), zeros((N, T, C), np.int32)
             if self._loops:
                 reverse, columns = layer.directions[number].reverse, y[:, :, number * P : (number + 1) * P]
-                self._loops[number].launch(x, (h, c), lengths, columns, reverse, by_time=True, traces=traces)
+                self._loops[number].launch((x,), (h, c), lengths, columns, reverse, by_time=True, traces=traces)
             else:
                 w = self.directions[number]
                 plan = self._choice(w, setting, N, trace is not None).plan

@@ -55,13 +55,14 @@ def test_golden_vectors(kind: str, most: int, share: float) -> None:
         for path, functions in (
             (TOOL.NORMS, TOOL.golden_norms.FUNCTIONS),
             (TOOL.REDUCTIONS, TOOL.golden_reductions.FUNCTIONS),
+            (TOOL.ATTENTION, {k: f for k, f in TOOL.golden_attention.FUNCTIONS.items() if k != "power_mantissa"}),
         )
         for name, own in functions.items()
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_golden_vectors_of_functions(path: Path, name: str, own: Any) -> None:
-    """Each function of normalizations, sums and means on the device, a thread for each case."""
+    """Each function of normalizations, sums, means and weighted means on the device, a thread for each case; layers read tables there."""
     entry = json.loads(path.read_text(encoding="utf-8"))["functions"][name]
     table = np.array(entry["cases"], np.int64)
     function, places = device(own), range(table.shape[1] - 1)

@@ -187,7 +187,7 @@ def check_chunks(seed: int, size: int, features: int, width: int, stride: int, d
         x, most = extremes(rng, size, steps, features), layer.rows_in(steps)
         want = np.zeros((size, most, width), object)
         rows = plain_steps(layer.step_loop(), x, plain, lengths, want, past)
-        y, found = engine.steps(layer, x, states, lengths, most, past)
+        y, found = engine.steps(layer, [x], states, lengths, most, past)
         np.testing.assert_array_equal(y, want.astype(np.int16))
         np.testing.assert_array_equal(found, rows)
         for state, expected in zip(states, plain, strict=True):
