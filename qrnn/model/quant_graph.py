@@ -135,6 +135,24 @@ class QuantGraph:
                 return f"output {output.name!r}"
         return None
 
+    @cached_property
+    def waits(self) -> str | None:
+        """Return which layer gives at every step what only the end of a sequence tells, so that the model cannot stream; None for none.
+
+        A vector that comes of a graph input without time is known at every step, but not past the end, where a layer with a delay gives its
+        last steps.
+        """
+        ends, late = set[str](), set[str]()
+        for layer in self.layers:
+            vector = layer.repeated
+            if vector is not None and (vector in ends or layer.repeats or late.intersection(layer.inputs)):
+                return f"layer {layer.name!r}"
+            timed = any(self.tensors[name].has_time or name in ends for name in layer.inputs)
+            ends.update(name for name in layer.outputs if timed and not self.tensors[name].has_time)
+            if layer.steps_past_end or late.intersection(layer.inputs):
+                late.update(layer.outputs)
+        return None
+
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:
         """Return every matrix of every layer."""

@@ -33,6 +33,7 @@ _NOT_COMPUTABLE = {
     "filled": "reads steps that a convolution makes of padded zeros ('{name}'), which only operators by element and another Conv may read",
     "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
+    "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
@@ -107,6 +108,8 @@ class Builder:
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
+    twins: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    """First id of the twin of a tensor whose steps are in reverse → the tensor, and the lengths that it was reversed by."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
@@ -134,11 +137,16 @@ class Builder:
         """Return how many steps a value has; that of the inputs for one without time, and in a graph of one step per call."""
         padding = self.padding_of(value)
         tensors = (part.tensor for part in self.book.parts(padding.value.ids) if part.tensor.kind != "zero")
+        tensors = (self.twins[t.start][0] if t.kind == "reversed" else t for t in tensors)
         first = next((tensor for tensor in tensors if tensor.has_time), None)
         if first is None or self.one_step:
             return INPUTS
         edges = (edge for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is TIME)
         return longer(self._lengths.of(first), sum(map(sum, edges)))
+
+    def rule_of(self, tensor: Tensor) -> LengthRule:
+        """Return the length rule of a tensor over time."""
+        return self._lengths.of(tensor)
 
     def sizes(self, value: Features) -> dict[Symbol, set[int]]:
         """Return the literal sizes of BATCH, TIME and both as one axis in a value, if the file declares any for the inputs."""

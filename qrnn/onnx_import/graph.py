@@ -16,7 +16,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import operators
+from qrnn.onnx_import import operators, reversal
 from qrnn.onnx_import.affine import without_affine
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -31,6 +31,7 @@ from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.steps import check_joined
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import (
     BATCH,
@@ -277,8 +278,10 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            filled = through(proto, opset, node, build, HANDLERS[name])
-            result = HANDLERS[name](node, build) if filled is None else filled
+            result = reversal.through(node, build, HANDLERS[name])
+            if result is None:
+                result = through(proto, opset, node, build, HANDLERS[name])
+            result = HANDLERS[name](node, build) if result is None else result
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:
@@ -394,6 +397,7 @@ def _finish(
             for name, (_, value) in caches.tensors.items()
         ),
     )
+    check_joined(model)
     carried = state_pairs(model)
     for name, output in caches.pairs.items():
         if name not in caches.tensors and carried.get(name) != output:

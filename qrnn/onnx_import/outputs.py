@@ -39,6 +39,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
     if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths"}:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
+    if "reversed" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives steps in reverse; re-export without the last reversal and reverse the output yourself"
+        )
     if "integers" in kinds:
         raise UnsupportedError(
             f"output '{name}' gives the integers of a quantized graph; re-export with DequantizeLinear before it"

@@ -143,6 +143,7 @@ TensorKind = Literal[
     "tail",
     "zero",
     "layer",
+    "reversed",
     "h_n",
     "c_n",
     "integers",

@@ -1,4 +1,4 @@
-"""Layers that sum over time take a limited number of steps, which is checked here before they are taken."""
+"""Layers that sum over time, or read a fixed number of steps, take a limited number of them, which is checked here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
 
 
 def _refuse(layer: QuantLayer, taken: int) -> DataError:
+    if layer.least_steps:
+        expected = f"{layer.least_steps}" if layer.most_steps == layer.least_steps else f"at least {layer.least_steps}"
+        return DataError(f"layer {layer.name!r} needs sequences of {expected} steps, and one has {taken}")
     return DataError(
         f"layer {layer.name!r} sums at most {layer.most_steps} steps of a sequence, and one would have {taken}; begin it anew, with a new state"
     )
@@ -29,7 +32,11 @@ class StepLimits:
     """The limits of a model's layers; it is false where there are none."""
 
     def __init__(self, model: QuantModel) -> None:
-        self._layers = [layer for layer in model.layers if layer.most_steps is not None]
+        self._layers = [layer for layer in model.layers if layer.most_steps is not None or layer.least_steps]
+        self._watched = [
+            layer for layer in self._layers if layer.most_steps is not None and layer.inputs[0] not in model.counted
+        ]
+        """Those with a largest number that take a step in each call of a stream."""
 
     def __bool__(self) -> bool:
         """Return whether any layer has a limit."""
@@ -38,23 +45,37 @@ class StepLimits:
     def check(
         self,
         begin: Mapping[str, LayerState],
-        steps: int | Mapping[str, IndexArray],
+        steps: Mapping[str, IndexArray] | Mapping[str, int],
         to_host: Callable[[Any], Any] = np.asarray,
+        end: bool = False,
     ) -> None:
-        """Raise DataError where sequences that begin with the states ``begin`` pass a limit.
+        """Raise DataError where sequences that begin with the states ``begin`` pass a limit, or with ``end`` are too short at their end.
 
-        ``steps`` is how many steps each tensor has, or maps their names to those of each sequence, [N].
+        ``steps`` maps the names of tensors to how many steps they have: each sequence, [N], or all.
         """
         for layer in self._layers:
-            taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64)
-            taken = taken + (steps if isinstance(steps, int) else steps[layer.inputs[0]])
-            if (most := int(taken.max(initial=0))) > (layer.most_steps or 0):
+            taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64) + steps[layer.inputs[0]]
+            if layer.most_steps is not None and (most := int(taken.max(initial=0))) > layer.most_steps:
+                raise _refuse(layer, most)
+            if end and (least := int(taken.min(initial=layer.least_steps))) < layer.least_steps:
+                raise _refuse(layer, least)
+
+    @property
+    def watches(self) -> bool:
+        """Return whether any layer has to be watched in streams."""
+        return bool(self._watched)
+
+    def check_one(self, begin: Mapping[str, LayerState]) -> None:
+        """Raise DataError where streams with the states ``begin`` pass a limit with their next step."""
+        for layer in self._watched:
+            if (most := int(_steps_of(layer, begin[layer.name]).max(initial=0)) + 1) > (layer.most_steps or 0):
                 raise _refuse(layer, most)
 
     def room(self, layers: Mapping[str, LayerState]) -> int:
         """Return how many steps every one of the streams whose states ``layers`` holds can still take."""
         return min(
-            (layer.most_steps or 0) - int(_steps_of(layer, layers[layer.name]).max(initial=0)) for layer in self._layers
+            (layer.most_steps or 0) - int(_steps_of(layer, layers[layer.name]).max(initial=0))
+            for layer in self._watched
         )
 
 
@@ -71,7 +92,7 @@ class WatchedStreams:
     def runner(self, count: int) -> Callable[[], Any]:
         """Return `StreamRows.runner`, which raises DataError, with no state changed, in the place of a step past a limit."""
         run = self._streams.runner(count)
-        if not self._limits:
+        if not self._limits.watches:
             return run
 
         def watched() -> Any:
@@ -87,5 +108,5 @@ class WatchedStreams:
         self._left = self._limits.room(layers)
         if self._left < 1:  # of any stream; it counts whether that is one of those that take a step now
             rows = self._streams.rows[:count]
-            self._limits.check({name: tuple(a[rows] for a in arrays) for name, arrays in layers.items()}, 1)
+            self._limits.check_one({name: tuple(a[rows] for a in arrays) for name, arrays in layers.items()})
             self._left = 1

@@ -34,6 +34,8 @@ def needs_whole(model: QuantModel) -> str | None:
     """Return why the steps of a model that remembers cannot be computed one after the other; None where they can."""
     if model.uneven is not None:
         return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
+    if model.waits is not None:
+        return f"{model.waits} gives at every step what only the end of a sequence tells"
     backward = (layer.name for layer in model.recurrent_layers if any(d.reverse for d in layer.directions))
     return next((f"layer {name!r} reads the sequence backwards" for name in backward), None)
 
@@ -197,7 +199,7 @@ class SequenceIO:
             if not tokens:
                 rows.read_from(name, value)
         if self._limits:
-            self._limits.check(self.begin(state), rows.steps or 1)
+            self._limits.check(self.begin(state), rows.steps_of, end=True)
         if state is None:
             rows.stored[...] = self._begin
         else:

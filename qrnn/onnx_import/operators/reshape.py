@@ -23,6 +23,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.steps import unrolled
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -31,6 +32,7 @@ from qrnn.onnx_import.values import (
     Array,
     Dim,
     Features,
+    Product,
     Symbol,
     Value,
     is_shape,
@@ -130,6 +132,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
+        return whole
     if resolved is None:
         raise node.refuse(
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "
@@ -137,6 +141,29 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         )
     node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
+    return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
+
+
+def unrolled_as(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
+    """Return a value reshaped to a target without time, all of its steps as features; None where their number is not declared.
+
+    Sizes of the target that are a multiple of the number of steps are that number.
+    """
+    steps = build.sizes(value).get(TIME, set())
+    if build.one_step or TIME not in value.axes or len(steps) != 1:
+        return None
+    (count,) = steps
+
+    def known(size: Dim) -> Dim:
+        if isinstance(size, Product) and BATCH not in size.factors and len(size.factors) == 1:
+            return size.count * count
+        return size
+
+    dims = [count if d is TIME else d for d in value.shape]
+    resolved = align(dims, [known(d) for d in target], build.sizes(value))
+    if resolved is None or (whole := unrolled(node, build, value)) is None:
+        return None
+    ids = whole.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
 
 
@@ -267,7 +294,12 @@ def flatten(node: Node, build: Builder) -> Value:
             node.reserve(value.size)
         return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
     dims = [1 if build.one_step and d is TIME else d for d in sizes_of(build, value)]
-    target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))
+    place = _flatten_axis(node, axis, len(dims))
+    if TIME in value.axes[place:] and not build.one_step and BATCH in value.axes[:place] and value.ids.size > 1:
+        whole = unrolled_as(node, build, value, [BATCH if d is BATCH else d for d in dims[:place]] + [-1])
+        if whole is not None:
+            return whole
+    target = _flat(node, dims, place)
     return reshape_features(node, build, value, target)
 
 

@@ -12,6 +12,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.values import AXIS_NAMES, TIME, Array, Features, Padding, Value, is_shape
 
 SOURCE_ELEMENTS = 16
@@ -223,6 +224,7 @@ def concat(node: Node, build: Builder) -> Value:
         return cached
     if build.one_step and len({part.axes for part in parts}) > 1:  # the time axis of one step may be an axis of size 1
         parts = [Features(part.ids, tuple(None if s is TIME else s for s in part.axes)) for part in parts]
+    parts = _over_time(node, build, axis, parts)
     first = parts[0]
     for name, part in zip(node.input_names, parts, strict=True):
         if part.axes != first.axes:
@@ -235,6 +237,18 @@ def concat(node: Node, build: Builder) -> Value:
         raise node.refuse(f"concatenates along the {AXIS_NAMES[symbol]} axis; run this part outside the model")
     node.reserve_features(sum(count(part.ids.shape) for part in parts))
     return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
+
+
+def _over_time(node: Node, build: Builder, axis: int, parts: list[Features]) -> list[Features]:
+    """Return the operands of Concat, of which some may hold a vector as often as the others have steps, with time for all."""
+    timed = next((part for part in parts if TIME in part.axes), None)
+    if timed is None or build.one_step:
+        return parts
+    place = timed.axes.index(TIME)
+    if place == axis or any(part.ids.ndim != timed.ids.ndim for part in parts):
+        return parts
+    rule = build.length_rule(timed)
+    return [part if TIME in part.axes else as_steps(node, build, part, place, rule) or part for part in parts]
 
 
 def _operand(node: Node, build: Builder, k: int) -> Features:
