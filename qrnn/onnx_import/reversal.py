@@ -95,8 +95,8 @@ def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any])
     for layer in build.layers[first:]:
         if layer.keeps_state and not isinstance(layer, Recurrent | Running):
             raise node.refuse(
-                "reads several steps of a tensor whose steps are in reverse; only recurrent layers, and what computes each step by itself, can; "
-                "run this part outside the model"
+                "reads several steps of a tensor whose steps are in reverse; only recurrent layers, and what computes each step by itself, "
+                "can; run this part outside the model"
             )
     listed = results if isinstance(results, tuple) else (results,)
     return tuple(flipped(node, build, r, lengths) if isinstance(r, Features) and TIME in r.axes else r for r in listed)

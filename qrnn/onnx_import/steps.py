@@ -25,6 +25,9 @@ from qrnn.onnx_import.lengths import INPUTS
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import TIME, Features, Tensor
 
+ANY_STEPS = "time steps; any number runs"
+"""The end of the note of a graph input that declares how many steps there are."""
+
 WRITER_WORK = 100
 """Nominal nanoseconds to look at one layer or tensor."""
 
@@ -193,6 +196,7 @@ def _side_by_side(node: Node, build: Builder, source: Tensor, steps: int) -> Ten
         indices, offsets = np.tile(np.arange(features), steps), np.repeat(np.arange(steps), features)
         name = f"{node.name}/side_by_side"
         build.layers.append(TakeSteps(name, source.name, row.name, indices, offsets, steps, 1, steps, True))
+        build.notes[:] = [note for note in build.notes if not note.endswith(ANY_STEPS)]
         build.notes.append(
             f"{node.where}: reads all {steps} steps that the file declares at once, so that the model takes no other number of steps"
         )

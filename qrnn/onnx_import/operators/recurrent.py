@@ -233,6 +233,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         )
         for d in range(count)
     )
+    swapped = count == 2 and directions[0].reverse  # in a graph of whole sequences whose steps are in reverse
+    directions = directions[::-1] if swapped and not build.one_step else directions
     # one step has the same result either way, so that its directions are layers of their own, each with a memory or without
     groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
     written = []
@@ -261,6 +263,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
             _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
         written.append((y, h_n) if c_n is None else (y, h_n, c_n))
     y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*written, strict=True))
+    if swapped and not build.one_step:
+        y_ids, *final_ids = (ids.reshape(count, hidden)[::-1].reshape(-1) for ids in (y_ids, *final_ids))
     if attributes.batch_first:
         outputs = [Features(y_ids.reshape(1, 1, count, hidden), (BATCH, TIME, None, None))]
         outputs += [Features(ids.reshape(1, count, hidden), (BATCH, None, None)) for ids in final_ids]

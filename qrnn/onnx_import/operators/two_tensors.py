@@ -41,7 +41,7 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     if result is None and square_of(term) is None:
         result = function_layer(node, build, term, shape, left.axes)
     if result is None and op in ("add", "mul") and a.ids.shape == b.ids.shape:
-        result = of_two(node, build, Add if op == "add" else Multiply, a, b)
+        result = of_two(node, build, Add if op == "add" else Multiply, left, right)
     if result is None:
         result = _combined(node, build, op, left, right)
     remember(build, result, op, *terms)
