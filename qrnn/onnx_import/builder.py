@@ -36,6 +36,7 @@ _NOT_COMPUTABLE = {
     "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens",
+    "index": "reads the numbers of steps '{name}', which may only say which step of each sequence is taken",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
 
@@ -108,6 +109,10 @@ class Builder:
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
+    counts: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """First id of numbers of steps → the graph input of lengths, and what was added to it (`qrnn.onnx_import.counted`)."""
+    own_last: set[str] = field(default_factory=set)
+    """The last steps that the graph takes by the lengths of sequences."""
     twins: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
     """First id of the twin of a tensor whose steps are in reverse → the tensor, and the lengths that it was reversed by."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import operators, reversal
+from qrnn.onnx_import import counted, operators, reversal
 from qrnn.onnx_import.affine import without_affine
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -279,6 +279,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
             result = reversal.through(node, build, HANDLERS[name])
+            if result is None:
+                result = counted.through(node, build)
             if result is None:
                 result = through(proto, opset, node, build, HANDLERS[name])
             result = HANDLERS[name](node, build) if result is None else result

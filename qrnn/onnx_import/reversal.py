@@ -17,8 +17,8 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import TIME, Features, Tensor
 
-OWN = frozenset(["Slice", "Gather", "ReverseSequence"])
-"""The operators whose handlers take reversed values themselves."""
+OWN = frozenset(["Slice", "Split", "Gather", "GatherElements", "GatherND", "ReverseSequence"])
+"""The operators that take steps, whose handlers take reversed values themselves or refuse them."""
 
 
 def flipped(node: Node, build: Builder, value: Features, lengths: str = "") -> Features:

@@ -5,6 +5,7 @@ A slice of time has another number of steps, by a length rule. A single step is 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -198,11 +199,50 @@ def _side_by_side(node: Node, build: Builder, source: Tensor, steps: int) -> Ten
         build.layers.append(TakeSteps(name, source.name, row.name, indices, offsets, steps, 1, steps, True))
         build.notes[:] = [note for note in build.notes if not note.endswith(ANY_STEPS)]
         build.notes.append(
-            f"{node.where}: reads all {steps} steps that the file declares at once, so that the model takes no other number of steps"
+            f"{node.where}: reads all {steps} steps that the file declares at once, and takes no other number of them"
         )
         ids = build.last_step(node, Features(row.ids.reshape(1, -1), (TIME, None))).ids
         build.made[key] = build.book.parts(ids)[0].tensor
     return build.made[key]
+
+
+def stacked(node: Node, build: Builder, value: Features, count: int, sizes: list[int]) -> Features:
+    """Return [N, T, …] with every ``count`` steps side by side, as features of the given sizes; what is left at the end is dropped."""
+    node.reserve_features(count * value.ids.size)
+    flat = build.computable(node, value.ids)
+    columns = np.zeros((count, flat.size), np.int64)
+    for part in build.book.parts(flat):
+        tensor = part.tensor
+        if tensor.kind == "zero":
+            columns[:, part.positions] = flat[part.positions]
+            continue
+        if not tensor.has_time:
+            raise node.refuse(f"takes steps of '{tensor.name}', which has no time axis")
+        key = np.array([tensor.start, count]).tobytes(), b"stacked"
+        if key not in build.made:
+            features = tensor.features
+            output = build.new_tensor(f"{tensor.name}.stacked", True, count * features, True, "layer")
+            indices, offsets = np.tile(np.arange(features), count), np.repeat(np.arange(count), features)
+            name = f"{node.name}/stacked"
+            build.layers.append(TakeSteps(name, tensor.name, output.name, indices, offsets, count, count))
+            build.made[key] = output
+        columns[:, part.positions] = build.made[key].start + np.arange(count)[:, None] * tensor.features + part.indices
+    return Features(columns.reshape(1, 1, *sizes), (*value.axes[:2], *(None,) * len(sizes)))
+
+
+def split_steps(node: Node, build: Builder, value: Features, pieces: list[int]) -> tuple[Features, ...]:
+    """Return pieces of the steps of a value whose number of steps is declared, one after the other."""
+    if any(part.tensor.kind == "reversed" for part in build.book.parts(value.ids)):
+        raise node.refuse(
+            "splits steps that are in reverse; reverse them back before, or run this part outside the model"
+        )
+    bounds = np.cumsum([0, *pieces]).tolist()
+    return tuple(
+        sliced(node, build, value, first, None if last == bounds[-1] else last, 1)
+        if last - first > 1 or last < bounds[-1]
+        else step_at(node, build, value, -1)
+        for first, last in itertools.pairwise(bounds)
+    )
 
 
 def repeated(node: Node, build: Builder, value: Features, axis: int, rule: LengthRule, count: int = 0) -> Features:

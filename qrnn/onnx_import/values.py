@@ -144,6 +144,7 @@ TensorKind = Literal[
     "zero",
     "layer",
     "reversed",
+    "index",
     "h_n",
     "c_n",
     "integers",

@@ -157,4 +157,5 @@ def sum_axes(node: Node, roles: Roles) -> AxisTensor:
         for a, b in zip(wide.axes[::-1], other.axes[::-1], strict=False):
             if a.size == b.size or None in (a.size, b.size):
                 roles.same(a, b, node.name)
-    return AxisTensor(wide.axes)
+    whole = all(v is wide or (isinstance(v, np.ndarray) and v.dtype == np.int64) for v in node.inputs)
+    return AxisTensor(wide.axes, wide.sources if whole else frozenset())  # whole numbers are lengths, and still say so

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.lengths import as_axes
+from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
     carried_split,
@@ -23,7 +23,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.steps import unrolled
+from qrnn.onnx_import.steps import stacked, unrolled
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -116,6 +116,7 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
+    given = target
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
     if build.one_step:
@@ -132,6 +133,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (frames := stacked_as(build, value, given)) is not None:
+        return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
     if resolved is None:
@@ -142,6 +145,28 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
+
+
+def stacks(size: int | None, wanted: Dim) -> bool:
+    """Return whether an axis of features of a target holds several times as many as the last axis had."""
+    return size is not None and size > 0 and not isinstance(wanted, Symbol) and wanted > size and wanted % size == 0
+
+
+def stacked_as(build: Builder, value: Features, target: Sequence[Dim]) -> tuple[int, list[int]] | None:
+    """Return k and the sizes of the features of a target [N, T / k, …] that puts every k steps of [N, T, …] side by side; None for another."""
+    if build.one_step or value.axes[:2] != (BATCH, TIME) or set(value.axes[2:]) - {None} or len(target) < 3:
+        return None
+    features = [int(d) for d in target[2:] if not isinstance(d, Symbol)]
+    count, left = divmod(product(features), value.ids.size)
+    if len(features) != len(target) - 2 or min(features) < 1 or left or count < 2:
+        return None
+    steps, rule = target[1], build.length_rule(value)
+    sizes = {size // count for size in build.sizes(value).get(TIME, set()) if size % count == 0}
+    own = steps == -1 if not isinstance(steps, Symbol) else rule_of(steps) == rule.windows(0, count)
+    batch = (
+        target[0] is BATCH or (target[0] == -1 and steps != -1) or (target[0] in build.sizes(value).get(BATCH, set()))
+    )
+    return (count, features) if batch and (own or steps in sizes) else None
 
 
 def unrolled_as(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
@@ -191,6 +216,10 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes that survive: equal ones from the front and the back, and one that is left between them."""
     value: AxisTensor = node.input(0)
     target = _target(node, list(value.axes))
+    if len(target) == value.rank == 3 and stacks(value.axes[2].size, target[2]):
+        steps = roles.made(None, node.name)  # every few steps side by side
+        roles.same(steps, value.axes[1], node.name)
+        return AxisTensor((value.axes[0], steps, roles.made(int(target[2]), node.name)), value.sources)  # type: ignore[arg-type]
     front: list[Axis] = []
     back: list[Axis] = []
     axes = carried_split(value.axes, target, roles, node) or list(value.axes)

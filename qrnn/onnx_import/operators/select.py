@@ -99,13 +99,13 @@ def slice_(node: Node, build: Builder) -> Value:
                 part = 1 if start is TIME else start, 1 if end is TIME else end, step
             selection[axis] = _selection(node, ids.shape[axis], part)
             continue
-        part = _of_axis(part, symbol, build, value)
+        given, part = part, _of_axis(part, symbol, build, value)
         covers = _covers(part, symbol, build.sizes(value).get(symbol, set()))
         start, end, step = part
         if covers == "last" and symbol is TIME:
             last = True
-        elif symbol is TIME and covers != "all" and (taken_steps := _steps(node, build, value, part)) is not None:
-            value = taken_steps
+        elif symbol is TIME and covers != "all" and (found := _steps(node, build, value, part, given)) is not None:
+            value = found
             ids = value.ids
         elif covers != "all":
             raise node.refuse(
@@ -136,9 +136,14 @@ def _of_axis(part: Range, symbol: Symbol, build: Builder, value: Features) -> Ra
     return start, end, step
 
 
-def _steps(node: Node, build: Builder, value: Features, part: Range) -> Features | None:
-    """Return the steps that a slice of the time axis takes, or all of them in reverse; None for ends that are no numbers of steps."""
+def _steps(node: Node, build: Builder, value: Features, part: Range, given: Range) -> Features | None:
+    """Return the steps that a slice of the time axis takes, or all of them in reverse; None for ends that are no numbers of steps.
+
+    Where the number of steps is declared, ``part`` counts an end from there, which the slice ``given`` counts from the beginning.
+    """
     start, end, step = part
+    if not isinstance(given[1], Symbol) and given[1] >= 0:
+        end = given[1]
     sizes = build.sizes(value)[TIME]
     size = next(iter(sizes)) if len(sizes) == 1 else None
     if step < 0:

@@ -12,7 +12,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
-from qrnn.onnx_import.steps import as_steps
+from qrnn.onnx_import.steps import as_steps, split_steps
 from qrnn.onnx_import.values import AXIS_NAMES, TIME, Array, Features, Padding, Value, is_shape
 
 SOURCE_ELEMENTS = 16
@@ -326,6 +326,9 @@ def split(node: Node, build: Builder) -> tuple[Value, ...]:
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
     axis = node.axis(int(node.take("axis", 0)), ids.ndim)
+    sizes = build.sizes(value).get(TIME, set()) if isinstance(value, Features) and value.axes[axis] is TIME else set()
+    if isinstance(value, Features) and len(sizes) == 1 and not build.one_step:
+        return split_steps(node, build, value, _pieces(node, next(iter(sizes))))
     if isinstance(value, Features) and value.axes[axis] is not None:
         raise node.refuse(f"splits the {value.axes[axis]} axis (batch N or time T); run this part outside the model")
     bounds = np.cumsum(_pieces(node, ids.shape[axis]))[:-1]
