@@ -110,6 +110,12 @@ class Windows(LengthRule):
     plus: int
     by: int
 
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """Return the rule of windows of these windows, as one rule where that is the same for every length."""
+        if self.by == 1 and plus < by:
+            return self.source.windows(self.plus + plus, by)
+        return super().windows(plus, by)
+
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return the number of windows."""
         found = (self.source.of(lengths) + self.plus) // self.by
@@ -139,6 +145,14 @@ class AtMost(LengthRule):
 
     source: LengthRule
     count: int
+
+    def at_most(self, count: int) -> LengthRule:
+        """Return the rule of the lesser count."""
+        return AtMost(self.source, min(self.count, count))
+
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """Return the rule of the windows in ``source`` and at most as many as ``count`` steps have: rules are equal where slices are."""
+        return AtMost(self.source.windows(plus, by), max(0, (self.count + plus) // by))
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return the steps of ``source``, and no more than ``count``."""

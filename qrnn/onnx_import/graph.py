@@ -13,6 +13,7 @@ from onnx import checker, inliner
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import Cache, FloatModel, TensorInfo
 from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
@@ -431,7 +432,15 @@ def _check_lengths(build: Builder, problems: Problems) -> None:
         build.notes.append(
             "what is reduced over time are each sequence's own steps, where the graph reduces its padded ones too"
         )
-    if any(isinstance(layer, LastStep) for layer in build.layers):
+    if any(isinstance(layer, LastSteps) for layer in build.layers):
+        build.notes.append(
+            "steps that count from the end do so from each sequence's own, where the graph counts padded ones"
+        )
+    if any(not lengths for _, lengths in build.twins.values()):
+        build.notes.append(
+            "what is reversed are each sequence's own steps, where the graph reverses its padded ones too"
+        )
+    if any(isinstance(layer, LastStep) and layer.output not in build.own_last for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
     for node in build.lengths_of:
         if node.lengths is None and node.reverse:

@@ -183,6 +183,7 @@ def unrolled(node: Node, build: Builder, value: Features) -> Features | None:
             continue
         row = _side_by_side(node, build, tensor, steps)
         columns[:, part.positions] = row.start + np.arange(steps)[:, None] * tensor.features + part.indices
+    columns = columns[::-1] if node.backwards else columns
     ids = np.moveaxis(columns.reshape(steps, *value.ids.shape), 0, axis)
     shape = [steps if k == axis else size for k, size in enumerate(value.ids.shape)]
     return Features(ids.reshape(shape), tuple(None if k == axis else a for k, a in enumerate(value.axes)))
@@ -208,6 +209,8 @@ def _side_by_side(node: Node, build: Builder, source: Tensor, steps: int) -> Ten
 
 def stacked(node: Node, build: Builder, value: Features, count: int, sizes: list[int]) -> Features:
     """Return [N, T, …] with every ``count`` steps side by side, as features of the given sizes; what is left at the end is dropped."""
+    if node.backwards:
+        raise node.refuse(f"puts every {count} steps side by side that are in reverse; reverse them back before")
     node.reserve_features(count * value.ids.size)
     flat = build.computable(node, value.ids)
     columns = np.zeros((count, flat.size), np.int64)

@@ -334,3 +334,56 @@ def test_all_steps_of_a_declared_number_into_a_dense_layer(layout: str) -> None:
     with pytest.raises(DataError, match="needs sequences of 5 steps, and one has 6"):
         Session(made).run({"x": data(2, 6, 3)})
     assert not any("any number runs" in note for note in model.notes)
+
+
+@pytest.mark.parametrize("op", ["GatherElements", "GatherND"])
+def test_the_last_step_by_lengths_is_each_sequences_own(op: str) -> None:
+    g = Graph()
+    x, lens = g.input("x", ["n", "t", 3]), g.input("lens", ["n"], TensorProto.INT64)
+    y, _ = rnn(g, g.node("Transpose", [x], perm=[1, 0, 2]), 3, 4, "r")
+    rows = g.node("Transpose", [y], perm=[1, 0, 2])
+    index = g.node("Sub", [lens, g.const(np.array(1))])
+    if op == "GatherElements":
+        column = g.node("Expand", [g.node("Reshape", [index, numbers(g, -1, 1, 1)]), numbers(g, 1, 1, 4)])
+        taken = g.axes_op("Squeeze", g.node(op, [rows, column], axis=1), [1])
+    else:
+        taken = g.node(op, [rows, g.axes_op("Unsqueeze", index, [1])], batch_dims=1)
+    g.node("MatMul", [taken, g.random(4, 2)], ["y"])
+    g.output("y", 2)
+    feeds = {"x": data(3, 6, 3), "lens": np.array([6, 1, 4])}
+    model = import_model(g.model(), "test")
+    np.testing.assert_allclose(run_oracle(model, feeds).outputs["y"], runtime(g.model(), feeds)["y"], atol=1e-5)
+    assert not any("padded one" in note for note in model.notes)
+
+
+def test_another_step_by_lengths_is_refused() -> None:
+    g = Graph()
+    x, lens = g.input("x", ["n", "t", 3]), g.input("lens", ["n"], TensorProto.INT64)
+    y, _ = rnn(g, g.node("Transpose", [x], perm=[1, 0, 2]), 3, 4, "r")
+    index = g.axes_op("Unsqueeze", g.node("Sub", [lens, g.const(np.array(2))]), [1])
+    g.node("GatherND", [g.node("Transpose", [y], perm=[1, 0, 2]), index], ["y"], batch_dims=1)
+    g.output("y", 2)
+    refused_with(UnsupportedError, g.model(), "by 'lens' -2; only the lengths of the sequences less 1")
+
+
+@pytest.mark.parametrize("target", [[0, 3, 6], [0, -1, 6]])
+def test_every_two_steps_side_by_side(target: list[int]) -> None:
+    """As pyramids of layers do: [N, T, F] to [N, T / 2, 2 · F]."""
+    g = Graph()
+    frames = g.node("Reshape", [g.input("x", ["n", 6, 3]), numbers(g, *target)])
+    y, _ = rnn(g, g.node("Transpose", [frames], perm=[1, 0, 2]), 6, 4, "r")
+    g.node("Transpose", [y], ["y"], perm=[1, 0, 2])
+    g.output("y")
+    model = agree(g.model(), {"x": data(2, 6, 3)})
+    made = quantize(model, {"x": data(2, 6, 3)})
+    assert Session(made).run({"x": data(2, 6, 3)}, [5, 2]).lengths["y"].tolist() == [2, 1]
+
+
+def test_pieces_of_a_declared_number_of_steps() -> None:
+    g = Graph()
+    y, _ = rnn(g, g.input("x", [6, "n", 3]), 3, 4, "r")
+    first, middle, last = g.node("Split", [y, numbers(g, 2, 3, 1)], 3, axis=0)
+    for name, value in (("a", first), ("b", middle), ("c", last)):
+        g.node("Identity", [value], [name])
+        g.output(name)
+    agree(g.model(), {"x": data(6, 2, 3)})

@@ -14,7 +14,8 @@ from qrnn.onnx_import.operators.affine import affine, widened
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import Features, Value
+from qrnn.onnx_import.steps import unrolled
+from qrnn.onnx_import.values import TIME, Features, Value
 
 MULTIPLICATIONS = 2
 """Multiplications of two constant matrices per nominal nanosecond."""
@@ -22,6 +23,8 @@ MULTIPLICATIONS = 2
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
     """Apply weight [O, I] and bias [O] to the last axis of ``value``, which holds all of its features."""
+    if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
+        value = unrolled(node, build, value) or value
     if value.ids.ndim < 2 or value.axes[-1] is not None:
         raise node.refuse(
             f"multiplies {value.describe()} along its batch or time axis; re-export with features as the last axis"
