@@ -84,7 +84,10 @@ def test_unused_nodes_do_not_matter() -> None:
         ),
         (lambda g, y: g.node("Add", [y, g.random(7, 1, 5)]), "adds a constant of shape [7, 1, 5]"),
         (lambda g, y: g.node("MatMul", [g.random(5, 5), y]), "the first operand"),
-        (lambda g, y: g.slice(y, [-1], [1], [0]), "slices the time axis [-1:1:1], from a step that counts from the end"),
+        (
+            lambda g, y: g.slice(y, [-1], [1], [0]),
+            "slices the time axis [-1:1:1], from a step that counts from the end",
+        ),
         (lambda g, y: g.slice(y, [1], [2**31], [1]), "slices the batch axis 1"),
         (lambda g, y: g.node("Gather", [y, g.const(np.int64(0))], axis=1), "takes 0 of the batch axis"),
         (lambda g, y: g.node("Concat", [y, y], axis=0), "concatenates along the time axis"),

@@ -387,3 +387,31 @@ def test_pieces_of_a_declared_number_of_steps() -> None:
         g.node("Identity", [value], [name])
         g.output(name)
     agree(g.model(), {"x": data(6, 2, 3)})
+
+
+def test_a_learned_vector_at_each_step() -> None:
+    g = Graph()
+    x = g.input("x", ["n", "t", 3])
+    lead = g.node("Slice", [g.node("Shape", [x]), numbers(g, 0), numbers(g, 2)])
+    size = g.node("Concat", [lead, numbers(g, 2)], axis=0)
+    joined = g.node("Concat", [x, g.node("Expand", [g.random(1, 1, 2), size])], axis=2)
+    y, _ = rnn(g, g.node("Transpose", [joined], perm=[1, 0, 2]), 5, 4, "r")
+    g.node("Transpose", [y], ["y"], perm=[1, 0, 2])
+    g.output("y")
+    agree(g.model(), {"x": data(2, 6, 3)})
+
+
+@pytest.mark.parametrize("op", ["Tile", "Expand"])
+def test_reverse_sequence_of_all_steps(op: str) -> None:
+    """As tf2onnx writes a reversal: the number of steps, once for each sequence, as the lengths."""
+    g = Graph()
+    x = g.input("x", ["n", "t", 3])
+    sizes = g.node("Shape", [x])
+    batch, steps = (g.node("Gather", [sizes, numbers(g, k)], axis=0) for k in (0, 1))
+    lens = g.node(op, [steps, batch])
+    turned = g.node("ReverseSequence", [x, lens], batch_axis=0, time_axis=1)
+    y, _ = rnn(g, g.node("Transpose", [turned], perm=[1, 0, 2]), 3, 4, "r")
+    g.node("ReverseSequence", [g.node("Transpose", [y], perm=[1, 0, 2]), lens], ["y"], batch_axis=0, time_axis=1)
+    g.output("y")
+    model = agree(g.model(), {"x": data(2, 6, 3)})
+    assert kinds(model) == {"Recurrent": 1}

@@ -12,6 +12,7 @@ from qrnn.model.kinds.recurrent.cells import CELLS as DECLARATIONS
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder, NodeLengths
+from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
@@ -173,6 +174,8 @@ def lengths_input(node: Node, build: Builder, k: int = LENGTHS) -> str | None:
     parts = build.book.parts(value.ids) if isinstance(value, Features) else []
     if len(parts) == 1 and parts[0].tensor.kind == "lengths":
         return parts[0].tensor.name
+    if is_shape(value) and all(rule_of(size) == build.length_rule(node.input(0)) for size in value.reshape(-1)):
+        return None  # as many as there are
     if isinstance(value, Features) or is_shape(value):
         raise node.refuse(
             f"sequence_lens '{name}' is not a graph input; re-export with sequence_lens as a graph input [N] or without it"

@@ -113,6 +113,9 @@ def expand(node: Node, build: Builder) -> Value:
     target = np.asarray(node.input(1))
     if isinstance(value, Features):
         return _expand_features(node, build, value, target)
+    array: Array = value
+    if for_each_sequence(array, list(target.reshape(-1))):
+        return array
     sizes, axes = _sizes(node, target)
     result = np.broadcast_shapes(value.shape, tuple(sizes))
     node.reserve(count(result))
@@ -125,6 +128,11 @@ def expand(node: Node, build: Builder) -> Value:
             f"expands a constant of shape {list(value.shape)} to {list(target)}; constants must not differ along the batch"
         )
     return build.constant(_floats(node, broadcast), axes)
+
+
+def for_each_sequence(value: Array, sizes: list[Dim]) -> bool:
+    """Return whether one size, such as the number of steps, is repeated for each sequence; it then stays one."""
+    return is_shape(value) and value.size == 1 and sizes == [BATCH]
 
 
 def _floats(node: Node, values: Array) -> FloatArray:

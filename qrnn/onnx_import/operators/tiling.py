@@ -8,6 +8,7 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.shapes import for_each_sequence
 from qrnn.onnx_import.operators.structural import part_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
@@ -35,6 +36,8 @@ def tile(node: Node, build: Builder) -> Value:
             if (rule := rule_of(times)) is not None and value.axes[axis] is None and ids.shape[axis] == 1:
                 value, repeats[axis] = repeated(node, build, value, axis, rule), 1
                 ids = value.ids
+    if not isinstance(value, Features) and for_each_sequence(ids, repeats):
+        return ids
     counts = [times for times in repeats if not isinstance(times, Symbol)]
     if len(counts) != len(repeats):
         raise node.refuse(
