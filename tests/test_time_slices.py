@@ -171,6 +171,12 @@ def test_vectors_of_a_fixed_number_of_steps(backend: str) -> None:
         run_oracle(summary(6), {"x": x[:, :4]})
 
 
+@pytest.mark.parametrize("backend", available_backends())
+def test_warm_up_runs_as_many_steps_as_are_needed(backend: str) -> None:
+    made = quantize(summary(6), {"x": np.random.default_rng(3).normal(size=(4, 6, 2))})
+    Session(made, backend).warm_up()
+
+
 def decoder(count: int = 0, seed: int = 0) -> FloatModel:
     """An encoder's last state at every step, beside an input without time, for a decoder; C reads whole sequences."""
     rng = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from qrnn.model.kinds.running import Running
 from qrnn.model.kinds.take_steps import TakeSteps
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.steps import WRITER_WORK
 from qrnn.onnx_import.values import TIME, Features, Tensor
 
 OWN = frozenset(["Slice", "Split", "Gather", "GatherElements", "GatherND", "ReverseSequence"])
@@ -26,13 +27,19 @@ def flipped(node: Node, build: Builder, value: Features, lengths: str = "") -> F
     """Return ``value`` with its steps in reverse; ``lengths`` names the graph input that says how many each sequence has, if one does."""
     node.reserve(2 * value.ids.size)
     flat = value.ids.reshape(-1).copy()
-    repeats = {layer.output for layer in build.layers if isinstance(layer, Repeat)}
+    repeats = _repeats(build)
     for part in build.book.parts(flat):
         tensor = part.tensor
         if tensor.kind == "zero" or not tensor.has_time or tensor.name in repeats:
             continue  # the same at every step
         flat[part.positions] = part.indices + _twin(node, build, tensor, lengths).start
     return Features(flat.reshape(value.ids.shape), value.axes)
+
+
+def _repeats(build: Builder) -> set[str]:
+    """Return the tensors that are one vector at every step."""
+    build.budget.spend("looking up a layer", len(build.layers) * WRITER_WORK)
+    return {layer.output for layer in build.layers if isinstance(layer, Repeat)}
 
 
 def _twin(node: Node, build: Builder, tensor: Tensor, lengths: str) -> Tensor:
@@ -72,6 +79,8 @@ def unflipped(node: Node, build: Builder, value: Features) -> Features:
 
 def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any]) -> Any:
     """Return what an operator makes of reversed values; None where it reads none, or its handler takes them itself."""
+    if not build.twins:
+        return None
     by = [reversed_by(build, value) for value in node.inputs]
     found = {lengths for lengths in by if lengths is not None}
     if not found or node.op in OWN:
@@ -108,5 +117,5 @@ def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any])
 
 def _same_at_all(build: Builder, value: Features) -> bool:
     """Return whether a value over time is the same at every step."""
-    repeats = {layer.output for layer in build.layers if isinstance(layer, Repeat)}
+    repeats = _repeats(build)
     return all(p.tensor.name in repeats or not p.tensor.has_time for p in build.book.parts(value.ids))

@@ -93,6 +93,7 @@ def _made(node: Node, build: Builder, source: Tensor, what: str, has_time: bool,
     """Return the output of a layer of a tensor that was made before, or is made now."""
     key = np.array([source.start]).tobytes(), what.encode()
     if key not in build.made:
+        node.reserve(2 * source.features)
         output = build.new_tensor(f"{source.name}.steps", True, source.features, has_time, "layer")
         build.layers.append(make(f"{node.name}/steps", source, output.name))
         build.made[key] = output
@@ -194,6 +195,7 @@ def _side_by_side(node: Node, build: Builder, source: Tensor, steps: int) -> Ten
     key = np.array([source.start, steps]).tobytes(), b"side by side"
     if key not in build.made:
         features = source.features
+        node.reserve(4 * steps * features)
         row = build.new_tensor(f"{source.name}.side_by_side", True, steps * features, True, "layer")
         indices, offsets = np.tile(np.arange(features), steps), np.repeat(np.arange(steps), features)
         name = f"{node.name}/side_by_side"
@@ -224,6 +226,7 @@ def stacked(node: Node, build: Builder, value: Features, count: int, sizes: list
         key = np.array([tensor.start, count]).tobytes(), b"stacked"
         if key not in build.made:
             features = tensor.features
+            node.reserve(4 * count * features)
             output = build.new_tensor(f"{tensor.name}.stacked", True, count * features, True, "layer")
             indices, offsets = np.tile(np.arange(features), count), np.repeat(np.arange(count), features)
             name = f"{node.name}/stacked"

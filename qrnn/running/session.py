@@ -114,7 +114,7 @@ class Session:
             ):
                 raise DataError(f"{name}={number!r}, expected a whole number of at least 1")
         if not self.engine.warm_up(batch, steps, streams):
-            self._run_zeros(batch or 1, steps or 1)
+            self._run_zeros(batch or 1, steps or self._limits.fewest(self.model))
             return
         if batch is not None and steps is not None:
             for kind in ("f", "d"):

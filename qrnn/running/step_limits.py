@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from qrnn.errors import DataError
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray
 from qrnn.model.quant_model import QuantModel
+
+MOST_STEPS = 1 << 31
+"""No sequence is longer."""
 
 
 def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
@@ -59,6 +63,15 @@ class StepLimits:
                 raise _refuse(layer, most)
             if end and (least := int(taken.min(initial=layer.least_steps))) < layer.least_steps:
                 raise _refuse(layer, least)
+
+    def fewest(self, model: QuantModel) -> int:
+        """Return the fewest steps, 1 or more, with which a sequence ends with as many as every layer needs."""
+        rules = [(model.length_rules[layer.inputs[0]], layer.least_steps) for layer in self._layers]
+
+        def enough(steps: int) -> bool:
+            return all(rule.of(dict.fromkeys(rule.axes, steps)) >= least for rule, least in rules)
+
+        return 1 + bisect_left(range(1, MOST_STEPS), True, key=enough)
 
     @property
     def watches(self) -> bool:

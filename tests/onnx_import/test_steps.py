@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, UnsupportedError
@@ -176,11 +177,14 @@ def test_a_sequence_among_others_has_the_bits_that_it_has_alone(drawn: tuple[onn
     rules = model.length_rules
     assume(all(rule.of({"time": int(lengths.min())}) > 0 for rule in rules.values()))
     session = Session(made, "reference")
-    if any(
-        layer.least_steps for layer in made.layers
-    ):  # a layer takes a fixed number of steps, or reads one of the first
+    if any(layer.least_steps for layer in made.layers):  # one takes a fixed number of steps, or reads one of the first
         lengths = np.full(3, steps)
     whole = session.run({"x": x}, lengths)
+    for backend in available_backends():
+        got = Session(made, backend).run({"x": x}, lengths)
+        for name, values in whole.outputs.items():
+            np.testing.assert_array_equal(got.outputs[name], values)
+            np.testing.assert_array_equal(got.lengths[name], whole.lengths[name])
     for n, length in enumerate(lengths):
         alone = session.run({"x": x[n : n + 1, :length]})
         for name, values in alone.outputs.items():
