@@ -26,6 +26,7 @@ from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, place_inputs
+from qrnn.onnx_import.joined_steps import with_joined_steps
 from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
@@ -374,7 +375,7 @@ def _finish(
     problems.raise_if_any()
     read = {tensor for o in outputs for tensor, _, _ in o.parts}
     layers = without_affine(_live_layers(build.layers, set(read)), read, build.budget.value)
-    layers = _live_layers(layers, read)
+    layers = with_joined_steps(build, _live_layers(layers, read))
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
     layer_names = Names()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from export.building import check
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
@@ -16,6 +17,7 @@ from qrnn.backends import available_backends
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError, UnsupportedError
+from qrnn.export.source import export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.onnx_import import import_model
@@ -419,3 +421,33 @@ def test_reverse_sequence_of_all_steps(op: str) -> None:
     g.output("y")
     model = agree(g.model(), {"x": data(2, 6, 3)})
     assert kinds(model) == {"Recurrent": 1}
+
+
+def neighbours(pairs: list[tuple[int, int | None]]) -> onnx.ModelProto:
+    """Slices of x side by side and their difference, for a GRU."""
+    g = Graph()
+    x = g.input("x", ["t", "n", 3])
+    parts = [time_slice(g, x, first, last) for first, last in pairs]
+    delta = g.node("Sub", parts[:2])
+    y, _ = rnn(g, g.node("Concat", [*parts, delta], axis=2), 3 * len(pairs) + 3, 4, "r")
+    g.node("MatMul", [y, g.random(4, 2)], ["y"])
+    g.output("y")
+    return g.model()
+
+
+@pytest.mark.parametrize("pairs", [[(1, None), (0, -1)], [(2, None), (1, -1), (0, -2)]])
+def test_neighbouring_steps_stream_in_c_too(pairs: list[tuple[int, int | None]], tmp_path: Any) -> None:
+    model = agree(neighbours(pairs), {"x": data(7, 2, 3)})
+    assert kinds(model)["TakeSteps"] == 1
+    made = quantize(model, {"x": data(4, 12, 3)})
+    assert "net_step(" in export_source(made, "net", "plain").header
+    check(made, tmp_path, "gcc", lengths=(1, 2, 9))
+    x = data(2, 7, 3)
+    for backend in available_backends():
+        session = Session(made, backend)
+        want, stream, rows = session.run({"x": x}).outputs["y"], session.stream(2), []
+        for t in range(7):
+            outputs = stream.step({"x": x[:, t]})
+            if stream.lengths["y"][0]:
+                rows.append(outputs["y"])
+        np.testing.assert_array_equal(np.stack(rows, axis=1), want)
