@@ -14,6 +14,7 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.hold import Hold
+from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.repeat import Repeat
@@ -266,14 +267,17 @@ def repeated(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
             f"repeats {value.describe()} over time, which has time already; run this part outside the model"
         )
     like = _like(build, [part.tensor for part in parts], rule)
-    if like is None:
-        raise node.refuse(
-            f"repeats a vector for {rule} steps, and no tensor over time has so many; re-export with the length taken from a graph input"
-        )
     ids = flat.copy()
     for part in parts:
         if part.tensor.kind == "zero":
             continue
+        if count == 0 and (held := _held(build, part.tensor, rule)) is not None:
+            ids[part.positions] = part.indices + held.start
+            continue
+        if like is None:
+            raise node.refuse(
+                f"repeats a vector for {rule} steps, and no tensor over time has so many; re-export with the length taken from a graph input"
+            )
         key = np.array([part.tensor.start, like.start, count]).tobytes(), b"repeated"
         if key not in build.made:
             output = build.new_tensor(f"{part.tensor.name}.repeated", True, part.tensor.features, True, "layer")
@@ -281,6 +285,16 @@ def repeated(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
             build.made[key] = output
         ids[part.positions] = part.indices + build.made[key].start
     return Features(ids.reshape(value.ids.shape), tuple(TIME if k == axis else a for k, a in enumerate(value.axes)))
+
+
+def _held(build: Builder, vector: Tensor, rule: LengthRule) -> Tensor | None:
+    """Return the first step of a sequence at each of its steps, where ``vector`` is that step; such a tensor streams, unlike one repeated."""
+    last = writer(build, vector)
+    if not isinstance(last, LastStep):
+        return None
+    held = next((tensor for tensor in build.book.tensors if tensor.name == last.input), None)
+    layer = None if held is None else writer(build, held)
+    return held if isinstance(layer, Hold) and held is not None and build.rule_of(held) == rule else None
 
 
 def _like(build: Builder, vectors: list[Tensor], rule: LengthRule) -> Tensor | None:

@@ -451,3 +451,22 @@ def test_neighbouring_steps_stream_in_c_too(pairs: list[tuple[int, int | None]],
             if stream.lengths["y"][0]:
                 rows.append(outputs["y"])
         np.testing.assert_array_equal(np.stack(rows, axis=1), want)
+
+
+def test_the_first_step_at_each_step_streams(tmp_path: Any) -> None:
+    """Of x - x[:1], no step waits for the end of the sequence."""
+    g = Graph()
+    x = g.input("x", ["t", "n", 3])
+    y, _ = rnn(g, g.node("Sub", [x, time_slice(g, x, 0, 1)]), 3, 4, "r")
+    g.node("MatMul", [y, g.random(4, 2)], ["y"])
+    g.output("y")
+    model = agree(g.model(), {"x": data(7, 2, 3)})
+    assert kinds(model) == {"Hold": 1, "Combine": 1, "Recurrent": 1, "Dense": 1}
+    made = quantize(model, {"x": data(4, 12, 3)})
+    check(made, tmp_path, "gcc")
+    x_first = data(2, 7, 3)
+    for backend in available_backends():
+        session = Session(made, backend)
+        stream = session.stream(2)
+        rows = [stream.step({"x": x_first[:, t]})["y"] for t in range(7)]
+        np.testing.assert_array_equal(np.stack(rows, axis=1), session.run({"x": x_first}).outputs["y"])
