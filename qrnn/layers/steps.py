@@ -9,9 +9,9 @@ import numpy as np
 from qrnn.errors import DataError
 from qrnn.layers.checks import place
 from qrnn.layers.tensors import Tensor, readable, sequence, simple_layer
-from qrnn.model.kinds.hold import Hold
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
+from qrnn.model.kinds.nth_step import NthStep
 from qrnn.model.kinds.repeat import Repeat
 from qrnn.model.kinds.take_steps import LONGEST_SPAN, TakeSteps
 from qrnn.model.window import LARGEST_WINDOW
@@ -65,7 +65,7 @@ def step_at(t: Tensor, step: int, *, name: str | None = None) -> Tensor:
         t = time_slice(t, 0, int(step) + 1)
     elif step >= 0:
         held = t
-        t = _named("hold", t, None, lambda own, x: Hold(own, x, own, held.features, int(step)))
+        t = _named("nth_step", t, None, lambda own, x: NthStep(own, x, own, held.features, int(step)))
     return simple_layer("last_step", name, (t,), (t.features, False), lambda own, names: LastStep(own, names[0], own))
 
 

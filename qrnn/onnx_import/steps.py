@@ -13,9 +13,9 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import FloatModel
-from qrnn.model.kinds.hold import Hold
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
+from qrnn.model.kinds.nth_step import NthStep
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.repeat import Repeat
 from qrnn.model.kinds.take_steps import LONGEST_SPAN, TakeSteps
@@ -125,8 +125,8 @@ def step_at(node: Node, build: Builder, value: Features, step: int) -> Features:
             left[part.positions] = found < 0
     if left.any():
 
-        def hold(name: str, source: Tensor, output: str) -> Hold:
-            return Hold(name, source.name, output, source.features, step)
+        def hold(name: str, source: Tensor, output: str) -> NthStep:
+            return NthStep(name, source.name, output, source.features, step)
 
         rest = Features(flat[left].reshape(1, -1), (TIME, None))
         held = build.last_step(node, _each(node, build, rest, f"hold {step}", hold))
@@ -294,7 +294,7 @@ def _held(build: Builder, vector: Tensor, rule: LengthRule) -> Tensor | None:
         return None
     held = next((tensor for tensor in build.book.tensors if tensor.name == last.input), None)
     layer = None if held is None else writer(build, held)
-    return held if isinstance(layer, Hold) and held is not None and build.rule_of(held) == rule else None
+    return held if isinstance(layer, NthStep) and held is not None and build.rule_of(held) == rule else None
 
 
 def _like(build: Builder, vectors: list[Tensor], rule: LengthRule) -> Tensor | None:

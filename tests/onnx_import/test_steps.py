@@ -220,7 +220,7 @@ def test_a_layer_between_two_flips_runs_in_reverse() -> None:
         layer.name: [d.reverse for d in layer.directions] for layer in model.layers if isinstance(layer, Recurrent)
     }
     assert directions == {"back": [True], "deep": [False, True], "forward": [False]}
-    assert not {"TakeSteps", "LastSteps", "Hold", "LastStep"} & set(kinds(model))
+    assert not {"TakeSteps", "LastSteps", "NthStep", "LastStep"} & set(kinds(model))
 
 
 def reversed_by_lengths(lengths: bool) -> onnx.ModelProto:
@@ -461,7 +461,7 @@ def test_the_first_step_at_each_step_streams(tmp_path: Any) -> None:
     g.node("MatMul", [y, g.random(4, 2)], ["y"])
     g.output("y")
     model = agree(g.model(), {"x": data(7, 2, 3)})
-    assert kinds(model) == {"Hold": 1, "Combine": 1, "Recurrent": 1, "Dense": 1}
+    assert kinds(model) == {"NthStep": 1, "Combine": 1, "Recurrent": 1, "Dense": 1}
     made = quantize(model, {"x": data(4, 12, 3)})
     check(made, tmp_path, "gcc")
     x_first = data(2, 7, 3)

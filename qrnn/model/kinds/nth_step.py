@@ -1,4 +1,4 @@
-"""Layers of kind hold give one step of a sequence, counted from its beginning, at each step from there on."""
+"""Layers of kind nth_step give one step of a sequence, counted from its beginning, at each step from there on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Hold(Held, Layer):
+class NthStep(Held, Layer):
     """Compute y[j] = x[step] for j = 0 … T - step - 1; x is [N, T, F] and y is [N, T - step, F].
 
     Its last step, by `qrnn.model.kinds.last_step.LastStep`, is x[step] of the sequence. A sequence has to have step + 1 steps.
@@ -66,13 +66,13 @@ class Hold(Held, Layer):
         steps = run.over(self.output).steps
         run.write(self.output, np.repeat(x[:, self.step : self.step + 1], steps, axis=1))
 
-    def quantize(self, plan: Plan) -> QuantHold:
+    def quantize(self, plan: Plan) -> QuantNthStep:
         """Give the output the format of the input."""
         plan.copy_format(self.input, self.output)
-        return QuantHold(self.name, self.input, self.output, self.features, self.step)
+        return QuantNthStep(self.name, self.input, self.output, self.features, self.step)
 
 
-def hold_step(contract: Any) -> Step:
+def nth_step(contract: Any) -> Step:
     """Return the step that keeps x where it is the one to be held, and writes what is held."""
 
     def step(n: int, t: int, k: int, x: Any, out: Any, kept: Any, steps: Any, held: int) -> int:
@@ -91,8 +91,8 @@ def hold_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantHold(Held, QuantLayer):
-    """Compute `Hold` of integers: ``features`` of the step ``step``, copied.
+class QuantNthStep(Held, QuantLayer):
+    """Compute `NthStep` of integers: ``features`` of the step ``step``, copied.
 
     The state holds that step, and the number of steps until it was there.
     """
@@ -144,5 +144,5 @@ class QuantHold(Held, QuantLayer):
         )
 
     def step_loop(self) -> StepLoop:
-        """Return the step that `hold_step` makes."""
-        return StepLoop(hold_step, (self.step,))
+        """Return the step that `nth_step` makes."""
+        return StepLoop(nth_step, (self.step,))
