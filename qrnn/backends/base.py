@@ -363,7 +363,11 @@ class Engine(ABC):
         ran = given_lengths(model, lengths)
         for layer in model.layers:
             read = layer.inputs[0]
-            if layer.by_rows:
+            if layer.repeated is not None:
+                steps = layer.repeats or tensors[read].shape[1]
+                tensors[layer.output] = np.repeat(tensors[layer.repeated][:, None], steps, axis=1)
+                ran[layer.output] = np.full_like(ran[read], steps) if layer.repeats else ran[read]
+            elif layer.by_rows:
                 tensors[layer.output] = self._by_rows(layer, tensors)
                 ran[layer.output] = ran[read]
             elif layer.by_steps:

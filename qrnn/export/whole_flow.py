@@ -34,6 +34,8 @@ def why_whole(model: QuantModel) -> str | None:
             return f"layer {layer.name!r} reads sequences from their end"
     if model.uneven is not None:
         return f"{model.uneven} joins tensors of which one comes later, since a layer before it needs later steps"
+    if model.waits is not None:
+        return f"{model.waits} gives at every step what only the end of a sequence tells"
     return _apart(model, {name for name, kind in kinds.items() if kind.counts_rows})
 
 
@@ -77,6 +79,8 @@ class WholeFlow(Flow):
             output, timed = layer.layer.output, [t for t in layer.layer.inputs if t in model.length_rules]
             if layer.counts_rows:
                 rows[output] = self.tensors.names.new(layer.name.replace(f"{name}_", "rows_", 1))
+            elif layer.layer.repeats:
+                rows[output] = f"{layer.layer.repeats}U"
             elif timed and timed[0] in rows:
                 rows[output] = rows[timed[0]]
 

@@ -36,6 +36,7 @@ from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
 from qrnn.layers.pools import average_pool, max_pool, reduce, running
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
+from qrnn.layers.steps import repeat, side_by_side, step_at, time_slice
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
 from qrnn.model.activation import Activation
 
@@ -91,12 +92,16 @@ __all__ = [
     "prelu",
     "projection",
     "reduce",
+    "repeat",
     "rms_norm",
     "rnn",
     "running",
     "scale_bands",
+    "side_by_side",
     "softmax",
     "state",
+    "step_at",
     "subtract",
+    "time_slice",
     "tokens",
 ]

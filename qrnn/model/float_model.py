@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from qrnn.model.kinds.recurrent import Recurrent
-from qrnn.model.lateness import uneven_join
+from qrnn.model.lateness import uneven_join, waiting
 from qrnn.model.layer import Layer
 from qrnn.model.parts import LEFT_OUT, IndexArray
 from qrnn.model.time import TIME, LengthRule, length_rules
@@ -128,3 +128,8 @@ class FloatModel:
     def uneven(self) -> str | None:
         """Return which layer or output joins tensors whose steps come out at different times in a stream; None for none."""
         return uneven_join(self.layers, self.outputs, lambda name: name in self.length_rules)
+
+    @cached_property
+    def waits(self) -> str | None:
+        """Return which layer gives at every step what only the end of a sequence tells; None for none."""
+        return waiting(self.layers, lambda name: name in self.length_rules, lambda layer: layer.comes_late[1] > 0)

@@ -34,6 +34,10 @@ class Streamed(Protocol):
         """Return which layer or output joins tensors whose steps come out at different times; None for none."""
 
     @property
+    def waits(self) -> str | None:
+        """Return which layer gives at every step what only the end of a sequence tells; None for none."""
+
+    @property
     def recurrent_layers(self) -> Sequence[RecurrentLike]:
         """Return the recurrent layers, in order."""
 
@@ -42,6 +46,8 @@ def needs_whole(model: Streamed) -> str | None:
     """Return why the steps of a model that remembers cannot be computed one after the other; None where they can."""
     if model.uneven is not None:
         return f"{model.uneven} joins tensors of which one comes later, since a window before it looks ahead"
+    if model.waits is not None:
+        return f"{model.waits} gives at every step what only the end of a sequence tells"
     return next((f"layer {r.name!r} reads the sequence backwards" for r in model.recurrent_layers if r.backward), None)
 
 
@@ -70,6 +76,26 @@ def uneven_join(layers: Iterable[GraphLayer], outputs: Iterable[Any], over_time:
     for output in outputs:
         if len({times.get(name, AT_ONCE) for name, _, _ in output.parts if over_time(name)}) > 1:
             return f"output {output.name!r}"
+    return None
+
+
+def waiting(
+    layers: Iterable[GraphLayer], over_time: Callable[[str], bool], late: Callable[[GraphLayer], bool]
+) -> str | None:
+    """Return which layer gives at every step what only the end of a sequence tells; None for none.
+
+    A vector that comes of a graph input without time is known at every step, but not past the end, where a layer that is ``late`` gives its
+    last steps.
+    """
+    ends, behind = set[str](), set[str]()
+    for layer in layers:
+        vector = layer.repeated
+        if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):
+            return f"layer {layer.name!r}"
+        timed = any(over_time(name) or name in ends for name in layer.inputs)
+        ends.update(name for name in layer.outputs if timed and not over_time(name))
+        if late(layer) or behind.intersection(layer.inputs):
+            behind.update(layer.outputs)
     return None
 
 

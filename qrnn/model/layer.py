@@ -37,6 +37,9 @@ from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
 from qrnn.model.time import Axis, LengthRule
 
+NEVER = 1 << 40
+"""So late comes a step that a layer gives past the end of a sequence alone."""
+
 
 class GraphLayer:
     """A layer of a graph reads and writes named tensors, [N, T, F] or [N, F]. Most kinds read ``input`` and write ``output``."""
@@ -73,6 +76,16 @@ class GraphLayer:
 
     carries_offset: ClassVar[bool] = False
     """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
+
+    @property
+    def repeated(self) -> str | None:
+        """Return the name of a vector that the layer, which is `by_rows`, gives at every step of its first input; None for other layers."""
+        return None
+
+    @property
+    def repeats(self) -> int:
+        """Return how often a layer gives what is `repeated`; 0 for as often as its first input has steps."""
+        return 0
 
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
@@ -234,6 +247,11 @@ class QuantLayer(GraphLayer, ABC):
     def most_steps(self) -> int | None:
         """Return the most steps of a sequence, which the state array ``steps`` [1] counts; None for a layer without a limit."""
         return None
+
+    @property
+    def least_steps(self) -> int:
+        """Return the least steps of a sequence that ends; the state array ``steps`` [1] counts at least as far."""
+        return 0
 
     @property
     def steps_past_end(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.lateness import uneven_join
+from qrnn.model.lateness import uneven_join, waiting
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import LEFT_OUT, FloatArray, TensorFormat
@@ -124,6 +124,12 @@ class QuantGraph:
         """
         timeless = {name for name, fmt in self.tensors.items() if not fmt.has_time}
         return uneven_join(self.layers, self.outputs, lambda name: name not in timeless)
+
+    @cached_property
+    def waits(self) -> str | None:
+        """Return which layer gives at every step what only the end of a sequence tells, so that the model cannot stream; None for none."""
+        late = {layer.name for layer in self.layers if layer.steps_past_end}
+        return waiting(self.layers, lambda name: self.tensors[name].has_time, lambda layer: layer.name in late)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

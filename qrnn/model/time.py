@@ -65,6 +65,14 @@ class LengthRule(ABC):
         """Return the rule max(0, floor((L + ``plus``) / ``by``)) of this rule's L, which counts windows that begin every ``by`` steps."""
         return self if (plus, by) == (0, 1) else Windows(self, plus, by)
 
+    def at_most(self, count: int) -> LengthRule:
+        """Return the rule min(L, ``count``) of this rule's L."""
+        return AtMost(self, count)
+
+    def exactly(self, count: int) -> LengthRule:
+        """Return the rule of ``count`` steps, whatever this rule gives."""
+        return Exactly(self, count)
+
     def times(self, count: int) -> LengthRule:
         """Return the rule ``count`` · L of this rule's L."""
         return self if count == 1 else Times(self, count)
@@ -102,6 +110,12 @@ class Windows(LengthRule):
     plus: int
     by: int
 
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """Return the rule of windows of these windows, as one rule where that is the same for every length."""
+        if self.by == 1 and plus < by:
+            return self.source.windows(self.plus + plus, by)
+        return super().windows(plus, by)
+
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return the number of windows."""
         found = (self.source.of(lengths) + self.plus) // self.by
@@ -122,7 +136,68 @@ class Windows(LengthRule):
 
     def __str__(self) -> str:
         inner = f"{self.source}{self.plus:+d}" if self.plus else str(self.source)
-        return f"floor(({inner})/{self.by})"
+        return inner if self.by == 1 else f"floor(({inner})/{self.by})"
+
+
+@dataclass(frozen=True)
+class AtMost(LengthRule):
+    """The rule min(L, count), where L is what the rule ``source`` gives."""
+
+    source: LengthRule
+    count: int
+
+    def at_most(self, count: int) -> LengthRule:
+        """Return the rule of the lesser count."""
+        return AtMost(self.source, min(self.count, count))
+
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """Return the rule of the windows in ``source`` and at most as many as ``count`` steps have: rules are equal where slices are."""
+        return AtMost(self.source.windows(plus, by), max(0, (self.count + plus) // by))
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return the steps of ``source``, and no more than ``count``."""
+        found = self.source.of(lengths)
+        if isinstance(found, np.ndarray):
+            return np.minimum(found, self.count)
+        return min(found, self.count)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Return the axes of ``source``."""
+        return self.source.axes
+
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return 0 and ``count``."""
+        return Fraction(0), Fraction(self.count)
+
+    def __str__(self) -> str:
+        return f"min({self.source}, {self.count})"
+
+
+@dataclass(frozen=True)
+class Exactly(LengthRule):
+    """The rule of ``count`` steps, whatever the rule ``source`` gives."""
+
+    source: LengthRule
+    count: int
+
+    def of(self, lengths: Mapping[str, Count]) -> Count:
+        """Return ``count``, for each sequence."""
+        return self.source.of(lengths) * 0 + self.count
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Return the axes of ``source``."""
+        return self.source.axes
+
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return 0 and ``count``."""
+        return Fraction(0), Fraction(self.count)
+
+    def __str__(self) -> str:
+        return str(self.count)
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,14 @@ _NOT_COMPUTABLE = {
     "filled": "reads steps that a convolution makes of padded zeros ('{name}'), which only operators by element and another Conv may read",
     "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
+    "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
     "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
     "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
     "weights": "reads a softmax over time ('{name}'), of which only the sum over time of its product with values at the same steps is "
     "supported",
+    "index": "reads the numbers of steps '{name}', which may only say which step of each sequence is taken",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
 
@@ -123,6 +125,12 @@ class Builder:
     """The tensors that layers of kind function write."""
     time_weights: dict[int, TimeWeights] = field(default_factory=dict)
     """First id of features that stand for a softmax over time → the scores, and the values that it weighs."""
+    counts: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """First id of numbers of steps → the graph input of lengths, and what was added to it (`qrnn.onnx_import.counted`)."""
+    own_last: set[str] = field(default_factory=set)
+    """The last steps that the graph takes by the lengths of sequences."""
+    twins: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    """First id of the twin of a tensor whose steps are in reverse → the tensor, and the lengths that it was reversed by."""
     _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
@@ -150,6 +158,7 @@ class Builder:
         """Return how many steps a value has; that of the inputs for one without time, and in a graph of one step per call."""
         padding = self.padding_of(value)
         tensors = (part.tensor for part in self.book.parts(padding.value.ids) if part.tensor.kind != "zero")
+        tensors = (self.twins[t.start][0] if t.kind == "reversed" else t for t in tensors)
         first = next((tensor for tensor in tensors if tensor.has_time), None)
         if first is None or self.one_step:
             return INPUTS
@@ -157,6 +166,10 @@ class Builder:
             first = self.book.parts(weights.scores[:1])[0].tensor
         edges = (edge for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is TIME)
         return longer(self._lengths.of(first), sum(map(sum, edges)))
+
+    def rule_of(self, tensor: Tensor) -> LengthRule:
+        """Return the length rule of a tensor over time."""
+        return self._lengths.of(tensor)
 
     def sizes(self, value: Features) -> dict[Symbol, set[int]]:
         """Return the literal sizes of BATCH, TIME and both as one axis in a value, if the file declares any for the inputs."""

@@ -14,10 +14,11 @@ from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import Cache, FloatModel, TensorInfo
 from qrnn.model.holds import with_holds
 from qrnn.model.kinds.last_step import LastStep
+from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import masks, operators, repeated
+from qrnn.onnx_import import counted, masks, operators, repeated, reversal
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -28,12 +29,14 @@ from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
 from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
+from qrnn.onnx_import.joined_steps import with_joined_steps
 from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.steps import check_joined
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import (
     BATCH,
@@ -324,12 +327,16 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            filled = through(proto, opset, node, build, HANDLERS[name])
-            if filled is None:
-                filled = repeated.through(proto, opset, node, build, HANDLERS[name])
-            if filled is None:
-                filled = masks.through(node, build)
-            result = HANDLERS[name](node, build) if filled is None else filled
+            result = reversal.through(node, build, HANDLERS[name])
+            if result is None:
+                result = counted.through(node, build)
+            if result is None:
+                result = through(proto, opset, node, build, HANDLERS[name])
+            if result is None:
+                result = repeated.through(proto, opset, node, build, HANDLERS[name])
+            if result is None:
+                result = masks.through(node, build)
+            result = HANDLERS[name](node, build) if result is None else result
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:
@@ -419,7 +426,7 @@ def _finish(
     problems.raise_if_any()
     read = {tensor for o in outputs for tensor, _, _ in o.parts}
     layers = with_affine_folded(_live_layers(build.layers, set(read)), read, build.budget.value)
-    layers = _live_layers(layers, read)
+    layers = with_joined_steps(build, _live_layers(layers, read))
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
     layer_names = Names()
@@ -445,6 +452,7 @@ def _finish(
             for name, (_, value) in caches.tensors.items()
         ),
     )
+    check_joined(model)
     carried = state_pairs(model)
     for name, output in caches.pairs.items():
         if name not in caches.tensors and carried.get(name) != output:
@@ -476,7 +484,15 @@ def _check_lengths(build: Builder, problems: Problems) -> None:
         build.notes.append(
             "what is reduced over time are each sequence's own steps, where the graph reduces its padded ones too"
         )
-    if any(isinstance(layer, LastStep) for layer in build.layers):
+    if any(isinstance(layer, LastSteps) for layer in build.layers):
+        build.notes.append(
+            "steps that count from the end do so from each sequence's own, where the graph counts padded ones"
+        )
+    if any(not lengths for _, lengths in build.twins.values()):
+        build.notes.append(
+            "what is reversed are each sequence's own steps, where the graph reverses its padded ones too"
+        )
+    if any(isinstance(layer, LastStep) and layer.output not in build.own_last for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
     for node in build.lengths_of:
         if node.lengths is None and node.reverse:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from qrnn.errors import UnsupportedError
 from qrnn.model.time import LengthRule
 from qrnn.onnx_import.lengths import rule_of, size_of
@@ -52,6 +54,11 @@ def quotient_of(node: Node, a: Dim, b: Dim) -> Dim:
     """Return a size divided by some of its factors, or a number divided by a number, rounded toward 0 as Div does."""
     if b == 0:
         raise node.damaged(f"divides the size {a} by 0")
+    if isinstance(b, int | np.integer) and b > 1 and isinstance(a, Symbol):
+        if isinstance(a, Axis) and not a.parts:  # the first pass does not count steps
+            return Axis(f"{a.name} over {b}")
+        if (rule := rule_of(a)) is not None:
+            return size_of(rule.windows(0, int(b)))
     left, count, by = list(_factors(a)), _count(a), _count(b)
     for factor in _factors(b):
         place = next((k for k, own in enumerate(left) if _same(own, factor)), None)

@@ -60,6 +60,8 @@ class Node:
         types: Mapping[str, int] | None = None,
     ) -> None:
         self.op: str = proto.op_type
+        self.backwards, self.lengths = False, ""
+        """Whether its inputs over time are in reverse, and the graph input of lengths by which they are, if one is (`reversal.through`)."""
         self._written = self.op if proto.domain in DEFAULT_DOMAINS else f"{proto.domain}.{self.op}"
         self._types = types or {}
         self.opset = opset

@@ -39,11 +39,29 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
-    if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths", "steps", "mask"}:
+    passed = {
+        "state",
+        "constant",
+        "padded",
+        "filled",
+        "cache",
+        "tail",
+        "zero",
+        "tokens",
+        "lengths",
+        "steps",
+        "mask",
+        "index",
+    }
+    if kinds & passed:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "weights" in kinds:
         raise UnsupportedError(
             f"output '{name}' gives a softmax over time, which is known only at the end of a sequence; re-export without it"
+        )
+    if "reversed" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives steps in reverse; re-export without the last reversal and reverse the output yourself"
         )
     if "integers" in kinds:
         raise UnsupportedError(

@@ -152,6 +152,8 @@ TensorKind = Literal[
     "tail",
     "zero",
     "layer",
+    "reversed",
+    "index",
     "h_n",
     "c_n",
     "integers",

@@ -114,7 +114,7 @@ class Session:
             ):
                 raise DataError(f"{name}={number!r}, expected a whole number of at least 1")
         if not self.engine.warm_up(batch, steps, streams):
-            self._run_zeros(batch or 1, steps or 1)
+            self._run_zeros(batch or 1, steps or self._limits.fewest(self.model))
             return
         if batch is not None and steps is not None:
             for kind in ("f", "d"):
@@ -169,7 +169,7 @@ class Session:
             return formats.of_result(self.run(formats.reals(inputs), lengths, state, progress, end, integers=False))
         if type(inputs) is not dict:
             check_mapping(inputs)
-        if self.model.uneven is not None and (state is not None or not end):
+        if (self.model.uneven or self.model.waits) and (state is not None or not end):
             check_streamable(self.model)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
@@ -227,7 +227,7 @@ class Session:
 
         found = self.engine.run_on_device(inputs, lengths, begin, one_step, end)
         if self._limits:
-            self._limits.check(started, found.lengths, self.engine.to_host)
+            self._limits.check(started, found.lengths, self.engine.to_host, end)
         return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
 
     def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
@@ -384,7 +384,7 @@ class Session:
         lengths = {name: axis.lengths for name, axis in batch.axes.items()} if batch.others else batch.lengths
         ran = self.engine.run(inputs, begin.layers, lengths, trace, end)
         if self._limits:
-            self._limits.check(begin.layers, ran.lengths)
+            self._limits.check(begin.layers, ran.lengths, end=end)
         outputs: dict[str, FloatArray] = {}
         came = output_lengths(model, ran.lengths)
         for output in model.outputs:

@@ -1,7 +1,8 @@
-"""Layers that sum over time take a limited number of steps, which is checked here before they are taken."""
+"""Layers that sum over time, or read a fixed number of steps, take a limited number of them, which is checked here."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray
 from qrnn.model.quant_model import QuantModel
 
+MOST_STEPS = 1 << 31
+"""No sequence is longer."""
+
 
 def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
     """Return the array in which a layer with a limit counts its steps, [N, 1]."""
@@ -20,6 +24,9 @@ def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
 
 
 def _refuse(layer: QuantLayer, taken: int) -> DataError:
+    if layer.least_steps:
+        expected = f"{layer.least_steps}" if layer.most_steps == layer.least_steps else f"at least {layer.least_steps}"
+        return DataError(f"layer {layer.name!r} needs sequences of {expected} steps, and one has {taken}")
     return DataError(
         f"layer {layer.name!r} sums at most {layer.most_steps} steps of a sequence, and one would have {taken}; begin it anew, with a new state"
     )
@@ -29,7 +36,11 @@ class StepLimits:
     """The limits of a model's layers; it is false where there are none."""
 
     def __init__(self, model: QuantModel) -> None:
-        self._layers = [layer for layer in model.layers if layer.most_steps is not None]
+        self._layers = [layer for layer in model.layers if layer.most_steps is not None or layer.least_steps]
+        self._watched = [
+            layer for layer in self._layers if layer.most_steps is not None and layer.inputs[0] not in model.counted
+        ]
+        """Those with a largest number that take a step in each call of a stream."""
 
     def __bool__(self) -> bool:
         """Return whether any layer has a limit."""
@@ -38,23 +49,46 @@ class StepLimits:
     def check(
         self,
         begin: Mapping[str, LayerState],
-        steps: int | Mapping[str, IndexArray],
+        steps: Mapping[str, IndexArray] | Mapping[str, int],
         to_host: Callable[[Any], Any] = np.asarray,
+        end: bool = False,
     ) -> None:
-        """Raise DataError where sequences that begin with the states ``begin`` pass a limit.
+        """Raise DataError where sequences that begin with the states ``begin`` pass a limit, or with ``end`` are too short at their end.
 
-        ``steps`` is how many steps each tensor has, or maps their names to those of each sequence, [N].
+        ``steps`` maps the names of tensors to how many steps they have: each sequence, [N], or all.
         """
         for layer in self._layers:
-            taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64)
-            taken = taken + (steps if isinstance(steps, int) else steps[layer.inputs[0]])
-            if (most := int(taken.max(initial=0))) > (layer.most_steps or 0):
+            taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64) + steps[layer.inputs[0]]
+            if layer.most_steps is not None and (most := int(taken.max(initial=0))) > layer.most_steps:
+                raise _refuse(layer, most)
+            if end and (least := int(taken.min(initial=layer.least_steps))) < layer.least_steps:
+                raise _refuse(layer, least)
+
+    def fewest(self, model: QuantModel) -> int:
+        """Return the fewest steps, 1 or more, with which a sequence ends with as many as every layer needs."""
+        rules = [(model.length_rules[layer.inputs[0]], layer.least_steps) for layer in self._layers]
+
+        def enough(steps: int) -> bool:
+            return all(rule.of(dict.fromkeys(rule.axes, steps)) >= least for rule, least in rules)
+
+        return 1 + bisect_left(range(1, MOST_STEPS), True, key=enough)
+
+    @property
+    def watches(self) -> bool:
+        """Return whether any layer has to be watched in streams."""
+        return bool(self._watched)
+
+    def check_one(self, begin: Mapping[str, LayerState]) -> None:
+        """Raise DataError where streams with the states ``begin`` pass a limit with their next step."""
+        for layer in self._watched:
+            if (most := int(_steps_of(layer, begin[layer.name]).max(initial=0)) + 1) > (layer.most_steps or 0):
                 raise _refuse(layer, most)
 
     def room(self, layers: Mapping[str, LayerState]) -> int:
         """Return how many steps every one of the streams whose states ``layers`` holds can still take."""
         return min(
-            (layer.most_steps or 0) - int(_steps_of(layer, layers[layer.name]).max(initial=0)) for layer in self._layers
+            (layer.most_steps or 0) - int(_steps_of(layer, layers[layer.name]).max(initial=0))
+            for layer in self._watched
         )
 
 
@@ -71,7 +105,7 @@ class WatchedStreams:
     def runner(self, count: int) -> Callable[[], Any]:
         """Return `StreamRows.runner`, which raises DataError, with no state changed, in the place of a step past a limit."""
         run = self._streams.runner(count)
-        if not self._limits:
+        if not self._limits.watches:
             return run
 
         def watched() -> Any:
@@ -87,5 +121,5 @@ class WatchedStreams:
         self._left = self._limits.room(layers)
         if self._left < 1:  # of any stream; it counts whether that is one of those that take a step now
             rows = self._streams.rows[:count]
-            self._limits.check({name: tuple(a[rows] for a in arrays) for name, arrays in layers.items()}, 1)
+            self._limits.check_one({name: tuple(a[rows] for a in arrays) for name, arrays in layers.items()})
             self._left = 1

@@ -190,7 +190,7 @@ class SequenceIO:
             if not tokens:
                 rows.read_from(name, value)
         if self._limits:
-            self._limits.check(self.begin(state), rows.steps or 1)
+            self._limits.check(self.begin(state), rows.steps_of, end=True)
         if state is None:
             rows.stored[...] = self._begin
         else:

@@ -232,6 +232,12 @@ def test_ceil_mode_over_time(attributes: dict[str, Any], steps: int) -> None:
     agree(over_time(pooled(**attributes)), {"x": data(2, steps, 4)})
 
 
+def test_what_a_mean_over_time_scales_at_each_step() -> None:
+    """Squeeze and excite over time: the mean of the sequence is a vector at every step."""
+    model = agree(over_time(squeezed), {"x": data(2, 7, 4)})
+    assert [type(layer).__name__ for layer in model.layers].count("Repeat") == 1
+
+
 def squeezed(g: Graph, x: str) -> str:
     return str(g.node("Mul", [x, g.node("Sigmoid", [g.node("GlobalAveragePool", [x], name="gap")])], name="scale"))
 
@@ -251,7 +257,6 @@ def squeezed(g: Graph, x: str) -> str:
         (over_axes("ReduceMean", [3]), ModelFileError, "axis 3 is outside the 3 axes"),
         (over_axes("ReduceMax", [1, -2]), ModelFileError, "axes=[1, -2] name an axis twice"),
         (lambda g, x: g.node("ReduceL2", [x], axes=[1], name="node"), UnsupportedError, "ReduceL2"),
-        (squeezed, UnsupportedError, "'scale' (Mul, opset 17): multiplies"),
     ],
 )  # fmt: skip
 def test_what_is_refused(build: Build, error: type[QrnnError], says: str) -> None:

@@ -163,8 +163,15 @@ class DefinedRows(LayerRun):
         self._layer = layer
         self._loops = [_Loop(found, (layer.name, k), tasks) for k, found in enumerate(layer.row_loops())]
 
+    @property
+    def has_calls(self) -> bool:
+        """Return whether rows of the output are computed from the same rows of the inputs: a vector that is repeated has fewer of them."""
+        return self._layer.repeated is None
+
     def calls(self, walk: LayerCalls) -> list[Call]:
         """Return the calls that compute the layer's output; see `LayerRun.calls`."""
+        if not self.has_calls:
+            return []
         (output,) = self._layer.outputs
         place, out = walk.place_of(output), walk.tensors[output]
         return [loop.call(place, [*(walk.source(name) for name in loop.inputs), out]) for loop in self._loops]

@@ -41,6 +41,16 @@ def last_step(lengths: Any, zero: Any, x: Any, out: Any) -> None:
 
 
 @kernel(THREADS)
+def repeat(x: Any, out: Any) -> None:
+    """Set out[n, t] = x[n]; x [N, F], out [N, T, F]."""
+    i = cuda.grid(1)
+    if i < out.shape[0] * out.shape[1] * out.shape[2]:
+        row, k = i // out.shape[2], i % out.shape[2]
+        n, t = row // out.shape[1], row % out.shape[1]
+        out[n, t, k] = x[n, k]
+
+
+@kernel(THREADS)
 def mark_steps(lengths: Any, steps: Any, out: Any) -> None:
     """Set out[n * steps + t] = 1 for the steps t < lengths[n] of sequence n, 0 for those past its end."""
     i = cuda.grid(1)

@@ -17,7 +17,8 @@ from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.values import Features, Value
+from qrnn.onnx_import.steps import unrolled
+from qrnn.onnx_import.values import TIME, Features, Value
 
 MULTIPLICATIONS = 2
 """Multiplications of two constant matrices per nominal nanosecond."""
@@ -25,6 +26,8 @@ MULTIPLICATIONS = 2
 
 def _dense(node: Node, build: Builder, value: Features, weight: FloatArray, bias: FloatArray) -> Features:
     """Apply weight [O, I] and bias [O] to the last axis of ``value``, which holds all of its features."""
+    if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
+        value = unrolled(node, build, value) or value
     if value.ids.ndim < (2 if build.batch is not None else 1) or value.axes[-1] is not None:
         raise node.refuse(
             f"multiplies {value.describe()} along its batch or time axis; re-export with features as the last axis"
@@ -190,4 +193,5 @@ def sum_axes(node: Node, roles: Roles) -> AxisTensor:
         for a, b in zip(wide.axes[::-1], other.axes[::-1], strict=False):
             if a.size == b.size or None in (a.size, b.size):
                 roles.same(a, b, node.name)
-    return AxisTensor(wide.axes)
+    whole = all(v is wide or (isinstance(v, np.ndarray) and v.dtype == np.int64) for v in node.inputs)
+    return AxisTensor(wide.axes, wide.sources if whole else frozenset())  # whole numbers are lengths, and still say so

@@ -12,6 +12,7 @@ from qrnn.model.kinds.recurrent.cells import CELLS as DECLARATIONS
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder, NodeLengths
+from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
     BIAS,
@@ -30,6 +31,7 @@ from qrnn.onnx_import.operators.recurrent_attributes import (
 )
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 
 LARGEST_HIDDEN = 1 << 16
@@ -143,6 +145,8 @@ def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
     In a graph of one step the time axis may be any axis of size 1.
     """
     value = node.features(X, "X")
+    if value.axes.count(None) == 2 and value.ids.ndim == 3:  # one vector, as many times as there are steps
+        value = as_steps(node, build, value, 1 if batch_first else 0, None) or value
     batch = build.batch
     right = value.axes == ((batch, TIME, None) if batch_first else (TIME, batch, None))
     right = right and value.ids.size == value.ids.shape[2]
@@ -161,22 +165,24 @@ def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
     return tensor, indices
 
 
-def _lengths(node: Node, build: Builder) -> str | None:
-    """Return the graph input that is sequence_lens, or None without one.
+def lengths_input(node: Node, build: Builder, k: int = LENGTHS) -> str | None:
+    """Return the graph input that is sequence_lens, input ``k``, or None without one.
 
     Constants are accepted only where they say that no sequence is shorter than X.
     """
-    if not node.has_input(LENGTHS):
+    if not node.has_input(k):
         return None
-    value, name = node.input(LENGTHS), node.input_names[LENGTHS]
+    value, name = node.input(k), node.input_names[k]
     parts = build.book.parts(value.ids) if isinstance(value, Features) else []
     if len(parts) == 1 and parts[0].tensor.kind == "lengths":
         return parts[0].tensor.name
+    if is_shape(value) and all(rule_of(size) == build.length_rule(node.input(0)) for size in value.reshape(-1)):
+        return None  # as many as there are
     if isinstance(value, Features) or is_shape(value):
         raise node.refuse(
             f"sequence_lens '{name}' is not a graph input; re-export with sequence_lens as a graph input [N] or without it"
         )
-    lengths = set(node.ints(LENGTHS, "sequence_lens"))
+    lengths = set(node.ints(k, "sequence_lens"))
     if lengths and lengths == build.baked[TIME]:
         return None
     steps = ", ".join(str(size) for size in sorted(build.baked[TIME])) or "any number of"
@@ -194,7 +200,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     """
     cell = CELLS[node.op]
     attributes = attributes_of(node, build)
-    reverse = attributes.reverse
+    reverse = tuple(direction != node.backwards for direction in attributes.reverse)
     count = len(reverse)
     w, r, b = _weights(node, cell, count)
     rows, hidden = r.shape[1], r.shape[2]
@@ -203,7 +209,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     tensor, indices = _input(node, build, attributes.batch_first)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
-    build.lengths_of.append(NodeLengths(node.where, _lengths(node, build), any(reverse) and not build.one_step))
+    lengths = lengths_input(node, build) or node.lengths or None
+    build.lengths_of.append(NodeLengths(node.where, lengths, any(reverse) and not build.one_step))
     h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
     has_cell_state = DECLARATIONS[cell.kind].has_cell_state
     c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if has_cell_state else [None] * count
@@ -231,6 +238,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         )
         for d in range(count)
     )
+    swapped = count == 2 and directions[0].reverse  # in a graph of whole sequences whose steps are in reverse
+    directions = directions[::-1] if swapped and not build.one_step else directions
     # one step has the same result either way, so that its directions are layers of their own, each with a memory or without
     groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
     written = []
@@ -259,6 +268,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
             _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
         written.append((y, h_n) if c_n is None else (y, h_n, c_n))
     y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*written, strict=True))
+    if swapped and not build.one_step:
+        y_ids, *final_ids = (ids.reshape(count, hidden)[::-1].reshape(-1) for ids in (y_ids, *final_ids))
     batch = build.batch
     if attributes.batch_first:
         outputs = [Features(y_ids.reshape(1, 1, count, hidden), (batch, TIME, None, None))]

@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import align, aligned_by_fixed_size
-from qrnn.onnx_import.lengths import as_axes
+from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
     carried_split,
@@ -22,6 +22,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.steps import stacked, unrolled
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -30,6 +31,7 @@ from qrnn.onnx_import.values import (
     Array,
     Dim,
     Features,
+    Product,
     Symbol,
     Value,
     is_shape,
@@ -76,6 +78,7 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
+    given = target
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
     if build.one_step:
@@ -92,6 +95,10 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (frames := stacked_as(build, value, given)) is not None:
+        return stacked(node, build, value, *frames)
+    if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
+        return whole
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
@@ -101,6 +108,51 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         )
     node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
+    return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
+
+
+def stacks(size: int | None, wanted: Dim) -> bool:
+    """Return whether an axis of features of a target holds several times as many as the last axis had."""
+    return size is not None and size > 0 and not isinstance(wanted, Symbol) and wanted > size and wanted % size == 0
+
+
+def stacked_as(build: Builder, value: Features, target: Sequence[Dim]) -> tuple[int, list[int]] | None:
+    """Return k and the sizes of the features of a target [N, T / k, …] that puts every k steps of [N, T, …] side by side; None for another."""
+    if build.one_step or value.axes[:2] != (BATCH, TIME) or set(value.axes[2:]) - {None} or len(target) < 3:
+        return None
+    features = [int(d) for d in target[2:] if not isinstance(d, Symbol)]
+    count, left = divmod(product(features), value.ids.size)
+    if len(features) != len(target) - 2 or min(features) < 1 or left or count < 2:
+        return None
+    steps, rule = target[1], build.length_rule(value)
+    sizes = {size // count for size in build.sizes(value).get(TIME, set()) if size % count == 0}
+    own = steps == -1 if not isinstance(steps, Symbol) else rule_of(steps) == rule.windows(0, count)
+    batch = (
+        target[0] is BATCH or (target[0] == -1 and steps != -1) or (target[0] in build.sizes(value).get(BATCH, set()))
+    )
+    return (count, features) if batch and (own or steps in sizes) else None
+
+
+def unrolled_as(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
+    """Return a value reshaped to a target without time, all of its steps as features; None where their number is not declared.
+
+    Sizes of the target that are a multiple of the number of steps are that number.
+    """
+    steps = build.sizes(value).get(TIME, set())
+    if build.one_step or TIME not in value.axes or len(steps) != 1:
+        return None
+    (count,) = steps
+
+    def known(size: Dim) -> Dim:
+        if isinstance(size, Product) and BATCH not in size.factors and len(size.factors) == 1:
+            return size.count * count
+        return size
+
+    dims = [count if d is TIME else d for d in value.shape]
+    resolved = align(dims, [known(d) for d in target], build.sizes(value))
+    if resolved is None or (whole := unrolled(node, build, value)) is None:
+        return None
+    ids = whole.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
 
 
@@ -128,6 +180,10 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes that survive: equal ones from the front and the back, and one that is left between them."""
     value: AxisTensor = node.input(0)
     target = _target(node, list(value.axes))
+    if len(target) == value.rank == 3 and stacks(value.axes[2].size, target[2]):
+        steps = roles.made(None, node.name)  # every few steps side by side
+        roles.same(steps, value.axes[1], node.name)
+        return AxisTensor((value.axes[0], steps, roles.made(int(target[2]), node.name)), value.sources)  # type: ignore[arg-type]
     front: list[Axis] = []
     back: list[Axis] = []
     axes = carried_split(value.axes, target, roles, node) or list(value.axes)
@@ -231,7 +287,12 @@ def flatten(node: Node, build: Builder) -> Value:
             node.reserve(value.size)
         return np.reshape(value, (product(value.shape[:split]), product(value.shape[split:])))
     dims = [1 if build.one_step and d is TIME else d for d in sizes_of(build, value)]
-    target = _flat(node, dims, _flatten_axis(node, axis, len(dims)))
+    place = _flatten_axis(node, axis, len(dims))
+    if TIME in value.axes[place:] and not build.one_step and BATCH in value.axes[:place] and value.ids.size > 1:
+        whole = unrolled_as(node, build, value, [BATCH if d is BATCH else d for d in dims[:place]] + [-1])
+        if whole is not None:
+            return whole
+    target = _flat(node, dims, place)
     return reshape_features(node, build, value, target)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.errors import UnsupportedError
 from qrnn.model.kinds.embedding import Embedding
-from qrnn.onnx_import.budget import count
+from qrnn.onnx_import.budget import BudgetError, count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cropping import cropped
 from qrnn.onnx_import.lengths import more_steps
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.registry import axis_rule, operator
+from qrnn.onnx_import.reversal import flipped, reversed_by, unflipped
 from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.steps import picked, sliced
 from qrnn.onnx_import.values import AXIS_NAMES, MOST_AXES, TIME, Array, Features, Symbol, Value, is_shape
 
 _TO_THE_END = (1 << 31) - 1
@@ -96,18 +99,18 @@ def slice_(node: Node, build: Builder) -> Value:
                 part = 1 if start is TIME else start, 1 if end is TIME else end, step
             selection[axis] = _selection(node, ids.shape[axis], part)
             continue
-        part = _of_axis(part, symbol, build, value)
+        given, part = part, _of_axis(part, symbol, build, value)
         covers = _covers(part, symbol, build.sizes(value).get(symbol, set()))
         start, end, step = part
         if covers == "last" and symbol is TIME:
             last = True
-        elif covers == "part" and symbol is TIME and (cut := _cut_off(part)) is not None:
-            value = cropped(node, build, value, *cut)
+        elif symbol is TIME and covers != "all" and (found := _steps(node, build, value, part, given)) is not None:
+            value = found
             ids = value.ids
         elif covers != "all":
             raise node.refuse(
                 f"slices the {AXIS_NAMES[symbol]} axis {axis} [{start}:{end}:{step}]; "
-                "only all of it or the last step [-1:] is supported; run this part outside the model"
+                "only whole numbers of steps from both ends, and all of them in reverse, are supported; run this part outside the model"
             )
     taken = ids[tuple(selection)]
     if not isinstance(value, Features):
@@ -131,6 +134,60 @@ def _of_axis(part: Range, symbol: Symbol, build: Builder, value: Features) -> Ra
     if (more := more_steps(start, rule)) is not None and more < 0:
         start = more
     return start, end, step
+
+
+def _steps(node: Node, build: Builder, value: Features, part: Range, given: Range) -> Features | None:
+    """Return the steps that a slice of the time axis takes, or all of them in reverse; None for ends that are no numbers of steps.
+
+    Where the number of steps is declared, ``part`` counts an end from there, which the slice ``given`` counts from the beginning.
+    """
+    start, end, step = part
+    if not isinstance(given[1], Symbol) and given[1] >= 0:
+        end = given[1]
+    sizes = build.sizes(value)[TIME]
+    size = next(iter(sizes)) if len(sizes) == 1 else None
+    if step < 0:
+        from_last = start == -1 or (not isinstance(start, Symbol) and (start >= _TO_THE_END or start + 1 in sizes))
+        to_first = not isinstance(end, Symbol) and (end < -_TO_THE_END or (size is not None and end < -size))
+        if step != -1 or not from_last or not to_first:
+            return None
+        return value if build.one_step else flipped(node, build, value, reversed_by(build, value) or "")
+    last = None if isinstance(end, Symbol) and end is TIME else end
+    if isinstance(start, Symbol) or isinstance(last, Symbol):
+        return None
+    if last is not None and (last >= _TO_THE_END or (size is not None and last >= size)):
+        last = None
+    if start < -_TO_THE_END or (size is not None and start < 0 and -start >= size):
+        start = 0
+    if build.one_step:
+        return None
+    if (
+        size is not None and start < 0 and last is not None and last >= 0
+    ):  # of a fixed number of steps either end may count
+        start += size
+    if (lengths := reversed_by(build, value)) is not None:
+        return _of_reversed(node, build, value, (start, last, step), lengths)
+    if (cut := _cut_off(part)) is not None:
+        try:
+            return cropped(node, build, value, *cut)
+        except BudgetError:
+            raise
+        except UnsupportedError:
+            pass  # other steps than those that padding made
+    return sliced(node, build, value, start, last, step)
+
+
+def _of_reversed(
+    node: Node, build: Builder, value: Features, part: tuple[int, int | None, int], lengths: str
+) -> Features | None:
+    """Return a slice of steps in reverse: the mirrored slice, reversed; None for one with a stride."""
+    start, end, step = part
+    if step != 1:
+        return None
+    first = 0 if end is None else -end
+    last = None if start == 0 else -start
+    taken = sliced(node, build, flipped(node, build, value, lengths), first, last, 1)
+    return flipped(node, build, taken, lengths) if TIME in taken.axes else taken
 
 
 def _cut_off(part: Range) -> tuple[int, int] | None:
@@ -188,9 +245,7 @@ def slice_axes(node: Node, roles: Roles) -> AxisTensor:
         else:
             size = 1 if part[0] == -1 and part[2] == 1 else None  # type: ignore[assignment]
         sliced, axes[axis] = axes[axis], roles.made(size, node.name)
-        if value.sources & roles.caches or (
-            size != 1 and step == 1
-        ):  # past steps and new ones are steps, and so is a part of them
+        if value.sources & roles.caches or size != 1:  # past steps and new ones are steps, and so is a part of them
             roles.same(axes[axis], sliced, node.name)
     return AxisTensor(tuple(axes), value.sources)
 
@@ -216,15 +271,23 @@ def gather(node: Node, build: Builder) -> Value:
         new = (None,) * picks.ndim
         return Features(np.take(ids, picks, axis=axis), (*data.axes[:axis], *new, *data.axes[axis + 1 :]))
     sizes = build.sizes(data).get(symbol, set())
-    if symbol is not TIME or picks.size != 1 or not (int(picks.item()) == -1 or int(picks.item()) + 1 in sizes):
-        picked = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
+    few = np.unique(picks).tolist()
+    if symbol is not TIME or not 1 <= len(few) <= MOST_AXES:
+        named = picks.tolist() if picks.size <= MOST_AXES else f"{picks.size} indices"
         raise node.refuse(
-            f"takes {picked} of the {AXIS_NAMES[symbol]} axis {axis}; "
-            "only the last step (index -1 of the time axis) is supported; run this part outside the model"
+            f"takes {named} of the {AXIS_NAMES[symbol]} axis {axis}; "
+            f"only up to {MOST_AXES} steps of the time axis are supported; run this part outside the model"
         )
-    value = build.last_step(node, data)
-    axes = (*value.axes[:axis], *((None,) * picks.ndim), *value.axes[axis + 1 :])
-    return Features(value.ids.reshape([*ids.shape[:axis], *picks.shape, *ids.shape[axis + 1 :]]), axes)
+    if build.one_step:
+        if few not in ([-1], [0]):
+            raise node.refuse(f"takes the steps {few} of a graph that runs one step per call, which has step 0 alone")
+        axes = (*data.axes[:axis], *((None,) * picks.ndim), *data.axes[axis + 1 :])
+        return Features(ids.reshape([*ids.shape[:axis], *picks.shape, *ids.shape[axis + 1 :]]), axes)
+    if len(sizes) == 1:  # of a fixed number of steps, the last one may be counted from the beginning
+        picks = np.where(picks == next(iter(sizes)) - 1, -1, picks)
+    if reversed_by(build, data) is not None:
+        data, picks = unflipped(node, build, data), -1 - picks
+    return picked(node, build, data, axis, picks)
 
 
 def _embedding(node: Node, build: Builder) -> Features:

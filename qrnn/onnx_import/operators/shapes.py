@@ -17,6 +17,7 @@ from qrnn.onnx_import.operators.quantized_layers import scaled_sums
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.steps import repeated
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -113,6 +114,9 @@ def expand(node: Node, build: Builder) -> Value:
     target = np.asarray(node.input(1))
     if isinstance(value, Features):
         return _expand_features(node, build, value, target)
+    array: Array = value
+    if for_each_sequence(array, list(target.reshape(-1))):
+        return array
     sizes, axes = _sizes(node, target)
     result = np.broadcast_shapes(value.shape, tuple(sizes))
     node.reserve(count(result))
@@ -127,6 +131,11 @@ def expand(node: Node, build: Builder) -> Value:
     return build.constant(_floats(node, broadcast), axes)
 
 
+def for_each_sequence(value: Array, sizes: list[Dim]) -> bool:
+    """Return whether one size, such as the number of steps, is repeated for each sequence; it then stays one."""
+    return is_shape(value) and value.size == 1 and sizes == [BATCH]
+
+
 def _floats(node: Node, values: Array) -> FloatArray:
     """Return a copy as float64."""
     node.reserve(values.size)
@@ -139,13 +148,18 @@ def _expand_features(node: Node, build: Builder, value: Features, target: Array)
         raise node.refuse(
             f"expands {value.describe()} to {target[:MOST_AXES].tolist()}, another number of axes; run this part outside the model"
         )
+    for k, wanted in enumerate(target):
+        if value.axes[k] is None and value.ids.shape[k] == 1 and (rule := rule_of(wanted)) is not None:
+            value = repeated(node, build, value, k, rule)
     known = build.sizes(value)
     for size, axis, wanted in zip(
         value.ids.shape, value.axes, as_axes(list(target), build.length_rule(value)), strict=True
     ):
         if axis is None and not isinstance(wanted, Symbol):
             sizes.append(max(size, int(wanted)))
-        elif axis is not None and (wanted == 1 or is_size(wanted, axis, known)):
+        elif (axis is None and size == 1 and build.one_step and rule_of(wanted) is not None) or (
+            axis is not None and (wanted == 1 or is_size(wanted, axis, known))
+        ):
             sizes.append(1)
         else:
             raise node.refuse(f"expands {value.describe()} to {list(target)}; run this part outside the model")
@@ -194,9 +208,15 @@ def mul(node: Node, build: Builder) -> Value:
 
 @axis_rule("Expand")
 def expand_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Carry the axes of Expand's input unchanged."""
+    """Carry the axes of Expand's input, but for those of size 1 that become another axis."""
     value: AxisTensor = node.input(0)
-    return value
+    target = node.input(1)
+    if not isinstance(target, np.ndarray) or target.shape != (value.rank,):
+        return value
+    axes = [
+        wanted if isinstance(wanted, Axis) and a.size == 1 else a for a, wanted in zip(value.axes, target, strict=True)
+    ]
+    return AxisTensor(tuple(axes), value.sources)
 
 
 def known_sizes(axes: tuple[Axis, ...]) -> list[Dim]:

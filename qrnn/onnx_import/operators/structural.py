@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.affine import affine
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
+from qrnn.onnx_import.steps import as_steps, split_steps
 from qrnn.onnx_import.values import AXIS_NAMES, TIME, Array, Features, Padding, Value, is_shape
 
 SOURCE_ELEMENTS = 16
@@ -226,6 +229,8 @@ def concat(node: Node, build: Builder) -> Value:
         return cached
     if build.one_step and len({part.axes for part in parts}) > 1:  # the time axis of one step may be an axis of size 1
         parts = [Features(part.ids, tuple(None if s is TIME else s for s in part.axes)) for part in parts]
+    parts = _over_time(node, build, axis, parts)
+    parts, offsets = _without_constants(node, build, parts)
     first = parts[0]
     for name, part in zip(node.input_names, parts, strict=True):
         if part.axes != first.axes:
@@ -237,7 +242,47 @@ def concat(node: Node, build: Builder) -> Value:
     if symbol is not None and len(parts) > 1:
         raise node.refuse(f"concatenates along the {AXIS_NAMES[symbol]} axis; run this part outside the model")
     node.reserve_features(sum(count(part.ids.shape) for part in parts))
-    return Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
+    joined = Features(np.concatenate([part.ids for part in parts], axis=axis), first.axes)
+    return affine(node, build, joined, np.ones(1), np.concatenate(offsets, axis=axis)) if offsets else joined
+
+
+def _without_constants(node: Node, build: Builder, parts: list[Features]) -> tuple[list[Features], list[FloatArray]]:
+    """Return the operands of Concat with zeros for constants that are the same for every sequence, and what is to be added to each.
+
+    Nothing is added where no operand is such a constant, or all are.
+    """
+    values = [_constants_of(build, part) for part in parts]
+    if all(array is None for array in values) or all(array is not None for array in values):
+        return parts, []
+    node.reserve_features(sum(count(part.ids.shape) for part in parts))
+    offsets = [np.zeros(part.ids.shape) if array is None else array for part, array in zip(parts, values, strict=True)]
+    zeros = [
+        part if array is None else Features(np.full(part.ids.shape, build.zero, dtype=np.int64), part.axes)
+        for part, array in zip(parts, values, strict=True)
+    ]
+    return zeros, offsets
+
+
+def _constants_of(build: Builder, value: Features) -> FloatArray | None:
+    """Return the numbers of features that are constants of the graph, such as a learned vector at every step; None for others."""
+    numbers = np.zeros(value.ids.size)
+    for part in build.book.parts(value.ids):
+        if part.tensor.kind != "constant" or part.tensor.values is None:
+            return None
+        numbers[part.positions] = part.tensor.values[part.indices]
+    return numbers.reshape(value.ids.shape)
+
+
+def _over_time(node: Node, build: Builder, axis: int, parts: list[Features]) -> list[Features]:
+    """Return the operands of Concat, of which some may hold a vector as often as the others have steps, with time for all."""
+    timed = next((part for part in parts if TIME in part.axes), None)
+    if timed is None or build.one_step:
+        return parts
+    place = timed.axes.index(TIME)
+    if place == axis or any(part.ids.ndim != timed.ids.ndim for part in parts):
+        return parts
+    rule = build.length_rule(timed)
+    return [part if TIME in part.axes else as_steps(node, build, part, place, rule) or part for part in parts]
 
 
 def _operand(node: Node, build: Builder, k: int) -> Features:
@@ -283,7 +328,7 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
         for k in range(values[0].rank):
             if k != axis:
                 roles.same(values[0].axes[k], other.axes[k], node.name)
-    sizes = [v.axes[axis].size if isinstance(v, AxisTensor) else np.shape(v)[axis] for v in node.inputs]
+    sizes = [v.axes[axis].size if isinstance(v, AxisTensor) else _size(v, axis) for v in node.inputs]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     joined: Axis = roles.made(total, node.name) if len(node.inputs) > 1 else values[0].axes[axis]
     for v in values:
@@ -295,6 +340,11 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
     axes = tuple(joined if k == axis else a for k, a in enumerate(values[0].axes))
     node.reserve(SOURCE_ELEMENTS * sum(len(v.sources) for v in values))
     return AxisTensor(axes, frozenset().union(*(v.sources for v in values)))
+
+
+def _size(value: object, axis: int) -> int | None:
+    """Return the size of an axis of a constant; None for what is expanded to the batch, which the first pass does not know."""
+    return int(value.shape[axis]) if isinstance(value, np.ndarray) else None
 
 
 def _pieces(node: Node, size: int) -> list[int]:
@@ -317,6 +367,9 @@ def split(node: Node, build: Builder) -> tuple[Value, ...]:
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
     axis = node.axis(int(node.take("axis", 0)), ids.ndim)
+    sizes = build.sizes(value).get(TIME, set()) if isinstance(value, Features) and value.axes[axis] is TIME else set()
+    if isinstance(value, Features) and len(sizes) == 1 and not build.one_step:
+        return split_steps(node, build, value, _pieces(node, next(iter(sizes))))
     if isinstance(value, Features) and value.axes[axis] is not None:
         raise node.refuse(f"splits the {value.axes[axis]} axis (batch N or time T); run this part outside the model")
     bounds = np.cumsum(_pieces(node, ids.shape[axis]))[:-1]

@@ -14,6 +14,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term, remember, square_of, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import Axes, function_layer, magnitude_layer
+from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor
 
 VERBS = {"add": "adds", "sub": "subtracts", "mul": "multiplies", "div": "divides"}
@@ -40,7 +41,7 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     if result is None and square_of(term) is None:
         result = function_layer(node, build, term, shape, left.axes)
     if result is None and op in ("add", "mul") and a.ids.shape == b.ids.shape:
-        result = of_two(node, build, Add if op == "add" else Multiply, a, b)
+        result = of_two(node, build, Add if op == "add" else Multiply, left, right)
     if result is None:
         result = _combined(node, build, op, left, right)
     remember(build, result, op, *terms)
@@ -56,6 +57,7 @@ def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Fea
         return value.ids.reshape((1,) * more + value.ids.shape), (None,) * more + value.axes
 
     (left, left_axes), (right, right_axes) = padded(a), padded(b)
+    (left, left_axes), (right, right_axes) = _at_each_step(node, build, (left, left_axes), (right, right_axes))
     axes: list[Any] = []
     for k, (x, y) in enumerate(zip(left_axes, right_axes, strict=True)):
         if x is y:
@@ -70,6 +72,19 @@ def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Fea
         return None
     node.reserve_features(2 * int(np.prod(shape)))
     return tuple(Features(np.broadcast_to(ids, shape), tuple(axes)) for ids in (left, right))  # type: ignore[return-value]
+
+
+def _at_each_step(node: Node, build: Builder, a: tuple[Any, Axes], b: tuple[Any, Axes]) -> list[tuple[Any, Axes]]:
+    """Return ids and axes of two values, of which a vector beside a sequence is repeated at each of its steps."""
+    found = [a, b]
+    for k in (0, 1):
+        (ids, axes), (_, others) = found[k], found[1 - k]
+        if TIME in axes or TIME not in others or build.one_step:
+            continue
+        place, rule = others.index(TIME), build.length_rule(Features(found[1 - k][0], others))
+        if (steps := as_steps(node, build, Features(ids, axes), place, rule)) is not None:
+            found[k] = steps.ids, steps.axes
+    return found
 
 
 def _combined(node: Node, build: Builder, op: str, a: Features, b: Features) -> Features:
