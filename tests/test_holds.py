@@ -28,6 +28,7 @@ from qrnn.export.folder import export_model, read_folder
 from qrnn.export.source import export_source
 from qrnn.model.holds import with_holds
 from qrnn.model.kinds.hold import Hold, QuantHold
+from qrnn.model.lateness import stream_facts, times_of
 from qrnn.model.quant_model import QuantModel
 
 pytestmark = pytest.mark.usefixtures("loops")
@@ -57,6 +58,16 @@ def test_whole_sequences_are_what_they_were(which: str, ahead: int, monkeypatch:
     want, got = (run_oracle(m, {"x": x}, lengths).outputs for m in (before, after))
     for name, values in want.items():
         np.testing.assert_array_equal(got[name], values)
+
+
+@pytest.mark.parametrize("which", NETWORKS)
+def test_float_and_integer_layers_come_at_the_same_times(which: str) -> None:
+    model = network(which, 2, 0)
+    integers = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 24, 2))})
+    assert stream_facts(model) == stream_facts(integers)
+    assert stream_facts(model)["possible"]
+    found = [times_of(m.layers, lambda name: name in model.length_rules)[0] for m in (model, integers)]
+    assert found[0] == {name: times for name, times in found[1].items() if name in found[0]}
 
 
 def check_backend(backend: str, data: st.DataObject, N: int = 3, T: int = 14) -> None:
